@@ -1,0 +1,95 @@
+"""What happens during a build, as events: the one source for the terminal, the log files and the service's streams.
+
+Times are seconds since the epoch, durations are seconds of a monotonic clock. Output is bytes: it may be no text, and
+an event may end in the middle of a character or a line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+Outcome: TypeAlias = Literal["done", "cached", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """One visible step. ``id`` is unique in a build and dense from 0.
+
+    name: as shown: ``[build 2/5] RUN make``; internal steps have brackets too: ``[internal] load build context``.
+    line: first line in the Dockerfile, 1-based; 0 for internal steps.
+    """
+
+    id: int
+    name: str
+    stage: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlanned:
+    """The steps that this build may run, in Dockerfile order. Later plans (ONBUILD, pulled bases) may add steps."""
+
+    steps: tuple[StepInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    id: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """stream: 1 is the step's standard output, 2 its standard error."""
+
+    id: int
+    stream: Literal[1, 2]
+    data: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How far a transfer or an export has come; ``total`` is 0 when unknown."""
+
+    id: int
+    what: str
+    current_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell."""
+
+    id: int
+    outcome: Outcome
+    duration_s: float
+    at: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user ought to know and that does not stop the build. line is 0 where there is none."""
+
+    message: str
+    line: int = 0
+    rule: str = ""
+
+
+Event: TypeAlias = BuildPlanned | StepStarted | StepOutput | StepProgress | StepFinished | Warned
+
+
+class Monitor(Protocol):
+    """Receives events from any thread; must be quick and must not raise."""
+
+    def emit(self, event: Event) -> None: ...
+
+
+class NullMonitor:
+    """Drops every event."""
+
+    def emit(self, event: Event) -> None:
+        del event

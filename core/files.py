@@ -1,0 +1,102 @@
+"""Durable files: write aside, fsync, rename, fsync the directory; and look-ups that cannot leave their root."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.errors import StorageFullError
+
+_SYS_OPENAT2 = 437  # the same number on every architecture (Linux 5.6)
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def openat2(directory: int, path: str | bytes, flags: int, *, resolve: int, mode: int = 0) -> int:
+    """Open ``path`` below the descriptor ``directory``, with the kernel confining the walk.  openat2(2).
+
+    resolve: RESOLVE_IN_ROOT (``..`` and absolute links stay inside, as after chroot) or RESOLVE_BENEATH (an escape is
+    EXDEV), with others or-ed in. Returns a close-on-exec descriptor. Raises OSError.
+    """
+    name = os.fsencode(path)
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    while True:
+        fd = _libc.syscall(_SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0:
+            return int(fd)
+        number = ctypes.get_errno()
+        if number == errno.EINTR or number == errno.EAGAIN:  # EAGAIN: a rename raced with the walk
+            continue
+        raise OSError(number, os.strerror(number), os.fsdecode(name))
+
+
+def fsync_directory(path: str | Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn "no space left" and "quota exceeded" into StorageFullError naming ``what`` was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(
+                f"no space left on the disk while writing {what}",
+                hint="free some space (shiplap image prune removes what nothing uses) and run the same command again",
+            ) from error
+        raise
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data`` so that a reader, or a machine that lost power, sees the old or the new, whole."""
+    with storage_errors(str(path)):
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                os.fchmod(fd, mode)
+                file.flush()
+                os.fsync(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        fsync_directory(path.parent)
+
+
+def try_lock(path: Path) -> int | None:
+    """Take an exclusive flock on ``path`` (made if missing) without waiting; None when another process holds it.
+
+    The lock lasts until the returned descriptor is closed or the process ends, however it ends.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,28 @@
+"""A read-only layer of a root filesystem, as data: what ``images`` derives and ``containers`` mounts.
+
+A root filesystem is a sequence of these, base first. Overlay conventions hold in each of them: a 0/0 character device
+is a whiteout, the extended attribute ``user.overlay.opaque=y`` makes a directory opaque.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryLayer:
+    """A directory on disk whose files have the owners that the container is to see (before ID mapping)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErofsLayer:
+    """An EROFS image without data of its own: its blocks are in the ``device`` file, a layer's tar."""
+
+    image: str
+    device: str
+
+
+RootLayer: TypeAlias = DirectoryLayer | ErofsLayer

@@ -1,0 +1,38 @@
+"""The one place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from core.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says. root: where all data lives (design: "Data on disk"); always absolute."""
+
+    root: Path
+    source_date_epoch: int | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
+        """Read ``SHIPLAP_ROOT`` (``root`` beats it) and ``SOURCE_DATE_EPOCH``. Raises SettingsError."""
+        env = os.environ if environ is None else environ
+        chosen = root or env.get("SHIPLAP_ROOT") or _default_root(env)
+        epoch_text = env.get("SOURCE_DATE_EPOCH", "")
+        if epoch_text and not (epoch_text.isascii() and epoch_text.isdigit()):
+            raise SettingsError(
+                f"SOURCE_DATE_EPOCH is {epoch_text!r}", hint="it is a number of seconds since 1970-01-01 UTC"
+            )
+        return cls(Path(chosen).expanduser().absolute(), int(epoch_text) if epoch_text else None)
+
+
+def _default_root(env: Mapping[str, str]) -> str:
+    if os.geteuid() == 0:
+        return "/var/lib/shiplap"
+    data_home = env.get("XDG_DATA_HOME") or "~/.local/share"
+    return f"{data_home}/shiplap"
