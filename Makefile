@@ -1,0 +1,56 @@
+# Targets for people and CI. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Directories that hold Python; those that do not exist yet are left out.
+CODE := $(wildcard builder cli containers core dockerfile_grammar images tests bench)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.installed ## build and run real images, end to end, on a fresh machine too
+	@scripts/demo
+
+.PHONY: test
+test: check ## check, then every test (as root)
+	@scripts/install-debian run test
+	$(BIN)/pytest
+
+.PHONY: check
+check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")
+	@scripts/install-debian run test bench
+	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: format
+format: $(VENV)/.installed ## put all code into the one format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(VENV)/.installed ## resolve requirements.lock anew from pyproject.toml
+	@scripts/lock
+
+.PHONY: clean
+clean: ## remove the environment and what tools left here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements.lock pyproject.toml scripts/venv
+	@scripts/install-debian run
+	scripts/venv $(VENV)
+	@touch $@

@@ -1,0 +1,81 @@
+"""Fixtures that every room's tests may use, and two rules for the whole suite: root, and nothing skipped in CI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def pytest_report_header() -> str:
+    if os.geteuid() == 0:
+        return "privileges: root"
+    return "privileges: none; tests that start containers or make base images will fail (run as root)"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a hole that nobody sees: it fails the run."""
+    if os.environ.get("CI") != "true":
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line("")
+        reporter.write_line("CI=true: tests were skipped, and here nothing may be", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _rootfs(kind: str) -> Path:
+    made = subprocess.run([_CHECKOUT / "scripts" / "rootfs", kind], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(made.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def privileged() -> None:
+    """For tests whose containers or mounts need root: without it they fail here and say so, they never pass unrun."""
+    if os.geteuid() != 0:
+        pytest.fail("this test starts containers or mounts file systems: run the suite as root (sudo make test)")
+
+
+@pytest.fixture(scope="session")
+def busybox_tar() -> Path:
+    """A busybox root filesystem as a tar (2 MB): /bin/sh and an applet link for everything, owners 0:0."""
+    return _rootfs("busybox")
+
+
+@pytest.fixture(scope="session")
+def debian_tar() -> Path:
+    """A Debian trixie root filesystem as a tar (84 MB), able to apt-get where this host is. Made once per machine."""
+    return _rootfs("debian")
+
+
+@pytest.fixture
+def shiplap_root(tmp_path: Path) -> Path:
+    """Where this test's Shiplap keeps its data; does not exist yet."""
+    return tmp_path / "shiplap-root"
+
+
+@pytest.fixture
+def shiplap(shiplap_root: Path) -> Shiplap:
+    """The command, on an empty root of its own."""
+    return Shiplap(shiplap_root)
+
+
+@pytest.fixture(scope="session")
+def base_store(
+    privileged: None, tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path, debian_tar: Path
+) -> Shiplap:
+    """The command on one root for the whole session, with the images ``busybox`` and ``debian:trixie-slim``.
+
+    Tests that share it must give their images names of their own and may not prune.
+    """
+    shared = Shiplap(tmp_path_factory.mktemp("base-store") / "root")
+    shared("image", "import", busybox_tar, BUSYBOX_NAME)
+    shared("image", "import", debian_tar, DEBIAN_NAME)
+    return shared

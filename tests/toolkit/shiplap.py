@@ -1,0 +1,97 @@
+"""The ``shiplap`` command of this checkout, run as a user runs it: a subprocess with a root directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEBIAN_NAME = "debian:trixie-slim"
+BUSYBOX_NAME = "busybox"
+_COMMAND = (sys.executable, "-P", "-c", "from cli.main import main; raise SystemExit(main())")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """What a build that succeeded says of itself. executed, cached: numbers of steps."""
+
+    image_id: str
+    executed: int
+    cached: int
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shiplap:
+    """Runs ``shiplap ARGS…`` with ``SHIPLAP_ROOT`` set to ``root``."""
+
+    root: Path
+
+    def __call__(
+        self,
+        *args: str | Path,
+        check: bool = True,
+        stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout_s: float = 240,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end and return exit code, output and errors as text (undecodable bytes survive as escapes).
+
+        check: fail the test, showing all output, when the exit code is not 0.
+        """
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        result = subprocess.run(
+            [*_COMMAND, *map(str, args)],
+            input=b"" if data is None else data,
+            capture_output=True,
+            env=self.environment(env),
+            cwd=cwd or self.root.parent,
+            timeout=timeout_s,
+        )
+        out, err = (text.decode(errors="backslashreplace") for text in (result.stdout, result.stderr))
+        if check and result.returncode != 0:
+            words = " ".join(map(str, args))
+            raise AssertionError(f"shiplap {words} exited {result.returncode}\n--- stdout\n{out}\n--- stderr\n{err}")
+        return subprocess.CompletedProcess(result.args, result.returncode, out, err)
+
+    def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Start and return at once; the caller waits or kills. options: as Popen's."""
+        return subprocess.Popen([*_COMMAND, *map(str, args)], env=self.environment(None), **options)
+
+    def environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        """The environment that commands get: this process's, this root, no colours."""
+        checkout = str(Path(__file__).resolve().parents[2])
+        return {
+            **os.environ,
+            "PYTHONPATH": checkout,
+            "SHIPLAP_ROOT": str(self.root),
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+            **(more or {}),
+        }
+
+    def build(self, context: Path, *args: str | Path, timeout_s: float = 240) -> BuildOutcome:
+        """``shiplap build`` that has to succeed; counts come from its metadata file."""
+        with tempfile.TemporaryDirectory() as directory:
+            metadata_file = Path(directory, "metadata.json")
+            result = self(
+                "build", "--progress", "plain", "--metadata-file", metadata_file, *args, context, timeout_s=timeout_s
+            )
+            metadata = json.loads(metadata_file.read_text())
+        return BuildOutcome(
+            image_id=metadata["image_id"],
+            executed=metadata["executed"],
+            cached=metadata["cached"],
+            log=result.stdout + result.stderr,
+        )
+
+    def json(self, *args: str | Path) -> Any:
+        """Run and decode what is printed."""
+        return json.loads(self(*args).stdout)
