@@ -1,0 +1,106 @@
+"""The root of the command line: global options, the table of commands, and what becomes of every error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from cli import VERSION
+from cli.errors import describe, is_users, silence_output
+from cli.lazy import LazyCommand, LazyGroup
+from core.errors import ShiplapError
+
+_COMMANDS = {
+    "build": LazyCommand("cli.commands.build", "Build an image from a Dockerfile."),
+    "run": LazyCommand("cli.commands.run", "Run a command in a new container, in the foreground."),
+    "image": LazyCommand("cli.commands.image", "Manage images."),
+    "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
+    "version": LazyCommand("cli.commands.version", "Show the version."),
+    # docker's top-level words
+    "images": LazyCommand("cli.commands.image_ls", "List images.", hidden=True),
+    "rmi": LazyCommand("cli.commands.image_rm", "Remove names, and images that have none left.", hidden=True),
+    "tag": LazyCommand("cli.commands.image_tag", "Give an image another name.", hidden=True),
+    "history": LazyCommand("cli.commands.image_history", "Show how an image was made.", hidden=True),
+    "inspect": LazyCommand("cli.commands.image_inspect", "Show all about images, as JSON.", hidden=True),
+    "load": LazyCommand("cli.commands.image_load", "Load images from a tar (OCI layout or docker save).", hidden=True),
+    "save": LazyCommand("cli.commands.image_save", "Save images to a tar (OCI layout and docker load).", hidden=True),
+    "import": LazyCommand("cli.commands.image_import", "Make an image from a root filesystem tar.", hidden=True),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="docker's words work too: images, rmi, tag, history, inspect, load, save, import.",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    help="Where images and cache are kept.  [default: $SHIPLAP_ROOT, else /var/lib/shiplap or ~/.local/share/shiplap]",
+)
+@click.version_option(VERSION, prog_name="shiplap", message="%(prog)s %(version)s")
+@click.pass_context
+def shiplap(ctx: click.Context, root: str | None) -> None:
+    """Build container images from Dockerfiles, and run them. No daemon.
+
+    \b
+    shiplap image import debian.tar debian     a base to start from
+    shiplap build -t app .                     build ./Dockerfile
+    shiplap run app                            run the result
+    """
+    ctx.obj = root
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code. Prints errors; raises nothing that a user can cause."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name that is no text must not be a crash
+    try:
+        result = shiplap.main(list(arguments), prog_name="shiplap", standalone_mode=False, terminal_width=_help_width())
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        return error.exit_code
+    except click.UsageError as error:
+        _say(usage_text(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # `shiplap image ls | head`: whoever read has seen enough
+        silence_output()
+        return 141
+    except (ShiplapError, click.ClickException, OSError) as error:
+        if not is_users(error):
+            raise
+        _say(describe(error))
+        return 1
+
+
+def _help_width() -> int:
+    """As click chooses it, without shutil, whose import takes longer than printing the help."""
+    try:
+        columns = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
+    except (OSError, ValueError):
+        columns = 0
+    return max(50, min(columns or 82, 82) - 2)
+
+
+def usage_text(error: click.UsageError) -> str:
+    """What was wrong with the command line, and where its rules are shown."""
+    text = f"error: {error.format_message()}"
+    if error.ctx is not None:
+        text += f"\nhint: {error.ctx.command_path} --help shows how it is used"
+    return text
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except BrokenPipeError:
+        silence_output()

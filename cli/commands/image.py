@@ -1,0 +1,25 @@
+"""``shiplap image``: the group."""
+
+from __future__ import annotations
+
+import click
+
+from cli.lazy import LazyCommand, LazyGroup
+
+_COMMANDS = {
+    "ls": LazyCommand("cli.commands.image_ls", "List images."),
+    "inspect": LazyCommand("cli.commands.image_inspect", "Show all about images, as JSON."),
+    "history": LazyCommand("cli.commands.image_history", "Show how an image was made."),
+    "tag": LazyCommand("cli.commands.image_tag", "Give an image another name."),
+    "rm": LazyCommand("cli.commands.image_rm", "Remove names, and images that have none left."),
+    "load": LazyCommand("cli.commands.image_load", "Load images from a tar (OCI layout or docker save)."),
+    "save": LazyCommand("cli.commands.image_save", "Save images to a tar (OCI layout and docker load)."),
+    "import": LazyCommand("cli.commands.image_import", "Make an image from a root filesystem tar."),
+    "prune": LazyCommand("cli.commands.image_prune", "Remove what nothing uses, to free disk space."),
+    "verify": LazyCommand("cli.commands.image_verify", "Read everything again and check it against its digests."),
+}
+
+
+@click.group("image", cls=LazyGroup, lazy=_COMMANDS)
+def command() -> None:
+    """Manage images."""

@@ -1,0 +1,77 @@
+"""From exceptions to what a person reads: ``error: …`` and ``hint: …`` on standard error, no traceback for what users
+can cause. ``SHIPLAP_DEBUG=1`` shows the traceback all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+
+from core.errors import ShiplapError
+
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class CommandError(ShiplapError):
+    """A command cannot do what its arguments ask."""
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether ``error`` comes from input or from the machine; others are bugs of ours."""
+    return isinstance(error, ShiplapError | click.ClickException) or (
+        isinstance(error, OSError) and (error.filename is not None or error.errno in _OUT_OF_SPACE)
+    )
+
+
+def describe(error: BaseException) -> str:
+    """The whole message for an error that ``is_users``: with place, hint and, when debugging, traceback."""
+    from cli.progress.text import harmless
+
+    text = _message(error)
+    if os.environ.get("SHIPLAP_DEBUG") == "1":
+        text = _traceback(error) + text
+    return harmless(text)
+
+
+def _message(error: BaseException) -> str:
+    render = getattr(error, "render", None)
+    if render is not None:
+        return str(render())
+    if isinstance(error, ShiplapError):
+        return f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
+    if isinstance(error, click.ClickException):
+        return f"error: {error.format_message()}"
+    assert isinstance(error, OSError)
+    return _os_error(error)
+
+
+def _os_error(error: OSError) -> str:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    text = f"error: {error.strerror or error}" + (f": {' -> '.join(names)}" if names else "")
+    if error.errno in _OUT_OF_SPACE:
+        text += "\nhint: free some space (shiplap image prune removes what nothing uses) and run the same command again"
+    elif error.errno == errno.EROFS:
+        text += "\nhint: that file system is read-only; --root DIR or SHIPLAP_ROOT choose another place for images"
+    elif error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
+        text += "\nhint: not run as root; --root DIR or SHIPLAP_ROOT choose another place for images"
+    return text
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
+
+
+def silence_output() -> None:
+    """Nobody reads standard output or error any more: let the interpreter's last flush go nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(null, stream.fileno())
+    os.close(null)

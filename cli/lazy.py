@@ -1,0 +1,63 @@
+"""A click group that knows its commands by name and summary, and imports one only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command that is not imported yet.
+
+    module: its ``command`` is the click command. summary: the line in the group's help, the same as the command's own.
+    hidden: works, and is not listed.
+    """
+
+    module: str
+    summary: str
+    hidden: bool = False
+
+
+class LazyGroup(click.Group):
+    """lazy: the commands by name, in the order of the help."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        entry = self.lazy.get(cmd_name)
+        if entry is None:
+            return None
+        command = importlib.import_module(entry.module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.lazy and not args[0].startswith("-"):
+            raise click.UsageError(f"no such command: {args[0]!r}{self._near(args[0])}", ctx)
+        name, command, rest = super().resolve_command(ctx, args)
+        return (args[0] if args else name), command, rest  # an alias shows under the name that was typed
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self.lazy.items() if not entry.hidden])
+
+    def _near(self, name: str) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(name, self.lazy, n=1)
+        return f" (did you mean {near[0]!r}?)" if near else ""
