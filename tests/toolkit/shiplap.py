@@ -68,8 +68,10 @@ class Shiplap:
     def environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         """The environment that commands get: this process's, this root, no colours."""
         checkout = str(Path(__file__).resolve().parents[2])
+        inherited = dict(os.environ)
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # every command would compile Shiplap anew
         return {
-            **os.environ,
+            **inherited,
             "PYTHONPATH": checkout,
             "SHIPLAP_ROOT": str(self.root),
             "TERM": "dumb",

@@ -1,0 +1,101 @@
+"""Samples to medians and ratios, as a table for people and a document for machines."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bench.rounds import ROWS, Row, Sample
+from bench.workloads import Sizes
+
+_OURS = "shiplap"
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_bytes / 2**30),
+        "python": platform.python_version(),
+    }
+
+
+def title(row: Row, sizes: Sizes) -> str:
+    return row.title.format(steps=sizes.steps, files=sizes.files, megabytes=sizes.total_bytes // 1_000_000)
+
+
+def summarize(samples: Sequence[Sample], sizes: Sizes) -> list[dict[str, Any]]:
+    """One entry per row that was measured, in the table's order.
+
+    median_s, min_s, max_s: seconds by tool. ratio: Shiplap's time over the peer's, by peer; the median of the ratios
+    within each round, because the two times of one round were taken one right after the other.
+    """
+    summary = []
+    for row in ROWS:
+        by_tool: dict[str, dict[int, float]] = {}
+        for sample in samples:
+            if sample.row == row.key:
+                by_tool.setdefault(sample.tool, {})[sample.round] = sample.seconds
+        if not by_tool:
+            continue
+        ours = by_tool.get(_OURS, {})
+        ratios = {
+            tool: statistics.median(ours[number] / seconds for number, seconds in rounds.items())
+            for tool, rounds in by_tool.items()
+            if tool != _OURS and ours
+        }
+        summary.append(
+            {
+                "row": row.key,
+                "title": title(row, sizes),
+                "median_s": {tool: statistics.median(rounds.values()) for tool, rounds in by_tool.items()},
+                "min_s": {tool: min(rounds.values()) for tool, rounds in by_tool.items()},
+                "max_s": {tool: max(rounds.values()) for tool, rounds in by_tool.items()},
+                "ratio": ratios,
+                "budget": row.budget,
+                "within_budget": ratios["buildkit"] <= row.budget if "buildkit" in ratios else None,
+            }
+        )
+    return summary
+
+
+def document(
+    samples: Sequence[Sample], *, sizes: Sizes, runs: int, versions: Mapping[str, str], finished_at: str
+) -> dict[str, Any]:
+    """Everything there is to know about one run of the bench, ready for JSON."""
+    return {
+        "finished_at": finished_at,
+        "machine": machine(),
+        "versions": dict(versions),
+        "sizes": asdict(sizes),
+        "runs": runs,
+        "rows": summarize(samples, sizes),
+        "samples": [asdict(sample) for sample in samples],
+    }
+
+
+def table(summary: Sequence[Mapping[str, Any]], tools: Sequence[str]) -> str:
+    """A Markdown table: medians with their range, then ratios to each peer, then the budget."""
+    peers = [tool for tool in tools if tool != _OURS]
+    head = ["work", *(f"{tool}, s (min–max)" for tool in tools), *(f"× {peer}" for peer in peers)]
+    if "buildkit" in peers:
+        head.append("budget × buildkit")
+    lines = [head, ["---"] * len(head)]
+    for entry in summary:
+        cells = [entry["title"]]
+        for tool in tools:
+            low, high = entry["min_s"][tool], entry["max_s"][tool]
+            cells.append(f"{entry['median_s'][tool]:.3f} ({low:.3f}–{high:.3f})")
+        cells += [f"{entry['ratio'][peer]:.2f}" for peer in peers]
+        if "buildkit" in peers:
+            cells.append(f"{entry['budget']:.2f} {'met' if entry['within_budget'] else 'MISSED'}")
+        lines.append(cells)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)

@@ -1,0 +1,178 @@
+"""The builders, each with storage of its own below one directory, each driven by its own command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bench.workloads import BASE
+
+_START_S = 60
+
+
+class ToolError(Exception):
+    """A builder could not be started, or a build that has to succeed failed. Carries the end of its output."""
+
+
+class Tool(Protocol):
+    """One builder. ``build`` is what gets timed; everything else happens off the clock."""
+
+    name: str
+
+    def version(self) -> str: ...
+    def start(self, base_tar: Path) -> None:
+        """Make it ready, with the image ``bench-base`` imported from ``base_tar``."""
+
+    def build(self, context: Path, *, cache: bool) -> None:
+        """Build ``context``. cache: may use what earlier builds left."""
+
+    def stop(self) -> None:
+        """End what ``start`` started. Safe to call twice, and after a ``start`` that failed."""
+
+
+def _run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
+    """Run to the end, in a pipe as CI would. Returns output; raises ToolError with its end when it fails.
+
+    Settings of this process's Python are not handed on: Shiplap is to keep its compiled modules, as it does for users.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    result = subprocess.run(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**inherited, **(environment or {})},
+    )
+    output = result.stdout.decode(errors="replace")
+    if result.returncode != 0:
+        raise ToolError(f"{' '.join(map(str, command))} exited {result.returncode}:\n{output[-4000:]}")
+    return output.strip()
+
+
+class Shiplap:
+    """The ``shiplap`` command of the environment that the bench runs in."""
+
+    name = "shiplap"
+
+    def __init__(self, directory: Path) -> None:
+        self._command = (Path(sys.executable).with_name("shiplap"), "--root", directory / "shiplap")
+
+    def version(self) -> str:
+        return _run([self._command[0], "--version"])
+
+    def start(self, base_tar: Path) -> None:
+        _run([*self._command, "image", "import", base_tar, BASE])
+
+    def build(self, context: Path, *, cache: bool) -> None:
+        _run([*self._command, "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context])
+
+    def stop(self) -> None:
+        pass
+
+
+class BuildKit:
+    """``docker build`` against a dockerd of its own: private socket, data, network and mount namespace."""
+
+    name = "buildkit"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "docker"
+        self._daemon: subprocess.Popen[bytes] | None = None
+        # Settings of the user who runs the bench (contexts, plugins, credentials) stay out of it.
+        self._environment = {
+            "DOCKER_HOST": f"unix://{self._directory}/docker.sock",
+            "DOCKER_CONFIG": str(self._directory / "config"),
+            "DOCKER_BUILDKIT": "1",
+        }
+
+    def version(self) -> str:
+        return "docker " + _run(["docker", "version", "--format", "{{.Server.Version}}"], self._environment)
+
+    def start(self, base_tar: Path) -> None:
+        (self._directory / "config").mkdir(parents=True)
+        with open(self._directory / "dockerd.log", "wb") as log:
+            self._daemon = subprocess.Popen(
+                [
+                    # In a network namespace of its own, its bridge and its firewall rules are nobody else's.
+                    *("unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec dockerd "$@"', "dockerd"),
+                    *("--data-root", self._directory / "data", "--exec-root", self._directory / "exec"),
+                    *("--pidfile", self._directory / "pid", "--host", self._environment["DOCKER_HOST"]),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                self.version()
+                break
+            except ToolError as error:
+                if self._daemon.poll() is not None or time.monotonic() > deadline:
+                    log_end = (self._directory / "dockerd.log").read_text(errors="replace")[-4000:]
+                    raise ToolError(f"dockerd did not start:\n{log_end}") from error
+                time.sleep(0.2)
+        _run(["docker", "import", base_tar, BASE], self._environment)
+
+    def build(self, context: Path, *, cache: bool) -> None:
+        _run(["docker", "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context], self._environment)
+
+    def stop(self) -> None:
+        if self._daemon is None:
+            return
+        self._daemon.send_signal(signal.SIGTERM)
+        try:
+            self._daemon.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._daemon.pid, signal.SIGKILL)
+            self._daemon.wait()
+        self._daemon = None
+
+
+class Buildah:
+    """``buildah build --layers``: without that option it caches nothing, which no comparison would want."""
+
+    name = "buildah"
+    # crun refuses hosts with mixed cgroup versions; limits above root's own cannot be set on every host.
+    _OPTIONS = ("--runtime", "runc", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=20000:20000")
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "buildah"
+        self._storage = self._directory / "root"
+        self._command = (
+            *("buildah", "--root", self._storage, "--runroot", self._directory / "run"),
+            *("--storage-driver", "overlay"),
+        )
+
+    def version(self) -> str:
+        return " ".join(_run(["buildah", "--version"]).split()[:3])
+
+    def start(self, base_tar: Path) -> None:
+        context = self._directory / "base"
+        context.mkdir(parents=True)
+        shutil.copyfile(base_tar, context / "base.tar")
+        (context / "Dockerfile").write_text('FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n')
+        _run([*self._command, "build", "-t", BASE, context])
+
+    def build(self, context: Path, *, cache: bool) -> None:
+        _run([*self._command, "build", "--layers", *_no_cache(cache), *self._OPTIONS, "-t", "bench", context])
+
+    def stop(self) -> None:
+        """buildah has no daemon, but leaves its storage mounted on itself."""
+        if os.path.ismount(self._storage / "overlay"):
+            _run(["umount", "--lazy", self._storage / "overlay"])
+
+
+def _no_cache(cache: bool) -> list[str]:
+    return [] if cache else ["--no-cache"]
+
+
+PEERS: dict[str, Callable[[Path], Tool]] = {"buildkit": BuildKit, "buildah": Buildah}

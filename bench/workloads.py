@@ -1,0 +1,63 @@
+"""Build contexts, made the same on every machine: the seed decides all names, sizes and bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+BASE = "bench-base"  # the image name that every tool has the busybox base under
+_FILES_PER_DIRECTORY = 100
+_POOL_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How big the work is. files, total_bytes: of the COPY context; steps: number of RUN instructions."""
+
+    files: int = 20_000
+    total_bytes: int = 180_000_000
+    steps: int = 20
+
+
+SHORT = Sizes(files=200, total_bytes=1_000_000, steps=3)
+
+
+def run_steps(directory: Path, sizes: Sizes) -> Path:
+    """A context whose Dockerfile has ``sizes.steps`` RUN instructions, each of which writes one file."""
+    directory.mkdir(parents=True)
+    lines = [f"FROM {BASE}", *(f"RUN echo {step} > /step-{step}" for step in range(sizes.steps))]
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def copy_then_run(directory: Path, sizes: Sizes, seed: int) -> Path:
+    """A context of ``sizes.files`` files, copied by one COPY and followed by one RUN.
+
+    Sizes are exponentially distributed, as in source trees; contents do not compress. Different seeds share no file, so
+    no builder knows anything of a context that it sees for the first time.
+    """
+    chance = random.Random(seed)
+    pool = memoryview(chance.randbytes(_POOL_BYTES))
+    weights = [chance.expovariate(1) for _ in range(sizes.files)]
+    scale = sizes.total_bytes / sum(weights)
+    tree = directory / "tree"
+    for index, weight in enumerate(weights):
+        parent = os.path.join(tree, f"d{index // _FILES_PER_DIRECTORY:04}")
+        if index % _FILES_PER_DIRECTORY == 0:
+            os.makedirs(parent)
+        size = min(int(weight * scale), _POOL_BYTES // 2)
+        start = chance.randrange(_POOL_BYTES // 2)
+        with open(os.path.join(parent, f"f{index:06}"), "wb") as file:
+            file.write(b"%d:%d\n" % (seed, index))
+            file.write(pool[start : start + size])
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nCOPY tree /tree\nRUN cat /tree/d0000/* | wc -c > /size\n")
+    return directory
+
+
+def change_one_file(context: Path, salt: str) -> None:
+    """Give one file in the middle of the tree another content, as an editor does."""
+    directories = sorted((context / "tree").iterdir())
+    file = min(directories[len(directories) // 2].iterdir())
+    file.write_text(f"changed: {salt}\n")
