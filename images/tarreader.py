@@ -1,0 +1,441 @@
+"""Tars read as a stream: names as bytes, about 10 µs an entry, bounded memory, and no trust in what they say.
+
+Understood: v7, ustar, PAX (local and global records, SCHILY.xattr) and GNU (long names, base-256 numbers, sparse files
+of the old kind and PAX 0.0, 0.1 and 1.0). Entries of other types (volume labels and the like) are skipped.
+The standard library's tarfile is ten times slower, decodes names, and keeps every member.
+Spec: pax(1) in POSIX.1-2017; GNU tar manual, "Tar Internals".
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias
+
+from images.errors import InvalidLayerError
+from images.tarwriter import BLOCK, SupportsRead
+
+FILE: Final = b"0"
+HARDLINK: Final = b"1"
+SYMLINK: Final = b"2"
+CHARACTER_DEVICE: Final = b"3"
+BLOCK_DEVICE: Final = b"4"
+DIRECTORY: Final = b"5"
+FIFO: Final = b"6"
+
+_KINDS = {bytes([code]): bytes([code]) for code in b"0123456"} | {b"\0": FILE, b"7": FILE, b"S": FILE}
+_CHUNK = 256 * 1024
+_SEEKABLE_CHUNK = 64 * 1024  # less is read in vain before the next seek
+_MAX_METADATA = 1024 * 1024  # of a PAX header or long name, as Go's archive/tar has it
+_MAX_SPARSE_MAP = 8 * 1024 * 1024
+_MAX_SIZE = 2**63 - 1
+_MAX_ID = 2**32 - 2  # the one above means "leave as it is" to chown
+_MAX_TIME = 2**40  # thirty thousand years; beyond that a time is nonsense and is cut
+_ZEROS = bytes(BLOCK)
+_SIGNED_SUM = struct.Struct("148b8x356b")
+
+_Records: TypeAlias = dict[bytes, bytes]
+_Extents: TypeAlias = tuple[tuple[int, int], ...]
+
+
+class TarEntry(NamedTuple):
+    """One entry, as the archive has it: the name is not normalised (see ``normalise``).
+
+    size: bytes of content when holes are filled; 0 for all but files. mtime: whole seconds. link: the target of a
+    symbolic or hard link. extents: (offset, length) of the parts of a sparse file that are stored, None for others.
+    """
+
+    name: bytes
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    link: bytes
+    rdev: int
+    xattrs: dict[str, bytes]
+    extents: _Extents | None
+
+
+class Seekable(SupportsRead, Protocol):
+    """A stream whose unwanted parts can be skipped."""
+
+    def seek(self, offset: int, whence: int, /) -> int: ...
+
+
+class TarReader:
+    """Iterates over the entries of a tar that starts where ``stream`` stands.
+
+    The content of the entry that was last given can be read with ``read`` (holes filled) or ``chunks`` (holes left
+    out) until the next one is asked for. seekable: skip what is not read by ``stream.seek`` instead of reading it.
+    Iterating and reading raise InvalidLayerError when the archive is damaged or truncated.
+    """
+
+    def __init__(self, stream: SupportsRead | Seekable, *, seekable: bool = False) -> None:
+        self._stream = stream
+        self._seekable = seekable
+        self._buffer = b""
+        self._at = 0
+        self._base = 0  # of the buffer, from where the stream stood at first
+        self._content_end = 0  # padding included
+        self._entry: TarEntry | None = None
+        self._content: Iterator[bytes] = iter(())
+        self._rest = b""
+        self._globals: _Records = {}
+
+    @property
+    def offset(self) -> int:
+        """How far from its start the archive has been read: right after ``next``, where the entry's content starts."""
+        return self._base + self._at
+
+    def __iter__(self) -> Iterator[TarEntry]:
+        while (entry := self.next()) is not None:
+            yield entry
+
+    def next(self) -> TarEntry | None:
+        """The next entry, None at the end of the archive."""
+        self._skip(self._content_end - self.offset)
+        self._entry, self._rest = None, b""
+        records: _Records = {}
+        while True:
+            header = self._header()
+            if header is None:
+                if records:
+                    self._fail("it ends after an extended header")
+                return None
+            kind = header[156:157]
+            if kind in (b"x", b"X"):
+                records |= self._pax(header)
+            elif kind == b"g":
+                self._globals |= self._pax(header)
+            elif kind == b"L":
+                records[b"path"] = self._metadata(header).partition(b"\0")[0]
+            elif kind == b"K":
+                records[b"linkpath"] = self._metadata(header).partition(b"\0")[0]
+            elif kind in _KINDS:
+                self._entry = self._parse(header, kind, self._globals | records if self._globals else records)
+                self._content = self._pieces(self._entry)
+                return self._entry
+            else:
+                size = _number(header[124:136])
+                self._skip(size + -size % BLOCK)
+                records = {}
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes of the entry's content, fewer only at its end. Holes are zeros."""
+        while len(self._rest) < size:
+            piece = next(self._content, None)
+            if piece is None:
+                break
+            self._rest = self._rest + piece if self._rest else piece
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """The entry's stored content as (offset, bytes), without the holes; instead of ``read``."""
+        entry = self._entry
+        if entry is None or entry.kind != FILE:
+            return
+        for start, length in ((0, entry.size),) if entry.extents is None else entry.extents:
+            offset = start
+            while offset < start + length:
+                data = self._some(min(start + length - offset, _CHUNK))
+                yield offset, data
+                offset += len(data)
+
+    def drain(self) -> None:
+        """Read the stream to its end: what follows the archive, as padding does."""
+        while self._stream.read(_CHUNK):
+            pass
+
+    def _pieces(self, entry: TarEntry) -> Iterator[bytes]:
+        position = 0
+        for offset, data in self.chunks():
+            while position < offset:
+                hole = min(offset - position, _CHUNK)
+                yield bytes(hole)
+                position += hole
+            yield data
+            position += len(data)
+        while position < entry.size:
+            hole = min(entry.size - position, _CHUNK)
+            yield bytes(hole)
+            position += hole
+
+    def _parse(self, header: bytes, kind: bytes, records: _Records) -> TarEntry:
+        name = records.get(b"path") or _name(header)
+        link = records.get(b"linkpath") or header[157:257].partition(b"\0")[0]
+        stored = _decimal(records, b"size", _number(header[124:136]))
+        result = _KINDS[kind]
+        if kind == b"\0" and name.endswith(b"/"):
+            result = DIRECTORY  # as v7 wrote them
+        if result != FILE:
+            stored = 0
+        if stored > _MAX_SIZE:
+            self._fail(f"an entry of {stored} bytes")
+        self._content_end = self.offset + stored + -stored % BLOCK
+        size, extents = stored, None
+        if result == FILE and (kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in records)):
+            name, size, extents = self._sparse(header, kind, records, name, stored)
+        rdev = 0
+        if result in (CHARACTER_DEVICE, BLOCK_DEVICE):
+            major, minor = _number(header[329:337]), _number(header[337:345])
+            if major >= 2**31 or minor >= 2**31:
+                self._fail(f"a device number of {major}:{minor}")
+            rdev = os.makedev(major, minor)
+        uid = _decimal(records, b"uid", _number(header[108:116]))
+        gid = _decimal(records, b"gid", _number(header[116:124]))
+        if uid > _MAX_ID or gid > _MAX_ID:
+            self._fail(f"an owner of {uid}:{gid}")
+        time = records.get(b"mtime")
+        mtime = _seconds(time) if time else _number(header[136:148], signed=True)
+        return TarEntry(
+            name,
+            result,
+            _number(header[100:108]) & 0o7777,
+            uid,
+            gid,
+            size,
+            max(-_MAX_TIME, min(mtime, _MAX_TIME)),
+            link,
+            rdev,
+            _xattrs(records) if records else {},
+            extents,
+        )
+
+    def _sparse(
+        self, header: bytes, kind: bytes, records: _Records, name: bytes, stored: int
+    ) -> tuple[bytes, int, _Extents | None]:
+        """Name, full size and extents of a sparse file, in the four ways that GNU tar has written them."""
+        before = self.offset
+        if kind == b"S":
+            numbers = self._old_sparse_map(header)
+            size = _number(header[483:495])
+            self._content_end += self.offset - before  # the map's extra blocks are not counted in the size
+            before = self.offset
+        elif records.get(b"GNU.sparse.major") == b"1":
+            size = _decimal(records, b"GNU.sparse.realsize", 0)
+            name = records.get(b"GNU.sparse.name") or name
+            numbers = self._stored_sparse_map(stored)
+        elif b"GNU.sparse.map" in records:
+            size = _decimal(records, b"GNU.sparse.size", 0)
+            name = records.get(b"GNU.sparse.name") or name
+            text = records[b"GNU.sparse.map"]
+            numbers = [_plain(number) for number in text.split(b",")] if text else []
+        else:
+            return name, stored, None
+        extents = tuple(zip(numbers[0::2], numbers[1::2], strict=False))
+        position = 0
+        for offset, length in extents:
+            if offset < position:
+                self._fail("the map of a sparse file is out of order")
+            position = offset + length
+        if len(numbers) % 2 or position > size or size > _MAX_SIZE:
+            self._fail("the map of a sparse file exceeds the file")
+        if sum(length for _, length in extents) != stored - (self.offset - before):
+            self._fail("the map of a sparse file does not match its content")
+        return name, size, extents
+
+    def _old_sparse_map(self, header: bytes) -> list[int]:
+        fields, more = header[386:482], header[482]
+        numbers: list[int] = []
+        while True:
+            for at in range(0, len(fields) - 23, 24):
+                if fields[at] == 0:
+                    break
+                numbers += (_number(fields[at : at + 12]), _number(fields[at + 12 : at + 24]))
+            if not more:
+                return numbers
+            if len(numbers) * 12 > _MAX_SPARSE_MAP:
+                self._fail("the map of a sparse file is too long")
+            block = self._exactly(BLOCK)
+            fields, more = block[:504], block[504]
+
+    def _stored_sparse_map(self, stored: int) -> list[int]:
+        """PAX 1.0: decimal lines at the start of the content, padded to whole blocks."""
+        numbers: list[int] = []
+        rest, wanted, read = b"", 1, 0
+        while len(numbers) < wanted:
+            if read >= min(stored, _MAX_SPARSE_MAP):
+                self._fail("the map of a sparse file does not end")
+            read += BLOCK
+            *lines, rest = (rest + self._exactly(BLOCK)).split(b"\n")
+            if not numbers and lines:
+                wanted = 1 + 2 * _plain(lines[0])
+            numbers += [_plain(line) for line in lines[: wanted - len(numbers)]]
+        return numbers[1:]
+
+    def _pax(self, header: bytes) -> _Records:
+        data = self._metadata(header)
+        records: _Records = {}
+        sparse: list[bytes] = []  # PAX 0.0 repeats its keys
+        at = 0
+        while at < len(data) and data[at] != 0:
+            blank = data.find(b" ", at, at + 20)
+            length = _plain(data[at:blank]) if blank > 0 else 0
+            record = data[blank + 1 : at + length - 1]
+            key, equals, value = record.partition(b"=")
+            if at + length > len(data) or data[at + length - 1 : at + length] != b"\n" or not equals or not key:
+                self._fail("a PAX record that is damaged")
+            if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+                sparse.append(value)
+            elif key in (b"path", b"linkpath", b"GNU.sparse.name") and b"\0" in value:
+                self._fail("a name with a NUL in it")
+            records[key] = value
+            at += length
+        if sparse:
+            records[b"GNU.sparse.map"] = b",".join(sparse)
+        return records
+
+    def _metadata(self, header: bytes) -> bytes:
+        size = _number(header[124:136])
+        if size > _MAX_METADATA:
+            self._fail(f"an extended header of {size} bytes")
+        return self._exactly(size + -size % BLOCK)[:size]
+
+    def _header(self) -> bytes | None:
+        """The next block that is a header; None at two zero blocks, or where the stream ends between entries."""
+        header = self._available(BLOCK)
+        if header == _ZEROS:
+            header = self._available(BLOCK)
+            if header == _ZEROS:
+                return None
+        if not header:
+            return None
+        if len(header) < BLOCK:
+            self._fail("it ends in the middle of a header")
+        checksum = 8 * 0x20 - 3  # see tarwriter._sum about Adler-32: no part here can reach its modulus either
+        for part in (header[:148], header[156:334], header[334:]):
+            checksum += zlib.adler32(part) & 0xFFFF
+        stated = _number(header[148:156])
+        if stated != checksum and stated != sum(_SIGNED_SUM.unpack(header)) + 8 * 0x20:
+            self._fail(f"no tar header at byte {self.offset - BLOCK}")
+        return header
+
+    def _some(self, size: int) -> bytes:
+        """Between 1 and ``size`` bytes."""
+        if self._at == len(self._buffer):
+            self._refill()
+        data = self._buffer[self._at : self._at + size]
+        self._at += len(data)
+        if not data:
+            self._fail("it ends in the middle of a file")
+        return data
+
+    def _available(self, size: int) -> bytes:
+        while len(self._buffer) - self._at < size:
+            if not self._refill():
+                break
+        data = self._buffer[self._at : self._at + size]
+        self._at += len(data)
+        return data
+
+    def _exactly(self, size: int) -> bytes:
+        data = self._available(size)
+        if len(data) != size:
+            self._fail("it ends in the middle of an entry")
+        return data
+
+    def _skip(self, size: int) -> None:
+        left = size - (len(self._buffer) - self._at)
+        if left <= 0:
+            self._at += size
+            return
+        self._base += len(self._buffer) + left if self._seekable else len(self._buffer)
+        self._buffer, self._at = b"", 0
+        if self._seekable:
+            # Past the end too: the next read finds nothing, and that the archive is truncated.
+            self._stream.seek(left - 1, os.SEEK_CUR)  # type: ignore[union-attr]
+            if not self._stream.read(1):
+                self._fail("it ends in the middle of a file")
+            return
+        while left:
+            data = self._stream.read(min(left, _CHUNK))
+            if not data:
+                self._fail("it ends in the middle of a file")
+            self._base += len(data)
+            left -= len(data)
+
+    def _refill(self) -> bool:
+        more = self._stream.read(_SEEKABLE_CHUNK if self._seekable else _CHUNK)
+        self._base += self._at
+        self._buffer, self._at = self._buffer[self._at :] + more, 0
+        return bool(more)
+
+    def _fail(self, what: str) -> NoReturn:
+        raise InvalidLayerError(f"damaged tar: {what}")
+
+
+def normalise(name: bytes) -> bytes:
+    """A name relative to the root, without ``.``, ``..`` or doubled slashes; ``b""`` is the root.
+
+    Absolute names count from the root too, as GNU tar and docker have it. Raises InvalidLayerError when the name
+    climbs out of the root.
+    """
+    parts = name.split(b"/")
+    if b"" not in parts and b"." not in parts and b".." not in parts:
+        return name
+    kept: list[bytes] = []
+    for part in parts:
+        if part == b"..":
+            if not kept:
+                raise InvalidLayerError(f"the layer has an entry that leads outside: {os.fsdecode(name)!r}")
+            kept.pop()
+        elif part not in (b"", b"."):
+            kept.append(part)
+    return b"/".join(kept)
+
+
+def _name(header: bytes) -> bytes:
+    name = header[:100].partition(b"\0")[0]
+    if header[345] and header[257:263] == b"ustar\0":  # GNU's own format has times where ustar has the prefix
+        return header[345:500].partition(b"\0")[0] + b"/" + name
+    return name
+
+
+def _number(field: bytes, *, signed: bool = False) -> int:
+    """Octal text, or base-256 as GNU tar writes what does not fit."""
+    if field[0] & 0x80:
+        number = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _base_256(field)
+    else:
+        digits = field.strip(b"\0 ")
+        try:
+            number = int(digits, 8) if digits else 0
+        except ValueError:
+            raise InvalidLayerError(f"damaged tar: {field!r} where a number belongs") from None
+    if number < 0 and not signed:
+        raise InvalidLayerError(f"damaged tar: {number} where a number of 0 or more belongs")
+    return number
+
+
+def _base_256(field: bytes) -> int:
+    return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+
+
+def _plain(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 20:
+        raise InvalidLayerError(f"damaged tar: {text[:40]!r} where a number belongs")
+    return int(text)
+
+
+def _decimal(records: _Records, key: bytes, otherwise: int) -> int:
+    text = records.get(key)
+    return _plain(text) if text else otherwise
+
+
+def _seconds(text: bytes) -> int:
+    """Whole seconds, rounded down, of a PAX time such as ``-1.5``."""
+    whole, _, fraction = text.partition(b".")
+    negative = whole.startswith(b"-")
+    seconds = _plain(whole.removeprefix(b"-") or b"0")
+    if negative:
+        return -seconds - (1 if fraction.strip(b"0") else 0)
+    return seconds
+
+
+def _xattrs(records: _Records) -> dict[str, bytes]:
+    prefix = b"SCHILY.xattr."
+    return {os.fsdecode(key[len(prefix) :]): value for key, value in records.items() if key.startswith(prefix)}

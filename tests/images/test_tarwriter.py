@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from images.errors import LayerSourceError
+from images.tarreader import TarReader
+from images.tarwriter import TarWriter
+
+
+@dataclass(frozen=True)
+class Entry:
+    kind: str
+    name: bytes
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    content: bytes = b""
+    link: bytes = b""
+    rdev: int = 0
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+
+
+def write(entries: list[Entry]) -> bytes:
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    for e in entries:
+        if e.kind == "directory":
+            writer.directory(e.name, e.mode, e.uid, e.gid, e.mtime, e.xattrs)
+        elif e.kind == "file":
+            writer.file(e.name, e.mode, e.uid, e.gid, e.mtime, len(e.content), e.content, e.xattrs)
+        elif e.kind == "symlink":
+            writer.symlink(e.name, e.link, e.uid, e.gid, e.mtime, e.xattrs)
+        elif e.kind == "hardlink":
+            writer.hardlink(e.name, e.link, e.mode, e.uid, e.gid, e.mtime)
+        else:
+            writer.device(e.name, e.mode | stat.S_IFCHR, e.uid, e.gid, e.mtime, e.rdev, e.xattrs)
+    writer.close()
+    return sink.getvalue()
+
+
+component = st.binary(min_size=1, max_size=90).map(lambda b: b.replace(b"/", b"_").replace(b"\0", b"_"))
+text_component = st.text(min_size=1, max_size=40).map(lambda t: t.encode("utf-8", "replace").replace(b"/", b"_"))
+names = (
+    st.lists(component | text_component, min_size=1, max_size=6)
+    .map(b"/".join)
+    .map(lambda name: name.replace(b"\0", b"_"))
+)
+ids = st.sampled_from([0, 1, 0o7777777, 0o10000000, 2**32 - 2])
+times = st.sampled_from([-1, 0, 1_700_000_000, 0o77777777777, 0o100000000000])
+xattr_sets = st.dictionaries(
+    st.sampled_from(["user.a", "user.zeichen-ä", "security.capability"]), st.binary(max_size=700), max_size=3
+)
+modes = st.integers(0, 0o7777)
+entries = st.one_of(
+    st.builds(Entry, st.just("directory"), names, modes, ids, ids, times, xattrs=xattr_sets),
+    st.builds(Entry, st.just("file"), names, modes, ids, ids, times, st.binary(max_size=2000), xattrs=xattr_sets),
+    st.builds(Entry, st.just("symlink"), names, st.just(0o777), ids, ids, times, link=names, xattrs=xattr_sets),
+    st.builds(Entry, st.just("hardlink"), names, modes, ids, ids, times, link=names),
+    st.builds(Entry, st.just("device"), names, modes, ids, ids, times, rdev=st.just(os.makedev(254, 70000))),
+)
+KINDS = {
+    tarfile.DIRTYPE: "directory",
+    tarfile.REGTYPE: "file",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+    tarfile.CHRTYPE: "device",
+}
+
+
+def read_with_tarfile(data: bytes) -> list[Entry]:
+    def raw(text: str) -> bytes:
+        return text.encode("utf-8", "surrogateescape")
+
+    result = []
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            xattrs = {
+                key.removeprefix("SCHILY.xattr."): raw(value)
+                for key, value in member.pax_headers.items()
+                if key.startswith("SCHILY.xattr.")
+            }
+            result.append(
+                Entry(
+                    KINDS[member.type],
+                    raw(member.name),
+                    member.mode,
+                    member.uid,
+                    member.gid,
+                    int(member.mtime),
+                    file.read() if file else b"",
+                    raw(member.linkname),
+                    os.makedev(member.devmajor, member.devminor),
+                    xattrs,
+                )
+            )
+    return result
+
+
+def read_with_reader(data: bytes) -> list[Entry]:
+    reader = TarReader(io.BytesIO(data))
+    result = []
+    for e in reader:
+        kind = KINDS[e.kind]
+        name = e.name.rstrip(b"/") if kind == "directory" else e.name
+        content = reader.read(e.size)
+        result.append(Entry(kind, name, e.mode, e.uid, e.gid, e.mtime, content, e.link, e.rdev, e.xattrs))
+    return result
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(entries, max_size=5))
+def test_what_is_written_is_read_back_by_tarfile_and_by_the_reader(written: list[Entry]) -> None:
+    data = write(written)
+    assert len(data) % 512 == 0
+    assert read_with_reader(data) == written
+    # tarfile strips trailing slashes of whatever it reads; the strategy makes no such names.
+    assert read_with_tarfile(data) == written
+
+
+SAMPLES = [
+    Entry("directory", b"d", 0o1777),
+    Entry("directory", b"d/" + b"n" * 99),
+    Entry("file", b"d/setuid", 0o6755, 1000, 2097152, 1_700_000_000, b"x" * 513),
+    Entry("file", b"d/" + b"long/" * 25 + b"file", content=b"prefix"),
+    Entry("file", b"d/" + b"l" * 180, content=b"one long component"),
+    Entry("file", "d/grün".encode(), content=b"utf-8"),
+    Entry("file", b"d/latin1-\xe9", content=b"not utf-8"),
+    Entry(
+        "file", b"d/xattr", 0o755, xattrs={"user.key": b"v\0\n=\xff", "security.capability": b"\1\0\0\2" + bytes(16)}
+    ),
+    Entry("symlink", b"d/link", 0o777, link=b"t" * 150),
+    Entry("symlink", "d/lïnk".encode(), 0o777, link=b"\xff\xfe"),
+    Entry("hardlink", b"d/hard", 0o6755, 1000, 2097152, 1_700_000_000, link=b"d/setuid"),
+    Entry("hardlink", b"d/hard2", link=b"d/" + b"l" * 180),
+    Entry("device", b"d/null", 0o666, rdev=os.makedev(1, 3)),
+    Entry("file", b"d/old", mtime=-7),
+]
+
+
+def test_gnu_tar_lists_what_was_written() -> None:
+    data = write(SAMPLES)
+    command = ["tar", "--list", "--null", "--quoting-style=literal", "--file=-"]
+    listed = subprocess.run(command, input=data, capture_output=True, check=True)
+    assert listed.stderr == b""
+    assert [line.rstrip(b"/") for line in listed.stdout.splitlines()] == [e.name for e in SAMPLES]
+
+
+def test_gnu_tar_extracts_what_was_written(tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "this test makes devices: run it as root"
+    command = [
+        "tar",
+        "--extract",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--same-owner",
+        "-p",
+        "-C",
+        str(tmp_path),
+        "-f",
+        "-",
+    ]
+    result = subprocess.run(command, input=write(SAMPLES), capture_output=True, check=False)
+    assert b"implausibly old" in result.stderr  # the file from before 1970
+    root = os.fsencode(tmp_path)
+    for e in SAMPLES:
+        path = root + b"/" + e.name
+        info = os.lstat(path)
+        assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (e.uid, e.gid, e.mode)
+        if e.kind == "file":
+            assert Path(os.fsdecode(path)).read_bytes() == e.content
+            assert {name: os.getxattr(path, name) for name in os.listxattr(path)} == e.xattrs
+        elif e.kind == "symlink":
+            assert os.readlink(path) == e.link
+        elif e.kind == "device":
+            assert info.st_rdev == e.rdev
+    assert os.stat(root + b"/d/hard").st_ino == os.stat(root + b"/d/setuid").st_ino
+
+
+def test_mkfs_erofs_indexes_what_was_written(tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "this test mounts: run it as root"
+    tar, image, target = tmp_path / "layer.tar", tmp_path / "image", tmp_path / "mnt"
+    tar.write_bytes(write(SAMPLES))
+    target.mkdir()
+    subprocess.run(["mkfs.erofs", "--quiet", "--tar=i", image, tar], check=True, capture_output=True)
+    subprocess.run(["mount", "-t", "erofs", "-o", f"ro,device={tar}", image, target], check=True)
+    try:
+        root = os.fsencode(target)
+        for e in SAMPLES:
+            path = root + b"/" + e.name
+            info = os.lstat(path)
+            assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode), info.st_mtime) == (
+                e.uid,
+                e.gid,
+                e.mode,
+                e.mtime,
+            )
+            if e.kind == "file":
+                assert Path(os.fsdecode(path)).read_bytes() == e.content
+                assert {name: os.getxattr(path, name) for name in os.listxattr(path)} == e.xattrs
+            elif e.kind == "symlink":
+                assert os.readlink(path) == e.link
+    finally:
+        subprocess.run(["umount", target], check=True)
+
+
+def test_ordinary_entries_take_one_block_and_the_archive_ends_with_two() -> None:
+    data = write([Entry("directory", b"a"), Entry("file", b"a/" + b"p/" * 60 + b"f", content=b"x")])
+    assert len(data) == 512 + 512 + 512 + 1024
+    assert data[-1024:] == bytes(1024)
+
+
+def test_user_and_group_names_are_empty_and_nothing_depends_on_the_machine() -> None:
+    assert write(SAMPLES) == write(SAMPLES)
+    with tarfile.open(fileobj=io.BytesIO(write(SAMPLES))) as archive:
+        assert {(member.uname, member.gname) for member in archive} == {("", "")}
+
+
+def test_the_root_directory_is_written_as_dot() -> None:
+    assert read_with_reader(write([Entry("directory", b"", 0o755)])) == [Entry("directory", b".", 0o755)]
+
+
+def test_whiteouts_and_opaque_directories_have_their_names() -> None:
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    writer.whiteout(b"gone")
+    writer.whiteout(b"d/e/gone")
+    writer.opaque(b"d/e")
+    writer.opaque(b"d/")
+    writer.opaque(b"")
+    writer.close()
+    names = [e.name for e in read_with_reader(sink.getvalue())]
+    assert names == [b".wh.gone", b"d/e/.wh.gone", b"d/e/.wh..wh..opq", b"d/.wh..wh..opq", b".wh..wh..opq"]
+
+
+class Counter:
+    """A sink that keeps only the beginning."""
+
+    def __init__(self) -> None:
+        self.size, self.head = 0, b""
+
+    def write(self, data: bytes, /) -> int:
+        if len(self.head) < 2048:
+            self.head += data[:2048]
+        self.size += len(data)
+        return len(data)
+
+
+class Zeros:
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def read(self, size: int, /) -> bytes:
+        taken = min(size, self.left)
+        self.left -= taken
+        return bytes(taken)
+
+
+def test_a_file_of_over_eight_gib_has_its_size_in_a_pax_header() -> None:
+    size = 8 * 1024**3
+    sink = Counter()
+    writer = TarWriter(sink)
+    with pytest.raises(LayerSourceError, match=f"big: .*expected {size} bytes, got 1000"):
+        writer.file(b"big", 0o644, 0, 0, 0, size, Zeros(1000))
+    entry = TarReader(io.BytesIO(sink.head)).next()
+    assert entry is not None
+    assert entry.size == size
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 262_144, 262_145, 2_000_001])
+def test_content_comes_from_bytes_descriptors_and_readers_alike(tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    (tmp_path / "f").write_bytes(content)
+    expected = write([Entry("file", b"f", content=content)])
+    with (tmp_path / "f").open("rb", buffering=0) as file:
+        for source in (file.fileno(), io.BytesIO(content)):
+            sink = io.BytesIO()
+            writer = TarWriter(sink)
+            writer.file(b"f", 0o644, 0, 0, 0, size, source)
+            writer.close()
+            assert sink.getvalue() == expected
+
+
+@pytest.mark.parametrize("size", [0, 5, 1_000_000])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, size: int, change: int) -> None:
+    (tmp_path / "f").write_bytes(bytes(max(size + change, 0)))
+    if size + change < 0:
+        return
+    with (tmp_path / "f").open("rb", buffering=0) as file:
+        writer = TarWriter(io.BytesIO())
+        with pytest.raises(LayerSourceError, match=r"some/file: the file changed"):
+            writer.file(b"some/file", 0o644, 0, 0, 0, size, file.fileno())
+
+
+def test_what_no_tar_can_hold_is_refused() -> None:
+    writer = TarWriter(io.BytesIO())
+    for name in (b"", b"a\0b", b"a\0" + b"b" * 200):
+        with pytest.raises(ValueError, match="name that no tar can hold"):
+            writer.file(name, 0, 0, 0, 0, 0, b"")
+    with pytest.raises(ValueError, match="attribute"):
+        writer.file(b"f", 0, 0, 0, 0, 0, b"", {"user.a=b": b""})
+    with pytest.raises(ValueError, match="link target"):
+        writer.symlink(b"f", b"", 0, 0, 0)
