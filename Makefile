@@ -17,11 +17,12 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(VENV)/.installed ## build and run real images, end to end, on a fresh machine too
+	@scripts/install-debian run base
 	@scripts/demo
 
 .PHONY: test
 test: check ## check, then every test (as root)
-	@scripts/install-debian run test
+	@scripts/install-debian run base test
 	$(BIN)/pytest
 
 .PHONY: check
@@ -33,7 +34,7 @@ check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
 
 .PHONY: bench
 bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")
-	@scripts/install-debian run test bench
+	@scripts/install-debian run base bench
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: format

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Shiplap:
     def __call__(
         self,
         *args: str | Path,
+        prefix: Sequence[str] = (),
         check: bool = True,
         stdin: str | bytes | None = None,
         env: Mapping[str, str] | None = None,
@@ -44,11 +45,12 @@ class Shiplap:
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end and return exit code, output and errors as text (undecodable bytes survive as escapes).
 
+        prefix: a command that starts the command, such as ``("setpriv", "--no-new-privs")``.
         check: fail the test, showing all output, when the exit code is not 0.
         """
         data = stdin.encode() if isinstance(stdin, str) else stdin
         result = subprocess.run(
-            [*_COMMAND, *map(str, args)],
+            [*prefix, *_COMMAND, *map(str, args)],
             input=b"" if data is None else data,
             capture_output=True,
             env=self.environment(env),

@@ -1,0 +1,79 @@
+"""What a build could leave behind on the host: processes, mounts, cgroups, network interfaces and namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+_CGROUPS = "/sys/fs/cgroup"
+
+
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Become the parent of every descendant whose own parent dies, so that none can get out of sight."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    try:
+        yield
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def children() -> dict[int, str]:
+    """This process's children that still run, and their command lines; those that have ended are reaped.
+
+    Not for use while a ``subprocess`` object waits for a child of its own.
+    """
+    found = {}
+    me = str(os.getpid())
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            state, parent = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:2]
+            if parent != me:
+                continue
+            if state == "Z":
+                os.waitpid(int(entry), 0)
+            else:
+                found[int(entry)] = Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError, ChildProcessError):
+            continue  # it ended meanwhile
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """Names of what exists on this host, except processes."""
+
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    interfaces: frozenset[str]
+    network_namespaces: frozenset[str]
+
+    @classmethod
+    def capture(cls) -> HostState:
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+        cgroups = [path for path, _, _ in os.walk(_CGROUPS) if "shiplap" in path]
+        return cls(frozenset(mounts), frozenset(cgroups), frozenset(os.listdir("/sys/class/net")), frozenset(named))
+
+    def new_since(self, before: HostState) -> dict[str, list[str]]:
+        """What exists in ``self`` and did not ``before``, by kind; empty when nothing is new."""
+        gained = {f.name: sorted(getattr(self, f.name) - getattr(before, f.name)) for f in fields(self)}
+        return {kind: names for kind, names in gained.items() if names}
+
+
+def wait_until_gone(known: set[int], deadline_s: float = 10) -> dict[int, str]:
+    """Wait until this process has no children beside ``known``; returns those that are still there at the end."""
+    end = time.monotonic() + deadline_s
+    while (left := {pid: words for pid, words in children().items() if pid not in known}) and time.monotonic() < end:
+        time.sleep(0.02)
+    return left
