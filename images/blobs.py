@@ -1,0 +1,270 @@
+"""Blobs by digest: ``blobs/sha256/<hex>``, written aside, hashed on the way, fsynced, and renamed into place.
+
+A blob exists when the database says so; a file without a row is what a killed process left, and is collected. The
+rename and the row belong to one write transaction, so a collector never takes a file between the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from core.digests import Digest
+from core.files import fsync_directory, storage_errors
+from images.database import Database
+from images.errors import DigestMismatchError, MissingBlobError
+from images.sessions import Session
+
+_BUFFER_BYTES: Final = 256 << 10
+_CHUNK_BYTES: Final = 1 << 20
+_DIRECT_BYTES: Final = 64 << 10  # pieces from this size on are not copied into the buffer first
+
+InTransaction = Callable[[sqlite3.Connection, Digest, int], None]
+
+
+class BlobWriter:
+    """A file-like sink that becomes a blob at ``commit``; a context manager that discards what was not committed.
+
+    For one thread at a time. Raises StorageFullError when the disk is full.
+    """
+
+    def __init__(self, blobs: BlobStore, path: str, *, sync: bool) -> None:
+        self._blobs = blobs
+        self._path = path
+        self._sync = sync
+        self._hash = hashlib.sha256()
+        self._buffer = bytearray()
+        self._chunk: memoryview | None = None
+        self._size = 0
+        with storage_errors("a blob"):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append ``data`` (a memoryview must be of bytes). Small pieces are gathered."""
+        length = len(data)
+        self._size += length
+        if length < _DIRECT_BYTES:
+            self._buffer += data
+            if len(self._buffer) >= _BUFFER_BYTES:
+                self._flush()
+        else:
+            self._flush()
+            self._store(memoryview(data))
+        return length
+
+    def copy_from_fd(self, fd: int, size: int) -> int:
+        """Append up to ``size`` bytes read from ``fd`` at its position; returns how many there were before its end."""
+        left = size
+        if left < _DIRECT_BYTES:
+            while left:
+                data = os.read(fd, left)
+                if not data:
+                    break
+                self.write(data)
+                left -= len(data)
+            return size - left
+        self._flush()
+        if self._chunk is None:
+            self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+        while left:
+            got = os.readv(fd, [self._chunk[: min(left, _CHUNK_BYTES)]])
+            if not got:
+                break
+            self._store(self._chunk[:got])
+            self._size += got
+            left -= got
+        return size - left
+
+    def flush(self) -> None:
+        """Pass on what was gathered, for users of file objects; ``commit`` does it too."""
+        self._flush()
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Make what was written a blob, leased to this session, and return its digest.
+
+        With ``sync`` (the default) it survives power loss from here on. Raises DigestMismatchError when the digest is
+        not ``expected``; nothing is kept then.
+        """
+        return self._finish(None, expected)
+
+    def check(self, expected: Digest | None) -> Digest:
+        """The digest of what was written so far. Raises DigestMismatchError when ``expected`` is another one."""
+        self._flush()
+        digest = Digest.from_hex(self._hash.hexdigest())
+        if expected is not None and expected != digest:
+            raise DigestMismatchError(f"content of {self._size} bytes has digest {digest}, expected {expected}")
+        return digest
+
+    def discard(self) -> None:
+        """Forget what was written; does nothing after ``commit``."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _finish(self, register: InTransaction | None, expected: Digest | None) -> Digest:
+        try:
+            digest = self.check(expected)
+            self._blobs.admit(self._fd, self._path, digest, self._size, sync=self._sync, register=register)
+            return digest
+        finally:
+            self.discard()
+
+    def _flush(self) -> None:
+        if self._buffer:
+            gathered, self._buffer = self._buffer, bytearray()
+            self._store(memoryview(gathered))
+
+    def _store(self, data: memoryview) -> None:
+        self._hash.update(data)
+        with storage_errors("a blob"):
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+
+class BlobStore:
+    """Content by digest. Whatever is written or looked up is leased to the session: it stays until the session ends."""
+
+    def __init__(self, root: Path, database: Database, session: Session) -> None:
+        self._directory = str(root / "blobs" / "sha256")
+        self._database = database
+        self._session = session
+        self._sizes: dict[str, int] = {}  # seen under our lease, so still true
+
+    def writer(self, *, sync: bool = True) -> BlobWriter:
+        """Begin a blob. sync=False: until someone calls ``make_durable`` (``images.put`` does), a reboot loses it."""
+        return BlobWriter(self, self._session.new_path(), sync=sync)
+
+    def put(self, data: bytes, *, sync: bool = True) -> Digest:
+        """Write a small blob and return its digest."""
+        digest = Digest.of(data)
+        if self._size_or_none(digest) is not None:
+            if sync:
+                self.make_durable((digest,))
+            return digest
+        with self.writer(sync=sync) as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is here; if so it stays for this session."""
+        return self._size_or_none(digest) is not None
+
+    def size(self, digest: Digest) -> int:
+        """Bytes. Raises MissingBlobError."""
+        size = self._size_or_none(digest)
+        if size is None:
+            raise MissingBlobError(f"blob {digest} is not in the store")
+        return size
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob's bytes are; read-only, and there for as long as this session. Raises MissingBlobError."""
+        self.size(digest)
+        return Path(self._file(digest))
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob as an unbuffered, seekable file. Raises MissingBlobError."""
+        self.size(digest)
+        try:
+            return io.FileIO(self._file(digest), "rb")
+        except FileNotFoundError:
+            raise MissingBlobError(
+                f"blob {digest} has lost its file {self._file(digest)}",
+                hint="the store was changed by hand; build again",
+            ) from None
+
+    def read(self, digest: Digest) -> bytes:
+        """All of a small blob. Raises MissingBlobError."""
+        with self.open(digest) as file:
+            return file.read()
+
+    def make_durable(self, digests: Iterable[Digest]) -> None:
+        """Fsync those of these blobs that were written with ``sync=False``."""
+        wanted = list(digests)
+        volatile = [d for (d,) in self._database.all("SELECT digest FROM blobs WHERE volatile") if d in set(wanted)]
+        if not volatile:
+            return
+        for digest in volatile:
+            fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                with storage_errors("a blob"):
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        fsync_directory(self._directory)
+        with self._database.transaction() as connection:
+            connection.executemany("UPDATE blobs SET volatile = 0 WHERE digest = ?", [(d,) for d in volatile])
+
+    def admit(
+        self, fd: int, path: str, digest: Digest, size: int, *, sync: bool, register: InTransaction | None
+    ) -> None:
+        """Move the finished file ``path`` (open as ``fd``) into place, with ``register``'s rows in the transaction."""
+        with storage_errors(f"blob {digest.short}"):
+            if sync:
+                os.fsync(fd)
+            with self._database.transaction() as connection:
+                connection.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._session.id, digest))
+                known = connection.execute("SELECT volatile FROM blobs WHERE digest = ?", (digest,)).fetchone()
+                if known is None or (sync and known[0]):
+                    os.rename(path, self._file(digest))
+                    if sync:
+                        fsync_directory(self._directory)
+                    connection.execute(
+                        "INSERT INTO blobs VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET volatile = 0",
+                        (digest, size, time.time(), not sync),
+                    )
+                if register is not None:
+                    register(connection, digest, size)
+        self._session.note_leased(digest)
+        self._sizes[digest] = size
+
+    def lease(self, digests: Iterable[Digest]) -> None:
+        """Keep these digests for this session, whether they exist yet or not; one transaction for all."""
+        self._session.lease(digests)
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Give back this session's leases on blobs that it is about to remove."""
+        gone = list(digests)
+        for digest in gone:
+            self._sizes.pop(digest, None)
+        self._session.release(gone)
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Those that are not here; the others stay for this session."""
+        wanted = list(digests)
+        self._session.lease(wanted)
+        return [digest for digest in wanted if self._size_or_none(digest) is None]
+
+    def _size_or_none(self, digest: Digest) -> int | None:
+        size = self._sizes.get(digest)
+        if size is None:
+            self._session.lease((digest,))
+            row = self._database.one("SELECT size FROM blobs WHERE digest = ?", (digest,))
+            if row is not None:
+                size = self._sizes[digest] = int(row[0])
+        return size
+
+    def _file(self, digest: str) -> str:
+        return f"{self._directory}/{digest.removeprefix('sha256:')}"

@@ -1,0 +1,214 @@
+"""The store's database: SQLite in WAL mode, one connection that the threads of a process take turns with.
+
+Rows are made durable (synchronous=FULL) where something irreversible follows or the caller was promised it; elsewhere a
+power loss may take the last transactions with it, never their order, and everything they said can be derived again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from core.errors import StorageFullError
+from images.errors import StoreAccessError, StoreBusyError, StoreCorruptError, StoreError, StoreVersionError
+
+BUSY_TIMEOUT_S: Final = 60.0
+_BALLAST_BYTES: Final = 1 << 20
+
+# One script per schema version; a released script is never changed, a new one is appended.
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- volatile: not yet fsynced; believed only while meta.boot_id is the running kernel's
+    CREATE TABLE blobs (
+        digest TEXT PRIMARY KEY, size INTEGER NOT NULL, created_at REAL NOT NULL, volatile INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX blobs_volatile ON blobs (digest) WHERE volatile;
+
+    CREATE TABLE layers (diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, created_at REAL NOT NULL) WITHOUT ROWID;
+    -- the same layers compressed: compression is gzip, zstd…; level is NULL for what came from elsewhere
+    CREATE TABLE compressed (
+        diff_id TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, compression TEXT NOT NULL, level INTEGER,
+        PRIMARY KEY (diff_id, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX compressed_digest ON compressed (digest);
+
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY, manifest_digest TEXT NOT NULL, created_at REAL NOT NULL, size INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX images_manifest ON images (manifest_digest);
+    CREATE TABLE image_layers (
+        image_id TEXT NOT NULL, position INTEGER NOT NULL, diff_id TEXT NOT NULL, PRIMARY KEY (image_id, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_layers_diff_id ON image_layers (diff_id);
+    CREATE TABLE names (name TEXT PRIMARY KEY, image_id TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX names_image ON names (image_id);
+
+    CREATE TABLE records (
+        key TEXT PRIMARY KEY, op TEXT NOT NULL, diff_id TEXT, created_at REAL NOT NULL, used_at REAL NOT NULL,
+        duration_s REAL NOT NULL, description TEXT NOT NULL, detail BLOB NOT NULL
+    );
+    CREATE INDEX records_op ON records (op, created_at);
+    CREATE INDEX records_description ON records (description, created_at);
+    CREATE INDEX records_diff_id ON records (diff_id);
+    CREATE TABLE memo (
+        kind TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, used_at REAL NOT NULL, PRIMARY KEY (kind, key)
+    );
+
+    -- path: below snapshots/; NULL when the layer has no entries. volatile as for blobs
+    CREATE TABLE snapshots (
+        key TEXT PRIMARY KEY, kind TEXT NOT NULL, path TEXT, volatile INTEGER NOT NULL, created_at REAL NOT NULL
+    );
+    CREATE INDEX snapshots_path ON snapshots (path);
+
+    -- object: a digest or a snapshot's key. Counts while the session's lock in tmp/ is held
+    CREATE TABLE leases (session TEXT NOT NULL, object TEXT NOT NULL, PRIMARY KEY (session, object)) WITHOUT ROWID;
+    CREATE INDEX leases_object ON leases (object);
+    """,
+)
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+
+class Database:
+    """``store.db``. Any thread may call any method; a transaction belongs to one thread from begin to end."""
+
+    def __init__(self, path: Path) -> None:
+        """Open, and make or migrate the schema. The caller makes sure that one process at a time is in here."""
+        self._path = path
+        self._lock = threading.RLock()
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+        try:
+            with self._translated():
+                self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:
+        """The first row, a tuple, or None."""
+        with self._lock, self._translated():
+            cursor = self._connection.execute(sql, tuple(parameters))
+            row = cursor.fetchone()
+            cursor.close()  # an unfinished read would keep the WAL from being reset
+            return row
+
+    def all(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
+        """All rows, as tuples."""
+        with self._lock, self._translated():
+            return self._connection.execute(sql, tuple(parameters)).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Hold the one write lock of all processes; commit at the end, roll back on an exception.
+
+        durable: the commit has reached the disk, and with it every commit before it, when the block ends.
+        """
+        with self._lock, self._translated():
+            if durable:
+                self._connection.execute("PRAGMA synchronous=FULL")
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            finally:
+                if durable:
+                    self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def release_ballast(self) -> bool:
+        """Free the space kept for this, so that a full disk can be cleaned up (deleting rows needs space too)."""
+        try:
+            os.unlink(self._ballast)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def restore_ballast(self) -> None:
+        """Reserve the space again, if there is any."""
+        with contextlib.suppress(OSError), open(self._ballast, "xb") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+            except OSError:
+                os.unlink(self._ballast)
+
+    @property
+    def _ballast(self) -> str:
+        return f"{self._path}.ballast"
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreVersionError(
+                f"{self._path} has schema {version}; this Shiplap knows schemas up to {SCHEMA_VERSION}",
+                hint="use the newer Shiplap that wrote it, or another --root",
+            )
+        if version < SCHEMA_VERSION:
+            execute("PRAGMA journal_mode=WAL")
+            execute("BEGIN IMMEDIATE")
+            for script in _MIGRATIONS[version:]:
+                for statement in _statements(script):
+                    execute(statement)
+            execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            execute("COMMIT")
+            self.restore_ballast()
+        execute("PRAGMA synchronous=NORMAL")
+        execute("PRAGMA journal_size_limit=16777216")
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _as_store_error(error, self._path) from error
+
+
+def _statements(script: str) -> Iterator[str]:
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+
+
+def _as_store_error(error: sqlite3.Error, path: Path) -> Exception:
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if code == sqlite3.SQLITE_FULL or extended in (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE):
+        return StorageFullError(
+            f"no space left on the disk while writing {path}",
+            hint="free some space (shiplap image prune removes what nothing uses) and run the same command again",
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusyError(
+            f"another process has held {path} for over {BUSY_TIMEOUT_S:.0f} s",
+            hint="look for a stopped shiplap process (fuser -v on that file) and end it",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreCorruptError(
+            f"{path} is damaged: {error}",
+            hint="images can be built again: move the store's directory away and start with a new one",
+        )
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return StoreAccessError(
+            f"cannot open {path} for writing: {error}", hint="choose a directory of your own with --root"
+        )
+    return StoreError(f"{path}: {error}")

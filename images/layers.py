@@ -1,0 +1,210 @@
+"""Layers: uncompressed tars, kept as blobs named by their diff ID, and the compressed forms they came in or got here."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, TypeAlias
+
+from core.digests import DiffID, Digest
+from images.blobs import BlobStore, BlobWriter
+from images.database import Database
+from images.errors import DigestMismatchError, MissingBlobError
+from images.locks import named
+from images.sessions import Session
+
+if TYPE_CHECKING:  # msgspec costs 25 ms, and most users of layers need no descriptor
+    from images.oci import Descriptor
+
+Compression: TypeAlias = Literal["gzip", "zstd"]
+
+_CHUNK_BYTES: Final = 1 << 20
+_DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class LayerWriter(BlobWriter):
+    """A sink for one layer's uncompressed tar."""
+
+    def commit(self, expected: Digest | None = None) -> DiffID:
+        """As BlobWriter.commit, and the blob is registered as a layer."""
+        return DiffID(self._finish(_register, expected))
+
+
+class LayerStore:
+    """Layers by diff ID. What is written or looked up is leased to the session."""
+
+    def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore) -> None:
+        self._locks = root / "tmp" / ".layers"
+        self._database = database
+        self._session = session
+        self._blobs = blobs
+
+    def writer(self, *, sync: bool = True) -> LayerWriter:
+        """Begin a layer. sync=False: durable once an image that has it is put; until then a reboot loses it."""
+        return LayerWriter(self._blobs, self._session.new_path(), sync=sync)
+
+    def has(self, diff_id: DiffID) -> bool:
+        """Whether the layer is here; if so it stays for this session."""
+        self._session.lease((diff_id,))
+        return self._database.one("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is not None
+
+    def missing(self, diff_ids: Iterable[DiffID]) -> list[DiffID]:
+        """Those that are not here; the others stay for this session."""
+        wanted = list(diff_ids)
+        self._session.lease(wanted)
+        return [diff_id for diff_id in wanted if not self.has(diff_id)]
+
+    def size(self, diff_id: DiffID) -> int:
+        """Bytes of the tar. Raises MissingBlobError."""
+        self._require(diff_id)
+        return self._blobs.size(diff_id)
+
+    def path(self, diff_id: DiffID) -> Path:
+        """The tar. Raises MissingBlobError."""
+        self._require(diff_id)
+        return self._blobs.path(diff_id)
+
+    def open(self, diff_id: DiffID) -> BinaryIO:
+        """The tar, unbuffered and seekable. Raises MissingBlobError."""
+        self._require(diff_id)
+        return self._blobs.open(diff_id)
+
+    def created_at(self, diff_id: DiffID) -> float:
+        """When the layer was written here, in seconds since the epoch. Raises MissingBlobError."""
+        self._session.lease((diff_id,))
+        row = self._database.one("SELECT created_at FROM layers WHERE diff_id = ?", (diff_id,))
+        if row is None:
+            raise _missing(diff_id)
+        return float(row[0])
+
+    def compressed(self, diff_id: DiffID, compression: Compression, level: int | None = None) -> Descriptor:
+        """The layer's compressed blob: made once and remembered.
+
+        level: None takes any that is there (also one that the layer came as), else makes one with the default level.
+        The same bytes are made on every machine with the same library. Raises MissingBlobError.
+        """
+        self._require(diff_id)
+        with named(self._locks, f"{diff_id} {compression}"):
+            found = self._remembered(diff_id, compression, level)
+            return found or self._compress(
+                diff_id, compression, _DEFAULT_LEVELS[compression] if level is None else level
+            )
+
+    def import_compressed(
+        self, stream: _Readable, *, diff_id: DiffID | None = None, expected: Descriptor | None = None, sync: bool = True
+    ) -> DiffID:
+        """Read a layer: a tar, plain or compressed by gzip, zstd, xz or bzip2, as its first bytes tell.
+
+        diff_id: what its uncompressed tar must have. expected: the digest and size of the stream itself. A gzip or zstd
+        stream is kept as it came, so that a push sends the same bytes again. Raises DigestMismatchError and
+        InvalidLayerError; nothing is kept then.
+        """
+        from images.compression import DecompressingReader
+
+        with self.writer(sync=sync) as layer, contextlib.ExitStack() as stack:
+            source = _Tee(stream)
+            reader = DecompressingReader(source)
+            compression = reader.compression
+            original = layer if compression == "none" else stack.enter_context(self._blobs.writer(sync=sync))
+            source.copy_to(None if compression == "none" else original)
+            while data := reader.read(_CHUNK_BYTES):
+                layer.write(data)
+            source.drain()
+            if expected is not None and original.size != expected.size:
+                raise DigestMismatchError(
+                    f"layer {expected.digest} has {original.size} bytes, expected {expected.size}"
+                )
+            original.check(expected.digest if expected else None)
+            layer.check(diff_id)
+            result = layer.commit()
+            if compression == "gzip" or compression == "zstd":
+                digest = original.commit()
+                self._remember(result, _descriptor(compression, digest, original.size), compression, None)
+            return result
+
+    def _compress(self, diff_id: DiffID, compression: Compression, level: int) -> Descriptor:
+        from images.compression import CompressingWriter
+
+        with self._blobs.writer() as sink:
+            with self._blobs.open(diff_id) as tar, CompressingWriter(sink, compression, level) as compressor:
+                while data := tar.read(_CHUNK_BYTES):
+                    compressor.write(data)
+            digest, size = sink.commit(), sink.size
+        descriptor = _descriptor(compression, digest, size)
+        self._remember(diff_id, descriptor, compression, level)
+        return descriptor
+
+    def _remembered(self, diff_id: DiffID, compression: Compression, level: int | None) -> Descriptor | None:
+        rows = self._database.all(
+            "SELECT digest, size FROM compressed WHERE diff_id = ? AND compression = ? AND (level = ? OR ? IS NULL)"
+            " ORDER BY level IS NOT NULL, level, digest",
+            (diff_id, compression, level, level),
+        )
+        for digest, size in rows:
+            if self._blobs.has(Digest(digest)):
+                return _descriptor(compression, Digest(digest), size)
+        return None
+
+    def _remember(self, diff_id: DiffID, made: Descriptor, compression: Compression, level: int | None) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO compressed VALUES (?, ?, ?, ?, ?)",
+                (diff_id, made.digest, made.size, compression, level),
+            )
+
+    def _require(self, diff_id: DiffID) -> None:
+        if not self.has(diff_id):
+            raise _missing(diff_id)
+
+
+class _Tee:
+    """Passes a stream on and copies what was read to a sink, which may be named after the first reads."""
+
+    def __init__(self, stream: _Readable) -> None:
+        self._stream = stream
+        self._early: list[bytes] = []
+        self._sink: BlobWriter | None = None
+        self._direct = False
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        if self._sink is not None:
+            self._sink.write(data)
+        elif not self._direct:
+            self._early.append(data)
+        return data
+
+    def copy_to(self, sink: BlobWriter | None) -> None:
+        """From now on, and also what was read before, into ``sink``; None: no copy is wanted."""
+        if sink is not None:
+            for data in self._early:
+                sink.write(data)
+        self._early.clear()
+        self._sink, self._direct = sink, sink is None
+
+    def drain(self) -> None:
+        """Read to the end: what follows the compressed data belongs to the blob."""
+        while self.read(_CHUNK_BYTES):
+            pass
+
+
+def _register(connection: sqlite3.Connection, digest: Digest, size: int) -> None:
+    connection.execute("INSERT OR IGNORE INTO layers VALUES (?, ?, ?)", (digest, size, time.time()))
+
+
+def _descriptor(compression: Compression, digest: Digest, size: int) -> Descriptor:
+    from images.oci import OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
+
+    media_type = OCI_LAYER_GZIP if compression == "gzip" else OCI_LAYER_ZSTD
+    return Descriptor(media_type=media_type, digest=digest, size=size)
+
+
+def _missing(diff_id: DiffID) -> MissingBlobError:
+    return MissingBlobError(f"layer {diff_id} is not in the store")

@@ -1,0 +1,121 @@
+"""What steps made, by cache key; and a memo of small results that are worth keeping between processes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from core.digests import DiffID
+from images.database import Database
+from images.errors import MissingBlobError
+from images.sessions import Session
+
+_TOUCH_AFTER_S: Final = 3600.0  # times of use are for pruning by age; an hour is exact enough
+_FLUSH_AT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRecord:
+    """A finished step. diff_id None: it left no layer. detail: the builder's own bytes.
+
+    op: digest of the operation alone, without its inputs. created_at: seconds since the epoch.
+    """
+
+    key: str
+    op: str
+    diff_id: DiffID | None
+    created_at: float
+    duration_s: float
+    description: str
+    detail: bytes = b""
+
+
+_SELECT: Final = "SELECT key, op, diff_id, created_at, duration_s, description, detail, used_at FROM records "
+_INSERT: Final = (
+    "INSERT OR REPLACE INTO records (key, op, diff_id, created_at, used_at, duration_s, description, detail)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class CacheRecords:
+    """Cache records and the memo. A record whose layer is gone does not exist."""
+
+    def __init__(self, database: Database, session: Session) -> None:
+        self._database = database
+        self._session = session
+        self._touched: set[str] = set()
+        self._touched_memo: set[tuple[str, str]] = set()
+
+    def get(self, key: str) -> CacheRecord | None:
+        """The record of this key, its layer leased to the session."""
+        row = self._database.one(_SELECT + "WHERE key = ?", (key,))
+        if row is None:
+            return None
+        if row[2] is not None:
+            self._session.lease((row[2],))
+            if self._database.one("SELECT 1 FROM layers WHERE diff_id = ?", (row[2],)) is None:
+                return None
+        if time.time() - row[7] > _TOUCH_AFTER_S:
+            self._touched.add(key)
+            if len(self._touched) >= _FLUSH_AT:
+                self.flush()
+        return _record(row)
+
+    def put(self, record: CacheRecord) -> None:
+        """Remember a step. Raises MissingBlobError when its layer is not in the store: write that first."""
+        with self._database.transaction() as connection:
+            if record.diff_id is not None:
+                found = connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (record.diff_id,)).fetchone()
+                if found is None:
+                    raise MissingBlobError(f"layer {record.diff_id} of {record.description!r} is not in the store")
+                connection.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._session.id, record.diff_id))
+            r = record
+            row = (r.key, r.op, r.diff_id, r.created_at, time.time(), r.duration_s, r.description, r.detail)
+            connection.execute(_INSERT, row)
+        if record.diff_id is not None:
+            self._session.note_leased(record.diff_id)
+
+    def has_op(self, op: str) -> bool:
+        """Whether any record has this operation digest, whatever its inputs were."""
+        return self._database.one("SELECT 1 FROM records WHERE op = ? LIMIT 1", (op,)) is not None
+
+    def latest_for(self, *, op: str | None = None, description: str | None = None) -> CacheRecord | None:
+        """The newest record of an operation, or of a description, to tell why a step missed. Leases nothing."""
+        if op is not None:
+            row = self._database.one(_SELECT + "WHERE op = ? ORDER BY created_at DESC LIMIT 1", (op,))
+        else:
+            row = self._database.one(_SELECT + "WHERE description = ? ORDER BY created_at DESC LIMIT 1", (description,))
+        return None if row is None else _record(row)
+
+    def memo_get(self, kind: str, key: str) -> bytes | None:
+        """What was memoised, or None: it may be pruned at any time."""
+        row = self._database.one("SELECT data, used_at FROM memo WHERE kind = ? AND key = ?", (kind, key))
+        if row is None:
+            return None
+        if time.time() - row[1] > _TOUCH_AFTER_S:
+            self._touched_memo.add((kind, key))
+        return bytes(row[0])
+
+    def memo_put(self, kind: str, key: str, data: bytes) -> None:
+        """Memoise ``data``, replacing what was there. kind: who it belongs to; each user of the memo has its own."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", (kind, key, data, time.time()))
+
+    def flush(self) -> None:
+        """Write down which records were used. ``Store.close`` does it."""
+        touched, self._touched = self._touched, set()
+        memo, self._touched_memo = self._touched_memo, set()
+        if not touched and not memo:
+            return
+        now = time.time()
+        with self._database.transaction() as connection:
+            connection.executemany("UPDATE records SET used_at = ? WHERE key = ?", [(now, key) for key in touched])
+            connection.executemany(
+                "UPDATE memo SET used_at = ? WHERE kind = ? AND key = ?", [(now, kind, key) for kind, key in memo]
+            )
+
+
+def _record(row: tuple[str, str, str | None, float, float, str, bytes, float]) -> CacheRecord:
+    diff_id = None if row[2] is None else DiffID(row[2])
+    return CacheRecord(row[0], row[1], diff_id, row[3], row[4], row[5], bytes(row[6]))

@@ -1,0 +1,127 @@
+"""A session: one process's use of the store, its temporary files, and the leases that keep its content alive.
+
+    tmp/.lock          flock: held while a session is made or dead ones are looked for
+    tmp/<id>/lock      flock: held for as long as the session lives; the kernel drops it however the process ends
+    tmp/<id>/…         what this session is writing
+    snapshots/<id>-N/  snapshots that this session made or is making
+
+A lease is a row (session, object). Garbage collection spares what a living session has leased, and a writer takes the
+lease in the same transaction as the row, or before it looks: what was seen under a lease stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from core.files import try_lock
+from images.database import Database
+from images.locks import exclusive
+from images.trees import remove_tree
+
+
+class Session:
+    """Made by ``begin``. Thread-safe."""
+
+    def __init__(self, root: Path, identity: str, lock_fd: int, database: Database) -> None:
+        self.id = identity
+        self.tmp = root / "tmp" / identity
+        self._root = root
+        self._lock_fd = lock_fd
+        self._database = database
+        self._leased: set[str] = set()
+        self._counter = itertools.count()
+
+    @classmethod
+    def begin(cls, root: Path, database: Database) -> Session:
+        """Make a session directory and lock it. The caller holds ``tmp/.lock``."""
+        identity = os.urandom(8).hex()
+        directory = root / "tmp" / identity
+        os.mkdir(directory, 0o700)
+        lock_fd = try_lock(directory / "lock")
+        assert lock_fd is not None, "a session's name is its own"
+        return cls(root, identity, lock_fd, database)
+
+    def lease(self, objects: Iterable[str]) -> None:
+        """Keep these digests or snapshot keys from being collected until the session ends. They need not exist yet."""
+        new = [(self.id, item) for item in dict.fromkeys(objects) if item not in self._leased]
+        if new:
+            with self._database.transaction() as connection:
+                connection.executemany("INSERT OR IGNORE INTO leases VALUES (?, ?)", new)
+            self._leased.update(item for _, item in new)
+
+    def note_leased(self, item: str) -> None:
+        """Remember a lease whose row the caller has written."""
+        self._leased.add(item)
+
+    def release(self, objects: Iterable[str]) -> None:
+        """Give leases back early: the caller has decided that these objects may go."""
+        given = [(self.id, item) for item in objects if item in self._leased]
+        self._leased.difference_update(item for _, item in given)
+        with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM leases WHERE session = ? AND object = ?", given)
+
+    def new_name(self) -> str:
+        """A name that no other session, and no other call, gives."""
+        return f"{self.id}-{next(self._counter)}"
+
+    def new_path(self) -> str:
+        """A path for a temporary file or directory of this session."""
+        return f"{self.tmp}/{next(self._counter)}"
+
+    def end(self) -> None:
+        """Drop the leases and remove what this session left unfinished."""
+        try:
+            _forget(self._root, self.id, self._database)
+        finally:
+            os.close(self._lock_fd)
+
+
+def find_dead(root: Path) -> dict[str, int]:
+    """Sessions whose process is gone, each with the descriptor of its lock, now ours. Caller holds ``tmp/.lock``."""
+    dead: dict[str, int] = {}
+    with os.scandir(root / "tmp") as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # another process has just finished removing it
+                lock_fd = try_lock(Path(entry.path, "lock"))
+                if lock_fd is not None:
+                    dead[entry.name] = lock_fd
+    return dead
+
+
+def reclaim(root: Path, dead: dict[str, int], database: Database) -> None:
+    """Remove what dead sessions left: temporary files, unfinished snapshots, leases."""
+    for identity, lock_fd in dead.items():
+        try:
+            _forget(root, identity, database)
+        finally:
+            os.close(lock_fd)
+
+
+def reclaim_all(root: Path, database: Database) -> None:
+    """Find and reclaim dead sessions, and drop leases whose session directory a power loss has taken."""
+    with exclusive(root / "tmp" / ".lock"):
+        dead = find_dead(root)
+    reclaim(root, dead, database)
+    with database.transaction() as connection:
+        # A session's directory is older than its first lease: within this transaction, no directory means dead.
+        for (identity,) in connection.execute("SELECT DISTINCT session FROM leases").fetchall():
+            if not os.path.isdir(root / "tmp" / identity):
+                connection.execute("DELETE FROM leases WHERE session = ?", (identity,))
+
+
+def _forget(root: Path, identity: str, database: Database) -> None:
+    finished = {path for (path,) in database.all("SELECT path FROM snapshots WHERE path GLOB ?", (f"{identity}-*",))}
+    with os.scandir(root / "snapshots") as entries:
+        unfinished = [e.path for e in entries if e.name.startswith(f"{identity}-") and e.name not in finished]
+    for path in unfinished:
+        remove_tree(path)
+    if database.one("SELECT 1 FROM leases WHERE session = ? LIMIT 1", (identity,)):
+        with database.transaction() as connection:
+            connection.execute("DELETE FROM leases WHERE session = ?", (identity,))
+    remove_tree(str(root / "tmp" / identity))

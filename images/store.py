@@ -1,0 +1,146 @@
+"""The store: where all content of one ROOT is found.
+
+    ROOT/store.db                 every row there is: see database.py
+    ROOT/store.db.ballast         space given up when a full disk is to be cleaned
+    ROOT/blobs/sha256/<hex>       see blobs.py
+    ROOT/snapshots/<session>-N/   see snapshots.py
+    ROOT/tmp/<session>/           see sessions.py
+
+Opening takes about a millisecond: nothing is scanned but the directory of sessions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from core.files import storage_errors
+from images.blobs import BlobStore
+from images.database import Database
+from images.errors import StoreAccessError
+from images.layers import LayerStore
+from images.locks import exclusive
+from images.records import CacheRecords
+from images.sessions import Session, find_dead, reclaim
+
+if TYPE_CHECKING:
+    from images.images import ImageStore
+    from images.snapshots import Snapshots
+
+
+class Store:
+    """Blobs, layers, images, cache records and snapshots below one root. Thread-safe; processes may share the root.
+
+    While the store is open it is a *session*: what it writes or looks up cannot be pruned by others until ``close``, or
+    until the process ends. Not to be used on both sides of a fork.
+    """
+
+    def __init__(self, root: Path, database: Database, session: Session) -> None:
+        self.root = root
+        self.tmp = session.tmp
+        self._database = database
+        self._session = session
+        self._closed = False
+        self.blobs = BlobStore(root, database, session)
+        self.layers = LayerStore(root, database, session, self.blobs)
+        self.cache = CacheRecords(database, session)
+        self._images: ImageStore | None = None
+        self._snapshots: Snapshots | None = None
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Open or make the store at ``root``, and reclaim what killed processes left.
+
+        Raises StoreVersionError, StoreCorruptError, StoreAccessError, StorageFullError.
+        """
+        root = root.absolute()
+        with storage_errors(str(root)):
+            _make_directories(root)
+            with exclusive(root / "tmp" / ".lock"):
+                database = Database(root / "store.db")
+                try:
+                    session = Session.begin(root, database)
+                    dead = find_dead(root)
+                except BaseException:
+                    database.close()
+                    raise
+            store = cls(root, database, session)
+            try:
+                _drop_what_a_reboot_lost(database)
+                reclaim(root, dead, database)
+            except BaseException:
+                store.close()
+                raise
+            return store
+
+    @property
+    def images(self) -> ImageStore:
+        """Images and their names."""
+        if self._images is None:
+            from images.images import ImageStore
+
+            self._images = ImageStore(self.root, self._database, self._session, self.blobs)
+        return self._images
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Root filesystems, derived from layers."""
+        if self._snapshots is None:
+            from images.snapshots import Snapshots
+
+            self._snapshots = Snapshots(self.root, self._database, self._session, self.layers, self.cache)
+        return self._snapshots
+
+    def close(self) -> None:
+        """End the session: its leases and temporary files vanish. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._database.close)
+            stack.callback(self._session.end)
+            self.cache.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make_directories(root: Path) -> None:
+    if (root / "store.db").exists():  # the last thing that is made
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for name in ("blobs", "blobs/sha256", "snapshots", "tmp"):
+            (root / name).mkdir(mode=0o711 if name == "snapshots" else 0o755, exist_ok=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise StoreAccessError(
+            f"cannot make the store at {root}: {error.strerror}", hint="choose a directory of your own with --root"
+        ) from error
+
+
+def _drop_what_a_reboot_lost(database: Database) -> None:
+    """Rows of files that were never fsynced count only until the machine restarts."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot_id = file.read().strip()
+    row = database.one("SELECT value FROM meta WHERE key = 'boot_id'")
+    if row is not None and row[0] == boot_id:
+        return
+    with database.transaction(durable=True) as connection:
+        connection.execute("DELETE FROM layers WHERE diff_id IN (SELECT digest FROM blobs WHERE volatile)")
+        connection.execute("DELETE FROM compressed WHERE digest IN (SELECT digest FROM blobs WHERE volatile)")
+        connection.execute("DELETE FROM blobs WHERE volatile")
+        connection.execute("DELETE FROM snapshots WHERE volatile")
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+
+
+def is_store(root: Path) -> bool:
+    """Whether a store was made at ``root``."""
+    return os.path.exists(root / "store.db")
