@@ -135,9 +135,9 @@ def test_full_disk_is_said_and_leaves_a_store_that_works(small_disk: Path, busyb
     assert shiplap("run", "--rm", "small", "cat", "/small", cwd=tmp_path).stdout == "small\n"
 
 
+_NO_USER_NAMESPACES = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
 _WITHOUT_NAMESPACES = {
-    "user namespaces are off": ("unshare", "--user", "--map-root-user", "sh", "-ec")
-    + ('echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh"),
+    "user namespaces are off": ("unshare", "--user", "--map-root-user", "sh", "-ec", _NO_USER_NAMESPACES, "sh"),
     "root may not mount": ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"),
 }
 

@@ -1,0 +1,55 @@
+"""The bench runs from end to end at a small size, and sums up samples rightly. It judges no times here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import report, workloads
+from bench.rounds import ROWS, Sample
+from bench.workloads import SHORT, Sizes
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def test_short_bench_measures_every_row(privileged: None, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    subprocess.run(
+        [sys.executable, "-m", "bench", "--short", "--peers", "none", "--output", output, "--directory", tmp_path],
+        cwd=_CHECKOUT,
+        check=True,
+    )
+    result = json.loads(output.read_text())
+    assert [entry["row"] for entry in result["rows"]] == [row.key for row in ROWS]
+    assert all(sample["seconds"] > 0 for sample in result["samples"])
+    assert result["versions"]["shiplap"].startswith("shiplap ")
+
+
+def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
+    samples = [Sample("run", "shiplap", n, ours) for n, ours in enumerate([1.0, 2.0, 9.0])]
+    samples += [Sample("run", "buildkit", n, theirs) for n, theirs in enumerate([10.0, 40.0, 10.0])]
+    (entry,) = report.summarize(samples, SHORT)
+    assert entry["ratio"] == {"buildkit": 0.1}
+    assert entry["median_s"] == {"shiplap": 2.0, "buildkit": 10.0}
+    assert entry["within_budget"] is True
+    assert "0.10 met" in report.table([entry], ["shiplap", "buildkit"])
+
+
+def test_contexts_are_the_same_for_one_seed_and_share_no_file_between_seeds(tmp_path: Path) -> None:
+    sizes = Sizes(files=150, total_bytes=100_000)
+    trees = {}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        context = workloads.copy_then_run(tmp_path / name, sizes, seed)
+        trees[name] = [file.read_bytes() for file in sorted(context.rglob("f*"))]
+    assert trees["a"] == trees["b"]
+    assert len(trees["a"]) == sizes.files
+    assert not set(trees["a"]) & set(trees["c"])
+
+
+def test_one_changed_file_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    context = workloads.copy_then_run(tmp_path / "context", Sizes(files=300, total_bytes=100_000), 0)
+    before = {file: file.read_bytes() for file in context.rglob("f*")}
+    workloads.change_one_file(context, "x")
+    assert sum(file.read_bytes() != content for file, content in before.items()) == 1

@@ -1,0 +1,25 @@
+"""``make demo``, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def test_demo_runs_to_its_end_and_leaves_nothing_behind(privileged: None, debian_tar: Path) -> None:
+    before = set(Path("/var/tmp").glob("shiplap-demo-*"))
+    result = subprocess.run(
+        [_CHECKOUT / "scripts" / "demo"],
+        env={**os.environ, "VENV": os.path.relpath(Path(sys.prefix), _CHECKOUT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "hello, reader" in result.stdout
+    assert "ahoy, reader" in result.stdout
+    assert set(Path("/var/tmp").glob("shiplap-demo-*")) <= before

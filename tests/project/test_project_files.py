@@ -1,0 +1,76 @@
+"""The project's own files agree with each other: documents, links, lock, targets."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.app import shiplap
+from cli.lazy import LazyGroup
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_DOCUMENTS = sorted([*_CHECKOUT.glob("*.md"), *_CHECKOUT.glob("docs/**/*.md"), *_CHECKOUT.glob("*/README.md")])
+_LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+def _commands(group: LazyGroup, words: str) -> Iterator[str]:
+    for name, entry in group.lazy.items():
+        if entry.hidden:
+            continue
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, LazyGroup):
+            yield from _commands(command, f"{words} {name}")
+        else:
+            yield f"{words} {name}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    assert isinstance(shiplap, LazyGroup)
+    readme = (_CHECKOUT / "README.md").read_text()
+    assert [words for words in _commands(shiplap, "shiplap") if words not in readme] == []
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: str(path.relative_to(_CHECKOUT)))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    targets = [target for target in _LINK.findall(document.read_text()) if "://" not in target]
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_files_that_documents_name_exist() -> None:
+    named = re.compile(r"`((?:docs|scripts|examples|bench|tests|core|images|containers|builder|cli)/[\w./-]*\w)`")
+    missing = {
+        f"{document.name}: {name}"
+        for document in _DOCUMENTS
+        for name in named.findall(document.read_text())
+        if not (_CHECKOUT / name).exists() and not name.startswith("bench/results")
+    }
+    assert missing == set()
+
+
+def test_lock_holds_every_dependency_with_hashes() -> None:
+    project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    locked = dict(
+        re.findall(r"^([\w.-]+)==.*\\\n +--hash=(sha256):", (_CHECKOUT / "requirements.lock").read_text(), re.MULTILINE)
+    )
+    assert [name for name in wanted if re.split(r"[<>=!~\[; ]", name)[0].lower() not in locked] == []
+
+
+def test_make_without_a_target_lists_the_targets() -> None:
+    listed = subprocess.run(["make", "-C", _CHECKOUT], capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^\.PHONY: (\w+)$", (_CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert [target for target in targets if f"make {target} " not in listed] == []
+
+
+def test_import_contract_names_every_room() -> None:
+    project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())
+    not_rooms = {"tests", "bench"}
+    packages = {path.parent.name for path in _CHECKOUT.glob("*/__init__.py")} - not_rooms
+    packaged = {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert packages == set(project["tool"]["importlinter"]["root_packages"]) == packaged

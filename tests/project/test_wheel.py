@@ -1,0 +1,69 @@
+"""What ``pipx install .`` gives: a command that works far from the checkout, with all its data files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    # From a copy: a build in the checkout would find, and leave, old files in build/.
+    listing = ["git", "-C", _CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    tracked = subprocess.run(listing, stdout=subprocess.PIPE, check=True, text=True).stdout.split("\0")
+    source = directory / "source"
+    for name in filter(None, tracked):
+        if (_CHECKOUT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((_CHECKOUT / name).read_bytes())
+    options = ("--no-deps", "--no-build-isolation", "--wheel-dir", directory)
+    subprocess.run([sys.executable, *_PIP, "wheel", *options, source], check=True, stdin=subprocess.DEVNULL)
+    return next(directory.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs the ``shiplap`` of an environment that has the wheel and what it depends on, and nothing else."""
+    directory = tmp_path_factory.mktemp("pipx")
+    subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
+    python = directory / "venv" / "bin" / "python"
+    subprocess.run([python, *_PIP, "install", wheel], check=True, stdin=subprocess.DEVNULL, cwd=directory)
+
+    def run(*args: str | Path) -> str:
+        command = [python.with_name("shiplap"), "--root", directory / "root", *args]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=directory).stdout
+
+    return run
+
+
+def test_wheel_holds_the_rooms_with_their_data_and_no_tests(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert top == {path.parent.name for path in _CHECKOUT.glob("*/__init__.py")} - {"tests", "bench"}
+    files = (path for room in top for path in (_CHECKOUT / room).rglob("*") if path.is_file())
+    data = {str(path.relative_to(_CHECKOUT)) for path in files if path.suffix not in {".py", ".pyc"}}
+    assert any(name.endswith(".lark") for name in data)
+    assert data <= set(names)
+
+
+def test_installed_command_builds_and_runs(
+    privileged: None, installed: Callable[..., str], busybox_tar: Path, tmp_path: Path
+) -> None:
+    assert installed("--version").startswith("shiplap ")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch AS files\nCOPY Dockerfile /\n\n"
+        "FROM busybox\nCOPY --from=files / /\nRUN wc -l < /Dockerfile > /lines\n"
+    )
+    installed("image", "import", busybox_tar, "busybox")
+    installed("build", "-t", "counted", tmp_path)
+    assert installed("run", "--rm", "counted", "cat", "/lines") == "6\n"
