@@ -1,0 +1,428 @@
+"""What a Dockerfile says, typed. Everything here is immutable and knows where it was written.
+
+Texts are as written, unexpanded: variables, and the quotes of ENV, LABEL and ARG, are resolved by ``expansion``.
+Arguments are ``Word``: a text and its span. ``None`` means that a thing was not written at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from dockerfile_grammar.errors import DockerfileError
+from dockerfile_grammar.lines import Comment
+from dockerfile_grammar.source import Position, Source, Span
+
+__all__ = ["Comment", "Position", "Source", "Span"]  # besides what is defined here
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A piece of text and where it stands."""
+
+    text: str
+    span: Span
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """``--name`` or ``--name=value`` before the arguments.
+
+    name: without the dashes. value: quotes resolved; None when there was no ``=``. text: the whole flag, quotes
+    resolved (what BuildKit's parser reports). value_span: of the value as written, or of the flag when it has none.
+    exact: whether ``value`` stands in the file just so, so that offsets in it are offsets in the line.
+    """
+
+    name: str
+    value: str | None
+    text: str
+    span: Span
+    value_span: Span
+    exact: bool
+
+    @property
+    def value_word(self) -> Word:
+        return Word(self.value or "", self.value_span)
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """A here-document.
+
+    name: the terminator, which also names the file that COPY writes. content: as written, with tabs (see ``text``).
+    expand: variables are expanded, the name having no quotes. chomp: opened by ``<<-``. file_descriptor: the number
+    before ``<<``, 0 without one. span: of the opener; body_span: of the lines, the terminator's included.
+    """
+
+    name: str
+    content: str
+    expand: bool
+    chomp: bool
+    file_descriptor: int
+    span: Span
+    body_span: Span
+
+    @property
+    def text(self) -> str:
+        """The content with the leading tabs of every line gone if opened by ``<<-``."""
+        if not self.chomp:
+            return self.content
+        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """``name=value``, or ``name value`` in legacy form. Both sides keep quotes and escapes until expanded."""
+
+    name: Word
+    value: Word
+
+    @property
+    def span(self) -> Span:
+        return Span(self.name.span.start, self.value.span.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One of ARG's: ``name`` or ``name=default``."""
+
+    name: Word
+    default: Word | None
+
+    @property
+    def span(self) -> Span:
+        return Span(self.name.span.start, (self.default or self.name).span.end)
+
+
+@dataclass(frozen=True, slots=True)
+class ShellForm:
+    """A command line for the SHELL; ``heredocs`` follow it in the file. text is empty when nothing was written."""
+
+    text: str
+    heredocs: tuple[Heredoc, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ExecForm:
+    """A JSON array: the argument vector."""
+
+    arguments: tuple[Word, ...]
+    span: Span
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return tuple(word.text for word in self.arguments)
+
+
+Command: TypeAlias = ShellForm | ExecForm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What all instructions have.
+
+    keyword: as written (``NAME`` is its proper form). original: the logical line: continuations joined, comments
+    dropped, white space around gone; what history and progress show. span: from the keyword to the end of the last
+    line, here-documents included. comments: those right above. empty_continuations: numbers of empty lines inside.
+    heredocs: what follows the line, in order, also for ONBUILD.
+    """
+
+    NAME: ClassVar[str] = ""
+
+    keyword: Word
+    original: str
+    span: Span
+    flags: tuple[Flag, ...]
+    heredocs: tuple[Heredoc, ...]
+    comments: tuple[Comment, ...]
+    empty_continuations: tuple[int, ...]
+
+    @property
+    def start_line(self) -> int:
+        return self.span.start.line
+
+    @property
+    def end_line(self) -> int:
+        return self.span.end.line
+
+    def flag(self, name: str) -> Flag | None:
+        """The first flag of that name."""
+        return next((flag for flag in self.flags if flag.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class From(Instruction):
+    """base: image, stage or ``scratch``, unexpanded. name: of the stage, as written; see Stage for lower case."""
+
+    NAME: ClassVar[str] = "FROM"
+
+    base: Word
+    name: Word | None
+    as_keyword: Word | None
+    platform: Word | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Instruction):
+    """network, security: checked values. mounts, devices: the flags, for ``mounts.parse_mount`` after expansion."""
+
+    NAME: ClassVar[str] = "RUN"
+
+    command: Command
+    mounts: tuple[Flag, ...]
+    network: str
+    security: str
+    devices: tuple[Flag, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cmd(Instruction):
+    NAME: ClassVar[str] = "CMD"
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrypoint(Instruction):
+    NAME: ClassVar[str] = "ENTRYPOINT"
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell(Instruction):
+    """arguments: at least one."""
+
+    NAME: ClassVar[str] = "SHELL"
+
+    arguments: tuple[Word, ...]
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return tuple(word.text for word in self.arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy(Instruction):
+    """sources: paths and globs; ``contents``: the here-documents among the sources; together at least one.
+
+    from_: stage name or number, named context or image; never with variables. exclude: patterns, not expanded.
+    json: whether written as an array. arguments: all of them as written, here-document openers and destination too.
+    """
+
+    NAME: ClassVar[str] = "COPY"
+
+    arguments: tuple[Word, ...]
+    sources: tuple[Word, ...]
+    contents: tuple[Heredoc, ...]
+    destination: Word
+    json: bool
+    from_: Word | None
+    chown: Word | None
+    chmod: Word | None
+    link: bool
+    parents: bool
+    exclude: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(Instruction):
+    """As COPY, whose sources may be URLs and git repositories too. unpack, keep_git_dir: None when not given."""
+
+    NAME: ClassVar[str] = "ADD"
+
+    arguments: tuple[Word, ...]
+    sources: tuple[Word, ...]
+    contents: tuple[Heredoc, ...]
+    destination: Word
+    json: bool
+    chown: Word | None
+    chmod: Word | None
+    link: bool
+    keep_git_dir: bool | None
+    checksum: Word | None
+    unpack: bool | None
+    exclude: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env(Instruction):
+    """legacy: written ``ENV name value``."""
+
+    NAME: ClassVar[str] = "ENV"
+
+    assignments: tuple[Assignment, ...]
+    legacy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label(Instruction):
+    """legacy: written ``LABEL name value``."""
+
+    NAME: ClassVar[str] = "LABEL"
+
+    assignments: tuple[Assignment, ...]
+    legacy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arg(Instruction):
+    NAME: ClassVar[str] = "ARG"
+
+    declarations: tuple[Declaration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expose(Instruction):
+    """ports: as written and in that order; each may hold several after expansion."""
+
+    NAME: ClassVar[str] = "EXPOSE"
+
+    ports: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume(Instruction):
+    NAME: ClassVar[str] = "VOLUME"
+
+    paths: tuple[Word, ...]
+    json: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User(Instruction):
+    NAME: ClassVar[str] = "USER"
+
+    user: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workdir(Instruction):
+    NAME: ClassVar[str] = "WORKDIR"
+
+    path: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopSignal(Instruction):
+    NAME: ClassVar[str] = "STOPSIGNAL"
+
+    signal: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintainer(Instruction):
+    NAME: ClassVar[str] = "MAINTAINER"
+
+    maintainer: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthcheck(Instruction):
+    """command: None for ``HEALTHCHECK NONE``. Durations in nanoseconds; 0, as in the image config, means the default.
+
+    kind: ``NONE`` or ``CMD``, as written.
+    """
+
+    NAME: ClassVar[str] = "HEALTHCHECK"
+
+    kind: Word
+    command: Command | None
+    interval_ns: int
+    timeout_ns: int
+    start_period_ns: int
+    start_interval_ns: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onbuild(Instruction):
+    """trigger: the text for the image config. instruction: the same, parsed; its here-documents are in it too."""
+
+    NAME: ClassVar[str] = "ONBUILD"
+
+    trigger: str
+    instruction: Instruction
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What ``# check=`` asks for."""
+
+    skip: frozenset[str] = frozenset()
+    skip_all: bool = False
+    error: bool = False
+    experimental: frozenset[str] = frozenset()
+    experimental_all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """The parser directives at the top. syntax: the frontend's reference. escape: ``\\`` or a backquote."""
+
+    syntax: Word | None
+    escape: str
+    check: CheckOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """From a FROM to the next. index: from 0. name: in lower case, or None."""
+
+    index: int
+    name: str | None
+    from_: From
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def base(self) -> Word:
+        return self.from_.base
+
+    @property
+    def platform(self) -> Word | None:
+        return self.from_.platform
+
+    @property
+    def span(self) -> Span:
+        last = self.instructions[-1] if self.instructions else self.from_
+        return Span(self.from_.span.start, last.span.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """A whole file. meta_args: the ARGs before the first FROM. stages: at least one."""
+
+    source: Source
+    directives: Directives
+    meta_args: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def filename(self) -> str:
+        return self.source.filename
+
+    @property
+    def escape(self) -> str:
+        return self.directives.escape
+
+    @property
+    def instructions(self) -> Iterator[Instruction]:
+        """All instructions in the order of the file."""
+        yield from self.meta_args
+        for stage in self.stages:
+            yield stage.from_
+            yield from stage.instructions
+
+    def stage(self, name: str) -> Stage | None:
+        """The last stage of that name, ignoring case."""
+        lower = name.lower()
+        return next((stage for stage in reversed(self.stages) if stage.name == lower), None)
+
+    def error(self, reason: str, span: Span, *, hint: str | None = None) -> DockerfileError:
+        """An error to raise about a place in this file."""
+        return DockerfileError(reason, hint=hint, source=self.source, span=span)

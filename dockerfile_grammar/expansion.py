@@ -1,0 +1,513 @@
+"""Variables, quotes and escapes in a word, as BuildKit's shell lexer resolves them.
+
+A word is parsed by ``word.lark`` into parts once (results are remembered), and evaluated against an environment as
+often as needed.  Behaviour: moby/buildkit, frontend/dockerfile/shell/lex.go.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from dockerfile_grammar import tables
+from dockerfile_grammar.errors import ExpansionError
+from dockerfile_grammar.lines import GO_SPACE
+
+if TYPE_CHECKING:
+    from lark import Lark, Token
+
+Mode: TypeAlias = Literal["word", "body"]
+
+_PLAIN = {
+    ("word", "\\"): re.compile(r"[^\\$'\"<]*"),
+    ("word", "`"): re.compile(r"[^`$'\"<]*"),
+    ("body", "\\"): re.compile(r"[^\\$]*"),
+    ("body", "`"): re.compile(r"[^`$]*"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """The result for one word. used, undefined: names of variables that were looked up, and (not) found."""
+
+    text: str
+    used: frozenset[str]
+    undefined: frozenset[str]
+
+
+def expand(word: str, env: Mapping[str, str], *, escape: str = "\\") -> str:
+    """Expand to a single string; white space in values stays as it is. Raises ExpansionError."""
+    return expand_with_names(word, env, escape=escape).text
+
+
+def expand_with_names(word: str, env: Mapping[str, str], *, escape: str = "\\") -> Expansion:
+    """As ``expand``, telling also which variables were looked up."""
+    return _expand(word, env, escape, "word")
+
+
+def expand_words(word: str, env: Mapping[str, str], *, escape: str = "\\") -> list[str]:
+    """Expand, then split at white space that neither was quoted nor escaped. Raises ExpansionError."""
+    evaluation = _Evaluation(env, escape)
+    splitter = _Splitter()
+    evaluation.parts(_parse(word, escape, "word"), evaluation.raw_escapes, splitter)
+    return [text for text, _ in splitter.finish()]
+
+
+def expand_body(content: str, env: Mapping[str, str], *, escape: str = "\\") -> Expansion:
+    """Expand a here-document's content: quotes are ordinary characters. Raises ExpansionError."""
+    return _expand(content, env, escape, "body")
+
+
+def split_raw(text: str) -> list[tuple[str, int]]:
+    """Split a line into words as a shell would, resolving nothing; with the offset of each. [] for bad quoting.
+
+    The escape character is ``\\`` whatever the file says. For finding here-documents.
+    """
+    evaluation = _Evaluation({}, "\\", raw_quotes=True, raw_escapes=True, keep_unset=True)
+    splitter = _Splitter()
+    try:
+        evaluation.parts(_parse(text, "\\", "word"), evaluation.raw_escapes, splitter)
+    except ExpansionError:
+        return []
+    return splitter.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class HeredocOpener:
+    """``[fd]<<[-]NAME``. expand: no part of the name was quoted."""
+
+    name: str
+    expand: bool
+    chomp: bool
+    file_descriptor: int
+
+
+def heredoc_opener(word: str) -> HeredocOpener | None:
+    """Read a word, as ``split_raw`` gives it, that may open a here-document; None when it does not."""
+    if "<<" not in word:
+        return None
+    try:
+        descriptor, opening, parts = _parse_opener(word)
+    except ExpansionError:
+        return None
+    names, raw_names = (_opener_words(parts, raw_quotes=raw) for raw in (False, True))
+    if len(names) != 1 or "<" in word.partition("<<")[2]:
+        return None
+    # A quote that quotes is gone from the name, one that was escaped is not.
+    expand = _count_quotes(names[0]) == _count_quotes("".join(raw_names))
+    return HeredocOpener(names[0], expand, opening[2:3] == "-", min(int(descriptor or "0"), 2**64 - 1))
+
+
+def _opener_words(parts: tuple[_Part, ...], *, raw_quotes: bool) -> list[str]:
+    evaluation = _Evaluation({}, "\\", raw_quotes=raw_quotes, keep_unset=True)
+    splitter = _Splitter()
+    evaluation.parts(parts, evaluation.raw_escapes, splitter)
+    return [word for word, _ in splitter.finish()]
+
+
+def _count_quotes(text: str) -> int:
+    return text.count("'") + text.count('"')
+
+
+def _expand(word: str, env: Mapping[str, str], escape: str, mode: Mode) -> Expansion:
+    if _PLAIN[mode, escape].fullmatch(word):
+        return Expansion(word, frozenset(), frozenset())
+    evaluation = _Evaluation(env, escape)
+    text = evaluation.parts(_parse(word, escape, mode), evaluation.raw_escapes)
+    return Expansion(text, frozenset(evaluation.used), frozenset(evaluation.undefined))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts of a word. Each has ``position``, its offset in the word, and evaluates itself.
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Characters that stand for themselves. raw: they never part words (quoted, or ``<<``)."""
+
+    position: int
+    text: str
+    raw: bool = False
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        del evaluation, raw_escapes
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Escaped:
+    """The escape character and what follows it; the latter is empty at the end of the word."""
+
+    position: int
+    escape: str
+    text: str
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        del evaluation
+        return self.escape + self.text if raw_escapes else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class _LoneEscape:
+    """In double quotes: an escape character before something that needs none. Kept, and doubled when all are."""
+
+    position: int
+    escape: str
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        del evaluation
+        return self.escape * 2 if raw_escapes else self.escape
+
+
+@dataclass(frozen=True, slots=True)
+class _Quoted:
+    position: int
+    quote: str
+    parts: tuple[_Part, ...]
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        text = evaluation.parts(self.parts, raw_escapes)
+        return f"{self.quote}{text}{self.quote}" if evaluation.raw_quotes else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    position: int
+    name: str
+    written: str
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        del raw_escapes
+        value = evaluation.look_up(self.name)
+        if value is None:
+            return self.written if evaluation.keep_unset else ""
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Modified:
+    """``${name-word}`` and its kin. The word is always evaluated, also where it is not used."""
+
+    position: int
+    name: str
+    modifier: str
+    parts: tuple[_Part, ...]
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        del raw_escapes
+        operator = self.modifier[-1]
+        word = evaluation.parts(self.parts, operator in "#%")
+        value = evaluation.look_up(self.name)
+        if value is None and evaluation.keep_unset:
+            return f"${{{self.name}{self.modifier}{word}}}"
+        missing = value is None or (not value and self.modifier[0] == ":")
+        if operator == "-":
+            return word if missing else value or ""
+        if operator == "+":
+            return "" if missing else word
+        if operator == "?":
+            if missing:
+                what = "unset" if value is None else "empty"
+                raise ExpansionError(
+                    f"{self.name}: {word or f'is not allowed to be {what}'}",
+                    hint=f"set it with ARG, ENV or --build-arg {self.name}=…",
+                )
+            return value or ""
+        return _trim(value or "", word, operator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Replaced:
+    """``${name/pattern/replacement}``, or all occurrences with ``//``."""
+
+    position: int
+    name: str
+    every: bool
+    pattern: tuple[_Part, ...]
+    replacement: tuple[_Part, ...]
+
+    def evaluate(self, evaluation: _Evaluation, raw_escapes: bool) -> str:
+        del raw_escapes
+        pattern = evaluation.parts(self.pattern, True)
+        replacement = evaluation.parts(self.replacement, True)
+        value = evaluation.look_up(self.name)
+        if value is None and evaluation.keep_unset:
+            return f"${{{self.name}/{pattern}/{replacement}}}"
+        regexp = _glob(pattern, greedy=True)
+        if self.every:
+            return _replace_all(regexp, value or "", replacement)
+        match = regexp.search(value or "")
+        return value or "" if match is None else f"{match.string[: match.start()]}{replacement}{match.string[match.end() :]}"
+
+
+_Part: TypeAlias = _Text | _Escaped | _LoneEscape | _Quoted | _Variable | _Modified | _Replaced
+
+
+class _Splitter:
+    """Gathers words. White space parts them where it comes from plain text or a variable."""
+
+    def __init__(self) -> None:
+        self._words: list[tuple[str, int]] = []
+        self._word: list[str] = []
+        self._start = 0
+
+    def add(self, text: str, position: int, *, raw: bool, advances: bool) -> None:
+        """advances: whether ``text`` is the source's own, so that its characters have offsets of their own."""
+        for index, character in enumerate(text):
+            if not raw and character in GO_SPACE:
+                self._end_word()
+                continue
+            if not self._word:
+                self._start = position + (index if advances else 0)
+            self._word.append(character)
+
+    def _end_word(self) -> None:
+        if self._word:
+            self._words.append(("".join(self._word), self._start))
+            self._word.clear()
+
+    def finish(self) -> list[tuple[str, int]]:
+        self._end_word()
+        return self._words
+
+
+class _Evaluation:
+    """One evaluation of a word.
+
+    raw_quotes, raw_escapes: keep the characters that quote and escape. keep_unset: leave undefined variables as written.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        escape: str,
+        *,
+        raw_quotes: bool = False,
+        raw_escapes: bool = False,
+        keep_unset: bool = False,
+    ) -> None:
+        self._env = env
+        self.escape = escape
+        self.raw_quotes = raw_quotes
+        self.raw_escapes = raw_escapes
+        self.keep_unset = keep_unset
+        self.used: set[str] = set()
+        self.undefined: set[str] = set()
+
+    def look_up(self, name: str) -> str | None:
+        value = self._env.get(name)
+        (self.undefined if value is None else self.used).add(name)
+        return value
+
+    def parts(self, parts: tuple[_Part, ...], raw_escapes: bool, splitter: _Splitter | None = None) -> str:
+        texts = []
+        for part in parts:
+            text = part.evaluate(self, raw_escapes)
+            texts.append(text)
+            if splitter is not None:
+                plain = isinstance(part, _Text)
+                is_variable = isinstance(part, _Variable | _Modified | _Replaced)
+                raw = part.raw if isinstance(part, _Text) else not is_variable
+                splitter.add(text, part.position, raw=raw, advances=plain)
+        return "".join(texts)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From grammar to parts
+
+
+class _Builder:
+    """Methods for the rules of word.lark."""
+
+    def __init__(self, escape: str) -> None:
+        self._escape = escape
+
+    def text(self, tokens: list[Token]) -> _Text:
+        return _Text(_start(tokens[0]), str(tokens[0]))
+
+    quoted_text = text
+
+    def angle(self, tokens: list[Token]) -> _Text:
+        return _Text(_start(tokens[0]), str(tokens[0]), raw=True)
+
+    def escaped(self, tokens: list[Token]) -> _Escaped:
+        return _Escaped(_start(tokens[0]), self._escape, tokens[0][1:])
+
+    quoted_escape = escaped
+    dangling = escaped
+
+    def lone_escape(self, tokens: list[Token]) -> _LoneEscape:
+        return _LoneEscape(_start(tokens[0]), self._escape)
+
+    def single_quoted(self, tokens: list[Token]) -> _Quoted:
+        position = _start(tokens[0])
+        return _Quoted(position, "'", (_Text(position + 1, tokens[0][1:-1]),))
+
+    def double_quoted(self, children: list[Token | _Part]) -> _Quoted:
+        return _Quoted(_start(children[0]), '"', tuple(child for child in children[1:-1] if not isinstance(child, str)))
+
+    def simple_variable(self, tokens: list[Token]) -> _Variable:
+        return _Variable(_start(tokens[0]), tokens[0][1:], str(tokens[0]))
+
+    def variable(self, tokens: list[Token]) -> _Variable:
+        return _Variable(_start(tokens[0]) - 2, str(tokens[0]), f"${{{tokens[0]}}}")
+
+    def modified_variable(self, children: tuple[Token, Token, tuple[_Part, ...]]) -> _Modified:
+        name, modifier, parts = children
+        return _Modified(_start(name) - 2, str(name), str(modifier), parts)
+
+    def replaced_variable(self, children: tuple[Token, Token, tuple[_Part, ...], tuple[_Part, ...]]) -> _Replaced:
+        name, slash, pattern, replacement = children
+        return _Replaced(_start(name) - 2, str(name), slash == "//", pattern, replacement)
+
+    def word(self, parts: list[_Part]) -> tuple[_Part, ...]:
+        return tuple(parts)
+
+    def heredoc(self, children: list[Token | _Part]) -> tuple[str, str, tuple[_Part, ...]]:
+        tokens = [str(child) for child in children if isinstance(child, str)]
+        parts = tuple(child for child in children if not isinstance(child, str))
+        return (tokens[0] if len(tokens) == 2 else "", tokens[-1], parts)
+
+    body = word
+    value = word
+    pattern = word
+    plain_value = word
+    plain_pattern = word
+
+
+def _start(child: object) -> int:
+    position: int | None = getattr(child, "start_pos", None)
+    return 0 if position is None else position
+
+
+@functools.cache
+def _parser(escape: str) -> Lark:
+    return tables.parser("word", escape=escape, transformer=_Builder(escape))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(word: str, escape: str, mode: Mode) -> tuple[_Part, ...]:
+    parts: tuple[_Part, ...] = _run_parser(word, escape, mode)
+    return parts
+
+
+def _parse_opener(word: str) -> tuple[str, str, tuple[_Part, ...]]:
+    opener: tuple[str, str, tuple[_Part, ...]] = _run_parser(word, "\\", "heredoc")
+    return opener
+
+
+def _run_parser(word: str, escape: str, start: str) -> Any:
+    """What _Builder makes of the word, by the start rule. Raises ExpansionError."""
+    from lark.exceptions import UnexpectedInput
+
+    try:
+        return _parser(escape).parse(word, start=start)
+    except UnexpectedInput as error:
+        raise _syntax_error(word, escape, tables.error_position(error, word)) from None
+
+
+_OPEN_VARIABLE = re.compile(r"\$\{")
+
+
+def _syntax_error(word: str, escape: str, position: int) -> ExpansionError:
+    """Say what stopped the parser at ``position``."""
+    at_end = position >= len(word)
+    opened = word.rfind("${", 0, position + 1)
+    inside = word[opened + 2 : position] if opened >= 0 else ""
+    if at_end and (quote := _open_quote(word, escape)):
+        name = "double" if quote == '"' else "single"
+        return ExpansionError(f"unterminated {name} quote in {word!r}", hint=f"add a closing {quote}")
+    if not at_end and word[position] in "'\"":
+        name = "double" if word[position] == '"' else "single"
+        return ExpansionError(f"unterminated {name} quote in {word!r}", hint=f"add a closing {word[position]}")
+    if at_end:
+        missing = "'/'" if "/" in inside and "}" not in inside else "'}'"
+        return ExpansionError(f"missing {missing} in {word!r}", hint="a substitution is ${name}, ${name:-default}, …")
+    if not inside:
+        return ExpansionError(f"bad substitution in {word!r}", hint="a variable is $name or ${name}")
+    modifier = inside[len(inside.rstrip(":")) :] + word[position]
+    return ExpansionError(
+        f"unsupported modifier {modifier!r} in {word!r}",
+        hint="supported: ${v:-w} ${v-w} ${v:+w} ${v+w} ${v:?w} ${v?w} ${v#p} ${v##p} ${v%p} ${v%%p} ${v/p/r} ${v//p/r}",
+    )
+
+
+def _open_quote(word: str, escape: str) -> str:
+    """The quote that is open at the end of the word, reading quotes and escapes alone; empty when none is."""
+    quote = ""
+    characters = iter(word)
+    for character in characters:
+        if character == escape and quote != "'":
+            next(characters, None)
+        elif not quote and character in "'\"":
+            quote = character
+        elif character == quote:
+            quote = ""
+    return quote
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Patterns of ${v#p} and ${v/p/r}: * ? and \ before these, before \ itself, and before } and /.
+
+
+def _glob(pattern: str, *, greedy: bool) -> re.Pattern[str]:
+    out = []
+    characters = iter(pattern)
+    for character in characters:
+        if character == "*":
+            out.append(".*" if greedy else ".*?")
+        elif character == "?":
+            out.append(".")
+        elif character == "\\":
+            following = next(characters, "")
+            if following not in {"*", "?", "\\", "}", "/"}:
+                raise ExpansionError(
+                    f"invalid escape '\\{following}' in pattern {pattern!r}",
+                    hint="\\ can stand before * ? \\ } and / only",
+                )
+            out.append(re.escape(following))
+        else:
+            out.append(re.escape(character))
+    return re.compile("".join(out))
+
+
+def _trim(value: str, pattern: str, side: str) -> str:
+    """Remove the shortest, or after a doubled operator the longest, match from the start (#) or the end (%)."""
+    greedy = pattern.startswith(side)
+    if greedy:
+        pattern = pattern[1:]
+    if side == "#":
+        match = _glob(pattern, greedy=greedy).match(value)
+        return value if match is None else value[match.end() :]
+    # The shortest match that ends at the end starts as far right as possible: search it in the reversed value.
+    match = _glob(_reversed_pattern(pattern), greedy=greedy).match(value[::-1])
+    return value if match is None else value[: len(value) - match.end()]
+
+
+def _reversed_pattern(pattern: str) -> str:
+    """Reverse it, keeping each escape before what it escapes."""
+    return "".join(reversed(re.findall(r"\\.|.", pattern, re.DOTALL)))
+
+
+def _replace_all(regexp: re.Pattern[str], value: str, replacement: str) -> str:
+    """As Go's ReplaceAllString: no empty match right after a match, and ``$`` in the replacement names a group."""
+    out: list[str] = []
+    end = 0
+    for match in regexp.finditer(value):
+        if match.start() == match.end() == end and match.start() > 0 and out:
+            continue
+        out += (value[end : match.start()], _go_template(replacement, match[0]))
+        end = match.end()
+    return "".join((*out, value[end:]))
+
+
+def _go_template(template: str, whole: str) -> str:
+    def group(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        return whole if (match[1] or match[2]) == "0" else ""
+
+    return re.sub(r"\$\$|\$(\w+)|\$\{(\w+)\}", group, template)

@@ -1,0 +1,49 @@
+"""Where things stand in a Dockerfile: positions, spans, and the text they point into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Line and column, both from 1; a column counts characters (code points), a tab being one."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From ``start`` up to, not including, ``end``. Of a construct over several lines, both ends are as written."""
+
+    start: Position
+    end: Position
+
+    def __str__(self) -> str:
+        return f"{self.start.line}:{self.start.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Dockerfile's (or an ONBUILD trigger's) name and its lines, without line ends and without a byte order mark."""
+
+    filename: str
+    lines: tuple[str, ...]
+
+    def line(self, number: int) -> str | None:
+        """The text of a line (numbered from 1), or None when there is no such line."""
+        return self.lines[number - 1] if 1 <= number <= len(self.lines) else None
+
+    def excerpt(self, span: Span) -> list[str]:
+        """The first line of the span, and under it a line with a caret that underlines the span on that line."""
+        text = self.line(span.start.line)
+        if text is None:
+            return []
+        column = min(span.start.column, len(text) + 1)
+        end = span.end.column if span.end.line == span.start.line else len(text.rstrip()) + 1
+        width = max(1, min(end, len(text) + 1) - column)
+        # Tabs stay tabs, so that the caret stands below what it means however wide the reader's tabs are.
+        indent = "".join("\t" if character == "\t" else " " for character in text[: column - 1])
+        gutter = f"{span.start.line:>5} | "
+        return [gutter + text, " " * (len(gutter) - 2) + "| " + indent + "^" * width]
