@@ -18,7 +18,7 @@ _PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     # From a copy: a build in the checkout would find, and leave, old files in build/.
-    listing = ["git", "-C", _CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing: list[str | Path] = ["git", "-C", _CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     tracked = subprocess.run(listing, stdout=subprocess.PIPE, check=True, text=True).stdout.split("\0")
     source = directory / "source"
     for name in filter(None, tracked):

@@ -90,9 +90,9 @@ class Shiplap:
             )
             metadata = json.loads(metadata_file.read_text())
         return BuildOutcome(
-            image_id=metadata["image_id"],
-            executed=metadata["executed"],
-            cached=metadata["cached"],
+            image_id=metadata["containerimage.config.digest"],
+            executed=metadata["shiplap.build"]["executed"],
+            cached=metadata["shiplap.build"]["cached"],
             log=result.stdout + result.stderr,
         )
 
