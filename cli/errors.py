@@ -39,7 +39,8 @@ def describe(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     render = getattr(error, "render", None)
     if render is not None:
-        return str(render())
+        text = str(render())
+        return text if text.startswith("error") else f"error: {text}"
     if isinstance(error, ShiplapError):
         return f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
     if isinstance(error, click.ClickException):

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from cli.errors import CommandError
+from core.references import Reference
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -33,6 +36,25 @@ def pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | No
     return result
 
 
+def host_pairs(values: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Parse ``--add-host`` values, ``HOST:IP`` or ``HOST=IP``."""
+    return tuple(_host_pair(text) for text in values)
+
+
+def _host_pair(text: str) -> tuple[str, str]:
+    import ipaddress
+
+    separator = "=" if "=" in text else ":"
+    host, _, address = text.partition(separator)
+    try:
+        ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        host = ""
+    if not host or not host.isprintable() or " " in host:
+        raise CommandError(f"invalid --add-host {text!r}", hint="write --add-host HOST:IP, as in db:10.0.0.7")
+    return host, address.removeprefix("[").removesuffix("]")
+
+
 def env_file(path: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Read docker's --env-file: ``KEY=VALUE`` lines, taken literally; ``#`` comments; a bare KEY as in ``pairs``."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -43,6 +65,22 @@ def env_file(path: str, environ: Mapping[str, str]) -> dict[str, str]:
         if key != key.strip() or " " in key or "\t" in key:
             raise CommandError(f"{path}: variable {key!r} contains white space", hint="write NAME=VALUE, one a line")
     return pairs(wanted, f"--env-file {path}:", environ=environ)
+
+
+def image_name(text: str) -> Reference:
+    """Parse a name that an image is to get; tagged ``latest`` unless it says otherwise."""
+    name = Reference.parse(text).with_default_tag()
+    if name.digest:
+        raise CommandError(f"{text}: a name that is given to an image has no digest", hint="write NAME or NAME:TAG")
+    return name
+
+
+def duration(text: str, option: str) -> float:
+    """Parse ``90s``, ``30m``, ``36h``, ``14d``, ``2w`` to seconds."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_S or not (number.isascii() and number.isdigit()):
+        raise CommandError(f"{option} {text!r} is no duration", hint="write a number and s, m, h, d or w: 36h")
+    return int(number) * _UNITS_S[unit]
 
 
 def json_option(command: _Decorated) -> _Decorated:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.progress.text import cell_width, harmless
+
+if TYPE_CHECKING:
+    from images.images import Image
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 3) -> str:
@@ -50,6 +53,23 @@ def age(seconds: float) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def created_time(image: Image) -> float:
+    """When the image was made, by its config; else when it came into the store. Seconds since the epoch."""
+    made = stated_time(image.config.created)
+    return image.created_at if made is None else made
+
+
+def stated_time(text: str) -> float | None:
+    """Seconds since the epoch of a time in an image config; None where foreign tools wrote none, or no time at all."""
+    from images.errors import InvalidConfigError
+    from images.oci import parse_time
+
+    try:
+        return parse_time(text) if text else None
+    except InvalidConfigError:
+        return None
 
 
 def rfc3339(epoch_s: float) -> str:

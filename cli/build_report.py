@@ -1,0 +1,135 @@
+"""What ``shiplap build`` shows: progress while it runs, then how it ended, in the form that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from cli.errors import describe
+from cli.progress.choose import Mode, open_display
+from cli.progress.pump import Pump
+from core.events import BuildPlanned, Event, NullMonitor, StepFinished, StepInfo
+from core.references import Reference
+
+if TYPE_CHECKING:
+    from builder.build import BuildResult
+    from builder.request import Output
+
+_TAIL_LINES = 50
+
+
+class BuildReport:
+    """A core.events.Monitor, and a context manager: when it is left, progress has been shown to its end.
+
+    sink: standard error, for all that is not a result.
+    """
+
+    def __init__(self, mode: Mode, sink: TextIO) -> None:
+        self._mode = mode
+        self._sink = sink
+        self._infos: dict[int, StepInfo] = {}
+        self._ends: dict[int, StepFinished] = {}
+        display = open_display(mode, sink)
+        self._pump = Pump(display) if display else None
+        self._next = self._pump or NullMonitor()
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, StepFinished):
+            self._ends[event.id] = event
+        elif isinstance(event, BuildPlanned):
+            self._infos.update({info.id: info for info in event.steps})
+        self._next.emit(event)
+
+    def close(self) -> None:
+        """Show what is left of the progress. A second call does nothing."""
+        if self._pump:
+            self._pump.close()
+
+    def __enter__(self) -> BuildReport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The steps that ended, in Dockerfile order."""
+        return [
+            {
+                "name": info.name,
+                "outcome": self._ends[step_id].outcome,
+                "duration_s": round(self._ends[step_id].duration_s, 6),
+                "line": info.line,
+            }
+            for step_id, info in sorted(self._infos.items())
+            if step_id in self._ends
+        ]
+
+    def succeeded(self, result: BuildResult, outputs: Sequence[Output], metadata: dict[str, Any]) -> None:
+        """Say what was made, and how much of it had to be done."""
+        if self._mode == "quiet":
+            return
+        if self._mode == "json":
+            self._write_json({"event": "result", **metadata})
+            return
+        lines = [""]
+        for output in outputs:
+            if output.type == "image":
+                lines.append(f"image {result.config_digest}")
+                lines += [f"naming to {name}" for name in output.names]
+            else:
+                lines.append(f"{output.type} written to {'standard output' if output.dest == '-' else output.dest}")
+        count = result.executed + result.cached
+        took = metadata["shiplap.build"]["duration_s"]
+        steps = "1 step" if count == 1 else f"{count} steps"
+        lines.append(f"{steps}: {result.executed} executed, {result.cached} cached, {took:.2f}s")
+        self._say("\n".join(lines))
+
+    def failed(self, error: Exception) -> None:
+        """Say why there is no image; with the end of the failed step's output unless all of it was shown."""
+        if self._mode == "json":
+            hint = getattr(error, "hint", None)
+            self._write_json({"event": "error", "message": str(error), "hint": hint, "text": describe(error)})
+            return
+        text = describe(error)
+        tail = getattr(error, "output_tail", b"")
+        if tail and self._mode != "plain":
+            text = _tail_text(tail, error) + text
+        self._say("\n" + text)
+
+    def _write_json(self, members: dict[str, Any]) -> None:
+        import json
+
+        self._say(json.dumps(members, ensure_ascii=False, separators=(",", ":")))
+
+    def _say(self, text: str) -> None:
+        self._sink.write(text + "\n")
+        self._sink.flush()
+
+
+def metadata_document(
+    result: BuildResult, names: Sequence[Reference], steps: Sequence[dict[str, Any]], duration_s: float
+) -> dict[str, Any]:
+    """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``."""
+    document: dict[str, Any] = {
+        "containerimage.config.digest": str(result.config_digest),
+        "containerimage.digest": str(result.manifest_digest),
+    }
+    if names:
+        document["image.name"] = ",".join(map(str, names))
+    document["shiplap.build"] = {
+        "executed": result.executed,
+        "cached": result.cached,
+        "duration_s": round(duration_s, 6),
+        "steps": list(steps),
+    }
+    return document
+
+
+def _tail_text(tail: bytes, error: Exception) -> str:
+    from cli.progress.text import LineSplitter, harmless, one_line
+
+    lines = [harmless(line.text) for line in LineSplitter().feed(tail, final=True)]
+    step = getattr(error, "step", None)
+    title = [f" > {one_line(step.name)}:"] if step is not None else []
+    cut = [" … (--progress=plain shows all of it)"] if len(lines) > _TAIL_LINES else []
+    return "\n".join(["------", *title, *cut, *lines[-_TAIL_LINES:], "------", ""])

@@ -1,0 +1,156 @@
+"""``shiplap build``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from builder.build import build
+from builder.errors import BuildCancelledError
+from builder.load import open_source
+from builder.outputs import parse_output
+from builder.request import BuildRequest, Output
+from cli.build_report import BuildReport, metadata_document
+from cli.errors import CommandError, is_users
+from cli.options import environ, host_pairs, image_name, pairs
+from cli.progress.choose import MODES, choose_mode
+from cli.signals import Received, cancelling
+from containers.launcher import Launcher
+from core.errors import ShiplapError
+from core.platforms import Platform
+from core.references import Reference
+from core.settings import Settings
+from images.store import Store
+
+
+@click.command("build")
+@click.argument("context", metavar="CONTEXT")
+@click.option(
+    "-f", "--file", metavar="FILE", help="The Dockerfile; '-' is standard input.  [default: CONTEXT/Dockerfile]"
+)
+@click.option("-t", "--tag", "tags", metavar="NAME[:TAG]", multiple=True, help="Name the image. Repeatable.")
+@click.option("--target", metavar="STAGE", default="", help="Build this stage instead of the last one.")
+@click.option(
+    "--build-arg", "build_args", metavar="NAME[=VALUE]", multiple=True,
+    help="Set an ARG; without =VALUE, from the environment. Repeatable.",
+)  # fmt: skip
+@click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="Add a label to the image. Repeatable.")
+@click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache has.")
+@click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
+@click.option(
+    "-o", "--output", "outputs", metavar="OUTPUT", multiple=True,
+    help="Where the result goes instead of the image store: type=image|oci|docker|tar|local,dest=PATH; "
+    "DIR is type=local,dest=DIR; '-' is a tar on standard output. Repeatable.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the image ID.")
+@click.option("--iidfile", type=click.Path(dir_okay=False), help="Write the image ID to this file.")
+@click.option("--metadata-file", type=click.Path(dir_okay=False), help="Write what was built to this file, as JSON.")
+@click.option("--platform", metavar="OS/ARCH", help="What the image is for.  [default: this machine]")
+@click.option(
+    "--network", type=click.Choice(("default", "none", "host")), default="default",
+    help="The network of RUN steps that do not say.  [default: default]",
+)  # fmt: skip
+@click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add to /etc/hosts of RUN. Repeatable.")
+@click.pass_obj
+def command(
+    root: str | None,
+    *,
+    context: str,
+    file: str | None,
+    tags: Sequence[str],
+    target: str,
+    build_args: Sequence[str],
+    labels: Sequence[str],
+    no_cache: bool,
+    progress: str,
+    outputs: Sequence[str],
+    quiet: bool,
+    iidfile: str | None,
+    metadata_file: str | None,
+    platform: str | None,
+    network: Literal["default", "none", "host"],
+    add_hosts: Sequence[str],
+) -> int:
+    """Build an image from a Dockerfile.
+
+    CONTEXT is the directory that COPY takes files from, or '-' for a tar or a Dockerfile on standard input.
+
+    \b
+    shiplap build -t app .
+    shiplap build -f deploy/Dockerfile --target test --build-arg VERSION=2 .
+    shiplap build -o type=oci,dest=app.tar .
+    """
+    began = time.monotonic()
+    names = tuple(map(image_name, tags))
+    wanted = _outputs(outputs, names)
+    cancelled = threading.Event()
+    received = Received()
+    report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr)
+    try:
+        with ExitStack() as stack:
+            settings = Settings.from_environ(root=root)
+            store = stack.enter_context(Store.open(settings.root))
+            launcher = stack.enter_context(Launcher(store.tmp / "launcher"))
+            dockerfile, dockerfile_name, files = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp)
+            stack.callback(files.close)
+            request = BuildRequest(
+                dockerfile,
+                dockerfile_name,
+                files,
+                outputs=wanted,
+                target=target,
+                build_args=pairs(build_args, "--build-arg", environ=environ()),
+                labels=pairs(labels, "--label"),
+                no_cache=no_cache,
+                platform=Platform.parse(platform) if platform else Platform.host(),
+                network=network,
+                add_hosts=host_pairs(add_hosts),
+                source_date_epoch=settings.source_date_epoch,
+            )
+            _remove_stale(iidfile, metadata_file)
+            received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
+            stack.enter_context(report)
+            result = build(request, store=store, launcher=launcher, monitor=report, cancelled=cancelled)
+    except BuildCancelledError as error:
+        report.failed(error)
+        return received.exit_code
+    except (ShiplapError, OSError) as error:
+        if not is_users(error):
+            raise
+        report.close()
+        report.failed(error)
+        return 1
+    metadata = metadata_document(result, names, report.steps(), time.monotonic() - began)
+    if iidfile:
+        Path(iidfile).write_text(result.config_digest)
+    if metadata_file:
+        Path(metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
+    report.succeeded(result, wanted, metadata)
+    if quiet and all(output.dest != "-" for output in wanted):
+        click.echo(result.config_digest)
+    return 0
+
+
+def _outputs(texts: Sequence[str], names: tuple[Reference, ...]) -> tuple[Output, ...]:
+    outputs = tuple(parse_output(text, names=names) for text in texts) or (Output("image", "", names),)
+    to_stdout = [output for output in outputs if output.dest == "-"]
+    if len(to_stdout) > 1:
+        raise CommandError("only one output can go to standard output")
+    if to_stdout and sys.stdout.isatty():
+        raise CommandError("a tar is not written to a terminal", hint="redirect it: > FILE, or write dest=FILE")
+    return outputs
+
+
+def _remove_stale(*paths: str | None) -> None:
+    """So that after a failed build nobody takes the last one's for its result."""
+    for path in paths:
+        if path and Path(path).is_file():
+            Path(path).unlink()
