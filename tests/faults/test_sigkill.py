@@ -83,7 +83,7 @@ def test_build_after_fifty_sigkills_succeeds_and_nothing_is_left_behind(
         assert wait_until_gone(known) == {}
 
     assert HostState.capture().new_since(before) == {}
-    assert os.listdir(shiplap.root / "tmp") == []
+    assert set(os.listdir(shiplap.root / "tmp")) <= {".lock"}
     _assert_store_is_sound(shiplap.root)
     names = {name for image in shiplap.json("image", "ls", "--json") for name in image["names"]}
     assert names == {"busybox:latest", "killed:latest"}
