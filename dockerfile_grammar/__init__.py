@@ -8,12 +8,15 @@ is defined by the ``.lark`` grammars beside this file. Nothing in here knows of 
 from dockerfile_grammar.ast import Dockerfile, Instruction, Stage, Word
 from dockerfile_grammar.errors import DockerfileError
 from dockerfile_grammar.expansion import expand, expand_body, expand_with_names, expand_words
+from dockerfile_grammar.globs import match
+from dockerfile_grammar.ignore import IgnorePatterns
 from dockerfile_grammar.parsing import parse, parse_onbuild
 from dockerfile_grammar.source import Position, Source, Span
 
 __all__ = [
     "Dockerfile",
     "DockerfileError",
+    "IgnorePatterns",
     "Instruction",
     "Position",
     "Source",
@@ -24,6 +27,7 @@ __all__ = [
     "expand_body",
     "expand_with_names",
     "expand_words",
+    "match",
     "parse",
     "parse_onbuild",
 ]

@@ -1,8 +1,8 @@
 """A Dockerfile as plain data: what ``python -m dockerfile_grammar`` prints.
 
-Arguments are those of BuildKit's parser (frontend/dockerfile/parser), with two choices of form: ENV, LABEL and ARG are
-name, value, name, value, … (without BuildKit's separators; an ARG without default is its name alone), and ONBUILD, whose
-argument is an instruction in BuildKit, has no arguments and a member ``onbuild``: the instruction, in this same form.
+Arguments are those of BuildKit's parser (frontend/dockerfile/parser), with two choices of form: ENV, LABEL and ARG
+are name, value, name, value, … (without BuildKit's separators; an ARG without default is its name alone); and ONBUILD,
+whose argument is an instruction in BuildKit, has no arguments and a member ``onbuild``: the instruction in this form.
 """
 
 from __future__ import annotations

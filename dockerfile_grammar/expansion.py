@@ -240,7 +240,11 @@ class _Replaced:
         if self.every:
             return _replace_all(regexp, value or "", replacement)
         match = regexp.search(value or "")
-        return value or "" if match is None else f"{match.string[: match.start()]}{replacement}{match.string[match.end() :]}"
+        return (
+            value or ""
+            if match is None
+            else f"{match.string[: match.start()]}{replacement}{match.string[match.end() :]}"
+        )
 
 
 _Part: TypeAlias = _Text | _Escaped | _LoneEscape | _Quoted | _Variable | _Modified | _Replaced
@@ -277,7 +281,8 @@ class _Splitter:
 class _Evaluation:
     """One evaluation of a word.
 
-    raw_quotes, raw_escapes: keep the characters that quote and escape. keep_unset: leave undefined variables as written.
+    raw_quotes, raw_escapes: keep the characters that quote and escape. keep_unset: leave undefined variables as
+    written.
     """
 
     def __init__(

@@ -38,7 +38,16 @@ FLAGS: Mapping[str, Mapping[str, Kind]] = {
 NETWORK_MODES = ("default", "none", "host")
 SECURITY_MODES = ("sandbox", "insecure")
 
-_NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
 _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _SHORTEST_DURATION_NS = 10**6
 
@@ -109,7 +118,9 @@ class FlagSet:
         value = "true" if flag.value is None else flag.value.lower()
         if value not in {"true", "false"}:
             raise self.error(
-                f"{self.instruction}: --{name} is true or false, not {flag.value!r}", flag, f"write --{name} or --{name}=false"
+                f"{self.instruction}: --{name} is true or false, not {flag.value!r}",
+                flag,
+                f"write --{name} or --{name}=false",
             )
         return value == "true"
 
@@ -131,7 +142,9 @@ class FlagSet:
         nanoseconds = parse_duration(flag.value)
         if nanoseconds is None:
             raise self.error(
-                f"{self.instruction}: --{name}: invalid duration {flag.value!r}", flag, "a number and a unit: 30s, 1m30s, 500ms"
+                f"{self.instruction}: --{name}: invalid duration {flag.value!r}",
+                flag,
+                "a number and a unit: 30s, 1m30s, 500ms",
             )
         if nanoseconds and nanoseconds < _SHORTEST_DURATION_NS:
             raise self.error(f"{self.instruction}: --{name} cannot be less than 1ms", flag)
@@ -143,7 +156,9 @@ class FlagSet:
         if flag is None or not flag.value:
             return 0
         if not re.fullmatch(r"[+-]?[0-9]+", flag.value) or abs(int(flag.value)) >= 2**31:
-            raise self.error(f"{self.instruction}: --{name}: invalid number {flag.value[:40]!r}", flag, "a whole number: 3")
+            raise self.error(
+                f"{self.instruction}: --{name}: invalid number {flag.value[:40]!r}", flag, "a whole number: 3"
+            )
         if int(flag.value) < 0:
             raise self.error(f"{self.instruction}: --{name} cannot be negative", flag)
         return int(flag.value)

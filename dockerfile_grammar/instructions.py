@@ -95,7 +95,9 @@ class Context:
         return tuple(map(self.word, pieces))
 
     def error(self, reason: str, *, hint: str | None = None, span: Span | None = None) -> DockerfileSyntaxError:
-        return DockerfileSyntaxError(reason, hint=hint, source=self.source, span=span or self.word(self.parts.keyword).span)
+        return DockerfileSyntaxError(
+            reason, hint=hint, source=self.source, span=span or self.word(self.parts.keyword).span
+        )
 
 
 _Maker: TypeAlias = Callable[[Context, _Common, FlagSet], Instruction]
@@ -214,7 +216,9 @@ def _paths(context: Context) -> tuple[tuple[Word, ...], bool]:
         first = body.words[0]
         if first.text.startswith("["):
             text = context.line.text[first.start :].rstrip(GO_SPACE)
-            require_strings(Piece(text, first.start, first.start + len(text)), context.line, context.source, context.name)
+            require_strings(
+                Piece(text, first.start, first.start + len(text)), context.line, context.source, context.name
+            )
         return context.words(body.words), False
     return (), False
 
@@ -234,7 +238,9 @@ def _sources_and_destination(context: Context) -> _SourcesAndDestination:
         hint = f"{context.name} source… destination"
         if len(words) == 1:
             raise context.error(
-                f"{context.name} requires at least two arguments, but only one was provided", hint=hint, span=words[0].span
+                f"{context.name} requires at least two arguments, but only one was provided",
+                hint=hint,
+                span=words[0].span,
             )
         raise context.error(f"{context.name} requires at least two arguments", hint=hint)
     *before, destination = words
@@ -318,7 +324,9 @@ def _assignments(context: Context) -> tuple[tuple[Assignment, ...], bool]:
                 f"{context.name} must have two arguments", hint=f"{context.name} {name.text}=value", span=word.span
             )
         if not name.text:
-            raise context.error(f"{context.name} names can not be blank", span=context.line.span(name.start, name.start + 1))
+            raise context.error(
+                f"{context.name} names can not be blank", span=context.line.span(name.start, name.start + 1)
+            )
         assignments.append(Assignment(word, context.word(value)))
     return tuple(assignments), body.legacy
 

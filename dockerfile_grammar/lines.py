@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from dockerfile_grammar.errors import DirectiveError, DockerfileEncodingError, DockerfileSyntaxError, HeredocError
 from dockerfile_grammar.source import Position, Source, Span
 
-GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+GO_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 """What Go's unicode.IsSpace accepts; Python's own idea of white space differs from it."""
 
 _MAX_LINE_BYTES = 65_535
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*", re.DOTALL)
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _CONTINUATION = {
-    "\\": re.compile(r"(?:(?<!\\)|^)\\[ \t]*\Z"),
-    "`": re.compile(r"(?:(?<!`)|^)`[ \t]*\Z"),
+    "\\": re.compile(r"(?<!\\)\\[ \t]*\Z"),
+    "`": re.compile(r"(?<!`)`[ \t]*\Z"),
 }
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
 

@@ -32,7 +32,10 @@ _KEYS = {
     "destination": "target",
     "ro": "readonly",
     "rw": "readwrite",
-    **{key: key for key in ("type", "from", "source", "target", "readonly", "readwrite", "required", "size", "id", "env")},
+    **{
+        key: key
+        for key in ("type", "from", "source", "target", "readonly", "readwrite", "required", "size", "id", "env")
+    },
     **{key: key for key in ("sharing", "mode", "uid", "gid")},
 }
 _BARE_KEYS = frozenset({"readonly", "readwrite", "required"})
@@ -116,7 +119,9 @@ def parse_device(flag: Flag, source: Source) -> Device:
             name = entry.text
         else:
             hint = did_you_mean(entry.key, ("name", "required")) or "--device=vendor/class=name,required"
-            raise MountError(f"RUN --device: unexpected field {entry.text!r}", hint=hint, source=source, span=entry.span)
+            raise MountError(
+                f"RUN --device: unexpected field {entry.text!r}", hint=hint, source=source, span=entry.span
+            )
     return Device(name, required)
 
 
@@ -240,15 +245,19 @@ def _fields(flag: Flag, source: Source) -> Iterator[_Field]:
         tree = _parser().parse(value)
     except UnexpectedInput as error:
         position = tables.error_position(error, value)
-        reason = "a quote in a field that does not begin with one" if value[position:].startswith('"') else "an open quote"
+        reason = (
+            "a quote in a field that does not begin with one" if value[position:].startswith('"') else "an open quote"
+        )
         raise MountError(
             f"RUN --{flag.name}: malformed value: {reason}",
-            hint='quote a whole field: \'type=bind,"target=/a,b"\'',
+            hint="quote a whole field: 'type=bind,\"target=/a,b\"'",
             source=source,
             span=_span(flag, position, position + 1),
         ) from None
     if not value:
-        raise MountError(f"RUN --{flag.name} has no value", hint="type=cache,target=/dir", source=source, span=flag.span)
+        raise MountError(
+            f"RUN --{flag.name} has no value", hint="type=cache,target=/dir", source=source, span=flag.span
+        )
     for child in tree.children:
         yield _field(flag, cast("list[Token]", getattr(child, "children", [])))
 

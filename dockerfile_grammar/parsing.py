@@ -29,7 +29,7 @@ from dockerfile_grammar.expansion import heredoc_opener, split_raw
 from dockerfile_grammar.instructions import Context, can_have_heredocs, make_instruction
 from dockerfile_grammar.lines import LineReader, LogicalLine, RawDirective, decode
 from dockerfile_grammar.source import Position, Source, Span
-from dockerfile_grammar.syntax import InstructionParts, parse_line
+from dockerfile_grammar.syntax import parse_line
 
 
 def parse(text: str | bytes, filename: str = "Dockerfile") -> Dockerfile:
@@ -74,15 +74,14 @@ def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> Instruc
 def _instructions(reader: LineReader) -> Iterator[Instruction]:
     for line in reader:
         parts = parse_line(line, reader.source, reader.escape)
-        heredocs = _heredocs(line, parts, reader) if "<<" in line.text and can_have_heredocs(parts) else ()
+        heredocs = _heredocs(line, reader) if "<<" in line.text and can_have_heredocs(parts) else ()
         end = heredocs[-1].body_span.end if heredocs else line.end
         span = Span(line.position(parts.keyword.start), end)
         yield make_instruction(Context(parts, line, reader.source, heredocs, span))
 
 
-def _heredocs(line: LogicalLine, parts: InstructionParts, reader: LineReader) -> tuple[Heredoc, ...]:
+def _heredocs(line: LogicalLine, reader: LineReader) -> tuple[Heredoc, ...]:
     """Read the bodies that the line opens, in order."""
-    del parts
     heredocs = []
     for word, offset in split_raw(line.text):
         opener = heredoc_opener(word)
@@ -90,9 +89,7 @@ def _heredocs(line: LogicalLine, parts: InstructionParts, reader: LineReader) ->
             span = line.span(offset, offset + len(word))
             body = reader.heredoc(opener.name, chomp=opener.chomp, opener=span)
             heredocs.append(
-                Heredoc(
-                    opener.name, body.content, opener.expand, opener.chomp, opener.file_descriptor, span, body.span
-                )
+                Heredoc(opener.name, body.content, opener.expand, opener.chomp, opener.file_descriptor, span, body.span)
             )
     return tuple(heredocs)
 
@@ -133,7 +130,7 @@ def _directives(reader: LineReader) -> Directives:
 
 
 def _check_options(directive: RawDirective, source: Source) -> CheckOptions:
-    """``skip=A,B;error=true``, or ``skip=all``.  Source: moby/buildkit, frontend/dockerfile/linter (ParseLintOptions)."""
+    """``skip=A,B;error=true``, or ``skip=all``.  Source: moby/buildkit, frontend/dockerfile/linter."""
     values = {"skip": "", "error": "", "experimental": ""}
     for part in directive.value.split(";"):
         key, equals, value = part.strip().partition("=")

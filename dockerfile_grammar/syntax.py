@@ -19,10 +19,10 @@ from dockerfile_grammar.source import Source
 if TYPE_CHECKING:
     from lark import Lark, Token
 
-INSTRUCTIONS = (
-    "FROM RUN CMD ENTRYPOINT SHELL COPY ADD VOLUME EXPOSE ENV LABEL ARG WORKDIR USER STOPSIGNAL MAINTAINER "
-    "HEALTHCHECK ONBUILD"
-).split()
+INSTRUCTIONS = frozenset(
+    {"FROM", "RUN", "CMD", "ENTRYPOINT", "SHELL", "COPY", "ADD", "VOLUME", "EXPOSE"}
+    | {"ENV", "LABEL", "ARG", "WORKDIR", "USER", "STOPSIGNAL", "MAINTAINER", "HEALTHCHECK", "ONBUILD"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,15 +222,13 @@ def _explain(text: str, position: int, line: LogicalLine, source: Source) -> Doc
             hint = f"did you mean {near}?"
     elif keyword in {"ENV", "LABEL"}:
         message = f"{keyword}: no '=' in {rest!r}"
-        hint = "write name=value; quote a value that has spaces: name=\"a value\""
+        hint = 'write name=value; quote a value that has spaces: name="a value"'
     elif keyword == "HEALTHCHECK":
-        kind = text[words[-1].end :].split()[-1:]
         if "none" in text[words[-1].end : position].lower().split():
             message, hint = "HEALTHCHECK NONE takes no arguments", None
         else:
             message = f"HEALTHCHECK: unknown type {rest!r}"
             hint = did_you_mean(rest, ["CMD", "NONE"]) or "HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"
-        del kind
     return DockerfileSyntaxError(message, hint=hint, source=source, span=line.span(position, end))
 
 

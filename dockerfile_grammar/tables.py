@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -44,8 +45,8 @@ def parser(name: str, *, escape: str = "\\", transformer: object = None) -> Lark
     if document["lark"] != lark.__version__:
         return compute(name, escape=escape, transformer=transformer)
     table = _with_integer_keys(document["table"])
-    loaded: Lark = lark.Lark._load_from_dict(table["data"], table["memo"], transformer=transformer)
-    return loaded
+    load: Callable[..., Lark] = lark.Lark._load_from_dict
+    return load(table["data"], table["memo"], transformer=transformer)
 
 
 def error_position(error: UnexpectedInput, text: str) -> int:
@@ -106,4 +107,3 @@ def _with_integer_keys(table: Table) -> Table:
     }
     table["memo"] = {int(key): value for key, value in table["memo"].items()}
     return table
-
