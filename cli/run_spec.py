@@ -10,8 +10,6 @@ from cli.errors import CommandError
 if TYPE_CHECKING:
     from images.oci import ContainerConfig
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 
 def command_line(config: ContainerConfig, entrypoint: str | None, command: Sequence[str]) -> tuple[str, ...]:
     """What to execute: the entrypoint, then the command.
@@ -34,8 +32,8 @@ def command_line(config: ContainerConfig, entrypoint: str | None, command: Seque
 def environment(
     config: ContainerConfig, overrides: Mapping[str, str], *, hostname: str, terminal: bool
 ) -> tuple[tuple[str, str], ...]:
-    """PATH, HOSTNAME and on a terminal TERM; over them the image's ENV; over that ``overrides``."""
-    result = {"PATH": _DEFAULT_PATH, "HOSTNAME": hostname}
+    """HOSTNAME and on a terminal TERM; over them the image's ENV; over that ``overrides``. (The launcher adds PATH.)"""
+    result = {"HOSTNAME": hostname}
     if terminal:
         result["TERM"] = "xterm"
     for entry in config.env:
