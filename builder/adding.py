@@ -1,0 +1,245 @@
+"""ADD of local archives: told by content, unpacked straight into the layer.
+
+A tar, plain or compressed with gzip, bzip2, xz or zstd, is read twice: once to plan (its members may replace each other
+and what the image has), once to write. Names are taken as after chroot into the destination: ``..`` stops there, an
+absolute name starts there, and so do the links that a name leads through. Nothing is ever written to a disk here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from builder.destination import ArchiveMember, Destination, Node
+from builder.digesting import hash_descriptor
+from builder.errors import ArchiveError
+from builder.filetree import Entry, SourceTree, changed, ships, stamp_of
+from builder.paths import clean, join, resolve, split
+from builder.statcache import is_settled
+from images import tarreader
+from images.compression import DecompressingReader
+from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError
+from images.tarreader import TarEntry, TarReader
+from images.tarwriter import TarWriter
+
+_MAX_BYTES: Final = 64 << 30
+_MAX_RATIO: Final = 1000
+_FREE_BYTES: Final = 1 << 30
+"""An archive may unpack to this much, and a thousand times its size on top, but to no more than _MAX_BYTES."""
+_MAX_MEMBERS: Final = 4_000_000
+_CREATED: Final = 0o755
+_TYPES: Final = {
+    tarreader.FILE: stat.S_IFREG,
+    tarreader.DIRECTORY: stat.S_IFDIR,
+    tarreader.SYMLINK: stat.S_IFLNK,
+    tarreader.CHARACTER_DEVICE: stat.S_IFCHR,
+    tarreader.BLOCK_DEVICE: stat.S_IFBLK,
+    tarreader.FIFO: stat.S_IFIFO,
+}
+_UNREADABLE = (CompressedDataError, InvalidLayerError, UnsupportedCompressionError)
+
+
+def open_archive(tree: SourceTree, entry: Entry, looked_at_ns: int) -> Archive | None:
+    """The file ``entry`` as an archive to unpack, or None when its content is no tar: it is copied then, as it is."""
+    directory_fd = tree.open_directory(entry.directory.tree_path)
+    try:
+        fd = tree.open_file(entry, directory_fd)
+    finally:
+        os.close(directory_fd)
+    try:
+        if not _begins_as_tar(fd):
+            os.close(fd)
+            return None
+        if entry.sha is None or not is_settled(entry.stamp, looked_at_ns):
+            os.lseek(fd, 0, os.SEEK_SET)
+            sha = hash_descriptor(fd).digest()
+            if stamp_of(fd) != entry.stamp or (entry.sha is not None and entry.sha != sha):
+                raise changed(tree, entry.tree_path)
+            entry.sha = sha
+        return Archive(tree, entry, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _begins_as_tar(fd: int) -> bool:
+    """Whether it begins with the header of a first member, decompressed where need be."""
+    with open(fd, "rb", buffering=0, closefd=False) as file:
+        try:
+            return TarReader(DecompressingReader(file)).next() is not None
+        except _UNREADABLE:
+            return False
+
+
+class Archive:
+    """One archive that is being added. Owns ``fd``."""
+
+    def __init__(self, tree: SourceTree, entry: Entry, fd: int) -> None:
+        self._tree = tree
+        self._entry = entry
+        self._fd = fd
+        self._name = f"ADD {entry.tree_path}"
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def plan(
+        self,
+        destination: Destination,
+        target: str,
+        number: int,
+        *,
+        owner: tuple[int, int] | None,
+        timestamp: int | None,
+        created_at: int,
+    ) -> None:
+        """Plan every member below the directory ``target``. number: which archive of the instruction this is.
+
+        owner, timestamp: of everything, where given. created_at: mtime of directories that the archive does not name;
+        those belong to root. Raises ArchiveError and CopyConflictError.
+        """
+        inside = _Inside(destination, target)
+        for index, (member, _) in enumerate(self._members()):
+            path = clean(os.fsdecode(member.name))
+            if not path:
+                continue  # "./": the destination is there, and stays as it is
+            place = self._place(inside, path, created_at)
+            if member.kind == tarreader.HARDLINK:
+                node = self._linked(inside, member)
+            else:
+                node = self._node(member, ArchiveMember(number, index, member.size), owner, timestamp)
+            if stat.S_ISDIR(node.mode) and destination.is_directory(place):
+                destination.merge_directory(place, node)
+            else:
+                destination.replace(place, node)
+
+    def write(self, wanted: Mapping[int, Sequence[tuple[bytes, Node]]], writer: TarWriter) -> None:
+        """Write the regular files that are left: of every member, the names (and nodes) that it has in the layer.
+
+        Raises ContextChangedError when the archive is not the one that was planned any more.
+        """
+        if wanted:
+            for index, (member, content) in enumerate(self._members()):
+                names = wanted.get(index)
+                if names is not None:
+                    self._write_member(member, content, names, writer)
+        if stamp_of(self._fd) != self._entry.stamp:
+            raise changed(self._tree, self._entry.tree_path)
+
+    def _write_member(
+        self, member: TarEntry, content: TarReader, names: Sequence[tuple[bytes, Node]], writer: TarWriter
+    ) -> None:
+        (first, node), *links = names
+        if not isinstance(node.content, ArchiveMember) or node.content.size != member.size:
+            raise changed(self._tree, self._entry.tree_path)
+        try:
+            writer.file(first, node.mode, node.uid, node.gid, node.mtime, member.size, content, node.xattrs)
+        except LayerSourceError as error:
+            raise changed(self._tree, self._entry.tree_path) from error
+        for name, link in links:
+            writer.hardlink(name, first, link.mode, link.uid, link.gid, link.mtime)
+
+    def _members(self) -> Iterator[tuple[TarEntry, TarReader]]:
+        """Every member, in order, from the start. Raises ArchiveError for what is damaged or too big."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        limit = min(_MAX_BYTES, _FREE_BYTES + _MAX_RATIO * self._entry.size)
+        unpacked = 0
+        with open(self._fd, "rb", buffering=0, closefd=False) as file:
+            try:
+                reader = TarReader(DecompressingReader(file, limit_bytes=limit))
+                for count, member in enumerate(reader):
+                    unpacked += member.size  # of a sparse file: what it unpacks to
+                    if count >= _MAX_MEMBERS or unpacked > limit:
+                        raise ArchiveError(
+                            f"{self._name}: the archive unpacks to more than {limit} bytes or {_MAX_MEMBERS} files",
+                            hint="this looks like an archive bomb; unpack it yourself, and COPY the result",
+                        )
+                    yield member, reader
+            except _UNREADABLE as error:
+                raise ArchiveError(
+                    f"{self._name}: cannot unpack the archive: {error}",
+                    hint="test it with tar -t; to copy the file as it is, use COPY",
+                ) from error
+
+    def _place(self, inside: _Inside, path: str, created_at: int) -> str:
+        """Where a member goes: its parents followed and, where they are missing, made."""
+        parent, name = split(path)
+        real = resolve(inside, parent)
+        if not inside.is_directory(real):
+            self._refuse_dangling(inside, path, parent)
+            inside.make_directories(real, created_at, f"{self._name}: {path}")
+        return join(inside.target, join(real, name))
+
+    def _refuse_dangling(self, inside: _Inside, path: str, parent: str) -> None:
+        """A name that leads through a link to nowhere is an error, as it is for BuildKit."""
+        while parent:
+            above, name = split(parent)
+            mode = inside.mode(join(resolve(inside, above), name))
+            if mode is not None:
+                if stat.S_ISLNK(mode) and inside.mode(resolve(inside, parent)) is None:
+                    raise ArchiveError(
+                        f"{self._name}: {path} is behind the symbolic link {parent}, which leads to nothing "
+                        f"below /{inside.target}",
+                        hint="links in an archive are followed inside the destination only",
+                    )
+                return
+            parent = above
+
+    def _linked(self, inside: _Inside, member: TarEntry) -> Node:
+        """Another name for a file that this instruction has already unpacked."""
+        parent, name = split(clean(os.fsdecode(member.link)))
+        node = inside.node(join(resolve(inside, parent), name))
+        if node is None or stat.S_ISDIR(node.mode):
+            raise ArchiveError(
+                f"{self._name}: {os.fsdecode(member.name)} is a hard link to {os.fsdecode(member.link)}, "
+                "which the archive does not have",
+                hint="a hard link can only lead to a file that comes before it in the same archive",
+            )
+        return node.twin()
+
+    def _node(
+        self, member: TarEntry, content: ArchiveMember, owner: tuple[int, int] | None, timestamp: int | None
+    ) -> Node:
+        kind = _TYPES[member.kind]
+        uid, gid = owner or (member.uid, member.gid)
+        mtime = member.mtime if timestamp is None else timestamp
+        xattrs = {name: value for name, value in member.xattrs.items() if ships(name)}
+        node = Node(kind | member.mode, uid, gid, mtime, xattrs=xattrs or None)
+        if kind == stat.S_IFREG:
+            node.content = content
+        elif kind == stat.S_IFLNK:
+            node.target = os.fsdecode(member.link)
+        node.rdev = member.rdev
+        if kind == stat.S_IFCHR and node.rdev == 0:
+            raise ArchiveError(
+                f"{self._name}: {os.fsdecode(member.name)} is the character device 0/0, which marks deleted files",
+                hint="take it out of the archive",
+            )
+        return node
+
+
+class _Inside:
+    """A ``Destination`` seen from one of its directories, as after chroot."""
+
+    def __init__(self, destination: Destination, target: str) -> None:
+        self._destination = destination
+        self.target = target
+
+    def mode(self, path: str) -> int | None:
+        return self._destination.mode(join(self.target, path))
+
+    def link_target(self, path: str) -> str:
+        return self._destination.link_target(join(self.target, path))
+
+    def node(self, path: str) -> Node | None:
+        return self._destination.nodes.get(join(self.target, path))
+
+    def is_directory(self, path: str) -> bool:
+        return self._destination.is_directory(join(self.target, path))
+
+    def make_directories(self, path: str, created_at: int, what: str) -> None:
+        self._destination.make_directories(
+            join(self.target, path), mode=_CREATED, uid=0, gid=0, mtime=created_at, what=what
+        )

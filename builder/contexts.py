@@ -1,0 +1,120 @@
+"""The build context: a directory, or a tar on standard input, seen through its ignore patterns."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from builder.errors import ContextError
+from builder.filetree import SourceTree
+from builder.patterns import IgnoreFilter
+from dockerfile_grammar.ignore import IgnorePatterns
+from images.tarwriter import SupportsRead
+
+_MAX_STDIN_BYTES: Final = 64 << 30
+
+
+class Context:
+    """An opened directory. It may be renamed or replaced meanwhile: what was opened stays what it is.
+
+    name: for messages, as the user wrote it. fd: a descriptor of the directory, owned by this object.
+    key: identifies the directory in the store's memo of stat data; empty for a context that is never seen again.
+    """
+
+    def __init__(self, fd: int, name: str, *, ignore: IgnorePatterns | None = None, key: str = "") -> None:
+        self.fd = fd
+        self.name = name
+        self.key = key
+        self._ignore = ignore
+
+    @classmethod
+    def open_directory(cls, path: str, ignore: IgnorePatterns | None = None) -> Self:
+        """Open the directory ``path``. Raises ContextError when there is none, or it cannot be read."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise ContextError(f"the build context {path!r} does not exist", hint=_where(path)) from error
+        except NotADirectoryError as error:
+            raise ContextError(
+                f"the build context {path!r} is not a directory",
+                hint="give the directory that the Dockerfile copies from; a Dockerfile elsewhere is named with -f",
+            ) from error
+        except OSError as error:
+            raise ContextError(
+                f"cannot open the build context {path!r}: {error.strerror}",
+                hint="build as a user who may read it",
+            ) from error
+        return cls(fd, path, ignore=ignore, key=os.path.realpath(path))
+
+    @classmethod
+    def empty(cls, scratch: Path, name: str = "-") -> Self:
+        """A context without files, as a Dockerfile on standard input has it. scratch: a directory to make it in."""
+        directory = scratch / "empty-context"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return cls(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name)
+
+    @classmethod
+    def from_tar(cls, stream: SupportsRead, scratch: Path, name: str = "-") -> Self:
+        """Unpack the tar that ``stream`` holds, compressed or not, into a new directory below ``scratch``.
+
+        Nothing is written outside of that directory, whatever the tar says. Raises ContextError.
+        """
+        from builder.unpacking import unpack_context
+
+        directory = scratch / "context"
+        directory.mkdir(mode=0o700)
+        unpack_context(stream, directory, limit_bytes=_MAX_STDIN_BYTES)
+        return cls(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name)
+
+    def with_ignore(self, ignore: IgnorePatterns | None) -> Context:
+        """The same directory through other patterns: they are read from it, once it is open. This object is used up."""
+        fd, self.fd = self.fd, -1
+        return Context(fd, self.name, ignore=ignore, key=self.key)
+
+    def tree(self) -> SourceTree:
+        """What COPY and ADD see of it."""
+        label = f"the build context {self.name}" if self.name != "-" else "the build context from standard input"
+        return SourceTree(self.fd, label, ignored=IgnoreFilter(self._ignore) if self._ignore is not None else None)
+
+    def read(self, path: str, *, limit_bytes: int = 16 << 20) -> bytes | None:
+        """A file of it, ignored or not: the Dockerfile and .dockerignore. None when it is not there.
+
+        Raises ContextError for what is no readable file of reasonable size.
+        """
+        from core.files import RESOLVE_IN_ROOT, openat2
+
+        try:
+            fd = openat2(self.fd, path, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_IN_ROOT)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ContextError(f"cannot read {path} in {self.tree().label}: {error.strerror}") from error
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ContextError(f"{path} in {self.tree().label} is not a file")
+            data = file.read(limit_bytes + 1)
+        if len(data) > limit_bytes:
+            raise ContextError(f"{path} in {self.tree().label} is bigger than {limit_bytes} bytes")
+        return data
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _where(path: str) -> str:
+    if path.startswith(("http://", "https://", "git@", "git://", "ssh://")):
+        return "contexts from URLs and git repositories are not supported yet: clone it, and give the directory"
+    return f"looked for {os.path.abspath(path)}"

@@ -1,0 +1,213 @@
+"""COPY and ADD: from a selection of files to a layer tar; and WORKDIR's directories.
+
+Three steps: ``select`` finds the files, ``content_digest`` identifies what they hold (for the cache key), and
+``write_layer`` plans the layer over the image so far and writes it. Nothing is mounted, unpacked or copied on the way:
+a file goes from where it is straight into the tar.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import Final
+
+from builder.adding import Archive, open_archive
+from builder.copyspec import CopySpec
+from builder.destination import Destination, Node
+from builder.digesting import content_digest, manifest
+from builder.errors import CopyConflictError
+from builder.filetree import Entry
+from builder.layertar import write_nodes
+from builder.modes import parse_chmod
+from builder.owners import parse_chown
+from builder.paths import clean, join, resolve, split
+from builder.selecting import Selection, Source, select
+from images.tarwriter import TarWriter
+
+__all__ = [
+    "CopySpec",
+    "Selection",
+    "content_digest",
+    "manifest",
+    "needs_rootfs",
+    "select",
+    "workdir_layer",
+    "write_layer",
+]
+
+_CREATED: Final = 0o755
+_HEREDOC_MODE: Final = stat.S_IFREG | 0o644
+
+
+def needs_rootfs(spec: CopySpec) -> bool:
+    """Whether the layer depends on the image that is copied into. With ``--link`` it does not."""
+    return not spec.link
+
+
+def write_layer(
+    selection: Selection,
+    rootfs_fd: int | None,
+    writer: TarWriter,
+    *,
+    created_at: int,
+    timestamp: int | None = None,
+) -> None:
+    """Write the layer that the instruction of ``selection`` adds; ``writer`` is left open. May write nothing.
+
+    rootfs_fd: the root of the merged image so far, which is only read; None for an empty one.
+    created_at: mtime of directories made on the way and of heredocs, seconds since the epoch. timestamp: mtime of
+    everything that is copied or made, in place of its own (SOURCE_DATE_EPOCH).
+    Files that were hashed are written as they were hashed, or ContextChangedError is raised. Those that were not are
+    hashed while they are written: a ``content_digest`` afterwards reads nothing again. Raises CopyError.
+    """
+    planner = _Planner(selection, rootfs_fd, created_at, timestamp)
+    try:
+        planner.plan()
+        write_nodes(planner.destination.nodes, selection, planner.archives, writer)
+    finally:
+        for archive in planner.archives:
+            archive.close()
+
+
+def workdir_layer(path: str, uid: int, gid: int, rootfs_fd: int | None, writer: TarWriter, *, created_at: int) -> bool:
+    """Write the directories of ``path`` that are missing, 0755 and owned as told; whether there were any.
+
+    path: absolute. Links are followed inside the image. Raises CopyConflictError when a file is in the way.
+    """
+    destination = Destination(rootfs_fd)
+    real = resolve(destination, clean(path))
+    destination.make_directories(real, mode=_CREATED, uid=uid, gid=gid, mtime=created_at, what=f"WORKDIR {path}")
+    write_nodes(destination.nodes, None, (), writer)
+    return bool(destination.nodes)
+
+
+class _Planner:
+    """Applies the sources of one instruction to a ``Destination``, in order, as if each was copied on its own."""
+
+    def __init__(self, selection: Selection, rootfs_fd: int | None, created_at: int, timestamp: int | None) -> None:
+        spec = selection.spec
+        if not needs_rootfs(spec):
+            rootfs_fd = None
+        self._selection = selection
+        self._spec = spec
+        self._owner = parse_chown(spec.chown, rootfs_fd, link=spec.link)
+        self._chmod = parse_chmod(spec.chmod)
+        self._timestamp = timestamp
+        self._created_at = created_at if timestamp is None else timestamp
+        self._what = f"{spec.verb} … {spec.destination}"
+        self.destination = Destination(rootfs_fd)
+        self.archives: list[Archive] = []
+
+    def plan(self) -> None:
+        for source in self._selection.sources:
+            if self._spec.extract_archives and source.top is not None and stat.S_ISREG(source.top.mode):
+                archive = open_archive(self._selection.tree, source.top, self._selection.looked_at_ns)
+                if archive is not None:
+                    self.archives.append(archive)
+                    self._unpack(archive)
+                    continue
+            self._copy(source)
+        for name, content in self._spec.heredocs:
+            target = self._target(name, is_directory=False)
+            node = self._node(_HEREDOC_MODE, 0, 0, self._created_at)
+            node.content = content
+            self._put_file(target, node, f"<<{name}")
+
+    def _copy(self, source: Source) -> None:
+        target = self._target(source.name, is_directory=source.top is None)
+        if source.top is not None:
+            self._put_file(target, self._from_entry(source.top), source.written)
+            return
+        self._make(target)
+        self._merge(source, target)
+
+    def _merge(self, source: Source, target: str) -> None:
+        """Copy a directory's content into one that may have something in it already."""
+        destination = self.destination
+        nodes = destination.nodes
+        destination.list_existing(target)
+        empty: set[Entry | None] = set()  # copied directories that were new: nothing can be in the way inside them
+        if destination.is_empty(target):
+            empty.add(None)  # what the entries at the top have for a parent
+        for entry in source.entries:
+            path = join(target, entry.path)
+            is_directory = entry.mode & 0o170000 == stat.S_IFDIR
+            if entry.directory.entry in empty:
+                nodes[path] = self._from_entry(entry)
+                if is_directory:
+                    empty.add(entry)
+            elif not is_directory:
+                self._put_file(path, self._from_entry(entry), f"{entry.path} of {source.written}")
+            elif (kind := destination.kind(path)) is None:
+                destination.put(path, self._from_entry(entry))
+                empty.add(entry)
+            elif kind != "directory":
+                raise CopyConflictError(
+                    f"{self._what}: cannot copy the directory {entry.path} of {source.written} to /{path}: "
+                    f"it is a {'symbolic link' if kind == 'link' else 'file'} there",
+                    hint="copy to another place, or remove it before (RUN rm …)",
+                )
+            else:
+                if entry.implied:
+                    destination.change_mode(path, entry.mode)
+                else:
+                    destination.merge_directory(path, self._from_entry(entry))
+                destination.list_existing(path)
+
+    def _target(self, name: str, *, is_directory: bool) -> str:
+        """Where a source of this name goes, its parents made: BuildKit's rules for slashes and existing directories."""
+        written = self._spec.destination
+        last = written.rpartition("/")[2]
+        directory = written if last in ("", ".") else written[: -len(last)]
+        self._make(resolve(self.destination, clean(directory)))
+        target = resolve(self.destination, clean(written))
+        if not is_directory and self.destination.is_directory(target):
+            return join(target, name)
+        if not is_directory:
+            self._make(split(target)[0])
+        return target
+
+    def _make(self, path: str) -> None:
+        uid, gid = self._owner or (0, 0)
+        mode = _CREATED if self._chmod is None or self._chmod.octal is None else self._chmod.octal
+        self.destination.make_directories(path, mode=mode, uid=uid, gid=gid, mtime=self._created_at, what=self._what)
+
+    def _put_file(self, path: str, node: Node, source: str) -> None:
+        if self.destination.is_directory(path):
+            raise CopyConflictError(
+                f"{self._what}: cannot replace the directory /{path} with the file {source}",
+                hint="copy to another place, or remove the directory before (RUN rm -r …)",
+            )
+        self.destination.put(path, node)
+
+    def _from_entry(self, entry: Entry) -> Node:
+        uid, gid = (0, 0) if self._spec.from_context else (entry.uid, entry.gid)
+        node = self._node(entry.mode, uid, gid, entry.mtime)
+        mode = entry.mode
+        if stat.S_ISREG(mode):
+            node.content = entry.leader or entry
+        elif stat.S_ISLNK(mode):
+            node.target = entry.target
+        elif stat.S_ISDIR(mode):
+            node.xattrs = entry.xattrs
+        else:
+            node.rdev = entry.rdev
+        return node
+
+    def _node(self, mode: int, uid: int, gid: int, mtime: int) -> Node:
+        if self._owner is not None:
+            uid, gid = self._owner
+        if self._chmod is not None and not stat.S_ISLNK(mode):
+            mode = self._chmod.apply(mode)
+        return Node(mode, uid, gid, mtime if self._timestamp is None else self._timestamp)
+
+    def _unpack(self, archive: Archive) -> None:
+        target = resolve(self.destination, clean(self._spec.destination))
+        self._make(target)
+        archive.plan(
+            self.destination,
+            target,
+            len(self.archives) - 1,
+            owner=self._owner,
+            timestamp=self._timestamp,
+            created_at=self._created_at,
+        )

@@ -1,0 +1,30 @@
+"""COPY and ADD as data: what the frontend makes of an instruction, and part of the step's cache key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CopySpec:
+    """One COPY or ADD. All words are expanded.
+
+    sources: as written. destination: absolute (WORKDIR joined), a trailing slash kept. heredocs: name and content.
+    extract_archives: local tars are unpacked (ADD). link: the layer knows nothing of the image below. exclude: patterns
+    as in .dockerignore, relative to each source. from_context: what is copied belongs to 0:0, not to its owner.
+    """
+
+    sources: tuple[str, ...]
+    destination: str
+    chown: str = ""
+    chmod: str = ""
+    heredocs: tuple[tuple[str, bytes], ...] = ()
+    extract_archives: bool = False
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    from_context: bool = True
+
+    @property
+    def verb(self) -> str:
+        return "ADD" if self.extract_archives else "COPY"

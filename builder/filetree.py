@@ -1,0 +1,353 @@
+"""Directory trees that COPY and ADD read from: the build context, or a stage's root filesystem.
+
+Everything is looked up below a directory descriptor, with the kernel keeping the walk inside. A tree seen through
+ignore patterns is as if the ignored files did not exist: a symbolic link that leads to one is dangling.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Final, Protocol
+
+from builder.errors import ContextChangedError, ContextError
+from builder.paths import join
+from core.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+
+STAMP: Final = struct.Struct("<QQQqqI")
+"""What tells that a file is unchanged: device, inode, size, mtime and ctime in nanoseconds, mode."""
+
+_RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_by_name = attrgetter("name")
+
+
+class PathFilter(Protocol):
+    """Which paths of a tree take part. Paths are clean, relative to where the filter starts."""
+
+    def wants(self, path: str) -> bool:
+        """Whether ``path`` itself takes part."""
+
+    def may_want_below(self, directory: str) -> bool:
+        """Whether something below ``directory``, which is itself not wanted, may be: False saves the walk."""
+
+
+class Directory:
+    """A directory of a walk: where it is in the tree, and what its children's paths begin with."""
+
+    __slots__ = ("entry", "parent", "prefix", "recorded", "tree_path")
+
+    def __init__(self, tree_path: str, prefix: str, parent: Directory | None, entry: Entry | None) -> None:
+        self.tree_path = tree_path
+        self.prefix = prefix
+        self.parent = parent
+        self.entry = entry
+        self.recorded = True
+
+
+class Entry:
+    """One file of a selection. There may be 100,000 of them, so: slots, plain ``__init__``, nothing computed early.
+
+    path: relative to the source that it was selected by. stamp: see ``STAMP``. target: of a symbolic link.
+    rdev: of a device. leader: for the second and later names of an inode, the first. implied: a directory that is there
+    only because something below it matched. sha and xattrs: None until somebody has read the file.
+    """
+
+    __slots__ = (
+        "directory",
+        "gid",
+        "implied",
+        "leader",
+        "mode",
+        "mtime",
+        "path",
+        "rdev",
+        "sha",
+        "size",
+        "stamp",
+        "target",
+        "uid",
+        "xattrs",
+    )
+
+    def __init__(self, path: str, directory: Directory, st: os.stat_result) -> None:
+        self.path = path
+        self.directory = directory
+        self.mode = mode = st.st_mode
+        self.uid = st.st_uid
+        self.gid = st.st_gid
+        self.size = size = st.st_size
+        mtime_ns = st.st_mtime_ns
+        self.mtime = mtime_ns // 1_000_000_000
+        self.stamp = STAMP.pack(st.st_dev, st.st_ino, size, mtime_ns, st.st_ctime_ns, mode)
+        self.target = ""
+        self.rdev = 0
+        self.leader: Entry | None = None
+        self.implied = False
+        self.sha: bytes | None = None
+        self.xattrs: dict[str, bytes] | None = None
+
+    @property
+    def tree_path(self) -> str:
+        return join(self.directory.tree_path, self.path[len(self.directory.prefix) :])
+
+
+def stamp_of(fd: int) -> bytes:
+    st = os.fstat(fd)
+    return STAMP.pack(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_mode)
+
+
+def read_xattrs(fd: int) -> dict[str, bytes]:
+    """The extended attributes of a file that belong into an image."""
+    try:
+        names = os.listxattr(fd)
+    except OSError:  # the file system has none
+        return {}
+    return {name: os.getxattr(fd, name) for name in sorted(names) if ships(name)}
+
+
+def ships(xattr: str) -> bool:
+    """Whether an extended attribute belongs into an image: file capabilities and ``user.*``, not overlayfs's own."""
+    return xattr == "security.capability" or (xattr.startswith("user.") and not xattr.startswith("user.overlay."))
+
+
+class SourceTree:
+    """A tree below ``fd``, which stays the caller's.
+
+    label: for messages: ``the build context /src``, ``stage "build"``. ignored: which paths of it do not take part.
+    """
+
+    def __init__(self, fd: int, label: str, *, ignored: PathFilter | None = None) -> None:
+        self.fd = fd
+        self.label = label
+        self._wanted = ignored
+
+    def mode(self, path: str) -> int | None:
+        st = self.stat(path)
+        return None if st is None else st.st_mode
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """What ``path`` itself is; None when it is not there or ignored. No part of it but the last may be a link."""
+        st = self.stat_unfiltered(path)
+        return None if st is not None and not stat.S_ISDIR(st.st_mode) and self.ignores(path) else st
+
+    def stat_unfiltered(self, path: str) -> os.stat_result | None:
+        try:
+            fd = openat2(self.fd, path or ".", os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def link_target(self, path: str) -> str:
+        fd = openat2(self.fd, path, os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
+        try:
+            return os.readlink("", dir_fd=fd)
+        finally:
+            os.close(fd)
+
+    def open_directory(self, path: str) -> int:
+        """A descriptor of ``path`` for listing and for opening files in. Raises ContextError."""
+        try:
+            return openat2(self.fd, path or ".", _OPEN_DIRECTORY, resolve=_RESOLVE)
+        except PermissionError as error:
+            raise unreadable(self, path) from error
+        except OSError as error:
+            raise changed(self, path) from error
+
+    def open_file(self, entry: Entry, directory_fd: int) -> int:
+        """A descriptor of a regular file's content. Raises ContextError."""
+        try:
+            return os.open(entry.path[len(entry.directory.prefix) :], _OPEN_FILE, dir_fd=directory_fd)
+        except PermissionError as error:
+            raise unreadable(self, entry.tree_path) from error
+        except OSError as error:
+            raise changed(self, entry.tree_path) from error
+
+    def names(self, path: str) -> list[str]:
+        """What is in a directory, sorted, the ignored included. Raises ContextError."""
+        fd = self.open_directory(path)
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def entry(self, path: str) -> Entry:
+        """The one file ``path``, as a selection of itself."""
+        parent, _, name = path.rpartition("/")
+        directory = Directory(parent, "", None, None)
+        fd = self.open_directory(parent)
+        try:
+            st = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
+            entry = Entry(name, directory, st)
+            if stat.S_ISLNK(st.st_mode):
+                entry.target = os.readlink(name, dir_fd=fd)
+            entry.rdev = st.st_rdev
+        except FileNotFoundError as error:
+            raise changed(self, path) from error
+        finally:
+            os.close(fd)
+        return entry
+
+    def walk(self, top: str, *, included: PathFilter | None = None, excluded: PathFilter | None = None) -> list[Entry]:
+        """Everything below the directory ``top``: a directory before what is in it, its children together, sorted.
+
+        included, excluded: filters on paths relative to ``top``. Sockets are left out. Raises ContextError.
+        """
+        entries: list[Entry] = []
+        leaders: dict[bytes, Entry] = {}
+        stack = [Directory(top, "", None, None)]
+        filters = _Filters(self._wanted, included, excluded)
+        while stack:
+            directory = stack.pop()
+            fd = self.open_directory(directory.tree_path)
+            try:
+                if directory.entry is not None:
+                    directory.entry.xattrs = read_xattrs(fd)
+                below = self._list(fd, directory, filters if filters.any else None, entries, leaders)
+            except FileNotFoundError as error:
+                raise changed(self, directory.tree_path) from error
+            finally:
+                os.close(fd)
+            below.reverse()
+            stack += below
+        return entries
+
+    def ignores(self, path: str) -> bool:
+        """Whether ignore patterns name ``path``. A directory may still have something in it that they leave."""
+        return bool(path) and self._wanted is not None and not self._wanted.wants(path)
+
+    def _list(
+        self,
+        fd: int,
+        directory: Directory,
+        filters: _Filters | None,
+        entries: list[Entry],
+        leaders: dict[bytes, Entry],
+    ) -> list[Directory]:
+        """Append the children of one directory; return the directories among them that are to be walked."""
+        below: list[Directory] = []
+        prefix = directory.prefix
+        with os.scandir(fd) as listing:
+            children: list[os.DirEntry[str]] = sorted(listing, key=_by_name)
+        for child in children:
+            name = child.name
+            st = child.stat(follow_symlinks=False)
+            kind = st.st_mode & 0o170000
+            entry = Entry(prefix + name, directory, st)
+            if kind == stat.S_IFDIR:
+                subdirectory = Directory(join(directory.tree_path, name), prefix + name + "/", directory, entry)
+                if filters is not None and not filters.admit_directory(subdirectory):
+                    continue
+                below.append(subdirectory)
+                if not subdirectory.recorded:
+                    continue
+            elif kind == stat.S_IFSOCK or (filters is not None and not filters.admit(directory, entry.path)):
+                continue
+            elif kind == stat.S_IFREG:
+                if st.st_nlink > 1:
+                    leader = leaders.setdefault(entry.stamp[:16], entry)
+                    entry.leader = None if leader is entry else leader
+            elif kind == stat.S_IFLNK:
+                entry.target = os.readlink(name, dir_fd=fd)
+            else:
+                entry.rdev = st.st_rdev
+            if not directory.recorded:
+                _record(directory, entries)
+            entries.append(entry)
+        return below
+
+
+class _Filters:
+    """The three filters of a walk, asked in one go."""
+
+    __slots__ = ("_excluded", "_included", "_wanted", "any")
+
+    def __init__(self, wanted: PathFilter | None, included: PathFilter | None, excluded: PathFilter | None) -> None:
+        self._wanted = wanted
+        self._included = included
+        self._excluded = excluded
+        self.any = not (wanted is included is excluded is None)
+
+    def admit(self, directory: Directory, path: str) -> bool:
+        if self._wanted is not None and not self._wanted.wants(
+            join(directory.tree_path, path[len(directory.prefix) :])
+        ):
+            return False
+        if self._excluded is not None and not self._excluded.wants(path):
+            return False
+        return self._included is None or self._included.wants(path)
+
+    def admit_directory(self, directory: Directory) -> bool:
+        """Whether to walk it; ``recorded`` becomes False when it counts only once something below it does."""
+        path = directory.prefix[:-1]
+        for chosen, where in (
+            (self._wanted, directory.tree_path),
+            (self._excluded, path),
+            (self._included, path),
+        ):
+            if chosen is None or chosen.wants(where):
+                continue
+            if not chosen.may_want_below(where):
+                return False
+            directory.recorded = False
+            if chosen is self._included and directory.entry is not None:
+                directory.entry.implied = True
+        return True
+
+
+def _record(directory: Directory, entries: list[Entry]) -> None:
+    """Put a directory that was held back, and those above it, into the list: something below it counts."""
+    waiting: list[Directory] = []
+    step: Directory | None = directory
+    while step is not None and not step.recorded:
+        waiting.append(step)
+        step = step.parent
+    for one in reversed(waiting):
+        one.recorded = True
+        if one.entry is not None:
+            entries.append(one.entry)
+
+
+def changed(tree: SourceTree, path: str) -> ContextChangedError:
+    return ContextChangedError(
+        f"{path or '.'} in {tree.label} changed while it was being read",
+        hint="run the same command again when nothing writes to it, or list it in .dockerignore",
+    )
+
+
+def unreadable(tree: SourceTree, path: str) -> ContextError:
+    return ContextError(
+        f"cannot read {path or '.'} in {tree.label}: permission denied",
+        hint="make it readable for the user who builds, or list it in .dockerignore",
+    )
+
+
+def encode_xattrs(xattrs: Mapping[str, bytes]) -> bytes:
+    """An unambiguous form, the same for the same attributes: for keys, and for the stat cache."""
+    return b"".join(
+        struct.pack("<HI", len(key := os.fsencode(name)), len(value)) + key + value for name, value in xattrs.items()
+    )
+
+
+def decode_xattrs(data: bytes) -> dict[str, bytes]:
+    """The reverse of ``encode_xattrs``. Raises struct.error for what is not its output."""
+    xattrs: dict[str, bytes] = {}
+    at = 0
+    while at < len(data):
+        name_length, value_length = struct.unpack_from("<HI", data, at)
+        at += 6
+        name, at = data[at : at + name_length], at + name_length
+        xattrs[os.fsdecode(name)], at = data[at : at + value_length], at + value_length
+    return xattrs
+
+
+def regular_files(entries: Iterable[Entry]) -> Iterable[Entry]:
+    """The regular files among ``entries`` that have content of their own: not the further names of an inode."""
+    return (entry for entry in entries if entry.leader is None and entry.mode & 0o170000 == stat.S_IFREG)

@@ -1,0 +1,139 @@
+"""Planned nodes to a layer tar. Content is read here, once, and checked against what was hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping, Sequence
+
+from builder.adding import Archive
+from builder.destination import ArchiveMember, Node
+from builder.errors import CopyError
+from builder.filetree import Directory, Entry, SourceTree, changed, read_xattrs, stamp_of
+from builder.selecting import Selection
+from builder.statcache import is_settled
+from images.errors import LayerSourceError
+from images.tarwriter import WHITEOUT_PREFIX, TarWriter
+
+_IN_NAME = b"/" + WHITEOUT_PREFIX
+
+
+def write_nodes(
+    nodes: Mapping[str, Node], selection: Selection | None, archives: Sequence[Archive], writer: TarWriter
+) -> None:
+    """Write every node, parents first; what comes out of archives last, in the archives' order.
+
+    Raises ContextChangedError, and CopyError for a name that a layer cannot have.
+    """
+    content = _ContentWriter(selection, writer) if selection is not None else None
+    members: list[dict[int, list[tuple[bytes, Node]]]] = [{} for _ in archives]
+    try:
+        for path, node in nodes.items():
+            name = os.fsencode(path)
+            if WHITEOUT_PREFIX in name and (name.startswith(WHITEOUT_PREFIX) or _IN_NAME in name):
+                raise _reserved(path)
+            kind = node.mode & 0o170000
+            if kind == stat.S_IFREG:
+                if isinstance(node.content, ArchiveMember):
+                    of_archive = members[node.content.archive]
+                    of_archive.setdefault(node.content.index, []).append((name, node))
+                elif isinstance(node.content, bytes):
+                    writer.file(
+                        name, node.mode, node.uid, node.gid, node.mtime, len(node.content), node.content, node.xattrs
+                    )
+                else:
+                    assert content is not None
+                    content.write(name, node)
+            elif kind == stat.S_IFDIR:
+                writer.directory(name, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
+                if node.opaque:
+                    writer.opaque(name)
+            elif kind == stat.S_IFLNK:
+                writer.symlink(name, os.fsencode(node.target), node.uid, node.gid, node.mtime)
+            else:
+                writer.device(name, node.mode, node.uid, node.gid, node.mtime, node.rdev, node.xattrs)
+    finally:
+        if content is not None:
+            content.close()
+    for archive, wanted in zip(archives, members, strict=True):
+        archive.write(wanted, writer)
+
+
+class _ContentWriter:
+    """Writes regular files of the selection's tree. Holds the directory that it read last open."""
+
+    def __init__(self, selection: Selection, writer: TarWriter) -> None:
+        self._tree: SourceTree = selection.tree
+        self._looked_at_ns = selection.looked_at_ns
+        self._writer = writer
+        self._directory: Directory | None = None
+        self._directory_fd = -1
+        self._names: dict[Entry, bytes] = {}
+
+    def close(self) -> None:
+        if self._directory_fd >= 0:
+            os.close(self._directory_fd)
+            self._directory_fd = -1
+
+    def write(self, name: bytes, node: Node) -> None:
+        entry = node.content
+        assert isinstance(entry, Entry)
+        first = self._names.setdefault(entry, name)
+        if first is not name:
+            self._writer.hardlink(name, first, node.mode, node.uid, node.gid, node.mtime)
+            return
+        if entry.directory is not self._directory:
+            self.close()
+            self._directory_fd = self._tree.open_directory(entry.directory.tree_path)
+            self._directory = entry.directory
+        fd = self._tree.open_file(entry, self._directory_fd)
+        try:
+            self._write_from(fd, name, node, entry)
+            if stamp_of(fd) != entry.stamp:
+                raise changed(self._tree, entry.tree_path)
+        except LayerSourceError as error:
+            raise changed(self._tree, entry.tree_path) from error
+        finally:
+            os.close(fd)
+
+    def _write_from(self, fd: int, name: bytes, node: Node, entry: Entry) -> None:
+        """Write the content, and make sure that it is what was hashed.
+
+        A file that was at rest when it was looked at, and has the same stamp after it was written, is the same file.
+        Of others the hash is compared.
+        """
+        if entry.xattrs is None:
+            entry.xattrs = read_xattrs(fd)
+        source: int | _HashingReader = fd
+        if entry.sha is None or not is_settled(entry.stamp, self._looked_at_ns):
+            source = _HashingReader(fd)
+        self._writer.file(name, node.mode, node.uid, node.gid, node.mtime, entry.size, source, entry.xattrs or None)
+        if isinstance(source, _HashingReader):
+            sha = source.digest()
+            if entry.sha is not None and entry.sha != sha:
+                raise changed(self._tree, entry.tree_path)
+            entry.sha = sha
+
+
+class _HashingReader:
+    """A descriptor's content, hashed as it is read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = os.read(self._fd, size)
+        self._hash.update(data)
+        return data
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def _reserved(path: str) -> CopyError:
+    return CopyError(
+        f"cannot put /{path} into an image: names that begin with .wh. mark deleted files in layers",
+        hint="rename the file, or list it in .dockerignore",
+    )

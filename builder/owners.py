@@ -1,0 +1,81 @@
+"""``--chown``: numbers as they are, names through /etc/passwd and /etc/group of the image that is copied into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from builder.errors import OwnerError
+from core.files import RESOLVE_IN_ROOT, openat2
+
+_MAX_ID: Final = 2**32 - 2
+_MAX_BYTES: Final = 16 * 1024 * 1024
+
+
+def parse_chown(text: str, rootfs_fd: int | None, *, link: bool = False) -> tuple[int, int] | None:
+    """``user[:group]`` as (uid, gid); an empty text is None.
+
+    rootfs_fd: the image's root, where names are looked up; None for an image with no files.
+    link: ``--link`` makes a layer that knows nothing of the image below, so it takes numbers only.
+    A number alone is the group too; a name alone brings its group from /etc/passwd. Raises OwnerError.
+    """
+    if not text:
+        return None
+    user, colon, group = text.partition(":")
+    for name in (user, group):
+        if link and name and not name.isdecimal():
+            raise OwnerError(
+                f"--chown={text}: with --link, {name!r} cannot be looked up",
+                hint="--link does not look at the image below: write numbers (--chown=1000:1000), or drop --link",
+            )
+    uid, gid = _user(text, user, rootfs_fd)
+    if group:
+        gid = _group(text, group, rootfs_fd)
+    elif colon:
+        gid = 0
+    return uid, gid
+
+
+def _user(text: str, name: str, rootfs_fd: int | None) -> tuple[int, int]:
+    if not name:
+        return 0, 0
+    if name.isdecimal():
+        return (number := _number(text, name)), number
+    for fields in _entries(rootfs_fd, "etc/passwd"):
+        if fields[0] == name and len(fields) >= 4 and fields[2].isdecimal() and fields[3].isdecimal():
+            return _number(text, fields[2]), _number(text, fields[3])
+    raise OwnerError(
+        f"--chown={text}: no user {name!r} in the image's /etc/passwd",
+        hint="add the user before (RUN useradd …), or give its number",
+    )
+
+
+def _group(text: str, name: str, rootfs_fd: int | None) -> int:
+    if name.isdecimal():
+        return _number(text, name)
+    for fields in _entries(rootfs_fd, "etc/group"):
+        if fields[0] == name and len(fields) >= 3 and fields[2].isdecimal():
+            return _number(text, fields[2])
+    raise OwnerError(
+        f"--chown={text}: no group {name!r} in the image's /etc/group",
+        hint="add the group before (RUN groupadd …), or give its number",
+    )
+
+
+def _number(text: str, digits: str) -> int:
+    if not digits.isascii() or len(digits) > 10 or int(digits) > _MAX_ID:
+        raise OwnerError(f"--chown={text}: {digits[:40]} is no user or group number", hint=f"the greatest is {_MAX_ID}")
+    return int(digits)
+
+
+def _entries(rootfs_fd: int | None, path: str) -> Iterator[list[str]]:
+    if rootfs_fd is None:
+        return
+    try:
+        fd = openat2(rootfs_fd, path, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_IN_ROOT)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file.read(_MAX_BYTES).splitlines():
+            yield line.strip().split(":")

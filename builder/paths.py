@@ -1,0 +1,79 @@
+"""Paths inside a root, as text: no leading slash, no ``.``, no ``..``, no empty parts; the root itself is ``""``.
+
+Dockerfile paths are cleaned lexically first, as BuildKit does it (``/a/link/../b`` is ``/a/b`` whatever ``link`` is),
+and ``..`` stops at the root. Only then symbolic links are followed, as they would be after chroot.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import Final, Protocol
+
+from builder.errors import CopyError
+
+MAX_LINKS: Final = 255
+
+
+class Lookup(Protocol):
+    """Something with names in it: a source tree, or a destination with what has been planned for it so far."""
+
+    def mode(self, path: str) -> int | None:
+        """``st_mode`` of what ``path`` itself is, links not followed; None when there is nothing."""
+
+    def link_target(self, path: str) -> str:
+        """What the symbolic link ``path`` says."""
+
+
+def clean(path: str) -> str:
+    """``../a/./b//c/`` is ``a/b/c``."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part and part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def join(parent: str, name: str) -> str:
+    """``name`` below ``parent``; either may be the root."""
+    return f"{parent}/{name}" if parent and name else parent or name
+
+
+def split(path: str) -> tuple[str, str]:
+    """Parent and last part: ``a/b/c`` is ``a/b``, ``c``."""
+    parent, _, name = path.rpartition("/")
+    return parent, name
+
+
+def resolve(lookup: Lookup, path: str) -> str:
+    """Where ``path`` (already clean) really is, every symbolic link followed, the last one too.
+
+    What does not exist is taken literally, so that the target of a dangling link comes out. Raises CopyError when links
+    go in circles.
+    """
+    done: list[str] = []
+    todo = path.split("/")[::-1]
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            if done:
+                done.pop()
+            continue
+        if not part or part == ".":
+            continue
+        candidate = "/".join((*done, part))
+        mode = lookup.mode(candidate)
+        if mode is None or not stat.S_ISLNK(mode):
+            done.append(part)
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise CopyError(f"/{path}: too many levels of symbolic links", hint=f"/{candidate} leads back to itself")
+        target = lookup.link_target(candidate)
+        if target.startswith("/"):
+            done.clear()
+        todo += target.split("/")[::-1]
+    return "/".join(done)

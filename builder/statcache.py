@@ -1,0 +1,121 @@
+"""What a file's content hashed to the last time, trusted for as long as nothing about the file's stat data changed.
+
+As in git's index, equal stat data proves something only about files that were at rest: a file may be written twice
+within one tick of its file system's clock, the second time after it was hashed. So a file whose mtime or ctime lies
+within a tick of the moment when it was looked at, or after it, is *racy*, and what it hashed to is not kept. A program
+can set mtime back, but not ctime.
+
+The cache is one blob: a header, the records (fixed size), the paths (NUL-separated, same order), and the extended
+attributes of the few files that have some. Reading it costs a few milliseconds for 20,000 files.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Final, Self, TypeAlias
+
+from builder.filetree import STAMP, decode_xattrs, encode_xattrs
+
+_MAGIC: Final = b"shiplap-stat-2\n"
+_COUNTS = struct.Struct("<QQQ")  # records, bytes of paths, bytes of extended attributes
+_RECORD = struct.Struct(f"<{STAMP.size}s32sB")
+_XATTRS = struct.Struct("<QI")  # index of the record, length
+_MAX_AGE: Final = 20
+
+_TICK_NS: Final = 50_000_000
+"""More than a tick of any clock that Linux stamps local files with (10 ms at most)."""
+_COARSE_TICK_NS: Final = 2_500_000_000
+"""More than a tick of file systems that keep whole seconds, or two (FAT)."""
+_COARSE_UNIT_NS: Final = 1_000_000
+
+
+def is_settled(stamp: bytes, looked_at_ns: int) -> bool:
+    """Whether a file with this stamp was at rest when it was looked at: a later write would have changed the stamp.
+
+    looked_at_ns: a moment before its content was read, nanoseconds since the epoch.
+    """
+    _, _, _, mtime_ns, ctime_ns, _ = STAMP.unpack(stamp)
+    tick = _COARSE_TICK_NS if ctime_ns % _COARSE_UNIT_NS == 0 else _TICK_NS
+    return bool(mtime_ns + tick < looked_at_ns and ctime_ns + tick < looked_at_ns)
+
+
+Known: TypeAlias = tuple[bytes, dict[str, bytes]]
+"""What is known of a file's content: its sha256, and the extended attributes that ship."""
+
+
+class StatCache:
+    """Path to stamp to hash, of one context. Safe for several threads; ``dump`` after they have finished."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, tuple[bytes, bytes, int]] = {}  # path: stamp, sha256, builds since it was last used
+        self._xattrs: dict[str, dict[str, bytes]] = {}
+        self._used: set[str] = set()
+        self._changed = False
+
+    @classmethod
+    def load(cls, data: bytes | None) -> Self:
+        """From what ``dump`` returned once; empty from None, and from anything that is not a whole cache."""
+        cache = cls()
+        if data is None or not data.startswith(_MAGIC) or len(data) < len(_MAGIC) + _COUNTS.size:
+            return cache
+        count, path_bytes, xattr_bytes = _COUNTS.unpack_from(data, len(_MAGIC))
+        start = len(_MAGIC) + _COUNTS.size
+        paths_at = start + count * _RECORD.size
+        xattrs_at = paths_at + path_bytes
+        if len(data) != xattrs_at + xattr_bytes:
+            return cache
+        paths = os.fsdecode(data[paths_at:xattrs_at]).split("\0") if count else []
+        if len(paths) != count:
+            return cache
+        cache._records = dict(zip(paths, _RECORD.iter_unpack(data[start:paths_at]), strict=True))
+        at = xattrs_at
+        while at < len(data):
+            index, length = _XATTRS.unpack_from(data, at)
+            at += _XATTRS.size
+            cache._xattrs[paths[index]] = decode_xattrs(data[at : at + length])
+            at += length
+        return cache
+
+    def get(self, path: str, stamp: bytes) -> Known | None:
+        """What the file ``path`` hashed to when it had this very stamp."""
+        record = self._records.get(path)
+        if record is None or record[0] != stamp:
+            return None
+        self._used.add(path)
+        return record[1], self._xattrs.get(path, {})
+
+    def put(self, path: str, stamp: bytes, known: Known, looked_at_ns: int) -> None:
+        """Remember a file that was read after ``looked_at_ns`` and had this stamp before and after; not if racy."""
+        self._changed = True
+        if not is_settled(stamp, looked_at_ns):
+            self._records.pop(path, None)
+            return
+        sha, xattrs = known
+        self._records[path] = (stamp, sha, 0)
+        self._used.add(path)
+        if xattrs:
+            self._xattrs[path] = xattrs
+        else:
+            self._xattrs.pop(path, None)
+
+    def dump(self) -> bytes | None:
+        """The cache as bytes, or None when there is nothing new in it.
+
+        Files that were not asked for are kept for some more builds: another Dockerfile may use them.
+        """
+        if not self._changed:
+            return None
+        kept: list[tuple[str, bytes, bytes, int]] = []
+        for path, (stamp, sha, age) in sorted(self._records.items()):
+            now = 0 if path in self._used else age + 1
+            if now <= _MAX_AGE:
+                kept.append((path, stamp, sha, now))
+        paths = os.fsencode("\0".join(path for path, _, _, _ in kept))
+        xattrs = b"".join(
+            _XATTRS.pack(index, len(blob)) + blob
+            for index, (path, _, _, _) in enumerate(kept)
+            if (blob := encode_xattrs(self._xattrs.get(path, {})))
+        )
+        records = b"".join(_RECORD.pack(stamp, sha, age) for _, stamp, sha, age in kept)
+        return _MAGIC + _COUNTS.pack(len(kept), len(paths), len(xattrs)) + records + paths + xattrs
