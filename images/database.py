@@ -31,7 +31,10 @@ _MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     CREATE INDEX blobs_volatile ON blobs (digest) WHERE volatile;
 
-    CREATE TABLE layers (diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, created_at REAL NOT NULL) WITHOUT ROWID;
+    -- implied: directories that the tar implies without containing them, NUL between; NULL: not looked for yet
+    CREATE TABLE layers (
+        diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, created_at REAL NOT NULL, implied BLOB
+    ) WITHOUT ROWID;
     -- the same layers compressed: compression is gzip, zstd…; level is NULL for what came from elsewhere
     CREATE TABLE compressed (
         diff_id TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, compression TEXT NOT NULL, level INTEGER,
@@ -61,15 +64,30 @@ _MIGRATIONS: Final = (
         kind TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, used_at REAL NOT NULL, PRIMARY KEY (kind, key)
     );
 
-    -- path: below snapshots/; NULL when the layer has no entries. volatile as for blobs
+    -- key: see snapshots.py. diff_id: NULL when of several layers. path: below snapshots/, NULL when nothing is in it
     CREATE TABLE snapshots (
-        key TEXT PRIMARY KEY, kind TEXT NOT NULL, path TEXT, volatile INTEGER NOT NULL, created_at REAL NOT NULL
-    );
+        key TEXT PRIMARY KEY, diff_id TEXT, kind TEXT NOT NULL, path TEXT, created_at REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX snapshots_diff_id ON snapshots (diff_id);
     CREATE INDEX snapshots_path ON snapshots (path);
 
     -- object: a digest or a snapshot's key. Counts while the session's lock in tmp/ is held
     CREATE TABLE leases (session TEXT NOT NULL, object TEXT NOT NULL, PRIMARY KEY (session, object)) WITHOUT ROWID;
     CREATE INDEX leases_object ON leases (object);
+
+    -- what nothing refers to and no session has leased (collect.py)
+    CREATE VIEW garbage_layers AS SELECT diff_id FROM layers
+        WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM records r WHERE r.diff_id = layers.diff_id);
+    CREATE VIEW garbage_blobs AS SELECT digest FROM blobs
+        WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM layers WHERE diff_id = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM compressed c WHERE c.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM images WHERE id = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM images WHERE manifest_digest = blobs.digest);
+    CREATE VIEW idle_snapshots AS SELECT key, diff_id, path, created_at FROM snapshots
+        WHERE path IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases WHERE object = coalesce(diff_id, key));
     """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -69,6 +69,12 @@ class HistoryEntry:
     size_bytes: int
 
 
+_Images: TypeAlias = list[Image]  # within the class, "list" is the method
+_History: TypeAlias = list[HistoryEntry]
+_Lines: TypeAlias = list[str]
+_DiffIDs: TypeAlias = list[DiffID]
+
+
 class ImageStore:
     """Images by ID and by name. What is put, found or resolved stays, layers and all, while the session lasts."""
 
@@ -114,7 +120,7 @@ class ImageStore:
                 "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?)", (image_id, manifest_digest, time.time(), sum(sizes))
             )
             connection.executemany(
-                "INSERT OR IGNORE INTO layers VALUES (?, ?, ?)",
+                "INSERT OR IGNORE INTO layers (diff_id, size, created_at) VALUES (?, ?, ?)",
                 [(diff_id, size, time.time()) for diff_id, size in zip(layers, sizes, strict=True)],
             )
             connection.executemany(
@@ -154,7 +160,7 @@ class ImageStore:
         """
         return self._resolve(text)[0]
 
-    def list(self) -> list[Image]:
+    def list(self) -> _Images:
         """All images, newest first. Leases nothing: what is listed may be gone a moment later."""
         rows = self._database.all(_SELECT + "ORDER BY created_at DESC, id")
         names = _grouped(self._database.all("SELECT image_id, name FROM names ORDER BY name"))
@@ -166,7 +172,7 @@ class ImageStore:
                 images.append(_image(row, config, layers.get(row[0], ()), names.get(row[0], ())))
         return images
 
-    def history(self, image: Image) -> list[HistoryEntry]:
+    def history(self, image: Image) -> _History:
         """The config's history, oldest first, with each entry's layer. Layers beyond the history get empty entries."""
         sizes = self._database.all(
             "SELECT l.diff_id, l.size FROM image_layers i JOIN layers l ON l.diff_id = i.diff_id"
@@ -201,7 +207,7 @@ class ImageStore:
             if cursor.rowcount == 0:
                 raise self._not_found(name.familiar)
 
-    def remove(self, text: str, *, force: bool = False) -> list[str]:
+    def remove(self, text: str, *, force: bool = False) -> _Lines:
         """Remove a name, and the image with its last one; returns what ``docker image rm`` would print.
 
         Given an ID: removes the image with its names; more than one needs ``force``. Layers that other images or the
@@ -290,7 +296,7 @@ class ImageStore:
         except FileNotFoundError:
             return None
 
-    def _layers(self, image_id: str) -> list[DiffID]:
+    def _layers(self, image_id: str) -> _DiffIDs:
         rows = self._database.all("SELECT diff_id FROM image_layers WHERE image_id = ? ORDER BY position", (image_id,))
         return [DiffID(diff_id) for (diff_id,) in rows]
 

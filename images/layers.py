@@ -1,4 +1,4 @@
-"""Layers: uncompressed tars, kept as blobs named by their diff ID, and the compressed forms they came in or got here."""
+"""Layers: uncompressed tars, kept as blobs named by their diff ID, and the compressed forms they came in or got."""
 
 from __future__ import annotations
 
@@ -196,7 +196,9 @@ class _Tee:
 
 
 def _register(connection: sqlite3.Connection, digest: Digest, size: int) -> None:
-    connection.execute("INSERT OR IGNORE INTO layers VALUES (?, ?, ?)", (digest, size, time.time()))
+    connection.execute(
+        "INSERT OR IGNORE INTO layers (diff_id, size, created_at) VALUES (?, ?, ?)", (digest, size, time.time())
+    )
 
 
 def _descriptor(compression: Compression, digest: Digest, size: int) -> Descriptor:

@@ -115,6 +115,32 @@ def reclaim_all(root: Path, database: Database) -> None:
                 connection.execute("DELETE FROM leases WHERE session = ?", (identity,))
 
 
+def remove_orphan_snapshots(root: Path, database: Database) -> int:
+    """Remove snapshot directories that no row mentions and no living session is making; returns the bytes freed."""
+    freed = 0
+    alive: dict[str, bool] = {}
+    with os.scandir(root / "snapshots") as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in names:
+        owner = name.partition("-")[0]
+        if owner not in alive:
+            alive[owner] = _is_alive(root, owner)
+        if not alive[owner] and database.one("SELECT 1 FROM snapshots WHERE path = ?", (name,)) is None:
+            freed += remove_tree(f"{root}/snapshots/{name}")
+    return freed
+
+
+def _is_alive(root: Path, identity: str) -> bool:
+    try:
+        lock_fd = try_lock(root / "tmp" / identity / "lock")
+    except FileNotFoundError:
+        return False
+    if lock_fd is None:
+        return True
+    os.close(lock_fd)
+    return False
+
+
 def _forget(root: Path, identity: str, database: Database) -> None:
     finished = {path for (path,) in database.all("SELECT path FROM snapshots WHERE path GLOB ?", (f"{identity}-*",))}
     with os.scandir(root / "snapshots") as entries:

@@ -24,7 +24,7 @@ from images.errors import StoreAccessError
 from images.layers import LayerStore
 from images.locks import exclusive
 from images.records import CacheRecords
-from images.sessions import Session, find_dead, reclaim
+from images.sessions import Session, find_dead, reclaim, remove_orphan_snapshots
 
 if TYPE_CHECKING:
     from images.images import ImageStore
@@ -41,7 +41,7 @@ class Store:
     def __init__(self, root: Path, database: Database, session: Session) -> None:
         self.root = root
         self.tmp = session.tmp
-        self._database = database
+        self.database = database  # for this room
         self._session = session
         self._closed = False
         self.blobs = BlobStore(root, database, session)
@@ -69,8 +69,9 @@ class Store:
                     raise
             store = cls(root, database, session)
             try:
-                _drop_what_a_reboot_lost(database)
                 reclaim(root, dead, database)
+                if _drop_what_a_reboot_lost(database):
+                    remove_orphan_snapshots(root, database)
             except BaseException:
                 store.close()
                 raise
@@ -82,7 +83,7 @@ class Store:
         if self._images is None:
             from images.images import ImageStore
 
-            self._images = ImageStore(self.root, self._database, self._session, self.blobs)
+            self._images = ImageStore(self.root, self.database, self._session, self.blobs)
         return self._images
 
     @property
@@ -91,7 +92,7 @@ class Store:
         if self._snapshots is None:
             from images.snapshots import Snapshots
 
-            self._snapshots = Snapshots(self.root, self._database, self._session, self.layers, self.cache)
+            self._snapshots = Snapshots(self.root, self.database, self._session, self.layers, self.cache)
         return self._snapshots
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ class Store:
             return
         self._closed = True
         with contextlib.ExitStack() as stack:
-            stack.callback(self._database.close)
+            stack.callback(self.database.close)
             stack.callback(self._session.end)
             self.cache.flush()
 
@@ -126,19 +127,20 @@ def _make_directories(root: Path) -> None:
         ) from error
 
 
-def _drop_what_a_reboot_lost(database: Database) -> None:
-    """Rows of files that were never fsynced count only until the machine restarts."""
+def _drop_what_a_reboot_lost(database: Database) -> bool:
+    """Rows of files that were never fsynced count only until the machine restarts. Returns whether it has."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot_id = file.read().strip()
     row = database.one("SELECT value FROM meta WHERE key = 'boot_id'")
     if row is not None and row[0] == boot_id:
-        return
+        return False
     with database.transaction(durable=True) as connection:
         connection.execute("DELETE FROM layers WHERE diff_id IN (SELECT digest FROM blobs WHERE volatile)")
         connection.execute("DELETE FROM compressed WHERE digest IN (SELECT digest FROM blobs WHERE volatile)")
         connection.execute("DELETE FROM blobs WHERE volatile")
-        connection.execute("DELETE FROM snapshots WHERE volatile")
+        connection.execute("DELETE FROM snapshots")  # derived, and never fsynced
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+    return True
 
 
 def is_store(root: Path) -> bool:

@@ -1,0 +1,199 @@
+"""Layer tars as EROFS file systems, without unpacking: ``mkfs.erofs --tar=i`` writes an index whose data is the tar.
+
+What the index made by erofs-utils 1.8 gets wrong for us is put right in place, which is why this file knows the
+format a little:
+
+- whiteouts' and opaque directories' marks are ``trusted.overlay.*``, ignored by an overlay mounted with ``userxattr``
+  (files from below shine through, and the name of a whiteout that hides nothing is listed): they become ``user.``;
+- directories that the tar implies but does not contain get mode 0777: they get the metadata that they should have.
+
+Format: Linux, fs/erofs/erofs_fs.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import signal
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from images.errors import SnapshotError
+
+_SYS_FSOPEN, _SYS_FSCONFIG = 430, 431  # the same numbers on every architecture (Linux 5.2)
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+
+_MAGIC: Final = 0xE0F5E1E2
+_SUPERBLOCK: Final = 1024
+_CHECKSUM, _XATTR_FILTER = 1, 4  # features
+_DIRENT: Final = struct.Struct("<QHBB")  # nid, offset of the name, type, reserved
+_EXTENDED_INODE: Final = struct.Struct("<HHHHQIIIIQI")  # to the mtime's nanoseconds
+_FLAT_PLAIN, _FLAT_INLINE = 0, 2
+_XATTR_USER, _XATTR_TRUSTED = 1, 4
+_S_IFDIR: Final = 0o040000
+
+# These say that no layer can be indexed and mounted here; other errors are about one layer.
+_NEVER: Final = frozenset({errno.ENODEV, errno.ENOSYS, errno.EPERM, errno.ENOTBLK, errno.EACCES})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class ErofsError(SnapshotError):
+    """This layer cannot be indexed, or its index not mounted. ``final``: nor can any other on this host."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryMetadata:
+    """What a directory that a layer merely implies is to look like. mtime: seconds since the epoch."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+
+class Indexer:
+    """A running ``mkfs.erofs``. Raises ErofsError when it is not installed."""
+
+    def __init__(self, tar: str, image: str) -> None:
+        """Begin to index ``tar`` into the new file ``image``. Messages go to ``image`` with ``.log`` added."""
+        self._tar = tar
+        self._log = image + ".log"
+        # All inodes extended: only these have room for any owner, and for a time.
+        options = ["--quiet", "--tar=i", "--aufs", "-T0", "--mkfs-time", "-Eforce-inode-extended"]
+        log = (os.POSIX_SPAWN_OPEN, 1, self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            self._pid = os.posix_spawnp(
+                "mkfs.erofs",
+                ["mkfs.erofs", *options, image, tar],
+                os.environ,
+                file_actions=[log, (os.POSIX_SPAWN_DUP2, 1, 2)],
+            )
+        except FileNotFoundError:
+            raise ErofsError("mkfs.erofs is not installed (erofs-utils)", final=True) from None
+
+    def wait(self) -> None:
+        """Wait until the index is written. Raises ErofsError."""
+        _, status = os.waitpid(self._pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0:
+            with open(self._log, "rb") as file:
+                lines = file.read(4000).decode(errors="replace").split("\n")
+            raise ErofsError(f"mkfs.erofs on {self._tar}: exit status {code}: {lines[0]}")
+        os.unlink(self._log)
+
+    def stop(self) -> None:
+        """The index is not wanted after all."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def correct(image: str, *, marks: bool, directories: Iterable[tuple[bytes, DirectoryMetadata]]) -> None:
+    """Put an index right. marks: it has whiteouts or opaque directories. directories: paths of the implied ones.
+
+    Raises ErofsError when the index is not as expected.
+    """
+    with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        index = _Index(memory)
+        if marks:
+            index.make_marks_user()
+        for path, metadata in directories:
+            index.set_directory(path, metadata)
+
+
+def check_mountable(image: str, tar: str) -> None:
+    """Let the kernel open the file system, attached nowhere. Raises ErofsError."""
+    fd = _libc.syscall(_SYS_FSOPEN, b"erofs", 1)  # FSOPEN_CLOEXEC
+    if fd < 0:
+        raise _kernel_error("fsopen erofs")
+    try:
+        steps = (
+            (_FSCONFIG_SET_STRING, b"source", os.fsencode(image)),
+            (_FSCONFIG_SET_STRING, b"device", os.fsencode(tar)),
+            (_FSCONFIG_SET_FLAG, b"ro", None),
+            (_FSCONFIG_CMD_CREATE, None, None),
+        )
+        for command, key, value in steps:
+            if _libc.syscall(_SYS_FSCONFIG, fd, command, key, value, 0) < 0:
+                raise _kernel_error(f"mounting {image}")
+    finally:
+        os.close(fd)
+
+
+def _kernel_error(what: str) -> ErofsError:
+    number = ctypes.get_errno()
+    return ErofsError(f"{what}: {os.strerror(number)}", final=number in _NEVER)
+
+
+class _Index:
+    """The metadata of an EROFS image, in memory that writes through to it."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+        magic, compatible, block_bits = struct.unpack_from("<I4xIB", memory, _SUPERBLOCK)
+        if magic != _MAGIC:
+            raise ErofsError("mkfs.erofs wrote something that is not EROFS")
+        self._block = 1 << block_bits
+        (self._root,) = struct.unpack_from("<H", memory, _SUPERBLOCK + 14)
+        (metadata_block,) = struct.unpack_from("<I", memory, _SUPERBLOCK + 40)
+        self._inodes = metadata_block * self._block
+        # Not to be looked at any more: the checksum of the superblock's block, in which inodes may be, and the filters
+        # that tell, by hashes that we do not compute, which attributes an inode has not.
+        struct.pack_into("<I", memory, _SUPERBLOCK + 8, compatible & ~(_CHECKSUM | _XATTR_FILTER))
+
+    def make_marks_user(self) -> None:
+        for name, value in ((b"overlay.opaque", b"y"), (b"overlay.origin", b"")):
+            tail = struct.pack("<H", len(value)) + name + value
+            entry = bytes([len(name), _XATTR_TRUSTED]) + tail
+            at = self._memory.find(entry)
+            while at >= 0:
+                self._memory[at + 1] = _XATTR_USER
+                at = self._memory.find(entry, at + len(entry))
+
+    def set_directory(self, path: bytes, metadata: DirectoryMetadata) -> None:
+        nid = self._root
+        for name in path.split(b"/") if path else ():
+            nid = self._look_up(nid, name)
+        at = self._inodes + nid * 32
+        fields = list(_EXTENDED_INODE.unpack_from(self._memory, at))
+        if not fields[0] & 1 or fields[2] & 0o170000 != _S_IFDIR:
+            raise ErofsError(f"no directory with an extended inode: {os.fsdecode(path)!r}")
+        fields[2] = _S_IFDIR | metadata.mode
+        fields[7:11] = [metadata.uid, metadata.gid, metadata.mtime, 0]
+        _EXTENDED_INODE.pack_into(self._memory, at, *fields)
+
+    def _look_up(self, nid: int, wanted: bytes) -> int:
+        at = self._inodes + nid * 32
+        layout_bits, xattr_count, mode, _, size, first_block = struct.unpack_from("<HHHHQI", self._memory, at)
+        layout = layout_bits >> 1 & 7
+        if mode & 0o170000 != _S_IFDIR or not layout_bits & 1 or layout not in (_FLAT_PLAIN, _FLAT_INLINE):
+            raise ErofsError("a directory in a layout that is not known")
+        count = -(-size // self._block)
+        for number in range(count):
+            start = (first_block + number) * self._block
+            if layout == _FLAT_INLINE and number == count - 1:
+                start = at + 64 + (12 + 4 * (xattr_count - 1) if xattr_count else 0)
+            end = start + min(self._block, size - number * self._block)
+            found = self._look_up_in_block(start, end, wanted)
+            if found is not None:
+                return found
+        raise ErofsError(f"the index lacks {os.fsdecode(wanted)!r}")
+
+    def _look_up_in_block(self, start: int, end: int, wanted: bytes) -> int | None:
+        block = self._memory[start:end]
+        names_at = _DIRENT.unpack_from(block)[1]
+        entries = [_DIRENT.unpack_from(block, at) for at in range(0, names_at, _DIRENT.size)]
+        ends = [entry[1] for entry in entries[1:]] + [len(block)]
+        for entry, name_end in zip(entries, ends, strict=True):
+            if block[entry[1] : name_end].rstrip(b"\0") == wanted:
+                return int(entry[0])
+        return None

@@ -1,0 +1,296 @@
+"""Snapshots: root filesystems derived from layers, as data to mount; dropped at will, and by every reboot.
+
+    snapshots/<session>-N/fs, work       a step's upper directory, later the snapshot of the layer it became ("upper")
+    snapshots/<session>-N/index          EROFS index of a layer's tar: nothing is unpacked ("erofs")
+    snapshots/<session>-N/fs             an unpacked layer, where that does not work ("tree"), or many in one ("flat")
+    snapshots/.locks                     byte-range locks by key: each snapshot is made once
+
+A directory belongs to the session in its name until a row mentions it. A row's key is the layer's diff ID; with ``+``
+and a fingerprint when the layer implies directories that look different on this base; or ``flat:`` and a chain ID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from core.digests import DiffID, chain_id
+from core.files import storage_errors
+from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
+from images.database import Database
+from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct
+from images.errors import MissingBlobError, SnapshotError
+from images.layers import LayerStore
+from images.locks import named
+from images.parents import ParentDirectories, implied_directories, set_metadata
+from images.records import CacheRecords
+from images.sessions import Session
+from images.survey import Survey, survey
+from images.trees import remove_tree
+
+_MAX_LAYERS: Final = 100  # overlayfs stacks 500, and users add their own on top
+_FLAT_STEP: Final = 50
+_MODE: Final = 0o755  # of a root directory, whatever the umask
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """A directory for one step's changes: ``path``/fs (mode 0755) and ``path``/work, both empty at first."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    kind: str
+    path: str | None
+
+
+class Snapshots:
+    """Makes and finds snapshots; each is made once, however many threads and processes ask at the same time."""
+
+    def __init__(
+        self, root: Path, database: Database, session: Session, layers: LayerStore, cache: CacheRecords
+    ) -> None:
+        self._directory = str(root / "snapshots")
+        self._locks = root / "snapshots" / ".locks"
+        self._database = database
+        self._session = session
+        self._layers = layers
+        self._parents = ParentDirectories(layers, cache)
+        self._no_erofs: str | None = None  # why not; found out once
+
+    def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
+        """What to mount, read-only, for these layers, base first; there for as long as the session.
+
+        To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing, and of more than a hundred
+        the first are given as one. Raises MissingBlobError, InvalidLayerError, SnapshotError, StorageFullError.
+        """
+        missing = self._layers.missing(diff_ids)
+        if missing:
+            raise MissingBlobError(f"layer {missing[0]} is not in the store")
+        flat = 0 if len(diff_ids) <= _MAX_LAYERS else -(-(len(diff_ids) - _MAX_LAYERS + 1) // _FLAT_STEP) * _FLAT_STEP
+        found = [self._flat(diff_ids[:flat])] if flat else []
+        found += [self._lower(diff_ids[at], diff_ids[:at]) for at in range(flat, len(diff_ids))]
+        return tuple(layer for layer in found if layer is not None)
+
+    def new_upper(self) -> Upper:
+        """A new directory for a step to write to. It is removed with the session unless adopted."""
+        with storage_errors("a snapshot"):
+            path = self._new_directory()
+            for name in ("fs", "work"):
+                os.mkdir(f"{path}/{name}")
+                os.chmod(f"{path}/{name}", _MODE)
+        return Upper(path)
+
+    def adopt(self, upper: Upper, diff_id: DiffID) -> None:
+        """The layer's tar holds what ``upper`` holds: let it be the snapshot, unless there is one already.
+
+        ``upper.path``/fs stays for this session in either case.
+        """
+        remove_tree(f"{upper.path}/work")
+        with os.scandir(f"{upper.path}/fs") as entries:
+            empty = next(entries, None) is None
+        self._session.lease((diff_id,))
+        row = _Row("empty", None) if empty else _Row("upper", os.path.basename(upper.path))
+        self._insert(diff_id, diff_id, row)
+
+    def discard(self, upper: Upper) -> None:
+        """Remove an upper directory that was not adopted."""
+        remove_tree(upper.path)
+
+    def _lower(self, diff_id: DiffID, below: Sequence[DiffID]) -> RootLayer | None:
+        row = self._find(diff_id, below)
+        if row is None:
+            with named(self._locks, diff_id):
+                row = self._find(diff_id, below) or self._make(diff_id, below)
+        return self._as_layer(row, diff_id)
+
+    def _flat(self, diff_ids: Sequence[DiffID]) -> RootLayer | None:
+        from images.apply import apply_layer
+
+        key = f"flat:{chain_id(diff_ids)}"
+        self._session.lease((key,))
+        row = self._row(key)
+        if row is None:
+            with named(self._locks, key):
+                row = self._row(key)
+                if row is None:
+                    directory = self._new_directory()
+                    with storage_errors("a snapshot"), _Root(f"{directory}/fs") as root:
+                        for diff_id in diff_ids:
+                            with self._layers.open(diff_id) as tar:
+                                apply_layer(tar, root, overlay=False, owners=_is_root(), devices=_is_root())
+                    row = _Row("flat", os.path.basename(directory))
+                    self._insert(key, None, row)
+        return self._as_layer(row, diff_ids[0])
+
+    def _find(self, diff_id: DiffID, below: Sequence[DiffID]) -> _Row | None:
+        row = self._row(diff_id)
+        if row is not None and row.kind in ("upper", "empty"):
+            return row
+        known = self._database.one("SELECT implied FROM layers WHERE diff_id = ?", (diff_id,))
+        if known is None or known[0] is None:
+            return None
+        if not known[0]:
+            return row
+        # The times are not part of the key, so that 0 does.
+        implied = dict.fromkeys(bytes(known[0]).split(b"\0"), 0)
+        key = _key(diff_id, self._parents.resolve(implied, below))
+        return row if key == diff_id else self._row(key)
+
+    def _make(self, diff_id: DiffID, below: Sequence[DiffID]) -> _Row:
+        """Make the layer's snapshot. The caller holds the layer's lock."""
+        tar = str(self._layers.path(diff_id))
+        with storage_errors("a snapshot"):
+            directory = self._new_directory()
+            try:
+                row, key = self._index_or_unpack(diff_id, tar, directory, below)
+            except BaseException:
+                remove_tree(directory)
+                raise
+        if row.path is None:
+            remove_tree(directory)
+        self._insert(key, diff_id, row)
+        return row
+
+    def _index_or_unpack(self, diff_id: DiffID, tar: str, directory: str, below: Sequence[DiffID]) -> tuple[_Row, str]:
+        name = os.path.basename(directory)
+        found, indexer = self._start(tar, f"{directory}/index")
+        if found.entries == 0:
+            if indexer is not None:
+                indexer.stop()
+            self._note_implied(diff_id, {})
+            return _Row("empty", None), diff_id
+        implied = found.implied
+        if found.unusual is not None:
+            _log.info("layer %s is unpacked: %s", diff_id, found.unusual)
+            if indexer is not None:
+                indexer.stop()
+            indexer = None
+            implied = implied_directories(tar)
+        self._note_implied(diff_id, implied)
+        parents = self._parents.resolve(implied, below)
+        key = _key(diff_id, parents)
+        # EROFS cannot be given attributes afterwards; directories that have some are rare enough to unpack for.
+        if indexer is not None and any(metadata.xattrs for metadata in parents.values()):
+            indexer.stop()
+            indexer = None
+        if indexer is not None:
+            try:
+                indexer.wait()
+                root = DirectoryMetadata(0o755, 0, 0, 0)
+                directories = parents if found.has_root else {b"": root, **parents}
+                correct(f"{directory}/index", marks=found.marks, directories=directories.items())
+                check_mountable(f"{directory}/index", tar)
+                return _Row("erofs", name), key
+            except ErofsError as error:
+                self._note_failure(error)
+        remove_tree(directory)
+        os.mkdir(directory, 0o755)
+        self._unpack(diff_id, directory, parents)
+        return _Row("tree", name), key
+
+    def _start(self, tar: str, image: str) -> tuple[Survey, Indexer | None]:
+        """Survey the tar while mkfs.erofs, if it can be used, is already at work on it."""
+        indexer = None
+        if self._no_erofs is None:
+            try:
+                indexer = Indexer(tar, image)
+            except ErofsError as error:
+                self._note_failure(error)
+        try:
+            return survey(tar), indexer
+        except BaseException:
+            if indexer is not None:
+                indexer.stop()
+            raise
+
+    def _unpack(self, diff_id: DiffID, directory: str, parents: Mapping[bytes, DirectoryMetadata]) -> None:
+        from images.apply import apply_layer
+
+        with _Root(f"{directory}/fs") as root:
+            with self._layers.open(diff_id) as tar:
+                apply_layer(tar, root, overlay=True, owners=_is_root(), devices=_is_root())
+            for path, metadata in sorted(parents.items(), reverse=True):  # deepest first: times stay
+                try:
+                    set_metadata(root, path, metadata)
+                except OSError as error:
+                    raise SnapshotError(f"cannot set up {os.fsdecode(path)!r} of layer {diff_id}: {error}") from error
+
+    def _note_failure(self, error: ErofsError) -> None:
+        _log.info("unpacking instead of indexing: %s", error)
+        if error.final:
+            self._no_erofs = error.message
+
+    def _note_implied(self, diff_id: DiffID, implied: Mapping[bytes, int]) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE layers SET implied = ? WHERE diff_id = ?", (b"\0".join(sorted(implied)), diff_id)
+            )
+
+    def _row(self, key: str) -> _Row | None:
+        found = self._database.one("SELECT kind, path FROM snapshots WHERE key = ?", (key,))
+        if found is None:
+            return None
+        if found[1] is not None and not os.path.isdir(f"{self._directory}/{found[1]}"):
+            with self._database.transaction() as connection:  # removed by hand: make it again
+                connection.execute("DELETE FROM snapshots WHERE key = ? AND path = ?", (key, found[1]))
+            return None
+        return _Row(*found)
+
+    def _insert(self, key: str, diff_id: DiffID | None, row: _Row) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO snapshots VALUES (?, ?, ?, ?, ?)",
+                (key, diff_id, row.kind, row.path, time.time()),
+            )
+
+    def _as_layer(self, row: _Row, diff_id: DiffID) -> RootLayer | None:
+        if row.path is None:
+            return None
+        if row.kind == "erofs":
+            return ErofsLayer(f"{self._directory}/{row.path}/index", str(self._layers.path(diff_id)))
+        return DirectoryLayer(f"{self._directory}/{row.path}/fs")
+
+    def _new_directory(self) -> str:
+        path = f"{self._directory}/{self._session.new_name()}"
+        os.mkdir(path, 0o755)
+        return path
+
+
+class _Root:
+    """A new directory, as a descriptor for the time of the context."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> int:
+        os.mkdir(self._path)
+        os.chmod(self._path, _MODE)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _key(diff_id: DiffID, parents: Mapping[bytes, DirectoryMetadata]) -> str:
+    special = [
+        (path, m.mode, m.uid, m.gid, m.xattrs)
+        for path, m in sorted(parents.items())
+        if (m.mode, m.uid, m.gid, m.xattrs) != (0o755, 0, 0, ())
+    ]
+    return f"{diff_id}+{hashlib.sha256(repr(special).encode()).hexdigest()[:16]}" if special else diff_id
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0

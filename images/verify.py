@@ -1,0 +1,89 @@
+"""Reads everything in the store again and compares: every digest, and every row that refers to another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from core.digests import DiffID, Digest
+from images.errors import InvalidDocumentError, MissingBlobError
+from images.oci import decode_config, decode_manifest
+from images.store import Store
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """digest: of the blob or image that is not right; or a name or key. what: one line."""
+
+    digest: str
+    what: str
+
+
+def verify(store: Store) -> list[Problem]:
+    """Check all content; takes as long as reading it. Empty when all is well. What others remove meanwhile is fine."""
+    problems = [problem for row in store.database.all(_BLOBS) if (problem := _check_blob(store, *row)) is not None]
+    damaged = {problem.digest for problem in problems}
+    for image_id, manifest_digest in store.database.all("SELECT id, manifest_digest FROM images"):
+        if image_id not in damaged and manifest_digest not in damaged:
+            problem = _check_image(store, Digest(image_id), Digest(manifest_digest))
+            problems += [problem] if problem is not None else []
+    for sql, what in _DANGLING:
+        problems += [Problem(key, what) for (key,) in store.database.all(sql)]
+    return problems
+
+
+_BLOBS: Final = "SELECT digest, size FROM blobs ORDER BY digest"
+_DANGLING: Final = (
+    ("SELECT name FROM names WHERE image_id NOT IN (SELECT id FROM images)", "the name of no image"),
+    ("SELECT diff_id FROM layers WHERE diff_id NOT IN (SELECT digest FROM blobs)", "a layer without its tar"),
+    ("SELECT digest FROM compressed WHERE digest NOT IN (SELECT digest FROM blobs)", "a compressed layer without blob"),
+    ("SELECT id FROM images WHERE id NOT IN (SELECT digest FROM blobs)", "an image without its config"),
+    ("SELECT id FROM images WHERE manifest_digest NOT IN (SELECT digest FROM blobs)", "an image without its manifest"),
+    (
+        "SELECT image_id FROM image_layers WHERE diff_id NOT IN (SELECT diff_id FROM layers)",
+        "an image that lacks a layer",
+    ),
+)
+
+
+def _check_blob(store: Store, digest: str, size: int) -> Problem | None:
+    path = store.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    checksum = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            actual = os.fstat(file.fileno()).st_size
+            if actual != size:
+                return Problem(digest, f"{actual} bytes, expected {size}")
+            while data := file.read(_CHUNK_BYTES):
+                checksum.update(data)
+    except FileNotFoundError:
+        if store.database.one("SELECT 1 FROM blobs WHERE digest = ?", (digest,)) is None:
+            return None  # removed since we listed it
+        return Problem(digest, "the file is missing")
+    except OSError as error:
+        return Problem(digest, f"cannot be read: {error.strerror}")
+    found = "sha256:" + checksum.hexdigest()
+    return None if found == digest else Problem(digest, f"the content has digest {found}")
+
+
+def _check_image(store: Store, image_id: Digest, manifest_digest: Digest) -> Problem | None:
+    rows = store.database.all("SELECT diff_id FROM image_layers WHERE image_id = ? ORDER BY position", (image_id,))
+    layers = tuple(DiffID(diff_id) for (diff_id,) in rows)
+    try:
+        config = decode_config(store.blobs.read(image_id))
+        manifest = decode_manifest(store.blobs.read(manifest_digest))
+    except MissingBlobError:
+        if store.database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
+            return None
+        return Problem(image_id, "config or manifest is missing")
+    except InvalidDocumentError as error:
+        return Problem(image_id, error.message)
+    if config.rootfs.diff_ids != layers:
+        return Problem(image_id, "the config names other layers than the store")
+    if manifest.config.digest != image_id or tuple(d.digest for d in manifest.layers) != layers:
+        return Problem(image_id, "the manifest names another config or other layers")
+    return None
