@@ -1,0 +1,52 @@
+"""The last step of a build: config, history and layers become an image config with all its times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from builder.graph import PlannedImage
+from builder.rootfs import WrittenLayer
+from images.oci import History, ImageConfig, RootFS, format_time
+
+
+def image_config(planned: PlannedImage, layers: Sequence[WrittenLayer], *, epoch: int | None = None) -> ImageConfig:
+    """The complete config.
+
+    layers: base first, all of the image's. epoch: SOURCE_DATE_EPOCH, which stands for every time when given.
+    The same plan with the same layers gives the same bytes, so that a build from the cache gives the same image.
+    """
+    history = _with_times(planned.history, layers, epoch)
+    return msgspec.structs.replace(
+        planned.config,
+        created=history[-1].created if history else "",
+        history=history,
+        rootfs=RootFS(diff_ids=tuple(layer.diff_id for layer in layers)),
+    )
+
+
+def _with_times(history: Sequence[History], layers: Sequence[WrittenLayer], epoch: int | None) -> tuple[History, ...]:
+    """Give new entries their layer's time; an entry without a layer has the time of the layer before it.
+
+    Entries before the first new layer get that layer's time rather than the base image's, as BuildKit does it.
+    """
+    own_layers = sum(not entry.created and not entry.empty_layer for entry in history)
+    times = iter([_time(layer.created_at, epoch) for layer in layers[len(layers) - own_layers :]])
+    dated = [
+        entry if entry.created or entry.empty_layer else msgspec.structs.replace(entry, created=next(times))
+        for entry in history
+    ]
+    first_new = next((i for i, entry in enumerate(history) if not entry.created), len(history))
+    current = next((entry.created for entry in dated[first_new:] if entry.created), "")
+    if not current and first_new:
+        current = _time(0, epoch) if epoch is not None else dated[first_new - 1].created
+    for i in range(first_new, len(dated)):
+        current = dated[i].created or current
+        if not dated[i].created:
+            dated[i] = msgspec.structs.replace(dated[i], created=current)
+    return tuple(dated)
+
+
+def _time(seconds: float, epoch: int | None) -> str:
+    return format_time(seconds if epoch is None else epoch)

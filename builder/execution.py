@@ -1,0 +1,151 @@
+"""What a step does when the cache has no answer: run a command, copy files, make directories; each leaves a layer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from containers.launcher import Launcher
+
+from builder.contexts import Context
+from builder.copyjob import CopyJob, SharedStatCache
+from builder.graph import CopyOp, RunOp, Vertex, WorkdirOp
+from builder.rootfs import RootFS
+from core.digests import DiffID
+from core.events import Monitor
+from images.snapshots import Upper
+from images.store import Store
+
+if TYPE_CHECKING:
+    from builder.filetree import SourceTree
+    from images.tarwriter import TarWriter
+
+_STAT_CACHE = "context"
+
+
+class Executor:
+    """Does the work of steps; any number of threads may use it at once.
+
+    Layers are written without waiting for the disk (``sync=False``): they are made durable together, when the image
+    is put into the store. Until then they live exactly as long as the machine's power does.
+    """
+
+    def __init__(self, store: Store, launcher: Launcher, monitor: Monitor, context: Context) -> None:
+        self._store = store
+        self._launcher = launcher
+        self._monitor = monitor
+        self._context = context
+        self._stat_cache = SharedStatCache(self._load_stat_cache)
+
+    # COPY and ADD
+
+    def copy_job(self, vertex: Vertex, op: CopyOp, source: RootFS | None) -> CopyJob:
+        """The files that a COPY or ADD takes, from ``source`` or from the build context."""
+        if source is None:
+            return CopyJob(op.spec, lambda stack: self._context.tree(), self._stat_cache)  # noqa: ARG005
+        assert vertex.source is not None
+        label = vertex.source.step.name
+
+        def open_tree(stack: contextlib.ExitStack) -> SourceTree:
+            from builder.filetree import SourceTree
+
+            return SourceTree(stack.enter_context(self._view(source)), label)
+
+        return CopyJob(op.spec, open_tree, None)
+
+    def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> DiffID:
+        """Write the layer of a COPY or ADD."""
+        from builder.copying import needs_rootfs
+
+        with self._view_or_none(parent if needs_rootfs(op.spec) else RootFS()) as below:
+            return self._write_layer(
+                lambda writer: job.write(below, writer, created_at=int(time.time()), timestamp=op.timestamp)
+            )
+
+    def save_stat_cache(self) -> None:
+        """Remember the digests of the context's files for the next build."""
+        if self._context.key and (data := self._stat_cache.dump()) is not None:
+            self._store.cache.memo_put(_STAT_CACHE, self._context.key, data)
+
+    def _load_stat_cache(self) -> bytes | None:
+        return self._store.cache.memo_get(_STAT_CACHE, self._context.key) if self._context.key else None
+
+    # WORKDIR
+
+    def make_workdir(self, op: WorkdirOp, parent: RootFS) -> DiffID:
+        """Write the layer that makes the missing directories; an empty one when there are none."""
+        from builder.copying import workdir_layer
+        from builder.owners import parse_chown
+
+        with self._view_or_none(parent) as below:
+            uid, gid = parse_chown(op.user, below) or (0, 0)
+            made_at = int(time.time()) if op.timestamp is None else op.timestamp
+            return self._write_layer(lambda writer: workdir_layer(op.path, uid, gid, below, writer, created_at=made_at))
+
+    # RUN
+
+    def run(self, vertex: Vertex, op: RunOp, parent: RootFS, stopped: Callable[[], bool]) -> Upper:
+        """Run the command on the parent's filesystem. What it changed is in the upper directory returned."""
+        from builder.running import run_step
+
+        layers = parent.lowers(self._store.snapshots)
+        upper = self._store.snapshots.new_upper()
+        try:
+            run_step(
+                vertex,
+                op,
+                layers=layers,
+                upper=upper.path,
+                scratch=str(self._store.tmp),
+                launcher=self._launcher,
+                monitor=self._monitor,
+                stopped=stopped,
+            )
+        except BaseException:
+            self._store.snapshots.discard(upper)
+            raise
+        return upper
+
+    def write_upper(self, upper: Upper, parent: RootFS) -> DiffID:
+        """Write a RUN's changes as its layer; the directory becomes the layer's snapshot."""
+        from images.diff import write_upper
+
+        with self._view_or_none(parent) as below:
+            diff_id = self._write_layer(lambda writer: write_upper(files_of(upper), below, writer))
+        self._store.snapshots.adopt(upper, diff_id)
+        return diff_id
+
+    # Helpers
+
+    def _write_layer(self, write: Callable[[TarWriter], object]) -> DiffID:
+        from images.tarwriter import TarWriter
+
+        with self._store.layers.writer(sync=False) as blob:
+            writer = TarWriter(blob)
+            write(writer)
+            writer.close()
+            return blob.commit()
+
+    @contextlib.contextmanager
+    def _view(self, rootfs: RootFS) -> Iterator[int]:
+        fd = self._launcher.view(rootfs.lowers(self._store.snapshots))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _view_or_none(self, rootfs: RootFS) -> Iterator[int | None]:
+        if not rootfs.layers:
+            yield None
+            return
+        with self._view(rootfs) as fd:
+            yield fd
+
+
+def files_of(upper: Upper) -> str:
+    """The directory with what the step wrote."""
+    return f"{upper.path}/fs"

@@ -1,0 +1,232 @@
+"""From a parsed Dockerfile to a plan. Pure: images are looked up by a function that the caller passes.
+
+Only what the target needs is planned: a stage that nothing refers to is neither checked against the store nor built.
+Behaviour: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from builder.arguments import PROXY_ARGS, platform_args
+from builder.dispatch import Dispatcher
+from builder.graph import BaseOp, Chain, Op, Plan, PlannedImage, SourceLines, Vertex
+from builder.request import BuildRequest
+from builder.stage import StageState
+from core.errors import ShiplapError
+from core.events import StepInfo
+from core.platforms import Platform
+from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand, parse_onbuild
+from dockerfile_grammar.ast import Arg
+from dockerfile_grammar.errors import ExpansionError
+from images.images import Image
+from images.oci import ImageConfig
+
+ImageResolver = Callable[[str], Image]
+"""From a name as written to an image. Raises ShiplapError when there is none."""
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and the ``--build-arg`` names that no ARG of the planned stages asked for."""
+
+    plan: Plan
+    unused_args: tuple[str, ...]
+
+
+def plan(dockerfile: Dockerfile, request: BuildRequest, resolve: ImageResolver) -> Planned:
+    """Plan ``request.target``, or the last stage. Raises DockerfileError and what ``resolve`` raises."""
+    return Frontend(dockerfile, request, resolve).plan()
+
+
+class Frontend:
+    """One planning. The dispatcher of each stage comes back to it for what stages share."""
+
+    def __init__(self, dockerfile: Dockerfile, request: BuildRequest, resolve: ImageResolver) -> None:
+        self.dockerfile = dockerfile
+        self.request = request
+        self._resolve = resolve
+        self._steps: list[StepInfo] = []
+        self._chains: list[Chain] = []
+        self._states: dict[int, StageState] = {}
+        self._images: dict[str, Vertex] = {}
+        self.used_args: set[str] = set(PROXY_ARGS)
+        self.platform_args = platform_args(Platform.host(), request.platform)
+        self.global_args = self._evaluate_meta_args()
+
+    def plan(self) -> Planned:
+        state = self.stage_state(self._target())
+        image = PlannedImage(state.tail, state.finished(self.request.labels), tuple(state.history))
+        unused = [name for name in self.request.build_args if name not in self.used_args]
+        return Planned(Plan(image, tuple(self._chains), tuple(self._steps)), tuple(unused))
+
+    def _evaluate_meta_args(self) -> dict[str, str]:
+        """The ARGs before the first FROM: name to value, of those that have one."""
+        values = dict(self.platform_args)
+        for instruction in self.dockerfile.meta_args:
+            for name, value in self.evaluate_arg(instruction, values):
+                if value is not None:
+                    values[name] = value  # noqa: PERF403 - the next ARG of the line sees it
+        return values
+
+    def evaluate_arg(self, instruction: Arg, visible: dict[str, str]) -> Iterable[tuple[str, str | None]]:
+        """ARG's names and values, sequentially: each may use those before it, once the caller has set them."""
+        for declaration in instruction.declarations:
+            name = self.expand(declaration.name, visible)
+            self.used_args.add(name)
+            if name in self.request.build_args:
+                yield name, self.request.build_args[name]
+            else:
+                yield name, None if declaration.default is None else self.expand(declaration.default, visible)
+
+    def expand(self, word: Word, env: dict[str, str]) -> str:
+        """Expand a word, giving an error its place."""
+        try:
+            return expand(word.text, env, escape=self.dockerfile.escape)
+        except ExpansionError as error:
+            raise error.at(self.dockerfile.source, word.span) from None
+
+    def _target(self) -> int:
+        stages = self.dockerfile.stages
+        wanted = self.request.target
+        if not wanted:
+            return len(stages) - 1
+        stage = self.dockerfile.stage(wanted)
+        if stage is not None:
+            return stage.index
+        if wanted.isdecimal() and int(wanted) < len(stages):
+            return int(wanted)
+        names = [stage.name for stage in stages if stage.name]
+        near = get_close_matches(wanted.lower(), names, 1)
+        raise self.dockerfile.error(
+            f"target stage {wanted!r} is not in the Dockerfile",
+            stages[-1].from_.span,
+            hint=f'did you mean "{near[0]}"?' if near else f"stages: {', '.join(names) or 'none has a name'}",
+        )
+
+    # Stages
+
+    def stage_state(self, index: int) -> StageState:
+        """The state at the end of a stage, planning it (and what it needs) when it is asked for first."""
+        if index not in self._states:
+            self._states[index] = self._plan_stage(self.dockerfile.stages[index])
+        return self._states[index]
+
+    def _plan_stage(self, stage: Stage) -> StageState:
+        base = self.expand(stage.base, self.global_args)
+        if not base:
+            raise self.dockerfile.error(
+                f"the base image's name is empty after expansion of {stage.base.text}",
+                stage.base.span,
+                hint="give the ARG a default before FROM, or pass --build-arg",
+            )
+        self._check_platform_flag(stage)
+        earlier = self.earlier_stage(base, stage.index)
+        state, image = (
+            (self.stage_state(earlier).child(), None) if earlier is not None else self._from_image(base, stage)
+        )
+        triggers = [parse_onbuild(trigger) for trigger in state.take_triggers()]
+        numbering = _Numbering(self._stage_label(stage), [*triggers, *stage.instructions])
+        from_step = numbering.next_name(f"FROM {base}")
+        if image is not None:
+            state.add(self.vertex(BaseOp(image.diff_ids), from_step, stage, _lines(stage.from_), None))
+        dispatcher = Dispatcher(self, stage, state, numbering.next_name)
+        for trigger in triggers:
+            dispatcher.dispatch(trigger, SourceLines(0, 0))
+        for instruction in stage.instructions:
+            dispatcher.dispatch(instruction, _lines(instruction))
+        if state.vertices:
+            self._chains.append(Chain(self._stage_name(stage), tuple(state.vertices)))
+        return state
+
+    def _from_image(self, base: str, stage: Stage) -> tuple[StageState, Image | None]:
+        if base == SCRATCH:
+            return StageState(ImageConfig.for_platform(self.request.platform), None), None
+        image = self.resolve(base, stage.base, stage.index)
+        wanted = self._stage_platform(stage)
+        if stage.platform is not None and image.config.platform != wanted:
+            raise self.dockerfile.error(
+                f"{base} is an image for {image.config.platform}, not for {wanted}",
+                stage.platform.span,
+                hint="load or import the image for that platform",
+            )
+        return StageState(image.config, None), image
+
+    def _check_platform_flag(self, stage: Stage) -> None:
+        if stage.platform is not None:
+            self._stage_platform(stage)
+
+    def _stage_platform(self, stage: Stage) -> Platform:
+        if stage.platform is None:
+            return self.request.platform
+        text = self.expand(stage.platform, self.global_args)
+        try:
+            return Platform.parse(text)
+        except ShiplapError as error:
+            raise self.dockerfile.error(error.message, stage.platform.span, hint=error.hint) from None
+
+    def earlier_stage(self, name: str, before: int) -> int | None:
+        """The last stage of that name before stage number ``before``."""
+        lower = name.lower()
+        for stage in reversed(self.dockerfile.stages[:before]):
+            if stage.name == lower:
+                return stage.index
+        return None
+
+    def resolve(self, name: str, word: Word, before: int) -> Image:
+        """Look an image up. The error names the place, and the stage that was probably meant."""
+        try:
+            return self._resolve(name)
+        except ShiplapError as error:
+            names = [stage.name for stage in self.dockerfile.stages[:before] if stage.name]
+            near = get_close_matches(name.lower(), names, 1, 0.7)
+            hint = f'did you mean the stage "{near[0]}"?' if near else error.hint
+            raise self.dockerfile.error(error.message, word.span, hint=hint) from None
+
+    # Vertices
+
+    def vertex(
+        self, op: Op, name: str, stage: Stage, lines: SourceLines, below: Vertex | None, source: Vertex | None = None
+    ) -> Vertex:
+        """A vertex with a step of its own."""
+        step = StepInfo(len(self._steps), name, self._stage_name(stage), lines.first)
+        self._steps.append(step)
+        return Vertex(op, step, lines, below, source)
+
+    def image_vertex(self, name: str, word: Word, stage: Stage) -> Vertex:
+        """The filesystem of an image that only a ``COPY --from`` names; one vertex per image."""
+        if name not in self._images:
+            image = self.resolve(name, word, stage.index)
+            lines = SourceLines(word.span.start.line, word.span.end.line)
+            vertex = self.vertex(BaseOp(image.diff_ids), f"FROM {name}", stage, lines, None)
+            self._images[name] = vertex
+            self._chains.append(Chain(name, (vertex,)))
+        return self._images[name]
+
+    def _stage_name(self, stage: Stage) -> str:
+        return stage.name or f"stage-{stage.index}"
+
+    def _stage_label(self, stage: Stage) -> str:
+        return "" if len(self.dockerfile.stages) == 1 else self._stage_name(stage) + " "
+
+
+class _Numbering:
+    """Names the steps of a stage: ``[build 2/5] RUN make``."""
+
+    def __init__(self, label: str, instructions: Iterable[Instruction]) -> None:
+        self._label = label
+        self._total = 1 + sum(instruction.NAME in ("RUN", "COPY", "ADD", "WORKDIR") for instruction in instructions)
+        self._count = 0
+
+    def next_name(self, text: str) -> str:
+        self._count += 1
+        width = len(str(self._total))
+        return f"[{self._label}{self._count:>{width}}/{self._total}] {text}"
+
+
+def _lines(instruction: Instruction) -> SourceLines:
+    return SourceLines(instruction.start_line, instruction.end_line)

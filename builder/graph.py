@@ -1,0 +1,156 @@
+"""The build graph: what the frontend plans and the solver executes. Pure data, no I/O.
+
+A vertex is one operation on a root filesystem. ``input`` is the vertex whose filesystem it builds on (None: nothing
+below), ``source`` is the vertex whose filesystem it reads from (``COPY --from``). Vertices of one stage form a chain;
+chains meet only at ``source`` and where a stage begins on another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from builder.copyspec import CopySpec
+from containers.spec import Network
+from core.digests import DiffID
+from core.events import StepInfo
+from images.oci import History, ImageConfig
+
+_KEY_FORMAT = "shiplap-1"
+"""Part of every cache key: a change of what an operation means changes it, and old records are never asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseOp:
+    """An image's layers as they are; ``scratch`` has none."""
+
+    diff_ids: tuple[DiffID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """A file that exists only while a command runs: the body of ``RUN <<EOF`` that starts with ``#!``."""
+
+    path: str
+    content: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunOp:
+    """One command in a container of its own. What it leaves in the filesystem is the layer.
+
+    env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    user: str
+    network: Network = "default"
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    untracked_env: tuple[tuple[str, str], ...] = ()
+    files: tuple[RunFile, ...] = ()
+
+    def identity(self) -> tuple[object, ...]:
+        files = [(file.path, file.content, file.mode) for file in self.files]
+        return ("RUN", self.args, sorted(self.env), self.cwd, self.user, self.network, self.extra_hosts, files)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOp:
+    """COPY and ADD. Without a ``source`` vertex it reads from the build context.
+
+    timestamp: mtime of everything copied, in place of its own (SOURCE_DATE_EPOCH).
+    """
+
+    spec: CopySpec
+    timestamp: int | None = None
+
+    def identity(self) -> tuple[object, ...]:
+        return ("COPY", repr(self.spec), self.timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkdirOp:
+    """Make the missing directories of ``path``, 0755, owned by ``user`` (docker's USER syntax)."""
+
+    path: str
+    user: str
+    timestamp: int | None = None
+
+    def identity(self) -> tuple[object, ...]:
+        return ("WORKDIR", self.path, self.user, self.timestamp)
+
+
+Op: TypeAlias = BaseOp | RunOp | CopyOp | WorkdirOp
+LayerOp: TypeAlias = RunOp | CopyOp | WorkdirOp
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLines:
+    """Where in the Dockerfile an instruction stands: 1-based, inclusive. Line 0: it came with the base image."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vertex:
+    """One operation. Compared by identity: two equal instructions are two vertices with one cache key."""
+
+    op: Op
+    step: StepInfo
+    lines: SourceLines
+    input: Vertex | None = None
+    source: Vertex | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The vertices of one stage, in order; the first is its base or continues the end of another chain."""
+
+    name: str
+    vertices: tuple[Vertex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """What the target stage becomes: everything of the image but the layers' digests and times.
+
+    result: its filesystem; None when it has no layer. history: one entry per instruction, base first; an entry with
+    no ``created`` gets one from its layer.
+    """
+
+    result: Vertex | None
+    config: ImageConfig
+    history: tuple[History, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The target and every chain that it needs, in an order in which a chain stands after those it reads from."""
+
+    image: PlannedImage
+    chains: tuple[Chain, ...]
+    steps: tuple[StepInfo, ...]
+
+    def vertices(self) -> Iterator[Vertex]:
+        for chain in self.chains:
+            yield from chain.vertices
+
+
+def op_digest(op: LayerOp) -> str:
+    """Identify an operation, whatever it is applied to."""
+    return hashlib.sha256(repr((_KEY_FORMAT, op.identity())).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def cache_key(op: str, chain: str, content: str = "") -> str:
+    """The identity of a step's result.
+
+    op: ``op_digest``. chain: chain ID of the filesystem it is applied to, empty for none. content: digest of the files
+    that it reads from elsewhere, empty for none.
+    """
+    return hashlib.sha256(f"{_KEY_FORMAT}\0{op}\0{chain}\0{content}".encode()).hexdigest()

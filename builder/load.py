@@ -1,0 +1,181 @@
+"""Finding what to build: the Dockerfile, its ignore file and the context, as ``docker build`` does it."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import BinaryIO
+
+from builder.contexts import Context
+from builder.errors import ContextError, DockerfileNotFoundError
+from dockerfile_grammar import IgnorePatterns
+
+_DEFAULT_NAME = "Dockerfile"
+_STDIN = "-"
+_MAX_DOCKERFILE_BYTES = 16 << 20
+_TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSource:
+    """What was found. dockerfile_name: for messages, as the user would write it. The caller closes the context."""
+
+    dockerfile: bytes
+    dockerfile_name: str
+    context: Context
+
+
+def open_source(context: str, file: str | None, *, stdin: BinaryIO, scratch: Path) -> BuildSource:
+    """Open a context and read its Dockerfile.
+
+    context: a directory, or ``-``: a tar (of any compression) or a Dockerfile on ``stdin``. file: the ``-f`` option;
+    a path from the working directory, or within a tar; ``-``: the Dockerfile is on ``stdin``. scratch: a directory of
+    the caller's in which a tar may be unpacked. Raises ContextError and DockerfileNotFoundError.
+    """
+    if context == _STDIN:
+        return _from_stdin(file, stdin, scratch)
+    opened = Context.open_directory(context)
+    try:
+        if file == _STDIN:
+            dockerfile, name, beside = _read_all(stdin), _STDIN, None
+        else:
+            dockerfile, name, beside = _read_dockerfile(opened, file)
+        ignore = _ignore_patterns(opened, beside)
+        return BuildSource(dockerfile, name, opened.with_ignore(ignore))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _from_stdin(file: str | None, stdin: BinaryIO, scratch: Path) -> BuildSource:
+    if file == _STDIN:
+        raise ContextError(
+            "the Dockerfile and the context cannot both come from standard input",
+            hint="give a directory as the context, or put the Dockerfile into the tar",
+        )
+    head = _read_head(stdin)
+    if not _looks_like_a_tar(head):
+        if file is not None:
+            raise ContextError(
+                "standard input is not a tar, so -f has no meaning", hint="a Dockerfile on standard input needs no -f"
+            )
+        dockerfile = head + _read_all(stdin, already=len(head))
+        return BuildSource(dockerfile, _STDIN, Context.empty(scratch))
+    opened = Context.from_tar(_Prefixed(head, stdin), scratch)
+    try:
+        name = file or _DEFAULT_NAME
+        dockerfile_or_none = opened.read(name)
+        if dockerfile_or_none is None:
+            raise _not_found(opened, name)
+        ignore = _ignore_patterns(opened, opened.read(f"{name}.dockerignore"), f"{name}.dockerignore")
+        return BuildSource(dockerfile_or_none, name, opened.with_ignore(ignore))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, bytes | None]:
+    """The Dockerfile, its name, and the ignore file that stands beside it."""
+    if file is None:
+        found = context.read(_DEFAULT_NAME)
+        if found is None and (lower := context.read(_DEFAULT_NAME.lower())) is not None:
+            return lower, _DEFAULT_NAME.lower(), context.read(f"{_DEFAULT_NAME.lower()}.dockerignore")
+        if found is None:
+            raise _not_found(context, _DEFAULT_NAME)
+        return found, _DEFAULT_NAME, context.read(f"{_DEFAULT_NAME}.dockerignore")
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(_MAX_DOCKERFILE_BYTES + 1)
+    except FileNotFoundError as error:
+        directory = os.path.dirname(file) or "."
+        raise DockerfileNotFoundError(
+            f"there is no Dockerfile {file}", hint=_near(_names_in(directory), os.path.basename(file))
+        ) from error
+    except OSError as error:
+        raise DockerfileNotFoundError(f"cannot read the Dockerfile {file}: {error.strerror}") from error
+    if len(data) > _MAX_DOCKERFILE_BYTES:
+        raise DockerfileNotFoundError(f"{file} is bigger than {_MAX_DOCKERFILE_BYTES} bytes: no Dockerfile is")
+    try:
+        with open(f"{file}.dockerignore", "rb") as opened:
+            return data, file, opened.read(_MAX_DOCKERFILE_BYTES)
+    except OSError:
+        return data, file, None
+
+
+def _ignore_patterns(
+    context: Context, beside: bytes | None, name: str = "<Dockerfile>.dockerignore"
+) -> IgnorePatterns | None:
+    """The patterns of the file beside the Dockerfile, else of the context's own; None when there are none."""
+    text = beside
+    if text is None:
+        text, name = context.read(".dockerignore"), ".dockerignore"
+    if text is None or not text.strip():
+        return None
+    return IgnorePatterns.parse(text.decode("utf-8", "surrogateescape"), filename=name)
+
+
+def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
+    names = context.tree().names("")
+    return DockerfileNotFoundError(
+        f"there is no {name} in {context.tree().label}",
+        hint=_near(names, name) or "name another file with -f",
+    )
+
+
+def _near(names: list[str], wanted: str) -> str | None:
+    lower = {name.lower(): name for name in names}
+    candidates = get_close_matches(wanted.lower(), lower, 1, 0.6) or [
+        name for name in lower if name.endswith((".dockerfile", "containerfile"))
+    ]
+    return f"did you mean {lower[candidates[0]]}? (shiplap build -f {lower[candidates[0]]})" if candidates else None
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _looks_like_a_tar(head: bytes) -> bool:
+    return any(head[offset : offset + len(magic)] == magic for offset, magic in _TAR_MAGIC)
+
+
+def _read_head(stream: BinaryIO) -> bytes:
+    head = b""
+    while len(head) < 512 and (data := stream.read(512 - len(head))):
+        head += data
+    return head
+
+
+def _read_all(stream: BinaryIO, *, already: int = 0) -> bytes:
+    data = stream.read(_MAX_DOCKERFILE_BYTES + 1)
+    if already + len(data) > _MAX_DOCKERFILE_BYTES:
+        raise ContextError(
+            f"standard input is neither a tar nor a Dockerfile: over {_MAX_DOCKERFILE_BYTES} bytes of it",
+            hint="a context is a tar, plain or compressed with gzip, zstd, xz or bzip2",
+        )
+    return data
+
+
+class _Prefixed(io.RawIOBase):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        if size < 0:
+            data, self._head = self._head + self._rest.read(), b""
+            return data
+        data, self._head = self._head[:size], self._head[size:]
+        return data

@@ -1,0 +1,46 @@
+"""What one build is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from builder.contexts import Context
+from containers.spec import Network
+from core.platforms import Platform
+from core.references import Reference
+
+OutputType: TypeAlias = Literal["image", "oci", "docker", "tar", "local"]
+OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One ``-o`` value.
+
+    dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.
+    names: under which names the image goes out (image, oci, docker).
+    """
+
+    type: OutputType
+    dest: str = ""
+    names: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended."""
+
+    dockerfile: bytes
+    dockerfile_name: str
+    context: Context
+    outputs: tuple[Output, ...] = (Output("image"),)
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    platform: Platform = field(default_factory=Platform.host)
+    network: Network = "default"
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    source_date_epoch: int | None = None

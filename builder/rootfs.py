@@ -1,0 +1,72 @@
+"""A step's filesystem while the build runs: layers, the newest of which may not have been written as tars yet.
+
+A RUN's upper directory serves as the next step's lower as soon as the command has ended; its tar, and so its diff ID,
+follow on the stage's writer thread. Whoever needs the diff ID waits for it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from builder.promise import Promise
+from core.digests import DiffID, chain_id
+from core.rootfs import DirectoryLayer, RootLayer
+from images.snapshots import Snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenLayer:
+    """A layer in the store, and when its step ended (seconds since the epoch)."""
+
+    diff_id: DiffID
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerHandle:
+    """One layer, in the store or on its way there; ``directory`` is the finished upper that stands for it meanwhile."""
+
+    written: Promise[WrittenLayer] = field(default_factory=Promise)
+    directory: str | None = None
+
+    @classmethod
+    def known(cls, diff_id: DiffID, created_at: float = 0.0) -> LayerHandle:
+        handle = cls()
+        handle.written.resolve(WrittenLayer(diff_id, created_at))
+        return handle
+
+    @property
+    def only_a_directory(self) -> bool:
+        return self.directory is not None and self.written.pending
+
+
+@dataclass(frozen=True, slots=True)
+class RootFS:
+    """Layers, base first."""
+
+    layers: tuple[LayerHandle, ...] = ()
+
+    def with_layer(self, layer: LayerHandle) -> RootFS:
+        return RootFS((*self.layers, layer))
+
+    @property
+    def pending(self) -> bool:
+        return any(layer.written.pending for layer in self.layers)
+
+    def diff_ids(self) -> tuple[DiffID, ...]:
+        """Wait for every layer. Raises what a writer raised."""
+        return tuple(layer.written.wait().diff_id for layer in self.layers)
+
+    def identity(self) -> str:
+        """The chain ID, or empty for no layers at all. Waits for every layer."""
+        diff_ids = self.diff_ids()
+        return chain_id(diff_ids) if diff_ids else ""
+
+    def lowers(self, snapshots: Snapshots) -> tuple[RootLayer, ...]:
+        """What to mount, base first. Waits only where a tar is needed: under a layer that exists as a tar alone."""
+        known = len(self.layers)
+        while known and self.layers[known - 1].only_a_directory:
+            known -= 1
+        below = snapshots.lowers([layer.written.wait().diff_id for layer in self.layers[:known]])
+        above = (DirectoryLayer(layer.directory) for layer in self.layers[known:] if layer.directory is not None)
+        return (*below, *above)

@@ -1,0 +1,153 @@
+"""A RUN's container: its specification, its output to the monitor, its end."""
+
+from __future__ import annotations
+
+import os
+import select
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from containers.launcher import Container, Launcher
+
+from builder.errors import BuildCancelledError
+from builder.failures import StepFailedError
+from builder.graph import RunFile, RunOp, Vertex
+from containers.spec import Bind, ContainerSpec, ExitStatus
+from core.events import Monitor, StepOutput
+from core.rootfs import RootLayer
+
+_READ_SIZE = 64 << 10
+_POLL_MS = 100  # how soon a cancellation reaches a step that prints nothing
+_TAIL_BYTES = 64 << 10
+
+
+def run_step(
+    vertex: Vertex,
+    op: RunOp,
+    *,
+    layers: Sequence[RootLayer],
+    upper: str,
+    scratch: str,
+    launcher: Launcher,
+    monitor: Monitor,
+    stopped: Callable[[], bool],
+) -> None:
+    """Run the command to its end. Raises StepFailedError for a status other than 0, BuildCancelledError if stopped.
+
+    layers: base first. upper: an overlay upper as ``Snapshots.new_upper`` makes it; holds the changes afterwards.
+    scratch: a directory for the files that exist only while the command runs.
+    """
+    spec = ContainerSpec(
+        layers=tuple(layers),
+        upper=upper,
+        args=op.args,
+        env=(*op.env, *op.untracked_env),
+        cwd=op.cwd,
+        user=op.user,
+        network=op.network,
+        extra_hosts=op.extra_hosts,
+        mounts=tuple(_materialise(op.files, scratch)),
+    )
+    tail = _Tail()
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            container = launcher.start(spec, stdin=null, stdout=out_write, stderr=err_write)
+        finally:
+            os.close(out_write)
+            os.close(err_write)
+            os.close(null)
+        with container:
+            _follow(container, {out_read: 1, err_read: 2}, vertex.step.id, monitor, tail, stopped)
+            status = container.wait()
+    finally:
+        os.close(out_read)
+        os.close(err_read)
+    if stopped():
+        raise BuildCancelledError("cancelled")
+    if status.code != 0:
+        raise StepFailedError(
+            _reason(op, status),
+            step=vertex.step,
+            lines=vertex.lines,
+            exit_code=status.code,
+            output_tail=tail.data(),
+            hint=_hint(op, status),
+        )
+
+
+def _materialise(files: Sequence[RunFile], scratch: str) -> Iterator[Bind]:
+    for file in files:
+        fd, path = tempfile.mkstemp(dir=scratch)
+        with open(fd, "wb") as out:
+            out.write(file.content)
+            os.fchmod(fd, file.mode)
+        yield Bind(path, file.path, readonly=True)
+
+
+class _Tail:
+    """The last ``_TAIL_BYTES`` of what a step printed."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        while self._size - len(self._chunks[0]) >= _TAIL_BYTES:
+            self._size -= len(self._chunks.popleft())
+
+    def data(self) -> bytes:
+        return b"".join(self._chunks)[-_TAIL_BYTES:]
+
+
+def _follow(
+    container: Container,
+    streams: dict[int, Literal[1, 2]],
+    step: int,
+    monitor: Monitor,
+    tail: _Tail,
+    stopped: Callable[[], bool],
+) -> None:
+    """Pass output on until both pipes are closed: then every process of the container has ended."""
+    poller = select.poll()
+    for fd in streams:
+        poller.register(fd, select.POLLIN)
+    open_streams = len(streams)
+    killed = False
+    while open_streams:
+        for fd, _ in poller.poll(_POLL_MS):
+            data = os.read(fd, _READ_SIZE)
+            if data:
+                tail.add(data)
+                monitor.emit(StepOutput(step, streams[fd], data, time.time()))
+            else:
+                poller.unregister(fd)
+                open_streams -= 1
+        if not killed and stopped():
+            container.kill()
+            killed = True
+
+
+def _reason(op: RunOp, status: ExitStatus) -> str:
+    command = " ".join(op.args)
+    shown = command if len(command) <= 200 else command[:200] + "…"
+    if status.message:
+        return f"process {shown!r} could not be started: {status.message}"
+    if status.signal is not None:
+        return f"process {shown!r} was ended by signal {status.signal}"
+    return f"process {shown!r} did not complete successfully: exit code {status.code}"
+
+
+def _hint(op: RunOp, status: ExitStatus) -> str | None:
+    if status.signal == 9:
+        return "signal 9 is what the kernel sends when memory runs out"
+    if status.code == 127 and len(op.args) == 3 and op.args[1] == "-c":
+        return "127: the shell did not find the command; is it installed in the image, and on its PATH?"
+    return None

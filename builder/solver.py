@@ -1,0 +1,245 @@
+"""From plan to layers: each chain of the plan in a thread of its own, each step answered by the cache or executed.
+
+What makes it fast: a step's layer is written behind the next step's back (``LayerWriter``), so that a chain of RUNs
+waits for commands only; and a step waits for the digest of the layer below only when the cache has a result of the
+same operation that this digest could select (early cutoff).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from builder.copyjob import CopyJob
+from builder.errors import BuildCancelledError
+from builder.execution import Executor, files_of
+from builder.graph import BaseOp, Chain, CopyOp, Plan, RunOp, Vertex, WorkdirOp, cache_key, op_digest
+from builder.layerwriter import LayerWriter
+from builder.promise import Promise
+from builder.rootfs import LayerHandle, RootFS, WrittenLayer
+from core.events import Monitor, Outcome, StepFinished, StepStarted
+from images.records import CacheRecord
+from images.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The target's filesystem, and how many steps ran or came from the cache."""
+
+    rootfs: RootFS
+    executed: int
+    cached: int
+
+
+_CHANGED = "its files, or the filesystem it starts from, have changed"
+
+
+class Solver:
+    """Solves one plan, once."""
+
+    def __init__(
+        self, store: Store, executor: Executor, monitor: Monitor, *, no_cache: bool, cancelled: threading.Event
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._monitor = monitor
+        self._no_cache = no_cache
+        self._cancelled = cancelled
+        self._results: dict[Vertex, Promise[RootFS]] = {}
+        self._counts = {"done": 0, "cached": 0}
+        self._lock = threading.Lock()
+        self._first_error: BaseException | None = None
+        self._failed = threading.Event()
+
+    def solve(self, plan: Plan) -> Solution:
+        """Run what the target needs. Raises the first error; then every other step has been stopped and has ended."""
+        self._results = {vertex: Promise() for vertex in plan.vertices()}
+        if len(plan.chains) == 1:
+            self._run_chain(plan.chains[0])
+        else:
+            threads = [
+                threading.Thread(target=self._run_chain, args=(chain,), name=f"stage {chain.name}")
+                for chain in plan.chains
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if self._first_error is not None:
+            raise self._first_error
+        result = plan.image.result
+        rootfs = self._results[result].wait() if result is not None else RootFS()
+        return Solution(rootfs, self._counts["done"], self._counts["cached"])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether steps ought to end: the user cancelled, or another step failed."""
+        return self._cancelled.is_set() or self._failed.is_set()
+
+    def _run_chain(self, chain: Chain) -> None:
+        writer = LayerWriter(f"layers of {chain.name}", self._fail)
+        try:
+            for vertex in chain.vertices:
+                if self.stopped:
+                    raise BuildCancelledError("cancelled")
+                self._results[vertex].resolve(self._solve_vertex(vertex, writer))
+        except BaseException as error:
+            self._fail(error)
+            for vertex in chain.vertices:
+                if self._results[vertex].pending:
+                    self._results[vertex].fail(error)
+        finally:
+            writer.finish()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            # A step that was stopped because another one failed is not the cause.
+            if self._first_error is None or isinstance(self._first_error, BuildCancelledError):
+                self._first_error = error
+        self._failed.set()
+
+    # One step
+
+    def _solve_vertex(self, vertex: Vertex, writer: LayerWriter) -> RootFS:
+        parent = self._results[vertex.input].wait() if vertex.input is not None else RootFS()
+        source = self._results[vertex.source].wait() if vertex.source is not None else None
+        self._monitor.emit(StepStarted(vertex.step.id, time.time()))
+        start = time.monotonic()
+        if isinstance(vertex.op, BaseOp):
+            self._finish(vertex, "done", start)
+            return RootFS(tuple(LayerHandle.known(diff_id) for diff_id in vertex.op.diff_ids))
+        try:
+            if isinstance(vertex.op, CopyOp):
+                with self._executor.copy_job(vertex, vertex.op, source) as job:
+                    layer, reason = self._solve_copy(vertex, vertex.op, job, parent, source, writer)
+            else:
+                layer, reason = self._solve_plain(vertex, vertex.op, parent, writer)
+        except BuildCancelledError:
+            self._finish(vertex, "cancelled", start)
+            raise
+        except BaseException as error:
+            self._finish(vertex, "failed", start, str(error))
+            raise
+        self._count(vertex, "cached" if reason is None else "done", start, reason)
+        return parent.with_layer(layer)
+
+    def _solve_plain(
+        self, vertex: Vertex, op: RunOp | WorkdirOp, parent: RootFS, writer: LayerWriter
+    ) -> tuple[LayerHandle, str | None]:
+        """A step that reads nothing but the filesystem it is applied to. Returns why it ran, None if it did not."""
+        digest = op_digest(op)
+        reason = self._why_not_asked(digest)
+        if reason is None:
+            record = self._store.cache.get(cache_key(digest, parent.identity()))
+            if record is not None:
+                return _from_record(record), None
+            reason = _CHANGED
+        start = time.monotonic()
+        if isinstance(op, WorkdirOp):
+            made = WrittenLayer(self._executor.make_workdir(op, parent), time.time())
+            duration_s = time.monotonic() - start
+
+            def remember() -> None:
+                self._record(vertex, digest, cache_key(digest, parent.identity()), made, duration_s)
+
+            writer.add(remember, _nobody_waits)
+            return LayerHandle.known(made.diff_id, made.created_at), reason
+        upper = self._executor.run(vertex, op, parent, lambda: self.stopped)
+        ended, duration_s = time.time(), time.monotonic() - start
+        layer = LayerHandle(directory=files_of(upper))
+
+        def write() -> None:
+            written = WrittenLayer(self._executor.write_upper(upper, parent), ended)
+            self._record(vertex, digest, cache_key(digest, parent.identity()), written, duration_s)
+            layer.written.resolve(written)
+
+        writer.add(write, layer.written.fail)
+        return layer, reason
+
+    def _solve_copy(
+        self, vertex: Vertex, op: CopyOp, job: CopyJob, parent: RootFS, source: RootFS | None, writer: LayerWriter
+    ) -> tuple[LayerHandle, str | None]:
+        """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
+        digest = op_digest(op)
+        reason = self._why_not_asked(digest)
+        if reason is None:
+            record = self._copied_before(digest, job, _chain(op, parent), source)
+            if record is not None:
+                return _from_record(record), None
+            reason = _CHANGED
+        start = time.monotonic()
+        written = WrittenLayer(self._executor.copy(job, op, parent), time.time())
+        content = job.digest()  # after writing, when every file has been hashed on its way into the layer
+        duration_s = time.monotonic() - start
+        contents = [content] if source is None else [content, _whole(source)]
+
+        def remember() -> None:
+            for each in contents:
+                self._record(vertex, digest, cache_key(digest, _chain(op, parent), each), written, duration_s)
+
+        writer.add(remember, _nobody_waits)
+        return LayerHandle.known(written.diff_id, written.created_at), reason
+
+    def _copied_before(self, digest: str, job: CopyJob, chain: str, source: RootFS | None) -> CacheRecord | None:
+        if source is None:
+            return self._store.cache.get(cache_key(digest, chain, job.digest()))
+        # The source's filesystem is as it was: its files need not be read.
+        whole = cache_key(digest, chain, _whole(source))
+        record = self._store.cache.get(whole)
+        if record is None:
+            record = self._store.cache.get(cache_key(digest, chain, job.digest()))
+            if record is not None:
+                self._store.cache.put(replace(record, key=whole))
+        return record
+
+    def _why_not_asked(self, digest: str) -> str | None:
+        """Why the cache need not be asked at all, None when it is to be asked."""
+        if self._no_cache:
+            return "the cache was not asked (--no-cache)"
+        # An operation without any record cannot hit: that is known before the layer below has been written.
+        return None if self._store.cache.has_op(digest) else "not built before"
+
+    def _record(self, vertex: Vertex, digest: str, key: str, written: WrittenLayer, duration_s: float) -> None:
+        self._store.cache.put(
+            CacheRecord(
+                key=key,
+                op=digest,
+                diff_id=written.diff_id,
+                created_at=written.created_at,
+                duration_s=duration_s,
+                description=vertex.step.name,
+            )
+        )
+
+    # What the user sees
+
+    def _count(self, vertex: Vertex, outcome: Literal["done", "cached"], start: float, reason: str | None) -> None:
+        with self._lock:
+            self._counts[outcome] += 1
+        self._finish(vertex, outcome, start, reason)
+
+    def _finish(self, vertex: Vertex, outcome: Outcome, start: float, reason: str | None = None) -> None:
+        self._monitor.emit(StepFinished(vertex.step.id, outcome, time.monotonic() - start, time.time(), reason))
+
+
+def _from_record(record: CacheRecord) -> LayerHandle:
+    assert record.diff_id is not None  # every step leaves a layer, be it an empty one
+    return LayerHandle.known(record.diff_id, record.created_at)
+
+
+def _chain(op: CopyOp, parent: RootFS) -> str:
+    """What a copy's result depends on besides the files: the filesystem below, unless it never looks at it."""
+    from builder.copying import needs_rootfs
+
+    return parent.identity() if needs_rootfs(op.spec) else ""
+
+
+def _nobody_waits(error: BaseException) -> None:
+    """A record that could not be written is reported by the writer itself; no step depends on it."""
+
+
+def _whole(source: RootFS) -> str:
+    """Stands for the content of all files of a source, so that none has to be read."""
+    return f"all of {source.identity()}"

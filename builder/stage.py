@@ -1,0 +1,106 @@
+"""What a stage knows while its instructions are planned: image config, variables, history, and the chain so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from builder.graph import Vertex
+from images.oci import ContainerConfig, History, ImageConfig
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_SHELL = ("/bin/sh", "-c")
+_COMMENT = "buildkit.dockerfile.v0"  # marks the dialect of ``created_by``; tools that read histories look for it
+
+
+class StageState:
+    """Mutable, and private to the frontend. ``vertices`` are this stage's own; ``tail`` is the last one to build on.
+
+    variables: what ``$name`` means here: ENV and ARG in the order of the file, the later one of a name wins (measured
+    on BuildKit). declared_args: ARG names in the order of the file, for ``RUN |2 a=… b=…`` of the history.
+    """
+
+    def __init__(self, config: ImageConfig, tail: Vertex | None) -> None:
+        self.image = config
+        self.tail = tail
+        self.vertices: list[Vertex] = []
+        self.variables: dict[str, str] = {}
+        self.declared_args: dict[str, str | None] = {}
+        self.history: list[History] = list(config.history)
+        self.has_own_cmd = False
+        for item in config.config.env:
+            name, _, value = item.partition("=")
+            self.variables[name] = value
+        if "PATH" not in self.variables:
+            self.variables = {"PATH": DEFAULT_PATH, **self.variables}
+            self.set(env=(f"PATH={DEFAULT_PATH}", *config.config.env))
+
+    def child(self) -> StageState:
+        """The start of a stage that is ``FROM`` this one. ONBUILD triggers are for it to run, not to inherit."""
+        config = msgspec.structs.replace(self.finished(), history=())
+        stage = StageState(config, self.tail)
+        stage.history = list(self.history)
+        stage.variables = dict(self.variables)
+        stage.declared_args = dict(self.declared_args)
+        return stage
+
+    def take_triggers(self) -> tuple[str, ...]:
+        """The ONBUILD triggers that came with the base; they are gone from the config then."""
+        triggers = self.config.on_build
+        self.set(on_build=())
+        return triggers
+
+    @property
+    def config(self) -> ContainerConfig:
+        return self.image.config
+
+    def set(self, **members: Any) -> None:
+        """Replace members of the container config."""
+        self.image = msgspec.structs.replace(self.image, config=msgspec.structs.replace(self.config, **members))
+
+    def set_author(self, author: str) -> None:
+        self.image = msgspec.structs.replace(self.image, author=author)
+
+    def set_env(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """ENV: a known name keeps its place."""
+        env = dict(item.partition("=")[::2] for item in self.config.env)
+        for name, value in pairs:
+            env[name] = value
+            self._define(name, value)
+        self.set(env=tuple(f"{name}={value}" for name, value in env.items()))
+
+    def declare_arg(self, name: str, value: str | None) -> None:
+        """ARG; None: declared, and not set."""
+        self.declared_args[name] = value
+        if value is not None:
+            self._define(name, value)
+
+    def _define(self, name: str, value: str) -> None:
+        self.variables.pop(name, None)
+        self.variables[name] = value
+
+    def shell(self, command: str) -> tuple[str, ...]:
+        """The arguments that run ``command`` in shell form."""
+        return (*(self.config.shell or _DEFAULT_SHELL), command)
+
+    def run_description(self, args: Sequence[str]) -> str:
+        """A RUN as docker's history has it: ``RUN |2 a=1 b=2 /bin/sh -c make``."""
+        build_args = [f"{name}={self.variables.get(name, value or '')}" for name, value in self.declared_args.items()]
+        counted = [f"|{len(build_args)}", *build_args] if build_args else []
+        return "RUN " + " ".join([*counted, *args])
+
+    def record(self, created_by: str, *, layer: bool) -> None:
+        """Add to the history; times are filled in when the layers are known."""
+        self.history.append(History(created_by=created_by, comment=_COMMENT, empty_layer=not layer))
+
+    def add(self, vertex: Vertex) -> None:
+        self.vertices.append(vertex)
+        self.tail = vertex
+
+    def finished(self, labels: Mapping[str, str] | None = None) -> ImageConfig:
+        """The stage's config with labels given on the command line, without history and layers."""
+        if labels:
+            self.set(labels={**self.config.labels, **labels})
+        return self.image
