@@ -9,13 +9,14 @@ Spec: pax(1) in POSIX.1-2017; GNU tar manual, "Tar Internals".
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from images.errors import InvalidLayerError
-from images.tarwriter import BLOCK, SupportsRead
+from images.tarwriter import BLOCK, WHITEOUT_PREFIX, SupportsRead
 
 FILE: Final = b"0"
 HARDLINK: Final = b"1"
@@ -24,12 +25,15 @@ CHARACTER_DEVICE: Final = b"3"
 BLOCK_DEVICE: Final = b"4"
 DIRECTORY: Final = b"5"
 FIFO: Final = b"6"
+DEVICE_TYPES: Final = {CHARACTER_DEVICE: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
 _KINDS = {bytes([code]): bytes([code]) for code in b"0123456"} | {b"\0": FILE, b"7": FILE, b"S": FILE}
+_METADATA_PREFIX = b".wh..wh."  # of aufs's own files
 _CHUNK = 256 * 1024
 _SEEKABLE_CHUNK = 64 * 1024  # less is read in vain before the next seek
 _MAX_METADATA = 1024 * 1024  # of a PAX header or long name, as Go's archive/tar has it
 _MAX_SPARSE_MAP = 8 * 1024 * 1024
+_PATH_MAX = 4096
 _MAX_SIZE = 2**63 - 1
 _MAX_ID = 2**32 - 2  # the one above means "leave as it is" to chown
 _MAX_TIME = 2**40  # thirty thousand years; beyond that a time is nonsense and is cut
@@ -66,6 +70,41 @@ class Seekable(SupportsRead, Protocol):
     def seek(self, offset: int, whence: int, /) -> int: ...
 
 
+class Content:
+    """A file-like reader over the stored parts of a file of ``size`` bytes, with zeros for the holes between them."""
+
+    __slots__ = ("_pieces", "_rest")
+
+    def __init__(self, chunks: Iterator[tuple[int, bytes]], size: int) -> None:
+        self._pieces = _filled(chunks, size)
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes, fewer only at the end."""
+        while len(self._rest) < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._rest = self._rest + piece if self._rest else piece
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
+def _filled(chunks: Iterator[tuple[int, bytes]], size: int) -> Iterator[bytes]:
+    position = 0
+    for offset, data in chunks:
+        yield from _zeros(offset - position)
+        yield data
+        position = offset + len(data)
+    yield from _zeros(size - position)
+
+
+def _zeros(size: int) -> Iterator[bytes]:
+    while size > 0:
+        yield bytes(min(size, _CHUNK))
+        size -= _CHUNK
+
+
 class TarReader:
     """Iterates over the entries of a tar that starts where ``stream`` stands.
 
@@ -82,8 +121,7 @@ class TarReader:
         self._base = 0  # of the buffer, from where the stream stood at first
         self._content_end = 0  # padding included
         self._entry: TarEntry | None = None
-        self._content: Iterator[bytes] = iter(())
-        self._rest = b""
+        self._content = Content(iter(()), 0)
         self._globals: _Records = {}
 
     @property
@@ -98,7 +136,7 @@ class TarReader:
     def next(self) -> TarEntry | None:
         """The next entry, None at the end of the archive."""
         self._skip(self._content_end - self.offset)
-        self._entry, self._rest = None, b""
+        self._entry = None
         records: _Records = {}
         while True:
             header = self._header()
@@ -117,7 +155,7 @@ class TarReader:
                 records[b"linkpath"] = self._metadata(header).partition(b"\0")[0]
             elif kind in _KINDS:
                 self._entry = self._parse(header, kind, self._globals | records if self._globals else records)
-                self._content = self._pieces(self._entry)
+                self._content = Content(self.chunks(), self._entry.size)
                 return self._entry
             else:
                 size = _number(header[124:136])
@@ -126,13 +164,7 @@ class TarReader:
 
     def read(self, size: int, /) -> bytes:
         """Up to ``size`` bytes of the entry's content, fewer only at its end. Holes are zeros."""
-        while len(self._rest) < size:
-            piece = next(self._content, None)
-            if piece is None:
-                break
-            self._rest = self._rest + piece if self._rest else piece
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+        return self._content.read(size)
 
     def chunks(self) -> Iterator[tuple[int, bytes]]:
         """The entry's stored content as (offset, bytes), without the holes; instead of ``read``."""
@@ -150,20 +182,6 @@ class TarReader:
         """Read the stream to its end: what follows the archive, as padding does."""
         while self._stream.read(_CHUNK):
             pass
-
-    def _pieces(self, entry: TarEntry) -> Iterator[bytes]:
-        position = 0
-        for offset, data in self.chunks():
-            while position < offset:
-                hole = min(offset - position, _CHUNK)
-                yield bytes(hole)
-                position += hole
-            yield data
-            position += len(data)
-        while position < entry.size:
-            hole = min(entry.size - position, _CHUNK)
-            yield bytes(hole)
-            position += hole
 
     def _parse(self, header: bytes, kind: bytes, records: _Records) -> TarEntry:
         name = records.get(b"path") or _name(header)
@@ -373,9 +391,11 @@ def normalise(name: bytes) -> bytes:
     """A name relative to the root, without ``.``, ``..`` or doubled slashes; ``b""`` is the root.
 
     Absolute names count from the root too, as GNU tar and docker have it. Raises InvalidLayerError when the name
-    climbs out of the root.
+    climbs out of the root, or is longer than the kernel takes.
     """
     parts = name.split(b"/")
+    if len(name) >= _PATH_MAX:
+        raise InvalidLayerError(f"the layer has a name of {len(name)} bytes: {os.fsdecode(name[:60])!r}…")
     if b"" not in parts and b"." not in parts and b".." not in parts:
         return name
     kept: list[bytes] = []
@@ -387,6 +407,19 @@ def normalise(name: bytes) -> bytes:
         elif part not in (b"", b"."):
             kept.append(part)
     return b"/".join(kept)
+
+
+def hidden_name(name: bytes) -> bytes:
+    """What the whiteout ``name`` (a last component) hides; empty for the opaque marker and aufs's other files.
+
+    Raises InvalidLayerError when it says that the directory itself or its parent is gone.
+    """
+    if name.startswith(_METADATA_PREFIX):
+        return b""
+    hidden = name.removeprefix(WHITEOUT_PREFIX)
+    if hidden in (b"", b".", b".."):
+        raise InvalidLayerError(f"the layer has a whiteout of nothing that can be removed: {os.fsdecode(name)!r}")
+    return hidden
 
 
 def _name(header: bytes) -> bytes:
