@@ -99,12 +99,12 @@ def command(
             settings = Settings.from_environ(root=root)
             store = stack.enter_context(Store.open(settings.root))
             launcher = stack.enter_context(Launcher(store.tmp / "launcher"))
-            dockerfile, dockerfile_name, files = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp)
-            stack.callback(files.close)
+            source = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp)
+            stack.callback(source.context.close)
             request = BuildRequest(
-                dockerfile,
-                dockerfile_name,
-                files,
+                source.dockerfile,
+                source.dockerfile_name,
+                source.context,
                 outputs=wanted,
                 target=target,
                 build_args=pairs(build_args, "--build-arg", environ=environ()),
