@@ -303,10 +303,13 @@ class ImageStore:
     def _not_found(self, text: str) -> ImageNotFoundError:
         import difflib
 
-        names = [Reference.parse(name).familiar for (name,) in self._database.all("SELECT name FROM names")]
-        wanted = text if ":" in text else f"{text}:latest"
-        near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
-        near += [name for name in names if name.rpartition(":")[0] == text and name not in near]
+        tags: dict[str, list[str]] = {}
+        for (name,) in self._database.all("SELECT name FROM names ORDER BY name"):
+            reference = Reference.parse(name)
+            tags.setdefault(reference.familiar_name, []).append(reference.familiar)
+        bare = text.partition("@")[0]
+        repository = bare.rpartition(":")[0] if ":" in bare.rpartition("/")[2] else bare
+        near = [name for close in difflib.get_close_matches(repository, tags) for name in tags[close]]
         hint = "did you mean " + " or ".join(near[:3]) + "?" if near else "shiplap image ls shows the images there are"
         return ImageNotFoundError(f"no such image: {text}", hint=hint)
 

@@ -313,7 +313,7 @@ def _plain(value: object) -> object:
 def _digest_from(kind: type, value: object) -> object:
     if issubclass(kind, Digest) and isinstance(value, str):
         return kind.parse(value)
-    raise NotImplementedError(kind)
+    raise ValueError(f"expected a digest, got {type(value).__name__}")
 
 
 def _normalised(system: str, architecture: str, variant: str) -> Platform:
