@@ -1,0 +1,250 @@
+"""A control group per container: ``shiplap/<session>/<container>`` in each hierarchy that can be used.
+
+Version 2 has one hierarchy, version 1 one per controller; a mixed host has both, and all are used. A session is one
+launcher. It holds a flock on its own directory in each hierarchy: whoever gets that lock knows that the launcher is
+dead, however it died, and may remove the directory (``reclaim``). No file elsewhere records anything.
+
+Limits are not set yet; ``Hierarchy.controllers`` says where they will go.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+PARENT = "shiplap"
+# Version 1 controllers that carry limits or the freezer. cpuset needs its masks filled in before it takes a process,
+# and blkio, devices and the like limit nothing that we do: joining them costs and gives nothing.
+_V1_WANTED = frozenset({"cpu", "memory", "pids", "freezer"})
+_V2_WANTED = ("cpu", "memory", "pids", "io")
+
+
+class Hierarchy:
+    """One mounted cgroup hierarchy. path: where it is mounted; version: 1 or 2; controllers: what it can limit."""
+
+    __slots__ = ("controllers", "path", "version")
+
+    def __init__(self, path: str, version: int, controllers: tuple[str, ...]) -> None:
+        self.path = path
+        self.version = version
+        self.controllers = controllers
+
+    @property
+    def parent(self) -> str:
+        """The directory that holds Shiplap's sessions."""
+        return f"{self.path}/{PARENT}"
+
+
+def hierarchies(mountinfo: str) -> list[Hierarchy]:
+    """The hierarchies in ``mountinfo`` (text of /proc/PID/mountinfo) that are of use to us, each once."""
+    found: dict[tuple[int, tuple[str, ...]], Hierarchy] = {}
+    for line in mountinfo.splitlines():
+        before, separator, after = line.partition(" - ")
+        if not separator or not after.startswith("cgroup"):
+            continue
+        path = before.split(" ")[4].replace("\\040", " ")
+        fstype, _source, options = after.split(" ")[:3]
+        if fstype == "cgroup2":
+            found.setdefault((2, ()), Hierarchy(path, 2, _available(path)))
+        elif controllers := tuple(sorted(_V1_WANTED.intersection(options.split(",")))):
+            found.setdefault((1, controllers), Hierarchy(path, 1, controllers))
+    return list(found.values())
+
+
+class Session:
+    """The control groups of one launcher. Hierarchies that cannot be written (a read-only mount) are left out."""
+
+    def __init__(self, name: str, found: list[Hierarchy]) -> None:
+        self.name = name
+        self.hierarchies: list[Hierarchy] = []
+        self._locks: list[int] = []
+        self._doomed: list[str] = []
+        for hierarchy in found:
+            try:
+                self._locks.append(_claim(hierarchy, name))
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
+                    raise
+            else:
+                self.hierarchies.append(hierarchy)
+
+    def create(self, container: str) -> list[int]:
+        """Make the groups of a container; descriptors through which the process that writes "0" joins each."""
+        fds: list[int] = []
+        try:
+            for hierarchy in self.hierarchies:
+                path = f"{hierarchy.parent}/{self.name}/{container}"
+                os.mkdir(path, 0o755)
+                fds.append(os.open(path + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            self.remove(container)
+            raise
+        return fds
+
+    def kill(self, container: str) -> None:
+        """SIGKILL every process of a container in one step where version 2 is mounted (Linux 5.14).
+
+        The death of a pid namespace's first process does it everywhere else; this also gets a process that joined the
+        group from outside.
+        """
+        for hierarchy in self.hierarchies:
+            if hierarchy.version == 2:
+                try:
+                    _write(f"{hierarchy.parent}/{self.name}/{container}/cgroup.kill", b"1")
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENODEV):
+                        raise
+
+    def remove(self, container: str) -> None:
+        """Remove a container's groups; what is still busy (a dying process) is tried again by ``sweep``."""
+        for hierarchy in self.hierarchies:
+            path = f"{hierarchy.parent}/{self.name}/{container}"
+            if not _rmdir(path):
+                self._doomed.append(path)
+
+    def sweep(self) -> bool:
+        """Try again to remove what was busy. True when nothing is left to remove."""
+        self._doomed = [path for path in self._doomed if not _rmdir(path)]
+        return not self._doomed
+
+    def close(self) -> None:
+        """Remove the session's own directories."""
+        for hierarchy in self.hierarchies:
+            remove_tree(f"{hierarchy.parent}/{self.name}")
+            _rmdir(hierarchy.parent)
+        for fd in self._locks:
+            os.close(fd)
+        self.hierarchies, self._locks = [], []
+
+
+def abandoned(found: list[Hierarchy]) -> list[str]:
+    """Remove the groups of sessions whose launcher is gone; the paths removed."""
+    removed = []
+    for hierarchy in found:
+        try:
+            names = [entry.name for entry in os.scandir(hierarchy.parent) if entry.is_dir()]
+        except (FileNotFoundError, PermissionError):
+            continue
+        for name in names:
+            path = f"{hierarchy.parent}/{name}"
+            lock = _lock(path)
+            if lock is None:
+                continue
+            try:
+                if remove_tree(path):
+                    removed.append(path)
+            finally:
+                os.close(lock)
+        _rmdir(hierarchy.parent)
+    return removed
+
+
+def remove_tree(path: str, *, timeout_s: float = 2.0) -> bool:
+    """Kill what is in a cgroup directory and its children, and remove them. False when something stayed."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        gone = True
+        for folder, _children, files in os.walk(path, topdown=False):
+            if not _rmdir(folder):
+                gone = False
+                _kill_members(folder, files)
+        if gone or time.monotonic() > deadline:
+            return gone
+        time.sleep(0.005)
+
+
+def _kill_members(folder: str, files: list[str]) -> None:
+    if "cgroup.kill" in files:
+        _write(folder + "/cgroup.kill", b"1")
+        return
+    with open(folder + "/cgroup.procs", encoding="ascii") as file:
+        pids = [int(line) for line in file]
+    for pid in pids:
+        if pid > 0:  # 0: a process of an outer pid namespace
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+
+
+def _claim(hierarchy: Hierarchy, name: str) -> int:
+    """Make the session's directory and lock it; the lock's descriptor."""
+    path = f"{hierarchy.parent}/{name}"
+    while True:
+        _mkdir(hierarchy.parent)
+        try:
+            _mkdir(path)
+        except FileNotFoundError:
+            continue  # another process removed the empty parent meanwhile
+        lock = _lock(path)
+        if lock is not None and os.path.isdir(path):
+            break
+        if lock is not None:
+            os.close(lock)  # a reclaiming process was between our mkdir and our lock
+    if hierarchy.version == 2:
+        for folder in (hierarchy.path, hierarchy.parent, path):
+            _delegate(folder, hierarchy.controllers)
+    return lock
+
+
+def _delegate(folder: str, controllers: tuple[str, ...]) -> None:
+    """Let the children of a version 2 group have controllers, as far as the host allows."""
+    for controller in controllers:
+        try:
+            _write(folder + "/cgroup.subtree_control", b"+" + controller.encode())
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOENT, errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP):
+                raise
+
+
+def _available(path: str) -> tuple[str, ...]:
+    try:
+        with open(path + "/cgroup.controllers", encoding="ascii") as file:
+            offered = file.read().split()
+    except OSError:
+        return ()
+    return tuple(name for name in _V2_WANTED if name in offered)
+
+
+def _lock(path: str) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _mkdir(path: str) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+
+
+def _rmdir(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise
+    return True
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

@@ -1,0 +1,34 @@
+"""What can go wrong with a container, by type. Codes are what crosses the socket between launcher and client."""
+
+from __future__ import annotations
+
+from core.errors import ShiplapError
+
+
+class ContainerError(ShiplapError):
+    """A container could not be set up."""
+
+
+class NamespaceError(ContainerError):
+    """The kernel, or this process's privileges, do not allow the namespaces or mounts that isolation needs."""
+
+
+class MountError(ContainerError):
+    """A layer, a bind source or a mount point cannot be mounted."""
+
+
+class UserError(ContainerError):
+    """The user or group that the process is to have does not exist in the root filesystem, or is not mapped."""
+
+
+class NetworkError(ContainerError):
+    """The network of a container cannot be made."""
+
+
+class LauncherError(ContainerError):
+    """The launcher process ended, or could not be started."""
+
+
+BY_NAME: dict[str, type[ContainerError]] = {
+    kind.__name__: kind for kind in (ContainerError, NamespaceError, MountError, UserError, NetworkError, LauncherError)
+}

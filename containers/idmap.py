@@ -1,0 +1,96 @@
+"""Which host IDs stand for a container's 0..65535, and the user namespace that says so.
+
+The range is that of root's entry in /etc/subuid, which has to be in /etc/subgid too (`shadow`'s convention, also read
+by podman and docker). Without such an entry it is FALLBACK: the first block of what systemd's table of user IDs
+(UIDS-GIDS) lists as unused, above every range that adduser, systemd-nspawn or useradd's subordinate IDs hand out.
+Should the host's /etc/passwd or /etc/group name an ID in it, the next block without one is taken, so the choice
+depends on those files only. All containers of a host share the range: what separates them is everything else.
+"""
+
+from __future__ import annotations
+
+import os
+
+from containers import syscalls
+from containers.errors import NamespaceError
+
+SIZE = 65536
+FALLBACK = 0x70000000
+_LAST_START = 0x7FFF0000
+
+
+def choose_start(subids: str, accounts: str) -> int:
+    """The first host ID of the range.
+
+    subids: /etc/subuid or /etc/subgid; accounts: /etc/passwd or /etc/group. Raises NamespaceError when all is taken.
+    """
+    for line in subids.splitlines():
+        name, _, rest = line.partition(":")
+        start, _, count = rest.partition(":")
+        if name in ("root", "0") and start.isdecimal() and count.isdecimal() and int(count) >= SIZE:
+            return int(start)
+    taken = set()
+    for line in accounts.splitlines():
+        fields = line.split(":")
+        if len(fields) > 2 and fields[2].isdecimal():
+            taken.add(int(fields[2]) // SIZE)
+    for start in range(FALLBACK, _LAST_START + 1, SIZE):
+        if start // SIZE not in taken:
+            return start
+    raise NamespaceError(
+        "no block of 65536 unused user IDs for containers",
+        hint="give root one: echo root:100000:65536 | tee -a /etc/subuid /etc/subgid",
+    )
+
+
+def host_ranges() -> tuple[int, int]:
+    """The first host user ID and group ID for containers on this host."""
+    return (
+        choose_start(_read("/etc/subuid"), _read("/etc/passwd")),
+        choose_start(_read("/etc/subgid"), _read("/etc/group")),
+    )
+
+
+def write_maps(pid: int, ranges: tuple[int, int], proc: str = "/proc") -> None:
+    """Map 0..65535 in the new user namespace of process ``pid``.  user_namespaces(7)"""
+    for name, start in zip(("uid_map", "gid_map"), ranges, strict=True):
+        fd = os.open(f"{proc}/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"0 %d %d\n" % (start, SIZE))
+        except PermissionError as error:
+            raise NamespaceError(
+                f"the kernel refuses to map user IDs {start}..{start + SIZE - 1} into a container",
+                hint="in a container or user namespace, run Shiplap where these IDs are mapped, or as the host's root",
+            ) from error
+        finally:
+            os.close(fd)
+
+
+def user_namespace(ranges: tuple[int, int], proc: str = "/proc") -> int:
+    """A descriptor of a new user namespace that maps 0..65535 to ``ranges``; for idmapped mounts."""
+    waiting, release = os.pipe()
+    try:
+        pid = syscalls.clone3(syscalls.CLONE_NEWUSER)
+        if pid == 0:
+            os.close(release)
+            os.read(waiting, 1)
+            os._exit(0)
+        try:
+            write_maps(pid, ranges, proc)
+            return os.open(f"{proc}/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(release)
+            release = -1
+            os.waitpid(pid, 0)
+    finally:
+        os.close(waiting)
+        if release >= 0:
+            os.close(release)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,271 @@
+"""The client of the launcher process: starts it when first needed, asks it for views and containers.
+
+    with Launcher(state) as launcher:
+        container = launcher.start(spec, stdin=0, stdout=1, stderr=2)
+        status = container.wait()
+
+Thread-safe: each request has a socket of its own on which its thread waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from containers import wire
+from containers.errors import BY_NAME, ContainerError, LauncherError, NamespaceError
+from containers.spec import ContainerSpec, ExitStatus, layers_to_wire, to_wire
+from core.rootfs import DirectoryLayer, RootLayer
+
+if TYPE_CHECKING:
+    import _socket
+
+_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server import main; main(3, sys.argv[2])"
+_CLOSE_TIMEOUT_S = 10.0
+
+
+class Container:
+    """A running container. Dropping it without ``wait`` kills it.
+
+    terminal: the other end of the container's terminal when the spec asked for one, else None; the caller closes it.
+    """
+
+    def __init__(self, answers: _socket.socket, terminal: int | None) -> None:
+        self.terminal = terminal
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._status: ExitStatus | None = None
+
+    def wait(self, timeout_s: float | None = None) -> ExitStatus:
+        """Wait until the container has ended and everything of it is gone.
+
+        Raises TimeoutError after ``timeout_s``; LauncherError when the launcher died (the container with it).
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        if not self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            raise TimeoutError("the container is still running")
+        try:
+            if self._status is None:
+                if deadline is not None and not _readable(self._answers, deadline):
+                    raise TimeoutError("the container is still running")
+                message = _answer(self._answers, "exit")[0]
+                self._status = _exit_status(message[1], message[2])
+                self._answers.close()
+            return self._status
+        finally:
+            self._lock.release()
+
+    def kill(self) -> None:
+        """SIGKILL all its processes. Does nothing when it has ended."""
+        self._tell("kill", 0)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process, which ignores those it has no handler for.  pid_namespaces(7)"""
+        self._tell("signal", int(number))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the container's terminal its new size; without one nothing happens."""
+        if self.terminal is not None:
+            import termios
+
+            termios.tcsetwinsize(self.terminal, (rows, columns))
+
+    def _tell(self, what: str, argument: int) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if self._answers.fileno() >= 0:
+                wire.send(self._answers, (what, argument))
+
+
+class Launcher:
+    """Starts containers. state: an existing private directory, in which it leaves ``launcher.log`` at most."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._control: _socket.socket | None = None
+        self._pid = 0
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The launcher process, 0 when there is none."""
+        return self._pid
+
+    def warm(self) -> None:
+        """Start the launcher process and, behind the caller's back, the network: a RUN step is coming soon."""
+        with self._lock:
+            wire.send(self._process(), ("warm",))
+
+    def view(self, layers: Sequence[RootLayer]) -> int:
+        """A read-only directory of ``layers`` (base first) merged, with true owners; the caller closes it.
+
+        Nothing is visible in the host's mount table, and closing it unmounts it. Links in it may point anywhere:
+        resolve paths with openat2 RESOLVE_IN_ROOT. Raises MountError, NamespaceError, LauncherError.
+        """
+        if len(layers) == 1 and isinstance(layers[0], DirectoryLayer):
+            return os.open(layers[0].path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.closing(self._request("view", layers_to_wire(tuple(layers)))) as answers:
+            return _answer(answers, "view")[1][0]
+
+    def start(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
+        """Start a container; returns once its command is being executed.
+
+        stdin, stdout, stderr: descriptors that become the command's, which the caller may close afterwards; not used
+        with a terminal. A command that cannot be executed is no exception but an exit status of 126 or 127.
+        Raises ContainerError when the container cannot be set up.
+        """
+        answers = self._request("start", to_wire(spec), stdin, stdout, stderr)
+        terminal = None
+        try:
+            message, fds = _answer(answers, "started", "terminal")
+            if message[0] == "terminal":
+                terminal = fds[0]
+                _answer(answers, "started")
+        except BaseException:
+            answers.close()
+            if terminal is not None:
+                os.close(terminal)
+            raise
+        return Container(answers, terminal)
+
+    def close(self) -> None:
+        """Kill every container, wait until all is gone. The launcher cannot be used any more."""
+        with self._lock:
+            self._closed = True
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            if self._pid:
+                self._reap()
+
+    def _request(self, kind: str, value: object, *fds: int) -> _socket.socket:
+        ours, theirs = wire.socket_pair()
+        try:
+            body = wire.to_memfd(value)
+            try:
+                with self._lock:
+                    wire.send(self._process(), (kind,), [theirs.fileno(), body, *fds])
+            finally:
+                os.close(body)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            ours.close()
+            raise LauncherError(f"the launcher process is gone: {self._log()}") from error
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def _process(self) -> _socket.socket:
+        """The control socket; starts the process when there is none. The lock is held."""
+        if self._closed:
+            raise LauncherError("the launcher has been closed")
+        if self._control is not None:
+            return self._control
+        if os.geteuid() != 0:
+            raise NamespaceError(
+                "containers need root",
+                hint="rootless builds come later; run as root. `shiplap doctor` tells what this host offers",
+            )
+        ours, theirs = wire.socket_pair()
+        log = os.open(self._state / "launcher.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        source = str(Path(__file__).parent.parent)
+        try:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-E", "-c", _BOOT, source, str(self._state)],
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, null, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE],
+            )
+        except OSError as error:
+            ours.close()
+            raise LauncherError(f"cannot start the launcher process: {error.strerror}") from error
+        finally:
+            theirs.close()
+            os.close(log)
+            os.close(null)
+        try:
+            _answer(ours, "hello")
+        except ContainerError as error:
+            ours.close()
+            self._reap()
+            if isinstance(error, LauncherError):
+                raise LauncherError(f"the launcher process did not start: {self._log()}") from error
+            raise
+        self._control = ours
+        return ours
+
+    def _reap(self) -> None:
+        """Wait for the launcher process to end; kill it when it does not."""
+        pid, self._pid = self._pid, 0
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if not select.select([pidfd], [], [], _CLOSE_TIMEOUT_S)[0]:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            return
+        finally:
+            os.close(pidfd)
+
+    def _log(self) -> str:
+        """The end of what the process printed; it prints only when it fails."""
+        text = (self._state / "launcher.log").read_text(errors="replace").strip()
+        return text[-2000:] or "it was killed"
+
+
+def _answer(answers: _socket.socket, *wanted: str) -> tuple[Any, list[int]]:
+    """The next message, which has to be of a wanted kind. An error message is raised as the error that it is."""
+    received = wire.receive(answers)
+    if received is None:
+        raise LauncherError(
+            "the launcher process ended, and its containers with it", hint="see `dmesg` if it was killed"
+        )
+    message: Any = received[0]
+    if message[0] == "error":
+        _kind, name, text, hint = message
+        raise BY_NAME[name](text, hint=hint)
+    if message[0] not in wanted:
+        raise LauncherError(f"unexpected answer of the launcher: {message[0]}")
+    return message, received[1]
+
+
+def _readable(sock: _socket.socket, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _exit_status(status: int, message: str) -> ExitStatus:
+    code = os.waitstatus_to_exitcode(status)
+    return ExitStatus(128 - code, -code, message) if code < 0 else ExitStatus(code, None, message)

@@ -1,0 +1,238 @@
+"""The network hub: one namespace per launcher that connects containers to the outside, and to nothing else.
+
+    host ── pasta ── [ hub: out 192.0.2.2 | nft: masquerade, drop | v0 v1 v2 … ] ── veth ── [ container: eth0 ]
+
+pasta(1) copies the host's outward address into the hub and turns the hub's connections into its own sockets on the
+host. Starting it takes 20 to 50 ms, so it is started once; a container costs one veth pair. The hub drops what one
+container sends to another, to the hub itself (which has the host's outward address: so that is unreachable too), and
+to any other address of the host, whose list follows the host's (rtnetlink notifications). pasta maps no address to
+the host's loopback, save one for DNS where the host's resolver listens there. IPv4 only.
+
+Nothing here outlives the launcher: the namespace has no name, and pasta is in the launcher's pid namespace.
+"""
+
+from __future__ import annotations
+
+import os
+
+from containers import netlink, syscalls
+from containers.errors import NetworkError
+from containers.setup import GUEST_INTERFACE
+
+OUTWARD = "out"
+DNS_FORWARD = "169.254.1.1"
+_SLOTS = 1 << 15
+_FIRST_INDEX = 100
+_REMEDY = "apt-get install passt nftables, or run without a network: --network=none"
+
+# Where the containers' addresses may come from: the block for benchmarks (RFC 2544), which no real network uses; then
+# corners of the private ranges.
+CANDIDATES = ("198.18.0.0", "198.19.0.0", "10.213.0.0", "10.87.0.0", "172.29.0.0", "100.127.0.0")
+PREFIX = 16
+
+RULES = """\
+table inet shiplap {{
+  set host {{ type ipv4_addr; {elements} }}
+  chain input {{
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established,related accept
+    iifname "v*" reject with icmpx type admin-prohibited
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    iifname "v*" ip daddr @host reject with icmpx type admin-prohibited
+    iifname "v*" oifname "{outward}" accept
+    iifname "v*" reject with icmpx type admin-prohibited
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat;
+    oifname "{outward}" masquerade
+  }}
+}}
+"""
+
+
+def parse_address(text: str) -> int | None:
+    """A dotted IPv4 address as an integer; None when it is not one."""
+    parts = text.split(".")
+    if len(parts) != 4 or not all(part.isdecimal() and int(part) < 256 for part in parts):
+        return None
+    return int.from_bytes(bytes(map(int, parts)), "big")
+
+
+def format_address(address: int) -> str:
+    """Dotted."""
+    return ".".join(map(str, address.to_bytes(4, "big")))
+
+
+def choose_subnet(routes: list[tuple[int, int]]) -> int:
+    """The first candidate /16 that no route (network, prefix length) overlaps. Raises NetworkError."""
+    for text in CANDIDATES:
+        candidate = parse_address(text) or 0
+        if not any((candidate ^ network) >> (32 - min(prefix, PREFIX)) == 0 for network, prefix in routes):
+            return candidate
+    raise NetworkError(
+        "no private IPv4 range is free for containers: the host has routes into all of " + ", ".join(CANDIDATES),
+        hint="use --network=host or --network=none",
+    )
+
+
+def rules(host_addresses: set[int]) -> str:
+    """The hub's packet filter, for nft -f."""
+    return RULES.format(elements=_elements(host_addresses), outward=OUTWARD)
+
+
+def _elements(addresses: set[int]) -> str:
+    if not addresses:
+        return ""
+    return "elements = { " + ", ".join(map(format_address, sorted(addresses))) + " }"
+
+
+def resolv_conf(text: str, host_addresses: set[int]) -> str:
+    """The container's resolv.conf for the host's: a resolver on the host itself is reached through pasta."""
+    lines = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver":
+            address = parse_address(words[1])
+            local = words[1] == "::1" or (address is not None and (address >> 24 == 127 or address in host_addresses))
+            line = f"nameserver {DNS_FORWARD if local else words[1]}"
+            if line in lines:
+                continue
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+class Hub:
+    """The hub of this launcher. Made at once; usable when ``starting`` processes have all ended well.
+
+    folder: a private directory for its few files. starting: pid to name, to be waited for by the launcher's loop,
+    which calls ``ended`` for each. daemon: pasta's pid, 0 until ready.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._next = 0
+        self._mtu = 0
+        self.daemon = 0
+        self.host = netlink.Netlink(watch_addresses=True)
+        self._addresses = self.host.addresses()
+        self._subnet = choose_subnet(self.host.routes())
+        self._host_netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._link = self._make_namespace()
+        self.starting = {self._start_filter(rules(self._addresses)): "nft", self._start_pasta(): "pasta"}
+
+    @property
+    def ready(self) -> bool:
+        return self.daemon != 0
+
+    def ended(self, pid: int, status: int) -> None:
+        """A process of ``starting`` ended with a wait status. Raises NetworkError when it failed."""
+        name = self.starting.pop(pid)
+        if status != 0:
+            with open(f"{self._folder}/{name}.log", encoding="utf-8", errors="replace") as file:
+                said = file.read(2000).strip()
+            raise NetworkError(f"{name} failed to set up the containers' network: {said}", hint=_REMEDY)
+        if not self.starting and not self.daemon:
+            self._mtu = self._link.mtu(OUTWARD)
+            with open(f"{self._folder}/pasta.pid", encoding="ascii") as file:
+                self.daemon = int(file.read())
+
+    def connect(self, netns: int) -> tuple[int, int, int]:
+        """Give a container's network namespace an interface; its address, prefix length and gateway."""
+        for _ in range(_SLOTS):
+            slot = self._next
+            self._next = (self._next + 1) % _SLOTS
+            gateway = self._subnet + 2 * slot
+            index = _FIRST_INDEX + slot
+            try:
+                self._link.change(
+                    netlink.new_veth(index, f"v{slot}", GUEST_INTERFACE, "eth0", netns, self._mtu),
+                    netlink.new_address(index, gateway, 31),
+                )
+            except FileExistsError:
+                continue
+            return gateway + 1, 31, gateway
+        raise NetworkError("no free address for another container: 32768 are in use")
+
+    def addresses_changed(self) -> None:
+        """The host's addresses may have changed: keep them all unreachable."""
+        self.host.drain()
+        addresses = self.host.addresses()
+        if addresses != self._addresses:
+            self._addresses = addresses
+            update = "flush set inet shiplap host\n"
+            if addresses:
+                elements = _elements(addresses).removeprefix("elements = ")
+                update += f"add element inet shiplap host {elements}\n"
+            self.starting[self._start_filter(update)] = "nft"
+
+    def resolv_conf(self) -> str:
+        return resolv_conf(host_resolv_conf(), self._addresses)
+
+    def close(self) -> None:
+        self._link.close()
+        self.host.close()
+        os.close(self._host_netns)
+        syscalls.umount2(f"{self._folder}/netns", syscalls.MNT_DETACH)
+
+    def _make_namespace(self) -> netlink.Netlink:
+        """Make the namespace, keep it by a mount, and return a socket in it."""
+        place = f"{self._folder}/netns"
+        os.close(os.open(place, os.O_CREAT | os.O_CLOEXEC, 0o600))
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        try:
+            syscalls.mount("/proc/self/ns/net", place, None, syscalls.MS_BIND)
+            link = netlink.Netlink()
+            link.change(netlink.link_up(1))
+            for name, value in (("ip_forward", b"1"), ("conf/all/rp_filter", b"1"), ("conf/default/rp_filter", b"1")):
+                fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                os.write(fd, value)
+                os.close(fd)
+        finally:
+            syscalls.setns(self._host_netns, syscalls.CLONE_NEWNET)
+        return link
+
+    def _start_filter(self, text: str) -> int:
+        rules_file = f"{self._folder}/nft.rules"
+        fd = os.open(rules_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.write(fd, text.encode())
+        os.close(fd)
+        netns = os.open(f"{self._folder}/netns", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(netns, syscalls.CLONE_NEWNET)
+            return self._spawn("nft", ["-f", rules_file])
+        finally:
+            syscalls.setns(self._host_netns, syscalls.CLONE_NEWNET)
+            os.close(netns)
+
+    def _start_pasta(self) -> int:
+        arguments = "--quiet --ipv4-only --config-net --no-map-gw --no-dhcp --no-ra --no-ndp --no-dhcpv6 --runas 0"
+        arguments += f" -t none -u none -T none -U none --dns-forward {DNS_FORWARD} --ns-ifname {OUTWARD}"
+        files = ["--pid", f"{self._folder}/pasta.pid", "--netns", f"{self._folder}/netns"]
+        return self._spawn("pasta", arguments.split() + files)
+
+    def _spawn(self, name: str, arguments: list[str]) -> int:
+        log = os.open(f"{self._folder}/{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+            for folder in env["PATH"].split(":"):
+                try:
+                    return os.posix_spawn(f"{folder}/{name}", [name, *arguments], env, file_actions=actions)
+                except FileNotFoundError:
+                    continue
+        finally:
+            os.close(log)
+        raise NetworkError(f"the program {name} that connects containers to the network is missing", hint=_REMEDY)
+
+
+def host_resolv_conf() -> str:
+    """The host's own /etc/resolv.conf; empty when it has none."""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,146 @@
+"""Layers made mountable, in the launcher's private mount namespace: EROFS mounted once, host mounts idmapped once.
+
+A directory layer is not idmapped by itself: the whole host mount that it is on is, once per launcher, and the layer is
+a path in that. So a container gets one mount for any number of directory layers and its upper, however many steps a
+build has.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from containers import mounts, syscalls
+from containers.errors import MountError
+from containers.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, MS_NODEV, MS_NOSUID, MS_RDONLY, OPEN_TREE_CLONE
+
+_IDMAP_HINT = "put Shiplap's root (SHIPLAP_ROOT or --root) on ext4, xfs, btrfs or tmpfs; `shiplap doctor` tries it"
+
+
+class Layers:
+    """folder: a private directory on a tmpfs. userns: descriptor of the user namespace to map owners by."""
+
+    def __init__(self, folder: str, userns: int) -> None:
+        self._folder = folder
+        self._userns = userns
+        self._places: dict[str, tuple[str, str]] = {}
+        self._idmapped: dict[str, str] = {}
+        self._erofs: dict[tuple[str, str], str] = {}
+        self._views = 0
+
+    def plain(self, layer: tuple[str, ...]) -> str:
+        """A directory with the layer's files under their true owners."""
+        if len(layer) == 1:
+            return layer[0]
+        image, device = layer
+        place = self._erofs.get((image, device))
+        if place is None:
+            place = self._new_directory(f"e{len(self._erofs)}")
+            try:
+                flags = MS_RDONLY | MS_NODEV
+                syscalls.mount(image, place, "erofs", flags, f"device={_checked_option(device)}")
+            except OSError as error:
+                os.rmdir(place)
+                raise MountError(
+                    f"cannot mount the EROFS image {image}: {error.strerror}",
+                    hint="Linux 6.12 mounts EROFS from files; `shiplap doctor` tries it",
+                ) from error
+            self._erofs[image, device] = place
+        return place
+
+    def idmapped(self, path: str) -> tuple[str, str]:
+        """(mount, relative path): an idmapped mount of what ``path`` is on, and where ``path`` is in it."""
+        known = self._places.get(path)
+        if known is not None:
+            return known
+        try:
+            real = os.path.realpath(path, strict=True)
+            top = _mount_point(real)
+        except OSError as error:
+            raise MountError(f"cannot mount the layer {path}: {error.strerror}") from error
+        place = self._idmapped.get(top)
+        if place is None:
+            place = self._new_directory(f"i{len(self._idmapped)}")
+            tree = self.clone(top, recursive=False, idmapped=True)
+            syscalls.move_mount(tree, "", AT_FDCWD, place, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+            os.close(tree)
+            self._idmapped[top] = place
+        found = (place, os.path.relpath(real, top))
+        if top != real or len(self._places) < 10000:
+            self._places[path] = found
+        return found
+
+    def clone(self, path: str, *, recursive: bool, idmapped: bool, readonly: bool = False, attributes: int = 0) -> int:
+        """A descriptor of a detached copy of the mount at ``path``. Raises MountError."""
+        deep = AT_RECURSIVE if recursive else 0
+        tree = -1
+        try:
+            tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | deep)
+            wanted = attributes | (syscalls.MOUNT_ATTR_RDONLY if readonly else 0)
+            if idmapped:
+                syscalls.mount_setattr(
+                    tree, "", AT_EMPTY_PATH | deep, attributes=wanted | syscalls.MOUNT_ATTR_IDMAP, userns=self._userns
+                )
+            elif wanted:
+                syscalls.mount_setattr(tree, "", AT_EMPTY_PATH | deep, attributes=wanted)
+        except OSError as error:
+            if tree >= 0:
+                os.close(tree)
+            hint = _IDMAP_HINT if idmapped and error.errno in (errno.EINVAL, errno.EPERM) and tree >= 0 else None
+            what = "its file system does not support idmapped mounts" if hint else error.strerror
+            raise MountError(f"cannot mount {path} in a container: {what}", hint=hint) from error
+        return tree
+
+    def view(self, layers: list[tuple[str, ...]]) -> int:
+        """A descriptor of a read-only merged directory; the mount behind it lives as long as the descriptor."""
+        if not layers:
+            return _open_directory(self._new_directory("empty"))
+        paths = [self.plain(layer) for layer in reversed(layers)]
+        if len(paths) == 1:
+            return _open_directory(paths[0])
+        self._views += 1
+        links = self._new_directory(f"l{self._views}")
+        target = self._new_directory(f"v{self._views}")
+        try:
+            mounts.overlay(paths, None, target, links, flags=MS_RDONLY | MS_NODEV | MS_NOSUID)
+        except OSError as error:
+            raise MountError(f"cannot mount a view of {len(paths)} layers: {error.strerror}") from error
+        finally:
+            os.chdir("/")
+            for name in os.listdir(links):
+                os.unlink(f"{links}/{name}")
+            os.rmdir(links)
+        try:
+            return _open_directory(target)
+        finally:
+            syscalls.umount2(target, syscalls.MNT_DETACH)
+            os.rmdir(target)
+
+    def _new_directory(self, name: str) -> str:
+        path = f"{self._folder}/{name}"
+        os.makedirs(path, 0o755, exist_ok=True)
+        return path
+
+
+def _mount_point(path: str) -> str:
+    """The directory at which the mount of ``path`` (absolute, without links) starts."""
+    identity = syscalls.mount_id(path)
+    while path != "/":
+        parent = os.path.dirname(path)
+        if syscalls.mount_id(parent) != identity:
+            break
+        path = parent
+    return path
+
+
+def _checked_option(text: str) -> str:
+    if "," in text:
+        raise MountError(f"a comma in the path of a layer: {text}", hint="choose a root directory without commas")
+    return text
+
+
+def _open_directory(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountError(f"cannot open the layer {path}: {error.strerror}") from error

@@ -1,0 +1,351 @@
+"""What a container's first process does between its birth in new namespaces and the execve of its command.
+
+The launcher makes it by clone3 in new user, mount, pid, uts, ipc and network namespaces, usually before anybody asked
+for a container: ``_prepare`` needs no spec and makes everything that does not depend on one (/dev, /proc, /sys, cgroups).
+``_finish`` then has little left to do. Messages from the launcher, in order: ``mapped`` (the ID maps are written),
+``network`` (an interface was put into this namespace; not for every container), ``trees``, ``start``. Replies: an error,
+a terminal, or nothing: the socket closes at execve.
+
+Nothing of the host is trusted to the container: once the root has changed no module can be imported and no descriptor
+but stdio and the socket (close-on-exec) exists. Until then no path is resolved in the container's files.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import errno
+import fcntl
+import gc
+import os
+import struct
+import sys
+import termios
+
+from containers import capabilities, mounts, netlink, syscalls, users, wire
+from containers.errors import ContainerError, MountError, NamespaceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GUEST_INTERFACE = 2  # index of eth0; 1 is lo
+
+_NOT_FOUND, _NOT_EXECUTABLE, _FAILED = 127, 126, 125
+_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
+_SYSTEM_DIRECTORIES = ["/dev", "/proc", "/sys", "/etc"]
+_ETC_FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"]
+
+
+class CommandError(Exception):
+    """The command cannot be executed. code: docker's exit code for it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run(channel: _socket.socket, cgroup_fds: list[int], staging: str, *, network: str) -> NoReturn:
+    """Become the container's command, or report on ``channel`` why not. Never returns.
+
+    staging: a directory that a tmpfs of this container may cover. network: as in the spec.
+    """
+    try:
+        try:
+            _prepare(channel, cgroup_fds, staging, network)
+            _finish(channel)
+        except ContainerError as error:
+            wire.send(channel, ("error", type(error).__name__, error.message, error.hint))
+        except CommandError as error:
+            wire.send(channel, ("exit", error.code, str(error)))
+            os._exit(error.code)
+        except OSError as error:
+            refused = error.errno in (errno.EPERM, errno.EACCES)
+            kind = NamespaceError if refused else ContainerError
+            hint = "`shiplap doctor` tells what this host lacks" if refused else None
+            wire.send(channel, ("error", kind.__name__, f"cannot set up the container: {error}", hint))
+    except (BrokenPipeError, EOFError):
+        pass  # the launcher is gone, or wants this container no more
+    finally:
+        os._exit(_FAILED)
+
+
+def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, network: str) -> None:
+    gc.disable()
+    _close_all_but({0, 1, 2, channel.fileno(), *cgroup_fds})
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    _expect(channel, "mapped")
+    for fd in cgroup_fds:
+        os.write(fd, b"0")
+        os.close(fd)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.umask(0)
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP | syscalls.CLONE_NEWIPC)
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("tmpfs", staging, "tmpfs", 0, "mode=755")
+    os.chdir(staging)
+    mounts.execute(mounts.plan_system_trees(own_network=network != "host"))
+    if network != "host":
+        link = netlink.Netlink()
+        link.change(netlink.link_up(1))
+        link.close()
+
+
+def _finish(channel: _socket.socket) -> None:
+    order, fds = _receive_start(channel)
+    spec: Any = wire.from_memfd(fds[0])
+    stdio, trees = fds[1:4], fds[4:]
+    staging = os.getcwd()
+    if order["network"] is not None:
+        _configure_network(*order["network"])
+    hostname = spec["hostname"] or os.urandom(6).hex()
+    syscalls.sethostname(hostname)
+    etc = _etc_files(spec, hostname, order)
+    extra = _extra_mounts(spec, order, trees)
+    root = _mount_root(spec, order, trees, staging, [*etc, *extra])
+    os.chdir(staging)
+    for name in ("dev", "proc", "sys"):
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, name, 0)
+        _attach(tree, root, "/" + name)
+    for path, tree in (*etc.items(), *extra.items()):
+        _attach(tree, root, path)
+    _forbid_imports()
+    os.fchdir(root)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount2(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+    if spec["terminal"]:
+        stdio = [_open_terminal(channel, spec["terminal_size"])] * 3
+    _execute(channel, spec, stdio)
+
+
+def _receive_start(channel: _socket.socket) -> tuple[Any, list[int]]:
+    """The launcher's order and its descriptors: spec, stdin, stdout, stderr, trees."""
+    trees: list[int] = []
+    while True:
+        message = wire.receive(channel)
+        if message is None:
+            raise EOFError
+        (kind, order), fds = message  # type: ignore[misc]  # the launcher sends pairs
+        if kind == "start":
+            return order, [*fds, *trees]
+        trees += fds
+
+
+def _expect(channel: _socket.socket, wanted: str) -> None:
+    message = wire.receive(channel)
+    if message is None or message[0] != wanted:
+        raise EOFError
+
+
+def _close_all_but(kept: set[int]) -> None:
+    first = 0
+    for fd in sorted(kept):
+        if fd > first:
+            syscalls.close_range(first, fd - 1)
+        first = fd + 1
+    syscalls.close_range(first, 0x7FFFFFFF)
+
+
+def _forbid_imports() -> None:
+    """From here on an import would run a file of the container's choosing, with this process's privileges."""
+    sys.path.clear()
+    sys.meta_path.clear()
+
+
+def _configure_network(address: int, prefix: int, gateway: int) -> None:
+    link = netlink.Netlink()
+    link.change(
+        netlink.new_address(GUEST_INTERFACE, address, prefix),
+        netlink.link_up(GUEST_INTERFACE),
+        netlink.new_default_route(gateway),
+    )
+    link.close()
+
+
+def _etc_files(spec: Any, hostname: str, order: Any) -> dict[str, int]:
+    """Trees of the files that the container gets for its own network identity; it may write to them."""
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    lines += [f"{address}\t{name}" for name, address in spec["extra_hosts"]]
+    if order["network"] is not None:
+        address = order["network"][0]
+        lines.append(".".join(str(byte) for byte in address.to_bytes(4, "big")) + f"\t{hostname}")
+    contents = {
+        "resolv.conf": order["resolv_conf"],
+        "hosts": "\n".join(lines) + "\n",
+        "hostname": hostname + "\n",
+    }
+    os.mkdir("etc")
+    found = {}
+    for name, text in contents.items():
+        mounts.File(f"etc/{name}", os.fsencode(text)).execute()
+        found[f"/etc/{name}"] = syscalls.open_tree(syscalls.AT_FDCWD, f"etc/{name}", syscalls.OPEN_TREE_CLONE)
+    return found
+
+
+def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
+    """The mounts that the spec asks for: target to tree."""
+    found = {}
+    for number, (kind, target, *details) in enumerate(spec["mounts"]):
+        if kind == "bind":
+            found[target] = trees[order["binds"][number]]
+        else:
+            size, mode = details
+            place = f"t{number}"
+            mounts.Directory(place).execute()
+            options = f"mode={mode:o}" + (f",size={size}" if size else "")
+            syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
+            found[target] = syscalls.open_tree(syscalls.AT_FDCWD, place, 0)
+    return found
+
+
+def _mount_root(spec: Any, order: Any, trees: list[int], staging: str, targets: list[str]) -> int:
+    """Mount the root filesystem; a descriptor of it."""
+    for number, tree in enumerate(trees[: order["layer_trees"]]):
+        os.mkdir(f"m{number}")
+        syscalls.move_mount(tree, "", syscalls.AT_FDCWD, f"m{number}", syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+    del spec
+    extra_files = [path for path in targets if path not in _ETC_FILES and path in order["file_targets"]]
+    extra_directories = [path for path in targets if path not in _ETC_FILES and path not in order["file_targets"]]
+    mounts.execute(mounts.plan_stubs(_SYSTEM_DIRECTORIES + extra_directories, _ETC_FILES + extra_files))
+    for name in ("l", "root"):
+        os.mkdir(name)
+    layers = [f"{staging}/m{tree}/{path}" for tree, path in reversed(order["layers"])]
+    layers.append(f"{staging}/stubs")
+    upper = None
+    if order["upper"] is not None:
+        tree, path = order["upper"]
+        upper = f"{staging}/m{tree}/{path}"
+    elif len(layers) == 1:
+        layers.append(f"{staging}/empty")
+    try:
+        mounts.overlay(layers, upper, f"{staging}/root", f"{staging}/l")
+    except OSError as error:
+        raise MountError(
+            f"cannot mount an overlay of {len(layers)} directories: {error.strerror}",
+            hint="see the last lines of `dmesg`; `shiplap doctor` tells whether this host can",
+        ) from error
+    return os.open(f"{staging}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _attach(tree: int, root: int, path: str) -> None:
+    try:
+        mounts.attach(tree, root, path)
+    except OSError as error:
+        raise MountError(f"cannot mount on {path} in the root filesystem: {error.strerror}") from error
+
+
+def _open_terminal(channel: _socket.socket, size: tuple[int, int]) -> int:
+    """A new pseudo-terminal of the container's own devpts: its master goes to the client; the slave."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", *size, 0, 0))
+    mounts.File("/dev/console").execute()
+    syscalls.mount(f"/proc/self/fd/{slave}", "/dev/console", None, syscalls.MS_BIND)
+    wire.send(channel, ("terminal",), [master])
+    os.close(master)
+    return slave
+
+
+def _execute(channel: _socket.socket, spec: Any, stdio: list[int]) -> NoReturn:
+    env = dict(spec["env"])
+    user = users.resolve(spec["user"], _lines("/etc/passwd"), _lines("/etc/group"))
+    env.setdefault("PATH", DEFAULT_PATH)
+    env.setdefault("HOME", user.home)
+    for target, fd in enumerate(stdio):
+        os.dup2(fd, target)
+    for fd in range(3):
+        _own_pipe(fd, user.uid)
+    _close_all_but({0, 1, 2, channel.fileno()})
+    os.setsid()
+    if spec["terminal"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        os.fchown(0, user.uid, -1)
+        env.setdefault("TERM", "xterm")
+    _enter_directory(spec["cwd"])
+    _become(user, capabilities.mask(spec["capabilities"]))
+    syscalls.keyctl_join_session_keyring()
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    os.umask(0o022)
+    for number in _signal.valid_signals():
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP) and number < 32:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    _exec(list(spec["args"]), env)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.readlines()
+    except OSError:
+        return []
+
+
+def _own_pipe(fd: int, uid: int) -> None:
+    """Let the user reopen a pipe by /dev/stdout and the like; the launcher has already given it to our root."""
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+            os.fchown(fd, uid, -1)
+    except PermissionError:
+        return  # a pipe of somebody else's: usable as it is, only not by name
+
+
+def _enter_directory(path: str) -> None:
+    try:
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chdir(path)
+        os.getcwd()  # fails when the directory is not below the root (CVE-2024-21626)
+    except OSError as error:
+        raise MountError(f"cannot use {path} as working directory: {error.strerror}") from error
+
+
+def _become(user: users.User, allowed: int) -> None:
+    """Drop to the user and the capabilities. no_new_privs stays off as in docker, so that set-user-ID programs work.
+
+    (A seccomp filter belongs right before this drop: without no_new_privs it takes CAP_SYS_ADMIN to load one.)
+    """
+    for number in range(64):
+        if not allowed >> number & 1:
+            try:
+                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                break  # beyond the last one that this kernel knows
+    os.setgroups(user.groups)
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    if user.uid == 0:
+        syscalls.capset(effective=allowed, permitted=allowed, inheritable=0)
+
+
+def _exec(args: list[str], env: dict[str, str]) -> NoReturn:
+    """Execute args[0], searched in PATH as docker does. Raises CommandError."""
+    name = args[0]
+    if "/" in name:
+        candidates = [name]
+    else:
+        candidates = [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")] if name else []
+    refused: OSError | None = None
+    for path in candidates:
+        try:
+            os.execve(path, args, env)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if os.path.lexists(path) and not os.path.isdir(path):
+                refused = refused or error
+        except OSError as error:
+            refused = error
+            if error.errno != errno.EACCES:
+                break
+    if refused is None:
+        why = f"stat {name}: no such file or directory" if "/" in name else "executable file not found in $PATH"
+        raise CommandError(_NOT_FOUND, f'exec: "{name}": {why}')
+    if refused.errno == errno.ENOENT:
+        raise CommandError(_NOT_FOUND, f"exec {name}: no such file or directory (its interpreter or loader is missing)")
+    why = "is a directory" if os.path.isdir(refused.filename) else os.strerror(refused.errno or 0).lower()
+    raise CommandError(_NOT_EXECUTABLE, f'exec: "{name}": {why}')

@@ -1,0 +1,137 @@
+"""What to run, as data: a frozen description of one container, made by the client and sent to the launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from core.rootfs import DirectoryLayer, RootLayer
+
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    }
+)
+"""What docker gives a container by default."""
+
+Network: TypeAlias = Literal["default", "none", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or directory of the host, with what is mounted below it, seen at ``target``.
+
+    source: an absolute path. idmapped: owners appear as they are on disk (0 is the container's root); without it, the
+    host's IDs are unknown inside (65534). Set-user-ID bits and devices never work through a bind.
+    """
+
+    source: str
+    target: str
+    readonly: bool = False
+    idmapped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """An empty directory in memory. size_bytes: 0 is the kernel's default, half of memory. mode: of its root."""
+
+    target: str
+    size_bytes: int = 0
+    mode: int = 0o1777
+
+
+Mount: TypeAlias = Bind | Tmpfs
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One container.
+
+    layers: the root filesystem, base first; may be empty.
+    upper: a directory that holds ``fs`` and ``work``, both empty at first, which takes what the container changes;
+        None makes the root read-only.
+    args: the command, at least one; ``args[0]`` without a slash is searched in PATH of ``env``.
+    env: in order; the last of equal names counts. HOME and PATH get docker's defaults when absent.
+    cwd: absolute; created (0755, root) when missing and the root is writable.
+    user: ``[user|uid][:[group|gid]]``, looked up in the root filesystem; empty is root.
+    hostname: empty gives a random one of 12 hexadecimal digits, as docker does.
+    extra_hosts: (name, address) lines for /etc/hosts.
+    terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
+        is its other end. terminal_size: rows and columns at the start.
+    capabilities: the bounding, permitted and effective set of root. Other users start with no effective ones.
+    """
+
+    layers: tuple[RootLayer, ...]
+    upper: str | None
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = ""
+    network: Network = "default"
+    mounts: tuple[Mount, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    terminal: bool = False
+    terminal_size: tuple[int, int] = (24, 80)
+    capabilities: frozenset[str] = DEFAULT_CAPABILITIES
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a container ended.
+
+    code: as a shell reports it: 128+n for signal n, 127 when the command was not found, 126 when it cannot be executed.
+    signal: the signal that ended it, else None. message: why it never started, for 126 and 127, else empty.
+    """
+
+    code: int
+    signal: int | None = None
+    message: str = ""
+
+
+def layers_to_wire(layers: tuple[RootLayer, ...]) -> list[tuple[str, ...]]:
+    """Layers as plain values: (path,) is a directory, (image, device) EROFS."""
+    return [(layer.path,) if isinstance(layer, DirectoryLayer) else (layer.image, layer.device) for layer in layers]
+
+
+def to_wire(spec: ContainerSpec) -> dict[str, object]:
+    """The spec as plain values. Raises ValueError for what no kernel could do."""
+    if not spec.args:
+        raise ValueError("a container needs a command")
+    for path in (spec.cwd, *(mount.target for mount in spec.mounts)):
+        if not path.startswith("/"):
+            raise ValueError(f"not an absolute path: {path!r}")
+    return {
+        "layers": layers_to_wire(spec.layers),
+        "upper": spec.upper,
+        "args": spec.args,
+        "env": spec.env,
+        "cwd": spec.cwd,
+        "user": spec.user,
+        "hostname": spec.hostname,
+        "network": spec.network,
+        "mounts": [_mount_to_wire(mount) for mount in spec.mounts],
+        "extra_hosts": spec.extra_hosts,
+        "terminal": spec.terminal,
+        "terminal_size": spec.terminal_size,
+        "capabilities": sorted(spec.capabilities),
+    }
+
+
+def _mount_to_wire(mount: Mount) -> tuple[object, ...]:
+    if isinstance(mount, Bind):
+        return ("bind", mount.target, mount.source, mount.readonly, mount.idmapped)
+    return ("tmpfs", mount.target, mount.size_bytes, mount.mode)
