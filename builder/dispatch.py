@@ -222,8 +222,8 @@ class Dispatcher:
 
     def _arg(self, instruction: ast.Arg) -> None:
         shown = []
-        for name, value in self._frontend.evaluate_arg(instruction, self._state.variables):
-            shown.append(name if value is None else f"{name}={value}")
+        for name, default, value in self._frontend.evaluate_arg(instruction, self._state.variables):
+            shown.append(name if default is None else f"{name}={default}")
             self._state.declare_arg(name, self._frontend.global_args.get(name) if value is None else value)
         self._record("ARG " + " ".join(shown))
 

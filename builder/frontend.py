@@ -6,7 +6,7 @@ Behaviour: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -68,20 +68,21 @@ class Frontend:
         """The ARGs before the first FROM: name to value, of those that have one."""
         values = dict(self.platform_args)
         for instruction in self.dockerfile.meta_args:
-            for name, value in self.evaluate_arg(instruction, values):
+            for name, _, value in self.evaluate_arg(instruction, values):
                 if value is not None:
                     values[name] = value  # noqa: PERF403 - the next ARG of the line sees it
         return values
 
-    def evaluate_arg(self, instruction: Arg, visible: dict[str, str]) -> Iterable[tuple[str, str | None]]:
-        """ARG's names and values, sequentially: each may use those before it, once the caller has set them."""
+    def evaluate_arg(self, instruction: Arg, visible: dict[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
+        """ARG's names, each with its default and its value, sequentially: a default may use the ARGs before it.
+
+        Either may be None. The caller defines a value in ``visible`` before it asks for the next one.
+        """
         for declaration in instruction.declarations:
             name = self.expand(declaration.name, visible)
             self.used_args.add(name)
-            if name in self.request.build_args:
-                yield name, self.request.build_args[name]
-            else:
-                yield name, None if declaration.default is None else self.expand(declaration.default, visible)
+            default = None if declaration.default is None else self.expand(declaration.default, visible)
+            yield name, default, self.request.build_args.get(name, default)
 
     def expand(self, word: Word, env: dict[str, str]) -> str:
         """Expand a word, giving an error its place."""
@@ -145,7 +146,9 @@ class Frontend:
 
     def _from_image(self, base: str, stage: Stage) -> tuple[StageState, Image | None]:
         if base == SCRATCH:
-            return StageState(ImageConfig.for_platform(self.request.platform), None), None
+            state = StageState(ImageConfig.for_platform(self.request.platform), None)
+            state.set(working_dir="/")
+            return state, None
         image = self.resolve(base, stage.base, stage.index)
         wanted = self._stage_platform(stage)
         if stage.platform is not None and image.config.platform != wanted:

@@ -38,12 +38,14 @@ class StageState:
             self.set(env=(f"PATH={DEFAULT_PATH}", *config.config.env))
 
     def child(self) -> StageState:
-        """The start of a stage that is ``FROM`` this one. ONBUILD triggers are for it to run, not to inherit."""
+        """The start of a stage that is ``FROM`` this one.
+
+        It inherits the values of ARGs; they are not its own, so the history of its RUNs does not list them.
+        """
         config = msgspec.structs.replace(self.finished(), history=())
         stage = StageState(config, self.tail)
         stage.history = list(self.history)
         stage.variables = dict(self.variables)
-        stage.declared_args = dict(self.declared_args)
         return stage
 
     def take_triggers(self) -> tuple[str, ...]:

@@ -1,0 +1,216 @@
+"""The planned config and history, against what docker 26.1's BuildKit made of the same Dockerfiles.
+
+``buildkit/<case>/result.json`` is that image's config without times: ``docker build [arguments]`` of the case's
+Dockerfile on a base image named ``base`` that has one layer and an empty config, then ``docker save``.
+"""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from builder.contexts import Context
+from builder.errors import UnsupportedError
+from builder.frontend import Planned, plan
+from builder.graph import CopyOp, RunOp, WorkdirOp
+from builder.request import BuildRequest
+from core.digests import DiffID
+from core.errors import ShiplapError
+from core.platforms import Platform
+from dockerfile_grammar import DockerfileError, parse
+from images.oci import ImageConfig, encode
+
+CASES = sorted((Path(__file__).parent / "buildkit").iterdir())
+BASE = SimpleNamespace(config=ImageConfig.for_platform(Platform("linux", "amd64")), diff_ids=(DiffID.of(b"base"),))
+
+
+class NoSuchImageError(ShiplapError):
+    pass
+
+
+def resolve(name: str):
+    if name != "base":
+        raise NoSuchImageError(f"no such image: {name}", hint="import it")
+    return BASE
+
+
+def planned(text: str | bytes, tmp_path: Path, **options) -> Planned:
+    data = text.encode() if isinstance(text, str) else text
+    with Context.open_directory(str(tmp_path)) as context:
+        request = BuildRequest(data, "Dockerfile", context, **{"platform": Platform("linux", "amd64"), **options})
+        return plan(parse(data, "Dockerfile"), request, resolve)
+
+
+def options_of(arguments: list[str]) -> dict[str, object]:
+    options: dict[str, object] = {"build_args": {}, "labels": {}}
+    for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
+        if flag == "--target":
+            options["target"] = value
+        else:
+            name, _, text = value.partition("=")
+            options[{"--build-arg": "build_args", "--label": "labels"}[flag]][name] = text
+    return options
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_config_and_history_are_buildkits(case: Path, tmp_path: Path):
+    expected = json.loads((case / "result.json").read_text())
+    result = planned((case / "Dockerfile").read_bytes(), tmp_path, **options_of(expected["arguments"])).plan
+    config = json.loads(encode(result.image.config))
+    del config["rootfs"]
+    history = [json.loads(encode(entry)) for entry in result.image.history]
+    layers = sum(not entry.empty_layer for entry in result.image.history)
+    base_layers = expected["image"].pop("layers") - layers
+    assert {**config, "history": history} == expected["image"]
+    starts_from_scratch = b"FROM scratch" in (case / "Dockerfile").read_bytes()
+    assert base_layers == (0 if starts_from_scratch else 1)
+
+
+def test_image_from_scratch_with_metadata_only_has_no_layer(tmp_path: Path):
+    result = planned("FROM scratch\nLABEL a=b\n", tmp_path).plan
+    assert result.image.result is None
+    assert result.chains == ()
+
+
+def steps(result: Planned) -> list[str]:
+    return [step.name for step in result.plan.steps]
+
+
+def test_stages_that_the_target_does_not_need_are_not_planned(tmp_path: Path):
+    text = "FROM nowhere AS broken\nRUN a\nFROM base AS used\nRUN b\nFROM base\nCOPY --from=used /x /x\n"
+    assert steps(planned(text, tmp_path)) == [
+        "[stage-2 1/2] FROM base",
+        "[used 1/2] FROM base",
+        "[used 2/2] RUN b",
+        "[stage-2 2/2] COPY --from=used /x /x",
+    ]
+
+
+def test_chains_come_after_those_they_read_from(tmp_path: Path):
+    text = "FROM base AS a\nRUN 1\nFROM base AS b\nRUN 2\nFROM base\nCOPY --from=b /x /x\nCOPY --from=a /x /x\n"
+    assert [chain.name for chain in planned(text, tmp_path).plan.chains] == ["b", "a", "stage-2"]
+
+
+def test_build_arg_that_nothing_declares_is_reported(tmp_path: Path):
+    result = planned("FROM base\nARG USED\nRUN x\n", tmp_path, build_args={"USED": "1", "LOST": "2", "http_proxy": "p"})
+    assert result.unused_args == ("LOST",)
+
+
+def run_op(result: Planned) -> RunOp:
+    return next(vertex.op for vertex in result.plan.vertices() if isinstance(vertex.op, RunOp))
+
+
+def test_proxy_reaches_the_process_and_not_the_cache_key(tmp_path: Path):
+    op = run_op(planned("FROM base\nRUN x\n", tmp_path, build_args={"HTTP_PROXY": "p"}))
+    assert op.untracked_env == (("HTTP_PROXY", "p"),)
+    assert op.identity() == run_op(planned("FROM base\nRUN x\n", tmp_path)).identity()
+
+
+def test_declared_proxy_is_an_ordinary_argument(tmp_path: Path):
+    op = run_op(planned("FROM base\nARG HTTP_PROXY\nRUN x\n", tmp_path, build_args={"HTTP_PROXY": "p"}))
+    assert dict(op.env)["HTTP_PROXY"] == "p"
+    assert op.untracked_env == ()
+
+
+def test_later_of_env_and_arg_wins(tmp_path: Path):
+    assert dict(run_op(planned("FROM base\nENV A=env\nARG A=arg\nRUN x\n", tmp_path)).env)["A"] == "arg"
+    assert dict(run_op(planned("FROM base\nARG A=arg\nENV A=env\nRUN x\n", tmp_path)).env)["A"] == "env"
+
+
+def test_child_stage_inherits_args(tmp_path: Path):
+    text = "FROM base AS a\nARG X=1\nFROM a\nRUN x\n"
+    assert dict(run_op(planned(text, tmp_path)).env)["X"] == "1"
+
+
+def test_arg_before_from_is_invisible_until_redeclared(tmp_path: Path):
+    text = "ARG X=1\nFROM base\nENV BEFORE=$X\nARG X\nENV AFTER=$X\nRUN x\n"
+    env = dict(run_op(planned(text, tmp_path)).env)
+    assert (env["BEFORE"], env["AFTER"]) == ("", "1")
+
+
+def test_args_on_one_line_are_sequential(tmp_path: Path):
+    assert dict(run_op(planned("FROM base\nARG A=1 B=$A-2\nRUN x\n", tmp_path)).env)["B"] == "1-2"
+
+
+def copy_op(result: Planned) -> CopyOp:
+    return next(vertex.op for vertex in result.plan.vertices() if isinstance(vertex.op, CopyOp))
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [(".", "/w/"), ("./", "/w/"), ("x", "/w/x"), ("x/", "/w/x/"), ("/", "/"), ("../x/.", "/x/"), ("/a//b", "/a/b")],
+)
+def test_copy_destination_is_absolute_and_keeps_its_slash(destination: str, expected: str, tmp_path: Path):
+    result = planned(f"FROM base\nWORKDIR /w\nCOPY f {destination}\n", tmp_path)
+    assert copy_op(result).spec.destination == expected
+
+
+def test_copy_heredoc_expands_unless_quoted(tmp_path: Path):
+    text = 'FROM base\nENV A=1\nCOPY <<X <<"Y" /d/\n$A\nX\n$A\nY\n'
+    assert copy_op(planned(text, tmp_path)).spec.heredocs == (("X", b"1\n"), ("Y", b"$A\n"))
+
+
+def test_run_heredoc_with_shebang_becomes_a_file(tmp_path: Path):
+    op = run_op(planned("FROM base\nRUN <<E\n#!/bin/x\nbody\nE\n", tmp_path))
+    assert op.args == ("/bin/sh", "-c", "/dev/pipes/E")
+    assert [(file.path, file.content, file.mode) for file in op.files] == [("/dev/pipes/E", b"#!/bin/x\nbody\n", 0o755)]
+
+
+def test_workdir_step_knows_the_user(tmp_path: Path):
+    result = planned("FROM base\nUSER app\nWORKDIR /x\n", tmp_path)
+    op = next(vertex.op for vertex in result.plan.vertices() if isinstance(vertex.op, WorkdirOp))
+    assert op == WorkdirOp("/x", "app")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("FROM bsae\n", "1:6: no such image: bsae", "import it"),
+        ("FROM base AS build\nFROM biuld\n", "2:6: no such image: biuld", 'did you mean the stage "build"?'),
+        (
+            "FROM base\nCOPY --from=later a b\nFROM base AS later\nCOPY --from=0 x y\n",
+            "--from=later is a later",
+            "earl",
+        ),
+        ("FROM base AS me\nCOPY --from=me a b\n", "--from=me is the stage itself", "earlier"),
+        ("FROM base\nCOPY --from=7 a b\n", "--from=7: there is no stage 7", "count from 0"),
+        ("ARG B\nFROM $B\n", "name is empty after expansion of $B", "default before FROM"),
+        ("FROM base\nEXPOSE 80/icmp\n", "invalid protocol 'icmp'", "tcp, udp or sctp"),
+        ("FROM base\nEXPOSE x\n", "invalid port 'x'", "PORT"),
+        ("FROM base\nSTOPSIGNAL SIGKIL\n", "unknown signal 'SIGKIL'", "SIGKILL"),
+        ("FROM base\nWORKDIR $NONE\n", "WORKDIR is empty after expansion", None),
+        ("FROM base\nENV A=${B:?needed}\n", "needed", None),
+        ("FROM --platform=linux/arm64 base\n", "is an image for linux/amd64, not for linux/arm64", "that platform"),
+    ],
+)
+def test_error_names_the_place_and_the_next_step(text: str, message: str, hint: str | None, tmp_path: Path):
+    with pytest.raises(DockerfileError) as caught:
+        planned(text, tmp_path)
+    assert message in caught.value.message
+    assert caught.value.message.startswith("Dockerfile:")
+    if hint is not None:
+        assert hint in (caught.value.hint or "")
+
+
+def test_unknown_target_suggests_a_stage(tmp_path: Path):
+    with pytest.raises(DockerfileError, match="target stage 'biuld'") as caught:
+        planned("FROM base AS build\n", tmp_path, target="biuld")
+    assert caught.value.hint == 'did you mean "build"?'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN --mount=type=cache,target=/c x",
+        "RUN --security=insecure x",
+        "RUN --network=host x",
+        "ADD https://example.test/x /x",
+        "ADD git@example.test:a/b.git /x",
+        "ADD --checksum=sha256:aa f /x",
+    ],
+)
+def test_what_is_not_supported_says_so(line: str, tmp_path: Path):
+    with pytest.raises(UnsupportedError, match="is not supported yet") as caught:
+        planned(f"FROM base\n{line}\n", tmp_path)
+    assert "Dockerfile:2:" in caught.value.message
