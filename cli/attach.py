@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
-import struct
 import termios
 import threading
 import tty
@@ -106,7 +104,7 @@ def _same_size(source: int, target: int) -> Iterator[None]:
         del number, frame
         size = window_size(source)
         if size:
-            fcntl.ioctl(target, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+            termios.tcsetwinsize(target, size)
 
     before = signal.signal(signal.SIGWINCH, copy)
     try:

@@ -98,7 +98,7 @@ def command(
         with ExitStack() as stack:
             settings = Settings.from_environ(root=root)
             store = stack.enter_context(Store.open(settings.root))
-            launcher = stack.enter_context(Launcher(store.tmp / "launcher"))
+            launcher = stack.enter_context(Launcher(store.tmp))
             source = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp)
             stack.callback(source.context.close)
             request = BuildRequest(

@@ -10,6 +10,7 @@ from cli.options import image_name
 from cli.store import open_store
 from cli.streams import input_stream
 from core.platforms import Platform
+from core.settings import Settings
 
 
 @click.command("import")
@@ -30,10 +31,22 @@ def command(
     mmdebstrap --variant=minbase trixie - | shiplap image import - debian:trixie
     shiplap image import -c 'CMD ["sh"]' busybox.tar busybox
     """
-    from images.archive import import_rootfs
+    import time
 
-    reference = image_name(name) if name else None
+    import msgspec
+
+    from cli.changes import changed_config
+    from images.archive import import_rootfs
+    from images.oci import History, format_time
+
+    names = [image_name(name)] if name else []
     wanted = Platform.parse(platform) if platform else Platform.host()
+    settings = Settings.from_environ(root=root)
+    now = time.time() if settings.source_date_epoch is None else settings.source_date_epoch
+    created = format_time(now)
     with input_stream(source, "a root filesystem tar", "its path") as stream, open_store(root) as store:
-        image = import_rootfs(store, stream, reference, changes=changes, message=message, platform=wanted)
+        config = changed_config(wanted, changes, scratch=store.tmp)
+        history = (History(created=created, comment=message),) if message else ()
+        config = msgspec.structs.replace(config, created=created, history=history)
+        image = import_rootfs(store, stream, config, names, source=source)
     click.echo(image.id)

@@ -98,7 +98,7 @@ def command(
                 terminal=tty,
                 terminal_size=window_size(_STDIN) or (24, 80),
             )
-            launcher = stack.enter_context(Launcher(store.tmp / "launcher"))
+            launcher = stack.enter_context(Launcher(store.tmp))
             status = _in_foreground(launcher, spec, interactive=interactive)
     except (ShiplapError, OSError) as error:
         if not is_users(error):
