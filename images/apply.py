@@ -186,7 +186,7 @@ class Unpacker:
         return self._parent_fd
 
     def _open_parent(self, path: bytes) -> int:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the latter: of a whiteout
             return openat2(self._root, path or b".", _PARENT_FLAGS, resolve=_CONFINED)
         parts = path.split(b"/")
         for depth in range(1, len(parts) + 1):

@@ -27,6 +27,7 @@ from images.errors import SnapshotError
 _SYS_FSOPEN, _SYS_FSCONFIG = 430, 431  # the same numbers on every architecture (Linux 5.2)
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 
+_MKFS = "mkfs.erofs"
 _MAGIC: Final = 0xE0F5E1E2
 _SUPERBLOCK: Final = 1024
 _CHECKSUM, _XATTR_FILTER = 1, 4  # features
@@ -73,8 +74,8 @@ class Indexer:
         log = (os.POSIX_SPAWN_OPEN, 1, self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             self._pid = os.posix_spawnp(
-                "mkfs.erofs",
-                ["mkfs.erofs", *options, image, tar],
+                _MKFS,
+                [_MKFS, *options, image, tar],
                 os.environ,
                 file_actions=[log, (os.POSIX_SPAWN_DUP2, 1, 2)],
             )

@@ -67,7 +67,9 @@ def test_empty_members_are_left_out_but_config_and_rootfs_are_not() -> None:
 
 
 def test_null_means_absent_as_in_go() -> None:
-    text = b'{"architecture":"amd64","os":"linux","config":{"Cmd":null,"Labels":null,"Healthcheck":null},"history":null}'
+    text = (
+        b'{"architecture":"amd64","os":"linux","config":{"Cmd":null,"Labels":null,"Healthcheck":null},"history":null}'
+    )
     assert decode_config(text) == ImageConfig(architecture="amd64", os="linux")
 
 
@@ -161,7 +163,10 @@ def test_no_bytes_make_the_decoders_fail_otherwise(data: bytes) -> None:
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5)), st.lists(st.text(max_size=8)), st.text(max_size=8))
 def test_configs_round_trip(labels: dict[str, str], env: list[str], user: str) -> None:
     config = ImageConfig(
-        architecture="amd64", os="linux", config=ContainerConfig(labels=labels, env=tuple(env), user=user), rootfs=RootFS()
+        architecture="amd64",
+        os="linux",
+        config=ContainerConfig(labels=labels, env=tuple(env), user=user),
+        rootfs=RootFS(),
     )
     assert decode_config(encode(config)) == config
 
