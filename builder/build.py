@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from containers.launcher import Launcher
 
 from builder.assembly import image_config
 from builder.execution import Executor
+from builder.exporting import export
 from builder.failures import StepFailedError
 from builder.frontend import plan
-from builder.request import BuildRequest
+from builder.request import BuildRequest, Output
 from builder.solver import Solver
-from core.events import BuildPlanned, Monitor, NullMonitor, Warned
+from containers.launcher import Launcher
+from core.digests import DiffID, Digest
+from core.errors import ShiplapError
+from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
 from dockerfile_grammar import parse
 from images.errors import ImageNotFoundError
 from images.images import Image
+from images.oci import ImageConfig, encode
 from images.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """executed, cached: steps that ran, and steps that the cache answered; FROM counts as neither."""
+    """What was built.
 
-    image: Image
+    image: None when no output puts it into the store. executed, cached: steps that ran, and steps that the cache
+    answered; FROM counts as neither.
+    """
+
+    image: Image | None
+    config_digest: Digest
+    manifest_digest: Digest
     executed: int
     cached: int
 
@@ -48,7 +58,8 @@ def build(
     planned = plan(dockerfile, request, _resolver(store))
     for name in planned.unused_args:
         monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
-    monitor.emit(BuildPlanned(planned.plan.steps))
+    last_step = StepInfo(len(planned.plan.steps), "exporting to image")
+    monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
     executor = Executor(store, launcher, monitor, request.context)
     solver = Solver(store, executor, monitor, no_cache=request.no_cache, cancelled=cancelled or threading.Event())
     try:
@@ -61,9 +72,48 @@ def build(
         executor.save_stat_cache()
     layers = [layer.written.wait() for layer in solution.rootfs.layers]
     config = image_config(planned.plan.image, layers, epoch=request.source_date_epoch)
+    image = _put_out(store, config, [layer.diff_id for layer in layers], request.outputs, monitor, last_step)
+    kept = any(output.type == "image" for output in request.outputs)
     return BuildResult(
-        store.images.put(config, [layer.diff_id for layer in layers]), solution.executed, solution.cached
+        store.images.get(image.id) if kept else None,
+        image.id,
+        image.manifest_digest,
+        solution.executed,
+        solution.cached,
     )
+
+
+def _put_out(
+    store: Store,
+    config: ImageConfig,
+    diff_ids: Sequence[DiffID],
+    outputs: Sequence[Output],
+    monitor: Monitor,
+    step: StepInfo,
+) -> Image:
+    """The last step that is shown: the image into the store, and to each output."""
+    monitor.emit(StepStarted(step.id, time.time()))
+    start = time.monotonic()
+    try:
+        stays = any(output.type == "image" for output in outputs) or _is_known(store, config)
+        image = store.images.put(config, diff_ids)
+        for output in outputs:
+            export(store, image, output)
+        if not stays:
+            store.images.remove(image.id)  # it was wanted elsewhere only; its layers stay in the build cache
+    except ShiplapError as error:
+        monitor.emit(StepFinished(step.id, "failed", time.monotonic() - start, time.time(), str(error)))
+        raise
+    monitor.emit(StepFinished(step.id, "done", time.monotonic() - start, time.time()))
+    return image
+
+
+def _is_known(store: Store, config: ImageConfig) -> bool:
+    try:
+        store.images.get(Digest.of(encode(config)))
+    except ImageNotFoundError:
+        return False
+    return True
 
 
 def _resolver(store: Store) -> Callable[[str], Image]:

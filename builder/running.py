@@ -62,9 +62,13 @@ def run_step(
             os.close(out_write)
             os.close(err_write)
             os.close(null)
-        with container:
+        try:
             _follow(container, {out_read: 1, err_read: 2}, vertex.step.id, monitor, tail, stopped)
-            status = container.wait()
+        except BaseException:
+            container.kill()
+            container.wait()
+            raise
+        status = container.wait()
     finally:
         os.close(out_read)
         os.close(err_read)
