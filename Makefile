@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Directories that hold Python; those that do not exist yet are left out.
-CODE := $(wildcard builder cli containers core dockerfile_grammar images tests bench)
+# Every top-level package, and the tests, which are none.
+CODE := $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests
 
 .PHONY: help
 help: ## list the targets
