@@ -81,13 +81,16 @@ class Content:
 
     def read(self, size: int, /) -> bytes:
         """Up to ``size`` bytes, fewer only at the end."""
-        while len(self._rest) < size:
+        parts, missing = [self._rest], size - len(self._rest)
+        while missing > 0:
             piece = next(self._pieces, None)
             if piece is None:
                 break
-            self._rest = self._rest + piece if self._rest else piece
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+            parts.append(piece)
+            missing -= len(piece)
+        data = b"".join(parts) if len(parts) > 1 else parts[0]
+        self._rest = data[size:]
+        return data[:size]
 
 
 def _filled(chunks: Iterator[tuple[int, bytes]], size: int) -> Iterator[bytes]:

@@ -1,0 +1,226 @@
+"""Images in files: archives that docker, podman, skopeo and we write and read (reading is in unarchive.py).
+
+An archive is a tar of an OCI image layout that carries docker's ``manifest.json`` and ``repositories`` too, so that
+every tool finds what it knows. ``save`` streams: nothing but small documents is held in memory, and a layer that
+several images share is written once. The same images give the same bytes.
+
+    oci-layout  index.json  manifest.json  repositories  blobs/sha256/<hex>…
+
+Specs: image-spec image-layout.md; moby/moby image/spec/v1.2.md (``manifest.json``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+
+import msgspec
+
+from core.digests import Digest
+from core.files import storage_errors, write_atomically
+from core.references import Reference
+from images.errors import InvalidArchiveError, InvalidLayerError
+from images.images import Image
+from images.oci import (
+    CONTAINERD_NAME_ANNOTATION,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    REF_NAME_ANNOTATION,
+    Descriptor,
+    History,
+    ImageConfig,
+    Index,
+    OciPlatform,
+    decode_manifest,
+    encode,
+)
+from images.store import Store
+from images.tarreader import TarReader, normalise
+from images.tarwriter import SupportsRead, SupportsWrite, TarWriter
+from images.unarchive import load
+
+__all__ = ["LayerCompression", "SavedImage", "import_rootfs", "load", "save", "save_directory"]
+
+_CHUNK = 1024 * 1024
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+LayerCompression = Literal["none", "gzip", "zstd"]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """An image and the names that it is to have in the archive (those with a tag; none is fine)."""
+
+    image: Image
+    names: tuple[Reference, ...] = ()
+
+
+def save(
+    store: Store, images: Sequence[SavedImage], sink: SupportsWrite, *, compression: LayerCompression = "none"
+) -> None:
+    """Write an archive to ``sink``, which is not closed.
+
+    compression: of the layers; "none" is what docker save does. Raises MissingBlobError, and what the sink raises.
+    """
+    with _TarTarget(sink) as target:
+        _save(store, images, target, compression)
+
+
+def save_directory(
+    store: Store, images: Sequence[SavedImage], directory: Path, *, compression: LayerCompression = "none"
+) -> None:
+    """Write the same files into ``directory`` (made if missing), the index last.
+
+    Blobs that are there already stay; an index that is there is replaced. Raises MissingBlobError, StorageFullError.
+    """
+    _save(store, images, _DirectoryTarget(directory), compression)
+
+
+def import_rootfs(
+    store: Store, stream: SupportsRead, config: ImageConfig, names: Iterable[Reference] = (), *, source: str = "-"
+) -> Image:
+    """Make an image of one layer from a root filesystem's tar, plain or compressed.
+
+    config: as the image is to have it; the layer's diff ID is filled in, and unless it has a history, one entry that
+    tells of ``source``. Raises InvalidArchiveError when the stream is no tar or is damaged.
+    """
+    from images.compression import DecompressingReader
+
+    with store.layers.writer(sync=False) as layer:
+        tee = _Tee(DecompressingReader(stream), layer)
+        reader = TarReader(tee)
+        try:
+            entries = sum(bool(normalise(entry.name)) for entry in reader)
+        except InvalidLayerError as error:
+            raise InvalidArchiveError(
+                f"cannot import {source}: {error.message}", hint="a tar of a root filesystem is expected"
+            ) from error
+        if not entries:
+            raise InvalidArchiveError(f"cannot import {source}: it has no files")
+        reader.drain()
+        diff_id = layer.commit()
+    if not config.history:
+        history = (History(created=config.created, comment=f"Imported from {source}"),)
+        config = msgspec.structs.replace(config, history=history)
+    image = store.images.put(config, [diff_id])
+    for name in names:
+        store.images.tag(name, image.id)
+    return store.images.get(image.id)
+
+
+class _Tee:
+    """Passes on what is read, and writes it down."""
+
+    def __init__(self, stream: SupportsRead, sink: SupportsWrite) -> None:
+        self._stream = stream
+        self._sink = sink
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._sink.write(data)
+        return data
+
+
+class _Target(Protocol):
+    """Where the files of an image layout go."""
+
+    def put(self, name: str, data: bytes) -> None: ...
+    def copy(self, name: str, source: BinaryIO, size: int) -> None: ...
+
+
+class _TarTarget:
+    def __init__(self, sink: SupportsWrite) -> None:
+        self._writer = TarWriter(sink)
+
+    def __enter__(self) -> _TarTarget:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._writer.close()
+
+    def put(self, name: str, data: bytes) -> None:
+        self._writer.file(name.encode(), 0o644, 0, 0, 0, len(data), data)
+
+    def copy(self, name: str, source: BinaryIO, size: int) -> None:
+        self._writer.file(name.encode(), 0o644, 0, 0, 0, size, source.fileno())
+
+
+class _DirectoryTarget:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with storage_errors(str(directory)):
+            (directory / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        write_atomically(self._directory / name, data)
+
+    def copy(self, name: str, source: BinaryIO, size: int) -> None:
+        path = self._directory / name
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with storage_errors(str(path)):
+            try:
+                with temporary.open("wb") as file:
+                    while data := source.read(_CHUNK):
+                        file.write(data)
+                    if file.tell() != size:
+                        raise InvalidLayerError(f"blob {path.name} has {file.tell()} bytes, expected {size}")
+                temporary.rename(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _save(store: Store, images: Sequence[SavedImage], target: _Target, compression: LayerCompression) -> None:
+    documents: dict[Digest, bytes] = {}
+    blobs: dict[Digest, int] = {}
+    index: list[Descriptor] = []
+    manifests: list[dict[str, Any]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    for saved in images:
+        image = saved.image
+        data = store.blobs.read(image.manifest_digest)
+        manifest = decode_manifest(data)
+        if compression != "none":
+            layers = tuple(store.layers.compressed(diff_id, compression) for diff_id in image.diff_ids)
+            manifest = msgspec.structs.replace(manifest, layers=layers)
+            data = encode(manifest)
+        digest = Digest.of(data)
+        documents |= {digest: data, image.id: store.blobs.read(image.id)}
+        blobs |= {layer.digest: layer.size for layer in manifest.layers}
+        descriptor = Descriptor(
+            media_type=OCI_MANIFEST, digest=digest, size=len(data), platform=OciPlatform.of(image.config.platform)
+        )
+        tagged = [name for name in saved.names if name.tag]
+        index += [_named(descriptor, name) for name in tagged] or [descriptor]
+        files = [_blob_name(layer.digest) for layer in manifest.layers]
+        tags = [_familiar(name) for name in tagged]
+        manifests.append({"Config": _blob_name(image.id), "RepoTags": tags or None, "Layers": files})
+        top = (manifest.layers[-1].digest if manifest.layers else image.id).hex
+        for name in tagged:
+            repositories.setdefault(name.familiar_name, {})[str(name.tag)] = top
+    for digest, data in documents.items():
+        target.put(_blob_name(digest), data)
+    for digest, size in blobs.items():
+        if digest not in documents:
+            with store.blobs.open(digest) as source:
+                target.copy(_blob_name(digest), source, size)
+    target.put("manifest.json", msgspec.json.encode(manifests))
+    target.put("repositories", msgspec.json.encode(repositories))
+    target.put("oci-layout", _LAYOUT)
+    target.put("index.json", encode(Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(index))))
+
+
+def _named(descriptor: Descriptor, name: Reference) -> Descriptor:
+    annotations = {CONTAINERD_NAME_ANNOTATION: f"{name.name}:{name.tag}", REF_NAME_ANNOTATION: str(name.tag)}
+    return msgspec.structs.replace(descriptor, annotations=annotations)
+
+
+def _familiar(name: Reference) -> str:
+    return f"{name.familiar_name}:{name.tag}"
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
