@@ -92,9 +92,10 @@ class Context:
             return None
         except OSError as error:
             raise ContextError(f"cannot read {path} in {self.tree().label}: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ContextError(f"{path} in {self.tree().label} is not a file")
         with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ContextError(f"{path} in {self.tree().label} is not a file")
             data = file.read(limit_bytes + 1)
         if len(data) > limit_bytes:
             raise ContextError(f"{path} in {self.tree().label} is bigger than {limit_bytes} bytes")

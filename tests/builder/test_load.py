@@ -1,0 +1,134 @@
+"""Where the Dockerfile, its ignore file and the context come from."""
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from builder.errors import ContextError, DockerfileNotFoundError
+from builder.load import BuildSource, open_source
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text("FROM scratch\n")
+    (directory / "kept").write_text("k")
+    (directory / "ignored").write_text("i")
+    return directory
+
+
+def opened(context: Path | str, file: str | None = None, stdin: bytes = b"", *, scratch: Path) -> BuildSource:
+    scratch.mkdir(exist_ok=True)
+    return open_source(str(context), file, stdin=io.BytesIO(stdin), scratch=scratch)
+
+
+def names(source: BuildSource) -> list[str]:
+    with source.context:
+        tree = source.context.tree()
+        return [name for name in tree.names("") if not tree.ignores(name)]
+
+
+def packed(directory: Path) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.add(directory, ".")
+    return data.getvalue()
+
+
+def test_dockerfile_of_the_context(context: Path, tmp_path: Path):
+    source = opened(context, scratch=tmp_path / "s")
+    assert (source.dockerfile, source.dockerfile_name) == (b"FROM scratch\n", "Dockerfile")
+    assert names(source) == ["Dockerfile", "ignored", "kept"]
+
+
+def test_dockerignore_of_the_context(context: Path, tmp_path: Path):
+    (context / ".dockerignore").write_text("ignored\nDockerfile\n.dockerignore\n")
+    source = opened(context, scratch=tmp_path / "s")
+    assert source.dockerfile == b"FROM scratch\n"
+    assert names(source) == ["kept"]
+
+
+def test_ignore_file_beside_the_dockerfile_beats_the_contexts(context: Path, tmp_path: Path):
+    (context / ".dockerignore").write_text("kept\n")
+    other = tmp_path / "other.Dockerfile"
+    other.write_text("FROM x\n")
+    (tmp_path / "other.Dockerfile.dockerignore").write_text("ignored\n")
+    source = opened(context, str(other), scratch=tmp_path / "s")
+    assert (source.dockerfile, source.dockerfile_name) == (b"FROM x\n", str(other))
+    assert "kept" in names(source)
+    assert "ignored" not in names(opened(context, str(other), scratch=tmp_path / "s"))
+
+
+def test_lower_case_dockerfile_is_found(context: Path, tmp_path: Path):
+    (context / "Dockerfile").rename(context / "dockerfile")
+    assert opened(context, scratch=tmp_path / "s").dockerfile_name == "dockerfile"
+
+
+def test_dockerfile_on_stdin_with_a_directory(context: Path, tmp_path: Path):
+    source = opened(context, "-", b"FROM stdin\n", scratch=tmp_path / "s")
+    assert source.dockerfile == b"FROM stdin\n"
+    assert "kept" in names(source)
+
+
+def test_dockerfile_alone_on_stdin_has_an_empty_context(tmp_path: Path):
+    source = opened("-", None, b"FROM stdin\n" * 100, scratch=tmp_path / "s")
+    assert source.dockerfile == b"FROM stdin\n" * 100
+    assert names(source) == []
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_tar_on_stdin(pack, context: Path, tmp_path: Path):
+    (context / "sub.Dockerfile").write_text("FROM sub\n")
+    (context / ".dockerignore").write_text("ignored\n")
+    data = pack(packed(context))
+    assert opened("-", None, data, scratch=tmp_path / "s").dockerfile == b"FROM scratch\n"
+    source = opened("-", "sub.Dockerfile", data, scratch=tmp_path / "t")
+    assert source.dockerfile == b"FROM sub\n"
+    assert "ignored" not in names(source)
+
+
+def test_missing_dockerfile_suggests_the_one_that_is_there(context: Path, tmp_path: Path):
+    (context / "Dockerfile").rename(context / "Containerfile")
+    with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile in the build context") as caught:
+        opened(context, scratch=tmp_path / "s")
+    assert "Containerfile" in (caught.value.hint or "")
+
+
+def test_missing_named_dockerfile_suggests_a_near_name(context: Path, tmp_path: Path):
+    with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile") as caught:
+        opened(context, str(context / "Dockerfil"), scratch=tmp_path / "s")
+    assert "did you mean Dockerfile?" in (caught.value.hint or "")
+
+
+def test_tar_without_dockerfile(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DockerfileNotFoundError):
+        opened("-", None, packed(tmp_path / "empty"), scratch=tmp_path / "s")
+
+
+def test_context_that_is_a_file(context: Path, tmp_path: Path):
+    with pytest.raises(ContextError, match="is not a directory") as caught:
+        opened(context / "Dockerfile", scratch=tmp_path / "s")
+    assert "-f" in (caught.value.hint or "")
+
+
+def test_context_that_is_missing(tmp_path: Path):
+    with pytest.raises(ContextError, match="does not exist"):
+        opened(tmp_path / "nowhere", scratch=tmp_path / "s")
+
+
+def test_both_from_stdin_is_refused(tmp_path: Path):
+    with pytest.raises(ContextError, match="cannot both"):
+        opened("-", "-", b"", scratch=tmp_path / "s")
+
+
+def test_dockerfile_that_is_a_directory(context: Path, tmp_path: Path):
+    os.unlink(context / "Dockerfile")
+    (context / "Dockerfile").mkdir()
+    with pytest.raises(ContextError, match=r"^Dockerfile in the build context .* is not a file"):
+        opened(context, scratch=tmp_path / "s")
