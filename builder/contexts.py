@@ -11,6 +11,7 @@ from typing import Final, Self
 from builder.errors import ContextError
 from builder.filetree import SourceTree
 from builder.patterns import IgnoreFilter
+from core.files import RESOLVE_IN_ROOT, openat2
 from dockerfile_grammar.ignore import IgnorePatterns
 from images.tarwriter import SupportsRead
 
@@ -84,8 +85,6 @@ class Context:
 
         Raises ContextError for what is no readable file of reasonable size.
         """
-        from core.files import RESOLVE_IN_ROOT, openat2
-
         try:
             fd = openat2(self.fd, path, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_IN_ROOT)
         except (FileNotFoundError, NotADirectoryError):

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from builder.filetree import Entry, SourceTree, changed, encode_xattrs, read_xattrs, regular_files, stamp_of
+from builder.filetree import Entry, SourceTree, changed, encode_xattrs, read_xattrs, stamp_of
 from builder.modes import parse_chmod
 from builder.selecting import Selection
 from builder.statcache import StatCache
@@ -36,42 +36,53 @@ def manifest(selection: Selection, cache: StatCache | None = None) -> bytes:
     """What ``content_digest`` hashes: a record for each file. Two of them tell which files a cache miss is about."""
     hash_files(selection, cache)
     spec = selection.spec
-    owned = "%d:%d" if not spec.chown and not spec.from_context else ""
+    keeps_owners = not spec.chown and not spec.from_context
     chmod = parse_chmod(spec.chmod)
-    mask = stat.S_IFMT(~0) if chmod is not None and chmod.octal is not None else ~0
+    mask = 0o170000 if chmod is not None and chmod.octal is not None else 0o177777
+    described: dict[tuple[int, int, int], str] = {}  # there are few combinations of mode and owner
     fields: list[str] = []  # none has a NUL, and the first of a record tells how many there are
     for number, source in enumerate(selection.sources):
         fields += ("source", str(number), source.name if source.top is not None else "")
         for entry in (source.top,) if source.top is not None else source.entries:
             mode = entry.mode
-            kind = mode & 0o170000
+            key = (mode, entry.uid, entry.gid) if keeps_owners else (mode, 0, 0)
+            description = described.get(key)
+            if description is None:
+                description = described[key] = f"{mode & mask:o} {key[1]}:{key[2]}"
             inode = entry.leader or entry
-            what = ""
-            if kind == stat.S_IFREG:
-                assert inode.sha is not None
-                what = inode.sha.hex()
-            elif kind == stat.S_IFLNK:
-                what = entry.target
-            elif kind != stat.S_IFDIR:
-                what = str(entry.rdev)
-            xattrs = encode_xattrs(inode.xattrs).hex() if inode.xattrs else ""
-            size = entry.size if kind == stat.S_IFREG else 0
-            owner = owned % (entry.uid, entry.gid) if owned else ""
-            fields += ("entry", entry.path, f"{mode & mask:o} {owner} {size} {entry.implied:d}", what, xattrs)
+            xattrs = inode.xattrs
+            fields += (
+                "entry" if not entry.implied else "implied",
+                entry.path,
+                description,
+                _what(entry, inode),
+                encode_xattrs(xattrs).hex() if xattrs else "",
+            )
     return os.fsencode("\0".join(fields))
+
+
+def _what(entry: Entry, inode: Entry) -> str:
+    """What makes a file, besides name and permissions: a digest, which covers the size; a target; a device number."""
+    sha = inode.sha
+    if sha is not None:
+        return sha.hex()
+    if stat.S_ISLNK(entry.mode):
+        return entry.target
+    return "" if stat.S_ISDIR(entry.mode) else str(entry.rdev)
 
 
 def hash_files(selection: Selection, cache: StatCache | None = None) -> None:
     """Find out ``sha`` and ``xattrs`` of every regular file of ``selection`` that does not know them yet."""
     missing: list[Entry] = []
-    for entry in regular_files(selection.entries()):
-        if entry.sha is not None:
+    known = cache.get if cache is not None else None
+    for entry in selection.entries():
+        if entry.sha is not None or entry.leader is not None or entry.mode & 0o170000 != stat.S_IFREG:
             continue
-        known = cache.get(entry.tree_path, entry.stamp) if cache is not None else None
-        if known is None:
+        found = known(entry.tree_path, entry.stamp) if known is not None else None
+        if found is None:
             missing.append(entry)
         else:
-            entry.sha, entry.xattrs = known
+            entry.sha, entry.xattrs = found
     if missing:
         _hash_all(selection.tree, missing)
         if cache is not None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Final, Protocol
 
 from builder.errors import ContextChangedError, ContextError
-from builder.paths import join
 from core.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 STAMP: Final = struct.Struct("<QQQqqI")
@@ -24,6 +23,7 @@ _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _by_name = attrgetter("name")
+_pack_stamp = STAMP.pack
 
 
 class PathFilter(Protocol):
@@ -37,12 +37,13 @@ class PathFilter(Protocol):
 
 
 class Directory:
-    """A directory of a walk: where it is in the tree, and what its children's paths begin with."""
+    """A directory of a walk: where it is in the tree, and what its children's paths begin with (there, and here)."""
 
-    __slots__ = ("entry", "parent", "prefix", "recorded", "tree_path")
+    __slots__ = ("entry", "parent", "prefix", "recorded", "tree_path", "tree_prefix")
 
     def __init__(self, tree_path: str, prefix: str, parent: Directory | None, entry: Entry | None) -> None:
         self.tree_path = tree_path
+        self.tree_prefix = tree_path + "/" if tree_path else ""
         self.prefix = prefix
         self.parent = parent
         self.entry = entry
@@ -83,7 +84,7 @@ class Entry:
         self.size = size = st.st_size
         mtime_ns = st.st_mtime_ns
         self.mtime = mtime_ns // 1_000_000_000
-        self.stamp = STAMP.pack(st.st_dev, st.st_ino, size, mtime_ns, st.st_ctime_ns, mode)
+        self.stamp = _pack_stamp(st.st_dev, st.st_ino, size, mtime_ns, st.st_ctime_ns, mode)
         self.target = ""
         self.rdev = 0
         self.leader: Entry | None = None
@@ -93,7 +94,8 @@ class Entry:
 
     @property
     def tree_path(self) -> str:
-        return join(self.directory.tree_path, self.path[len(self.directory.prefix) :])
+        directory = self.directory
+        return directory.tree_prefix + self.path[len(directory.prefix) :]
 
 
 def stamp_of(fd: int) -> bytes:
@@ -242,7 +244,7 @@ class SourceTree:
             kind = st.st_mode & 0o170000
             entry = Entry(prefix + name, directory, st)
             if kind == stat.S_IFDIR:
-                subdirectory = Directory(join(directory.tree_path, name), prefix + name + "/", directory, entry)
+                subdirectory = Directory(directory.tree_prefix + name, prefix + name + "/", directory, entry)
                 if filters is not None and not filters.admit_directory(subdirectory):
                     continue
                 below.append(subdirectory)
@@ -276,9 +278,7 @@ class _Filters:
         self.any = not (wanted is included is excluded is None)
 
     def admit(self, directory: Directory, path: str) -> bool:
-        if self._wanted is not None and not self._wanted.wants(
-            join(directory.tree_path, path[len(directory.prefix) :])
-        ):
+        if self._wanted is not None and not self._wanted.wants(directory.tree_prefix + path[len(directory.prefix) :]):
             return False
         if self._excluded is not None and not self._excluded.wants(path):
             return False
@@ -346,8 +346,3 @@ def decode_xattrs(data: bytes) -> dict[str, bytes]:
         name, at = data[at : at + name_length], at + name_length
         xattrs[os.fsdecode(name)], at = data[at : at + value_length], at + value_length
     return xattrs
-
-
-def regular_files(entries: Iterable[Entry]) -> Iterable[Entry]:
-    """The regular files among ``entries`` that have content of their own: not the further names of an inode."""
-    return (entry for entry in entries if entry.leader is None and entry.mode & 0o170000 == stat.S_IFREG)
