@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 
-from dockerfile_grammar import DockerfileError, parse
 from dockerfile_grammar.dump import dump
+from dockerfile_grammar.errors import DockerfileError
+from dockerfile_grammar.parsing import parse_parts
 
 
 def main(arguments: list[str]) -> int:
@@ -21,7 +22,7 @@ def main(arguments: list[str]) -> int:
         else:
             with open(name, "rb") as file:
                 text = file.read()
-        result = dump(parse(text, "Dockerfile" if name == "-" else name))
+        result = dump(parse_parts(text, "Dockerfile" if name == "-" else name))
     except DockerfileError as error:
         sys.stderr.write(error.render() + "\n")
         return 1

@@ -69,6 +69,10 @@ class DockerfileSyntaxError(DockerfileError):
     """A line is not an instruction of the language, or has arguments of the wrong number or form."""
 
 
+class ArgumentsError(DockerfileSyntaxError):
+    """An instruction has too few or too many arguments, or of the wrong form."""
+
+
 class UnknownInstructionError(DockerfileSyntaxError):
     """The first word of a line is no instruction."""
 
@@ -95,6 +99,16 @@ class ExpansionError(DockerfileError):
 
 class PatternError(DockerfileError):
     """A glob, or a line of an ignore file, is malformed."""
+
+
+def shown(text: str | None) -> str:
+    """A user's text for use inside a message: not too long, and nothing that a terminal would obey."""
+    text = text or ""
+    short = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+    return "".join(character if character.isprintable() else "\ufffd" for character in short)
+
+
+_LONGEST_TEXT = 60
 
 
 def suggestion(word: str, candidates: Iterable[str]) -> str | None:

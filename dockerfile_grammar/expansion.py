@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dockerfile_grammar import tables
-from dockerfile_grammar.errors import ExpansionError
+from dockerfile_grammar.errors import ExpansionError, shown
 from dockerfile_grammar.lines import GO_SPACE
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class _Modified:
             if missing:
                 what = "unset" if value is None else "empty"
                 raise ExpansionError(
-                    f"{self.name}: {word or f'is not allowed to be {what}'}",
+                    f"{self.name}: {shown(word) or f'is not allowed to be {what}'}",
                     hint=f"set it with ARG, ENV or --build-arg {self.name}=…",
                 )
             return value or ""
@@ -411,47 +411,31 @@ def _run_parser(word: str, escape: str, start: str) -> Any:
     try:
         return _parser(escape).parse(word, start=start)
     except UnexpectedInput as error:
-        raise _syntax_error(word, escape, tables.error_position(error, word)) from None
+        expected = getattr(error, "expected", None) or getattr(error, "allowed", None) or ()
+        raise _syntax_error(word, tables.error_position(error, word), expected) from None
 
 
-_OPEN_VARIABLE = re.compile(r"\$\{")
+_VARIABLE_HINT = "a variable is $name, ${name} or ${name:-default}; to write a $, put a backslash before it"
+_MODIFIER_HINT = (
+    "supported: ${v:-w} ${v-w} ${v:+w} ${v+w} ${v:?w} ${v?w} ${v#p} ${v##p} ${v%p} ${v%%p} ${v/p/r} ${v//p/r}"
+)
 
 
-def _syntax_error(word: str, escape: str, position: int) -> ExpansionError:
-    """Say what stopped the parser at ``position``."""
-    at_end = position >= len(word)
-    opened = word.rfind("${", 0, position + 1)
-    inside = word[opened + 2 : position] if opened >= 0 else ""
-    if at_end and (quote := _open_quote(word, escape)):
-        name = "double" if quote == '"' else "single"
-        return ExpansionError(f"unterminated {name} quote in {word!r}", hint=f"add a closing {quote}")
-    if not at_end and word[position] in "'\"":
+def _syntax_error(word: str, position: int, expected: Collection[str]) -> ExpansionError:
+    """Say what stopped the parser at ``position``, where it expected one of these terminals."""
+    text = shown(word)
+    if position < len(word) and word[position] in "'\"" and "SINGLE_QUOTED" in expected:
         name = "double" if word[position] == '"' else "single"
-        return ExpansionError(f"unterminated {name} quote in {word!r}", hint=f"add a closing {word[position]}")
-    if at_end:
-        missing = "'/'" if "/" in inside and "}" not in inside else "'}'"
-        return ExpansionError(f"missing {missing} in {word!r}", hint="a substitution is ${name}, ${name:-default}, …")
-    if not inside:
-        return ExpansionError(f"bad substitution in {word!r}", hint="a variable is $name or ${name}")
-    modifier = inside[len(inside.rstrip(":")) :] + word[position]
-    return ExpansionError(
-        f"unsupported modifier {modifier!r} in {word!r}",
-        hint="supported: ${v:-w} ${v-w} ${v:+w} ${v+w} ${v:?w} ${v?w} ${v#p} ${v##p} ${v%p} ${v%%p} ${v/p/r} ${v//p/r}",
-    )
-
-
-def _open_quote(word: str, escape: str) -> str:
-    """The quote that is open at the end of the word, reading quotes and escapes alone; empty when none is."""
-    quote = ""
-    characters = iter(word)
-    for character in characters:
-        if character == escape and quote != "'":
-            next(characters, None)
-        elif not quote and character in "'\"":
-            quote = character
-        elif character == quote:
-            quote = ""
-    return quote
+        return ExpansionError(f"unterminated {name} quote in {text!r}", hint=f"add a closing {word[position]}")
+    if position < len(word):
+        if "NAME" in expected:
+            return ExpansionError(f"bad substitution in {text!r}", hint=_VARIABLE_HINT)
+        modifier = word[position : position + (2 if word[position] == ":" else 1)]
+        return ExpansionError(f"unsupported modifier {modifier!r} in {text!r}", hint=_MODIFIER_HINT)
+    if "QUOTED_TEXT" in expected:
+        return ExpansionError(f"unterminated double quote in {text!r}", hint='add a closing "')
+    missing = "/" if "_SLASH" in expected else "}"
+    return ExpansionError(f"missing {missing!r} in {text!r}", hint=_VARIABLE_HINT)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -470,7 +454,7 @@ def _glob(pattern: str, *, greedy: bool) -> re.Pattern[str]:
             following = next(characters, "")
             if following not in {"*", "?", "\\", "}", "/"}:
                 raise ExpansionError(
-                    f"invalid escape '\\{following}' in pattern {pattern!r}",
+                    f"invalid escape '\\{following}' in pattern {shown(pattern)!r}",
                     hint="\\ can stand before * ? \\ } and / only",
                 )
             out.append(re.escape(following))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from dockerfile_grammar.ast import Flag, Word
-from dockerfile_grammar.errors import FlagError, did_you_mean
+from dockerfile_grammar.errors import FlagError, did_you_mean, shown
 from dockerfile_grammar.lines import LogicalLine
 from dockerfile_grammar.source import Source
 from dockerfile_grammar.syntax import FlagParts
@@ -83,7 +83,7 @@ class FlagSet:
                 if hint is None:
                     allowed = ", ".join(f"--{name}" for name in sorted(known))
                     hint = f"{instruction} has {allowed}" if known else f"{instruction} has no flags"
-                raise found.error(f"{instruction}: unknown flag --{flag.name}", flag, hint)
+                raise found.error(f"{instruction}: unknown flag --{shown(flag.name)}", flag, hint)
             if kind != "strings" and flag.name in found._by_name:
                 raise found.error(f"{instruction}: --{flag.name} is given twice", flag, "remove one of the two")
             if (flag.value is None and kind != "bool") or (flag.value == "" and kind == "bool"):
@@ -118,7 +118,7 @@ class FlagSet:
         value = "true" if flag.value is None else flag.value.lower()
         if value not in {"true", "false"}:
             raise self.error(
-                f"{self.instruction}: --{name} is true or false, not {flag.value!r}",
+                f"{self.instruction}: --{name} is true or false, not {shown(flag.value)!r}",
                 flag,
                 f"write --{name} or --{name}=false",
             )
@@ -131,7 +131,7 @@ class FlagSet:
             return allowed[0]
         if flag.value not in allowed:
             hint = did_you_mean(flag.value or "", allowed) or f"it can be {', '.join(allowed)}"
-            raise self.error(f"{self.instruction}: --{name} cannot be {flag.value!r}", flag, hint)
+            raise self.error(f"{self.instruction}: --{name} cannot be {shown(flag.value)!r}", flag, hint)
         return flag.value
 
     def duration_ns(self, name: str) -> int:
@@ -142,7 +142,7 @@ class FlagSet:
         nanoseconds = parse_duration(flag.value)
         if nanoseconds is None:
             raise self.error(
-                f"{self.instruction}: --{name}: invalid duration {flag.value!r}",
+                f"{self.instruction}: --{name}: invalid duration {shown(flag.value)!r}",
                 flag,
                 "a number and a unit: 30s, 1m30s, 500ms",
             )
@@ -157,7 +157,7 @@ class FlagSet:
             return 0
         if not re.fullmatch(r"[+-]?[0-9]+", flag.value) or abs(int(flag.value)) >= 2**31:
             raise self.error(
-                f"{self.instruction}: --{name}: invalid number {flag.value[:40]!r}", flag, "a whole number: 3"
+                f"{self.instruction}: --{name}: invalid number {shown(flag.value)!r}", flag, "a whole number: 3"
             )
         if int(flag.value) < 0:
             raise self.error(f"{self.instruction}: --{name} cannot be negative", flag)

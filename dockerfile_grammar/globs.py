@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
-from dockerfile_grammar.errors import PatternError
+from dockerfile_grammar.errors import PatternError, shown
 
 
 def match(pattern: str, name: str) -> bool:
@@ -102,5 +102,5 @@ def _class_member(pattern: str, position: int) -> tuple[str, int]:
 
 def _malformed(pattern: str, reason: str) -> PatternError:
     return PatternError(
-        f"malformed pattern {pattern!r}: {reason}", hint="to match [ * ? or \\ itself, write \\ before it"
+        f"malformed pattern {shown(pattern)!r}: {reason}", hint="to match [ * ? or \\ itself, write \\ before it"
     )

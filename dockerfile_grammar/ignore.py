@@ -76,7 +76,7 @@ class IgnorePatterns:
         return f"IgnorePatterns({[('!' if pattern.includes else '') + pattern.text for pattern in self._patterns]})"
 
     def matches(self, path: str) -> bool:
-        """Whether the path is left out. path: relative, with slashes, clean (no ``.``, ``..``, ``//``, no slash around)."""
+        """Whether the path is left out. path: relative, with slashes, clean (``a/b``; no ``./``, ``..`` or ``//``)."""
         parent, _, _ = path.rpartition("/")
         return self._step(path, self._directory(parent)[1])[0]
 

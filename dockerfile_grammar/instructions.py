@@ -40,7 +40,15 @@ from dockerfile_grammar.ast import (
     Word,
     Workdir,
 )
-from dockerfile_grammar.errors import DockerfileSyntaxError, FlagError, HeredocError, StageError
+from dockerfile_grammar.errors import (
+    ArgumentsError,
+    DockerfileSyntaxError,
+    FlagError,
+    HeredocError,
+    StageError,
+    did_you_mean,
+    shown,
+)
 from dockerfile_grammar.expansion import HeredocOpener, heredoc_opener
 from dockerfile_grammar.flags import NETWORK_MODES, SECURITY_MODES, FlagSet, make_flag
 from dockerfile_grammar.jsonform import require_strings
@@ -94,10 +102,8 @@ class Context:
     def words(self, pieces: tuple[Piece, ...]) -> tuple[Word, ...]:
         return tuple(map(self.word, pieces))
 
-    def error(self, reason: str, *, hint: str | None = None, span: Span | None = None) -> DockerfileSyntaxError:
-        return DockerfileSyntaxError(
-            reason, hint=hint, source=self.source, span=span or self.word(self.parts.keyword).span
-        )
+    def error(self, reason: str, *, hint: str | None = None, span: Span | None = None) -> ArgumentsError:
+        return ArgumentsError(reason, hint=hint, source=self.source, span=span or self.word(self.parts.keyword).span)
 
 
 _Maker: TypeAlias = Callable[[Context, _Common, FlagSet], Instruction]
@@ -116,9 +122,13 @@ def make_instruction(context: Context) -> Instruction:
         "comments": line.comments,
         "empty_continuations": line.empty_continuations,
     }
-    if context.name == "HEALTHCHECK" and isinstance(parts.body, HealthParts) and parts.body.command is None:
-        return _healthcheck_none(context, common, flags)
-    return _MAKERS[context.name](context, common, FlagSet.check(context.name, context.source, flags))
+    known = FlagSet.check(context.name, context.source, () if _ignores_flags(parts) else flags)
+    return _MAKERS[context.name](context, common, known)
+
+
+def _ignores_flags(parts: InstructionParts) -> bool:
+    """HEALTHCHECK NONE takes flags without reading them."""
+    return isinstance(parts.body, HealthParts) and parts.body.kind.text.upper() == "NONE"
 
 
 def can_have_heredocs(parts: InstructionParts) -> bool:
@@ -135,7 +145,7 @@ def _from(context: Context, common: _Common, flags: FlagSet) -> From:
     name = context.word(body.name) if body.name else None
     if name is not None and not _STAGE_NAME.fullmatch(name.text.lower()):
         raise StageError(
-            f"invalid name for build stage: {name.text!r}",
+            f"invalid name for build stage: {shown(name.text)!r}",
             hint="a name starts with a letter, and has letters, digits, '-', '_' and '.'",
             source=context.source,
             span=name.span,
@@ -272,7 +282,7 @@ def _copy(context: Context, common: _Common, flags: FlagSet) -> Copy:
     from_ = flags.word("from")
     if from_ is not None and _VARIABLE.search(from_.text):
         raise FlagError(
-            f"COPY --from={from_.text}: variables are not expanded here",
+            f"COPY --from={shown(from_.text)}: variables are not expanded here",
             hint="FROM the image AS a stage, with the variable in FROM, and copy from that stage",
             source=context.source,
             span=from_.span,
@@ -321,7 +331,9 @@ def _assignments(context: Context) -> tuple[tuple[Assignment, ...], bool]:
         word = context.word(name)
         if value is None:
             raise context.error(
-                f"{context.name} must have two arguments", hint=f"{context.name} {name.text}=value", span=word.span
+                f"{context.name} must have two arguments",
+                hint=f"{context.name} {shown(name.text)}=value",
+                span=word.span,
             )
         if not name.text:
             raise context.error(
@@ -402,45 +414,41 @@ def _maintainer(context: Context, common: _Common, flags: FlagSet) -> Maintainer
     return Maintainer(**common, maintainer=_one_argument(context))
 
 
-def _healthcheck_none(context: Context, common: _Common, flags: tuple[Flag, ...]) -> Healthcheck:
-    """NONE takes flags without reading them."""
-    body = context.parts.body
-    assert isinstance(body, HealthParts)
-    if body.kind.text.upper() != "NONE":
-        raise context.error("missing command after HEALTHCHECK CMD", hint="HEALTHCHECK CMD curl -f http://localhost/")
-    del flags
-    return Healthcheck(
-        **common,
-        kind=context.word(body.kind),
-        command=None,
-        interval_ns=0,
-        timeout_ns=0,
-        start_period_ns=0,
-        start_interval_ns=0,
-        retries=0,
-    )
-
-
 def _healthcheck(context: Context, common: _Common, flags: FlagSet) -> Healthcheck:
     body = context.parts.body
     if not isinstance(body, HealthParts):
-        raise context.error(
-            "HEALTHCHECK requires at least one argument", hint="HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"
-        )
+        raise _health_error(context, "HEALTHCHECK requires at least one argument")
+    kind = context.word(body.kind)
+    if kind.text.upper() not in {"CMD", "NONE"}:
+        hint = did_you_mean(kind.text, ("CMD", "NONE"))
+        raise _health_error(context, f"HEALTHCHECK: unknown type {shown(kind.text)!r}", kind.span, hint)
     command = _command(context, body.command)
     if isinstance(command, ExecForm):
         command = ExecForm(command.arguments, _command_span(context, body))
-        if not command.arguments:
-            raise context.error("missing command after HEALTHCHECK CMD", span=command.span)
+    if kind.text.upper() == "NONE" and body.command is not None:
+        raise _health_error(context, "HEALTHCHECK NONE takes no arguments", command.span)
+    if kind.text.upper() == "CMD" and not (command.argv if isinstance(command, ExecForm) else command.text):
+        raise _health_error(context, "missing command after HEALTHCHECK CMD", kind.span)
     return Healthcheck(
         **common,
-        kind=context.word(body.kind),
-        command=command,
+        kind=kind,
+        command=command if body.command is not None else None,
         interval_ns=flags.duration_ns("interval"),
         timeout_ns=flags.duration_ns("timeout"),
         start_period_ns=flags.duration_ns("start-period"),
         start_interval_ns=flags.duration_ns("start-interval"),
         retries=flags.count("retries"),
+    )
+
+
+def _health_error(
+    context: Context, reason: str, span: Span | None = None, hint: str | None = None
+) -> DockerfileSyntaxError:
+    return DockerfileSyntaxError(
+        reason,
+        hint=hint or "HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE",
+        source=context.source,
+        span=span or context.word(context.parts.keyword).span,
     )
 
 

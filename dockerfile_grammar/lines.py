@@ -12,7 +12,13 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dockerfile_grammar.errors import DirectiveError, DockerfileEncodingError, DockerfileSyntaxError, HeredocError
+from dockerfile_grammar.errors import (
+    DirectiveError,
+    DockerfileEncodingError,
+    DockerfileSyntaxError,
+    HeredocError,
+    shown,
+)
 from dockerfile_grammar.source import Position, Source, Span
 
 GO_SPACE = (
@@ -52,12 +58,14 @@ class Comment:
 class LogicalLine:
     """An instruction's lines joined: continuations resolved, comments inside dropped.
 
-    text: starts at the instruction's first character. pieces: for each stretch of text that was contiguous in the
+    text: starts at the instruction's first character, which usually is at ``start``; not after lines that hold nothing
+    but a continuation character. pieces: for each stretch of text that was contiguous in the
     file, its offset in ``text`` and the position of its first character.
     """
 
     text: str
     pieces: tuple[tuple[int, Position], ...]
+    start: Position
     end: Position
     comments: tuple[Comment, ...]
     empty_continuations: tuple[int, ...]
@@ -169,7 +177,7 @@ class LineReader:
         if name == "escape":
             if match[2] not in _CONTINUATION:
                 raise DirectiveError(
-                    f"invalid escape character {match[2]!r}",
+                    f"invalid escape character {shown(match[2])!r}",
                     hint="it can be \\ (as without the directive) or `",
                     source=self.source,
                     span=span,
@@ -181,12 +189,16 @@ class LineReader:
     def _logical_line(self, first: str, number: int, column: int, comments: tuple[Comment, ...]) -> LogicalLine:
         continuation = _CONTINUATION[self.escape]
         empty: list[int] = []
+        start = Position(number, column)
         text, offset = first, 0
         chunks: list[str] = []
         pieces: list[tuple[int, Position]] = []
         while True:
             match = continuation.search(text)
             kept = text if match is None else text[: match.start()]
+            if not chunks:
+                column += len(kept) - len(kept.lstrip(GO_SPACE))
+                kept = kept.lstrip(GO_SPACE)
             if kept:
                 pieces.append((offset, Position(number, column)))
                 chunks.append(kept)
@@ -199,7 +211,7 @@ class LineReader:
             number, column, text = following, 1, self.source.lines[following - 1]
         end = Position(self._next, len(self.source.lines[self._next - 1]) + 1)
         pieces = pieces or [(0, Position(number, column))]
-        line = LogicalLine("".join(chunks), tuple(pieces), end, comments, tuple(empty))
+        line = LogicalLine("".join(chunks), tuple(pieces), start, end, comments, tuple(empty))
         self._refuse_unfit(line)
         return line
 
@@ -242,10 +254,10 @@ class LineReader:
                 return HeredocBody(content, Span(start, Position(number, len(line) + 1)))
         near = next((n for n, text in enumerate(self.source.lines[first:], first + 1) if text.strip() == name), None)
         raise HeredocError(
-            f"unterminated heredoc: no line with just {name!r} follows",
+            f"unterminated heredoc: no line with just {shown(name)!r} follows",
             hint=f"line {near} has it with white space around; only <<- allows tabs before it"
             if near
-            else f"end the here-document with a line of its own: {name}",
+            else f"end the here-document with a line of its own: {shown(name)}",
             source=self.source,
             span=opener,
         )

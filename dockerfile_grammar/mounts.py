@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from dockerfile_grammar import tables
 from dockerfile_grammar.ast import Flag
-from dockerfile_grammar.errors import MountError, did_you_mean
+from dockerfile_grammar.errors import MountError, did_you_mean, shown
 from dockerfile_grammar.source import Position, Source, Span
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def parse_device(flag: Flag, source: Source) -> Device:
         else:
             hint = did_you_mean(entry.key, ("name", "required")) or "--device=vendor/class=name,required"
             raise MountError(
-                f"RUN --device: unexpected field {entry.text!r}", hint=hint, source=source, span=entry.span
+                f"RUN --device: unexpected field {shown(entry.text)!r}", hint=hint, source=source, span=entry.span
             )
     return Device(name, required)
 
@@ -143,13 +143,13 @@ class _Draft:
         if entry.value is None:
             if key not in _BARE_KEYS:
                 hint = did_you_mean(entry.key, _KEYS) if key is None else f"write {entry.key}=…"
-                raise self.error(f"invalid field {entry.text!r}, must be a key=value pair", entry.span, hint)
+                raise self.error(f"invalid field {shown(entry.text)!r}, must be a key=value pair", entry.span, hint)
             value = "true"
         else:
             value = expand(entry.value)
         if key is None:
             hint = did_you_mean(entry.key, _KEYS)
-            raise self.error(f"unexpected key {entry.key!r} in {entry.text!r}", entry.span, hint)
+            raise self.error(f"unexpected key {shown(entry.key)!r} in {shown(entry.text)!r}", entry.span, hint)
         self.spans[key] = entry.span
         self._set(key, value, entry)
 
@@ -174,30 +174,32 @@ class _Draft:
     def _only_for(self, types: tuple[str, ...], entry: _Field) -> None:
         if self.type not in types:
             hint = f"it is for type={' and type='.join(types)}; type= comes first"
-            raise self.error(f"unexpected key {entry.key!r} for mount type {self.type!r}", entry.span, hint)
+            raise self.error(f"unexpected key {shown(entry.key)!r} for mount type {self.type!r}", entry.span, hint)
 
     def _choice(self, value: str, allowed: tuple[str, ...], what: str, entry: _Field) -> str:
         if value.lower() not in allowed:
             hint = did_you_mean(value, allowed) or f"it can be {', '.join(allowed)}"
-            raise self.error(f"unsupported {what} {value!r}", entry.span, hint)
+            raise self.error(f"unsupported {what} {shown(value)!r}", entry.span, hint)
         return value.lower()
 
     def _boolean(self, value: str, entry: _Field) -> bool:
         if value not in _TRUE | _FALSE:
-            raise self.error(f"invalid value for {entry.key}: {value!r}", entry.span, "write true or false")
+            raise self.error(f"invalid value for {entry.key}: {shown(value)!r}", entry.span, "write true or false")
         return value in _TRUE
 
     def _number(self, value: str, base: int, entry: _Field) -> int:
         digits = "01234567" if base == 8 else "0123456789"
         if not value or value.strip(digits) or int(value, base) >= 2**32:
             kind = "an octal number: 0755" if base == 8 else "a number"
-            raise self.error(f"invalid value for {entry.key}: {value!r}", entry.span, f"it is {kind}")
+            raise self.error(f"invalid value for {entry.key}: {shown(value)!r}", entry.span, f"it is {kind}")
         return int(value, base)
 
     def _size(self, value: str, entry: _Field) -> int:
         match = _SIZE.fullmatch(value)
         if match is None:
-            raise self.error(f"invalid value for size: {value!r}", entry.span, "a number of bytes, or 64k, 100m, 2g")
+            raise self.error(
+                f"invalid value for size: {shown(value)!r}", entry.span, "a number of bytes, or 64k, 100m, 2g"
+            )
         return int(float(match[1]) * 1024 ** _SIZE_UNITS.index(match[2].lower() or " "))
 
     def finish(self) -> Mount:
@@ -228,7 +230,7 @@ class _Draft:
 def _boolean(entry: _Field, source: Source) -> bool:
     if entry.value not in _TRUE | _FALSE:
         raise MountError(
-            f"RUN --device: invalid value for {entry.key}: {entry.value!r}",
+            f"RUN --device: invalid value for {entry.key}: {shown(entry.value)!r}",
             hint="write true or false",
             source=source,
             span=entry.span,

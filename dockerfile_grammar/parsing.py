@@ -19,10 +19,12 @@ from dockerfile_grammar.ast import (
     Word,
 )
 from dockerfile_grammar.errors import (
+    ArgumentsError,
     DirectiveError,
     DockerfileError,
     DockerfileSyntaxError,
     EmptyDockerfileError,
+    HeredocError,
     StageError,
 )
 from dockerfile_grammar.expansion import heredoc_opener, split_raw
@@ -37,11 +39,7 @@ def parse(text: str | bytes, filename: str = "Dockerfile") -> Dockerfile:
     reader = LineReader(decode(text), filename)
     instructions = list(_instructions(reader))
     if not instructions:
-        raise EmptyDockerfileError(
-            "the Dockerfile is empty",
-            hint="a Dockerfile begins with FROM image, or FROM scratch",
-            source=reader.source,
-        )
+        raise _empty(reader.source)
     meta_args, stages = _stages(instructions, reader.source)
     return Dockerfile(reader.source, _directives(reader), meta_args, stages)
 
@@ -71,13 +69,41 @@ def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> Instruc
     return instruction
 
 
+def parse_parts(text: str | bytes, filename: str = "Dockerfile") -> list[Context]:
+    """Parse no further than BuildKit's parser does: words, flags and heredocs, whether or not they make sense.
+
+    For tools. Raises DockerfileError for what is not in the language: unknown instructions, too few arguments, ….
+    """
+    reader = LineReader(decode(text), filename)
+    contexts = list(_contexts(reader))
+    for context in contexts:
+        try:
+            make_instruction(context)
+        except (ArgumentsError, HeredocError):
+            raise
+        except DockerfileError:
+            continue
+    if not contexts:
+        raise _empty(reader.source)
+    return contexts
+
+
+def _empty(source: Source) -> EmptyDockerfileError:
+    return EmptyDockerfileError(
+        "the Dockerfile is empty", hint="a Dockerfile begins with FROM image, or FROM scratch", source=source
+    )
+
+
 def _instructions(reader: LineReader) -> Iterator[Instruction]:
+    return map(make_instruction, _contexts(reader))
+
+
+def _contexts(reader: LineReader) -> Iterator[Context]:
     for line in reader:
         parts = parse_line(line, reader.source, reader.escape)
         heredocs = _heredocs(line, reader) if "<<" in line.text and can_have_heredocs(parts) else ()
         end = heredocs[-1].body_span.end if heredocs else line.end
-        span = Span(line.position(parts.keyword.start), end)
-        yield make_instruction(Context(parts, line, reader.source, heredocs, span))
+        yield Context(parts, line, reader.source, heredocs, Span(line.start, end))
 
 
 def _heredocs(line: LogicalLine, reader: LineReader) -> tuple[Heredoc, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dockerfile_grammar import tables
-from dockerfile_grammar.errors import DockerfileSyntaxError, UnknownInstructionError, did_you_mean, suggestion
+from dockerfile_grammar.errors import DockerfileSyntaxError, UnknownInstructionError, did_you_mean, shown, suggestion
 from dockerfile_grammar.lines import GO_SPACE, LogicalLine
 from dockerfile_grammar.source import Source
 
@@ -65,7 +65,7 @@ class ExecParts:
 
 @dataclass(frozen=True, slots=True)
 class HealthParts:
-    """kind: NONE or CMD. command: a shell command line or an array."""
+    """kind: NONE or CMD, or a mistake. command: a shell command line or an array."""
 
     kind: Piece
     command: Piece | ExecParts | None
@@ -209,26 +209,20 @@ _FIRST_WORD = re.compile(r"[^\t\v\f\r ]*")
 def _explain(text: str, position: int, line: LogicalLine, source: Source) -> DockerfileSyntaxError:
     """The error for a line in which the parser stopped at ``position``."""
     words = _keywords_before(text, position)
-    if not words or position <= words[-1].start:
+    if not words or position <= words[-1].start or words[-1].text.upper() == "ONBUILD":
         return _unknown_instruction(text, position, line, source)
     keyword = words[-1].text.upper()
     end = _word_end(text, position)
     rest = text[position:end]
-    message, hint = f"{keyword}: unexpected {rest or 'end of the line'!r}", None
+    message, hint = f"{keyword}: unexpected {shown(rest) or 'end of the line'!r}", None
     if keyword == "FROM":
         message = "FROM requires either one or three arguments"
         hint = "FROM image, or FROM image AS name"
         if rest.lower() != "as" and (near := suggestion(rest, ["AS"])) and len(rest) <= 3:
             hint = f"did you mean {near}?"
     elif keyword in {"ENV", "LABEL"}:
-        message = f"{keyword}: no '=' in {rest!r}"
+        message = f"{keyword}: no '=' in {shown(rest)!r}"
         hint = 'write name=value; quote a value that has spaces: name="a value"'
-    elif keyword == "HEALTHCHECK":
-        if "none" in text[words[-1].end : position].lower().split():
-            message, hint = "HEALTHCHECK NONE takes no arguments", None
-        else:
-            message = f"HEALTHCHECK: unknown type {rest!r}"
-            hint = did_you_mean(rest, ["CMD", "NONE"]) or "HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"
     return DockerfileSyntaxError(message, hint=hint, source=source, span=line.span(position, end))
 
 
@@ -258,7 +252,7 @@ def _unknown_instruction(text: str, position: int, line: LogicalLine, source: So
     if not word:
         message, hint = "an instruction is missing: the line continues with nothing", "remove the line"
     else:
-        message = f"unknown instruction: {word}"
+        message = f"unknown instruction: {shown(word)}"
     if word and hint is None:
         hint = "if it belongs to the line before, end that line with a continuation character"
     return UnknownInstructionError(message, hint=hint, source=source, span=line.span(position, max(end, position)))
