@@ -225,7 +225,7 @@ def test_body_keeps_quotes_and_resolves_variables() -> None:
 )
 def test_expansion_tells_which_variables_it_looked_up(word: str, used: set[str], undefined: set[str]) -> None:
     expansion = expand_with_names(word, ENV)
-    assert (expansion.used, expansion.undefined) == (used, undefined)
+    assert (set(expansion.used), set(expansion.undefined)) == (used, undefined)
 
 
 def test_go_template_in_replacement_of_all_matches() -> None:
