@@ -71,7 +71,7 @@ class BuildReport:
         if self._mode == "json":
             self._write_json({"event": "result", **metadata})
             return
-        lines = [""]
+        lines = self._gap()
         for output in outputs:
             if output.type == "image":
                 lines.append(f"image {result.config_digest}")
@@ -94,7 +94,11 @@ class BuildReport:
         tail = getattr(error, "output_tail", b"")
         if tail and self._mode != "plain":
             text = _tail_text(tail, error) + text
-        self._say("\n" + text)
+        self._say("\n".join([*self._gap(), text]))
+
+    def _gap(self) -> list[str]:
+        """An empty line after progress, none where there was none."""
+        return [""] if self._infos and self._pump else []
 
     def _write_json(self, members: dict[str, Any]) -> None:
         import json
