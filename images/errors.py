@@ -67,6 +67,10 @@ class UnsupportedCompressionError(ImagesError):
     """A layer is compressed in a way that this installation cannot read."""
 
 
+class CompressedDataError(ImagesError):
+    """Compressed data is damaged, ends early, or grows beyond what was allowed."""
+
+
 class LayerSourceError(ImagesError):
     """A file could not be put into a layer: it changed while it was read, is unreadable, or fits no tar header."""
 
