@@ -19,6 +19,9 @@ from core.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLIN
 STAMP: Final = struct.Struct("<QQQqqI")
 """What tells that a file is unchanged: device, inode, size, mtime and ctime in nanoseconds, mode."""
 
+NO_XATTRS: Final[Mapping[str, bytes]] = {}
+"""One for all: a dictionary for each of 100,000 files would take more room than their names."""
+
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -90,7 +93,7 @@ class Entry:
         self.leader: Entry | None = None
         self.implied = False
         self.sha: bytes | None = None
-        self.xattrs: dict[str, bytes] | None = None
+        self.xattrs: Mapping[str, bytes] | None = None
 
     @property
     def tree_path(self) -> str:
@@ -103,12 +106,14 @@ def stamp_of(fd: int) -> bytes:
     return STAMP.pack(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_mode)
 
 
-def read_xattrs(fd: int) -> dict[str, bytes]:
+def read_xattrs(fd: int) -> Mapping[str, bytes]:
     """The extended attributes of a file that belong into an image."""
     try:
         names = os.listxattr(fd)
     except OSError:  # the file system has none
-        return {}
+        return NO_XATTRS
+    if not names:
+        return NO_XATTRS
     return {name: os.getxattr(fd, name) for name in sorted(names) if ships(name)}
 
 

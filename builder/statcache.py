@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from typing import Final, Self, TypeAlias
 
-from builder.filetree import STAMP, decode_xattrs, encode_xattrs
+from builder.filetree import NO_XATTRS, STAMP, decode_xattrs, encode_xattrs
 
 _MAGIC: Final = b"shiplap-stat-2\n"
 _COUNTS = struct.Struct("<QQQ")  # records, bytes of paths, bytes of extended attributes
@@ -40,7 +41,7 @@ def is_settled(stamp: bytes, looked_at_ns: int) -> bool:
     return bool(mtime_ns + tick < looked_at_ns and ctime_ns + tick < looked_at_ns)
 
 
-Known: TypeAlias = tuple[bytes, dict[str, bytes]]
+Known: TypeAlias = tuple[bytes, Mapping[str, bytes]]
 """What is known of a file's content: its sha256, and the extended attributes that ship."""
 
 
@@ -49,7 +50,7 @@ class StatCache:
 
     def __init__(self) -> None:
         self._records: dict[str, tuple[bytes, bytes, int]] = {}  # path: stamp, sha256, builds since it was last used
-        self._xattrs: dict[str, dict[str, bytes]] = {}
+        self._xattrs: dict[str, Mapping[str, bytes]] = {}
         self._used: set[str] = set()
         self._changed = False
 
@@ -83,7 +84,7 @@ class StatCache:
         if record is None or record[0] != stamp:
             return None
         self._used.add(path)
-        return record[1], self._xattrs.get(path, {})
+        return record[1], self._xattrs.get(path, NO_XATTRS)
 
     def put(self, path: str, stamp: bytes, known: Known, looked_at_ns: int) -> None:
         """Remember a file that was read after ``looked_at_ns`` and had this stamp before and after; not if racy."""
@@ -115,7 +116,7 @@ class StatCache:
         xattrs = b"".join(
             _XATTRS.pack(index, len(blob)) + blob
             for index, (path, _, _, _) in enumerate(kept)
-            if (blob := encode_xattrs(self._xattrs.get(path, {})))
+            if (blob := encode_xattrs(self._xattrs.get(path, NO_XATTRS)))
         )
         records = b"".join(_RECORD.pack(stamp, sha, age) for _, stamp, sha, age in kept)
         return _MAGIC + _COUNTS.pack(len(kept), len(paths), len(xattrs)) + records + paths + xattrs

@@ -251,6 +251,13 @@ def test_big_files_are_hashed_whole(tmp_path: Path) -> None:
     assert digest(root) != digest(other)
 
 
+def test_several_big_files_are_hashed_each_on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_tree(tmp_path / "context", {f"d{n % 2}/f{n}": str(n) * 100_000 for n in range(7)})
+    one_after_another = digest(root)
+    monkeypatch.setattr("builder.digesting._BIG", 1)
+    assert digest(root) == one_after_another
+
+
 def test_writer_is_left_open_for_the_caller(bench: Bench) -> None:
     bench.context({"f": "1"})
     sink = io.BytesIO()

@@ -702,3 +702,10 @@ def test_urls_and_git_repositories_are_not_supported_yet(bench: Bench, source: s
     with pytest.raises(UnsupportedError, match="not supported yet") as caught:
         bench.add(source, "/x/")
     assert caught.value.hint is not None
+    with pytest.raises(CopyError, match="COPY takes files"):
+        bench.copy(source, "/x/")
+
+
+def test_file_that_looks_like_a_repository_is_copied(bench: Bench) -> None:
+    bench.context({"me@host:notes": "1"})
+    assert bench.copy("me@host:notes", "/x/").names() == ["x", "x/me@host:notes"]
