@@ -26,9 +26,9 @@ def choose_start(subids: str, accounts: str) -> int:
     """
     for line in subids.splitlines():
         name, _, rest = line.partition(":")
-        start, _, count = rest.partition(":")
-        if name in ("root", "0") and start.isdecimal() and count.isdecimal() and int(count) >= SIZE:
-            return int(start)
+        first, _, count = rest.partition(":")
+        if name in ("root", "0") and first.isdecimal() and count.isdecimal() and int(count) >= SIZE:
+            return int(first)
     taken = set()
     for line in accounts.splitlines():
         fields = line.split(":")

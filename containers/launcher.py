@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from containers import wire
 from containers.errors import BY_NAME, ContainerError, LauncherError, NamespaceError
+from containers.events import readable
 from containers.spec import ContainerSpec, ExitStatus, layers_to_wire, to_wire
 from core.rootfs import DirectoryLayer, RootLayer
 
@@ -34,9 +34,9 @@ _CLOSE_TIMEOUT_S = 10.0
 
 
 class Container:
-    """A running container. Dropping it without ``wait`` kills it.
+    """A running container, until ``wait`` has returned or ``close`` was called.
 
-    terminal: the other end of the container's terminal when the spec asked for one, else None; the caller closes it.
+    terminal: the other end of the container's terminal when the spec asked for one, else None.
     """
 
     def __init__(self, answers: _socket.socket, terminal: int | None) -> None:
@@ -55,7 +55,7 @@ class Container:
             raise TimeoutError("the container is still running")
         try:
             if self._status is None:
-                if deadline is not None and not _readable(self._answers, deadline):
+                if deadline is not None and not readable(self._answers.fileno(), deadline - time.monotonic()):
                     raise TimeoutError("the container is still running")
                 message = _answer(self._answers, "exit")[0]
                 self._status = _exit_status(message[1], message[2])
@@ -78,6 +78,21 @@ class Container:
             import termios
 
             termios.tcsetwinsize(self.terminal, (rows, columns))
+
+    def close(self) -> None:
+        """Kill it if it still runs, without waiting, and close its terminal."""
+        self._answers.close()
+        if self.terminal is not None:
+            os.close(self.terminal)
+            self.terminal = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _tell(self, what: str, argument: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -111,7 +126,7 @@ class Launcher:
     def warm(self) -> None:
         """Start the launcher process and, behind the caller's back, the network: a RUN step is coming soon."""
         with self._lock:
-            wire.send(self._process(), ("warm",))
+            wire.send(self._process(), "warm")
 
     def view(self, layers: Sequence[RootLayer]) -> int:
         """A read-only directory of ``layers`` (base first) merged, with true owners; the caller closes it.
@@ -161,7 +176,7 @@ class Launcher:
             body = wire.to_memfd(value)
             try:
                 with self._lock:
-                    wire.send(self._process(), (kind,), [theirs.fileno(), body, *fds])
+                    wire.send(self._process(), kind, [theirs.fileno(), body, *fds])
             finally:
                 os.close(body)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -202,7 +217,9 @@ class Launcher:
                 ],
                 setsid=True,
                 setsigmask=(),
-                setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE],
+                setsigdef=[
+                    number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)
+                ],
             )
         except OSError as error:
             ours.close()
@@ -230,7 +247,7 @@ class Launcher:
         except ProcessLookupError:
             return
         try:
-            if not select.select([pidfd], [], [], _CLOSE_TIMEOUT_S)[0]:
+            if not readable(pidfd, _CLOSE_TIMEOUT_S):
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         except ChildProcessError:
@@ -249,7 +266,8 @@ def _answer(answers: _socket.socket, *wanted: str) -> tuple[Any, list[int]]:
     received = wire.receive(answers)
     if received is None:
         raise LauncherError(
-            "the launcher process ended, and its containers with it", hint="see `dmesg` if it was killed"
+            "the launcher process ended, and its containers with it",
+            hint="`dmesg`, or launcher.log in its directory, may tell why",
         )
     message: Any = received[0]
     if message[0] == "error":
@@ -258,12 +276,6 @@ def _answer(answers: _socket.socket, *wanted: str) -> tuple[Any, list[int]]:
     if message[0] not in wanted:
         raise LauncherError(f"unexpected answer of the launcher: {message[0]}")
     return message, received[1]
-
-
-def _readable(sock: _socket.socket, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _exit_status(status: int, message: str) -> ExitStatus:

@@ -74,7 +74,7 @@ class Netlink:
         """The objects of a kind: each one's body and its attributes (which start at the body's own length)."""
         self._sequence += 1
         self._socket.sendall(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | _DUMP, self._sequence, 0) + body)
-        found = []
+        found: list[tuple[bytes, dict[int, bytes]]] = []
         while True:
             data = self._socket.recv(1 << 17)
             offset = 0

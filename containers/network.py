@@ -109,13 +109,14 @@ class Hub:
     """The hub of this launcher. Made at once; usable when ``starting`` processes have all ended well.
 
     folder: a private directory for its few files. starting: pid to name, to be waited for by the launcher's loop,
-    which calls ``ended`` for each. daemon: pasta's pid, 0 until ready.
+    which calls ``ended`` for each. ready: whether containers can be connected. daemon: pasta's pid, 0 until known.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._next = 0
         self._mtu = 0
+        self.ready = False
         self.daemon = 0
         self.host = netlink.Netlink(watch_addresses=True)
         self._addresses = self.host.addresses()
@@ -124,10 +125,6 @@ class Hub:
         self._link = self._make_namespace()
         self.starting = {self._start_filter(rules(self._addresses)): "nft", self._start_pasta(): "pasta"}
 
-    @property
-    def ready(self) -> bool:
-        return self.daemon != 0
-
     def ended(self, pid: int, status: int) -> None:
         """A process of ``starting`` ended with a wait status. Raises NetworkError when it failed."""
         name = self.starting.pop(pid)
@@ -135,10 +132,11 @@ class Hub:
             with open(f"{self._folder}/{name}.log", encoding="utf-8", errors="replace") as file:
                 said = file.read(2000).strip()
             raise NetworkError(f"{name} failed to set up the containers' network: {said}", hint=_REMEDY)
-        if not self.starting and not self.daemon:
-            self._mtu = self._link.mtu(OUTWARD)
+        if name == "pasta":
             with open(f"{self._folder}/pasta.pid", encoding="ascii") as file:
                 self.daemon = int(file.read())
+            self._mtu = self._link.mtu(OUTWARD)
+        self.ready = self.ready or not self.starting
 
     def connect(self, netns: int) -> tuple[int, int, int]:
         """Give a container's network namespace an interface; its address, prefix length and gateway."""
@@ -157,17 +155,19 @@ class Hub:
             return gateway + 1, 31, gateway
         raise NetworkError("no free address for another container: 32768 are in use")
 
-    def addresses_changed(self) -> None:
-        """The host's addresses may have changed: keep them all unreachable."""
+    def addresses_changed(self) -> int | None:
+        """Look at the host's addresses again, and keep them all unreachable; the pid of an update, if one is needed."""
         self.host.drain()
         addresses = self.host.addresses()
-        if addresses != self._addresses:
-            self._addresses = addresses
-            update = "flush set inet shiplap host\n"
-            if addresses:
-                elements = _elements(addresses).removeprefix("elements = ")
-                update += f"add element inet shiplap host {elements}\n"
-            self.starting[self._start_filter(update)] = "nft"
+        if addresses == self._addresses:
+            return None
+        self._addresses = addresses
+        update = "flush set inet shiplap host\n"
+        if addresses:
+            update += f"add element inet shiplap host {_elements(addresses).removeprefix('elements = ')}\n"
+        pid = self._start_filter(update)
+        self.starting[pid] = "nft"
+        return pid
 
     def resolv_conf(self) -> str:
         return resolv_conf(host_resolv_conf(), self._addresses)

@@ -1,10 +1,10 @@
 """What a container's first process does between its birth in new namespaces and the execve of its command.
 
 The launcher makes it by clone3 in new user, mount, pid, uts, ipc and network namespaces, usually before anybody asked
-for a container: ``_prepare`` needs no spec and makes everything that does not depend on one (/dev, /proc, /sys, cgroups).
-``_finish`` then has little left to do. Messages from the launcher, in order: ``mapped`` (the ID maps are written),
-``network`` (an interface was put into this namespace; not for every container), ``trees``, ``start``. Replies: an error,
-a terminal, or nothing: the socket closes at execve.
+for a container: ``_prepare`` needs no spec and makes what does not depend on one (/dev, /proc, /sys). ``_finish`` then
+has little left to do. Messages from the launcher, in order: ``mapped`` (the ID maps are written), ``network`` (an
+interface was put into this namespace; not for every container), ``trees``, ``start``. Replies: an error, a terminal, or
+nothing: the socket closes at execve.
 
 Nothing of the host is trusted to the container: once the root has changed no module can be imported and no descriptor
 but stdio and the socket (close-on-exec) exists. Until then no path is resolved in the container's files.
@@ -12,17 +12,17 @@ but stdio and the socket (close-on-exec) exists. Until then no path is resolved 
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import errno
 import fcntl
 import gc
 import os
+import stat
 import struct
 import sys
 import termios
 
-from containers import capabilities, mounts, netlink, syscalls, users, wire
+from containers import capabilities, mounts, netlink, stubs, syscalls, users, wire
 from containers.errors import ContainerError, MountError, NamespaceError
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ def run(channel: _socket.socket, cgroup_fds: list[int], staging: str, *, network
     try:
         try:
             _prepare(channel, cgroup_fds, staging, network)
-            _finish(channel)
+            _finish(channel, staging)
         except ContainerError as error:
             wire.send(channel, ("error", type(error).__name__, error.message, error.hint))
         except CommandError as error:
@@ -74,7 +74,7 @@ def run(channel: _socket.socket, cgroup_fds: list[int], staging: str, *, network
 def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, network: str) -> None:
     gc.disable()
     _close_all_but({0, 1, 2, channel.fileno(), *cgroup_fds})
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
     _expect(channel, "mapped")
     for fd in cgroup_fds:
         os.write(fd, b"0")
@@ -87,6 +87,8 @@ def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, netwo
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("tmpfs", staging, "tmpfs", 0, "mode=755")
     os.chdir(staging)
+    for name in ("etc", "l", "root"):
+        os.mkdir(name, 0o755)
     mounts.execute(mounts.plan_system_trees(own_network=network != "host"))
     if network != "host":
         link = netlink.Netlink()
@@ -94,25 +96,24 @@ def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, netwo
         link.close()
 
 
-def _finish(channel: _socket.socket) -> None:
-    order, fds = _receive_start(channel)
+def _finish(channel: _socket.socket, staging: str) -> None:
+    order, fds, address = _receive_start(channel)
     spec: Any = wire.from_memfd(fds[0])
     stdio, trees = fds[1:4], fds[4:]
-    staging = os.getcwd()
-    if order["network"] is not None:
-        _configure_network(*order["network"])
     hostname = spec["hostname"] or os.urandom(6).hex()
     syscalls.sethostname(hostname)
-    etc = _etc_files(spec, hostname, order)
-    extra = _extra_mounts(spec, order, trees)
-    root = _mount_root(spec, order, trees, staging, [*etc, *extra])
-    os.chdir(staging)
-    for name in ("dev", "proc", "sys"):
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, name, 0)
-        _attach(tree, root, "/" + name)
-    for path, tree in (*etc.items(), *extra.items()):
-        _attach(tree, root, path)
-    _forbid_imports()
+    places = _write_etc(spec, order, hostname, address)
+    places.update(_extra_mounts(spec, order, trees))
+    root = _mount_root(order, trees, staging, list(places))
+    for name in ("sys", "proc", "dev"):
+        places = {f"/{name}": syscalls.open_tree(syscalls.AT_FDCWD, f"{staging}/{name}", 0), **places}
+    made: list[stubs.Stub] = []
+    for path, tree in places.items():
+        made += _attach(tree, root, path, staging)
+    if made:
+        wire.send(channel, ("made", made))
+    sys.path.clear()  # from here on an import would run a file of the container's choosing with our privileges
+    sys.meta_path.clear()
     os.fchdir(root)
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)
@@ -122,17 +123,22 @@ def _finish(channel: _socket.socket) -> None:
     _execute(channel, spec, stdio)
 
 
-def _receive_start(channel: _socket.socket) -> tuple[Any, list[int]]:
-    """The launcher's order and its descriptors: spec, stdin, stdout, stderr, trees."""
+def _receive_start(channel: _socket.socket) -> tuple[Any, list[int], int | None]:
+    """The launcher's order, its descriptors (spec, stdin, stdout, stderr, trees), and the container's IPv4 address."""
     trees: list[int] = []
+    address = None
     while True:
         message = wire.receive(channel)
         if message is None:
             raise EOFError
-        (kind, order), fds = message  # type: ignore[misc]  # the launcher sends pairs
-        if kind == "start":
-            return order, [*fds, *trees]
-        trees += fds
+        what: Any = message[0]
+        if what[0] == "network":
+            address, prefix, gateway = what[1]
+            _configure_network(address, prefix, gateway)
+        elif what[0] == "trees":
+            trees += message[1]
+        else:
+            return what[1], [*message[1][:4], *trees, *message[1][4:]], address
 
 
 def _expect(channel: _socket.socket, wanted: str) -> None:
@@ -150,12 +156,6 @@ def _close_all_but(kept: set[int]) -> None:
     syscalls.close_range(first, 0x7FFFFFFF)
 
 
-def _forbid_imports() -> None:
-    """From here on an import would run a file of the container's choosing, with this process's privileges."""
-    sys.path.clear()
-    sys.meta_path.clear()
-
-
 def _configure_network(address: int, prefix: int, gateway: int) -> None:
     link = netlink.Netlink()
     link.change(
@@ -166,23 +166,17 @@ def _configure_network(address: int, prefix: int, gateway: int) -> None:
     link.close()
 
 
-def _etc_files(spec: Any, hostname: str, order: Any) -> dict[str, int]:
-    """Trees of the files that the container gets for its own network identity; it may write to them."""
+def _write_etc(spec: Any, order: Any, hostname: str, address: int | None) -> dict[str, int]:
+    """The files that tell the container its place in the network, as mounts: path to tree. It may write to them."""
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    lines += [f"{address}\t{name}" for name, address in spec["extra_hosts"]]
-    if order["network"] is not None:
-        address = order["network"][0]
-        lines.append(".".join(str(byte) for byte in address.to_bytes(4, "big")) + f"\t{hostname}")
-    contents = {
-        "resolv.conf": order["resolv_conf"],
-        "hosts": "\n".join(lines) + "\n",
-        "hostname": hostname + "\n",
-    }
-    os.mkdir("etc")
+    lines += [f"{host_address}\t{name}" for name, host_address in spec["extra_hosts"]]
+    if address is not None:
+        lines.append(".".join(map(str, address.to_bytes(4, "big"))) + f"\t{hostname}")
+    contents = (order["resolv_conf"], "\n".join(lines) + "\n", hostname + "\n")
     found = {}
-    for name, text in contents.items():
-        mounts.File(f"etc/{name}", os.fsencode(text)).execute()
-        found[f"/etc/{name}"] = syscalls.open_tree(syscalls.AT_FDCWD, f"etc/{name}", syscalls.OPEN_TREE_CLONE)
+    for path, text in zip(_ETC_FILES, contents, strict=True):
+        mounts.File(path[1:], os.fsencode(text)).execute()
+        found[path] = syscalls.open_tree(syscalls.AT_FDCWD, path[1:], syscalls.OPEN_TREE_CLONE)
     return found
 
 
@@ -202,17 +196,14 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     return found
 
 
-def _mount_root(spec: Any, order: Any, trees: list[int], staging: str, targets: list[str]) -> int:
-    """Mount the root filesystem; a descriptor of it."""
+def _mount_root(order: Any, trees: list[int], staging: str, targets: list[str]) -> int:
+    """Mount the root filesystem; a descriptor of it. targets: where something will be mounted in it."""
     for number, tree in enumerate(trees[: order["layer_trees"]]):
         os.mkdir(f"m{number}")
         syscalls.move_mount(tree, "", syscalls.AT_FDCWD, f"m{number}", syscalls.MOVE_MOUNT_F_EMPTY_PATH)
-    del spec
-    extra_files = [path for path in targets if path not in _ETC_FILES and path in order["file_targets"]]
-    extra_directories = [path for path in targets if path not in _ETC_FILES and path not in order["file_targets"]]
-    mounts.execute(mounts.plan_stubs(_SYSTEM_DIRECTORIES + extra_directories, _ETC_FILES + extra_files))
-    for name in ("l", "root"):
-        os.mkdir(name)
+    files = [path for path in targets if path in _ETC_FILES or path in order["file_targets"]]
+    directories = [path for path in targets if path not in files]
+    mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], files))
     layers = [f"{staging}/m{tree}/{path}" for tree, path in reversed(order["layers"])]
     layers.append(f"{staging}/stubs")
     upper = None
@@ -231,11 +222,19 @@ def _mount_root(spec: Any, order: Any, trees: list[int], staging: str, targets: 
     return os.open(f"{staging}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _attach(tree: int, root: int, path: str) -> None:
+def _attach(tree: int, root: int, path: str, staging: str) -> list[stubs.Stub]:
+    """Mount ``tree`` at ``path`` in the root filesystem; what had to be made in the upper layer for it."""
     try:
-        mounts.attach(tree, root, path)
+        try:
+            mounts.attach(tree, root, path)
+        except FileNotFoundError:
+            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            made = stubs.create(root, f"{staging}/root", path, directory=directory)
+            mounts.attach(tree, root, path)
+            return made
     except OSError as error:
         raise MountError(f"cannot mount on {path} in the root filesystem: {error.strerror}") from error
+    return []
 
 
 def _open_terminal(channel: _socket.socket, size: tuple[int, int]) -> int:
@@ -269,12 +268,11 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int]) -> NoReturn:
     _enter_directory(spec["cwd"])
     _become(user, capabilities.mask(spec["capabilities"]))
     syscalls.keyctl_join_session_keyring()
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
     os.umask(0o022)
-    for number in _signal.valid_signals():
-        if number not in (_signal.SIGKILL, _signal.SIGSTOP) and number < 32:
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    for number in range(1, 32):  # Python ignores SIGPIPE and SIGXFSZ, which would last beyond execve
+        if number not in (syscalls.SIGKILL, syscalls.SIGSTOP):
+            syscalls.signal_default(number)
     _exec(list(spec["args"]), env)
 
 
@@ -334,7 +332,7 @@ def _exec(args: list[str], env: dict[str, str]) -> NoReturn:
     refused: OSError | None = None
     for path in candidates:
         try:
-            os.execve(path, args, env)
+            os.execve(path, args, env)  # noqa: S606 - without a shell is the point
         except (FileNotFoundError, NotADirectoryError) as error:
             if os.path.lexists(path) and not os.path.isdir(path):
                 refused = refused or error

@@ -20,7 +20,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
-_SIGCHLD = 17
+SIGKILL, _SIGCHLD, SIGSTOP = 9, 17, 19
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_NOSYMFOLLOW, MS_BIND, MS_MOVE, MS_REC = 0x20, 0x100, 0x1000, 0x2000, 0x4000
@@ -178,6 +178,11 @@ def capset(*, effective: int, permitted: int, inheritable: int) -> None:
 def keyctl_join_session_keyring() -> None:
     """keyctl(2): a new anonymous session keyring."""
     _check(_libc.syscall(_SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")
+
+
+def signal_default(number: int) -> None:
+    """signal(2) with SIG_DFL."""
+    _libc.signal(number, None)
 
 
 def pidfd_send_signal(pidfd: int, number: int) -> None:

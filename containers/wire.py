@@ -11,6 +11,10 @@ import array
 import marshal
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MAX_BYTES = 1 << 16
 MAX_FDS = 200  # the kernel's SCM_MAX_FD is 253
 
@@ -27,7 +31,7 @@ def from_fd(fd: int) -> _socket.socket:
     return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
 
 
-def send(sock: _socket.socket, value: object, fds: list[int] | tuple[int, ...] = ()) -> None:
+def send(sock: _socket.socket, value: Any, fds: list[int] | tuple[int, ...] = ()) -> None:
     """Send ``value`` (None, bool, int, float, str, bytes, tuple, list, dict of these) with at most MAX_FDS descriptors.
 
     Raises OSError; BrokenPipeError when the other side is gone.
@@ -36,7 +40,7 @@ def send(sock: _socket.socket, value: object, fds: list[int] | tuple[int, ...] =
     sock.sendmsg([marshal.dumps(value)], ancillary, _socket.MSG_NOSIGNAL)
 
 
-def receive(sock: _socket.socket) -> tuple[object, list[int]] | None:
+def receive(sock: _socket.socket) -> tuple[Any, list[int]] | None:
     """The next message and its descriptors (close-on-exec); None when the other side has closed."""
     try:
         data, ancillary, _flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
@@ -51,7 +55,7 @@ def receive(sock: _socket.socket) -> tuple[object, list[int]] | None:
     return marshal.loads(data), list(fds)  # noqa: S302 - the sender is this program
 
 
-def to_memfd(value: object) -> int:
+def to_memfd(value: Any) -> int:
     """A descriptor of an anonymous file that holds ``value``."""
     fd = os.memfd_create("shiplap", os.MFD_CLOEXEC)
     try:
@@ -63,7 +67,7 @@ def to_memfd(value: object) -> int:
     return fd
 
 
-def from_memfd(fd: int) -> object:
+def from_memfd(fd: int) -> Any:
     """What ``to_memfd`` wrote. The descriptor stays open, and its offset is not used."""
     data = bytearray()
     while chunk := os.pread(fd, 1 << 20, len(data)):

@@ -1,0 +1,41 @@
+"""The launcher's event loop: descriptors that become readable, and quiet moments."""
+
+from __future__ import annotations
+
+import select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Loop:
+    """Calls handlers one at a time: a handler may close descriptors, so no second event is taken before it returns."""
+
+    def __init__(self) -> None:
+        self._poll = select.epoll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call ``handler`` whenever ``fd`` is readable or at its end."""
+        self._handlers[fd] = handler
+        self._poll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget ``fd``, before it is closed. Does nothing when it is not watched."""
+        if self._handlers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def step(self, timeout_s: float | None) -> bool:
+        """Handle one event; False when there was none in that time."""
+        for fd, _events in self._poll.poll(timeout_s, 1):
+            self._handlers[fd]()
+            return True
+        return False
+
+
+def readable(fd: int, timeout_s: float) -> bool:
+    """Wait for one descriptor."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))

@@ -1,0 +1,364 @@
+"""Containers as the launcher sees them: spare ones made ahead, ones on their way, running ones, ended ones."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from containers import events, idmap, network, setup, stubs, syscalls, wire
+from containers.errors import ContainerError, NamespaceError, NetworkError
+from containers.uplink import Uplink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any
+
+    from containers.cgroups import Session
+    from containers.events import Loop
+    from containers.rootfs import Layers
+
+_NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
+_BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+_SPARES = 2
+
+
+class Guest:
+    """A container's first process, from before its spec is known until it has been reaped.
+
+    channel: to its set-up code, None after execve. client: to whom asked for it, None for a spare one. request: the
+    spec and its descriptors until they are passed on. connected: whether its interface was made. message: why the
+    command could not be executed. made: what set-up had to put into the upper layer.
+    """
+
+    __slots__ = (
+        "channel",
+        "client",
+        "connected",
+        "made",
+        "message",
+        "name",
+        "network",
+        "pid",
+        "pidfd",
+        "request",
+        "upper",
+    )
+
+    def __init__(self, name: str, pid: int, channel: _socket.socket, kind: str) -> None:
+        self.name = name
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.channel: _socket.socket | None = channel
+        self.network = kind
+        self.connected = False
+        self.client: _socket.socket | None = None
+        self.request: tuple[Any, list[int]] | None = None
+        self.message = ""
+        self.upper: str | None = None
+        self.made: list[stubs.Stub] = []
+
+
+class Guests:
+    """All of a launcher's containers. folder: a private directory; ranges: first host user and group ID."""
+
+    def __init__(self, loop: Loop, folder: str, ranges: tuple[int, int], layers: Layers, session: Session) -> None:
+        self._loop = loop
+        self._folder = folder
+        self._ranges = ranges
+        self._layers = layers
+        self._session = session
+        self._uplink = Uplink(loop, folder, self._uplink_changed)
+        self._count = 0
+        self._all: dict[str, Guest] = {}
+        self._spares: list[Guest] = []
+        self._waiting: list[Guest] = []
+        self._keep_spares = False
+
+    def warm(self) -> None:
+        """Get ready for containers with a network. A failure is told to the first one that needs it."""
+        try:
+            self._uplink.start()
+        except (NetworkError, OSError):
+            return
+        self._keep_spares = True
+
+    def start(self, client: _socket.socket, spec: Any, fds: list[int]) -> None:
+        """Start a container for a client. fds: memfd of the spec, stdin, stdout, stderr; owned from here on.
+
+        The client gets ``started`` or an error, and ``exit`` at the end.
+        """
+        guest: Guest | None = None
+        try:
+            kind = spec["network"]
+            if kind == "default":
+                self._uplink.start()
+                self._keep_spares = True
+            guest = self._spares.pop(0) if kind == "default" and self._spares else self._create(kind)
+        except ContainerError as error:
+            reply(client, error_message(error))
+        except OSError as error:
+            reply(client, error_message(ContainerError(f"cannot make a container: {error}")))
+        if guest is None:
+            client.close()
+            _close_all(fds)
+            return
+        guest.client = client
+        guest.request = (spec, fds)
+        guest.upper = None if spec["upper"] is None else spec["upper"] + "/fs"
+        self._loop.watch(client.fileno(), lambda: self._on_client(guest))
+        if kind == "default" and not self._uplink.ready:
+            self._waiting.append(guest)
+        else:
+            self._dispatch(guest)
+
+    @property
+    def running(self) -> bool:
+        """Whether a container is running or on its way."""
+        return len(self._all) > len(self._spares)
+
+    @property
+    def wants_spare(self) -> bool:
+        """Whether a quiet moment is to be used for ``make_spare``; not while a container is on its way."""
+        if not self._keep_spares or len(self._spares) >= _SPARES:
+            return False
+        return not any(guest.channel is not None and guest.client is not None for guest in self._all.values())
+
+    def make_spare(self) -> None:
+        """Make a container ahead; it takes the parts of starting one that wait for the kernel off the way."""
+        try:
+            guest = self._create("default")
+            if self._uplink.ready:
+                self._connect(guest)
+        except (ContainerError, OSError):
+            self._keep_spares = False  # whoever needs one will be told why there is none
+        else:
+            self._spares.append(guest)
+
+    def shut_down(self, timeout_s: float) -> None:
+        """Kill all and wait until they are gone."""
+        for guest in list(self._all.values()):
+            self._forget_client(guest)
+            self._kill(guest)
+        deadline = time.monotonic() + timeout_s
+        for guest in list(self._all.values()):
+            if events.readable(guest.pidfd, deadline - time.monotonic()):
+                self._on_exit(guest)
+
+    def _create(self, kind: str) -> Guest:
+        """Fork a process that prepares a container up to where it has to know which."""
+        self._count += 1
+        name = str(self._count)
+        into, joins = self._session.create(name)
+        ours, theirs = wire.socket_pair()
+        try:
+            pid = syscalls.clone3(_NAMESPACES | (0 if kind == "host" else syscalls.CLONE_NEWNET), cgroup=into)
+            if pid == 0:
+                setup.run(theirs, joins, self._folder, network=kind)
+        except OSError as error:
+            ours.close()
+            self._session.remove(name)
+            if error.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
+                raise NamespaceError(
+                    f"cannot make the namespaces of a container: {error.strerror}",
+                    hint="sysctls like user.max_user_namespaces limit them; `shiplap doctor` tells which are missing",
+                ) from error
+            raise
+        finally:
+            theirs.close()
+            _close_all([fd for fd in (into, *joins) if fd >= 0])
+        guest = Guest(name, pid, ours, kind)
+        self._all[name] = guest
+        self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
+        self._loop.watch(ours.fileno(), lambda: self._on_channel(guest))
+        try:
+            idmap.write_maps(pid, self._ranges)
+            wire.send(ours, "mapped")
+        except (ContainerError, OSError):
+            self._kill(guest)
+            raise
+        return guest
+
+    def _connect(self, guest: Guest) -> None:
+        assert guest.channel is not None
+        wire.send(guest.channel, ("network", self._uplink.connect(guest.pid)))
+        guest.connected = True
+
+    def _dispatch(self, guest: Guest) -> None:
+        """Send a guest what it needs to go on."""
+        assert guest.request is not None
+        assert guest.channel is not None
+        spec, fds = guest.request
+        guest.request = None
+        trees: list[int] = []
+        try:
+            if guest.network == "default" and not guest.connected:
+                self._connect(guest)
+            order = self._order(spec, trees)
+            for fd in fds[1:]:
+                _give_pipe(fd, self._ranges[0])
+            while len(trees) > wire.MAX_FDS - len(fds):
+                some, trees[: wire.MAX_FDS] = trees[: wire.MAX_FDS], []
+                wire.send(guest.channel, ("trees", None), some)
+                _close_all(some)
+            wire.send(guest.channel, ("start", order), [*fds, *trees])
+        except ContainerError as error:
+            self._fail(guest, error_message(error))
+        except OSError as error:
+            self._fail(guest, error_message(ContainerError(f"cannot start the container: {error}")))
+        finally:
+            _close_all(fds)
+            _close_all(trees)
+
+    def _order(self, spec: Any, trees: list[int]) -> dict[str, Any]:
+        """What set-up is to do with the trees, whose descriptors are appended to ``trees``."""
+        index: dict[str, int] = {}
+
+        def place(path: str) -> tuple[int, str]:
+            top, relative = self._layers.idmapped(path)
+            if top not in index:
+                index[top] = len(trees)
+                trees.append(syscalls.open_tree(syscalls.AT_FDCWD, top, syscalls.OPEN_TREE_CLONE))
+            return index[top], relative
+
+        order: dict[str, Any] = {
+            "layers": [place(self._layers.plain(layer)) for layer in spec["layers"]],
+            "upper": None if spec["upper"] is None else place(spec["upper"]),
+        }
+        order["layer_trees"] = len(trees)
+        order["binds"] = binds = {}
+        order["file_targets"] = file_targets = []
+        for number, (kind, target, *details) in enumerate(spec["mounts"]):
+            if kind == "bind":
+                source, readonly, mapped = details
+                tree = self._layers.clone(
+                    source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
+                )
+                binds[number] = len(trees)
+                trees.append(tree)
+                if not os.path.isdir(source):
+                    file_targets.append(target)
+        connected = spec["network"] == "default"
+        order["resolv_conf"] = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
+        return order
+
+    def _uplink_changed(self, error: NetworkError | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        if error is None:
+            for guest in self._spares:
+                try:
+                    self._connect(guest)
+                except (ContainerError, OSError):
+                    self._kill(guest)
+            for guest in waiting:
+                self._dispatch(guest)
+            return
+        for guest in waiting:
+            self._fail(guest, error_message(error))
+        for guest in self._spares:
+            self._kill(guest)
+        self._spares, self._keep_spares = [], False
+
+    def _on_client(self, guest: Guest) -> None:
+        assert guest.client is not None
+        received = wire.receive(guest.client)
+        if received is None:
+            self._forget_client(guest)
+            self._kill(guest)
+            return
+        message: Any = received[0]
+        if message[0] == "kill":
+            self._kill(guest)
+        else:
+            _signal_process(guest.pidfd, message[1])
+
+    def _on_channel(self, guest: Guest) -> None:
+        """What set-up has to say; the end of the channel means that the command is being executed."""
+        assert guest.channel is not None
+        received = wire.receive(guest.channel)
+        if received is None:
+            self._loop.unwatch(guest.channel.fileno())
+            guest.channel.close()
+            guest.channel = None
+            if guest.client is not None:
+                reply(guest.client, ("started",))
+            return
+        message: Any = received[0]
+        if message[0] == "terminal":
+            if guest.client is not None:
+                reply(guest.client, message, received[1])
+            _close_all(received[1])
+        elif message[0] == "exit":
+            guest.message = message[2]
+        elif message[0] == "made":
+            guest.made = message[1]
+        else:
+            self._fail(guest, message)
+
+    def _fail(self, guest: Guest, message: tuple[Any, ...]) -> None:
+        """The container cannot be had: tell the client, unless it is a spare one, and end the process."""
+        if guest.client is not None:
+            reply(guest.client, message)
+            self._forget_client(guest)
+        self._kill(guest)
+
+    def _on_exit(self, guest: Guest) -> None:
+        while guest.channel is not None:
+            self._on_channel(guest)
+        _pid, status = os.waitpid(guest.pid, 0)
+        self._loop.unwatch(guest.pidfd)
+        os.close(guest.pidfd)
+        del self._all[guest.name]
+        for others in (self._waiting, self._spares):
+            if guest in others:
+                others.remove(guest)
+        if guest.request is not None:
+            _close_all(guest.request[1])
+        if guest.made and guest.upper is not None:
+            stubs.remove(guest.upper, guest.made)
+        if guest.client is not None:
+            reply(guest.client, ("exit", status, guest.message))
+            self._forget_client(guest)
+        self._session.doom(guest.name)
+
+    def _forget_client(self, guest: Guest) -> None:
+        if guest.client is not None:
+            self._loop.unwatch(guest.client.fileno())
+            guest.client.close()
+            guest.client = None
+
+    def _kill(self, guest: Guest) -> None:
+        _signal_process(guest.pidfd, syscalls.SIGKILL)
+        self._session.kill(guest.name)
+
+
+def error_message(error: ContainerError) -> tuple[str, str, str, str | None]:
+    """An error as the client gets it."""
+    return ("error", type(error).__name__, error.message, error.hint)
+
+
+def reply(client: _socket.socket, value: object, fds: list[int] | tuple[int, ...] = ()) -> None:
+    """Answer a client, who may be gone; its container then ends by the end of its socket."""
+    try:
+        wire.send(client, value, fds)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _give_pipe(fd: int, uid: int) -> None:
+    """Let the container's root own an anonymous pipe, so that it can reopen it as /dev/stdout."""
+    if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+        os.fchown(fd, uid, -1)
+
+
+def _signal_process(pidfd: int, number: int) -> None:
+    try:
+        syscalls.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

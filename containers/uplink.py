@@ -1,0 +1,107 @@
+"""The life of the network hub: started when first needed, waited for, lost, started again."""
+
+from __future__ import annotations
+
+import os
+
+from containers import network, syscalls
+from containers.errors import NetworkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from containers.events import Loop
+
+
+class Uplink:
+    """At most one hub at a time.
+
+    changed: called with None when a hub became ready, with the error when it failed or was lost.
+    """
+
+    def __init__(self, loop: Loop, folder: str, changed: Callable[[NetworkError | None], None]) -> None:
+        self._loop = loop
+        self._folder = folder
+        self._changed = changed
+        self._count = 0
+        self._hub: network.Hub | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._hub is not None and self._hub.ready
+
+    def start(self) -> None:
+        """Begin to make the hub unless there is one; ``changed`` tells the outcome. Raises NetworkError."""
+        if self._hub is not None:
+            return
+        self._count += 1
+        folder = f"{self._folder}/hub{self._count}"
+        os.makedirs(folder)
+        hub = network.Hub(folder)
+        self._hub = hub
+        self._loop.watch(hub.host.fileno(), self._on_addresses)
+        for pid in hub.starting:
+            self._watch_process(pid)
+
+    def connect(self, pid: int) -> tuple[int, int, int]:
+        """Give the network namespace of process ``pid`` an interface; its address, prefix length and gateway."""
+        assert self._hub is not None
+        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._hub.connect(netns)
+        finally:
+            os.close(netns)
+
+    def resolv_conf(self) -> str:
+        """The contents of /etc/resolv.conf for what is connected."""
+        assert self._hub is not None
+        return self._hub.resolv_conf()
+
+    def _watch_process(self, pid: int) -> None:
+        pidfd = os.pidfd_open(pid)
+        self._loop.watch(pidfd, lambda: self._on_process(pid, pidfd))
+
+    def _on_addresses(self) -> None:
+        assert self._hub is not None
+        try:
+            update = self._hub.addresses_changed()
+        except (NetworkError, OSError) as error:
+            hub = self._hub
+            self._lose(hub)
+            self._changed(NetworkError(f"cannot keep the host's addresses unreachable: {error}"))
+            return
+        if update is not None:
+            self._watch_process(update)
+
+    def _on_process(self, pid: int, pidfd: int) -> None:
+        """nft or pasta ended: while starting that is a step forward or a failure, later the hub is lost."""
+        _pid, status = os.waitpid(pid, 0)
+        self._loop.unwatch(pidfd)
+        os.close(pidfd)
+        hub = self._hub
+        if hub is None or (pid not in hub.starting and pid != hub.daemon):
+            return
+        was_ready = hub.ready
+        try:
+            if pid == hub.daemon:
+                raise NetworkError("pasta, which connects containers to the network, has ended", hint="see `dmesg`")
+            hub.ended(pid, status)
+        except NetworkError as error:
+            self._lose(hub)
+            self._changed(error)
+            return
+        if hub.ready and not was_ready:
+            self._watch_process(hub.daemon)
+            self._changed(None)
+
+    def _lose(self, hub: network.Hub) -> None:
+        self._hub = None
+        self._loop.unwatch(hub.host.fileno())
+        for pid in (*hub.starting, hub.daemon):
+            if pid:
+                try:
+                    os.kill(pid, syscalls.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        hub.close()
