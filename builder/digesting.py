@@ -78,10 +78,13 @@ def hash_files(selection: Selection, cache: StatCache | None = None) -> None:
     missing: list[Entry] = []
     known = cache.get if cache is not None else None
     for entry in selection.entries():
-        if entry.sha is not None or entry.leader is not None or entry.mode & 0o170000 != stat.S_IFREG:
+        if entry.leader is not None or entry.mode & 0o170000 != stat.S_IFREG:
             continue
         found = known(entry.tree_path, entry.stamp) if known is not None else None
-        if found is None:
+        if entry.sha is not None:  # hashed while it was written, or before
+            if cache is not None and found is None:
+                cache.put(entry.tree_path, entry.stamp, (entry.sha, entry.xattrs or NO_XATTRS), selection.looked_at_ns)
+        elif found is None:
             missing.append(entry)
         else:
             entry.sha, entry.xattrs = found

@@ -81,7 +81,7 @@ class Executor:
         from builder.owners import parse_chown
 
         with self._view_or_none(parent) as below:
-            uid, gid = parse_chown(op.user, below) or (0, 0)
+            uid, gid = parse_chown(op.user, below, written="USER ") or (0, 0)
             made_at = int(time.time()) if op.timestamp is None else op.timestamp
             return self._write_layer(lambda writer: workdir_layer(op.path, uid, gid, below, writer, created_at=made_at))
 

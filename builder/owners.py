@@ -13,59 +13,63 @@ _MAX_ID: Final = 2**32 - 2
 _MAX_BYTES: Final = 16 * 1024 * 1024
 
 
-def parse_chown(text: str, rootfs_fd: int | None, *, link: bool = False) -> tuple[int, int] | None:
+def parse_chown(
+    text: str, rootfs_fd: int | None, *, link: bool = False, written: str = "--chown="
+) -> tuple[int, int] | None:
     """``user[:group]`` as (uid, gid); an empty text is None.
 
     rootfs_fd: the image's root, where names are looked up; None for an image with no files.
     link: ``--link`` makes a layer that knows nothing of the image below, so it takes numbers only.
+    written: what stands before ``text``, for messages: WORKDIR resolves ``USER bob`` in the same way.
     A number alone is the group too; a name alone brings its group from /etc/passwd. Raises OwnerError.
     """
     if not text:
         return None
+    whole = written + text
     user, colon, group = text.partition(":")
     for name in (user, group):
         if link and name and not name.isdecimal():
             raise OwnerError(
-                f"--chown={text}: with --link, {name!r} cannot be looked up",
+                f"{whole}: with --link, {name!r} cannot be looked up",
                 hint="--link does not look at the image below: write numbers (--chown=1000:1000), or drop --link",
             )
-    uid, gid = _user(text, user, rootfs_fd)
+    uid, gid = _user(whole, user, rootfs_fd)
     if group:
-        gid = _group(text, group, rootfs_fd)
+        gid = _group(whole, group, rootfs_fd)
     elif colon:
         gid = 0
     return uid, gid
 
 
-def _user(text: str, name: str, rootfs_fd: int | None) -> tuple[int, int]:
+def _user(whole: str, name: str, rootfs_fd: int | None) -> tuple[int, int]:
     if not name:
         return 0, 0
     if name.isdecimal():
-        return (number := _number(text, name)), number
+        return (number := _number(whole, name)), number
     for fields in _entries(rootfs_fd, "etc/passwd"):
         if fields[0] == name and len(fields) >= 4 and fields[2].isdecimal() and fields[3].isdecimal():
-            return _number(text, fields[2]), _number(text, fields[3])
+            return _number(whole, fields[2]), _number(whole, fields[3])
     raise OwnerError(
-        f"--chown={text}: no user {name!r} in the image's /etc/passwd",
+        f"{whole}: no user {name!r} in the image's /etc/passwd",
         hint="add the user before (RUN useradd …), or give its number",
     )
 
 
-def _group(text: str, name: str, rootfs_fd: int | None) -> int:
+def _group(whole: str, name: str, rootfs_fd: int | None) -> int:
     if name.isdecimal():
-        return _number(text, name)
+        return _number(whole, name)
     for fields in _entries(rootfs_fd, "etc/group"):
         if fields[0] == name and len(fields) >= 3 and fields[2].isdecimal():
-            return _number(text, fields[2])
+            return _number(whole, fields[2])
     raise OwnerError(
-        f"--chown={text}: no group {name!r} in the image's /etc/group",
+        f"{whole}: no group {name!r} in the image's /etc/group",
         hint="add the group before (RUN groupadd …), or give its number",
     )
 
 
-def _number(text: str, digits: str) -> int:
+def _number(whole: str, digits: str) -> int:
     if not digits.isascii() or len(digits) > 10 or int(digits) > _MAX_ID:
-        raise OwnerError(f"--chown={text}: {digits[:40]} is no user or group number", hint=f"the greatest is {_MAX_ID}")
+        raise OwnerError(f"{whole}: {digits[:40]} is no user or group number", hint=f"the greatest is {_MAX_ID}")
     return int(digits)
 
 

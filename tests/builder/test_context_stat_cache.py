@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.contexts import Context
-from builder.copying import CopySpec, content_digest, select
+from builder.copying import CopySpec, content_digest, select, write_layer
 from builder.filetree import STAMP, SourceTree
 from builder.statcache import StatCache, is_settled
 from core.digests import Digest
+from images.tarwriter import TarWriter
 from tests.builder.copying_tools import make_tree
 
 SECOND = 1_000_000_000
@@ -166,6 +168,18 @@ def test_when_a_file_counts_as_at_rest(mtime_ns: int, ctime_ns: int, settled: bo
     if ctime_ns % SECOND == 0 and settled:
         ctime_ns -= SECOND
     assert is_settled(stamp(mtime_ns, ctime_ns), NOW) is settled
+
+
+def test_files_that_were_hashed_while_they_were_written_are_known_too(project: Project) -> None:
+    cache = StatCache()
+    with Context.open_directory(str(project.root)) as context:
+        spec = CopySpec((".",), "/x/")
+        selection = select(context.tree(), spec, clock_ns=lambda: time.time_ns() + LATER)
+        write_layer(selection, None, TarWriter(io.BytesIO()), created_at=0)
+        digest = content_digest(selection, cache)
+    project.saved = cache.dump()
+    assert project.build() == digest
+    assert project.reads == []
 
 
 def test_attributes_come_out_of_the_cache(project: Project) -> None:

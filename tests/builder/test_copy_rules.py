@@ -707,5 +707,5 @@ def test_urls_and_git_repositories_are_not_supported_yet(bench: Bench, source: s
 
 
 def test_file_that_looks_like_a_repository_is_copied(bench: Bench) -> None:
-    bench.context({"me@host:notes": "1"})
+    (bench.context_path / "me@host:notes").touch()
     assert bench.copy("me@host:notes", "/x/").names() == ["x", "x/me@host:notes"]
