@@ -7,8 +7,9 @@ Arguments are ``Word``: a text and its span. ``None`` means that a thing was not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
+
+from msgspec import Struct
 
 from dockerfile_grammar.errors import DockerfileError
 from dockerfile_grammar.lines import Comment
@@ -17,8 +18,7 @@ from dockerfile_grammar.source import Position, Source, Span
 __all__ = ["Comment", "Position", "Source", "Span"]  # besides what is defined here
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A piece of text and where it stands."""
 
     text: str
@@ -28,8 +28,7 @@ class Word:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """``--name`` or ``--name=value`` before the arguments.
 
     name: without the dashes. value: quotes resolved; None when there was no ``=``. text: the whole flag, quotes
@@ -49,8 +48,7 @@ class Flag:
         return Word(self.value or "", self.value_span)
 
 
-@dataclass(frozen=True, slots=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True):
     """A here-document.
 
     name: the terminator, which also names the file that COPY writes. content: as written, with tabs (see ``text``).
@@ -74,8 +72,7 @@ class Heredoc:
         return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """``name=value``, or ``name value`` in legacy form. Both sides keep quotes and escapes until expanded."""
 
     name: Word
@@ -86,8 +83,7 @@ class Assignment:
         return Span(self.name.span.start, self.value.span.end)
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(Struct, frozen=True):
     """One of ARG's: ``name`` or ``name=default``."""
 
     name: Word
@@ -98,8 +94,7 @@ class Declaration:
         return Span(self.name.span.start, (self.default or self.name).span.end)
 
 
-@dataclass(frozen=True, slots=True)
-class ShellForm:
+class ShellForm(Struct, frozen=True, tag=True):
     """A command line for the SHELL; ``heredocs`` follow it in the file. text is empty when nothing was written."""
 
     text: str
@@ -107,8 +102,7 @@ class ShellForm:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class ExecForm:
+class ExecForm(Struct, frozen=True, tag=True):
     """A JSON array: the argument vector."""
 
     arguments: tuple[Word, ...]
@@ -122,8 +116,7 @@ class ExecForm:
 Command: TypeAlias = ShellForm | ExecForm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(Struct, frozen=True, kw_only=True, tag=True):
     """What all instructions have.
 
     keyword: as written (``NAME`` is its proper form). original: the logical line: continuations joined, comments
@@ -155,8 +148,7 @@ class Instruction:
         return next((flag for flag in self.flags if flag.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class From(Instruction):
+class From(Instruction, frozen=True, kw_only=True):
     """base: image, stage or ``scratch``, unexpanded. name: of the stage, as written; see Stage for lower case."""
 
     NAME: ClassVar[str] = "FROM"
@@ -167,8 +159,7 @@ class From(Instruction):
     platform: Word | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run(Instruction):
+class Run(Instruction, frozen=True, kw_only=True):
     """network, security: checked values. mounts, devices: the flags, for ``mounts.parse_mount`` after expansion."""
 
     NAME: ClassVar[str] = "RUN"
@@ -180,22 +171,19 @@ class Run(Instruction):
     devices: tuple[Flag, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cmd(Instruction):
+class Cmd(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "CMD"
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entrypoint(Instruction):
+class Entrypoint(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "ENTRYPOINT"
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shell(Instruction):
+class Shell(Instruction, frozen=True, kw_only=True):
     """arguments: at least one."""
 
     NAME: ClassVar[str] = "SHELL"
@@ -207,8 +195,7 @@ class Shell(Instruction):
         return tuple(word.text for word in self.arguments)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy(Instruction):
+class Copy(Instruction, frozen=True, kw_only=True):
     """sources: paths and globs; ``contents``: the here-documents among the sources; together at least one.
 
     from_: stage name or number, named context or image; never with variables. exclude: patterns, not expanded.
@@ -230,8 +217,7 @@ class Copy(Instruction):
     exclude: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Add(Instruction):
+class Add(Instruction, frozen=True, kw_only=True):
     """As COPY, whose sources may be URLs and git repositories too. unpack, keep_git_dir: None when not given."""
 
     NAME: ClassVar[str] = "ADD"
@@ -250,8 +236,7 @@ class Add(Instruction):
     exclude: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Env(Instruction):
+class Env(Instruction, frozen=True, kw_only=True):
     """legacy: written ``ENV name value``."""
 
     NAME: ClassVar[str] = "ENV"
@@ -260,8 +245,7 @@ class Env(Instruction):
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label(Instruction):
+class Label(Instruction, frozen=True, kw_only=True):
     """legacy: written ``LABEL name value``."""
 
     NAME: ClassVar[str] = "LABEL"
@@ -270,15 +254,13 @@ class Label(Instruction):
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arg(Instruction):
+class Arg(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "ARG"
 
     declarations: tuple[Declaration, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expose(Instruction):
+class Expose(Instruction, frozen=True, kw_only=True):
     """ports: as written and in that order; each may hold several after expansion."""
 
     NAME: ClassVar[str] = "EXPOSE"
@@ -286,44 +268,38 @@ class Expose(Instruction):
     ports: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume(Instruction):
+class Volume(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "VOLUME"
 
     paths: tuple[Word, ...]
     json: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User(Instruction):
+class User(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "USER"
 
     user: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workdir(Instruction):
+class Workdir(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "WORKDIR"
 
     path: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopSignal(Instruction):
+class StopSignal(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "STOPSIGNAL"
 
     signal: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Maintainer(Instruction):
+class Maintainer(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "MAINTAINER"
 
     maintainer: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck(Instruction):
+class Healthcheck(Instruction, frozen=True, kw_only=True):
     """command: None for ``HEALTHCHECK NONE``. Durations in nanoseconds; 0, as in the image config, means the default.
 
     kind: ``NONE`` or ``CMD``, as written.
@@ -340,18 +316,39 @@ class Healthcheck(Instruction):
     retries: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Onbuild(Instruction):
+class Onbuild(Instruction, frozen=True, kw_only=True):
     """trigger: the text for the image config. instruction: the same, parsed; its here-documents are in it too."""
 
     NAME: ClassVar[str] = "ONBUILD"
 
     trigger: str
-    instruction: Instruction
+    instruction: AnyInstruction
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
+AnyInstruction: TypeAlias = (
+    From
+    | Run
+    | Cmd
+    | Entrypoint
+    | Shell
+    | Copy
+    | Add
+    | Env
+    | Label
+    | Arg
+    | Expose
+    | Volume
+    | User
+    | Workdir
+    | StopSignal
+    | Maintainer
+    | Healthcheck
+    | Onbuild
+)
+"""One of the eighteen."""
+
+
+class CheckOptions(Struct, frozen=True):
     """What ``# check=`` asks for."""
 
     skip: frozenset[str] = frozenset()
@@ -361,8 +358,7 @@ class CheckOptions:
     experimental_all: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Directives:
+class Directives(Struct, frozen=True):
     """The parser directives at the top. syntax: the frontend's reference. escape: ``\\`` or a backquote."""
 
     syntax: Word | None
@@ -370,14 +366,13 @@ class Directives:
     check: CheckOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """From a FROM to the next. index: from 0. name: in lower case, or None."""
 
     index: int
     name: str | None
     from_: From
-    instructions: tuple[Instruction, ...]
+    instructions: tuple[AnyInstruction, ...]
 
     @property
     def base(self) -> Word:
@@ -393,8 +388,7 @@ class Stage:
         return Span(self.from_.span.start, last.span.end)
 
 
-@dataclass(frozen=True, slots=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True):
     """A whole file. meta_args: the ARGs before the first FROM. stages: at least one."""
 
     source: Source
@@ -411,7 +405,7 @@ class Dockerfile:
         return self.directives.escape
 
     @property
-    def instructions(self) -> Iterator[Instruction]:
+    def instructions(self) -> Iterator[AnyInstruction]:
         """All instructions in the order of the file."""
         yield from self.meta_args
         for stage in self.stages:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from msgspec import Struct
 
 from dockerfile_grammar import tables
 from dockerfile_grammar.errors import ExpansionError, shown
@@ -29,8 +30,7 @@ _PLAIN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
+class Expansion(Struct, frozen=True):
     """The result for one word. used, undefined: names of variables that were looked up, and (not) found."""
 
     text: str
@@ -75,8 +75,7 @@ def split_raw(text: str) -> list[tuple[str, int]]:
     return splitter.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class HeredocOpener:
+class HeredocOpener(Struct, frozen=True):
     """``[fd]<<[-]NAME``. expand: no part of the name was quoted."""
 
     name: str
@@ -124,8 +123,7 @@ def _expand(word: str, env: Mapping[str, str], escape: str, mode: Mode) -> Expan
 # Parts of a word. Each has ``position``, its offset in the word, and evaluates itself.
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(Struct, frozen=True):
     """Characters that stand for themselves. raw: they never part words (quoted, or ``<<``)."""
 
     position: int
@@ -137,8 +135,7 @@ class _Text:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class _Escaped:
+class _Escaped(Struct, frozen=True):
     """The escape character and what follows it; the latter is empty at the end of the word."""
 
     position: int
@@ -150,8 +147,7 @@ class _Escaped:
         return self.escape + self.text if raw_escapes else self.text
 
 
-@dataclass(frozen=True, slots=True)
-class _LoneEscape:
+class _LoneEscape(Struct, frozen=True):
     """In double quotes: an escape character before something that needs none. Kept, and doubled when all are."""
 
     position: int
@@ -162,8 +158,7 @@ class _LoneEscape:
         return self.escape * 2 if raw_escapes else self.escape
 
 
-@dataclass(frozen=True, slots=True)
-class _Quoted:
+class _Quoted(Struct, frozen=True):
     position: int
     quote: str
     parts: tuple[_Part, ...]
@@ -173,8 +168,7 @@ class _Quoted:
         return f"{self.quote}{text}{self.quote}" if evaluation.raw_quotes else text
 
 
-@dataclass(frozen=True, slots=True)
-class _Variable:
+class _Variable(Struct, frozen=True):
     position: int
     name: str
     written: str
@@ -187,8 +181,7 @@ class _Variable:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class _Modified:
+class _Modified(Struct, frozen=True):
     """``${name-word}`` and its kin. The word is always evaluated, also where it is not used."""
 
     position: int
@@ -219,8 +212,7 @@ class _Modified:
         return _trim(value or "", word, operator)
 
 
-@dataclass(frozen=True, slots=True)
-class _Replaced:
+class _Replaced(Struct, frozen=True):
     """``${name/pattern/replacement}``, or all occurrences with ``//``."""
 
     position: int

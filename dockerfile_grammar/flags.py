@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from dockerfile_grammar.ast import Flag, Word
@@ -62,20 +61,19 @@ def make_flag(parts: FlagParts, line: LogicalLine) -> Flag:
     return Flag(name, value, parts.text, span, value_span, parts.exact)
 
 
-@dataclass(frozen=True, slots=True)
 class FlagSet:
     """An instruction's flags, checked: all known, those that cannot be repeated given once, values where needed."""
 
-    instruction: str
-    source: Source
-    flags: tuple[Flag, ...]
-    _by_name: dict[str, list[Flag]] = field(default_factory=dict)
+    def __init__(self, instruction: str, source: Source) -> None:
+        self.instruction = instruction
+        self.source = source
+        self._by_name: dict[str, list[Flag]] = {}
 
     @classmethod
     def check(cls, instruction: str, source: Source, flags: tuple[Flag, ...]) -> FlagSet:
         """Raises FlagError."""
         known = FLAGS.get(instruction, {})
-        found = cls(instruction, source, flags)
+        found = cls(instruction, source)
         for flag in flags:
             kind = known.get(flag.name)
             if kind is None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Self, TypeAlias
+
+from msgspec import Struct
 
 from dockerfile_grammar import globs
 from dockerfile_grammar.errors import PatternError
@@ -26,8 +27,7 @@ _MAX_BACKTRACKING_WILDCARDS = 3
 _SPECIAL = re.compile(r"[*?\[\]\\]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Pattern:
+class _Pattern(Struct, frozen=True):
     text: str
     includes: bool
 
@@ -166,8 +166,7 @@ def _matcher(texts: list[str]) -> _Matcher:
     return lambda path: any(matcher(path) for matcher in matchers)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wildcard:
+class _Wildcard(Struct, frozen=True):
     """What matches any number of characters."""
 
     regexp: str

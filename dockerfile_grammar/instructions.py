@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+from msgspec import Struct
 
 from dockerfile_grammar.ast import (
     Add,
+    AnyInstruction,
     Arg,
     Assignment,
     Cmd,
@@ -27,7 +29,6 @@ from dockerfile_grammar.ast import (
     From,
     Healthcheck,
     Heredoc,
-    Instruction,
     Label,
     Maintainer,
     Onbuild,
@@ -82,8 +83,7 @@ class _Common(TypedDict):
     empty_continuations: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """An instruction on the way from parts to meaning: the parts, the line they are of, its here-documents."""
 
     parts: InstructionParts
@@ -106,10 +106,11 @@ class Context:
         return ArgumentsError(reason, hint=hint, source=self.source, span=span or self.word(self.parts.keyword).span)
 
 
-_Maker: TypeAlias = Callable[[Context, _Common, FlagSet], Instruction]
+if TYPE_CHECKING:
+    _Maker: TypeAlias = Callable[[Context, _Common, FlagSet], AnyInstruction]
 
 
-def make_instruction(context: Context) -> Instruction:
+def make_instruction(context: Context) -> AnyInstruction:
     """The typed instruction. Raises DockerfileError, with the place."""
     line, parts = context.line, context.parts
     flags = tuple(make_flag(flag, line) for flag in parts.flags)
@@ -233,8 +234,7 @@ def _paths(context: Context) -> tuple[tuple[Word, ...], bool]:
     return (), False
 
 
-@dataclass(frozen=True, slots=True)
-class _SourcesAndDestination:
+class _SourcesAndDestination(Struct, frozen=True):
     arguments: tuple[Word, ...]
     sources: tuple[Word, ...]
     contents: tuple[Heredoc, ...]

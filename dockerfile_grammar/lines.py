@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dockerfile_grammar.errors import (
     DirectiveError,
@@ -37,8 +38,7 @@ _CONTINUATION = {
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class RawDirective:
+class RawDirective(Struct, frozen=True):
     """A parser directive: name in lower case, value as written."""
 
     name: str
@@ -46,16 +46,14 @@ class RawDirective:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Comment:
+class Comment(Struct, frozen=True):
     """A comment line: its text without ``#`` and surrounding white space."""
 
     text: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class LogicalLine:
+class LogicalLine(Struct, frozen=True):
     """An instruction's lines joined: continuations resolved, comments inside dropped.
 
     text: starts at the instruction's first character, which usually is at ``start``; not after lines that hold nothing
@@ -91,8 +89,7 @@ def _offset(piece: tuple[int, Position]) -> int:
     return piece[0]
 
 
-@dataclass(frozen=True, slots=True)
-class HeredocBody:
+class HeredocBody(Struct, frozen=True):
     """The lines of a here-document up to its terminator, with their line ends; span includes the terminator."""
 
     content: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from msgspec import Struct, field
 
 from dockerfile_grammar import tables
 from dockerfile_grammar.ast import Flag
@@ -46,8 +47,7 @@ _SIZE_UNITS = " kmgtp"
 _VARIABLE = re.compile(r"\$.", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One --mount, variables expanded; nothing defaulted but ``readonly``. "" and None mean: not given.
 
     source: for secret and ssh, BuildKit's other name of ``id``. size_bytes: of a tmpfs, 0 without limit. env: the
@@ -69,16 +69,14 @@ class Mount:
     gid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One --device."""
 
     name: str
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(Struct, frozen=True):
     """``key=value`` or a bare key: text as written, its parts, and the place in the flag's value."""
 
     text: str
@@ -125,8 +123,7 @@ def parse_device(flag: Flag, source: Source) -> Device:
     return Device(name, required)
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(Struct):
     """A mount being read, field by field; the type may change on the way, as in BuildKit."""
 
     flag: Flag

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 from dockerfile_grammar.ast import (
+    AnyInstruction,
     Arg,
     CheckOptions,
     Directives,
     Dockerfile,
     From,
     Heredoc,
-    Instruction,
     Maintainer,
     Onbuild,
     Stage,
@@ -44,7 +44,7 @@ def parse(text: str | bytes, filename: str = "Dockerfile") -> Dockerfile:
     return Dockerfile(reader.source, _directives(reader), meta_args, stages)
 
 
-def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> Instruction:
+def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> AnyInstruction:
     """Parse a trigger from a base image's config. Spans and errors are relative to the trigger's text.
 
     Raises DockerfileError also for what cannot be a trigger: several instructions, FROM, MAINTAINER, ONBUILD.
@@ -94,7 +94,7 @@ def _empty(source: Source) -> EmptyDockerfileError:
     )
 
 
-def _instructions(reader: LineReader) -> Iterator[Instruction]:
+def _instructions(reader: LineReader) -> Iterator[AnyInstruction]:
     return map(make_instruction, _contexts(reader))
 
 
@@ -120,7 +120,7 @@ def _heredocs(line: LogicalLine, reader: LineReader) -> tuple[Heredoc, ...]:
     return tuple(heredocs)
 
 
-def _stages(instructions: list[Instruction], source: Source) -> tuple[tuple[Arg, ...], tuple[Stage, ...]]:
+def _stages(instructions: list[AnyInstruction], source: Source) -> tuple[tuple[Arg, ...], tuple[Stage, ...]]:
     meta_args: list[Arg] = []
     starts = [index for index, instruction in enumerate(instructions) if isinstance(instruction, From)]
     for instruction in instructions[: starts[0] if starts else None]:

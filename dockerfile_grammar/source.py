@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(Struct, frozen=True, order=True):
     """Line and column, both from 1; a column counts characters (code points), a tab being one."""
 
     line: int
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """From ``start`` up to, not including, ``end``. Of a construct over several lines, both ends are as written."""
 
     start: Position
@@ -25,8 +24,7 @@ class Span:
         return f"{self.start.line}:{self.start.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A Dockerfile's (or an ONBUILD trigger's) name and its lines, without line ends and without a byte order mark."""
 
     filename: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct
 
 from dockerfile_grammar import tables
 from dockerfile_grammar.errors import DockerfileSyntaxError, UnknownInstructionError, did_you_mean, shown, suggestion
@@ -25,8 +26,7 @@ INSTRUCTIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A stretch of a logical line with a meaning. text: may differ from what stands there (quotes resolved)."""
 
     text: str
@@ -34,8 +34,7 @@ class Piece:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class FlagParts:
+class FlagParts(Struct, frozen=True):
     """text: the whole flag, quotes resolved. exact: whether it stands in the line just so."""
 
     text: str
@@ -44,35 +43,30 @@ class FlagParts:
     exact: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StageParts:
+class StageParts(Struct, frozen=True):
     base: Piece
     as_keyword: Piece | None
     name: Piece | None
 
 
-@dataclass(frozen=True, slots=True)
-class WordsParts:
+class WordsParts(Struct, frozen=True):
     words: tuple[Piece, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecParts:
+class ExecParts(Struct, frozen=True):
     """An array of strings; the pieces' texts are the strings' values."""
 
     strings: tuple[Piece, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HealthParts:
+class HealthParts(Struct, frozen=True):
     """kind: NONE or CMD, or a mistake. command: a shell command line or an array."""
 
     kind: Piece
     command: Piece | ExecParts | None
 
 
-@dataclass(frozen=True, slots=True)
-class AssignmentsParts:
+class AssignmentsParts(Struct, frozen=True):
     """Pairs of name and value; a value is None for an ARG without one, and in the legacy form when it is missing."""
 
     pairs: tuple[tuple[Piece, Piece | None], ...]
@@ -82,8 +76,7 @@ class AssignmentsParts:
 Body: TypeAlias = "Piece | StageParts | WordsParts | ExecParts | HealthParts | AssignmentsParts | InstructionParts"
 
 
-@dataclass(frozen=True, slots=True)
-class InstructionParts:
+class InstructionParts(Struct, frozen=True):
     keyword: Piece
     flags: tuple[FlagParts, ...]
     body: Body | None

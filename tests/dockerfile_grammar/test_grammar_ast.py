@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TypeVar
 
 import pytest
 
 from dockerfile_grammar import DockerfileError, Span, ast, parse, parse_onbuild
 from dockerfile_grammar.flags import parse_duration
+from dockerfile_grammar.memo import decode, encode
 from dockerfile_grammar.words import expandable_words
 
 T = TypeVar("T", bound=ast.Instruction)
@@ -317,3 +320,25 @@ def test_text_and_bytes_parse_alike() -> None:
 
 def test_comments_may_hold_any_bytes() -> None:
     assert len(parse(b"# caf\xe9\nFROM debian\n# \xff\nRUN a \\\n# \xfe\0\n b\n").stages) == 1
+
+
+def test_remembered_parse_is_the_parse() -> None:
+    text = (
+        '# syntax=a\n# note\nARG A=1\nFROM a AS b\nRUN --mount=type=cache,target=/x <<E\nx\nE\nCMD ["a"]\n'
+        "ONBUILD COPY --link a b\nHEALTHCHECK CMD x\n"
+    )
+    dockerfile = parse(text, "one")
+    assert decode(encode(dockerfile), "one") == dockerfile
+    assert decode(encode(dockerfile), "two") == parse(text, "two")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xc1", encode(parse("FROM a\n"))[:-1]])
+def test_bytes_that_are_no_parse_are_forgotten(data: bytes) -> None:
+    assert decode(data, "Dockerfile") is None
+
+
+def test_decoding_a_parse_does_not_import_lark() -> None:
+    program = (
+        "import sys; from dockerfile_grammar.memo import decode; decode(b'', 'x'); sys.exit('lark' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockerfile_grammar import DockerfileError, expand, expand_body, expand_with_names, expand_words, parse
+from dockerfile_grammar import DockerfileError, ast, expand, expand_body, expand_with_names, expand_words, parse
 from dockerfile_grammar.errors import ExpansionError
 from dockerfile_grammar.expansion import heredoc_opener, split_raw
 
@@ -237,7 +237,9 @@ def test_go_template_in_replacement_of_all_matches() -> None:
 
 def test_error_can_be_placed_later() -> None:
     dockerfile = parse('FROM debian\nENV a="b\n')
-    assignment = dockerfile.stages[0].instructions[0].assignments[0]  # type: ignore[attr-defined]  # it is an Env
+    env = dockerfile.stages[0].instructions[0]
+    assert isinstance(env, ast.Env)
+    (assignment,) = env.assignments
     with pytest.raises(ExpansionError) as caught:
         expand(assignment.value.text, {})
     placed = caught.value.at(dockerfile.source, assignment.value.span)

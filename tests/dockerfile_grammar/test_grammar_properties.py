@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from dockerfile_grammar import DockerfileError, IgnorePatterns, Span, ast, expand, expand_words, match, parse
 from dockerfile_grammar.errors import ExpansionError, PatternError
 from dockerfile_grammar.lines import LineReader
+from dockerfile_grammar.memo import decode, encode
 from dockerfile_grammar.parsing import parse_parts
 
 ATOMS = st.one_of(
@@ -40,9 +41,9 @@ def spans(value: object) -> Iterator[Span]:
     elif isinstance(value, tuple):
         for item in value:
             yield from spans(item)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from spans(getattr(value, field.name))
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from spans(getattr(value, name))
 
 
 @settings(max_examples=400, deadline=None)
@@ -55,6 +56,7 @@ def test_parse_raises_nothing_but_its_error(text: str) -> None:
         return
     for span in spans(dockerfile):
         assert_inside(dockerfile, span)
+    assert decode(encode(dockerfile), dockerfile.filename) == dockerfile
 
 
 def assert_printable(error: DockerfileError) -> None:

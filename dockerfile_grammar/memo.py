@@ -1,0 +1,34 @@
+"""A parsed Dockerfile as bytes and back, for remembering parses: decoding needs neither Lark nor the grammars.
+
+The bytes are data, never code. They are only good for the code that made them: keep them under a key that names the
+version of this package beside the digest of the Dockerfile's text.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import msgspec
+
+from dockerfile_grammar.ast import Dockerfile
+
+
+def encode(dockerfile: Dockerfile) -> bytes:
+    """The whole tree, source lines included."""
+    return msgspec.msgpack.encode(dockerfile)
+
+
+def decode(data: bytes, filename: str) -> Dockerfile | None:
+    """The tree that was encoded, under its present name; None when the bytes are none that this code made."""
+    try:
+        dockerfile = _decoder().decode(data)
+    except msgspec.MsgspecError:
+        return None
+    if dockerfile.filename == filename:
+        return dockerfile
+    return msgspec.structs.replace(dockerfile, source=msgspec.structs.replace(dockerfile.source, filename=filename))
+
+
+@functools.cache
+def _decoder() -> msgspec.msgpack.Decoder[Dockerfile]:
+    return msgspec.msgpack.Decoder(Dockerfile)
