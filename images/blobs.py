@@ -244,13 +244,6 @@ class BlobStore:
         """Keep these digests for this session, whether they exist yet or not; one transaction for all."""
         self._session.lease(digests)
 
-    def forget(self, digests: Iterable[str]) -> None:
-        """Give back this session's leases on blobs that it is about to remove."""
-        gone = list(digests)
-        for digest in gone:
-            self._sizes.pop(digest, None)
-        self._session.release(gone)
-
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
         """Those that are not here; the others stay for this session."""
         wanted = list(digests)

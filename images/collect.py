@@ -53,13 +53,19 @@ class Collector:
         self._session = session
 
     def remove_images(self, ids: Sequence[str]) -> PruneReport:
-        """Remove these images with their names, and what only they had."""
+        """Remove these images with their names, and what only they had.
+
+        An image that another session has leased (it may be about to name it) loses its names only.
+        """
 
         def plan(connection: sqlite3.Connection) -> _Plan:
             made = _Plan()
             layers: list[str] = []
             blobs: list[str] = []
             for image_id in ids:
+                if _column(connection, _LEASED_BY_ANOTHER, image_id, self._session.id):
+                    _remove_names(connection, image_id, made, "Untagged")
+                    continue
                 layers += _column(connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id)
                 blobs += [image_id, *_column(connection, "SELECT manifest_digest FROM images WHERE id = ?", image_id)]
                 _remove_image(connection, image_id, made, "Untagged", "Deleted")
@@ -156,6 +162,7 @@ class Collector:
 
 
 _IN_USE: Final = "SELECT 1 FROM blobs WHERE digest = ? UNION ALL SELECT 1 FROM leases WHERE object = ? LIMIT 1"
+_LEASED_BY_ANOTHER: Final = "SELECT session FROM leases WHERE object = ? AND session <> ? LIMIT 1"
 _PRUNABLE_IMAGES: Final = (
     "SELECT id FROM images WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = images.id)"
     " ORDER BY created_at"
@@ -175,12 +182,16 @@ def _column(connection: sqlite3.Connection, sql: str, *parameters: object) -> li
     return [row[0] for row in connection.execute(sql, parameters)]
 
 
-def _remove_image(connection: sqlite3.Connection, image_id: str, plan: _Plan, untagged: str, deleted: str) -> None:
+def _remove_names(connection: sqlite3.Connection, image_id: str, plan: _Plan, untagged: str) -> None:
     names = _column(connection, "SELECT name FROM names WHERE image_id = ? ORDER BY name", image_id)
     plan.lines += [f"{untagged}: {Reference.parse(name).familiar}" for name in names]
+    connection.execute("DELETE FROM names WHERE image_id = ?", (image_id,))
+
+
+def _remove_image(connection: sqlite3.Connection, image_id: str, plan: _Plan, untagged: str, deleted: str) -> None:
+    _remove_names(connection, image_id, plan, untagged)
     plan.lines.append(f"{deleted}: {image_id}")
     plan.images.append(image_id)
-    connection.execute("DELETE FROM names WHERE image_id = ?", (image_id,))
     connection.execute("DELETE FROM image_layers WHERE image_id = ?", (image_id,))
     connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
 

@@ -151,24 +151,16 @@ class Database:
                     self._connection.execute("PRAGMA synchronous=NORMAL")
 
     def release_ballast(self) -> bool:
-        """Free the space kept for this, so that a full disk can be cleaned up (deleting rows needs space too)."""
-        try:
-            os.unlink(self._ballast)
-        except FileNotFoundError:
-            return False
-        return True
+        """As the function of this name."""
+        return release_ballast(self._path)
 
     def restore_ballast(self) -> None:
         """Reserve the space again, if there is any."""
-        with contextlib.suppress(OSError), open(self._ballast, "xb") as file:
+        with contextlib.suppress(OSError), open(_ballast(self._path), "xb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
             except OSError:
-                os.unlink(self._ballast)
-
-    @property
-    def _ballast(self) -> str:
-        return f"{self._path}.ballast"
+                os.unlink(file.name)
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -196,6 +188,22 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise _as_store_error(error, self._path) from error
+
+
+def release_ballast(database: Path) -> bool:
+    """Free the space kept beside ``database`` for cleaning up a full disk: deleting rows needs space too.
+
+    Returns whether there was any.
+    """
+    try:
+        os.unlink(_ballast(database))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _ballast(database: Path) -> str:
+    return f"{database}.ballast"
 
 
 def _statements(script: str) -> Iterator[str]:

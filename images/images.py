@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _MIN_PREFIX: Final = 4
 _HEX: Final = frozenset("0123456789abcdef")
+_SET_NAME: Final = "INSERT INTO names VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id"
 _SELECT: Final = "SELECT id, manifest_digest, created_at, size FROM images "
 
 
@@ -84,9 +85,10 @@ class ImageStore:
         self._session = session
         self._blobs = blobs
 
-    def put(self, config: ImageConfig | bytes, diff_ids: Sequence[DiffID]) -> Image:
+    def put(self, config: ImageConfig | bytes, diff_ids: Sequence[DiffID], *, names: Iterable[Reference] = ()) -> Image:
         """Make an image of layers that are in the store; durable when it returns.
 
+        names: given to it in the same transaction, as by ``tag``.
         config: bytes are kept as they are, so that the ID stays; a config without ``rootfs.diff_ids`` gets them here.
         Raises MissingBlobError, and InvalidConfigError when config and ``diff_ids`` contradict each other.
         """
@@ -127,6 +129,8 @@ class ImageStore:
                 "INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?)",
                 [(image_id, position, diff_id) for position, diff_id in enumerate(layers)],
             )
+            for name in names:
+                connection.execute(_SET_NAME, (str(name.with_default_tag()), image_id))
         return self.get(image_id)
 
     def get(self, image_id: Digest) -> Image:
@@ -138,19 +142,7 @@ class ImageStore:
 
     def find(self, reference: Reference) -> Image | None:
         """The image of this name (``latest`` unless tagged), or with ``@digest`` the one that it pins; or None."""
-        name = reference.with_default_tag()
-        row = self._database.one(
-            "SELECT i.id, i.manifest_digest, i.created_at, i.size FROM images i JOIN names n ON n.image_id = i.id"
-            " WHERE n.name = ?",
-            (str(name),),
-        )
-        if row is None and name.digest is not None:
-            rows = self._database.all(
-                "SELECT i.id, i.manifest_digest, i.created_at, i.size, n.name FROM images i"
-                " JOIN names n ON n.image_id = i.id WHERE i.manifest_digest = ? OR i.id = ?",
-                (name.digest, name.digest),
-            )
-            row = next((found[:4] for found in rows if Reference.parse(found[4]).name == name.name), None)
+        row = self._by_name(reference.with_default_tag())
         return None if row is None else self._leased(row)
 
     def resolve(self, text: str) -> Image:
@@ -195,10 +187,7 @@ class ImageStore:
         with self._database.transaction(durable=True) as connection:
             if connection.execute("SELECT 1 FROM images WHERE id = ?", (image,)).fetchone() is None:
                 raise ImageNotFoundError(f"no image has the ID {image}")
-            connection.execute(
-                "INSERT INTO names VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id",
-                (str(name.with_default_tag()), image),
-            )
+            connection.execute(_SET_NAME, (str(name.with_default_tag()), image))
 
     def untag(self, name: Reference) -> None:
         """Take the name away; its image stays. Raises ImageNotFoundError."""
@@ -210,8 +199,9 @@ class ImageStore:
     def remove(self, text: str, *, force: bool = False) -> _Lines:
         """Remove a name, and the image with its last one; returns what ``docker image rm`` would print.
 
-        Given an ID: removes the image with its names; more than one needs ``force``. Layers that other images or the
-        build cache use stay. Raises ImageInUseError, and what ``resolve`` raises.
+        Given an ID: removes the image with its names; more than one needs ``force``. Layers that other images, the
+        build cache or a living session (this one too) use stay, and so does, without names, an image that another
+        session uses; prune takes them later. Raises ImageInUseError, and what ``resolve`` raises.
         """
         from images.collect import Collector
 
@@ -225,7 +215,6 @@ class ImageStore:
                 f"image {image.id.short} has several names: {names}",
                 hint="remove names one by one, or all with --force",
             )
-        self._blobs.forget([image.id, image.manifest_digest, *image.diff_ids])
         removed = Collector(self._root, self._database, self._session).remove_images([image.id])
         return removed.lines
 
@@ -254,12 +243,28 @@ class ImageStore:
             if not (_MIN_PREFIX <= len(text) <= 64 and _HEX.issuperset(text)):
                 raise
         if reference is not None:
-            found = self.find(reference)
-            if found is not None:
+            row = self._by_name(reference)
+            if row is not None:
+                found = build(row)
                 return found, reference if reference in found.names else None
         if _MIN_PREFIX <= len(text) <= 64 and _HEX.issuperset(text):
             return build(self._by_prefix(text, text)), None
         raise self._not_found(text)
+
+    def _by_name(self, name: Reference) -> tuple[Any, ...] | None:
+        row = self._database.one(
+            "SELECT i.id, i.manifest_digest, i.created_at, i.size FROM images i JOIN names n ON n.image_id = i.id"
+            " WHERE n.name = ?",
+            (str(name),),
+        )
+        if row is None and name.digest is not None:
+            rows = self._database.all(
+                "SELECT i.id, i.manifest_digest, i.created_at, i.size, n.name FROM images i"
+                " JOIN names n ON n.image_id = i.id WHERE i.manifest_digest = ? OR i.id = ?",
+                (name.digest, name.digest),
+            )
+            row = next((found[:4] for found in rows if Reference.parse(found[4]).name == name.name), None)
+        return None if row is None else tuple(row)
 
     def _by_prefix(self, digits: str, text: str) -> tuple[Any, ...]:
         low = f"sha256:{digits}"

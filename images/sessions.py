@@ -11,7 +11,7 @@ lease in the same transaction as the row, or before it looks: what was seen unde
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import itertools
 import os
 from collections.abc import Iterable
@@ -57,13 +57,6 @@ class Session:
         """Remember a lease whose row the caller has written."""
         self._leased.add(item)
 
-    def release(self, objects: Iterable[str]) -> None:
-        """Give leases back early: the caller has decided that these objects may go."""
-        given = [(self.id, item) for item in objects if item in self._leased]
-        self._leased.difference_update(item for _, item in given)
-        with self._database.transaction() as connection:
-            connection.executemany("DELETE FROM leases WHERE session = ? AND object = ?", given)
-
     def new_name(self) -> str:
         """A name that no other session, and no other call, gives."""
         return f"{self.id}-{next(self._counter)}"
@@ -80,27 +73,33 @@ class Session:
             os.close(self._lock_fd)
 
 
-def find_dead(root: Path) -> dict[str, int]:
-    """Sessions whose process is gone, each with the descriptor of its lock, now ours. Caller holds ``tmp/.lock``."""
-    dead: dict[str, int] = {}
+def find_dead(root: Path) -> dict[str, int | None]:
+    """Sessions whose process is gone, each with the descriptor of its lock, now ours. Caller holds ``tmp/.lock``.
+
+    None: the directory has no lock. Its owner was killed while making it, or is just removing it; we may help.
+    """
+    dead: dict[str, int | None] = {}
     with os.scandir(root / "tmp") as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                continue
-            with contextlib.suppress(FileNotFoundError):  # another process has just finished removing it
-                lock_fd = try_lock(Path(entry.path, "lock"))
-                if lock_fd is not None:
-                    dead[entry.name] = lock_fd
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in names:
+        try:
+            lock_fd = _try_existing_lock(root, name)
+        except FileNotFoundError:
+            dead[name] = None
+        else:
+            if lock_fd is not None:
+                dead[name] = lock_fd
     return dead
 
 
-def reclaim(root: Path, dead: dict[str, int], database: Database) -> None:
+def reclaim(root: Path, dead: dict[str, int | None], database: Database) -> None:
     """Remove what dead sessions left: temporary files, unfinished snapshots, leases."""
     for identity, lock_fd in dead.items():
         try:
             _forget(root, identity, database)
         finally:
-            os.close(lock_fd)
+            if lock_fd is not None:
+                os.close(lock_fd)
 
 
 def reclaim_all(root: Path, database: Database) -> None:
@@ -132,13 +131,23 @@ def remove_orphan_snapshots(root: Path, database: Database) -> int:
 
 def _is_alive(root: Path, identity: str) -> bool:
     try:
-        lock_fd = try_lock(root / "tmp" / identity / "lock")
+        lock_fd = _try_existing_lock(root, identity)
     except FileNotFoundError:
         return False
-    if lock_fd is None:
-        return True
-    os.close(lock_fd)
-    return False
+    if lock_fd is not None:
+        os.close(lock_fd)
+    return lock_fd is None
+
+
+def _try_existing_lock(root: Path, identity: str) -> int | None:
+    """The session's lock, or None when its process holds it. Makes no file, for the directory may be on its way out."""
+    fd = os.open(root / "tmp" / identity / "lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def _forget(root: Path, identity: str, database: Database) -> None:
@@ -147,7 +156,8 @@ def _forget(root: Path, identity: str, database: Database) -> None:
         unfinished = [e.path for e in entries if e.name.startswith(f"{identity}-") and e.name not in finished]
     for path in unfinished:
         remove_tree(path)
+    remove_tree(str(root / "tmp" / identity))
+    # Last, because it needs space, which the above may have made. Without the directory the leases count no more.
     if database.one("SELECT 1 FROM leases WHERE session = ? LIMIT 1", (identity,)):
         with database.transaction() as connection:
             connection.execute("DELETE FROM leases WHERE session = ?", (identity,))
-    remove_tree(str(root / "tmp" / identity))

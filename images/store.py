@@ -12,14 +12,14 @@ Opening takes about a millisecond: nothing is scanned but the directory of sessi
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from core.errors import StorageFullError
 from core.files import storage_errors
 from images.blobs import BlobStore
-from images.database import Database
+from images.database import Database, release_ballast
 from images.errors import StoreAccessError
 from images.layers import LayerStore
 from images.locks import exclusive
@@ -57,24 +57,32 @@ class Store:
         Raises StoreVersionError, StoreCorruptError, StoreAccessError, StorageFullError.
         """
         root = root.absolute()
-        with storage_errors(str(root)):
+        try:
+            return cls._open(root)
+        except StorageFullError:
+            # On a full disk too it must be possible to open the store, and prune it (which makes the ballast again).
+            if not release_ballast(root / "store.db"):
+                raise
+            return cls._open(root)
+
+    @classmethod
+    def _open(cls, root: Path) -> Self:
+        with storage_errors(str(root)), contextlib.ExitStack() as undo:
             _make_directories(root)
+            # Under the lock every session begins after the first of this boot has dropped what the last one left.
             with exclusive(root / "tmp" / ".lock"):
                 database = Database(root / "store.db")
-                try:
-                    session = Session.begin(root, database)
-                    dead = find_dead(root)
-                except BaseException:
-                    database.close()
-                    raise
-            store = cls(root, database, session)
-            try:
-                reclaim(root, dead, database)
-                if _drop_what_a_reboot_lost(database):
-                    remove_orphan_snapshots(root, database)
-            except BaseException:
-                store.close()
-                raise
+                undo.callback(database.close)
+                rebooted = _drop_what_a_reboot_lost(database)
+                session = Session.begin(root, database)
+                undo.pop_all()
+                store = cls(root, database, session)
+                undo.callback(store.close)
+                dead = find_dead(root)
+            reclaim(root, dead, database)
+            if rebooted:
+                remove_orphan_snapshots(root, database)
+            undo.pop_all()
             return store
 
     @property
@@ -141,8 +149,3 @@ def _drop_what_a_reboot_lost(database: Database) -> bool:
         connection.execute("DELETE FROM snapshots")  # derived, and never fsynced
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
     return True
-
-
-def is_store(root: Path) -> bool:
-    """Whether a store was made at ``root``."""
-    return os.path.exists(root / "store.db")

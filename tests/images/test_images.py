@@ -92,6 +92,15 @@ def test_putting_unsynced_layers_into_an_image_makes_them_durable(tmp_path: Path
         assert store.database.all("SELECT digest FROM blobs WHERE volatile") == []
 
 
+def test_names_can_be_given_in_the_same_transaction(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        old = image(store, "app")
+        names = [Reference.parse("app"), Reference.parse("app:2")]
+        made = store.images.put(ImageConfig(architecture="arm64", os="linux"), [], names=names)
+        assert [name.familiar for name in made.names] == ["app:2", "app:latest"]
+        assert store.images.get(old.id).names == ()
+
+
 def test_a_name_moves_and_its_old_image_stays_without_it(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         old = image(store, "app", author="old")
@@ -264,7 +273,9 @@ def test_what_another_session_has_leased_survives_prune_and_rm(tmp_path: Path) -
         cleaner.images.prune(all_unused=True, cache=True)
         assert builder.images.resolve("app").id == made.id
         cleaner.images.remove("app")
-        assert cleaner.images.list() == []
+        assert [found.names for found in cleaner.images.list()] == [()]
+        builder.images.tag(Reference.parse("again"), made.id)
+        assert cleaner.images.remove("again") == ["Untagged: again:latest"]
         with builder.layers.open(made.diff_ids[0]) as file:
             assert file.read() == b"layer"
         assert builder.blobs.read(made.id)
