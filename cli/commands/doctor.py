@@ -1,0 +1,69 @@
+"""``shiplap doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import json_option
+from cli.table import print_json, table
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from containers.doctor import Finding
+
+_OPTIONAL = frozenset({"mkfs.erofs", "EROFS from a file", "cgroups"})
+"""Findings without which builds still work: slower, or without limits."""
+
+
+@click.command("doctor")
+@json_option
+@click.pass_obj
+def command(root: str | None, *, as_json: bool) -> int:
+    """Check what this host offers, and say what to install.
+
+    Fails when something is missing without which nothing can be built or run.
+    """
+    from containers.doctor import probe
+
+    findings = probe(Settings.from_environ(root=root).root)
+    if as_json:
+        print_json([_document(finding) for finding in findings])
+    else:
+        click.echo(report(findings))
+    return 0 if all(finding.ok or finding.name in _OPTIONAL for finding in findings) else 1
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """The findings as a table, then what to do, then the verdict."""
+    rows = [(finding.name, _state(finding), finding.detail) for finding in findings]
+    lines = [table(("CHECK", "STATE", "DETAIL"), rows)]
+    remedies = [f"  {finding.name}: {finding.remedy}" for finding in findings if not finding.ok and finding.remedy]
+    if remedies:
+        lines += ["", "What to do:", *remedies]
+    states = {_state(finding) for finding in findings}
+    if "MISSING" in states:
+        verdict = "This host cannot build or run images yet."
+    elif "limited" in states:
+        verdict = "This host can build and run images; what is limited makes that slower or less contained."
+    else:
+        verdict = "This host can build and run images, with everything that Shiplap can use."
+    return "\n".join([*lines, "", verdict])
+
+
+def _state(finding: Finding) -> str:
+    if finding.ok:
+        return "ok"
+    return "limited" if finding.name in _OPTIONAL else "MISSING"
+
+
+def _document(finding: Finding) -> dict[str, object]:
+    return {
+        "name": finding.name,
+        "ok": finding.ok,
+        "essential": finding.name not in _OPTIONAL,
+        "detail": finding.detail,
+        "remedy": finding.remedy,
+    }
