@@ -6,14 +6,16 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from builder.errors import ContextError
 from builder.filetree import SourceTree
 from builder.patterns import IgnoreFilter
 from core.files import RESOLVE_IN_ROOT, openat2
-from dockerfile_grammar.ignore import IgnorePatterns
-from images.tarwriter import SupportsRead
+
+if TYPE_CHECKING:
+    from dockerfile_grammar.ignore import IgnorePatterns
+    from images.tarwriter import SupportsRead
 
 _MAX_STDIN_BYTES: Final = 64 << 30
 

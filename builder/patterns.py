@@ -1,19 +1,21 @@
 """Patterns as filters of a walk: .dockerignore, ``--exclude``, the pattern of ``--parents``; and globs.
 
-The patterns are dockerfile_grammar's. Here is what a walk needs besides: which directories it need not enter.
+The patterns are dockerfile_grammar's, which is loaded when there are any: a build without does not pay for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dockerfile_grammar.errors import PatternError
-from dockerfile_grammar.globs import match
-from dockerfile_grammar.ignore import IgnorePatterns
+if TYPE_CHECKING:
+    from dockerfile_grammar.ignore import IgnorePatterns
 
 
 def glob_match(pattern: str, name: str) -> bool:
     """Go's filepath.Match, for one part of a path; a malformed pattern was refused by ``check_glob``."""
+    from dockerfile_grammar.globs import match
+
     return match(pattern, name)
 
 
@@ -32,9 +34,11 @@ def has_wildcards(path: str) -> bool:
 
 def check_glob(pattern: str) -> None:
     """Raises ValueError when a part of ``pattern`` is malformed."""
+    from dockerfile_grammar.errors import PatternError
+
     for part in pattern.split("/"):
         try:
-            match(part, "")
+            glob_match(part, "")
         except PatternError as error:
             raise ValueError(error.reason) from error
 
@@ -51,6 +55,8 @@ class IgnoreFilter:
     @classmethod
     def of(cls, patterns: Sequence[str]) -> IgnoreFilter:
         """From the values of ``--exclude``."""
+        from dockerfile_grammar.ignore import IgnorePatterns
+
         return cls(IgnorePatterns.of(patterns))
 
     def wants(self, path: str) -> bool:
@@ -64,6 +70,8 @@ class IncludeFilter:
     """Wants what ``pattern`` matches, and all that is below it."""
 
     def __init__(self, pattern: str) -> None:
+        from dockerfile_grammar.ignore import IgnorePatterns
+
         self._parts = pattern.split("/")
         self._patterns = IgnorePatterns.of((pattern,))
 
@@ -74,6 +82,6 @@ class IncludeFilter:
         for part, name in zip(self._parts, directory.split("/"), strict=False):
             if "**" in part:
                 return True
-            if not match(part, name):
+            if not glob_match(part, name):
                 return False
         return True
