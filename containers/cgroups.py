@@ -114,7 +114,7 @@ class Session:
         self.sweep()
 
     def doom(self, container: str) -> None:
-        """Have a container's groups removed by the next ``sweep``, which may wait for the kernel: nobody waits for it."""
+        """Have a container's groups removed by the next ``sweep``, which may wait for the kernel."""
         self._doomed += [f"{hierarchy.parent}/{self.name}/{container}" for hierarchy in self.hierarchies]
 
     @property

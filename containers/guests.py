@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
 _BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-_SPARES = 2
+_SPARES = {"default": 2, "none": 1, "host": 1}
+"""Containers to have ready, by kind of network, once one of that kind was asked for."""
 
 
 class Guest:
@@ -65,7 +66,6 @@ class Guests:
 
     def __init__(self, loop: Loop, folder: str, ranges: tuple[int, int], layers: Layers, session: Session) -> None:
         self._loop = loop
-        self._folder = folder
         self._ranges = ranges
         self._layers = layers
         self._session = session
@@ -74,7 +74,7 @@ class Guests:
         self._all: dict[str, Guest] = {}
         self._spares: list[Guest] = []
         self._waiting: list[Guest] = []
-        self._keep_spares = False
+        self._kinds: set[str] = set()
 
     def warm(self) -> None:
         """Get ready for containers with a network. A failure is told to the first one that needs it."""
@@ -82,7 +82,7 @@ class Guests:
             self._uplink.start()
         except (NetworkError, OSError):
             return
-        self._keep_spares = True
+        self._kinds.add("default")
 
     def start(self, client: _socket.socket, spec: Any, fds: list[int]) -> None:
         """Start a container for a client. fds: memfd of the spec, stdin, stdout, stderr; owned from here on.
@@ -94,8 +94,8 @@ class Guests:
             kind = spec["network"]
             if kind == "default":
                 self._uplink.start()
-                self._keep_spares = True
-            guest = self._spares.pop(0) if kind == "default" and self._spares else self._create(kind)
+            self._kinds.add(kind)
+            guest = self._take_spare(kind) or self._create(kind)
         except ContainerError as error:
             reply(client, error_message(error))
         except OSError as error:
@@ -121,20 +121,34 @@ class Guests:
     @property
     def wants_spare(self) -> bool:
         """Whether a quiet moment is to be used for ``make_spare``; not while a container is on its way."""
-        if not self._keep_spares or len(self._spares) >= _SPARES:
-            return False
-        return not any(guest.channel is not None and guest.client is not None for guest in self._all.values())
+        on_its_way = any(guest.channel is not None and guest.client is not None for guest in self._all.values())
+        return not on_its_way and self._missing_spare() is not None
 
     def make_spare(self) -> None:
         """Make a container ahead; it takes the parts of starting one that wait for the kernel off the way."""
+        kind = self._missing_spare()
+        if kind is None:
+            return
         try:
-            guest = self._create("default")
-            if self._uplink.ready:
+            guest = self._create(kind)
+            self._spares.append(guest)
+            if kind == "default" and self._uplink.ready:
                 self._connect(guest)
         except (ContainerError, OSError):
-            self._keep_spares = False  # whoever needs one will be told why there is none
-        else:
-            self._spares.append(guest)
+            self._kinds.clear()  # whoever needs one will be told why there is none
+
+    def _missing_spare(self) -> str | None:
+        for kind in self._kinds:
+            if sum(guest.network == kind for guest in self._spares) < _SPARES[kind]:
+                return kind
+        return None
+
+    def _take_spare(self, kind: str) -> Guest | None:
+        for guest in self._spares:
+            if guest.network == kind:
+                self._spares.remove(guest)
+                return guest
+        return None
 
     def shut_down(self, timeout_s: float) -> None:
         """Kill all and wait until they are gone."""
@@ -155,7 +169,7 @@ class Guests:
         try:
             pid = syscalls.clone3(_NAMESPACES | (0 if kind == "host" else syscalls.CLONE_NEWNET), cgroup=into)
             if pid == 0:
-                setup.run(theirs, joins, self._folder, network=kind)
+                setup.run(theirs, joins, network=kind)
         except OSError as error:
             ours.close()
             self._session.remove(name)
@@ -224,8 +238,11 @@ class Guests:
 
         order: dict[str, Any] = {
             "layers": [place(self._layers.plain(layer)) for layer in spec["layers"]],
-            "upper": None if spec["upper"] is None else place(spec["upper"]),
+            "upper": None,
         }
+        if spec["upper"] is not None:
+            tree, changes = place(spec["upper"] + "/fs")  # so that it is two levels down as the layers are
+            order["upper"] = (tree, os.path.dirname(changes))
         order["layer_trees"] = len(trees)
         order["binds"] = binds = {}
         order["file_targets"] = file_targets = []
@@ -248,7 +265,8 @@ class Guests:
         if error is None:
             for guest in self._spares:
                 try:
-                    self._connect(guest)
+                    if guest.network == "default":
+                        self._connect(guest)
                 except (ContainerError, OSError):
                     self._kill(guest)
             for guest in waiting:
@@ -256,9 +274,9 @@ class Guests:
             return
         for guest in waiting:
             self._fail(guest, error_message(error))
-        for guest in self._spares:
-            self._kill(guest)
-        self._spares, self._keep_spares = [], False
+        while (spare := self._take_spare("default")) is not None:
+            self._kill(spare)
+        self._kinds.discard("default")
 
     def _on_client(self, guest: Guest) -> None:
         assert guest.client is not None

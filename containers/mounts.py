@@ -260,19 +260,24 @@ def overlay(layers: list[str], upper: str | None, target: str, links: str, *, fl
     """Mount an overlay file system at ``target``.
 
     layers: directories, topmost first; at least one, two without an upper. upper: directory with ``fs`` and ``work``.
-    links: an empty directory, absolute; it gets a short symbolic link to each directory, because mount(2) takes one
-    page of options and layer paths may hold the characters that separate them. It becomes the working directory.
+    links: an empty directory, to which all other paths may be relative; it gets a short symbolic link to each
+    directory, because mount(2) takes one page of options and layer paths may hold the characters that separate them.
     ``volatile``: no syncfs at the end, and fsync in the container returns at once; an upper is not relied upon before
     its layer has been written and synced, and never mounted twice.  overlayfs.rst, "userxattr", "Volatile mount".
     """
-    os.chdir(links)
-    for number, layer in enumerate(layers):
-        os.symlink(layer, str(number))
     options = "userxattr,lowerdir=" + ":".join(map(str, range(len(layers))))
-    if upper is not None:
-        os.symlink(upper, "u")
-        options += ",upperdir=u/fs,workdir=u/work,volatile"
-    syscalls.mount("overlay", target, "overlay", flags, options)
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(links)
+        for number, layer in enumerate(layers):
+            os.symlink(layer, str(number))
+        if upper is not None:
+            os.symlink(upper, "u")
+            options += ",upperdir=u/fs,workdir=u/work,volatile"
+        syscalls.mount("overlay", target, "overlay", flags, options)
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def attach(tree: int, root: int, path: str) -> None:

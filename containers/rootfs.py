@@ -1,8 +1,8 @@
-"""Layers made mountable, in the launcher's private mount namespace: EROFS mounted once, host mounts idmapped once.
+"""Layers made mountable, in the launcher's private mount namespace: EROFS mounted once, host directories idmapped once.
 
-A directory layer is not idmapped by itself: the whole host mount that it is on is, once per launcher, and the layer is
-a path in that. So a container gets one mount for any number of directory layers and its upper, however many steps a
-build has.
+A directory layer is not idmapped by itself but two levels up: the layers ROOT/snapshots/<key>/fs of a store are paths
+in one idmapped mount of ROOT/snapshots. So a container gets one mount for any number of them and its upper, however
+many steps a build has.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Layers:
         return place
 
     def idmapped(self, path: str) -> tuple[str, str]:
-        """(mount, relative path): an idmapped mount of what ``path`` is on, and where ``path`` is in it."""
+        """(mount, relative path): an idmapped mount of a directory above ``path``, and where ``path`` is in it."""
         known = self._places.get(path)
         if known is not None:
             return known
         try:
             real = os.path.realpath(path, strict=True)
-            top = _mount_point(real)
+            top = _ancestor(real)
         except OSError as error:
             raise MountError(f"cannot mount the layer {path}: {error.strerror}") from error
         place = self._idmapped.get(top)
@@ -66,8 +66,7 @@ class Layers:
             os.close(tree)
             self._idmapped[top] = place
         found = (place, os.path.relpath(real, top))
-        if top != real or len(self._places) < 10000:
-            self._places[path] = found
+        self._places[path] = found
         return found
 
     def clone(self, path: str, *, recursive: bool, idmapped: bool, readonly: bool = False, attributes: int = 0) -> int:
@@ -106,7 +105,6 @@ class Layers:
         except OSError as error:
             raise MountError(f"cannot mount a view of {len(paths)} layers: {error.strerror}") from error
         finally:
-            os.chdir("/")
             for name in os.listdir(links):
                 os.unlink(f"{links}/{name}")
             os.rmdir(links)
@@ -122,12 +120,12 @@ class Layers:
         return path
 
 
-def _mount_point(path: str) -> str:
-    """The directory at which the mount of ``path`` (absolute, without links) starts."""
+def _ancestor(path: str) -> str:
+    """The directory two levels above ``path`` (absolute, without links), or as far up as the same mount reaches."""
     identity = syscalls.mount_id(path)
-    while path != "/":
+    for _ in range(2):
         parent = os.path.dirname(path)
-        if syscalls.mount_id(parent) != identity:
+        if parent == "/" or syscalls.mount_id(parent) != identity:
             break
         path = parent
     return path

@@ -19,6 +19,7 @@ from containers.errors import ContainerError, MountError, NamespaceError
 from containers.events import Loop
 from containers.guests import Guests, error_message, reply
 from containers.rootfs import Layers
+from containers.setup import STAGING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,8 +142,9 @@ def _isolate(folder: str) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     syscalls.mount("tmpfs", folder, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
-    os.chdir("/")
     os.umask(0o022)
+    os.mkdir(f"{folder}/{STAGING}")
+    os.chdir(f"{folder}/{STAGING}")
     gc.freeze()
 
 

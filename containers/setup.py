@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STAGING = "staging"
 GUEST_INTERFACE = 2  # index of eth0; 1 is lo
 
 _NOT_FOUND, _NOT_EXECUTABLE, _FAILED = 127, 126, 125
@@ -46,15 +47,15 @@ class CommandError(Exception):
         self.code = code
 
 
-def run(channel: _socket.socket, cgroup_fds: list[int], staging: str, *, network: str) -> NoReturn:
+def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoReturn:
     """Become the container's command, or report on ``channel`` why not. Never returns.
 
-    staging: a directory that a tmpfs of this container may cover. network: as in the spec.
+    The working directory is one called STAGING, which a tmpfs of this container may cover. network: as in the spec.
     """
     try:
         try:
-            _prepare(channel, cgroup_fds, staging, network)
-            _finish(channel, staging)
+            _prepare(channel, cgroup_fds, network)
+            _finish(channel)
         except ContainerError as error:
             wire.send(channel, ("error", type(error).__name__, error.message, error.hint))
         except CommandError as error:
@@ -71,7 +72,7 @@ def run(channel: _socket.socket, cgroup_fds: list[int], staging: str, *, network
         os._exit(_FAILED)
 
 
-def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, network: str) -> None:
+def _prepare(channel: _socket.socket, cgroup_fds: list[int], network: str) -> None:
     gc.disable()
     _close_all_but({0, 1, 2, channel.fileno(), *cgroup_fds})
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
@@ -85,8 +86,9 @@ def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, netwo
     os.umask(0)
     syscalls.unshare(syscalls.CLONE_NEWCGROUP | syscalls.CLONE_NEWIPC)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    syscalls.mount("tmpfs", staging, "tmpfs", 0, "mode=755")
-    os.chdir(staging)
+    # No absolute path of the host: a directory above may be closed to the container's root.
+    syscalls.mount("tmpfs", ".", "tmpfs", 0, "mode=755")
+    os.chdir(f"../{STAGING}")
     for name in ("etc", "l", "root"):
         os.mkdir(name, 0o755)
     mounts.execute(mounts.plan_system_trees(own_network=network != "host"))
@@ -96,7 +98,7 @@ def _prepare(channel: _socket.socket, cgroup_fds: list[int], staging: str, netwo
         link.close()
 
 
-def _finish(channel: _socket.socket, staging: str) -> None:
+def _finish(channel: _socket.socket) -> None:
     order, fds, address = _receive_start(channel)
     spec: Any = wire.from_memfd(fds[0])
     stdio, trees = fds[1:4], fds[4:]
@@ -104,12 +106,12 @@ def _finish(channel: _socket.socket, staging: str) -> None:
     syscalls.sethostname(hostname)
     places = _write_etc(spec, order, hostname, address)
     places.update(_extra_mounts(spec, order, trees))
-    root = _mount_root(order, trees, staging, list(places))
+    root = _mount_root(order, trees, list(places))
     for name in ("sys", "proc", "dev"):
-        places = {f"/{name}": syscalls.open_tree(syscalls.AT_FDCWD, f"{staging}/{name}", 0), **places}
+        places = {f"/{name}": syscalls.open_tree(syscalls.AT_FDCWD, name, 0), **places}
     made: list[stubs.Stub] = []
     for path, tree in places.items():
-        made += _attach(tree, root, path, staging)
+        made += _attach(tree, root, path)
     if made:
         wire.send(channel, ("made", made))
     sys.path.clear()  # from here on an import would run a file of the container's choosing with our privileges
@@ -196,7 +198,7 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     return found
 
 
-def _mount_root(order: Any, trees: list[int], staging: str, targets: list[str]) -> int:
+def _mount_root(order: Any, trees: list[int], targets: list[str]) -> int:
     """Mount the root filesystem; a descriptor of it. targets: where something will be mounted in it."""
     for number, tree in enumerate(trees[: order["layer_trees"]]):
         os.mkdir(f"m{number}")
@@ -204,32 +206,32 @@ def _mount_root(order: Any, trees: list[int], staging: str, targets: list[str]) 
     files = [path for path in targets if path in _ETC_FILES or path in order["file_targets"]]
     directories = [path for path in targets if path not in files]
     mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], files))
-    layers = [f"{staging}/m{tree}/{path}" for tree, path in reversed(order["layers"])]
-    layers.append(f"{staging}/stubs")
+    layers = [f"../m{tree}/{path}" for tree, path in reversed(order["layers"])]
+    layers.append("../stubs")
     upper = None
     if order["upper"] is not None:
         tree, path = order["upper"]
-        upper = f"{staging}/m{tree}/{path}"
+        upper = f"../m{tree}/{path}"
     elif len(layers) == 1:
-        layers.append(f"{staging}/empty")
+        layers.append("../empty")
     try:
-        mounts.overlay(layers, upper, f"{staging}/root", f"{staging}/l")
+        mounts.overlay(layers, upper, "../root", "l")
     except OSError as error:
         raise MountError(
             f"cannot mount an overlay of {len(layers)} directories: {error.strerror}",
             hint="see the last lines of `dmesg`; `shiplap doctor` tells whether this host can",
         ) from error
-    return os.open(f"{staging}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _attach(tree: int, root: int, path: str, staging: str) -> list[stubs.Stub]:
+def _attach(tree: int, root: int, path: str) -> list[stubs.Stub]:
     """Mount ``tree`` at ``path`` in the root filesystem; what had to be made in the upper layer for it."""
     try:
         try:
             mounts.attach(tree, root, path)
         except FileNotFoundError:
             directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-            made = stubs.create(root, f"{staging}/root", path, directory=directory)
+            made = stubs.create(root, path, directory=directory)
             mounts.attach(tree, root, path)
             return made
     except OSError as error:

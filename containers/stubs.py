@@ -24,13 +24,14 @@ _BENEATH = 0x08 | 0x04  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 _FOLDER = os.O_PATH | os.O_DIRECTORY
 
 
-def create(root: int, root_path: str, path: str, *, directory: bool) -> list[Stub]:
+def create(root: int, path: str, *, directory: bool) -> list[Stub]:
     """Make ``path`` and its missing parents below the descriptor ``root``, confined to it; what was made, in order.
 
-    root_path: where ``root`` is mounted. Raises OSError; FileExistsError when a dangling link is in the way.
+    Raises OSError; FileExistsError when a dangling link is in the way.
     """
     made: list[Stub] = []
     names = [name for name in path.split("/") if name]
+    root_path = os.readlink(f"/proc/self/fd/{root}")
     parent = os.dup(root)
     try:
         for depth, name in enumerate(names, 1):
