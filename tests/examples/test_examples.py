@@ -31,14 +31,15 @@ exit 1
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """commands: what to run in the image and what it must print. source: a file to change.
+    """commands: what to run in the image and what it must print.
 
-    reruns: how many steps depend on that file.
+    source: a file to change. change: what to replace in it, and by what. reruns: how many steps depend on that file.
     """
 
     name: str
     commands: tuple[tuple[tuple[str, ...], str], ...]
     source: str
+    change: tuple[str, str]
     reruns: int
 
     @property
@@ -54,16 +55,30 @@ EXAMPLES = (
             (("sh", "-c", _SERVE_NGINX), "<p>Python rendered this page while the image was built.</p>"),
         ),
         source="site/about.txt",
+        change=("Python rendered", "Someone rendered"),
         reruns=2,
     ),
-    Example("flask", ((("sh", "-c", _SERVE_FLASK), "ok"),), source="app.py", reruns=1),
+    Example(
+        "flask",
+        ((("sh", "-c", _SERVE_FLASK), "ok"),),
+        source="app.py",
+        change=('"world"', '"moon"'),
+        reruns=1,
+    ),
     Example(
         "c-static",
         (((), "hello, world (I am user 65534 and process 1)"), (("a", "b"), "hello, b (")),
         source="greet.c",
+        change=("hello", "ahoy"),
         reruns=3,
     ),
-    Example("node", ((("node", "server.js", "--check"), '{"hello":"world"}'),), source="server.js", reruns=1),
+    Example(
+        "node",
+        ((("node", "server.js", "--check"), '{"hello":"world"}'),),
+        source="server.js",
+        change=("'world'", "'moon'"),
+        reruns=1,
+    ),
 )
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
@@ -115,11 +130,25 @@ def test_changed_source_reruns_just_the_steps_after_its_copy(
 ) -> None:
     first = built(example)
     context = shutil.copytree(_EXAMPLES / example.name, tmp_path / "context")
-    with open(context / example.source, "a") as source:
-        source.write("\n")
+    source = context / example.source
+    source.write_text(source.read_text().replace(*example.change))
     changed = base_store.build(context, "-t", f"{example.image}-changed")
     assert changed.executed == example.reruns
     assert changed.executed + changed.cached == first.executed + first.cached
+    assert changed.image_id != first.image_id
+
+
+def test_change_that_makes_no_difference_to_a_step_ends_there(
+    built: Build, base_store: Shiplap, tmp_path: Path
+) -> None:
+    example = next(example for example in EXAMPLES if example.name == "c-static")
+    first = built(example)
+    context = shutil.copytree(_EXAMPLES / example.name, tmp_path / "context")
+    with open(context / example.source, "a") as source:
+        source.write("/* The compiler does not see this. */\n")
+    changed = base_store.build(context, "-t", f"{example.image}-commented")
+    assert changed.executed == 2  # COPY and RUN make, and not the COPY of the same program into the last stage
+    assert changed.image_id == first.image_id
 
 
 @each_example
