@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from containers.launcher import Launcher
-
 from builder.contexts import Context
 from builder.copyjob import CopyJob, SharedStatCache
 from builder.graph import CopyOp, RunOp, Vertex, WorkdirOp
 from builder.rootfs import RootFS
+from containers.launcher import Launcher
 from core.digests import DiffID
 from core.events import Monitor
 from images.snapshots import Upper

@@ -45,17 +45,17 @@ class StepFailedError(BuilderError):
 
 
 def marked_lines(text: str, place: SourceLines) -> list[str]:
-    """The lines of ``text`` around ``place``, numbered, with ``>>>`` and a line of carets at the instruction."""
+    """The lines of ``text`` around ``place``, numbered; the instruction has ``>>>`` and its first line carets."""
     if not place.first or not text:
         return []
     lines = text.splitlines()
     first, last = max(1, place.first - _CONTEXT_LINES), min(len(lines), place.last + _CONTEXT_LINES)
     shown = []
     for number in range(first, last + 1):
-        inside = place.first <= number <= place.last
         line = lines[number - 1]
-        shown.append(f"{number:>5} | {'>>> ' if inside else '    '}{line}")
-        if number == place.last:
-            width = len(lines[place.first - 1].split(maxsplit=1)[0]) if lines[place.first - 1].strip() else 1
-            shown.append(f"      |     {'^' * (len(line) if place.first == place.last else width)}")
+        mark = ">>> " if place.first <= number <= place.last else "    "
+        shown.append(f"{number:>5} | {mark}{line}".rstrip())
+        if number == place.first:
+            indent = line[: len(line) - len(line.lstrip())]
+            shown.append(f"      |     {indent}{'^' * max(1, len(line.strip()))}")
     return shown

@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from containers.launcher import Container, Launcher
-
 from builder.errors import BuildCancelledError
 from builder.failures import StepFailedError
 from builder.graph import RunFile, RunOp, Vertex
+from containers.launcher import Container, Launcher
 from containers.spec import Bind, ContainerSpec, ExitStatus
 from core.events import Monitor, StepOutput
 from core.rootfs import RootLayer
@@ -146,7 +145,7 @@ def _reason(op: RunOp, status: ExitStatus) -> str:
         return f"process {shown!r} could not be started: {status.message}"
     if status.signal is not None:
         return f"process {shown!r} was ended by signal {status.signal}"
-    return f"process {shown!r} did not complete successfully: exit code {status.code}"
+    return f"process {shown!r} did not complete successfully: exit code: {status.code}"
 
 
 def _hint(op: RunOp, status: ExitStatus) -> str | None:

@@ -1,0 +1,40 @@
+"""How a failed step is shown."""
+
+from builder.failures import StepFailedError, marked_lines
+from builder.graph import SourceLines
+from core.events import StepInfo
+
+TEXT = "FROM base\nENV A=1\n\n  RUN one \\\n    && two\nRUN three\nRUN four\nRUN five\n"
+
+
+def test_lines_around_the_instruction_are_numbered_and_marked():
+    assert marked_lines(TEXT, SourceLines(4, 5)) == [
+        "    2 |     ENV A=1",
+        "    3 |",
+        "    4 | >>>   RUN one \\",
+        "      |       ^^^^^^^^^",
+        "    5 | >>>     && two",
+        "    6 |     RUN three",
+        "    7 |     RUN four",
+    ]
+
+
+def test_instruction_of_a_base_image_has_no_lines():
+    assert marked_lines(TEXT, SourceLines(0, 0)) == []
+
+
+def test_rendering_has_place_reason_lines_and_hint():
+    error = StepFailedError(
+        "it broke",
+        step=StepInfo(1, "[2/2] RUN three"),
+        lines=SourceLines(6, 6),
+        exit_code=2,
+        output_tail=b"",
+        dockerfile=TEXT,
+        dockerfile_name="sub/Dockerfile",
+        hint="mend it",
+    )
+    lines = error.render().splitlines()
+    assert lines[0] == "sub/Dockerfile:6: it broke"
+    assert "    6 | >>> RUN three" in lines
+    assert lines[-1] == "hint: mend it"

@@ -1,0 +1,122 @@
+"""Durable files, confined look-ups, locks, and the environment."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.errors import SettingsError, StorageFullError
+from core.files import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2, storage_errors, try_lock, write_atomically
+from core.settings import Settings
+
+
+@pytest.fixture
+def root(tmp_path: Path):
+    (tmp_path / "root/sub").mkdir(parents=True)
+    (tmp_path / "outside").write_text("secret")
+    (tmp_path / "root/file").write_text("inside")
+    fd = os.open(tmp_path / "root", os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def read(root: int, path: str, resolve: int) -> str:
+    with open(openat2(root, path, os.O_RDONLY, resolve=resolve)) as file:
+        return file.read()
+
+
+def test_in_root_clamps_dots_and_absolute_links(root: int, tmp_path: Path):
+    (tmp_path / "root/sub/link").symlink_to("/file")
+    assert read(root, "../../file", RESOLVE_IN_ROOT) == "inside"
+    assert read(root, "/sub/link", RESOLVE_IN_ROOT) == "inside"
+    (tmp_path / "root/escape").symlink_to(tmp_path / "outside")
+    with pytest.raises(FileNotFoundError):
+        read(root, "escape", RESOLVE_IN_ROOT)
+
+
+def test_beneath_refuses_an_escape(root: int):
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what matters
+        read(root, "../outside", RESOLVE_BENEATH)
+    assert caught.value.errno == errno.EXDEV
+
+
+def test_openat2_descriptor_is_not_inherited(root: int):
+    fd = openat2(root, "file", os.O_RDONLY, resolve=RESOLVE_IN_ROOT)
+    assert not os.get_inheritable(fd)
+    os.close(fd)
+
+
+def test_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path):
+    path = tmp_path / "f"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new", mode=0o600)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "f"
+    write_atomically(path, b"old")
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFullError):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_has_a_next_step(number: int):
+    with pytest.raises(StorageFullError, match="while writing the layer") as caught, storage_errors("the layer"):
+        raise OSError(number, "x")
+    assert caught.value.hint
+    with pytest.raises(PermissionError), storage_errors("the layer"):
+        raise PermissionError
+
+
+def test_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path):
+    path = tmp_path / "lock"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from core.files import try_lock\n"
+        "print(try_lock(Path(sys.argv[1])) is not None, flush=True); sys.stdin.read()"
+    )
+    checkout = str(Path(__file__).resolve().parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path), checkout], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert try_lock(path) is None
+        holder.kill()
+        holder.wait()
+        fd = try_lock(path)
+        assert fd is not None
+        os.close(fd)
+
+
+def test_root_by_option_then_environment_then_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert Settings.from_environ({"SHIPLAP_ROOT": "/a"}, root="/b").root == Path("/b")
+    assert Settings.from_environ({"SHIPLAP_ROOT": "/a"}).root == Path("/a")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.from_environ({}, root="relative").root == tmp_path / "relative"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert Settings.from_environ({}).root == Path("/var/lib/shiplap")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Settings.from_environ({}).root == Path("/home/me/.local/share/shiplap")
+    assert Settings.from_environ({"XDG_DATA_HOME": "/data"}).root == Path("/data/shiplap")
+
+
+def test_source_date_epoch():
+    assert Settings.from_environ({"SOURCE_DATE_EPOCH": "12"}).source_date_epoch == 12
+    assert Settings.from_environ({"SOURCE_DATE_EPOCH": ""}).source_date_epoch is None
+    for bad in ("x", "-1", "1.5", "²"):
+        with pytest.raises(SettingsError):
+            Settings.from_environ({"SOURCE_DATE_EPOCH": bad})
