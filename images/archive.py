@@ -19,20 +19,23 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
-from core.digests import Digest
+from core.digests import DiffID, Digest
 from core.files import storage_errors, write_atomically
 from core.references import Reference
 from images.errors import InvalidArchiveError, InvalidLayerError
 from images.images import Image
 from images.oci import (
     CONTAINERD_NAME_ANNOTATION,
+    OCI_CONFIG,
     OCI_INDEX,
+    OCI_LAYER,
     OCI_MANIFEST,
     REF_NAME_ANNOTATION,
     Descriptor,
     History,
     ImageConfig,
     Index,
+    Manifest,
     OciPlatform,
     decode_manifest,
     encode,
@@ -183,15 +186,19 @@ def _save(store: Store, images: Sequence[SavedImage], target: _Target, compressi
         image = saved.image
         data = store.blobs.read(image.manifest_digest)
         manifest = decode_manifest(data)
-        if compression != "none":
-            layers = tuple(store.layers.compressed(diff_id, compression) for diff_id in image.diff_ids)
-            manifest = msgspec.structs.replace(manifest, layers=layers)
+        if compression != "none" or store.blobs.missing(layer.digest for layer in manifest.layers):
+            config = msgspec.structs.replace(manifest.config, media_type=OCI_CONFIG)
+            layers = tuple(_layer(store, diff_id, compression) for diff_id in image.diff_ids)
+            manifest = Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=layers)
             data = encode(manifest)
         digest = Digest.of(data)
         documents |= {digest: data, image.id: store.blobs.read(image.id)}
         blobs |= {layer.digest: layer.size for layer in manifest.layers}
         descriptor = Descriptor(
-            media_type=OCI_MANIFEST, digest=digest, size=len(data), platform=OciPlatform.of(image.config.platform)
+            media_type=manifest.media_type or OCI_MANIFEST,
+            digest=digest,
+            size=len(data),
+            platform=OciPlatform.of(image.config.platform),
         )
         tagged = [name for name in saved.names if name.tag]
         index += [_named(descriptor, name) for name in tagged] or [descriptor]
@@ -211,6 +218,12 @@ def _save(store: Store, images: Sequence[SavedImage], target: _Target, compressi
     target.put("repositories", msgspec.json.encode(repositories))
     target.put("oci-layout", _LAYOUT)
     target.put("index.json", encode(Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(index))))
+
+
+def _layer(store: Store, diff_id: DiffID, compression: LayerCompression) -> Descriptor:
+    if compression != "none":
+        return store.layers.compressed(diff_id, compression)
+    return Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=store.layers.size(diff_id))
 
 
 def _named(descriptor: Descriptor, name: Reference) -> Descriptor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from images.errors import (
     ImageInUseError,
     ImageNotFoundError,
     InvalidConfigError,
+    InvalidManifestError,
     MissingBlobError,
 )
 from images.oci import (
@@ -31,6 +33,7 @@ from images.oci import (
     ImageConfig,
     Manifest,
     decode_config,
+    decode_manifest,
     encode,
 )
 from images.sessions import Session
@@ -85,12 +88,23 @@ class ImageStore:
         self._session = session
         self._blobs = blobs
 
-    def put(self, config: ImageConfig | bytes, diff_ids: Sequence[DiffID], *, names: Iterable[Reference] = ()) -> Image:
+    def put(
+        self,
+        config: ImageConfig | bytes,
+        diff_ids: Sequence[DiffID],
+        *,
+        names: Iterable[Reference] = (),
+        manifest: bytes | None = None,
+    ) -> Image:
         """Make an image of layers that are in the store; durable when it returns.
 
         names: given to it in the same transaction, as by ``tag``.
         config: bytes are kept as they are, so that the ID stays; a config without ``rootfs.diff_ids`` gets them here.
-        Raises MissingBlobError, and InvalidConfigError when config and ``diff_ids`` contradict each other.
+        manifest: the one that the image came with, kept as it is, so that its digest stays; its layers may be named by
+        digests of compressed blobs that are not here. Without, one that names the uncompressed layers is made, unless
+        the image is in the store already.
+        Raises MissingBlobError, InvalidConfigError when config and ``diff_ids`` contradict each other, and
+        InvalidManifestError when ``manifest`` is of another image.
         """
         decoded = decode_config(config) if isinstance(config, bytes) else config
         layers = tuple(diff_ids)
@@ -105,22 +119,17 @@ class ImageStore:
             raise MissingBlobError(f"layer {missing[0]} is not in the store")
         sizes = [self._blobs.size(diff_id) for diff_id in layers]
         document = config if isinstance(config, bytes) else encode(decoded)
-        manifest = Manifest(
-            schema_version=2,
-            media_type=OCI_MANIFEST,
-            config=Descriptor(media_type=OCI_CONFIG, digest=Digest.of(document), size=len(document)),
-            layers=tuple(
-                Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=size)
-                for diff_id, size in zip(layers, sizes, strict=True)
-            ),
-        )
         image_id = self._blobs.put(document, sync=False)
-        manifest_digest = self._blobs.put(encode(manifest), sync=False)
+        if manifest is not None:
+            _check_manifest(manifest, image_id, len(layers))
+        manifest_digest = self._blobs.put(manifest or _own_manifest(document, layers, sizes), sync=False)
         self._blobs.make_durable((image_id, manifest_digest, *layers))
         with self._database.transaction(durable=True) as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?)", (image_id, manifest_digest, time.time(), sum(sizes))
             )
+            if manifest is not None:
+                connection.execute("UPDATE images SET manifest_digest = ? WHERE id = ?", (manifest_digest, image_id))
             connection.executemany(
                 "INSERT OR IGNORE INTO layers (diff_id, size, created_at) VALUES (?, ?, ?)",
                 [(diff_id, size, time.time()) for diff_id, size in zip(layers, sizes, strict=True)],
@@ -257,6 +266,8 @@ class ImageStore:
             " WHERE n.name = ?",
             (str(name),),
         )
+        if row is None and name.digest is not None and name.tag is not None:
+            return self._by_name(dataclasses.replace(name, tag=None))  # the digest says it all
         if row is None and name.digest is not None:
             rows = self._database.all(
                 "SELECT i.id, i.manifest_digest, i.created_at, i.size, n.name FROM images i"
@@ -317,6 +328,31 @@ class ImageStore:
         near = [name for close in difflib.get_close_matches(repository, tags) for name in tags[close]]
         hint = "did you mean " + " or ".join(near[:3]) + "?" if near else "shiplap image ls shows the images there are"
         return ImageNotFoundError(f"no such image: {text}", hint=hint)
+
+
+def _own_manifest(config: bytes, layers: Sequence[DiffID], sizes: Sequence[int]) -> bytes:
+    """A manifest that names the layers as they are in the store: uncompressed."""
+    descriptors = [
+        Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=size)
+        for diff_id, size in zip(layers, sizes, strict=True)
+    ]
+    return encode(
+        Manifest(
+            schema_version=2,
+            media_type=OCI_MANIFEST,
+            config=Descriptor(media_type=OCI_CONFIG, digest=Digest.of(config), size=len(config)),
+            layers=tuple(descriptors),
+        )
+    )
+
+
+def _check_manifest(data: bytes, image_id: Digest, layers: int) -> None:
+    manifest = decode_manifest(data)
+    if manifest.config.digest != image_id or len(manifest.layers) != layers:
+        raise InvalidManifestError(
+            f"the manifest is of image {manifest.config.digest} with {len(manifest.layers)} layers,"
+            f" expected {image_id} with {layers}"
+        )
 
 
 def _image(row: Sequence[Any], config: ImageConfig, diff_ids: Iterable[str], names: Iterable[str]) -> Image:

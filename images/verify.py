@@ -84,6 +84,7 @@ def _check_image(store: Store, image_id: Digest, manifest_digest: Digest) -> Pro
         return Problem(image_id, error.message)
     if config.rootfs.diff_ids != layers:
         return Problem(image_id, "the config names other layers than the store")
-    if manifest.config.digest != image_id or tuple(d.digest for d in manifest.layers) != layers:
+    # (The manifest of a pulled image names compressed layers, which need not be here.)
+    if manifest.config.digest != image_id or len(manifest.layers) != len(layers):
         return Problem(image_id, "the manifest names another config or other layers")
     return None
