@@ -31,6 +31,35 @@ class Settings:
         return cls(Path(chosen).expanduser().absolute(), int(epoch_text) if epoch_text else None)
 
 
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """What the environment says of registries.
+
+    docker_config: the directory of docker's ``config.json``. insecure_registries: HOST[:PORT] or address ranges that
+    may be spoken to without TLS, or with certificates that nobody vouches for. http_proxy, https_proxy: URLs, for
+    registries of that scheme. no_proxy: hosts that need none, commas between; ``.domain`` and ``*`` as customary.
+    """
+
+    docker_config: Path
+    insecure_registries: tuple[str, ...] = ()
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``DOCKER_CONFIG``, ``SHIPLAP_INSECURE_REGISTRIES`` (commas between) and the proxy variables."""
+        env = os.environ if environ is None else environ
+        insecure = [entry.strip() for entry in env.get("SHIPLAP_INSECURE_REGISTRIES", "").split(",")]
+        return cls(
+            Path(env.get("DOCKER_CONFIG") or "~/.docker").expanduser().absolute(),
+            tuple(entry for entry in insecure if entry),
+            env.get("http_proxy", ""),  # lower case only: HTTP_PROXY may come from a request's header (httpoxy)
+            env.get("https_proxy") or env.get("HTTPS_PROXY", ""),
+            env.get("no_proxy") or env.get("NO_PROXY", ""),
+        )
+
+
 def _default_root(env: Mapping[str, str]) -> str:
     if os.geteuid() == 0:
         return "/var/lib/shiplap"

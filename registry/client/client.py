@@ -1,0 +1,224 @@
+"""Requests to registries: authorized, redirected, repeated where that helps, and refused with a useful error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urljoin, urlsplit
+
+from core.references import Reference
+from registry.client.auth import Authenticator, Scopes
+from registry.client.config import ClientConfig, Endpoint
+from registry.client.failures import failure
+from registry.client.http import BodySource, Request, Response, Transport, origin, read_limited, redacted
+from registry.client.retrying import RetryPolicy, Tries, check_cancelled
+from registry.credentials import Credentials, CredentialStore
+from registry.errors import InvalidResponseError, PlainHttpServerError, RegistryError, UnreachableError
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS: Final = 5
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+
+
+class Client:
+    """What a command needs to talk to registries: connections, tokens, policy. Thread-safe; a context manager.
+
+    transport: the network; urllib3's when None. credentials: looks up those of a domain; docker's config when None.
+    cancelled: once set, whatever runs ends with TransferCancelledError.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        transport: Transport | None = None,
+        credentials: Callable[[str], Credentials | None] | None = None,
+        policy: RetryPolicy | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> None:
+        if transport is None:
+            from registry.client.transport import Urllib3Transport
+
+            transport = Urllib3Transport(config)
+        self.config = config
+        self.cancelled = cancelled or threading.Event()
+        self._transport = transport
+        self._policy = policy or RetryPolicy()
+        lookup = credentials or CredentialStore(config.docker_config).get
+        self.auth = Authenticator(self._ask_token_service, lookup, config)
+        self._lock = threading.Lock()
+        self._bases: dict[Endpoint, tuple[threading.Lock, list[str]]] = {}
+
+    def endpoints(self, reference: Reference, *, mirrors: bool) -> list[Endpoint]:
+        """Where this image may be; mirrors, if wanted, come first."""
+        return self.config.endpoints(reference.domain, mirrors=mirrors)
+
+    def tries(self) -> Tries:
+        """A count of tries for an operation that repeats more than a request."""
+        return Tries(self._policy, self.cancelled)
+
+    def base(self, endpoint: Endpoint) -> str:
+        """``scheme://host/prefix``, found out at first use by asking for ``/v2/``.
+
+        Raises UnreachableError, TlsError.
+        """
+        with self._lock:
+            lock, known = self._bases.setdefault(endpoint, (threading.Lock(), []))
+        with lock:
+            if not known:
+                known.append(self._probe(endpoint))
+            return known[0]
+
+    def call(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        *,
+        expect: Collection[int],
+        scopes: Scopes = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes | BodySource | None = None,
+        retry: bool = True,
+        authorize: bool = True,
+    ) -> Response:
+        """Send a request until it is answered by one of the ``expect``ed statuses; the caller closes the response.
+
+        url: absolute, or relative to the endpoint's base. retry: whether to repeat what failed for a passing reason.
+        authorize: false for URLs that are none of the registry's own. Raises RegistryErrors.
+        """
+        tries = self.tries()
+        while True:
+            try:
+                base = self.base(endpoint)
+                request = Request(method, urljoin(f"{base}/", url), headers or {}, body)
+                response = (
+                    self._authorized(endpoint, base, request, scopes, expect) if authorize else self._bare(request)
+                )
+                if response.status in expect:
+                    return response
+                raise self._failure(response, request, endpoint.credentials_for)
+            except RegistryError as error:
+                if not retry:
+                    raise
+                tries.after(error)
+
+    def fetch(
+        self,
+        endpoint: Endpoint,
+        url: str,
+        *,
+        limit_bytes: int,
+        scopes: Scopes = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[Response, bytes | None]:
+        """GET something small: the response and its body, which is None when it has more than ``limit_bytes``."""
+        tries = self.tries()
+        while True:
+            response = self.call(endpoint, "GET", url, expect={200}, scopes=scopes, headers=headers)
+            try:
+                return response, read_limited(response, limit_bytes)
+            except UnreachableError as error:
+                tries.after(error)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _probe(self, endpoint: Endpoint) -> str:
+        """Find the scheme that the registry speaks, without telling it anything; hear its challenge on the way."""
+        *others, last = [f"{scheme}://{endpoint.host}{endpoint.prefix}" for scheme in endpoint.schemes]
+        for base in others:
+            try:
+                return self._ping(endpoint, base)
+            except PlainHttpServerError:
+                continue
+            except UnreachableError as error:
+                if error.connected:
+                    raise
+        return self._ping(endpoint, last)
+
+    def _ping(self, endpoint: Endpoint, base: str) -> str:
+        response = self._send(Request("GET", f"{base}/v2/"))
+        status, challenge = response.status, response.headers.get("WWW-Authenticate", "")
+        response.close()
+        if status == 401:
+            self.auth.learn(endpoint.credentials_for, base, challenge)
+        return base
+
+    def _send(self, request: Request) -> Response:
+        check_cancelled(self.cancelled)
+        return self._transport.send(request)
+
+    def _bare(self, request: Request) -> Response:
+        return self._following(request, "")[0]
+
+    def _authorized(
+        self, endpoint: Endpoint, base: str, request: Request, scopes: Scopes, expect: Collection[int]
+    ) -> Response:
+        domain = endpoint.credentials_for
+        mine = origin(request.url) == origin(base)
+        header = self.auth.header(domain, base, scopes) if mine else None
+        response, ours = self._following(request, header or "")
+        if response.status == 401 and mine and ours and 401 not in expect:
+            challenge = response.headers.get("WWW-Authenticate", "")
+            renewed = self.auth.renewed(domain, base, scopes, challenge, header)
+            if renewed is not None:
+                response.close()
+                response, _ = self._following(request, renewed)
+        return response
+
+    def _following(self, request: Request, authorization: str) -> tuple[Response, bool]:
+        """Send and follow redirects. Credentials go to the request's own origin only. Returns whether that answered."""
+        start = origin(request.url)
+        url = request.url
+        for _ in range(_MAX_REDIRECTS + 1):
+            ours = origin(url) == start
+            headers = {**request.headers, **({"Authorization": authorization} if authorization and ours else {})}
+            response = self._send(Request(request.method, url, headers, request.body))
+            followed = response.status in _REDIRECTS and (
+                request.method in _SAFE_METHODS or response.status in (307, 308)
+            )
+            target = response.headers.get("Location", "") if followed else ""
+            if not target:
+                return response, ours
+            response.close()
+            url = self._redirected(url, target)
+        raise InvalidResponseError(f"{request.method} {redacted(request.url)}: redirected over and over")
+
+    def _redirected(self, url: str, target: str) -> str:
+        there = urljoin(url, target)
+        here, parts = urlsplit(url), urlsplit(there)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise InvalidResponseError(f"{redacted(url)} redirects to {redacted(there)}, which is no web address")
+        if here.scheme == "https" and parts.scheme == "http" and not self.config.allows_plain_http(parts.netloc):
+            raise InvalidResponseError(
+                f"{redacted(url)} redirects to {redacted(there)}, away from TLS",
+                hint=f"if you trust that network: --insecure-registry {parts.netloc}",
+            )
+        return there
+
+    def _ask_token_service(self, request: Request, domain: str) -> Response:
+        tries = self.tries()
+        while True:
+            try:
+                response = self._send(request)
+                if response.status == 200:
+                    return response
+                raise self._failure(response, request, domain)
+            except RegistryError as error:
+                tries.after(error)
+
+    def _failure(self, response: Response, request: Request, domain: str) -> RegistryError:
+        logged_in = self.auth.has_credentials(domain)
+        return failure(response, request.method, request.url, domain, logged_in=logged_in, now=time.time())

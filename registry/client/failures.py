@@ -1,0 +1,105 @@
+"""From a response that refuses to an error that says what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+from core.references import DEFAULT_DOMAIN
+from registry.client.http import Response, error_body, redacted
+from registry.errors import (
+    DeniedError,
+    ErrorCode,
+    NotFoundError,
+    RateLimitedError,
+    ReportedError,
+    ResponseError,
+    UnauthorizedError,
+)
+
+_KINDS: Final = {401: UnauthorizedError, 403: DeniedError, 404: NotFoundError, 429: RateLimitedError}
+_MESSAGE_LENGTH: Final = 300
+
+
+def failure(response: Response, method: str, url: str, domain: str, *, logged_in: bool, now: float) -> ResponseError:
+    """The error for ``response``, whose body is read here. now: seconds since the epoch, for Retry-After dates."""
+    status = response.status
+    retry_after_s = _retry_after(response.headers.get("Retry-After"), now)
+    reported = _reported(error_body(response))
+    kind = _KINDS.get(status, ResponseError)
+    if kind is NotFoundError or kind is ResponseError:  # what is said counts, some choose odd statuses for it
+        codes = {entry.code for entry in reported}
+        if ErrorCode.TOOMANYREQUESTS in codes:
+            kind = RateLimitedError
+        elif ErrorCode.DENIED in codes:
+            kind = DeniedError
+    what = f"{method} {redacted(url)}: {status} {_phrase(status)}"
+    said = "; ".join(f"{entry.code}: {entry.message}" if entry.message else entry.code for entry in reported)
+    return kind(
+        f"{what}: {said}" if said else what,
+        method=method,
+        url=redacted(url),
+        status=status,
+        reported=reported,
+        retry_after_s=retry_after_s,
+        hint=_hint(kind, status, domain, reported, logged_in=logged_in),
+    )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "(unknown status)"
+
+
+def _reported(body: bytes) -> list[ReportedError]:
+    try:
+        entries = json.loads(body)["errors"]
+        return [_entry(entry) for entry in entries if isinstance(entry, dict)]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _entry(entry: dict[str, object]) -> ReportedError:
+    message = " ".join(str(entry.get("message") or "").split())
+    detail = entry.get("detail")
+    if isinstance(detail, str) and detail and detail not in message:
+        message = f"{message} ({' '.join(detail.split())})" if message else detail
+    return ReportedError(str(entry.get("code") or "UNKNOWN")[:60], message[:_MESSAGE_LENGTH])
+
+
+def _retry_after(text: str | None, now: float) -> float | None:
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except ValueError:
+        return None
+
+
+def _hint(
+    kind: type[ResponseError], status: int, domain: str, reported: Sequence[ReportedError], *, logged_in: bool
+) -> str | None:
+    login = "shiplap login" + ("" if domain == DEFAULT_DOMAIN else f" {domain}")
+    codes = {entry.code for entry in reported}
+    if kind is UnauthorizedError:
+        return f"the stored credentials do not suffice: {login}" if logged_in else f"it may need credentials: {login}"
+    if kind is DeniedError:
+        return (
+            f"does this user have the right to? {login} as another" if logged_in else f"it needs credentials: {login}"
+        )
+    if kind is RateLimitedError:
+        return "wait a while" + ("" if logged_in else f"; {login} often raises the limit")
+    if codes & {ErrorCode.NAME_UNKNOWN, ErrorCode.MANIFEST_UNKNOWN} or kind is NotFoundError:
+        return "is the name spelt right?" + ("" if logged_in else f" A private repository needs credentials: {login}")
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return "a proxy before the registry limits the size of requests; its administrator can raise that"
+    if status >= 500:
+        return "the registry itself has a problem; its log should tell which"
+    return None

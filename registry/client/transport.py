@@ -1,0 +1,225 @@
+"""The transport that talks to real registries: urllib3, one pool of connections per origin."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from registry.client.config import ClientConfig, hostname, is_loopback
+from registry.client.http import Request, redacted
+from registry.errors import PlainHttpServerError, RegistryConfigError, TlsError, UnreachableError
+
+if TYPE_CHECKING:  # urllib3 costs 56 ms: imported when there is something to send
+    import urllib3
+
+_CONNECT_TIMEOUT_S: Final = 20.0
+_READ_TIMEOUT_S: Final = 60.0  # for a single read: a connection over which nothing comes is taken for broken
+_POOL_SIZE: Final = 8
+_DRAIN_BYTES: Final = 64 << 10
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+
+
+class Urllib3Response:
+    """A ``Response``."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, url: str) -> None:
+        self._response = response
+        self._url = url
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+    def read(self, size: int, /) -> bytes:
+        import urllib3
+
+        try:
+            return self._response.read(size, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnreachableError(f"{redacted(self._url)}: {_reason(error)}", connected=True) from error
+
+    def close(self) -> None:
+        import urllib3
+
+        # A short rest is read, so that the connection can be used again; a long one is not worth it.
+        with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+            self._response.read(_DRAIN_BYTES, decode_content=False)
+        self._response.close()
+
+
+class Urllib3Transport:
+    """A ``Transport``: TLS as ``certs.d`` and the list of insecure registries say, proxies as the environment says."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[str, str], urllib3.HTTPConnectionPool | urllib3.ProxyManager] = {}
+
+    def send(self, request: Request) -> Urllib3Response:
+        import urllib3
+
+        body = request.body() if callable(request.body) else request.body
+        parts = urlsplit(request.url)
+        target = request.url if self._proxy(parts.scheme, parts.netloc) else _path(request.url)
+        try:
+            response = self._pool(parts.scheme, parts.netloc).urlopen(
+                request.method,
+                target,
+                body=body,
+                headers={"Accept-Encoding": "identity", "User-Agent": "shiplap", **request.headers},
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _translated(error, parts.netloc) from error
+        finally:
+            if isinstance(body, Generator):
+                body.close()  # and the file that it reads
+        return Urllib3Response(response, request.url)
+
+    def close(self) -> None:
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        for pool in pools:
+            pool.clear() if hasattr(pool, "clear") else pool.close()
+
+    def _pool(self, scheme: str, host: str) -> urllib3.HTTPConnectionPool | urllib3.ProxyManager:
+        with self._lock:
+            pool = self._pools.get((scheme, host))
+            if pool is None:
+                pool = self._pools[scheme, host] = self._new_pool(scheme, host)
+            return pool
+
+    def _new_pool(self, scheme: str, host: str) -> urllib3.HTTPConnectionPool | urllib3.ProxyManager:
+        import urllib3
+
+        options: dict[str, Any] = {"maxsize": _POOL_SIZE, "blocksize": 256 << 10}
+        proxy = self._proxy(scheme, host)
+        if scheme == "https":
+            options |= {"ssl_context": self._tls(host)}
+            if self._config.is_insecure(host):
+                options |= {"assert_hostname": False}
+        if proxy:
+            return urllib3.ProxyManager(proxy, **options)
+        parts = urlsplit(f"//{host}")
+        if scheme == "https":
+            return urllib3.HTTPSConnectionPool(parts.hostname or "", parts.port, **options)
+        return urllib3.HTTPConnectionPool(parts.hostname or "", parts.port, **options)
+
+    def _tls(self, host: str) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self._config.is_insecure(host):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        for directory in self._config.certificates:
+            _load_certificates(context, directory / host)
+        return context
+
+    def _proxy(self, scheme: str, host: str) -> str:
+        proxy = self._config.https_proxy if scheme == "https" else self._config.http_proxy
+        return "" if not proxy or _needs_no_proxy(hostname(host), self._config.no_proxy) else proxy
+
+
+def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
+    """docker's ``certs.d/HOST/``: every ``*.crt`` is a CA, ``NAME.cert`` with ``NAME.key`` is the client's own."""
+    try:
+        names = sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in names:
+        try:
+            if path.suffix == ".crt":
+                context.load_verify_locations(path)
+            elif path.suffix == ".cert":
+                context.load_cert_chain(path, path.with_suffix(".key"))
+        except (ssl.SSLError, OSError) as error:
+            hint = "*.crt are CA certificates in PEM form; a client certificate NAME.cert has its key in NAME.key"
+            raise RegistryConfigError(f"{path} cannot be used: {error}", hint=hint) from error
+
+
+def _needs_no_proxy(name: str, no_proxy: str) -> bool:
+    if is_loopback(name if ":" not in name else f"[{name}]"):
+        return True
+    for entry in (entry.strip().lower() for entry in no_proxy.split(",")):
+        bare = entry.removeprefix("*").removeprefix(".")
+        if entry == "*" or (bare and (name == bare or name.endswith(f".{bare}"))):
+            return True
+    return False
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _translated(error: Exception, host: str) -> UnreachableError | TlsError:
+    import urllib3.exceptions as kinds
+
+    if isinstance(error, kinds.ProxyError):
+        return UnreachableError(f"cannot reach {host} through the proxy: {_reason(error)}")
+    if isinstance(error, kinds.SSLError):
+        return _tls_error(error, host)
+    if isinstance(error, kinds.NameResolutionError):
+        return UnreachableError(
+            f"cannot find the registry {host}: {_reason(error)}", hint="is its name spelt right, and DNS working?"
+        )
+    if isinstance(error, kinds.NewConnectionError | kinds.ConnectTimeoutError):
+        return UnreachableError(
+            f"cannot connect to the registry {host}: {_reason(error)}", hint="is it running, and the port right?"
+        )
+    return UnreachableError(f"the connection to {host} broke: {_reason(error)}", connected=True)
+
+
+def _tls_error(error: Exception, host: str) -> UnreachableError | TlsError:
+    cause = next((arg for arg in error.args if isinstance(arg, ssl.SSLError)), None)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return TlsError(f"{host}: x509: {cause.verify_message}", hint=_x509_hint(cause.verify_message, host))
+    if isinstance(cause, ssl.SSLEOFError):
+        return UnreachableError(f"the connection to {host} ended during the TLS handshake", connected=True)
+    reason = (cause.reason if cause else None) or str(error)
+    if reason in _NOT_TLS:
+        return PlainHttpServerError(
+            f"{host} does not speak TLS",
+            hint=f"if it is meant to be plain HTTP: --insecure-registry {host}, or SHIPLAP_INSECURE_REGISTRIES={host}",
+        )
+    if "ALERT" in reason and "CERTIFICATE" in reason:
+        return TlsError(
+            f"{host} wants a client certificate: {reason}",
+            hint=f"put it into ~/.docker/certs.d/{host}/ as client.cert and client.key",
+        )
+    return TlsError(f"{host}: TLS failed: {reason}")
+
+
+def _x509_hint(message: str, host: str) -> str:
+    lower = message.lower()
+    if "expired" in lower or "not yet valid" in lower:
+        return "renew the registry's certificate, and look at this machine's clock"
+    if "mismatch" in lower or "not valid for" in lower:
+        return "use the name that the certificate was made for"
+    return (
+        f"put the CA's certificate into ~/.docker/certs.d/{host}/ca.crt"
+        f" (or do without verification: --insecure-registry {host})"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost thing that says what happened, without urllib3's object addresses."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    text = str(error)
+    return text.rpartition(": ")[2] or type(error).__name__

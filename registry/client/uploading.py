@@ -1,0 +1,258 @@
+"""Sending a blob to a repository: not at all where it is there, by mounting where it is near, else in one stream.
+
+The stream is one PATCH, and an empty PUT that names the digest; small blobs are one PUT. After a broken connection the
+registry is asked how far it came, and the rest follows as another PATCH.  Source: distribution-spec "Pushing blobs".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, Final, Literal, TypeAlias
+from urllib.parse import quote, urljoin, urlsplit
+
+from images.oci import Descriptor
+from registry.client.http import BodySource, Response, origin, redacted
+from registry.client.repository import Repository
+from registry.client.retrying import check_cancelled
+from registry.errors import (
+    ErrorCode,
+    InvalidResponseError,
+    NotFoundError,
+    RegistryError,
+    ResponseError,
+    TransferBrokenError,
+    UnreachableError,
+)
+
+Outcome: TypeAlias = Literal["exists", "mounted", "pushed"]
+
+_PIECE_BYTES: Final = 256 << 10
+_ONE_PUT_BYTES: Final = 1 << 20
+_RECEIVED: Final = re.compile(r"(?:bytes=)?0-(\d+)")
+_OCTETS: Final = "application/octet-stream"
+
+
+class Upload:
+    """One blob on its way. open_blob: gives it as a seekable file, each time anew. moved: hears how far it came."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        descriptor: Descriptor,
+        open_blob: Callable[[], BinaryIO],
+        moved: Callable[[int], None],
+    ) -> None:
+        self._repository = repository
+        self._client = repository.client
+        self._descriptor = descriptor
+        self._open_blob = open_blob
+        self._moved = moved
+        self._location = ""
+        self._at = 0  # what the registry is known to have
+
+    def run(self) -> None:
+        """Send it. Raises RegistryErrors; TransferBrokenError when it broke off again and again."""
+        tries = self._client.tries()
+        furthest = 0
+        while True:
+            try:
+                if not self._location:
+                    self._take_location(start(self._repository))
+                self._send()
+                return
+            except (UnreachableError, ResponseError) as error:
+                if self._at > furthest:
+                    furthest = self._at
+                    tries.progress()
+                self._give_up_or_wait(tries.after, error)
+                if self._find_place():
+                    return
+
+    def _give_up_or_wait(self, after: Callable[[RegistryError], None], error: UnreachableError | ResponseError) -> None:
+        lost = isinstance(error, NotFoundError) and error.has_code(ErrorCode.BLOB_UPLOAD_UNKNOWN)
+        out_of_step = isinstance(error, ResponseError) and error.status == 416
+        passing = UnreachableError(error.message, connected=True) if lost or out_of_step else error
+        try:
+            after(passing)
+        except UnreachableError as last:
+            if isinstance(error, ResponseError):
+                raise error from None
+            if not last.connected:
+                raise
+            raise TransferBrokenError(
+                f"upload of {self._descriptor.digest} to {self._repository} broke off at byte {self._at} of"
+                f" {self._descriptor.size} again and again: {error.message}",
+                hint="run the same command again: what has arrived complete is kept",
+            ) from error
+
+    def _send(self) -> None:
+        size = self._descriptor.size
+        if self._at == 0 and size <= _ONE_PUT_BYTES:
+            self._call("PUT", self._final_location(), {201}, self._from(0), _length(size))
+            return
+        if self._at < size:
+            headers = {**_length(size - self._at), "Content-Range": f"{self._at}-{size - 1}"}
+            self._take_location(self._call("PATCH", self._location, {202, 201, 204}, self._from(self._at), headers))
+            self._at = size
+        self._call("PUT", self._final_location(), {201, 204}, b"", {"Content-Length": "0"})
+
+    def _find_place(self) -> bool:
+        """Ask how far the upload came. Returns whether it is complete after all; forgets it when it is lost."""
+        if self._location:
+            with contextlib.suppress(UnreachableError, ResponseError):
+                response = self._call("GET", self._location, {204, 200}, None, {}, retry=True)
+                received = _RECEIVED.fullmatch(response.headers.get("Range") or "")
+                # "0-0" is what some registries say of nothing at all, and others of one byte.
+                if received is not None and 0 < int(received[1]) < self._descriptor.size:
+                    self._at = int(received[1]) + 1
+                    if response.headers.get("Location"):
+                        self._take_location(response)
+                    return False
+        self._location, self._at = "", 0
+        return self._repository.has_blob(self._descriptor.digest)
+
+    def _from(self, offset: int) -> BodySource:
+        def pieces() -> Iterator[bytes]:
+            with self._open_blob() as file:
+                file.seek(offset)
+                sent = offset
+                while data := file.read(_PIECE_BYTES):
+                    check_cancelled(self._client.cancelled)
+                    yield data
+                    sent += len(data)
+                    self._moved(sent)
+
+        return pieces
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        expect: set[int],
+        body: bytes | BodySource | None,
+        headers: dict[str, str],
+        *,
+        retry: bool = False,
+    ) -> Response:
+        typed = {"Content-Type": _OCTETS} if body is not None else {}
+        response = self._client.call(
+            self._repository.endpoint,
+            method,
+            url,
+            expect=expect,
+            scopes=self._repository.scopes("pull,push"),
+            headers={**typed, **headers},
+            body=body,
+            retry=retry,
+        )
+        response.close()
+        return response
+
+    def _final_location(self) -> str:
+        separator = "&" if urlsplit(self._location).query else "?"
+        return f"{self._location}{separator}digest={quote(self._descriptor.digest, safe=':')}"
+
+    def _take_location(self, response: Response) -> None:
+        base = self._client.base(self._repository.endpoint)
+        self._location = upload_location(response, self._location or f"{base}/{self._repository.upload_url()}", base)
+
+
+def start(repository: Repository) -> Response:
+    """Begin an upload; the response has its Location."""
+    response = repository.client.call(
+        repository.endpoint,
+        "POST",
+        repository.upload_url(),
+        expect={202},
+        scopes=repository.scopes("pull,push"),
+        headers={"Content-Length": "0"},
+        body=b"",
+    )
+    response.close()
+    return response
+
+
+def mount(repository: Repository, descriptor: Descriptor, source: str) -> bool:
+    """Take the blob over from another repository of the same registry; whether that worked."""
+    try:
+        response = repository.client.call(
+            repository.endpoint,
+            "POST",
+            repository.upload_url(mount=descriptor.digest, **{"from": source}),
+            expect={201, 202},
+            scopes=repository.scopes("pull,push", source),
+            headers={"Content-Length": "0"},
+            body=b"",
+        )
+    except ResponseError:
+        return False  # some refuse what they cannot mount; the push itself will tell what is really wrong
+    response.close()
+    if response.status == 202:
+        _abandon(repository, response)
+    return response.status == 201
+
+
+def send_blob(
+    repository: Repository,
+    descriptor: Descriptor,
+    open_blob: Callable[[], BinaryIO] | None,
+    *,
+    sources: Sequence[str],
+    moved: Callable[[int], None],
+) -> tuple[Outcome, str] | None:
+    """Make the repository have the blob. Returns how, and from which repository it was mounted.
+
+    open_blob: None when there is nothing to send; the result is None when that would have been needed.
+    """
+    if repository.has_blob(descriptor.digest):
+        return "exists", ""
+    for source in sources:
+        if source != repository.path and mount(repository, descriptor, source):
+            return "mounted", source
+    if open_blob is None:
+        return None
+    Upload(repository, descriptor, open_blob, moved).run()
+    return "pushed", ""
+
+
+def upload_location(response: Response, asked: str, base: str) -> str:
+    """Where the upload goes on: absolute, and never away from TLS.
+
+    asked: the URL of the request, which a relative Location is relative to. Raises InvalidResponseError.
+    """
+    stated = response.headers.get("Location")
+    if not stated:
+        raise InvalidResponseError(
+            f"{redacted(asked)}: the registry accepts an upload and does not say where (Location)"
+        )
+    location = urljoin(asked, stated)
+    parts, ours = urlsplit(location), urlsplit(base)
+    if ours.scheme == "https" and parts.scheme == "http":
+        # A registry behind a proxy that ends TLS often does not know it, and names its address without.
+        location = parts._replace(scheme="https").geturl()
+        if origin(location)[1] != origin(base)[1]:
+            raise InvalidResponseError(f"{redacted(asked)}: the upload is to go to {redacted(location)}, away from TLS")
+    elif parts.scheme not in ("http", "https"):
+        raise InvalidResponseError(f"{redacted(asked)}: the upload is to go to {location[:100]!r}, no web address")
+    return location
+
+
+def _abandon(repository: Repository, response: Response) -> None:
+    """A mount that did not work began an upload, which nobody will use."""
+    base = repository.client.base(repository.endpoint)
+    with contextlib.suppress(RegistryError):
+        location = upload_location(response, f"{base}/{repository.upload_url()}", base)
+        repository.client.call(
+            repository.endpoint,
+            "DELETE",
+            location,
+            expect={204, 202, 200},
+            scopes=repository.scopes("pull,push"),
+            retry=False,
+        ).close()
+
+
+def _length(size: int) -> dict[str, str]:
+    return {"Content-Length": str(size)}

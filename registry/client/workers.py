@@ -1,0 +1,40 @@
+"""Several transfers at a time; the first that fails ends the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from registry.errors import TransferCancelledError
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_parallel(
+    act: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int, stop: threading.Event, name: str
+) -> list[_Result]:
+    """``[act(item) for item in items]`` by threads. Raises what the first to fail raised, once all have ended.
+
+    stop: what makes an ``act`` under way end with TransferCancelledError; set here when another one failed or the
+    caller is interrupted, and cleared again unless it was the caller who had set it.
+    """
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+    with ThreadPoolExecutor(max(1, min(workers, len(items))), thread_name_prefix=name) as pool:
+        futures = [pool.submit(act, item) for item in items]
+        by_caller = False
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            by_caller = stop.is_set()
+            if any(not future.done() or future.exception() is not None for future in futures):
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+    errors = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
+    if errors:
+        if not by_caller:
+            stop.clear()
+        raise next((error for error in errors if not isinstance(error, TransferCancelledError)), errors[0])
+    return [future.result() for future in futures]
