@@ -72,6 +72,11 @@ class IgnorePatterns:
         """Whether there is any pattern."""
         return bool(self._patterns)
 
+    @property
+    def has_exceptions(self) -> bool:
+        """Whether there is a pattern that includes again."""
+        return bool(self._exceptions)
+
     def __repr__(self) -> str:
         return f"IgnorePatterns({[('!' if pattern.includes else '') + pattern.text for pattern in self._patterns]})"
 
@@ -119,15 +124,15 @@ def _read_pattern(text: str, *, rooted: bool) -> _Pattern:
             raise PatternError(
                 "illegal exclusion pattern: '!'", hint="write the pattern to include again after the '!'"
             )
-    text = _clean(text)
+    text = clean_path(text)
     if rooted and len(text) > 1:
         text = text.removeprefix("/")
     globs.check(text)
     return _Pattern(text, includes)
 
 
-def _clean(path: str) -> str:
-    """Go's filepath.Clean."""
+def clean_path(path: str) -> str:
+    """Go's filepath.Clean: a path without ``.``, ``..`` where it can be resolved, and doubled slashes."""
     cleaned = posixpath.normpath(path)
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
