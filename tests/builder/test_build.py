@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -67,7 +68,9 @@ class Workshop:
             import_rootfs(self.store, stream, config, [Reference.parse("base:latest")])
         self.seen = Recorder()
 
-    def build(self, text: str, *, cancelled: threading.Event | None = None, ignore: str = "", **options) -> BuildResult:
+    def build(
+        self, text: str, *, cancelled: threading.Event | None = None, ignore: str = "", **options: Any
+    ) -> BuildResult:
         self.seen = Recorder()
         patterns = IgnorePatterns.parse(ignore) if ignore else None
         with Context.open_directory(str(self.context), patterns) as context:
@@ -75,7 +78,7 @@ class Workshop:
             request = BuildRequest(text.encode(), "Dockerfile", context, **options)
             return build(request, store=self.store, launcher=self.launcher, monitor=self.seen, cancelled=cancelled)
 
-    def counts(self, text: str, **options) -> tuple[int, int]:
+    def counts(self, text: str, **options: Any) -> tuple[int, int]:
         result = self.build(text, **options)
         return result.executed, result.cached
 
@@ -115,14 +118,14 @@ def built(result: BuildResult) -> Image:
     return result.image
 
 
-def test_run_leaves_its_files_in_a_layer(workshop: Workshop):
+def test_run_leaves_its_files_in_a_layer(workshop: Workshop) -> None:
     image = built(workshop.build("FROM base\nRUN mkdir -p /d && echo hello > /d/f && chmod 600 /d/f\n"))
     assert workshop.read(image, "d/f") == "hello\n"
     assert workshop.files(image)["d/f"].mode == 0o600
     assert image.names == (NAME,)
 
 
-def test_steps_see_what_the_steps_before_left(workshop: Workshop):
+def test_steps_see_what_the_steps_before_left(workshop: Workshop) -> None:
     (workshop.context / "f").write_text("from context")
     image = built(
         workshop.build(
@@ -135,7 +138,7 @@ def test_steps_see_what_the_steps_before_left(workshop: Workshop):
     assert workshop.read(image, "w/here") == "/w\n"
 
 
-def test_second_build_runs_nothing_and_gives_the_same_image(workshop: Workshop):
+def test_second_build_runs_nothing_and_gives_the_same_image(workshop: Workshop) -> None:
     (workshop.context / "f").write_text("x")
     text = "FROM base\nRUN echo a > /a\nCOPY f /f\nWORKDIR /w\nRUN echo b > b\nLABEL l=1\n"
     first = workshop.build(text)
@@ -146,7 +149,7 @@ def test_second_build_runs_nothing_and_gives_the_same_image(workshop: Workshop):
     assert "cached" in workshop.seen.outcomes()
 
 
-def test_changed_file_reruns_the_steps_after_its_copy_only(workshop: Workshop):
+def test_changed_file_reruns_the_steps_after_its_copy_only(workshop: Workshop) -> None:
     (workshop.context / "early").write_text("1")
     (workshop.context / "late").write_text("1")
     text = "FROM base\nCOPY early /\nRUN true\nCOPY late /\nRUN cat /late\n"
@@ -157,7 +160,7 @@ def test_changed_file_reruns_the_steps_after_its_copy_only(workshop: Workshop):
     assert any("changed" in reason for reason in workshop.seen.reasons())
 
 
-def test_touched_file_is_still_cached(workshop: Workshop):
+def test_touched_file_is_still_cached(workshop: Workshop) -> None:
     file = workshop.context / "f"
     file.write_text("same")
     workshop.build("FROM base\nCOPY f /\n")
@@ -166,7 +169,7 @@ def test_touched_file_is_still_cached(workshop: Workshop):
     assert workshop.counts("FROM base\nCOPY f /\n") == (0, 1)
 
 
-def test_ignored_file_is_no_part_of_the_key(workshop: Workshop):
+def test_ignored_file_is_no_part_of_the_key(workshop: Workshop) -> None:
     (workshop.context / "f").write_text("1")
     (workshop.context / "log").write_text("1")
     workshop.build("FROM base\nCOPY . /c/\n", ignore="log\n")
@@ -174,34 +177,34 @@ def test_ignored_file_is_no_part_of_the_key(workshop: Workshop):
     assert workshop.counts("FROM base\nCOPY . /c/\n", ignore="log\n") == (0, 1)
 
 
-def test_rerun_step_with_an_identical_layer_lets_the_next_stay_cached(workshop: Workshop):
+def test_rerun_step_with_an_identical_layer_lets_the_next_stay_cached(workshop: Workshop) -> None:
     touch = "touch -t 202001010000 /f /"
     workshop.build(f"FROM base\nRUN echo same > /f; {touch}; : first way\nRUN cat /f > /g\n")
     result = workshop.counts(f"FROM base\nRUN echo same > /f; {touch}; : second way\nRUN cat /f > /g\n")
     assert result == (1, 1)
 
 
-def test_no_cache_runs_everything_again(workshop: Workshop):
+def test_no_cache_runs_everything_again(workshop: Workshop) -> None:
     text = "FROM base\nRUN true\nRUN echo x > /x\n"
     workshop.build(text)
     assert workshop.counts(text, no_cache=True) == (2, 0)
     assert workshop.counts(text) == (0, 2)
 
 
-def test_build_arg_is_part_of_the_key_only_where_it_is_declared(workshop: Workshop):
+def test_build_arg_is_part_of_the_key_only_where_it_is_declared(workshop: Workshop) -> None:
     text = "FROM base\nRUN true\nARG A=1\nRUN echo $A > /a\n"
     workshop.build(text)
     assert workshop.counts(text, build_args={"A": "2"}) == (1, 1)
 
 
-def test_label_change_runs_nothing(workshop: Workshop):
+def test_label_change_runs_nothing(workshop: Workshop) -> None:
     workshop.build("FROM base\nLABEL v=1\nRUN true\n")
     result = workshop.build("FROM base\nLABEL v=2\nRUN true\n", labels={"cli": "yes"})
     assert (result.executed, result.cached) == (0, 1)
     assert built(result).config.config.labels == {"v": "2", "cli": "yes"}
 
 
-def test_copy_from_stage_is_cached_by_the_content_of_what_it_takes(workshop: Workshop):
+def test_copy_from_stage_is_cached_by_the_content_of_what_it_takes(workshop: Workshop) -> None:
     text = (
         "FROM base AS src\nRUN echo {} > /noise; echo same > /wanted\n"
         "FROM base\nCOPY --from=src /wanted /w\nRUN cat /w\n"
@@ -210,7 +213,7 @@ def test_copy_from_stage_is_cached_by_the_content_of_what_it_takes(workshop: Wor
     assert workshop.counts(text.format("two")) == (1, 2)
 
 
-def test_copy_from_keeps_owner_and_mode(workshop: Workshop):
+def test_copy_from_keeps_owner_and_mode(workshop: Workshop) -> None:
     image = built(
         workshop.build(
             "FROM base AS src\nRUN echo x > /f && chown 12:34 /f && chmod 4755 /f\nFROM base\nCOPY --from=src /f /f\n"
@@ -220,12 +223,12 @@ def test_copy_from_keeps_owner_and_mode(workshop: Workshop):
     assert (member.uid, member.gid, member.mode) == (12, 34, 0o4755)
 
 
-def test_copy_from_image(workshop: Workshop):
+def test_copy_from_image(workshop: Workshop) -> None:
     image = built(workshop.build("FROM scratch\nCOPY --from=base /bin/busybox /b\n"))
     assert set(workshop.files(image)) - {"."} == {"b"}
 
 
-def test_independent_stages_run_at_the_same_time(workshop: Workshop):
+def test_independent_stages_run_at_the_same_time(workshop: Workshop) -> None:
     text = (
         "FROM base AS a\nRUN sleep 1; date +%s.%N > /t\n"
         "FROM base AS b\nRUN sleep 1; date +%s.%N > /t\n"
@@ -243,16 +246,16 @@ def test_independent_stages_run_at_the_same_time(workshop: Workshop):
     assert max(starts[step] for step in runs) < min(ends[step] for step in runs)
 
 
-def test_unused_stage_is_not_built(workshop: Workshop):
+def test_unused_stage_is_not_built(workshop: Workshop) -> None:
     assert workshop.counts("FROM base AS unused\nRUN false\nFROM base\nRUN true\n") == (1, 0)
 
 
-def test_target_stops_at_its_stage(workshop: Workshop):
+def test_target_stops_at_its_stage(workshop: Workshop) -> None:
     image = built(workshop.build("FROM base AS one\nRUN echo 1 > /1\nFROM one AS two\nRUN false\n", target="one"))
     assert "1" in workshop.files(image)
 
 
-def test_onbuild_runs_in_the_child(workshop: Workshop):
+def test_onbuild_runs_in_the_child(workshop: Workshop) -> None:
     (workshop.context / "f").write_text("x")
     parent = Output("image", "", (Reference.parse("parent:latest"),))
     workshop.build("FROM base\nONBUILD COPY f /from-trigger\nONBUILD RUN echo ran > /ran\n", outputs=(parent,))
@@ -261,7 +264,7 @@ def test_onbuild_runs_in_the_child(workshop: Workshop):
     assert image.config.config.on_build == ()
 
 
-def test_environment_user_and_directory_of_a_run(workshop: Workshop):
+def test_environment_user_and_directory_of_a_run(workshop: Workshop) -> None:
     workshop.build(
         "FROM base\nENV A=1\nARG B=2\nRUN echo 'app:x:1000:1000::/home/app:/bin/sh' >> /etc/passwd\n"
         "WORKDIR /w\nUSER app\nRUN echo $A $B $HOME $(id -u) $(id -g) $(pwd) $0\n"
@@ -269,27 +272,27 @@ def test_environment_user_and_directory_of_a_run(workshop: Workshop):
     assert workshop.seen.output() == "1 2 /home/app 1000 1000 /w /bin/sh\n"
 
 
-def test_workdir_belongs_to_the_user(workshop: Workshop):
+def test_workdir_belongs_to_the_user(workshop: Workshop) -> None:
     image = built(workshop.build("FROM base\nUSER 12:34\nWORKDIR /a/b\n"))
     files = workshop.files(image)
     assert [(files[name].uid, files[name].gid, files[name].mode) for name in ("a", "a/b")] == [(12, 34, 0o755)] * 2
 
 
-def test_run_heredoc_forms(workshop: Workshop):
+def test_run_heredoc_forms(workshop: Workshop) -> None:
     workshop.build(
         "FROM base\nRUN <<A\necho script\nA\nRUN cat <<B\ninput\nB\nRUN <<C\n#!/bin/busybox sh\necho shebang $0\nC\n"
     )
     assert workshop.seen.output() == "script\ninput\nshebang /dev/pipes/C\n"
 
 
-def test_run_leaves_no_mount_point_behind(workshop: Workshop, busybox_tar: Path):
+def test_run_leaves_no_mount_point_behind(workshop: Workshop, busybox_tar: Path) -> None:
     image = built(
         workshop.build('FROM scratch\nCOPY --from=base /bin/busybox /bin/busybox\nRUN ["/bin/busybox","true"]\n')
     )
     assert set(workshop.files(image)) - {"."} == {"bin", "bin/busybox"}
 
 
-def test_failed_run_tells_place_code_and_output(workshop: Workshop):
+def test_failed_run_tells_place_code_and_output(workshop: Workshop) -> None:
     with pytest.raises(StepFailedError) as caught:
         workshop.build("FROM base\n\nRUN echo before; \\\n    exit 3\nRUN true\n")
     error = caught.value
@@ -302,13 +305,13 @@ def test_failed_run_tells_place_code_and_output(workshop: Workshop):
     assert workshop.seen.outcomes()[-1] == "failed"
 
 
-def test_steps_before_the_failed_one_stay_cached(workshop: Workshop):
+def test_steps_before_the_failed_one_stay_cached(workshop: Workshop) -> None:
     with pytest.raises(StepFailedError):
         workshop.build("FROM base\nRUN echo 1 > /1\nRUN false\n")
     assert workshop.counts("FROM base\nRUN echo 1 > /1\nRUN true\n") == (1, 1)
 
 
-def test_failed_stage_stops_the_others(workshop: Workshop):
+def test_failed_stage_stops_the_others(workshop: Workshop) -> None:
     began = time.monotonic()
     with pytest.raises(StepFailedError, match="exit code: 9"):
         workshop.build(
@@ -318,7 +321,7 @@ def test_failed_stage_stops_the_others(workshop: Workshop):
     assert "cancelled" in workshop.seen.outcomes()
 
 
-def test_cancel_ends_the_running_step(workshop: Workshop):
+def test_cancel_ends_the_running_step(workshop: Workshop) -> None:
     cancelled = threading.Event()
     timer = threading.Timer(1.0, cancelled.set)
     timer.start()
@@ -330,33 +333,35 @@ def test_cancel_ends_the_running_step(workshop: Workshop):
     assert workshop.seen.outcomes()[-1] == "cancelled"
 
 
-def test_missing_source_names_the_file(workshop: Workshop):
+def test_missing_source_names_the_file(workshop: Workshop) -> None:
     (workshop.context / "requirements.txt").write_text("")
     with pytest.raises(SourceNotFoundError, match=r"requirments\.txt") as caught:
         workshop.build("FROM base\nCOPY requirments.txt /\n")
     assert "requirements.txt" in (caught.value.hint or "")
 
 
-def test_unknown_base_names_the_line(workshop: Workshop):
+def test_unknown_base_names_the_line(workshop: Workshop) -> None:
     with pytest.raises(DockerfileError, match=r"Dockerfile:1:6: .*nowhere") as caught:
         workshop.build("FROM nowhere\n")
     assert caught.value.hint
 
 
-def test_unused_build_arg_is_a_warning(workshop: Workshop):
+def test_unused_build_arg_is_a_warning(workshop: Workshop) -> None:
     workshop.build("FROM base\nRUN true\n", build_args={"LOST": "1"})
     assert [event.message for event in workshop.seen.events if isinstance(event, Warned)] == [
         "build argument LOST was not used: no ARG LOST in the stages built"
     ]
 
 
-def test_metadata_only_image(workshop: Workshop):
+def test_metadata_only_image(workshop: Workshop) -> None:
     image = built(workshop.build("FROM scratch\nLABEL a=b\n"))
     assert image.diff_ids == ()
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker", "tar"])
-def test_file_output_is_not_kept_in_the_store(kind, workshop: Workshop, tmp_path: Path):
+def test_file_output_is_not_kept_in_the_store(
+    kind: Literal["oci", "docker", "tar"], workshop: Workshop, tmp_path: Path
+) -> None:
     before = len(workshop.store.images.list())
     dest = tmp_path / "out.tar"
     result = workshop.build("FROM base\nRUN echo x > /x\n", outputs=(Output(kind, str(dest)),))
@@ -367,14 +372,14 @@ def test_file_output_is_not_kept_in_the_store(kind, workshop: Workshop, tmp_path
     assert len(workshop.store.images.list()) == before
 
 
-def test_local_output_is_a_directory_of_files(workshop: Workshop, tmp_path: Path):
+def test_local_output_is_a_directory_of_files(workshop: Workshop, tmp_path: Path) -> None:
     workshop.build(
         "FROM scratch\nCOPY --from=base /bin/busybox /b/x\n", outputs=(Output("local", str(tmp_path / "o")),)
     )
     assert (tmp_path / "o/b/x").stat().st_size > 100_000
 
 
-def test_several_outputs_of_one_build(workshop: Workshop, tmp_path: Path):
+def test_several_outputs_of_one_build(workshop: Workshop, tmp_path: Path) -> None:
     outputs = (
         Output("image", "", (NAME,)),
         Output("tar", str(tmp_path / "t.tar")),
@@ -385,7 +390,7 @@ def test_several_outputs_of_one_build(workshop: Workshop, tmp_path: Path):
     assert (tmp_path / "l/x").read_text() == "x\n"
 
 
-def test_source_date_epoch_gives_the_same_image_from_two_stores(tmp_path: Path, busybox_tar: Path):
+def test_source_date_epoch_gives_the_same_image_from_two_stores(tmp_path: Path, busybox_tar: Path) -> None:
     def once(name: str) -> BuildResult:
         shop = Workshop(tmp_path / name, tmp_path / f"{name}-context", busybox_tar)
         (shop.context / "f").write_text("same")
@@ -397,7 +402,7 @@ def test_source_date_epoch_gives_the_same_image_from_two_stores(tmp_path: Path, 
     assert once("one").config_digest == once("two").config_digest
 
 
-def test_builds_side_by_side_share_one_store(workshop: Workshop):
+def test_builds_side_by_side_share_one_store(workshop: Workshop) -> None:
     results: list[BuildResult] = []
     errors: list[BaseException] = []
 

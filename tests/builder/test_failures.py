@@ -7,7 +7,7 @@ from core.events import StepInfo
 TEXT = "FROM base\nENV A=1\n\n  RUN one \\\n    && two\nRUN three\nRUN four\nRUN five\n"
 
 
-def test_lines_around_the_instruction_are_numbered_and_marked():
+def test_lines_around_the_instruction_are_numbered_and_marked() -> None:
     assert marked_lines(TEXT, SourceLines(4, 5)) == [
         "    2 |     ENV A=1",
         "    3 |",
@@ -19,11 +19,11 @@ def test_lines_around_the_instruction_are_numbered_and_marked():
     ]
 
 
-def test_instruction_of_a_base_image_has_no_lines():
+def test_instruction_of_a_base_image_has_no_lines() -> None:
     assert marked_lines(TEXT, SourceLines(0, 0)) == []
 
 
-def test_rendering_has_place_reason_lines_and_hint():
+def test_rendering_has_place_reason_lines_and_hint() -> None:
     error = StepFailedError(
         "it broke",
         step=StepInfo(1, "[2/2] RUN three"),

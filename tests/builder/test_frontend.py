@@ -7,6 +7,7 @@ Dockerfile on a base image named ``base`` that has one layer and an empty config
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -29,21 +30,21 @@ class NoSuchImageError(ShiplapError):
     pass
 
 
-def resolve(name: str):
+def resolve(name: str) -> Any:
     if name != "base":
         raise NoSuchImageError(f"no such image: {name}", hint="import it")
     return BASE
 
 
-def planned(text: str | bytes, tmp_path: Path, **options) -> Planned:
+def planned(text: str | bytes, tmp_path: Path, **options: Any) -> Planned:
     data = text.encode() if isinstance(text, str) else text
     with Context.open_directory(str(tmp_path)) as context:
         request = BuildRequest(data, "Dockerfile", context, **{"platform": Platform("linux", "amd64"), **options})
         return plan(parse(data, "Dockerfile"), request, resolve)
 
 
-def options_of(arguments: list[str]) -> dict[str, object]:
-    options: dict[str, object] = {"build_args": {}, "labels": {}}
+def options_of(arguments: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"build_args": {}, "labels": {}}
     for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
         if flag == "--target":
             options["target"] = value
@@ -54,7 +55,7 @@ def options_of(arguments: list[str]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_config_and_history_are_buildkits(case: Path, tmp_path: Path):
+def test_config_and_history_are_buildkits(case: Path, tmp_path: Path) -> None:
     expected = json.loads((case / "result.json").read_text())
     result = planned((case / "Dockerfile").read_bytes(), tmp_path, **options_of(expected["arguments"])).plan
     config = json.loads(encode(result.image.config))
@@ -67,7 +68,7 @@ def test_config_and_history_are_buildkits(case: Path, tmp_path: Path):
     assert base_layers == (0 if starts_from_scratch else 1)
 
 
-def test_image_from_scratch_with_metadata_only_has_no_layer(tmp_path: Path):
+def test_image_from_scratch_with_metadata_only_has_no_layer(tmp_path: Path) -> None:
     result = planned("FROM scratch\nLABEL a=b\n", tmp_path).plan
     assert result.image.result is None
     assert result.chains == ()
@@ -77,7 +78,7 @@ def steps(result: Planned) -> list[str]:
     return [step.name for step in result.plan.steps]
 
 
-def test_stages_that_the_target_does_not_need_are_not_planned(tmp_path: Path):
+def test_stages_that_the_target_does_not_need_are_not_planned(tmp_path: Path) -> None:
     text = "FROM nowhere AS broken\nRUN a\nFROM base AS used\nRUN b\nFROM base\nCOPY --from=used /x /x\n"
     assert steps(planned(text, tmp_path)) == [
         "[stage-2 1/2] FROM base",
@@ -87,12 +88,12 @@ def test_stages_that_the_target_does_not_need_are_not_planned(tmp_path: Path):
     ]
 
 
-def test_chains_come_after_those_they_read_from(tmp_path: Path):
+def test_chains_come_after_those_they_read_from(tmp_path: Path) -> None:
     text = "FROM base AS a\nRUN 1\nFROM base AS b\nRUN 2\nFROM base\nCOPY --from=b /x /x\nCOPY --from=a /x /x\n"
     assert [chain.name for chain in planned(text, tmp_path).plan.chains] == ["b", "a", "stage-2"]
 
 
-def test_build_arg_that_nothing_declares_is_reported(tmp_path: Path):
+def test_build_arg_that_nothing_declares_is_reported(tmp_path: Path) -> None:
     result = planned("FROM base\nARG USED\nRUN x\n", tmp_path, build_args={"USED": "1", "LOST": "2", "http_proxy": "p"})
     assert result.unused_args == ("LOST",)
 
@@ -101,35 +102,35 @@ def run_op(result: Planned) -> RunOp:
     return next(vertex.op for vertex in result.plan.vertices() if isinstance(vertex.op, RunOp))
 
 
-def test_proxy_reaches_the_process_and_not_the_cache_key(tmp_path: Path):
+def test_proxy_reaches_the_process_and_not_the_cache_key(tmp_path: Path) -> None:
     op = run_op(planned("FROM base\nRUN x\n", tmp_path, build_args={"HTTP_PROXY": "p"}))
     assert op.untracked_env == (("HTTP_PROXY", "p"),)
     assert op.identity() == run_op(planned("FROM base\nRUN x\n", tmp_path)).identity()
 
 
-def test_declared_proxy_is_an_ordinary_argument(tmp_path: Path):
+def test_declared_proxy_is_an_ordinary_argument(tmp_path: Path) -> None:
     op = run_op(planned("FROM base\nARG HTTP_PROXY\nRUN x\n", tmp_path, build_args={"HTTP_PROXY": "p"}))
     assert dict(op.env)["HTTP_PROXY"] == "p"
     assert op.untracked_env == ()
 
 
-def test_later_of_env_and_arg_wins(tmp_path: Path):
+def test_later_of_env_and_arg_wins(tmp_path: Path) -> None:
     assert dict(run_op(planned("FROM base\nENV A=env\nARG A=arg\nRUN x\n", tmp_path)).env)["A"] == "arg"
     assert dict(run_op(planned("FROM base\nARG A=arg\nENV A=env\nRUN x\n", tmp_path)).env)["A"] == "env"
 
 
-def test_child_stage_inherits_args(tmp_path: Path):
+def test_child_stage_inherits_args(tmp_path: Path) -> None:
     text = "FROM base AS a\nARG X=1\nFROM a\nRUN x\n"
     assert dict(run_op(planned(text, tmp_path)).env)["X"] == "1"
 
 
-def test_arg_before_from_is_invisible_until_redeclared(tmp_path: Path):
+def test_arg_before_from_is_invisible_until_redeclared(tmp_path: Path) -> None:
     text = "ARG X=1\nFROM base\nENV BEFORE=$X\nARG X\nENV AFTER=$X\nRUN x\n"
     env = dict(run_op(planned(text, tmp_path)).env)
     assert (env["BEFORE"], env["AFTER"]) == ("", "1")
 
 
-def test_args_on_one_line_are_sequential(tmp_path: Path):
+def test_args_on_one_line_are_sequential(tmp_path: Path) -> None:
     assert dict(run_op(planned("FROM base\nARG A=1 B=$A-2\nRUN x\n", tmp_path)).env)["B"] == "1-2"
 
 
@@ -141,23 +142,23 @@ def copy_op(result: Planned) -> CopyOp:
     ("destination", "expected"),
     [(".", "/w/"), ("./", "/w/"), ("x", "/w/x"), ("x/", "/w/x/"), ("/", "/"), ("../x/.", "/x/"), ("/a//b", "/a/b")],
 )
-def test_copy_destination_is_absolute_and_keeps_its_slash(destination: str, expected: str, tmp_path: Path):
+def test_copy_destination_is_absolute_and_keeps_its_slash(destination: str, expected: str, tmp_path: Path) -> None:
     result = planned(f"FROM base\nWORKDIR /w\nCOPY f {destination}\n", tmp_path)
     assert copy_op(result).spec.destination == expected
 
 
-def test_copy_heredoc_expands_unless_quoted(tmp_path: Path):
+def test_copy_heredoc_expands_unless_quoted(tmp_path: Path) -> None:
     text = 'FROM base\nENV A=1\nCOPY <<X <<"Y" /d/\n$A\nX\n$A\nY\n'
     assert copy_op(planned(text, tmp_path)).spec.heredocs == (("X", b"1\n"), ("Y", b"$A\n"))
 
 
-def test_run_heredoc_with_shebang_becomes_a_file(tmp_path: Path):
+def test_run_heredoc_with_shebang_becomes_a_file(tmp_path: Path) -> None:
     op = run_op(planned("FROM base\nRUN <<E\n#!/bin/x\nbody\nE\n", tmp_path))
     assert op.args == ("/bin/sh", "-c", "/dev/pipes/E")
     assert [(file.path, file.content, file.mode) for file in op.files] == [("/dev/pipes/E", b"#!/bin/x\nbody\n", 0o755)]
 
 
-def test_workdir_step_knows_the_user(tmp_path: Path):
+def test_workdir_step_knows_the_user(tmp_path: Path) -> None:
     result = planned("FROM base\nUSER app\nWORKDIR /x\n", tmp_path)
     op = next(vertex.op for vertex in result.plan.vertices() if isinstance(vertex.op, WorkdirOp))
     assert op == WorkdirOp("/x", "app")
@@ -184,7 +185,7 @@ def test_workdir_step_knows_the_user(tmp_path: Path):
         ("FROM --platform=linux/arm64 base\n", "is an image for linux/amd64, not for linux/arm64", "that platform"),
     ],
 )
-def test_error_names_the_place_and_the_next_step(text: str, message: str, hint: str | None, tmp_path: Path):
+def test_error_names_the_place_and_the_next_step(text: str, message: str, hint: str | None, tmp_path: Path) -> None:
     with pytest.raises(DockerfileError) as caught:
         planned(text, tmp_path)
     assert message in caught.value.message
@@ -193,7 +194,7 @@ def test_error_names_the_place_and_the_next_step(text: str, message: str, hint: 
         assert hint in (caught.value.hint or "")
 
 
-def test_unknown_target_suggests_a_stage(tmp_path: Path):
+def test_unknown_target_suggests_a_stage(tmp_path: Path) -> None:
     with pytest.raises(DockerfileError, match="target stage 'biuld'") as caught:
         planned("FROM base AS build\n", tmp_path, target="biuld")
     assert caught.value.hint == 'did you mean "build"?'
@@ -210,7 +211,7 @@ def test_unknown_target_suggests_a_stage(tmp_path: Path):
         "ADD --checksum=sha256:aa f /x",
     ],
 )
-def test_what_is_not_supported_says_so(line: str, tmp_path: Path):
+def test_what_is_not_supported_says_so(line: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="is not supported yet") as caught:
         planned(f"FROM base\n{line}\n", tmp_path)
     assert "Dockerfile:2:" in caught.value.message

@@ -1,27 +1,28 @@
 """The thread that writes layers behind the next step's back."""
 
+import functools
 import threading
 
 from builder.layerwriter import LayerWriter
 
 
-def test_jobs_run_in_order_and_finish_waits_for_them():
+def test_jobs_run_in_order_and_finish_waits_for_them() -> None:
     done: list[int] = []
     writer = LayerWriter("test", lambda error: None)
     for number in range(50):
-        writer.add(lambda number=number: done.append(number), lambda error: None)
+        writer.add(functools.partial(done.append, number), lambda error: None)
     writer.finish()
     assert done == list(range(50))
 
 
-def test_without_jobs_no_thread_is_started():
+def test_without_jobs_no_thread_is_started() -> None:
     before = threading.active_count()
     writer = LayerWriter("test", lambda error: None)
     assert threading.active_count() == before
     writer.finish()
 
 
-def test_jobs_after_a_failed_one_fail_with_its_error_and_do_not_run():
+def test_jobs_after_a_failed_one_fail_with_its_error_and_do_not_run() -> None:
     told: list[BaseException] = []
     failed: list[BaseException] = []
     ran: list[str] = []

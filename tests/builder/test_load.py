@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,20 +41,20 @@ def packed(directory: Path) -> bytes:
     return data.getvalue()
 
 
-def test_dockerfile_of_the_context(context: Path, tmp_path: Path):
+def test_dockerfile_of_the_context(context: Path, tmp_path: Path) -> None:
     source = opened(context, scratch=tmp_path / "s")
     assert (source.dockerfile, source.dockerfile_name) == (b"FROM scratch\n", "Dockerfile")
     assert names(source) == ["Dockerfile", "ignored", "kept"]
 
 
-def test_dockerignore_of_the_context(context: Path, tmp_path: Path):
+def test_dockerignore_of_the_context(context: Path, tmp_path: Path) -> None:
     (context / ".dockerignore").write_text("ignored\nDockerfile\n.dockerignore\n")
     source = opened(context, scratch=tmp_path / "s")
     assert source.dockerfile == b"FROM scratch\n"
     assert names(source) == ["kept"]
 
 
-def test_ignore_file_beside_the_dockerfile_beats_the_contexts(context: Path, tmp_path: Path):
+def test_ignore_file_beside_the_dockerfile_beats_the_contexts(context: Path, tmp_path: Path) -> None:
     (context / ".dockerignore").write_text("kept\n")
     other = tmp_path / "other.Dockerfile"
     other.write_text("FROM x\n")
@@ -64,25 +65,25 @@ def test_ignore_file_beside_the_dockerfile_beats_the_contexts(context: Path, tmp
     assert "ignored" not in names(opened(context, str(other), scratch=tmp_path / "s"))
 
 
-def test_lower_case_dockerfile_is_found(context: Path, tmp_path: Path):
+def test_lower_case_dockerfile_is_found(context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").rename(context / "dockerfile")
     assert opened(context, scratch=tmp_path / "s").dockerfile_name == "dockerfile"
 
 
-def test_dockerfile_on_stdin_with_a_directory(context: Path, tmp_path: Path):
+def test_dockerfile_on_stdin_with_a_directory(context: Path, tmp_path: Path) -> None:
     source = opened(context, "-", b"FROM stdin\n", scratch=tmp_path / "s")
     assert source.dockerfile == b"FROM stdin\n"
     assert "kept" in names(source)
 
 
-def test_dockerfile_alone_on_stdin_has_an_empty_context(tmp_path: Path):
+def test_dockerfile_alone_on_stdin_has_an_empty_context(tmp_path: Path) -> None:
     source = opened("-", None, b"FROM stdin\n" * 100, scratch=tmp_path / "s")
     assert source.dockerfile == b"FROM stdin\n" * 100
     assert names(source) == []
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_tar_on_stdin(pack, context: Path, tmp_path: Path):
+def test_tar_on_stdin(pack: Callable[[bytes], bytes], context: Path, tmp_path: Path) -> None:
     (context / "sub.Dockerfile").write_text("FROM sub\n")
     (context / ".dockerignore").write_text("ignored\n")
     data = pack(packed(context))
@@ -92,42 +93,42 @@ def test_tar_on_stdin(pack, context: Path, tmp_path: Path):
     assert "ignored" not in names(source)
 
 
-def test_missing_dockerfile_suggests_the_one_that_is_there(context: Path, tmp_path: Path):
+def test_missing_dockerfile_suggests_the_one_that_is_there(context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").rename(context / "Containerfile")
     with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile in the build context") as caught:
         opened(context, scratch=tmp_path / "s")
     assert "Containerfile" in (caught.value.hint or "")
 
 
-def test_missing_named_dockerfile_suggests_a_near_name(context: Path, tmp_path: Path):
+def test_missing_named_dockerfile_suggests_a_near_name(context: Path, tmp_path: Path) -> None:
     with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile") as caught:
         opened(context, str(context / "Dockerfil"), scratch=tmp_path / "s")
     assert "did you mean Dockerfile?" in (caught.value.hint or "")
 
 
-def test_tar_without_dockerfile(tmp_path: Path):
+def test_tar_without_dockerfile(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DockerfileNotFoundError):
         opened("-", None, packed(tmp_path / "empty"), scratch=tmp_path / "s")
 
 
-def test_context_that_is_a_file(context: Path, tmp_path: Path):
+def test_context_that_is_a_file(context: Path, tmp_path: Path) -> None:
     with pytest.raises(ContextError, match="is not a directory") as caught:
         opened(context / "Dockerfile", scratch=tmp_path / "s")
     assert "-f" in (caught.value.hint or "")
 
 
-def test_context_that_is_missing(tmp_path: Path):
+def test_context_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ContextError, match="does not exist"):
         opened(tmp_path / "nowhere", scratch=tmp_path / "s")
 
 
-def test_both_from_stdin_is_refused(tmp_path: Path):
+def test_both_from_stdin_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContextError, match="cannot both"):
         opened("-", "-", b"", scratch=tmp_path / "s")
 
 
-def test_dockerfile_that_is_a_directory(context: Path, tmp_path: Path):
+def test_dockerfile_that_is_a_directory(context: Path, tmp_path: Path) -> None:
     os.unlink(context / "Dockerfile")
     (context / "Dockerfile").mkdir()
     with pytest.raises(ContextError, match=r"^Dockerfile in the build context .* is not a file"):

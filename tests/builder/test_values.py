@@ -22,23 +22,23 @@ APP = Reference.parse("app:latest")
         ("65535", ["65535/tcp"]),
     ],
 )
-def test_port(text: str, ports: list[str]):
+def test_port(text: str, ports: list[str]) -> None:
     assert parse_port(text) == ports
 
 
 @pytest.mark.parametrize("text", ["", "x", "80/", "80-", "90-80", "65536", "80/icmp", "127.0.0.1:80:80"])
-def test_bad_port(text: str):
+def test_bad_port(text: str) -> None:
     with pytest.raises(InstructionError):
         parse_port(text)
 
 
 @pytest.mark.parametrize("text", ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-1", "64"])
-def test_signal(text: str):
+def test_signal(text: str) -> None:
     check_signal(text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "65", "SIGNOPE", "RTMIN+x"])
-def test_bad_signal(text: str):
+def test_bad_signal(text: str) -> None:
     with pytest.raises(InstructionError):
         check_signal(text)
 
@@ -56,7 +56,7 @@ def test_bad_signal(text: str):
         ("-", Output("tar", "-")),
     ],
 )
-def test_output(text: str, output: Output):
+def test_output(text: str, output: Output) -> None:
     assert parse_output(text, names=(APP,)) == output
 
 
@@ -75,7 +75,7 @@ def test_output(text: str, output: Output):
         ("", "needs a destination"),
     ],
 )
-def test_bad_output(text: str, message: str):
+def test_bad_output(text: str, message: str) -> None:
     with pytest.raises(OutputError) as caught:
         parse_output(text)
     assert message in f"{caught.value.message} {caught.value.hint}"
@@ -94,11 +94,11 @@ def test_bad_output(text: str, message: str):
         (-5_000_000_000, "-5s"),
     ],
 )
-def test_go_duration(nanoseconds: int, text: str):
+def test_go_duration(nanoseconds: int, text: str) -> None:
     assert gotext.duration(nanoseconds) == text
 
 
-def test_go_quotes():
+def test_go_quotes() -> None:
     assert gotext.quote('a"b\\\n\x01é\u200b') == '"a\\"b\\\\\\n\\x01é\\u200b"'
     assert gotext.quote_list(["a", 'b "c"']) == '["a" "b \\"c\\""]'
     assert gotext.quote_rune(0) == "'\\x00'"

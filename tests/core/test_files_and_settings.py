@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from core.settings import Settings
 
 
 @pytest.fixture
-def root(tmp_path: Path):
+def root(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "root/sub").mkdir(parents=True)
     (tmp_path / "outside").write_text("secret")
     (tmp_path / "root/file").write_text("inside")
@@ -28,7 +29,7 @@ def read(root: int, path: str, resolve: int) -> str:
         return file.read()
 
 
-def test_in_root_clamps_dots_and_absolute_links(root: int, tmp_path: Path):
+def test_in_root_clamps_dots_and_absolute_links(root: int, tmp_path: Path) -> None:
     (tmp_path / "root/sub/link").symlink_to("/file")
     assert read(root, "../../file", RESOLVE_IN_ROOT) == "inside"
     assert read(root, "/sub/link", RESOLVE_IN_ROOT) == "inside"
@@ -37,19 +38,19 @@ def test_in_root_clamps_dots_and_absolute_links(root: int, tmp_path: Path):
         read(root, "escape", RESOLVE_IN_ROOT)
 
 
-def test_beneath_refuses_an_escape(root: int):
+def test_beneath_refuses_an_escape(root: int) -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what matters
         read(root, "../outside", RESOLVE_BENEATH)
     assert caught.value.errno == errno.EXDEV
 
 
-def test_openat2_descriptor_is_not_inherited(root: int):
+def test_openat2_descriptor_is_not_inherited(root: int) -> None:
     fd = openat2(root, "file", os.O_RDONLY, resolve=RESOLVE_IN_ROOT)
     assert not os.get_inheritable(fd)
     os.close(fd)
 
 
-def test_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path):
+def test_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "f"
     write_atomically(path, b"old")
     write_atomically(path, b"new", mode=0o600)
@@ -58,7 +59,7 @@ def test_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Pa
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     write_atomically(path, b"old")
 
@@ -73,7 +74,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_has_a_next_step(number: int):
+def test_full_disk_has_a_next_step(number: int) -> None:
     with pytest.raises(StorageFullError, match="while writing the layer") as caught, storage_errors("the layer"):
         raise OSError(number, "x")
     assert caught.value.hint
@@ -81,7 +82,7 @@ def test_full_disk_has_a_next_step(number: int):
         raise PermissionError
 
 
-def test_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path):
+def test_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from core.files import try_lock\n"
@@ -101,7 +102,7 @@ def test_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path):
         os.close(fd)
 
 
-def test_root_by_option_then_environment_then_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_root_by_option_then_environment_then_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.from_environ({"SHIPLAP_ROOT": "/a"}, root="/b").root == Path("/b")
     assert Settings.from_environ({"SHIPLAP_ROOT": "/a"}).root == Path("/a")
     monkeypatch.chdir(tmp_path)
@@ -114,7 +115,7 @@ def test_root_by_option_then_environment_then_default(tmp_path: Path, monkeypatc
     assert Settings.from_environ({"XDG_DATA_HOME": "/data"}).root == Path("/data/shiplap")
 
 
-def test_source_date_epoch():
+def test_source_date_epoch() -> None:
     assert Settings.from_environ({"SOURCE_DATE_EPOCH": "12"}).source_date_epoch == 12
     assert Settings.from_environ({"SOURCE_DATE_EPOCH": ""}).source_date_epoch is None
     for bad in ("x", "-1", "1.5", "²"):
