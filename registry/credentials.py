@@ -21,7 +21,7 @@ from core.references import DEFAULT_DOMAIN
 from registry.errors import CredentialsError
 
 _DOCKER_KEY: Final = "https://index.docker.io/v1/"  # docker.io's name in this file, for historical reasons
-_DOCKER_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+DOCKER_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _IDENTITY: Final = "<token>"  # the user name by which helpers mark an identity token
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _HELPER_TIMEOUT_S: Final = 60
@@ -50,7 +50,7 @@ class CredentialStore:
         if helper:
             return _from_helper(helper, _key(domain))
         auths = _object(document, "auths", self.path)
-        names = _DOCKER_NAMES if domain == DEFAULT_DOMAIN else {domain}
+        names = DOCKER_NAMES if domain == DEFAULT_DOMAIN else {domain}
         entry = auths.get(_key(domain)) or next((e for key, e in auths.items() if e and _host_of(key) in names), None)
         return _decoded(entry, domain, self.path) if entry else None
 
@@ -77,7 +77,7 @@ class CredentialStore:
     def erase(self, domain: str) -> bool:
         """Forget them; whether there were any. Raises CredentialsError."""
         document = self._read()
-        names = _DOCKER_NAMES if domain == DEFAULT_DOMAIN else {domain}
+        names = DOCKER_NAMES if domain == DEFAULT_DOMAIN else {domain}
         auths = _object(document, "auths", self.path)
         gone = [key for key in auths if key == _key(domain) or _host_of(key) in names]
         helper = _helper(document, domain)
@@ -141,7 +141,7 @@ def _object(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 def _helper(document: dict[str, Any], domain: str) -> str:
     helpers = document.get("credHelpers")
-    names = [_key(domain), domain, *(sorted(_DOCKER_NAMES) if domain == DEFAULT_DOMAIN else ())]
+    names = [_key(domain), domain, *(sorted(DOCKER_NAMES) if domain == DEFAULT_DOMAIN else ())]
     named = next((helpers[name] for name in names if name in helpers), "") if isinstance(helpers, dict) else ""
     helper = str(named or document.get("credsStore") or "")
     if helper and not _HELPER_NAME.fullmatch(helper):

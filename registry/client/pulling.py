@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from core.digests import DiffID, Digest
 from core.platforms import Platform
@@ -13,6 +15,8 @@ from images.images import Image
 from images.oci import (
     CONFIG_TYPES,
     MAX_DOCUMENT_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
     Descriptor,
     ImageConfig,
     Manifest,
@@ -36,8 +40,11 @@ from registry.errors import (
     UnsupportedContentError,
 )
 
+_T = TypeVar("_T")
+
 DEFAULT_PARALLEL: Final = 4
 
+PULLED_MANIFEST: Final = "registry.pulled"  # memo: digests of manifests that came from a registry
 _RESOLVED: Final = "registry.resolved"  # memo: what was asked for -> ID of the image that it is
 _MAX_DEPTH: Final = 3  # of indexes in indexes
 _LAYER_SUFFIXES: Final = (".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.zstd")
@@ -45,7 +52,7 @@ _LAYER_SUFFIXES: Final = (".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.z
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """digest: what the name stands for at the registry: an index's, or the manifest's. fresh: it was not here before."""
+    """digest: what the name stands for at the registry, an index or a manifest. fresh: it was not here before."""
 
     image: Image
     digest: Digest
@@ -77,7 +84,9 @@ def pull(
     here already are not fetched. Raises RegistryErrors, ImagesErrors (content that is not what it is said to be) and
     StorageFullError; what arrived complete is kept, and a second try goes on from there.
     """
-    return _Pull(reference.with_default_tag(), store, client, platform, monitor or NullTransferMonitor(), parallel).run()
+    return _Pull(
+        reference.with_default_tag(), store, client, platform, monitor or NullTransferMonitor(), parallel
+    ).run()
 
 
 class _Pull:
@@ -97,6 +106,7 @@ class _Pull:
         self._platform = platform or Platform.host()
         self._monitor = monitor
         self._parallel = parallel
+        self._name = reference if reference.digest is None else replace(reference, tag=None)
         self._repositories = [
             Repository(client, endpoint, reference.path) for endpoint in client.endpoints(reference, mirrors=True)
         ]
@@ -106,12 +116,14 @@ class _Pull:
         digest = reference.digest or self._head()
         known = self._known(digest) if digest else None
         if digest and known:
-            return Pulled(self._named(known), digest, fresh=False)
+            self._store.images.tag(self._name, known.id)
+            return Pulled(self._store.images.get(known.id), digest, fresh=False)
         self._monitor.message(f"{reference.digest or reference.tag}: Pulling from {reference.path}")
         found = self._find(digest or str(reference.tag))
         image = self._fetch(found)
         self._store.cache.memo_put(_RESOLVED, self._key(found.top), image.id.encode())
-        return Pulled(self._named(image), found.top, fresh=True)
+        self._store.cache.memo_put(PULLED_MANIFEST, image.manifest_digest, b"")
+        return Pulled(image, found.top, fresh=True)
 
     def _head(self) -> Digest | None:
         """What the tag stands for now, which costs less than asking for the manifest, and no quota."""
@@ -139,11 +151,6 @@ class _Pull:
 
     def _key(self, digest: Digest) -> str:
         return f"{digest} {self._asked or f'host {self._platform}'}"
-
-    def _named(self, image: Image) -> Image:
-        name = self._reference if self._reference.digest is None else replace(self._reference, tag=None)
-        self._store.images.tag(name, image.id)
-        return self._store.images.get(image.id)
 
     def _find(self, wanted: str | Digest) -> _Found:
         *mirrors, last = self._repositories
@@ -211,10 +218,12 @@ class _Pull:
                 stop=self._client.cancelled,
                 name="pull",
             )
-        remember_sources(self._store, self._reference, [found.manifest.config.digest, *(d.digest for d in pairs.values())])
+        blobs = [found.manifest.config.digest, *(layer.digest for layer in found.manifest.layers)]
+        remember_sources(self._store, self._reference, blobs)
         # An image is named by its config's sha256. With another algorithm the manifest cannot be kept as it is.
         verbatim = found.manifest.config.digest.algorithm == "sha256"
-        return self._store.images.put(config_bytes, diff_ids, manifest=found.raw.data if verbatim else None)
+        manifest = found.raw.data if verbatim else None
+        return self._store.images.put(config_bytes, diff_ids, names=(self._name,), manifest=manifest)
 
     def _config(self, found: _Found) -> tuple[bytes, ImageConfig]:
         descriptor = found.manifest.config
@@ -261,7 +270,7 @@ class _Pull:
                     check_cancelled(self._client.cancelled)
             raise
 
-    def _blob(self, found_in: Repository, get: _Getter[_T]) -> _T:
+    def _blob(self, found_in: Repository, get: Callable[[Repository], _T]) -> _T:
         """From where the manifest was, or from the registry itself when its mirror has the manifest only."""
         last = self._repositories[-1]
         if found_in is last:
@@ -274,7 +283,14 @@ class _Pull:
 
 
 def _document_type(raw: RawManifest) -> str:
-    """What it is: by its own mediaType, the response's Content-Type, or what it contains."""
+    """What it is: by Content-Type, or by what it says of itself where a server sends no useful one."""
     if is_index(raw.media_type) or is_manifest(raw.media_type):
         return raw.media_type
-    return _sniffed(raw.data)
+    try:
+        document = json.loads(raw.data)
+        stated = document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
+    except (ValueError, AttributeError) as error:
+        raise InvalidResponseError(f"the manifest {raw.digest} is no JSON object") from error
+    if not is_index(stated) and not is_manifest(stated):
+        raise UnsupportedContentError(f"manifest {raw.digest} is of a kind that is not known: {str(stated)[:100]}")
+    return str(stated)

@@ -35,7 +35,11 @@ _OCTETS: Final = "application/octet-stream"
 
 
 class Upload:
-    """One blob on its way. open_blob: gives it as a seekable file, each time anew. moved: hears how far it came."""
+    """One blob on its way.
+
+    open_blob: gives it as a seekable file, each time anew. moved: hears how far it came. begun: the response that
+    began the upload, if one did.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Upload:
         descriptor: Descriptor,
         open_blob: Callable[[], BinaryIO],
         moved: Callable[[int], None],
+        begun: Response | None = None,
     ) -> None:
         self._repository = repository
         self._client = repository.client
@@ -51,6 +56,8 @@ class Upload:
         self._moved = moved
         self._location = ""
         self._at = 0  # what the registry is known to have
+        if begun is not None:
+            self._take_location(begun)
 
     def run(self) -> None:
         """Send it. Raises RegistryErrors; TransferBrokenError when it broke off again and again."""
@@ -174,8 +181,11 @@ def start(repository: Repository) -> Response:
     return response
 
 
-def mount(repository: Repository, descriptor: Descriptor, source: str) -> bool:
-    """Take the blob over from another repository of the same registry; whether that worked."""
+def mount(repository: Repository, descriptor: Descriptor, source: str) -> tuple[bool, Response | None]:
+    """Take the blob over from another repository of the same registry.
+
+    Returns whether that worked, and where it did not the response that began an upload instead, if one did.
+    """
     try:
         response = repository.client.call(
             repository.endpoint,
@@ -187,11 +197,9 @@ def mount(repository: Repository, descriptor: Descriptor, source: str) -> bool:
             body=b"",
         )
     except ResponseError:
-        return False  # some refuse what they cannot mount; the push itself will tell what is really wrong
+        return False, None  # some refuse what they cannot mount; the push itself will tell what is really wrong
     response.close()
-    if response.status == 202:
-        _abandon(repository, response)
-    return response.status == 201
+    return response.status == 201, response if response.status == 202 else None
 
 
 def send_blob(
@@ -208,12 +216,18 @@ def send_blob(
     """
     if repository.has_blob(descriptor.digest):
         return "exists", ""
+    begun: Response | None = None
     for source in sources:
-        if source != repository.path and mount(repository, descriptor, source):
+        if begun is not None:
+            _abandon(repository, begun)
+        mounted, begun = mount(repository, descriptor, source)
+        if mounted:
             return "mounted", source
     if open_blob is None:
+        if begun is not None:
+            _abandon(repository, begun)
         return None
-    Upload(repository, descriptor, open_blob, moved).run()
+    Upload(repository, descriptor, open_blob, moved, begun).run()
     return "pushed", ""
 
 
@@ -240,7 +254,7 @@ def upload_location(response: Response, asked: str, base: str) -> str:
 
 
 def _abandon(repository: Repository, response: Response) -> None:
-    """A mount that did not work began an upload, which nobody will use."""
+    """End an upload that nobody will use."""
     base = repository.client.base(repository.endpoint)
     with contextlib.suppress(RegistryError):
         location = upload_location(response, f"{base}/{repository.upload_url()}", base)

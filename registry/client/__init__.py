@@ -1,0 +1,47 @@
+"""The client of the distribution protocol: pull, push, login.
+
+A ``Client`` is opened for a command and passed to the functions. What goes over the network goes through a
+``Transport`` (http.py), so that tests can put any fault there; urllib3 is imported at the first request.
+
+    config = ClientConfig.load(RegistrySettings.from_environ(), store.root)
+    with Client(config) as client:
+        image = pull(Reference.parse("debian:12"), store, client=client).image
+"""
+
+from __future__ import annotations
+
+from registry.client.client import Client
+from registry.client.config import ClientConfig
+from registry.client.logins import LoggedIn, login, logout, registry_domain, verify
+from registry.client.monitor import (
+    FINAL_STATES,
+    LayerProgress,
+    NullTransferMonitor,
+    State,
+    StepTransferMonitor,
+    TransferMonitor,
+)
+from registry.client.pulling import Pulled, pull
+from registry.client.pushing import Pushed, push
+from registry.client.retrying import RetryPolicy
+
+__all__ = [
+    "FINAL_STATES",
+    "Client",
+    "ClientConfig",
+    "LayerProgress",
+    "LoggedIn",
+    "NullTransferMonitor",
+    "Pulled",
+    "Pushed",
+    "RetryPolicy",
+    "State",
+    "StepTransferMonitor",
+    "TransferMonitor",
+    "login",
+    "logout",
+    "pull",
+    "push",
+    "registry_domain",
+    "verify",
+]
