@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from dockerfile_grammar import tables
+from dockerfile_grammar import shellpatterns, tables
 from dockerfile_grammar.errors import ExpansionError, shown
 from dockerfile_grammar.lines import GO_SPACE
 
@@ -209,7 +209,7 @@ class _Modified(Struct, frozen=True):
                     hint=f"set it with ARG, ENV or --build-arg {self.name}=…",
                 )
             return value or ""
-        return _trim(value or "", word, operator)
+        return shellpatterns.trim(value or "", word, operator)
 
 
 class _Replaced(Struct, frozen=True):
@@ -228,15 +228,9 @@ class _Replaced(Struct, frozen=True):
         value = evaluation.look_up(self.name)
         if value is None and evaluation.keep_unset:
             return f"${{{self.name}/{pattern}/{replacement}}}"
-        regexp = _glob(pattern, greedy=True)
         if self.every:
-            return _replace_all(regexp, value or "", replacement)
-        match = regexp.search(value or "")
-        return (
-            value or ""
-            if match is None
-            else f"{match.string[: match.start()]}{replacement}{match.string[match.end() :]}"
-        )
+            return shellpatterns.replace_all(value or "", pattern, replacement)
+        return shellpatterns.replace_first(value or "", pattern, replacement)
 
 
 _Part: TypeAlias = _Text | _Escaped | _LoneEscape | _Quoted | _Variable | _Modified | _Replaced
@@ -428,67 +422,3 @@ def _syntax_error(word: str, position: int, expected: Collection[str]) -> Expans
         return ExpansionError(f"unterminated double quote in {text!r}", hint='add a closing "')
     missing = "/" if "_SLASH" in expected else "}"
     return ExpansionError(f"missing {missing!r} in {text!r}", hint=_VARIABLE_HINT)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Patterns of ${v#p} and ${v/p/r}: * ? and \ before these, before \ itself, and before } and /.
-
-
-def _glob(pattern: str, *, greedy: bool) -> re.Pattern[str]:
-    out = []
-    characters = iter(pattern)
-    for character in characters:
-        if character == "*":
-            out.append(".*" if greedy else ".*?")
-        elif character == "?":
-            out.append(".")
-        elif character == "\\":
-            following = next(characters, "")
-            if following not in {"*", "?", "\\", "}", "/"}:
-                raise ExpansionError(
-                    f"invalid escape '\\{following}' in pattern {shown(pattern)!r}",
-                    hint="\\ can stand before * ? \\ } and / only",
-                )
-            out.append(re.escape(following))
-        else:
-            out.append(re.escape(character))
-    return re.compile("".join(out))
-
-
-def _trim(value: str, pattern: str, side: str) -> str:
-    """Remove the shortest, or after a doubled operator the longest, match from the start (#) or the end (%)."""
-    greedy = pattern.startswith(side)
-    if greedy:
-        pattern = pattern[1:]
-    if side == "#":
-        match = _glob(pattern, greedy=greedy).match(value)
-        return value if match is None else value[match.end() :]
-    # The shortest match that ends at the end starts as far right as possible: search it in the reversed value.
-    match = _glob(_reversed_pattern(pattern), greedy=greedy).match(value[::-1])
-    return value if match is None else value[: len(value) - match.end()]
-
-
-def _reversed_pattern(pattern: str) -> str:
-    """Reverse it, keeping each escape before what it escapes."""
-    return "".join(reversed(re.findall(r"\\.|.", pattern, re.DOTALL)))
-
-
-def _replace_all(regexp: re.Pattern[str], value: str, replacement: str) -> str:
-    """As Go's ReplaceAllString: no empty match right after a match, and ``$`` in the replacement names a group."""
-    out: list[str] = []
-    end = 0
-    for match in regexp.finditer(value):
-        if match.start() == match.end() == end and match.start() > 0 and out:
-            continue
-        out += (value[end : match.start()], _go_template(replacement, match[0]))
-        end = match.end()
-    return "".join((*out, value[end:]))
-
-
-def _go_template(template: str, whole: str) -> str:
-    def group(match: re.Match[str]) -> str:
-        if match[0] == "$$":
-            return "$"
-        return whole if (match[1] or match[2]) == "0" else ""
-
-    return re.sub(r"\$\$|\$(\w+)|\$\{(\w+)\}", group, template)

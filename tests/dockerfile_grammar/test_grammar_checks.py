@@ -91,8 +91,10 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
         ],
     ),
     "relative WORKDIR": (
-        "FROM a AS b\nWORKDIR x\nWORKDIR y\nFROM b\nWORKDIR z\nFROM a\nWORKDIR /x\nWORKDIR y\n"
-        "FROM a\nENV d=/x\nWORKDIR $d\n",
+        (
+            "FROM a AS b\nWORKDIR x\nWORKDIR y\nFROM b\nWORKDIR z\nFROM a\nWORKDIR /x\nWORKDIR y\n"
+            "FROM a\nENV d=/x\nWORKDIR $d\n"
+        ),
         [(2, "WorkdirRelativePath", f'Relative workdir "x" {RELATIVE}')],
     ),
     "undefined variable": (
@@ -112,8 +114,10 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
         [(2, "UndefinedVar", "Usage of undefined variable '$first'")],
     ),
     "instructions of which only the last counts": (
-        'FROM a\nCMD ["x"]\nHEALTHCHECK NONE\nENTRYPOINT ["y"]\nHEALTHCHECK CMD z\nENTRYPOINT ["w"]\n'
-        'FROM a\nCMD ["v"]\n',
+        (
+            'FROM a\nCMD ["x"]\nHEALTHCHECK NONE\nENTRYPOINT ["y"]\nHEALTHCHECK CMD z\nENTRYPOINT ["w"]\n'
+            'FROM a\nCMD ["v"]\n'
+        ),
         [
             (3, "MultipleInstructionsDisallowed", f"Multiple HEALTHCHECK {ONLY_LAST}"),
             (4, "MultipleInstructionsDisallowed", f"Multiple ENTRYPOINT {ONLY_LAST}"),

@@ -102,6 +102,11 @@ WORDS = {
     "${FOO%%y*}": "xx",
     "${FOO%x}": "xxyy",
     "${FOO%}": "xxyy",
+    "${FOO#*x*y}": "y",
+    "${FOO##*x*y}": "",
+    "${FOO%x*y}": "x",
+    "${FOO%%x*y}": "",
+    "${FOO/x*y/-}": "-",
     "${FOO%%$NULL}": "xxyy",
     "${FOO#$SHELL}": "xxyy",
     r"${STAR%%\**\*}": "a",
@@ -294,3 +299,9 @@ def test_heredoc_opener(word: str, name: str, expand_: bool, chomp: bool, descri
 )
 def test_no_heredoc_opener(word: str) -> None:
     assert heredoc_opener(word) is None
+
+
+@pytest.mark.parametrize("operator", ["#", "##", "%", "%%", "/"])
+def test_pattern_of_many_stars_takes_no_exponential_time(operator: str) -> None:
+    pattern = "*a" * 25 + "*b" + ("/x" if operator == "/" else "")
+    assert expand(f"${{V{operator}{pattern}}}", {"V": "a" * 500}) == "a" * 500
