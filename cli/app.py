@@ -16,6 +16,10 @@ from core.errors import ShiplapError
 _COMMANDS = {
     "build": LazyCommand("cli.commands.build", "Build an image from a Dockerfile."),
     "run": LazyCommand("cli.commands.run", "Run a command in a new container, in the foreground."),
+    "pull": LazyCommand("cli.commands.pull", "Fetch images from their registries."),
+    "push": LazyCommand("cli.commands.push", "Send images to the registries that their names begin with."),
+    "login": LazyCommand("cli.commands.login", "Log in to a registry: docker.io, or HOST[:PORT]."),
+    "logout": LazyCommand("cli.commands.logout", "Forget the credentials for a registry: docker.io, or HOST[:PORT]."),
     "image": LazyCommand("cli.commands.image", "Manage images."),
     "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
     "version": LazyCommand("cli.commands.version", "Show the version."),

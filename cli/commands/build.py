@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -132,6 +131,8 @@ def command(
     if iidfile:
         Path(iidfile).write_text(result.config_digest)
     if metadata_file:
+        import json
+
         Path(metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
     report.succeeded(result, wanted, metadata)
     if quiet and all(output.dest != "-" for output in wanted):

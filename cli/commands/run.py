@@ -85,6 +85,9 @@ def command(
             _warn_of_platform(image, found.config.platform)
             upper = store.snapshots.new_upper()
             stack.callback(store.snapshots.discard, upper)
+            launcher = stack.enter_context(Launcher(store.tmp))
+            if network == "default":
+                launcher.warm()  # while the layers are being made ready
             spec = ContainerSpec(
                 layers=store.snapshots.lowers(found.diff_ids),
                 upper=upper.path,
@@ -98,7 +101,6 @@ def command(
                 terminal=tty,
                 terminal_size=window_size(_STDIN) or (24, 80),
             )
-            launcher = stack.enter_context(Launcher(store.tmp))
             status = _in_foreground(launcher, spec, interactive=interactive)
     except (ShiplapError, OSError) as error:
         if not is_users(error):

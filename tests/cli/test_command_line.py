@@ -156,8 +156,10 @@ def test_errors_of_the_machine_are_messages(error: OSError, fragments: tuple[str
 
 def test_debugging_shows_the_traceback_of_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHIPLAP_DEBUG", "1")
-    assert describe(CommandError("why")).startswith("Traceback")
-    assert describe(CommandError("why")).endswith("error: why")
+    with pytest.raises(CommandError) as raised:
+        raise CommandError("why")
+    assert describe(raised.value).startswith("Traceback")
+    assert describe(raised.value).endswith("error: why")
 
 
 def test_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,53 @@
+"""``shiplap push``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import click
+
+from cli.each import for_each
+from cli.options import registry_progress_option
+from cli.registry import insecure_option, transferring
+from core.references import Reference
+
+
+@click.command("push")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--compression",
+    type=click.Choice(("gzip", "zstd")),
+    help="Of layers.  [default: an image that was pulled goes as it came; gzip for others]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only the name in full.")
+@registry_progress_option
+@insecure_option
+@click.pass_obj
+def command(
+    root: str | None,
+    *,
+    names: Sequence[str],
+    compression: Literal["gzip", "zstd"] | None,
+    quiet: bool,
+    progress: str,
+    insecure: Sequence[str],
+) -> int:
+    """Send images to the registries that their names begin with.
+
+    \b
+    shiplap tag app ci:5000/app:1
+    shiplap push ci:5000/app:1
+    """
+    from registry.client import push
+
+    def send(name: str) -> None:
+        reference = Reference.parse(name).with_default_tag()
+        with transferring(root, insecure, progress, quiet=quiet) as transfer:
+            push(
+                reference, transfer.store, client=transfer.client, compression=compression, monitor=transfer.display
+            )
+        if quiet:
+            click.echo(str(reference))
+
+    return for_each(names, send)

@@ -1,0 +1,76 @@
+"""What the commands that talk to registries share: options, the client, and what Ctrl-C does to a transfer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from core.settings import RegistrySettings, Settings
+
+if TYPE_CHECKING:
+    from cli.progress.transfers import TransferDisplay
+    from images.store import Store
+    from registry.client import Client, ClientConfig
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+def insecure_option(command: _Decorated) -> _Decorated:
+    """``--insecure-registry``, for one command what ``SHIPLAP_INSECURE_REGISTRIES`` is for all."""
+    return click.option(
+        "--insecure-registry",
+        "insecure",
+        metavar="HOST[:PORT]",
+        multiple=True,
+        help="Speak plain HTTP, or TLS without verification, to this registry. Repeatable.",
+    )(command)
+
+
+def client_config(root: str | None, insecure: Sequence[str]) -> ClientConfig:
+    """How registries are reached, by environment, ``registries.json`` and options. root: the value of ``--root``."""
+    from registry.client import ClientConfig
+
+    return ClientConfig.load(RegistrySettings.from_environ(), Settings.from_environ(root=root).root, insecure=insecure)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a pull or push works with."""
+
+    store: Store
+    client: Client
+    display: TransferDisplay
+
+
+@contextmanager
+def transferring(root: str | None, insecure: Sequence[str], progress: str, *, quiet: bool) -> Iterator[Transfer]:
+    """Store, client and display, within which Ctrl-C ends the transfer with TransferCancelledError."""
+    import os
+
+    from cli.progress.choose import choose_mode
+    from cli.progress.transfers import open_transfers
+    from cli.signals import cancelling
+    from cli.store import open_store
+    from registry.client import Client
+    from registry.errors import TransferCancelledError
+
+    cancelled = threading.Event()
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(root))
+        client = stack.enter_context(Client(client_config(root, insecure), cancelled=cancelled))
+        received = stack.enter_context(cancelling(cancelled, at_once=client.close))
+        mode = choose_mode(progress, sys.stdout, quiet=quiet)
+        display = stack.enter_context(open_transfers(mode, sys.stdout, colours=not os.environ.get("NO_COLOR")))
+        try:
+            yield Transfer(store, client, display)
+        except TransferCancelledError:
+            if received.number is None:
+                raise
+            stack.close()
+            raise click.exceptions.Exit(received.exit_code) from None
