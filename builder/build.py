@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from builder.assembly import image_config
 from builder.execution import Executor
@@ -25,8 +26,7 @@ from images.oci import ImageConfig, encode
 from images.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class BuildResult:
+class BuildResult(msgspec.Struct, frozen=True):
     """What was built.
 
     image: None when no output puts it into the store. executed, cached: steps that ran, and steps that the cache

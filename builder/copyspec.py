@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class CopySpec:
+class CopySpec(msgspec.Struct, frozen=True):
     """One COPY or ADD. All words are expanded.
 
     sources: as written. destination: absolute (WORKDIR joined), a trailing slash kept. heredocs: name and content.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from builder import gotext
 from builder.arguments import proxy_env
@@ -138,11 +139,11 @@ class Dispatcher:
 
     def _copy(self, copy: ast.Copy, lines: SourceLines) -> None:
         source = self._copy_source(copy.from_) if copy.from_ is not None else None
-        spec = replace(self._common_spec(copy), parents=copy.parents, from_context=source is None)
+        spec = msgspec.structs.replace(self._common_spec(copy), parents=copy.parents, from_context=source is None)
         self._add_copy(copy, spec, lines, source)
 
     def _add(self, add: ast.Add, lines: SourceLines) -> None:
-        spec = replace(self._common_spec(add), extract_archives=add.unpack is not False)
+        spec = msgspec.structs.replace(self._common_spec(add), extract_archives=add.unpack is not False)
         self._refuse_add_forms(add, spec.sources)
         self._add_copy(add, spec, lines, None)
 

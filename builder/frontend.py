@@ -7,8 +7,9 @@ Behaviour: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
+
+import msgspec
 
 from builder.arguments import PROXY_ARGS, platform_args
 from builder.dispatch import Dispatcher
@@ -30,8 +31,7 @@ ImageResolver = Callable[[str], Image]
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """A plan, and the ``--build-arg`` names that no ARG of the planned stages asked for."""
 
     plan: Plan

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from builder.copyspec import CopySpec
 from containers.spec import Network
@@ -22,15 +23,13 @@ _KEY_FORMAT = "shiplap-1"
 """Part of every cache key: a change of what an operation means changes it, and old records are never asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class BaseOp:
+class BaseOp(msgspec.Struct, frozen=True):
     """An image's layers as they are; ``scratch`` has none."""
 
     diff_ids: tuple[DiffID, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunFile:
+class RunFile(msgspec.Struct, frozen=True):
     """A file that exists only while a command runs: the body of ``RUN <<EOF`` that starts with ``#!``."""
 
     path: str
@@ -38,8 +37,7 @@ class RunFile:
     mode: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunOp:
+class RunOp(msgspec.Struct, frozen=True):
     """One command in a container of its own. What it leaves in the filesystem is the layer.
 
     env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
@@ -59,8 +57,7 @@ class RunOp:
         return ("RUN", self.args, sorted(self.env), self.cwd, self.user, self.network, self.extra_hosts, files)
 
 
-@dataclass(frozen=True, slots=True)
-class CopyOp:
+class CopyOp(msgspec.Struct, frozen=True):
     """COPY and ADD. Without a ``source`` vertex it reads from the build context.
 
     timestamp: mtime of everything copied, in place of its own (SOURCE_DATE_EPOCH).
@@ -73,8 +70,7 @@ class CopyOp:
         return ("COPY", repr(self.spec), self.timestamp)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkdirOp:
+class WorkdirOp(msgspec.Struct, frozen=True):
     """Make the missing directories of ``path``, 0755, owned by ``user`` (docker's USER syntax)."""
 
     path: str
@@ -89,16 +85,14 @@ Op: TypeAlias = BaseOp | RunOp | CopyOp | WorkdirOp
 LayerOp: TypeAlias = RunOp | CopyOp | WorkdirOp
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLines:
+class SourceLines(msgspec.Struct, frozen=True):
     """Where in the Dockerfile an instruction stands: 1-based, inclusive. Line 0: it came with the base image."""
 
     first: int
     last: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Vertex:
+class Vertex(msgspec.Struct, frozen=True, eq=False):
     """One operation. Compared by identity: two equal instructions are two vertices with one cache key."""
 
     op: Op
@@ -108,16 +102,14 @@ class Vertex:
     source: Vertex | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """The vertices of one stage, in order; the first is its base or continues the end of another chain."""
 
     name: str
     vertices: tuple[Vertex, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
+class PlannedImage(msgspec.Struct, frozen=True):
     """What the target stage becomes: everything of the image but the layers' digests and times.
 
     result: its filesystem; None when it has no layer. history: one entry per instruction, base first; an entry with
@@ -129,8 +121,7 @@ class PlannedImage:
     history: tuple[History, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The target and every chain that it needs, in an order in which a chain stands after those it reads from."""
 
     image: PlannedImage

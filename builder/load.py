@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from builder.contexts import Context
 from builder.errors import ContextError, DockerfileNotFoundError
@@ -19,8 +20,7 @@ _MAX_DOCKERFILE_BYTES = 16 << 20
 _TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
 
 
-@dataclass(frozen=True, slots=True)
-class BuildSource:
+class BuildSource(msgspec.Struct, frozen=True):
     """What was found. dockerfile_name: for messages, as the user would write it. The caller closes the context."""
 
     dockerfile: bytes

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from builder.errors import ModeError
 
@@ -23,8 +24,7 @@ _BITS = {"r": 0o4, "w": 0o2, "x": 0o1}
 _SET_ID = {"u": stat.S_ISUID, "g": stat.S_ISGID, "o": 0}
 
 
-@dataclass(frozen=True, slots=True)
-class _Action:
+class _Action(msgspec.Struct, frozen=True):
     """who: letters of ``ugo``. what: one of ``ugo`` to copy from, or any of ``rwxXst``."""
 
     who: str
@@ -53,8 +53,7 @@ class _Action:
         return mode & ~(bits if self.operator == "-" else affected) | (bits if self.operator == "=" else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Chmod:
+class Chmod(msgspec.Struct, frozen=True):
     """A parsed ``--chmod``. octal: the number, which holds for created directories too; None when symbolic."""
 
     octal: int | None

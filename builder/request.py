@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
+
+import msgspec
 
 from builder.contexts import Context
 from containers.spec import Network
@@ -15,8 +16,7 @@ OutputType: TypeAlias = Literal["image", "oci", "docker", "tar", "local"]
 OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """One ``-o`` value.
 
     dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.
@@ -28,8 +28,7 @@ class Output:
     names: tuple[Reference, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
+class BuildRequest(msgspec.Struct, frozen=True):
     """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended."""
 
     dockerfile: bytes
@@ -37,10 +36,10 @@ class BuildRequest:
     context: Context
     outputs: tuple[Output, ...] = (Output("image"),)
     target: str = ""
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    build_args: Mapping[str, str] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     no_cache: bool = False
-    platform: Platform = field(default_factory=Platform.host)
+    platform: Platform = msgspec.field(default_factory=Platform.host)
     network: Network = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None

@@ -6,7 +6,7 @@ follow on the stage's writer thread. Whoever needs the diff ID waits for it here
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from builder.promise import Promise
 from core.digests import DiffID, chain_id
@@ -14,19 +14,17 @@ from core.rootfs import DirectoryLayer, RootLayer
 from images.snapshots import Snapshots
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenLayer:
+class WrittenLayer(msgspec.Struct, frozen=True):
     """A layer in the store, and when its step ended (seconds since the epoch)."""
 
     diff_id: DiffID
     created_at: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerHandle:
+class LayerHandle(msgspec.Struct, frozen=True, eq=False):
     """One layer, in the store or on its way there; ``directory`` is the finished upper that stands for it meanwhile."""
 
-    written: Promise[WrittenLayer] = field(default_factory=Promise)
+    written: Promise[WrittenLayer] = msgspec.field(default_factory=Promise)
     directory: str | None = None
 
     @classmethod
@@ -40,8 +38,7 @@ class LayerHandle:
         return self.directory is not None and self.written.pending
 
 
-@dataclass(frozen=True, slots=True)
-class RootFS:
+class RootFS(msgspec.Struct, frozen=True):
     """Layers, base first."""
 
     layers: tuple[LayerHandle, ...] = ()

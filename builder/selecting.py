@@ -10,8 +10,9 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from builder.copyspec import CopySpec
 from builder.errors import BuilderError, CopyError, SourceNotFoundError, UnsupportedError
@@ -22,8 +23,7 @@ from builder.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match
 _REMOTE: Final = re.compile(r"(https?|git|ssh)://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """One thing that is copied: a file (``top``), or a directory (``top`` is None) as the ``entries`` in it.
 
     written: the word of the Dockerfile. path: where it really is in the tree. name: what it is called when it is put
@@ -37,8 +37,7 @@ class Source:
     entries: list[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """All sources of one instruction, in its order; those of a glob by name. looked_at_ns: before the first stat."""
 
     tree: SourceTree

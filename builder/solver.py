@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
 
 from builder.copyjob import CopyJob
 from builder.errors import BuildCancelledError
@@ -24,8 +25,7 @@ from images.records import CacheRecord
 from images.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+class Solution(msgspec.Struct, frozen=True):
     """The target's filesystem, and how many steps ran or came from the cache."""
 
     rootfs: RootFS
@@ -191,7 +191,7 @@ class Solver:
         if record is None:
             record = self._store.cache.get(cache_key(digest, chain, job.digest()))
             if record is not None:
-                self._store.cache.put(replace(record, key=whole))
+                self._store.cache.put(record._replace(key=whole))
         return record
 
     def _why_not_asked(self, digest: str) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from core.rootfs import DirectoryLayer, RootLayer
 
@@ -30,8 +29,7 @@ DEFAULT_CAPABILITIES = frozenset(
 Network: TypeAlias = Literal["default", "none", "host"]
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A file or directory of the host, with what is mounted below it, seen at ``target``.
 
     source: an absolute path. idmapped: owners appear as they are on disk (0 is the container's root); without it, the
@@ -44,8 +42,7 @@ class Bind:
     idmapped: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Tmpfs:
+class Tmpfs(NamedTuple):
     """An empty directory in memory. size_bytes: 0 is the kernel's default, half of memory. mode: of its root."""
 
     target: str
@@ -56,8 +53,7 @@ class Tmpfs:
 Mount: TypeAlias = Bind | Tmpfs
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(NamedTuple):
     """One container.
 
     layers: the root filesystem, base first; may be empty.
@@ -89,8 +85,7 @@ class ContainerSpec:
     capabilities: frozenset[str] = DEFAULT_CAPABILITIES
 
 
-@dataclass(frozen=True, slots=True)
-class ExitStatus:
+class ExitStatus(NamedTuple):
     """How a container ended.
 
     code: as a shell reports it: 128+n for signal n, 127 when the command was not found, 126 when it cannot be executed.

@@ -6,14 +6,12 @@ an event may end in the middle of a character or a line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 Outcome: TypeAlias = Literal["done", "cached", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class StepInfo:
+class StepInfo(NamedTuple):
     """One visible step. ``id`` is unique in a build and dense from 0.
 
     name: as shown: ``[build 2/5] RUN make``; internal steps have brackets too: ``[internal] load build context``.
@@ -26,21 +24,18 @@ class StepInfo:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BuildPlanned:
+class BuildPlanned(NamedTuple):
     """The steps that this build may run, in Dockerfile order. Later plans (ONBUILD, pulled bases) may add steps."""
 
     steps: tuple[StepInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(NamedTuple):
     id: int
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class StepOutput:
+class StepOutput(NamedTuple):
     """stream: 1 is the step's standard output, 2 its standard error."""
 
     id: int
@@ -49,8 +44,7 @@ class StepOutput:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class StepProgress:
+class StepProgress(NamedTuple):
     """How far a transfer or an export has come; ``total`` is 0 when unknown."""
 
     id: int
@@ -59,8 +53,7 @@ class StepProgress:
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(NamedTuple):
     """reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell."""
 
     id: int
@@ -70,8 +63,7 @@ class StepFinished:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(NamedTuple):
     """Something that the user ought to know and that does not stop the build. line is 0 where there is none."""
 
     message: str

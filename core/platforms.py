@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from core.errors import InvalidReferenceError
 
@@ -25,8 +24,7 @@ _ARCHITECTURES = {
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """An operating system and a processor; ``variant`` is empty where there is none or it is the default one."""
 
     os: str

@@ -7,8 +7,7 @@ not.  Source: distribution/reference (grammar in its doc comment) and docker's `
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from core.digests import Digest
 from core.errors import InvalidReferenceError
@@ -26,8 +25,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _MAX_NAME = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A normalised name: where (domain), what (path), and which (tag and/or digest, either may be None)."""
 
     domain: str
@@ -85,7 +83,7 @@ class Reference:
 
     def with_default_tag(self) -> Reference:
         """The same, tagged ``latest`` unless it has a tag or a digest."""
-        return self if self.tag or self.digest else replace(self, tag="latest")
+        return self if self.tag or self.digest else self._replace(tag="latest")
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

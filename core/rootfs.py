@@ -6,19 +6,16 @@ is a whiteout, the extended attribute ``user.overlay.opaque=y`` makes a director
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryLayer:
+class DirectoryLayer(NamedTuple):
     """A directory on disk whose files have the owners that the container is to see (before ID mapping)."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class ErofsLayer:
+class ErofsLayer(NamedTuple):
     """An EROFS image without data of its own: its blocks are in the ``device`` file, a layer's tar."""
 
     image: str

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from core.errors import SettingsError
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the environment says. root: where all data lives (design: "Data on disk"); always absolute."""
 
     root: Path
@@ -31,8 +29,7 @@ class Settings:
         return cls(Path(chosen).expanduser().absolute(), int(epoch_text) if epoch_text else None)
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrySettings:
+class RegistrySettings(NamedTuple):
     """What the environment says of registries.
 
     docker_config: the directory of docker's ``config.json``. insecure_registries: HOST[:PORT] or address ranges that

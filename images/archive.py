@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -53,8 +52,7 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 LayerCompression = Literal["none", "gzip", "zstd"]
 
 
-@dataclass(frozen=True, slots=True)
-class SavedImage:
+class SavedImage(NamedTuple):
     """An image and the names that it is to have in the archive (those with a tag; none is fine)."""
 
     image: Image

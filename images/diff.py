@@ -21,7 +21,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images.errors import LayerSourceError
@@ -39,8 +39,7 @@ _CAPABILITY_V2, _CAPABILITY_V3 = 0x02000000, 0x03000000
 _REVISION_MASK = 0xFF000000
 
 
-@dataclass(frozen=True, slots=True)
-class DiffSummary:
+class DiffSummary(NamedTuple):
     """entries: written to the tar, whiteouts included; 0 means that nothing changed.
 
     unrepresentable: paths of files that exist but that no layer can hold, because their names begin with ``.wh.``.

@@ -19,8 +19,7 @@ import os
 import signal
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from images.errors import SnapshotError
 
@@ -51,8 +50,7 @@ class ErofsError(SnapshotError):
         self.final = final
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryMetadata:
+class DirectoryMetadata(NamedTuple):
     """What a directory that a layer merely implies is to look like. mtime: seconds since the epoch."""
 
     mode: int

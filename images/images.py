@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -47,8 +45,7 @@ _SET_NAME: Final = "INSERT INTO names VALUES (?, ?) ON CONFLICT (name) DO UPDATE
 _SELECT: Final = "SELECT id, manifest_digest, created_at, size FROM images "
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """An image in the store.
 
     id: the config's digest. diff_ids: its layers, base first. names: sorted. created_at: when it came into this store,
@@ -64,8 +61,7 @@ class Image:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One line of ``image history``. diff_id is None, and size_bytes 0, for a change of metadata."""
 
     entry: History
@@ -267,7 +263,7 @@ class ImageStore:
             (str(name),),
         )
         if row is None and name.digest is not None and name.tag is not None:
-            return self._by_name(dataclasses.replace(name, tag=None))  # the digest says it all
+            return self._by_name(name._replace(tag=None))  # the digest says it all
         if row is None and name.digest is not None:
             rows = self._database.all(
                 "SELECT i.id, i.manifest_digest, i.created_at, i.size, n.name FROM images i"

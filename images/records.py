@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.digests import DiffID
 from images.database import Database
@@ -15,8 +14,7 @@ _TOUCH_AFTER_S: Final = 3600.0  # times of use are for pruning by age; an hour i
 _FLUSH_AT: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class CacheRecord:
+class CacheRecord(NamedTuple):
     """A finished step. diff_id None: it left no layer. detail: the builder's own bytes.
 
     op: digest of the operation alone, without its inputs. created_at: seconds since the epoch.

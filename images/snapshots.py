@@ -16,9 +16,8 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.digests import DiffID, chain_id
 from core.files import storage_errors
@@ -41,15 +40,13 @@ _MODE: Final = 0o755  # of a root directory, whatever the umask
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Upper:
+class Upper(NamedTuple):
     """A directory for one step's changes: ``path``/fs (mode 0755) and ``path``/work, both empty at first."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     kind: str
     path: str | None
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from images.errors import InvalidLayerError
 
@@ -20,8 +19,7 @@ _TRAILING: Final = b"\0 "
 _MAX_EXTENDED: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """entries: number of files, links and so on. implied: directories that have entries below them but none of their
     own (not the root), each with the mtime of the first entry below it. marks: has whiteouts or opaque directories.
     has_root: has an entry for the root directory. unusual: why ``mkfs.erofs`` 1.8 would get this tar wrong, or None.

@@ -7,11 +7,10 @@ store until the next prune. Nothing in the archive is believed: digests, sizes, 
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from core.digests import DiffID, Digest
 from core.errors import InvalidReferenceError
@@ -66,16 +65,14 @@ def load(store: Store, stream: SupportsRead, *, platform: Platform | None = None
     return [_put(store, archive, wanted) for wanted in found]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(NamedTuple):
     """name: of the file in the archive. expected: what is said about it, for an OCI layer."""
 
     name: str
     expected: Descriptor | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     config: bytes
     layers: tuple[_Layer, ...]
     names: tuple[Reference, ...]
@@ -184,7 +181,7 @@ def _put(store: Store, archive: _Archive, wanted: _Wanted) -> Image:
     image = store.images.put(wanted.config, diff_ids)
     for name in wanted.names:
         store.images.tag(name, image.id)
-    return dataclasses.replace(image, names=wanted.names)
+    return image._replace(names=wanted.names)
 
 
 def _put_layer(store: Store, archive: _Archive, layer: _Layer, diff_id: DiffID) -> None:

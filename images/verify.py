@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.digests import DiffID, Digest
 from images.errors import InvalidDocumentError, MissingBlobError
@@ -15,8 +14,7 @@ from images.store import Store
 _CHUNK_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """digest: of the blob or image that is not right; or a name or key. what: one line."""
 
     digest: str
@@ -43,6 +41,7 @@ _DANGLING: Final = (
     ("SELECT digest FROM compressed WHERE digest NOT IN (SELECT digest FROM blobs)", "a compressed layer without blob"),
     ("SELECT id FROM images WHERE id NOT IN (SELECT digest FROM blobs)", "an image without its config"),
     ("SELECT id FROM images WHERE manifest_digest NOT IN (SELECT digest FROM blobs)", "an image without its manifest"),
+    ("SELECT digest FROM pins WHERE digest NOT IN (SELECT digest FROM blobs)", "pinned content that is not there"),
     (
         "SELECT image_id FROM image_layers WHERE diff_id NOT IN (SELECT diff_id FROM layers)",
         "an image that lacks a layer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from core.digests import DiffID, Digest
@@ -106,7 +106,7 @@ class _Pull:
         self._platform = platform or Platform.host()
         self._monitor = monitor
         self._parallel = parallel
-        self._name = reference if reference.digest is None else replace(reference, tag=None)
+        self._name = reference if reference.digest is None else reference._replace(tag=None)
         self._repositories = [
             Repository(client, endpoint, reference.path) for endpoint in client.endpoints(reference, mirrors=True)
         ]
