@@ -32,6 +32,13 @@ def insecure_option(command: _Decorated) -> _Decorated:
     )(command)
 
 
+def progress_option(command: _Decorated) -> _Decorated:
+    """``--progress``: a bar for each layer on a terminal, else lines."""
+    return click.option(
+        "--progress", type=click.Choice(("auto", "plain", "tty")), default="auto", help="[default: auto]"
+    )(command)
+
+
 def client_config(root: str | None, insecure: Sequence[str]) -> ClientConfig:
     """How registries are reached, by environment, ``registries.json`` and options. root: the value of ``--root``."""
     from registry.client import ClientConfig
@@ -72,5 +79,4 @@ def transferring(root: str | None, insecure: Sequence[str], progress: str, *, qu
         except TransferCancelledError:
             if received.number is None:
                 raise
-            stack.close()
             raise click.exceptions.Exit(received.exit_code) from None

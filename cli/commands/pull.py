@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import click
 
 from cli.each import for_each
-from cli.options import registry_progress_option
-from cli.registry import insecure_option, transferring
+from cli.registry import insecure_option, progress_option, transferring
 from core.platforms import Platform
 from core.references import Reference
 
@@ -17,7 +16,7 @@ from core.references import Reference
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of an image's platforms.  [default: this host's]")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the name in full.")
-@registry_progress_option
+@progress_option
 @insecure_option
 @click.pass_obj
 def command(
@@ -36,9 +35,7 @@ def command(
     def fetch(name: str) -> None:
         reference = Reference.parse(name).with_default_tag()
         with transferring(root, insecure, progress, quiet=quiet) as transfer:
-            pulled = pull(
-                reference, transfer.store, client=transfer.client, platform=wanted, monitor=transfer.display
-            )
+            pulled = pull(reference, transfer.store, client=transfer.client, platform=wanted, monitor=transfer.display)
             transfer.display.message(f"Digest: {pulled.digest}")
             done = "Downloaded newer image for" if pulled.fresh else "Image is up to date for"
             transfer.display.message(f"Status: {done} {reference.familiar}")

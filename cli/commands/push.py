@@ -8,8 +8,7 @@ from typing import Literal
 import click
 
 from cli.each import for_each
-from cli.options import registry_progress_option
-from cli.registry import insecure_option, transferring
+from cli.registry import insecure_option, progress_option, transferring
 from core.references import Reference
 
 
@@ -21,7 +20,7 @@ from core.references import Reference
     help="Of layers.  [default: an image that was pulled goes as it came; gzip for others]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only the name in full.")
-@registry_progress_option
+@progress_option
 @insecure_option
 @click.pass_obj
 def command(
@@ -44,9 +43,7 @@ def command(
     def send(name: str) -> None:
         reference = Reference.parse(name).with_default_tag()
         with transferring(root, insecure, progress, quiet=quiet) as transfer:
-            push(
-                reference, transfer.store, client=transfer.client, compression=compression, monitor=transfer.display
-            )
+            push(reference, transfer.store, client=transfer.client, compression=compression, monitor=transfer.display)
         if quiet:
             click.echo(str(reference))
 

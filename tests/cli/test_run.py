@@ -124,7 +124,7 @@ class Typist:
 
 
 def test_command_on_a_terminal(base_store: Shiplap) -> None:
-    script = "stty size; tty; read line; echo got $line; /bin/sleep 100; echo ended by $?; exit 9"
+    script = "trap : INT; stty size; tty; read line; echo got $line; /bin/sleep 100; echo ended by $?; exit 9"
     typist = Typist(base_store, "run", "-it", BUSYBOX_NAME, "sh", "-c", script)
     try:
         assert "31 91\r\n/dev/pts/0\r\n" in typist.read("/dev/pts/0\r\n")
