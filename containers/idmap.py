@@ -9,6 +9,7 @@ depends on those files only. All containers of a host share the range: what sepa
 
 from __future__ import annotations
 
+import errno
 import os
 
 from containers import syscalls
@@ -70,7 +71,15 @@ def user_namespace(ranges: tuple[int, int], proc: str = "/proc") -> int:
     """A descriptor of a new user namespace that maps 0..65535 to ``ranges``; for idmapped mounts."""
     waiting, release = os.pipe()
     try:
-        pid = syscalls.clone3(syscalls.CLONE_NEWUSER)
+        try:
+            pid = syscalls.clone3(syscalls.CLONE_NEWUSER)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
+                raise
+            raise NamespaceError(
+                f"the kernel refuses to make a user namespace: {error.strerror}",
+                hint="sysctls like user.max_user_namespaces limit them; `shiplap doctor` tells what is missing",
+            ) from error
         if pid == 0:
             os.close(release)
             os.read(waiting, 1)
