@@ -218,14 +218,27 @@ class BlobStore:
             connection.executemany("UPDATE blobs SET volatile = 0 WHERE digest = ?", [(d,) for d in volatile])
 
     def admit(
-        self, fd: int, path: str, digest: Digest, size: int, *, sync: bool, register: InTransaction | None
+        self,
+        fd: int,
+        path: str,
+        digest: Digest,
+        size: int,
+        *,
+        sync: bool,
+        register: InTransaction | None,
+        lease: bool = True,
+        durable: bool = False,
     ) -> None:
-        """Move the finished file ``path`` (open as ``fd``) into place, with ``register``'s rows in the transaction."""
+        """Move the finished file ``path`` (open as ``fd``) into place, with ``register``'s rows in the transaction.
+
+        lease=False: for processes that live long; ``register`` must pin the blob. durable: the rows survive power loss.
+        """
         with storage_errors(f"blob {digest.short}"):
             if sync:
                 os.fsync(fd)
-            with self._database.transaction() as connection:
-                connection.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._session.id, digest))
+            with self._database.transaction(durable=durable) as connection:
+                if lease:
+                    connection.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._session.id, digest))
                 known = connection.execute("SELECT volatile FROM blobs WHERE digest = ?", (digest,)).fetchone()
                 if known is None or (sync and known[0]):
                     os.rename(path, self._file(digest))
@@ -237,8 +250,9 @@ class BlobStore:
                     )
                 if register is not None:
                     register(connection, digest, size)
-        self._session.note_leased(digest)
-        self._sizes[digest] = size
+        if lease:
+            self._session.note_leased(digest)
+            self._sizes[digest] = size
 
     def lease(self, digests: Iterable[Digest]) -> None:
         """Keep these digests for this session, whether they exist yet or not; one transaction for all."""

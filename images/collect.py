@@ -105,6 +105,17 @@ class Collector:
 
         return self._carry_out(plan, sweep=True)
 
+    def remove_blobs(self, *, before: float) -> PruneReport:
+        """Remove blobs written before this time (seconds since the epoch) that nothing refers to; nothing else."""
+
+        def plan(connection: sqlite3.Connection) -> _Plan:
+            made = _Plan()
+            _remove_blobs(connection, _column(connection, _OLD_GARBAGE_BLOBS, before), made)
+            made.lines += [f"deleted: {digest}" for digest in made.blobs]
+            return made
+
+        return self._carry_out(plan, sweep=False)
+
     def _carry_out(self, plan: Callable[[sqlite3.Connection], _Plan], *, sweep: bool) -> PruneReport:
         try:
             return self._try_to_carry_out(plan, sweep=sweep)
@@ -174,6 +185,7 @@ _RECORDS_WITHOUT_LAYER: Final = (
 _UNUSED_RECORDS: Final = (
     "DELETE FROM records WHERE used_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = records.diff_id)"
 )
+_OLD_GARBAGE_BLOBS: Final = "SELECT digest FROM garbage_blobs JOIN blobs USING (digest) WHERE created_at < ?"
 _UNUSED_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE created_at < ?"
 _UNUSED_FLAT_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE diff_id IS NULL"
 

@@ -89,6 +89,18 @@ _MIGRATIONS: Final = (
     CREATE VIEW idle_snapshots AS SELECT key, diff_id, path, created_at FROM snapshots
         WHERE path IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases WHERE object = coalesce(diff_id, key));
     """,
+    """
+    -- blobs that another room's tables refer to (owner: which; for the registry's see registry/server/schema.py)
+    CREATE TABLE pins (digest TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (digest, owner)) WITHOUT ROWID;
+    DROP VIEW garbage_blobs;
+    CREATE VIEW garbage_blobs AS SELECT digest FROM blobs
+        WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM layers WHERE diff_id = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM compressed c WHERE c.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM images WHERE id = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM images WHERE manifest_digest = blobs.digest);
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -27,6 +27,7 @@ from images.records import CacheRecords
 from images.sessions import Session, find_dead, reclaim, remove_orphan_snapshots
 
 if TYPE_CHECKING:
+    from images.collect import PruneReport
     from images.images import ImageStore
     from images.snapshots import Snapshots
 
@@ -102,6 +103,12 @@ class Store:
 
             self._snapshots = Snapshots(self.root, self.database, self._session, self.layers, self.cache)
         return self._snapshots
+
+    def remove_unused_blobs(self, *, before: float) -> PruneReport:
+        """Remove blobs written before this time (seconds since the epoch) that nothing refers to; nothing else."""
+        from images.collect import Collector
+
+        return Collector(self.root, self.database, self._session).remove_blobs(before=before)
 
     def close(self) -> None:
         """End the session: its leases and temporary files vanish. A second call does nothing."""
