@@ -13,13 +13,13 @@ from builder.execution import Executor
 from builder.exporting import export
 from builder.failures import StepFailedError
 from builder.frontend import plan
+from builder.parsing import parse_remembered
 from builder.request import BuildRequest, Output
 from builder.solver import Solver
 from containers.launcher import Launcher
 from core.digests import DiffID, Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
-from dockerfile_grammar import parse
 from images.errors import ImageNotFoundError
 from images.images import Image
 from images.oci import ImageConfig, encode
@@ -54,7 +54,7 @@ def build(
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
     monitor = monitor or NullMonitor()
-    dockerfile = parse(request.dockerfile, request.dockerfile_name)
+    dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     planned = plan(dockerfile, request, _resolver(store))
     for name in planned.unused_args:
         monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))

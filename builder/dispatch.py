@@ -293,7 +293,7 @@ class Dispatcher:
     def _body(self, heredoc: ast.Heredoc) -> bytes:
         if not heredoc.expand:
             return heredoc.text.encode()
-        return expand_body(heredoc.text, self._state.variables, escape=self._file.escape).text.encode()
+        return expand_body(heredoc.text, self._state.variables).text.encode()  # as BuildKit: whatever escape= says
 
     def _add_vertex(self, op: Op, text: str, lines: SourceLines, source: Vertex | None = None) -> None:
         vertex = self._frontend.vertex(op, self._next_name(text), self._stage, lines, self._state.tail, source)

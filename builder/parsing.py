@@ -1,0 +1,31 @@
+"""Parsing a Dockerfile once: its tree is remembered under the digest of its text, so that Lark is not even imported."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import dockerfile_grammar
+from dockerfile_grammar import Dockerfile, memo, parse
+from images.store import Store
+
+_KIND = "parse"
+
+
+def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
+    """The tree of ``text``, which ``name`` stands for in messages. Raises DockerfileError."""
+    key = hashlib.sha256(_code_version() + text).hexdigest()
+    known = store.cache.memo_get(_KIND, key)
+    if known is not None and (dockerfile := memo.decode(known, name)) is not None:
+        return dockerfile
+    dockerfile = parse(text, name)
+    store.cache.memo_put(_KIND, key, memo.encode(dockerfile))
+    return dockerfile
+
+
+def _code_version() -> bytes:
+    """Changes with every change of the grammar's files: a tree is only good for the code that made it."""
+    with os.scandir(Path(dockerfile_grammar.__file__).parent) as entries:
+        stamps = sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
+    return hashlib.sha256(repr(stamps).encode()).digest()
