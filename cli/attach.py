@@ -11,7 +11,7 @@ import threading
 import tty
 from collections.abc import Iterator
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _ASKING_TO_END = (signal.SIGINT, signal.SIGTERM)
@@ -27,29 +27,45 @@ class Signalled(Protocol):
     def kill(self) -> None: ...
 
 
-@contextlib.contextmanager
-def forwarding_signals(container: Signalled) -> Iterator[None]:
-    """Within: signals go to the container; the second that asks it to end kills it.
+class SignalForwarder:
+    """A context manager: within, this process's signals go to a container; the second that asks it to end kills it.
 
-    A container's first process ignores signals that it has no handler for, so asking may have no effect.
+    A container's first process ignores signals that it has no handler for, so asking may have no effect. Signals that
+    come before there is a container wait for it; a second request to end is then a KeyboardInterrupt.
     """
-    asked = 0
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        del frame
-        asked += number in _ASKING_TO_END
-        if asked > 1:
-            container.kill()
-        else:
-            container.signal(number)
+    def __init__(self) -> None:
+        self._container: Signalled | None = None
+        self._early: list[int] = []
+        self._asked = 0
+        self._before: dict[int, Any] = {}
 
-    before = {number: signal.signal(number, handle) for number in _FORWARDED}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> Self:
+        for number in _FORWARDED:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def attach(self, container: Signalled) -> None:
+        """From now on ``container`` gets the signals, those that came before first."""
+        self._container = container
+        while self._early:
+            container.signal(self._early.pop(0))
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._asked += number in _ASKING_TO_END
+        if self._container is None:
+            if self._asked > 1:
+                raise KeyboardInterrupt
+            self._early.append(number)
+        elif self._asked > 1:
+            self._container.kill()
+        else:
+            self._container.signal(number)
 
 
 def window_size(fd: int) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from cli.attach import forwarding_signals, relayed_terminal, window_size
+from cli.attach import SignalForwarder, relayed_terminal, window_size
 from cli.errors import CommandError, describe, is_users
 from cli.options import env_file, environ, host_pairs, pairs
 from cli.run_spec import command_line, environment, working_directory
@@ -116,8 +116,9 @@ def _in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool
     with ExitStack() as stack:
         null = os.open(os.devnull, os.O_RDONLY)
         stack.callback(os.close, null)
+        signals = stack.enter_context(SignalForwarder())
         container = launcher.start(spec, stdin=_STDIN if interactive else null, stdout=_STDOUT, stderr=_STDERR)
-        stack.enter_context(forwarding_signals(container))
+        signals.attach(container)
         if container.terminal is not None:
             stdin = _STDIN if interactive else None
             stack.enter_context(relayed_terminal(container.terminal, stdin=stdin, stdout=_STDOUT))

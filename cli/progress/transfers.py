@@ -156,8 +156,7 @@ class TtyTransfers:
 def _row(layer: _Layer, now: float) -> Row:
     progress = layer.progress
     if progress.state not in _MOVING or not progress.total_bytes:
-        style = "good" if progress.state in FINAL_STATES else "plain"
-        return Row(_line(progress), style=style)
+        return Row(_line(progress), style="good" if progress.state in FINAL_STATES else "plain")
     filled = min(_BAR_CELLS, _BAR_CELLS * progress.current_bytes // progress.total_bytes)
     bar = ("=" * filled + ">")[:_BAR_CELLS].ljust(_BAR_CELLS)
     rate = layer.rate(now)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.attach import forwarding_signals, relayed_terminal, window_size
+from cli.attach import SignalForwarder, relayed_terminal, window_size
 
 
 class Pty:
@@ -115,8 +115,24 @@ class Asked:
 def test_signals_are_passed_on_and_the_second_request_to_end_kills() -> None:
     container = Asked()
     before = signal.getsignal(signal.SIGINT)
-    with forwarding_signals(container):
+    with SignalForwarder() as forwarder:
+        forwarder.attach(container)
         for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGUSR2, signal.SIGTERM):
             os.kill(os.getpid(), number)
     assert container.sent == [signal.SIGUSR1, signal.SIGINT, signal.SIGUSR2, "kill"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signal_that_comes_before_the_container_waits_for_it() -> None:
+    container = Asked()
+    with SignalForwarder() as forwarder:
+        os.kill(os.getpid(), signal.SIGTERM)
+        forwarder.attach(container)
+        assert container.sent == [signal.SIGTERM]
+
+
+def test_second_request_to_end_before_there_is_a_container_gives_up() -> None:
+    with SignalForwarder():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -124,12 +124,13 @@ class Typist:
 
 
 def test_command_on_a_terminal(base_store: Shiplap) -> None:
-    script = "trap : INT; stty size; tty; read line; echo got $line; /bin/sleep 100; echo ended by $?; exit 9"
+    sleep = "sh -c 'echo asleep; exec /bin/sleep 100'"
+    script = f"trap : INT; stty size; tty; read line; echo got $line; {sleep}; echo ended by $?; exit 9"
     typist = Typist(base_store, "run", "-it", BUSYBOX_NAME, "sh", "-c", script)
     try:
         assert "31 91\r\n/dev/pts/0\r\n" in typist.read("/dev/pts/0\r\n")
         typist.type("it\r")
-        typist.read("got it\r\n")
+        typist.read("got it\r\nasleep\r\n")
         typist.type("\x03")  # Ctrl-C is the container's: it ends the sleep, not the shell, and not us
         typist.read("ended by 130\r\n")
         assert typist.process.wait(30) == 9
