@@ -211,7 +211,7 @@ class Guests:
                 self._connect(guest)
             order = self._order(spec, trees)
             for fd in fds[1:]:
-                _give_pipe(fd, self._ranges[0])
+                _give_pipe(fd, *self._ranges)
             while len(trees) > wire.MAX_FDS - len(fds):
                 some, trees[: wire.MAX_FDS] = trees[: wire.MAX_FDS], []
                 wire.send(guest.channel, ("trees", None), some)
@@ -364,10 +364,10 @@ def reply(client: _socket.socket, value: object, fds: list[int] | tuple[int, ...
         return
 
 
-def _give_pipe(fd: int, uid: int) -> None:
+def _give_pipe(fd: int, uid: int, gid: int) -> None:
     """Let the container's root own an anonymous pipe, so that it can reopen it as /dev/stdout."""
     if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-        os.fchown(fd, uid, -1)
+        os.fchown(fd, uid, gid)
 
 
 def _signal_process(pidfd: int, number: int) -> None:

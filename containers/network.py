@@ -222,7 +222,7 @@ class Hub:
             for folder in env["PATH"].split(":"):
                 try:
                     return os.posix_spawn(f"{folder}/{name}", [name, *arguments], env, file_actions=actions)
-                except FileNotFoundError:
+                except (FileNotFoundError, PermissionError):
                     continue
         finally:
             os.close(log)

@@ -260,18 +260,18 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int]) -> NoReturn:
     for target, fd in enumerate(stdio):
         os.dup2(fd, target)
     for fd in range(3):
-        _own_pipe(fd, user.uid)
+        _own_pipe(fd, user)
     _close_all_but({0, 1, 2, channel.fileno()})
     os.setsid()
     if spec["terminal"]:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         os.fchown(0, user.uid, -1)
         env.setdefault("TERM", "xterm")
+    os.umask(0o022)
     _enter_directory(spec["cwd"])
     _become(user, capabilities.mask(spec["capabilities"]))
     syscalls.keyctl_join_session_keyring()
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
-    os.umask(0o022)
     for number in range(1, 32):  # Python ignores SIGPIPE and SIGXFSZ, which would last beyond execve
         if number not in (syscalls.SIGKILL, syscalls.SIGSTOP):
             syscalls.signal_default(number)
@@ -286,11 +286,11 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _own_pipe(fd: int, uid: int) -> None:
+def _own_pipe(fd: int, user: users.User) -> None:
     """Let the user reopen a pipe by /dev/stdout and the like; the launcher has already given it to our root."""
     try:
         if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-            os.fchown(fd, uid, -1)
+            os.fchown(fd, user.uid, user.gid)
     except PermissionError:
         return  # a pipe of somebody else's: usable as it is, only not by name
 

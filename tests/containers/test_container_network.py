@@ -1,0 +1,233 @@
+"""What a container reaches, and what it must not."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from containers import netlink, network
+from containers.launcher import Launcher
+from tests.containers.running import Runner, descendants, eventually
+
+_SECRET = b"secret of the host\n"
+
+
+class Server:
+    """A TCP and a UDP server of the host's, on one port: they remember whether anybody came."""
+
+    def __init__(self, address: str) -> None:
+        self.tcp = socket.create_server((address, 0))
+        self.port = int(self.tcp.getsockname()[1])
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind((address, self.port))
+        self.visits = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.tcp.accept()
+            except OSError:
+                return
+            self.visits += 1
+            with connection:
+                connection.sendall(_SECRET)
+
+    def datagrams(self) -> int:
+        self.udp.settimeout(0.3)
+        try:
+            self.udp.recv(100)
+        except TimeoutError:
+            return 0
+        return 1
+
+    def close(self) -> None:
+        self.tcp.shutdown(socket.SHUT_RDWR)
+        self.tcp.close()
+        self.udp.close()
+        self._thread.join(5)
+
+
+@pytest.fixture(params=["127.0.0.1", "0.0.0.0"])
+def host_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server(request.param)
+    yield server
+    server.close()
+
+
+def _host_addresses() -> list[str]:
+    link = netlink.Netlink()
+    try:
+        return sorted(map(network.format_address, link.addresses()))
+    finally:
+        link.close()
+
+
+def _talk(address: str, port: int) -> str:
+    return f"nc -w 2 {address} {port} < /dev/null 2>&1 || true; echo x | nc -u -w 1 {address} {port} 2>&1 || true;"
+
+
+def test_host_is_not_reachable(run: Runner, host_server: Server) -> None:
+    """Neither by loopback, nor by any of its addresses, nor by gateways, nor by the address that forwards DNS."""
+    with socket.create_connection(("127.0.0.1", host_server.port), 5) as check:
+        assert check.recv(100) == _SECRET
+    visits = host_server.visits
+    targets = ["127.0.0.1", "0.0.0.0", "localhost", *_host_addresses(), network.DNS_FORWARD, "$gateway"]
+    script = "gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); test -n $gateway;"
+    script += "".join(_talk(target, host_server.port) for target in targets)
+    said = run(script, network="default")
+    assert _SECRET.decode() not in said
+    assert host_server.visits == visits
+    assert host_server.datagrams() == 0
+
+
+def test_address_that_the_host_gets_later_is_not_reachable_either(run: Runner, host_server: Server) -> None:
+    run("true", network="default")
+    subprocess.run(["ip", "address", "add", "198.51.100.77/32", "dev", "lo"], check=True)
+    try:
+        visits = host_server.visits
+        said = run(f"sleep 0.3; {_talk('198.51.100.77', host_server.port)}", network="default")
+        assert _SECRET.decode() not in said
+        assert host_server.visits == visits
+        assert host_server.datagrams() == 0
+    finally:
+        subprocess.run(["ip", "address", "del", "198.51.100.77/32", "dev", "lo"], check=True)
+
+
+def test_containers_do_not_reach_each_other(run: Runner) -> None:
+    reader, writer = os.pipe()
+    script = "ip -4 -o addr show eth0; nc -l -p 7777 -e echo secret"
+    listening = run.start("sh", "-c", script, network="default", stdout=writer)
+    os.close(writer)
+    match = re.search(rb"inet ([0-9.]+)", os.read(reader, 1000))
+    os.close(reader)
+    assert match is not None
+    address = match[1].decode()
+    said = run(f"sleep 0.2; {_talk(address, 7777)} ping -c1 -W1 {address} || true", network="default")
+    assert "secret" not in said
+    assert "1 packets received" not in said
+    listening.kill()
+    assert listening.wait(10).code == 137
+
+
+def test_outside_is_reachable_by_name(run: Runner) -> None:
+    """The package registry that this machine's own configuration names."""
+    host, port = _configured_registry()
+    said = run(f"nslookup {host}; nc -w 20 {host} {port} < /dev/null && echo connected", network="default")
+    assert "connected" in said
+
+
+def _configured_registry() -> tuple[str, int]:
+    """Host and port of the first URL in apt's, then in pip's configuration."""
+    apt = Path("/etc/apt")
+    files = [*apt.glob("sources.list"), *apt.glob("sources.list.d/*"), Path("/etc/pip.conf")]
+    files += [Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf"]
+    for file in files:
+        if file.is_file():
+            for line in file.read_text().splitlines():
+                match = re.search(r"https?://[^\s\"']+", line)
+                if match and not line.lstrip().startswith("#"):
+                    url = urlsplit(match[0])
+                    return str(url.hostname), url.port or (443 if url.scheme == "https" else 80)
+    pytest.fail("neither apt nor pip on this machine names a package registry to connect to")
+
+
+def test_default_network_has_the_hubs_mtu_and_one_interface(run: Runner) -> None:
+    said = run("ls /sys/class/net; cat /sys/class/net/eth0/mtu", network="default").split()
+    assert said[:2] == ["eth0", "lo"]
+    assert int(said[2]) >= 1500
+
+
+def test_network_none_has_loopback_only(run: Runner) -> None:
+    assert run("ls /sys/class/net; cat /sys/class/net/lo/flags").split() == ["lo", "0x9"]
+    run("ping -c1 -W1 127.0.0.1")
+    assert run.status("ping", "-c1", "-W1", "192.0.2.1")[0].code != 0
+
+
+def test_network_none_starts_no_helpers(run: Runner) -> None:
+    run("true")
+    names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(run.launcher.pid)]
+    assert not [name for name in names if name.startswith("pasta")]
+
+
+def test_network_host_is_the_hosts(run: Runner) -> None:
+    assert run("readlink /proc/self/ns/net; ls /sys/class/net", network="host").split() == [
+        os.readlink("/proc/self/ns/net"),
+        *sorted(os.listdir("/sys/class/net")),
+    ]
+    status, _ = run.status("ip", "link", "set", "lo", "down", network="host")
+    assert status.code != 0
+
+
+def test_packets_under_another_address_are_dropped(run: Runner, host_server: Server) -> None:
+    """Raw sockets are allowed, so the hub checks where packets come from; the container cannot change its address."""
+    status, said = run.status("ip", "addr", "add", "198.18.99.99/32", "dev", "eth0", network="default")
+    assert status.code != 0
+    assert "not permitted" in said
+
+
+def test_lost_hub_is_started_again(run: Runner) -> None:
+    run("true", network="default")
+    for pid in descendants(run.launcher.pid):
+        if Path(f"/proc/{pid}/comm").read_text().startswith("pasta"):
+            os.kill(pid, 9)
+    assert eventually(lambda: "pasta" not in "".join(_names(run.launcher)))
+    assert "eth0" in run("ls /sys/class/net", network="default")
+
+
+def _names(launcher: Launcher) -> list[str]:
+    found = []
+    for pid in descendants(launcher.pid):
+        try:
+            if "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text():
+                found.append(Path(f"/proc/{pid}/comm").read_text())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+_WITHOUT_PASTA = """
+import sys
+from pathlib import Path
+from containers.errors import NetworkError
+from containers.launcher import Launcher
+from containers.spec import ContainerSpec
+
+folder = Path(sys.argv[1])
+with Launcher(folder) as launcher, open("/dev/null", "r+b") as null:
+    io = dict(stdin=null.fileno(), stdout=null.fileno(), stderr=null.fileno())
+    try:
+        launcher.start(ContainerSpec(layers=(), upper=None, args=("/x",), network="default"), **io)
+    except NetworkError as error:
+        print(error, "|", error.hint)
+    print(launcher.start(ContainerSpec(layers=(), upper=None, args=("/x",), network="none"), **io).wait(10).code)
+"""
+
+
+@pytest.mark.parametrize("program", ["pasta", "nft"])
+def test_missing_helper_is_named_with_the_remedy_and_none_still_works(
+    privileged: None, tmp_path: Path, program: str
+) -> None:
+    hide = f'mount --bind /dev/null "$(command -v {program})" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-c", _WITHOUT_PASTA, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    message, code = done.stdout.splitlines()
+    assert program in message
+    assert "apt-get install passt nftables" in message
+    assert code == "127"
