@@ -118,8 +118,8 @@ class _Pull:
         if digest and known:
             self._store.images.tag(self._name, known.id)
             return Pulled(self._store.images.get(known.id), digest, fresh=False)
-        self._monitor.message(f"{reference.digest or reference.tag}: Pulling from {reference.path}")
         found = self._find(digest or str(reference.tag))
+        self._monitor.message(f"{reference.digest or reference.tag}: Pulling from {reference.path}")
         image = self._fetch(found)
         self._store.cache.memo_put(_RESOLVED, self._key(found.top), image.id.encode())
         self._store.cache.memo_put(PULLED_MANIFEST, image.manifest_digest, b"")

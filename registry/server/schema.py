@@ -1,0 +1,120 @@
+"""The registry's tables. They live in ``store.db`` beside the blobs' rows, so that a blob and its link are one commit.
+
+    repositories    a row from the first push on
+    blobs           a blob is visible in a repository by its row here, under the digest it was pushed with
+    manifests       likewise; ``content`` is always the sha256 name that the blob store knows
+    edges           what a manifest refers to: garbage collection marks along them
+    tags, uploads, users, grants, access tokens
+
+Every ``content`` is pinned (images' ``pins``) by triggers, so that no collector takes what a row here refers to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Final
+
+from images.database import Database
+from registry.server.errors import ServerSettingsError
+
+_KEY: Final = "registry_schema"
+_IN_USE: Final = (
+    "NOT EXISTS (SELECT 1 FROM registry_blobs WHERE content = OLD.content)"
+    " AND NOT EXISTS (SELECT 1 FROM registry_manifests WHERE content = OLD.content)"
+)
+
+# One script per version; a released script is never changed, a new one is appended.
+_MIGRATIONS: Final = (
+    f"""
+    CREATE TABLE registry_repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at REAL NOT NULL);
+
+    CREATE TABLE registry_blobs (
+        repository INTEGER NOT NULL, digest TEXT NOT NULL, content TEXT NOT NULL, size INTEGER NOT NULL,
+        touched_at REAL NOT NULL, PRIMARY KEY (repository, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX registry_blobs_content ON registry_blobs (content);
+    CREATE INDEX registry_blobs_digest ON registry_blobs (digest);
+
+    -- depth: 0 for a manifest without children; subject: NULL without; annotations: JSON
+    CREATE TABLE registry_manifests (
+        repository INTEGER NOT NULL, digest TEXT NOT NULL, content TEXT NOT NULL, size INTEGER NOT NULL,
+        media_type TEXT NOT NULL, artifact_type TEXT NOT NULL, subject TEXT, annotations TEXT NOT NULL,
+        depth INTEGER NOT NULL, pushed_at REAL NOT NULL, PRIMARY KEY (repository, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX registry_manifests_content ON registry_manifests (content);
+    CREATE INDEX registry_manifests_subject ON registry_manifests (repository, subject) WHERE subject IS NOT NULL;
+
+    CREATE TABLE registry_edges (
+        repository INTEGER NOT NULL, manifest TEXT NOT NULL, target TEXT NOT NULL,
+        PRIMARY KEY (repository, manifest, target)
+    ) WITHOUT ROWID;
+    CREATE INDEX registry_edges_target ON registry_edges (repository, target);
+
+    CREATE TABLE registry_tags (
+        repository INTEGER NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, updated_at REAL NOT NULL,
+        PRIMARY KEY (repository, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX registry_tags_digest ON registry_tags (repository, digest);
+    CREATE INDEX registry_tags_order ON registry_tags (repository, lower(name), name);
+
+    -- the bytes are in ROOT/serve/uploads/<id>
+    CREATE TABLE registry_uploads (id TEXT PRIMARY KEY, repository TEXT NOT NULL, started_at REAL NOT NULL)
+        WITHOUT ROWID;
+
+    CREATE TABLE registry_users (name TEXT PRIMARY KEY, password TEXT NOT NULL, created_at REAL NOT NULL) WITHOUT ROWID;
+    -- actions: some of pull, push, delete; spaces between. user '': everyone, also without credentials
+    CREATE TABLE registry_grants (
+        user TEXT NOT NULL, pattern TEXT NOT NULL, actions TEXT NOT NULL, PRIMARY KEY (user, pattern)
+    ) WITHOUT ROWID;
+    -- a password for machines, with at most the user's rights; digest: sha256 of the secret
+    CREATE TABLE registry_tokens (
+        id TEXT PRIMARY KEY, user TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, pattern TEXT NOT NULL,
+        actions TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL
+    ) WITHOUT ROWID;
+
+    CREATE TRIGGER registry_pin_blob AFTER INSERT ON registry_blobs BEGIN
+        INSERT OR IGNORE INTO pins VALUES (NEW.content, 'registry');
+    END;
+    CREATE TRIGGER registry_unpin_blob AFTER DELETE ON registry_blobs BEGIN
+        DELETE FROM pins WHERE digest = OLD.content AND owner = 'registry' AND {_IN_USE};
+    END;
+    CREATE TRIGGER registry_pin_manifest AFTER INSERT ON registry_manifests BEGIN
+        INSERT OR IGNORE INTO pins VALUES (NEW.content, 'registry');
+    END;
+    CREATE TRIGGER registry_unpin_manifest AFTER DELETE ON registry_manifests BEGIN
+        DELETE FROM pins WHERE digest = OLD.content AND owner = 'registry' AND {_IN_USE};
+    END;
+    """,
+)
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+
+def prepare(database: Database) -> None:
+    """Make or migrate the tables. Raises ServerSettingsError when a newer Shiplap wrote them."""
+    if _version(database.one("SELECT value FROM meta WHERE key = ?", (_KEY,))) == SCHEMA_VERSION:
+        return
+    with database.transaction(durable=True) as connection:
+        version = _version(connection.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone())
+        if version > SCHEMA_VERSION:
+            raise ServerSettingsError(
+                f"the registry's tables have schema {version}; this Shiplap knows schemas up to {SCHEMA_VERSION}",
+                hint="use the newer Shiplap that wrote them, or another --root",
+            )
+        for script in _MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(SCHEMA_VERSION)))
+
+
+def _version(row: tuple[str] | None) -> int:
+    return int(row[0]) if row else 0
+
+
+def _statements(script: str) -> Iterator[str]:
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

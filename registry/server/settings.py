@@ -1,0 +1,172 @@
+"""What an administrator may choose, as values; and the TOML file that it is read from.
+
+    anonymous_pull = true
+    [[repository]]                    # the first whose pattern fits counts
+    pattern = "team/*"                # * stands for anything, also for slashes
+    quota = "20 GiB"
+    immutable_tags = ["v*"]
+    mirror = "quay.io"                # pull what is not here from there
+    [repository.retention]
+    keep_last = 20                    # a tag stays when any of these holds
+    keep_days = 90
+    keep_tags = ["latest", "v*"]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from registry.server.errors import ServerSettingsError
+
+Access: TypeAlias = Literal["open", "users", "open-until-users"]
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_HOUR_S: Final = 3600.0
+_DAY_S: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which tags stay: the ``keep_last`` newest, those moved within ``keep_days``, those that fit ``keep_tags``."""
+
+    keep_last: int | None = None
+    keep_days: float | None = None
+    keep_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules for the repositories whose names fit ``pattern``.
+
+    quota_bytes: of distinct content in one repository; None: no limit. immutable_tags: patterns of tags that never move
+    or go. untagged_days: after so long a manifest that nothing leads to is collected; None: never. mirror: HOST[:PORT]
+    or HOST[:PORT]/PREFIX of the registry that has what is not here. mirror_fresh_s: how long a tag is believed unasked.
+    """
+
+    pattern: str
+    quota_bytes: int | None = None
+    immutable_tags: tuple[str, ...] = ()
+    untagged_days: float | None = None
+    retention: Retention | None = None
+    mirror: str = ""
+    mirror_fresh_s: float = 300.0
+
+    def is_immutable(self, tag: str) -> bool:
+        return any(fnmatchcase(tag, pattern) for pattern in self.immutable_tags)
+
+
+_NO_RULES: Final = Policy("*")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """access: "open" lets everyone do everything, "users" asks for credentials, "open-until-users" is open as long as
+    there are no users (for loopback). anonymous_pull: everyone may pull everything. public_url: where clients reach the
+    server when that is not what their Host header says. allow_missing: take manifests whose parts are not here (sparse
+    indexes). grace_s: how long unreferenced content waits for its manifest. upload_expiry_s: since its last byte.
+    """
+
+    access: Access = "users"
+    anonymous_pull: bool = False
+    public_url: str = ""
+    allow_missing: bool = False
+    token_lifetime_s: int = 300
+    max_manifest_bytes: int = 4 << 20
+    max_depth: int = 8
+    grace_s: float = 24 * _HOUR_S
+    upload_expiry_s: float = 7 * _DAY_S
+    collect_every_s: float = _HOUR_S
+    policies: tuple[Policy, ...] = field(default=())
+
+    def policy(self, repository: str) -> Policy:
+        """The rules for a repository: of the first pattern that fits."""
+        return next((policy for policy in self.policies if fnmatchcase(repository, policy.pattern)), _NO_RULES)
+
+
+def load_settings(path: Path, *, access: Access) -> ServerSettings:
+    """Read a TOML file; see the module's text. Raises ServerSettingsError naming what is wrong."""
+    import tomllib
+
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ServerSettingsError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ServerSettingsError(f"{path}: {error}") from error
+    try:
+        return settings_from(document, access=access)
+    except ServerSettingsError as error:
+        raise ServerSettingsError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def settings_from(document: Mapping[str, Any], *, access: Access) -> ServerSettings:
+    """The settings of a parsed TOML document. Raises ServerSettingsError."""
+    plain = {name: value for name, value in document.items() if name != "repository"}
+    _check_names(plain, {f.name for f in fields(ServerSettings)} - {"access", "policies"}, "setting")
+    for name, value in plain.items():
+        _check_kind(name, value, type(getattr(_DEFAULTS, name)))
+    policies = tuple(_policy(entry) for entry in document.get("repository", ()))
+    return ServerSettings(access=access, policies=policies, **plain)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of ``20 GiB``, ``500MB`` or a number. Raises ServerSettingsError."""
+    if isinstance(text, int):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ServerSettingsError(f"not a size: {text!r}", hint="write it as 500 MB or 20 GiB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
+
+
+_DEFAULTS: Final = ServerSettings()
+
+
+def _policy(entry: Any) -> Policy:
+    if not isinstance(entry, dict) or not isinstance(entry.get("pattern"), str):
+        raise ServerSettingsError("every [[repository]] needs a pattern", hint='pattern = "*" fits all')
+    where = f"repository {entry['pattern']!r}"
+    values = dict(entry)
+    _check_names(values, {"quota", *(f.name for f in fields(Policy))} - {"quota_bytes"}, where)
+    if "quota" in values:
+        values["quota_bytes"] = parse_size(values.pop("quota"))
+    if "immutable_tags" in values:
+        values["immutable_tags"] = _texts(values["immutable_tags"], f"{where}: immutable_tags")
+    if "retention" in values:
+        rules = dict(values["retention"])
+        _check_names(rules, {f.name for f in fields(Retention)}, f"{where}: retention")
+        rules["keep_tags"] = _texts(rules.get("keep_tags", []), f"{where}: keep_tags")
+        if not rules["keep_tags"] and len(rules) == 1:
+            raise ServerSettingsError(f"{where}: retention without a rule would remove every tag")
+        values["retention"] = Retention(**rules)
+    return Policy(**values)
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ServerSettingsError(f"{where}: expected a list of patterns")
+    return tuple(value)
+
+
+def _check_names(values: Mapping[str, Any], known: set[str], where: str) -> None:
+    import difflib
+
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ServerSettingsError(
+                f"{where}: unknown name {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
+            )
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    good = (
+        isinstance(value, int | float) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
+    )
+    if not good:
+        raise ServerSettingsError(f"setting {name}: expected {kind.__name__}, got {value!r}")
