@@ -1,0 +1,1 @@
+"""The Celery worker: takes runs from the queue and builds them; leases, cancellation, the reaper."""
