@@ -11,7 +11,7 @@ import msgspec
 from builder.assembly import image_config
 from builder.execution import Executor
 from builder.exporting import export
-from builder.failures import StepFailedError
+from builder.failures import StepError
 from builder.frontend import plan
 from builder.parsing import parse_remembered
 from builder.request import BuildRequest, Output
@@ -50,7 +50,7 @@ def build(
 ) -> BuildResult:
     """Build and put out what is asked for.
 
-    Raises DockerfileError (with the place), StepFailedError, BuildCancelledError once ``cancelled`` is set, and other
+    Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
     monitor = monitor or NullMonitor()
@@ -64,7 +64,7 @@ def build(
     solver = Solver(store, executor, monitor, no_cache=request.no_cache, cancelled=cancelled or threading.Event())
     try:
         solution = solver.solve(planned.plan)
-    except StepFailedError as error:
+    except StepError as error:
         error.dockerfile = "\n".join(dockerfile.source.lines)
         error.dockerfile_name = request.dockerfile_name
         raise

@@ -9,7 +9,38 @@ from core.events import StepInfo
 _CONTEXT_LINES = 2
 
 
-class StepFailedError(BuilderError):
+class StepError(BuilderError):
+    """A step could not be done: what was wrong, with the place in the Dockerfile.
+
+    dockerfile, dockerfile_name: its text, and what to call it; set by whoever knows them.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        step: StepInfo,
+        lines: SourceLines,
+        dockerfile: str = "",
+        dockerfile_name: str = "",
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(reason, hint=hint)
+        self.step = step
+        self.lines = lines
+        self.dockerfile = dockerfile
+        self.dockerfile_name = dockerfile_name
+
+    def render(self) -> str:
+        """Several lines: place and reason, the Dockerfile's lines with the instruction marked, the hint."""
+        place = f"{self.dockerfile_name}:{self.lines.first}: " if self.lines.first else ""
+        shown = [f"{place}{self.message}", *marked_lines(self.dockerfile, self.lines)]
+        if self.hint is not None:
+            shown.append(f"hint: {self.hint}")
+        return "\n".join(shown)
+
+
+class StepFailedError(StepError):
     """A step's command ended with a status other than 0, or could not be started.
 
     exit_code: as a shell gives it (128 + n for signal n). output_tail: the end of what it printed, at most 64 KiB.
@@ -27,21 +58,11 @@ class StepFailedError(BuilderError):
         dockerfile_name: str = "",
         hint: str | None = None,
     ) -> None:
-        super().__init__(reason, hint=hint)
-        self.step = step
-        self.lines = lines
+        super().__init__(
+            reason, step=step, lines=lines, dockerfile=dockerfile, dockerfile_name=dockerfile_name, hint=hint
+        )
         self.exit_code = exit_code
         self.output_tail = output_tail
-        self.dockerfile = dockerfile
-        self.dockerfile_name = dockerfile_name
-
-    def render(self) -> str:
-        """Several lines: place and reason, the Dockerfile's lines with the instruction marked, the hint."""
-        place = f"{self.dockerfile_name}:{self.lines.first}: " if self.lines.first else ""
-        shown = [f"{place}{self.message}", *marked_lines(self.dockerfile, self.lines)]
-        if self.hint is not None:
-            shown.append(f"hint: {self.hint}")
-        return "\n".join(shown)
 
 
 def marked_lines(text: str, place: SourceLines) -> list[str]:

@@ -14,12 +14,14 @@ from typing import Literal
 import msgspec
 
 from builder.copyjob import CopyJob
-from builder.errors import BuildCancelledError
+from builder.errors import BuildCancelledError, BuilderError
 from builder.execution import Executor, files_of
+from builder.failures import StepError
 from builder.graph import BaseOp, Chain, CopyOp, Plan, RunOp, Vertex, WorkdirOp, cache_key, op_digest
 from builder.layerwriter import LayerWriter
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
+from containers.errors import MountError, UserError
 from core.events import Monitor, Outcome, StepFinished, StepStarted
 from images.records import CacheRecord
 from images.store import Store
@@ -33,6 +35,8 @@ class Solution(msgspec.Struct, frozen=True):
     cached: int
 
 
+# Errors that say something of the instruction: shown with its place. Others are the host's or the store's.
+_OF_THE_INSTRUCTION = (BuilderError, MountError, UserError)
 _CHANGED = "its files, or the filesystem it starts from, have changed"
 
 
@@ -121,6 +125,8 @@ class Solver:
             raise
         except BaseException as error:
             self._finish(vertex, "failed", start, str(error))
+            if isinstance(error, _OF_THE_INSTRUCTION) and not isinstance(error, StepError):
+                raise StepError(error.message, step=vertex.step, lines=vertex.lines, hint=error.hint) from error
             raise
         self._count(vertex, "cached" if reason is None else "done", start, reason)
         return parent.with_layer(layer)

@@ -14,8 +14,8 @@ import pytest
 
 from builder.build import BuildResult, build
 from builder.contexts import Context
-from builder.errors import BuildCancelledError, SourceNotFoundError
-from builder.failures import StepFailedError
+from builder.errors import BuildCancelledError
+from builder.failures import StepError, StepFailedError
 from builder.request import BuildRequest, Output
 from containers.launcher import Launcher
 from core.events import Event, StepFinished, StepOutput, Warned
@@ -335,9 +335,10 @@ def test_cancel_ends_the_running_step(workshop: Workshop) -> None:
 
 def test_missing_source_names_the_file(workshop: Workshop) -> None:
     (workshop.context / "requirements.txt").write_text("")
-    with pytest.raises(SourceNotFoundError, match=r"requirments\.txt") as caught:
+    with pytest.raises(StepError, match=r"requirments\.txt") as caught:
         workshop.build("FROM base\nCOPY requirments.txt /\n")
     assert "requirements.txt" in (caught.value.hint or "")
+    assert "Dockerfile:2: " in caught.value.render()
 
 
 def test_unknown_base_names_the_line(workshop: Workshop) -> None:
