@@ -7,18 +7,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 2.0
 
 
-@dataclass(slots=True)
 class Received:
     """The first signal that came, or None."""
 
-    number: int | None = None
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number: int | None = None
 
     @property
     def exit_code(self) -> int:

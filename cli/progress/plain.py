@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from cli.progress.text import LineSplitter, harmless, one_line, size_text
@@ -32,17 +31,19 @@ _OVERWRITE_S = 1.0  # of a progress bar, a line at most this often
 _TRANSFER_S = 5.0
 
 
-@dataclass(slots=True)
 class _Step:
-    number: int
-    name: str
-    started_at: float = 0.0
-    finished: bool = False
-    waiting: list[str] = field(default_factory=list)
-    waiting_since: float = 0.0
-    last_line_at: float = 0.0
-    transfers: dict[str, float] = field(default_factory=dict)  # what -> when it was last shown; inf when complete
-    streams: dict[int, LineSplitter] = field(default_factory=lambda: {1: LineSplitter(), 2: LineSplitter()})
+    """What is known of a step, and its lines that wait for their turn."""
+
+    def __init__(self, step_id: int) -> None:
+        self.number = step_id + 1
+        self.name = f"step {self.number}"
+        self.started_at = 0.0
+        self.finished = False
+        self.waiting: list[str] = []
+        self.waiting_since = 0.0
+        self.last_line_at = 0.0
+        self.transfers: dict[str, float] = {}  # what -> when it was last shown; infinite when complete
+        self.streams = {1: LineSplitter(), 2: LineSplitter()}
 
 
 class PlainDisplay:
@@ -95,7 +96,7 @@ class PlainDisplay:
     def _step(self, step_id: int) -> _Step:
         step = self._steps.get(step_id)
         if step is None:
-            step = self._steps[step_id] = _Step(step_id + 1, f"step {step_id + 1}")
+            step = self._steps[step_id] = _Step(step_id)
         return step
 
     def _add(self, step: _Step, lines: Iterable[str], now: float) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, TextIO, TypeAlias
+from typing import Literal, NamedTuple, TextIO, TypeAlias
 
 from cli.progress.text import cell_width, cut
 
@@ -18,8 +17,7 @@ Style: TypeAlias = Literal["plain", "good", "bad", "dim"]
 _SGR: dict[Style, str] = {"plain": "", "good": "\x1b[34m", "bad": "\x1b[31m", "dim": "\x1b[2m"}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line: ``text`` from the left (cut where it does not fit), ``right`` at the right margin."""
 
     text: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from cli.progress.plain import transfer_text, warning_lines
 from cli.progress.screen import Row, Screen
@@ -25,14 +24,16 @@ _TAIL_LINES = 6
 _FIRST_PAINT_S = 0.15  # a build that is over by then shows just its summary
 
 
-@dataclass(slots=True)
 class _Step:
-    info: StepInfo
-    started_at: float | None = None
-    finished: StepFinished | None = None
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
-    streams: dict[int, LineSplitter] = field(default_factory=lambda: {1: LineSplitter(), 2: LineSplitter()})
-    transfers: dict[str, StepProgress] = field(default_factory=dict)
+    """What is known of a step, and the end of its output."""
+
+    def __init__(self, info: StepInfo) -> None:
+        self.info = info
+        self.started_at: float | None = None
+        self.finished: StepFinished | None = None
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.streams = {1: LineSplitter(), 2: LineSplitter()}
+        self.transfers: dict[str, StepProgress] = {}
 
     def tail_rows(self, limit: int) -> list[Row]:
         """The last ``limit`` lines of output, an unfinished one (a prompt, a progress bar) included."""
