@@ -109,7 +109,8 @@ class Urllib3Transport:
         proxy = self._proxy(scheme, host)
         if scheme == "https":
             options |= {"ssl_context": self._tls(host)}
-            if self._config.is_insecure(host):
+            if self._config.is_insecure(host):  # somebody has said so: no warning at every request
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
                 options |= {"assert_hostname": False}
         if proxy:
             return urllib3.ProxyManager(proxy, **options)
