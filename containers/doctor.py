@@ -64,7 +64,7 @@ def probe(root: Path) -> list[Finding]:
 
 
 def _probe_in(folder: Path) -> Iterator[Finding]:
-    yield _overlay(folder)
+    yield _overlay()
     yield _idmapped(folder)
     yield _program("mkfs.erofs", "erofs-utils", "layers are indexed in place instead of unpacked")
     yield _erofs(folder)
@@ -90,7 +90,7 @@ def _attempt(flags: int, work: Callable[[], None]) -> str:
                 work()
                 os._exit(0)
             except OSError as error:
-                os.write(2 if writer < 0 else writer, f"{error}".encode())
+                os.write(writer, f"{error}".encode())
             finally:
                 os._exit(1)
         try:
@@ -117,15 +117,15 @@ def _namespace(name: str, flag: int) -> Finding:
     return Finding(f"{name} namespace", not error, error or "works", _NAMESPACE_REMEDY if error else "")
 
 
-def _overlay(folder: Path) -> Finding:
+def _overlay() -> Finding:
     def work() -> None:
-        if os.geteuid() != 0:
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-        syscalls.mount("tmpfs", str(folder), "tmpfs", 0, "mode=755")
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        syscalls.mount("tmpfs", "/dev", "tmpfs", 0, "mode=755")  # a directory that every host has, and open to all
+        os.chdir("/dev")
         for name in ("lower", "upper", "upper/fs", "upper/work", "links", "root"):
-            os.mkdir(folder / name)
-        mounts.overlay(["../lower"], "../upper", "../root", f"{folder}/links")
+            os.mkdir(name)
+        mounts.overlay(["../lower"], "../upper", "../root", "links")
 
     error = _attempt(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS, work) if os.geteuid() == 0 else "needs root"
     return Finding(

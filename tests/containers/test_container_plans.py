@@ -97,7 +97,8 @@ def test_no_free_subnet_is_an_error() -> None:
 
 def test_resolvers_on_the_host_are_reached_through_the_forwarder() -> None:
     own = network.parse_address("192.0.2.9") or 0
-    text = "# a comment\nsearch example.org\nnameserver 127.0.0.53\nnameserver 192.0.2.9\nnameserver 192.0.2.1\noptions edns0\n"
+    text = "# a comment\nsearch example.org\n"
+    text += "nameserver 127.0.0.53\nnameserver 192.0.2.9\nnameserver 192.0.2.1\noptions edns0\n"
     assert network.resolv_conf(text, {own}).splitlines() == [
         "# a comment",
         "search example.org",

@@ -33,8 +33,16 @@ def test_every_namespace_is_its_own(run: Runner) -> None:
 
 
 def test_two_containers_share_no_namespace(run: Runner) -> None:
-    script = "cd /proc/self/ns; for kind in user mnt pid net uts ipc cgroup; do readlink $kind; done"
-    assert not set(run(script).split()) & set(run(script).split())
+    script = "cd /proc/self/ns; for kind in user mnt pid net uts ipc cgroup; do readlink $kind; done; echo .; sleep 60"
+    reader, writer = os.pipe()
+    first = run.start("sh", "-c", script, stdout=writer)
+    os.close(writer)
+    with open(reader) as output:
+        said = set(iter(output.readline, ".\n"))
+    assert len(said) == 7
+    assert not said & set(run(script.removesuffix("; sleep 60")).splitlines(keepends=True))
+    first.kill()
+    first.wait(10)
 
 
 def test_root_is_mapped_to_a_subordinate_range(run: Runner) -> None:

@@ -93,7 +93,7 @@ def test_erofs_layers_are_viewed_and_run(run: Runner, tmp_path: Path) -> None:
     assert _names(run.launcher, image) == ["from-erofs"]
     assert "from-erofs" in _names(run.launcher, run.layer, image)
     assert run("stat -c %u:%g /from-erofs; cat /from-erofs", layers=(run.layer, image)).split() == ["1234:2345", "one"]
-    assert run("cat /from-erofs; ls /bin/sh", layers=(image, run.layer)).split() == ["one", "/bin/sh"]
+    assert run("cat /from-erofs; echo; ls /bin/sh", layers=(image, run.layer)).split() == ["one", "/bin/sh"]
 
 
 def test_two_hundred_layers(launcher: Launcher, tmp_path: Path) -> None:
