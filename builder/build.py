@@ -96,9 +96,11 @@ def _put_out(
     start = time.monotonic()
     try:
         stays = any(output.type == "image" for output in outputs) or _is_known(store, config)
-        image = store.images.put(config, diff_ids)
+        names = [name for output in outputs if output.type == "image" for name in output.names]
+        image = store.images.put(config, diff_ids, names=names)
         for output in outputs:
-            export(store, image, output)
+            if output.type != "image":
+                export(store, image, output)
         if not stays:
             store.images.remove(image.id)  # it was wanted elsewhere only; its layers stay in the build cache
     except ShiplapError as error:

@@ -14,7 +14,7 @@ from builder.graph import CopyOp, RunOp, Vertex, WorkdirOp
 from builder.rootfs import RootFS
 from containers.launcher import Launcher
 from core.digests import DiffID
-from core.events import Monitor
+from core.events import Monitor, Warned
 from images.snapshots import Upper
 from images.store import Store
 
@@ -108,13 +108,22 @@ class Executor:
             raise
         return upper
 
-    def write_upper(self, upper: Upper, parent: RootFS) -> DiffID:
+    def write_upper(self, vertex: Vertex, upper: Upper, parent: RootFS) -> DiffID:
         """Write a RUN's changes as its layer; the directory becomes the layer's snapshot."""
         from images.diff import write_upper
 
+        left_out: list[bytes] = []
+
+        def write(writer: TarWriter) -> None:
+            left_out.extend(write_upper(files_of(upper), below, writer).unrepresentable)
+
         with self._view_or_none(parent) as below:
-            diff_id = self._write_layer(lambda writer: write_upper(files_of(upper), below, writer))
+            diff_id = self._write_layer(write)
         self._store.snapshots.adopt(upper, diff_id)
+        for path in left_out:
+            shown = path.decode(errors="backslashreplace")
+            message = f"/{shown} is not in the image: names that begin with .wh. mean deletions in a layer"
+            self._monitor.emit(Warned(message, vertex.lines.first))
         return diff_id
 
     # Helpers

@@ -1,4 +1,4 @@
-"""Where a finished image goes: names in the store, archives, a tar or a directory of its files."""
+"""Where a finished image goes besides the store: archives, a tar or a directory of its files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from images.store import Store
 
 def export(store: Store, image: Image, output: Output) -> None:
     """Put the image out. A file appears whole or not at all. Raises OutputError, StorageFullError."""
-    if output.type == "image":
-        for name in output.names:
-            store.images.tag(name, image.id)
-    elif output.type == "local":
+    if output.type == "local":
         _write_tree(store, image, output.dest)
     else:
         with _opened(output.dest) as sink:

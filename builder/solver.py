@@ -157,7 +157,7 @@ class Solver:
         layer = LayerHandle(directory=files_of(upper))
 
         def write() -> None:
-            written = WrittenLayer(self._executor.write_upper(upper, parent), ended)
+            written = WrittenLayer(self._executor.write_upper(vertex, upper, parent), ended)
             self._record(vertex, digest, cache_key(digest, parent.identity()), written, duration_s)
             layer.written.resolve(written)
 

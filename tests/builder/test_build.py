@@ -292,6 +292,13 @@ def test_run_leaves_no_mount_point_behind(workshop: Workshop, busybox_tar: Path)
     assert set(workshop.files(image)) - {"."} == {"bin", "bin/busybox"}
 
 
+def test_file_that_no_layer_can_hold_is_a_warning(workshop: Workshop) -> None:
+    image = built(workshop.build("FROM base\nRUN touch /.wh.odd /ok\n"))
+    assert "ok" in workshop.files(image)
+    warnings = [event for event in workshop.seen.events if isinstance(event, Warned)]
+    assert [(event.line, "/.wh.odd is not in the image" in event.message) for event in warnings] == [(2, True)]
+
+
 def test_failed_run_tells_place_code_and_output(workshop: Workshop) -> None:
     with pytest.raises(StepFailedError) as caught:
         workshop.build("FROM base\n\nRUN echo before; \\\n    exit 3\nRUN true\n")
