@@ -133,7 +133,9 @@ def _host_of(key: str) -> str:
 
 
 def _object(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
-    value = document.get(name) or {}
+    value = document.get(name)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise CredentialsError(f"{path}: {name}: expected an object", hint="repair it, or move it away")
     return value
