@@ -63,10 +63,15 @@ class Runner:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a launcher and its containers are made of: namespaces by kind and number, control groups."""
+    """What a launcher and its containers are made of: namespaces, control groups; ``at`` when they were looked at.
+
+    The kernel gives numbers of namespaces out again, so only processes that are older than ``at`` count as leftovers.
+    (A pid namespace does not outlive its first process, so a younger process cannot be the only one left.)
+    """
 
     namespaces: frozenset[str]
     cgroups: frozenset[str]
+    at: float
 
     @classmethod
     def of(cls, launcher_pid: int) -> Traces:
@@ -74,12 +79,26 @@ class Traces:
         ours = _namespaces("self")
         pids = descendants(launcher_pid)
         namespaces = {name for pid in pids for name in _namespaces(str(pid))} - ours
-        return cls(frozenset(namespaces), frozenset(path for pid in pids for path in _cgroups(pid)))
+        groups = frozenset(path for pid in pids for path in _cgroups(pid))
+        return cls(frozenset(namespaces), groups, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def left(self) -> list[str]:
         """Those that still exist: a namespace by a process in it, a control group by its directory."""
-        living = {name for entry in os.listdir("/proc") if entry.isdecimal() for name in _namespaces(entry)}
+        living = {
+            name
+            for entry in os.listdir("/proc")
+            if entry.isdecimal() and _started(entry) <= self.at
+            for name in _namespaces(entry)
+        }
         return sorted(self.namespaces & living) + [path for path in self.cgroups if os.path.isdir(path)]
+
+
+def _started(pid: str) -> float:
+    """When a process started, in seconds since the machine did; infinity when it is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return int(ticks) / os.sysconf("SC_CLK_TCK")
+    return float("inf")
 
 
 def descendants(pid: int) -> list[int]:
