@@ -201,9 +201,9 @@ class Solver:
         return record
 
     def _why_not_asked(self, digest: str) -> str | None:
-        """Why the cache need not be asked at all, None when it is to be asked."""
+        """Why the cache need not be asked at all, empty when the user knows why; None when it is to be asked."""
         if self._no_cache:
-            return "the cache was not asked (--no-cache)"
+            return ""
         # An operation without any record cannot hit: that is known before the layer below has been written.
         return None if self._store.cache.has_op(digest) else "not built before"
 
@@ -227,7 +227,7 @@ class Solver:
         self._finish(vertex, outcome, start, reason)
 
     def _finish(self, vertex: Vertex, outcome: Outcome, start: float, reason: str | None = None) -> None:
-        self._monitor.emit(StepFinished(vertex.step.id, outcome, time.monotonic() - start, time.time(), reason))
+        self._monitor.emit(StepFinished(vertex.step.id, outcome, time.monotonic() - start, time.time(), reason or None))
 
 
 def _from_record(record: CacheRecord) -> LayerHandle:
