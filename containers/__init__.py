@@ -5,8 +5,9 @@ process that forks containers) and its client, the network hub, cgroups, user lo
 Dockerfiles, images, registries; a root filesystem is given as ``core.rootfs`` layers and nothing more is known of it.
 
 Two kinds of module. ``spec``, ``launcher``, ``errors``, ``reclaim`` and ``doctor`` are the client's side. The launcher
-process is ``server`` (its main program), ``guests`` (the containers), ``setup`` (what a container's first process does),
-``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups``, ``idmap``, ``users``,
-``capabilities``, ``events``, ``wire`` and ``syscalls``. Its start is on a build's critical path, so these import built-in
-or tiny modules only: no dataclasses, typing, socket, signal, subprocess (docs/decisions/0002-launcher-and-network-hub.md).
+process is ``server`` (its main program), ``guests`` (the containers), ``setup`` (what a container's first process
+does), ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups``, ``idmap``,
+``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``. Its start is on a build's critical path, so these
+import built-in or tiny modules only: no dataclasses, typing, socket, signal or subprocess (see
+docs/decisions/0002-launcher-and-network-hub.md).
 """

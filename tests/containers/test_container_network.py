@@ -169,11 +169,60 @@ def test_network_host_is_the_hosts(run: Runner) -> None:
     assert status.code != 0
 
 
-def test_packets_under_another_address_are_dropped(run: Runner, host_server: Server) -> None:
-    """Raw sockets are allowed, so the hub checks where packets come from; the container cannot change its address."""
+def test_container_cannot_change_its_address(run: Runner) -> None:
     status, said = run.status("ip", "addr", "add", "198.18.99.99/32", "dev", "eth0", network="default")
     assert status.code != 0
     assert "not permitted" in said
+
+
+_LOOK_UP = """
+import sys
+from pathlib import Path
+from containers.launcher import Launcher
+from containers.spec import ContainerSpec
+from core.rootfs import DirectoryLayer
+
+state, layer = sys.argv[1:]
+spec = ContainerSpec(
+    layers=(DirectoryLayer(layer),), upper=None, args=("sh", "-c", "cat /etc/resolv.conf; nslookup -type=a box.test")
+)
+with Launcher(Path(state)) as launcher:
+    launcher.start(spec, stdin=0, stdout=1, stderr=2).wait(30)
+"""
+
+
+def test_resolver_on_the_hosts_loopback_is_used(run: Runner, tmp_path: Path) -> None:
+    """As with systemd-resolved: nothing else of the loopback is reachable, but names resolve."""
+    resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    resolver.bind(("127.0.0.53", 53))
+    resolver.settimeout(20)
+
+    def answer() -> None:
+        query, client = resolver.recvfrom(512)
+        question = query[12:]
+        header = query[:2] + bytes.fromhex("8180 0001 0001 0000 0000")
+        resolver.sendto(header + question + bytes.fromhex("c00c 0001 0001 0000003c 0004 c6336411"), client)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    configuration, state = tmp_path / "resolv.conf", tmp_path / "state"
+    configuration.write_text("nameserver 127.0.0.53\n")
+    state.mkdir()
+    own_file = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    client = [sys.executable, "-c", _LOOK_UP, str(state), run.layer.path]
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", own_file, str(configuration), *client],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+    finally:
+        resolver.close()
+        thread.join(25)
+    assert f"nameserver {network.DNS_FORWARD}" in done.stdout
+    assert "198.51.100.17" in done.stdout, done.stdout + done.stderr
 
 
 def test_lost_hub_is_started_again(run: Runner) -> None:
