@@ -20,6 +20,7 @@ from registry.errors import InvalidResponseError, PlainHttpServerError, Registry
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 5
+_WATCH_S: Final = 0.2
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -51,6 +52,8 @@ class Client:
         self.auth = Authenticator(self._ask_token_service, lookup, config)
         self._lock = threading.Lock()
         self._bases: dict[Endpoint, tuple[threading.Lock, list[str]]] = {}
+        self._closed = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def endpoints(self, reference: Reference, *, mirrors: bool) -> list[Endpoint]:
         """Where this image may be; mirrors, if wanted, come first."""
@@ -125,6 +128,7 @@ class Client:
                 tries.after(error)
 
     def close(self) -> None:
+        self._closed.set()
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -156,8 +160,20 @@ class Client:
             self.auth.learn(endpoint.credentials_for, base, challenge)
         return base
 
+    def _watch(self) -> None:
+        """Who waits for the network does not look at ``cancelled``: end its wait."""
+        while not self._closed.is_set():
+            if self.cancelled.wait(_WATCH_S):
+                self._transport.abort()
+                self._closed.wait(_WATCH_S)
+
     def _send(self, request: Request) -> Response:
         check_cancelled(self.cancelled)
+        if self._watcher is None:
+            with self._lock:
+                if self._watcher is None:
+                    self._watcher = threading.Thread(target=self._watch, name="registry-watch", daemon=True)
+                    self._watcher.start()
         return self._transport.send(request)
 
     def _bare(self, request: Request) -> Response:

@@ -45,8 +45,11 @@ class Transport(Protocol):
     def send(self, request: Request) -> Response:
         """Return once the headers are there. Raises UnreachableError, TlsError."""
 
+    def abort(self) -> None:
+        """Make every request that waits for the network fail with UnreachableError, now."""
+
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection that is idle."""
 
 
 def read_limited(response: Response, limit: int) -> bytes | None:

@@ -251,7 +251,7 @@ class _Pull:
         source = self._blob(found_in, lambda place: self._open(place, layer, reporter))
         try:
             expected = layer if layer.digest.algorithm == "sha256" else None  # the reader checks others
-            self._store.layers.import_compressed(source, diff_id=diff_id, expected=expected, sync=False)
+            self._store.layers.import_compressed(source, diff_id=diff_id, expected=expected)
         finally:
             source.close()
         reporter.state("Pull complete", current_bytes=layer.size)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,6 +65,7 @@ class Urllib3Transport:
         self._config = config
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str], urllib3.HTTPConnectionPool | urllib3.ProxyManager] = {}
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def send(self, request: Request) -> Urllib3Response:
         import urllib3
@@ -87,6 +90,11 @@ class Urllib3Transport:
             if isinstance(body, Generator):
                 body.close()  # and the file that it reads
         return Urllib3Response(response, request.url)
+
+    def abort(self) -> None:
+        for connected in list(self._sockets):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                connected.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         with self._lock:
@@ -115,9 +123,10 @@ class Urllib3Transport:
         if proxy:
             return urllib3.ProxyManager(proxy, **options)
         parts = urlsplit(f"//{host}")
-        if scheme == "https":
-            return urllib3.HTTPSConnectionPool(parts.hostname or "", parts.port, **options)
-        return urllib3.HTTPConnectionPool(parts.hostname or "", parts.port, **options)
+        kind = urllib3.HTTPSConnectionPool if scheme == "https" else urllib3.HTTPConnectionPool
+        pool = kind(parts.hostname or "", parts.port, **options)
+        pool.ConnectionCls = _tracking(kind.ConnectionCls, self._sockets)
+        return pool
 
     def _tls(self, host: str) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -131,6 +140,17 @@ class Urllib3Transport:
     def _proxy(self, scheme: str, host: str) -> str:
         proxy = self._config.https_proxy if scheme == "https" else self._config.http_proxy
         return "" if not proxy or _needs_no_proxy(hostname(host), self._config.no_proxy) else proxy
+
+
+def _tracking(kind: Any, sockets: weakref.WeakSet[socket.socket]) -> Any:
+    """A class of connections that note their sockets."""
+
+    class Tracking(kind):  # type: ignore[misc]  # what the class is, only urllib3 knows
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    return Tracking
 
 
 def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
