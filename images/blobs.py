@@ -239,6 +239,8 @@ class BlobStore:
             with self._database.transaction(durable=durable) as connection:
                 if lease:
                     connection.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._session.id, digest))
+                if register is not None:  # first: when it refuses, nothing was moved
+                    register(connection, digest, size)
                 known = connection.execute("SELECT volatile FROM blobs WHERE digest = ?", (digest,)).fetchone()
                 if known is None or (sync and known[0]):
                     os.rename(path, self._file(digest))
@@ -248,8 +250,6 @@ class BlobStore:
                         "INSERT INTO blobs VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET volatile = 0",
                         (digest, size, time.time(), not sync),
                     )
-                if register is not None:
-                    register(connection, digest, size)
         if lease:
             self._session.note_leased(digest)
             self._sizes[digest] = size

@@ -106,7 +106,7 @@ class Collector:
         return self._carry_out(plan, sweep=True)
 
     def remove_blobs(self, *, before: float) -> PruneReport:
-        """Remove blobs written before this time (seconds since the epoch) that nothing refers to; nothing else."""
+        """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""
 
         def plan(connection: sqlite3.Connection) -> _Plan:
             made = _Plan()
@@ -114,7 +114,7 @@ class Collector:
             made.lines += [f"deleted: {digest}" for digest in made.blobs]
             return made
 
-        return self._carry_out(plan, sweep=False)
+        return self._carry_out(plan, sweep=True)
 
     def _carry_out(self, plan: Callable[[sqlite3.Connection], _Plan], *, sweep: bool) -> PruneReport:
         try:

@@ -105,7 +105,7 @@ class Store:
         return self._snapshots
 
     def remove_unused_blobs(self, *, before: float) -> PruneReport:
-        """Remove blobs written before this time (seconds since the epoch) that nothing refers to; nothing else."""
+        """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""
         from images.collect import Collector
 
         return Collector(self.root, self.database, self._session).remove_blobs(before=before)

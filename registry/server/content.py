@@ -99,7 +99,7 @@ class Content:
         )
 
     def put_bytes(self, data: bytes, register: Callable[[sqlite3.Connection, Digest], None]) -> None:
-        """Store something small, with ``register``'s rows, which pin it, in the same commit. Raises StorageFullError."""
+        """Store something small, with ``register``'s rows, which pin it, in one commit. Raises StorageFullError."""
         temporary = f"{self._store.tmp}/manifest-{uuid.uuid4().hex}"
         with storage_errors("a manifest"), open(temporary, "xb", buffering=0) as file:
             try:

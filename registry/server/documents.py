@@ -6,6 +6,7 @@ are taken as they are: whatever in them looks like a descriptor keeps its target
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -162,10 +163,8 @@ def _digests(value: Any, depth: int) -> Iterator[Digest]:
     if isinstance(value, dict):
         text = value.get("digest")
         if isinstance(text, str):
-            try:
+            with contextlib.suppress(InvalidReferenceError):  # of a type unknown to us: it may mean something else
                 yield Digest.parse(text)
-            except InvalidReferenceError:
-                pass  # of a type that we do not know: it may mean something else
         for item in value.values():
             yield from _digests(item, depth + 1)
     elif isinstance(value, list):

@@ -50,6 +50,15 @@ class SpecError(RegistryError):
         }
 
 
+class CredentialsNeededError(SpecError):
+    """401; the view adds the challenge, which names the server's own address. scope, error: for it; "" for none."""
+
+    def __init__(self, message: str = "authentication required", *, scope: str = "", error: str = "") -> None:
+        super().__init__(401, ErrorCode.UNAUTHORIZED, message, detail={"scope": scope} if scope else None)
+        self.scope = scope
+        self.error = error
+
+
 def blob_unknown(digest: Digest) -> SpecError:
     return SpecError(404, ErrorCode.BLOB_UNKNOWN, "blob unknown to registry", detail={"digest": digest})
 

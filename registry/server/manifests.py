@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from core.digests import Digest
-from images.store import Store
 from registry.errors import ErrorCode
 from registry.server.content import Content
 from registry.server.documents import Document, Reference, read_document
@@ -63,15 +62,8 @@ class Manifests:
     """Thread-safe."""
 
     def __init__(
-        self,
-        store: Store,
-        rows: Rows,
-        content: Content,
-        settings: ServerSettings,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, rows: Rows, content: Content, settings: ServerSettings, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._store = store
         self._rows = rows
         self._content = content
         self._settings = settings
@@ -92,10 +84,21 @@ class Manifests:
         except FileNotFoundError:
             raise manifest_unknown(manifest.digest) from None
 
-    def put(self, repository: str, data: bytes, content_type: str, *, digest: Digest | None, tags: Sequence[str]) -> Pushed:
+    def put(
+        self,
+        repository: str,
+        data: bytes,
+        content_type: str,
+        *,
+        digest: Digest | None,
+        tags: Sequence[str],
+        complete: bool = True,
+        immutable: bool = True,
+    ) -> Pushed:
         """Store a manifest, and point tags at it, in one durable commit.
 
-        digest: what the client says it has; None: its sha256. Raises SpecError: 400 for what is no manifest or has
+        digest: what the client says it has; None: its sha256. complete=False: its parts may be missing. immutable=False:
+        tags move whatever the rules say. Raises SpecError: 400 for what is no manifest or has
         another digest, 404 MANIFEST_BLOB_UNKNOWN naming everything that it refers to and that is not here, 403 over
         quota, 409 for a tag that may not move.
         """
@@ -107,10 +110,12 @@ class Manifests:
 
         def register(connection: sqlite3.Connection, content: Digest) -> None:
             repository_id = self._content.repository_id(connection, repository)
-            depth = self._check_references(connection, repository_id, document)
-            self._insert(connection, repository_id, Manifest(name, content, len(data), document.media_type), document, depth)
+            depth = self._check_references(connection, repository_id, document, complete=complete)
+            self._insert(
+                connection, repository_id, Manifest(name, content, len(data), document.media_type), document, depth
+            )
             for tag in tags:
-                self._point(connection, repository, repository_id, tag, name)
+                self._point(connection, repository, repository_id, tag, name, immutable=immutable)
             self._content.check_quota(connection, repository, repository_id)
 
         self._content.put_bytes(data, register)
@@ -161,7 +166,9 @@ class Manifests:
         """Names of repositories after ``last`` that this client may see."""
         names = [
             name
-            for (name,) in self._rows.all("SELECT name FROM registry_repositories WHERE name > ? ORDER BY name", (last,))
+            for (name,) in self._rows.all(
+                "SELECT name FROM registry_repositories WHERE name > ? ORDER BY name", (last,)
+            )
             if visible(name)
         ]
         return _page(names if limit is None else names[: limit + 1], limit)
@@ -176,19 +183,21 @@ class Manifests:
         )
         items: list[dict[str, object]] = []
         size = 0
-        for digest, length, media_type, kind, annotations in found[:_REFERRERS_PER_PAGE]:
-            size += len(annotations) + 500
+        for digest, length, media_type, kind, notes in found[:_REFERRERS_PER_PAGE]:
+            size += len(notes) + 500
             if items and size > _REFERRERS_PAGE_BYTES:  # a list is a manifest too: no client takes more than 4 MiB
                 break
             item: dict[str, object] = {"mediaType": media_type, "digest": digest, "size": length}
             if kind:
                 item["artifactType"] = kind
-            if annotations != "{}":
-                item["annotations"] = json.loads(annotations)
+            if notes != "{}":
+                item["annotations"] = json.loads(notes)
             items.append(item)
         return Page(items, str(items[-1]["digest"]) if len(items) < len(found) else "")
 
-    def _check_references(self, connection: sqlite3.Connection, repository_id: int, document: Document) -> int:
+    def _check_references(
+        self, connection: sqlite3.Connection, repository_id: int, document: Document, *, complete: bool
+    ) -> int:
         missing: list[tuple[str, object]] = []
         depth = 0
         for reference in document.blobs:
@@ -210,7 +219,7 @@ class Manifests:
                     (repository_id, reference.digest),
                 ).fetchone()
             self._check_one(reference, row, missing)
-        if missing:
+        if missing and complete:
             raise SpecError(
                 404, ErrorCode.MANIFEST_BLOB_UNKNOWN, "manifest references content unknown to registry", entries=missing
             )
@@ -251,12 +260,20 @@ class Manifests:
         )
 
     def _point(
-        self, connection: sqlite3.Connection, repository: str, repository_id: int, tag: str, digest: Digest
+        self,
+        connection: sqlite3.Connection,
+        repository: str,
+        repository_id: int,
+        tag: str,
+        digest: Digest,
+        *,
+        immutable: bool,
     ) -> None:
         row = connection.execute(
             "SELECT digest FROM registry_tags WHERE repository = ? AND name = ?", (repository_id, tag)
         ).fetchone()
-        if row is not None and row[0] != digest and self._settings.policy(repository).is_immutable(tag):
+        moves = row is not None and row[0] != digest
+        if moves and immutable and self._settings.policy(repository).is_immutable(tag):
             raise _immutable(repository, tag)
         connection.execute(
             "INSERT OR REPLACE INTO registry_tags VALUES (?, ?, ?, ?)", (repository_id, tag, digest, self._clock())

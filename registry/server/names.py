@@ -1,4 +1,7 @@
-"""What comes in URLs, parsed once: repository names, tags and digests.  Source: distribution-spec "Pulling manifests"."""
+"""What comes in URLs, parsed once: repository names, tags and digests.
+
+Source: distribution-spec "Pulling manifests".
+"""
 
 from __future__ import annotations
 

@@ -19,14 +19,10 @@ from images.database import Database
 from registry.server.errors import ServerSettingsError
 
 _KEY: Final = "registry_schema"
-_IN_USE: Final = (
-    "NOT EXISTS (SELECT 1 FROM registry_blobs WHERE content = OLD.content)"
-    " AND NOT EXISTS (SELECT 1 FROM registry_manifests WHERE content = OLD.content)"
-)
 
 # One script per version; a released script is never changed, a new one is appended.
 _MIGRATIONS: Final = (
-    f"""
+    """
     CREATE TABLE registry_repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at REAL NOT NULL);
 
     CREATE TABLE registry_blobs (
@@ -73,17 +69,20 @@ _MIGRATIONS: Final = (
         actions TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL
     ) WITHOUT ROWID;
 
+    CREATE VIEW registry_used AS SELECT content FROM registry_blobs UNION ALL SELECT content FROM registry_manifests;
     CREATE TRIGGER registry_pin_blob AFTER INSERT ON registry_blobs BEGIN
         INSERT OR IGNORE INTO pins VALUES (NEW.content, 'registry');
     END;
     CREATE TRIGGER registry_unpin_blob AFTER DELETE ON registry_blobs BEGIN
-        DELETE FROM pins WHERE digest = OLD.content AND owner = 'registry' AND {_IN_USE};
+        DELETE FROM pins WHERE digest = OLD.content AND owner = 'registry'
+            AND NOT EXISTS (SELECT 1 FROM registry_used WHERE content = OLD.content);
     END;
     CREATE TRIGGER registry_pin_manifest AFTER INSERT ON registry_manifests BEGIN
         INSERT OR IGNORE INTO pins VALUES (NEW.content, 'registry');
     END;
     CREATE TRIGGER registry_unpin_manifest AFTER DELETE ON registry_manifests BEGIN
-        DELETE FROM pins WHERE digest = OLD.content AND owner = 'registry' AND {_IN_USE};
+        DELETE FROM pins WHERE digest = OLD.content AND owner = 'registry'
+            AND NOT EXISTS (SELECT 1 FROM registry_used WHERE content = OLD.content);
     END;
     """,
 )

@@ -1,15 +1,15 @@
 """What an administrator may choose, as values; and the TOML file that it is read from.
 
-    anonymous_pull = true
-    [[repository]]                    # the first whose pattern fits counts
-    pattern = "team/*"                # * stands for anything, also for slashes
-    quota = "20 GiB"
-    immutable_tags = ["v*"]
-    mirror = "quay.io"                # pull what is not here from there
-    [repository.retention]
-    keep_last = 20                    # a tag stays when any of these holds
-    keep_days = 90
-    keep_tags = ["latest", "v*"]
+anonymous_pull = true
+[[repository]]                    # the first whose pattern fits counts
+pattern = "team/*"                # * stands for anything, also for slashes
+quota = "20 GiB"
+immutable_tags = ["v*"]
+mirror = "quay.io"                # pull what is not here from there
+[repository.retention]
+keep_last = 20                    # a tag stays when any of these holds
+keep_days = 90
+keep_tags = ["latest", "v*"]
 """
 
 from __future__ import annotations
@@ -165,8 +165,6 @@ def _check_names(values: Mapping[str, Any], known: set[str], where: str) -> None
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:
-    good = (
-        isinstance(value, int | float) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
-    )
+    good = isinstance(value, int | float) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
     if not good:
         raise ServerSettingsError(f"setting {name}: expected {kind.__name__}, got {value!r}")

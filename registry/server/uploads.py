@@ -104,7 +104,8 @@ class Uploads:
         """Add a chunk and return the size by then.
 
         start: where the client says the chunk begins; length: how many bytes it may have at most; None: not told.
-        Raises SpecError 404; 416 when the chunk is out of order; 403 over quota; StorageFullError (the chunk is dropped).
+        Raises SpecError 404; 416 when the chunk is out of order; 403 over quota; StorageFullError (then the chunk
+        is dropped).
         BrokenBodyError passes through, with what came before it kept.
         """
         with self._opened(repository, identity) as upload:
@@ -128,10 +129,8 @@ class Uploads:
         with self._opened(repository, identity) as upload:
             self._append(repository, upload, pieces, start, length)
             content = Digest(f"sha256:{self._hash_of(upload).hexdigest()}")
-            if digest.algorithm == "sha256":
-                actual = content
-            else:
-                actual = digest_of_file(upload.file.fileno(), digest.algorithm)
+            fd = upload.file.fileno()
+            actual = content if digest.algorithm == "sha256" else digest_of_file(fd, digest.algorithm)
             if actual != digest:
                 self._drop(upload)
                 raise digest_mismatch(digest, actual)
@@ -153,11 +152,10 @@ class Uploads:
         """Forget uploads that nothing was added to since ``before``, and files without a row; returns how many."""
         expired = 0
         for (identity,) in self._rows.all("SELECT id FROM registry_uploads WHERE started_at < ?", (before,)):
-            with contextlib.suppress(SpecError):
-                with self._locked(identity) as upload:
-                    if os.fstat(upload.file.fileno()).st_mtime < before:
-                        self._drop(upload)
-                        expired += 1
+            with contextlib.suppress(SpecError), self._locked(identity) as upload:
+                if os.fstat(upload.file.fileno()).st_mtime < before:
+                    self._drop(upload)
+                    expired += 1
         known = {identity for (identity,) in self._rows.all("SELECT id FROM registry_uploads")}
         with os.scandir(self._directory) as entries:
             for entry in entries:
@@ -220,10 +218,10 @@ class Uploads:
     def _locked(self, identity: str) -> Iterator[_Open]:
         path = self._path(identity)
         try:
-            file = open(path, "r+b", buffering=0)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
             raise upload_unknown() from None
-        with file:
+        with open(descriptor, "r+b", buffering=0) as file:
             _lock(file)
             size = file.seek(0, os.SEEK_END)
             yield _Open(identity, file, path, size)
@@ -266,7 +264,9 @@ def _lock(file: BinaryIO) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise SpecError(
-                    409, ErrorCode.BLOB_UPLOAD_INVALID, "another request is writing to this upload: ask for its range later"
+                    409,
+                    ErrorCode.BLOB_UPLOAD_INVALID,
+                    "another request is writing to this upload: ask for its range later",
                 ) from None
             time.sleep(_LOCK_STEP_S)
         else:

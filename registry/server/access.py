@@ -1,0 +1,150 @@
+"""Who asks, and what they may do. A right is needed for whatever tells that something exists.
+
+Without users the server is open where the settings say so. Otherwise: Basic credentials (password or access token), an
+access token as Bearer, or a Bearer token of ``/v2/token``, whose scope is met with the user's rights of today.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Final
+
+from registry.errors import ErrorCode
+from registry.server.errors import CredentialsNeededError, SpecError
+from registry.server.names import is_name
+from registry.server.settings import ServerSettings
+from registry.server.tokens import Claims, Scope, TokenSigner
+from registry.server.users import ACTIONS, EVERYONE, TOKEN_PREFIX, Grant, Login, Users
+
+_CATALOG: Final = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whoever sent a request. trusted: everything is open. claims: of a Bearer token, which bound rights."""
+
+    user: str = EVERYONE
+    grants: tuple[Grant, ...] = ()
+    limit: Grant | None = None
+    claims: Claims | None = None
+    trusted: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        return self.trusted or self.user != EVERYONE or self.claims is not None
+
+    def has_right(self, repository: str, action: str) -> bool:
+        """By the user's own rights, whatever the token covers."""
+        if self.trusted:
+            return True
+        if self.limit is not None and not self.limit.covers(repository, action):
+            return False
+        return any(grant.covers(repository, action) for grant in self.grants)
+
+    def may(self, repository: str, action: str) -> bool:
+        """Whether this request may do it."""
+        if self.claims is not None and not self.claims.covers("repository", repository, action):
+            return False
+        return self.has_right(repository, action)
+
+
+class Gate:
+    """Thread-safe."""
+
+    def __init__(self, users: Users, signer: TokenSigner, settings: ServerSettings) -> None:
+        self._users = users
+        self._signer = signer
+        self._settings = settings
+
+    def is_open(self) -> bool:
+        """Whether everyone may do everything, at this moment."""
+        access = self._settings.access
+        return access == "open" or (access == "open-until-users" and not self._users.exist())
+
+    def identify(self, authorization: str, *, by_token: bool = True) -> Client:
+        """Whose request has this Authorization header ("" for none). Raises CredentialsNeededError.
+
+        by_token=False: a signed token is no credential, for whoever has one with a small scope could get a larger one.
+        """
+        if self.is_open():
+            return Client(trusted=True)
+        if not authorization:
+            return self._client(EVERYONE)
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            return self.log_in(*_basic(value.strip()))
+        if scheme.lower() == "bearer" and (by_token or value.strip().startswith(TOKEN_PREFIX)):
+            return self._bearer(value.strip())
+        raise CredentialsNeededError("unsupported authentication scheme")
+
+    def log_in(self, user: str, password: str) -> Client:
+        """Raises CredentialsNeededError."""
+        login = self._users.log_in(user, password)
+        if login is None:
+            raise CredentialsNeededError("wrong user name or password")
+        return self._client(login.user, login)
+
+    def grant_token(self, client: Client, asked: list[Scope], service: str) -> tuple[str, float]:
+        """A token for what is asked as far as the client may do it; and when it was issued."""
+        granted = []
+        for scope in asked:
+            if scope.kind == "repository" and is_name(scope.name):
+                wanted = ACTIONS if "*" in scope.actions else scope.actions
+                actions = tuple(action for action in wanted if client.has_right(scope.name, action))
+                granted.append(Scope("repository", scope.name, actions))
+            elif scope.kind == "registry" and scope.name == _CATALOG:
+                granted.append(scope)
+        return self._signer.sign(Claims(client.user, tuple(granted)), audience=service)
+
+    @property
+    def token_lifetime_s(self) -> int:
+        return self._signer.lifetime_s
+
+    def require(self, client: Client, repository: str, action: str) -> None:
+        """Raises SpecError 403 for whoever has not the right; 401 for whoever may get it with (other) credentials."""
+        if client.may(repository, action):
+            return
+        scope = str(Scope("repository", repository, _usual(action)))
+        if not client.is_known or client.user == EVERYONE or client.has_right(repository, action):
+            raise CredentialsNeededError(scope=scope, error="insufficient_scope" if client.claims is not None else "")
+        raise SpecError(
+            403,
+            ErrorCode.DENIED,
+            f"requested access to the resource is denied: {client.user} may not {action} here",
+            detail={"name": repository, "action": action},
+        )
+
+    def _bearer(self, token: str) -> Client:
+        if token.startswith(TOKEN_PREFIX):
+            login = self._users.log_in_by_token(token)
+            if login is None:
+                raise CredentialsNeededError("unknown or expired access token")
+            return self._client(login.user, login)
+        claims = self._signer.verify(token)
+        if claims is None or (claims.user != EVERYONE and not self._users.is_user(claims.user)):
+            raise CredentialsNeededError("invalid or expired token", error="invalid_token")
+        return self._client(claims.user, claims=claims)
+
+    def _client(self, user: str, login: Login | None = None, *, claims: Claims | None = None) -> Client:
+        grants = [*self._users.grants(EVERYONE)]
+        if user != EVERYONE:
+            grants += self._users.grants(user)
+        if self._settings.anonymous_pull:
+            grants.append(Grant("*", frozenset({"pull"})))
+        return Client(user, tuple(grants), login.limit if login else None, claims)
+
+
+def _usual(action: str) -> tuple[str, ...]:
+    """What clients need together with ``action``: who pushes also asks what is there."""
+    return {"push": ("pull", "push"), "delete": ("pull", "delete")}.get(action, (action,))
+
+
+def _basic(value: str) -> tuple[str, str]:
+    try:
+        user, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except ValueError:
+        colon = ""
+    if not colon:
+        raise CredentialsNeededError("malformed Basic credentials")
+    return user, password

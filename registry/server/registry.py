@@ -1,0 +1,59 @@
+"""All parts of one registry server, put together over a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from images.store import Store
+from registry.server.access import Gate
+from registry.server.content import Content
+from registry.server.manifests import Manifests
+from registry.server.rows import Rows
+from registry.server.schema import prepare
+from registry.server.settings import ServerSettings
+from registry.server.tokens import TokenSigner, load_key
+from registry.server.uploads import Uploads
+from registry.server.users import Users
+
+if TYPE_CHECKING:
+    from registry.client import Client
+    from registry.server.mirror import Mirror
+
+
+class Registry:
+    """The registry of a store, whatever speaks for it. Thread-safe. ``close`` leaves the store open."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ServerSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        upstream: Client | None = None,
+    ) -> None:
+        """upstream: asks the registries that are mirrored here; None: nothing is. It is closed with this."""
+        prepare(store.database)
+        directory = store.root / "serve"
+        self.store = store
+        self.settings = settings
+        self.clock = clock
+        self.rows = Rows(store)
+        self.content = Content(store, self.rows, settings, clock=clock)
+        self.uploads = Uploads(directory / "uploads", self.rows, self.content, settings, clock=clock)
+        self.manifests = Manifests(self.rows, self.content, settings, clock=clock)
+        self.users = Users(self.rows, clock=clock)
+        self.signer = TokenSigner(load_key(directory / "token.key"), lifetime_s=settings.token_lifetime_s, clock=clock)
+        self.gate = Gate(self.users, self.signer, settings)
+        self.mirror: Mirror | None = None
+        if upstream is not None:
+            from registry.server.mirror import Mirror
+
+            self.mirror = Mirror(upstream, self.rows, self.manifests, self.uploads, settings)
+
+    def close(self) -> None:
+        """Close database connections; no request may run any more."""
+        if self.mirror is not None:
+            self.mirror.close()
+        self.rows.close()
