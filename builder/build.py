@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from builder.failures import StepError
 from builder.frontend import plan
 from builder.parsing import parse_remembered
 from builder.request import BuildRequest, Output
+from builder.resolving import Connect, Resolver
 from builder.solver import Solver
 from containers.launcher import Launcher
 from core.digests import DiffID, Digest
@@ -47,15 +48,19 @@ def build(
     launcher: Launcher,
     monitor: Monitor | None = None,
     cancelled: threading.Event | None = None,
+    connect: Connect | None = None,
 ) -> BuildResult:
     """Build and put out what is asked for.
+
+    connect: opens a client of registries, for images that are not in the store; None: nothing is pulled.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
     monitor = monitor or NullMonitor()
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
-    planned = plan(dockerfile, request, _resolver(store))
+    with Resolver(store, monitor, request.platform, connect, always=request.pull) as resolver:
+        planned = plan(dockerfile, request, resolver)
     for name in planned.unused_args:
         monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
     last_step = StepInfo(len(planned.plan.steps), "exporting to image")
@@ -116,14 +121,3 @@ def _is_known(store: Store, config: ImageConfig) -> bool:
     except ImageNotFoundError:
         return False
     return True
-
-
-def _resolver(store: Store) -> Callable[[str], Image]:
-    def resolve(name: str) -> Image:
-        try:
-            return store.images.resolve(name)
-        except ImageNotFoundError as error:
-            hint = error.hint or "bring it in with `shiplap image load` or `shiplap image import`"
-            raise ImageNotFoundError(error.message, hint=hint) from None
-
-    return resolve

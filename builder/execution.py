@@ -12,6 +12,7 @@ from builder.contexts import Context
 from builder.copyjob import CopyJob, SharedStatCache
 from builder.graph import CopyOp, RunOp, Vertex, WorkdirOp
 from builder.rootfs import RootFS
+from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.digests import DiffID
 from core.events import Monitor, Warned
@@ -85,6 +86,11 @@ class Executor:
             return self._write_layer(lambda writer: workdir_layer(op.path, uid, gid, below, writer, created_at=made_at))
 
     # RUN
+
+    def expect_runs(self) -> None:
+        """Start the launcher and its network behind the caller's back; a failure shows when a step needs them."""
+        with contextlib.suppress(ContainerError):
+            self._launcher.warm()
 
     def run(self, vertex: Vertex, op: RunOp, parent: RootFS, stopped: Callable[[], bool]) -> Upper:
         """Run the command on the parent's filesystem. What it changed is in the upper directory returned."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,6 +16,7 @@ from builder.arguments import PROXY_ARGS, platform_args
 from builder.dispatch import Dispatcher
 from builder.graph import BaseOp, Chain, Op, Plan, PlannedImage, SourceLines, Vertex
 from builder.request import BuildRequest
+from builder.resolving import NewStep
 from builder.stage import StageState
 from core.errors import ShiplapError
 from core.events import StepInfo
@@ -25,8 +27,8 @@ from dockerfile_grammar.errors import ExpansionError
 from images.images import Image
 from images.oci import ImageConfig
 
-ImageResolver = Callable[[str], Image]
-"""From a name as written to an image. Raises ShiplapError when there is none."""
+ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep], Image]
+"""From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none."""
 
 SCRATCH = "scratch"
 
@@ -149,8 +151,8 @@ class Frontend:
             state = StageState(ImageConfig.for_platform(self.request.platform), None)
             state.set(working_dir="/")
             return state, None
-        image = self.resolve(base, stage.base, stage.index)
         wanted = self._stage_platform(stage)
+        image = self.resolve(base, stage.base, stage.index, wanted if stage.platform is not None else None)
         if stage.platform is not None and image.config.platform != wanted:
             raise self.dockerfile.error(
                 f"{base} is an image for {image.config.platform}, not for {wanted}",
@@ -180,10 +182,10 @@ class Frontend:
                 return stage.index
         return None
 
-    def resolve(self, name: str, word: Word, before: int) -> Image:
+    def resolve(self, name: str, word: Word, before: int, platform: Platform | None = None) -> Image:
         """Look an image up. The error names the place, and the stage that was probably meant."""
         try:
-            return self._resolve(name)
+            return self._resolve(name, platform, self._new_step)
         except ShiplapError as error:
             names = [stage.name for stage in self.dockerfile.stages[:before] if stage.name]
             near = get_close_matches(name.lower(), names, 1, 0.7)
@@ -196,9 +198,13 @@ class Frontend:
         self, op: Op, name: str, stage: Stage, lines: SourceLines, below: Vertex | None, source: Vertex | None = None
     ) -> Vertex:
         """A vertex with a step of its own."""
-        step = StepInfo(len(self._steps), name, self._stage_name(stage), lines.first)
-        self._steps.append(step)
+        step = self._new_step(name, self._stage_name(stage), lines.first)
         return Vertex(op, step, lines, below, source)
+
+    def _new_step(self, name: str, stage: str = "", line: int = 0) -> StepInfo:
+        step = StepInfo(len(self._steps), name, stage, line)
+        self._steps.append(step)
+        return step
 
     def image_vertex(self, name: str, word: Word, stage: Stage) -> Vertex:
         """The filesystem of an image that only a ``COPY --from`` names; one vertex per image."""

@@ -29,7 +29,8 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
-    """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended."""
+    """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
+    pull: ask the registry even for images that are in the store."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -39,6 +40,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     build_args: Mapping[str, str] = msgspec.field(default_factory=dict)
     labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     no_cache: bool = False
+    pull: bool = False
     platform: Platform = msgspec.field(default_factory=Platform.host)
     network: Network = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()

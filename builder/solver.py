@@ -54,12 +54,14 @@ class Solver:
         self._results: dict[Vertex, Promise[RootFS]] = {}
         self._counts = {"done": 0, "cached": 0}
         self._lock = threading.Lock()
+        self._runs_expected = False
         self._first_error: BaseException | None = None
         self._failed = threading.Event()
 
     def solve(self, plan: Plan) -> Solution:
         """Run what the target needs. Raises the first error; then every other step has been stopped and has ended."""
         self._results = {vertex: Promise() for vertex in plan.vertices()}
+        self._runs_expected = any(isinstance(vertex.op, RunOp) for vertex in plan.vertices())
         if len(plan.chains) == 1:
             self._run_chain(plan.chains[0])
         else:
@@ -142,6 +144,7 @@ class Solver:
             if record is not None:
                 return _from_record(record), None
             reason = _CHANGED
+        self._expect_runs()
         start = time.monotonic()
         if isinstance(op, WorkdirOp):
             made = WrittenLayer(self._executor.make_workdir(op, parent), time.time())
@@ -164,6 +167,13 @@ class Solver:
         writer.add(write, layer.written.fail)
         return layer, reason
 
+    def _expect_runs(self) -> None:
+        """A step is not in the cache, so the RUNs after it will probably run: have the launcher start meanwhile."""
+        with self._lock:
+            expected, self._runs_expected = self._runs_expected, False
+        if expected:
+            self._executor.expect_runs()
+
     def _solve_copy(
         self, vertex: Vertex, op: CopyOp, job: CopyJob, parent: RootFS, source: RootFS | None, writer: LayerWriter
     ) -> tuple[LayerHandle, str | None]:
@@ -175,6 +185,7 @@ class Solver:
             if record is not None:
                 return _from_record(record), None
             reason = _CHANGED
+        self._expect_runs()
         start = time.monotonic()
         written = WrittenLayer(self._executor.copy(job, op, parent), time.time())
         content = job.digest()  # after writing, when every file has been hashed on its way into the layer

@@ -10,6 +10,7 @@ from cli.errors import CommandError
 from core.platforms import Platform
 
 if TYPE_CHECKING:
+    from builder.resolving import NewStep
     from images.images import Image
     from images.oci import ImageConfig
 
@@ -56,5 +57,6 @@ def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path)
         return plan(dockerfile, request, _no_image).plan.image.config
 
 
-def _no_image(name: str) -> Image:
+def _no_image(name: str, platform: Platform | None, new_step: NewStep) -> Image:
+    del platform, new_step
     raise CommandError(f"{_NAME} needs no image, and asked for {name}")

@@ -15,6 +15,7 @@ from core.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
     from cli.progress.transfers import TransferDisplay
+    from images.images import Image
     from images.store import Store
     from registry.client import Client, ClientConfig
 
@@ -46,6 +47,49 @@ def client_config(root: str | None, insecure: Sequence[str]) -> ClientConfig:
     return ClientConfig.load(RegistrySettings.from_environ(), Settings.from_environ(root=root).root, insecure=insecure)
 
 
+def open_client(root: str | None, insecure: Sequence[str], cancelled: threading.Event) -> Client:
+    """A client of registries; the caller closes it. Once ``cancelled`` is set, its transfers end."""
+    from registry.client import Client
+
+    return Client(client_config(root, insecure), cancelled=cancelled)
+
+
+def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[str]) -> Image:
+    """An image of the store; one that is not there is pulled, with its progress on standard error.
+
+    Raises ImageNotFoundError with the reason when neither has it, TransferCancelledError after Ctrl-C.
+    """
+    from images.errors import ImageNotFoundError
+
+    try:
+        return store.images.resolve(name)
+    except ImageNotFoundError as missing:
+        import os
+
+        from cli.progress.choose import choose_mode
+        from cli.progress.transfers import open_transfers
+        from cli.signals import cancelling
+        from core.references import Reference
+        from registry.client import pull
+        from registry.errors import RegistryError, TransferCancelledError
+
+        reference = Reference.parse(name).with_default_tag()
+        click.echo(f"{missing.message}; pulling it", err=True)
+        cancelled = threading.Event()
+        with ExitStack() as stack:
+            client = stack.enter_context(open_client(root, insecure, cancelled))
+            stack.enter_context(cancelling(cancelled, at_once=client.close))
+            mode = choose_mode("auto", sys.stderr, quiet=False)
+            display = stack.enter_context(open_transfers(mode, sys.stderr, colours=not os.environ.get("NO_COLOR")))
+            try:
+                return pull(reference, store, client=client, monitor=display).image
+            except TransferCancelledError:
+                raise
+            except RegistryError as error:
+                message = f"{missing.message}; pulling it failed: {error}"
+                raise ImageNotFoundError(message, hint=missing.hint or error.hint) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """What a pull or push works with."""
@@ -64,13 +108,12 @@ def transferring(root: str | None, insecure: Sequence[str], progress: str, *, qu
     from cli.progress.transfers import open_transfers
     from cli.signals import cancelling
     from cli.store import open_store
-    from registry.client import Client
     from registry.errors import TransferCancelledError
 
     cancelled = threading.Event()
     with ExitStack() as stack:
         store = stack.enter_context(open_store(root))
-        client = stack.enter_context(Client(client_config(root, insecure), cancelled=cancelled))
+        client = stack.enter_context(open_client(root, insecure, cancelled))
         received = stack.enter_context(cancelling(cancelled, at_once=client.close))
         mode = choose_mode(progress, sys.stdout, quiet=quiet)
         display = stack.enter_context(open_transfers(mode, sys.stdout, colours=not os.environ.get("NO_COLOR")))

@@ -21,6 +21,7 @@ from cli.build_report import BuildReport, metadata_document
 from cli.errors import CommandError, is_users
 from cli.options import environ, host_pairs, image_name, pairs
 from cli.progress.choose import MODES, choose_mode
+from cli.registry import insecure_option, open_client
 from cli.signals import Received, cancelling
 from containers.launcher import Launcher
 from core.errors import ShiplapError
@@ -43,6 +44,7 @@ from images.store import Store
 )  # fmt: skip
 @click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="Add a label to the image. Repeatable.")
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache has.")
+@click.option("--pull", is_flag=True, help="Ask the registry for a newer base, even where one is here.")
 @click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
 @click.option(
     "-o", "--output", "outputs", metavar="OUTPUT", multiple=True,
@@ -58,6 +60,7 @@ from images.store import Store
     help="The network of RUN steps that do not say.  [default: default]",
 )  # fmt: skip
 @click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add to /etc/hosts of RUN. Repeatable.")
+@insecure_option
 @click.pass_obj
 def command(
     root: str | None,
@@ -69,6 +72,8 @@ def command(
     build_args: Sequence[str],
     labels: Sequence[str],
     no_cache: bool,
+    pull: bool,
+    insecure: Sequence[str],
     progress: str,
     outputs: Sequence[str],
     quiet: bool,
@@ -109,6 +114,7 @@ def command(
                 build_args=pairs(build_args, "--build-arg", environ=environ()),
                 labels=pairs(labels, "--label"),
                 no_cache=no_cache,
+                pull=pull,
                 platform=Platform.parse(platform) if platform else Platform.host(),
                 network=network,
                 add_hosts=host_pairs(add_hosts),
@@ -117,7 +123,14 @@ def command(
             _remove_stale(iidfile, metadata_file)
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
             stack.enter_context(report)
-            result = build(request, store=store, launcher=launcher, monitor=report, cancelled=cancelled)
+            result = build(
+                request,
+                store=store,
+                launcher=launcher,
+                monitor=report,
+                cancelled=cancelled,
+                connect=lambda: open_client(root, insecure, cancelled),
+            )
     except BuildCancelledError as error:
         report.failed(error)
         return received.exit_code

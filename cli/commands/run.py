@@ -13,6 +13,7 @@ import click
 from cli.attach import SignalForwarder, relayed_terminal, window_size
 from cli.errors import CommandError, describe, is_users
 from cli.options import env_file, environ, host_pairs, pairs
+from cli.registry import find_or_pull, insecure_option
 from cli.run_spec import command_line, environment, working_directory
 from cli.store import open_store
 from containers.launcher import Launcher
@@ -41,6 +42,7 @@ _Network = Literal["default", "none", "host"]
 )  # fmt: skip
 @click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add a line to /etc/hosts. Repeatable.")
 @click.option("-h", "--hostname", metavar="NAME", help="The container's host name.  [default: random]")
+@insecure_option
 @click.pass_obj
 def command(
     root: str | None,
@@ -58,6 +60,7 @@ def command(
     network: _Network,
     add_hosts: Sequence[str],
     hostname: str | None,
+    insecure: Sequence[str],
 ) -> int:
     """Run a command in a new container, in the foreground.
 
@@ -80,7 +83,7 @@ def command(
         name = hostname or os.urandom(6).hex()
         with ExitStack() as stack:
             store = stack.enter_context(open_store(root))
-            found = store.images.resolve(image)
+            found = find_or_pull(store, image, root, insecure)
             config = found.config.config
             _warn_of_platform(image, found.config.platform)
             upper = store.snapshots.new_upper()

@@ -16,6 +16,7 @@ from builder.errors import UnsupportedError
 from builder.frontend import Planned, plan
 from builder.graph import CopyOp, RunOp, WorkdirOp
 from builder.request import BuildRequest
+from builder.resolving import NewStep
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.platforms import Platform
@@ -30,7 +31,7 @@ class NoSuchImageError(ShiplapError):
     pass
 
 
-def resolve(name: str) -> Any:
+def resolve(name: str, platform: Platform | None, new_step: NewStep) -> Any:
     if name != "base":
         raise NoSuchImageError(f"no such image: {name}", hint="import it")
     return BASE

@@ -1,0 +1,125 @@
+"""From a name in FROM or ``--from`` to an image: the store's, else a registry's."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from builder.errors import BuildCancelledError
+from core.errors import InvalidReferenceError, ShiplapError
+from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted
+from core.platforms import Platform
+from core.references import Reference
+from images.errors import ImageNotFoundError
+from images.images import Image
+from images.store import Store
+
+if TYPE_CHECKING:
+    from registry.client import Client
+
+Connect: TypeAlias = "Callable[[], Client]"
+"""Opens a client of registries; called when the first image has to be pulled, so that no other build pays for it."""
+
+NewStep: TypeAlias = Callable[[str], StepInfo]
+"""Adds a step of this name to those of the build."""
+
+
+class Resolver:
+    """Looks images up, each name once. A context manager, which closes the connections that it opened.
+
+    connect: None where nothing may be pulled. always: ask the registry even for what the store has (``--pull``).
+    """
+
+    def __init__(
+        self, store: Store, monitor: Monitor, platform: Platform, connect: Connect | None, *, always: bool
+    ) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._platform = platform
+        self._connect = connect
+        self._always = always
+        self._client: Client | None = None
+        self._found: dict[tuple[str, Platform], Image] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __call__(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+        """The image. platform: the one that is asked for by name; None is the build's, and any that is here will do.
+
+        Raises ImageNotFoundError, InvalidReferenceError, and what a pull raises.
+        """
+        key = (name, platform or self._platform)
+        if key not in self._found:
+            self._found[key] = self._resolve(name, platform, new_step)
+        return self._found[key]
+
+    def _resolve(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+        reference = _reference(name)
+        missing: ImageNotFoundError | None = None
+        try:
+            here = self._store.images.resolve(name)
+        except ImageNotFoundError as error:
+            missing = error
+        else:
+            right = platform is None or here.config.platform == platform
+            if reference is None or (right and not self._always):
+                return here
+        if reference is None or self._connect is None:
+            if missing is None:
+                return here  # of another platform: the caller says so, with the place
+            raise ImageNotFoundError(missing.message, hint=missing.hint or _BRING_IT_IN)
+        return self._pull(self._connect, reference, platform or self._platform, new_step, missing)
+
+    def _pull(
+        self,
+        connect: Connect,
+        reference: Reference,
+        platform: Platform,
+        new_step: NewStep,
+        missing: ImageNotFoundError | None,
+    ) -> Image:
+        from registry.client import StepTransferMonitor, pull
+        from registry.errors import RegistryError, TransferCancelledError
+
+        step = new_step(f"[internal] pull {reference.with_default_tag().familiar}")
+        self._monitor.emit(BuildPlanned((step,)))
+        self._monitor.emit(StepStarted(step.id, time.time()))
+        start = time.monotonic()
+        try:
+            if self._client is None:
+                self._client = self._stack.enter_context(connect())
+            monitor = StepTransferMonitor(self._monitor, step.id)
+            image = pull(reference, self._store, client=self._client, platform=platform, monitor=monitor).image
+        except TransferCancelledError as error:
+            self._monitor.emit(StepFinished(step.id, "cancelled", time.monotonic() - start, time.time()))
+            raise BuildCancelledError("cancelled") from error
+        except ShiplapError as error:
+            self._monitor.emit(StepFinished(step.id, "failed", time.monotonic() - start, time.time(), str(error)))
+            if isinstance(error, RegistryError) and missing is not None:
+                raise ImageNotFoundError(
+                    f"{missing.message}; pulling it failed: {error}", hint=missing.hint or error.hint
+                ) from error
+            raise
+        self._monitor.emit(StepFinished(step.id, "done", time.monotonic() - start, time.time()))
+        return image
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+_BRING_IT_IN = "bring it in with `shiplap pull`, `shiplap image load` or `shiplap image import`"
+
+
+def _reference(name: str) -> Reference | None:
+    """The name as a reference; None for what can only be an ID."""
+    try:
+        return Reference.parse(name)
+    except InvalidReferenceError:
+        return None

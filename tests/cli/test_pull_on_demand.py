@@ -1,0 +1,57 @@
+"""FROM, COPY --from and run fetch what the store has not; a registry that has it not either is told with the place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.registries import DebianRegistry, debian_registry
+from tests.toolkit.shiplap import Shiplap
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path) -> Iterator[DebianRegistry]:
+    """A registry with ``base:1``, which no test's store has."""
+    with debian_registry(tmp_path_factory.mktemp("registry")) as running:
+        maker = Shiplap(tmp_path_factory.mktemp("maker") / "root")
+        maker("image", "import", busybox_tar, f"{running.host}/base:1")
+        maker("push", f"{running.host}/base:1")
+        yield running
+
+
+def test_base_and_source_are_pulled_once(shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path) -> None:
+    base = f"{registry.host}/base:1"
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY --from={base} /bin/busybox /x/busybox\nRUN /x/busybox true\n")
+    built = shiplap("build", "-t", "app", tmp_path)
+    assert built.stderr.count("[internal] pull") == 1
+    assert f"[internal] pull {base}" in built.stderr
+    again = shiplap("build", "-t", "app", tmp_path)
+    assert "[internal] pull" not in again.stderr
+    assert "0 executed" in again.stderr
+
+
+def test_pull_flag_asks_the_registry_again(shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/base:1\nRUN true\n")
+    shiplap("build", tmp_path)
+    assert "[internal] pull" in shiplap("build", "--pull", tmp_path).stderr
+
+
+def test_run_pulls_its_image(shiplap: Shiplap, registry: DebianRegistry) -> None:
+    ran = shiplap("run", "--rm", f"{registry.host}/base:1", "echo", "here")
+    assert ran.stdout == "here\n"
+    assert "pulling it" in ran.stderr
+
+
+def test_what_neither_has_is_told_with_the_place(shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/nothing:1\n")
+    failed = shiplap("build", tmp_path, check=False)
+    assert failed.returncode == 1
+    assert "Dockerfile:1:6: no such image" in failed.stderr
+    assert "pulling it failed" in failed.stderr
+    ran = shiplap("run", f"{registry.host}/nothing:1", check=False)
+    assert ran.returncode == 125
+    assert "pulling it failed" in ran.stderr
