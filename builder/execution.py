@@ -125,7 +125,7 @@ class Executor:
 
         with self._view_or_none(parent) as below:
             diff_id = self._write_layer(write)
-        self._store.snapshots.adopt(upper, diff_id)
+        self._store.snapshots.adopt(upper, diff_id, parent.diff_ids())
         for path in left_out:
             shown = path.decode(errors="backslashreplace")
             message = f"/{shown} is not in the image: names that begin with .wh. mean deletions in a layer"

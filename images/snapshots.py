@@ -6,7 +6,8 @@
     snapshots/.locks                     byte-range locks by key: each snapshot is made once
 
 A directory belongs to the session in its name until a row mentions it. A row's key is the layer's diff ID; with ``+``
-and a fingerprint when the layer implies directories that look different on this base; or ``flat:`` and a chain ID.
+and a fingerprint when the layer implies directories that look different on this base; or ``upper:`` or ``flat:`` and a
+chain ID.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from core.digests import DiffID, chain_id
+from core.digests import ChainID, DiffID, chain_id
 from core.files import storage_errors
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from images.database import Database
@@ -64,6 +65,7 @@ class Snapshots:
         self._layers = layers
         self._parents = ParentDirectories(layers, cache)
         self._no_erofs: str | None = None  # why not; found out once
+        self._known: dict[ChainID, RootLayer | None] = {}  # this session's: what was found once is leased, and stays
 
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
         """What to mount, read-only, for these layers, base first; there for as long as the session.
@@ -71,12 +73,17 @@ class Snapshots:
         To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing, and of more than a hundred
         the first are given as one. Raises MissingBlobError, InvalidLayerError, SnapshotError, StorageFullError.
         """
-        missing = self._layers.missing(diff_ids)
+        chains = list(_chains(diff_ids))
+        unknown = [diff_id for diff_id, chain in zip(diff_ids, chains, strict=True) if chain not in self._known]
+        missing = self._layers.missing(unknown)
         if missing:
             raise MissingBlobError(f"layer {missing[0]} is not in the store")
         flat = 0 if len(diff_ids) <= _MAX_LAYERS else -(-(len(diff_ids) - _MAX_LAYERS + 1) // _FLAT_STEP) * _FLAT_STEP
         found = [self._flat(diff_ids[:flat])] if flat else []
-        found += [self._lower(diff_ids[at], diff_ids[:at]) for at in range(flat, len(diff_ids))]
+        for at in range(flat, len(diff_ids)):
+            if chains[at] not in self._known or not _is_there(self._known[chains[at]]):
+                self._known[chains[at]] = self._lower(diff_ids[at], diff_ids[:at], chains[at])
+            found.append(self._known[chains[at]])
         return tuple(layer for layer in found if layer is not None)
 
     def new_upper(self) -> Upper:
@@ -88,24 +95,28 @@ class Snapshots:
                 os.chmod(f"{path}/{name}", _MODE)
         return Upper(path)
 
-    def adopt(self, upper: Upper, diff_id: DiffID) -> None:
-        """The layer's tar holds what ``upper`` holds: let it be the snapshot, unless there is one already.
+    def adopt(self, upper: Upper, diff_id: DiffID, below: Sequence[DiffID]) -> None:
+        """The layer's tar holds what ``upper`` holds: let it be its snapshot on ``below``, unless there is one already.
 
-        ``upper.path``/fs stays for this session in either case.
+        On ``below`` alone: overlayfs marks new directories opaque, which over other layers would hide what the tar does
+        not. ``upper.path``/fs stays for this session in either case.
         """
         remove_tree(f"{upper.path}/work")
         with os.scandir(f"{upper.path}/fs") as entries:
             empty = next(entries, None) is None
         self._session.lease((diff_id,))
-        row = _Row("empty", None) if empty else _Row("upper", os.path.basename(upper.path))
-        self._insert(diff_id, diff_id, row)
+        if empty:
+            self._insert(diff_id, diff_id, _Row("empty", None))
+        else:
+            row = _Row("upper", os.path.basename(upper.path))
+            self._insert(_upper_key(chain_id((*below, diff_id))), diff_id, row)
 
     def discard(self, upper: Upper) -> None:
         """Remove an upper directory that was not adopted."""
         remove_tree(upper.path)
 
-    def _lower(self, diff_id: DiffID, below: Sequence[DiffID]) -> RootLayer | None:
-        row = self._find(diff_id, below)
+    def _lower(self, diff_id: DiffID, below: Sequence[DiffID], chain: ChainID) -> RootLayer | None:
+        row = self._row(_upper_key(chain)) or self._find(diff_id, below)
         if row is None:
             with named(self._locks, diff_id):
                 row = self._find(diff_id, below) or self._make(diff_id, below)
@@ -132,7 +143,7 @@ class Snapshots:
 
     def _find(self, diff_id: DiffID, below: Sequence[DiffID]) -> _Row | None:
         row = self._row(diff_id)
-        if row is not None and row.kind in ("upper", "empty"):
+        if row is not None and row.kind == "empty":
             return row
         known = self._database.one("SELECT implied FROM layers WHERE diff_id = ?", (diff_id,))
         if known is None or known[0] is None:
@@ -287,6 +298,23 @@ def _key(diff_id: DiffID, parents: Mapping[bytes, DirectoryMetadata]) -> str:
         if (m.mode, m.uid, m.gid, m.xattrs) != (0o755, 0, 0, ())
     ]
     return f"{diff_id}+{hashlib.sha256(repr(special).encode()).hexdigest()[:16]}" if special else diff_id
+
+
+def _chains(diff_ids: Iterable[DiffID]) -> Iterator[ChainID]:
+    """The chain ID up to and with each layer."""
+    chain: ChainID | None = None
+    for diff_id in diff_ids:
+        chain = ChainID(diff_id) if chain is None else ChainID.of(f"{chain} {diff_id}".encode())
+        yield chain
+
+
+def _is_there(layer: RootLayer | None) -> bool:
+    """Whether nobody has removed it by hand."""
+    return layer is None or os.path.exists(layer.path if isinstance(layer, DirectoryLayer) else layer.image)
+
+
+def _upper_key(chain: ChainID) -> str:
+    return f"upper:{chain}"
 
 
 def _is_root() -> bool:

@@ -184,6 +184,16 @@ def test_rerun_step_with_an_identical_layer_lets_the_next_stay_cached(workshop: 
     assert result == (1, 1)
 
 
+def test_identical_layers_on_different_bases_do_not_hide_what_is_below(workshop: Workshop) -> None:
+    # overlayfs marks the new /d opaque in the first build; the second has the same layer over a /d with a file in it.
+    (workshop.context / "y").write_text("y")
+    step = "RUN mkdir -p /d; echo x > /d/x; touch -t 202001010000 /d/x /d /; chmod 755 /d\n"
+    workshop.build(f"FROM base\n{step}")
+    image = built(workshop.build(f"FROM base\nCOPY y /d/y\n{step}RUN ls /d\n"))
+    assert workshop.seen.output() == "x\ny\n"
+    assert {"d/x", "d/y"} <= set(workshop.files(image))
+
+
 def test_no_cache_runs_everything_again(workshop: Workshop) -> None:
     text = "FROM base\nRUN true\nRUN echo x > /x\n"
     workshop.build(text)

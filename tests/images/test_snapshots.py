@@ -299,7 +299,7 @@ def test_an_adopted_upper_is_the_snapshot_until_a_reboot(tmp_path: Path) -> None
         upper = store.snapshots.new_upper()
         assert os.listdir(upper.path) in (["fs", "work"], ["work", "fs"])
         Path(upper.path, "fs", "made").write_bytes(b"by a step")
-        store.snapshots.adopt(upper, diff_id)
+        store.snapshots.adopt(upper, diff_id, ())
         assert store.snapshots.lowers([diff_id]) == (DirectoryLayer(f"{upper.path}/fs"),)
     with Store.open(tmp_path) as store:
         assert store.snapshots.lowers([diff_id]) == (DirectoryLayer(f"{upper.path}/fs"),)
@@ -316,7 +316,7 @@ def test_a_second_upper_of_the_same_layer_stays_for_its_session_only(tmp_path: P
         uppers = [store.snapshots.new_upper() for _ in range(2)]
         for upper in uppers:
             Path(upper.path, "fs", "made").touch()
-            store.snapshots.adopt(upper, diff_id)
+            store.snapshots.adopt(upper, diff_id, ())
         discarded = store.snapshots.new_upper()
         store.snapshots.discard(discarded)
         assert not os.path.exists(discarded.path)
@@ -328,7 +328,7 @@ def test_a_second_upper_of_the_same_layer_stays_for_its_session_only(tmp_path: P
 
 def test_an_upper_without_changes_is_no_layer_to_mount(store: Store) -> None:
     diff_id = layer(store)
-    store.snapshots.adopt(store.snapshots.new_upper(), diff_id)
+    store.snapshots.adopt(store.snapshots.new_upper(), diff_id, ())
     assert store.snapshots.lowers([diff_id]) == ()
 
 

@@ -58,7 +58,7 @@ while turns:
                 upper = store.snapshots.new_upper()
                 Path(upper.path, "fs", f"file{number}").write_bytes(bytes([number]) * 20_000)
                 if random.random() < 0.7:
-                    store.snapshots.adopt(upper, diff_id)
+                    store.snapshots.adopt(upper, diff_id, ())
             diff_ids.append(diff_id)
             store.cache.put(CacheRecord(f"key{number}", "op", diff_id, 1.0, 1.0, "RUN"))
         store.snapshots.lowers(diff_ids)
