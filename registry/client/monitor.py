@@ -20,7 +20,6 @@ State: TypeAlias = Literal[
     "Pushed",
     "Layer already exists",
     "Mounted from",
-    "Retrying",
 ]
 FINAL_STATES: Final = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from"})
 
@@ -32,7 +31,7 @@ class LayerProgress:
     """Where one layer stands, in docker's words.
 
     id: the first 12 digits of the digest that names it here. total_bytes: 0 when unknown. detail: what follows the
-    state: the repository of a mount, the reason of a retry.
+    state: the repository of a mount.
     """
 
     id: str

@@ -37,6 +37,7 @@ from registry.errors import (
     NotFoundError,
     PlatformNotFoundError,
     RegistryError,
+    ResponseError,
     UnsupportedContentError,
 )
 
@@ -126,17 +127,29 @@ class _Pull:
         return Pulled(image, found.top, fresh=True)
 
     def _head(self) -> Digest | None:
-        """What the tag stands for now, which costs less than asking for the manifest, and no quota."""
-        for repository in self._repositories:
+        """What the tag stands for now, which costs less than asking for the manifest, and no quota.
+
+        Mirrors that fail are not asked again. None where only a GET will tell (more).
+        """
+        tag = str(self._reference.tag)
+        for mirror in self._repositories[:-1]:
             try:
-                digest = repository.resolve(str(self._reference.tag))
-            except RegistryError:
-                check_cancelled(self._client.cancelled)
-                if repository is self._repositories[-1]:
-                    return None  # GET will tell why
+                return mirror.resolve(tag)
+            except NotFoundError:
                 continue
-            return digest
-        return None
+            except RegistryError as error:
+                self._drop(mirror, error)
+        try:
+            return self._repositories[-1].resolve(tag)
+        except ResponseError as error:
+            if error.retryable:
+                raise
+            return None  # the answer to a HEAD has no body that says why
+
+    def _drop(self, mirror: Repository, error: RegistryError) -> None:
+        check_cancelled(self._client.cancelled)
+        self._repositories.remove(mirror)
+        self._monitor.message(f"mirror {mirror} does not help: {error.message}")
 
     def _known(self, digest: Digest) -> Image | None:
         """The image that this digest led to before, if it is still here."""
@@ -150,17 +163,15 @@ class _Pull:
         return None if self._store.layers.missing(image.diff_ids) else image
 
     def _key(self, digest: Digest) -> str:
-        return f"{digest} {self._asked or f'host {self._platform}'}"
+        return f"{self._reference.name}@{digest} {self._asked or f'host {self._platform}'}"
 
     def _find(self, wanted: str | Digest) -> _Found:
-        *mirrors, last = self._repositories
-        for repository in mirrors:
+        for mirror in self._repositories[:-1]:
             try:
-                return self._find_in(repository, wanted)
+                return self._find_in(mirror, wanted)
             except RegistryError as error:
-                check_cancelled(self._client.cancelled)
-                self._monitor.message(f"mirror {repository} does not help: {error.message}")
-        return self._find_in(last, wanted)
+                self._drop(mirror, error)
+        return self._find_in(self._repositories[-1], wanted)
 
     def _find_in(self, repository: Repository, wanted: str | Digest) -> _Found:
         try:

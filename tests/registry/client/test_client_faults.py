@@ -6,11 +6,13 @@ import dataclasses
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.digests import Digest
+from core.errors import StorageFullError
 from core.references import Reference
 from images.errors import DigestMismatchError, ImagesError
 from images.images import Image
@@ -28,6 +30,7 @@ from registry.errors import (
 )
 from tests.registry.conftest import layer_tar
 from tests.toolkit.faulty import Answer, Fault, ScriptedRegistry, Seen, cutting_proxy, scripted_registry
+from tests.toolkit.foreign import run_tool
 from tests.toolkit.registries import DebianRegistry
 
 _MakeImage = Callable[..., Image]
@@ -287,6 +290,49 @@ def test_mirror_is_asked_first_and_may_fail(scripted: ScriptedRegistry, store: S
         name, _ = add_image(scripted, size=2000, tag="2")
         pull(name, store, client=client_for(mirrors=mirrors))
         assert scripted.requests("GET .*/manifests/")
+
+
+def test_mirror_that_fails_is_asked_once(
+    scripted: ScriptedRegistry, store: Store, client_for: _ClientFor, recorder: Any
+) -> None:
+    name, _ = add_image(scripted, size=2000)
+    with scripted_registry() as mirror:
+        mirror.fault("", *[status(500)] * 100)
+        pull(name, store, client=client_for(mirrors={scripted.host: (f"http://{mirror.host}",)}), monitor=recorder)
+        assert len(mirror.requests("/manifests/")) == 6
+    assert "does not help" in recorder.messages[0]
+
+
+def test_full_disk_is_told_and_nothing_half_is_kept(
+    privileged: None, scripted: ScriptedRegistry, tmp_path: Path, client: Client
+) -> None:
+    name, (layer,) = add_image(scripted, size=6_000_000)
+    small = tmp_path / "small"
+    small.mkdir()
+    run_tool("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small)
+    try:
+        with Store.open(small) as full:
+            with pytest.raises(StorageFullError) as caught:
+                pull(name, full, client=client)
+            assert caught.value.hint
+            assert full.images.list() == []
+            assert not full.blobs.has(Digest(layer))
+            assert verify(full) == []
+            name, _ = add_image(scripted, size=2000, tag="2")
+            pull(name, full, client=client)
+    finally:
+        run_tool("umount", small)
+
+
+def test_layers_of_a_pull_that_failed_are_not_fetched_again(
+    scripted: ScriptedRegistry, store: Store, client: Client
+) -> None:
+    name, layers = add_image(scripted, layers=3, size=20_000)
+    scripted.fault(f"GET .*{layers[2]}", status(403))
+    with pytest.raises(ResponseError):
+        pull(name, store, client=client, parallel=1)
+    pull(name, store, client=client)
+    assert [len(scripted.requests(f"GET .*{layer}")) for layer in layers] == [1, 1, 2]
 
 
 def test_first_failure_ends_the_other_layers(scripted: ScriptedRegistry, store: Store, client: Client) -> None:
