@@ -16,11 +16,11 @@ from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.digests import DiffID
 from core.events import Monitor, Warned
-from images.snapshots import Upper
 from images.store import Store
 
 if TYPE_CHECKING:
     from builder.filetree import SourceTree
+    from images.snapshots import Upper
     from images.tarwriter import TarWriter
 
 _STAT_CACHE = "context"

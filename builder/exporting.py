@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -70,6 +69,8 @@ def _opened(dest: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    import tempfile
+
     path = Path(dest)
     if path.is_dir():
         raise OutputError(f"cannot write {dest}: it is a directory", hint="name a file: dest=image.tar")

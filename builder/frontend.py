@@ -6,7 +6,7 @@ Behaviour: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
 
@@ -21,7 +21,7 @@ from builder.stage import StageState
 from core.errors import ShiplapError
 from core.events import StepInfo
 from core.platforms import Platform
-from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand, parse_onbuild
+from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand
 from dockerfile_grammar.ast import Arg
 from dockerfile_grammar.errors import ExpansionError
 from images.images import Image
@@ -132,7 +132,7 @@ class Frontend:
         state, image = (
             (self.stage_state(earlier).child(), None) if earlier is not None else self._from_image(base, stage)
         )
-        triggers = [parse_onbuild(trigger) for trigger in state.take_triggers()]
+        triggers = _parse_triggers(state.take_triggers())
         numbering = _Numbering(self._stage_label(stage), [*triggers, *stage.instructions])
         from_step = numbering.next_name(f"FROM {base}")
         if image is not None:
@@ -235,6 +235,14 @@ class _Numbering:
         self._count += 1
         width = len(str(self._total))
         return f"[{self._label}{self._count:>{width}}/{self._total}] {text}"
+
+
+def _parse_triggers(triggers: Sequence[str]) -> list[Instruction]:
+    if not triggers:
+        return []
+    from dockerfile_grammar import parse_onbuild
+
+    return [parse_onbuild(trigger) for trigger in triggers]
 
 
 def _lines(instruction: Instruction) -> SourceLines:

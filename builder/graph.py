@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from builder.copyspec import CopySpec
-from containers.spec import Network
 from core.digests import DiffID
 from core.events import StepInfo
 from images.oci import History, ImageConfig
+
+if TYPE_CHECKING:
+    from containers.spec import Network
 
 _KEY_FORMAT = "shiplap-1"
 """Part of every cache key: a change of what an operation means changes it, and old records are never asked for."""

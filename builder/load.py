@@ -6,13 +6,15 @@ import io
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from builder.contexts import Context
 from builder.errors import ContextError, DockerfileNotFoundError
-from dockerfile_grammar import IgnorePatterns
+
+if TYPE_CHECKING:
+    from dockerfile_grammar import IgnorePatterns
 
 _DEFAULT_NAME = "Dockerfile"
 _STDIN = "-"
@@ -114,6 +116,8 @@ def _ignore_patterns(
         text, name = context.read(".dockerignore"), ".dockerignore"
     if text is None or not text.strip():
         return None
+    from dockerfile_grammar import IgnorePatterns
+
     return IgnorePatterns.parse(text.decode("utf-8", "surrogateescape"), filename=name)
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import dockerfile_grammar
-from dockerfile_grammar import Dockerfile, memo, parse
+from dockerfile_grammar import Dockerfile, memo
 from images.store import Store
 
 _KIND = "parse"
@@ -19,6 +19,8 @@ def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
     known = store.cache.memo_get(_KIND, key)
     if known is not None and (dockerfile := memo.decode(known, name)) is not None:
         return dockerfile
+    from dockerfile_grammar import parse
+
     dockerfile = parse(text, name)
     store.cache.memo_put(_KIND, key, memo.encode(dockerfile))
     return dockerfile

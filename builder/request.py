@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
 from builder.contexts import Context
-from containers.spec import Network
 from core.platforms import Platform
 from core.references import Reference
+
+if TYPE_CHECKING:
+    from containers.spec import Network
 
 OutputType: TypeAlias = Literal["image", "oci", "docker", "tar", "local"]
 OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)

@@ -6,12 +6,16 @@ follow on the stage's writer thread. Whoever needs the diff ID waits for it here
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from builder.promise import Promise
 from core.digests import DiffID, chain_id
 from core.rootfs import DirectoryLayer, RootLayer
-from images.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from images.snapshots import Snapshots
 
 
 class WrittenLayer(msgspec.Struct, frozen=True):

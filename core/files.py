@@ -7,7 +7,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +68,8 @@ def storage_errors(what: str) -> Iterator[None]:
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace ``path`` by ``data`` so that a reader, or a machine that lost power, sees the old or the new, whole."""
+    import tempfile  # not at the top: few commands write a file, and all import this module
+
     with storage_errors(str(path)):
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

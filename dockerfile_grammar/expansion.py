@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from dockerfile_grammar import shellpatterns, tables
+from dockerfile_grammar import shellpatterns
 from dockerfile_grammar.errors import ExpansionError, shown
 from dockerfile_grammar.lines import GO_SPACE
 
@@ -376,6 +376,8 @@ def _start(child: object) -> int:
 
 @functools.cache
 def _parser(escape: str) -> Lark:
+    from dockerfile_grammar import tables
+
     return tables.parser("word", escape=escape, transformer=_Builder(escape))
 
 
@@ -393,6 +395,8 @@ def _parse_opener(word: str) -> tuple[str, str, tuple[_Part, ...]]:
 def _run_parser(word: str, escape: str, start: str) -> Any:
     """What _Builder makes of the word, by the start rule. Raises ExpansionError."""
     from lark.exceptions import UnexpectedInput
+
+    from dockerfile_grammar import tables
 
     try:
         return _parser(escape).parse(word, start=start)
