@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from builder.errors import OutputError
 from builder.request import Output
-from core.files import fsync_directory, storage_errors
+from core.files import replacing, storage_errors
 from images.images import Image
 from images.store import Store
 
@@ -69,25 +69,11 @@ def _opened(dest: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    import tempfile
-
     path = Path(dest)
     if path.is_dir():
         raise OutputError(f"cannot write {dest}: it is a directory", hint="name a file: dest=image.tar")
-    with storage_errors(dest), _output_errors(dest):
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(fd, "wb", buffering=1 << 20) as file:
-                yield file
-                file.flush()
-                os.fchmod(fd, 0o644)
-                os.fsync(fd)
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        fsync_directory(path.parent)
+    with _output_errors(dest), replacing(path) as file:
+        yield file
 
 
 @contextlib.contextmanager

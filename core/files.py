@@ -9,6 +9,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from core.errors import StorageFullError
 
@@ -66,17 +67,22 @@ def storage_errors(what: str) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``data`` so that a reader, or a machine that lost power, sees the old or the new, whole."""
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path`` when the block ends well.
+
+    A reader, or a machine that lost power, sees the old content or the new, whole. Raises StorageFullError when there
+    is no room; the old content stays.
+    """
     import tempfile  # not at the top: few commands write a file, and all import this module
 
     with storage_errors(str(path)):
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with open(fd, "wb") as file:
-                file.write(data)
-                os.fchmod(fd, mode)
+            with open(fd, "wb", buffering=1 << 20) as file:
+                yield file
                 file.flush()
+                os.fchmod(fd, mode)
                 os.fsync(fd)
             os.rename(temporary, path)
         except BaseException:
@@ -84,6 +90,12 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
                 os.unlink(temporary)
             raise
         fsync_directory(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data``, as ``replacing`` does."""
+    with replacing(path, mode=mode) as file:
+        file.write(data)
 
 
 def try_lock(path: Path) -> int | None:
