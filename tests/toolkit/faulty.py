@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import re
 import socket
@@ -127,6 +128,76 @@ def scripted_registry() -> Iterator[ScriptedRegistry]:
 
     with serving(Handler, port):
         yield registry
+
+
+@dataclass
+class RelayFault:
+    """status: answered in place of the upstream's, None: the connection is closed. reached: whether upstream hears."""
+
+    pattern: str
+    status: int | None
+    reached: bool = False
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Relay:
+    """Passes requests on to a real registry, each fault being applied to the first request that matches it."""
+
+    host: str
+    faults: list[RelayFault] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, line: str) -> RelayFault | None:
+        with self.lock:
+            found = next((fault for fault in self.faults if re.search(fault.pattern, line)), None)
+            if found is not None:
+                self.faults.remove(found)
+            return found
+
+
+@contextlib.contextmanager
+def relay(upstream_host: str) -> Iterator[Relay]:
+    port = free_port()
+    made = Relay(f"127.0.0.1:{port}")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = dict(self.headers.items())
+            made.seen.append(Seen(self.command, self.path, {name.lower(): value for name, value in headers.items()}))
+            fault = made.take(f"{self.command} {self.path}")
+            status, answered, data = 0, [], b""
+            if fault is None or fault.reached:
+                upstream = http.client.HTTPConnection(upstream_host, timeout=60)
+                upstream.request(self.command, self.path, body, headers)
+                response = upstream.getresponse()
+                status, answered, data = response.status, response.getheaders(), response.read()
+                upstream.close()
+            if fault is not None:
+                if fault.status is None:
+                    self.close_connection = True
+                    return
+                status, answered, data = fault.status, list(fault.headers.items()), fault.body
+            self.send_response(status)
+            for name, value in answered:
+                if name.lower() not in ("content-length", "date", "transfer-encoding"):
+                    self.send_header(name, value)
+            length = next((value for name, value in answered if name.lower() == "content-length"), str(len(data)))
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _pass_on  # noqa: N815 - http.server's names
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with serving(Handler, port):
+        yield made
 
 
 @dataclass

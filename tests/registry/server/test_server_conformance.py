@@ -1,0 +1,507 @@
+"""The checks of distribution-spec's conformance program, against a running server, under the names that they have there.
+
+Written anew from what the program of 2025 checks (version 1.1+dev, so that nothing is left out): its data sets, its ways
+to push a blob, and for each data set push, list, head, pull, referrers and delete. The program itself needs Go.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import urllib3
+
+from core.digests import Digest
+from tests.registry.server.serving import (
+    EMPTY_JSON,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTETS,
+    Server,
+    descriptor,
+    digest_of,
+    encode,
+    index_of,
+)
+
+_ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}"
+_CHUNK = 1024
+_ARTIFACT_1 = "application/vnd.example.oci.conformance.v1"
+_ARTIFACT_2 = "application/vnd.example.oci.conformance.v2"
+_GZIPPED = "application/vnd.oci.image.layer.v1.tar+gzip"
+_PLATFORMS = ({"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"})
+_numbers = itertools.count()
+
+
+@dataclass
+class Data:
+    """What is pushed: blobs and manifests by digest, in the order to push; tags; what refers to what."""
+
+    algorithm: str = "sha256"
+    blobs: dict[Digest, bytes] = field(default_factory=dict)
+    manifests: dict[Digest, bytes] = field(default_factory=dict)
+    tags: dict[str, Digest] = field(default_factory=dict)
+    referrers: dict[Digest, list[dict[str, Any]]] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    with_data: bool = False
+    tag_parameters: bool = False
+
+    def blob(self, data: bytes, media_type: str = OCTETS) -> dict[str, Any]:
+        digest = digest_of(data, self.algorithm)
+        self.blobs[digest] = data
+        made = descriptor(data, media_type, algorithm=self.algorithm)
+        if self.with_data:
+            import base64
+
+            made["data"] = base64.b64encode(data).decode()
+        return made
+
+    def image(self, tag: str = "", *, layers: int = 2, compress: bool = True, **more: Any) -> bytes:
+        made = []
+        for _ in range(layers):
+            content = os.urandom(200)
+            made.append(self.blob(gzip.compress(content) if compress else content, _GZIPPED))
+        config = self.blob(encode({"architecture": "amd64", "os": "linux", "n": os.urandom(8).hex()}), OCI_CONFIG)
+        return self.manifest(config, made, tag, **more)
+
+    def artifact(self, tag: str = "", *, kind: str = _ARTIFACT_1, layer: bytes | None = None, **more: Any) -> bytes:
+        config = self.blob(b"{}", EMPTY_JSON)
+        blob = self.blob(os.urandom(2048), kind) if layer is None else self.blob(layer, EMPTY_JSON)
+        return self.manifest(config, [blob], tag, artifactType=kind, **more)
+
+    def manifest(self, config: dict[str, Any], layers: list[dict[str, Any]], tag: str = "", **more: Any) -> bytes:
+        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers}
+        return self._add(document | more | self.extra, tag, more.get("artifactType") or config["mediaType"])
+
+    def index(self, children: list[bytes], tag: str = "", *, media_type: str = OCI_MANIFEST, **more: Any) -> bytes:
+        document = json.loads(index_of(children, media_type=media_type, algorithm=self.algorithm))
+        for child, platform in zip(document["manifests"], _PLATFORMS, strict=False):
+            child["platform"] = platform
+        return self._add(document | more | self.extra, tag, more.get("artifactType", ""))
+
+    def _add(self, document: dict[str, Any], tag: str, artifact_type: str) -> bytes:
+        data = encode(document)
+        digest = digest_of(data, self.algorithm)
+        self.manifests[digest] = data
+        if tag:
+            self.tags[tag] = digest
+        if "subject" in document:
+            entry = {"mediaType": document["mediaType"], "digest": digest, "size": len(data)}
+            if artifact_type:
+                entry["artifactType"] = artifact_type
+            if "annotations" in document:
+                entry["annotations"] = document["annotations"]
+            self.referrers.setdefault(document["subject"]["digest"], []).append(entry)
+        return data
+
+
+class Registry:
+    """The requests of the program, each with what it expects."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.repo = f"conformance/repo{next(_numbers)}"
+
+    def __call__(self, method: str, path: str, expect: int, **options: Any) -> urllib3.BaseHTTPResponse:
+        response = self.server(method, path, **options)
+        assert response.status == expect, (method, path, response.status, response.data[:300])
+        return response
+
+    def begin(self) -> str:
+        return self("POST", f"/v2/{self.repo}/blobs/uploads/", 202).headers["Location"]
+
+    def post_only(self, digest: Digest, data: bytes, expect: int = 201) -> urllib3.BaseHTTPResponse:
+        return self("POST", f"/v2/{self.repo}/blobs/uploads/?digest={digest}", expect, body=data)
+
+    def post_put(self, digest: Digest, data: bytes, expect: int = 201) -> urllib3.BaseHTTPResponse:
+        return self("PUT", f"{self.begin()}?digest={digest}", expect, body=data, headers={"Content-Type": OCTETS})
+
+    def chunked(
+        self,
+        digest: Digest,
+        data: bytes,
+        expect: int = 201,
+        *,
+        chunk: int = _CHUNK,
+        put_last: bool = False,
+        out_of_order: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        location, at = self.begin(), 0
+        while at < len(data):
+            if out_of_order:
+                location = self._out_of_order(location, at, data, chunk, digest, put_last=put_last)
+            end = min(at + chunk, len(data))
+            last = put_last and end == len(data)
+            response = self(
+                "PUT" if last else "PATCH",
+                f"{location}?digest={digest}" if last else location,
+                expect if last else 202,
+                body=data[at:end],
+                headers={"Content-Range": f"{at}-{end - 1}", "Content-Type": OCTETS},
+            )
+            location, at = response.headers.get("Location", ""), end
+        return response if put_last else self("PUT", f"{location}?digest={digest}", expect)
+
+    def _out_of_order(self, location: str, at: int, data: bytes, chunk: int, digest: Digest, *, put_last: bool) -> str:
+        start = at + chunk if at + chunk < len(data) else 0
+        end = min(start + chunk, len(data))
+        last = put_last and end == len(data)
+        self(
+            "PUT" if last else "PATCH",
+            f"{location}?digest={digest}" if last else location,
+            416,
+            body=data[start:end],
+            headers={"Content-Range": f"{start}-{end - 1}", "Content-Type": OCTETS},
+        )
+        status = self("GET", location, 204)
+        assert status.headers["Range"] == f"0-{max(0, at - 1)}"
+        return status.headers["Location"]
+
+    def streamed(self, digest: Digest, data: bytes, expect: int = 201) -> urllib3.BaseHTTPResponse:
+        pieces = (data[i : i + 100] for i in range(0, len(data), 100))
+        location = self("PATCH", self.begin(), 202, body=pieces, headers={"Content-Type": OCTETS}).headers["Location"]
+        return self("PUT", f"{location}?digest={digest}", expect)
+
+    def verify_blob(self, digest: Digest, data: bytes, location: str = "") -> None:
+        for method, body in (("HEAD", b""), ("GET", data)):
+            response = self(method, location or f"/v2/{self.repo}/blobs/{digest}", 200)
+            assert response.data == body
+            assert response.headers["Content-Length"] == str(len(data))
+            assert response.headers["Docker-Content-Digest"] == digest
+
+    def delete_blob(self, digest: Digest) -> None:
+        self("DELETE", f"/v2/{self.repo}/blobs/{digest}", 202)
+        self("HEAD", f"/v2/{self.repo}/blobs/{digest}", 404)
+
+    def put_manifest(self, reference: str, data: bytes, expect: int = 201) -> urllib3.BaseHTTPResponse:
+        media_type = json.loads(data)["mediaType"]
+        path = f"/v2/{self.repo}/manifests/{reference}"
+        return self("PUT", path, expect, body=data, headers={"Content-Type": media_type})
+
+    def verify_manifest(self, path: str, data: bytes, digest: Digest) -> None:
+        for method, body in (("HEAD", b""), ("GET", data)):
+            response = self(method, path, 200, headers={"Accept": _ACCEPT})
+            assert response.data == body
+            assert response.headers["Content-Type"] == json.loads(data)["mediaType"]
+            assert response.headers["Content-Length"] == str(len(data))
+            assert response.headers["Docker-Content-Digest"] == digest
+
+
+@pytest.fixture
+def registry(shared_server: Server) -> Registry:
+    return Registry(shared_server)
+
+
+_Push = Callable[[Registry, Digest, bytes], urllib3.BaseHTTPResponse]
+_PUSHES: dict[str, tuple[int, _Push]] = {
+    "post only": (512, lambda r, digest, data: r.post_only(digest, data)),
+    "post+put": (512, lambda r, digest, data: r.post_put(digest, data)),
+    "chunked single": (512, lambda r, digest, data: r.chunked(digest, data)),
+    "stream": (512, lambda r, digest, data: r.streamed(digest, data)),
+    "chunked multi": (3067, lambda r, digest, data: r.chunked(digest, data)),
+    "chunked multi and put chunk": (3067, lambda r, digest, data: r.chunked(digest, data, put_last=True)),
+    "chunked out-of-order": (3067, lambda r, digest, data: r.chunked(digest, data, out_of_order=True)),
+    "chunked out-of-order and put chunk": (
+        3067,
+        lambda r, digest, data: r.chunked(digest, data, put_last=True, out_of_order=True),
+    ),
+}
+_BAD_PUSHES: dict[str, Callable[[Registry, Digest, bytes], object]] = {
+    "bad digest post only": lambda r, digest, data: r.post_only(digest, data, 400),
+    "bad digest post+put": lambda r, digest, data: r.post_put(digest, data, 400),
+    "bad digest chunked": lambda r, digest, data: r.chunked(digest, data, 400),
+    "bad digest chunked and put chunk": lambda r, digest, data: r.chunked(digest, data, 400, put_last=True),
+    "bad digest stream": lambda r, digest, data: r.streamed(digest, data, 400),
+}
+_algorithms = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+
+
+def test_ping(registry: Registry) -> None:
+    registry("GET", "/v2/", 200)
+
+
+def test_empty_tag_list(registry: Registry) -> None:
+    registry("GET", f"/v2/{registry.repo}/tags/list", 404)
+
+
+def test_empty_referrers(registry: Registry) -> None:
+    response = registry("GET", f"/v2/{registry.repo}/referrers/{digest_of(os.urandom(8))}", 200)
+    assert response.headers["Content-Type"] == OCI_INDEX
+    assert response.json() == {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+
+
+@_algorithms
+def test_blobs_get_missing(registry: Registry, algorithm: str) -> None:
+    registry("GET", f"/v2/{registry.repo}/blobs/{digest_of(os.urandom(8), algorithm)}", 404)
+
+
+@_algorithms
+@pytest.mark.parametrize("name", _PUSHES)
+def test_blobs(registry: Registry, algorithm: str, name: str) -> None:
+    size, push = _PUSHES[name]
+    data = os.urandom(size)
+    digest = digest_of(data, algorithm)
+    response = push(registry, digest, data)
+    assert response.headers["Docker-Content-Digest"] == digest
+    registry.verify_blob(digest, data, response.headers["Location"])
+    registry.verify_blob(digest, data)
+    registry.delete_blob(digest)
+
+
+@_algorithms
+@pytest.mark.parametrize("name", ["mount", "mount anonymous"])
+def test_blobs_mount(registry: Registry, algorithm: str, name: str) -> None:
+    data = os.urandom(512)
+    digest = digest_of(data, algorithm)
+    registry.post_only(digest, data)
+    source, registry.repo = registry.repo, f"{registry.repo}-target"
+    query = f"mount={quote(digest)}" + (f"&from={quote(source, safe='')}" if name == "mount" else "")
+    response = registry("POST", f"/v2/{registry.repo}/blobs/uploads/?{query}", 201)
+    registry.verify_blob(digest, data, response.headers["Location"])
+    registry.delete_blob(digest)
+    registry.repo = source
+    registry.delete_blob(digest)
+
+
+@_algorithms
+def test_blobs_mount_missing(registry: Registry, algorithm: str) -> None:
+    data = os.urandom(512)
+    digest = digest_of(data, algorithm)
+    path = f"/v2/{registry.repo}/blobs/uploads/?mount={digest}&from={registry.repo}-other"
+    location = registry("POST", path, 202).headers["Location"]
+    registry("PUT", f"{location}?digest={digest}", 201, body=data)
+    registry.verify_blob(digest, data)
+
+
+def test_blobs_post_cancel(registry: Registry) -> None:
+    location = registry.begin()
+    registry("DELETE", location, 204)
+    registry("GET", location, 404)
+
+
+@_algorithms
+@pytest.mark.parametrize(
+    ("asked", "first", "end"),
+    [("500-1499", 500, 1500), ("500-", 500, 2048), ("-500", 1548, 2048), ("2000-5000", 2000, 2048)],
+)
+def test_blobs_range_requests(registry: Registry, algorithm: str, asked: str, first: int, end: int) -> None:
+    data = os.urandom(2048)
+    digest = digest_of(data, algorithm)
+    registry.post_only(digest, data)
+    response = registry("GET", f"/v2/{registry.repo}/blobs/{digest}", 206, headers={"Range": f"bytes={asked}"})
+    assert response.data == data[first:end]
+    assert response.headers["Content-Length"] == str(end - first)
+    assert response.headers["Content-Range"] == f"bytes {first}-{end - 1}/2048"
+
+
+@_algorithms
+@pytest.mark.parametrize("asked", ["500-0", "5000-10000"])
+def test_blobs_range_requests_that_cannot_be_satisfied(registry: Registry, algorithm: str, asked: str) -> None:
+    data = os.urandom(2048)
+    digest = digest_of(data, algorithm)
+    registry.post_only(digest, data)
+    registry("GET", f"/v2/{registry.repo}/blobs/{digest}", 416, headers={"Range": f"bytes={asked}"})
+
+
+@_algorithms
+@pytest.mark.parametrize("data", [b"", b"{}"], ids=["empty", "emptyJSON"])
+@pytest.mark.parametrize("name", ["post only", "post+put", "stream"])
+def test_blobs_well_known(registry: Registry, algorithm: str, data: bytes, name: str) -> None:
+    digest = digest_of(data, algorithm)
+    _PUSHES[name][1](registry, digest, data)
+    registry.verify_blob(digest, data)
+    registry.delete_blob(digest)
+
+
+@_algorithms
+@pytest.mark.parametrize("name", _BAD_PUSHES)
+def test_blobs_bad_digest(registry: Registry, algorithm: str, name: str) -> None:
+    data = os.urandom(3067)
+    digest = digest_of(data, algorithm)
+    _BAD_PUSHES[name](registry, digest, data + b"oh no")
+    registry("HEAD", f"/v2/{registry.repo}/blobs/{digest}", 404)
+
+
+def _index(data: Data, tag: str = "", **more: Any) -> Data:
+    data.index([data.image(), data.image()], tag, **more)
+    return data
+
+
+def _nested_index(data: Data) -> Data:
+    inner = [data.index([data.image(), data.image()]) for _ in range(2)]
+    data.index(inner, "index-of-index", media_type=OCI_INDEX)
+    return data
+
+
+def _with_subject(data: Data) -> Data:
+    about = descriptor(data.image("image"), OCI_MANIFEST)
+    data.image(subject=about)
+    for number, kind in ((1, _ARTIFACT_1), (2, _ARTIFACT_2)):
+        notes = {"org.opencontainers.conformance": "hello conformance test", "org.example": os.urandom(8).hex()}
+        data.artifact(f"tagged-artifact{number}", kind=kind, subject=about, annotations=notes)
+    return data
+
+
+def _index_with_subject(data: Data) -> Data:
+    about = descriptor(data.index([data.image(), data.image()], "index"), OCI_INDEX)
+    notes = {"org.opencontainers.conformance": "hello conformance test"}
+    children = [data.artifact(), data.artifact()]
+    data.index(children, "tagged-artifact", artifactType=_ARTIFACT_1, subject=about, annotations=notes)
+    return data
+
+
+def _non_distributable(data: Data) -> Data:
+    layers = []
+    for suffix in ("tar+gzip", "tar"):
+        media_type = f"application/vnd.oci.image.layer.nondistributable.v1.{suffix}"
+        absent = descriptor(os.urandom(8), media_type)
+        layers.append(absent | {"size": 123456, "urls": [f"https://store.example.com/blobs/{absent['digest']}"]})
+    layers.append(data.blob(os.urandom(100), _GZIPPED))
+    data.manifest(data.blob(b'{"os":"linux","architecture":"amd64"}', OCI_CONFIG), layers, "non-distributable-image")
+    return data
+
+
+def _image(data: Data, *args: Any, **options: Any) -> Data:
+    data.image(*args, **options)
+    return data
+
+
+def _artifact(data: Data, *args: Any, **options: Any) -> Data:
+    data.artifact(*args, **options)
+    return data
+
+
+def _artifact_index(data: Data) -> Data:
+    data.index([data.artifact(), data.artifact()], "artifact-index", artifactType=_ARTIFACT_1)
+    return data
+
+
+def _tagged_by_parameters(data: Data) -> Data:
+    data.index([data.image(), data.image()], "tag-param")
+    data.tags |= {f"tag-param-{number}": digest for number, digest in enumerate(data.manifests)}
+    return data
+
+
+_DATA: dict[str, Callable[[], Data]] = {
+    "image": lambda: _image(Data(), "image"),
+    "image-uncompressed": lambda: _image(Data(), "image-uncompressed", compress=False),
+    "large-manifest": lambda: _image(
+        Data(), "large-manifest", annotations={f"large-annotation-{i}": "A" * 10_000 for i in range(390)}
+    ),
+    "index": lambda: _index(Data(), "index"),
+    "nested-index": lambda: _nested_index(Data()),
+    "empty-index": lambda: Data(
+        manifests={digest_of(index_of([])): index_of([])}, tags={"index": digest_of(index_of([]))}
+    ),
+    "artifact": lambda: _artifact(Data(), "artifact"),
+    "artifact-index": lambda: _artifact_index(Data()),
+    "artifact-without-layers": lambda: _artifact(Data(), "artifact-without-layers", layer=b"{}"),
+    "artifacts-with-subject": lambda: _with_subject(Data()),
+    "index-with-subject": lambda: _index_with_subject(Data()),
+    "missing-subject": lambda: _artifact(
+        Data(), "tagged-artifact", subject=descriptor(b"missing content", OCI_MANIFEST), annotations={"a": "b"}
+    ),
+    "data-field": lambda: _image(Data(with_data=True), "data-field"),
+    "non-distributable-layers": lambda: _non_distributable(Data()),
+    "custom-fields": lambda: _index(Data(extra={"org.example.custom": {"deep": [1, None]}}), "custom-fields"),
+    "no-layers": lambda: _image(Data(), "no-layers", layers=0),
+    "sha512": lambda: _index(Data(algorithm="sha512")),
+    "tag-param-sha256": lambda: _tagged_by_parameters(Data(tag_parameters=True)),
+    "tag-param-sha512": lambda: _tagged_by_parameters(Data(algorithm="sha512", tag_parameters=True)),
+}
+
+
+@pytest.mark.parametrize("name", _DATA)
+def test_data(registry: Registry, name: str) -> None:
+    data = _DATA[name]()
+    _push(registry, data)
+    _list_tags(registry, data)
+    for reference, digest in [*data.tags.items(), *((digest, digest) for digest in data.manifests)]:
+        registry.verify_manifest(f"/v2/{registry.repo}/manifests/{reference}", data.manifests[digest], digest)
+    for digest, blob in data.blobs.items():
+        registry.verify_blob(digest, blob)
+    _list_referrers(registry, data)
+    _delete(registry, data)
+
+
+def _push(registry: Registry, data: Data) -> None:
+    ways = itertools.cycle(way for _, way in _PUSHES.values())
+    for digest, blob in data.blobs.items():
+        next(ways)(registry, digest, blob) if blob else registry.post_only(digest, blob)
+    for digest, manifest in data.manifests.items():
+        tags = [tag for tag, target in data.tags.items() if target == digest] if data.tag_parameters else []
+        query = "?" + "&".join(f"tag={tag}" for tag in tags) if tags else ""
+        response = registry.put_manifest(f"{digest}{query}", manifest)
+        assert set(response.headers.getlist("OCI-Tag")) == set(tags)
+        _verify_push(registry, response, manifest, digest)
+    for tag, digest in data.tags.items() if not data.tag_parameters else ():
+        _verify_push(registry, registry.put_manifest(tag, data.manifests[digest]), data.manifests[digest], digest)
+
+
+def _verify_push(registry: Registry, response: urllib3.BaseHTTPResponse, manifest: bytes, digest: Digest) -> None:
+    assert response.headers["Docker-Content-Digest"] == digest
+    subject = json.loads(manifest).get("subject")
+    assert response.headers.get("OCI-Subject") == (subject["digest"] if subject else None)
+    registry.verify_manifest(response.headers["Location"], manifest, digest)
+
+
+def _list_tags(registry: Registry, data: Data) -> None:
+    listed = registry("GET", f"/v2/{registry.repo}/tags/list", 200).json()
+    assert listed == {"name": registry.repo, "tags": sorted(data.tags)}
+    for position, tag in enumerate(sorted(data.tags)):
+        rest = registry("GET", f"/v2/{registry.repo}/tags/list?last={tag}", 200).json()
+        assert rest["tags"] == sorted(data.tags)[position + 1 :]
+
+
+def _list_referrers(registry: Registry, data: Data) -> None:
+    def by_digest(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {item["digest"]: item for item in items}
+
+    for subject, expected in data.referrers.items():
+        path = f"/v2/{registry.repo}/referrers/{subject}"
+        listed = registry("GET", path, 200).json()
+        assert by_digest(listed["manifests"]) == by_digest(expected)
+        for kind in {item.get("artifactType", "") for item in expected} - {""}:
+            response = registry("GET", f"{path}?artifactType={quote(kind, safe='')}", 200)
+            assert response.headers["OCI-Filters-Applied"] == "artifactType"
+            wanted = [item for item in expected if item.get("artifactType") == kind]
+            assert by_digest(response.json()["manifests"]) == by_digest(wanted)
+
+
+def _delete(registry: Registry, data: Data) -> None:
+    references = [*data.tags, *reversed(data.manifests)]
+    for reference in references:
+        registry("DELETE", f"/v2/{registry.repo}/manifests/{reference}", 202)
+        registry("HEAD", f"/v2/{registry.repo}/manifests/{reference}", 404)
+    for digest in data.blobs:
+        registry.delete_blob(digest)
+
+
+def test_bad_digest_image(registry: Registry) -> None:
+    data = Data()
+    manifest = data.image()
+    for digest, blob in data.blobs.items():
+        registry.post_only(digest, blob)
+    registry.put_manifest(digest_of(manifest), manifest + b"  ", 400)
+
+
+@pytest.mark.parametrize("reference", ["missing-tag", digest_of(b"missing")])
+def test_missing_manifest(registry: Registry, reference: str) -> None:
+    registry("GET", f"/v2/{registry.repo}/manifests/{reference}", 404, headers={"Accept": _ACCEPT})
+
+
+def test_invalid_digest_format(registry: Registry) -> None:
+    data = Data()
+    manifest = data.image(layers=1)
+    for digest, blob in data.blobs.items():
+        registry.post_only(digest, blob)
+    registry.put_manifest("sha256:baddigeststring", manifest, 400)
+    registry("GET", f"/v2/{registry.repo}/manifests/sha256:baddigeststring", 400)
