@@ -57,6 +57,66 @@ class RegistrySettings(NamedTuple):
         )
 
 
+class RemoteSettings(NamedTuple):
+    """What the environment says of build services. host: a URL or the name of a context, empty for none.
+
+    token: beats every stored one. config, cache: directories of this user's, for ``contexts.json`` and for what can be
+    found out again.
+    """
+
+    host: str
+    token: str
+    config: Path
+    cache: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None, *, host: str | None = None) -> Self:
+        """Read ``SHIPLAP_HOST`` (``host`` beats it), ``SHIPLAP_TOKEN``, ``XDG_CONFIG_HOME`` and ``XDG_CACHE_HOME``."""
+        env = os.environ if environ is None else environ
+        config = Path(env.get("XDG_CONFIG_HOME") or "~/.config").expanduser().absolute() / "shiplap"
+        cache = Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "shiplap"
+        return cls(
+            host if host is not None else env.get("SHIPLAP_HOST", ""), env.get("SHIPLAP_TOKEN", ""), config, cache
+        )
+
+
+class ServiceSettings(NamedTuple):
+    """What the environment says to the processes of the service.
+
+    database_url: ``sqlite:///PATH`` or ``postgresql://…``. redis_url: ``unix://PATH`` or ``redis[s]://…``.
+    registry: HOST[:PORT] that runs push to; empty keeps images in the worker's store. worker_labels: what runs may ask
+    of a worker. git_allowed_hosts: hosts that may be cloned from although their addresses are private.
+    """
+
+    root: Path
+    database_url: str
+    redis_url: str
+    registry: str = ""
+    worker_labels: tuple[str, ...] = ()
+    git_allowed_hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
+        """Read ``SHIPLAP_ROOT``, and ``SHIPLAP_`` with the members' names: ``SHIPLAP_REDIS_URL``; lists have commas.
+
+        By default the database is SQLite and Redis a socket, both below ``ROOT/serve``.
+        """
+        env = os.environ if environ is None else environ
+        data = Settings.from_environ(env, root=root).root
+        return cls(
+            data,
+            env.get("SHIPLAP_DATABASE_URL") or f"sqlite:///{data}/serve/service.db",
+            env.get("SHIPLAP_REDIS_URL") or f"unix://{data}/serve/redis/redis.sock",
+            env.get("SHIPLAP_REGISTRY", ""),
+            _listed(env.get("SHIPLAP_WORKER_LABELS", "")),
+            _listed(env.get("SHIPLAP_GIT_ALLOWED_HOSTS", "")),
+        )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(entry for part in text.split(",") if (entry := part.strip()))
+
+
 def _default_root(env: Mapping[str, str]) -> str:
     if os.geteuid() == 0:
         return "/var/lib/shiplap"

@@ -1,0 +1,188 @@
+"""How a worker comes by a run, keeps it, and loses it.
+
+A claim is an UPDATE of a queued row that raises its attempt number; everything that the worker writes afterwards is
+fenced by that number. The worker shows that it lives by raising the row's ``pulse``; whoever sees the same pulse for
+LEASE_S of its own monotonic clock may give the run to another (``pipelines.reaper``). So no clock that is set, here or
+on another host, ever ends a lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.engine import Connection
+
+from pipelines.database import Database
+from pipelines.errors import QueueUnreachableError, StaleAttemptError
+from pipelines.live import LiveLogs
+from pipelines.loglines import LogLine, decode_line, encode_line
+from pipelines.logstore import Line, store_lines
+from pipelines.model import Claim, Run, RunResult, RunState
+from pipelines.rows import run_from_row
+from pipelines.schema import projects, runs
+
+LEASE_S: Final = 15.0
+RENEW_S: Final = 3.0
+WATCH_S: Final = 0.4
+"""How often a worker looks whether its run was cancelled."""
+
+_log = logging.getLogger(__name__)
+
+
+def fence(connection: Connection, claim: Claim) -> None:
+    """Hold the run for this transaction. Raises StaleAttemptError when it is no longer this attempt's."""
+    held = connection.execute(
+        update(runs)
+        .where(runs.c.number == claim.number, runs.c.attempt == claim.attempt, runs.c.state == "running")
+        .values(pulse=runs.c.pulse + 1, lease_until=time.time() + LEASE_S)
+    )
+    if held.rowcount != 1:
+        raise StaleAttemptError(f"run {claim.number} is no longer attempt {claim.attempt}'s")
+
+
+class Claims:
+    """The worker's side of runs. Thread-safe."""
+
+    def __init__(self, database: Database, live: LiveLogs, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._live = live
+        self._clock = clock
+
+    def take(self, worker: str, labels: Sequence[str]) -> Claim | None:
+        """The best run that waits and may run on a worker with ``labels``; None when there is none.
+
+        Higher priorities first, then older runs; a project never gets more than its concurrency.
+        """
+        with self._database.write() as connection:
+            self._database.serialise_claims(connection)
+            number = _best(connection, frozenset(labels))
+            if number is None:
+                return None
+            now = self._clock()
+            connection.execute(
+                update(runs)
+                .where(runs.c.number == number, runs.c.state == "queued")
+                .values(
+                    state="running", attempt=runs.c.attempt + 1, worker=worker, started_at=now, reason="",
+                    pulse=runs.c.pulse + 1, lease_until=now + LEASE_S,
+                )
+            )  # fmt: skip
+            run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
+        return Claim(run, run.attempt, worker, run.lines + 1)
+
+    def renew(self, claim: Claim) -> None:
+        """Show that the worker lives. Raises StaleAttemptError."""
+        with self._database.write() as connection:
+            fence(connection, claim)
+
+    def is_cancelled(self, claim: Claim) -> bool:
+        """Whether somebody wants the run to stop. Raises StaleAttemptError when it is no longer this attempt's."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(runs.c.state, runs.c.attempt, runs.c.cancel_requested).where(runs.c.number == claim.number)
+            ).first()
+        if row is None or row.state != "running" or row.attempt != claim.attempt:
+            raise StaleAttemptError(f"run {claim.number} is no longer attempt {claim.attempt}'s")
+        return bool(row.cancel_requested)
+
+    def finish(
+        self,
+        claim: Claim,
+        state: RunState,
+        reason: str,
+        result: RunResult,
+        *,
+        store: Callable[[Connection], None],
+    ) -> None:
+        """End the run, once. store: stores the rest of its log in the same transaction. Raises StaleAttemptError."""
+        with self._database.write() as connection:
+            fence(connection, claim)
+            store(connection)
+            connection.execute(
+                update(runs)
+                .where(runs.c.number == claim.number)
+                .values(
+                    state=state,
+                    reason=reason,
+                    result=msgspec.json.encode(result).decode(),
+                    finished_at=self._clock(),
+                )
+            )
+
+    def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
+        """Take the run from an attempt that cannot go on: back into the queue, or to an end when that was the last.
+
+        What the attempt logged and nobody stored yet is stored. pulse: only if the attempt's is still this one.
+        Returns the run, or None when it was not the attempt's any more.
+        """
+        with self._database.write() as connection:
+            condition = [runs.c.number == number, runs.c.attempt == attempt, runs.c.state == "running"]
+            if pulse is not None:
+                condition.append(runs.c.pulse == pulse)
+            held = connection.execute(update(runs).where(*condition).values(pulse=runs.c.pulse + 1))
+            if held.rowcount != 1:
+                return None
+            run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
+            state, reason = _after(run, why)
+            self._salvage(connection, run, reason)
+            now = self._clock()
+            changes = {"queued_at": now} if state == "queued" else {"finished_at": now, "result": "{}"}
+            connection.execute(
+                update(runs).where(runs.c.number == number).values(state=state, reason=reason, **changes)
+            )
+            run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
+        try:
+            self._live.forget_taken(number, attempt)
+        except QueueUnreachableError as error:
+            _log.warning("run %d: %s", number, error)
+        _log.warning("run %d: %s", number, reason)
+        return run
+
+    def _salvage(self, connection: Connection, run: Run, reason: str) -> None:
+        """Store the attempt's live lines, and a line that says what became of it."""
+        following = run.lines + 1
+        lines: list[Line] = []
+        try:
+            for batch in self._live.take_away(run.number, run.attempt):
+                for line in batch.lines():
+                    if line[0] == following:
+                        lines.append(line)
+                        following += 1
+        except QueueUnreachableError as error:
+            _log.warning("run %d: its last lines may be lost: %s", run.number, error)
+        text_bytes = sum(len(decode_line(data).text.encode()) + 1 for _, data in lines)
+        last = LogLine(following, "status", reason, self._clock())
+        lines.append((following, encode_line(last)))
+        store_lines(connection, run.number, run.attempt, lines, text_bytes + len(reason.encode()) + 1)
+
+
+def _after(run: Run, why: str) -> tuple[RunState, str]:
+    """State and reason of a run whose attempt came to nothing."""
+    told = f"attempt {run.attempt} of {run.max_attempts} came to nothing: {why}"
+    if run.cancel_requested:
+        return "cancelled", "cancelled"
+    if run.attempt >= run.max_attempts:
+        return "error", told
+    return "queued", told
+
+
+def _best(connection: Connection, labels: frozenset[str]) -> int | None:
+    running = select(runs.c.project, func.count().label("busy")).where(runs.c.state == "running")
+    counts = running.group_by(runs.c.project).subquery()
+    free = or_(projects.c.concurrency == 0, func.coalesce(counts.c.busy, 0) < projects.c.concurrency)
+    waiting = (
+        select(runs.c.number, runs.c.worker_labels)
+        .join(projects, projects.c.name == runs.c.project)
+        .outerjoin(counts, counts.c.project == runs.c.project)
+        .where(and_(runs.c.state == "queued", free))
+        .order_by(runs.c.priority.desc(), runs.c.number)
+    )
+    for number, wanted in connection.execute(waiting):
+        if labels.issuperset(msgspec.json.decode(wanted, type=tuple[str, ...])):
+            return int(number)
+    return None

@@ -1,0 +1,262 @@
+"""Build contexts that clients upload: only what the server lacks.
+
+    ROOT/serve/contexts/
+      blobs/<hex>        file contents by sha256. Write: temp file, hash, fsync, rename
+      manifests/<hex>    a context: the canonical JSON of its entries, by sha256
+      tmp/               what is being written
+
+A client sends the entries, gets the digests that are missing, sends those, and submits a run of the context's digest.
+A worker makes the tree: files are hard links to the blobs where mode and time fit (they are never written through),
+else copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+
+from core.digests import Digest
+from core.errors import InvalidReferenceError
+from core.files import fsync_directory, storage_errors, write_atomically
+from pipelines.database import Database
+from pipelines.errors import InvalidRequestError, NotFoundError
+from pipelines.schema import contexts
+
+_CHUNK_BYTES: Final = 1 << 20
+_MAX_ENTRIES: Final = 2_000_000
+_MAX_NAME_BYTES: Final = 255
+_MAX_PATH_BYTES: Final = 4096
+_MODE_BITS: Final = 0o7777
+_MAX_TIME_S: Final = 1 << 40
+
+
+class SupportsRead(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class ContextEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One file of a context. path: ``a/b``. mode: permission bits. mtime: whole seconds. digest, size: of files.
+
+    target: of links. Owners are left out: what COPY copies belongs to root whoever owned it.
+    """
+
+    path: str
+    type: Literal["file", "directory", "link"]
+    mode: int = 0o755
+    mtime: int = 0
+    size: int = 0
+    digest: str = ""
+    target: str = ""
+
+
+_manifests = msgspec.json.Decoder(list[ContextEntry])
+
+
+class Contexts:
+    """All contexts below ``directory``. Thread-safe, and several processes may share it."""
+
+    def __init__(self, database: Database, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._blobs = directory / "blobs"
+        self._manifests = directory / "manifests"
+        self._tmp = directory / "tmp"
+        for made in (self._blobs, self._manifests, self._tmp):
+            made.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def begin(self, entries: Sequence[ContextEntry]) -> tuple[str, list[str]]:
+        """Take a context's entries, in any order; returns its digest, and those of the files that are not here yet.
+
+        Raises InvalidRequestError for entries that make no tree.
+        """
+        ordered = sorted(entries, key=lambda entry: entry.path.split("/"))
+        _check(ordered)
+        data = msgspec.json.encode(ordered)
+        digest = Digest.of(data)
+        for entry in ordered:  # so that retention sees that they are wanted
+            if entry.type == "file":
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self._used(entry.digest))
+        write_atomically(self._manifests / digest.hex, data, mode=0o600)
+        self._touch(digest, sum(entry.size for entry in ordered))
+        return digest, self._missing(ordered)
+
+    def put_blob(self, digest: str, stream: SupportsRead) -> None:
+        """Take a file's content. Raises InvalidRequestError when it is not what ``digest`` says, StorageFullError."""
+        wanted = _digest(digest)
+        hashed = hashlib.sha256()
+        with storage_errors("a build context"), contextlib.ExitStack() as stack:
+            fd, temporary = tempfile.mkstemp(dir=self._tmp)
+            stack.callback(_unlink, temporary)
+            with open(fd, "wb") as file:
+                while data := stream.read(_CHUNK_BYTES):
+                    hashed.update(data)
+                    file.write(data)
+                file.flush()
+                os.fsync(fd)
+            if hashed.hexdigest() != wanted.hex:
+                raise InvalidRequestError(
+                    f"the content sent for {wanted.short} has digest {hashed.hexdigest()[:12]}",
+                    hint="the file changed while it was sent: start again",
+                )
+            os.rename(temporary, self._blobs / wanted.hex)
+            fsync_directory(self._blobs)
+
+    def has(self, context: str) -> bool:
+        """Whether the context and all its files are here."""
+        try:
+            return not self._missing(self._entries(_digest(context)))
+        except NotFoundError:
+            return False
+
+    def materialise(self, context: str, directory: Path) -> None:
+        """Make the tree in ``directory``, which is made, and which nobody may write to. Raises NotFoundError."""
+        digest = _digest(context)
+        entries = self._entries(digest)
+        self._touch(digest, sum(entry.size for entry in entries))
+        directory.mkdir(mode=0o755)
+        root = str(directory)
+        with storage_errors("a build context"), self._locked():
+            for entry in entries:
+                path = f"{root}/{entry.path}"
+                if entry.type == "directory":
+                    os.mkdir(path)
+                elif entry.type == "link":
+                    os.symlink(entry.target, path)
+                    os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+                else:
+                    self._file(entry, path)
+            for entry in reversed(entries):
+                if entry.type == "directory":
+                    os.chmod(f"{root}/{entry.path}", entry.mode)
+                    os.utime(f"{root}/{entry.path}", (entry.mtime, entry.mtime))
+
+    def sweep(self, keep_s: float, wanted: frozenset[str]) -> int:
+        """Remove contexts that nobody used for ``keep_s``, except ``wanted``, and the files that no other one has."""
+        before = self._clock() - keep_s
+        with self._database.write() as connection:
+            old = [
+                row.digest
+                for row in connection.execute(select(contexts.c.digest).where(contexts.c.used_at < before))
+                if row.digest not in wanted
+            ]
+            for digest in old:
+                connection.execute(delete(contexts).where(contexts.c.digest == digest))
+                (self._manifests / Digest(digest).hex).unlink(missing_ok=True)
+        used = {
+            Digest(entry.digest).hex
+            for manifest in os.listdir(self._manifests)
+            for entry in _manifests.decode((self._manifests / manifest).read_bytes())
+            if entry.digest
+        }
+        for name in os.listdir(self._blobs):
+            path = self._blobs / name
+            if name not in used and path.stat().st_atime < before:
+                path.unlink(missing_ok=True)
+        return len(old)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Nobody else links blobs, or changes the modes of those that no tree has."""
+        fd = os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _used(self, digest: str) -> Path:
+        return self._blobs / Digest(digest).hex
+
+    def _missing(self, entries: Sequence[ContextEntry]) -> list[str]:
+        wanted = dict.fromkeys(entry.digest for entry in entries if entry.type == "file")
+        return [digest for digest in wanted if not self._used(digest).exists()]
+
+    def _entries(self, digest: Digest) -> list[ContextEntry]:
+        try:
+            return _manifests.decode((self._manifests / digest.hex).read_bytes())
+        except FileNotFoundError as error:
+            raise NotFoundError(f"there is no build context {digest.short}", hint="upload it again") from error
+
+    def _touch(self, digest: Digest, size: int) -> None:
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(contexts).where(contexts.c.digest == digest).values(used_at=self._clock())
+            )
+            if not changed.rowcount:
+                connection.execute(insert(contexts).values(digest=digest, size=size, used_at=self._clock()))
+
+    def _file(self, entry: ContextEntry, path: str) -> None:
+        blob = self._used(entry.digest)
+        try:
+            found = blob.stat()
+            if found.st_nlink == 1 and (found.st_mode & _MODE_BITS, int(found.st_mtime)) != (entry.mode, entry.mtime):
+                os.chmod(blob, entry.mode)  # the first to use it decides what its inode is like
+                os.utime(blob, (time.time(), entry.mtime))
+                found = blob.stat()
+            if (stat.S_IMODE(found.st_mode), int(found.st_mtime)) == (entry.mode, entry.mtime):
+                with contextlib.suppress(OSError):  # another file system, too many links
+                    os.link(blob, path)
+                    return
+            shutil.copyfile(blob, path)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{entry.path} of the build context was not uploaded", hint="send it again") from error
+        os.chmod(path, entry.mode)
+        os.utime(path, (entry.mtime, entry.mtime))
+
+
+def _check(entries: Sequence[ContextEntry]) -> None:
+    if len(entries) > _MAX_ENTRIES:
+        raise InvalidRequestError(f"a context of {len(entries)} files, at most {_MAX_ENTRIES} are possible")
+    kinds: dict[str, str] = {"": "directory"}
+    for entry in entries:
+        path = entry.path
+        parts = path.split("/")
+        if not all(_is_name(part) for part in parts) or len(path.encode("utf-8", "replace")) > _MAX_PATH_BYTES:
+            raise InvalidRequestError(f"invalid path in a context: {path[:200]!r}")
+        if path in kinds:
+            raise InvalidRequestError(f"{path!r} is in the context twice")
+        if kinds.get("/".join(parts[:-1])) != "directory":
+            raise InvalidRequestError(f"{path!r} is in no directory of the context")
+        kinds[path] = entry.type
+        if not 0 <= entry.mode <= _MODE_BITS or not 0 <= entry.mtime < _MAX_TIME_S or entry.size < 0:
+            raise InvalidRequestError(f"{path!r} has an impossible mode, time or size")
+        if entry.type == "file":
+            _digest(entry.digest)
+        elif entry.digest:
+            raise InvalidRequestError(f"{path!r} is no file, but has a digest")
+        if (entry.type == "link") != bool(entry.target) or "\0" in entry.target or len(entry.target) > _MAX_PATH_BYTES:
+            raise InvalidRequestError(f"{path!r} has an impossible link target")
+
+
+def _is_name(part: str) -> bool:
+    return part not in ("", ".", "..") and "\0" not in part and len(part.encode("utf-8", "replace")) <= _MAX_NAME_BYTES
+
+
+def _digest(text: str) -> Digest:
+    try:
+        digest = Digest.parse(text)
+    except InvalidReferenceError as error:
+        raise InvalidRequestError(error.message, hint=error.hint) from error
+    if digest.algorithm != "sha256":
+        raise InvalidRequestError(f"contexts have sha256 digests, not {digest.algorithm}")
+    return digest
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,216 @@
+"""The service's database: SQLite by default, PostgreSQL by URL; opened, checked, migrated.
+
+    database = Database.open(settings)
+    with database.write() as connection: ...
+
+A write transaction of SQLite begins with BEGIN IMMEDIATE, so it never fails half-way for a lock. The truth about runs
+is here and nowhere else; ``pipelines.runs`` says what guards it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from core.errors import SettingsError, StorageFullError
+from core.settings import ServiceSettings
+from pipelines.errors import DatabaseUnreachableError, SchemaError
+from pipelines.schema import HEAD
+
+_BUSY_TIMEOUT_S: Final = 30
+_POOL_SIZE: Final = 20
+_MIGRATION_LOCK: Final = 0x5348_4950  # "SHIP": a PostgreSQL advisory lock
+_CLAIM_LOCK: Final = 0x5348_4951
+
+
+class Database:
+    """An engine, and the two kinds of transaction. Thread-safe; not to be carried across a fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writing = engine.execution_options(shiplap_write=True)
+
+    @classmethod
+    def open(cls, settings: ServiceSettings) -> Self:
+        """Connect and check the schema. Raises SettingsError, SchemaError and DatabaseUnreachableError."""
+        database = cls(_engine(settings))
+        try:
+            database.check()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for looking only."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, undone by any exception."""
+        with _translated(), self._writing.begin() as connection:
+            yield connection
+
+    def serialise_claims(self, connection: Connection) -> None:
+        """From here to the end of this write transaction nobody else hands out runs."""
+        if not self.is_sqlite:  # there the transaction itself is exclusive
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+
+    def check(self) -> None:
+        """Raises SchemaError unless the schema is this version's."""
+        found = self._revision()
+        if found is None:
+            raise SchemaError("the service's database has no tables yet", hint="run: shiplap migrate")
+        if found != HEAD:
+            raise SchemaError(
+                f"the service's database has schema {found}, this version works with {HEAD}",
+                hint="run: shiplap migrate"
+                if found < HEAD
+                else "it was made by a newer version of Shiplap: install it",
+            )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _revision(self) -> str | None:
+        try:
+            with self.read() as connection:
+                return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        except SchemaError:
+            return None
+
+
+def migrate(settings: ServiceSettings) -> list[str]:
+    """Bring the schema up to date and return the revisions that were applied; several processes may call it at once.
+
+    Raises SchemaError when the database is newer than this version, and what ``Database.open`` raises.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    serve = settings.root / "serve"
+    serve.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+    database = Database(_engine(settings))
+    try:
+        with _file_lock(serve / "migrate.lock"), database.write() as connection:
+            if not database.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            before = _applied(connection)
+            if before is not None and before not in known:
+                raise SchemaError(f"the database has schema {before}, which this version does not know")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        return known[known.index(before) + 1 :] if before else known
+    finally:
+        database.close()
+
+
+def _applied(connection: Connection) -> str | None:
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@contextlib.contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _engine(settings: ServiceSettings) -> Engine:
+    url = _url(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return create_engine(
+        url,
+        pool_size=_POOL_SIZE,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "application_name": "shiplap"},
+    )
+
+
+def _url(text_: str) -> URL:
+    try:
+        url = make_url(text_)
+    except ArgumentError as error:
+        raise SettingsError("SHIPLAP_DATABASE_URL is no database URL", hint=_URL_HINT) from error
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise SettingsError(f"SHIPLAP_DATABASE_URL names {url.drivername!r}", hint=_URL_HINT)
+    if url.drivername == "sqlite" and not url.database:
+        raise SettingsError("SHIPLAP_DATABASE_URL names no file", hint=_URL_HINT)
+    return url
+
+
+_URL_HINT: Final = "write sqlite:////absolute/path.db or postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, pool_size=_POOL_SIZE, max_overflow=-1, connect_args={"timeout": _BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        del record
+        connection.isolation_level = None  # BEGIN is ours, see below
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("shiplap_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The driver's errors as ours, as far as an administrator can do something about them."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseUnreachableError("the database has no connection left for this request") from error
+    except (OperationalError, ProgrammingError) as error:
+        raise _known(error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnreachableError("the connection to the database was lost") from error
+        raise
+
+
+def _known(error: DBAPIError) -> Exception:
+    message = str(error.orig)
+    if "no such table" in message or "UndefinedTable" in type(error.orig).__name__:
+        return SchemaError("the service's database lacks a table", hint="run: shiplap migrate")
+    if "disk is full" in message or getattr(error.orig, "errno", None) == errno.ENOSPC:
+        return StorageFullError("no space left on the disk while writing the service's database")
+    if isinstance(error, ProgrammingError):
+        return error
+    first = message.strip().splitlines()[0] if message.strip() else type(error.orig).__name__
+    return DatabaseUnreachableError(f"the database does not answer: {first}", hint="see SHIPLAP_DATABASE_URL")

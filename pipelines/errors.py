@@ -1,0 +1,57 @@
+"""Every error of the pipelines room: one tree below ``PipelineError``."""
+
+from __future__ import annotations
+
+from core.errors import ShiplapError
+
+
+class PipelineError(ShiplapError):
+    """The root of this room's errors."""
+
+
+class SchemaError(PipelineError):
+    """The database's schema is not the one that this version works with."""
+
+
+class DatabaseUnreachableError(PipelineError):
+    """The database does not answer."""
+
+
+class QueueUnreachableError(PipelineError):
+    """Redis does not answer."""
+
+
+class InvalidRequestError(PipelineError):
+    """What was asked for cannot be: a malformed name, path, digest or option."""
+
+
+class NotFoundError(PipelineError):
+    """No run, project, secret or context of that name."""
+
+
+class ConflictError(PipelineError):
+    """The thing asked for does not fit the state that the run is in."""
+
+
+class StaleAttemptError(PipelineError):
+    """The run is no longer this attempt's: it was given to another worker, or has ended."""
+
+
+class TokenError(PipelineError):
+    """No token, or one that is unknown, revoked or expired."""
+
+
+class ScopeError(PipelineError):
+    """A token that does not allow what it was used for."""
+
+
+class SourceError(PipelineError):
+    """The source of a run cannot be fetched, or must not be."""
+
+
+class SecretError(PipelineError):
+    """A secret cannot be stored or read."""
+
+
+class BackupError(PipelineError):
+    """A backup cannot be made or restored."""

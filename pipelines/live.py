@@ -1,0 +1,109 @@
+"""The live part of logs: one Redis stream for each attempt, which holds what may not be stored yet.
+
+An entry is a batch of lines, its ID the number of the batch's last line, so reading after ID n gives just the batches
+that have lines after n, and a batch cannot be added twice. Once an attempt has lost its run, its stream is taken away,
+and what it still sends goes nowhere, because only the first write makes a stream. Redis may lose it all: then the
+writer notices, and stores its lines in the database at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import redis
+
+from pipelines.errors import QueueUnreachableError
+
+_READ_BATCHES: Final = 64
+_KEPT_AFTER_END_S: Final = 60
+_FORGOTTEN_AFTER_S: Final = 24 * 3600  # a stream that nobody ends, as after a restored backup
+
+
+class Batch(NamedTuple):
+    """Lines first … last as JSON, newlines between. ended: the attempt is over, look into the database."""
+
+    first: int
+    last: int
+    data: bytes
+    ended: bool = False
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        return list(enumerate(self.data.split(b"\n"), self.first)) if self.data else []
+
+
+class LiveLogs:
+    """The streams. Every method raises QueueUnreachableError when Redis does not answer. Thread-safe."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def add(self, run: int, attempt: int, batch: Batch, *, create: bool) -> bool:
+        """Append a batch. False: there is no stream (any more), or it has these lines."""
+        fields: Any = {"first": batch.first, "data": batch.data, "ended": int(batch.ended)}
+        key = _key(run, attempt)
+        with _translated():
+            try:
+                made = self._redis.xadd(key, fields, id=f"{batch.last}-0", nomkstream=not create)
+                if create:
+                    self._redis.expire(key, _FORGOTTEN_AFTER_S)
+            except redis.ResponseError as error:
+                if "equal or smaller" in str(error):
+                    return False
+                raise
+        return made is not None
+
+    def read(self, run: int, attempt: int, after: int, *, wait_s: float) -> list[Batch]:
+        """Batches with lines after ``after``; waits for the first at most ``wait_s``, 0 does not wait."""
+        with _translated():
+            found: Any = self._redis.xread(
+                {_key(run, attempt): f"{after}-0"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
+            )
+        return [_batch(entry) for _, entries in found for entry in entries] if found else []
+
+    def trim(self, run: int, attempt: int, first: int) -> None:
+        """Forget batches that end before line ``first``: they are stored."""
+        with _translated():
+            self._redis.xtrim(_key(run, attempt), minid=f"{first}-0", approximate=False)
+
+    def end(self, run: int, attempt: int) -> None:
+        """The attempt is over and all its lines are stored: let followers see the end, and then forget."""
+        with _translated():
+            self._redis.expire(_key(run, attempt), _KEPT_AFTER_END_S)
+
+    def take_away(self, run: int, attempt: int) -> list[Batch]:
+        """Close the stream to its writer and to followers, and return what it has. May be called again."""
+        key, taken = _key(run, attempt), f"{_key(run, attempt)}:taken"
+        with _translated():
+            try:
+                self._redis.rename(key, taken)
+            except redis.ResponseError as error:
+                if "no such key" not in str(error):
+                    raise
+            entries: Any = self._redis.xrange(taken)
+        return [_batch(entry) for entry in entries]
+
+    def forget_taken(self, run: int, attempt: int) -> None:
+        """What ``take_away`` returned is stored."""
+        with _translated():
+            self._redis.delete(f"{_key(run, attempt)}:taken")
+
+
+def _key(run: int, attempt: int) -> str:
+    return f"shiplap:log:{run}:{attempt}"
+
+
+def _batch(entry: Any) -> Batch:
+    identifier, fields = entry
+    return Batch(
+        int(fields[b"first"]), int(identifier.partition(b"-")[0]), fields[b"data"], fields.get(b"ended") == b"1"
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise QueueUnreachableError(f"Redis does not answer: {error}", hint="see SHIPLAP_REDIS_URL") from error

@@ -1,0 +1,203 @@
+"""Events of a build as numbered lines of a log, and back.
+
+The log is the one record of what happened, so a line is more than text: it carries what a display needs to show the
+build as if it ran here. ``text`` alone is always readable. A line is stored and sent as one JSON object.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from core.events import (
+    BuildPlanned,
+    Event,
+    Outcome,
+    StepFinished,
+    StepInfo,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+    Warned,
+)
+from pipelines.masking import Masker
+
+Kind: TypeAlias = Literal["output", "plan", "start", "finish", "progress", "warning", "status"]
+MAX_LINE_CHARACTERS: Final = 64 << 10
+"""Longer lines become several."""
+
+
+class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """n: its number, from 1. text: without newline, secrets masked. at: seconds since the epoch.
+
+    step: the step that it belongs to, -1 for none. stream: 1 or 2 for output. outcome, duration_s, reason: of kind
+    finish. steps: of kind plan. line, rule: of kind warning. status: what the service did with the run.
+    """
+
+    n: int
+    kind: Kind
+    text: str
+    at: float
+    step: int = -1
+    stream: int = 0
+    outcome: str = ""
+    duration_s: float = 0.0
+    reason: str = ""
+    steps: tuple[StepInfo, ...] = ()
+    line: int = 0
+    rule: str = ""
+    current_bytes: int = 0
+    total_bytes: int = 0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(LogLine)
+_OUTCOMES: Final[dict[str, Outcome]] = {
+    "done": "done",
+    "cached": "cached",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def encode_line(line: LogLine) -> bytes:
+    """One JSON object, without a newline."""
+    return _encoder.encode(line)
+
+
+def decode_line(data: bytes) -> LogLine:
+    """The opposite. Raises msgspec.DecodeError."""
+    return _decoder.decode(data)
+
+
+def to_event(line: LogLine) -> Event | None:
+    """What the build told, as a display takes it; None for what the service itself has to say."""
+    match line.kind:
+        case "output":
+            return StepOutput(line.step, 2 if line.stream == 2 else 1, line.text.encode() + b"\n", line.at)
+        case "plan":
+            return BuildPlanned(line.steps)
+        case "start":
+            return StepStarted(line.step, line.at)
+        case "finish":
+            outcome = _OUTCOMES.get(line.outcome, "failed")
+            return StepFinished(line.step, outcome, line.duration_s, line.at, line.reason or None)
+        case "progress":
+            return StepProgress(line.step, line.text, line.current_bytes, line.total_bytes)
+        case "warning":
+            return Warned(line.text, line.line, line.rule)
+        case "status":
+            return None
+
+
+class LineMaker:
+    """Turns events into lines. For one thread.
+
+    first: the number of the first line. clock: for events that carry no time.
+    """
+
+    def __init__(self, first: int, masker: Masker, clock: Callable[[], float]) -> None:
+        self.next = first
+        self._masker = masker
+        self._clock = clock
+        self._open: dict[tuple[int, int], _OpenLine] = {}
+        self._steps: dict[int, StepInfo] = {}
+        self._progress: dict[int, str] = {}
+
+    def lines(self, event: Event) -> Iterator[LogLine]:
+        """The lines that ``event`` completes."""
+        match event:
+            case StepOutput(step, stream, data, at):
+                found = self._open.get((step, stream))
+                if found is None:
+                    found = self._open[step, stream] = _OpenLine(self._masker)
+                for text in found.feed(data):
+                    yield LogLine(self._number(), "output", text, at, step=step, stream=stream)
+            case BuildPlanned(steps):
+                masked = tuple(step._replace(name=self._masker.mask(step.name)) for step in steps)
+                self._steps = {step.id: step for step in masked}
+                yield LogLine(self._number(), "plan", f"{len(masked)} steps", self._clock(), steps=masked)
+            case StepStarted(step, at):
+                yield LogLine(self._number(), "start", self._name(step), at, step=step)
+            case StepFinished():
+                yield from self._finish(event)
+            case StepProgress(step, what, current_bytes, total_bytes):
+                if self._progress.get(step) != what:  # one line for each thing, not for each piece of it
+                    self._progress[step] = what
+                    text = self._masker.mask(what)
+                    yield LogLine(
+                        self._number(), "progress", text, self._clock(), step=step,
+                        current_bytes=current_bytes, total_bytes=total_bytes,
+                    )  # fmt: skip
+            case Warned(message, line, rule):
+                yield LogLine(
+                    self._number(), "warning", self._masker.mask(message), self._clock(), line=line, rule=rule
+                )
+
+    def status(self, text: str) -> LogLine:
+        """A line of the service's own."""
+        return LogLine(self._number(), "status", self._masker.mask(text).replace("\n", " "), self._clock())
+
+    def close(self) -> Iterator[LogLine]:
+        """What is left of lines without an end."""
+        for step, stream in list(self._open):
+            yield from self._close(step, stream, self._clock())
+
+    def _finish(self, event: StepFinished) -> Iterator[LogLine]:
+        for stream in (1, 2):
+            yield from self._close(event.id, stream, event.at)
+        reason = self._masker.mask(event.reason or "")
+        text = f"{self._name(event.id)}: {event.outcome}" + (f" ({reason})" if reason else "")
+        yield LogLine(
+            self._number(),
+            "finish",
+            text,
+            event.at,
+            step=event.id,
+            outcome=event.outcome,
+            duration_s=event.duration_s,
+            reason=reason,
+        )
+
+    def _close(self, step: int, stream: int, at: float) -> Iterator[LogLine]:
+        found = self._open.pop((step, stream), None)
+        if found is not None and (rest := found.close()):
+            yield LogLine(self._number(), "output", rest, at, step=step, stream=stream)
+
+    def _name(self, step: int) -> str:
+        return self._steps[step].name if step in self._steps else f"step {step}"
+
+    def _number(self) -> int:
+        number = self.next
+        self.next += 1
+        return number
+
+
+class _OpenLine:
+    """One stream's bytes up to the next newline, decoded as they come, masked as whole lines."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._masker = masker
+        self._rest = ""
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        *whole, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        for text in whole:
+            yield from self._pieces(self._masker.mask(text.removesuffix("\r")))
+        while len(self._rest) > MAX_LINE_CHARACTERS + self._masker.longest:
+            end = self._masker.cut(self._rest)
+            yield from self._pieces(self._masker.mask(self._rest[:end]))
+            self._rest = self._rest[end:]
+
+    def close(self) -> str:
+        text = self._rest + self._decoder.decode(b"", True)
+        self._rest = ""
+        return self._masker.mask(text)
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        for start in range(0, max(1, len(text)), MAX_LINE_CHARACTERS):
+            yield text[start : start + MAX_LINE_CHARACTERS]

@@ -1,0 +1,137 @@
+"""Reading logs: any range, following from any line on, searching; stored lines first, then live ones, without a seam.
+
+Lines are given as (number, JSON of a LogLine): most readers pass them on as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from sqlalchemy import select
+
+from pipelines.database import Database
+from pipelines.errors import NotFoundError, QueueUnreachableError
+from pipelines.live import LiveLogs
+from pipelines.loglines import LogLine, decode_line, encode_line, to_event
+from pipelines.logstore import Line, read_lines, stored_lines
+from pipelines.model import FINAL_STATES, RunState
+from pipelines.schema import runs
+
+__all__ = ["Line", "LogLine", "Logs", "decode_line", "encode_line", "to_event"]
+
+_BATCH_LINES: Final = 1000
+_WAIT_S: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Logs:
+    """The logs of all runs. Thread-safe."""
+
+    def __init__(self, database: Database, live: LiveLogs, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._database = database
+        self._live = live
+        self._sleep = sleep
+
+    def read(self, number: int, first: int = 1, limit: int = 1000) -> list[Line]:
+        """At most ``limit`` lines from ``first`` on, as far as there are any now. Raises NotFoundError."""
+        row = self._run(number)
+        with self._database.read() as connection:
+            found = read_lines(connection, number, first, limit)
+        following = found[-1][0] + 1 if found else first
+        if len(found) < limit and row.state == "running":
+            found += self._fresh(number, row.attempt, following, wait_s=0).lines
+        return found[:limit]
+
+    def follow(self, number: int, after: int = 0) -> Iterator[list[Line]]:
+        """Every line after number ``after``, in batches, until the run has ended and all was given.
+
+        An empty batch comes about every second when there is nothing new, so that the caller can say that it lives.
+        Raises NotFoundError when the run does not exist, or no longer.
+        """
+        following = after + 1
+        while True:
+            row = self._run(number)
+            for stored in self._stored(number, following, row.lines):
+                yield stored
+                following = stored[-1][0] + 1
+            if row.state in FINAL_STATES:
+                return
+            attempt = row.attempt if row.state == "running" else row.attempt + 1
+            while True:  # as long as the stream has all there is to know
+                fresh = self._fresh(number, attempt, following, wait_s=_WAIT_S)
+                if fresh.lines:
+                    yield fresh.lines
+                    following = fresh.lines[-1][0] + 1
+                elif not fresh.ended:
+                    yield []
+                if fresh.gap:
+                    self._sleep(_WAIT_S / 10)
+                if fresh.gap or fresh.ended or not fresh.lines:
+                    break
+
+    def search(self, number: int, text: str, *, limit: int = 200) -> list[Line]:
+        """Stored lines whose text has ``text`` in it, whatever the case. Raises NotFoundError."""
+        self._run(number)
+        wanted = text.casefold()
+        found = []
+        with self._database.read() as connection:
+            for line in stored_lines(connection, number):
+                if wanted in decode_line(line[1]).text.casefold():
+                    found.append(line)
+                    if len(found) >= limit:
+                        break
+        return found
+
+    def _run(self, number: int) -> _State:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(runs.c.state, runs.c.attempt, runs.c.lines).where(runs.c.number == number)
+            ).first()
+        if row is None:
+            raise NotFoundError(f"there is no run {number}")
+        return _State(*row)
+
+    def _stored(self, number: int, first: int, last: int) -> Iterator[list[Line]]:
+        while first <= last:
+            with self._database.read() as connection:
+                stored = read_lines(connection, number, first, _BATCH_LINES)
+            if not stored:
+                return
+            yield stored
+            first = stored[-1][0] + 1
+
+    def _fresh(self, number: int, attempt: int, following: int, *, wait_s: float) -> _Fresh:
+        """Live lines from number ``following`` on."""
+        found: list[Line] = []
+        try:
+            batches = self._live.read(number, attempt, following - 1, wait_s=wait_s)
+        except QueueUnreachableError as error:
+            _log.warning("run %d: no live lines: %s", number, error)
+            if wait_s:
+                self._sleep(wait_s / 2)
+            return _Fresh(found)
+        for batch in batches:
+            for line in batch.lines():
+                if line[0] == following:
+                    found.append(line)
+                    following += 1
+                elif line[0] > following:
+                    return _Fresh(found, gap=True)
+        return _Fresh(found, ended=any(batch.ended for batch in batches))
+
+
+class _State(NamedTuple):
+    state: RunState
+    attempt: int
+    lines: int
+
+
+class _Fresh(NamedTuple):
+    """Live lines. gap: what comes next is stored, and no longer live. ended: the attempt is over."""
+
+    lines: list[Line]
+    gap: bool = False
+    ended: bool = False

@@ -1,0 +1,90 @@
+"""The stored part of logs: compressed chunks in the database, in which every line can be found by its number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import zstandard
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from pipelines.schema import log_chunks, runs
+
+CHUNK_LINES: Final = 1000
+CHUNK_BYTES: Final = 256 << 10
+_LEVEL: Final = 3
+_MAX_CHUNK_BYTES: Final = 64 << 20  # what a chunk may unpack to; ours are far smaller
+
+Line = tuple[int, bytes]
+"""A line's number, and the line as JSON."""
+
+
+def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[Line], text_bytes: int) -> None:
+    """Append consecutive lines to a run's log. The caller's transaction has made sure that they are the next ones.
+
+    text_bytes: how much their text is, with newlines.
+    """
+    if not lines:
+        return
+    row = connection.execute(select(runs.c.lines, runs.c.log_bytes).where(runs.c.number == run)).one()
+    assert lines[0][0] == row.lines + 1, f"line {lines[0][0]} after line {row.lines} of run {run}"
+    offset = row.log_bytes
+    for chunk in _chunks(lines):
+        connection.execute(
+            insert(log_chunks).values(
+                run=run,
+                attempt=attempt,
+                first_line=chunk[0][0],
+                line_count=len(chunk),
+                byte_offset=offset,
+                data=zstandard.compress(b"\n".join(data for _, data in chunk), _LEVEL),
+            )
+        )
+        offset += text_bytes * len(chunk) // len(lines)
+    connection.execute(
+        update(runs).where(runs.c.number == run).values(lines=lines[-1][0], log_bytes=row.log_bytes + text_bytes)
+    )
+
+
+def read_lines(connection: Connection, run: int, first: int, limit: int) -> list[Line]:
+    """Stored lines from number ``first`` on, at most ``limit``; empty at the end of what is stored."""
+    found: list[Line] = []
+    for line in stored_lines(connection, run, first):
+        found.append(line)
+        if len(found) >= limit:
+            break
+    return found
+
+
+def stored_lines(connection: Connection, run: int, first: int = 1) -> Iterator[Line]:
+    """All stored lines from number ``first`` on, chunk by chunk."""
+    start = connection.execute(
+        select(func.max(log_chunks.c.first_line)).where(log_chunks.c.run == run, log_chunks.c.first_line <= first)
+    ).scalar()
+    at = start or first
+    columns = select(log_chunks.c.first_line, log_chunks.c.line_count, log_chunks.c.data)
+    while True:
+        row = connection.execute(
+            columns.where(log_chunks.c.run == run, log_chunks.c.first_line >= at)
+            .order_by(log_chunks.c.first_line)
+            .limit(1)
+        ).first()
+        if row is None:
+            return
+        text = zstandard.decompress(row.data, max_output_size=_MAX_CHUNK_BYTES)
+        for number, data in enumerate(text.split(b"\n"), row.first_line):
+            if number >= first:
+                yield number, data
+        at = row.first_line + row.line_count
+
+
+def _chunks(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    start = size = 0
+    for index, (_, data) in enumerate(lines):
+        size += len(data) + 1
+        if index - start + 1 >= CHUNK_LINES or size >= CHUNK_BYTES:
+            yield lines[start : index + 1]
+            start, size = index + 1, 0
+    if start < len(lines):
+        yield lines[start:]

@@ -1,0 +1,281 @@
+"""A build's monitor in a worker: numbers, masks and publishes what the build says, and stores it.
+
+One thread does it all, so that ``emit`` costs the build next to nothing. Lines go to Redis within _TICK_S, and to the
+database when a step has ended, when there are many, or after _STORE_AFTER_S; a Redis that is away only makes that
+happen at once. Everything stored is fenced: a worker whose run was given to another finds out here, and stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from sqlalchemy import delete, insert
+from sqlalchemy.engine import Connection
+
+from core.events import BuildPlanned, Event, StepFinished, StepOutput, StepStarted
+from pipelines.claims import fence
+from pipelines.database import Database
+from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, StaleAttemptError
+from pipelines.live import Batch, LiveLogs
+from pipelines.loglines import LineMaker, LogLine, encode_line
+from pipelines.logstore import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
+from pipelines.masking import Masker
+from pipelines.model import Claim, Step, StepState
+from pipelines.schema import steps as steps_table
+
+_TICK_S: Final = 0.03
+_STORE_AFTER_S: Final = 2.0
+_STORE_PAUSE_S: Final = 0.25
+_RETRY_S: Final = 1.0
+_PENDING_BYTES: Final = 8 << 20
+_UNSTORED_BYTES: Final = 32 << 20
+_KEPT_LIVE_BYTES: Final = 4 << 20  # stored lines that stay in Redis, for followers that are a little behind
+_EVENT_BYTES: Final = 200
+_log = logging.getLogger(__name__)
+
+
+class LogWriter:
+    """The log of one attempt. lost: called once, from the writer's thread, when the run is no longer this attempt's."""
+
+    def __init__(
+        self, claim: Claim, database: Database, live: LiveLogs, masker: Masker, *, lost: Callable[[], None]
+    ) -> None:
+        self._claim = claim
+        self._database = database
+        self._live = live
+        self._masker = masker
+        self._lost = lost
+        self._maker = LineMaker(claim.next_line, masker, time.time)
+        self._wake = threading.Condition()
+        self._pending: deque[Event | str] = deque()
+        self._pending_bytes = 0
+        self._closing = False
+        self._stale = False
+        self._unstored: list[Line] = []
+        self._unstored_bytes = 0  # as JSON
+        self._text_bytes = 0
+        self._kept: deque[tuple[int, int]] = deque()  # last line and size of the batches in Redis
+        self._kept_bytes = 0
+        self._steps: dict[int, Step] = {}
+        self._changed: set[int] = set()
+        self._may_create = True  # the stream: at first, and after a loss only when the run is known to be ours
+        self._stream_lost = False
+        self._stored_at = time.monotonic()
+        self._store_soon = False
+        self._retry_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"log of run {claim.number}", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Event) -> None:
+        """Take an event of the build; waits only while far more is pending than can be written."""
+        self._put(event, len(event.data) if isinstance(event, StepOutput) else _EVENT_BYTES)
+
+    def status(self, text: str) -> None:
+        """Log a line of the service's own."""
+        self._put(text, _EVENT_BYTES)
+
+    def close(self) -> None:
+        """Publish what is pending and end the thread; ``store`` has the rest. May be called again."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._thread.join()
+
+    def store(self, connection: Connection) -> None:
+        """Store what is not stored yet, in a transaction of the caller's that holds the run. After ``close``."""
+        store_lines(connection, self._claim.number, self._claim.attempt, self._unstored, self._text_bytes)
+        self._store_steps(connection)
+
+    def end(self) -> None:
+        """After the last ``store`` has been committed: tell followers."""
+        try:
+            batch = Batch(self._maker.next, self._maker.next, b"", ended=True)
+            self._live.add(self._claim.number, self._claim.attempt, batch, create=self._may_create)
+            self._live.end(self._claim.number, self._claim.attempt)
+        except QueueUnreachableError as error:
+            _log.warning("run %d: followers wait for the database: %s", self._claim.number, error)
+
+    def add_last(self, text: str) -> None:
+        """One more line after ``close``, before ``store``: how the run ended."""
+        self._keep([self._maker.status(text)])
+
+    def _put(self, item: Event | str, size: int) -> None:
+        with self._wake:
+            while self._pending_bytes > _PENDING_BYTES and not self._closing and not self._stale:
+                self._wake.wait()
+            if self._stale:
+                return
+            self._pending.append(item)
+            self._pending_bytes += size
+            if len(self._pending) == 1:
+                self._wake.notify_all()
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            with self._wake:
+                if not self._pending and not self._closing:
+                    self._wake.wait(_STORE_PAUSE_S if self._unstored or self._changed else None)
+                if not self._closing and self._pending:
+                    self._wake.wait(_TICK_S)  # so that a batch is more than one line
+                items, self._pending = self._pending, deque()
+                self._pending_bytes = 0
+                closing = self._closing
+                if self._unstored_bytes < _UNSTORED_BYTES:
+                    self._wake.notify_all()
+            if self._stale:
+                continue
+            lines = [line for item in items for line in self._lines(item)]
+            if closing:
+                lines.extend(self._maker.close())
+            self._publish(self._keep(lines))
+            if not closing and self._is_time():
+                self._try_to_store()
+            while self._unstored_bytes >= _UNSTORED_BYTES and not self._closing and not self._stale:
+                time.sleep(_RETRY_S)  # no database: the build has to wait, memory is not for logs
+                self._try_to_store()
+
+    def _lines(self, item: Event | str) -> list[LogLine]:
+        if isinstance(item, str):
+            return [self._maker.status(item)]
+        first = self._maker.next
+        lines = list(self._maker.lines(item))
+        self._note(item, first, self._maker.next - 1)
+        return lines
+
+    def _note(self, event: Event, first: int, last: int) -> None:
+        """Keep account of the steps."""
+        match event:
+            case BuildPlanned(steps):
+                for step in steps:
+                    if step.id not in self._steps:
+                        self._steps[step.id] = Step(
+                            step.id, self._masker.mask(step.name), step.stage, step.line, "waiting"
+                        )
+                        self._changed.add(step.id)
+            case StepStarted(step_id, at):
+                self._change(step_id, first, last, state="running", started_at=at)
+            case StepFinished():
+                reason = self._masker.mask(event.reason or "")
+                self._change(event.id, first, last, event.outcome, duration_s=event.duration_s, reason=reason)
+                self._store_soon = True
+            case StepOutput(step_id):
+                self._change(step_id, first, last)
+            case _:
+                pass
+
+    def _change(
+        self,
+        step_id: int,
+        first: int,
+        last: int,
+        state: StepState | None = None,
+        *,
+        started_at: float | None = None,
+        duration_s: float | None = None,
+        reason: str = "",
+    ) -> None:
+        step = self._steps.get(step_id)
+        if step is None:
+            return
+        self._steps[step_id] = msgspec.structs.replace(
+            step,
+            state=state or step.state,
+            started_at=step.started_at if started_at is None else started_at,
+            duration_s=step.duration_s if duration_s is None else duration_s,
+            reason=reason or step.reason,
+            first_line=step.first_line or (first if last >= first else 0),
+            last_line=max(step.last_line, last if last >= first else 0),
+        )
+        self._changed.add(step_id)
+
+    def _keep(self, lines: list[LogLine]) -> list[Line]:
+        """To be stored; returns them encoded."""
+        encoded = [(line.n, encode_line(line)) for line in lines]
+        self._unstored += encoded
+        self._unstored_bytes += sum(len(data) + 1 for _, data in encoded)
+        self._text_bytes += sum(len(line.text.encode()) + 1 for line in lines)
+        return encoded
+
+    def _publish(self, lines: list[Line]) -> None:
+        if not lines:
+            return
+        batch = Batch(lines[0][0], lines[-1][0], b"\n".join(data for _, data in lines))
+        try:
+            if self._live.add(self._claim.number, self._claim.attempt, batch, create=self._may_create):
+                self._may_create = False
+                self._kept.append((batch.last, len(batch.data)))
+                self._kept_bytes += len(batch.data)
+                return
+        except QueueUnreachableError as error:
+            if not self._stream_lost:
+                _log.warning("run %d: lines go to the database only: %s", self._claim.number, error)
+        self._may_create = False  # it was taken away, or Redis has lost it: the database knows which
+        self._stream_lost = self._store_soon = True
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now < self._retry_at or not (self._unstored or self._changed):
+            return False
+        if len(self._unstored) >= CHUNK_LINES or self._unstored_bytes >= CHUNK_BYTES:
+            return True
+        return now - self._stored_at > (_STORE_PAUSE_S if self._store_soon else _STORE_AFTER_S)
+
+    def _try_to_store(self) -> None:
+        try:
+            with self._database.write() as connection:
+                fence(connection, self._claim)
+                self.store(connection)
+        except StaleAttemptError:
+            self._give_up()
+            return
+        except DatabaseUnreachableError as error:
+            _log.warning("run %d: its log waits for the database: %s", self._claim.number, error)
+            self._retry_at = time.monotonic() + _RETRY_S
+            return
+        stored_up_to = self._unstored[-1][0] if self._unstored else 0
+        self._forget()
+        self._trim(stored_up_to)
+
+    def _forget(self) -> None:
+        self._unstored, self._unstored_bytes, self._text_bytes = [], 0, 0
+        self._changed.clear()
+        self._stored_at = time.monotonic()
+        self._may_create = self._may_create or self._stream_lost
+        self._store_soon = self._stream_lost = False
+
+    def _trim(self, stored_up_to: int) -> None:
+        first = 0
+        while self._kept and self._kept_bytes > _KEPT_LIVE_BYTES and self._kept[0][0] <= stored_up_to:
+            last, size = self._kept.popleft()
+            self._kept_bytes -= size
+            first = last + 1
+        if first:
+            try:
+                self._live.trim(self._claim.number, self._claim.attempt, first)
+            except QueueUnreachableError:
+                self._store_soon = True
+
+    def _give_up(self) -> None:
+        with self._wake:
+            self._stale = True
+            self._wake.notify_all()
+        self._lost()
+
+    def _store_steps(self, connection: Connection) -> None:
+        if not self._changed:
+            return
+        run, attempt = self._claim.number, self._claim.attempt
+        key = (steps_table.c.run == run, steps_table.c.attempt == attempt)
+        connection.execute(delete(steps_table).where(*key, steps_table.c.step.in_(self._changed)))
+        rows = [self._steps[index] for index in sorted(self._changed)]
+        connection.execute(
+            insert(steps_table),
+            [{**msgspec.structs.asdict(row), "step": row.index, "run": run, "attempt": attempt} for row in rows],
+        )

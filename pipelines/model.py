@@ -1,0 +1,165 @@
+"""The nouns of the service, as data that is JSON as it stands: runs, their requests, steps and results."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
+FINAL_STATES: Final[frozenset[RunState]] = frozenset({"succeeded", "failed", "cancelled", "error"})
+StepState: TypeAlias = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
+
+DEFAULT_TIMEOUT_S: Final = 3600
+MAX_TIMEOUT_S: Final = 6 * 3600
+
+
+class ContextSource(msgspec.Struct, frozen=True, tag="context"):
+    """An uploaded build context. context: its digest, as ``Contexts.begin`` gave it."""
+
+    context: str
+
+
+class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
+    """A git repository. ref: a branch, tag or full commit; empty is the remote's HEAD. subdirectory: the context."""
+
+    url: str
+    ref: str = ""
+    subdirectory: str = ""
+
+
+Source: TypeAlias = ContextSource | GitSource
+
+
+class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What ``shiplap build`` takes as options.
+
+    file: the Dockerfile's path in the context. tags: names of the image; none means the project's template. secrets:
+    names of stored secrets. timeout_s: of the whole build, at most MAX_TIMEOUT_S.
+    """
+
+    file: str | None = None
+    tags: tuple[str, ...] = ()
+    target: str = ""
+    build_args: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    no_cache: bool = False
+    platform: str | None = None
+    network: Literal["default", "none"] = "default"
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+    timeout_s: int = DEFAULT_TIMEOUT_S
+
+
+class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A run that somebody wants.
+
+    priority: higher goes first, -100 to 100. worker_labels: the worker must have all of them. max_attempts: how often
+    it may start when workers or machines fail; a step that fails is never tried again.
+    """
+
+    source: Source
+    project: str = "default"
+    options: BuildOptions = BuildOptions()
+    priority: int = 0
+    worker_labels: tuple[str, ...] = ()
+    max_attempts: int = 3
+
+
+class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a run ended. image, manifest: digests. names: under which the image can be had. error: for people."""
+
+    image: str = ""
+    manifest: str = ""
+    names: tuple[str, ...] = ()
+    executed: int = 0
+    cached: int = 0
+    duration_s: float = 0.0
+    error: str = ""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run as the database has it. Times are seconds since the epoch.
+
+    attempt: 0 until a worker took it. reason: why it waits, or why it ended as it did. lines, log_bytes: of its log,
+    as far as it is stored.
+    """
+
+    number: int
+    project: str
+    state: RunState
+    priority: int
+    attempt: int
+    max_attempts: int
+    worker: str
+    cancel_requested: bool
+    source: Source
+    options: BuildOptions
+    worker_labels: tuple[str, ...]
+    created_at: float
+    queued_at: float
+    started_at: float | None
+    finished_at: float | None
+    reason: str
+    result: RunResult | None
+    lines: int
+    log_bytes: int
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A step of a run's latest attempt. first_line, last_line: where the log speaks of it; 0 for nowhere."""
+
+    index: int
+    name: str
+    stage: str
+    line: int
+    state: StepState
+    reason: str = ""
+    started_at: float | None = None
+    duration_s: float = 0.0
+    first_line: int = 0
+    last_line: int = 0
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A run in a worker's hands: the only right to write to it, until another attempt begins.
+
+    next_line: the number of the first line that this attempt logs.
+    """
+
+    run: Run
+    attempt: int
+    worker: str
+    next_line: int
+
+    @property
+    def number(self) -> int:
+        return self.run.number
+
+
+class Project(msgspec.Struct, frozen=True, omit_defaults=True):
+    """concurrency: how many of its runs may run at once, 0 is no limit. tag_template: see ``pipelines.tags``.
+
+    keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever.
+    """
+
+    name: str
+    concurrency: int = 0
+    tag_template: str = "{registry}/{project}:{number}"
+    keep_runs: int = 200
+    keep_days: int = 30
+
+
+class WorkerInfo(msgspec.Struct, frozen=True):
+    """state: lost means that its heart has not beaten for a while. runs: numbers of what it works on."""
+
+    name: str
+    labels: tuple[str, ...]
+    concurrency: int
+    state: Literal["idle", "busy", "draining", "lost"]
+    heartbeat_at: float
+    runs: tuple[int, ...]

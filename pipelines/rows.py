@@ -1,0 +1,40 @@
+"""Rows of the database as the structs of ``pipelines.model``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy.engine import Row
+
+from pipelines.model import BuildOptions, Run, RunResult, Source
+
+_sources = msgspec.json.Decoder(Source)
+_options = msgspec.json.Decoder(BuildOptions)
+_labels = msgspec.json.Decoder(tuple[str, ...])
+_results = msgspec.json.Decoder(RunResult)
+
+
+def run_from_row(row: Row[Any]) -> Run:
+    """A whole row of ``schema.runs``."""
+    return Run(
+        number=row.number,
+        project=row.project,
+        state=row.state,
+        priority=row.priority,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        worker=row.worker,
+        cancel_requested=row.cancel_requested,
+        source=_sources.decode(row.source),
+        options=_options.decode(row.options),
+        worker_labels=_labels.decode(row.worker_labels),
+        created_at=row.created_at,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        reason=row.reason,
+        result=_results.decode(row.result) if row.result else None,
+        lines=row.lines,
+        log_bytes=row.log_bytes,
+    )

@@ -1,0 +1,227 @@
+"""Runs as their users see them: submit, look, cancel, retry. The worker's side is ``pipelines.claims``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from core.digests import Digest
+from core.errors import InvalidReferenceError
+from core.platforms import Platform
+from core.references import Reference
+from pipelines.database import Database
+from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.loglines import LogLine, encode_line
+from pipelines.logstore import store_lines
+from pipelines.model import FINAL_STATES, MAX_TIMEOUT_S, ContextSource, Run, RunRequest, RunState, Step, WorkerInfo
+from pipelines.projects import ensure_project
+from pipelines.queue import Queue, check_labels
+from pipelines.rows import run_from_row
+from pipelines.schema import projects, runs, steps
+from pipelines.workers import Workers
+
+_MAX_PRIORITY: Final = 100
+_MAX_ATTEMPTS: Final = 10
+_MAX_LIST: Final = 500
+_ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Runs:
+    """All runs. Thread-safe."""
+
+    def __init__(
+        self, database: Database, queue: Queue, workers: Workers, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._workers = workers
+        self._clock = clock
+
+    def submit(self, request: RunRequest) -> Run:
+        """Record the run and queue it. It is safe once this returns, also when Redis is away: then it starts later.
+
+        Raises InvalidRequestError.
+        """
+        labels = check_request(request)
+        now = self._clock()
+        with self._database.write() as connection:
+            ensure_project(connection, request.project)
+            made = connection.execute(
+                insert(runs)
+                .values(
+                    project=request.project,
+                    state="queued",
+                    priority=request.priority,
+                    max_attempts=request.max_attempts,
+                    source=_json(request.source),
+                    options=_json(request.options),
+                    worker_labels=_json(labels),
+                    created_at=now,
+                    queued_at=now,
+                )
+                .returning(runs)
+            ).one()
+            run = run_from_row(made)
+        self._queue.try_send(run.number, labels)
+        return run
+
+    def get(self, number: int) -> Run:
+        """Raises NotFoundError."""
+        with self._database.read() as connection:
+            return self._explained(connection, [_get(connection, number)])[0]
+
+    def list(
+        self,
+        *,
+        project: str | None = None,
+        state: RunState | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[Run]:
+        """The newest first. before: only runs with smaller numbers, to go on from a list's last. limit: at most 500."""
+        wanted = select(runs).order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
+        if project is not None:
+            wanted = wanted.where(runs.c.project == project)
+        if state is not None:
+            wanted = wanted.where(runs.c.state == state)
+        if before is not None:
+            wanted = wanted.where(runs.c.number < before)
+        with self._database.read() as connection:
+            return [*self._explained(connection, [run_from_row(row) for row in connection.execute(wanted)])]
+
+    def steps(self, number: int) -> Sequence[Step]:
+        """The steps of the latest attempt, in the Dockerfile's order. Raises NotFoundError."""
+        with self._database.read() as connection:
+            run = _get(connection, number)
+            rows = connection.execute(
+                select(steps).where(steps.c.run == number, steps.c.attempt == run.attempt).order_by(steps.c.step)
+            )
+            return [
+                Step(
+                    row.step, row.name, row.stage, row.line, row.state, row.reason, row.started_at, row.duration_s,
+                    row.first_line, row.last_line,
+                )
+                for row in rows
+            ]  # fmt: skip
+
+    def cancel(self, number: int) -> Run:
+        """End a waiting run; tell the worker of a running one, which stops it within a second.
+
+        Raises NotFoundError, and ConflictError when it has ended.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            ended = connection.execute(
+                update(runs)
+                .where(runs.c.number == number, runs.c.state == "queued")
+                .values(state="cancelled", reason="cancelled", finished_at=now, cancel_requested=True, result="{}")
+            )
+            if ended.rowcount:
+                run = _get(connection, number)
+                line = LogLine(run.lines + 1, "status", "cancelled before it started", now)
+                data = [(line.n, encode_line(line))]
+                store_lines(connection, number, run.attempt, data, len(line.text) + 1)
+            else:
+                told = connection.execute(
+                    update(runs).where(runs.c.number == number, runs.c.state == "running").values(cancel_requested=True)
+                )
+                run = _get(connection, number)
+                if not told.rowcount:
+                    raise ConflictError(f"run {number} has ended: {run.state}")
+            return _get(connection, number)
+
+    def retry(self, number: int) -> Run:
+        """A new run of the same request. Raises NotFoundError, and ConflictError when it has not ended yet."""
+        run = self.get(number)
+        if run.state not in FINAL_STATES:
+            raise ConflictError(f"run {number} has not ended yet: {run.state}", hint="cancel it first")
+        return self.submit(
+            RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts)
+        )
+
+    def why_waiting(self, run: Run) -> str:
+        """For people: why a queued run does not run yet. Empty for others."""
+        with self._database.read() as connection:
+            return self._explained(connection, [run])[0].reason if run.state == "queued" else ""
+
+    def _explained(self, connection: Connection, found: Sequence[Run]) -> Sequence[Run]:
+        if not any(run.state == "queued" for run in found):
+            return found
+        alive = [worker for worker in self._workers.list() if worker.state not in ("lost", "draining")]
+        busy = _running_by_project(connection)
+        return [
+            msgspec.structs.replace(run, reason=_why(connection, run, alive, busy)) if run.state == "queued" else run
+            for run in found
+        ]
+
+
+def check_request(request: RunRequest) -> tuple[str, ...]:
+    """Raise InvalidRequestError for what could never run; returns the labels, sorted."""
+    options = request.options
+    if abs(request.priority) > _MAX_PRIORITY:
+        raise InvalidRequestError(f"priority {request.priority} is not within ±{_MAX_PRIORITY}")
+    if not 1 <= request.max_attempts <= _MAX_ATTEMPTS:
+        raise InvalidRequestError(f"max_attempts {request.max_attempts} is not within 1 … {_MAX_ATTEMPTS}")
+    if not 1 <= options.timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidRequestError(f"timeout_s {options.timeout_s} is not within 1 … {MAX_TIMEOUT_S}")
+    for name in options.build_args:
+        if not _ARG_NAME.fullmatch(name):
+            raise InvalidRequestError(f"invalid name of a build argument: {name!r}")
+    try:
+        for tag in options.tags:
+            Reference.parse(tag)
+        if options.platform:
+            Platform.parse(options.platform)
+        if isinstance(request.source, ContextSource):
+            Digest.parse(request.source.context)
+    except InvalidReferenceError as error:
+        raise InvalidRequestError(error.message, hint=error.hint) from error
+    if "\0" in _json(request).replace("\\u0000", "\0"):
+        raise InvalidRequestError("a NUL character in the request")
+    return check_labels(request.worker_labels)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _get(connection: Connection, number: int) -> Run:
+    row = connection.execute(select(runs).where(runs.c.number == number)).first()
+    if row is None:
+        raise NotFoundError(f"there is no run {number}")
+    return run_from_row(row)
+
+
+def _running_by_project(connection: Connection) -> Counter[str]:
+    counts = select(runs.c.project, func.count()).where(runs.c.state == "running").group_by(runs.c.project)
+    return Counter({row[0]: row[1] for row in connection.execute(counts)})
+
+
+def _why(connection: Connection, run: Run, alive: list[WorkerInfo], busy: Counter[str]) -> str:
+    after = f" (attempt {run.attempt} came to nothing)" if run.attempt else ""
+    if not alive:
+        return f"no worker is running{after}"
+    wanted = set(run.worker_labels)
+    able = [worker for worker in alive if wanted.issubset(worker.labels)]
+    if not able:
+        return f"no running worker has the label {', '.join(sorted(wanted))}{after}"
+    limit = connection.execute(select(projects.c.concurrency).where(projects.c.name == run.project)).scalar() or 0
+    if limit and busy[run.project] >= limit:
+        return f"project {run.project} has {busy[run.project]} runs going, and may have {limit}{after}"
+    free = sum(worker.concurrency - len(worker.runs) for worker in able)
+    ahead = connection.execute(
+        select(func.count()).where(
+            runs.c.state == "queued",
+            (runs.c.priority > run.priority) | ((runs.c.priority == run.priority) & (runs.c.number < run.number)),
+        )
+    ).scalar()
+    if free > 0 and not ahead:
+        return f"about to start{after}"
+    return f"{ahead} runs are ahead of it, and {'all workers are busy' if free <= 0 else 'workers are free'}{after}"

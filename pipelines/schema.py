@@ -1,0 +1,132 @@
+"""The service's tables, as SQLAlchemy sees them; ``migrations/`` makes and changes them.
+
+Times are seconds since the epoch (UTC), documents are JSON text. SQLite and PostgreSQL have the same tables.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("concurrency", Integer, nullable=False),
+    Column("tag_template", Text, nullable=False),
+    Column("keep_runs", Integer, nullable=False),
+    Column("keep_days", Integer, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("project", ForeignKey("projects.name"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("max_attempts", Integer, nullable=False),
+    Column("worker", String(200), nullable=False, default=""),
+    Column("pulse", BigInteger, nullable=False, default=0),  # grows with each renewal of the lease
+    Column("lease_until", Float, nullable=False, default=0.0),
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("source", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("worker_labels", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("queued_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("reason", Text, nullable=False, default=""),
+    Column("result", Text),
+    Column("lines", BigInteger, nullable=False, default=0),
+    Column("log_bytes", BigInteger, nullable=False, default=0),
+    Index("runs_by_state", "state", "priority", "number"),
+    Index("runs_by_project", "project", "number"),
+    sqlite_autoincrement=True,  # the number of a removed run is never given again
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started_at", Float),
+    Column("duration_s", Float, nullable=False),
+    Column("first_line", BigInteger, nullable=False),
+    Column("last_line", BigInteger, nullable=False),
+)
+
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("first_line", BigInteger, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("line_count", Integer, nullable=False),
+    Column("byte_offset", BigInteger, nullable=False),  # of the first line in the log's text
+    Column("data", LargeBinary, nullable=False),  # zstd of JSON lines
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(200), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("last_used_at", Float),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("value", LargeBinary, nullable=False),  # encrypted, see pipelines.secrets
+    Column("created_at", Float, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("labels", Text, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("pulse", BigInteger, nullable=False),
+    Column("heartbeat_at", Float, nullable=False),
+    Column("draining", Boolean, nullable=False),
+)
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("used_at", Float, nullable=False),
+)
+
+HEAD = "0001"
+"""The newest migration: what ``alembic_version`` must say for this version to work."""

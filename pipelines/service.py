@@ -1,0 +1,63 @@
+"""Everything of this room, opened together: what the web and worker processes hold."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from core.settings import ServiceSettings
+from pipelines.claims import Claims
+from pipelines.contexts import Contexts
+from pipelines.database import Database
+from pipelines.live import LiveLogs
+from pipelines.logs import Logs
+from pipelines.projects import Projects
+from pipelines.queue import Queue, redis_client
+from pipelines.runs import Runs
+from pipelines.secrets import Secrets
+from pipelines.tokens import Tokens
+from pipelines.workers import Workers
+
+
+class Service:
+    """Thread-safe; a context manager; not to be carried across a fork."""
+
+    def __init__(self, settings: ServiceSettings, database: Database) -> None:
+        serve = settings.root / "serve"
+        serve.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.settings = settings
+        self.database = database
+        self._redis = redis_client(settings.redis_url)
+        self.live = LiveLogs(self._redis)
+        self.queue = Queue(settings.redis_url)
+        self.workers = Workers(database)
+        self.runs = Runs(database, self.queue, self.workers)
+        self.claims = Claims(database, self.live)
+        self.logs = Logs(database, self.live)
+        self.projects = Projects(database)
+        self.contexts = Contexts(database, serve / "contexts")
+        self.tokens = Tokens(database, serve / "admin.token")
+        self.secrets = Secrets(database, serve / "secret.key")
+
+    @classmethod
+    def open(cls, settings: ServiceSettings) -> Self:
+        """Connect to the database. Redis may be away. Raises SchemaError, DatabaseUnreachableError, SettingsError."""
+        database = Database.open(settings)
+        try:
+            return cls(settings, database)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        self.queue.close()
+        self._redis.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,130 @@
+"""API tokens: random, shown once, kept as hashes, with scopes and an end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets as randomness
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Row
+
+from core.files import write_atomically
+from pipelines.database import Database
+from pipelines.errors import InvalidRequestError, NotFoundError, ScopeError, TokenError
+from pipelines.schema import tokens
+
+SCOPES: Final = ("read", "build", "admin")
+"""Each includes those before it."""
+
+_PREFIX: Final = "shp_"
+_NOTED_EVERY_S: Final = 60.0
+_ADMIN_NAME: Final = "administrator (ROOT/serve/admin.token)"
+
+
+class Token(msgspec.Struct, frozen=True):
+    """What may be told of a token."""
+
+    id: int
+    name: str
+    scopes: tuple[str, ...]
+    created_at: float
+    expires_at: float | None
+    last_used_at: float | None
+
+    def allows(self, scope: str) -> bool:
+        return any(SCOPES.index(scope) <= SCOPES.index(own) for own in self.scopes)
+
+
+class Tokens:
+    """All tokens. Thread-safe. admin_file: where the first start leaves the administrator's."""
+
+    def __init__(self, database: Database, admin_file: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._admin_file = admin_file
+        self._clock = clock
+
+    def create(self, name: str, scopes: Sequence[str], expires_in_s: float | None = None) -> tuple[Token, str]:
+        """A new token, and its text, which cannot be had again. Raises InvalidRequestError."""
+        if not name.strip() or len(name) > 200 or "\0" in name:
+            raise InvalidRequestError("a token needs a name of at most 200 characters")
+        if not scopes or set(scopes) - set(SCOPES):
+            raise InvalidRequestError(f"invalid scopes {', '.join(scopes) or 'none'}", hint=f"one of {SCOPES}")
+        if expires_in_s is not None and not 0 < expires_in_s < 1e10:
+            raise InvalidRequestError("a token expires after a positive number of seconds")
+        text = _PREFIX + randomness.token_urlsafe(32)
+        now = self._clock()
+        values = {
+            "name": name,
+            "hash": _hash(text),
+            "scopes": ",".join(sorted(set(scopes), key=SCOPES.index)),
+            "created_at": now,
+            "expires_at": None if expires_in_s is None else now + expires_in_s,
+        }
+        with self._database.write() as connection:
+            row = connection.execute(insert(tokens).values(values).returning(tokens)).one()
+        return _from_row(row), text
+
+    def verify(self, text: str, scope: str) -> Token:
+        """The token that ``text`` is, if it allows ``scope``. Raises TokenError and ScopeError."""
+        now = self._clock()
+        with self._database.read() as connection:
+            # The look-up is by hash, so its duration says nothing about the token.
+            row = connection.execute(select(tokens).where(tokens.c.hash == _hash(text))).first()
+        if row is None:
+            raise TokenError("the API token is not known", hint="shiplap login, or SHIPLAP_TOKEN")
+        if row.expires_at is not None and row.expires_at <= now:
+            raise TokenError("the API token has expired", hint="ask for a new one")
+        token = _from_row(row)
+        if not token.allows(scope):
+            raise ScopeError(f"the token {token.name!r} allows {', '.join(token.scopes)}, this needs {scope}")
+        if now - (token.last_used_at or 0.0) > _NOTED_EVERY_S:
+            with self._database.write() as connection:
+                connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
+        return token
+
+    def list(self) -> list[Token]:
+        with self._database.read() as connection:
+            return [_from_row(row) for row in connection.execute(select(tokens).order_by(tokens.c.id))]
+
+    def revoke(self, token_id: int) -> None:
+        """Raises NotFoundError."""
+        with self._database.write() as connection:
+            if not connection.execute(delete(tokens).where(tokens.c.id == token_id)).rowcount:
+                raise NotFoundError(f"there is no token {token_id}")
+
+    def ensure_admin_file(self) -> Path:
+        """Make sure that the administrator's token is in its file, mode 0600, and is valid; returns the file."""
+        if self._admin_file.exists():
+            try:
+                self.verify(self._admin_file.read_text().strip(), "admin")
+            except (TokenError, ScopeError):
+                pass  # of another database, or revoked: a new one takes its place
+            else:
+                return self._admin_file
+        _, text = self.create(_ADMIN_NAME, ["admin"])
+        write_atomically(self._admin_file, f"{text}\n".encode(), mode=0o600)
+        with self._database.write() as connection:
+            connection.execute(delete(tokens).where(tokens.c.name == _ADMIN_NAME, tokens.c.hash != _hash(text)))
+        return self._admin_file
+
+    def sweep(self) -> None:
+        """Forget tokens that expired more than a month ago."""
+        before = self._clock() - 30 * 86400
+        with self._database.write() as connection:
+            connection.execute(delete(tokens).where(tokens.c.expires_at < before))
+
+
+def _hash(text: str) -> str:
+    """Tokens have 256 random bits, so a plain hash is as good as a slow one."""
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def _from_row(row: Row[Any]) -> Token:
+    scopes = tuple(row.scopes.split(","))
+    return Token(row.id, row.name, scopes, row.created_at, row.expires_at, row.last_used_at)
