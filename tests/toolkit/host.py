@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
-_CGROUPS = "/sys/fs/cgroup"
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def children() -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """Names of what exists on this host, except processes."""
+    """Names of what exists on this host, except processes. cgroups: those that nobody uses any more."""
 
     mounts: frozenset[str]
     cgroups: frozenset[str]
@@ -62,13 +62,29 @@ class HostState:
     def capture(cls) -> HostState:
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
-        cgroups = [path for path, _, _ in os.walk(_CGROUPS) if "shiplap" in path]
-        return cls(frozenset(mounts), frozenset(cgroups), frozenset(os.listdir("/sys/class/net")), frozenset(named))
+        interfaces = os.listdir("/sys/class/net")
+        return cls(frozenset(mounts), frozenset(_abandoned_cgroups()), frozenset(interfaces), frozenset(named))
 
     def new_since(self, before: HostState) -> dict[str, list[str]]:
         """What exists in ``self`` and did not ``before``, by kind; empty when nothing is new."""
         gained = {f.name: sorted(getattr(self, f.name) - getattr(before, f.name)) for f in fields(self)}
         return {kind: names for kind, names in gained.items() if names}
+
+
+def _abandoned_cgroups() -> Iterator[str]:
+    """Control groups of launchers that have ended. One that lives holds a lock, and may be somebody else's."""
+    for session in Path("/sys/fs/cgroup").glob("**/shiplap/*/"):
+        try:
+            fd = os.open(session, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield str(session)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
 
 
 def wait_until_gone(known: set[int], deadline_s: float = 10) -> dict[int, str]:
