@@ -1,4 +1,4 @@
-"""The transport that talks to real registries: urllib3, one pool of connections per origin."""
+"""The transport that talks to real registries: urllib3, with connections and a TLS configuration for each origin."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Urllib3Transport:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str], urllib3.HTTPConnectionPool | urllib3.ProxyManager] = {}
+        self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def send(self, request: Request) -> Urllib3Response:
@@ -72,11 +72,10 @@ class Urllib3Transport:
 
         body = request.body() if callable(request.body) else request.body
         parts = urlsplit(request.url)
-        target = request.url if self._proxy(parts.scheme, parts.netloc) else _path(request.url)
         try:
-            response = self._pool(parts.scheme, parts.netloc).urlopen(
+            response = self._manager(parts.scheme, parts.netloc).urlopen(
                 request.method,
-                target,
+                request.url,
                 body=body,
                 headers={"Accept-Encoding": "identity", "User-Agent": "shiplap", **request.headers},
                 retries=False,
@@ -98,35 +97,34 @@ class Urllib3Transport:
 
     def close(self) -> None:
         with self._lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
-        for pool in pools:
-            pool.clear() if hasattr(pool, "clear") else pool.close()
+            managers = list(self._managers.values())
+            self._managers.clear()
+        for manager in managers:
+            manager.clear()
 
-    def _pool(self, scheme: str, host: str) -> urllib3.HTTPConnectionPool | urllib3.ProxyManager:
+    def _manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         with self._lock:
-            pool = self._pools.get((scheme, host))
-            if pool is None:
-                pool = self._pools[scheme, host] = self._new_pool(scheme, host)
-            return pool
+            manager = self._managers.get((scheme, host))
+            if manager is None:
+                manager = self._managers[scheme, host] = self._new_manager(scheme, host)
+            return manager
 
-    def _new_pool(self, scheme: str, host: str) -> urllib3.HTTPConnectionPool | urllib3.ProxyManager:
+    def _new_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         import urllib3
 
         options: dict[str, Any] = {"maxsize": _POOL_SIZE, "blocksize": 256 << 10}
-        proxy = self._proxy(scheme, host)
         if scheme == "https":
             options |= {"ssl_context": self._tls(host)}
             if self._config.is_insecure(host):  # somebody has said so: no warning at every request
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
                 options |= {"assert_hostname": False}
-        if proxy:
-            return urllib3.ProxyManager(proxy, **options)
-        parts = urlsplit(f"//{host}")
-        kind = urllib3.HTTPSConnectionPool if scheme == "https" else urllib3.HTTPConnectionPool
-        pool = kind(parts.hostname or "", parts.port, **options)
-        pool.ConnectionCls = _tracking(kind.ConnectionCls, self._sockets)
-        return pool
+        proxy = self._proxy(scheme, host)
+        manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        manager.pool_classes_by_scheme = {
+            "http": _tracking(urllib3.HTTPConnectionPool, self._sockets),
+            "https": _tracking(urllib3.HTTPSConnectionPool, self._sockets),
+        }
+        return manager
 
     def _tls(self, host: str) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -143,14 +141,14 @@ class Urllib3Transport:
 
 
 def _tracking(kind: Any, sockets: weakref.WeakSet[socket.socket]) -> Any:
-    """A class of connections that note their sockets."""
+    """A class of pools whose connections note their sockets."""
 
-    class Tracking(kind):  # type: ignore[misc]  # what the class is, only urllib3 knows
+    class Connection(kind.ConnectionCls):  # type: ignore[misc]  # what the class is, only urllib3 knows
         def connect(self) -> None:
             super().connect()
             sockets.add(self.sock)
 
-    return Tracking
+    return type(kind.__name__, (kind,), {"ConnectionCls": Connection})
 
 
 def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
@@ -178,11 +176,6 @@ def _needs_no_proxy(name: str, no_proxy: str) -> bool:
         if entry == "*" or (bare and (name == bare or name.endswith(f".{bare}"))):
             return True
     return False
-
-
-def _path(url: str) -> str:
-    parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _translated(error: Exception, host: str) -> UnreachableError | TlsError:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.toolkit.registries import free_port, serving
 
@@ -110,7 +111,8 @@ def scripted_registry() -> Iterator[ScriptedRegistry]:
 
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            seen = Seen(self.command, self.path, headers)
+            parts = urlsplit(self.path)  # whole URLs are asked of proxies
+            seen = Seen(self.command, parts.path + (f"?{parts.query}" if parts.query else ""), headers)
             registry.seen.append(seen)
             answer = registry.answer(seen)
             self.send_response(answer.status)

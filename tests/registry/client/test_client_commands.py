@@ -175,6 +175,20 @@ def test_interrupted_pull_exits_130_and_leaves_nothing(shiplap: Shiplap, scripte
     assert shiplap("image", "verify").returncode == 0
 
 
+def test_memory_does_not_grow_with_the_layer(shiplap: Shiplap, plain_registry: DebianRegistry, tmp_path: Path) -> None:
+    name = f"{plain_registry.host}/cli/big:1"
+    (tmp_path / "big.tar").write_bytes(layer_tar("big", 200_000_000))
+    shiplap("image", "import", tmp_path / "big.tar", name)
+    # Measured by a process between: what a process inherits from pytest at its start counts as its own.
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    for command in (("push",), ("image", "rm"), ("pull",)):
+        peak_kb = int(shiplap(*command, name, prefix=(sys.executable, "-c", code)).stdout)
+        assert peak_kb < 100_000, command
+
+
 def progress(state: str, current: int = 0, layer: str = "aaaaaaaaaaaa", detail: str = "") -> LayerProgress:
     return LayerProgress(layer, state, current, 10_000_000, detail)  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from images.errors import DigestMismatchError, ImagesError
 from images.images import Image
 from images.store import Store
 from images.verify import verify
-from registry.client import Client, RetryPolicy, pull, push
+from registry.client import Client, ClientConfig, RetryPolicy, pull, push
 from registry.errors import (
     InvalidResponseError,
     RateLimitedError,
@@ -301,6 +301,17 @@ def test_mirror_that_fails_is_asked_once(
         pull(name, store, client=client_for(mirrors={scripted.host: (f"http://{mirror.host}",)}), monitor=recorder)
         assert len(mirror.requests("/manifests/")) == 6
     assert "does not help" in recorder.messages[0]
+
+
+def test_proxy_is_used_for_others_than_loopback(scripted: ScriptedRegistry, store: Store, docker_config: Path) -> None:
+    _, (layer,) = add_image(scripted)
+    scripted.fault(f"GET .*{layer}", cut_after(100_000))
+    proxy = f"http://{scripted.host}"
+    far = "registry.invalid:5000"
+    config = ClientConfig(docker_config, insecure=(far,), http_proxy=proxy, https_proxy=proxy)
+    with Client(config, policy=RetryPolicy(base_s=0.001)) as client:
+        pull(Reference.parse(f"{far}/app:1"), store, client=client)
+    assert {seen.headers["host"] for seen in scripted.seen} == {far}
 
 
 def test_full_disk_is_told_and_nothing_half_is_kept(

@@ -109,7 +109,8 @@ def test_skopeo_pushes_compressed_layers(running: Server, archive: Path, tmp_pat
         f"oci-archive:{archive}", f"dir:{local}",
     )  # fmt: skip
     remote = f"docker://{running.host}/foreign/{compression}:1"
-    _run("skopeo", "copy", "-q", "--dest-tls-verify=false", f"dir:{local}", remote)
+    # Else it takes the blob of another compression that it knows to be in another repository.
+    _run("skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", f"dir:{local}", remote)
     back = tmp_path / "back"
     _run("skopeo", "copy", "-q", "--src-tls-verify=false", remote, f"dir:{back}")
     assert (back / "manifest.json").read_bytes() == (local / "manifest.json").read_bytes()
@@ -149,7 +150,7 @@ def test_podman_pushes_and_pulls(running: Server, archive: Path, tmp_path: Path)
     assert _run(*podman, "image", "inspect", "--format", "{{.Id}}", name) == before
 
 
-def test_podman_logs_in_and_may_do_what_its_user_may(tmp_path: Path, archive: Path) -> None:
+def test_skopeo_logs_in_and_may_do_what_its_user_may(tmp_path: Path, archive: Path) -> None:
     shiplap = Shiplap(tmp_path / "root")
     for name, rights in (("alice", ["team/*:pull,push,delete"]), ("bob", ["*:pull"])):
         shiplap("registry", "user", "add", name, *rights, "--password-stdin", stdin=b"correct horse\n")
@@ -164,7 +165,7 @@ def test_podman_logs_in_and_may_do_what_its_user_may(tmp_path: Path, archive: Pa
         for authfile, target in ((auths["bob"], remote), (auths["alice"], f"docker://{server.host}/other/app:1")):
             refused = subprocess.run([*push, "--authfile", str(authfile), target], capture_output=True, text=True)
             assert refused.returncode != 0
-            assert "denied" in refused.stderr
+            assert "denied" in refused.stderr or "403" in refused.stderr
         wrong = subprocess.run(
             ["skopeo", "login", _OPEN, "--authfile", str(tmp_path / "x"), "-u", "alice", "-p", "wrong", server.host],
             capture_output=True,
