@@ -145,11 +145,8 @@ class Client:
         for base in others:
             try:
                 return self._ping(endpoint, base)
-            except PlainHttpServerError:
-                continue
-            except UnreachableError as error:
-                if error.connected:
-                    raise
+            except (PlainHttpServerError, UnreachableError):
+                continue  # some hang up on TLS that they do not speak
         return self._ping(endpoint, last)
 
     def _ping(self, endpoint: Endpoint, base: str) -> str:
@@ -177,6 +174,10 @@ class Client:
         return self._transport.send(request)
 
     def _bare(self, request: Request) -> Response:
+        parts = urlsplit(request.url)
+        plain = parts.scheme == "http" and self.config.allows_plain_http(parts.netloc)
+        if not parts.netloc or not (parts.scheme == "https" or plain):
+            raise InvalidResponseError(f"{redacted(request.url)} is no address to fetch a layer from: not https")
         return self._following(request, "")[0]
 
     def _authorized(

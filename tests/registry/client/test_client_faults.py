@@ -276,6 +276,16 @@ def test_foreign_layer_comes_from_its_url(scripted: ScriptedRegistry, store: Sto
         assert len(elsewhere.requests("GET .*blobs")) == 1
 
 
+@pytest.mark.parametrize("url", ["http://plain.invalid/x", "file:///etc", "gopher://127.0.0.1/x"])
+def test_foreign_layer_comes_from_no_odd_place(
+    url: str, scripted: ScriptedRegistry, store: Store, client: Client
+) -> None:
+    name, (layer,) = add_image(scripted, size=1000, foreign=url)
+    del scripted.blobs[layer]
+    with pytest.raises(ResponseError, match="BLOB_UNKNOWN"):
+        pull(name, store, client=client)
+
+
 def test_mirror_is_asked_first_and_may_fail(scripted: ScriptedRegistry, store: Store, client_for: _ClientFor) -> None:
     name, (layer,) = add_image(scripted)
     with scripted_registry() as mirror:
