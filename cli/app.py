@@ -22,6 +22,13 @@ _COMMANDS = {
     "logout": LazyCommand("cli.commands.logout", "Forget the credentials for a registry: docker.io, or HOST[:PORT]."),
     "image": LazyCommand("cli.commands.image", "Manage images."),
     "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
+    "registry": LazyCommand("cli.commands.registry", "Serve a registry, and manage it."),
+    "serve": LazyCommand("cli.commands.serve", "Serve builds to a team: API, queue, worker, logs and registry."),
+    "runs": LazyCommand("cli.commands.runs", "Look after the runs of a build service."),
+    "context": LazyCommand("cli.commands.context", "Manage the build services that this user works with."),
+    "web": LazyCommand("cli.commands.web", "Serve the API, log streams and the registry, without a worker."),
+    "worker": LazyCommand("cli.commands.worker", "Build what is queued, without serving anything."),
+    "migrate": LazyCommand("cli.commands.migrate", "Bring the service's database to the schema of this version."),
     "version": LazyCommand("cli.commands.version", "Show the version."),
     # docker's top-level words
     "images": LazyCommand("cli.commands.image_ls", "List images.", hidden=True),
@@ -46,9 +53,14 @@ _COMMANDS = {
     metavar="DIR",
     help="Where images and cache are kept.  [default: $SHIPLAP_ROOT, else /var/lib/shiplap or ~/.local/share/shiplap]",
 )
+@click.option(
+    "--host",
+    metavar="URL",
+    help="The build service that is to do it, or the name of a context.  [default: $SHIPLAP_HOST, else this machine]",
+)
 @click.version_option(VERSION, prog_name="shiplap", message="%(prog)s %(version)s")
 @click.pass_context
-def shiplap(ctx: click.Context, root: str | None) -> None:
+def shiplap(ctx: click.Context, root: str | None, host: str | None) -> None:
     """Build container images from Dockerfiles, and run them. No daemon.
 
     \b
@@ -57,6 +69,7 @@ def shiplap(ctx: click.Context, root: str | None) -> None:
     shiplap run app                            run the result
     """
     ctx.obj = root
+    ctx.meta["shiplap.host"] = host
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from cli.errors import describe
 from cli.progress.choose import Mode, open_display
@@ -12,10 +12,23 @@ from core.events import BuildPlanned, Event, NullMonitor, StepFinished, StepInfo
 from core.references import Reference
 
 if TYPE_CHECKING:
-    from builder.build import BuildResult
     from builder.request import Output
+    from core.digests import Digest
 
 _TAIL_LINES = 50
+
+
+class Built(Protocol):
+    """What is told of a result, wherever it was built."""
+
+    @property
+    def config_digest(self) -> Digest: ...
+    @property
+    def manifest_digest(self) -> Digest: ...
+    @property
+    def executed(self) -> int: ...
+    @property
+    def cached(self) -> int: ...
 
 
 class BuildReport:
@@ -64,7 +77,7 @@ class BuildReport:
             if step_id in self._ends
         ]
 
-    def succeeded(self, result: BuildResult, outputs: Sequence[Output], metadata: dict[str, Any]) -> None:
+    def succeeded(self, result: Built, outputs: Sequence[Output], metadata: dict[str, Any]) -> None:
         """Say what was made, and how much of it had to be done."""
         if self._mode == "quiet":
             return
@@ -111,7 +124,7 @@ class BuildReport:
 
 
 def metadata_document(
-    result: BuildResult, names: Sequence[Reference], steps: Sequence[dict[str, Any]], duration_s: float
+    result: Built, names: Sequence[Reference], steps: Sequence[dict[str, Any]], duration_s: float
 ) -> dict[str, Any]:
     """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``."""
     document: dict[str, Any] = {

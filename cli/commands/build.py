@@ -22,6 +22,7 @@ from cli.errors import CommandError, is_users
 from cli.options import environ, host_pairs, image_name, pairs
 from cli.progress.choose import MODES, choose_mode
 from cli.registry import insecure_option, open_client
+from cli.remote.choice import chosen_server
 from cli.signals import Received, cancelling
 from containers.launcher import Launcher
 from core.errors import ShiplapError
@@ -60,6 +61,8 @@ from images.store import Store
     help="The network of RUN steps that do not say.  [default: default]",
 )  # fmt: skip
 @click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add to /etc/hosts of RUN. Repeatable.")
+@click.option("--detach", is_flag=True, help="With a server: print the run's URL, and do not wait for its end.")
+@click.option("--project", metavar="NAME", default="", help="With a server: which project the run belongs to.")
 @insecure_option
 @click.pass_obj
 def command(
@@ -82,6 +85,8 @@ def command(
     platform: str | None,
     network: Literal["default", "none", "host"],
     add_hosts: Sequence[str],
+    detach: bool,
+    project: str,
 ) -> int:
     """Build an image from a Dockerfile.
 
@@ -94,6 +99,31 @@ def command(
     """
     began = time.monotonic()
     names = tuple(map(image_name, tags))
+    if url := chosen_server():
+        from cli.remote.command import RemoteOptions, build_on
+
+        not_there = {
+            "--output": outputs,
+            "--network host": network == "host",
+            "--pull": pull,
+            "--insecure-registry": insecure,
+        }
+        options: dict[str, object] = {
+            "tags": [name.familiar for name in names],
+            "target": target,
+            "build_args": pairs(build_args, "--build-arg", environ=environ()),
+            "labels": pairs(labels, "--label"),
+            "no_cache": no_cache,
+            "platform": platform,
+            "network": network,
+            "add_hosts": host_pairs(add_hosts),
+        }
+        return build_on(
+            url, root, context, file, options,
+            RemoteOptions(names, progress, quiet, iidfile, metadata_file, detach, project or "default", not_there),
+        )  # fmt: skip
+    if detach or project:
+        raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
     wanted = _outputs(outputs, names)
     cancelled = threading.Event()
     received = Received()

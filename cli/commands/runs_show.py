@@ -1,0 +1,60 @@
+"""``shiplap runs show``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from cli.options import json_option
+from cli.progress.text import harmless
+from cli.remote.choice import host_option
+from cli.remote.http import Client
+from cli.remote.servers import required_server
+from cli.remote.wording import outcome, source_text, took
+from cli.table import age, print_json, rfc3339, table
+
+
+@click.command("show")
+@click.argument("run", type=click.IntRange(1))
+@json_option
+@click.pass_obj
+def command(root: str | None, *, run: int, as_json: bool) -> None:
+    """Show a run and its steps."""
+    with Client(required_server(host_option(), root)) as client:
+        shown: dict[str, Any] = client.call("GET", f"/runs/{run}")
+        steps: list[dict[str, Any]] = client.call("GET", f"/runs/{run}/steps")["steps"]
+    if as_json:
+        print_json({**shown, "steps": steps})
+        return
+    click.echo(harmless("\n".join(_facts(shown, time.time())), colours=False))
+    if steps:
+        click.echo("\n" + table(("LINE", "STEP", "STATE", "TOOK", "LOG"), [_row(step) for step in steps]))
+    error = (shown["result"] or {}).get("error")
+    if error:
+        click.echo("\n" + harmless(error))
+
+
+def _facts(run: dict[str, Any], now: float) -> list[str]:
+    result = run["result"] or {}
+    facts = {
+        "run": f"{run['number']} of project {run['project']}",
+        "state": outcome(run),
+        "reason": run["reason"] if run["state"] not in ("queued", "succeeded") else "",
+        "what": source_text(run),
+        "created": f"{rfc3339(int(run['created_at']))} ({age(max(0.0, now - run['created_at']))})",
+        "took": took(run, now),
+        "worker": run["worker"],
+        "attempt": f"{run['attempt']} of {run['max_attempts']}" if run["attempt"] else "",
+        "image": result.get("image", ""),
+        "names": ", ".join(result.get("names", ())),
+        "steps": f"{result['executed']} executed, {result['cached']} cached" if "executed" in result else "",
+    }
+    return [f"{name + ':':9} {value}" for name, value in facts.items() if value]
+
+
+def _row(step: dict[str, Any]) -> tuple[str, ...]:
+    lines = f"{step['first_line']}-{step['last_line']}" if step["first_line"] else ""
+    took_text = f"{step['duration_s']:.1f}s" if step["state"] not in ("waiting", "cached") else ""
+    return (str(step["line"] or ""), step["name"], step["state"], took_text, lines)

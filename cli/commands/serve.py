@@ -1,0 +1,107 @@
+"""``shiplap serve``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from cli.errors import CommandError
+from cli.supervisor import Child, Supervisor
+from core.files import try_lock
+from core.settings import ServiceSettings
+
+_DRAIN_S = 600.0
+_START_S = 30.0
+
+
+@click.command("serve")
+@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="[default: 127.0.0.1:8080]")
+@click.option("--concurrency", type=click.IntRange(1, 64), default=2, help="Runs at the same time.  [default: 2]")
+@click.pass_obj
+def command(root: str | None, *, listen: str, concurrency: int) -> int:
+    """Serve builds to a team: API, queue, worker, logs and registry.
+
+    All of it is on one port. Redis is started and looked after, on a socket of its own, unless SHIPLAP_REDIS_URL names
+    another. The database is SQLite unless SHIPLAP_DATABASE_URL names PostgreSQL. The parts start apart with 'shiplap
+    web' and 'shiplap worker'.
+
+    \b
+    shiplap serve
+    shiplap --host http://127.0.0.1:8080 build -t app .
+    """
+    from pipelines.database import migrate
+    from pipelines.service import Service
+
+    settings = ServiceSettings.from_environ(root=root)
+    own_redis = not os.environ.get("SHIPLAP_REDIS_URL")
+    with _alone(settings.root), Supervisor() as supervisor:
+        migrate(settings)
+        with Service.open(settings) as service:
+            token_file = service.tokens.ensure_admin_file()
+        environment = {"SHIPLAP_ROOT": str(settings.root)}
+        if own_redis:
+            supervisor.start(_redis(settings.root), timeout_s=_START_S)
+        url_file = settings.root / "serve" / "url"
+        url_file.unlink(missing_ok=True)
+        web = Child("the web process", [*_python("web"), "--listen", listen], 15.0, url_file.exists, environment)
+        supervisor.start(web, timeout_s=_START_S)
+        if supervisor.ending:
+            return 0
+        url = url_file.read_text().strip()
+        if _is_loopback(url) and not settings.registry:
+            environment["SHIPLAP_REGISTRY"] = url.partition("//")[2]
+        arguments = [*_python("worker"), "--concurrency", str(concurrency)]
+        supervisor.start(Child("the worker", arguments, _DRAIN_S, environment=environment), timeout_s=_START_S)
+        click.echo(f"Shiplap serves at {url}\nThe administrator's token is in {token_file}")
+        sys.stdout.flush()
+        supervisor.run()
+        click.echo("Ending: runs that are being built may finish (once more to end at once)", err=True)
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    serve = root / "serve"
+    serve.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = try_lock(serve / "serve.lock")
+    if lock is None:
+        raise CommandError(f"a service runs on {root} already", hint="--root DIR starts another one beside it")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _redis(root: Path) -> Child:
+    directory = root / "serve" / "redis"
+    directory.mkdir(exist_ok=True, mode=0o700)
+    path = directory / "redis.sock"
+    options = {
+        "port": "0", "unixsocket": str(path), "unixsocketperm": "600", "dir": str(directory), "save": "",
+        "appendonly": "no", "maxmemory-policy": "noeviction", "loglevel": "warning", "daemonize": "no",
+    }  # fmt: skip
+    arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
+    return Child("Redis", ["redis-server", *arguments], 5.0, lambda: _answers(path))
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def _is_loopback(url: str) -> bool:
+    return url.partition("//")[2].startswith(("127.", "[::1]", "localhost"))

@@ -1,0 +1,189 @@
+"""A build on a server: send the context, queue a run, show it as if it were built here."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from builder.errors import BuildCancelledError
+from builder.load import open_source
+from cli.build_report import BuildReport
+from cli.remote.errors import RemoteBuildError, RemoteCancelledError, RunLostError
+from cli.remote.following import Follower, cancel_when
+from cli.remote.http import Client
+from cli.remote.manifest import describe
+from cli.remote.sending import send_context
+from cli.remote.servers import Server
+from cli.signals import cancelling
+from core.digests import Digest
+from core.events import (
+    BuildPlanned,
+    Event,
+    StepFinished,
+    StepInfo,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+    Warned,
+)
+from core.settings import RemoteSettings
+from pipelines.loglines import to_event
+
+_GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
+_TAIL_LINES: Final = 200
+_OWN_STEP: Final = StepInfo(0, "[internal] send build context")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRequest:
+    """options: as the API's BuildOptions. context, file: as ``shiplap build`` takes them."""
+
+    context: str
+    file: str | None
+    options: dict[str, Any]
+    project: str = "default"
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteResult:
+    """What a run made, in the shape of a local build's result."""
+
+    config_digest: Digest
+    manifest_digest: Digest
+    executed: int
+    cached: int
+    names: tuple[str, ...]
+
+
+def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelled: threading.Event) -> dict[str, Any]:
+    """Send what is to be sent and queue the run; the run as the API has it. Raises ShiplapErrors of all kinds."""
+    body = {
+        "source": _source(client, request, report, cancelled),
+        "project": request.project,
+        "priority": request.priority,
+        "options": request.options,
+    }
+    if cancelled.is_set():
+        raise BuildCancelledError("cancelled before the run was queued")
+    run: dict[str, Any] = client.call("POST", "/runs", body)
+    return run
+
+
+def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) -> RemoteResult:
+    """Build on ``server``, with ``report`` shown to its end.
+
+    Raises RemoteCancelledError, RemoteBuildError when the build failed, and whatever keeps it from being one.
+    """
+    cancelled = threading.Event()
+    with ExitStack() as stack:
+        received = stack.enter_context(cancelling(cancelled, at_once=lambda: None))
+        stack.enter_context(report)
+        try:
+            with Client(server) as client:
+                run = submit(client, request, report, cancelled)
+            cancel_when(cancelled, server, int(run["number"]))
+            ended = follow(Follower(server, int(run["number"])), report)
+        except BuildCancelledError as error:
+            raise RemoteCancelledError(error.message, exit_code=received.exit_code) from error
+        if ended["state"] == "cancelled":
+            raise RemoteCancelledError(f"run {run['number']} was cancelled", exit_code=received.exit_code)
+    return _result(ended)
+
+
+def follow(follower: Follower, report: BuildReport) -> dict[str, Any]:
+    """Show a run until it has ended; the run. Raises RemoteBuildError when a step failed, RunLostError for others."""
+    shown = _Shown(report)
+    for line in follower.lines():
+        event = to_event(line)
+        if event is not None:
+            shown.emit(event)
+        elif "attempt" in line.text and shown.began:
+            report.emit(Warned(line.text))
+    ended = follower.ended
+    assert ended is not None
+    result = ended.get("result") or {}
+    if ended["state"] == "failed":
+        raise RemoteBuildError(result.get("error") or ended["reason"] or "the build failed", shown.failed, shown.tail())
+    if ended["state"] == "error":
+        reason = result.get("error") or ended["reason"] or "the service could not run it"
+        raise RunLostError(
+            f"run {ended['number']} was given up: {reason}", hint=f"shiplap runs retry {ended['number']}"
+        )
+    return ended
+
+
+def _source(client: Client, request: RemoteRequest, report: BuildReport, cancelled: threading.Event) -> dict[str, str]:
+    if _GIT.match(request.context):
+        url, _, rest = request.context.partition("#")
+        ref, _, subdirectory = rest.partition(":")
+        return {"type": "git", "url": url, "ref": ref, "subdirectory": subdirectory}
+    began = time.monotonic()
+    report.emit(BuildPlanned((_OWN_STEP,)))
+    report.emit(StepStarted(0, time.time()))
+    cache = RemoteSettings.from_environ(host="").cache / "contexts"
+    with tempfile.TemporaryDirectory(prefix="shiplap-") as scratch:
+        source = open_source(request.context, request.file, stdin=sys.stdin.buffer, scratch=Path(scratch))
+        with source.context:
+            manifest = describe(source, request.context, request.file, cache=cache if source.context.key else None)
+            digest = send_context(
+                client,
+                manifest,
+                progress=lambda sent, total: report.emit(StepProgress(0, "sending files", sent, total)),
+                cancelled=cancelled,
+            )
+    request.options["file"] = manifest.dockerfile
+    report.emit(StepFinished(0, "done", time.monotonic() - began, time.time()))
+    return {"type": "context", "context": digest}
+
+
+class _Shown:
+    """The server's events behind our own step: its ids are moved up by one."""
+
+    def __init__(self, report: BuildReport) -> None:
+        self._report = report
+        self._infos: dict[int, StepInfo] = {}
+        self._tails: dict[int, deque[bytes]] = {}
+        self.failed: StepInfo | None = None
+        self.began = False
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, BuildPlanned):
+            steps = tuple(step._replace(id=step.id + 1) for step in event.steps)
+            self._infos = {step.id: step for step in steps}
+            self._report.emit(BuildPlanned((_OWN_STEP, *steps)))
+            return
+        if isinstance(event, Warned):
+            self._report.emit(event)
+            return
+        moved = event._replace(id=event.id + 1)
+        if isinstance(moved, StepStarted):
+            self.began = True
+        elif isinstance(moved, StepOutput):
+            self._tails.setdefault(moved.id, deque(maxlen=_TAIL_LINES)).append(moved.data)
+        elif isinstance(moved, StepFinished) and moved.outcome == "failed":
+            self.failed = self._infos.get(moved.id)
+        self._report.emit(moved)
+
+    def tail(self) -> bytes:
+        """The last lines of the step that failed."""
+        return b"".join(self._tails.get(self.failed.id, ())) if self.failed else b""
+
+
+def _result(run: dict[str, Any]) -> RemoteResult:
+    result = run.get("result") or {}
+    return RemoteResult(
+        Digest(result.get("image", "")),
+        Digest(result.get("manifest", "")),
+        result.get("executed", 0),
+        result.get("cached", 0),
+        tuple(result.get("names", ())),
+    )

@@ -1,0 +1,24 @@
+"""Whether a command may be meant for a server: asked at every build, so it imports nothing more than it must."""
+
+from __future__ import annotations
+
+import click
+
+from core.settings import RemoteSettings
+
+
+def host_option() -> str | None:
+    """The value of ``shiplap --host``, None when it was not given."""
+    host = click.get_current_context().meta.get("shiplap.host")
+    return str(host) if host is not None else None
+
+
+def chosen_server() -> str | None:
+    """The URL of the server that builds are to be sent to; None: they happen here."""
+    host = host_option()
+    settings = RemoteSettings.from_environ(host=host)
+    if not settings.host and not (settings.config / "contexts.json").exists():
+        return None
+    from cli.remote.servers import chosen_url
+
+    return chosen_url(host)

@@ -1,0 +1,87 @@
+"""What ``shiplap build`` does when it is for a server."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from builder.request import Output
+from cli.build_report import BuildReport, metadata_document
+from cli.errors import CommandError, is_users
+from cli.progress.choose import choose_mode
+from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
+from cli.remote.errors import RemoteCancelledError
+from cli.remote.http import PREFIX, Client
+from cli.remote.servers import Server, server
+from core.errors import ShiplapError
+from core.references import Reference
+
+
+class RemoteOptions(NamedTuple):
+    """The options of ``shiplap build`` that this side deals with. not_there: given ones that no server takes."""
+
+    names: Sequence[Reference]
+    progress: str
+    quiet: bool
+    iidfile: str | None
+    metadata_file: str | None
+    detach: bool
+    project: str
+    not_there: Mapping[str, object]
+
+
+def build_on(
+    url: str, root: str | None, context: str, file: str | None, build: dict[str, Any], options: RemoteOptions
+) -> int:
+    """Build on the server at ``url``; the exit code. build: as the API's BuildOptions. Raises CommandError."""
+    for option, given in options.not_there.items():
+        if given:
+            raise CommandError(f"{option} does not work with a server", hint="--host local builds on this machine")
+    began = time.monotonic()
+    request = RemoteRequest(context, file, build, options.project)
+    chosen = server(url, root)
+    report = BuildReport(choose_mode(options.progress, sys.stderr, quiet=options.quiet or options.detach), sys.stderr)
+    for path in (options.iidfile, options.metadata_file):
+        if path:
+            Path(path).unlink(missing_ok=True)
+    try:
+        if options.detach:
+            return _detach(chosen, request, report)
+        result = build_remotely(chosen, request, report)
+    except RemoteCancelledError as error:
+        report.failed(error)
+        return error.exit_code
+    except (ShiplapError, OSError) as error:
+        if not is_users(error):
+            raise
+        report.close()
+        report.failed(error)
+        return 1
+    _tell(result, report, options, time.monotonic() - began)
+    return 0
+
+
+def _detach(chosen: Server, request: RemoteRequest, report: BuildReport) -> int:
+    with Client(chosen) as client:
+        run = submit(client, request, report, threading.Event())
+    click.echo(f"{chosen.url}{PREFIX}/runs/{run['number']}")
+    return 0
+
+
+def _tell(result: RemoteResult, report: BuildReport, options: RemoteOptions, duration_s: float) -> None:
+    metadata = metadata_document(result, options.names, report.steps(), duration_s)
+    if options.iidfile:
+        Path(options.iidfile).write_text(result.config_digest)
+    if options.metadata_file:
+        import json
+
+        Path(options.metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
+    report.succeeded(result, (Output("image", "", tuple(map(Reference.parse, result.names))),), metadata)
+    if options.quiet:
+        click.echo(result.config_digest)

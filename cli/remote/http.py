@@ -1,0 +1,160 @@
+"""One connection to a server's API: JSON requests, uploads, and streams. The standard library's client imports fast."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final, Self
+from urllib.parse import urlencode, urlsplit
+
+from cli import VERSION
+from cli.remote.errors import ServerError, UnreachableServerError
+from cli.remote.servers import Server
+
+PREFIX: Final = "/api/v1"
+_TIMEOUT_S: Final = 60.0
+_ERROR_BYTES: Final = 64 << 10
+_REPEATABLE: Final = ("GET", "PUT", "DELETE")
+
+
+class Client:
+    """Requests to one server, one at a time, over a connection that is kept. A context manager; not thread-safe."""
+
+    def __init__(self, server: Server, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self.server = server
+        self._timeout_s = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    def call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Any:
+        """Send ``body`` as JSON to ``path`` below /api/v1; the decoded answer, None when it is empty.
+
+        Raises ServerError and UnreachableServerError.
+        """
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        return _decoded(self._answer(method, path, data, headers, query))
+
+    def upload(
+        self, method: str, path: str, file: BinaryIO, size_bytes: int, *, media: str = "application/octet-stream"
+    ) -> Any:
+        """Send the bytes of ``file``, which has ``size_bytes``; again from its start if a kept connection broke."""
+        headers = {"Content-Type": media, "Content-Length": str(size_bytes)}
+        return _decoded(self._answer(method, path, file, headers, None))
+
+    def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        """GET what is long or has no end: the caller reads it, and closes this client unless it read to the end."""
+        response = self._send("GET", path, None, headers or {}, query)
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise self._refusal(response)
+        return response
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        data: bytes | BinaryIO | None,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None,
+    ) -> bytes:
+        response = self._send(method, path, data, headers, query)
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise self._refusal(response)
+        try:
+            return response.read()
+        except (http.client.HTTPException, OSError) as error:
+            self.close()
+            raise self._unreachable(error) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes | BinaryIO | None,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None,
+    ) -> http.client.HTTPResponse:
+        target = f"{PREFIX}{path}" if path.startswith("/") else f"/{path}"
+        if query:
+            target += "?" + urlencode(query)
+        sent = {"User-Agent": f"shiplap/{VERSION}", "Accept": "application/json", **headers}
+        if self.server.token:
+            sent["Authorization"] = f"Bearer {self.server.token}"
+        reused = self._connection is not None
+        while True:
+            try:
+                return self._once(method, target, data, sent)
+            except (http.client.HTTPException, OSError) as error:
+                self.close()
+                # A server closes connections that were idle for long: that was no answer to this request.
+                if not reused or method not in _REPEATABLE:
+                    raise self._unreachable(error) from error
+                reused = False
+
+    def _once(
+        self, method: str, target: str, data: bytes | BinaryIO | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        if data is not None and not isinstance(data, bytes):
+            data.seek(0)
+        if self._connection is None:
+            self._connection = self._connect()
+        self._connection.request(method, target, body=data, headers=dict(headers))
+        return self._connection.getresponse()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.server.url)
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=self._timeout_s)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._timeout_s)
+
+    def _refusal(self, response: http.client.HTTPResponse) -> ServerError:
+        with contextlib.suppress(http.client.HTTPException, OSError):
+            body = response.read(_ERROR_BYTES)
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                error = json.loads(body)["error"]
+                hint = error.get("hint") or self._token_hint(response.status)
+                return ServerError(str(error["message"]), hint=hint, status=response.status, code=str(error["code"]))
+        self.close()
+        return ServerError(
+            f"{self.server.url} answered {response.status} {response.reason}",
+            hint="is that a Shiplap service?",
+            status=response.status,
+            code="",
+        )
+
+    def _token_hint(self, status: int) -> str | None:
+        if status != http.HTTPStatus.UNAUTHORIZED:
+            return None
+        return f"shiplap login --host {self.server.url}, or SHIPLAP_TOKEN"
+
+    def _unreachable(self, error: Exception) -> UnreachableServerError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return UnreachableServerError(
+            f"cannot reach {self.server.url}: {reason}", hint="is the service running there? (shiplap serve)"
+        )
+
+
+def _decoded(data: bytes) -> Any:
+    if not data:
+        return None
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ServerError(
+            "the server's answer is no JSON", hint="is that a Shiplap service?", status=200, code=""
+        ) from error

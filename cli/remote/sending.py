@@ -1,0 +1,66 @@
+"""A build context on its way to a server: what it has already is not sent again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any, Final
+
+from builder.errors import BuildCancelledError
+from cli.remote.http import Client
+from cli.remote.manifest import Manifest
+
+_SMALL_BYTES: Final = 1 << 20  # several such files share a request
+_BATCH_BYTES: Final = 8 << 20
+_BATCH_FILES: Final = 2000
+_BLOBS: Final = "application/vnd.shiplap.blobs"
+
+
+def send_context(
+    client: Client, manifest: Manifest, *, progress: Callable[[int, int], None], cancelled: threading.Event
+) -> str:
+    """Upload what the server lacks, and return the context's digest. progress: bytes sent, and bytes in all.
+
+    Raises RemoteError, ContextError when a file changed meanwhile, BuildCancelledError.
+    """
+    described: dict[str, Any] = client.call("POST", "/contexts", {"entries": manifest.entries})
+    missing: list[str] = described["missing"]
+    total = sum(manifest.blobs[digest].size_bytes for digest in missing)
+    sent = 0
+    for group in _groups(manifest, missing):
+        if cancelled.is_set():
+            raise BuildCancelledError("cancelled before the run was queued")
+        if len(group) == 1:
+            blob = manifest.blobs[group[0]]
+            with blob.open() as file:
+                client.upload("PUT", f"/contexts/blobs/{group[0]}", file, blob.size_bytes)
+        else:
+            data = _batch(manifest, group)
+            client.upload("POST", "/contexts/blobs", BytesIO(data), len(data), media=_BLOBS)
+        sent += sum(manifest.blobs[digest].size_bytes for digest in group)
+        progress(sent, total)
+    return str(described["context"])
+
+
+def _groups(manifest: Manifest, digests: Sequence[str]) -> list[list[str]]:
+    """Big files alone, small ones together."""
+    groups: list[list[str]] = []
+    room = 0
+    for digest in sorted(digests, key=lambda digest: manifest.blobs[digest].size_bytes):
+        size = manifest.blobs[digest].size_bytes
+        if not groups or size > _SMALL_BYTES or size > room or len(groups[-1]) >= _BATCH_FILES:
+            groups.append([])
+            room = _BATCH_BYTES
+        groups[-1].append(digest)
+        room -= size
+    return groups
+
+
+def _batch(manifest: Manifest, digests: Sequence[str]) -> bytes:
+    parts: list[bytes] = []
+    for digest in digests:
+        with manifest.blobs[digest].open() as file:
+            data = file.read(_SMALL_BYTES + 1)
+        parts += (f"{digest} {len(data)}\n".encode(), data)
+    return b"".join(parts)

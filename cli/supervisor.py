@@ -1,0 +1,143 @@
+"""Child processes that are to run for as long as we do: started again when they die, ended in order when we end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Final
+
+from cli.errors import CommandError
+
+_PR_SET_PDEATHSIG: Final = 1
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 10.0
+_STEADY_S: Final = 30.0  # a process that ran for so long is no hopeless case
+_POLL_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Child:
+    """A process to keep. stop_s: how long it gets to end by itself after SIGTERM. is_ready: polled after each start."""
+
+    name: str
+    arguments: Sequence[str]
+    stop_s: float
+    is_ready: Callable[[], bool] = lambda: True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause_s: float = _FIRST_PAUSE_S
+    restart_at: float = 0.0
+
+
+class Supervisor:
+    """Start children in order with ``start``, then ``run`` until a signal says to end. A context manager.
+
+    Leaving it ends them, the last one first. A second signal meanwhile kills what is left.
+    """
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+        self._ending = threading.Event()
+        self._hurry = False
+        self.received: int | None = None
+
+    def start(self, child: Child, *, timeout_s: float) -> None:
+        """Start a process and wait until it is ready. Raises CommandError when it ends or takes too long."""
+        self._children.append(child)
+        _launch(child)
+        deadline = time.monotonic() + timeout_s
+        while not child.is_ready():
+            assert child.process is not None
+            if child.process.poll() is not None:
+                raise CommandError(f"{child.name} ended at once", hint="its own messages are above")
+            if time.monotonic() > deadline:
+                raise CommandError(f"{child.name} was not ready within {timeout_s:.0f} seconds")
+            if self._ending.wait(_POLL_S / 5):
+                return
+
+    def run(self) -> None:
+        """Keep the children running until SIGTERM, SIGINT or SIGHUP."""
+        while not self._ending.wait(_POLL_S):
+            for child in self._children:
+                self._look_after(child)
+
+    def __enter__(self) -> Supervisor:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._children):
+            self._stop(child)
+
+    @property
+    def ending(self) -> bool:
+        """Whether a signal came."""
+        return self._ending.is_set()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._hurry = self._ending.is_set()
+        self.received = number
+        self._ending.set()
+
+    def _look_after(self, child: Child) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.restart_at:
+                _launch(child)
+            return
+        code = child.process.poll()
+        if code is None:
+            return
+        now = time.monotonic()
+        child.pause_s = (
+            _FIRST_PAUSE_S if now - child.started_at > _STEADY_S else min(_LONGEST_PAUSE_S, child.pause_s * 2)
+        )
+        child.restart_at = now + child.pause_s
+        child.process = None
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        sys.stderr.write(f"warning: {child.name} {how}; starting it again\n")
+        sys.stderr.flush()
+
+    def _stop(self, child: Child) -> None:
+        process = child.process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+        deadline = time.monotonic() + child.stop_s
+        while process.poll() is None:
+            if self._hurry or time.monotonic() > deadline:
+                process.kill()
+            time.sleep(_POLL_S / 5)
+
+
+def _launch(child: Child) -> None:
+    child.started_at = time.monotonic()
+    try:
+        # preexec_fn is safe here: this process has no other threads.
+        child.process = subprocess.Popen(
+            child.arguments,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **child.environment},
+            start_new_session=True,  # Ctrl-C is for us: we end them in order
+            preexec_fn=_die_with_parent,
+        )
+    except FileNotFoundError as error:
+        raise CommandError(
+            f"{child.arguments[0]} is not installed", hint="scripts/install-debian installs it"
+        ) from error
+
+
+def _die_with_parent() -> None:
+    """Should we be killed, they get SIGTERM.  prctl(2)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,135 @@
+"""The WSGI application: REST API, probes and metrics, with the registry beside it under /v2/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from flask import Flask, Response, request
+
+from web.access import authenticate
+from web.calls import Call, Streamed
+from web.endpoints import Endpoint, decode_body
+from web.errors import TooLargeError, UnsupportedTypeError
+from web.failures import add_error_handlers
+from web.hub import Hub
+from web.metrics import exposition
+from web.openapi import document
+from web.requestlog import log_requests
+from web.views import admin, contexts, runs
+from web.views.operation import readiness
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from pipelines.service import Service
+
+PREFIX: Final = "/api/v1"
+APIS: Final = (runs.api, contexts.api, admin.api)
+EXTENSION: Final = "shiplap"
+API_VERSION: Final = "1.0"
+_MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(service: Service) -> Flask:
+    """The service's own part. ``app.extensions["shiplap"]`` is the Hub of log streams. The caller closes all."""
+    app = Flask("web", static_folder=None)
+    hub = app.extensions[EXTENSION] = Hub(service.logs)
+    app.url_map.strict_slashes = False
+    for api in APIS:
+        for endpoint in api:
+            rule = PREFIX + endpoint.path.replace("{", "<").replace("}", ">")
+            view = _view(endpoint, service, hub)
+            app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
+    _add_operation(app, service)
+    add_error_handlers(app)
+    log_requests(app)
+
+    @app.after_request
+    def secure(response: Response) -> Response:
+        for name, value in _SECURITY.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return app
+
+
+def with_registry(app: WSGIApplication, registry: WSGIApplication) -> WSGIApplication:
+    """Send /v2/ to the registry, the rest to ``app``."""
+
+    def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        chosen = registry if path == "/v2" or path.startswith("/v2/") else app
+        return chosen(environ, start_response)
+
+    return dispatch
+
+
+def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Response]:
+    def view(**path: str) -> Response:
+        token = None if endpoint.scope is None else authenticate(service.tokens, request, endpoint.scope)
+        arguments: dict[str, Any] = endpoint.path_arguments(path)
+        query = endpoint.query_argument(request.args)
+        if query is not None:
+            arguments["query"] = query
+        if endpoint.body is not None:
+            arguments["body"] = decode_body(_json_bytes(), endpoint.body)
+        return _response(endpoint, endpoint.handler(Call(service, hub, token, request), **arguments))
+
+    return view
+
+
+def _json_bytes() -> bytes:
+    if request.mimetype != "application/json":
+        raise UnsupportedTypeError(
+            f"the body is {request.mimetype or 'of no type'}, expected JSON", hint="Content-Type: application/json"
+        )
+    if (request.content_length or 0) > _MAX_JSON_BYTES:
+        raise TooLargeError(f"the body has more than {_MAX_JSON_BYTES} bytes")
+    data = request.stream.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        raise TooLargeError(f"the body has more than {_MAX_JSON_BYTES} bytes")
+    return data
+
+
+def _response(endpoint: Endpoint, result: Any) -> Response:
+    if isinstance(result, Streamed):
+        response = Response(result.pieces, endpoint.status, content_type=endpoint.media)
+        response.headers["X-Accel-Buffering"] = "no"  # nginx is to pass each event on at once
+        return response
+    if result is None:
+        return Response(status=endpoint.status)
+    response = Response(msgspec.json.encode(result), endpoint.status, mimetype="application/json")
+    if endpoint.location:
+        response.headers["Location"] = PREFIX + endpoint.location.format(result)
+    return response
+
+
+def _add_operation(app: Flask, service: Service) -> None:
+    description = msgspec.json.encode(document(APIS, prefix=PREFIX, version=API_VERSION))
+
+    @app.get(f"{PREFIX}/openapi.json")
+    def openapi() -> Response:
+        return Response(description, mimetype="application/json")
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return Response("ok\n", mimetype="text/plain")
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        state = readiness(service)
+        return Response(msgspec.json.encode(state), 200 if state.ready else 503, mimetype="application/json")
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposition(service), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,154 @@
+"""What an endpoint is: a function whose annotations are its contract.
+
+    @api.endpoint("GET", "/runs/{run}", scope="read")
+    def show_run(call: Call, run: int) -> RunView: ...
+
+Parameters that stand in the path, ``query`` (a msgspec Struct of query parameters) and ``body`` (a msgspec Struct as
+JSON) are decoded by these types before the function is called, and the OpenAPI document is made from the same types:
+the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_type_hints
+
+import msgspec
+
+from web.errors import InvalidRequestError
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Handler: TypeAlias = Callable[..., Any]
+
+PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_SPECIAL: Final = ("call", "query", "body", "return")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the API.
+
+    path: below /api/v1, ``{name}`` for parameters. scope: what a token must have; None: anybody may ask.
+    result: the type of what is sent as JSON, None for an empty answer. media: where it is not JSON, the content type of
+    what comes (result is then not encoded). accepts: the same for what is sent. location: where what was made is found,
+    below /api/v1, with ``{0.member}`` of the result. errors: codes by status, for the document.
+    """
+
+    method: Method
+    path: str
+    handler: Handler
+    scope: str | None
+    status: int
+    path_types: Mapping[str, Any]
+    query: type[msgspec.Struct] | None
+    body: Any
+    result: Any
+    media: str = "application/json"
+    accepts: str = "application/json"
+    location: str = ""
+    errors: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The operation's id."""
+        return self.handler.__name__
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the handler's docstring."""
+        return " ".join((self.handler.__doc__ or "").strip().partition("\n\n")[0].split())
+
+    @property
+    def description(self) -> str:
+        """The rest of the docstring."""
+        rest = (self.handler.__doc__ or "").partition("\n\n")[2]
+        return "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.strip().split("\n\n"))
+
+    def path_arguments(self, values: Mapping[str, str]) -> dict[str, Any]:
+        """Decode what stood in the path. Raises InvalidRequestError."""
+        return {name: _convert(text, self.path_types[name], f"{name} in the path") for name, text in values.items()}
+
+    def query_argument(self, values: Mapping[str, str]) -> msgspec.Struct | None:
+        """Decode the query string. Raises InvalidRequestError, also for parameters that there are none of."""
+        if self.query is None:
+            if values:
+                raise InvalidRequestError(f"unknown query parameter {next(iter(values))!r}", hint="this takes none")
+            return None
+        argument: msgspec.Struct = _convert(dict(values), self.query, "the query")
+        return argument
+
+
+class Api:
+    """A list of endpoints that grows by decoration. tag: how the document groups them."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.endpoints: list[Endpoint] = []
+
+    def endpoint(
+        self,
+        method: Method,
+        path: str,
+        *,
+        scope: str | None,
+        status: int = 200,
+        media: str = "application/json",
+        accepts: str = "application/json",
+        location: str = "",
+        errors: Mapping[int, str] | None = None,
+    ) -> Callable[[Handler], Handler]:
+        """Register the decorated function. See ``Endpoint``."""
+
+        def register(handler: Handler) -> Handler:
+            hints = get_type_hints(handler, include_extras=True)
+            names = PARAMETER.findall(path)
+            unknown = set(hints) - {*names, *_SPECIAL}
+            if unknown:
+                raise TypeError(f"{handler.__name__} of {path} takes {unknown}")
+            self.endpoints.append(
+                Endpoint(
+                    method,
+                    path,
+                    handler,
+                    scope,
+                    status,
+                    {name: hints[name] for name in names},
+                    hints.get("query"),
+                    hints.get("body"),
+                    hints["return"] if media == "application/json" else None,
+                    media,
+                    accepts,
+                    location,
+                    errors or {},
+                )
+            )
+            return handler
+
+        return register
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self.endpoints)
+
+
+def decode_body(data: bytes, kind: Any) -> Any:
+    """A JSON body as ``kind``. Raises InvalidRequestError."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"the body is not as it should be: {error}", hint=_DOCUMENT) from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequestError(f"the body is no JSON: {error}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError("the body is no JSON that can be read") from error
+
+
+_DOCUMENT: Final = "/api/v1/openapi.json describes what each request takes"
+
+
+def _convert(value: Any, kind: Any, what: str) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"{what}: {error}", hint=_DOCUMENT) from error

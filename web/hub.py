@@ -1,0 +1,214 @@
+"""Many followers of a log, one reader of it.
+
+Each run that is followed has one *tail*: a thread that reads the log as it grows, encodes it for the wire once, and
+keeps the last megabytes. Followers take these same bytes, each at its own pace; one that is further behind reads
+*pages*, which are encoded once, too, and kept while they are used. So memory depends on the number of runs that are
+followed, and not on the number of followers or on how slow they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from core.errors import ShiplapError
+
+if TYPE_CHECKING:
+    from pipelines.logs import Logs
+
+_log = logging.getLogger(__name__)
+
+_WINDOW_BYTES: Final = 4 << 20
+_WINDOW_PIECES: Final = 1000
+_JOINED_BYTES: Final = 64 << 10
+_PIECE_LINES: Final = 500
+_PAGE_LINES: Final = 1000
+_PAGES: Final = 32
+_HEARTBEAT_S: Final = 10.0
+_WAIT_S: Final = 1.0
+HEARTBEAT: Final = b": still here\n\n"
+
+
+class Piece(NamedTuple):
+    """Consecutive lines as they go over the wire."""
+
+    first: int
+    last: int
+    data: bytes
+
+
+def encode(lines: list[tuple[int, bytes]]) -> bytes:
+    """Lines as server-sent events; an event's id is the line's number."""
+    return b"".join(b"id: %d\ndata: %s\n\n" % line for line in lines)
+
+
+class _Tail:
+    """The end of one run's log. ``changed`` guards the rest, and is notified whenever there is more.
+
+    closed: takes no more followers; its thread ends, or has ended.
+    """
+
+    def __init__(self, logs: Logs, number: int, after: int) -> None:
+        self.changed = threading.Condition()
+        self.last = after
+        self.followers = 1
+        self.closed = False
+        self._pieces: deque[Piece] = deque()
+        self._size_bytes = 0
+        self._logs = logs
+        self._number = number
+
+    def run(self) -> None:
+        """Read the log until it ends, or nobody follows it any more."""
+        try:
+            for batch in self._logs.follow(self._number, self.last):
+                for start in range(0, len(batch), _PIECE_LINES):
+                    lines = batch[start : start + _PIECE_LINES]
+                    self._append(Piece(lines[0][0], lines[-1][0], encode(lines)))
+                with self.changed:
+                    if not self.followers:
+                        return
+        except ShiplapError as error:  # followers are sent away, come back, and are told by the status of the answer
+            _log.warning("log of run %d: %s", self._number, error)
+        finally:
+            with self.changed:
+                self.closed = True
+                self.changed.notify_all()
+
+    def join(self) -> bool:
+        """Count another follower, unless this tail is closed."""
+        with self.changed:
+            if self.closed:
+                return False
+            self.followers += 1
+            return True
+
+    def leave(self) -> None:
+        """A follower has gone; the last one's leaving closes the tail."""
+        with self.changed:
+            self.followers -= 1
+            self.closed = self.closed or not self.followers
+
+    def after(self, line: int) -> tuple[Piece | None, int]:
+        """What follows ``line``, and which line is the last to be looked for in the stored log first (0: none).
+
+        Waits a moment for new lines; (None, 0) when none came.
+        """
+        with self.changed:
+            if line >= self.last and not self.closed:
+                self.changed.wait(_WAIT_S)
+            if line >= self.last:
+                return None, 0
+            found: list[Piece] = []
+            for piece in reversed(self._pieces):
+                if piece.last <= line:
+                    break
+                found.append(piece)
+        first = found[-1]
+        if first.first <= line:
+            return _rest(first, line), 0
+        until = first.first - 1 if len(found) == len(self._pieces) and first.first > line + 1 else 0
+        return _joined(found), until
+
+    def _append(self, piece: Piece) -> None:
+        with self.changed:
+            self._pieces.append(piece)
+            self._size_bytes += len(piece.data)
+            self.last = piece.last
+            while (self._size_bytes > _WINDOW_BYTES or len(self._pieces) > _WINDOW_PIECES) and len(self._pieces) > 1:
+                self._size_bytes -= len(self._pieces.popleft().data)
+            self.changed.notify_all()
+
+
+def _rest(piece: Piece, line: int) -> Piece:
+    """What of a piece comes after ``line``, which is in it. Data has no newlines, so an id is found by its own."""
+    for number in range(line + 1, piece.last + 1):
+        at = piece.data.find(b"\nid: %d\n" % number)
+        if at >= 0:
+            return Piece(number, piece.last, piece.data[at + 1 :])
+    raise AssertionError("the piece's last line is in it")
+
+
+def _joined(newest_first: list[Piece]) -> Piece:
+    """The oldest piece, together with those after it as far as they are small."""
+    chosen = [newest_first.pop()]
+    size = len(chosen[0].data)
+    while newest_first and size + len(newest_first[-1].data) <= _JOINED_BYTES:
+        chosen.append(newest_first.pop())
+        size += len(chosen[-1].data)
+    if len(chosen) == 1:
+        return chosen[0]
+    return Piece(chosen[0].first, chosen[-1].last, b"".join(piece.data for piece in chosen))
+
+
+class Hub:
+    """Followers come here. Thread-safe. clock: monotonic, for heartbeats."""
+
+    def __init__(self, logs: Logs, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logs = logs
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tails: dict[int, _Tail] = {}
+        self._pages: OrderedDict[tuple[int, int], Piece] = OrderedDict()
+        self.stopping = False  # set it to end every stream soon
+
+    def follow(self, number: int, after: int) -> Iterator[bytes]:
+        """What comes after line ``after`` of a run's log, as server-sent events, to its end; heartbeats meanwhile.
+
+        Ends early when the hub stops or the log cannot be read: the client comes back with the last id it has seen.
+        """
+        tail = self._join(number, after)
+        said_at = self._clock()
+        try:
+            while not self.stopping:
+                piece, until = tail.after(after)
+                if until:
+                    piece = self._page(number, after, until) or piece
+                if piece is not None:
+                    after, said_at = piece.last, self._clock()
+                    yield piece.data
+                elif tail.closed:
+                    return
+                elif self._clock() - said_at >= _HEARTBEAT_S:
+                    said_at = self._clock()
+                    yield HEARTBEAT
+        finally:
+            tail.leave()
+
+    def _join(self, number: int, after: int) -> _Tail:
+        with self._lock:
+            tail = self._tails.get(number)
+            if tail is None or not tail.join():
+                tail = self._tails[number] = _Tail(self._logs, number, after)
+                threading.Thread(target=self._run, args=(number, tail), name=f"log-{number}", daemon=True).start()
+            return tail
+
+    def _run(self, number: int, tail: _Tail) -> None:
+        tail.run()
+        with self._lock:
+            if self._tails.get(number) is tail:
+                del self._tails[number]
+
+    def _page(self, number: int, after: int, until: int) -> Piece | None:
+        """Lines after ``after`` from the stored log: up to ``until``, or to the end of the page where they begin."""
+        page, skip = divmod(after, _PAGE_LINES)
+        wanted = min(until - after, _PAGE_LINES - skip)
+        with self._lock:
+            known = self._pages.get((number, page)) if wanted == _PAGE_LINES else None
+            if known is not None:
+                self._pages.move_to_end((number, page))
+                return known
+        lines = self._logs.read(number, after + 1, wanted)
+        if not lines:
+            return None
+        piece = Piece(lines[0][0], lines[-1][0], encode(lines))
+        if len(lines) == _PAGE_LINES:
+            with self._lock:
+                self._pages[number, page] = piece
+                while len(self._pages) > _PAGES:
+                    self._pages.popitem(last=False)
+        return piece

@@ -1,0 +1,51 @@
+"""Prometheus's text, from the numbers that the database has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+
+if TYPE_CHECKING:
+    from pipelines.metrics import Metrics
+    from pipelines.service import Service
+
+
+def exposition(service: Service) -> bytes:
+    """All metrics of the service, as of now."""
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(snapshot(service)))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        yield GaugeMetricFamily("shiplap_queue_depth", "Runs that wait for a worker.", metrics.queue_depth)
+        yield GaugeMetricFamily("shiplap_runs_running", "Runs that workers work on.", metrics.running)
+        runs = GaugeMetricFamily("shiplap_runs", "Runs that are kept, by state.", labels=["state"])
+        for state, count in sorted(metrics.runs_by_state.items()):
+            runs.add_metric([state], count)
+        yield runs
+        yield SummaryMetricFamily(
+            "shiplap_run_wait_seconds", "From submission to the first step.",
+            count_value=metrics.wait_count, sum_value=metrics.wait_s,
+        )  # fmt: skip
+        yield SummaryMetricFamily(
+            "shiplap_run_duration_seconds", "From start to end of runs.",
+            count_value=metrics.run_count, sum_value=metrics.run_s,
+        )  # fmt: skip
+        steps = CounterMetricFamily("shiplap_steps", "Steps that ended, by cache.", labels=["cache"])
+        steps.add_metric(["hit"], metrics.cache_hits)
+        steps.add_metric(["miss"], metrics.cache_misses)
+        yield steps
+        workers = GaugeMetricFamily("shiplap_workers", "Workers, by state.", labels=["state"])
+        for state in ("idle", "busy", "draining", "lost"):
+            workers.add_metric([state], metrics.workers_by_state.get(state, 0))
+        yield workers

@@ -1,0 +1,106 @@
+"""The application under gunicorn: one process, and a thread for each request that is being answered.
+
+Followers of logs wait in their threads, which costs little: a stack of some kilobytes that were touched. Threads share
+the hub's encoded lines; several processes would each read and encode every log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+
+from core.files import write_atomically
+from core.settings import ServiceSettings
+from web.app import EXTENSION, create_app, with_registry
+from web.requestlog import configuration
+from web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_STACK_BYTES: Final = 1 << 20  # of address space, and what is touched of it
+_GRACE_S: Final = 10
+_KEEPALIVE_S: Final = 30
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """A gthread worker that tells the streams when it is to stop."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.wsgi is not None:
+            self.wsgi.hub.stopping = True
+        super().handle_exit(sig, frame)
+
+
+class _Application:
+    """What gunicorn calls, with the hub within reach of its worker."""
+
+    def __init__(self, wsgi: WSGIApplication, hub: Any) -> None:
+        self._wsgi = wsgi
+        self.hub = hub
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self._wsgi(environ, start_response)
+
+
+class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """Gunicorn with our settings instead of its command line."""
+
+    def __init__(self, service_settings: ServiceSettings, settings: WebSettings) -> None:
+        self._service_settings = service_settings
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in {
+            "bind": self._settings.address,
+            "workers": 1,
+            "worker_class": "web.server.Worker",
+            "threads": self._settings.threads,
+            "worker_connections": self._settings.threads + 600,
+            "keepalive": _KEEPALIVE_S,
+            "graceful_timeout": _GRACE_S,
+            "timeout": 60,
+            "proc_name": "shiplap-web",
+            "control_socket_disable": True,
+            "logconfig_dict": configuration("INFO"),
+            "when_ready": self._announce,
+            "on_exit": self._forget,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> _Application:
+        """In the worker process: nothing here is shared across the fork."""
+        from pipelines.service import Service
+
+        threading.stack_size(_STACK_BYTES)
+        service = Service.open(self._service_settings)
+        app = create_app(service)
+        return _Application(self._registry(app), app.extensions[EXTENSION])
+
+    def _registry(self, app: WSGIApplication) -> WSGIApplication:
+        from images.store import Store
+        from registry.server import create_app as create_registry
+        from registry.server.settings import ServerSettings
+
+        store = Store.open(self._service_settings.root)
+        return with_registry(app, create_registry(store, ServerSettings(access="open-until-users")))
+
+    @property
+    def _url_file(self) -> Path:
+        return self._service_settings.root / "serve" / "url"
+
+    def _announce(self, arbiter: Any) -> None:
+        """Leave a note of where we listen for commands on this machine."""
+        port = arbiter.LISTENERS[0].sock.getsockname()[1]
+        write_atomically(self._url_file, self._settings.local_url(port).encode() + b"\n")
+
+    def _forget(self, arbiter: Any) -> None:
+        del arbiter
+        with contextlib.suppress(FileNotFoundError):
+            self._url_file.unlink()

@@ -1,0 +1,39 @@
+"""How the web process is run, apart from what the whole service shares."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import SettingsError
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8080"
+_LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]*):(\d{1,5})")
+_ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """threads: each request takes one, a follower of a log for as long as it follows."""
+
+    host: str
+    port: int
+    threads: int = 400
+
+    @classmethod
+    def parse(cls, listen: str) -> WebSettings:
+        """From HOST:PORT. Raises SettingsError."""
+        match = _LISTEN.fullmatch(listen)
+        if match is None or int(match[2]) > 65535:
+            raise SettingsError(f"cannot listen on {listen!r}", hint="write HOST:PORT, as in 0.0.0.0:8080")
+        return cls(match[1], int(match[2]))
+
+    @property
+    def address(self) -> str:
+        """As gunicorn takes it."""
+        return f"{self.host or '0.0.0.0'}:{self.port}"  # noqa: S104 - what an empty host means
+
+    def local_url(self, port: int) -> str:
+        """Where a client on this machine reaches the service. port: the one that it got, where 0 was asked for."""
+        return f"http://{_ANY.get(self.host, self.host)}:{port}"

@@ -1,0 +1,157 @@
+"""What an administrator looks after: tokens, secrets, projects, workers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from pipelines.model import Project, WorkerInfo
+from pipelines.secrets import SecretInfo
+from pipelines.tokens import Token
+from web.calls import Call
+from web.endpoints import Api
+from web.errors import InvalidRequestError
+
+api: Final = Api("administration")
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+Scope: TypeAlias = Literal["read", "build", "admin"]
+_MAX_EXPIRY_S: Final = 10 * 366 * 86400
+
+
+class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """name: for people, to tell tokens apart. scopes: admin implies build, build implies read."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    scopes: Annotated[list[Scope], msgspec.Meta(min_length=1)]
+    expires_in_s: Annotated[int, msgspec.Meta(ge=1, le=_MAX_EXPIRY_S)] | None = None
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """secret: what clients send. It is shown this once: only its hash is kept."""
+
+    token: Token
+    secret: str
+
+
+class TokenList(msgspec.Struct, frozen=True):
+    """All that were not revoked, the expired included."""
+
+    tokens: list[Token]
+
+
+class SecretValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """value: as text, or value_base64: any bytes."""
+
+    value: str | None = None
+    value_base64: str | None = None
+
+
+class SecretList(msgspec.Struct, frozen=True):
+    """Names only: no request ever answers a value."""
+
+    secrets: list[SecretInfo]
+
+
+class ProjectList(msgspec.Struct, frozen=True):
+    """By name."""
+
+    projects: list[Project]
+
+
+class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """concurrency: how many runs at once, 0 is no limit. keep_runs, keep_days: retention, 0 keeps for ever."""
+
+    concurrency: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    tag_template: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] = Project("").tag_template
+    keep_runs: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 200
+    keep_days: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 30
+
+
+class WorkerList(msgspec.Struct, frozen=True):
+    """By name."""
+
+    workers: list[WorkerInfo]
+
+
+@api.endpoint("GET", "/whoami", scope="read")
+def show_own_token(call: Call) -> Token:
+    """Show the token that the request was made with."""
+    assert call.token is not None
+    return call.token
+
+
+@api.endpoint("GET", "/tokens", scope="admin")
+def list_tokens(call: Call) -> TokenList:
+    """List API tokens."""
+    return TokenList(list(call.service.tokens.list()))
+
+
+@api.endpoint("POST", "/tokens", scope="admin", status=201)
+def create_token(call: Call, body: TokenRequest) -> NewToken:
+    """Make an API token."""
+    token, secret = call.service.tokens.create(body.name, tuple(body.scopes), body.expires_in_s)
+    return NewToken(token, secret)
+
+
+@api.endpoint("DELETE", "/tokens/{token}", scope="admin", status=204, errors={404: "There is no such token"})
+def revoke_token(call: Call, token: Annotated[int, msgspec.Meta(ge=1, le=2**53)]) -> None:
+    """Revoke a token: it is refused from now on."""
+    call.service.tokens.revoke(token)
+
+
+@api.endpoint("GET", "/secrets", scope="admin")
+def list_secrets(call: Call) -> SecretList:
+    """List the names of the secrets for builds."""
+    return SecretList(list(call.service.secrets.list()))
+
+
+@api.endpoint("PUT", "/secrets/{secret}", scope="admin", status=204)
+def put_secret(call: Call, secret: Name, body: SecretValue) -> None:
+    """Store a secret, in place of one of that name. It is encrypted on disk, and masked in logs."""
+    call.service.secrets.put(secret, _secret_bytes(body))
+
+
+@api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors={404: "There is no such secret"})
+def delete_secret(call: Call, secret: Name) -> None:
+    """Delete a secret."""
+    call.service.secrets.delete(secret)
+
+
+@api.endpoint("GET", "/projects", scope="read")
+def list_projects(call: Call) -> ProjectList:
+    """List projects."""
+    return ProjectList(list(call.service.projects.list()))
+
+
+@api.endpoint("GET", "/projects/{project}", scope="read", errors={404: "There is no such project"})
+def show_project(call: Call, project: Name) -> Project:
+    """Show a project."""
+    return call.service.projects.get(project)
+
+
+@api.endpoint("PUT", "/projects/{project}", scope="admin")
+def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
+    """Set up a project, or change all of its settings."""
+    call.service.projects.put(Project(project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days))
+    return call.service.projects.get(project)
+
+
+@api.endpoint("GET", "/workers", scope="read")
+def list_workers(call: Call) -> WorkerList:
+    """List workers, with what they do."""
+    return WorkerList(list(call.service.workers.list()))
+
+
+def _secret_bytes(body: SecretValue) -> bytes:
+    if (body.value is None) == (body.value_base64 is None):
+        raise InvalidRequestError("a secret has either value or value_base64")
+    if body.value is not None:
+        return body.value.encode()
+    try:
+        return base64.b64decode(body.value_base64 or "", validate=True)
+    except binascii.Error as error:
+        raise InvalidRequestError(f"value_base64 is no base64: {error}") from error

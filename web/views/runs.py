@@ -1,0 +1,178 @@
+"""Runs: submit, look, follow, cancel, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from pipelines.logs import LogLine
+from pipelines.model import FINAL_STATES, Run, RunRequest, RunState, Step
+from web.calls import Call, Streamed
+from web.endpoints import Api
+from web.errors import InvalidRequestError
+
+api: Final = Api("runs")
+
+Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53, description="A run's number")]
+_NO_RUN: Final = {404: "There is no such run"}
+_RUN: Final = "/runs/{0.number}"
+_TEXT_LINES: Final = 1000
+_line: Final = msgspec.json.Decoder(LogLine)
+
+
+class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """before: only runs with smaller numbers, to page through the list."""
+
+    project: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    state: RunState | None = None
+    before: Number | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
+
+
+class RunList(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    runs: list[Run]
+
+
+class StepList(msgspec.Struct, frozen=True):
+    """Of the latest attempt, in Dockerfile order."""
+
+    steps: list[Step]
+
+
+class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """first: the number of the first line that is wanted."""
+
+    first: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 1
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+
+
+class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """text: what lines must contain, in any case of letters."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 200
+
+
+class FollowQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """after: the last line that is known already; the header Last-Event-ID beats it."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+
+
+class LinePage(msgspec.Struct, frozen=True):
+    """next: where the next page begins, null when there is nothing after these lines yet."""
+
+    lines: list[LogLine]
+    next: int | None
+
+
+@api.endpoint("POST", "/runs", scope="build", status=201, location=_RUN, errors={409: "The context is not uploaded"})
+def submit_run(call: Call, body: RunRequest) -> Run:
+    """Queue a run.
+
+    The source is an uploaded context (POST /contexts), or a git repository that the worker fetches.
+    """
+    return call.service.runs.submit(body)
+
+
+@api.endpoint("GET", "/runs", scope="read")
+def list_runs(call: Call, query: RunQuery) -> RunList:
+    """List runs, the newest first."""
+    return RunList(
+        call.service.runs.list(project=query.project, state=query.state, before=query.before, limit=query.limit)
+    )
+
+
+@api.endpoint("GET", "/runs/{run}", scope="read", errors=_NO_RUN)
+def show_run(call: Call, run: Number) -> Run:
+    """Show a run: its state, why it waits, and how it ended."""
+    return call.service.runs.get(run)
+
+
+@api.endpoint("GET", "/runs/{run}/steps", scope="read", errors=_NO_RUN)
+def list_steps(call: Call, run: Number) -> StepList:
+    """List the steps of a run's latest attempt, with cache states, times and where they stand in the log."""
+    call.service.runs.get(run)
+    return StepList(list(call.service.runs.steps(run)))
+
+
+@api.endpoint("POST", "/runs/{run}/cancel", scope="build", errors={**_NO_RUN, 409: "It has ended already"})
+def cancel_run(call: Call, run: Number) -> Run:
+    """Cancel a run: at once while it waits, within a second when it runs."""
+    return call.service.runs.cancel(run)
+
+
+@api.endpoint(
+    "POST", "/runs/{run}/retry", scope="build", status=201, location=_RUN,
+    errors={**_NO_RUN, 409: "It has not ended yet"},
+)  # fmt: skip
+def retry_run(call: Call, run: Number) -> Run:
+    """Queue a new run of the same request."""
+    return call.service.runs.retry(run)
+
+
+@api.endpoint("GET", "/runs/{run}/log", scope="read", errors=_NO_RUN)
+def read_log(call: Call, run: Number, query: LogQuery) -> LinePage:
+    """Read any part of a run's log, by line numbers, also while it grows."""
+    call.service.runs.get(run)
+    return _page(call.service.logs.read(run, query.first, query.limit), query.limit)
+
+
+@api.endpoint("GET", "/runs/{run}/log/search", scope="read", errors=_NO_RUN)
+def search_log(call: Call, run: Number, query: SearchQuery) -> LinePage:
+    """Find the lines of a log that contain a text; ``next`` is null, even where the limit cut the list."""
+    call.service.runs.get(run)
+    return _page(call.service.logs.search(run, query.text, limit=query.limit), query.limit + 1)
+
+
+@api.endpoint("GET", "/runs/{run}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_RUN)
+def read_log_text(call: Call, run: Number) -> Streamed:
+    """Read the whole log as far as there is one, as plain text, a line a line."""
+    call.service.runs.get(run)
+    return Streamed(_texts(call, run))
+
+
+@api.endpoint("GET", "/runs/{run}/events", scope="read", media="text/event-stream", errors=_NO_RUN)
+def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
+    """Follow a run's log to its end, as server-sent events.
+
+    An event's id is the number of its line and its data the line, as GET /runs/{run}/log has it: after a broken
+    connection, Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
+    """
+    call.service.runs.get(run)
+    return Streamed(_events(call, run, _last_event_id(call) or query.after))
+
+
+def _page(found: list[tuple[int, bytes]], limit: int) -> LinePage:
+    following = found[-1][0] + 1 if len(found) == limit else None
+    return LinePage([_line.decode(data) for _, data in found], following)
+
+
+def _last_event_id(call: Call) -> int | None:
+    text = call.request.headers.get("Last-Event-ID", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 17):
+        raise InvalidRequestError(f"Last-Event-ID is {text[:40]!r}", hint="it is the number of a line")
+    return int(text)
+
+
+def _texts(call: Call, number: int) -> Iterator[bytes]:
+    first = 1
+    while lines := call.service.logs.read(number, first, _TEXT_LINES):
+        yield "".join(_line.decode(data).text + "\n" for _, data in lines).encode()
+        first = lines[-1][0] + 1
+
+
+def _events(call: Call, number: int, after: int) -> Iterator[bytes]:
+    yield b"retry: 1000\n\n"  # also sends the headers at once
+    yield from call.hub.follow(number, after)
+    if call.hub.stopping:
+        return
+    run = call.service.runs.get(number)
+    if run.state in FINAL_STATES:
+        yield b"event: end\ndata: " + msgspec.json.encode(run) + b"\n\n"
