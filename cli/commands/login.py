@@ -41,6 +41,8 @@ def command(
     config = client_config(root, insecure)
     if password_stdin:
         username, password = _from_stdin(username, password)
+    elif password is not None:
+        click.echo("warning: other users of this machine can see --password; --password-stdin hides it", err=True)
     if username is None and password is None and _still_good(domain, root, insecure):
         return
     if password is None or username is None:

@@ -142,20 +142,20 @@ def test_wrong_use_is_told(arguments: tuple[str, ...], message: str, shiplap: Sh
     assert "hint:" in result.stderr
 
 
-def test_interrupted_pull_exits_130_and_leaves_nothing(shiplap: Shiplap, scripted: ScriptedRegistry) -> None:
+@pytest.fixture
+def stalled(scripted: ScriptedRegistry) -> Iterator[tuple[str, threading.Event]]:
+    """The name of an image whose layer does not come the first three times, and what is set when it is asked for."""
     layer = layer_tar("x", 400_000)
     digest = scripted.add_blob(layer)
     config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest]}})
+    kind = "application/vnd.oci.image"
+    config_digest = scripted.add_blob(config.encode())
     scripted.add_manifest(
         "1",
         {
             "schemaVersion": 2,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": scripted.add_blob(config.encode()),
-                "size": len(config),
-            },
-            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": len(layer)}],
+            "config": {"mediaType": f"{kind}.config.v1+json", "digest": config_digest, "size": len(config)},
+            "layers": [{"mediaType": f"{kind}.layer.v1.tar", "digest": digest, "size": len(layer)}],
         },
     )
     asked, over = threading.Event(), threading.Event()
@@ -166,13 +166,32 @@ def test_interrupted_pull_exits_130_and_leaves_nothing(shiplap: Shiplap, scripte
         return answer
 
     scripted.fault(f"GET .*{digest}", *[stall] * 3)
-    process = shiplap.start("pull", f"{scripted.host}/app:1", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield f"{scripted.host}/app:1", asked
+    over.set()
+
+
+def test_interrupted_pull_exits_130_and_leaves_nothing(shiplap: Shiplap, stalled: tuple[str, threading.Event]) -> None:
+    name, asked = stalled
+    process = shiplap.start("pull", name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert asked.wait(60)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130  # although the registry says nothing
-    over.set()
     assert shiplap.json("image", "ls", "--json") == []
     assert shiplap("image", "verify").returncode == 0
+
+
+def test_killed_pull_is_begun_anew(
+    shiplap: Shiplap, scripted: ScriptedRegistry, stalled: tuple[str, threading.Event]
+) -> None:
+    name, asked = stalled
+    process = shiplap.start("pull", name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert asked.wait(60)
+    process.kill()
+    process.wait()
+    scripted.faults.clear()
+    shiplap("pull", name)
+    shiplap("image", "verify")
+    assert [path.name for path in (shiplap.root / "tmp").iterdir() if path.is_dir() and path.name[0] != "."] == []
 
 
 def test_memory_does_not_grow_with_the_layer(shiplap: Shiplap, plain_registry: DebianRegistry, tmp_path: Path) -> None:
