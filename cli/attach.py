@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import stat
 import termios
 import threading
 import tty
@@ -102,6 +103,28 @@ def relayed_terminal(master: int, *, stdin: int | None, stdout: int) -> Iterator
             os.close(wake_write)
             for thread in threads[1:]:
                 thread.join(_LAST_OUTPUT_S)
+
+
+@contextlib.contextmanager
+def output_for(fd: int) -> Iterator[int]:
+    """The descriptor to give a container as its output in place of ``fd``.
+
+    A regular file belongs to a user of the host, so that a program in the container could write to it but not open it
+    again as /dev/stdout or /dev/stderr, as nginx does. It gets a pipe, which is copied to the file within, and whose
+    rest is waited for on leaving. Everything else is given as it is.
+    """
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        yield fd
+        return
+    read, write = os.pipe()
+    copying = threading.Thread(target=_copy_output, args=(read, fd), daemon=True)
+    copying.start()
+    try:
+        yield write
+    finally:
+        os.close(write)
+        copying.join()
+        os.close(read)
 
 
 @contextlib.contextmanager

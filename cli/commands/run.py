@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from cli.attach import SignalForwarder, relayed_terminal, window_size
+from cli.attach import SignalForwarder, output_for, relayed_terminal, window_size
 from cli.errors import CommandError, describe, is_users
 from cli.options import env_file, environ, host_pairs, pairs
 from cli.registry import find_or_pull, insecure_option
@@ -119,8 +119,9 @@ def _in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool
     with ExitStack() as stack:
         null = os.open(os.devnull, os.O_RDONLY)
         stack.callback(os.close, null)
+        stdout, stderr = (stack.enter_context(output_for(fd)) for fd in (_STDOUT, _STDERR))
         signals = stack.enter_context(SignalForwarder())
-        container = launcher.start(spec, stdin=_STDIN if interactive else null, stdout=_STDOUT, stderr=_STDERR)
+        container = launcher.start(spec, stdin=_STDIN if interactive else null, stdout=stdout, stderr=stderr)
         signals.attach(container)
         if container.terminal is not None:
             stdin = _STDIN if interactive else None

@@ -6,15 +6,17 @@ import fcntl
 import os
 import select
 import signal
+import stat
 import struct
 import termios
 import time
 import tty
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from cli.attach import SignalForwarder, relayed_terminal, window_size
+from cli.attach import SignalForwarder, output_for, relayed_terminal, window_size
 
 
 class Pty:
@@ -95,6 +97,23 @@ def test_output_only_leaves_our_terminal_alone(ours: Pty, theirs: Pty) -> None:
 def test_what_is_no_terminal_has_no_size() -> None:
     read, write = os.pipe()
     assert window_size(read) is None
+    os.close(read)
+    os.close(write)
+
+
+def test_output_to_a_file_goes_through_a_pipe_and_is_complete(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as file:
+        with output_for(file.fileno()) as given:
+            assert stat.S_ISFIFO(os.fstat(given).st_mode)
+            for _ in range(1000):
+                os.write(given, b"x" * 1000)
+        assert (tmp_path / "out").stat().st_size == 1_000_000
+
+
+def test_output_to_a_pipe_is_given_as_it_is() -> None:
+    read, write = os.pipe()
+    with output_for(write) as given:
+        assert given == write
     os.close(read)
     os.close(write)
 
