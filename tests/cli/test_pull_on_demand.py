@@ -25,7 +25,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path) -> Ite
 
 def test_base_and_source_are_pulled_once(shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path) -> None:
     base = f"{registry.host}/base:1"
-    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY --from={base} /bin/busybox /x/busybox\nRUN /x/busybox true\n")
+    copy = f"COPY --from={base} /bin/busybox /x/busybox"
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\n{copy}\nRUN /x/busybox true\n")
     built = shiplap("build", "-t", "app", tmp_path)
     assert built.stderr.count("[internal] pull") == 1
     assert f"[internal] pull {base}" in built.stderr
