@@ -93,7 +93,7 @@ class Contexts:
                     os.utime(self._used(entry.digest))
         write_atomically(self._manifests / digest.hex, data, mode=0o600)
         self._touch(digest, sum(entry.size for entry in ordered))
-        return digest, self._missing(ordered)
+        return str(digest), self._missing(ordered)
 
     def put_blob(self, digest: str, stream: SupportsRead) -> None:
         """Take a file's content. Raises InvalidRequestError when it is not what ``digest`` says, StorageFullError."""

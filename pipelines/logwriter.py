@@ -92,6 +92,17 @@ class LogWriter:
         store_lines(connection, self._claim.number, self._claim.attempt, self._unstored, self._text_bytes)
         self._store_steps(connection)
 
+    def store_now(self) -> None:
+        """``store`` in a transaction of its own. Raises StaleAttemptError and DatabaseUnreachableError."""
+        with self._database.write() as connection:
+            fence(connection, self._claim)
+            self.store(connection)
+        self._forget()
+
+    def masked(self, text: str) -> str:
+        """``text`` as it may be shown."""
+        return self._masker.mask(text)
+
     def end(self) -> None:
         """After the last ``store`` has been committed: tell followers."""
         try:

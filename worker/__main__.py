@@ -1,0 +1,73 @@
+"""``python -m worker``: builds the runs of a service until SIGTERM, which lets running builds end first."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+
+from celery.platforms import SecurityWarning
+
+from core.errors import ShiplapError
+from core.settings import ServiceSettings
+from pipelines.queue import check_labels, queues_of_worker
+from pipelines.service import Service
+from worker.logs import configure_logging
+from worker.pulse import Pulse
+from worker.resources import WorkerSettings
+from worker.tasks import make_app
+
+_MAX_CONCURRENCY = 64
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="worker", description="Build the runs of a Shiplap service.")
+    parser.add_argument("--concurrency", type=int, default=2, metavar="N", help="runs at once  [default: 2]")
+    parser.add_argument("--name", default=f"{platform.node()}-{os.getpid()}", help="unique among all workers")
+    parser.add_argument("--labels", default="", help="what runs may ask for, commas between")
+    given = parser.parse_args(arguments)
+    configure_logging()
+    try:
+        settings = _settings(given)
+        serve(settings)
+    except ShiplapError as error:
+        print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201 - the outermost layer
+        return 1
+    return 0
+
+
+def serve(settings: WorkerSettings) -> None:
+    """Work until SIGTERM. Raises SchemaError, DatabaseUnreachableError and other ShiplapErrors at the start."""
+    Service.open(settings.service).close()  # a schema that is not ours is said here, not by every pool process
+    # Containers need root; the danger that Celery warns of, messages that are programs, is closed off: only JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app = make_app(settings)
+    with Pulse(settings) as pulse:
+        pulse.attach(app)
+        worker = app.Worker(
+            hostname=f"worker@{settings.name}",
+            pool="prefork",
+            concurrency=settings.concurrency,
+            queues=queues_of_worker(settings.labels),
+            loglevel=logging.getLogger().level,
+            without_gossip=True,
+            without_heartbeat=True,
+            without_mingle=True,
+            quiet=True,
+        )
+        worker.start()
+
+
+def _settings(given: argparse.Namespace) -> WorkerSettings:
+    service = ServiceSettings.from_environ()
+    listed = [label.strip() for label in given.labels.split(",") if label.strip()] or service.worker_labels
+    return WorkerSettings(service, given.name, check_labels(listed), max(1, min(given.concurrency, _MAX_CONCURRENCY)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""A process beside Celery's that says that the worker consumes, and reaps what others left.
+
+A worker's health is that it consumes, not that its process lives: Celery's event loop sends a byte each time it turns
+while its connection to Redis stands, and the heart beats in the database as long as these come. It is a process of its
+own because Celery forks, which no open SQLite connection and no thread would survive.
+
+On standard input: ``t`` the loop has turned, ``d`` the worker drains from now on, ``q`` it ends well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+import time
+from typing import Final
+
+from core.settings import ServiceSettings
+from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
+from pipelines.reaper import Reaper
+from pipelines.service import Service
+from pipelines.workers import BEAT_S
+from worker.logs import configure_logging
+from worker.resources import WorkerSettings
+
+_ROUND_S: Final = 1.0
+_STUCK_AFTER_S: Final = 10.0
+_log = logging.getLogger(__name__)
+
+
+class Heart:
+    """Beats for one worker. signals: a descriptor to read from, until its end."""
+
+    def __init__(self, settings: WorkerSettings, service: Service, signals: int) -> None:
+        self._settings = settings
+        self._service = service
+        self._signals = signals
+        self._reaper = Reaper(service.database, service.claims, service.queue)
+        self._turned_at = float("-inf")
+        self._beaten_at = float("-inf")
+        self._draining = False
+
+    def run(self) -> None:
+        """Returns when the worker has ended. One that died leaves its row, which tells that it is lost."""
+        round_at = float("-inf")
+        while True:
+            readable, _, _ = select.select([self._signals], [], [], _ROUND_S)
+            told = os.read(self._signals, 4096) if readable else None
+            if told == b"":
+                return
+            if told and self._hear(told):
+                return
+            if time.monotonic() - round_at >= _ROUND_S or told == b"d":
+                round_at = time.monotonic()
+                self._round()
+
+    def _hear(self, told: bytes) -> bool:
+        """Whether the worker has ended."""
+        if b"t" in told:
+            self._turned_at = time.monotonic()
+        if b"d" in told:
+            self._draining, self._beaten_at = True, float("-inf")
+        if b"q" not in told:
+            return False
+        try:
+            self._service.workers.leave(self._settings.name)
+        except DatabaseUnreachableError as error:
+            _log.warning("%s", error)
+        return True
+
+    def _round(self) -> None:
+        now = time.monotonic()
+        consumes = now - self._turned_at < _STUCK_AFTER_S
+        try:
+            if (consumes or self._draining) and now - self._beaten_at >= BEAT_S:
+                self._beaten_at = now
+                self._service.workers.beat(
+                    self._settings.name, self._settings.labels, self._settings.concurrency, draining=self._draining
+                )
+            self._reaper.reap()
+        except (DatabaseUnreachableError, QueueUnreachableError) as error:
+            _log.warning("the reaper waits: %s", error)
+
+
+def main() -> None:
+    """``python -m worker.heart NAME CONCURRENCY LABEL…``"""
+    name, concurrency, *labels = sys.argv[1:]
+    configure_logging()
+    settings = WorkerSettings(ServiceSettings.from_environ(), name, tuple(labels), int(concurrency))
+    with Service.open(settings.service) as service:
+        Heart(settings, service, sys.stdin.fileno()).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Keeps a claim alive while its build runs, and says when the build has to stop, and why."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Literal, Self, TypeAlias
+
+from pipelines.claims import LEASE_S, RENEW_S, WATCH_S, Claims
+from pipelines.errors import DatabaseUnreachableError, StaleAttemptError
+from pipelines.model import Claim
+
+Stop: TypeAlias = Literal["cancelled", "timeout", "lost", "interrupted"]
+_SELF_FENCE_S: Final = LEASE_S - RENEW_S  # before others may take the run
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """A thread for one claim, as a context manager. stopped: set once the build has to end; ``why`` says the reason."""
+
+    def __init__(
+        self, claim: Claim, claims: Claims, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stopped = threading.Event()
+        self._claim = claim
+        self._claims = claims
+        self._clock = clock
+        self._deadline = clock() + timeout_s
+        self._why: Stop | None = None
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"keeper of run {claim.number}", daemon=True)
+
+    @property
+    def why(self) -> Stop | None:
+        return self._why
+
+    def stop(self, why: Stop) -> None:
+        """End the build; the first reason counts, but a run that is lost is lost."""
+        if self._why is None or why == "lost":
+            self._why = why
+        self.stopped.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        alive_at = renewed_at = self._clock()
+        while not self._done.wait(WATCH_S):
+            now = self._clock()
+            try:
+                if now - renewed_at >= RENEW_S:
+                    self._claims.renew(self._claim)
+                    renewed_at = now
+                if self._claims.is_cancelled(self._claim):
+                    self.stop("cancelled")
+                alive_at = now
+            except StaleAttemptError:
+                self.stop("lost")
+                return
+            except DatabaseUnreachableError as error:
+                _log.warning("run %d: %s", self._claim.number, error)
+                if now - alive_at > _SELF_FENCE_S and now - renewed_at > _SELF_FENCE_S:
+                    self.stop("lost")
+            if now >= self._deadline:
+                self.stop("timeout")

@@ -1,0 +1,95 @@
+"""Celery's end of the heart: starts its process, and tells it of each turn of the consumer's loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from celery import Celery, bootsteps
+from celery.signals import worker_shutting_down
+
+from worker.resources import WorkerSettings
+
+_TURN_S: Final = 1.0
+_END_TIMEOUT_S: Final = 15.0
+_CHECKOUT: Final = Path(__file__).resolve().parents[1]
+
+
+class Pulse:
+    """A context manager: the heart's process lives from entry to exit, and is started anew should it die."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._draining = False
+
+    def attach(self, app: Celery) -> None:
+        """Be told while messages are consumed, and when the worker drains."""
+        pulse = self
+
+        class Consuming(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+            """Between start and stop there is a connection, and the loop turns."""
+
+            requires = ("celery.worker.consumer.tasks:Tasks",)
+
+            def start(self, parent: Any) -> None:
+                pulse.tell(b"t")
+                self.timer = parent.timer.call_repeatedly(_TURN_S, pulse.tell, (b"t",))
+
+            def stop(self, parent: Any) -> None:
+                del parent
+                self.timer.cancel()
+
+        app.steps["consumer"].add(Consuming)
+        worker_shutting_down.connect(self._drain, weak=False)
+
+    def tell(self, what: bytes) -> None:
+        """Send a byte to the heart."""
+        if self._process is None or self._process.stdin is None or self._process.poll() is not None:
+            self._start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._process.stdin.fileno(), what)
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        self.tell(b"q")
+        process.stdin.close()
+        try:
+            process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _drain(self, **_: Any) -> None:
+        self._draining = True
+        self.tell(b"d")
+
+    def _start(self) -> None:
+        settings = self._settings
+        command = [sys.executable, "-m", "worker.heart", settings.name, str(settings.concurrency), *settings.labels]
+        path = os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in a terminal is the worker's to handle
+            env={**os.environ, "SHIPLAP_ROOT": str(settings.service.root), "PYTHONPATH": path},
+        )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        if self._draining:
+            self.tell(b"d")

@@ -1,0 +1,90 @@
+"""The Celery application of a worker process, and its one task: claim what may be claimed, and do it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_init, worker_process_shutdown
+
+from pipelines.errors import DatabaseUnreachableError
+from pipelines.queue import TASK_NAME, celery_app
+from worker.execution import Execution
+from worker.resources import Resources, WorkerSettings
+
+_log = logging.getLogger(__name__)
+
+
+def make_app(settings: WorkerSettings) -> Celery:
+    """The application with its task. Each pool process opens what it needs once, after the fork."""
+    app = celery_app(settings.service.redis_url)
+    app.conf.worker_soft_shutdown_timeout = 10.0
+    process = _PoolProcess(settings)
+
+    def run(number: int) -> None:
+        process.work(number)
+
+    app.task(name=TASK_NAME, acks_late=True)(run)
+    worker_process_init.connect(process.start, weak=False)
+    worker_process_shutdown.connect(process.end, weak=False)
+    return app
+
+
+class _PoolProcess:
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._resources: Resources | None = None
+
+    def start(self, **_: Any) -> None:
+        """Be ready before the first run comes; what fails now is tried again then."""
+        try:
+            self._open().launcher().warm()
+        except DatabaseUnreachableError as error:
+            _log.warning("%s", error)
+
+    def end(self, **_: Any) -> None:
+        if self._resources is not None:
+            self._resources.close()
+            self._resources = None
+
+    def work(self, number: int) -> None:
+        """Take the best run that waits, which need not be the one that the message tells of."""
+        resources = self._open()
+        claim = resources.service.claims.take(self._settings.name, self._settings.labels)
+        if claim is None:
+            _log.debug("nothing to do for the message of run %d", number)
+            return
+        execution = Execution(claim, resources)
+        with _terminating(execution) as received:
+            _log.info("run %d: attempt %d begins", claim.number, claim.attempt)
+            execution.run()
+        if received:
+            os.kill(os.getpid(), signal.SIGTERM)  # now that the run is back in the queue
+
+    def _open(self) -> Resources:
+        if self._resources is None:
+            self._resources = Resources(self._settings)
+        return self._resources
+
+
+@contextmanager
+def _terminating(execution: Execution) -> Iterator[list[int]]:
+    """SIGTERM, by which Celery ends a pool process, gives the run back instead of dropping it."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        received.append(number)
+        execution.interrupt()
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
