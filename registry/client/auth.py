@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from registry.client.challenges import Challenge, parse_challenges
@@ -26,7 +26,7 @@ _DEFAULT_LIFETIME_S: Final = 60.0  # of a token whose answer does not tell
 _LEEWAY_S: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
 
-Scopes = tuple[str, ...]
+Scopes: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

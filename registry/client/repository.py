@@ -29,6 +29,7 @@ from registry.client.retrying import check_cancelled
 from registry.errors import (
     InvalidResponseError,
     NotFoundError,
+    ResponseError,
     TransferBrokenError,
     UnreachableError,
     UnsupportedContentError,
@@ -161,7 +162,7 @@ class Repository:
 
         def open_at(offset: int) -> Response:
             return self.client.call(
-                self.endpoint, "GET", url, expect={200, 206}, headers=_range(offset), authorize=False
+                self.endpoint, "GET", url, expect={200, 206}, headers=_range(offset), retry=not offset, authorize=False
             )
 
         return BlobReader(self.client, open_at, descriptor, redacted(url), moved)
@@ -174,6 +175,7 @@ class Repository:
             expect={200, 206},
             scopes=self.scopes("pull"),
             headers=_range(offset),
+            retry=not offset,  # when it goes on, the reader counts the tries
         )
 
     def upload_url(self, **parameters: str) -> str:
@@ -210,7 +212,7 @@ class BlobReader:
         while True:
             try:
                 return self._read(size)
-            except UnreachableError as error:
+            except (UnreachableError, ResponseError) as error:
                 self.close()
                 try:
                     self._tries.after(error)

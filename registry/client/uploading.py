@@ -64,9 +64,9 @@ class Upload:
         tries = self._client.tries()
         furthest = 0
         while True:
+            if not self._location:
+                self._take_location(start(self._repository))
             try:
-                if not self._location:
-                    self._take_location(start(self._repository))
                 self._send()
                 return
             except (UnreachableError, ResponseError) as error:

@@ -129,6 +129,17 @@ def test_passing_failures_are_tried_again(
     assert verify(store) == []
 
 
+def test_registry_that_fails_while_a_download_goes_on(scripted: ScriptedRegistry, store: Store, client: Client) -> None:
+    name, (layer,) = add_image(scripted)
+    scripted.fault(f"GET .*{layer}", cut_after(100_000), status(503), status(502), None)
+    pull(name, store, client=client)
+    name, (layer,) = add_image(scripted, size=500_000, tag="2")
+    scripted.fault(f"GET .*{layer}", cut_after(100_000), *[status(503)] * 50)
+    with pytest.raises(ResponseError, match="503"):
+        pull(name, store, client=client)
+    assert len(scripted.requests(f"GET .*{layer}")) == 6
+
+
 def test_limit_of_requests_that_stays_is_told(scripted: ScriptedRegistry, store: Store, client: Client) -> None:
     name, _ = add_image(scripted, size=1000)
     scripted.fault("/manifests/", *[status(429)] * 50)

@@ -135,6 +135,17 @@ def test_upload_that_always_breaks_ends(relayed: Relay, store: Store, client: Cl
     assert caught.value.hint
 
 
+def test_registry_that_takes_no_uploads_is_asked_six_times(
+    relayed: Relay, store: Store, client: Client, make_image: _MakeImage
+) -> None:
+    name = Reference.parse(f"{relayed.host}/uploads/none:1")
+    make_image(store, str(name), layers=1)
+    relayed.faults = [RelayFault("POST", 503) for _ in range(100)]
+    with pytest.raises(ResponseError, match="503"):
+        push(name, store, client=client)
+    assert len([seen for seen in relayed.seen if seen.method == "POST"]) == 6
+
+
 def test_mount_that_is_not_done_becomes_an_upload(
     relayed: Relay, store: Store, client: Client, make_image: _MakeImage
 ) -> None:
