@@ -108,10 +108,17 @@ def _response(endpoint: Endpoint, result: Any) -> Response:
         return response
     if result is None:
         return Response(status=endpoint.status)
-    response = Response(msgspec.json.encode(result), endpoint.status, mimetype="application/json")
+    response = Response(msgspec.json.encode(result, enc_hook=_plain), endpoint.status, mimetype="application/json")
     if endpoint.location:
         response.headers["Location"] = PREFIX + endpoint.location.format(result)
     return response
+
+
+def _plain(value: object) -> str:
+    """Digests are strings of their own types, which msgspec leaves to us."""
+    if isinstance(value, str):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} in an answer")
 
 
 def _add_operation(app: Flask, service: Service) -> None:

@@ -47,6 +47,13 @@ class ForbiddenError(RequestError):
     code = "forbidden"
 
 
+class MissingContextError(RequestError):
+    """A run is to use a context of which files are missing."""
+
+    status = 409
+    code = "context_missing"
+
+
 class TooLargeError(RequestError):
     """The body is bigger than is taken."""
 

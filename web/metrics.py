@@ -10,11 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 if TYPE_CHECKING:
     from pipelines.metrics import Metrics
+
     from pipelines.service import Service
 
 
 def exposition(service: Service) -> bytes:
     """All metrics of the service, as of now."""
+    from pipelines.metrics import snapshot
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(snapshot(service)))

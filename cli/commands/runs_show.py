@@ -49,7 +49,7 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
         "attempt": f"{run['attempt']} of {run['max_attempts']}" if run["attempt"] else "",
         "image": result.get("image", ""),
         "names": ", ".join(result.get("names", ())),
-        "steps": f"{result['executed']} executed, {result['cached']} cached" if "executed" in result else "",
+        "steps": f"{result.get('executed', 0)} executed, {result.get('cached', 0)} cached" if result else "",
     }
     return [f"{name + ':':9} {value}" for name, value in facts.items() if value]
 

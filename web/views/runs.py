@@ -8,10 +8,11 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from pipelines.logs import LogLine
-from pipelines.model import FINAL_STATES, Run, RunRequest, RunState, Step
+from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step
+from pipelines.sources import parse_url
 from web.calls import Call, Streamed
 from web.endpoints import Api
-from web.errors import InvalidRequestError
+from web.errors import InvalidRequestError, MissingContextError
 
 api: Final = Api("runs")
 
@@ -76,6 +77,13 @@ def submit_run(call: Call, body: RunRequest) -> Run:
 
     The source is an uploaded context (POST /contexts), or a git repository that the worker fetches.
     """
+    source = body.source
+    if isinstance(source, ContextSource) and not call.service.contexts.has(source.context):
+        raise MissingContextError(
+            f"the context {source.context[:19]} is not here, or not all of it", hint="send it first: POST /contexts"
+        )
+    if isinstance(source, GitSource):
+        parse_url(source.url)
     return call.service.runs.submit(body)
 
 

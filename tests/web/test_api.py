@@ -1,0 +1,217 @@
+"""The REST API: what each endpoint answers, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from pipelines.service import Service
+from tests.web.conftest import Api
+from web.app import APIS
+from web.endpoints import PARAMETER, Endpoint
+
+ENDPOINTS = [endpoint for api in APIS for endpoint in api]
+NAMES = [endpoint.name for endpoint in ENDPOINTS]
+
+
+def sha256(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def file_entry(path: str, data: bytes) -> dict[str, Any]:
+    return {"path": path, "type": "file", "mode": 0o644, "mtime": 1, "size": len(data), "digest": sha256(data)}
+
+
+def upload(api: Api, **files: bytes) -> str:
+    """A context of these files, uploaded; its digest."""
+    entries = [file_entry(path, data) for path, data in files.items()]
+    reply = api("POST", "/contexts", {"entries": entries})
+    for data in files.values():
+        if sha256(data) in reply["missing"]:
+            api("PUT", f"/contexts/blobs/{sha256(data)}", data=data, status=204)
+    context: str = reply["context"]
+    return context
+
+
+def submit(api: Api, **more: Any) -> dict[str, Any]:
+    context = upload(api, Dockerfile=b"FROM scratch\n")
+    run: dict[str, Any] = api("POST", "/runs", {"source": {"type": "context", "context": context}, **more}, status=201)
+    return run
+
+
+def test_submitted_run_waits_and_says_why(api: Api) -> None:
+    run = submit(api, options={"tags": ["app"]})
+    assert (run["state"], run["attempt"]) == ("queued", 0)
+    shown = api("GET", f"/runs/{run['number']}")
+    assert shown["reason"]
+    assert shown["options"]["tags"] == ["app"]
+    assert api("GET", f"/runs/{run['number']}/steps") == {"steps": []}
+
+
+def test_answer_to_a_submission_names_the_runs_address(api: Api) -> None:
+    context = upload(api, Dockerfile=b"FROM scratch\n")
+    response = api.send("POST", "/runs", {"source": {"type": "context", "context": context}})
+    assert response.headers["Location"] == f"/api/v1/runs/{response.json['number']}"  # type: ignore[index]
+
+
+def test_runs_are_listed_newest_first_and_in_pages(api: Api) -> None:
+    numbers = [submit(api, project=project)["number"] for project in ("a", "b", "a")]
+    assert [run["number"] for run in api("GET", "/runs")["runs"]] == numbers[::-1]
+    assert [run["number"] for run in api("GET", "/runs?project=a")["runs"]] == [numbers[2], numbers[0]]
+    assert [run["number"] for run in api("GET", f"/runs?before={numbers[2]}&limit=1")["runs"]] == [numbers[1]]
+    assert api("GET", "/runs?state=failed") == {"runs": []}
+
+
+def test_waiting_run_is_cancelled_at_once_and_only_once(api: Api) -> None:
+    number = submit(api)["number"]
+    assert api("POST", f"/runs/{number}/cancel")["state"] == "cancelled"
+    assert api("POST", f"/runs/{number}/cancel", status=409)["error"]["code"] == "conflict"
+
+
+def test_only_a_run_that_has_ended_is_retried(api: Api) -> None:
+    number = submit(api, options={"tags": ["app"]})["number"]
+    api("POST", f"/runs/{number}/retry", status=409)
+    api("POST", f"/runs/{number}/cancel")
+    again = api("POST", f"/runs/{number}/retry", status=201)
+    assert again["number"] != number
+    assert again["options"]["tags"] == ["app"]
+
+
+def test_context_is_asked_for_only_what_is_missing(api: Api) -> None:
+    upload(api, one=b"1", two=b"2")
+    reply = api("POST", "/contexts", {"entries": [file_entry("x", b"1"), file_entry("y", b"3")]})
+    assert reply["missing"] == [sha256(b"3")]
+
+
+def test_many_small_files_come_in_one_request(api: Api, service: Service) -> None:
+    contents = [b"", b"x", b"line\nline\n", b"y" * 700_000]
+    entries = [file_entry(str(number), data) for number, data in enumerate(contents)]
+    context = api("POST", "/contexts", {"entries": entries})["context"]
+    body = b"".join(f"{sha256(data)} {len(data)}\n".encode() + data for data in contents)
+    assert api("POST", "/contexts/blobs", data=body) == {"stored": 4}
+    assert service.contexts.has(context)
+
+
+@pytest.mark.parametrize(
+    "body", [b"nonsense", b"sha256:00 5\nabc", b"x" * 1000, b"\n", sha256(b"a").encode() + b" 1\nb"]
+)
+def test_malformed_batch_of_files_is_refused(api: Api, body: bytes) -> None:
+    assert api("POST", "/contexts/blobs", data=body, status=422)["error"]["code"] == "invalid_request"
+
+
+def test_blob_that_is_not_what_it_says_is_refused(api: Api) -> None:
+    api("PUT", f"/contexts/blobs/{sha256(b'a')}", data=b"b", status=422)
+    api("PUT", "/contexts/blobs/sha256:zz", data=b"b", status=422)
+
+
+def test_secrets_are_listed_without_their_values(api: Api, service: Service) -> None:
+    api("PUT", "/secrets/TOKEN", {"value": "geheim"}, status=204)
+    api("PUT", "/secrets/KEY", {"value_base64": "AP8AAAD/"}, status=204)
+    text = json.dumps(api("GET", "/secrets"))
+    assert "TOKEN" in text
+    assert "geheim" not in text
+    assert service.secrets.reveal(["KEY"]) == {"KEY": b"\x00\xff\x00\x00\x00\xff"}
+    api("DELETE", "/secrets/TOKEN", status=204)
+    api("DELETE", "/secrets/TOKEN", status=404)
+    api("PUT", "/secrets/X", {}, status=422)
+    api("PUT", "/secrets/X", {"value_base64": "?"}, status=422)
+
+
+def test_token_that_was_made_works_until_it_is_revoked(api: Api) -> None:
+    made = api("POST", "/tokens", {"name": "ci", "scopes": ["build"]}, status=201)
+    assert made["secret"] not in json.dumps(api("GET", "/tokens"))
+    other = Api(api.client, made["secret"])
+    assert other("GET", "/whoami")["name"] == "ci"
+    submit(other)
+    assert other("GET", "/tokens", status=403)["error"]["code"] == "forbidden"
+    api("DELETE", f"/tokens/{made['token']['id']}", status=204)
+    other("GET", "/whoami", status=401)
+
+
+def test_project_keeps_its_settings(api: Api) -> None:
+    api("PUT", "/projects/web", {"concurrency": 3})
+    assert api("GET", "/projects/web")["concurrency"] == 3
+    assert "web" in [project["name"] for project in api("GET", "/projects")["projects"]]
+    api("GET", "/projects/nope", status=404)
+
+
+def test_workers_are_listed(api: Api) -> None:
+    assert api("GET", "/workers") == {"workers": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/runs/999", None, 404),
+        ("GET", "/runs/999/log", None, 404),
+        ("GET", "/runs/999/events", None, 404),
+        ("GET", "/runs/0", None, 422),
+        ("GET", "/runs/x", None, 422),
+        ("GET", "/runs?limit=0", None, 422),
+        ("GET", "/runs?nonsense=1", None, 422),
+        ("GET", "/whoami?x=1", None, 422),
+        ("GET", "/nothing", None, 404),
+        ("DELETE", "/runs", None, 405),
+        ("POST", "/runs", {"source": {"type": "carrier-pigeon"}}, 422),
+        ("POST", "/runs", {"source": {"type": "context", "context": "sha256:" + "0" * 64}}, 409),
+        ("POST", "/runs", {"source": {"type": "git", "url": "file:///etc"}}, 422),
+        ("POST", "/runs", [], 422),
+        ("POST", "/contexts", {"entries": [{"path": "../x", "type": "directory"}]}, 422),
+        ("POST", "/tokens", {"name": "x", "scopes": ["god"]}, 422),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_reason(api: Api, method: str, path: str, body: Any, status: int) -> None:
+    error = api(method, path, body, status=status)["error"]
+    assert error["code"]
+    assert error["message"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_body_that_is_no_json_is_refused(api: Api, data: bytes) -> None:
+    api("POST", "/runs", data=data, content_type="application/json", status=422)
+
+
+def test_body_of_another_type_is_refused(api: Api) -> None:
+    api("POST", "/runs", data=b"{}", content_type="text/plain", status=415)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=NAMES)
+def test_endpoint_needs_a_token_with_its_scope(client: FlaskClient, service: Service, endpoint: Endpoint) -> None:
+    path = PARAMETER.sub("1", endpoint.path)
+    for token in ("", "shp_wrong"):
+        response = Api(client, token).send(endpoint.method, path)
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    if endpoint.scope != "read":
+        reader = Api(client, service.tokens.create("reader", ["read"])[1])
+        reader(endpoint.method, path, status=403)
+
+
+def test_expired_token_is_refused(client: FlaskClient, service: Service) -> None:
+    service.tokens._clock = lambda: 1_000.0
+    token = service.tokens.create("old", ["read"], 60)[1]
+    service.tokens._clock = lambda: 2_000.0
+    assert "expired" in Api(client, token)("GET", "/whoami", status=401)["error"]["message"]
+
+
+def test_answers_carry_security_headers(client: FlaskClient) -> None:
+    for path in ("/healthz", "/api/v1/runs", "/nothing"):
+        headers = client.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_probes_need_no_token(client: FlaskClient) -> None:
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").json == {"ready": True, "database": "ok", "queue": "ok"}
+
+
+def test_metrics_count_what_waits(api: Api, client: FlaskClient) -> None:
+    submit(api)
+    text = client.get("/metrics").get_data(as_text=True)
+    assert "shiplap_queue_depth 1.0" in text
+    assert 'shiplap_runs{state="queued"} 1.0' in text
