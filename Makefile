@@ -36,6 +36,7 @@ check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
 bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")
 	@scripts/install-debian run base bench
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.registry $(REGISTRY_ARGS)
 
 .PHONY: format
 format: $(VENV)/.installed ## put all code into the one format

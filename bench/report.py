@@ -27,18 +27,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def title(row: Row, sizes: Sizes) -> str:
-    return row.title.format(steps=sizes.steps, files=sizes.files, megabytes=sizes.total_bytes // 1_000_000)
+def titles(sizes: Sizes) -> dict[str, str]:
+    """The words of the sizes that stand in rows' titles."""
+    return {"steps": f"{sizes.steps}", "files": f"{sizes.files:,}", "megabytes": f"{sizes.total_bytes // 1_000_000}"}
 
 
-def summarize(samples: Sequence[Sample], sizes: Sizes) -> list[dict[str, Any]]:
+def summarize(samples: Sequence[Sample], rows: Sequence[Row], words: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry per row that was measured, in the table's order.
 
     median_s, min_s, max_s: seconds by tool. ratio: Shiplap's time over the peer's, by peer; the median of the ratios
     within each round, because the two times of one round were taken one right after the other.
     """
     summary = []
-    for row in ROWS:
+    for row in rows:
         by_tool: dict[str, dict[int, float]] = {}
         for sample in samples:
             if sample.row == row.key:
@@ -54,13 +55,14 @@ def summarize(samples: Sequence[Sample], sizes: Sizes) -> list[dict[str, Any]]:
         summary.append(
             {
                 "row": row.key,
-                "title": title(row, sizes),
+                "title": row.title.format_map(words),
                 "median_s": {tool: statistics.median(rounds.values()) for tool, rounds in by_tool.items()},
                 "min_s": {tool: min(rounds.values()) for tool, rounds in by_tool.items()},
                 "max_s": {tool: max(rounds.values()) for tool, rounds in by_tool.items()},
                 "ratio": ratios,
                 "budget": row.budget,
-                "within_budget": ratios["buildkit"] <= row.budget if "buildkit" in ratios else None,
+                "peer": row.peer,
+                "within_budget": ratios[row.peer] <= row.budget if row.peer in ratios else None,
             }
         )
     return summary
@@ -76,7 +78,7 @@ def document(
         "versions": dict(versions),
         "sizes": asdict(sizes),
         "runs": runs,
-        "rows": summarize(samples, sizes),
+        "rows": summarize(samples, ROWS, titles(sizes)),
         "samples": [asdict(sample) for sample in samples],
     }
 
@@ -85,8 +87,9 @@ def table(summary: Sequence[Mapping[str, Any]], tools: Sequence[str]) -> str:
     """A Markdown table: medians with their range, then ratios to each peer, then the budget."""
     peers = [tool for tool in tools if tool != _OURS]
     head = ["work", *(f"{tool}, s (min–max)" for tool in tools), *(f"× {peer}" for peer in peers)]
-    if "buildkit" in peers:
-        head.append("budget × buildkit")
+    judged = any(entry["within_budget"] is not None for entry in summary)
+    if judged:
+        head.append("budget")
     lines = [head, ["---"] * len(head)]
     for entry in summary:
         cells = [entry["title"]]
@@ -94,8 +97,9 @@ def table(summary: Sequence[Mapping[str, Any]], tools: Sequence[str]) -> str:
             low, high = entry["min_s"][tool], entry["max_s"][tool]
             cells.append(f"{entry['median_s'][tool]:.3f} ({low:.3f}–{high:.3f})")
         cells += [f"{entry['ratio'][peer]:.2f}" for peer in peers]
-        if "buildkit" in peers:
-            cells.append(f"{entry['budget']:.2f} {'met' if entry['within_budget'] else 'MISSED'}")
+        if judged:
+            verdict = {True: "met", False: "MISSED", None: "not measured"}[entry["within_budget"]]
+            cells.append(f"{entry['budget']:.2f} × {entry['peer']}: {verdict}")
         lines.append(cells)
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)

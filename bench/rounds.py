@@ -20,16 +20,17 @@ from bench.workloads import Sizes
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. budget: the most that Shiplap may take, as a multiple of BuildKit's time (design.md)."""
+    """One line of the table. budget: the most that Shiplap may take, as a multiple of the peer's time (design.md)."""
 
     key: str
     title: str
     budget: float
+    peer: str = "buildkit"
 
 
 RUN_COLD = Row("run", "{steps} RUN steps, no cache", 0.1)
 RUN_CACHED = Row("run-cached", "the same, all cached", 0.5)
-COPY_COLD = Row("copy", "COPY of {files:,} files ({megabytes} MB), then RUN", 0.2)
+COPY_COLD = Row("copy", "COPY of {files} files ({megabytes} MB), then RUN", 0.2)
 COPY_CHANGED = Row("copy-changed", "the same, one file changed", 0.2)
 COPY_CACHED = Row("copy-cached", "the same, nothing changed", 0.5)
 ROWS = (RUN_COLD, RUN_CACHED, COPY_COLD, COPY_CHANGED, COPY_CACHED)

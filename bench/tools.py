@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from bench.workloads import BASE
 
@@ -37,7 +37,7 @@ class Tool(Protocol):
         """End what ``start`` started. Safe to call twice, and after a ``start`` that failed."""
 
 
-def _run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
     """Run to the end, in a pipe as CI would. Returns output; raises ToolError with its end when it fails.
 
     Settings of this process's Python are not handed on: Shiplap is to keep its compiled modules, as it does for users.
@@ -65,13 +65,13 @@ class Shiplap:
         self._command = (Path(sys.executable).with_name("shiplap"), "--root", directory / "shiplap")
 
     def version(self) -> str:
-        return _run([self._command[0], "--version"])
+        return run([self._command[0], "--version"])
 
     def start(self, base_tar: Path) -> None:
-        _run([*self._command, "image", "import", base_tar, BASE])
+        run([*self._command, "image", "import", base_tar, BASE])
 
     def build(self, context: Path, *, cache: bool) -> None:
-        _run([*self._command, "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context])
+        run([*self._command, "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context])
 
     def stop(self) -> None:
         pass
@@ -81,6 +81,11 @@ class BuildKit:
     """``docker build`` against a dockerd of its own: private socket, data, network and mount namespace."""
 
     name = "buildkit"
+    # In a network namespace of its own, its bridge and its firewall rules are nobody else's.
+    _prefix: ClassVar[Sequence[str]] = (
+        *("unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec dockerd "$@"'),
+    )
+    _options: ClassVar[Sequence[str]] = ()
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "docker"
@@ -93,15 +98,14 @@ class BuildKit:
         }
 
     def version(self) -> str:
-        return "docker " + _run(["docker", "version", "--format", "{{.Server.Version}}"], self._environment)
+        return "docker " + run(["docker", "version", "--format", "{{.Server.Version}}"], self._environment)
 
     def start(self, base_tar: Path) -> None:
         (self._directory / "config").mkdir(parents=True)
         with open(self._directory / "dockerd.log", "wb") as log:
             self._daemon = subprocess.Popen(
                 [
-                    # In a network namespace of its own, its bridge and its firewall rules are nobody else's.
-                    *("unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec dockerd "$@"', "dockerd"),
+                    *(*self._prefix, "dockerd", *self._options),
                     *("--data-root", self._directory / "data", "--exec-root", self._directory / "exec"),
                     *("--pidfile", self._directory / "pid", "--host", self._environment["DOCKER_HOST"]),
                 ],
@@ -120,10 +124,14 @@ class BuildKit:
                     log_end = (self._directory / "dockerd.log").read_text(errors="replace")[-4000:]
                     raise ToolError(f"dockerd did not start:\n{log_end}") from error
                 time.sleep(0.2)
-        _run(["docker", "import", base_tar, BASE], self._environment)
+        run(["docker", "import", base_tar, BASE], self._environment)
 
     def build(self, context: Path, *, cache: bool) -> None:
-        _run(["docker", "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context], self._environment)
+        run(["docker", "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context], self._environment)
+
+    def run(self, *words: str | Path) -> str:
+        """Run a docker command."""
+        return run(["docker", *words], self._environment)
 
     def stop(self) -> None:
         if self._daemon is None:
@@ -135,6 +143,14 @@ class BuildKit:
             os.killpg(self._daemon.pid, signal.SIGKILL)
             self._daemon.wait()
         self._daemon = None
+
+
+class Docker(BuildKit):
+    """The same daemon without networks for containers, but where it reaches this machine's loopback: for registries."""
+
+    name = "docker"
+    _prefix = ()
+    _options = ("--bridge=none", "--iptables=false")
 
 
 class Buildah:
@@ -153,22 +169,22 @@ class Buildah:
         )
 
     def version(self) -> str:
-        return " ".join(_run(["buildah", "--version"]).split()[:3])
+        return " ".join(run(["buildah", "--version"]).split()[:3])
 
     def start(self, base_tar: Path) -> None:
         context = self._directory / "base"
         context.mkdir(parents=True)
         shutil.copyfile(base_tar, context / "base.tar")
         (context / "Dockerfile").write_text('FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n')
-        _run([*self._command, "build", "-t", BASE, context])
+        run([*self._command, "build", "-t", BASE, context])
 
     def build(self, context: Path, *, cache: bool) -> None:
-        _run([*self._command, "build", "--layers", *_no_cache(cache), *self._OPTIONS, "-t", "bench", context])
+        run([*self._command, "build", "--layers", *_no_cache(cache), *self._OPTIONS, "-t", "bench", context])
 
     def stop(self) -> None:
         """buildah has no daemon, but leaves its storage mounted on itself."""
         if os.path.ismount(self._storage / "overlay"):
-            _run(["umount", "--lazy", self._storage / "overlay"])
+            run(["umount", "--lazy", self._storage / "overlay"])
 
 
 def _no_cache(cache: bool) -> list[str]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import report, workloads
+from bench import registry, report, workloads
 from bench.rounds import ROWS, Sample
 from bench.workloads import SHORT, Sizes
 
@@ -27,14 +27,26 @@ def test_short_bench_measures_every_row(privileged: None, tmp_path: Path) -> Non
     assert result["versions"]["shiplap"].startswith("shiplap ")
 
 
+def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    subprocess.run(
+        [sys.executable, "-m", "bench.registry", "--short", "--runs", "1", "--no-docker"]
+        + ["--output", output, "--directory", tmp_path],
+        cwd=_CHECKOUT,
+        check=True,
+    )
+    result = json.loads(output.read_text())
+    assert [entry["row"] for entry in result["rows"]] == [row.key for row in registry.ROWS]
+
+
 def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     samples = [Sample("run", "shiplap", n, ours) for n, ours in enumerate([1.0, 2.0, 9.0])]
     samples += [Sample("run", "buildkit", n, theirs) for n, theirs in enumerate([10.0, 40.0, 10.0])]
-    (entry,) = report.summarize(samples, SHORT)
+    (entry,) = report.summarize(samples, ROWS, report.titles(SHORT))
     assert entry["ratio"] == {"buildkit": 0.1}
     assert entry["median_s"] == {"shiplap": 2.0, "buildkit": 10.0}
     assert entry["within_budget"] is True
-    assert "0.10 met" in report.table([entry], ["shiplap", "buildkit"])
+    assert "0.10 × buildkit: met" in report.table([entry], ["shiplap", "buildkit"])
 
 
 def test_contexts_are_the_same_for_one_seed_and_share_no_file_between_seeds(tmp_path: Path) -> None:

@@ -1,0 +1,298 @@
+"""Registries: ``python -m bench.registry``. Push and pull against docker on Debian's docker-registry, and that
+registry's throughput against ours.
+
+Both clients talk to one docker-registry, so that only they differ. Every round has content of its own, which neither
+client nor registry has seen; images are made, and forgotten again, off the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import functools
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench import report
+from bench.rounds import Row, Sample
+from bench.tools import Docker, ToolError, run
+
+PUSH_BIG = Row("push-big", "push of a {megabytes} MB layer", 0.2, "docker")
+PULL_BIG = Row("pull-big", "pull of the same", 1.0, "docker")
+PUSH_MANY = Row("push-many", "push of {layers} layers", 0.7, "docker")
+PULL_MANY = Row("pull-many", "pull of the same", 0.7, "docker")
+SERVE = Row("serve", "{clients} clients, a {megabytes} MB blob each, from the registry", 1.0, "docker-registry")
+ROWS = (PUSH_BIG, PULL_BIG, PUSH_MANY, PULL_MANY, SERVE)
+
+_MEGABYTE = 1_000_000
+_POOL_BYTES = 4 << 20
+_START_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """big_bytes: of the one layer. layers, layer_bytes: of the other image. clients: of the throughput row."""
+
+    big_bytes: int = 300 * _MEGABYTE
+    layers: int = 50
+    layer_bytes: int = 200_000
+    clients: int = 16
+
+
+SHORT = Sizes(big_bytes=_MEGABYTE, layers=3, layer_bytes=10_000, clients=2)
+
+
+class Client(Protocol):
+    """What is measured: ``push`` and ``pull``; the rest happens off the clock."""
+
+    name: str
+
+    def load(self, archive: Path, name: str) -> None: ...
+    def push(self, name: str) -> None: ...
+    def pull(self, name: str) -> None: ...
+    def forget(self) -> None:
+        """Have no image any more, nor anything of one."""
+
+
+class ShiplapClient:
+    """``shiplap`` with a root of its own for each image, so that nothing is known from before."""
+
+    name = "shiplap"
+
+    def __init__(self, directory: Path) -> None:
+        self._command = Path(sys.executable).with_name("shiplap")
+        self._directory = directory / "shiplap-client"
+
+    def _run(self, root: str, *words: str | Path) -> str:
+        return run([self._command, "--root", self._directory / root, *words])
+
+    def load(self, archive: Path, name: str) -> None:
+        self._run("push", "load", "-q", "-i", archive)
+        self._run("push", "tag", "bench-image", name)
+
+    def push(self, name: str) -> None:
+        self._run("push", "push", name)
+
+    def pull(self, name: str) -> None:
+        self._run("pull", "pull", name)
+
+    def forget(self) -> None:
+        shutil.rmtree(self._directory)
+
+
+class DockerClient:
+    """``docker`` with a dockerd of its own."""
+
+    name = "docker"
+
+    def __init__(self, docker: Docker) -> None:
+        self._docker = docker
+
+    def load(self, archive: Path, name: str) -> None:
+        self._docker.run("load", "-q", "-i", archive)
+        self._docker.run("tag", "bench-image", name)
+
+    def push(self, name: str) -> None:
+        self._docker.run("push", name)
+
+    def pull(self, name: str) -> None:
+        self._docker.run("pull", name)
+
+    def forget(self) -> None:
+        self._docker.run("system", "prune", "--all", "--force")
+
+
+def main() -> int:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.registry", description="Time registry clients and servers.")
+    parser.add_argument("--runs", type=int, default=5, help="rounds  [default: 5]")
+    parser.add_argument("--short", action="store_true", help="small sizes, to see that it works; proves nothing")
+    parser.add_argument("--no-docker", action="store_true", help="time Shiplap's client alone")
+    parser.add_argument("--directory", type=Path, default="/var/tmp", help="where all tools keep their data")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    sizes = SHORT if options.short else Sizes()
+    try:
+        with contextlib.ExitStack() as stack:
+            directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+            clients: list[Client] = [ShiplapClient(directory)]
+            if not options.no_docker:
+                clients.append(_docker_client(directory, stack))
+            samples = [*_clients(clients, directory, sizes, options.runs), *_servers(directory, sizes, options.runs)]
+    except ToolError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    words = {
+        "megabytes": str(sizes.big_bytes // _MEGABYTE),
+        "layers": str(sizes.layers),
+        "clients": str(sizes.clients),
+    }
+    rows = report.summarize(samples, ROWS, words)
+    print()
+    tools = ["shiplap"] if options.no_docker else ["shiplap", "docker"]
+    print(report.table([row for row in rows if row["row"] != SERVE.key], tools))
+    print()
+    print(report.table([row for row in rows if row["row"] == SERVE.key], ["shiplap", "docker-registry"]))
+    if options.output:
+        finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        document = {"finished_at": finished_at, "machine": report.machine(), "sizes": asdict(sizes), "rows": rows}
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def _docker_client(directory: Path, stack: contextlib.ExitStack) -> DockerClient:
+    docker = Docker(directory)
+    stack.callback(docker.stop)
+    docker.start(_archive(directory / "base.tar", layers=1, layer_bytes=1000, seed=-1, rootfs=True))
+    return DockerClient(docker)
+
+
+def _clients(clients: Sequence[Client], directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
+    with _docker_registry(directory / "registry") as host:
+        for number in range(runs):
+            for push, pull, layers, layer_bytes in (
+                (PUSH_BIG, PULL_BIG, 1, sizes.big_bytes),
+                (PUSH_MANY, PULL_MANY, sizes.layers, sizes.layer_bytes),
+            ):
+                for client in clients if number % 2 else reversed(clients):
+                    # Each client pushes an image of its own: the registry would tell the second that it has the layers.
+                    seed = hash((number, push.key, client.name)) & 0xFFFFFFFF
+                    archive = _archive(directory / "image.tar", layers=layers, layer_bytes=layer_bytes, seed=seed)
+                    name = f"{host}/{client.name}/{push.key}:{number}"
+                    client.load(archive, name)
+                    yield _timed(push, client.name, number, functools.partial(client.push, name))
+                    client.forget()
+                    yield _timed(pull, client.name, number, functools.partial(client.pull, name))
+                    client.forget()
+
+
+def _servers(directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
+    """Throughput of one blob to many clients at once, which throw it away."""
+    archive = _archive(directory / "image.tar", layers=1, layer_bytes=sizes.big_bytes, seed=1)
+    servers: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
+        "shiplap": _shiplap_registry,
+        "docker-registry": _docker_registry,
+    }
+    with contextlib.ExitStack() as stack:
+        urls = {}
+        for name, serve in servers.items():
+            host = stack.enter_context(serve(directory / f"serve-{name}"))
+            client = ShiplapClient(directory)
+            client.load(archive, f"{host}/bench:1")
+            client.push(f"{host}/bench:1")
+            client.forget()
+            urls[name] = f"http://{host}/v2/bench/blobs/{_layer_digest(host)}"
+        for number in range(runs):
+            for name, url in urls.items() if number % 2 else reversed(urls.items()):
+                yield _timed(SERVE, name, number, functools.partial(_fetch_at_once, url, sizes.clients))
+
+
+def _timed(row: Row, tool: str, number: int, work: Callable[[], None]) -> Sample:
+    os.sync()  # nobody pays for what was written before
+    begin = time.perf_counter()
+    work()
+    sample = Sample(row.key, tool, number, time.perf_counter() - begin)
+    print(f"round {number + 1}  {row.key:<10} {tool:<16} {sample.seconds:8.3f} s", flush=True)
+    return sample
+
+
+def _fetch_at_once(url: str, clients: int) -> None:
+    fetching = [subprocess.Popen(["curl", "-sSf", "-o", os.devnull, url]) for _ in range(clients)]
+    codes = [process.wait() for process in fetching]  # all of them, also when one failed
+    if any(codes):
+        raise ToolError(f"curl could not fetch {url}")
+
+
+def _layer_digest(host: str) -> str:
+    accept = "Accept: application/vnd.oci.image.manifest.v1+json"
+    document = json.loads(run(["curl", "-sSf", "-H", accept, f"http://{host}/v2/bench/manifests/1"]))
+    return str(document["layers"][0]["digest"])
+
+
+def _archive(path: Path, *, layers: int, layer_bytes: int, seed: int, rootfs: bool = False) -> Path:
+    """An image named ``bench-image`` as ``docker load`` takes it, whose layers nobody has seen; or a rootfs tar."""
+    chance = random.Random(seed)
+    pool = chance.randbytes(_POOL_BYTES)
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+        directory = Path(name)
+        files = []
+        for number in range(layers):
+            files.append(directory / f"layer-{number}.tar")
+            with tarfile.open(files[-1], "w") as layer, open(directory / "content", "w+b") as content:
+                for start in range(0, layer_bytes, _POOL_BYTES):
+                    content.write(b"%d:%d" % (seed, number))
+                    content.write(pool[: min(_POOL_BYTES, layer_bytes - start)])
+                content.flush()
+                layer.add(content.name, f"content-{number}")
+        if rootfs:
+            return files[0].replace(path)
+        (directory / "Dockerfile").write_text("FROM scratch\n" + "".join(f"ADD {file.name} /\n" for file in files))
+        shiplap: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "root"]
+        run([*shiplap, "build", "-q", "-o", f"type=docker,name=bench-image,dest={path}", directory])
+    return path
+
+
+@contextlib.contextmanager
+def _docker_registry(directory: Path) -> Iterator[str]:
+    directory.mkdir()
+    port = _free_port()
+    settings = {
+        "version": 0.1,
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    (directory / "config.yml").write_text(json.dumps(settings))  # JSON is YAML
+    with _serving(["docker-registry", "serve", directory / "config.yml"], port, directory / "log") as host:
+        yield host
+
+
+@contextlib.contextmanager
+def _shiplap_registry(directory: Path) -> Iterator[str]:
+    directory.mkdir()
+    port = _free_port()
+    command: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "root"]
+    command += ["registry", "serve", "--listen", f"127.0.0.1:{port}"]
+    with _serving(command, port, directory / "log") as host:
+        yield host
+
+
+@contextlib.contextmanager
+def _serving(command: list[str | Path], port: int, log: Path) -> Iterator[str]:
+    with log.open("wb") as output:
+        process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + _START_S
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ToolError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-4000:]}")
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
