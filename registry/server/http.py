@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from flask import Response, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 from registry.errors import ErrorCode
 from registry.server.errors import SpecError, size_invalid
@@ -60,7 +61,7 @@ def body_pieces() -> Iterator[bytes]:
     while left is None or left > 0:
         try:
             piece = stream.read(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))
-        except OSError as error:  # gunicorn's errors of malformed and truncated bodies are OSErrors too
+        except (OSError, ParseException) as error:  # the connection broke, or what came is no chunk
             raise BrokenBodyError from error
         if not piece:
             break

@@ -5,7 +5,7 @@ anonymous_pull = true
 pattern = "team/*"                # * stands for anything, also for slashes
 quota = "20 GiB"
 immutable_tags = ["v*"]
-mirror = "quay.io"                # pull what is not here from there
+mirror = "registry.example:5000"  # pull what is not here from there
 [repository.retention]
 keep_last = 20                    # a tag stays when any of these holds
 keep_days = 90

@@ -87,6 +87,12 @@ class InProcess:
         assert response.status_code == 201, response.data
         return digest
 
+    def blob(self, digest: Digest, *, name: str = "") -> bytes:
+        """The bytes of a blob."""
+        with self("GET", f"/v2/{name or self.name}/blobs/{digest}") as response:
+            assert response.status_code == 200, response.data
+            return bytes(response.data)
+
     def begin(self, *, name: str = "") -> str:
         response = self("POST", f"/v2/{name or self.name}/blobs/uploads/")
         assert response.status_code == 202, response.data

@@ -1,11 +1,12 @@
-"""The checks of distribution-spec's conformance program, against a running server, under the names that they have there.
+"""The checks of distribution-spec's conformance program, against a running server, under the names they have there.
 
-Written anew from what the program of 2025 checks (version 1.1+dev, so that nothing is left out): its data sets, its ways
-to push a blob, and for each data set push, list, head, pull, referrers and delete. The program itself needs Go.
+Written anew from what the program of 2025 checks (as version 1.1+dev, so that nothing is left out): its data sets, its
+ways to push a blob, and for each data set push, list, head, pull, referrers and delete. The program itself needs Go.
 """
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import json
@@ -59,8 +60,6 @@ class Data:
         self.blobs[digest] = data
         made = descriptor(data, media_type, algorithm=self.algorithm)
         if self.with_data:
-            import base64
-
             made["data"] = base64.b64encode(data).decode()
         return made
 

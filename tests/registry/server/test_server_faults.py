@@ -1,8 +1,11 @@
-"""What goes wrong on the way: the result is an error of the protocol or a success, never a wrong blob, never a lost one."""
+"""What goes wrong on the way ends in an error of the protocol or in success: never a wrong blob, never a lost one."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import http.client
+import io
 import json
 import os
 import re
@@ -15,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from images.store import Store
 from images.verify import verify
@@ -23,7 +27,8 @@ from tests.registry.server.serving import InProcess, Server, code_of, digest_of,
 
 
 def _sizes(root: Path) -> list[int]:
-    return [path.stat().st_size for path in (root / "serve" / "uploads").iterdir()]
+    directory = root / "serve" / "uploads"
+    return [path.stat().st_size for path in directory.iterdir()] if directory.exists() else []
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -85,8 +90,6 @@ def test_truncated_manifest_is_no_manifest(server: Server) -> None:
 
 
 def test_more_than_content_range_says_is_dropped(client: InProcess) -> None:
-    import io
-
     location = client.begin()
     client("PATCH", location, data=b"hello")
     response = client(
@@ -204,14 +207,12 @@ def test_killed_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path: 
         for round_ in range(6):
 
             def push(number: int) -> None:
-                try:
+                with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):  # once the server is killed
                     while True:
                         data = os.urandom(50_000 + number)
                         path = f"/v2/team/app/blobs/uploads/?digest={digest_of(data)}"
                         if server("POST", path, body=data).status == 201:
                             acknowledged[digest_of(data)] = data
-                except Exception as error:  # noqa: BLE001 - whatever a killed server causes
-                    assert not isinstance(error, AssertionError)
 
             threads = [threading.Thread(target=push, args=(n,)) for n in range(4)]
             for thread in threads:
@@ -230,12 +231,13 @@ def test_killed_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path: 
 
 
 def test_stopping_lets_running_requests_end(server: Server) -> None:
-    data = os.urandom(1 << 20)
+    data = os.urandom(2 << 20)
+    half = 1 << 20
     path = f"/v2/team/app/blobs/uploads/?digest={digest_of(data)}"
-    with _send_part(server, path, "POST", f"Content-Length: {len(data)}\r\n\r\n".encode() + data[:1000]) as connection:
-        _wait_for(lambda: _sizes(server.root) == [1000])
+    with _send_part(server, path, "POST", f"Content-Length: {len(data)}\r\n\r\n".encode() + data[:half]) as connection:
+        _wait_for(lambda: _sizes(server.root) == [half])
         server.process.terminate()
-        connection.sendall(data[1000:])
+        connection.sendall(data[half:])
         assert int(connection.recv(65536).split()[1]) == 201
     assert server.stop() == 0
 
@@ -269,8 +271,6 @@ def test_full_disk_in_the_middle_of_an_upload(small_disk: Path) -> None:
 
 
 def test_memory_stays_flat_for_a_large_blob(server: Server) -> None:
-    import hashlib
-
     piece, count = os.urandom(1 << 20), 600
     hasher = hashlib.sha256()
     for _ in range(count):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -562,6 +564,15 @@ def test_over_quota_403(make_bench: Callable[..., Bench]) -> None:
     client.push_blob(b"a" * 100)
 
 
+def test_manifest_over_quota_403(make_bench: Callable[..., Bench]) -> None:
+    client = make_bench(ServerSettings(access="open", policies=(Policy("*", quota_bytes=500),))).client
+    client.push_blob(b"{}")
+    manifest = manifest_of(b"{}", [], annotations={"a": "A" * 500})
+    response = client.put_manifest(manifest, "v1")
+    assert (response.status_code, code_of(response)) == (403, "DENIED")
+    assert client("HEAD", "/v2/team/app/manifests/v1").status_code == 404
+
+
 # /v2/<name>/tags/list
 
 
@@ -675,3 +686,12 @@ def test_catalog_200_in_pages(client: InProcess) -> None:
     assert first.json == {"repositories": ["a/b", "c"]}
     assert first.headers["Link"] == '</v2/_catalog?n=2&last=c>; rel="next"'
     assert client("GET", "/v2/_catalog?n=2&last=c").json == {"repositories": ["d"]}
+
+
+def test_every_status_that_the_documentation_lists_has_its_test() -> None:
+    checkout = Path(__file__).resolve().parents[3]
+    named = set(re.findall(r"`(test_\w+)`", (checkout / "docs" / "registry.md").read_text().partition("## Server")[2]))
+    files = Path(__file__).parent.glob("test_*.py")
+    there = set(re.findall(r"^def (test_\w+)", "".join(path.read_text() for path in files), re.MULTILINE))
+    assert named
+    assert named - there == set()
