@@ -1,0 +1,149 @@
+"""Following a log over HTTP, with real processes: nothing lost, nothing doubled, whatever happens to the server."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cli.remote.following import Follower, messages
+from cli.remote.http import Client
+from cli.remote.servers import Server
+from core.settings import ServiceSettings
+from pipelines.loglines import LogLine
+from pipelines.service import Service
+from tests.web.processes import FakeWorker, WebProcess
+
+
+@pytest.fixture
+def web(settings: ServiceSettings, service: Service) -> Iterator[WebProcess]:
+    del service  # it has made the database
+    with WebProcess(settings) as process:
+        yield process
+
+
+@pytest.fixture
+def server(web: WebProcess, service: Service) -> Server:
+    return Server(web.url, service.tokens.create("test", ["read"])[1])
+
+
+class Reader(threading.Thread):
+    """Follows in a thread and keeps what came."""
+
+    def __init__(self, server: Server, number: int, after: int = 0) -> None:
+        super().__init__(daemon=True)
+        self.follower = Follower(server, number, after=after)
+        self.lines: list[LogLine] = []
+        self.start()
+
+    def run(self) -> None:
+        for line in self.follower.lines():
+            self.lines.append(line)
+
+    def wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self.lines) < count:
+            assert time.monotonic() < deadline, f"{len(self.lines)} lines came, expected {count}"
+            time.sleep(0.02)
+
+
+def outputs(lines: list[LogLine]) -> list[str]:
+    return [line.text for line in lines if line.kind == "output"]
+
+
+def test_follower_gets_every_line_and_then_the_run(server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    reader = Reader(server, worker.number)
+    worker.write(1, 100)
+    reader.wait_for(100)
+    worker.write(101, 3000)
+    worker.finish()
+    reader.join(60)
+    assert [line.n for line in reader.lines] == list(range(1, len(reader.lines) + 1))
+    assert outputs(reader.lines) == [f"line {number}" for number in range(1, 3001)]
+    assert reader.follower.ended is not None
+    assert reader.follower.ended["state"] == "succeeded"
+
+
+def test_follower_of_an_ended_run_gets_all_of_it(server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    worker.write(1, 2500)
+    worker.finish()
+    reader = Reader(server, worker.number)
+    later = Reader(server, worker.number, after=1234)
+    reader.join(60)
+    later.join(60)
+    assert outputs(reader.lines) == [f"line {number}" for number in range(1, 2501)]
+    assert later.lines == reader.lines[1234:]
+
+
+def test_killed_web_process_costs_followers_no_line(web: WebProcess, server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    reader = Reader(server, worker.number)
+    for round_ in range(3):
+        worker.write(round_ * 100 + 1, round_ * 100 + 100)
+        reader.wait_for((round_ + 1) * 100)
+        web.signal(signal.SIGKILL)
+        web.wait()
+        worker.write(1000 + round_, 1000 + round_)
+        web.start()
+    worker.finish()
+    reader.join(60)
+    assert [line.n for line in reader.lines] == list(range(1, len(reader.lines) + 1))
+    assert len(outputs(reader.lines)) == 303
+
+
+def test_web_process_that_is_told_to_end_does_so_while_logs_are_followed(
+    web: WebProcess, server: Server, service: Service
+) -> None:
+    worker = FakeWorker(service)
+    reader = Reader(server, worker.number)
+    reader.wait_for(2)
+    web.signal(signal.SIGTERM)
+    assert web.wait() == 0
+    web.start()
+    worker.finish()
+    reader.join(60)
+    assert reader.follower.ended is not None
+
+
+def test_many_followers_share_what_they_read(web: WebProcess, server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    counted = [0] * 300
+    threads = [
+        threading.Thread(target=_count, args=(server, worker.number, counted, index), daemon=True)
+        for index in range(len(counted))
+    ]
+    for thread in threads:
+        thread.start()
+    worker.write(1, 3000)
+    worker.finish()
+    for thread in threads:
+        thread.join(120)
+    expected = service.runs.get(worker.number).lines
+    assert counted == [expected] * len(counted)
+    assert web.peak_memory_bytes() < 400 << 20
+
+
+def _count(server: Server, number: int, counted: list[int], index: int) -> None:
+    """Count lines without decoding them; -1 when one is missing."""
+    with Client(server, timeout_s=60) as client:
+        for message in messages(client.stream(f"/runs/{number}/events")):
+            if message.event == "end":
+                return
+            if message.id:
+                counted[index] = counted[index] + 1 if int(message.id) == counted[index] + 1 else -1
+
+
+def test_stream_begins_at_once_and_says_what_it_is(server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    with Client(server, timeout_s=10) as client:
+        response: http.client.HTTPResponse = client.stream(f"/runs/{worker.number}/events")
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert response.readline() == b"retry: 1000\n"
+    worker.finish()
