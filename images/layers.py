@@ -130,10 +130,15 @@ class LayerStore:
             return result
 
     def _compress(self, diff_id: DiffID, compression: Compression, level: int) -> Descriptor:
+        from images.behind import Behind
         from images.compression import CompressingWriter
 
-        with self._blobs.writer() as sink:
-            with self._blobs.open(diff_id) as tar, CompressingWriter(sink, compression, level) as compressor:
+        with self._blobs.writer(sync=False) as sink:  # it can be made again
+            with (
+                self._blobs.open(diff_id) as tar,
+                Behind(sink) as behind,
+                CompressingWriter(behind, compression, level) as compressor,
+            ):
                 while data := tar.read(_CHUNK_BYTES):
                     compressor.write(data)
             digest, size = sink.commit(), sink.size
