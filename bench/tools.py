@@ -149,7 +149,7 @@ class Docker(BuildKit):
     """The same daemon without networks for containers, but where it reaches this machine's loopback: for registries."""
 
     name = "docker"
-    _prefix = ()
+    _prefix = ("unshare", "--mount")  # it mounts its data directory on itself, and leaves it so
     _options = ("--bridge=none", "--iptables=false")
 
 
