@@ -7,6 +7,7 @@ access token as Bearer, or a Bearer token of ``/v2/token``, whose scope is met w
 from __future__ import annotations
 
 import base64
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,21 @@ class Gate:
         """Whether everyone may do everything, at this moment."""
         access = self._settings.access
         return access == "open" or (access == "open-until-users" and not self._users.exist())
+
+    def check_host(self, host: str) -> None:
+        """Raise SpecError 403 when a browser may have been led here: a page of another site, whose name was made to
+        mean this machine (DNS rebinding), could use a registry that trusts whoever reaches it.
+
+        host: the Host header.
+        """
+        name = host.rpartition(":")[0] or host if not host.endswith("]") else host
+        if self._settings.access != "open-until-users" or not self.is_open() or _is_local_name(name):
+            return
+        raise SpecError(
+            403,
+            ErrorCode.DENIED,
+            f"without users this registry answers to localhost and addresses only, not to {name[:100]!r}",
+        )
 
     def identify(self, authorization: str, *, by_token: bool = True) -> Client:
         """Whose request has this Authorization header ("" for none). Raises CredentialsNeededError.
@@ -133,6 +149,16 @@ class Gate:
         if self._settings.anonymous_pull:
             grants.append(Grant("*", frozenset({"pull"})))
         return Client(user, tuple(grants), login.limit if login else None, claims)
+
+
+def _is_local_name(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _usual(action: str) -> tuple[str, ...]:

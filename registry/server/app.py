@@ -39,6 +39,7 @@ def application(registry: Registry) -> Flask:
     @app.before_request
     def check() -> None:
         """Names first, then rights: what is malformed is 400 for everyone."""
+        registry.gate.check_host(request.host)
         name = (request.view_args or {}).get("name")
         if name is not None:
             parse_name(name)

@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,8 @@ from registry.server.schema import prepare
 from registry.server.settings import Access, ServerSettings
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from flask import Flask
     from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 
@@ -136,7 +138,20 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         registry: Registry = app.extensions[EXTENSION]
         self._open.callback(registry.close)
         self._open.enter_context(_collecting(registry))
+        app.wsgi_app = _Impatient(app.wsgi_app, self._settings.stalled_s)  # type: ignore[method-assign]
         return app
+
+
+class _Impatient:
+    """Closes connections that stand still: each holds one of the threads. The application's answer passes unchanged."""
+
+    def __init__(self, application: WSGIApplication, stalled_s: float) -> None:
+        self._application = application
+        self._stalled_s = stalled_s
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["gunicorn.socket"].settimeout(self._stalled_s)
+        return self._application(environ, start_response)
 
 
 def _announce(arbiter: Arbiter) -> None:

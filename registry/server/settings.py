@@ -65,10 +65,13 @@ _NO_RULES: Final = Policy("*")
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """access: "open" lets everyone do everything, "users" asks for credentials, "open-until-users" is open as long as
-    there are no users (for loopback). anonymous_pull: everyone may pull everything. public_url: where clients reach the
-    server when that is not what their Host header says. allow_missing: take manifests whose parts are not here (sparse
-    indexes). grace_s: how long unreferenced content waits for its manifest. upload_expiry_s: since its last byte.
+    """What holds for the whole server.
+
+    access: "open" lets everyone do everything, "users" asks for credentials, "open-until-users" is open as long as
+    there are no users (for loopback). anonymous_pull: everyone may pull everything. public_url: where clients reach
+    the server when that is not what their Host header says. allow_missing: take manifests whose parts are not here
+    (sparse indexes). grace_s: how long unreferenced content waits for its manifest. upload_expiry_s: since its last
+    byte. stalled_s: how long a client may neither send nor take a byte before its connection is closed.
     """
 
     access: Access = "users"
@@ -81,6 +84,7 @@ class ServerSettings:
     grace_s: float = 24 * _HOUR_S
     upload_expiry_s: float = 7 * _DAY_S
     collect_every_s: float = _HOUR_S
+    stalled_s: float = 120.0
     policies: tuple[Policy, ...] = field(default=())
 
     def policy(self, repository: str) -> Policy:

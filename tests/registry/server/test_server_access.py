@@ -252,6 +252,19 @@ def test_loopback_is_open_until_there_are_users(make_bench: Callable[..., Bench]
     assert bench.client("GET", "/v2/team/app/manifests/v1").status_code == 401
 
 
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:5000", "localhost.evil.example", "1.2.3.4.example"])
+def test_open_registry_answers_to_no_name_that_others_may_have_given_it(
+    make_bench: Callable[..., Bench], host: str
+) -> None:
+    bench = make_bench(ServerSettings(access="open-until-users"))
+    refused = bench.client("GET", "/v2/_catalog", headers={"Host": host})
+    assert (refused.status_code, code_of(refused)) == (403, "DENIED")
+    for good in ("localhost", "localhost:5000", "127.0.0.1:5000", "[::1]:5000", "[::1]", "app.localhost:1"):
+        assert bench.client("GET", "/v2/_catalog", headers={"Host": good}).status_code == 200
+    bench.registry.users.set_password("alice", _PASSWORD, new=True)
+    assert bench.client("GET", "/v2/", headers={"Host": host}).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("host", "users", "insecure", "access"),
     [

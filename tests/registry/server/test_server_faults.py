@@ -230,6 +230,16 @@ def test_killed_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path: 
         assert verify(store) == []
 
 
+def test_clients_that_stand_still_are_let_go(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text("stalled_s = 0.2")
+    with serving(tmp_path / "root", "--config", str(tmp_path / "rules.toml")) as server:
+        location = _begin(server)
+        body = b"Content-Length: 3000000\r\n\r\n" + bytes(1 << 20)
+        with _send_part(server, location, "PATCH", body) as connection:
+            assert int(connection.recv(65536).split()[1]) == 400
+        assert server("GET", location).headers["Range"] == f"0-{(1 << 20) - 1}"
+
+
 def test_stopping_lets_running_requests_end(server: Server) -> None:
     data = os.urandom(2 << 20)
     half = 1 << 20
