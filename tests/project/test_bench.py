@@ -30,8 +30,10 @@ def test_short_bench_measures_every_row(privileged: None, tmp_path: Path) -> Non
 def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     subprocess.run(
-        [sys.executable, "-m", "bench.registry", "--short", "--runs", "1", "--no-docker"]
-        + ["--output", output, "--directory", tmp_path],
+        [
+            *(sys.executable, "-m", "bench.registry", "--short", "--runs", "1", "--no-docker"),
+            *("--output", output, "--directory", tmp_path),
+        ],
         cwd=_CHECKOUT,
         check=True,
     )
