@@ -1,0 +1,272 @@
+"""Building on a service, as a user does it: ``shiplap serve`` with all its processes, and commands that talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running service. shiplap: the command on its root. url: where it listens."""
+
+    shiplap: Shiplap
+    url: str
+    process: subprocess.Popen[str]
+
+    def build(self, *args: str | Path, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+        return self.shiplap("--host", self.url, "build", "--progress", "plain", *args, check=check, **options)  # type: ignore[arg-type]
+
+    def runs(self) -> list[dict[str, object]]:
+        listed: list[dict[str, object]] = self.shiplap.json("runs", "ls", "--json")
+        return listed
+
+
+def start(shiplap: Shiplap, *args: str | Path) -> subprocess.Popen[str]:
+    process: subprocess.Popen[Any] = shiplap.start(*args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return process
+
+
+def start_serving(shiplap: Shiplap) -> Serving:
+    log = (shiplap.root.parent / "serve.log").open("w")
+    with log:
+        process: subprocess.Popen[Any] = shiplap.start(
+            "serve", "--listen", "127.0.0.1:0", stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    assert process.stdout is not None
+    with process.stdout:
+        line = process.stdout.readline()
+    match = re.search(r"http://\S+", line)
+    assert match is not None, line
+    return Serving(shiplap, match[0], process)
+
+
+@pytest.fixture(scope="module")
+def serving(privileged: None, tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path) -> Iterator[Serving]:
+    directory = tmp_path_factory.mktemp("serving")
+    shiplap = Shiplap(directory / "root")
+    shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
+    serving = start_serving(shiplap)
+    yield serving
+    serving.process.terminate()
+    assert serving.process.wait(60) == 0
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "name").write_text(f"{tmp_path}\n")
+    (directory / "ignored").write_text("not to be seen")
+    (directory / ".dockerignore").write_text("ignored\n")
+    (directory / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nCOPY . /context\nRUN cat /context/name; ls -A /context\n"
+    )
+    return directory
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for long, and not yet: {what}"
+        time.sleep(0.05)
+
+
+def wait_for_line(stream: IO[str], pattern: str) -> None:
+    seen = []
+    for line in stream:
+        seen.append(line)
+        if re.search(pattern, line):
+            return
+    raise AssertionError("".join(seen))
+
+
+def test_build_on_a_server_looks_like_one_here(serving: Serving, context: Path, tmp_path: Path) -> None:
+    metadata, iid = tmp_path / "metadata.json", tmp_path / "iid"
+    result = serving.build("-t", "app", "--metadata-file", metadata, "--iidfile", iid, context)
+    assert result.stdout == ""
+    assert re.search(r"^#4 \[3/3\] RUN cat", result.stderr, re.MULTILINE)
+    assert re.search(rf"^#4 \d+\.\d{{3}} {tmp_path}$", result.stderr, re.MULTILINE)
+    assert "ignored" not in result.stderr.replace(".dockerignore", "")
+    assert "2 steps: 2 executed, 0 cached" in result.stderr
+    assert json.loads(metadata.read_text())["containerimage.config.digest"] == iid.read_text()
+    name = serving.url.removeprefix("http://") + "/app:latest"
+    assert f"naming to {name}" in result.stderr
+    assert serving.shiplap("run", "--rm", name, "cat", "/context/name").stdout == f"{tmp_path}\n"
+
+
+def test_second_build_sends_nothing_and_runs_nothing(serving: Serving, context: Path) -> None:
+    assert "sending files" in serving.build(context).stderr
+    again = serving.build(context).stderr
+    assert "sending files" not in again
+    assert "2 steps: 0 executed, 2 cached" in again
+
+
+def test_image_that_was_built_is_pulled_by_another_root(serving: Serving, context: Path, tmp_path: Path) -> None:
+    serving.build("-t", "pulled", context)
+    name = serving.url.removeprefix("http://") + "/pulled:latest"
+    other = Shiplap(tmp_path / "other")
+    other("pull", name)
+    assert other("run", "--rm", name, "cat", "/context/name").stdout == f"{tmp_path}\n"
+
+
+def test_step_that_fails_is_shown_with_its_place(serving: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo before; ls /nope\n")
+    result = serving.build(context, check=False)
+    assert result.returncode == 1
+    assert "error: Dockerfile:2:" in result.stderr
+    assert "2 | >>> RUN echo before" in result.stderr
+    assert serving.runs()[0]["state"] == "failed"
+
+
+def test_quiet_build_prints_just_the_id(serving: Serving, context: Path) -> None:
+    result = serving.shiplap("--host", serving.url, "build", "-q", context)
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", result.stdout)
+    assert result.stderr == ""
+
+
+def test_interrupted_build_is_cancelled_there(serving: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo started {context}; sleep 100\n")
+    process = start(serving.shiplap, "--host", serving.url, "build", "--progress", "plain", context)
+    assert process.stderr is not None
+    with process.stderr:
+        wait_for_line(process.stderr, r"\d started")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert serving.runs()[0]["state"] == "cancelled"
+
+
+def test_detached_build_prints_its_address_and_can_be_followed(serving: Serving, context: Path) -> None:
+    address = serving.shiplap("--host", serving.url, "build", "--detach", context).stdout.strip()
+    assert address.startswith(f"{serving.url}/api/v1/runs/")
+    number = address.rpartition("/")[2]
+    log = serving.shiplap("runs", "logs", "-f", number).stdout.splitlines()
+    assert str(context.parent) in log
+    assert serving.shiplap("runs", "logs", number).stdout.splitlines() == log
+    numbered = serving.shiplap("runs", "logs", "-n", "--search", str(context.parent), number).stdout
+    assert numbered.split()[0] == str(log.index(str(context.parent)) + 1)
+    shown = serving.shiplap("runs", "show", number).stdout
+    assert re.search(r"state: +succeeded", shown)
+    assert re.search(r"^2 +\[2/3\] COPY \. /context", shown, re.MULTILINE)
+
+
+def test_run_is_cancelled_and_retried_by_number(serving: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo {context}; sleep 100\n")
+    address = serving.shiplap("--host", serving.url, "build", "--detach", context).stdout.strip()
+    number = address.rpartition("/")[2]
+    for cancelled in (number, None):
+        run = cancelled or serving.shiplap("runs", "retry", number).stdout.strip()
+        wait_until(lambda: serving.shiplap.json("runs", "show", "--json", run)["state"] == "running", "it runs")  # noqa: B023
+        serving.shiplap("runs", "cancel", run)
+        wait_until(lambda: serving.shiplap.json("runs", "show", "--json", run)["state"] == "cancelled", "it ended")  # noqa: B023
+    again = serving.shiplap("runs", "cancel", number, check=False)
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: ")
+
+
+def test_dockerfile_may_be_elsewhere_or_ignored(serving: Serving, context: Path, tmp_path: Path) -> None:
+    text = f"FROM {BUSYBOX_NAME}\nCOPY . /context\nRUN ls -A /context\n"
+    elsewhere = tmp_path / "other.Dockerfile"
+    elsewhere.write_text(text)
+    (context / ".dockerignore").write_text("ignored\nDockerfile\n")
+    for arguments, stdin in (((context,), None), (("-f", elsewhere, context), None), (("-f", "-", context), text)):
+        (context / "Dockerfile").write_text(text)
+        log = serving.build("--no-cache", *arguments, stdin=stdin).stderr
+        shown = re.findall(r"^#4 \d+\.\d{3} (\S+)$", log, re.MULTILINE)
+        assert sorted(shown) == [".dockerignore", "name"]
+
+
+def test_dockerfile_on_standard_input_needs_no_context(serving: Serving) -> None:
+    log = serving.build("-", stdin=f"FROM {BUSYBOX_NAME}\nRUN echo from-stdin\n").stderr
+    assert "from-stdin" in log
+
+
+def test_worker_that_is_killed_is_replaced_and_the_run_completes(serving: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo started {context}; sleep 3; echo ended\n")
+    process = start(serving.shiplap, "--host", serving.url, "build", "--progress", "plain", context)
+    assert process.stderr is not None
+    wait_for_line(process.stderr, r"\d started")
+    children = Path(f"/proc/{serving.process.pid}/task/{serving.process.pid}/children").read_text().split()
+    worker = [pid for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(worker) == 1
+    os.killpg(int(worker[0]), signal.SIGKILL)
+    with process.stderr:
+        rest = process.stderr.read()
+    assert process.wait(120) == 0, rest
+    assert "ended" in rest
+    run = serving.runs()[0]
+    assert (run["state"], run["attempt"]) == ("succeeded", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["--network", "host"], "--network host does not work with a server"),
+        (["-o", "type=tar,dest=x"], "--output does not work with a server"),
+    ],
+)
+def test_options_that_only_work_here_are_refused(
+    serving: Serving, context: Path, arguments: list[str], fragment: str
+) -> None:
+    result = serving.build(*arguments, context, check=False)
+    assert result.returncode == 1
+    assert fragment in result.stderr
+
+
+def test_detaching_needs_a_server(shiplap: Shiplap, context: Path) -> None:
+    result = shiplap("build", "--detach", context, check=False)
+    assert result.returncode == 1
+    assert "are for builds on a server" in result.stderr
+
+
+def test_stranger_needs_a_token(serving: Serving, context: Path, tmp_path: Path) -> None:
+    stranger = Shiplap(tmp_path / "stranger")
+    result = stranger("--host", serving.url, "build", context, check=False)
+    assert result.returncode == 1
+    assert f"hint: shiplap login --host {serving.url}, or SHIPLAP_TOKEN" in result.stderr
+    token = (serving.shiplap.root / "serve" / "admin.token").read_text().strip()
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    login = stranger("login", "--host", serving.url, "--password-stdin", stdin=token, env=environment)
+    assert "Login Succeeded" in login.stdout
+    assert (tmp_path / "config" / "shiplap" / "contexts.json").stat().st_mode & 0o777 == 0o600
+    stranger("context", "add", "--use", "ci", serving.url, env=environment)
+    assert "steps" in stranger("build", context, env=environment).stderr
+    assert serving.shiplap("runs", "ls", env={"SHIPLAP_TOKEN": "shp_wrong"}, check=False).returncode == 1
+
+
+def test_only_one_service_runs_on_a_root(serving: Serving) -> None:
+    result = serving.shiplap("serve", "--listen", "127.0.0.1:0", check=False)
+    assert result.returncode == 1
+    assert "runs on" in result.stderr
+
+
+def test_service_that_is_killed_leaves_no_process(shiplap: Shiplap) -> None:
+    shiplap.root.mkdir()
+    serving = start_serving(shiplap)
+    pid = serving.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(children) == 3
+    serving.process.kill()
+    serving.process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "its processes have ended")
+    again = start_serving(shiplap)
+    again.process.terminate()
+    assert again.process.wait(60) == 0
+
+
+def test_unreachable_server_is_said(shiplap: Shiplap, context: Path) -> None:
+    result = shiplap("--host", "http://127.0.0.1:1", "build", context, check=False)
+    assert result.returncode == 1
+    assert "cannot reach http://127.0.0.1:1" in result.stderr
