@@ -76,6 +76,7 @@ class Shiplap:
             **inherited,
             "PYTHONPATH": checkout,
             "SHIPLAP_ROOT": str(self.root),
+            "XDG_CONFIG_HOME": str(self.root.parent / "config"),  # whoever runs the tests may have chosen a server
             "TERM": "dumb",
             "NO_COLOR": "1",
             **(more or {}),
