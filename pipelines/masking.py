@@ -72,12 +72,14 @@ def _base64(value: bytes) -> Iterator[str]:
         before = (8 * alignment + 5) // 6  # characters that what stands before has a share in
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(bytes(alignment) + value).decode().rstrip("=")
-            if (alignment + len(value)) % 3:
-                text = text[:-1]  # its last character depends on what follows
-            if len(text) - before >= MIN_LENGTH:
-                yield text[before:]
+            if len(text) - before > MIN_LENGTH:
+                yield text[before:]  # where the value is the end of what was encoded
+                if (alignment + len(value)) % 3:
+                    yield text[before:-1]  # the last character depends on what follows
     if len(value) > _BASE64_LINE_BYTES:
         for start in range(0, len(value), _BASE64_LINE_BYTES):
             line = base64.b64encode(value[start : start + _BASE64_LINE_BYTES]).decode().rstrip("=")
             if len(line) > 2 * MIN_LENGTH:
-                yield line[:-1] if len(line) % 4 else line
+                yield line
+                if len(line) % 4:
+                    yield line[:-1]

@@ -137,6 +137,13 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
+    def pause(self) -> None:
+        """Nothing of it goes on, as when a machine sleeps; what it runs goes on."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, and wait until it has drained."""
         self.process.send_signal(signal.SIGTERM)
@@ -167,6 +174,7 @@ class Workforce:
             process = subprocess.Popen(
                 [sys.executable, "-m", "worker", "--name", name, *options],
                 cwd=_CHECKOUT, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )  # fmt: skip
         worker = WorkerProcess(process, log)
         self.workers.append(worker)
