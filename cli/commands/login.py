@@ -9,6 +9,7 @@ import click
 
 from cli.errors import CommandError
 from cli.registry import client_config, insecure_option
+from cli.remote.choice import host_option
 
 
 @click.command("login")
@@ -16,12 +17,14 @@ from cli.registry import client_config, insecure_option
 @click.option("-u", "--username", metavar="USER", help="The user's name.  [default: asked for]")
 @click.option("-p", "--password", metavar="PASSWORD", help="The password; others can see it: rather --password-stdin.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--host", metavar="URL", help="Log in to a build service with an API token, and not to a registry.")
 @insecure_option
 @click.pass_obj
 def command(
     root: str | None,
     *,
     server: str,
+    host: str | None,
     username: str | None,
     password: str | None,
     password_stdin: bool,
@@ -33,8 +36,14 @@ def command(
 
     \b
     shiplap login ci:5000
+    shiplap login --host http://ci:8080
     echo "$TOKEN" | shiplap login -u robot --password-stdin ci:5000
     """
+    if service := host or host_option():
+        from cli.remote.login import login_to_service
+
+        login_to_service(service, from_stdin=password_stdin)
+        return
     from registry.client import login, registry_domain
 
     domain = registry_domain(server)

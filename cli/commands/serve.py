@@ -84,7 +84,8 @@ def _redis(root: Path) -> Child:
     path = directory / "redis.sock"
     options = {
         "port": "0", "unixsocket": str(path), "unixsocketperm": "600", "dir": str(directory), "save": "",
-        "appendonly": "no", "maxmemory-policy": "noeviction", "daemonize": "no", "logfile": str(directory / "redis.log"),
+        "appendonly": "no", "maxmemory-policy": "noeviction", "daemonize": "no",
+        "logfile": str(directory / "redis.log"),
     }  # fmt: skip
     arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
     return Child("Redis", ["redis-server", *arguments], 5.0, lambda: _answers(path))

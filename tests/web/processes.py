@@ -111,6 +111,10 @@ class FakeWorker:
         for number in range(first, last + 1):
             self._writer.emit(StepOutput(0, 1, b"line %d\n" % number, time.time()))
 
+    def write_and_finish(self, last: int) -> None:
+        self.write(1, last)
+        self.finish()
+
     def finish(self) -> None:
         """The step and the run succeed."""
         self._writer.emit(StepFinished(0, "done", 1.0, time.time()))

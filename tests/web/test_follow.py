@@ -120,7 +120,7 @@ def test_300_followers_of_50000_lines_share_what_they_read(web: WebProcess, serv
         f"GET /api/v1/runs/{worker.number}/events HTTP/1.0\r\nAuthorization: Bearer {server.token}\r\n\r\n".encode()
     )
     bodies = Bodies([connect(web.port, request) for _ in range(300)])
-    writer = threading.Thread(target=lambda: (worker.write(1, 50_000), worker.finish()))
+    writer = threading.Thread(target=worker.write_and_finish, args=(50_000,))
     writer.start()
     digests = bodies.read()
     writer.join()
