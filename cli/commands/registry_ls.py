@@ -15,7 +15,10 @@ from cli.table import print_json, rfc3339, table
 @json_option
 @click.pass_obj
 def command(root: str | None, *, repository: str | None, as_json: bool) -> None:
-    """List repositories, with their tags and sizes; or the tags of one REPOSITORY."""
+    """List repositories, with their tags and sizes.
+
+    With REPOSITORY, its tags and what they point to.
+    """
     from registry.server.survey import list_repositories, list_tags
 
     with open_store(root) as store:

@@ -191,7 +191,7 @@ class Content:
 
     def _touch(self, repository_id: int, digest: Digest) -> None:
         """Whoever was told that a blob is here gets the whole grace period to push the manifest that needs it."""
-        with self._rows.transaction() as connection:
+        with self._rows.transaction(durable=False) as connection:
             connection.execute(
                 "UPDATE registry_blobs SET touched_at = ? WHERE repository = ? AND digest = ?",
                 (self._clock(), repository_id, digest),

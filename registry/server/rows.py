@@ -13,7 +13,7 @@ from images.store import Store
 
 
 class Rows:
-    """The database of the store, for many threads. Writes are durable when a transaction ends."""
+    """The database of the store, for many threads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -31,9 +31,12 @@ class Rows:
         return self._reader().all(sql, parameters)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the one write lock of all processes; what was written survives power loss when the block ends."""
-        with self._store.database.transaction(durable=True) as connection:
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Hold the one write lock of all processes; what was written survives power loss when the block ends.
+
+        durable=False saves the fsync where a client can just begin again.
+        """
+        with self._store.database.transaction(durable=durable) as connection:
             yield connection
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class Uploads:
         with storage_errors("an upload"):
             os.close(os.open(self._path(identity), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         try:
-            with self._rows.transaction() as connection:
+            with self._rows.transaction(durable=False) as connection:
                 connection.execute(
                     "INSERT INTO registry_uploads VALUES (?, ?, ?)", (identity, repository, self._clock())
                 )
@@ -235,7 +235,7 @@ class Uploads:
     def _drop(self, upload: _Open) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(upload.path)
-        with self._rows.transaction() as connection:
+        with self._rows.transaction(durable=False) as connection:
             connection.execute("DELETE FROM registry_uploads WHERE id = ?", (upload.id,))
         self._forget(upload)
 
