@@ -145,6 +145,17 @@ class Contexts:
                     os.chmod(f"{root}/{entry.path}", entry.mode)
                     os.utime(f"{root}/{entry.path}", (entry.mtime, entry.mtime))
 
+    def files(self, context: str) -> Iterator[tuple[str, Path]]:
+        """Everything of a context that is here, for backups: names like ``blobs/<hex>``, and where it is."""
+        digest = _digest(context)
+        manifest = self._manifests / digest.hex
+        if not manifest.exists():
+            return
+        yield f"manifests/{digest.hex}", manifest
+        for entry in self._entries(digest):
+            if entry.type == "file" and self._used(entry.digest).exists():
+                yield f"blobs/{Digest(entry.digest).hex}", self._used(entry.digest)
+
     def sweep(self, keep_s: float, wanted: frozenset[str]) -> int:
         """Remove contexts that nobody used for ``keep_s``, except ``wanted``, and the files that no other one has."""
         before = self._clock() - keep_s

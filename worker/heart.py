@@ -19,6 +19,7 @@ from typing import Final
 from core.settings import ServiceSettings
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.reaper import Reaper
+from pipelines.retention import sweep
 from pipelines.service import Service
 from pipelines.workers import BEAT_S
 from worker.logs import configure_logging
@@ -26,6 +27,7 @@ from worker.resources import WorkerSettings
 
 _ROUND_S: Final = 1.0
 _STUCK_AFTER_S: Final = 10.0
+_SWEEP_S: Final = 3600.0
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,7 @@ class Heart:
         self._reaper = Reaper(service.database, service.claims, service.queue)
         self._turned_at = float("-inf")
         self._beaten_at = float("-inf")
+        self._swept_at = time.monotonic()
         self._draining = False
 
     def run(self) -> None:
@@ -79,6 +82,10 @@ class Heart:
                     self._settings.name, self._settings.labels, self._settings.concurrency, draining=self._draining
                 )
             self._reaper.reap()
+            if now - self._swept_at >= _SWEEP_S:
+                self._swept_at = now
+                swept = sweep(self._service, time.time())
+                _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
         except (DatabaseUnreachableError, QueueUnreachableError) as error:
             _log.warning("the reaper waits: %s", error)
 

@@ -13,7 +13,7 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.loglines import LogLine, decode_line
-from pipelines.model import Run, RunRequest
+from pipelines.model import BuildOptions, Run, RunRequest
 from pipelines.service import Service
 from tests.toolkit.service import (
     PostgresServer,
@@ -29,8 +29,9 @@ from tests.toolkit.service import (
 SLOW = "FROM base\nRUN for n in $(seq 40); do echo line $n; sleep 0.1; done\n"
 
 
-def submit(service: Service, dockerfile: str) -> Run:
-    return service.runs.submit(RunRequest(upload(service.contexts, {"Dockerfile": dockerfile})))
+def submit(service: Service, dockerfile: str, *, no_cache: bool = False) -> Run:
+    source = upload(service.contexts, {"Dockerfile": dockerfile})
+    return service.runs.submit(RunRequest(source, options=BuildOptions(no_cache=no_cache)))
 
 
 class Follower:
@@ -96,7 +97,7 @@ def test_worker_killed_in_the_middle_of_a_step(service: Service, workers: Workfo
 
 def test_paused_worker_that_still_believes_it_owns_the_run(service: Service, workers: Workforce) -> None:
     first = workers.start("--concurrency", "1")
-    run = submit(service, SLOW)
+    run = submit(service, SLOW, no_cache=True)
     follower = Follower(service, run.number)
     eventually(lambda: len(follower.output()) >= 5, why="the step runs")
     first.pause()

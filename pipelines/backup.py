@@ -1,0 +1,188 @@
+"""Backup and restore while the service runs: one tar with every table, the key of the secrets, and the contexts.
+
+The tables are JSON lines from one consistent snapshot, so a backup of SQLite can be restored into PostgreSQL and the
+other way round. Not in it: images (they are in the registry, and can be built again) and Redis (holds nothing of its
+own). The file holds the key of the secrets: keep it as you keep those.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+from sqlalchemy import Table, delete, func, insert, select, text
+from sqlalchemy.engine import Connection
+
+from core.files import fsync_directory, storage_errors, write_atomically
+from core.settings import ServiceSettings
+from pipelines.contexts import ContextEntry
+from pipelines.database import Database, migrate
+from pipelines.errors import BackupError
+from pipelines.schema import HEAD, contexts, log_chunks, metadata, projects, runs, secrets, steps, tokens
+from pipelines.service import Service
+
+_TABLES: Final = (projects, runs, steps, log_chunks, tokens, secrets, contexts)  # each after those that it refers to
+_HEADER: Final = "shiplap-backup.json"
+_KEY: Final = "secret.key"
+_BATCH_ROWS: Final = 200
+_SPOOLED_BYTES: Final = 4 << 20
+_MAX_LINE_BYTES: Final = 128 << 20
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The first member. schema: the migration that the tables are of."""
+
+    schema: str
+    format: int = 1
+
+
+def backup(settings: ServiceSettings, path: Path) -> None:
+    """Write everything to ``path`` (mode 0600), which appears only when it is whole.
+
+    Raises SchemaError, DatabaseUnreachableError, StorageFullError.
+    """
+    with storage_errors(str(path)), Service.open(settings) as service:
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(fd, "wb") as file:
+                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                    _write(archive, service)
+                file.flush()
+                os.fsync(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        fsync_directory(path.parent)
+
+
+def restore(settings: ServiceSettings, path: Path) -> None:
+    """Make the service what it was: everything that it knows is replaced, in one transaction.
+
+    A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again. Raises
+    BackupError for a file that is no backup of this version.
+    """
+    migrate(settings)
+    try:
+        with tarfile.open(path, "r:") as archive, Service.open(settings) as service:
+            _read(archive, service)
+    except (tarfile.TarError, msgspec.DecodeError, msgspec.ValidationError, KeyError, EOFError) as error:
+        raise BackupError(f"{path} is no whole backup of a Shiplap service: {error}") from error
+
+
+def _write(archive: tarfile.TarFile, service: Service) -> None:
+    _add(archive, _HEADER, msgspec.json.encode(Header(HEAD)))
+    key = service.settings.root / "serve" / _KEY
+    if key.exists():
+        _add(archive, _KEY, key.read_bytes())
+    with service.database.read() as connection:
+        if not service.database.is_sqlite:  # there a read transaction is a snapshot by itself
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        for table in _TABLES:
+            with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
+                for row in connection.execute(select(table)).mappings():
+                    spool.write(msgspec.json.encode(_to_json(row)) + b"\n")
+                _add_file(archive, f"tables/{table.name}.jsonl", spool)
+        digests = [row.digest for row in connection.execute(select(contexts.c.digest))]
+    written: set[str] = set()
+    for digest in digests:
+        for name, file in service.contexts.files(digest):
+            if name not in written:
+                written.add(name)
+                with file.open("rb") as opened:
+                    _add_file(archive, name, opened)
+
+
+def _read(archive: tarfile.TarFile, service: Service) -> None:
+    header = msgspec.json.decode(_opened(archive, _HEADER).read(), type=Header)
+    if header.format != 1 or header.schema != HEAD:
+        raise BackupError(
+            f"the backup has schema {header.schema}, this version works with {HEAD}",
+            hint="restore it with the version that made it, then migrate",
+        )
+    manifests = []
+    for member in archive:
+        kind, _, name = member.name.partition("/")
+        if kind == "blobs":
+            service.contexts.put_blob(f"sha256:{name}", _opened(archive, member.name))
+        elif kind == "manifests":
+            manifests.append(msgspec.json.decode(_opened(archive, member.name).read(), type=list[ContextEntry]))
+    for entries in manifests:
+        service.contexts.begin(entries)
+    if _KEY in archive.getnames():
+        write_atomically(service.settings.root / "serve" / _KEY, _opened(archive, _KEY).read(), mode=0o600)
+    with service.database.write() as connection:
+        for table in reversed(_TABLES):
+            connection.execute(delete(table))
+        for table in _TABLES:
+            _fill(connection, table, _opened(archive, f"tables/{table.name}.jsonl"))
+            _advance_sequence(connection, service.database, table)
+
+
+def _fill(connection: Connection, table: Table, stream: IO[bytes]) -> None:
+    batch = []
+    for line in _lines(stream):
+        batch.append(_from_json(line))
+        if len(batch) >= _BATCH_ROWS:
+            connection.execute(insert(table), batch)
+            batch = []
+    if batch:
+        connection.execute(insert(table), batch)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    while line := stream.readline(_MAX_LINE_BYTES):
+        yield line
+
+
+def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:
+    """PostgreSQL does not see that rows came with their numbers."""
+    column = table.autoincrement_column
+    if database.is_sqlite or column is None:
+        return
+    highest = connection.execute(select(func.max(column))).scalar()
+    if highest is not None:
+        sequence = func.pg_get_serial_sequence(table.name, column.name)
+        connection.execute(select(func.setval(sequence, highest)))
+
+
+def _to_json(row: Any) -> dict[str, object]:
+    return {
+        name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes | memoryview) else value
+        for name, value in row.items()
+    }
+
+
+def _from_json(line: bytes) -> dict[str, object]:
+    row = msgspec.json.decode(line, type=dict[str, Any])
+    return {
+        name: base64.b64decode(value["base64"]) if isinstance(value, dict) else value for name, value in row.items()
+    }
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    _add_file(archive, name, io.BytesIO(data))
+
+
+def _add_file(archive: tarfile.TarFile, name: str, file: Any) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    archive.addfile(member, file)
+
+
+def _opened(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(name)
+    if file is None:
+        raise BackupError(f"{name} in the backup is no file")
+    return file
+
+
+assert {table.name for table in _TABLES} == metadata.tables.keys() - {"workers"}

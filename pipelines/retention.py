@@ -1,0 +1,57 @@
+"""What is kept, and for how long: runs by the rules of their project, contexts as long as somebody may want them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import delete, select
+
+from pipelines.model import FINAL_STATES, ContextSource
+from pipelines.rows import run_from_row
+from pipelines.schema import runs
+from pipelines.service import Service
+
+_DAY_S: Final = 86400.0
+CONTEXTS_KEPT_S: Final = 7 * _DAY_S
+"""How long an uploaded context is kept after its last use, for retries and for uploads of what changed."""
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """How many were removed."""
+
+    runs: int
+    contexts: int
+
+
+def sweep(service: Service, now: float) -> Swept:
+    """Remove runs that are beyond both limits of their project, with steps and logs; and contexts out of use."""
+    removed = 0
+    for project in service.projects.list():
+        if not project.keep_runs or not project.keep_days:
+            continue
+        ended = select(runs.c.number).where(runs.c.project == project.name, runs.c.state.in_(FINAL_STATES))
+        with service.database.write() as connection:
+            newest = ended.order_by(runs.c.number.desc()).limit(project.keep_runs)
+            kept = [row.number for row in connection.execute(newest)]
+            if len(kept) < project.keep_runs:
+                continue
+            gone = connection.execute(
+                delete(runs).where(
+                    runs.c.project == project.name,
+                    runs.c.state.in_(FINAL_STATES),
+                    runs.c.number < kept[-1],
+                    runs.c.finished_at < now - project.keep_days * _DAY_S,
+                )
+            )
+            removed += gone.rowcount
+    service.tokens.sweep()
+    return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))
+
+
+def _wanted(service: Service) -> frozenset[str]:
+    """The contexts of runs that have not ended."""
+    with service.database.read() as connection:
+        going = connection.execute(select(runs).where(runs.c.state.in_(("queued", "running"))))
+        sources = [run_from_row(row).source for row in going]
+    return frozenset(source.context for source in sources if isinstance(source, ContextSource))
