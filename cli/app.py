@@ -29,6 +29,8 @@ _COMMANDS = {
     "web": LazyCommand("cli.commands.web", "Serve the API, log streams and the registry, without a worker."),
     "worker": LazyCommand("cli.commands.worker", "Build what is queued, without serving anything."),
     "migrate": LazyCommand("cli.commands.migrate", "Bring the service's database to the schema of this version."),
+    "backup": LazyCommand("cli.commands.backup", "Save what a service knows: runs, logs, projects, tokens, secrets."),
+    "restore": LazyCommand("cli.commands.restore", "Make a service what it was when FILE was saved."),
     "version": LazyCommand("cli.commands.version", "Show the version."),
     # docker's top-level words
     "images": LazyCommand("cli.commands.image_ls", "List images.", hidden=True),

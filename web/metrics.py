@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
-if TYPE_CHECKING:
-    from pipelines.metrics import Metrics
+from pipelines.metrics import Metrics, snapshot
 
+if TYPE_CHECKING:
     from pipelines.service import Service
 
 
 def exposition(service: Service) -> bytes:
     """All metrics of the service, as of now."""
-    from pipelines.metrics import snapshot
-
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(snapshot(service)))
     return generate_latest(registry)

@@ -17,11 +17,14 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 from core.files import write_atomically
 from core.settings import ServiceSettings
 from web.app import EXTENSION, create_app, with_registry
+from web.registry_access import RegistryAccess
 from web.requestlog import configuration
 from web.settings import WebSettings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from pipelines.tokens import Tokens
 
 _STACK_BYTES: Final = 1 << 20  # of address space, and what is touched of it
 _GRACE_S: Final = 10
@@ -81,15 +84,17 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         threading.stack_size(_STACK_BYTES)
         service = Service.open(self._service_settings)
         app = create_app(service)
-        return _Application(self._registry(app), app.extensions[EXTENSION])
+        return _Application(with_registry(app, self._registry(service.tokens)), app.extensions[EXTENSION])
 
-    def _registry(self, app: WSGIApplication) -> WSGIApplication:
+    def _registry(self, tokens: Tokens) -> WSGIApplication:
         from images.store import Store
         from registry.server import create_app as create_registry
         from registry.server.settings import ServerSettings
+        from registry.server.users import Users
 
         store = Store.open(self._service_settings.root)
-        return with_registry(app, create_registry(store, ServerSettings(access="open-until-users")))
+        registry = create_registry(store, ServerSettings(access="users"))
+        return RegistryAccess(registry, tokens, Users.of(store))
 
     @property
     def _url_file(self) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from cli.errors import CommandError
+from cli.registry_login import write_credentials
 from cli.supervisor import Child, Supervisor
 from core.files import try_lock
 from core.settings import ServiceSettings
@@ -54,8 +55,13 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         if supervisor.ending:
             return 0
         url = url_file.read_text().strip()
-        if _is_loopback(url) and not settings.registry:
-            environment["SHIPLAP_REGISTRY"] = url.partition("//")[2]
+        registry = settings.registry or url.partition("//")[2]
+        environment["SHIPLAP_REGISTRY"] = registry
+        if not settings.registry:
+            credentials = write_credentials(
+                settings.root / "serve" / "docker", registry, token_file.read_text().strip()
+            )
+            environment["DOCKER_CONFIG"] = str(credentials)
         arguments = [*_python("worker"), "--concurrency", str(concurrency)]
         supervisor.start(Child("the worker", arguments, _DRAIN_S, environment=environment), timeout_s=_START_S)
         click.echo(f"Shiplap serves at {url}\nThe administrator's token is in {token_file}")
@@ -102,7 +108,3 @@ def _answers(path: Path) -> bool:
 
 def _python(module: str) -> list[str]:
     return [sys.executable, "-m", module]
-
-
-def _is_loopback(url: str) -> bool:
-    return url.partition("//")[2].startswith(("127.", "[::1]", "localhost"))

@@ -118,7 +118,12 @@ def test_image_that_was_built_is_pulled_by_another_root(serving: Serving, contex
     serving.build("-t", "pulled", context)
     name = serving.url.removeprefix("http://") + "/pulled:latest"
     other = Shiplap(tmp_path / "other")
-    other("pull", name)
+    login = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+    assert other("pull", name, check=False, env=login).returncode == 1
+    token = (serving.shiplap.root / "serve" / "admin.token").read_text()
+    host = serving.url.removeprefix("http://")
+    other("login", "-u", "me", "--password-stdin", host, stdin=token, env=login)
+    other("pull", name, env=login)
     assert other("run", "--rm", name, "cat", "/context/name").stdout == f"{tmp_path}\n"
 
 
@@ -270,3 +275,19 @@ def test_unreachable_server_is_said(shiplap: Shiplap, context: Path) -> None:
     result = shiplap("--host", "http://127.0.0.1:1", "build", context, check=False)
     assert result.returncode == 1
     assert "cannot reach http://127.0.0.1:1" in result.stderr
+
+
+def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path, tmp_path: Path) -> None:
+    serving.build("-t", "kept", context)
+    number = str(serving.runs()[0]["number"])
+    serving.shiplap("backup", tmp_path / "backup.tar")
+    other = Shiplap(tmp_path / "other")
+    other("restore", tmp_path / "backup.tar")
+    restored = start_serving(other)
+    try:
+        token = (serving.shiplap.root / "serve" / "admin.token").read_text().strip()
+        log = other("runs", "logs", number, env={"SHIPLAP_TOKEN": token}).stdout
+        assert log == serving.shiplap("runs", "logs", number).stdout
+    finally:
+        restored.process.terminate()
+        assert restored.process.wait(60) == 0

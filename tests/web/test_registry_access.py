@@ -1,0 +1,78 @@
+"""API tokens as credentials for the registry."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from werkzeug.test import Client
+
+from images.store import Store
+from pipelines.service import Service
+from registry.server import create_app
+from registry.server.settings import ServerSettings
+from registry.server.users import Users
+from web.app import with_registry
+from web.registry_access import RegistryAccess
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def nothing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("418 I'm a teapot", [])
+    return [b""]
+
+
+@pytest.fixture
+def registry(service: Service) -> Iterator[Client]:
+    with Store.open(service.settings.root) as store:
+        app = create_app(store, ServerSettings(access="users"))
+        yield Client(with_registry(nothing, RegistryAccess(app, service.tokens, Users.of(store))))
+        app.extensions["shiplap-registry"].close()
+
+
+def basic(password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()}
+
+
+def push_status(registry: Client, headers: dict[str, str]) -> int:
+    return registry.post("/v2/app/blobs/uploads/", headers=headers).status_code
+
+
+def test_nobody_gets_in_without_credentials(registry: Client) -> None:
+    assert registry.get("/v2/").status_code == 401
+    for headers in (
+        basic("shp_wrong"),
+        basic("wrong"),
+        {"Authorization": "Basic ?"},
+        {"Authorization": "Bearer shp_x"},
+    ):
+        assert registry.get("/v2/", headers=headers).status_code == 401
+
+
+def test_build_token_may_push(registry: Client, service: Service) -> None:
+    token = service.tokens.create("ci", ["build"])[1]
+    assert registry.get("/v2/", headers=basic(token)).status_code == 200
+    assert push_status(registry, basic(token)) == 202
+    assert push_status(registry, {"Authorization": f"Bearer {token}"}) == 202
+
+
+def test_read_token_may_only_pull(registry: Client, service: Service) -> None:
+    token = service.tokens.create("reader", ["read"])[1]
+    assert registry.get("/v2/app/tags/list", headers=basic(token)).status_code == 404
+    assert push_status(registry, basic(token)) == 403
+
+
+def test_token_of_the_token_service_works_as_docker_uses_it(registry: Client, service: Service) -> None:
+    token = service.tokens.create("ci", ["build"])[1]
+    answer = registry.get("/v2/token?scope=repository:app:pull,push&service=localhost", headers=basic(token))
+    assert answer.json is not None
+    assert push_status(registry, {"Authorization": f"Bearer {answer.json['token']}"}) == 202
+
+
+def test_other_paths_are_not_the_registrys(registry: Client) -> None:
+    assert registry.get("/v2x").status_code == 418
+    assert registry.get("/").status_code == 418
