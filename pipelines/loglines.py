@@ -23,7 +23,7 @@ from core.events import (
     StepStarted,
     Warned,
 )
-from pipelines.masking import Masker
+from core.masking import Masker
 
 Kind: TypeAlias = Literal["output", "plan", "start", "finish", "progress", "warning", "status"]
 MAX_LINE_CHARACTERS: Final = 64 << 10

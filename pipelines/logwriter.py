@@ -19,13 +19,13 @@ from sqlalchemy import delete, insert
 from sqlalchemy.engine import Connection
 
 from core.events import BuildPlanned, Event, StepFinished, StepOutput, StepStarted
+from core.masking import Masker
 from pipelines.claims import fence
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, StaleAttemptError
 from pipelines.live import Batch, LiveLogs
 from pipelines.loglines import LineMaker, LogLine, encode_line
 from pipelines.logstore import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
-from pipelines.masking import Masker
 from pipelines.model import Claim, Step, StepState
 from pipelines.schema import steps as steps_table
 

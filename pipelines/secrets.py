@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, insert, select
 
+from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
-from pipelines.masking import MIN_LENGTH
 from pipelines.schema import secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

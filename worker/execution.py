@@ -20,13 +20,13 @@ from builder.errors import BuildCancelledError, DockerfileNotFoundError
 from builder.request import BuildRequest, Output
 from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
 from core.errors import ShiplapError, StorageFullError
+from core.masking import Masker
 from core.platforms import Platform
 from core.references import Reference
 from core.settings import RegistrySettings
 from dockerfile_grammar import IgnorePatterns
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, SecretError, StaleAttemptError
 from pipelines.logwriter import LogWriter
-from pipelines.masking import Masker
 from pipelines.model import Claim, ContextSource, RunResult, RunState
 from pipelines.reaper import waiting
 from pipelines.sources import fetch_git

@@ -14,11 +14,11 @@ from urllib.parse import quote
 import pytest
 
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted, Warned
+from core.masking import MASK, Masker
 from pipelines.live import LiveLogs
 from pipelines.loglines import LineMaker, decode_line, encode_line, to_event
 from pipelines.logstore import Line
 from pipelines.logwriter import LogWriter
-from pipelines.masking import MASK, Masker
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
 from pipelines.service import Service
 from tests.toolkit.service import eventually, numbers

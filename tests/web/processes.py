@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepStarted
+from core.masking import Masker
 from core.settings import ServiceSettings
 from pipelines.logwriter import LogWriter
-from pipelines.masking import Masker
 from pipelines.model import ContextSource, RunRequest, RunResult
 from pipelines.service import Service
 

@@ -25,7 +25,7 @@ class Masker:
     """Masks text. ``longest`` is how many characters a form of a secret may have, for those who cut text up."""
 
     def __init__(self, secrets: Iterable[bytes] = ()) -> None:
-        forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+        forms = forms_of(secrets)
         self.longest = len(forms[0]) if forms else 0
         self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
 
@@ -42,6 +42,11 @@ class Masker:
             if match.start() < end < match.end():
                 return match.end()
         return end
+
+
+def forms_of(secrets: Iterable[bytes]) -> list[str]:
+    """Everything that gives one of the secrets away, longest first. No form has a line feed in it."""
+    return sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
 
 
 def _forms(secret: bytes) -> Iterator[str]:
