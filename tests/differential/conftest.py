@@ -1,0 +1,88 @@
+"""Both builders, started once, and the counts at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.differential.builders import BuildKit, Ours
+from tests.differential.casefile import Case
+from tests.differential.context import write_base, write_context
+from tests.differential.outcomes import Outcome
+
+_PARALLEL = 3
+
+
+class Bench:
+    """Builds cases with both. BuildKit's builds begin at once, in the background, while Shiplap's follow the tests."""
+
+    def __init__(self, directory: Path, busybox_tar: Path, cases: list[Case]) -> None:
+        self._directory = directory
+        base = directory / "base.tar"
+        write_base(busybox_tar, base)
+        self._shared = write_context(directory / "context")
+        self._ours = Ours(directory / "root", base)
+        self._buildkit = BuildKit(directory, base)
+        self._threads = ThreadPoolExecutor(_PARALLEL)
+        self._theirs: dict[tuple[str, str], Future[tuple[Outcome, Path]]] = {}
+        for number, case in enumerate(cases):
+            self._theirs[case.theme, case.name] = self._threads.submit(self._build_theirs, case, f"case-{number}")
+
+    def both(self, case: Case) -> tuple[Outcome, Outcome]:
+        """BuildKit's outcome, and Shiplap's."""
+        theirs, context = self._theirs[case.theme, case.name].result()
+        return theirs, self._ours.build(case, context, self._dockerfile(case))
+
+    def _build_theirs(self, case: Case, name: str) -> tuple[Outcome, Path]:
+        context = write_context(self._directory / f"context-{name}", case) if case.changes_context else self._shared
+        dockerfile = self._dockerfile(case)
+        dockerfile.parent.mkdir(exist_ok=True)
+        dockerfile.write_text(case.dockerfile)
+        return self._buildkit.build(case, context, dockerfile, name), context
+
+    def _dockerfile(self, case: Case) -> Path:
+        return self._directory / case.theme / f"{case.name.replace('/', '_')}.Dockerfile"
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        self._buildkit.close()
+        self._ours.close()
+
+
+@pytest.fixture(scope="session")
+def both_builders(privileged: None, busybox_tar: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    cases = [
+        item.callspec.params["case"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "case" in item.callspec.params
+    ]
+    directory = Path(tempfile.mkdtemp(prefix="shiplap-differential-", dir="/tmp"))  # short: dockerd's sockets are below
+    bench = None
+    try:
+        bench = Bench(directory, busybox_tar, [case for case in cases if isinstance(case, Case)])
+        yield bench
+    finally:
+        if bench is not None:
+            bench.close()
+        shutil.rmtree(directory)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The line that closes the run: how many cases there were, and how many differ for a reason that is written down."""
+    reports = [
+        dict(report.user_properties)
+        for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+        if report.when == "call" and "differential" in dict(report.user_properties)
+    ]
+    if not reports:
+        return
+    counted = {kind: sum(report["differential"] == kind for report in reports) for kind in ("same", "differs", "wrong")}
+    terminalreporter.write_line(
+        f"differential: {len(reports)} cases against BuildKit, {counted['same']} the same, "
+        f"{counted['differs']} differ for the reason written beside them, {counted['wrong']} differ without"
+    )
