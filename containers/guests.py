@@ -236,26 +236,29 @@ class Guests:
                 trees.append(syscalls.open_tree(syscalls.AT_FDCWD, top, syscalls.OPEN_TREE_CLONE))
             return index[top], relative
 
-        order: dict[str, Any] = {
-            "layers": [place(self._layers.plain(layer)) for layer in spec["layers"]],
-            "upper": None,
+        def stack(layers: Any, upper: str | None) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
+            lowers = [place(self._layers.plain(layer)) for layer in layers]
+            if upper is None:
+                return lowers, None
+            tree, changes = place(upper + "/fs")  # so that it is two levels down as the layers are
+            return lowers, (tree, os.path.dirname(changes))
+
+        mounts = spec["mounts"]
+        order: dict[str, Any] = {"root": stack(spec["layers"], spec["upper"])}
+        order["stacks"] = {
+            number: stack(details[0], details[2]) for number, (kind, _, *details) in enumerate(mounts) if kind == "tree"
         }
-        if spec["upper"] is not None:
-            tree, changes = place(spec["upper"] + "/fs")  # so that it is two levels down as the layers are
-            order["upper"] = (tree, os.path.dirname(changes))
         order["layer_trees"] = len(trees)
         order["binds"] = binds = {}
-        order["file_targets"] = file_targets = []
-        for number, (kind, target, *details) in enumerate(spec["mounts"]):
+        for number, (kind, _, *details) in enumerate(mounts):
             if kind == "bind":
                 source, readonly, mapped = details
-                tree = self._layers.clone(
-                    source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
-                )
                 binds[number] = len(trees)
-                trees.append(tree)
-                if not os.path.isdir(source):
-                    file_targets.append(target)
+                trees.append(
+                    self._layers.clone(
+                        source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
+                    )
+                )
         connected = spec["network"] == "default"
         order["resolv_conf"] = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
         return order

@@ -89,7 +89,7 @@ def _prepare(channel: _socket.socket, cgroup_fds: list[int], network: str) -> No
     # No absolute path of the host: a directory above may be closed to the container's root.
     syscalls.mount("tmpfs", ".", "tmpfs", 0, "mode=755")
     os.chdir(f"../{STAGING}")
-    for name in ("etc", "l", "root"):
+    for name in ("etc", "root"):
         os.mkdir(name, 0o755)
     mounts.execute(mounts.plan_system_trees(own_network=network != "host"))
     if network != "host":
@@ -105,8 +105,9 @@ def _finish(channel: _socket.socket) -> None:
     hostname = spec["hostname"] or os.urandom(6).hex()
     syscalls.sethostname(hostname)
     places = _write_etc(spec, order, hostname, address)
+    _mount_layers(trees[: order["layer_trees"]])
     places.update(_extra_mounts(spec, order, trees))
-    root = _mount_root(order, trees, list(places))
+    root = _mount_root(order, places)
     for name in ("sys", "proc", "dev"):
         places = {f"/{name}": syscalls.open_tree(syscalls.AT_FDCWD, name, 0), **places}
     made: list[stubs.Stub] = []
@@ -182,15 +183,26 @@ def _write_etc(spec: Any, order: Any, hostname: str, address: int | None) -> dic
     return found
 
 
+def _mount_layers(trees: list[int]) -> None:
+    for number, tree in enumerate(trees):
+        os.mkdir(f"m{number}")
+        syscalls.move_mount(tree, "", syscalls.AT_FDCWD, f"m{number}", syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+
+
 def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     """The mounts that the spec asks for: target to tree."""
     found = {}
     for number, (kind, target, *details) in enumerate(spec["mounts"]):
+        place = f"t{number}"
         if kind == "bind":
             found[target] = trees[order["binds"][number]]
+        elif kind == "file":
+            found[target] = _file(place, target, *details)
+        elif kind == "tree":
+            os.mkdir(place, 0o755)
+            found[target] = _tree(place, order["stacks"][number], details[1], target)
         else:
             size, mode = details
-            place = f"t{number}"
             mounts.Directory(place).execute()
             options = f"mode={mode:o}" + (f",size={size}" if size else "")
             syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
@@ -198,30 +210,72 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     return found
 
 
-def _mount_root(order: Any, trees: list[int], targets: list[str]) -> int:
-    """Mount the root filesystem; a descriptor of it. targets: where something will be mounted in it."""
-    for number, tree in enumerate(trees[: order["layer_trees"]]):
-        os.mkdir(f"m{number}")
-        syscalls.move_mount(tree, "", syscalls.AT_FDCWD, f"m{number}", syscalls.MOVE_MOUNT_F_EMPTY_PATH)
-    files = [path for path in targets if path in _ETC_FILES or path in order["file_targets"]]
-    directories = [path for path in targets if path not in files]
-    mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], files))
-    layers = [f"../m{tree}/{path}" for tree, path in reversed(order["layers"])]
-    layers.append("../stubs")
-    upper = None
-    if order["upper"] is not None:
-        tree, path = order["upper"]
-        upper = f"../m{tree}/{path}"
-    elif len(layers) == 1:
-        layers.append("../empty")
+def _file(place: str, target: str, content: bytes, mode: int, uid: int, gid: int) -> int:
+    """A file on this container's own tmpfs, as a tree."""
     try:
-        mounts.overlay(layers, upper, "../root", "l")
+        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(content)
+            os.fchown(fd, uid, gid)
+            os.fchmod(fd, mode)
+    except OSError as error:
+        hint = "IDs in a container are below 65536" if error.errno == errno.EINVAL else None
+        raise MountError(f"cannot make the file {target}: {error.strerror}", hint=hint) from error
+    tree = syscalls.open_tree(syscalls.AT_FDCWD, place, syscalls.OPEN_TREE_CLONE)
+    _restrict(tree, syscalls.MOUNT_ATTR_RDONLY)
+    return tree
+
+
+def _tree(place: str, stack: Any, source: str, target: str) -> int:
+    """What is at ``source`` in another root filesystem, as a tree."""
+    layers, upper = stack
+    _overlay(layers, upper, place, [])
+    root = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = syscalls.openat2(root, source, os.O_PATH, resolve=mounts.RESOLVE_IN_ROOT)
     except OSError as error:
         raise MountError(
-            f"cannot mount an overlay of {len(layers)} directories: {error.strerror}",
+            f"cannot mount {source} on {target}: {os.strerror(error.errno or 0)}",
+            hint=f"there is no {source} in what is mounted" if error.errno == errno.ENOENT else None,
+        ) from error
+    finally:
+        os.close(root)
+    tree = syscalls.open_tree(found, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
+    os.close(found)
+    _restrict(tree, 0 if upper else syscalls.MOUNT_ATTR_RDONLY)
+    return tree
+
+
+def _restrict(tree: int, attributes: int) -> None:
+    hard = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+    syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attributes=attributes | hard)
+
+
+def _mount_root(order: Any, places: dict[str, int]) -> int:
+    """Mount the root filesystem; a descriptor of it. places: what will be mounted in it, where."""
+    files = [path for path, tree in places.items() if not stat.S_ISDIR(os.fstat(tree).st_mode)]
+    directories = [path for path in places if path not in files]
+    mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], files))
+    layers, upper = order["root"]
+    _overlay(layers, upper, "root", ["../stubs"])
+    return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _overlay(layers: list[tuple[int, str]], upper: tuple[int, str] | None, target: str, below: list[str]) -> None:
+    """Mount an overlay. layers: (tree, path in it), base first. below: more lower directories."""
+    lowers = [f"../m{tree}/{path}" for tree, path in reversed(layers)] + below
+    for number in range(len(lowers), 2):
+        os.mkdir(f"{target}-{number}")
+        lowers.append(f"../{target}-{number}")
+    links = f"l-{target}"
+    os.mkdir(links)
+    try:
+        mounts.overlay(lowers, f"../m{upper[0]}/{upper[1]}" if upper else None, f"../{target}", links)
+    except OSError as error:
+        raise MountError(
+            f"cannot mount an overlay of {len(lowers)} directories: {error.strerror}",
             hint="see the last lines of `dmesg`; `shiplap doctor` tells whether this host can",
         ) from error
-    return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _attach(tree: int, root: int, path: str) -> list[stubs.Stub]:

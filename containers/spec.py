@@ -50,7 +50,30 @@ class Tmpfs(NamedTuple):
     mode: int = 0o1777
 
 
-Mount: TypeAlias = Bind | Tmpfs
+class File(NamedTuple):
+    """A read-only file in memory, which never reaches a disk: for secrets, and for what exists for one command only."""
+
+    target: str
+    content: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+class Tree(NamedTuple):
+    """A file or directory of another root filesystem.
+
+    layers: as in ContainerSpec. source: what of it is mounted, links resolved inside it. upper: as in ContainerSpec,
+    which takes what is written there; None is read-only.
+    """
+
+    layers: tuple[RootLayer, ...]
+    target: str
+    source: str = "/"
+    upper: str | None = None
+
+
+Mount: TypeAlias = Bind | Tmpfs | File | Tree
 
 
 class ContainerSpec(NamedTuple):
@@ -63,6 +86,7 @@ class ContainerSpec(NamedTuple):
     env: in order; the last of equal names counts. HOME and PATH get docker's defaults when absent.
     cwd: absolute; created (0755, root) when missing and the root is writable.
     user: ``[user|uid][:[group|gid]]``, looked up in the root filesystem; empty is root.
+    mounts: in this order; one may lie in another before it.
     hostname: empty gives a random one of 12 hexadecimal digits, as docker does.
     extra_hosts: (name, address) lines for /etc/hosts.
     terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
@@ -129,4 +153,8 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
 def _mount_to_wire(mount: Mount) -> tuple[object, ...]:
     if isinstance(mount, Bind):
         return ("bind", mount.target, mount.source, mount.readonly, mount.idmapped)
+    if isinstance(mount, File):
+        return ("file", mount.target, mount.content, mount.mode, mount.uid, mount.gid)
+    if isinstance(mount, Tree):
+        return ("tree", mount.target, layers_to_wire(mount.layers), mount.source, mount.upper)
     return ("tmpfs", mount.target, mount.size_bytes, mount.mode)
