@@ -65,7 +65,7 @@ def build(
         monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
     last_step = StepInfo(len(planned.plan.steps), "exporting to image")
     monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
-    executor = Executor(store, launcher, monitor, request.context)
+    executor = Executor(store, launcher, monitor, request.context, request.secrets)
     solver = Solver(store, executor, monitor, no_cache=request.no_cache, cancelled=cancelled or threading.Event())
     try:
         solution = solver.solve(planned.plan)

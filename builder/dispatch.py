@@ -14,6 +14,17 @@ from builder.arguments import proxy_env
 from builder.copyspec import CopySpec
 from builder.errors import UnsupportedError
 from builder.graph import CopyOp, Op, RunFile, RunOp, SourceLines, Vertex, WorkdirOp
+from builder.mounts import (
+    CONTEXT_TARGET,
+    BindMount,
+    RunMount,
+    TmpfsMount,
+    absolute,
+    cache_mount,
+    mounting_order,
+    secret_mount,
+    source_path,
+)
 from builder.ports import parse_port
 from builder.signals import check_signal
 from builder.stage import StageState
@@ -23,6 +34,7 @@ from images.oci import Healthcheck as HealthcheckConfig
 
 if TYPE_CHECKING:
     from builder.frontend import Frontend
+    from dockerfile_grammar.mounts import Mount
 
 _HEREDOC_DIRECTORY = "/dev/pipes"
 _REMOTE_PREFIXES = ("http://", "https://", "git://", "ssh://", "git@")
@@ -96,6 +108,7 @@ class Dispatcher:
     def _run(self, run: ast.Run, lines: SourceLines) -> None:
         self._refuse_run_flags(run)
         args, files, shown = self._run_arguments(run)
+        mounts, sources = self._run_mounts(run, lines)
         op = RunOp(
             args=args,
             env=tuple(self._state.variables.items()),
@@ -105,13 +118,12 @@ class Dispatcher:
             extra_hosts=self._request.add_hosts,
             untracked_env=proxy_env(self._request.build_args, self._state.declared_args),
             files=files,
+            mounts=mounts,
         )
-        self._add_vertex(op, shown, lines)
+        self._add_vertex(op, shown, lines, sources)
         self._record(self._state.run_description(args) + " # buildkit", layer=True)
 
     def _refuse_run_flags(self, run: ast.Run) -> None:
-        if run.mounts:
-            raise self._unsupported("RUN --mount", run.mounts[0].span)
         if run.devices:
             raise self._unsupported("RUN --device", run.devices[0].span)
         security, network = run.flag("security"), run.flag("network")
@@ -119,6 +131,47 @@ class Dispatcher:
             raise self._unsupported("RUN --security=insecure", security.span)
         if network is not None and run.network == "host":
             raise self._unsupported("RUN --network=host", network.span)
+
+    def _run_mounts(self, run: ast.Run, lines: SourceLines) -> tuple[tuple[RunMount, ...], tuple[Vertex, ...]]:
+        """The mounts of a RUN, and the vertices that they read from."""
+        if not run.mounts:
+            return (), ()
+        from dockerfile_grammar.mounts import parse_mount
+
+        mounts: list[RunMount] = []
+        sources: list[Vertex] = []
+        for flag in run.mounts:
+            mount = parse_mount(flag, self._file.source, lambda text: self._expand(Word(text, flag.span)))  # noqa: B023
+            mounts.append(self._run_mount(mount, flag, lines, sources))
+        return mounting_order(mounts), tuple(sources)
+
+    def _run_mount(self, mount: Mount, flag: ast.Flag, lines: SourceLines, sources: list[Vertex]) -> RunMount:
+        """One mount; a vertex that it reads from is put at the end of ``sources``."""
+        if mount.type == "ssh":
+            raise self._unsupported("RUN --mount=type=ssh", flag.span)
+        if mount.type == "secret":
+            return secret_mount(mount)
+        target = absolute(self._state.config.working_dir, mount.target)
+        if target == "/":
+            raise self._file.error(
+                "RUN --mount: the target is missing, or the root directory",
+                flag.span,
+                hint=f"write type={mount.type},target=/directory",
+            )
+        if mount.type == "tmpfs":
+            return TmpfsMount(target, mount.size_bytes)
+        path = source_path(mount)
+        if mount.from_ == "scratch":
+            raise self._file.error("RUN --mount: scratch has no files", flag.span, hint="leave from= out")
+        if mount.from_:
+            sources.append(self._copy_source(Word(mount.from_, flag.span), "from"))
+        elif mount.type == "bind":
+            sources.append(self._frontend.context_vertex(path, lines))
+            path = CONTEXT_TARGET
+        source = len(sources) - 1
+        if mount.type == "cache":
+            return cache_mount(mount, target, source if mount.from_ else None, path)
+        return BindMount(target, source, path, mount.readonly)
 
     def _run_arguments(self, run: ast.Run) -> tuple[tuple[str, ...], tuple[RunFile, ...], str]:
         """The process's arguments, the files that it needs, and the text to show."""
@@ -138,14 +191,14 @@ class Dispatcher:
         return self._state.shell(first.text), (), shown
 
     def _copy(self, copy: ast.Copy, lines: SourceLines) -> None:
-        source = self._copy_source(copy.from_) if copy.from_ is not None else None
-        spec = msgspec.structs.replace(self._common_spec(copy), parents=copy.parents, from_context=source is None)
-        self._add_copy(copy, spec, lines, source)
+        sources = (self._copy_source(copy.from_),) if copy.from_ is not None else ()
+        spec = msgspec.structs.replace(self._common_spec(copy), parents=copy.parents, from_context=not sources)
+        self._add_copy(copy, spec, lines, sources)
 
     def _add(self, add: ast.Add, lines: SourceLines) -> None:
         spec = msgspec.structs.replace(self._common_spec(add), extract_archives=add.unpack is not False)
         self._refuse_add_forms(add, spec.sources)
-        self._add_copy(add, spec, lines, None)
+        self._add_copy(add, spec, lines, ())
 
     def _common_spec(self, copy: ast.Copy | ast.Add) -> CopySpec:
         return CopySpec(
@@ -158,8 +211,10 @@ class Dispatcher:
             exclude=tuple(word.text for word in copy.exclude),
         )
 
-    def _add_copy(self, copy: ast.Copy | ast.Add, spec: CopySpec, lines: SourceLines, source: Vertex | None) -> None:
-        self._add_vertex(CopyOp(spec, self._request.source_date_epoch), copy.original, lines, source)
+    def _add_copy(
+        self, copy: ast.Copy | ast.Add, spec: CopySpec, lines: SourceLines, sources: tuple[Vertex, ...]
+    ) -> None:
+        self._add_vertex(CopyOp(spec, self._request.source_date_epoch), copy.original, lines, sources)
         words = [copy.NAME]
         words += ["--parents"] if spec.parents else []
         words += [f"--chown={spec.chown}"] if spec.chown else []
@@ -176,14 +231,14 @@ class Dispatcher:
             if value and flag is not None:
                 raise self._unsupported(f"ADD --{name}", flag.span)
 
-    def _copy_source(self, name: Word) -> Vertex:
-        """The vertex that ``--from`` means: an earlier stage by name or number, else an image."""
+    def _copy_source(self, name: Word, flag: str = "--from") -> Vertex:
+        """The vertex that ``flag`` means: an earlier stage by name or number, else an image."""
         text = name.text
         found = self._frontend.earlier_stage(text, self._stage.index)
         if found is None and text.isdecimal():
             if int(text) >= len(self._file.stages):
                 raise self._file.error(
-                    f"--from={text}: there is no stage {text}", name.span, hint="stages count from 0"
+                    f"{flag}={text}: there is no stage {text}", name.span, hint="stages count from 0"
                 )
             found = int(text)
         later = self._file.stage(text)
@@ -193,10 +248,10 @@ class Dispatcher:
             return self._frontend.image_vertex(text, name, self._stage)
         if found >= self._stage.index:
             which = "the stage itself" if found == self._stage.index else "a later stage"
-            raise self._file.error(f"--from={text} is {which}", name.span, hint="copy from an earlier stage")
+            raise self._file.error(f"{flag}={text} is {which}", name.span, hint="copy from an earlier stage")
         tail = self._frontend.stage_state(found).tail
         if tail is None:
-            raise self._file.error(f"--from={text}: that stage has no files", name.span)
+            raise self._file.error(f"{flag}={text}: that stage has no files", name.span)
         return tail
 
     def _workdir(self, workdir: ast.Workdir, lines: SourceLines) -> None:
@@ -295,8 +350,8 @@ class Dispatcher:
             return heredoc.text.encode()
         return expand_body(heredoc.text, self._state.variables).text.encode()  # as BuildKit: whatever escape= says
 
-    def _add_vertex(self, op: Op, text: str, lines: SourceLines, source: Vertex | None = None) -> None:
-        vertex = self._frontend.vertex(op, self._next_name(text), self._stage, lines, self._state.tail, source)
+    def _add_vertex(self, op: Op, text: str, lines: SourceLines, sources: tuple[Vertex, ...] = ()) -> None:
+        vertex = self._frontend.vertex(op, self._next_name(text), self._stage, lines, self._state.tail, sources)
         self._state.add(vertex)
 
     def _record(self, created_by: str, *, layer: bool = False) -> None:

@@ -53,6 +53,10 @@ class ArchiveError(CopyError):
     """An archive given to ADD is damaged, too big, or reaches out of its destination."""
 
 
+class SecretNotFoundError(BuilderError):
+    """A RUN requires a secret that the build was not given."""
+
+
 class InstructionError(BuilderError):
     """An instruction has a value that it cannot have; the frontend adds the place."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.contexts import Context
@@ -20,6 +20,8 @@ from images.store import Store
 
 if TYPE_CHECKING:
     from builder.filetree import SourceTree
+    from builder.mounting import Mounter
+    from containers.spec import Mount
     from images.snapshots import Upper
     from images.tarwriter import TarWriter
 
@@ -33,11 +35,19 @@ class Executor:
     is put into the store. Until then they live exactly as long as the machine's power does.
     """
 
-    def __init__(self, store: Store, launcher: Launcher, monitor: Monitor, context: Context) -> None:
+    def __init__(
+        self,
+        store: Store,
+        launcher: Launcher,
+        monitor: Monitor,
+        context: Context,
+        secrets: Mapping[str, bytes] | None = None,
+    ) -> None:
         self._store = store
         self._launcher = launcher
         self._monitor = monitor
         self._context = context
+        self._secrets = secrets or {}
         self._stat_cache = SharedStatCache(self._load_stat_cache)
 
     # COPY and ADD
@@ -46,8 +56,7 @@ class Executor:
         """The files that a COPY or ADD takes, from ``source`` or from the build context."""
         if source is None:
             return CopyJob(op.spec, lambda stack: self._context.tree(), self._stat_cache)  # noqa: ARG005
-        assert vertex.source is not None
-        label = vertex.source.step.name
+        label = vertex.sources[0].step.name
 
         def open_tree(stack: contextlib.ExitStack) -> SourceTree:
             from builder.filetree import SourceTree
@@ -92,8 +101,40 @@ class Executor:
         with contextlib.suppress(ContainerError):
             self._launcher.warm()
 
-    def run(self, vertex: Vertex, op: RunOp, parent: RootFS, stopped: Callable[[], bool]) -> Upper:
+    def mounted_contents(self, op: RunOp, sources: Sequence[RootFS]) -> Iterator[str]:
+        """What identifies all that a RUN's mounts show of other filesystems: see ``Mounter.contents``."""
+        return self._mounter().contents(op, sources)
+
+    def run(
+        self, vertex: Vertex, op: RunOp, parent: RootFS, sources: Sequence[RootFS], stopped: Callable[[], bool]
+    ) -> Upper:
         """Run the command on the parent's filesystem. What it changed is in the upper directory returned."""
+        if not op.mounts:
+            return self._run(vertex, op, parent, stopped)
+        with self._mounter().mounted(op, sources, stopped) as mounted:
+            return self._run(vertex, op, parent, stopped, mounted.mounts, mounted.secret_env)
+
+    def _mounter(self) -> Mounter:
+        from builder.mounting import Mounter
+
+        return Mounter(self._store, self._secrets, self._view)
+
+    def _masked(self) -> tuple[bytes, ...]:
+        if not self._secrets:
+            return ()
+        from builder.masking import secret_forms
+
+        return secret_forms(self._secrets.values())
+
+    def _run(
+        self,
+        vertex: Vertex,
+        op: RunOp,
+        parent: RootFS,
+        stopped: Callable[[], bool],
+        mounts: Sequence[Mount] = (),
+        secret_env: Sequence[tuple[str, str]] = (),
+    ) -> Upper:
         from builder.running import run_step
 
         layers = parent.lowers(self._store.snapshots)
@@ -104,7 +145,9 @@ class Executor:
                 op,
                 layers=layers,
                 upper=upper.path,
-                scratch=str(self._store.tmp),
+                mounts=mounts,
+                secret_env=secret_env,
+                masked=self._masked(),
                 launcher=self._launcher,
                 monitor=self._monitor,
                 stopped=stopped,

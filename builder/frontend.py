@@ -14,7 +14,8 @@ import msgspec
 
 from builder.arguments import PROXY_ARGS, platform_args
 from builder.dispatch import Dispatcher
-from builder.graph import BaseOp, Chain, Op, Plan, PlannedImage, SourceLines, Vertex
+from builder.graph import BaseOp, Chain, CopyOp, Op, Plan, PlannedImage, SourceLines, Vertex
+from builder.mounts import context_spec
 from builder.request import BuildRequest
 from builder.resolving import NewStep
 from builder.stage import StageState
@@ -56,6 +57,7 @@ class Frontend:
         self._chains: list[Chain] = []
         self._states: dict[int, StageState] = {}
         self._images: dict[str, Vertex] = {}
+        self._mounted: dict[str, Vertex] = {}
         self.used_args: set[str] = set(PROXY_ARGS)
         self.platform_args = platform_args(Platform.host(), request.platform)
         self.global_args = self._evaluate_meta_args()
@@ -195,11 +197,17 @@ class Frontend:
     # Vertices
 
     def vertex(
-        self, op: Op, name: str, stage: Stage, lines: SourceLines, below: Vertex | None, source: Vertex | None = None
+        self,
+        op: Op,
+        name: str,
+        stage: Stage,
+        lines: SourceLines,
+        below: Vertex | None,
+        sources: tuple[Vertex, ...] = (),
     ) -> Vertex:
         """A vertex with a step of its own."""
         step = self._new_step(name, self._stage_name(stage), lines.first)
-        return Vertex(op, step, lines, below, source)
+        return Vertex(op, step, lines, below, sources)
 
     def _new_step(self, name: str, stage: str = "", line: int = 0) -> StepInfo:
         step = StepInfo(len(self._steps), name, stage, line)
@@ -215,6 +223,15 @@ class Frontend:
             self._images[name] = vertex
             self._chains.append(Chain(name, (vertex,)))
         return self._images[name]
+
+    def context_vertex(self, path: str, lines: SourceLines) -> Vertex:
+        """A filesystem with what is at ``path`` of the build context, for mounts; one vertex per path."""
+        if path not in self._mounted:
+            step = self._new_step(f"[internal] mount {path} of the build context", line=lines.first)
+            vertex = Vertex(CopyOp(context_spec(path)), step, lines)
+            self._mounted[path] = vertex
+            self._chains.append(Chain(step.name, (vertex,)))
+        return self._mounted[path]
 
     def _stage_name(self, stage: Stage) -> str:
         return stage.name or f"stage-{stage.index}"

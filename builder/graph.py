@@ -1,8 +1,8 @@
 """The build graph: what the frontend plans and the solver executes. Pure data, no I/O.
 
 A vertex is one operation on a root filesystem. ``input`` is the vertex whose filesystem it builds on (None: nothing
-below), ``source`` is the vertex whose filesystem it reads from (``COPY --from``). Vertices of one stage form a chain;
-chains meet only at ``source`` and where a stage begins on another.
+below), ``sources`` are the vertices whose filesystems it reads from (``COPY --from``, mounts). Vertices of one stage
+form a chain; chains meet only at ``sources`` and where a stage begins on another.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from builder.copyspec import CopySpec
+from builder.mounts import RunMount
 from core.digests import DiffID
 from core.events import StepInfo
 from images.oci import History, ImageConfig
@@ -42,6 +43,7 @@ class RunFile(msgspec.Struct, frozen=True):
 class RunOp(msgspec.Struct, frozen=True):
     """One command in a container of its own. What it leaves in the filesystem is the layer.
 
+    mounts: outer before inner; of the vertex' sources by number.
     env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
     """
 
@@ -53,14 +55,16 @@ class RunOp(msgspec.Struct, frozen=True):
     extra_hosts: tuple[tuple[str, str], ...] = ()
     untracked_env: tuple[tuple[str, str], ...] = ()
     files: tuple[RunFile, ...] = ()
+    mounts: tuple[RunMount, ...] = ()
 
     def identity(self) -> tuple[object, ...]:
+        mounts = [mount.identity() for mount in self.mounts]
         files = [(file.path, file.content, file.mode) for file in self.files]
-        return ("RUN", self.args, sorted(self.env), self.cwd, self.user, self.network, self.extra_hosts, files)
+        return ("RUN", self.args, sorted(self.env), self.cwd, self.user, self.network, self.extra_hosts, files, mounts)
 
 
 class CopyOp(msgspec.Struct, frozen=True):
-    """COPY and ADD. Without a ``source`` vertex it reads from the build context.
+    """COPY and ADD. Without a source vertex it reads from the build context.
 
     timestamp: mtime of everything copied, in place of its own (SOURCE_DATE_EPOCH).
     """
@@ -101,7 +105,7 @@ class Vertex(msgspec.Struct, frozen=True, eq=False):
     step: StepInfo
     lines: SourceLines
     input: Vertex | None = None
-    source: Vertex | None = None
+    sources: tuple[Vertex, ...] = ()
 
 
 class Chain(msgspec.Struct, frozen=True):

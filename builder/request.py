@@ -32,7 +32,7 @@ class Output(msgspec.Struct, frozen=True):
 
 class BuildRequest(msgspec.Struct, frozen=True):
     """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
-    pull: ask the registry even for images that are in the store."""
+    pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -47,3 +47,4 @@ class BuildRequest(msgspec.Struct, frozen=True):
     network: Network = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None
+    secrets: Mapping[str, bytes] = msgspec.field(default_factory=dict)

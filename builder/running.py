@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import select
-import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from builder.errors import BuildCancelledError
 from builder.failures import StepFailedError
-from builder.graph import RunFile, RunOp, Vertex
+from builder.graph import RunOp, Vertex
+from builder.masking import OutputMasker
 from containers.launcher import Container, Launcher
-from containers.spec import Bind, ContainerSpec, ExitStatus
+from containers.spec import ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
 from core.rootfs import RootLayer
 
@@ -29,7 +29,9 @@ def run_step(
     *,
     layers: Sequence[RootLayer],
     upper: str,
-    scratch: str,
+    mounts: Sequence[Mount] = (),
+    secret_env: Sequence[tuple[str, str]] = (),
+    masked: Sequence[bytes] = (),
     launcher: Launcher,
     monitor: Monitor,
     stopped: Callable[[], bool],
@@ -37,20 +39,20 @@ def run_step(
     """Run the command to its end. Raises StepFailedError for a status other than 0, BuildCancelledError if stopped.
 
     layers: base first. upper: an overlay upper as ``Snapshots.new_upper`` makes it; holds the changes afterwards.
-    scratch: a directory for the files that exist only while the command runs.
+    mounts, secret_env: what ``op.mounts`` became. masked: what is not to be seen in the output.
     """
     spec = ContainerSpec(
         layers=tuple(layers),
         upper=upper,
         args=op.args,
-        env=(*op.env, *op.untracked_env),
+        env=(*op.env, *op.untracked_env, *secret_env),
         cwd=op.cwd,
         user=op.user,
         network=op.network,
         extra_hosts=op.extra_hosts,
-        mounts=tuple(_materialise(op.files, scratch)),
+        mounts=(*(File(file.path, file.content, file.mode) for file in op.files), *mounts),
     )
-    tail = _Tail()
+    output = _Output(vertex.step.id, monitor, masked)
     out_read, out_write = os.pipe2(os.O_CLOEXEC)
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -62,7 +64,7 @@ def run_step(
             os.close(err_write)
             os.close(null)
         try:
-            _follow(container, {out_read: 1, err_read: 2}, vertex.step.id, monitor, tail, stopped)
+            _follow(container, {out_read: 1, err_read: 2}, output, stopped)
         except BaseException:
             container.kill()
             container.wait()
@@ -79,44 +81,39 @@ def run_step(
             step=vertex.step,
             lines=vertex.lines,
             exit_code=status.code,
-            output_tail=tail.data(),
+            output_tail=output.tail(),
             hint=_hint(op, status),
         )
 
 
-def _materialise(files: Sequence[RunFile], scratch: str) -> Iterator[Bind]:
-    for file in files:
-        fd, path = tempfile.mkstemp(dir=scratch)
-        with open(fd, "wb") as out:
-            out.write(file.content)
-            os.fchmod(fd, file.mode)
-        yield Bind(path, file.path, readonly=True)
+class _Output:
+    """What a step prints, masked, on its way to the monitor; keeps the last ``_TAIL_BYTES``."""
 
-
-class _Tail:
-    """The last ``_TAIL_BYTES`` of what a step printed."""
-
-    def __init__(self) -> None:
+    def __init__(self, step: int, monitor: Monitor, masked: Sequence[bytes]) -> None:
+        self._step = step
+        self._monitor = monitor
+        self._maskers: dict[int, OutputMasker] = {1: OutputMasker(masked), 2: OutputMasker(masked)} if masked else {}
         self._chunks: deque[bytes] = deque()
         self._size = 0
 
-    def add(self, data: bytes) -> None:
+    def add(self, stream: Literal[1, 2], data: bytes) -> None:
+        """Pass on what has been read; no bytes are the end of the stream."""
+        if masker := self._maskers.get(stream):
+            data = masker.feed(data) if data else masker.finish()
+        if not data:
+            return
+        self._monitor.emit(StepOutput(self._step, stream, data, time.time()))
         self._chunks.append(data)
         self._size += len(data)
         while self._size - len(self._chunks[0]) >= _TAIL_BYTES:
             self._size -= len(self._chunks.popleft())
 
-    def data(self) -> bytes:
+    def tail(self) -> bytes:
         return b"".join(self._chunks)[-_TAIL_BYTES:]
 
 
 def _follow(
-    container: Container,
-    streams: dict[int, Literal[1, 2]],
-    step: int,
-    monitor: Monitor,
-    tail: _Tail,
-    stopped: Callable[[], bool],
+    container: Container, streams: dict[int, Literal[1, 2]], output: _Output, stopped: Callable[[], bool]
 ) -> None:
     """Pass output on until both pipes are closed: then every process of the container has ended."""
     poller = select.poll()
@@ -127,10 +124,8 @@ def _follow(
     while open_streams:
         for fd, _ in poller.poll(_POLL_MS):
             data = os.read(fd, _READ_SIZE)
-            if data:
-                tail.add(data)
-                monitor.emit(StepOutput(step, streams[fd], data, time.time()))
-            else:
+            output.add(streams[fd], data)
+            if not data:
                 poller.unregister(fd)
                 open_streams -= 1
         if not killed and stopped():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -110,7 +111,7 @@ class Solver:
 
     def _solve_vertex(self, vertex: Vertex, writer: LayerWriter) -> RootFS:
         parent = self._results[vertex.input].wait() if vertex.input is not None else RootFS()
-        source = self._results[vertex.source].wait() if vertex.source is not None else None
+        sources = tuple(self._results[source].wait() for source in vertex.sources)
         self._monitor.emit(StepStarted(vertex.step.id, time.time()))
         start = time.monotonic()
         if isinstance(vertex.op, BaseOp):
@@ -118,10 +119,11 @@ class Solver:
             return RootFS(tuple(LayerHandle.known(diff_id) for diff_id in vertex.op.diff_ids))
         try:
             if isinstance(vertex.op, CopyOp):
+                source = sources[0] if sources else None
                 with self._executor.copy_job(vertex, vertex.op, source) as job:
                     layer, reason = self._solve_copy(vertex, vertex.op, job, parent, source, writer)
             else:
-                layer, reason = self._solve_plain(vertex, vertex.op, parent, writer)
+                layer, reason = self._solve_plain(vertex, vertex.op, parent, sources, writer)
         except BuildCancelledError:
             self._finish(vertex, "cancelled", start)
             raise
@@ -134,13 +136,18 @@ class Solver:
         return parent.with_layer(layer)
 
     def _solve_plain(
-        self, vertex: Vertex, op: RunOp | WorkdirOp, parent: RootFS, writer: LayerWriter
+        self,
+        vertex: Vertex,
+        op: RunOp | WorkdirOp,
+        parent: RootFS,
+        sources: tuple[RootFS, ...],
+        writer: LayerWriter,
     ) -> tuple[LayerHandle, str | None]:
-        """A step that reads nothing but the filesystem it is applied to. Returns why it ran, None if it did not."""
+        """RUN and WORKDIR. Returns why it ran, None if it did not."""
         digest = op_digest(op)
         reason = self._why_not_asked(digest)
         if reason is None:
-            record = self._store.cache.get(cache_key(digest, parent.identity()))
+            record = self._ran_before(op, digest, parent, sources)
             if record is not None:
                 return _from_record(record), None
             reason = _CHANGED
@@ -155,17 +162,41 @@ class Solver:
 
             writer.add(remember, _nobody_waits)
             return LayerHandle.known(made.diff_id, made.created_at), reason
-        upper = self._executor.run(vertex, op, parent, lambda: self.stopped)
+        upper = self._executor.run(vertex, op, parent, sources, lambda: self.stopped)
         ended, duration_s = time.time(), time.monotonic() - start
         layer = LayerHandle(directory=files_of(upper))
 
         def write() -> None:
             written = WrittenLayer(self._executor.write_upper(vertex, upper, parent), ended)
-            self._record(vertex, digest, cache_key(digest, parent.identity()), written, duration_s)
+            for key in self._run_keys(op, digest, parent, sources):
+                self._record(vertex, digest, key, written, duration_s)
             layer.written.resolve(written)
 
         writer.add(write, layer.written.fail)
         return layer, reason
+
+    def _ran_before(
+        self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...]
+    ) -> CacheRecord | None:
+        missed: list[str] = []
+        for key in self._run_keys(op, digest, parent, sources):
+            record = self._store.cache.get(key)
+            if record is not None:
+                for other in missed:
+                    self._store.cache.put(record._replace(key=other))
+                return record
+            missed.append(key)
+        return None
+
+    def _run_keys(
+        self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...]
+    ) -> Iterator[str]:
+        """The keys of a step's result, the one that is found out with less work first."""
+        if not sources or not isinstance(op, RunOp):
+            yield cache_key(digest, parent.identity())
+            return
+        for content in self._executor.mounted_contents(op, sources):
+            yield cache_key(digest, parent.identity(), content)
 
     def _expect_runs(self) -> None:
         """A step is not in the cache, so the RUNs after it will probably run: have the launcher start meanwhile."""

@@ -226,14 +226,22 @@ class ImageStore:
     def prune(self, *, all_unused: bool = False, cache: bool = False, until: float | None = None) -> PruneReport:
         """Remove images without a name, and everything that nothing refers to.
 
-        all_unused: named images that no living process uses too. cache: cache records, memo and snapshots too.
+        all_unused: named images that no living process uses too. cache: the build cache and its mounts too.
         until: only what was made (cache: last used) before this time, in seconds since the epoch.
         """
         from images.collect import Collector
 
-        return Collector(self._root, self._database, self._session).prune(
+        report = Collector(self._root, self._database, self._session).prune(
             all_unused=all_unused, cache=cache, until=until
         )
+        if not cache:
+            return report
+        from dataclasses import replace
+
+        from images.cachemounts import CacheMounts
+
+        freed = CacheMounts(self._root).prune(until)
+        return replace(report, freed_bytes=report.freed_bytes + freed)
 
     def _resolve(self, text: str, *, lease: bool = True) -> tuple[Image, Reference | None]:
         """The image, and the name in the store that found it (None when an ID did)."""

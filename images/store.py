@@ -4,6 +4,7 @@
     ROOT/store.db.ballast         space given up when a full disk is to be cleaned
     ROOT/blobs/sha256/<hex>       see blobs.py
     ROOT/snapshots/<session>-N/   see snapshots.py
+    ROOT/cache-mounts/            see cachemounts.py
     ROOT/tmp/<session>/           see sessions.py
 
 Opening takes about a millisecond: nothing is scanned but the directory of sessions.
@@ -27,6 +28,7 @@ from images.records import CacheRecords
 from images.sessions import Session, find_dead, reclaim, remove_orphan_snapshots
 
 if TYPE_CHECKING:
+    from images.cachemounts import CacheMounts
     from images.collect import PruneReport
     from images.images import ImageStore
     from images.snapshots import Snapshots
@@ -50,6 +52,7 @@ class Store:
         self.cache = CacheRecords(database, session)
         self._images: ImageStore | None = None
         self._snapshots: Snapshots | None = None
+        self._cache_mounts: CacheMounts | None = None
 
     @classmethod
     def open(cls, root: Path) -> Self:
@@ -103,6 +106,15 @@ class Store:
 
             self._snapshots = Snapshots(self.root, self.database, self._session, self.layers, self.cache)
         return self._snapshots
+
+    @property
+    def cache_mounts(self) -> CacheMounts:
+        """Directories that outlive builds."""
+        if self._cache_mounts is None:
+            from images.cachemounts import CacheMounts
+
+            self._cache_mounts = CacheMounts(self.root)
+        return self._cache_mounts
 
     def remove_unused_blobs(self, *, before: float) -> PruneReport:
         """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""

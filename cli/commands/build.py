@@ -23,6 +23,7 @@ from cli.options import environ, host_pairs, image_name, pairs
 from cli.progress.choose import MODES, choose_mode
 from cli.registry import insecure_option, open_client
 from cli.remote.choice import chosen_server
+from cli.secrets import read_secrets
 from cli.signals import Received, cancelling
 from containers.launcher import Launcher
 from core.errors import ShiplapError
@@ -61,6 +62,10 @@ from images.store import Store
     help="The network of RUN steps that do not say.  [default: default]",
 )  # fmt: skip
 @click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add to /etc/hosts of RUN. Repeatable.")
+@click.option(
+    "--secret", "secrets", metavar="id=ID[,src=FILE|,env=NAME]", multiple=True,
+    help="Give RUN --mount=type=secret,id=ID this file's or variable's content. Repeatable.",
+)  # fmt: skip
 @click.option("--detach", is_flag=True, help="With a server: print the run's URL, and do not wait for its end.")
 @click.option("--project", metavar="NAME", default="", help="With a server: which project the run belongs to.")
 @insecure_option
@@ -85,6 +90,7 @@ def command(
     platform: str | None,
     network: Literal["default", "none", "host"],
     add_hosts: Sequence[str],
+    secrets: Sequence[str],
     detach: bool,
     project: str,
 ) -> int:
@@ -106,6 +112,7 @@ def command(
             "--output": outputs,
             "--network host": network == "host",
             "--pull": pull,
+            "--secret": secrets,
             "--insecure-registry": insecure,
         }
         options: dict[str, object] = {
@@ -149,6 +156,7 @@ def command(
                 network=network,
                 add_hosts=host_pairs(add_hosts),
                 source_date_epoch=settings.source_date_epoch,
+                secrets=read_secrets(secrets, environ()),
             )
             _remove_stale(iidfile, metadata_file)
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))

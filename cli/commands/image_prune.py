@@ -15,7 +15,7 @@ from cli.store import open_store
 
 @click.command("prune")
 @click.option("-a", "--all", "all_unused", is_flag=True, help="Named images too, unless a running process uses them.")
-@click.option("--cache", is_flag=True, help="The build cache too: later builds start anew.")
+@click.option("--cache", is_flag=True, help="The build cache and its mounts too: later builds start anew.")
 @click.option(
     "--older-than", metavar="AGE", help="Only what is older than this, as in 36h or 14d (cache: not used since)."
 )

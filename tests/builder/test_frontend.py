@@ -204,7 +204,7 @@ def test_unknown_target_suggests_a_stage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "RUN --mount=type=cache,target=/c x",
+        "RUN --mount=type=ssh x",
         "RUN --security=insecure x",
         "RUN --network=host x",
         "ADD https://example.test/x /x",

@@ -1,0 +1,158 @@
+"""A RUN's mounts, from plan to container: caches are locked, secrets looked up, uppers made for what is thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+import msgspec
+
+from builder.copyjob import CopyJob
+from builder.errors import BuildCancelledError, SecretNotFoundError
+from builder.filetree import SourceTree
+from builder.graph import RunOp
+from builder.mounts import BindMount, CacheMount, SecretMount, TmpfsMount, selection_spec
+from builder.rootfs import RootFS
+from containers.spec import Bind, File, Mount, Tmpfs, Tree
+from images.store import Store
+
+_STRICTEST = ("locked", "private", "shared")
+
+
+class Mounted(msgspec.Struct, frozen=True):
+    """What a container is given: mounts, and variables with secrets."""
+
+    mounts: tuple[Mount, ...]
+    secret_env: tuple[tuple[str, str], ...]
+
+
+class Mounter:
+    """Does it for one build. secrets: content by ID. view: a directory of a filesystem merged, for some time."""
+
+    def __init__(
+        self, store: Store, secrets: Mapping[str, bytes], view: Callable[[RootFS], AbstractContextManager[int]]
+    ) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._view = view
+
+    @contextlib.contextmanager
+    def mounted(self, op: RunOp, sources: Sequence[RootFS], stopped: Callable[[], bool]) -> Iterator[Mounted]:
+        """Hold what the mounts of ``op`` need. Raises SecretNotFoundError, and BuildCancelledError once stopped."""
+        with ExitStack() as stack:
+            caches = self._hold_caches(op, sources, stopped, stack)
+            mounts: list[Mount] = []
+            env: list[tuple[str, str]] = []
+            for mount in op.mounts:
+                match mount:
+                    case BindMount():
+                        mounts.append(self._tree(mount, sources[mount.source], stack))
+                    case CacheMount():
+                        mounts.append(Bind(caches[mount.id], mount.target, readonly=mount.readonly))
+                    case TmpfsMount():
+                        mounts.append(Tmpfs(mount.target, mount.size_bytes))
+                    case SecretMount():
+                        content = self._secret(mount)
+                        if content is not None and mount.env is not None:
+                            env.append((mount.env, _as_value(mount, content)))
+                        if content is not None and mount.target is not None:
+                            mounts.append(File(mount.target, content, mount.mode, mount.uid, mount.gid))
+            yield Mounted(tuple(mounts), tuple(env))
+
+    def contents(self, op: RunOp, sources: Sequence[RootFS]) -> Iterator[str]:
+        """What identifies all that the step sees of other filesystems: first cheaply, then by the files' content.
+
+        Waits for the layers of ``sources``. What is mounted whole is identified by its layers alone.
+        """
+        used = [
+            (mount.path, sources[mount.source])
+            for mount in op.mounts
+            if isinstance(mount, (BindMount, CacheMount)) and mount.source is not None
+        ]
+        whole = [f"{path} of {source.identity()}" for path, source in used]
+        yield "\n".join(whole)
+        if any(path != "/" for path, _ in used):
+            parts = zip(used, whole, strict=True)
+            yield "\n".join(text if path == "/" else self._digest(source, path) for (path, source), text in parts)
+
+    def _digest(self, source: RootFS, path: str) -> str:
+        with self._job(source, path) as job:
+            return job.digest()
+
+    def _job(self, source: RootFS, path: str, destination: str | None = None) -> CopyJob:
+        spec = selection_spec(path)
+        if destination is not None:
+            spec = msgspec.structs.replace(spec, destination=destination)
+        return CopyJob(spec, lambda stack: SourceTree(stack.enter_context(self._view(source)), "what it is from"), None)
+
+    def _tree(self, mount: BindMount, source: RootFS, stack: ExitStack) -> Tree:
+        upper = None
+        if not mount.readonly:
+            upper = self._store.snapshots.new_upper()
+            stack.callback(self._store.snapshots.discard, upper)
+        layers = source.lowers(self._store.snapshots)
+        return Tree(layers, mount.target, mount.path, None if upper is None else upper.path)
+
+    def _hold_caches(
+        self, op: RunOp, sources: Sequence[RootFS], stopped: Callable[[], bool], stack: ExitStack
+    ) -> dict[str, str]:
+        """The directories of the step's caches by ID, held until ``stack`` ends."""
+        held: dict[str, str] = {}
+        mounts = [mount for mount in op.mounts if isinstance(mount, CacheMount)]
+        # By ID, so that two steps cannot wait for each other. An ID that is there twice is held once, by the stricter.
+        for mount in sorted(mounts, key=lambda mount: (mount.id, _STRICTEST.index(mount.sharing))):
+            if mount.id in held:
+                continue
+
+            def create(path: str, mount: CacheMount = mount) -> None:
+                self._create(path, mount, sources)
+
+            path = stack.enter_context(self._store.cache_mounts.use(mount.id, mount.sharing, create, stopped))
+            if path is None:
+                raise BuildCancelledError("cancelled")
+            held[mount.id] = path
+        return held
+
+    def _create(self, path: str, mount: CacheMount, sources: Sequence[RootFS]) -> None:
+        """Give a new cache its first content, its owner and its mode."""
+        if mount.source is not None:
+            self._fill(path, sources[mount.source], mount.path)
+        os.chown(path, mount.uid, mount.gid)
+        os.chmod(path, mount.mode)
+
+    def _fill(self, path: str, source: RootFS, wanted: str) -> None:
+        from images.apply import apply_layer
+        from images.tarwriter import TarWriter
+
+        with tempfile.TemporaryFile(dir=self._store.tmp) as tar, self._job(source, wanted, "/") as job:
+            writer = TarWriter(tar)
+            job.write(None, writer, created_at=int(time.time()), timestamp=None)
+            writer.close()
+            tar.seek(0)
+            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                apply_layer(tar, root, overlay=False)
+            finally:
+                os.close(root)
+
+    def _secret(self, mount: SecretMount) -> bytes | None:
+        content = self._secrets.get(mount.id)
+        if content is None and mount.required:
+            raise SecretNotFoundError(
+                f"RUN --mount: secret {mount.id!r} is required, and was not given",
+                hint=f"build with --secret id={mount.id},src=FILE, or --secret id={mount.id},env=VARIABLE",
+            )
+        return content
+
+
+def _as_value(mount: SecretMount, content: bytes) -> str:
+    if b"\0" in content:
+        raise SecretNotFoundError(
+            f"RUN --mount: secret {mount.id!r} cannot be the value of ${mount.env}: it has a NUL byte",
+            hint="mount it as a file: leave env= out",
+        )
+    return os.fsdecode(content)

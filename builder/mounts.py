@@ -1,0 +1,133 @@
+"""RUN --mount as data: what the frontend makes of a flag, what it means for the cache, in which order it is mounted."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from builder.copyspec import CopySpec
+
+if TYPE_CHECKING:
+    from dockerfile_grammar.mounts import Mount
+
+CONTEXT_TARGET = "/mount"
+"""Where the layer of a mount from the build context has what is mounted."""
+
+_DEFAULT_DIRECTORY_MODE = 0o755
+_DEFAULT_SECRET_MODE = 0o400
+
+
+class BindMount(msgspec.Struct, frozen=True):
+    """Files of the vertex' source number ``source``; ``path`` is absolute in it. What is written is thrown away."""
+
+    target: str
+    source: int
+    path: str
+    readonly: bool
+
+    def identity(self) -> tuple[object, ...]:
+        return ("bind", self.target, self.readonly)  # what is mounted counts by its content, wherever it is
+
+
+class CacheMount(msgspec.Struct, frozen=True):
+    """A directory that outlives the build. source: of its first content, as in BindMount, None for empty."""
+
+    target: str
+    id: str
+    sharing: Literal["shared", "private", "locked"]
+    readonly: bool
+    mode: int = _DEFAULT_DIRECTORY_MODE
+    uid: int = 0
+    gid: int = 0
+    source: int | None = None
+    path: str = "/"
+
+    def identity(self) -> tuple[object, ...]:
+        return ("cache", self.target, self.id, self.readonly, self.mode, self.uid, self.gid)
+
+
+class TmpfsMount(msgspec.Struct, frozen=True):
+    """An empty directory in memory. size_bytes: 0 is the kernel's default."""
+
+    target: str
+    size_bytes: int
+
+    def identity(self) -> tuple[object, ...]:
+        return ("tmpfs", self.target, self.size_bytes)
+
+
+class SecretMount(msgspec.Struct, frozen=True):
+    """A secret of the build as a file at ``target`` (None: no file) and in the variable ``env`` (None: in none)."""
+
+    id: str
+    target: str | None
+    env: str | None
+    required: bool
+    mode: int = _DEFAULT_SECRET_MODE
+    uid: int = 0
+    gid: int = 0
+
+    def identity(self) -> tuple[object, ...]:
+        return ("secret", self.id, self.target, self.env, self.mode, self.uid, self.gid)
+
+
+RunMount: TypeAlias = BindMount | CacheMount | TmpfsMount | SecretMount
+
+
+class MountSpec(CopySpec, frozen=True):
+    """The files of a mount from the build context, as a copy into an empty filesystem."""
+
+    @property
+    def verb(self) -> str:
+        return "RUN --mount source"
+
+
+def context_spec(path: str) -> MountSpec:
+    """What puts ``path`` of the context (absolute, as in the mount) at CONTEXT_TARGET."""
+    return MountSpec((path,), CONTEXT_TARGET, link=True)
+
+
+def selection_spec(path: str) -> MountSpec:
+    """What selects ``path`` of another filesystem, with its owners."""
+    return MountSpec((path,), CONTEXT_TARGET, link=True, from_context=False)
+
+
+def source_path(mount: Mount) -> str:
+    """``source``, absolute and clean."""
+    return absolute("/", mount.source)
+
+
+def absolute(directory: str, path: str) -> str:
+    """``path`` seen from ``directory``, clean; it cannot leave the root."""
+    return "/" + posixpath.normpath(posixpath.join("/", directory, path)).lstrip("/")
+
+
+def cache_mount(mount: Mount, target: str, source: int | None, path: str) -> CacheMount:
+    return CacheMount(
+        target,
+        mount.id or posixpath.normpath(mount.target),
+        mount.sharing or "shared",
+        mount.readonly,
+        _DEFAULT_DIRECTORY_MODE if mount.mode is None else mount.mode,
+        mount.uid or 0,
+        mount.gid or 0,
+        source,
+        path,
+    )
+
+
+def secret_mount(mount: Mount) -> SecretMount:
+    """BuildKit's rules: an ID from the target, a target from the ID, and no file for a variable unless asked for."""
+    name = mount.id or mount.source or posixpath.basename(mount.target) or mount.env or ""
+    target = absolute("/", mount.target) if mount.target else None
+    if target is None and not mount.env:
+        target = f"/run/secrets/{posixpath.basename(name)}"
+    mode = _DEFAULT_SECRET_MODE if mount.mode is None else mount.mode
+    return SecretMount(name, target, mount.env or None, mount.required, mode, mount.uid or 0, mount.gid or 0)
+
+
+def mounting_order(mounts: list[RunMount]) -> tuple[RunMount, ...]:
+    """Outer before inner; of equal depth as written."""
+    return tuple(sorted(mounts, key=lambda mount: len((mount.target or "").rstrip("/").split("/"))))

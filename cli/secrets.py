@@ -1,0 +1,80 @@
+"""``--secret`` of ``shiplap build``: where the content of a secret comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from cli.errors import CommandError
+
+_MAX_BYTES = 500 << 10
+"""BuildKit's limit too: a secret is held in memory by every step that mounts it."""
+_KEYS = {"id": "id", "src": "src", "source": "src", "env": "env", "type": "type"}
+
+
+def read_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dict[str, bytes]:
+    """The content of each ``id=ID[,src=FILE|,env=NAME][,type=file|env]``, by ID; of equal IDs the last counts.
+
+    With neither src nor env the ID names a variable if there is one, else a file. Raises CommandError.
+    """
+    return dict(_read(text, environ) for text in values)
+
+
+def _read(text: str, environ: Mapping[str, str]) -> tuple[str, bytes]:
+    fields = _fields(text)
+    name, path, variable, kind = (fields.get(key, "") for key in ("id", "src", "env", "type"))
+    if not name:
+        raise _error(text, "has no id", "write --secret id=ID,src=FILE")
+    if kind not in ("", "file", "env"):
+        raise _error(text, f"has the type {kind!r}", "it can be file or env")
+    if path and variable:
+        raise _error(text, "has src and env", "give one of them")
+    if kind == "env" and path:
+        path, variable = "", path  # as buildx: src names the variable
+    if kind == "file" and variable:
+        raise _error(text, "is of type file and has env", "write src=FILE")
+    if not path and not variable:
+        if kind == "env" or (not kind and name in environ):
+            variable = name
+        else:
+            path = name
+    return name, _from_environ(text, variable, environ) if variable else _from_file(text, path)
+
+
+def _from_environ(text: str, variable: str, environ: Mapping[str, str]) -> bytes:
+    if variable not in environ:
+        raise _error(text, f"${variable} is not set", f"export {variable}=…, or give a file: src=FILE")
+    return os.fsencode(environ[variable])
+
+
+def _from_file(text: str, path: str) -> bytes:
+    path = os.path.expanduser(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise _error(
+            text, f"cannot read {path}: {error.strerror}", "src=FILE names a file that you may read"
+        ) from error
+    if len(content) > _MAX_BYTES:
+        raise _error(
+            text, f"{path} has more than {_MAX_BYTES >> 10} KiB", "secrets are held in memory: make it smaller"
+        )
+    return content
+
+
+def _fields(text: str) -> dict[str, str]:
+    import csv
+
+    found: dict[str, str] = {}
+    for field in next(csv.reader([text]), []):
+        key, equals, value = field.partition("=")
+        known = _KEYS.get(key.strip().lower())
+        if known is None or not equals:
+            raise _error(text, f"has an unknown field {field!r}", "write --secret id=ID,src=FILE or id=ID,env=NAME")
+        found[known] = value
+    return found
+
+
+def _error(text: str, what: str, hint: str) -> CommandError:
+    return CommandError(f"--secret {text}: {what}", hint=hint)

@@ -1,0 +1,111 @@
+"""Cache mounts: directories that outlive builds, for package managers and compilers; no content of images.
+
+    cache-mounts/<key>-<n>/        files; made under another name and renamed, so it is whole when it is there
+    cache-mounts/<key>-<n>.lock    flock: shared by those who share it, exclusive for one user; never removed
+    cache-mounts/.locks            byte-range locks by name: each directory is made once
+
+The key is a digest of the mount's ID. Number 0 is the one that all use; the others are for ``private`` mounts that
+found it busy. Whoever holds no lock may find a directory gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from core.files import storage_errors
+from images.locks import named
+from images.trees import remove_tree
+
+Sharing: TypeAlias = Literal["shared", "private", "locked"]
+
+_POLL_S = 0.05
+
+
+class CacheMounts:
+    """The cache mounts below a store's root; any number of threads and processes may use them at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._directory = root / "cache-mounts"
+
+    @contextlib.contextmanager
+    def use(
+        self, name: str, sharing: Sharing, create: Callable[[str], None], stopped: Callable[[], bool]
+    ) -> Iterator[str | None]:
+        """Hold the directory called ``name``; yields its path, None when ``stopped`` came true while waiting.
+
+        shared: with others who share it; waits for one who has it locked. locked: alone; waits for all others. private:
+        alone; takes another directory when it is busy. create: gets the path of a new empty directory, to give it
+        mode, owner and content. Raises StorageFullError and what ``create`` raises.
+        """
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        kind = fcntl.LOCK_SH if sharing == "shared" else fcntl.LOCK_EX
+        for number in count():
+            path = self._directory / f"{key}-{number}"
+            fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                held = _locked(fd, kind)
+                while not held and sharing != "private" and not stopped():
+                    time.sleep(_POLL_S)
+                    held = _locked(fd, kind)
+                if held:
+                    os.utime(fd)  # when it was last used
+                    self._make(path, create)
+                    yield str(path)
+                    return
+                if sharing != "private":
+                    yield None
+                    return
+            finally:
+                os.close(fd)
+
+    def _make(self, path: Path, create: Callable[[str], None]) -> None:
+        if path.is_dir():
+            return
+        with storage_errors("a cache mount"), named(self._directory / ".locks", path.name):
+            if path.is_dir():
+                return
+            new = f"{path}.new"
+            remove_tree(new)
+            os.mkdir(new)
+            create(new)
+            os.rename(new, path)
+
+    def prune(self, until: float | None = None) -> int:
+        """Remove those that nobody uses; the bytes freed on disk.
+
+        until: only those last used before this time, in seconds since the epoch.
+        """
+        freed = 0
+        if not self._directory.is_dir():
+            return freed
+        for lock in sorted(self._directory.glob("*.lock")):
+            path = lock.with_suffix("")
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if (until is None or os.fstat(fd).st_mtime < until) and _locked(fd, fcntl.LOCK_EX):
+                    aside = f"{path}.new"  # what a killed process left of it is removed with the next one's making
+                    freed += remove_tree(aside)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(path, aside)
+                        freed += remove_tree(aside)
+            finally:
+                os.close(fd)
+        return freed
+
+
+def _locked(fd: int, kind: int) -> bool:
+    """Whether the flock could be had at once."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
