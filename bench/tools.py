@@ -149,8 +149,9 @@ class Docker(BuildKit):
     """The same daemon without networks for containers, but where it reaches this machine's loopback: for registries."""
 
     name = "docker"
-    _prefix = ("unshare", "--mount")  # it mounts its data directory on itself, and leaves it so
-    _options = ("--bridge=none", "--iptables=false")
+    # It mounts its data directory on itself, and leaves it so.
+    _prefix: ClassVar[Sequence[str]] = ("unshare", "--mount")
+    _options: ClassVar[Sequence[str]] = ("--bridge=none", "--iptables=false")
 
 
 class Buildah:

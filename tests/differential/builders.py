@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -61,7 +62,7 @@ class Ours:
 class _Daemon(Docker):
     """Ends when the process that started it does, however that ends."""
 
-    _prefix: ClassVar = ("setpriv", "--pdeathsig", "TERM", "unshare", "--mount")
+    _prefix: ClassVar[Sequence[str]] = ("setpriv", "--pdeathsig", "TERM", "unshare", "--mount")
 
 
 class BuildKit:

@@ -73,7 +73,7 @@ def both_builders(privileged: None, busybox_tar: Path, request: pytest.FixtureRe
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The line that closes the run: how many cases there were, and how many differ for a reason that is written down."""
+    """The line that closes the run: how many cases there were, and how many differ for a written reason."""
     reports = [
         dict(report.user_properties)
         for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])

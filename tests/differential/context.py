@@ -67,7 +67,7 @@ def _archive() -> bytes:
         _member(tar, "t/file", b"in tar", mode=0o640, uid=7, gid=8)
         _member(tar, "t/exec", b"#!", mode=0o4755)
         _member(tar, "t/symlink", type=tarfile.SYMTYPE, linkname="file", mode=0o777)
-        _member(tar, "t/hardlink", type=tarfile.LNKTYPE, linkname="t/file")
+        _member(tar, "t/hardlink", type=tarfile.LNKTYPE, linkname="t/file", mode=0o640, uid=7, gid=8)
         _member(tar, "no/parents/here", b"deep")
     return sink.getvalue()
 
