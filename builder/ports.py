@@ -1,4 +1,4 @@
-"""EXPOSE's ports, as docker's nat package reads them."""
+"""EXPOSE's ports, as docker's nat package reads them: what it takes for ``run -p`` too, without a use for the host."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 from builder.errors import InstructionError
 
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([A-Za-z]+))?")
+_HOST = re.compile(r"|(?:(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]):)?(?:\d{1,5}(?:-\d{1,5})?)?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def parse_port(text: str) -> list[str]:
-    """``80``, ``80-90/udp`` → ``["80/tcp"]``, ``["80/udp", …]``. Raises InstructionError."""
-    match = _PORT.fullmatch(text)
-    if match is None:
+    """``80-81/udp`` → ``["80/udp", "81/udp"]``; ``1.2.3.4:8080:80`` → ``["80/tcp"]``. Raises InstructionError."""
+    host, _, container = text.rpartition(":")
+    match = _PORT.fullmatch(container)
+    if match is None or not _HOST.fullmatch(host):
         raise InstructionError(f"invalid port {text!r}", hint="write PORT, FIRST-LAST, PORT/udp or PORT/sctp")
     first, last = int(match[1]), int(match[2] or match[1])
     protocol = (match[3] or "tcp").lower()

@@ -20,13 +20,15 @@ APP = Reference.parse("app:latest")
         ("53/UDP", ["53/udp"]),
         ("1-3/sctp", ["1/sctp", "2/sctp", "3/sctp"]),
         ("65535", ["65535/tcp"]),
+        ("127.0.0.1:8080:80/udp", ["80/udp"]),
+        (":80", ["80/tcp"]),
     ],
 )
 def test_port(text: str, ports: list[str]) -> None:
     assert parse_port(text) == ports
 
 
-@pytest.mark.parametrize("text", ["", "x", "80/", "80-", "90-80", "65536", "80/icmp", "127.0.0.1:80:80"])
+@pytest.mark.parametrize("text", ["", "x", "80/", "80-", "90-80", "65536", "80/icmp", "x:80", ":"])
 def test_bad_port(text: str) -> None:
     with pytest.raises(InstructionError):
         parse_port(text)
