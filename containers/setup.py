@@ -371,7 +371,7 @@ def _become(user: users.User, allowed: int) -> None:
                 if error.errno != errno.EINVAL:
                     raise
                 break  # beyond the last one that this kernel knows
-    os.setgroups(user.groups)
+    os.setgroups(sorted({user.gid, *user.groups}))  # with its own, as containerd does
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
     if user.uid == 0:
