@@ -112,7 +112,7 @@ class Dispatcher:
         op = RunOp(
             args=args,
             env=tuple(self._state.variables.items()),
-            cwd=self._state.config.working_dir or "/",
+            cwd=_below(self._state.config.working_dir.rstrip("/"), "."),
             user=self._state.config.user,
             network="none" if run.network == "none" else self._request.network,
             extra_hosts=self._request.add_hosts,
@@ -258,16 +258,17 @@ class Dispatcher:
         text = self._expand(workdir.path)
         if not text:
             raise self._file.error("WORKDIR is empty after expansion", workdir.path.span)
-        path = posixpath.normpath(posixpath.join("/", self._state.config.working_dir, text))
-        path = "/" + path.lstrip("/")
-        self._state.set(working_dir=path)
+        path = _below(self._state.config.working_dir, text.rstrip("/") or "/")
+        # As BuildKit: an absolute path goes into the config as it is written.
+        written = text if text.startswith("/") else path
+        self._state.set(working_dir=written)
         if path == "/":
             self._next_name(workdir.original)
-            self._record(f"WORKDIR {path}")
+            self._record(f"WORKDIR {written}")
             return
         op = WorkdirOp(path, self._state.config.user, self._request.source_date_epoch)
         self._add_vertex(op, workdir.original, lines)
-        self._record(f"WORKDIR {path}", layer=True)
+        self._record(f"WORKDIR {written}", layer=True)
 
     # Instructions that change the config only
 
