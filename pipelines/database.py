@@ -31,6 +31,7 @@ from pipelines.schema import HEAD
 _BUSY_TIMEOUT_S: Final = 30
 _POOL_SIZE: Final = 20
 _MIGRATION_LOCK: Final = 0x5348_4950  # "SHIP": a PostgreSQL advisory lock
+_MIGRATE: Final = "run: shiplap migrate"
 _CLAIM_LOCK: Final = 0x5348_4951
 
 
@@ -77,7 +78,7 @@ class Database:
         """Raises SchemaError unless the schema is this version's."""
         found = self._revision()
         if found is None:
-            raise SchemaError("the service's database has no tables yet", hint="run: shiplap migrate")
+            raise SchemaError("the service's database has no tables yet", hint=_MIGRATE)
         if found != HEAD:
             raise SchemaError(
                 f"the service's database has schema {found}, this version works with {HEAD}",
@@ -206,8 +207,10 @@ def _translated() -> Iterator[None]:
 
 def _known(error: DBAPIError) -> Exception:
     message = str(error.orig)
+    if "unable to open database file" in message:
+        return SchemaError("the service's database cannot be opened: no such file, or no permission", hint=_MIGRATE)
     if "no such table" in message or "UndefinedTable" in type(error.orig).__name__:
-        return SchemaError("the service's database lacks a table", hint="run: shiplap migrate")
+        return SchemaError("the service's database lacks a table", hint=_MIGRATE)
     if "disk is full" in message or getattr(error.orig, "errno", None) == errno.ENOSPC:
         return StorageFullError("no space left on the disk while writing the service's database")
     if isinstance(error, ProgrammingError):

@@ -33,8 +33,8 @@ from pipelines.model import GitSource
 Resolve = Callable[[str, int], Sequence[str]]
 
 _PORTS: Final = {"https": 443, "ssh": 22}
-_SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/].*)")
-_USER: Final = re.compile(r"[A-Za-z0-9._-]+")
+_SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/].*)")
+_USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no option of ssh
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
 _REF: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -109,7 +109,8 @@ def test_paused_worker_that_still_believes_it_owns_the_run(service: Service, wor
     lines = follower.ended()
     assert attempts(lines)[1] == WHOLE
     assert final_lines(lines) == ["succeeded"]
-    eventually(lambda: "attempt 1 lost it" in first.log.read_text(), why="the first worker gives up")
+    told = ("attempt 1 lost it", "its result comes too late")  # as its build has ended meanwhile, or not
+    eventually(lambda: any(text in first.log.read_text() for text in told), why="the first worker gives up")
     again = finished(service, submit(service, "FROM base\nRUN echo still here\n").number)
     assert again.state == "succeeded"
 
