@@ -17,12 +17,12 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(VENV)/.installed ## build and run real images, end to end, on a fresh machine too
-	@scripts/install-debian run base
+	@scripts/install-debian run base serve demo
 	@scripts/demo
 
 .PHONY: test
 test: check ## check, then every test (as root)
-	@scripts/install-debian run base test
+	@scripts/install-debian run base serve demo test
 	$(BIN)/pytest
 
 .PHONY: check
@@ -34,7 +34,7 @@ check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
 
 .PHONY: bench
 bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")
-	@scripts/install-debian run base bench
+	@scripts/install-debian run base serve bench
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.registry $(REGISTRY_ARGS)
 

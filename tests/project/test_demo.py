@@ -22,4 +22,5 @@ def test_demo_runs_to_its_end_and_leaves_nothing_behind(privileged: None, debian
     assert result.returncode == 0, result.stdout + result.stderr
     assert "hello, reader" in result.stdout
     assert "ahoy, reader" in result.stdout
+    assert "hello, from the registry" in result.stdout
     assert set(Path("/var/tmp").glob("shiplap-demo-*")) <= before
