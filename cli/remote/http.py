@@ -16,6 +16,7 @@ from cli.remote.servers import Server
 PREFIX: Final = "/api/v1"
 _TIMEOUT_S: Final = 60.0
 _ERROR_BYTES: Final = 64 << 10
+_BLOCK_BYTES: Final = 256 << 10
 _REPEATABLE: Final = ("GET", "PUT", "DELETE")
 
 
@@ -119,8 +120,12 @@ class Client:
     def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.server.url)
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=self._timeout_s)
-        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._timeout_s)
+            return http.client.HTTPSConnection(
+                parts.hostname or "", parts.port, timeout=self._timeout_s, blocksize=_BLOCK_BYTES
+            )
+        return http.client.HTTPConnection(
+            parts.hostname or "", parts.port, timeout=self._timeout_s, blocksize=_BLOCK_BYTES
+        )
 
     def _refusal(self, response: http.client.HTTPResponse) -> ServerError:
         with contextlib.suppress(http.client.HTTPException, OSError):

@@ -285,9 +285,7 @@ def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path,
     other("restore", tmp_path / "backup.tar")
     restored = start_serving(other)
     try:
-        token = (serving.shiplap.root / "serve" / "admin.token").read_text().strip()
-        log = other("runs", "logs", number, env={"SHIPLAP_TOKEN": token}).stdout
-        assert log == serving.shiplap("runs", "logs", number).stdout
+        assert other("runs", "logs", number).stdout == serving.shiplap("runs", "logs", number).stdout
     finally:
         restored.process.terminate()
         assert restored.process.wait(60) == 0
