@@ -1,11 +1,10 @@
 """Users, their rights, and access tokens: passwords for machines that can be taken back one by one.
 
-Passwords are kept as scrypt hashes (RFC 7914; 16 MiB, about 50 ms), access tokens as sha256: they are random.
+Passwords are kept as scrypt hashes (``core.passwords``), access tokens as sha256: they are random.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import os
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from core.passwords import MIN_LENGTH, hash_password, password_fits
 from images.store import Store
 from registry.server.errors import UserError
 from registry.server.rows import Rows
@@ -29,7 +29,6 @@ RESERVED: Final = "everyone"  # what the command line calls EVERYONE
 TOKEN_PREFIX: Final = "shp_"  # noqa: S105 - what access tokens begin with, so that scanners find them
 
 _USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_SCRYPT_LOG_N: Final = 14
 _REMEMBERED: Final = 1024
 
 
@@ -93,8 +92,8 @@ class Users:
             raise UserError(
                 f"invalid user name {user[:80]!r}", hint="letters, digits and . _ @ -, at most 64; no leading sign"
             )
-        if len(password) < 8:
-            raise UserError("the password is shorter than 8 characters")
+        if len(password) < MIN_LENGTH:
+            raise UserError(f"the password is shorter than {MIN_LENGTH} characters")
         hashed = hash_password(password)
         with self._rows.transaction() as connection:
             known = connection.execute("SELECT 1 FROM registry_users WHERE name = ?", (user,)).fetchone()
@@ -226,28 +225,6 @@ def checked_actions(actions: Iterable[str]) -> list[str]:
             hint=f"actions are {', '.join(ACTIONS)}, or *",
         )
     return [action for action in ACTIONS if action in wanted]
-
-
-def hash_password(password: str) -> str:
-    """A salted scrypt hash, with its parameters."""
-    salt = os.urandom(16)
-    return f"scrypt${_SCRYPT_LOG_N}${_text(salt)}${_text(_scrypt(password, salt, _SCRYPT_LOG_N))}"
-
-
-def password_fits(password: str, hashed: str) -> bool:
-    """Whether ``hashed`` is a hash of ``password``."""
-    _, log_n, salt, expected = hashed.split("$")
-    made = _scrypt(password, base64.b64decode(salt), int(log_n))
-    return hmac.compare_digest(made, base64.b64decode(expected))
-
-
-def _scrypt(password: str, salt: bytes, log_n: int) -> bytes:
-    data = password.encode(errors="surrogatepass")
-    return hashlib.scrypt(data, salt=salt, n=1 << log_n, r=8, p=1, maxmem=64 << 20, dklen=32)
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def _digest(secret: str) -> str:

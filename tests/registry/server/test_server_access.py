@@ -15,7 +15,7 @@ from registry.server.errors import ServerSettingsError, UserError
 from registry.server.serve import choose_access, is_loopback, parse_address
 from registry.server.settings import ServerSettings
 from registry.server.tokens import Claims, Scope, TokenSigner, load_key, parse_scopes
-from registry.server.users import EVERYONE, Users, hash_password, password_fits
+from registry.server.users import EVERYONE, Users
 from tests.registry.server.conftest import Bench, Clock
 from tests.registry.server.serving import InProcess, code_of, digest_of
 
@@ -336,13 +336,6 @@ def test_users_of_a_store(bench: Bench) -> None:
     users.set_password("alice", _PASSWORD, new=True)
     assert users.exist()
     users.close()
-
-
-def test_passwords_are_salted() -> None:
-    first, second = hash_password(_PASSWORD), hash_password(_PASSWORD)
-    assert first != second
-    assert password_fits(_PASSWORD, first)
-    assert not password_fits("wrong", second)
 
 
 def test_tokens_of_another_key_or_with_other_claims_are_refused(clock: Clock) -> None:
