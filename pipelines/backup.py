@@ -25,10 +25,24 @@ from core.settings import ServiceSettings
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, migrate
 from pipelines.errors import BackupError
-from pipelines.schema import HEAD, contexts, log_chunks, metadata, projects, runs, secrets, steps, tokens
+from pipelines.schema import (
+    HEAD,
+    contexts,
+    counters,
+    log_chunks,
+    metadata,
+    projects,
+    run_secrets,
+    runs,
+    secrets,
+    steps,
+    tokens,
+)
 from pipelines.service import Service
 
-_TABLES: Final = (projects, runs, steps, log_chunks, tokens, secrets, contexts)  # each after those that it refers to
+_TABLES: Final = (  # each after those that it refers to
+    projects, runs, run_secrets, steps, log_chunks, tokens, secrets, contexts, counters,
+)  # fmt: skip
 _HEADER: Final = "shiplap-backup.json"
 _KEY: Final = "secret.key"
 _BATCH_ROWS: Final = 200

@@ -56,6 +56,7 @@ runs = Table(
     Column("result", Text),
     Column("lines", BigInteger, nullable=False, default=0),
     Column("log_bytes", BigInteger, nullable=False, default=0),
+    Column("own_secrets", Text, nullable=False, default="[]", server_default="[]"),  # names; see run_secrets
     Index("runs_by_state", "state", "priority", "number"),
     Index("runs_by_project", "project", "number"),
     sqlite_autoincrement=True,  # the number of a removed run is never given again
@@ -104,9 +105,25 @@ tokens = Table(
 secrets = Table(
     "secrets",
     metadata,
+    Column("project", String(100), primary_key=True),  # empty: of the whole service
     Column("name", String(200), primary_key=True),
     Column("value", LargeBinary, nullable=False),  # encrypted, see pipelines.secrets
     Column("created_at", Float, nullable=False),
+)
+
+run_secrets = Table(
+    "run_secrets",  # given with a run, for it alone; gone when it ends
+    metadata,
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+counters = Table(
+    "counters",  # what removed runs counted for, so that totals never fall; see pipelines.metrics
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("value", Float, nullable=False),
 )
 
 workers = Table(
@@ -128,5 +145,5 @@ contexts = Table(
     Column("used_at", Float, nullable=False),
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

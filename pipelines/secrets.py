@@ -1,6 +1,10 @@
 """Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made at the first use).
 
-AES-256-GCM, a fresh nonce for each value, the secret's name bound to it. Several hosts share the key file.
+A secret belongs to the service, to a project, or to a single run, with which it was sent and with whose end it is
+forgotten; a run that asks for a name gets its own first, then its project's, then the service's.
+
+AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
+(SHIPLAP_SECRET_KEY_FILE names another place for it).
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,23 +21,27 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, insert, select
+from sqlalchemy.engine import Connection
 
 from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
-from pipelines.schema import secrets
+from pipelines.schema import run_secrets, secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_MAX_BYTES: Final = 64 << 10
+_MAX_BYTES: Final = 500 << 10
+"""BuildKit's limit too: a secret is held in memory by every step that mounts it."""
+_MAX_PROJECT: Final = 100
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 
 
 class SecretInfo(msgspec.Struct, frozen=True):
-    """What may be told of a secret."""
+    """What may be told of a secret. project: whose it is; empty for the whole service's."""
 
     name: str
     created_at: float
+    project: str = ""
 
 
 class Secrets:
@@ -44,46 +52,70 @@ class Secrets:
         self._key_file = key_file
         self._clock = clock
 
-    def put(self, name: str, value: bytes) -> None:
-        """Store or replace it. Raises InvalidRequestError."""
-        if not _NAME.fullmatch(name):
-            raise InvalidRequestError(f"invalid name of a secret: {name[:100]!r}")
-        if not MIN_LENGTH <= len(value) <= _MAX_BYTES:
-            raise InvalidRequestError(
-                f"a secret has {MIN_LENGTH} to {_MAX_BYTES} bytes, this one {len(value)}",
-                hint="a shorter one could not be masked in logs",
-            )
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + AESGCM(self._key()).encrypt(nonce, value, name.encode())
+    def put(self, name: str, value: bytes, *, project: str = "") -> None:
+        """Store or replace it. project: may be one that does not exist yet. Raises InvalidRequestError."""
+        check_secret(name, value)
+        if len(project) > _MAX_PROJECT:
+            raise InvalidRequestError(f"invalid project name {project[:100]!r}")
+        sealed = self._seal(_stored(project, name), value)
         with self._database.write() as connection:
-            connection.execute(delete(secrets).where(secrets.c.name == name))
-            connection.execute(insert(secrets).values(name=name, value=sealed, created_at=self._clock()))
+            connection.execute(delete(secrets).where(secrets.c.project == project, secrets.c.name == name))
+            row = {"project": project, "name": name, "value": sealed, "created_at": self._clock()}
+            connection.execute(insert(secrets).values(row))
 
-    def list(self) -> list[SecretInfo]:
+    def list(self, *, project: str = "") -> list[SecretInfo]:
+        """Of one project, or those of the whole service; by name."""
         with self._database.read() as connection:
-            rows = connection.execute(select(secrets.c.name, secrets.c.created_at).order_by(secrets.c.name))
-            return [SecretInfo(row.name, row.created_at) for row in rows]
+            rows = connection.execute(
+                select(secrets.c.name, secrets.c.created_at)
+                .where(secrets.c.project == project)
+                .order_by(secrets.c.name)
+            )
+            return [SecretInfo(row.name, row.created_at, project) for row in rows]
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, project: str = "") -> None:
         """Raises NotFoundError."""
         with self._database.write() as connection:
-            if not connection.execute(delete(secrets).where(secrets.c.name == name)).rowcount:
-                raise NotFoundError(f"there is no secret {name}")
+            wanted = (secrets.c.project == project, secrets.c.name == name)
+            if not connection.execute(delete(secrets).where(*wanted)).rowcount:
+                raise NotFoundError(f"there is no secret {name}" + (f" of project {project}" if project else ""))
 
-    def reveal(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The values. Raises NotFoundError, and SecretError when the key does not fit."""
+    def reveal(self, names: Iterable[str], *, project: str = "", run: int | None = None) -> dict[str, bytes]:
+        """The values that a run of ``project`` gets. Raises NotFoundError, and SecretError when the key does not fit."""
         found = {}
         with self._database.read() as connection:
             for name in names:
-                sealed = connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar()
-                if sealed is None:
-                    raise NotFoundError(f"there is no secret {name}", hint="an administrator can add it")
-                found[name] = self._open(name, bytes(sealed))
+                found[name] = self._reveal(connection, name, project, run)
         return found
 
-    def _open(self, name: str, sealed: bytes) -> bytes:
+    def seal_for_run(self, connection: Connection, run: int, values: Mapping[str, bytes]) -> None:
+        """Keep secrets that came with a run, in the transaction that makes it. ``check_secret`` has seen them."""
+        for name, value in values.items():
+            sealed = self._seal(_of_run(run, name), value)
+            connection.execute(insert(run_secrets).values(run=run, name=name, value=sealed))
+
+    def _reveal(self, connection: Connection, name: str, project: str, run: int | None) -> bytes:
+        if run is not None:
+            own = select(run_secrets.c.value).where(run_secrets.c.run == run, run_secrets.c.name == name)
+            sealed = connection.execute(own).scalar()
+            if sealed is not None:
+                return self._open(_of_run(run, name), name, bytes(sealed))
+        for scope in dict.fromkeys((project, "")):
+            stored = select(secrets.c.value).where(secrets.c.project == scope, secrets.c.name == name)
+            sealed = connection.execute(stored).scalar()
+            if sealed is not None:
+                return self._open(_stored(scope, name), name, bytes(sealed))
+        raise NotFoundError(
+            f"there is no secret {name}", hint=f"an administrator can add it: shiplap secret set {name}"
+        )
+
+    def _seal(self, bound_to: str, value: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._key()).encrypt(nonce, value, bound_to.encode())
+
+    def _open(self, bound_to: str, name: str, sealed: bytes) -> bytes:
         try:
-            return AESGCM(self._key()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
+            return AESGCM(self._key()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
         except InvalidTag as error:
             raise SecretError(
                 f"the secret {name} cannot be decrypted with {self._key_file}",
@@ -113,3 +145,30 @@ class Secrets:
             return self._key_file.read_bytes()
         finally:
             os.unlink(temporary)
+
+
+def check_secret(name: str, value: bytes) -> None:
+    """Raises InvalidRequestError for names and values that cannot be kept."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            f"invalid name of a secret: {name[:100]!r}", hint="letters, digits, '_', '.' and '-', at most 100"
+        )
+    if not MIN_LENGTH <= len(value) <= _MAX_BYTES:
+        raise InvalidRequestError(
+            f"the secret {name} has {len(value)} bytes, possible are {MIN_LENGTH} to {_MAX_BYTES}",
+            hint="a shorter one could not be masked in logs" if len(value) < MIN_LENGTH else None,
+        )
+
+
+def forget_run_secrets(connection: Connection, run: int) -> None:
+    """The run has ended, in this transaction: what was sent for it alone is gone."""
+    connection.execute(delete(run_secrets).where(run_secrets.c.run == run))
+
+
+def _stored(project: str, name: str) -> str:
+    """What a stored secret is bound to: swapped rows do not decrypt. Neither part has a slash."""
+    return f"{project}/{name}" if project else name
+
+
+def _of_run(run: int, name: str) -> str:
+    return f"#{run}/{name}"

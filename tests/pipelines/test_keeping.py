@@ -63,7 +63,7 @@ def test_migrations_make_the_tables_that_the_code_works_with(settings: ServiceSe
     with pytest.raises(SchemaError) as caught:
         Database.open(settings)
     assert caught.value.hint == "run: shiplap migrate"
-    assert migrate(settings) == [HEAD]
+    assert migrate(settings)[-1] == HEAD
     assert migrate(settings) == []
     database = Database.open(settings)
     with database.read() as connection:
@@ -93,7 +93,9 @@ def test_many_processes_may_migrate_at_once(settings: ServiceSettings) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(applied) == [[], [], [], [HEAD]]
+    *others, first = sorted(applied)
+    assert others == [[], [], []]
+    assert first[-1] == HEAD
 
 
 def test_only_missing_files_of_a_context_are_asked_for(service: Service, tmp_path: Path) -> None:
