@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests wait for programs more than they compute: one worker above the number of cores.
+TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 # Every top-level package, and the tests, which are none.
 CODE := $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests
 
@@ -23,7 +25,7 @@ demo: $(VENV)/.installed ## build and run real images, end to end, on a fresh ma
 .PHONY: test
 test: check ## check, then every test (as root)
 	@scripts/install-debian run base serve demo test
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
 
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
