@@ -27,21 +27,26 @@ from pipelines.database import Database, migrate
 from pipelines.errors import BackupError
 from pipelines.schema import (
     HEAD,
+    approvals,
     contexts,
     counters,
+    deliveries,
     log_chunks,
     metadata,
     projects,
     run_secrets,
     runs,
     secrets,
+    statuses,
     steps,
     tokens,
+    users,
 )
 from pipelines.service import Service
 
 _TABLES: Final = (  # each after those that it refers to
-    projects, runs, run_secrets, steps, log_chunks, tokens, secrets, contexts, counters,
+    projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
+    deliveries, approvals, statuses,
 )  # fmt: skip
 _HEADER: Final = "shiplap-backup.json"
 _KEY: Final = "secret.key"

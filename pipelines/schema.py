@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 metadata = MetaData()
@@ -30,6 +31,9 @@ projects = Table(
     Column("tag_template", Text, nullable=False),
     Column("keep_runs", Integer, nullable=False),
     Column("keep_days", Integer, nullable=False),
+    Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.hooks.settings
+    Column("webhook_secret", LargeBinary),  # encrypted, as is the next
+    Column("status_token", LargeBinary),
 )
 
 runs = Table(
@@ -57,6 +61,9 @@ runs = Table(
     Column("lines", BigInteger, nullable=False, default=0),
     Column("log_bytes", BigInteger, nullable=False, default=0),
     Column("own_secrets", Text, nullable=False, default="[]", server_default="[]"),  # names; see run_secrets
+    Column("trigger", Text, nullable=False, default="{}", server_default="{}"),  # a model.Trigger
+    Column("branch", String(255), nullable=False, default="", server_default=""),  # of the trigger, for look-ups
+    Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "priority", "number"),
     Index("runs_by_project", "project", "number"),
     sqlite_autoincrement=True,  # the number of a removed run is never given again
@@ -145,5 +152,66 @@ contexts = Table(
     Column("used_at", Float, nullable=False),
 )
 
-HEAD = "0002"
+deliveries = Table(
+    "deliveries",  # what forges sent to webhooks, and what came of it
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), nullable=False),
+    Column("forge", String(16), nullable=False),
+    Column("delivery", String(200)),  # the forge's id; null for what was refused and for our own redeliveries
+    Column("event", String(100), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary),  # zstd; null for what was refused
+    Column("outcome", String(16), nullable=False),
+    Column("status", Integer, nullable=False),  # of the HTTP answer
+    Column("reason", Text, nullable=False),
+    Column("runs", Text, nullable=False),  # numbers
+    Column("repeats", Integer, nullable=False, default=0),  # how often the forge sent it again
+    Column("redelivery_of", Integer),
+    UniqueConstraint("project", "delivery", name="deliveries_once"),
+    Index("deliveries_by_project", "project", "id"),
+    sqlite_autoincrement=True,
+)
+
+approvals = Table(
+    "approvals",  # pull requests from forks: one commit each, which somebody has to look at before it is built
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), nullable=False),
+    Column("pull_request", Integer, nullable=False),
+    Column("commit", String(64), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("decided_at", Float),
+    Column("decided_by", String(200), nullable=False, default=""),
+    Column("run", Integer),
+    UniqueConstraint("project", "pull_request", "commit", name="approvals_once"),
+    sqlite_autoincrement=True,
+)
+
+statuses = Table(
+    "statuses",  # the outbox of commit statuses: sent in this order for each commit and context
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), nullable=False),
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), nullable=False),
+    Column("commit", String(64), nullable=False),
+    Column("context", String(100), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("outcome", String(16), nullable=False),  # waiting, sent, failed, superseded
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),  # not before; also how long whoever sends it has it
+    Column("sent_at", Float),
+    Column("error", Text, nullable=False, default=""),
+    Index("statuses_due", "outcome", "due_at"),
+    Index("statuses_by_project", "project", "id"),
+    sqlite_autoincrement=True,
+)
+
+HEAD = "0003"
 """The newest migration: what ``alembic_version`` must say for this version to work."""
