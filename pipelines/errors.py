@@ -45,6 +45,22 @@ class ScopeError(PipelineError):
     """A token that does not allow what it was used for."""
 
 
+class SignInError(PipelineError):
+    """Nobody can sign in with this name and password, or by this identity. Says no more than that."""
+
+
+class LinkError(PipelineError):
+    """A one-time link that was used, has expired, or never was one."""
+
+
+class ThrottledError(PipelineError):
+    """Too many attempts. retry_after_s: when the next one is taken."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("too many attempts", hint=f"wait {retry_after_s} seconds")
+        self.retry_after_s = retry_after_s
+
+
 class SourceError(PipelineError):
     """The source of a run cannot be fetched, or must not be."""
 

@@ -107,6 +107,7 @@ tokens = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("last_used_at", Float),
+    Column("owner", ForeignKey("users.name", ondelete="CASCADE")),  # null: a robot's
 )
 
 secrets = Table(
@@ -213,5 +214,74 @@ statuses = Table(
     sqlite_autoincrement=True,
 )
 
-HEAD = "0003"
+users = Table(
+    "users",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", Text),  # a hash, see core.passwords; null: no signing in by one
+    Column("disabled", Boolean, nullable=False),
+    Column("issuer", String(500)),  # with the subject: who this is for the provider of identities
+    Column("subject", String(255)),
+    Column("created_at", Float, nullable=False),
+    Column("signed_in_at", Float),
+    UniqueConstraint("issuer", "subject"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("user", ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(300), nullable=False),
+    Index("sessions_by_user", "user"),
+)
+
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("user", ForeignKey("users.name", ondelete="CASCADE")),  # null: makes the first administrator
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+oidc_sign_ins = Table(
+    "oidc_sign_ins",  # that were begun here and are at the provider now
+    metadata,
+    Column("state", String(64), primary_key=True),  # its hash
+    Column("nonce", String(100), nullable=False),
+    Column("verifier", String(128), nullable=False),
+    Column("next", Text, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+throttle = Table(
+    "throttle",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("level", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("action", String(60), nullable=False),
+    Column("subject", String(300), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("address", String(64), nullable=False),
+    Index("audit_by_actor", "actor", "id"),
+    Index("audit_by_action", "action", "id"),
+)
+
+HEAD = "0004"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from core.settings import ServiceSettings
+from pipelines.audit import Audit
 from pipelines.claims import Claims
 from pipelines.contexts import Contexts
 from pipelines.database import Database
@@ -15,7 +16,10 @@ from pipelines.projects import Projects
 from pipelines.queue import Queue, redis_client
 from pipelines.runs import Runs
 from pipelines.secrets import Secrets
+from pipelines.sessions import Links, Sessions
+from pipelines.throttle import Throttle
 from pipelines.tokens import Tokens
+from pipelines.users import Users
 from pipelines.workers import Workers
 
 
@@ -31,13 +35,18 @@ class Service:
         self.live = LiveLogs(self._redis)
         self.queue = Queue(settings.redis_url)
         self.workers = Workers(database)
-        self.runs = Runs(database, self.queue, self.workers)
+        self.secrets = Secrets(database, settings.secret_key_file or serve / "secret.key")
+        self.runs = Runs(database, self.queue, self.workers, self.secrets)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
         self.projects = Projects(database)
         self.contexts = Contexts(database, serve / "contexts")
+        self.users = Users(database)
+        self.sessions = Sessions(database)
+        self.links = Links(database)
+        self.throttle = Throttle(database)
+        self.audit = Audit(database)
         self.tokens = Tokens(database, serve / "admin.token")
-        self.secrets = Secrets(database, serve / "secret.key")
 
     @classmethod
     def open(cls, settings: ServiceSettings) -> Self:

@@ -1,0 +1,94 @@
+"""The audit trail: who did what to what, from where. Rows are added, and removed by age; never changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import delete, insert, select
+from sqlalchemy.engine import Row
+
+from pipelines.database import Database
+from pipelines.schema import audit
+
+KEEP_S: Final = 400 * 86400.0
+"""A year, and some days to look at it."""
+
+_LENGTHS: Final = {"actor": 200, "action": 60, "subject": 300, "address": 64}
+_MAX_DETAIL: Final = 2000
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """actor: a user's name, ``token NAME``, or what else acted. address: the client's, "" for this machine's shell."""
+
+    id: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: str
+    address: str
+
+
+class Audit:
+    """Thread-safe."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(self, actor: str, action: str, subject: str, detail: str = "", *, address: str = "") -> None:
+        """Note that it was done. No secrets in ``detail``; what is too long is cut."""
+        texts = {"actor": actor, "action": action, "subject": subject, "address": address}
+        values = {name: _storable(text)[: _LENGTHS[name]] for name, text in texts.items()}
+        with self._database.write() as connection:
+            connection.execute(insert(audit).values(at=self._clock(), detail=_storable(detail)[:_MAX_DETAIL], **values))
+
+    def list(
+        self,
+        *,
+        actor: str = "",
+        action: str = "",
+        subject: str = "",
+        since: float | None = None,
+        until: float | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditEntry]:
+        """The newest first. actor, action: exactly these; subject: what it contains; before: only smaller ids."""
+        query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+        if actor:
+            query = query.where(audit.c.actor == actor)
+        if action:
+            query = query.where(audit.c.action == action)
+        if subject:
+            query = query.where(audit.c.subject.contains(subject, autoescape=True))
+        if since is not None:
+            query = query.where(audit.c.at >= since)
+        if until is not None:
+            query = query.where(audit.c.at < until)
+        if before is not None:
+            query = query.where(audit.c.id < before)
+        with self._database.read() as connection:
+            return [_from_row(row) for row in connection.execute(query)]
+
+    def actions(self) -> Sequence[str]:
+        """The kinds of actions that there are entries of, by name."""
+        with self._database.read() as connection:
+            return connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
+
+    def sweep(self) -> None:
+        """Remove what is older than ``KEEP_S``."""
+        with self._database.write() as connection:
+            connection.execute(delete(audit).where(audit.c.at < self._clock() - KEEP_S))
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, and neither database a lone surrogate."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _from_row(row: Row[Any]) -> AuditEntry:
+    return AuditEntry(row.id, row.at, row.actor, row.action, row.subject, row.detail, row.address)
