@@ -58,7 +58,7 @@ def debian_tar() -> Path:
 @pytest.fixture
 def shiplap_root(tmp_path: Path) -> Path:
     """Where this test's Shiplap keeps its data; does not exist yet."""
-    return tmp_path / "shiplap-root"
+    return tmp_path / "root"
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from core.settings import ServiceSettings
 
 _DRAIN_S = 600.0
 _START_S = 30.0
+_MAX_SOCKET_PATH = 107  # bytes in sun_path, less the one that ends it: unix(7)
 
 
 @click.command("serve")
@@ -88,6 +89,12 @@ def _redis(root: Path) -> Child:
     directory = root / "serve" / "redis"
     directory.mkdir(exist_ok=True, mode=0o700)
     path = directory / "redis.sock"
+    length = len(os.fsencode(path))
+    if length > _MAX_SOCKET_PATH:
+        raise CommandError(
+            f"{path} is too long for a socket's path: {length} bytes, and the kernel takes {_MAX_SOCKET_PATH}",
+            hint="take a shorter --root, or run a Redis of your own and name it in SHIPLAP_REDIS_URL",
+        )
     options = {
         "port": "0", "unixsocket": str(path), "unixsocketperm": "600", "dir": str(directory), "save": "",
         "appendonly": "no", "maxmemory-policy": "noeviction", "daemonize": "no",

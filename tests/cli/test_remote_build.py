@@ -271,6 +271,15 @@ def test_service_that_is_killed_leaves_no_process(shiplap: Shiplap) -> None:
     assert again.process.wait(60) == 0
 
 
+def test_root_too_long_for_a_socket_is_said(tmp_path: Path) -> None:
+    deep = Shiplap(tmp_path / ("deep" * 25))
+    deep.root.mkdir()
+    result = deep("serve", "--listen", "127.0.0.1:0", check=False)
+    assert result.returncode == 1
+    assert "too long for a socket's path" in result.stderr
+    assert "take a shorter --root" in result.stderr
+
+
 def test_unreachable_server_is_said(shiplap: Shiplap, context: Path) -> None:
     result = shiplap("--host", "http://127.0.0.1:1", "build", context, check=False)
     assert result.returncode == 1

@@ -21,13 +21,10 @@ from containers.reclaim import reclaim
 from containers.spec import ExitStatus
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner, Traces, descendants, eventually
+from tests.toolkit.host import mount_table
 
 # A command that does not want to end: it ignores signals and leaves processes behind in sessions of their own.
 STUBBORN = "trap '' TERM INT HUP; for i in 1 2 3; do setsid sleep 300 & done; echo ready; sleep 300"
-
-
-def _mounts() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text().splitlines()
 
 
 def _start_stubborn(run: Runner, network: str = "default") -> tuple[Traces, Container]:
@@ -40,7 +37,7 @@ def _start_stubborn(run: Runner, network: str = "default") -> tuple[Traces, Cont
 
 
 def test_nothing_stays_after_close(run: Runner) -> None:
-    before = _mounts()
+    before = mount_table()
     run("true", network="default")
     run("true")
     traces, container = _start_stubborn(run)
@@ -48,7 +45,7 @@ def test_nothing_stays_after_close(run: Runner) -> None:
     assert traces.cgroups
     run.launcher.close()
     assert traces.left() == []
-    assert _mounts() == before
+    assert mount_table() == before
     with pytest.raises(LauncherError, match="closed"):
         run("true")
     container.close()
@@ -111,12 +108,12 @@ def test_killed_launcher_takes_its_containers_along(run: Runner, victim: str) ->
     traces, container = _start_stubborn(run)
     outer = run.launcher.pid
     inner = next(pid for pid in descendants(outer) if _parent(pid) == outer)
-    before = _mounts()
+    before = mount_table()
     os.kill(outer if victim == "outer" else inner, signal.SIGKILL)
     with pytest.raises(LauncherError, match="ended"):
         container.wait(10)
     assert eventually(lambda: not [name for name in traces.left() if ":[" in name])
-    assert _mounts() == before
+    assert mount_table() == before
     with pytest.raises(LauncherError, match="gone"):
         run("true")
     reclaim()

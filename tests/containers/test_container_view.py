@@ -13,6 +13,7 @@ from containers.errors import MountError
 from containers.launcher import Launcher
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from tests.containers.running import Runner
+from tests.toolkit.host import mount_table
 
 
 def _layer(folder: Path, name: str, *files: str) -> DirectoryLayer:
@@ -64,11 +65,11 @@ def test_whiteouts_and_opaque_directories_hide(launcher: Launcher, tmp_path: Pat
 
 
 def test_view_is_readonly_and_not_in_the_hosts_mount_table(launcher: Launcher, tmp_path: Path) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
+    before = mount_table()
     fd = launcher.view([_layer(tmp_path, "one", "a"), _layer(tmp_path, "two", "b")])
     with pytest.raises(OSError, match="Read-only"):
         os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=fd)
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert mount_table() == before
     os.close(fd)
 
 

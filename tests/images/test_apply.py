@@ -213,11 +213,11 @@ def mounted_overlay(folder: Path, builds: list[Build]) -> Iterator[Path]:
     lowers: list[str] = []
     for number, build in enumerate(builds):
         unpack(folder / f"layer{number}", build, overlay=True)
-        lowers.insert(0, str(folder / f"layer{number}"))
+        lowers.insert(0, f"layer{number}")  # relative: mount(8) takes 256 bytes at a time
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "view").mkdir(exist_ok=True)
-    options = "userxattr,lowerdir=" + ":".join([*lowers, str(folder / "empty")])
-    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", folder / "view"], check=True)
+    options = "userxattr,lowerdir=" + ":".join([*lowers, "empty"])
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", "view"], cwd=folder, check=True)
     try:
         yield folder / "view"
     finally:

@@ -49,6 +49,13 @@ def children() -> dict[int, str]:
     return found
 
 
+def mount_table() -> list[str]:
+    """The lines of this process's mountinfo, without what other pytest workers' tests mount below their own folders."""
+    own = f"/popen-{os.environ.get('PYTEST_XDIST_WORKER', '')}/"
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if "/popen-gw" not in line or own in line]
+
+
 @dataclass(frozen=True, slots=True)
 class HostState:
     """Names of what exists on this host, except processes. cgroups: those that nobody uses any more."""
@@ -60,7 +67,7 @@ class HostState:
 
     @classmethod
     def capture(cls) -> HostState:
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        mounts = [line.split()[4] for line in mount_table()]
         named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
         interfaces = os.listdir("/sys/class/net")
         return cls(frozenset(mounts), frozenset(_abandoned_cgroups()), frozenset(interfaces), frozenset(named))
