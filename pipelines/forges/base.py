@@ -1,0 +1,118 @@
+"""What every forge has to do, and what several do alike."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
+from pipelines.forges.events import ApiCall, ForgeName, Payload, Status
+
+NO_COMMIT: Final = frozenset({"", "0" * 40, "0" * 64})
+"""How forges write that there is no commit: before a branch was made, or after it was deleted."""
+
+_TITLE_LENGTH: Final = 200
+_T = TypeVar("_T")
+
+
+class Forge(Protocol):
+    """Headers are given with names in lower case."""
+
+    @property
+    def name(self) -> ForgeName:
+        """As projects have it in their settings."""
+
+    def event_name(self, headers: Mapping[str, str]) -> str:
+        """What the forge calls the event; empty when the request is not this forge's."""
+
+    def delivery_id(self, headers: Mapping[str, str]) -> str:
+        """The id that stays the same when the forge sends it again; empty when there is none."""
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        """Raises MissingSignatureError and WrongSignatureError. Looks at the raw body, before anything reads it."""
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
+        """Raises WebhookError."""
+
+    def default_api(self, repository_url: str) -> str:
+        """The URL of the forge's API for a repository there; empty when the forge has none for statuses."""
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        """How to mark a commit. repository: its path at the forge, ``owner/name``."""
+
+
+def check_hmac(secret: bytes, body: bytes, given: str, *, prefix: str = "") -> None:
+    """Compare an HMAC-SHA256 in hexadecimal. Raises MissingSignatureError and WrongSignatureError."""
+    if not given:
+        raise MissingSignatureError("the request has no signature", hint="set the webhook's secret at the forge")
+    expected = prefix + hmac.new(secret, body, hashlib.sha256).hexdigest()
+    check_equal(expected, given)
+
+
+def check_equal(expected: str, given: str) -> None:
+    """In a time that does not tell how much fits. Raises WrongSignatureError."""
+    if not hmac.compare_digest(expected.encode(), given.encode("utf-8", "surrogateescape")):
+        raise WrongSignatureError(
+            "the signature does not fit", hint="the secret at the forge must be the one that the project shows once"
+        )
+
+
+def decode(headers: Mapping[str, str], body: bytes, kind: type[_T]) -> _T:
+    """The JSON of a request, which some forges can also send in a form. Raises WebhookError."""
+    data: bytes | str = body
+    if headers.get("content-type", "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+        data = fields.get("payload", [""])[0]
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WebhookError(f"the body is not as this forge sends it: {error}") from error
+
+
+def commit_or_none(text: str | None) -> str:
+    """A commit's id, empty for the forges' ways to write that there is none."""
+    return "" if text is None or text in NO_COMMIT else text
+
+
+def first_line(message: str | None) -> str:
+    """The title of a commit, short enough to show in a table."""
+    lines = (message or "").strip().splitlines()
+    return lines[0][:_TITLE_LENGTH] if lines else ""
+
+
+def branch_of(ref: str) -> str:
+    """The branch that a full ref names, empty for others."""
+    return ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else ""
+
+
+def tag_of(ref: str) -> str:
+    """The tag that a full ref names, empty for others."""
+    return ref.removeprefix("refs/tags/") if ref.startswith("refs/tags/") else ""
+
+
+def present(*texts: str | None) -> tuple[str, ...]:
+    """Those that are there."""
+    return tuple(text for text in texts if text)
+
+
+def changed_paths(commits: Iterable[Any]) -> tuple[str, ...]:
+    """What the commits of a push added, changed and removed. commits: with these three lists as members."""
+    found: dict[str, None] = {}
+    for commit in commits:
+        for path in (*commit.added, *commit.modified, *commit.removed):
+            found[path] = None
+    return tuple(found)
+
+
+def origin(url: str) -> str:
+    """``https://host[:port]`` of a repository's address; an ssh address has its host's https."""
+    parts = urlsplit(url if "://" in url else "ssh://" + url.replace(":", "/", 1))
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = f":{parts.port}" if parts.port is not None and parts.scheme in ("http", "https") else ""
+    return f"{parts.scheme if parts.scheme == 'http' else 'https'}://{host}{port}"

@@ -1,0 +1,212 @@
+"""Bitbucket Cloud.
+
+Source: support.atlassian.com, "Event payloads", "Manage webhooks"; developer.atlassian.com, "Commit statuses".
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from pipelines.forges.base import check_hmac, decode, first_line, present
+from pipelines.forges.events import (
+    ApiCall,
+    Event,
+    ForgeName,
+    Ignored,
+    Payload,
+    Ping,
+    PullRequest,
+    PullRequestClosed,
+    Push,
+    Repository,
+    Status,
+    StatusState,
+    Tag,
+)
+
+_KEY_LENGTH: Final = 40
+_STATES: Final[Mapping[StatusState, str]] = {
+    "pending": "INPROGRESS", "running": "INPROGRESS", "success": "SUCCESSFUL", "failure": "FAILED", "error": "FAILED",
+    "cancelled": "STOPPED",
+}  # fmt: skip
+
+
+class _Link(msgspec.Struct):
+    href: str = ""
+
+
+class _Links(msgspec.Struct):
+    html: _Link = _Link()
+
+
+class _Repository(msgspec.Struct):
+    full_name: str
+    uuid: str = ""
+    links: _Links = _Links()
+
+
+class _Target(msgspec.Struct):
+    hash: str
+    message: str = ""
+    links: _Links = _Links()
+
+
+class _Ref(msgspec.Struct):
+    type: str
+    name: str
+    target: _Target
+
+
+class _Change(msgspec.Struct):
+    new: _Ref | None = None
+    old: _Ref | None = None
+    links: _Links = _Links()
+
+
+class _Changes(msgspec.Struct):
+    changes: list[_Change]
+
+
+class _Person(msgspec.Struct):
+    nickname: str = ""
+    display_name: str = ""
+
+    @property
+    def shown(self) -> str:
+        return self.nickname or self.display_name
+
+
+class _Push(msgspec.Struct):
+    push: _Changes
+    repository: _Repository
+    actor: _Person = _Person()
+
+
+class _Hash(msgspec.Struct):
+    hash: str
+
+
+class _Branch(msgspec.Struct):
+    name: str
+
+
+class _End(msgspec.Struct):
+    branch: _Branch
+    commit: _Hash | None = None
+    repository: _Repository | None = None
+
+
+class _Pull(msgspec.Struct):
+    id: int
+    source: _End
+    destination: _End
+    title: str = ""
+    author: _Person = _Person()
+    links: _Links = _Links()
+
+
+class _PullEvent(msgspec.Struct):
+    pullrequest: _Pull
+    repository: _Repository
+
+
+class _Other(msgspec.Struct):
+    repository: _Repository | None = None
+
+
+class Bitbucket:
+    """See ``Forge``. Its payloads list no files."""
+
+    name: Final[ForgeName] = "bitbucket"
+
+    def event_name(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-event-key", "")
+
+    def delivery_id(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-request-uuid", "")
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        check_hmac(secret, body, headers.get("x-hub-signature", ""), prefix="sha256=")
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
+        match self.event_name(headers):
+            case "repo:push":
+                push = decode(headers, body, _Push)
+                events = tuple(_changed(change, push.actor.shown) for change in push.push.changes)
+                return Payload(_repository(push.repository), events or (Ignored("nothing changed"),))
+            case "pullrequest:created" | "pullrequest:updated":
+                pull = decode(headers, body, _PullEvent)
+                return Payload(_repository(pull.repository), (_pulled(pull),))
+            case "pullrequest:fulfilled" | "pullrequest:rejected":
+                pull = decode(headers, body, _PullEvent)
+                return Payload(_repository(pull.repository), (PullRequestClosed(pull.pullrequest.id),))
+            case "diagnostics:ping":
+                return Payload(_maybe(decode(headers, body, _Other)), (Ping(),))
+            case other:
+                return Payload(_maybe(decode(headers, body, _Other)), (Ignored(f"{other} events build nothing"),))
+
+    def default_api(self, repository_url: str) -> str:
+        del repository_url
+        return "https://api.bitbucket.org/2.0"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        """token: an access token, or USER:APP_PASSWORD."""
+        kind, text = ("Basic", base64.b64encode(token.encode()).decode()) if ":" in token else ("Bearer", token)
+        body = {
+            "key": status.context[:_KEY_LENGTH],
+            "state": _STATES[status.state],
+            "name": status.context,
+            "url": status.url,
+            "description": status.description,
+        }
+        if status.branch:
+            body["refname"] = status.branch
+        path = f"/repositories/{repository}/commit/{commit}/statuses/build"
+        return ApiCall("POST", path, {"Authorization": f"{kind} {text}"}, body)
+
+
+def _changed(change: _Change, author: str) -> Event:
+    new = change.new
+    if new is None:
+        return Ignored(f"{change.old.type} {change.old.name} was deleted" if change.old else "nothing changed")
+    title, url = first_line(new.target.message), change.links.html.href or new.target.links.html.href
+    if new.type in ("tag", "annotated_tag"):
+        return Tag(new.name, new.target.hash, title, author, url)
+    if new.type != "branch":
+        return Ignored(f"{new.type} {new.name} is no branch and no tag")
+    before = change.old.target.hash if change.old else ""
+    return Push(new.name, before, new.target.hash, None, title, author, url)
+
+
+def _pulled(event: _PullEvent) -> Event:
+    pull = event.pullrequest
+    source = pull.source
+    if source.commit is None or source.repository is None:
+        return Ignored(f"pull request {pull.id}: its source is gone")
+    fork = source.repository.full_name.lower() != event.repository.full_name.lower()
+    return PullRequest(
+        number=pull.id,
+        commit=source.commit.hash,
+        branch=source.branch.name,
+        target=pull.destination.branch.name,
+        base=pull.destination.commit.hash if pull.destination.commit else "",
+        fork=fork,
+        clone_url=f"https://bitbucket.org/{source.repository.full_name}.git" if fork else "",
+        title=first_line(pull.title),
+        author=pull.author.shown,
+        url=pull.links.html.href,
+    )
+
+
+def _repository(found: _Repository) -> Repository:
+    name = found.full_name
+    urls = (f"https://bitbucket.org/{name}", f"ssh://git@bitbucket.org/{name}")
+    return Repository(name, present(found.links.html.href, *urls))
+
+
+def _maybe(found: _Other) -> Repository | None:
+    return _repository(found.repository) if found.repository else None

@@ -1,0 +1,109 @@
+"""What a webhook tells, the same for all forges. Commits are full hexadecimal ids unless it is said otherwise."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+ForgeName: TypeAlias = Literal["github", "gitlab", "gitea", "forgejo", "bitbucket", "plain"]
+
+
+class Repository(msgspec.Struct, frozen=True):
+    """The one that the request is about. urls: every address by which the forge says that it can be had."""
+
+    name: str
+    urls: tuple[str, ...]
+
+
+class Push(msgspec.Struct, frozen=True):
+    """A branch has a new commit. before: empty for a new branch.
+
+    paths: the files that changed, None where the forge does not list them all.
+    """
+
+    branch: str
+    before: str
+    commit: str
+    paths: tuple[str, ...] | None
+    title: str = ""
+    author: str = ""
+    url: str = ""
+
+
+class Tag(msgspec.Struct, frozen=True):
+    """A tag was made or moved. commit: empty where the forge names the tag object only: then the tag is fetched."""
+
+    name: str
+    commit: str
+    title: str = ""
+    author: str = ""
+    url: str = ""
+
+
+class PullRequest(msgspec.Struct, frozen=True):
+    """A pull (or merge) request has a commit to look at.
+
+    commit: Bitbucket's has 12 digits only. branch: that it comes from, in its own repository. fork: it comes from
+    another repository than it goes to. clone_url: where the commit can be had, empty for the project's own repository.
+    base: the commit that it is to be compared with, empty if unknown.
+    """
+
+    number: int
+    commit: str
+    branch: str
+    target: str
+    base: str
+    fork: bool
+    clone_url: str = ""
+    title: str = ""
+    author: str = ""
+    url: str = ""
+
+
+class PullRequestClosed(msgspec.Struct, frozen=True):
+    """Merged or not, nobody waits for its runs any more."""
+
+    number: int
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """The forge tries the webhook out."""
+
+
+class Ignored(msgspec.Struct, frozen=True):
+    """Nothing is to be done, for this reason."""
+
+    reason: str
+
+
+Event: TypeAlias = Push | Tag | PullRequest | PullRequestClosed | Ping | Ignored
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """A request, read. repository: None where it speaks of none (a ping of a whole organisation)."""
+
+    repository: Repository | None
+    events: tuple[Event, ...]
+
+
+StatusState: TypeAlias = Literal["pending", "running", "success", "failure", "error", "cancelled"]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a commit is to be marked with. url: of the run. branch: that the commit is of, empty for tags."""
+
+    state: StatusState
+    context: str
+    description: str
+    url: str
+    branch: str = ""
+
+
+class ApiCall(msgspec.Struct, frozen=True):
+    """One request to a forge's API. path: below the API's URL."""
+
+    method: Literal["POST", "PUT"]
+    path: str
+    headers: dict[str, str]
+    body: dict[str, str]

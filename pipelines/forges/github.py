@@ -1,0 +1,198 @@
+"""GitHub: github.com, and GitHub Enterprise Server.
+
+Source: docs.github.com, "Webhook events and payloads", "REST API endpoints for commit statuses".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from pipelines.forges.base import (
+    branch_of,
+    changed_paths,
+    check_hmac,
+    commit_or_none,
+    decode,
+    first_line,
+    origin,
+    present,
+    tag_of,
+)
+from pipelines.forges.events import (
+    ApiCall,
+    Event,
+    ForgeName,
+    Ignored,
+    Payload,
+    Ping,
+    PullRequest,
+    PullRequestClosed,
+    Push,
+    Repository,
+    Status,
+    StatusState,
+    Tag,
+)
+
+_LISTED_COMMITS: Final = 2048  # no more stand in a payload, and then its files are not all there
+_DESCRIPTION_LENGTH: Final = 140
+_STATES: Final[Mapping[StatusState, str]] = {
+    "pending": "pending", "running": "pending", "success": "success", "failure": "failure", "error": "error",
+    "cancelled": "error",
+}  # fmt: skip
+
+
+class _Repository(msgspec.Struct):
+    id: int
+    full_name: str
+    html_url: str = ""
+    clone_url: str = ""
+    ssh_url: str = ""
+    git_url: str = ""
+
+
+class _Commit(msgspec.Struct):
+    id: str = ""
+    message: str = ""
+    url: str = ""
+    added: list[str] = []
+    modified: list[str] = []
+    removed: list[str] = []
+
+
+class _Person(msgspec.Struct):
+    login: str = ""
+    name: str = ""
+
+
+class _Push(msgspec.Struct):
+    ref: str
+    after: str
+    repository: _Repository
+    before: str = ""
+    deleted: bool = False
+    forced: bool = False
+    commits: list[_Commit] = []
+    head_commit: _Commit | None = None
+    compare: str = ""
+    sender: _Person = _Person()
+
+
+class _End(msgspec.Struct):
+    sha: str
+    ref: str
+    repo: _Repository | None = None
+
+
+class _Pull(msgspec.Struct):
+    head: _End
+    base: _End
+    title: str = ""
+    html_url: str = ""
+    user: _Person | None = None
+
+
+class _PullEvent(msgspec.Struct):
+    action: str
+    number: int
+    pull_request: _Pull
+    repository: _Repository
+
+
+class _Other(msgspec.Struct):
+    repository: _Repository | None = None
+
+
+class GitHub:
+    """See ``Forge``."""
+
+    name: Final[ForgeName] = "github"
+
+    def event_name(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-github-event", "")
+
+    def delivery_id(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-github-delivery", "")
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        check_hmac(secret, body, headers.get("x-hub-signature-256", ""), prefix="sha256=")
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
+        match self.event_name(headers):
+            case "push":
+                push = decode(headers, body, _Push)
+                return Payload(_repository(push.repository), (_pushed(push),))
+            case "pull_request":
+                pull = decode(headers, body, _PullEvent)
+                return Payload(_repository(pull.repository), (_pulled(pull),))
+            case "ping":
+                return Payload(_maybe(decode(headers, body, _Other)), (Ping(),))
+            case other:
+                return Payload(_maybe(decode(headers, body, _Other)), (Ignored(f"{other} events build nothing"),))
+
+    def default_api(self, repository_url: str) -> str:
+        site = origin(repository_url)
+        return "https://api.github.com" if site == "https://github.com" else f"{site}/api/v3"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        body = {
+            "state": _STATES[status.state],
+            "target_url": status.url,
+            "description": status.description[:_DESCRIPTION_LENGTH],
+            "context": status.context,
+        }
+        return ApiCall("POST", f"/repos/{repository}/statuses/{commit}", headers, body)
+
+
+def _pushed(push: _Push) -> Event:
+    tag = tag_of(push.ref)
+    commit = commit_or_none(push.after)
+    if push.deleted or not commit:
+        return Ignored(f"{push.ref} was deleted")
+    head = push.head_commit or _Commit()
+    author = push.sender.login or push.sender.name
+    if tag:  # ``after`` of an annotated tag is the tag's object
+        return Tag(tag, head.id or commit, first_line(head.message), author, head.url or push.compare)
+    branch = branch_of(push.ref)
+    if not branch:
+        return Ignored(f"{push.ref} is no branch and no tag")
+    before = commit_or_none(push.before)
+    listed = before and not push.forced and len(push.commits) < _LISTED_COMMITS
+    paths = changed_paths(push.commits) if listed else None
+    return Push(branch, before, commit, paths, first_line(head.message), author, push.compare or head.url)
+
+
+def _pulled(event: _PullEvent) -> Event:
+    pull = event.pull_request
+    if event.action == "closed":
+        return PullRequestClosed(event.number)
+    if event.action not in ("opened", "reopened", "synchronize"):
+        return Ignored(f"pull request {event.number}: {event.action} changes no code")
+    head, base = pull.head.repo, pull.base.repo or event.repository
+    return PullRequest(
+        number=event.number,
+        commit=pull.head.sha,
+        branch=pull.head.ref,
+        target=pull.base.ref,
+        base=pull.base.sha,
+        fork=head is None or head.id != base.id,  # null: the fork is gone
+        title=first_line(pull.title),
+        author=pull.user.login if pull.user else "",
+        url=pull.html_url,
+    )
+
+
+def _repository(found: _Repository) -> Repository:
+    return Repository(found.full_name, present(found.clone_url, found.html_url, found.ssh_url, found.git_url))
+
+
+def _maybe(found: _Other) -> Repository | None:
+    return _repository(found.repository) if found.repository else None

@@ -1,0 +1,215 @@
+"""GitLab: gitlab.com, and instances of one's own.
+
+Source: docs.gitlab.com, "Webhook events", "Commits API: set commit pipeline status".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from pipelines.forges.base import (
+    branch_of,
+    changed_paths,
+    check_equal,
+    commit_or_none,
+    decode,
+    first_line,
+    origin,
+    present,
+    tag_of,
+)
+from pipelines.forges.errors import MissingSignatureError
+from pipelines.forges.events import (
+    ApiCall,
+    Event,
+    ForgeName,
+    Ignored,
+    Payload,
+    PullRequest,
+    PullRequestClosed,
+    Push,
+    Repository,
+    Status,
+    StatusState,
+    Tag,
+)
+
+_DESCRIPTION_LENGTH: Final = 255
+_STATES: Final[Mapping[StatusState, str]] = {
+    "pending": "pending", "running": "running", "success": "success", "failure": "failed", "error": "failed",
+    "cancelled": "canceled",
+}  # fmt: skip
+
+
+class _Project(msgspec.Struct):
+    id: int
+    path_with_namespace: str
+    web_url: str = ""
+    git_http_url: str = ""
+    git_ssh_url: str = ""
+    homepage: str = ""
+
+
+class _Commit(msgspec.Struct):
+    id: str = ""
+    message: str = ""
+    url: str = ""
+    added: list[str] = []
+    modified: list[str] = []
+    removed: list[str] = []
+
+
+class _Push(msgspec.Struct):
+    ref: str
+    after: str
+    project: _Project
+    before: str = ""
+    checkout_sha: str | None = None
+    commits: list[_Commit] = []
+    total_commits_count: int = 0
+    user_username: str = ""
+    user_name: str = ""
+    message: str | None = None
+
+
+class _Person(msgspec.Struct):
+    username: str = ""
+
+
+class _Attributes(msgspec.Struct):
+    iid: int
+    source_branch: str
+    target_branch: str
+    source_project_id: int | None
+    target_project_id: int
+    last_commit: _Commit
+    action: str = ""
+    oldrev: str | None = None
+    title: str = ""
+    url: str = ""
+
+
+class _Merge(msgspec.Struct):
+    project: _Project
+    object_attributes: _Attributes
+    user: _Person = _Person()
+
+
+class _Other(msgspec.Struct):
+    project: _Project | None = None
+
+
+class GitLab:
+    """See ``Forge``."""
+
+    name: Final[ForgeName] = "gitlab"
+
+    def event_name(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-gitlab-event", "")
+
+    def delivery_id(self, headers: Mapping[str, str]) -> str:
+        names = ("idempotency-key", "webhook-id", "x-gitlab-event-uuid")
+        return next((headers[name] for name in names if headers.get(name)), "")
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        """GitLab sends the secret itself, and signs nothing."""
+        del body
+        given = headers.get("x-gitlab-token", "")
+        if not given:
+            raise MissingSignatureError("the request has no token", hint="set the webhook's secret token in GitLab")
+        check_equal(secret.decode(), given)
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
+        match self.event_name(headers):
+            case "Push Hook":
+                push = decode(headers, body, _Push)
+                return Payload(_repository(push.project), (_pushed(push),))
+            case "Tag Push Hook":
+                push = decode(headers, body, _Push)
+                return Payload(_repository(push.project), (_tagged(push),))
+            case "Merge Request Hook":
+                merge = decode(headers, body, _Merge)
+                return Payload(_repository(merge.project), (_merged(merge),))
+            case other:
+                found = decode(headers, body, _Other).project
+                repository = _repository(found) if found else None
+                return Payload(repository, (Ignored(f"{other} events build nothing"),))
+
+    def default_api(self, repository_url: str) -> str:
+        return f"{origin(repository_url)}/api/v4"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        body = {
+            "state": _STATES[status.state],
+            "target_url": status.url,
+            "description": status.description[:_DESCRIPTION_LENGTH],
+            "name": status.context,
+        }
+        if status.branch:
+            body["ref"] = status.branch  # else GitLab has to guess which of the commit's pipelines is meant
+        path = f"/projects/{quote(repository, safe='')}/statuses/{commit}"
+        return ApiCall("POST", path, {"PRIVATE-TOKEN": token}, body)
+
+
+def _pushed(push: _Push) -> Event:
+    commit = commit_or_none(push.checkout_sha) or commit_or_none(push.after)
+    branch = branch_of(push.ref)
+    if not branch:
+        return Ignored(f"{push.ref} is no branch")
+    if not commit_or_none(push.after):
+        return Ignored(f"{push.ref} was deleted")
+    before = commit_or_none(push.before)
+    # GitLab lists the newest twenty commits, and for a forced push none of those that went.
+    listed = before and push.commits and len(push.commits) == push.total_commits_count
+    head = next((one for one in push.commits if one.id == commit), _Commit())
+    return Push(
+        branch,
+        before,
+        commit,
+        changed_paths(push.commits) if listed else None,
+        first_line(head.message),
+        push.user_username or push.user_name,
+        head.url,
+    )
+
+
+def _tagged(push: _Push) -> Event:
+    name = tag_of(push.ref)
+    if not name:
+        return Ignored(f"{push.ref} is no tag")
+    if not commit_or_none(push.after):
+        return Ignored(f"{push.ref} was deleted")
+    head = next((one for one in push.commits if one.id == push.checkout_sha), _Commit())
+    commit = commit_or_none(push.checkout_sha) or push.after  # ``after`` of an annotated tag is the tag's object
+    title = first_line(push.message) or first_line(head.message)
+    return Tag(name, commit, title, push.user_username or push.user_name, head.url)
+
+
+def _merged(event: _Merge) -> Event:
+    merge = event.object_attributes
+    if merge.action in ("close", "merge"):
+        return PullRequestClosed(merge.iid)
+    if merge.action not in ("open", "reopen", "update"):
+        return Ignored(f"merge request {merge.iid}: {merge.action or 'no action'} changes no code")
+    if merge.action == "update" and not merge.oldrev:
+        return Ignored(f"merge request {merge.iid}: the update changes no code")
+    return PullRequest(
+        number=merge.iid,
+        commit=merge.last_commit.id,
+        branch=merge.source_branch,
+        target=merge.target_branch,
+        base="",
+        fork=merge.source_project_id is None or merge.source_project_id != merge.target_project_id,
+        title=first_line(merge.title),
+        author=event.user.username,
+        url=merge.url,
+    )
+
+
+def _repository(found: _Project) -> Repository:
+    urls = present(found.git_http_url, found.web_url, found.git_ssh_url, found.homepage)
+    return Repository(found.path_with_namespace, urls)

@@ -1,0 +1,75 @@
+"""A bare repository without a forge, whose post-receive hook sends what ../../docs/webhooks.md shows.
+
+X-Shiplap-Event: push           {"repository": URL, "ref": "refs/heads/main", "before": ID, "after": ID,
+X-Shiplap-Delivery: ID           "title": …, "author": …}      the last two are optional
+X-Shiplap-Signature: sha256=…
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from pipelines.forges.base import branch_of, check_hmac, commit_or_none, decode, first_line, tag_of
+from pipelines.forges.errors import WebhookError
+from pipelines.forges.events import ApiCall, Event, ForgeName, Ignored, Payload, Ping, Push, Repository, Status, Tag
+
+
+class _Push(msgspec.Struct):
+    repository: str
+    ref: str
+    after: str
+    before: str = ""
+    title: str = ""
+    author: str = ""
+
+
+class _Ping(msgspec.Struct):
+    repository: str
+
+
+class Plain:
+    """See ``Forge``. It takes no statuses."""
+
+    name: Final[ForgeName] = "plain"
+
+    def event_name(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-shiplap-event", "")
+
+    def delivery_id(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-shiplap-delivery", "")
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        check_hmac(secret, body, headers.get("x-shiplap-signature", ""), prefix="sha256=")
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
+        event = self.event_name(headers)
+        if event == "ping":
+            url = decode(headers, body, _Ping).repository
+            return Payload(Repository(url, (url,)), (Ping(),))
+        if event != "push":
+            raise WebhookError(f"X-Shiplap-Event is {event[:40]!r}", hint="it is push or ping")
+        push = decode(headers, body, _Push)
+        return Payload(Repository(push.repository, (push.repository,)), (_pushed(push),))
+
+    def default_api(self, repository_url: str) -> str:
+        del repository_url
+        return ""
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        del repository, commit, status, token
+        raise WebhookError("a bare repository takes no commit statuses")
+
+
+def _pushed(push: _Push) -> Event:
+    commit = commit_or_none(push.after)
+    if not commit:
+        return Ignored(f"{push.ref} was deleted")
+    title, author = first_line(push.title), push.author
+    if branch := branch_of(push.ref):
+        return Push(branch, commit_or_none(push.before), commit, None, title, author)
+    if tag := tag_of(push.ref):
+        return Tag(tag, commit, title, author)
+    return Ignored(f"{push.ref} is no branch and no tag")
