@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from cli.errors import CommandError
 
 _MAX_BYTES = 500 << 10
 """BuildKit's limit too: a secret is held in memory by every step that mounts it."""
+STORED = "stored"
+"""The type of a secret whose value a build service has already."""
 _KEYS = {"id": "id", "src": "src", "source": "src", "env": "env", "type": "type"}
+
+
+class GivenSecrets(NamedTuple):
+    """values: content by ID. stored: IDs of those that the service keeps."""
+
+    values: dict[str, bytes]
+    stored: tuple[str, ...]
 
 
 def read_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dict[str, bytes]:
@@ -17,11 +27,32 @@ def read_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dict[str,
 
     With neither src nor env the ID names a variable if there is one, else a file. Raises CommandError.
     """
-    return dict(_read(text, environ) for text in values)
+    found = split_secrets(values, environ)
+    if found.stored:
+        raise CommandError(
+            f"--secret id={found.stored[0]},type=stored: secrets are stored by a build service, and this build is here",
+            hint="shiplap --host URL build …",
+        )
+    return found.values
 
 
-def _read(text: str, environ: Mapping[str, str]) -> tuple[str, bytes]:
-    fields = _fields(text)
+def split_secrets(values: Iterable[str], environ: Mapping[str, str]) -> GivenSecrets:
+    """For a build on a server: ``type=stored`` names one that the service has. Raises CommandError."""
+    contents: dict[str, bytes] = {}
+    stored: dict[str, None] = {}
+    for text in values:
+        fields = _fields(text)
+        if fields.get("type") == STORED:
+            if set(fields) != {"id", "type"}:
+                raise _error(text, "has src or env, and is stored by the service", "write id=ID,type=stored")
+            stored[fields["id"]] = None
+        else:
+            name, content = _read(text, fields, environ)
+            contents[name] = content
+    return GivenSecrets(contents, tuple(name for name in stored if name not in contents))
+
+
+def _read(text: str, fields: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, bytes]:
     name, path, variable, kind = (fields.get(key, "") for key in ("id", "src", "env", "type"))
     if not name:
         raise _error(text, "has no id", "write --secret id=ID,src=FILE")

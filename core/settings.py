@@ -86,6 +86,8 @@ class ServiceSettings(NamedTuple):
     database_url: ``sqlite:///PATH`` or ``postgresql://…``. redis_url: ``unix://PATH`` or ``redis[s]://…``.
     registry: HOST[:PORT] that runs push to; empty keeps images in the worker's store. worker_labels: what runs may ask
     of a worker. git_allowed_hosts: hosts that may be cloned from although their addresses are private.
+    secret_key_file: what secrets are encrypted with; None: ``ROOT/serve/secret.key``. web_url, web_token: from where a
+    worker fetches build contexts that are not below its own root; empty: they all are.
     """
 
     root: Path
@@ -94,6 +96,9 @@ class ServiceSettings(NamedTuple):
     registry: str = ""
     worker_labels: tuple[str, ...] = ()
     git_allowed_hosts: tuple[str, ...] = ()
+    secret_key_file: Path | None = None
+    web_url: str = ""
+    web_token: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
@@ -103,6 +108,7 @@ class ServiceSettings(NamedTuple):
         """
         env = os.environ if environ is None else environ
         data = Settings.from_environ(env, root=root).root
+        key_file = env.get("SHIPLAP_SECRET_KEY_FILE")
         return cls(
             data,
             env.get("SHIPLAP_DATABASE_URL") or f"sqlite:///{data}/serve/service.db",
@@ -110,6 +116,9 @@ class ServiceSettings(NamedTuple):
             env.get("SHIPLAP_REGISTRY", ""),
             _listed(env.get("SHIPLAP_WORKER_LABELS", "")),
             _listed(env.get("SHIPLAP_GIT_ALLOWED_HOSTS", "")),
+            Path(key_file).expanduser().absolute() if key_file else None,
+            env.get("SHIPLAP_WEB_URL", "").rstrip("/"),
+            env.get("SHIPLAP_WEB_TOKEN", ""),
         )
 
 

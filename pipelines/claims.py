@@ -25,6 +25,7 @@ from pipelines.logstore import Line, store_lines
 from pipelines.model import Claim, Run, RunResult, RunState
 from pipelines.rows import run_from_row
 from pipelines.schema import projects, runs
+from pipelines.secrets import forget_run_secrets
 
 LEASE_S: Final = 15.0
 RENEW_S: Final = 3.0
@@ -113,6 +114,7 @@ class Claims:
                     finished_at=self._clock(),
                 )
             )
+            forget_run_secrets(connection, claim.number)
 
     def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
         """Take the run from an attempt that cannot go on: back into the queue, or to an end when that was the last.
@@ -135,6 +137,8 @@ class Claims:
             connection.execute(
                 update(runs).where(runs.c.number == number).values(state=state, reason=reason, **changes)
             )
+            if state != "queued":
+                forget_run_secrets(connection, number)
             run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
         try:
             self._live.forget_taken(number, attempt)

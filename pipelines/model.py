@@ -21,14 +21,52 @@ class ContextSource(msgspec.Struct, frozen=True, tag="context"):
 
 
 class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
-    """A git repository. ref: a branch, tag or full commit; empty is the remote's HEAD. subdirectory: the context."""
+    """A git repository. ref: a branch, tag or full commit; empty is the remote's HEAD. subdirectory: the context.
+
+    ssh_key: name of the secret (the project's or the service's) with the private key for an ssh URL. known_hosts: the
+    server's public keys, as ssh-keyscan prints them; empty: those that the worker's machine knows.
+    trusted: false for what strangers may have written, such as a fork's pull request: the run gets no secrets and no
+    registry credentials, pushes nothing and does not write to the shared cache.
+    branch, tag: what the commit is called, where ref is only the commit. commit: what the ref must be, 12 digits or
+    more. base, paths: nothing is built unless a file changed since that commit that the patterns name (as ``.dockerignore``,
+    ``!`` leaves out); without a base that can be had, all counts as changed.
+    """
 
     url: str
     ref: str = ""
     subdirectory: str = ""
+    ssh_key: str = ""
+    known_hosts: str = ""
+    trusted: bool = True
+    branch: str = ""
+    tag: str = ""
+    commit: str = ""
+    base: str = ""
+    paths: tuple[str, ...] = ()
 
 
 Source: TypeAlias = ContextSource | GitSource
+
+
+class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What made a run.
+
+    by: who, as the forge, the user or the token is called. commit: full id, of webhooks' runs; its status is reported
+    under ``context`` unless that is empty. title: of the commit or pull request. url: where the forge shows it. fork:
+    a pull request from another repository. delivery: of the webhook.
+    """
+
+    kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
+    by: str = ""
+    branch: str = ""
+    tag: str = ""
+    pull_request: int = 0
+    commit: str = ""
+    title: str = ""
+    url: str = ""
+    fork: bool = False
+    delivery: int = 0
+    context: str = ""
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -55,7 +93,8 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     """A run that somebody wants.
 
     priority: higher goes first, -100 to 100. worker_labels: the worker must have all of them. max_attempts: how often
-    it may start when workers or machines fail; a step that fails is never tried again.
+    it may start when workers or machines fail; a step that fails is never tried again. secrets: content by name (base64
+    in JSON), for this run alone, which gets them besides the stored ones that ``options`` names.
     """
 
     source: Source
@@ -64,6 +103,7 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     priority: int = 0
     worker_labels: tuple[str, ...] = ()
     max_attempts: int = 3
+    secrets: dict[str, bytes] = {}
 
 
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,7 +122,7 @@ class Run(msgspec.Struct, frozen=True):
     """A run as the database has it. Times are seconds since the epoch.
 
     attempt: 0 until a worker took it. reason: why it waits, or why it ended as it did. lines, log_bytes: of its log,
-    as far as it is stored.
+    as far as it is stored. own_secrets: names of those that came with it; they are forgotten when it ends.
     """
 
     number: int
@@ -104,6 +144,8 @@ class Run(msgspec.Struct, frozen=True):
     result: RunResult | None
     lines: int
     log_bytes: int
+    own_secrets: tuple[str, ...] = ()
+    trigger: Trigger = Trigger()
 
     @property
     def is_final(self) -> bool:

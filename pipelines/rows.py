@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import Row
 
-from pipelines.model import BuildOptions, Run, RunResult, Source
+from pipelines.model import BuildOptions, Run, RunResult, Source, Trigger
 
 _sources = msgspec.json.Decoder(Source)
 _options = msgspec.json.Decoder(BuildOptions)
-_labels = msgspec.json.Decoder(tuple[str, ...])
+_names = msgspec.json.Decoder(tuple[str, ...])
+_triggers = msgspec.json.Decoder(Trigger)
 _results = msgspec.json.Decoder(RunResult)
 
 
@@ -28,7 +29,7 @@ def run_from_row(row: Row[Any]) -> Run:
         cancel_requested=row.cancel_requested,
         source=_sources.decode(row.source),
         options=_options.decode(row.options),
-        worker_labels=_labels.decode(row.worker_labels),
+        worker_labels=_names.decode(row.worker_labels),
         created_at=row.created_at,
         queued_at=row.queued_at,
         started_at=row.started_at,
@@ -37,4 +38,6 @@ def run_from_row(row: Row[Any]) -> Run:
         result=_results.decode(row.result) if row.result else None,
         lines=row.lines,
         log_bytes=row.log_bytes,
+        own_secrets=_names.decode(row.own_secrets),
+        trigger=_triggers.decode(row.trigger),
     )

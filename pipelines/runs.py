@@ -25,6 +25,7 @@ from pipelines.projects import ensure_project
 from pipelines.queue import Queue, check_labels
 from pipelines.rows import run_from_row
 from pipelines.schema import projects, runs, steps
+from pipelines.secrets import Secrets, check_secret, forget_run_secrets
 from pipelines.workers import Workers
 
 _MAX_PRIORITY: Final = 100
@@ -37,9 +38,16 @@ class Runs:
     """All runs. Thread-safe."""
 
     def __init__(
-        self, database: Database, queue: Queue, workers: Workers, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        queue: Queue,
+        workers: Workers,
+        secrets: Secrets,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
+        self._secrets = secrets
         self._queue = queue
         self._workers = workers
         self._clock = clock
@@ -63,12 +71,14 @@ class Runs:
                     source=_json(request.source),
                     options=_json(request.options),
                     worker_labels=_json(labels),
+                    own_secrets=_json(sorted(request.secrets)),
                     created_at=now,
                     queued_at=now,
                 )
                 .returning(runs)
             ).one()
             run = run_from_row(made)
+            self._secrets.seal_for_run(connection, run.number, request.secrets)
         self._queue.try_send(run.number, labels)
         return run
 
@@ -124,6 +134,7 @@ class Runs:
                 .values(state="cancelled", reason="cancelled", finished_at=now, cancel_requested=True, result="{}")
             )
             if ended.rowcount:
+                forget_run_secrets(connection, number)
                 run = _get(connection, number)
                 line = LogLine(run.lines + 1, "status", "cancelled before it started", now)
                 data = [(line.n, encode_line(line))]
@@ -142,6 +153,11 @@ class Runs:
         run = self.get(number)
         if run.state not in FINAL_STATES:
             raise ConflictError(f"run {number} has not ended yet: {run.state}", hint="cancel it first")
+        if run.own_secrets:
+            raise ConflictError(
+                f"run {number} came with secrets ({', '.join(run.own_secrets)}), which were forgotten when it ended",
+                hint="submit it again; what several runs need is better stored: shiplap secret set",
+            )
         return self.submit(
             RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts)
         )
@@ -171,6 +187,8 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
         raise InvalidRequestError(f"max_attempts {request.max_attempts} is not within 1 … {_MAX_ATTEMPTS}")
     if not 1 <= options.timeout_s <= MAX_TIMEOUT_S:
         raise InvalidRequestError(f"timeout_s {options.timeout_s} is not within 1 … {MAX_TIMEOUT_S}")
+    for name, value in request.secrets.items():
+        check_secret(name, value)
     for name in options.build_args:
         if not _ARG_NAME.fullmatch(name):
             raise InvalidRequestError(f"invalid name of a build argument: {name!r}")
@@ -183,7 +201,7 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
             Digest.parse(request.source.context)
     except InvalidReferenceError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
-    if "\0" in _json(request).replace("\\u0000", "\0"):
+    if "\0" in _json((request.source, request.project, options)).replace("\\u0000", "\0"):
         raise InvalidRequestError("a NUL character in the request")
     return check_labels(request.worker_labels)
 

@@ -45,11 +45,11 @@ class SecretInfo(msgspec.Struct, frozen=True):
 
 
 class Secrets:
-    """All secrets. Thread-safe."""
+    """All secrets. Thread-safe. key_file: what they are encrypted with; made at the first use."""
 
     def __init__(self, database: Database, key_file: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
-        self._key_file = key_file
+        self.key_file = key_file
         self._clock = clock
 
     def put(self, name: str, value: bytes, *, project: str = "") -> None:
@@ -66,11 +66,8 @@ class Secrets:
     def list(self, *, project: str = "") -> list[SecretInfo]:
         """Of one project, or those of the whole service; by name."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(secrets.c.name, secrets.c.created_at)
-                .where(secrets.c.project == project)
-                .order_by(secrets.c.name)
-            )
+            wanted = select(secrets.c.name, secrets.c.created_at).where(secrets.c.project == project)
+            rows = connection.execute(wanted.order_by(secrets.c.name))
             return [SecretInfo(row.name, row.created_at, project) for row in rows]
 
     def delete(self, name: str, *, project: str = "") -> None:
@@ -81,7 +78,7 @@ class Secrets:
                 raise NotFoundError(f"there is no secret {name}" + (f" of project {project}" if project else ""))
 
     def reveal(self, names: Iterable[str], *, project: str = "", run: int | None = None) -> dict[str, bytes]:
-        """The values that a run of ``project`` gets. Raises NotFoundError, and SecretError when the key does not fit."""
+        """The values that a run of ``project`` gets. Raises NotFoundError; SecretError when the key does not fit."""
         found = {}
         with self._database.read() as connection:
             for name in names:
@@ -105,9 +102,7 @@ class Secrets:
             sealed = connection.execute(stored).scalar()
             if sealed is not None:
                 return self._open(_stored(scope, name), name, bytes(sealed))
-        raise NotFoundError(
-            f"there is no secret {name}", hint=f"an administrator can add it: shiplap secret set {name}"
-        )
+        raise NotFoundError(f"there is no secret {name}", hint=f"an administrator adds it: shiplap secret set {name}")
 
     def _seal(self, bound_to: str, value: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
@@ -118,22 +113,22 @@ class Secrets:
             return AESGCM(self._key()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
         except InvalidTag as error:
             raise SecretError(
-                f"the secret {name} cannot be decrypted with {self._key_file}",
+                f"the secret {name} cannot be decrypted with {self.key_file}",
                 hint="this key is not the one it was stored with: bring that one back, or store the secret anew",
             ) from error
 
     def _key(self) -> bytes:
         try:
-            key = self._key_file.read_bytes()
+            key = self.key_file.read_bytes()
         except FileNotFoundError:
             key = self._new_key()
         if len(key) != _KEY_BYTES:
-            raise SecretError(f"{self._key_file} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")
+            raise SecretError(f"{self.key_file} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")
         return key
 
     def _new_key(self) -> bytes:
         """Made aside and linked into place, so that of two processes one wins, and nobody reads half a key."""
-        temporary = self._key_file.with_name(f".{self._key_file.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        temporary = self.key_file.with_name(f".{self.key_file.name}.{os.getpid()}.{os.urandom(4).hex()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with open(fd, "wb") as file:
@@ -141,8 +136,8 @@ class Secrets:
                 file.flush()
                 os.fsync(fd)
             with contextlib.suppress(FileExistsError):
-                os.link(temporary, self._key_file)
-            return self._key_file.read_bytes()
+                os.link(temporary, self.key_file)
+            return self.key_file.read_bytes()
         finally:
             os.unlink(temporary)
 

@@ -1,4 +1,4 @@
-"""The WSGI application: REST API, probes and metrics, with the registry beside it under /v2/."""
+"""The WSGI application: pages, REST API, probes and metrics, with the registry beside it under /v2/."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from web.failures import add_error_handlers
 from web.hub import Hub
 from web.metrics import exposition
 from web.openapi import document
+from web.pages.frame import install
 from web.requestlog import log_requests
-from web.views import admin, contexts, runs
+from web.views import admin, contexts, runs, secrets
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from pipelines.service import Service
+    from registry.server.registry import Registry
 
 PREFIX: Final = "/api/v1"
-APIS: Final = (runs.api, contexts.api, admin.api)
+APIS: Final = (runs.api, contexts.api, admin.api, secrets.api)
 EXTENSION: Final = "shiplap"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
@@ -40,9 +42,12 @@ _SECURITY: Final = {
 }
 
 
-def create_app(service: Service) -> Flask:
-    """The service's own part. ``app.extensions["shiplap"]`` is the Hub of log streams. The caller closes all."""
-    app = Flask("web", static_folder=None)
+def create_app(service: Service, registry: Registry | None = None) -> Flask:
+    """The service's own part: API and pages. ``app.extensions["shiplap"]`` is the Hub of log streams.
+
+    registry: the one that is served beside it, for the pages of images. The caller closes all.
+    """
+    app = Flask("web")
     hub = app.extensions[EXTENSION] = Hub(service.logs)
     app.url_map.strict_slashes = False
     for api in APIS:
@@ -60,6 +65,7 @@ def create_app(service: Service) -> Flask:
             response.headers.setdefault(name, value)
         return response
 
+    install(app, service, registry)
     return app
 
 

@@ -6,33 +6,23 @@ of reach, a worker told to stop) puts it back into the queue, until its attempts
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
-from builder.build import BuildResult, build
-from builder.contexts import Context
-from builder.errors import BuildCancelledError, DockerfileNotFoundError
-from builder.request import BuildRequest, Output
+import msgspec
+
+from builder.errors import BuildCancelledError
 from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
-from core.platforms import Platform
-from core.references import Reference
-from core.settings import RegistrySettings
-from dockerfile_grammar import IgnorePatterns
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, SecretError, StaleAttemptError
 from pipelines.logwriter import LogWriter
-from pipelines.model import Claim, ContextSource, RunResult, RunState
+from pipelines.model import Claim, RunResult, RunState
 from pipelines.reaper import waiting
-from pipelines.sources import fetch_git
-from pipelines.tags import TagFacts, image_names
-from registry.client import Client, ClientConfig, push
 from registry.errors import UnreachableError
+from worker.building import Work, build_and_push, is_trusted
 from worker.keeper import Keeper
 from worker.resources import Resources
 
@@ -64,7 +54,7 @@ class Execution:
         claim = self._claim
         with self._keeper:
             try:
-                secrets = self._service.secrets.reveal(claim.run.options.secrets)
+                secrets = self._secrets()
             except ShiplapError as error:
                 self._end(self._writer(Masker()), "failed", _told(error), RunResult(error=_told(error)))
                 return
@@ -72,7 +62,7 @@ class Execution:
             settled = False
             try:
                 writer.status(f"attempt {claim.attempt} of {claim.run.max_attempts} on worker {claim.worker}")
-                self._attempt(writer)
+                self._attempt(writer, secrets)
                 settled = True
             finally:
                 if not settled:  # a bug of ours: the traceback goes to the worker's log
@@ -85,9 +75,20 @@ class Execution:
             self._claim, self._service.database, self._service.live, masker, lost=lambda: self._keeper.stop("lost")
         )
 
-    def _attempt(self, writer: LogWriter) -> None:
+    def _secrets(self) -> dict[str, bytes]:
+        """What the run asked for and came with; nothing for one that is not to be trusted."""
+        run = self._claim.run
+        if not is_trusted(self._claim):
+            return {}
+        names = dict.fromkeys((*run.own_secrets, *run.options.secrets))
+        return self._service.secrets.reveal(names, project=run.project, run=run.number)
+
+    def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
         try:
-            result = self._build_and_push(writer)
+            self._scratch.mkdir(mode=0o700)
+            stopped = self._keeper.stopped
+            work = Work(self._claim, self._resources, secrets, self._scratch, stopped, self._check_ours)
+            result = msgspec.structs.replace(build_and_push(work, writer), duration_s=self._duration())
         except ShiplapError as error:
             if self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
                 self._stopped(writer)
@@ -114,88 +115,6 @@ class Execution:
                 _log.warning("run %d: attempt %d lost it", self._claim.number, self._claim.attempt)
             case _:
                 self._give_back(writer, "its worker was told to stop")
-
-    def _build_and_push(self, writer: LogWriter) -> RunResult:
-        options = self._claim.run.options
-        self._scratch.mkdir(mode=0o700)
-        with self._source() as (directory, facts):
-            names = self._names(facts)
-            with Context.open_directory(str(directory)) as opened:
-                name, dockerfile, ignore = _dockerfile(opened, options.file)
-                with opened.with_ignore(ignore) as context:
-                    result = build(
-                        BuildRequest(
-                            dockerfile,
-                            name,
-                            context,
-                            outputs=(Output("image", "", names),),
-                            target=options.target,
-                            build_args=options.build_args,
-                            labels=options.labels,
-                            no_cache=options.no_cache,
-                            platform=Platform.parse(options.platform) if options.platform else Platform.host(),
-                            network=options.network,
-                            add_hosts=options.add_hosts,
-                        ),
-                        store=self._resources.store,
-                        launcher=self._resources.launcher(),
-                        monitor=writer,
-                        cancelled=self._keeper.stopped,
-                        connect=self._client,
-                    )
-        self._push(names, result, writer)
-        return RunResult(
-            image=str(result.config_digest),
-            manifest=str(result.manifest_digest),
-            names=tuple(name.familiar for name in names),
-            executed=result.executed,
-            cached=result.cached,
-            duration_s=self._duration(),
-        )
-
-    @contextlib.contextmanager
-    def _source(self) -> Iterator[tuple[Path, TagFacts]]:
-        run, registry = self._claim.run, self._service.settings.registry
-        directory = self._scratch / "context"
-        if isinstance(run.source, ContextSource):
-            self._service.contexts.materialise(run.source.context, directory)
-            yield directory, TagFacts(run.project, run.number, registry)
-            return
-        checkout = fetch_git(
-            run.source,
-            self._scratch / "git",
-            allowed_hosts=self._service.settings.git_allowed_hosts,
-            cancelled=self._keeper.stopped,
-        )
-        yield (
-            checkout.context,
-            TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit),
-        )
-
-    def _names(self, facts: TagFacts) -> tuple[Reference, ...]:
-        """What the image is called: the run's tags, those without a registry in the service's; else the template's."""
-        tags = self._claim.run.options.tags
-        if not tags:
-            template = self._service.projects.get(self._claim.run.project).tag_template
-            return image_names(template, facts)
-        return tuple(_in_registry(tag, facts.registry) for tag in tags)
-
-    def _push(self, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> None:
-        """Send the image to each name that says where. Nothing is sent once the run is another attempt's."""
-        remote = [name for name in names if _names_a_registry(name)]
-        if not remote or result.image is None:
-            return
-        with self._client() as client:
-            for name in remote:
-                self._check_ours()
-                pushed = push(name, self._resources.store, client=client, image=result.image)
-                writer.status(f"pushed {name.familiar}@{pushed.digest}")
-
-    def _client(self) -> Client:
-        settings = self._service.settings
-        insecure = [settings.registry] if settings.registry else []
-        config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure)
-        return Client(config, cancelled=self._keeper.stopped)
 
     def _check_ours(self) -> None:
         try:
@@ -251,31 +170,3 @@ def _told(error: ShiplapError) -> str:
     if render is not None:
         return str(render())
     return error.message + (f"\nhint: {error.hint}" if error.hint else "")
-
-
-def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnorePatterns | None]:
-    """Name and text of the Dockerfile, confined to the context; and what is to be ignored."""
-    candidates = [file] if file else ["Dockerfile", "dockerfile"]
-    for name in candidates:
-        data = context.read(name)
-        if data is not None:
-            break
-    else:
-        raise DockerfileNotFoundError(f"there is no {candidates[0]} in the build context", hint="name it with -f")
-    for ignore_name in (f"{name}.dockerignore", ".dockerignore"):
-        ignore = context.read(ignore_name)
-        if ignore is not None:
-            text = ignore.decode("utf-8", "surrogateescape")
-            return name, data, IgnorePatterns.parse(text, filename=ignore_name) if text.strip() else None
-    return name, data, None
-
-
-def _in_registry(tag: str, registry: str) -> Reference:
-    name = Reference.parse(tag).with_default_tag()
-    if registry and not _names_a_registry(name):
-        return Reference.parse(f"{registry}/{name.familiar}")
-    return name
-
-
-def _names_a_registry(name: Reference) -> bool:
-    return name.familiar_name == name.name  # docker.io's names are shown without it

@@ -112,7 +112,6 @@ def command(
             "--output": outputs,
             "--network host": network == "host",
             "--pull": pull,
-            "--secret": secrets,
             "--insecure-registry": insecure,
         }
         options: dict[str, object] = {
@@ -127,7 +126,9 @@ def command(
         }
         return build_on(
             url, root, context, file, options,
-            RemoteOptions(names, progress, quiet, iidfile, metadata_file, detach, project or "default", not_there),
+            RemoteOptions(
+                names, progress, quiet, iidfile, metadata_file, detach, project or "default", not_there, secrets
+            ),
         )  # fmt: skip
     if detach or project:
         raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")

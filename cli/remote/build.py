@@ -7,9 +7,11 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64encode
 from collections import deque
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from cli.remote.following import Follower, cancel_when
 from cli.remote.http import Client
 from cli.remote.manifest import describe
 from cli.remote.sending import send_context
-from cli.remote.servers import Server
+from cli.remote.servers import Server, require_private
 from cli.signals import cancelling
 from core.digests import Digest
 from core.events import (
@@ -44,13 +46,13 @@ _OWN_STEP: Final = StepInfo(0, "[internal] send build context")
 
 @dataclass(frozen=True, slots=True)
 class RemoteRequest:
-    """options: as the API's BuildOptions. context, file: as ``shiplap build`` takes them."""
+    """options: as the API's BuildOptions. context, file: as ``shiplap build`` takes them. secrets: content by ID."""
 
     context: str
     file: str | None
     options: dict[str, Any]
     project: str = "default"
-    priority: int = 0
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,15 @@ class RemoteResult:
 
 def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelled: threading.Event) -> dict[str, Any]:
     """Send what is to be sent and queue the run; the run as the API has it. Raises ShiplapErrors of all kinds."""
-    body = {
+    if request.secrets:
+        require_private(client.server, "a secret")
+    body: dict[str, Any] = {
         "source": _source(client, request, report, cancelled),
         "project": request.project,
-        "priority": request.priority,
         "options": request.options,
     }
+    if request.secrets:
+        body["secrets"] = {name: b64encode(value).decode() for name, value in request.secrets.items()}
     if cancelled.is_set():
         raise BuildCancelledError("cancelled before the run was queued")
     run: dict[str, Any] = client.call("POST", "/runs", body)

@@ -14,17 +14,22 @@ import click
 from builder.request import Output
 from cli.build_report import BuildReport, metadata_document
 from cli.errors import CommandError, is_users
+from cli.options import environ
 from cli.progress.choose import choose_mode
 from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
 from cli.remote.errors import RemoteCancelledError
 from cli.remote.http import PREFIX, Client
 from cli.remote.servers import Server, server
+from cli.secrets import split_secrets
 from core.errors import ShiplapError
 from core.references import Reference
 
 
 class RemoteOptions(NamedTuple):
-    """The options of ``shiplap build`` that this side deals with. not_there: given ones that no server takes."""
+    """The options of ``shiplap build`` that this side deals with. not_there: given ones that no server takes.
+
+    secrets: values of ``--secret``.
+    """
 
     names: Sequence[Reference]
     progress: str
@@ -34,6 +39,7 @@ class RemoteOptions(NamedTuple):
     detach: bool
     project: str
     not_there: Mapping[str, object]
+    secrets: Sequence[str] = ()
 
 
 def build_on(
@@ -44,7 +50,8 @@ def build_on(
         if given:
             raise CommandError(f"{option} does not work with a server", hint="--host local builds on this machine")
     began = time.monotonic()
-    request = RemoteRequest(context, file, build, options.project)
+    secrets = split_secrets(options.secrets, environ())
+    request = RemoteRequest(context, file, {**build, "secrets": secrets.stored}, options.project, secrets.values)
     chosen = server(url, root)
     report = BuildReport(choose_mode(options.progress, sys.stderr, quiet=options.quiet or options.detach), sys.stderr)
     for path in (options.iidfile, options.metadata_file):

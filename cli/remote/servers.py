@@ -116,6 +116,16 @@ def required_server(host: str | None, root: str | None) -> Server:
     return server(url, root)
 
 
+def require_private(server: Server, what: str) -> None:
+    """Nobody on the way can read what is sent: TLS, or this machine. Raises RemoteError."""
+    parts = urlsplit(server.url)
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise RemoteError(
+            f"{what} is not sent to {server.url}: everybody on the way could read it",
+            hint="let a proxy with TLS stand before the service, and use its https:// address",
+        )
+
+
 def _own_service(root: str | None) -> str:
     """Where the service listens that was started on this root; "" when none was."""
     return _read(Settings.from_environ(root=root).root / "serve" / "url")

@@ -6,12 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from core.references import Reference
 from core.settings import ServiceSettings
 from images.store import Store
+from pipelines.errors import ConflictError
 from pipelines.loglines import decode_line
 from pipelines.model import BuildOptions, Project, Run, RunRequest
+from pipelines.schema import run_secrets
 from pipelines.service import Service
 from tests.toolkit.registries import debian_registry
 from tests.toolkit.service import RedisServer, Workforce, eventually, finished, upload
@@ -143,6 +146,28 @@ def test_secrets_of_a_run_are_masked_in_its_log(service: Service, workers: Workf
     assert texts(service, run.number) == ["is ***", "***=="]
     lacking = submit(service, "FROM base\n", options=BuildOptions(secrets=("nothing",)))
     assert finished(service, lacking.number).reason.startswith("there is no secret nothing")
+
+
+MOUNTS = """FROM base
+RUN --mount=type=secret,id=stored --mount=type=secret,id=own cat /run/secrets/* | tr a-z A-Z
+"""
+
+
+def test_steps_get_stored_secrets_and_those_that_came_with_the_run(service: Service, workers: Workforce) -> None:
+    workers.start("--concurrency", "1")
+    service.secrets.put("stored", b"of the service\n")
+    service.projects.put(Project("app"))
+    service.secrets.put("stored", b"of the project\n", project="app")
+    for project, expected in (("default", "OF THE SERVICE"), ("app", "OF THE PROJECT")):
+        options = BuildOptions(secrets=("stored",), no_cache=True)
+        run = submit(service, MOUNTS, project=project, options=options, secrets={"own": b"of this run\n"})
+        assert run.own_secrets == ("own",)
+        assert finished(service, run.number).state == "succeeded"
+        assert texts(service, run.number) == ["OF THIS RUN", expected]
+    with service.database.read() as connection:
+        assert connection.execute(select(run_secrets)).all() == []
+    with pytest.raises(ConflictError, match="came with secrets"):
+        service.runs.retry(run.number)
 
 
 def test_image_is_pushed_under_the_names_of_the_template(

@@ -1,19 +1,15 @@
-"""What an administrator looks after: tokens, secrets, projects, workers."""
+"""What an administrator looks after: tokens, projects, workers."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 from pipelines.model import Project, WorkerInfo
-from pipelines.secrets import SecretInfo
 from pipelines.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
-from web.errors import InvalidRequestError
 
 api: Final = Api("administration")
 
@@ -41,19 +37,6 @@ class TokenList(msgspec.Struct, frozen=True):
     """All that were not revoked, the expired included."""
 
     tokens: list[Token]
-
-
-class SecretValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """value: as text, or value_base64: any bytes."""
-
-    value: str | None = None
-    value_base64: str | None = None
-
-
-class SecretList(msgspec.Struct, frozen=True):
-    """Names only: no request ever answers a value."""
-
-    secrets: list[SecretInfo]
 
 
 class ProjectList(msgspec.Struct, frozen=True):
@@ -103,24 +86,6 @@ def revoke_token(call: Call, token: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     call.service.tokens.revoke(token)
 
 
-@api.endpoint("GET", "/secrets", scope="admin")
-def list_secrets(call: Call) -> SecretList:
-    """List the names of the secrets for builds."""
-    return SecretList(list(call.service.secrets.list()))
-
-
-@api.endpoint("PUT", "/secrets/{secret}", scope="admin", status=204)
-def put_secret(call: Call, secret: Name, body: SecretValue) -> None:
-    """Store a secret, in place of one of that name. It is encrypted on disk, and masked in logs."""
-    call.service.secrets.put(secret, _secret_bytes(body))
-
-
-@api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors={404: "There is no such secret"})
-def delete_secret(call: Call, secret: Name) -> None:
-    """Delete a secret."""
-    call.service.secrets.delete(secret)
-
-
 @api.endpoint("GET", "/projects", scope="read")
 def list_projects(call: Call) -> ProjectList:
     """List projects."""
@@ -144,14 +109,3 @@ def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
 def list_workers(call: Call) -> WorkerList:
     """List workers, with what they do."""
     return WorkerList(list(call.service.workers.list()))
-
-
-def _secret_bytes(body: SecretValue) -> bytes:
-    if (body.value is None) == (body.value_base64 is None):
-        raise InvalidRequestError("a secret has either value or value_base64")
-    if body.value is not None:
-        return body.value.encode()
-    try:
-        return base64.b64decode(body.value_base64 or "", validate=True)
-    except binascii.Error as error:
-        raise InvalidRequestError(f"value_base64 is no base64: {error}") from error

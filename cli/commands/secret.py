@@ -1,0 +1,88 @@
+"""``shiplap secret``: the group and its commands, which are small."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from typing import BinaryIO
+
+import click
+
+from cli.errors import CommandError
+from cli.options import json_option
+from cli.remote.choice import host_option
+from cli.remote.http import Client
+from cli.remote.servers import require_private, required_server
+from cli.table import print_json, rfc3339, table
+
+_MAX_BYTES = 500 << 10
+_project_option = click.option("--project", metavar="NAME", default="", help="Of this project, not of the service.")
+
+
+@click.group("secret")
+def command() -> None:
+    """Manage the secrets that a build service keeps for its runs.
+
+    A run gets those that it asks for: 'build --secret id=NAME,type=stored', or what its project's settings name. One of
+    the project comes before one of the service. 'RUN --mount=type=secret,id=NAME' sees it.
+    """
+
+
+@command.command("set")
+@click.argument("name")
+@click.argument("file", type=click.File("rb"), default="-")
+@_project_option
+@click.pass_obj
+def set_(root: str | None, *, name: str, file: BinaryIO, project: str) -> None:
+    """Store a secret, or replace it.
+
+    The value is FILE's content or standard input, exactly as it is; at a terminal, it is asked for.
+
+    \b
+    shiplap secret set --project app DEPLOY_KEY ~/.ssh/deploy_key
+    printf %s "$TOKEN" | shiplap secret set NPM_TOKEN
+    """
+    value = _value(name, file)
+    server = required_server(host_option(), root)
+    require_private(server, "a secret")
+    with Client(server) as client:
+        client.call("PUT", f"{_path(project)}/{name}", {"value_base64": base64.b64encode(value).decode()})
+
+
+@command.command("ls")
+@_project_option
+@json_option
+@click.pass_obj
+def ls(root: str | None, *, project: str, as_json: bool) -> None:
+    """List the names of secrets. Values are never shown."""
+    with Client(required_server(host_option(), root)) as client:
+        secrets = client.call("GET", _path(project))["secrets"]
+    if as_json:
+        print_json(secrets)
+        return
+    click.echo(table(("NAME", "STORED"), [(secret["name"], rfc3339(int(secret["created_at"]))) for secret in secrets]))
+
+
+@command.command("rm")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_project_option
+@click.pass_obj
+def remove(root: str | None, *, names: tuple[str, ...], project: str) -> None:
+    """Delete secrets. Runs that ask for them fail from now on."""
+    with Client(required_server(host_option(), root)) as client:
+        for name in names:
+            client.call("DELETE", f"{_path(project)}/{name}")
+
+
+def _path(project: str) -> str:
+    return f"/projects/{project}/secrets" if project else "/secrets"
+
+
+def _value(name: str, file: BinaryIO) -> bytes:
+    if file.isatty():
+        return str(click.prompt(f"Value of {name}", hide_input=True, err=True)).encode(errors="surrogateescape")
+    value = file.read(_MAX_BYTES + 1)
+    if len(value) > _MAX_BYTES:
+        what = "standard input" if file is sys.stdin.buffer else file.name
+        raise CommandError(f"{what} has more than {_MAX_BYTES >> 10} KiB", hint="secrets are held in memory")
+    return value

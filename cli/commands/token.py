@@ -1,0 +1,91 @@
+"""``shiplap token``: the group and its commands, which are small."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from cli.options import json_option
+from cli.remote.choice import host_option
+from cli.remote.http import Client
+from cli.remote.servers import required_server
+from cli.table import age, print_json, rfc3339, table
+
+_DAY_S = 86400.0
+
+
+@click.group("token")
+def command() -> None:
+    """Manage the API tokens of a build service.
+
+    The same token is a password for its registry: scope read may pull, build may push.
+    """
+
+
+@command.command("add")
+@click.argument("name")
+@click.option(
+    "--scope", type=click.Choice(("read", "build", "admin")), default="build",
+    help="What it allows; each includes those before it.  [default: build]",
+)  # fmt: skip
+@click.option("--days", type=click.FloatRange(min=0, min_open=True, max=3660), help="Let it expire.  [default: never]")
+@json_option
+@click.pass_obj
+def add(root: str | None, *, name: str, scope: str, days: float | None, as_json: bool) -> None:
+    """Make a token and print it. It is shown this once: only its hash is kept.
+
+    \b
+    shiplap token add ci --scope build --days 90
+    """
+    body: dict[str, Any] = {"name": name, "scopes": [scope]}
+    if days:
+        body["expires_in_s"] = max(1, round(days * _DAY_S))
+    with Client(required_server(host_option(), root)) as client:
+        made = client.call("POST", "/tokens", body)
+    if as_json:
+        print_json({**made["token"], "secret": made["secret"]})
+    else:
+        click.echo(made["secret"])
+
+
+@command.command("ls")
+@json_option
+@click.pass_obj
+def ls(root: str | None, *, as_json: bool) -> None:
+    """List tokens, the expired included."""
+    with Client(required_server(host_option(), root)) as client:
+        tokens = client.call("GET", "/tokens")["tokens"]
+    if as_json:
+        print_json(tokens)
+        return
+    now = time.time()
+    rows = [
+        (
+            str(token["id"]),
+            token["name"],
+            ",".join(token["scopes"]),
+            rfc3339(int(token["created_at"])),
+            _expiry(token["expires_at"], now),
+            "never" if token["last_used_at"] is None else age(max(0.0, now - token["last_used_at"])),
+        )
+        for token in tokens
+    ]
+    click.echo(table(("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "USED"), rows))
+
+
+@command.command("rm")
+@click.argument("tokens", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1))
+@click.pass_obj
+def remove(root: str | None, *, tokens: tuple[int, ...]) -> None:
+    """Take tokens back: they are refused from now on."""
+    with Client(required_server(host_option(), root)) as client:
+        for token in tokens:
+            client.call("DELETE", f"/tokens/{token}")
+
+
+def _expiry(expires_at: float | None, now: float) -> str:
+    if expires_at is None:
+        return "never"
+    return "expired" if expires_at <= now else rfc3339(int(expires_at))

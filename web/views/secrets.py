@@ -1,0 +1,80 @@
+"""Secrets for builds, of the whole service or of one project. No request ever answers a value."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from pipelines.secrets import SecretInfo
+from web.calls import Call
+from web.endpoints import Api
+from web.errors import InvalidRequestError
+
+api: Final = Api("secrets")
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+_NO_SECRET: Final = {404: "There is no such secret"}
+_NO_PROJECT: Final = {404: "There is no such project"}
+
+
+class SecretValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """value: as text, or value_base64: any bytes."""
+
+    value: str | None = None
+    value_base64: str | None = None
+
+
+class SecretList(msgspec.Struct, frozen=True):
+    """Names only."""
+
+    secrets: list[SecretInfo]
+
+
+@api.endpoint("GET", "/secrets", scope="admin")
+def list_secrets(call: Call) -> SecretList:
+    """List the names of the secrets that runs of all projects may use."""
+    return SecretList(list(call.service.secrets.list()))
+
+
+@api.endpoint("PUT", "/secrets/{secret}", scope="admin", status=204)
+def put_secret(call: Call, secret: Name, body: SecretValue) -> None:
+    """Store a secret, in place of one of that name. It is encrypted on disk, and masked in logs."""
+    call.service.secrets.put(secret, _bytes(body))
+
+
+@api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
+def delete_secret(call: Call, secret: Name) -> None:
+    """Delete a secret."""
+    call.service.secrets.delete(secret)
+
+
+@api.endpoint("GET", "/projects/{project}/secrets", scope="admin", errors=_NO_PROJECT)
+def list_project_secrets(call: Call, project: Name) -> SecretList:
+    """List the names of a project's own secrets."""
+    return SecretList(list(call.service.secrets.list(project=call.service.projects.get(project).name)))
+
+
+@api.endpoint("PUT", "/projects/{project}/secrets/{secret}", scope="admin", status=204, errors=_NO_PROJECT)
+def put_project_secret(call: Call, project: Name, secret: Name, body: SecretValue) -> None:
+    """Store a secret of a project: only its runs get it, in place of the service's of the same name."""
+    call.service.secrets.put(secret, _bytes(body), project=call.service.projects.get(project).name)
+
+
+@api.endpoint("DELETE", "/projects/{project}/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
+def delete_project_secret(call: Call, project: Name, secret: Name) -> None:
+    """Delete a secret of a project."""
+    call.service.secrets.delete(secret, project=project)
+
+
+def _bytes(body: SecretValue) -> bytes:
+    if (body.value is None) == (body.value_base64 is None):
+        raise InvalidRequestError("a secret has either value or value_base64")
+    if body.value is not None:
+        return body.value.encode()
+    try:
+        return base64.b64decode(body.value_base64 or "", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequestError(f"value_base64 is no base64: {error}") from error

@@ -1,0 +1,168 @@
+"""What an attempt does between claim and end: get the source, build it, push the image.
+
+Raises what goes wrong as it comes; ``worker.execution`` decides what becomes of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+from builder.build import BuildResult, build
+from builder.contexts import Context
+from builder.errors import DockerfileNotFoundError
+from builder.request import BuildRequest, Output
+from core.platforms import Platform
+from core.references import Reference
+from core.settings import RegistrySettings
+from dockerfile_grammar import IgnorePatterns
+from pipelines.logwriter import LogWriter
+from pipelines.model import Claim, ContextSource, GitSource, RunResult
+from pipelines.sources import fetch_git
+from pipelines.tags import TagFacts, image_names
+from registry.client import Client, ClientConfig, push
+from worker.resources import Resources
+
+
+class Work(NamedTuple):
+    """One attempt's build. secrets: by the ids that the Dockerfile mounts them by. scratch: a directory of its own.
+
+    stopped: set when the build has to end. check_ours: raises once the run is another attempt's.
+    """
+
+    claim: Claim
+    resources: Resources
+    secrets: Mapping[str, bytes]
+    scratch: Path
+    stopped: Event
+    check_ours: Callable[[], None]
+
+
+def is_trusted(claim: Claim) -> bool:
+    """Whether the run may have secrets and credentials, and may publish what it makes."""
+    source = claim.run.source
+    return not isinstance(source, GitSource) or source.trusted
+
+
+def build_and_push(work: Work, writer: LogWriter) -> RunResult:
+    """Do it all; the result lacks the duration. Raises ShiplapErrors of all rooms below."""
+    options = work.claim.run.options
+    with _source(work) as (directory, facts):
+        names = _names(work, facts)
+        with Context.open_directory(str(directory)) as opened:
+            name, dockerfile, ignore = _dockerfile(opened, options.file)
+            with opened.with_ignore(ignore) as context:
+                result = build(
+                    BuildRequest(
+                        dockerfile,
+                        name,
+                        context,
+                        outputs=(Output("image", "", names),),
+                        target=options.target,
+                        build_args=options.build_args,
+                        labels=options.labels,
+                        no_cache=options.no_cache,
+                        platform=Platform.parse(options.platform) if options.platform else Platform.host(),
+                        network=options.network,
+                        add_hosts=options.add_hosts,
+                        secrets=work.secrets,
+                    ),
+                    store=work.resources.store,
+                    launcher=work.resources.launcher(),
+                    monitor=writer,
+                    cancelled=work.stopped,
+                    connect=lambda: _client(work),
+                )
+    _push(work, names, result, writer)
+    return RunResult(
+        image=str(result.config_digest),
+        manifest=str(result.manifest_digest),
+        names=tuple(name.familiar for name in names),
+        executed=result.executed,
+        cached=result.cached,
+    )
+
+
+@contextlib.contextmanager
+def _source(work: Work) -> Iterator[tuple[Path, TagFacts]]:
+    run, service = work.claim.run, work.resources.service
+    registry = service.settings.registry
+    if isinstance(run.source, ContextSource):
+        directory = work.scratch / "context"
+        service.contexts.materialise(run.source.context, directory)
+        yield directory, TagFacts(run.project, run.number, registry)
+        return
+    checkout = fetch_git(
+        run.source,
+        work.scratch / "git",
+        allowed_hosts=service.settings.git_allowed_hosts,
+        cancelled=work.stopped,
+    )
+    yield checkout.context, TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
+
+
+def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
+    """What the image is called: the run's tags, those without a registry in the service's; else the template's.
+
+    What nobody vouches for gets no name: it could be taken for what its name says.
+    """
+    if not is_trusted(work.claim):
+        return ()
+    tags = work.claim.run.options.tags
+    if not tags:
+        template = work.resources.service.projects.get(work.claim.run.project).tag_template
+        return image_names(template, facts)
+    return tuple(_in_registry(tag, facts.registry) for tag in tags)
+
+
+def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> None:
+    """Send the image to each name that says where. Nothing is sent once the run is another attempt's."""
+    remote = [name for name in names if _names_a_registry(name)]
+    if not remote or result.image is None:
+        return
+    with _client(work) as client:
+        for name in remote:
+            work.check_ours()
+            pushed = push(name, work.resources.store, client=client, image=result.image)
+            writer.status(f"pushed {name.familiar}@{pushed.digest}")
+
+
+def _client(work: Work) -> Client:
+    settings = work.resources.service.settings
+    insecure = [settings.registry] if settings.registry else []
+    config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure)
+    if not is_trusted(work.claim):
+        config = dataclasses.replace(config, docker_config=work.scratch / "no-credentials")
+    return Client(config, cancelled=work.stopped)
+
+
+def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnorePatterns | None]:
+    """Name and text of the Dockerfile, confined to the context; and what is to be ignored."""
+    candidates = [file] if file else ["Dockerfile", "dockerfile"]
+    for name in candidates:
+        data = context.read(name)
+        if data is not None:
+            break
+    else:
+        raise DockerfileNotFoundError(f"there is no {candidates[0]} in the build context", hint="name it with -f")
+    for ignore_name in (f"{name}.dockerignore", ".dockerignore"):
+        ignore = context.read(ignore_name)
+        if ignore is not None:
+            text = ignore.decode("utf-8", "surrogateescape")
+            return name, data, IgnorePatterns.parse(text, filename=ignore_name) if text.strip() else None
+    return name, data, None
+
+
+def _in_registry(tag: str, registry: str) -> Reference:
+    name = Reference.parse(tag).with_default_tag()
+    if registry and not _names_a_registry(name):
+        return Reference.parse(f"{registry}/{name.familiar}")
+    return name
+
+
+def _names_a_registry(name: Reference) -> bool:
+    return name.familiar_name == name.name  # docker.io's names are shown without it
