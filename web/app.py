@@ -82,14 +82,14 @@ def with_registry(app: WSGIApplication, registry: WSGIApplication) -> WSGIApplic
 
 def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Response]:
     def view(**path: str) -> Response:
-        token = None if endpoint.scope is None else authenticate(service.tokens, request, endpoint.scope)
+        caller = None if endpoint.scope is None else authenticate(service, request, endpoint.scope)
         arguments: dict[str, Any] = endpoint.path_arguments(path)
         query = endpoint.query_argument(request.args)
         if query is not None:
             arguments["query"] = query
         if endpoint.body is not None:
             arguments["body"] = decode_body(_json_bytes(), endpoint.body)
-        return _response(endpoint, endpoint.handler(Call(service, hub, token, request), **arguments))
+        return _response(endpoint, endpoint.handler(Call(service, hub, caller, request), **arguments))
 
     return view
 

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from core.errors import InvalidReferenceError, ShiplapError, StorageFullError
 from pipelines import errors as pipelines
 from web.errors import RequestError, UnauthenticatedError
+from web.pages.frame import error_page, wants_page
 from web.replies import ErrorDetail, ErrorReply
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int, str], ...]] = (
 
 
 def add_error_handlers(app: Flask) -> None:
-    """Every answer of ``app`` with a status of 400 or more is an ErrorReply."""
+    """Every answer of ``app`` with a status of 400 or more is an ErrorReply, or a page where people are asking."""
 
     @app.errorhandler(ShiplapError)
     def ours(error: ShiplapError) -> Response:
@@ -67,5 +68,7 @@ def status_of(error: ShiplapError) -> tuple[int, str]:
 
 
 def _answer(status: int, code: str, message: str, hint: str | None) -> Response:
+    if wants_page():
+        return error_page(status, message, hint)
     reply = ErrorReply(ErrorDetail(code, message, hint))
     return Response(msgspec.json.encode(reply), status, mimetype="application/json")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from pipelines.tokens import Tokens
+    from registry.server.registry import Registry
 
 _STACK_BYTES: Final = 1 << 20  # of address space, and what is touched of it
 _GRACE_S: Final = 10
@@ -83,18 +84,16 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
         threading.stack_size(_STACK_BYTES)
         service = Service.open(self._service_settings)
-        app = create_app(service)
-        return _Application(with_registry(app, self._registry(service.tokens)), app.extensions[EXTENSION])
+        registry = self._registry()
+        app = create_app(service, registry)
+        return _Application(with_registry(app, _guarded(registry, service.tokens)), app.extensions[EXTENSION])
 
-    def _registry(self, tokens: Tokens) -> WSGIApplication:
+    def _registry(self) -> Registry:
         from images.store import Store
-        from registry.server import create_app as create_registry
+        from registry.server.registry import Registry
         from registry.server.settings import ServerSettings
-        from registry.server.users import Users
 
-        store = Store.open(self._service_settings.root)
-        registry = create_registry(store, ServerSettings(access="users"))
-        return RegistryAccess(registry, tokens, Users.of(store))
+        return Registry(Store.open(self._service_settings.root), ServerSettings(access="users"))
 
     @property
     def _url_file(self) -> Path:
@@ -109,3 +108,10 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         del arbiter
         with contextlib.suppress(FileNotFoundError):
             self._url_file.unlink()
+
+
+def _guarded(registry: Registry, tokens: Tokens) -> WSGIApplication:
+    """The registry's application, which knows API tokens, too."""
+    from registry.server.app import application
+
+    return RegistryAccess(application(registry), tokens, registry.users)

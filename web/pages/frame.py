@@ -1,0 +1,117 @@
+"""What all pages share: the way to the service's objects, templates, static files, headers, and pages for errors."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from flask import Flask, Response, current_app, make_response, render_template, request
+
+from web.errors import NotFoundError
+from web.pages import words
+
+if TYPE_CHECKING:
+    from pipelines.service import Service
+    from registry.server.registry import Registry
+    from web.hub import Hub
+
+_SERVICE: Final = "shiplap-service"
+_REGISTRY: Final = "shiplap-registry"
+_HUB: Final = "shiplap"
+_STATIC: Final = Path(__file__).parent.parent / "static"
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+_API: Final = ("/api/", "/v2/", "/metrics", "/healthz", "/readyz", "/hooks/")
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def service() -> Service:
+    """The service that this application is of."""
+    return cast("Service", current_app.extensions[_SERVICE])
+
+
+def hub() -> Hub:
+    """Where logs are followed."""
+    return cast("Hub", current_app.extensions[_HUB])
+
+
+def registry() -> Registry:
+    """The registry beside this application. Raises NotFoundError where there is none."""
+    found = current_app.extensions[_REGISTRY]
+    if found is None:
+        raise NotFoundError("this web process has no registry", hint="shiplap serve and shiplap web have one")
+    return cast("Registry", found)
+
+
+def is_fragment() -> bool:
+    """Whether htmx asks for a part of the page only."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def fresh(text: str) -> Response:
+    """HTML with an ETag of its bytes: what did not change since the client's last look is answered by 304."""
+    response = make_response(text)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Vary"] = "HX-Request, Cookie"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def wants_page() -> bool:
+    """Whether an error is to be told as a page rather than as JSON."""
+    return not request.path.startswith(_API)
+
+
+def error_page(status: int, message: str, hint: str | None) -> Response:
+    """A page that says what went wrong; a fragment where one was asked for."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    text = render_template("error.html", status=status, title=title, message=message, hint=hint)
+    response = Response(text, status, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
+
+
+def install(app: Flask, service: Service, registry: Registry | None) -> None:
+    """Add the pages to an application. registry: None where the web process has none."""
+    from web.pages import PAGES
+
+    app.extensions[_SERVICE] = service
+    app.extensions[_REGISTRY] = registry
+    app.jinja_env.filters.update(words.FILTERS)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals["asset"] = _Assets().url
+    for blueprint in PAGES:
+        app.register_blueprint(blueprint)
+    names = {blueprint.name for blueprint in PAGES}
+
+    @app.after_request
+    def headers(response: Response) -> Response:
+        if request.endpoint == "static":
+            response.headers["Cache-Control"] = _FOR_EVER if request.args.get("v") else "no-cache"
+        elif request.blueprint in names:
+            response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+
+class _Assets:
+    """Addresses of static files with the hash of their content, so that browsers may keep them for ever."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def url(self, name: str) -> str:
+        """Raises FileNotFoundError for what is not there."""
+        found = self._known.get(name)
+        if found is None:
+            version = hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:12]
+            found = self._known[name] = f"/static/{name}?v={version}"
+        return found

@@ -1,0 +1,76 @@
+"""Numbers and times as people read them; the filters of the templates."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+_UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_DAY: Final = 86400
+
+
+def duration(seconds: float | None) -> str:
+    """``0.42 s``, ``7.1 s``, ``3 min 20 s``, ``2 h 05 min``; a dash for None."""
+    if seconds is None:
+        return "–"
+    seconds = max(0.0, seconds)
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def size(size_bytes: float) -> str:
+    """``512 B``, ``1.3 MB``: decimal units, as registries show them."""
+    value = float(size_bytes)
+    if value < 1000:
+        return f"{value:.0f} B"
+    for unit in _UNITS:
+        value /= 1000
+        if value < 999.5 or unit == _UNITS[-1]:
+            break
+    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def ago(at: float, now: float | None = None) -> str:
+    """How long ago: ``just now``, ``4 min ago``, ``3 h ago``, ``2 days ago``, and a date beyond a month."""
+    passed = (time.time() if now is None else now) - at
+    if passed < 10:
+        return "just now"
+    if passed < _MINUTE:
+        return f"{passed:.0f} s ago"
+    if passed < _HOUR:
+        return f"{passed // _MINUTE:.0f} min ago"
+    if passed < _DAY:
+        return f"{passed // _HOUR:.0f} h ago"
+    days = int(passed // _DAY)
+    if days <= 31:
+        return "yesterday" if days == 1 else f"{days} days ago"
+    return datetime.fromtimestamp(at, UTC).strftime("%-d %b %Y")
+
+
+def iso(at: float) -> str:
+    """For ``datetime`` attributes: ``2026-11-24T01:53:02Z``."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short(digest: str) -> str:
+    """The first twelve digits of a digest or commit, without the algorithm."""
+    return digest.rpartition(":")[2][:12]
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+FILTERS: Final = {
+    "ago": ago, "duration": duration, "iso": iso, "plural": plural, "short": short, "size": size,
+}  # fmt: skip
