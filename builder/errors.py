@@ -17,6 +17,22 @@ class OutputError(BuilderError):
     """An ``-o`` value cannot be used."""
 
 
+class CacheOptionError(BuilderError):
+    """A ``--cache-from`` or ``--cache-to`` value cannot be used."""
+
+
+class CacheFormatError(BuilderError):
+    """A cache from elsewhere is not what docs/cache.md says."""
+
+
+class LayerLostError(BuilderError):
+    """A layer that a cache from elsewhere named cannot be had. The build asks everything again; users never see it."""
+
+
+class CacheExportError(BuilderError):
+    """The cache could not be written to where ``--cache-to`` says."""
+
+
 class UnsupportedError(BuilderError):
     """Part of the language that this version does not do."""
 
@@ -51,6 +67,18 @@ class ModeError(CopyError):
 
 class ArchiveError(CopyError):
     """An archive given to ADD is damaged, too big, or reaches out of its destination."""
+
+
+class InvalidUrlError(BuilderError):
+    """A URL from which something is to be fetched is malformed, or of a kind that is not fetched."""
+
+
+class FetchError(BuilderError):
+    """A URL or a git repository cannot be fetched, or gave something else than was asked for."""
+
+
+class SshKeyError(BuilderError):
+    """A private SSH key cannot be read, or a RUN requires an agent that the build was not given."""
 
 
 class SecretNotFoundError(BuilderError):

@@ -1,0 +1,342 @@
+"""Git repositories, fetched shallowly by a git that can do little else.
+
+- Only the protocols of ``giturls.PORTS``; from a service the host's address is checked and pinned (``Reach``), and no
+  redirects are followed.
+- No hooks, no filters, no configuration but ours; what the user wrote never is an option. Submodules only where asked.
+- git runs as nobody, without privileges to gain, in mount, process and IPC namespaces of its own that end with it, with
+  limits on time and on the size of files, and may write to one directory only. (Started by somebody else than root it
+  runs as who that is.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from builder.errors import BuildCancelledError, FetchError
+from builder.remotes.giturls import PORTS, GitRemote, check_ref
+from builder.remotes.reach import ANYWHERE, Reach
+from builder.remotes.ssh import SshAccess
+from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+
+COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+_NOBODY: Final = 65534
+_TIMEOUT_S: Final = 600
+_MAX_FILE_BYTES: Final = 4 << 30
+_POLL_S: Final = 0.1
+_MOUNTED: Final = "/mnt"  # where git sees its directory, whose own path nobody may walk
+_SHOWN_BYTES: Final = 2000
+_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_TREE, _AGENT, _KNOWN_HOSTS = "tree", "agent", "known_hosts"
+
+
+class GitAccess(msgspec.Struct, frozen=True):
+    """With what git reaches repositories.
+
+    header: the Authorization header for an http host, None for none. ssh: keys, and whom to believe; None: the system's
+    known hosts, and no key. ca_file: certificates to trust in place of the system's. proxies: environment variables.
+    """
+
+    reach: Reach = ANYWHERE
+    header: Callable[[str], str | None] | None = None
+    ssh: SshAccess | None = None
+    ca_file: str | None = None
+    proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a reference means now. name: what to fetch: a full ref, ``HEAD`` or a commit. branch, tag: if it is one.
+
+    hashes: of the commit, and of the annotated tag that leads to it.
+    """
+
+    name: str
+    hashes: tuple[str, ...]
+    branch: str = ""
+    tag: str = ""
+
+    @property
+    def commit(self) -> str:
+        return self.hashes[0]
+
+
+class Checkout(msgspec.Struct, frozen=True):
+    """What was fetched. tree: the directory that was asked for. committed_at: seconds since the epoch."""
+
+    tree: Path
+    commit: str
+    committed_at: int
+
+
+class Git:
+    """One repository, in a directory that is made. A context manager, which ends the SSH agent that git may use.
+
+    directory: all of it belongs to this object; the caller removes it. stopped: asked every now and then.
+    Every method raises FetchError, and BuildCancelledError once stopped.
+    """
+
+    def __init__(self, remote: GitRemote, directory: Path, access: GitAccess, stopped: Callable[[], bool]) -> None:
+        self._remote = remote
+        self._directory = directory
+        self._stopped = stopped
+        self._deadline = time.monotonic() + _TIMEOUT_S
+        self._stack = ExitStack()
+        self.tree = directory / _TREE
+        address = access.reach.pin(remote.host, remote.port)
+        directory.mkdir(mode=0o700)
+        self.tree.mkdir(mode=0o700)
+        self._sandboxed = os.geteuid() == 0
+        if self._sandboxed:
+            os.chown(directory, _NOBODY, _NOBODY)
+            os.chown(self.tree, _NOBODY, _NOBODY)
+        self._environment = self._environ(access, address)
+        self._settings = _settings(remote, address, access)
+        self.run("init", "--quiet", "--template=", "--initial-branch=master", ".")
+
+    def __enter__(self) -> Git:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._stack.close()
+
+    def find(self, ref: str) -> Found:
+        """Ask the server what ``ref`` means; empty is its default branch. A whole commit hash is not asked for."""
+        check_ref(ref)
+        if COMMIT.fullmatch(ref):
+            return Found(ref, (ref,))
+        if not ref:
+            answer = self.run("ls-remote", "--symref", "--", self._remote.url, "HEAD")
+            branch = re.match(r"ref: refs/heads/(\S+)\tHEAD", answer)
+            commit = re.search(r"^([0-9a-f]+)\tHEAD$", answer, re.MULTILINE)
+            if commit is None:
+                raise FetchError(f"{self._remote.url} has no default branch", hint="name a branch: #BRANCH")
+            return Found("HEAD", (commit[1],), branch[1] if branch else "")
+        candidates = [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
+        asked = [name for full in candidates for name in (full, f"{full}^{{}}")]
+        answer = self.run("ls-remote", "--", self._remote.url, *asked)
+        listed = dict(line.split("\t")[::-1] for line in answer.splitlines())
+        for full in candidates:
+            if full in listed:
+                hashes = (listed.get(f"{full}^{{}}", listed[full]), listed[full])
+                branch_name, tag = full.removeprefix("refs/heads/"), full.removeprefix("refs/tags/")
+                return Found(
+                    full,
+                    tuple(dict.fromkeys(hashes)),
+                    branch_name if branch_name != full else "",
+                    tag if tag != full else "",
+                )
+        raise FetchError(
+            f"{self._remote.url} has no branch, tag or commit {ref!r}", hint="a commit is named by its whole hash"
+        )
+
+    def checkout(
+        self, found: Found, *, subdirectory: str = "", keep: bool = False, submodules: bool = False
+    ) -> Checkout:
+        """Fetch the commit, and put its files into ``tree``. keep: ``.git`` stays, as that of a shallow clone."""
+        self.run("remote", "add", "origin", self._remote.url)
+        target = f"+{found.name}:{found.name}" if keep and found.name.startswith("refs/") else found.name
+        self._fetch(target)
+        commit = self.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
+        self.run("checkout", "--quiet", "--detach", "--no-recurse-submodules", commit)
+        if submodules and (self.tree / ".gitmodules").is_file():
+            self.run("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+        committed_at = int(self.run("show", "--no-patch", "--format=%ct", commit).split()[-1])
+        if keep:
+            self.run("reflog", "expire", "--all", "--expire=now")
+            (self.tree / ".git/FETCH_HEAD").unlink()
+        else:
+            for name in [".git", *(found for found in _git_links(self.tree) if submodules)]:
+                _remove(self.tree / name)
+        return Checkout(_below(self.tree, subdirectory), commit, committed_at)
+
+    def _fetch(self, target: str) -> None:
+        words = ("fetch", "--quiet", "--update-head-ok", "--no-tags", "--no-recurse-submodules")
+        try:
+            self.run(*words, "--depth=1", "--", "origin", target)
+        except FetchError as error:
+            if "shallow" not in error.message and "--depth" not in error.message:
+                raise
+            self.run(*words, "--", "origin", target)  # a server of files only: it has all or nothing
+
+    def _environ(self, access: GitAccess, address: str | None) -> dict[str, str]:
+        base = _MOUNTED if self._sandboxed else str(self._directory)
+        ssh = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+        ssh += ["-o", f"UserKnownHostsFile={base}/{_KNOWN_HOSTS}" if access.ssh else "UserKnownHostsFile=none"]
+        if address is not None:
+            ssh += ["-o", f"HostName={address}", "-o", f"HostKeyAlias={self._remote.host}"]
+        if access.ssh is not None:
+            known = self._directory / _KNOWN_HOSTS
+            known.write_bytes(access.ssh.known_hosts)
+            known.chmod(0o644)
+            if access.ssh.agent is not None:
+                self._stack.enter_context(access.ssh.agent.listening(self._directory, _AGENT, *self._owner()))
+                ssh += ["-o", f"IdentityAgent={base}/{_AGENT}"]
+        found = {
+            "GIT_ALLOW_PROTOCOL": ":".join(PORTS) if address is None else self._remote.scheme,
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_LFS_SKIP_SMUDGE": "1",
+            "GIT_SSH_COMMAND": " ".join(ssh),
+            "GIT_TERMINAL_PROMPT": "0",
+            "HOME": "/nonexistent",
+            "LC_ALL": "C.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+        }
+        if address is None:
+            found |= {name: value for name, value in access.proxies.items() if name.lower() in _PROXIES}
+        if header := self._header(access):  # not among the arguments, which anybody on this machine may read
+            found |= {
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": f"http.{_origin(self._remote)}.extraHeader",
+                "GIT_CONFIG_VALUE_0": f"Authorization: {header}",
+            }
+        return found
+
+    def _header(self, access: GitAccess) -> str | None:
+        if self._remote.credentials:
+            return basic(self._remote.credentials)
+        if access.header is None or self._remote.scheme not in ("http", "https"):
+            return None
+        return access.header(self._remote.host)
+
+    def _owner(self) -> tuple[int, int]:
+        return (_NOBODY, _NOBODY) if self._sandboxed else (os.geteuid(), os.getegid())
+
+    def run(self, *words: str) -> str:
+        """Standard output of a git command."""
+        command = ["git", *self._settings, *words]
+        if self._sandboxed:
+            command = [*_sandbox(), *command]
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=self._directory if self._sandboxed else self.tree,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                umask=0o022,
+            )
+        except FileNotFoundError as error:
+            raise FetchError(f"cannot start {error.filename}", hint="install git and util-linux") from error
+        with process:
+            while True:
+                try:
+                    out, told = process.communicate(timeout=_POLL_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    if self._stopped() or time.monotonic() > self._deadline:
+                        process.send_signal(signal.SIGKILL)
+        if self._stopped():
+            raise BuildCancelledError("fetching the repository was cancelled")
+        if process.returncode == -signal.SIGKILL:
+            raise FetchError(f"git {words[0]} did not end within {_TIMEOUT_S} s")
+        if process.returncode != 0:
+            text = told[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
+            if process.returncode == 127:
+                raise FetchError(f"git cannot be started: {text}", hint="install git")
+            raise FetchError(
+                f"git {words[0]} of {self._remote.url} failed: {text or process.returncode}", hint=_hint(text)
+            )
+        return out.decode("utf-8", "replace")
+
+
+def basic(credentials: str) -> str:
+    """The Authorization header of ``user:password``."""
+    return f"basic {b64encode(credentials.encode()).decode()}"
+
+
+def _sandbox() -> list[str]:
+    words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--"]
+    words += ["sh", "-c", f'mount --bind . {_MOUNTED} && cd {_MOUNTED}/{_TREE} && exec "$@"', "sh"]
+    words += ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs"]
+    words += ["--inh-caps=-all", "--bounding-set=-all", "--", "prlimit", f"--fsize={_MAX_FILE_BYTES}", "--core=0"]
+    return words
+
+
+def _settings(remote: GitRemote, address: str | None, access: GitAccess) -> list[str]:
+    settings = {
+        "advice.detachedHead": "false",
+        "core.fsmonitor": "false",
+        "core.hooksPath": "/dev/null",
+        "core.symlinks": "true",
+        "fetch.fsckObjects": "true",
+        "gc.auto": "0",
+        "protocol.allow": "never",
+        "submodule.recurse": "false",
+        "transfer.credentialsInUrl": "die",
+    }
+    for scheme in (remote.scheme,) if address is not None else PORTS:
+        settings[f"protocol.{scheme}.allow"] = "always"
+    if address is not None:
+        shown = f"[{address}]" if ":" in address else address
+        settings["http.curloptResolve"] = f"{remote.host}:{remote.port}:{shown}"
+        settings["http.followRedirects"] = "false"
+    if access.ca_file:
+        settings["http.sslCAInfo"] = access.ca_file
+    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
+def _origin(remote: GitRemote) -> str:
+    location = f"[{remote.host}]" if ":" in remote.host else remote.host
+    return f"{remote.scheme}://{location}:{remote.port}/"
+
+
+def _hint(told: str) -> str | None:
+    if "Host key verification failed" in told:
+        return "the host's key is not among the known ones: connect once with ssh, and compare it"
+    if "Permission denied" in told:
+        return "give a key: --ssh default, or --ssh default=FILE"
+    if "could not read Username" in told or "Authentication failed" in told:
+        return "give a token: --secret id=GIT_AUTH_TOKEN,env=VARIABLE"
+    return None
+
+
+def _git_links(tree: Path) -> list[str]:
+    """The ``.git`` files of submodules, which lead to where nothing is any more."""
+    found = []
+    for folder, directories, files in os.walk(tree):
+        if ".git" in directories:
+            directories.remove(".git")
+        if ".git" in files:
+            found.append(os.path.relpath(os.path.join(folder, ".git"), tree))
+    return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _below(tree: Path, subdirectory: str) -> Path:
+    """Confined by the kernel; a link in the path is refused."""
+    subdirectory = subdirectory.strip("/")
+    if subdirectory in ("", "."):
+        return tree
+    root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = openat2(root, subdirectory, os.O_PATH, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        raise FetchError(f"the repository has no directory {subdirectory!r}: {error.strerror}") from error
+    finally:
+        os.close(root)
+    is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    os.close(fd)
+    if not is_directory:
+        raise FetchError(f"{subdirectory!r} in the repository is not a directory")
+    return tree / os.path.normpath(subdirectory)
