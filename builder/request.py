@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.contexts import Context
+from builder.output import Output
 from core.platforms import Platform
-from core.references import Reference
 
 if TYPE_CHECKING:
     from containers.spec import Network
 
-OutputType: TypeAlias = Literal["image", "oci", "docker", "tar", "local"]
-OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
-
-
-class Output(msgspec.Struct, frozen=True):
-    """One ``-o`` value.
-
-    dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.
-    names: under which names the image goes out (image, oci, docker).
-    """
-
-    type: OutputType
-    dest: str = ""
-    names: tuple[Reference, ...] = ()
+__all__ = ["BuildRequest", "Output"]
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
     """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
-    pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts."""
+    pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts.
+    no_cache_stages: names of stages whose steps all run, whatever the cache has."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -48,3 +37,6 @@ class BuildRequest(msgspec.Struct, frozen=True):
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None
     secrets: Mapping[str, bytes] = msgspec.field(default_factory=dict)
+    no_cache_stages: tuple[str, ...] = ()
+    cache_from: tuple[CacheFrom, ...] = ()
+    cache_to: tuple[CacheTo, ...] = ()

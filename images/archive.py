@@ -11,25 +11,22 @@ Specs: image-spec image-layout.md; moby/moby image/spec/v1.2.md (``manifest.json
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from core.digests import DiffID, Digest
-from core.files import storage_errors, write_atomically
 from core.references import Reference
 from images.errors import InvalidArchiveError, InvalidLayerError
 from images.images import Image
+from images.layout import LAYOUT_FILE, DirectoryTarget, Target, TarTarget, blob_name, named
 from images.oci import (
-    CONTAINERD_NAME_ANNOTATION,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
-    REF_NAME_ANNOTATION,
     Descriptor,
     History,
     ImageConfig,
@@ -41,13 +38,12 @@ from images.oci import (
 )
 from images.store import Store
 from images.tarreader import TarReader, normalise
-from images.tarwriter import SupportsRead, SupportsWrite, TarWriter
+from images.tarwriter import SupportsRead, SupportsWrite
 from images.unarchive import load
 
 __all__ = ["LayerCompression", "SavedImage", "import_rootfs", "load", "save", "save_directory"]
 
 _CHUNK = 1024 * 1024
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 LayerCompression = Literal["none", "gzip", "zstd"]
 
@@ -66,7 +62,7 @@ def save(
 
     compression: of the layers; "none" is what docker save does. Raises MissingBlobError, and what the sink raises.
     """
-    with _TarTarget(sink) as target:
+    with TarTarget(sink) as target:
         _save(store, images, target, compression)
 
 
@@ -77,7 +73,7 @@ def save_directory(
 
     Blobs that are there already stay; an index that is there is replaced. Raises MissingBlobError, StorageFullError.
     """
-    _save(store, images, _DirectoryTarget(directory), compression)
+    _save(store, images, DirectoryTarget(directory), compression)
 
 
 def import_rootfs(
@@ -125,56 +121,7 @@ class _Tee:
         return data
 
 
-class _Target(Protocol):
-    """Where the files of an image layout go."""
-
-    def put(self, name: str, data: bytes) -> None: ...
-    def copy(self, name: str, source: BinaryIO, size: int) -> None: ...
-
-
-class _TarTarget:
-    def __init__(self, sink: SupportsWrite) -> None:
-        self._writer = TarWriter(sink)
-
-    def __enter__(self) -> _TarTarget:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._writer.close()
-
-    def put(self, name: str, data: bytes) -> None:
-        self._writer.file(name.encode(), 0o644, 0, 0, 0, len(data), data)
-
-    def copy(self, name: str, source: BinaryIO, size: int) -> None:
-        self._writer.file(name.encode(), 0o644, 0, 0, 0, size, source.fileno())
-
-
-class _DirectoryTarget:
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        with storage_errors(str(directory)):
-            (directory / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-
-    def put(self, name: str, data: bytes) -> None:
-        write_atomically(self._directory / name, data)
-
-    def copy(self, name: str, source: BinaryIO, size: int) -> None:
-        path = self._directory / name
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with storage_errors(str(path)):
-            try:
-                with temporary.open("wb") as file:
-                    while data := source.read(_CHUNK):
-                        file.write(data)
-                    if file.tell() != size:
-                        raise InvalidLayerError(f"blob {path.name} has {file.tell()} bytes, expected {size}")
-                temporary.rename(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-
-
-def _save(store: Store, images: Sequence[SavedImage], target: _Target, compression: LayerCompression) -> None:
+def _save(store: Store, images: Sequence[SavedImage], target: Target, compression: LayerCompression) -> None:
     documents: dict[Digest, bytes] = {}
     blobs: dict[Digest, int] = {}
     index: list[Descriptor] = []
@@ -199,22 +146,22 @@ def _save(store: Store, images: Sequence[SavedImage], target: _Target, compressi
             platform=OciPlatform.of(image.config.platform),
         )
         tagged = [name for name in saved.names if name.tag]
-        index += [_named(descriptor, name) for name in tagged] or [descriptor]
-        files = [_blob_name(layer.digest) for layer in manifest.layers]
+        index += [named(descriptor, name) for name in tagged] or [descriptor]
+        files = [blob_name(layer.digest) for layer in manifest.layers]
         tags = [_familiar(name) for name in tagged]
-        manifests.append({"Config": _blob_name(image.id), "RepoTags": tags or None, "Layers": files})
+        manifests.append({"Config": blob_name(image.id), "RepoTags": tags or None, "Layers": files})
         top = (manifest.layers[-1].digest if manifest.layers else image.id).hex
         for name in tagged:
             repositories.setdefault(name.familiar_name, {})[str(name.tag)] = top
     for digest, data in documents.items():
-        target.put(_blob_name(digest), data)
+        target.put(blob_name(digest), data)
     for digest, size in blobs.items():
         if digest not in documents:
             with store.blobs.open(digest) as source:
-                target.copy(_blob_name(digest), source, size)
+                target.copy(blob_name(digest), source, size)
     target.put("manifest.json", msgspec.json.encode(manifests))
     target.put("repositories", msgspec.json.encode(repositories))
-    target.put("oci-layout", _LAYOUT)
+    target.put("oci-layout", LAYOUT_FILE)
     target.put("index.json", encode(Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(index))))
 
 
@@ -224,14 +171,5 @@ def _layer(store: Store, diff_id: DiffID, compression: LayerCompression) -> Desc
     return Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=store.layers.size(diff_id))
 
 
-def _named(descriptor: Descriptor, name: Reference) -> Descriptor:
-    annotations = {CONTAINERD_NAME_ANNOTATION: f"{name.name}:{name.tag}", REF_NAME_ANNOTATION: str(name.tag)}
-    return msgspec.structs.replace(descriptor, annotations=annotations)
-
-
 def _familiar(name: Reference) -> str:
     return f"{name.familiar_name}:{name.tag}"
-
-
-def _blob_name(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.hex}"

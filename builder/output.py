@@ -1,0 +1,68 @@
+"""Where the result of a build goes, and in which form: the values of ``-o``, parsed."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+
+from core.platforms import Platform
+from core.references import Reference
+
+OutputType: TypeAlias = Literal["image", "oci", "docker", "tar", "local"]
+OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
+
+Compression: TypeAlias = Literal["none", "gzip", "zstd"]
+
+AnnotationLevel: TypeAlias = Literal["manifest", "manifest-descriptor", "index", "index-descriptor"]
+ANNOTATION_LEVELS: tuple[AnnotationLevel, ...] = get_args(AnnotationLevel)
+
+
+class Annotation(msgspec.Struct, frozen=True):
+    """One annotation. level: what it is put on. platform: only on that platform's manifest or descriptor."""
+
+    level: AnnotationLevel
+    name: str
+    value: str
+    platform: Platform | None = None
+
+
+class Packaging(msgspec.Struct, frozen=True):
+    """The form of an image's documents and layers.
+
+    compression: of new layers, and with ``force`` of all; None is the output's default. level: the codec's, None is
+    its default. oci: OCI's media types rather than docker's. rewrite_timestamp: whether times in the new layers are
+    at most SOURCE_DATE_EPOCH; None: when there is one.
+    """
+
+    compression: Compression | None = None
+    level: int | None = None
+    force: bool = False
+    oci: bool = True
+    rewrite_timestamp: bool | None = None
+    annotations: tuple[Annotation, ...] = ()
+
+
+class Output(msgspec.Struct, frozen=True):
+    """One ``-o`` value.
+
+    dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.
+    names: under which names the image goes out (image, oci, docker). push, by_digest, store: of image: send it to the
+    registries that the names begin with, without tags; keep it here. as_tar: of oci and docker: one file rather than
+    a directory. platform_split: of local and tar: a directory for each platform; None: when there are several.
+    """
+
+    type: OutputType
+    dest: str = ""
+    names: tuple[Reference, ...] = ()
+    push: bool = False
+    by_digest: bool = False
+    store: bool = True
+    as_tar: bool = True
+    platform_split: bool | None = None
+    packaging: Packaging = Packaging()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether what goes out is an image, with manifest and config, rather than the files in it."""
+        return self.type in ("image", "oci", "docker")
