@@ -59,29 +59,49 @@ class Collector:
         """
 
         def plan(connection: sqlite3.Connection) -> _Plan:
-            made = _Plan()
-            layers: list[str] = []
-            blobs: list[str] = []
-            for image_id in ids:
-                if _column(connection, _LEASED_BY_ANOTHER, image_id, self._session.id):
-                    _remove_names(connection, image_id, made, "Untagged")
-                    continue
-                layers += _column(connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id)
-                blobs += [image_id, *_column(connection, "SELECT manifest_digest FROM images WHERE id = ?", image_id)]
-                _remove_image(connection, image_id, made, "Untagged", "Deleted")
-            garbage = [
-                diff_id
-                for diff_id in dict.fromkeys(layers)
-                if _column(connection, "SELECT diff_id FROM garbage_layers WHERE diff_id = ?", diff_id)
-            ]
-            made.lines += [f"Deleted: {diff_id}" for diff_id in garbage]
-            for diff_id in garbage:
-                blobs += [diff_id, *_column(connection, "SELECT digest FROM compressed WHERE diff_id = ?", diff_id)]
-            _remove_layers(connection, garbage, made)
-            _remove_blobs(connection, blobs, made)
-            return made
+            return self._without_images(connection, _Plan(), ids)
 
         return self._carry_out(plan, sweep=False)
+
+    def remove_index(self, digest: str) -> PruneReport:
+        """Remove this index with its names and what only it had, also images, unless they have names of their own.
+
+        An index that another session has leased loses its names only.
+        """
+
+        def plan(connection: sqlite3.Connection) -> _Plan:
+            made = _Plan()
+            if _column(connection, _LEASED_BY_ANOTHER, digest, self._session.id):
+                _remove_names(connection, _OF_INDEX, digest, made, "Untagged")
+                return made
+            kept = _column(connection, "SELECT digest FROM index_blobs WHERE index_digest = ?", digest)
+            images = _remove_index(connection, digest, made, "Untagged", "Deleted")
+            _remove_blobs(connection, [digest, *kept], made)
+            return self._without_images(connection, made, images)
+
+        return self._carry_out(plan, sweep=False)
+
+    def _without_images(self, connection: sqlite3.Connection, made: _Plan, ids: Iterable[str]) -> _Plan:
+        layers: list[str] = []
+        blobs: list[str] = []
+        for image_id in ids:
+            if _column(connection, _LEASED_BY_ANOTHER, image_id, self._session.id):
+                _remove_names(connection, _OF_IMAGE, image_id, made, "Untagged")
+                continue
+            layers += _column(connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id)
+            blobs += [image_id, *_column(connection, "SELECT manifest_digest FROM images WHERE id = ?", image_id)]
+            _remove_image(connection, image_id, made, "Untagged", "Deleted")
+        garbage = [
+            diff_id
+            for diff_id in dict.fromkeys(layers)
+            if _column(connection, "SELECT diff_id FROM garbage_layers WHERE diff_id = ?", diff_id)
+        ]
+        made.lines += [f"Deleted: {diff_id}" for diff_id in garbage]
+        for diff_id in garbage:
+            blobs += [diff_id, *_column(connection, "SELECT digest FROM compressed WHERE diff_id = ?", diff_id)]
+        _remove_layers(connection, garbage, made)
+        _remove_blobs(connection, blobs, made)
+        return made
 
     def prune(self, *, all_unused: bool, cache: bool, until: float | None) -> PruneReport:
         """See ImageStore.prune."""
@@ -89,6 +109,9 @@ class Collector:
 
         def plan(connection: sqlite3.Connection) -> _Plan:
             made = _Plan()
+            for digest in _column(connection, _PRUNABLE_INDEXES, before):
+                if all_unused or not _column(connection, "SELECT name FROM names WHERE index_digest = ?", digest):
+                    _remove_index(connection, digest, made, "untagged", "deleted")
             for image_id in _column(connection, _PRUNABLE_IMAGES, before):
                 if all_unused or not _column(connection, "SELECT name FROM names WHERE image_id = ?", image_id):
                     _remove_image(connection, image_id, made, "untagged", "deleted")
@@ -98,6 +121,7 @@ class Collector:
                 connection.execute("DELETE FROM memo WHERE used_at < ?", (before,))
                 made.snapshots += _column(connection, _UNUSED_SNAPSHOTS, before)
             _remove_layers(connection, _column(connection, "SELECT diff_id FROM garbage_layers"), made)
+            connection.execute(_UNUSED_ORIGINS)
             made.snapshots += _column(connection, _UNUSED_FLAT_SNAPSHOTS)
             connection.executemany("DELETE FROM snapshots WHERE path = ?", [(path,) for path in made.snapshots])
             _remove_blobs(connection, _column(connection, "SELECT digest FROM garbage_blobs"), made)
@@ -174,13 +198,35 @@ class Collector:
 
 _IN_USE: Final = "SELECT 1 FROM blobs WHERE digest = ? UNION ALL SELECT 1 FROM leases WHERE object = ? LIMIT 1"
 _LEASED_BY_ANOTHER: Final = "SELECT session FROM leases WHERE object = ? AND session <> ? LIMIT 1"
+_PRUNABLE_INDEXES: Final = (
+    "SELECT digest FROM indexes WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = digest)"
+    " ORDER BY created_at"
+)
 _PRUNABLE_IMAGES: Final = (
     "SELECT id FROM images WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = images.id)"
-    " ORDER BY created_at"
+    " AND NOT EXISTS (SELECT 1 FROM index_entries WHERE image_id = images.id) ORDER BY created_at"
+)
+_ONLY_OF_THIS_INDEX: Final = (
+    "SELECT DISTINCT image_id FROM index_entries e WHERE index_digest = ? AND image_id IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM index_entries o WHERE o.image_id = e.image_id AND o.index_digest <> e.index_digest)"
+    " AND NOT EXISTS (SELECT 1 FROM names WHERE image_id = e.image_id AND index_digest IS NULL) ORDER BY position"
+)
+_OF_IMAGE: Final = (
+    "SELECT name FROM names WHERE image_id = ? AND index_digest IS NULL ORDER BY name",
+    "DELETE FROM names WHERE image_id = ? AND index_digest IS NULL",
+)
+_OF_INDEX: Final = (
+    "SELECT name FROM names WHERE index_digest = ? ORDER BY name",
+    "DELETE FROM names WHERE index_digest = ?",
+)
+_UNUSED_ORIGINS: Final = (
+    "DELETE FROM origins WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = diff_id)"
+    " AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = origins.diff_id)"
+    " AND NOT EXISTS (SELECT 1 FROM records r WHERE r.diff_id = origins.diff_id)"
 )
 _RECORDS_WITHOUT_LAYER: Final = (
     "DELETE FROM records WHERE diff_id IS NOT NULL"
-    " AND NOT EXISTS (SELECT 1 FROM layers WHERE layers.diff_id = records.diff_id)"
+    " AND NOT EXISTS (SELECT 1 FROM known_layers k WHERE k.diff_id = records.diff_id)"
 )
 _UNUSED_RECORDS: Final = (
     "DELETE FROM records WHERE used_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = records.diff_id)"
@@ -194,18 +240,32 @@ def _column(connection: sqlite3.Connection, sql: str, *parameters: object) -> li
     return [row[0] for row in connection.execute(sql, parameters)]
 
 
-def _remove_names(connection: sqlite3.Connection, image_id: str, plan: _Plan, untagged: str) -> None:
-    names = _column(connection, "SELECT name FROM names WHERE image_id = ? ORDER BY name", image_id)
+def _remove_names(connection: sqlite3.Connection, of: tuple[str, str], target: str, plan: _Plan, untagged: str) -> None:
+    """of: _OF_IMAGE or _OF_INDEX, which is what the target is."""
+    select, delete = of
+    names = _column(connection, select, target)
     plan.lines += [f"{untagged}: {Reference.parse(name).familiar}" for name in names]
-    connection.execute("DELETE FROM names WHERE image_id = ?", (image_id,))
+    connection.execute(delete, (target,))
 
 
 def _remove_image(connection: sqlite3.Connection, image_id: str, plan: _Plan, untagged: str, deleted: str) -> None:
-    _remove_names(connection, image_id, plan, untagged)
+    _remove_names(connection, _OF_IMAGE, image_id, plan, untagged)
     plan.lines.append(f"{deleted}: {image_id}")
     plan.images.append(image_id)
     connection.execute("DELETE FROM image_layers WHERE image_id = ?", (image_id,))
+    connection.execute("DELETE FROM repo_digests WHERE image_id = ?", (image_id,))
     connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
+
+
+def _remove_index(connection: sqlite3.Connection, digest: str, plan: _Plan, untagged: str, deleted: str) -> list[str]:
+    """Remove its rows and names; returns the images that only it had."""
+    _remove_names(connection, _OF_INDEX, digest, plan, untagged)
+    plan.lines.append(f"{deleted}: {digest}")
+    images = _column(connection, _ONLY_OF_THIS_INDEX, digest)
+    connection.execute("DELETE FROM index_entries WHERE index_digest = ?", (digest,))
+    connection.execute("DELETE FROM index_blobs WHERE index_digest = ?", (digest,))
+    connection.execute("DELETE FROM indexes WHERE digest = ?", (digest,))
+    return images
 
 
 def _remove_layers(connection: sqlite3.Connection, diff_ids: Iterable[str], plan: _Plan) -> None:

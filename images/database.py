@@ -101,6 +101,57 @@ _MIGRATIONS: Final = (
         AND NOT EXISTS (SELECT 1 FROM images WHERE id = blobs.digest)
         AND NOT EXISTS (SELECT 1 FROM images WHERE manifest_digest = blobs.digest);
     """,
+    """
+    -- given: the manifest came with the image, and is kept to the letter; else it was made here
+    ALTER TABLE images ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
+    UPDATE images SET given = 1 WHERE manifest_digest IN (SELECT key FROM memo WHERE kind = 'registry.pulled');
+    ALTER TABLE images DROP COLUMN size;  -- layers may come later
+
+    -- layers that need not be here: the blob that each can be made of again, and the DOMAIN/PATH that has it
+    CREATE TABLE origins (
+        diff_id TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+        media_type TEXT NOT NULL, noted_at REAL NOT NULL, PRIMARY KEY (diff_id, repository)
+    ) WITHOUT ROWID;
+
+    CREATE VIEW known_layers AS SELECT diff_id FROM layers UNION SELECT diff_id FROM origins;
+
+    -- images for several platforms under one name. image_id: NULL for attestations and other artifacts
+    CREATE TABLE indexes (digest TEXT PRIMARY KEY, created_at REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE index_entries (
+        index_digest TEXT NOT NULL, position INTEGER NOT NULL, manifest_digest TEXT NOT NULL, image_id TEXT,
+        PRIMARY KEY (index_digest, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX index_entries_image ON index_entries (image_id);
+    -- what an index needs besides its images: their manifests as it names them, and all of its artifacts
+    CREATE TABLE index_blobs (
+        index_digest TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (index_digest, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX index_blobs_digest ON index_blobs (digest);
+    -- index_digest: when the name is an index's; image_id is then the one of its images that this host runs
+    ALTER TABLE names ADD COLUMN index_digest TEXT;
+    CREATE INDEX names_index ON names (index_digest);
+    -- an image has the names of the indexes that it belongs to, too
+    CREATE VIEW image_names AS SELECT image_id, name FROM names WHERE index_digest IS NULL
+        UNION SELECT e.image_id, n.name FROM names n JOIN index_entries e USING (index_digest)
+        WHERE e.image_id IS NOT NULL;
+
+    -- what registries call images that are here: name is DOMAIN/PATH, digest a manifest's or an index's
+    CREATE TABLE repo_digests (
+        name TEXT NOT NULL, digest TEXT NOT NULL, image_id TEXT NOT NULL, PRIMARY KEY (name, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX repo_digests_image ON repo_digests (image_id);
+
+    DROP VIEW garbage_blobs;
+    CREATE VIEW garbage_blobs AS SELECT digest FROM blobs
+        WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM layers WHERE diff_id = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM compressed c WHERE c.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM images WHERE id = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM images WHERE manifest_digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM indexes WHERE digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM index_blobs b WHERE b.digest = blobs.digest);
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from core.digests import DiffID, Digest
-from core.errors import InvalidReferenceError
+from core.platforms import Platform
 from core.references import Reference
 from images.blobs import BlobStore
 from images.database import Database
 from images.errors import (
-    AmbiguousImageError,
     ImageInUseError,
     ImageNotFoundError,
     InvalidConfigError,
     InvalidManifestError,
     MissingBlobError,
 )
+from images.indexes import SET_NAME, IndexStore
+from images.layers import LayerStore
+from images.lookup import Lookup, Target
 from images.oci import (
     OCI_CONFIG,
     OCI_LAYER,
@@ -39,17 +41,18 @@ from images.sessions import Session
 if TYPE_CHECKING:
     from images.collect import PruneReport
 
-_MIN_PREFIX: Final = 4
-_HEX: Final = frozenset("0123456789abcdef")
-_SET_NAME: Final = "INSERT INTO names VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id"
-_SELECT: Final = "SELECT id, manifest_digest, created_at, size FROM images "
+_SELECT: Final = (
+    "SELECT id, manifest_digest, created_at, given, (SELECT coalesce(sum(size), 0) FROM image_layers"
+    " JOIN layers USING (diff_id) WHERE image_id = images.id) FROM images "
+)
 
 
 class Image(NamedTuple):
     """An image in the store.
 
-    id: the config's digest. diff_ids: its layers, base first. names: sorted. created_at: when it came into this store,
-    seconds since the epoch. size_bytes: of its uncompressed layers.
+    id: the config's digest. diff_ids: its layers, base first. names: sorted, also those of indexes that it belongs to.
+    created_at: when it came into this store, seconds since the epoch. size_bytes: of its uncompressed layers, those
+    that are here. manifest_is_given: it came with the image, and is kept to the letter; else it was made here.
     """
 
     id: Digest
@@ -59,6 +62,7 @@ class Image(NamedTuple):
     names: tuple[Reference, ...]
     created_at: float
     size_bytes: int
+    manifest_is_given: bool = False
 
 
 class HistoryEntry(NamedTuple):
@@ -73,16 +77,20 @@ _Images: TypeAlias = list[Image]  # within the class, "list" is the method
 _History: TypeAlias = list[HistoryEntry]
 _Lines: TypeAlias = list[str]
 _DiffIDs: TypeAlias = list[DiffID]
+_References: TypeAlias = list[Reference]
 
 
 class ImageStore:
     """Images by ID and by name. What is put, found or resolved stays, layers and all, while the session lasts."""
 
-    def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore) -> None:
+    def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore, layers: LayerStore) -> None:
         self._root = root
         self._database = database
         self._session = session
         self._blobs = blobs
+        self._layer_store = layers
+        self._lookup = Lookup(database)
+        self.indexes = IndexStore(database, blobs, self)
 
     def put(
         self,
@@ -92,7 +100,7 @@ class ImageStore:
         names: Iterable[Reference] = (),
         manifest: bytes | None = None,
     ) -> Image:
-        """Make an image of layers that are in the store; durable when it returns.
+        """Make an image of layers that are in the store, or are known to be at a registry; durable when it returns.
 
         names: given to it in the same transaction, as by ``tag``.
         config: bytes are kept as they are, so that the ID stays; a config without ``rootfs.diff_ids`` gets them here.
@@ -110,32 +118,34 @@ class ImageStore:
             raise InvalidConfigError(
                 f"the image config names {len(decoded.rootfs.diff_ids)} layers that are not the {len(layers)} given"
             )
-        missing = self._blobs.missing(layers)
-        if missing:
-            raise MissingBlobError(f"layer {missing[0]} is not in the store")
-        sizes = [self._blobs.size(diff_id) for diff_id in layers]
+        away = set(self._blobs.missing(layers))
+        descriptors = [self._described(diff_id, away=diff_id in away) for diff_id in layers]
         document = config if isinstance(config, bytes) else encode(decoded)
         image_id = self._blobs.put(document, sync=False)
         if manifest is not None:
             _check_manifest(manifest, image_id, len(layers))
-        manifest_digest = self._blobs.put(manifest or _own_manifest(document, layers, sizes), sync=False)
-        self._blobs.make_durable((image_id, manifest_digest, *layers))
+        manifest_digest = self._blobs.put(manifest or _own_manifest(document, descriptors), sync=False)
+        here = {diff_id: self._blobs.size(diff_id) for diff_id in layers if diff_id not in away}
+        self._blobs.make_durable((image_id, manifest_digest, *here))
         with self._database.transaction(durable=True) as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?)", (image_id, manifest_digest, time.time(), sum(sizes))
+                "INSERT OR IGNORE INTO images (id, manifest_digest, created_at, given) VALUES (?, ?, ?, 0)",
+                (image_id, manifest_digest, time.time()),
             )
             if manifest is not None:
-                connection.execute("UPDATE images SET manifest_digest = ? WHERE id = ?", (manifest_digest, image_id))
+                connection.execute(
+                    "UPDATE images SET manifest_digest = ?, given = 1 WHERE id = ?", (manifest_digest, image_id)
+                )
             connection.executemany(
                 "INSERT OR IGNORE INTO layers (diff_id, size, created_at) VALUES (?, ?, ?)",
-                [(diff_id, size, time.time()) for diff_id, size in zip(layers, sizes, strict=True)],
+                [(diff_id, size, time.time()) for diff_id, size in here.items()],
             )
             connection.executemany(
                 "INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?)",
                 [(image_id, position, diff_id) for position, diff_id in enumerate(layers)],
             )
             for name in names:
-                connection.execute(_SET_NAME, (str(name.with_default_tag()), image_id))
+                connection.execute(SET_NAME, (str(name.with_default_tag()), image_id, None))
         return self.get(image_id)
 
     def get(self, image_id: Digest) -> Image:
@@ -147,20 +157,25 @@ class ImageStore:
 
     def find(self, reference: Reference) -> Image | None:
         """The image of this name (``latest`` unless tagged), or with ``@digest`` the one that it pins; or None."""
-        row = self._by_name(reference.with_default_tag())
-        return None if row is None else self._leased(row)
+        target = self._lookup.by_name(reference)
+        return None if target is None else self.get(target.image_id)
 
-    def resolve(self, text: str) -> Image:
+    def resolve(self, text: str, platform: Platform | None = None) -> Image:
         """What a user means: a name, ``sha256:ID``, or the first digits (at least 4) of an ID.
 
+        platform: which image of an index; None is this host's, or the first where there is none. An image that is no
+        index's is taken as it is.
         Raises ImageNotFoundError (with similar names as the hint), AmbiguousImageError, InvalidReferenceError.
         """
-        return self._resolve(text)[0]
+        target = self._lookup.by_text(text)
+        if platform is not None and target.index_digest is not None:
+            return self.get(self.indexes.choose(target.index_digest, platform))
+        return self.get(target.image_id)
 
     def list(self) -> _Images:
         """All images, newest first. Leases nothing: what is listed may be gone a moment later."""
         rows = self._database.all(_SELECT + "ORDER BY created_at DESC, id")
-        names = _grouped(self._database.all("SELECT image_id, name FROM names ORDER BY name"))
+        names = _grouped(self._database.all("SELECT image_id, name FROM image_names ORDER BY name"))
         layers = _grouped(self._database.all("SELECT image_id, diff_id FROM image_layers ORDER BY image_id, position"))
         images = []
         for row in rows:
@@ -172,7 +187,7 @@ class ImageStore:
     def history(self, image: Image) -> _History:
         """The config's history, oldest first, with each entry's layer. Layers beyond the history get empty entries."""
         sizes = self._database.all(
-            "SELECT l.diff_id, l.size FROM image_layers i JOIN layers l ON l.diff_id = i.diff_id"
+            "SELECT i.diff_id, coalesce(l.size, 0) FROM image_layers i LEFT JOIN layers l ON l.diff_id = i.diff_id"
             " WHERE i.image_id = ? ORDER BY position",
             (image.id,),
         )
@@ -184,44 +199,70 @@ class ImageStore:
         entries.extend(HistoryEntry(History(), diff_id, size) for diff_id, size in remaining)
         return entries
 
-    def tag(self, name: Reference, image: Digest) -> None:
-        """Give the image this name (``latest`` unless tagged); if another image has it, the name moves. Durable.
+    def tag(self, name: Reference, target: Digest) -> None:
+        """Give an image, or an index, this name (``latest`` unless tagged); one that another has moves. Durable.
 
-        Raises ImageNotFoundError.
+        target: the image's ID, or the index's digest. Raises ImageNotFoundError.
         """
         with self._database.transaction(durable=True) as connection:
-            if connection.execute("SELECT 1 FROM images WHERE id = ?", (image,)).fetchone() is None:
-                raise ImageNotFoundError(f"no image has the ID {image}")
-            connection.execute(_SET_NAME, (str(name.with_default_tag()), image))
+            if connection.execute("SELECT 1 FROM images WHERE id = ?", (target,)).fetchone() is not None:
+                connection.execute(SET_NAME, (str(name.with_default_tag()), target, None))
+                return
+        self.indexes.put(self.indexes.get(target).data, names=(name,))
 
     def untag(self, name: Reference) -> None:
-        """Take the name away; its image stays. Raises ImageNotFoundError."""
+        """Take the name away; what it named stays. Raises ImageNotFoundError."""
         with self._database.transaction(durable=True) as connection:
             cursor = connection.execute("DELETE FROM names WHERE name = ?", (str(name.with_default_tag()),))
             if cursor.rowcount == 0:
-                raise self._not_found(name.familiar)
+                raise self._lookup.not_found(name.familiar)
+
+    def note_digest(self, name: Reference, digest: Digest, image: Digest) -> None:
+        """A registry calls the image ``name@digest``, by its manifest or an index; ``resolve`` will know it."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO repo_digests VALUES (?, ?, ?)", (name.name, digest, image))
+
+    def digests(self, image: Digest) -> _References:
+        """What registries call the image: ``NAME@DIGEST``, without tags, sorted."""
+        rows = self._database.all("SELECT name, digest FROM repo_digests WHERE image_id = ? ORDER BY 1, 2", (image,))
+        return [Reference.parse(f"{name}@{digest}") for name, digest in rows]
 
     def remove(self, text: str, *, force: bool = False) -> _Lines:
-        """Remove a name, and the image with its last one; returns what ``docker image rm`` would print.
+        """Remove a name, and with its last one the image, or the index with the images that only it has.
 
-        Given an ID: removes the image with its names; more than one needs ``force``. Layers that other images, the
-        build cache or a living session (this one too) use stay, and so does, without names, an image that another
-        session uses; prune takes them later. Raises ImageInUseError, and what ``resolve`` raises.
+        Returns what ``docker image rm`` would print. Given an ID or digest: removes it with its names; more than one
+        needs ``force``. Layers that other images, the build cache or a living session (this one too) use stay, and so
+        does, without names, an image that another session uses; prune takes them later. Raises ImageInUseError (also
+        for an image of an index), and what ``resolve`` raises.
         """
         from images.collect import Collector
 
-        image, name = self._resolve(text, lease=False)
-        if name is not None and len(image.names) > 1:
-            self.untag(name)
-            return [f"Untagged: {name.familiar}"]
-        if len(image.names) > 1 and not force:
-            names = ", ".join(n.familiar for n in image.names)
+        target = self._lookup.by_text(text)
+        names = self._names_of(target)
+        if target.name is not None and len(names) > 1:
+            self.untag(target.name)
+            return [f"Untagged: {target.name.familiar}"]
+        if len(names) > 1 and not force:
+            called = (target.index_digest or target.image_id).short
             raise ImageInUseError(
-                f"image {image.id.short} has several names: {names}",
+                f"{'index' if target.index_digest else 'image'} {called} has several names: {', '.join(names)}",
                 hint="remove names one by one, or all with --force",
             )
-        removed = Collector(self._root, self._database, self._session).remove_images([image.id])
-        return removed.lines
+        collector = Collector(self._root, self._database, self._session)
+        if target.index_digest is not None:
+            return collector.remove_index(target.index_digest).lines
+        indexes = self._database.all(
+            "SELECT DISTINCT index_digest FROM index_entries WHERE image_id = ?", (target.image_id,)
+        )
+        if indexes and target.name is not None:
+            self.untag(target.name)
+            return [f"Untagged: {target.name.familiar}"]
+        if indexes:
+            raise ImageInUseError(
+                f"image {target.image_id.short} belongs to index {Digest(indexes[0][0]).short}",
+                hint="remove the index, by its name",
+            )
+        return collector.remove_images([target.image_id]).lines
 
     def prune(self, *, all_unused: bool = False, cache: bool = False, until: float | None = None) -> PruneReport:
         """Remove images without a name, and everything that nothing refers to.
@@ -243,57 +284,25 @@ class ImageStore:
         freed = CacheMounts(self._root).prune(until)
         return replace(report, freed_bytes=report.freed_bytes + freed)
 
-    def _resolve(self, text: str, *, lease: bool = True) -> tuple[Image, Reference | None]:
-        """The image, and the name in the store that found it (None when an ID did)."""
-        build = self._leased if lease else self._built
-        hexadecimal = text.removeprefix("sha256:")
-        if text.startswith("sha256:") and _MIN_PREFIX <= len(hexadecimal) <= 64 and _HEX.issuperset(hexadecimal):
-            return build(self._by_prefix(hexadecimal, text)), None
-        reference: Reference | None = None
-        try:
-            reference = Reference.parse(text).with_default_tag()
-        except InvalidReferenceError:
-            if not (_MIN_PREFIX <= len(text) <= 64 and _HEX.issuperset(text)):
-                raise
-        if reference is not None:
-            row = self._by_name(reference)
-            if row is not None:
-                found = build(row)
-                return found, reference if reference in found.names else None
-        if _MIN_PREFIX <= len(text) <= 64 and _HEX.issuperset(text):
-            return build(self._by_prefix(text, text)), None
-        raise self._not_found(text)
-
-    def _by_name(self, name: Reference) -> tuple[Any, ...] | None:
-        row = self._database.one(
-            "SELECT i.id, i.manifest_digest, i.created_at, i.size FROM images i JOIN names n ON n.image_id = i.id"
-            " WHERE n.name = ?",
-            (str(name),),
-        )
-        if row is None and name.digest is not None and name.tag is not None:
-            return self._by_name(name._replace(tag=None))  # the digest says it all
-        if row is None and name.digest is not None:
+    def _names_of(self, target: Target) -> _Lines:
+        if target.index_digest is not None:
             rows = self._database.all(
-                "SELECT i.id, i.manifest_digest, i.created_at, i.size, n.name FROM images i"
-                " JOIN names n ON n.image_id = i.id WHERE i.manifest_digest = ? OR i.id = ?",
-                (name.digest, name.digest),
+                "SELECT name FROM names WHERE index_digest = ? ORDER BY name", (target.index_digest,)
             )
-            row = next((found[:4] for found in rows if Reference.parse(found[4]).name == name.name), None)
-        return None if row is None else tuple(row)
+        else:
+            rows = self._database.all(
+                "SELECT name FROM names WHERE index_digest IS NULL AND image_id = ? ORDER BY name", (target.image_id,)
+            )
+        return [Reference.parse(name).familiar for (name,) in rows]
 
-    def _by_prefix(self, digits: str, text: str) -> tuple[Any, ...]:
-        low = f"sha256:{digits}"
-        rows = self._database.all(_SELECT + "WHERE id >= ? AND id < ? LIMIT 5", (low, low + "g"))
-        if not rows and len(digits) == 64:
-            rows = self._database.all(_SELECT + "WHERE manifest_digest = ? LIMIT 1", (low,))
-        if not rows:
-            raise self._not_found(text)
-        if len(rows) > 1:
-            raise AmbiguousImageError(
-                f"{text!r} fits several images: " + ", ".join(Digest(row[0]).short for row in rows),
-                hint="give more digits of the ID",
-            )
-        return tuple(rows[0])
+    def _described(self, diff_id: DiffID, *, away: bool) -> Descriptor:
+        """How a manifest made here names the layer: uncompressed; one that is not here as the registry has it."""
+        if not away:
+            return Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=self._blobs.size(diff_id))
+        origin = self._layer_store.origin(diff_id)
+        if origin is None:
+            raise MissingBlobError(f"layer {diff_id} is not in the store")
+        return origin.blob
 
     def _leased(self, row: Sequence[Any]) -> Image:
         layers = self._layers(row[0])
@@ -306,7 +315,7 @@ class ImageStore:
         config = self._config(Digest(row[0]))
         if config is None:
             raise ImageNotFoundError(f"image {Digest(row[0]).short} was removed a moment ago")
-        names = [name for (name,) in self._database.all("SELECT name FROM names WHERE image_id = ?", (row[0],))]
+        names = [name for (name,) in self._database.all("SELECT name FROM image_names WHERE image_id = ?", (row[0],))]
         return _image(row, config, self._layers(row[0]), sorted(names))
 
     def _config(self, image_id: Digest) -> ImageConfig | None:
@@ -320,32 +329,14 @@ class ImageStore:
         rows = self._database.all("SELECT diff_id FROM image_layers WHERE image_id = ? ORDER BY position", (image_id,))
         return [DiffID(diff_id) for (diff_id,) in rows]
 
-    def _not_found(self, text: str) -> ImageNotFoundError:
-        import difflib
 
-        tags: dict[str, list[str]] = {}
-        for (name,) in self._database.all("SELECT name FROM names ORDER BY name"):
-            reference = Reference.parse(name)
-            tags.setdefault(reference.familiar_name, []).append(reference.familiar)
-        bare = text.partition("@")[0]
-        repository = bare.rpartition(":")[0] if ":" in bare.rpartition("/")[2] else bare
-        near = [name for close in difflib.get_close_matches(repository, tags) for name in tags[close]]
-        hint = "did you mean " + " or ".join(near[:3]) + "?" if near else "shiplap image ls shows the images there are"
-        return ImageNotFoundError(f"no such image: {text}", hint=hint)
-
-
-def _own_manifest(config: bytes, layers: Sequence[DiffID], sizes: Sequence[int]) -> bytes:
-    """A manifest that names the layers as they are in the store: uncompressed."""
-    descriptors = [
-        Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=size)
-        for diff_id, size in zip(layers, sizes, strict=True)
-    ]
+def _own_manifest(config: bytes, layers: Sequence[Descriptor]) -> bytes:
     return encode(
         Manifest(
             schema_version=2,
             media_type=OCI_MANIFEST,
             config=Descriptor(media_type=OCI_CONFIG, digest=Digest.of(config), size=len(config)),
-            layers=tuple(descriptors),
+            layers=tuple(layers),
         )
     )
 
@@ -367,7 +358,8 @@ def _image(row: Sequence[Any], config: ImageConfig, diff_ids: Iterable[str], nam
         diff_ids=tuple(DiffID(diff_id) for diff_id in diff_ids),
         names=tuple(Reference.parse(name) for name in names),
         created_at=row[2],
-        size_bytes=row[3],
+        size_bytes=row[4],
+        manifest_is_given=bool(row[3]),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from core.digests import DiffID, Digest
 from images.blobs import BlobStore, BlobWriter
@@ -29,6 +29,24 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Origin(NamedTuple):
+    """Where a layer can be had: the blob that it is in, compressed or not, and the ``DOMAIN/PATH`` that has this."""
+
+    diff_id: DiffID
+    blob: Descriptor
+    repository: str
+
+
+class LayerSource(Protocol):
+    """Brings layers from elsewhere. Thread-safe."""
+
+    def fetch(self, wanted: Sequence[Sequence[Origin]]) -> None:
+        """Import layers that are not here; for each the places that are known to have it, the latest first.
+
+        Raises ShiplapError when one cannot be had, naming it and the place.
+        """
+
+
 class LayerWriter(BlobWriter):
     """A sink for one layer's uncompressed tar."""
 
@@ -38,7 +56,13 @@ class LayerWriter(BlobWriter):
 
 
 class LayerStore:
-    """Layers by diff ID. What is written or looked up is leased to the session."""
+    """Layers by diff ID. What is written or looked up is leased to the session.
+
+    A layer may be *away*: images have it, the store does not, but knows a registry that does. Whoever asks for its
+    content makes ``source`` bring it first.
+    """
+
+    source: LayerSource | None = None
 
     def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore) -> None:
         self._locks = root / "tmp" / ".layers"
@@ -61,8 +85,52 @@ class LayerStore:
         self._session.lease(wanted)
         return [diff_id for diff_id in wanted if not self.has(diff_id)]
 
+    def away(self, diff_ids: Iterable[DiffID]) -> list[DiffID]:
+        """Those that are not here, and known to be elsewhere."""
+        return [diff_id for diff_id in self.missing(diff_ids) if self.origin(diff_id) is not None]
+
+    def note_origins(self, origins: Iterable[Origin]) -> None:
+        """Let images have these layers before they are here."""
+        noted = list(origins)
+        self._session.lease(origin.diff_id for origin in noted)
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO origins VALUES (?, ?, ?, ?, ?, ?)",
+                [(o.diff_id, o.repository, o.blob.digest, o.blob.size, o.blob.media_type, time.time()) for o in noted],
+            )
+
+    def origin(self, diff_id: DiffID) -> Origin | None:
+        """The place that was the last to be noted for the layer."""
+        return next(iter(self._origins(diff_id)), None)
+
+    def fetch(self, diff_ids: Iterable[DiffID]) -> None:
+        """Have these layers here, all at once where several are away.
+
+        Raises MissingBlobError for one that is nowhere, or that nobody here can fetch, and what ``source`` raises.
+        """
+        missing = self.missing(dict.fromkeys(diff_ids))
+        if not missing:
+            return
+        wanted = [self._origins(diff_id) for diff_id in missing]
+        for diff_id, origins in zip(missing, wanted, strict=True):
+            if not origins:
+                raise _missing(diff_id)
+            if self.source is None:
+                place = f"blob {origins[0].blob.digest} of {origins[0].repository}"
+                raise MissingBlobError(
+                    f"layer {diff_id} is not in the store, but {place}", hint="shiplap pull the image that has it"
+                )
+        assert self.source is not None
+        self.source.fetch(wanted)
+
+    @contextlib.contextmanager
+    def fetching(self, diff_id: DiffID) -> Iterator[bool]:
+        """For sources: hold the layer's lock, so that it comes once, whoever wants it. Gives whether it is here."""
+        with named(self._locks, f"{diff_id} fetch"):
+            yield self.has(diff_id)
+
     def size(self, diff_id: DiffID) -> int:
-        """Bytes of the tar. Raises MissingBlobError."""
+        """Bytes of the tar. Raises MissingBlobError, and, as everything from here on, what ``fetch`` raises."""
         self._require(diff_id)
         return self._blobs.size(diff_id)
 
@@ -166,7 +234,21 @@ class LayerStore:
 
     def _require(self, diff_id: DiffID) -> None:
         if not self.has(diff_id):
-            raise _missing(diff_id)
+            self.fetch((diff_id,))
+
+    def _origins(self, diff_id: DiffID) -> list[Origin]:
+        rows = self._database.all(
+            "SELECT digest, size, media_type, repository FROM origins WHERE diff_id = ? ORDER BY noted_at DESC",
+            (diff_id,),
+        )
+        if not rows:
+            return []
+        from images.oci import Descriptor
+
+        return [
+            Origin(diff_id, Descriptor(media_type=media_type, digest=Digest(digest), size=size), repository)
+            for digest, size, media_type, repository in rows
+        ]
 
 
 class _Tee:

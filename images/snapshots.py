@@ -25,7 +25,7 @@ from core.files import storage_errors
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from images.database import Database
 from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct
-from images.errors import MissingBlobError, SnapshotError
+from images.errors import SnapshotError
 from images.layers import LayerStore
 from images.locks import named
 from images.parents import ParentDirectories, implied_directories, set_metadata
@@ -71,13 +71,12 @@ class Snapshots:
         """What to mount, read-only, for these layers, base first; there for as long as the session.
 
         To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing, and of more than a hundred
-        the first are given as one. Raises MissingBlobError, InvalidLayerError, SnapshotError, StorageFullError.
+        the first are given as one. Layers that are away are fetched.
+        Raises MissingBlobError, InvalidLayerError, SnapshotError, StorageFullError, and what fetching raises.
         """
         chains = list(_chains(diff_ids))
         unknown = [diff_id for diff_id, chain in zip(diff_ids, chains, strict=True) if chain not in self._known]
-        missing = self._layers.missing(unknown)
-        if missing:
-            raise MissingBlobError(f"layer {missing[0]} is not in the store")
+        self._layers.fetch(unknown)
         flat = 0 if len(diff_ids) <= _MAX_LAYERS else -(-(len(diff_ids) - _MAX_LAYERS + 1) // _FLAT_STEP) * _FLAT_STEP
         found = [self._flat(diff_ids[:flat])] if flat else []
         for at in range(flat, len(diff_ids)):

@@ -95,7 +95,7 @@ class Store:
         if self._images is None:
             from images.images import ImageStore
 
-            self._images = ImageStore(self.root, self.database, self._session, self.blobs)
+            self._images = ImageStore(self.root, self.database, self._session, self.blobs, self.layers)
         return self._images
 
     @property

@@ -43,8 +43,21 @@ _DANGLING: Final = (
     ("SELECT id FROM images WHERE manifest_digest NOT IN (SELECT digest FROM blobs)", "an image without its manifest"),
     ("SELECT digest FROM pins WHERE digest NOT IN (SELECT digest FROM blobs)", "pinned content that is not there"),
     (
-        "SELECT image_id FROM image_layers WHERE diff_id NOT IN (SELECT diff_id FROM layers)",
+        "SELECT image_id FROM image_layers WHERE diff_id NOT IN (SELECT diff_id FROM known_layers)",
         "an image that lacks a layer",
+    ),
+    ("SELECT digest FROM indexes WHERE digest NOT IN (SELECT digest FROM blobs)", "an index without its document"),
+    (
+        "SELECT index_digest FROM index_blobs WHERE digest NOT IN (SELECT digest FROM blobs)",
+        "an index that lacks a manifest or artifact",
+    ),
+    (
+        "SELECT index_digest FROM index_entries WHERE image_id IS NOT NULL AND image_id NOT IN (SELECT id FROM images)",
+        "an index that lacks an image",
+    ),
+    (
+        "SELECT name FROM names WHERE index_digest IS NOT NULL AND index_digest NOT IN (SELECT digest FROM indexes)",
+        "the name of no index",
     ),
 )
 

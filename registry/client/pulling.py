@@ -24,10 +24,10 @@ from images.oci import (
     decode_index,
     decode_manifest,
 )
+from images.platforms import choose, offered, preferences
 from images.store import Store
 from registry.client.client import Client
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
-from registry.client.platforms import choose, offered, preferences
 from registry.client.repository import BlobReader, RawManifest, Repository, is_index, is_manifest
 from registry.client.retrying import check_cancelled
 from registry.client.sources import remember_sources

@@ -21,7 +21,7 @@ from registry.client.challenges import Challenge, parse_challenges
 from registry.client.failures import failure
 from registry.client.http import redacted
 from registry.client.monitor import LayerReporter
-from registry.client.platforms import choose, offered
+from images.platforms import choose, offered
 from registry.client.retrying import Tries
 from registry.client.sources import remember_sources, sources_of
 from registry.client.transport import _needs_no_proxy

@@ -1,0 +1,123 @@
+"""From what a user types to the image or index that is meant: names, digests, the first digits of an ID."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from core.digests import Digest
+from core.errors import InvalidReferenceError
+from core.references import Reference
+from images.database import Database
+from images.errors import AmbiguousImageError, ImageNotFoundError
+
+_MIN_PREFIX: Final = 4
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+class Target(NamedTuple):
+    """What was meant. Nothing of it is leased.
+
+    index_digest: when it is an index; image_id is then the one of its images that this host runs (or its first).
+    name: the name in the store that found it; None when a digest did.
+    """
+
+    image_id: Digest
+    index_digest: Digest | None = None
+    name: Reference | None = None
+
+
+class Lookup:
+    """Finds images and indexes by name or digest."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def by_text(self, text: str) -> Target:
+        """What a user means: a name, ``sha256:ID``, or the first digits (at least 4) of an ID.
+
+        Raises ImageNotFoundError (with similar names as the hint), AmbiguousImageError, InvalidReferenceError.
+        """
+        digits = text.removeprefix("sha256:")
+        may_be_id = _MIN_PREFIX <= len(digits) <= 64 and _HEX.issuperset(digits)
+        if may_be_id and text != digits:
+            return self._by_prefix(digits, text)
+        try:
+            found = self.by_name(Reference.parse(text))
+        except InvalidReferenceError:
+            if not may_be_id:
+                raise
+            found = None
+        if found is None and may_be_id:
+            return self._by_prefix(digits, text)
+        if found is None:
+            raise self.not_found(text)
+        return found
+
+    def by_name(self, reference: Reference) -> Target | None:
+        """What has this name (``latest`` unless tagged), or what ``NAME@DIGEST`` pins."""
+        name = reference.with_default_tag()
+        row = self._database.one("SELECT image_id, index_digest FROM names WHERE name = ?", (str(name),))
+        if row is not None:
+            return _target(row[0], row[1], name)
+        if name.digest is None:
+            return None
+        if name.tag is not None:
+            return self.by_name(name._replace(tag=None))  # the digest says it all
+        return self._pinned(name.name, name.digest)
+
+    def _pinned(self, name: str, digest: Digest) -> Target | None:
+        for found, image_id, index in self._database.all(_NAMED_BY_DIGEST, (digest,)):
+            if Reference.parse(found).name == name:
+                return _target(image_id, index)
+        row = self._database.one(
+            "SELECT image_id, x.digest FROM repo_digests r LEFT JOIN indexes x ON x.digest = r.digest"
+            " WHERE r.name = ? AND r.digest = ?",
+            (name, digest),
+        )
+        return None if row is None else _target(*row)
+
+    def _by_prefix(self, digits: str, text: str) -> Target:
+        low = f"sha256:{digits}"
+        rows = self._database.all("SELECT id, NULL FROM images WHERE id >= ? AND id < ? LIMIT 5", (low, low + "g"))
+        if not rows and len(digits) == 64:
+            rows = self._database.all(_BY_WHOLE_DIGEST, (low, low))
+        if not rows:
+            raise self.not_found(text)
+        if len(rows) > 1:
+            raise AmbiguousImageError(
+                f"{text!r} fits several images: " + ", ".join(Digest(row[0]).short for row in rows),
+                hint="give more digits of the ID",
+            )
+        return _target(*rows[0])
+
+    def not_found(self, text: str) -> ImageNotFoundError:
+        """The error, with names that are similar."""
+        import difflib
+
+        tags: dict[str, list[str]] = {}
+        for (name,) in self._database.all("SELECT name FROM names ORDER BY name"):
+            reference = Reference.parse(name)
+            tags.setdefault(reference.familiar_name, []).append(reference.familiar)
+        bare = text.partition("@")[0]
+        repository = bare.rpartition(":")[0] if ":" in bare.rpartition("/")[2] else bare
+        near = [name for close in difflib.get_close_matches(repository, tags) for name in tags[close]]
+        hint = "did you mean " + " or ".join(near[:3]) + "?" if near else "shiplap image ls shows the images there are"
+        return ImageNotFoundError(f"no such image: {text}", hint=hint)
+
+
+_NAMED_BY_DIGEST: Final = (
+    "SELECT name, image_id, index_digest FROM names WHERE index_digest = ?1"
+    " UNION ALL SELECT n.name, i.id, NULL FROM names n JOIN images i ON i.id = n.image_id"
+    " WHERE i.id = ?1 OR i.manifest_digest = ?1"
+    " UNION ALL SELECT n.name, e.image_id, NULL FROM names n JOIN index_entries e USING (index_digest)"
+    " WHERE e.image_id IS NOT NULL AND (e.image_id = ?1 OR e.manifest_digest = ?1)"
+)
+_BY_WHOLE_DIGEST: Final = (
+    "SELECT id, NULL FROM images WHERE manifest_digest = ? UNION ALL"
+    " SELECT e.image_id, x.digest FROM indexes x JOIN index_entries e ON e.index_digest = x.digest"
+    " WHERE x.digest = ? AND e.image_id IS NOT NULL LIMIT 1"
+)
+
+
+def _target(image_id: str, index: str | None, name: Reference | None = None) -> Target:
+    return Target(Digest(image_id), None if index is None else Digest(index), name)
