@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError
+from pipelines.hooks.outbox import note_state
 from pipelines.live import LiveLogs
 from pipelines.loglines import LogLine, decode_line, encode_line
 from pipelines.logstore import Line, store_lines
@@ -74,6 +75,7 @@ class Claims:
                 )
             )  # fmt: skip
             run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
+            note_state(connection, run, now)
         return Claim(run, run.attempt, worker, run.lines + 1)
 
     def renew(self, claim: Claim) -> None:
@@ -115,6 +117,8 @@ class Claims:
                 )
             )
             forget_run_secrets(connection, claim.number)
+            ended = run_from_row(connection.execute(select(runs).where(runs.c.number == claim.number)).one())
+            note_state(connection, ended, self._clock())
 
     def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
         """Take the run from an attempt that cannot go on: back into the queue, or to an end when that was the last.
@@ -140,6 +144,7 @@ class Claims:
             if state != "queued":
                 forget_run_secrets(connection, number)
             run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
+            note_state(connection, run, now)
         try:
             self._live.forget_taken(number, attempt)
         except QueueUnreachableError as error:

@@ -28,8 +28,8 @@ class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
     trusted: false for what strangers may have written, such as a fork's pull request: the run gets no secrets and no
     registry credentials, pushes nothing and does not write to the shared cache.
     branch, tag: what the commit is called, where ref is only the commit. commit: what the ref must be, 12 digits or
-    more. base, paths: nothing is built unless a file changed since that commit that the patterns name (as ``.dockerignore``,
-    ``!`` leaves out); without a base that can be had, all counts as changed.
+    more. base, paths: nothing is built unless a file changed since that commit that one of the patterns names; without
+    a base that can be had, all counts as changed.
     """
 
     url: str

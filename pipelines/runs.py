@@ -18,9 +18,20 @@ from core.platforms import Platform
 from core.references import Reference
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.hooks.outbox import note_state
 from pipelines.loglines import LogLine, encode_line
 from pipelines.logstore import store_lines
-from pipelines.model import FINAL_STATES, MAX_TIMEOUT_S, ContextSource, Run, RunRequest, RunState, Step, WorkerInfo
+from pipelines.model import (
+    FINAL_STATES,
+    MAX_TIMEOUT_S,
+    ContextSource,
+    Run,
+    RunRequest,
+    RunState,
+    Step,
+    Trigger,
+    WorkerInfo,
+)
 from pipelines.projects import ensure_project
 from pipelines.queue import Queue, check_labels
 from pipelines.rows import run_from_row
@@ -31,6 +42,8 @@ from pipelines.workers import Workers
 _MAX_PRIORITY: Final = 100
 _MAX_ATTEMPTS: Final = 10
 _MAX_LIST: Final = 500
+_MAX_BRANCH: Final = 255
+_BY_HAND: Final = Trigger()
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -52,35 +65,47 @@ class Runs:
         self._workers = workers
         self._clock = clock
 
-    def submit(self, request: RunRequest) -> Run:
+    def submit(self, request: RunRequest, trigger: Trigger = _BY_HAND) -> Run:
         """Record the run and queue it. It is safe once this returns, also when Redis is away: then it starts later.
 
         Raises InvalidRequestError.
         """
+        with self._database.write() as connection:
+            run = self.insert(connection, request, trigger)
+        self.announce(run)
+        return run
+
+    def insert(self, connection: Connection, request: RunRequest, trigger: Trigger) -> Run:
+        """Record a run within the caller's transaction, who then calls ``announce``. Raises InvalidRequestError."""
         labels = check_request(request)
         now = self._clock()
-        with self._database.write() as connection:
-            ensure_project(connection, request.project)
-            made = connection.execute(
-                insert(runs)
-                .values(
-                    project=request.project,
-                    state="queued",
-                    priority=request.priority,
-                    max_attempts=request.max_attempts,
-                    source=_json(request.source),
-                    options=_json(request.options),
-                    worker_labels=_json(labels),
-                    own_secrets=_json(sorted(request.secrets)),
-                    created_at=now,
-                    queued_at=now,
-                )
-                .returning(runs)
-            ).one()
-            run = run_from_row(made)
-            self._secrets.seal_for_run(connection, run.number, request.secrets)
-        self._queue.try_send(run.number, labels)
+        ensure_project(connection, request.project)
+        made = connection.execute(
+            insert(runs)
+            .values(
+                project=request.project,
+                state="queued",
+                priority=request.priority,
+                max_attempts=request.max_attempts,
+                source=_json(request.source),
+                options=_json(request.options),
+                worker_labels=_json(labels),
+                own_secrets=_json(sorted(request.secrets)),
+                trigger=_json(trigger),
+                branch=trigger.branch[:_MAX_BRANCH],
+                created_at=now,
+                queued_at=now,
+            )
+            .returning(runs)
+        ).one()
+        run = run_from_row(made)
+        self._secrets.seal_for_run(connection, run.number, request.secrets)
+        note_state(connection, run, now)
         return run
+
+    def announce(self, run: Run) -> None:
+        """Tell the workers of a run that is recorded."""
+        self._queue.try_send(run.number, run.worker_labels)
 
     def get(self, number: int) -> Run:
         """Raises NotFoundError."""
@@ -121,22 +146,23 @@ class Runs:
                 for row in rows
             ]  # fmt: skip
 
-    def cancel(self, number: int) -> Run:
+    def cancel(self, number: int, why: str = "cancelled") -> Run:
         """End a waiting run; tell the worker of a running one, which stops it within a second.
 
-        Raises NotFoundError, and ConflictError when it has ended.
+        why: for people, where it had not started yet. Raises NotFoundError, and ConflictError when it has ended.
         """
         now = self._clock()
         with self._database.write() as connection:
             ended = connection.execute(
                 update(runs)
                 .where(runs.c.number == number, runs.c.state == "queued")
-                .values(state="cancelled", reason="cancelled", finished_at=now, cancel_requested=True, result="{}")
+                .values(state="cancelled", reason=why, finished_at=now, cancel_requested=True, result="{}")
             )
             if ended.rowcount:
                 forget_run_secrets(connection, number)
                 run = _get(connection, number)
-                line = LogLine(run.lines + 1, "status", "cancelled before it started", now)
+                note_state(connection, run, now)
+                line = LogLine(run.lines + 1, "status", f"{why} before it started", now)
                 data = [(line.n, encode_line(line))]
                 store_lines(connection, number, run.attempt, data, len(line.text) + 1)
             else:
@@ -148,8 +174,11 @@ class Runs:
                     raise ConflictError(f"run {number} has ended: {run.state}")
             return _get(connection, number)
 
-    def retry(self, number: int) -> Run:
-        """A new run of the same request. Raises NotFoundError, and ConflictError when it has not ended yet."""
+    def retry(self, number: int, *, by: str = "") -> Run:
+        """A new run of the same request. by: who wants it.
+
+        Raises NotFoundError, and ConflictError when it has not ended yet.
+        """
         run = self.get(number)
         if run.state not in FINAL_STATES:
             raise ConflictError(f"run {number} has not ended yet: {run.state}", hint="cancel it first")
@@ -159,7 +188,8 @@ class Runs:
                 hint="submit it again; what several runs need is better stored: shiplap secret set",
             )
         return self.submit(
-            RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts)
+            RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts),
+            msgspec.structs.replace(run.trigger, by=by or run.trigger.by),
         )
 
     def why_waiting(self, run: Run) -> str:

@@ -35,43 +35,43 @@ _STATES: Final[Mapping[StatusState, str]] = {
 }  # fmt: skip
 
 
-class _Link(msgspec.Struct):
+class _Link(msgspec.Struct, frozen=True):
     href: str = ""
 
 
-class _Links(msgspec.Struct):
+class _Links(msgspec.Struct, frozen=True):
     html: _Link = _Link()
 
 
-class _Repository(msgspec.Struct):
+class _Repository(msgspec.Struct, frozen=True):
     full_name: str
     uuid: str = ""
     links: _Links = _Links()
 
 
-class _Target(msgspec.Struct):
+class _Target(msgspec.Struct, frozen=True):
     hash: str
     message: str = ""
     links: _Links = _Links()
 
 
-class _Ref(msgspec.Struct):
+class _Ref(msgspec.Struct, frozen=True):
     type: str
     name: str
     target: _Target
 
 
-class _Change(msgspec.Struct):
+class _Change(msgspec.Struct, frozen=True):
     new: _Ref | None = None
     old: _Ref | None = None
     links: _Links = _Links()
 
 
-class _Changes(msgspec.Struct):
+class _Changes(msgspec.Struct, frozen=True):
     changes: list[_Change]
 
 
-class _Person(msgspec.Struct):
+class _Person(msgspec.Struct, frozen=True):
     nickname: str = ""
     display_name: str = ""
 
@@ -80,27 +80,27 @@ class _Person(msgspec.Struct):
         return self.nickname or self.display_name
 
 
-class _Push(msgspec.Struct):
+class _Push(msgspec.Struct, frozen=True):
     push: _Changes
     repository: _Repository
     actor: _Person = _Person()
 
 
-class _Hash(msgspec.Struct):
+class _Hash(msgspec.Struct, frozen=True):
     hash: str
 
 
-class _Branch(msgspec.Struct):
+class _Branch(msgspec.Struct, frozen=True):
     name: str
 
 
-class _End(msgspec.Struct):
+class _End(msgspec.Struct, frozen=True):
     branch: _Branch
     commit: _Hash | None = None
     repository: _Repository | None = None
 
 
-class _Pull(msgspec.Struct):
+class _Pull(msgspec.Struct, frozen=True):
     id: int
     source: _End
     destination: _End
@@ -109,12 +109,12 @@ class _Pull(msgspec.Struct):
     links: _Links = _Links()
 
 
-class _PullEvent(msgspec.Struct):
+class _PullEvent(msgspec.Struct, frozen=True):
     pullrequest: _Pull
     repository: _Repository
 
 
-class _Other(msgspec.Struct):
+class _Other(msgspec.Struct, frozen=True):
     repository: _Repository | None = None
 
 

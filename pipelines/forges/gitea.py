@@ -43,7 +43,7 @@ _STATES: Final[Mapping[StatusState, str]] = {
 }  # fmt: skip
 
 
-class _Repository(msgspec.Struct):
+class _Repository(msgspec.Struct, frozen=True):
     id: int
     full_name: str
     html_url: str = ""
@@ -51,7 +51,7 @@ class _Repository(msgspec.Struct):
     ssh_url: str = ""
 
 
-class _Commit(msgspec.Struct):
+class _Commit(msgspec.Struct, frozen=True):
     id: str = ""
     message: str = ""
     url: str = ""
@@ -60,7 +60,7 @@ class _Commit(msgspec.Struct):
     removed: list[str] | None = None
 
 
-class _Changes(msgspec.Struct):
+class _Changes(msgspec.Struct, frozen=True):
     """A commit whose lists are there."""
 
     added: list[str]
@@ -68,7 +68,7 @@ class _Changes(msgspec.Struct):
     removed: list[str]
 
 
-class _Person(msgspec.Struct):
+class _Person(msgspec.Struct, frozen=True):
     login: str = ""
     username: str = ""
 
@@ -77,7 +77,7 @@ class _Person(msgspec.Struct):
         return self.login or self.username
 
 
-class _Push(msgspec.Struct):
+class _Push(msgspec.Struct, frozen=True):
     ref: str
     after: str
     repository: _Repository
@@ -89,7 +89,7 @@ class _Push(msgspec.Struct):
     pusher: _Person = _Person()
 
 
-class _Create(msgspec.Struct):
+class _Create(msgspec.Struct, frozen=True):
     ref: str
     ref_type: str
     repository: _Repository
@@ -97,14 +97,14 @@ class _Create(msgspec.Struct):
     sender: _Person = _Person()
 
 
-class _End(msgspec.Struct):
+class _End(msgspec.Struct, frozen=True):
     ref: str
     sha: str
     repo_id: int = 0
     repo: _Repository | None = None
 
 
-class _Pull(msgspec.Struct):
+class _Pull(msgspec.Struct, frozen=True):
     head: _End
     base: _End
     title: str = ""
@@ -113,14 +113,14 @@ class _Pull(msgspec.Struct):
     user: _Person | None = None
 
 
-class _PullEvent(msgspec.Struct):
+class _PullEvent(msgspec.Struct, frozen=True):
     action: str
     number: int
     pull_request: _Pull
     repository: _Repository
 
 
-class _Other(msgspec.Struct):
+class _Other(msgspec.Struct, frozen=True):
     repository: _Repository | None = None
 
 

@@ -45,7 +45,7 @@ _STATES: Final[Mapping[StatusState, str]] = {
 }  # fmt: skip
 
 
-class _Repository(msgspec.Struct):
+class _Repository(msgspec.Struct, frozen=True):
     id: int
     full_name: str
     html_url: str = ""
@@ -54,7 +54,7 @@ class _Repository(msgspec.Struct):
     git_url: str = ""
 
 
-class _Commit(msgspec.Struct):
+class _Commit(msgspec.Struct, frozen=True):
     id: str = ""
     message: str = ""
     url: str = ""
@@ -63,12 +63,12 @@ class _Commit(msgspec.Struct):
     removed: list[str] = []
 
 
-class _Person(msgspec.Struct):
+class _Person(msgspec.Struct, frozen=True):
     login: str = ""
     name: str = ""
 
 
-class _Push(msgspec.Struct):
+class _Push(msgspec.Struct, frozen=True):
     ref: str
     after: str
     repository: _Repository
@@ -81,13 +81,13 @@ class _Push(msgspec.Struct):
     sender: _Person = _Person()
 
 
-class _End(msgspec.Struct):
+class _End(msgspec.Struct, frozen=True):
     sha: str
     ref: str
     repo: _Repository | None = None
 
 
-class _Pull(msgspec.Struct):
+class _Pull(msgspec.Struct, frozen=True):
     head: _End
     base: _End
     title: str = ""
@@ -95,14 +95,14 @@ class _Pull(msgspec.Struct):
     user: _Person | None = None
 
 
-class _PullEvent(msgspec.Struct):
+class _PullEvent(msgspec.Struct, frozen=True):
     action: str
     number: int
     pull_request: _Pull
     repository: _Repository
 
 
-class _Other(msgspec.Struct):
+class _Other(msgspec.Struct, frozen=True):
     repository: _Repository | None = None
 
 

@@ -45,7 +45,7 @@ _STATES: Final[Mapping[StatusState, str]] = {
 }  # fmt: skip
 
 
-class _Project(msgspec.Struct):
+class _Project(msgspec.Struct, frozen=True):
     id: int
     path_with_namespace: str
     web_url: str = ""
@@ -54,7 +54,7 @@ class _Project(msgspec.Struct):
     homepage: str = ""
 
 
-class _Commit(msgspec.Struct):
+class _Commit(msgspec.Struct, frozen=True):
     id: str = ""
     message: str = ""
     url: str = ""
@@ -63,7 +63,7 @@ class _Commit(msgspec.Struct):
     removed: list[str] = []
 
 
-class _Push(msgspec.Struct):
+class _Push(msgspec.Struct, frozen=True):
     ref: str
     after: str
     project: _Project
@@ -76,11 +76,11 @@ class _Push(msgspec.Struct):
     message: str | None = None
 
 
-class _Person(msgspec.Struct):
+class _Person(msgspec.Struct, frozen=True):
     username: str = ""
 
 
-class _Attributes(msgspec.Struct):
+class _Attributes(msgspec.Struct, frozen=True):
     iid: int
     source_branch: str
     target_branch: str
@@ -93,13 +93,13 @@ class _Attributes(msgspec.Struct):
     url: str = ""
 
 
-class _Merge(msgspec.Struct):
+class _Merge(msgspec.Struct, frozen=True):
     project: _Project
     object_attributes: _Attributes
     user: _Person = _Person()
 
 
-class _Other(msgspec.Struct):
+class _Other(msgspec.Struct, frozen=True):
     project: _Project | None = None
 
 

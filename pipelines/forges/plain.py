@@ -17,7 +17,7 @@ from pipelines.forges.errors import WebhookError
 from pipelines.forges.events import ApiCall, Event, ForgeName, Ignored, Payload, Ping, Push, Repository, Status, Tag
 
 
-class _Push(msgspec.Struct):
+class _Push(msgspec.Struct, frozen=True):
     repository: str
     ref: str
     after: str
@@ -26,7 +26,7 @@ class _Push(msgspec.Struct):
     author: str = ""
 
 
-class _Ping(msgspec.Struct):
+class _Ping(msgspec.Struct, frozen=True):
     repository: str
 
 
