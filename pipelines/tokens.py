@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets as randomness
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,18 +17,25 @@ from sqlalchemy.engine import Row
 from core.files import write_atomically
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, ScopeError, TokenError
-from pipelines.schema import tokens
+from pipelines.schema import tokens, users
+from pipelines.users import SCOPES_OF
 
 SCOPES: Final = ("read", "build", "admin")
 """Each includes those before it."""
 
 _PREFIX: Final = "shp_"
+_WITH_OWNER: Final = select(tokens, users.c.role, users.c.disabled).outerjoin(users, users.c.name == tokens.c.owner)
 _NOTED_EVERY_S: Final = 60.0
 _ADMIN_NAME: Final = "administrator (ROOT/serve/admin.token)"
 
 
+def allows(scopes: Iterable[str], scope: str) -> bool:
+    """Whether one of ``scopes`` includes ``scope``."""
+    return any(SCOPES.index(scope) <= SCOPES.index(own) for own in scopes)
+
+
 class Token(msgspec.Struct, frozen=True):
-    """What may be told of a token."""
+    """What may be told of a token. owner: the user it acts for, with no more rights than that; None: a robot's."""
 
     id: int
     name: str
@@ -36,9 +43,10 @@ class Token(msgspec.Struct, frozen=True):
     created_at: float
     expires_at: float | None
     last_used_at: float | None
+    owner: str | None = None
 
     def allows(self, scope: str) -> bool:
-        return any(SCOPES.index(scope) <= SCOPES.index(own) for own in self.scopes)
+        return allows(self.scopes, scope)
 
 
 class Tokens:
@@ -49,8 +57,10 @@ class Tokens:
         self._admin_file = admin_file
         self._clock = clock
 
-    def create(self, name: str, scopes: Sequence[str], expires_in_s: float | None = None) -> tuple[Token, str]:
-        """A new token, and its text, which cannot be had again. Raises InvalidRequestError."""
+    def create(
+        self, name: str, scopes: Sequence[str], expires_in_s: float | None = None, *, owner: str | None = None
+    ) -> tuple[Token, str]:
+        """A new token, and its text, which cannot be had again. Raises InvalidRequestError, NotFoundError."""
         if not name.strip() or len(name) > 200 or "\0" in name:
             raise InvalidRequestError("a token needs a name of at most 200 characters")
         if not scopes or set(scopes) - set(SCOPES):
@@ -65,8 +75,11 @@ class Tokens:
             "scopes": ",".join(sorted(set(scopes), key=SCOPES.index)),
             "created_at": now,
             "expires_at": None if expires_in_s is None else now + expires_in_s,
+            "owner": owner,
         }
         with self._database.write() as connection:
+            if owner is not None and not connection.execute(select(users.c.name).where(users.c.name == owner)).first():
+                raise NotFoundError(f"there is no user {owner[:80]!r}")
             row = connection.execute(insert(tokens).values(values).returning(tokens)).one()
         return _from_row(row), text
 
@@ -75,27 +88,38 @@ class Tokens:
         now = self._clock()
         with self._database.read() as connection:
             # The look-up is by hash, so its duration says nothing about the token.
-            row = connection.execute(select(tokens).where(tokens.c.hash == _hash(text))).first()
+            row = connection.execute(_WITH_OWNER.where(tokens.c.hash == _hash(text))).first()
         if row is None:
             raise TokenError("the API token is not known", hint="shiplap login, or SHIPLAP_TOKEN")
         if row.expires_at is not None and row.expires_at <= now:
             raise TokenError("the API token has expired", hint="ask for a new one")
+        if row.disabled:
+            raise TokenError(f"the API token's owner, {row.owner}, is disabled")
         token = _from_row(row)
         if not token.allows(scope):
             raise ScopeError(f"the token {token.name!r} allows {', '.join(token.scopes)}, this needs {scope}")
+        if token.owner is not None and not allows(SCOPES_OF[row.role], scope):
+            raise ScopeError(f"the token's owner, {token.owner}, has the role {row.role}, this needs {scope}")
         if now - (token.last_used_at or 0.0) > _NOTED_EVERY_S:
             with self._database.write() as connection:
                 connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
         return token
 
-    def list(self) -> list[Token]:
+    def list(self, *, owner: str | None = None) -> list[Token]:
+        """All, or those of one user."""
+        query = select(tokens).order_by(tokens.c.id)
+        if owner is not None:
+            query = query.where(tokens.c.owner == owner)
         with self._database.read() as connection:
-            return [_from_row(row) for row in connection.execute(select(tokens).order_by(tokens.c.id))]
+            return [_from_row(row) for row in connection.execute(query)]
 
-    def revoke(self, token_id: int) -> None:
-        """Raises NotFoundError."""
+    def revoke(self, token_id: int, *, owner: str | None = None) -> None:
+        """owner: only if it is this user's. Raises NotFoundError."""
+        chosen = tokens.c.id == token_id
+        if owner is not None:
+            chosen &= tokens.c.owner == owner
         with self._database.write() as connection:
-            if not connection.execute(delete(tokens).where(tokens.c.id == token_id)).rowcount:
+            if not connection.execute(delete(tokens).where(chosen)).rowcount:
                 raise NotFoundError(f"there is no token {token_id}")
 
     def ensure_admin_file(self) -> Path:
@@ -127,4 +151,4 @@ def _hash(text: str) -> str:
 
 def _from_row(row: Row[Any]) -> Token:
     scopes = tuple(row.scopes.split(","))
-    return Token(row.id, row.name, scopes, row.created_at, row.expires_at, row.last_used_at)
+    return Token(row.id, row.name, scopes, row.created_at, row.expires_at, row.last_used_at, row.owner)

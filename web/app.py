@@ -13,9 +13,13 @@ from web.calls import Call, Streamed
 from web.endpoints import Endpoint, decode_body
 from web.errors import TooLargeError, UnsupportedTypeError
 from web.failures import add_error_handlers
+from web.guard import install as guard
+from web.guard import note
+from web.guard.notes import has_noted, subject_of
 from web.hub import Hub
 from web.metrics import exposition
 from web.openapi import document
+from web.pages import PAGES
 from web.pages.frame import install
 from web.requestlog import log_requests
 from web.views import admin, contexts, runs, secrets
@@ -66,6 +70,7 @@ def create_app(service: Service, registry: Registry | None = None) -> Flask:
         return response
 
     install(app, service, registry)
+    guard(app, service, {page.name for page in PAGES})
     return app
 
 
@@ -89,7 +94,12 @@ def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Respo
             arguments["query"] = query
         if endpoint.body is not None:
             arguments["body"] = decode_body(_json_bytes(), endpoint.body)
-        return _response(endpoint, endpoint.handler(Call(service, hub, caller, request), **arguments))
+        call = Call(service, hub, caller, request)
+        response = _response(endpoint, endpoint.handler(call, **arguments))
+        if endpoint.is_noted and not has_noted():
+            made = response.headers.get("Location", "").removeprefix(PREFIX)
+            note(service, endpoint.name.replace("_", " "), subject_of(path) or made, actor=call.actor)
+        return response
 
     return view
 

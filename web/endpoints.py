@@ -33,7 +33,8 @@ class Endpoint:
     path: below /api/v1, ``{name}`` for parameters. scope: what a token must have; None: anybody may ask.
     result: the type of what is sent as JSON, None for an empty answer. media: where it is not JSON, the content type of
     what comes (result is then not encoded). accepts: the same for what is sent. location: where what was made is found,
-    below /api/v1, with ``{0.member}`` of the result. errors: codes by status, for the document.
+    below /api/v1, with ``{0.member}`` of the result. errors: codes by status, for the document. noted: whether it is in
+    the audit trail when it changed something.
     """
 
     method: Method
@@ -49,6 +50,11 @@ class Endpoint:
     accepts: str = "application/json"
     location: str = ""
     errors: Mapping[int, str] = field(default_factory=dict)
+    noted: bool = True
+
+    @property
+    def is_noted(self) -> bool:
+        return self.noted and self.method != "GET" and self.scope is not None
 
     @property
     def name(self) -> str:
@@ -98,6 +104,7 @@ class Api:
         accepts: str = "application/json",
         location: str = "",
         errors: Mapping[int, str] | None = None,
+        noted: bool = True,
     ) -> Callable[[Handler], Handler]:
         """Register the decorated function. See ``Endpoint``."""
 
@@ -122,6 +129,7 @@ class Api:
                     accepts,
                     location,
                     errors or {},
+                    noted,
                 )
             )
             return handler

@@ -10,12 +10,22 @@ from pipelines.model import Project, WorkerInfo
 from pipelines.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
+from web.guard import note
 
 api: Final = Api("administration")
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Scope: TypeAlias = Literal["read", "build", "admin"]
 _MAX_EXPIRY_S: Final = 10 * 366 * 86400
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """name: of the token, or of the session's user. user: whom it acts for, null for a robot."""
+
+    name: str
+    scopes: list[str]
+    user: str | None
+    expires_at: float | None
 
 
 class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,10 +71,12 @@ class WorkerList(msgspec.Struct, frozen=True):
 
 
 @api.endpoint("GET", "/whoami", scope="read")
-def show_own_token(call: Call) -> Token:
-    """Show the token that the request was made with."""
-    assert call.token is not None
-    return call.token
+def show_self(call: Call) -> Identity:
+    """Show who the service takes the request's sender for."""
+    caller = call.caller
+    assert caller is not None
+    expires_at = caller.token.expires_at if caller.token is not None else None
+    return Identity(caller.name, list(caller.scopes), caller.user, expires_at)
 
 
 @api.endpoint("GET", "/tokens", scope="admin")
@@ -77,6 +89,9 @@ def list_tokens(call: Call) -> TokenList:
 def create_token(call: Call, body: TokenRequest) -> NewToken:
     """Make an API token."""
     token, secret = call.service.tokens.create(body.name, tuple(body.scopes), body.expires_in_s)
+    note(
+        call.service, "create token", f"token={token.id}", f"{token.name}: {', '.join(token.scopes)}", actor=call.actor
+    )
     return NewToken(token, secret)
 
 

@@ -37,7 +37,7 @@ class BlobsReply(msgspec.Struct, frozen=True):
     stored: int
 
 
-@api.endpoint("POST", "/contexts", scope="build")
+@api.endpoint("POST", "/contexts", scope="build", noted=False)
 def begin_context(call: Call, body: ContextRequest) -> ContextReply:
     """Describe a build context, and learn which files the server lacks."""
     context, missing = call.service.contexts.begin(body.entries)
@@ -45,7 +45,7 @@ def begin_context(call: Call, body: ContextRequest) -> ContextReply:
 
 
 @api.endpoint(
-    "PUT", "/contexts/blobs/{digest}", scope="build", status=204, accepts="application/octet-stream",
+    "PUT", "/contexts/blobs/{digest}", scope="build", status=204, accepts="application/octet-stream", noted=False,
     errors={411: "The request has no Content-Length"},
 )  # fmt: skip
 def put_blob(call: Call, digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]) -> None:
@@ -53,7 +53,7 @@ def put_blob(call: Call, digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[
     call.service.contexts.put_blob(digest, _body(call))
 
 
-@api.endpoint("POST", "/contexts/blobs", scope="build", accepts=_BLOBS)
+@api.endpoint("POST", "/contexts/blobs", scope="build", accepts=_BLOBS, noted=False)
 def put_blobs(call: Call) -> BlobsReply:
     """Send the content of many small files at once.
 

@@ -1,0 +1,51 @@
+"""The two cookies: of a session, and of a visitor who has none yet, whom CSRF tokens are bound to."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from flask import Response, g, request
+
+from pipelines.sessions import LIFETIME_S
+
+SESSION: Final = "shiplap_session"
+VISIT: Final = "shiplap_visit"
+
+
+def session_text() -> str:
+    """The session cookie's value as it was sent; "" for none."""
+    return request.cookies.get(SESSION, "")
+
+
+def set_session(response: Response, text: str) -> None:
+    """Sign the browser in. The visitor's cookie has had its time."""
+    response.set_cookie(
+        SESSION, text, max_age=int(LIFETIME_S), httponly=True, samesite="Lax", secure=request.is_secure, path="/"
+    )
+    response.delete_cookie(VISIT, path="/")
+
+
+def clear_session(response: Response) -> None:
+    response.delete_cookie(SESSION, httponly=True, samesite="Lax", secure=request.is_secure, path="/")
+
+
+def visit_text() -> str:
+    """The visitor cookie's value as it was sent; "" for none."""
+    return request.cookies.get(VISIT, "")
+
+
+def begin_visit() -> str:
+    """The visitor cookie's value, made where there was none; ``send_visit`` then sends it with the answer."""
+    text = visit_text() or g.get("new_visit")
+    if not text:
+        text = g.new_visit = secrets.token_urlsafe(32)
+    return str(text)
+
+
+def send_visit(response: Response) -> Response:
+    """For ``after_request``."""
+    text = g.get("new_visit")
+    if text:
+        response.set_cookie(VISIT, text, httponly=True, samesite="Strict", secure=request.is_secure, path="/")
+    return response

@@ -1,0 +1,52 @@
+"""Tokens that show that a request comes from a page of ours.
+
+A token is an HMAC keyed by a cookie's value, which other sites cannot read: nothing is stored. Before signing in the
+cookie is the visitor's, so that nobody is signed in as somebody else unawares.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import Final
+from urllib.parse import urlsplit
+
+from flask import g, request
+
+from web.errors import ForbiddenError
+from web.guard.cookies import begin_visit, session_text, visit_text
+
+FIELD: Final = "_csrf"
+HEADER: Final = "X-CSRF-Token"
+_HINT: Final = "load the page again, and repeat what you did"
+
+
+def csrf_token() -> str:
+    """For the browser that this page goes to."""
+    key = session_text() if g.get("user") is not None else begin_visit()
+    return _token(key)
+
+
+def check_csrf(*, in_session: bool) -> None:
+    """Raise ForbiddenError unless the request carries the token, and was not sent by a page of another site.
+
+    in_session: whether the token is the session's, or the visitor's.
+    """
+    origin = request.headers.get("Origin", "")
+    if origin and origin != "null" and urlsplit(origin).netloc != request.host:
+        raise ForbiddenError("this request comes from a page of another site", hint=_proxy_hint(origin))
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise ForbiddenError("this request comes from a page of another site", hint=_HINT)
+    key = session_text() if in_session else visit_text()
+    sent = request.headers.get(HEADER) or request.form.get(FIELD, "")
+    if not key or not hmac.compare_digest(sent.encode(errors="replace"), _token(key).encode()):
+        raise ForbiddenError("this form has no valid token of this session", hint=_HINT)
+
+
+def _token(key: str) -> str:
+    digest = hmac.digest(key.encode(errors="surrogatepass"), b"shiplap csrf", "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _proxy_hint(origin: str) -> str:
+    return f"a proxy in front of this service must pass the Host header on: we are {request.host}, not {origin[:200]}"

@@ -1,0 +1,100 @@
+"""The hook before every page: who asks, whether the role is enough, whether the form is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import quote
+
+from flask import Flask, Response, current_app, g, redirect, request
+
+from pipelines.users import Role, User
+from web.errors import ForbiddenError
+from web.guard import cookies
+from web.guard.csrf import check_csrf, csrf_token
+from web.guard.notes import note_action
+
+if TYPE_CHECKING:
+    from pipelines.service import Service
+
+View = TypeVar("View", bound=Callable[..., Any])
+SAFE: Final = ("GET", "HEAD", "OPTIONS")
+
+_EXTENSION: Final = "shiplap-guard"
+_required: Final[dict[Callable[..., Any], Role | None]] = {}
+
+
+def require(role: Role) -> Callable[[View], View]:
+    """The view is for users who have ``role`` or more."""
+
+    def mark(view: View) -> View:
+        _required[view] = role
+        return view
+
+    return mark
+
+
+def public(view: View) -> View:
+    """The view is for everybody, signed in or not."""
+    _required[view] = None
+    return view
+
+
+def required_role(view: Callable[..., Any]) -> Role | None:
+    """What the hook asks for; None: nothing."""
+    return _required.get(view, "viewer")
+
+
+def service() -> Service:
+    """Whose users these are."""
+    return cast("Service", current_app.extensions[_EXTENSION])
+
+
+def current_user() -> User | None:
+    """The user of the request's session, looked up once a request; None without a good session."""
+    if "user" not in g:
+        text = cookies.session_text()
+        found = service().sessions.find(text) if text else None
+        g.session, g.user = found if found is not None else (None, None)
+    user: User | None = g.user
+    return user
+
+
+def install(app: Flask, service: Service, pages: Collection[str]) -> None:
+    """Guard the blueprints named ``pages``, and give templates ``csrf_token()``."""
+    app.extensions[_EXTENSION] = service
+    app.jinja_env.globals["csrf_token"] = csrf_token
+
+    @app.before_request
+    def guard() -> Response | None:
+        if request.blueprint not in pages or request.endpoint is None:
+            return None
+        user = current_user()
+        role = required_role(app.view_functions[request.endpoint])
+        if role is not None and user is None:
+            return _ask_to_sign_in()
+        if request.method not in SAFE:
+            check_csrf(in_session=user is not None)
+        if role is not None and user is not None and not user.is_at_least(role):
+            raise ForbiddenError(
+                f"this is for users with the role {role}; {user.name} has the role {user.role}",
+                hint="an administrator can change it",
+            )
+        return None
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        if request.blueprint in pages:
+            if request.method not in SAFE:
+                note_action(service, response)
+            cookies.send_visit(response)
+        return response
+
+
+def _ask_to_sign_in() -> Response:
+    # What was sent by another method is lost, and must not be repeated by itself.
+    following = f"?next={quote(request.full_path.rstrip('?'), safe='/')}" if request.method in SAFE else ""
+    where = f"/login{following}"
+    if request.headers.get("HX-Request") == "true":  # a fragment: the whole page is to go there
+        return Response(status=401, headers={"HX-Redirect": where})
+    return cast(Response, redirect(where, 303))
