@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from collections.abc import Sequence
 import msgspec
 
 from builder.assembly import image_config
+from builder.cacheio.session import CacheSession
 from builder.execution import Executor
 from builder.exporting import export
 from builder.failures import StepError
 from builder.frontend import plan
+from builder.graph import Vertex
 from builder.parsing import parse_remembered
 from builder.request import BuildRequest, Output
 from builder.resolving import Connect, Resolver
@@ -65,19 +68,28 @@ def build(
         monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
     last_step = StepInfo(len(planned.plan.steps), "exporting to image")
     monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
-    executor = Executor(store, launcher, monitor, request.context, request.secrets)
-    solver = Solver(store, executor, monitor, no_cache=request.no_cache, cancelled=cancelled or threading.Event())
-    try:
-        solution = solver.solve(planned.plan)
-    except StepError as error:
-        error.dockerfile = "\n".join(dockerfile.source.lines)
-        error.dockerfile_name = request.dockerfile_name
-        raise
-    finally:
-        executor.save_stat_cache()
-    layers = [layer.written.wait() for layer in solution.rootfs.layers]
-    config = image_config(planned.plan.image, layers, epoch=request.source_date_epoch)
-    image = _put_out(store, config, [layer.diff_id for layer in layers], request.outputs, monitor, last_step)
+    cancelled = cancelled or threading.Event()
+    numbers = itertools.count(last_step.id + 1)
+    with CacheSession(
+        request, store, monitor, connect, new_step=lambda name: StepInfo(next(numbers), name), cancelled=cancelled
+    ) as caching:
+        executor = Executor(store, launcher, monitor, request.context, request.secrets, caching.cache.provide)
+        solver = Solver(
+            caching.cache, executor, monitor, no_cache=lambda vertex: _runs_anyway(vertex, request), cancelled=cancelled
+        )
+        try:
+            solution = solver.solve(planned.plan)
+        except StepError as error:
+            error.dockerfile = "\n".join(dockerfile.source.lines)
+            error.dockerfile_name = request.dockerfile_name
+            raise
+        finally:
+            executor.save_stat_cache()
+        layers = [layer.written.wait() for layer in solution.rootfs.layers]
+        diff_ids = [layer.diff_id for layer in layers]
+        config = caching.marked(image_config(planned.plan.image, layers, epoch=request.source_date_epoch))
+        image = _put_out(store, config, diff_ids, request.outputs, monitor, last_step)
+        caching.export(diff_ids)
     kept = any(output.type == "image" for output in request.outputs)
     return BuildResult(
         store.images.get(image.id) if kept else None,
@@ -86,6 +98,11 @@ def build(
         solution.executed,
         solution.cached,
     )
+
+
+def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
+    """Whether ``--no-cache`` or ``--no-cache-filter`` has the step run whatever the cache has."""
+    return request.no_cache or vertex.step.stage.lower() in request.no_cache_stages
 
 
 def _put_out(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.contexts import Context
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.filetree import SourceTree
     from builder.mounting import Mounter
     from containers.spec import Mount
+    from core.rootfs import RootLayer
     from images.snapshots import Upper
     from images.tarwriter import TarWriter
 
@@ -33,6 +34,8 @@ class Executor:
 
     Layers are written without waiting for the disk (``sync=False``): they are made durable together, when the image
     is put into the store. Until then they live exactly as long as the machine's power does.
+
+    provide: has layers brought into the store that are known, and not there yet; see ``BuildCache.provide``.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Executor:
         monitor: Monitor,
         context: Context,
         secrets: Mapping[str, bytes] | None = None,
+        provide: Callable[[Iterable[DiffID]], None] | None = None,
     ) -> None:
         self._store = store
         self._launcher = launcher
         self._monitor = monitor
         self._context = context
         self._secrets = secrets or {}
+        self._provide = provide
         self._stat_cache = SharedStatCache(self._load_stat_cache)
 
     # COPY and ADD
@@ -137,7 +142,7 @@ class Executor:
     ) -> Upper:
         from builder.running import run_step
 
-        layers = parent.lowers(self._store.snapshots)
+        layers = self._lowers(parent)
         upper = self._store.snapshots.new_upper()
         try:
             run_step(
@@ -186,9 +191,15 @@ class Executor:
             writer.close()
             return blob.commit()
 
+    def _lowers(self, rootfs: RootFS) -> tuple[RootLayer, ...]:
+        """What to mount, base first, with every layer in the store."""
+        if self._provide is not None:
+            self._provide(layer.written.wait().diff_id for layer in rootfs.layers if layer.directory is None)
+        return rootfs.lowers(self._store.snapshots)
+
     @contextlib.contextmanager
     def _view(self, rootfs: RootFS) -> Iterator[int]:
-        fd = self._launcher.view(rootfs.lowers(self._store.snapshots))
+        fd = self._launcher.view(self._lowers(rootfs))
         try:
             yield fd
         finally:

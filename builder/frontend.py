@@ -58,7 +58,7 @@ class Frontend:
         self._states: dict[int, StageState] = {}
         self._images: dict[str, Vertex] = {}
         self._mounted: dict[str, Vertex] = {}
-        self.used_args: set[str] = set(PROXY_ARGS)
+        self.used_args: set[str] = {*PROXY_ARGS, "BUILDKIT_INLINE_CACHE"}
         self.platform_args = platform_args(Platform.host(), request.platform)
         self.global_args = self._evaluate_meta_args()
 

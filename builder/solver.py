@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import msgspec
 
+from builder.buildcache import BuildCache
 from builder.copyjob import CopyJob
-from builder.errors import BuildCancelledError, BuilderError
+from builder.errors import BuildCancelledError, BuilderError, LayerLostError
 from builder.execution import Executor, files_of
 from builder.failures import StepError
 from builder.graph import BaseOp, Chain, CopyOp, Plan, RunOp, Vertex, WorkdirOp, cache_key, op_digest
@@ -25,7 +26,6 @@ from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
 from core.events import Monitor, Outcome, StepFinished, StepStarted
 from images.records import CacheRecord
-from images.store import Store
 
 
 class Solution(msgspec.Struct, frozen=True):
@@ -45,9 +45,15 @@ class Solver:
     """Solves one plan, once."""
 
     def __init__(
-        self, store: Store, executor: Executor, monitor: Monitor, *, no_cache: bool, cancelled: threading.Event
+        self,
+        cache: BuildCache,
+        executor: Executor,
+        monitor: Monitor,
+        *,
+        no_cache: Callable[[Vertex], bool],
+        cancelled: threading.Event,
     ) -> None:
-        self._store = store
+        self._cache = cache
         self._executor = executor
         self._monitor = monitor
         self._no_cache = no_cache
@@ -55,12 +61,25 @@ class Solver:
         self._results: dict[Vertex, Promise[RootFS]] = {}
         self._counts = {"done": 0, "cached": 0}
         self._lock = threading.Lock()
+        self._executed: dict[Vertex, str | None] = {}
         self._runs_expected = False
         self._first_error: BaseException | None = None
         self._failed = threading.Event()
 
     def solve(self, plan: Plan) -> Solution:
         """Run what the target needs. Raises the first error; then every other step has been stopped and has ended."""
+        while True:
+            try:
+                return self._attempt(plan)
+            except LayerLostError:
+                # What a cache from elsewhere answered cannot be had. It will not say so again, and what has run is in
+                # the store: everything is asked anew.
+                self._cache.start_again()
+                self._counts = {"done": 0, "cached": 0}
+                self._first_error = None
+                self._failed.clear()
+
+    def _attempt(self, plan: Plan) -> Solution:
         self._results = {vertex: Promise() for vertex in plan.vertices()}
         self._runs_expected = any(isinstance(vertex.op, RunOp) for vertex in plan.vertices())
         if len(plan.chains) == 1:
@@ -78,6 +97,7 @@ class Solver:
             raise self._first_error
         result = plan.image.result
         rootfs = self._results[result].wait() if result is not None else RootFS()
+        self._cache.provide(rootfs.diff_ids())
         return Solution(rootfs, self._counts["done"], self._counts["cached"])
 
     @property
@@ -124,6 +144,8 @@ class Solver:
                     layer, reason = self._solve_copy(vertex, vertex.op, job, parent, source, writer)
             else:
                 layer, reason = self._solve_plain(vertex, vertex.op, parent, sources, writer)
+        except LayerLostError:
+            raise
         except BuildCancelledError:
             self._finish(vertex, "cancelled", start)
             raise
@@ -145,7 +167,7 @@ class Solver:
     ) -> tuple[LayerHandle, str | None]:
         """RUN and WORKDIR. Returns why it ran, None if it did not."""
         digest = op_digest(op)
-        reason = self._why_not_asked(digest)
+        reason = self._why_not_asked(vertex, digest)
         if reason is None:
             record = self._ran_before(op, digest, parent, sources)
             if record is not None:
@@ -180,10 +202,10 @@ class Solver:
     ) -> CacheRecord | None:
         missed: list[str] = []
         for key in self._run_keys(op, digest, parent, sources):
-            record = self._store.cache.get(key)
+            record = self._cache.get(key)
             if record is not None:
                 for other in missed:
-                    self._store.cache.put(record._replace(key=other))
+                    self._cache.put(record._replace(key=other))
                 return record
             missed.append(key)
         return None
@@ -210,7 +232,7 @@ class Solver:
     ) -> tuple[LayerHandle, str | None]:
         """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
         digest = op_digest(op)
-        reason = self._why_not_asked(digest)
+        reason = self._why_not_asked(vertex, digest)
         if reason is None:
             record = self._copied_before(digest, job, _chain(op, parent), source)
             if record is not None:
@@ -232,25 +254,25 @@ class Solver:
 
     def _copied_before(self, digest: str, job: CopyJob, chain: str, source: RootFS | None) -> CacheRecord | None:
         if source is None:
-            return self._store.cache.get(cache_key(digest, chain, job.digest()))
+            return self._cache.get(cache_key(digest, chain, job.digest()))
         # The source's filesystem is as it was: its files need not be read.
         whole = cache_key(digest, chain, _whole(source))
-        record = self._store.cache.get(whole)
+        record = self._cache.get(whole)
         if record is None:
-            record = self._store.cache.get(cache_key(digest, chain, job.digest()))
+            record = self._cache.get(cache_key(digest, chain, job.digest()))
             if record is not None:
-                self._store.cache.put(record._replace(key=whole))
+                self._cache.put(record._replace(key=whole))
         return record
 
-    def _why_not_asked(self, digest: str) -> str | None:
+    def _why_not_asked(self, vertex: Vertex, digest: str) -> str | None:
         """Why the cache need not be asked at all, empty when the user knows why; None when it is to be asked."""
-        if self._no_cache:
+        if self._no_cache(vertex) and vertex not in self._executed:
             return ""
         # An operation without any record cannot hit: that is known before the layer below has been written.
-        return None if self._store.cache.has_op(digest) else "not built before"
+        return None if self._cache.has_op(digest) else "not built before"
 
     def _record(self, vertex: Vertex, digest: str, key: str, written: WrittenLayer, duration_s: float) -> None:
-        self._store.cache.put(
+        self._cache.put(
             CacheRecord(
                 key=key,
                 op=digest,
@@ -265,6 +287,10 @@ class Solver:
 
     def _count(self, vertex: Vertex, outcome: Literal["done", "cached"], start: float, reason: str | None) -> None:
         with self._lock:
+            if outcome == "done":
+                self._executed[vertex] = reason
+            elif vertex in self._executed:  # by an attempt before this one
+                outcome, reason = "done", self._executed[vertex]
             self._counts[outcome] += 1
         self._finish(vertex, outcome, start, reason)
 

@@ -17,6 +17,7 @@ from builder.errors import BuildCancelledError
 from builder.load import open_source
 from builder.outputs import parse_output
 from builder.request import BuildRequest, Output
+from cli.build_cache import cache_options, read_cache_options
 from cli.build_report import BuildReport, metadata_document
 from cli.errors import CommandError, is_users
 from cli.options import environ, host_pairs, image_name, pairs
@@ -46,6 +47,7 @@ from images.store import Store
 )  # fmt: skip
 @click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="Add a label to the image. Repeatable.")
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache has.")
+@cache_options
 @click.option("--pull", is_flag=True, help="Ask the registry for a newer base, even where one is here.")
 @click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
 @click.option(
@@ -80,6 +82,9 @@ def command(
     build_args: Sequence[str],
     labels: Sequence[str],
     no_cache: bool,
+    no_cache_filter: Sequence[str],
+    cache_from: Sequence[str],
+    cache_to: Sequence[str],
     pull: bool,
     insecure: Sequence[str],
     progress: str,
@@ -112,6 +117,9 @@ def command(
             "--output": outputs,
             "--network host": network == "host",
             "--pull": pull,
+            "--no-cache-filter": no_cache_filter,
+            "--cache-from": cache_from,
+            "--cache-to": cache_to,
             "--insecure-registry": insecure,
         }
         options: dict[str, object] = {
@@ -133,6 +141,7 @@ def command(
     if detach or project:
         raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
     wanted = _outputs(outputs, names)
+    caching = read_cache_options(no_cache_filter, cache_from, cache_to)
     cancelled = threading.Event()
     received = Received()
     report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr)
@@ -158,6 +167,7 @@ def command(
                 add_hosts=host_pairs(add_hosts),
                 source_date_epoch=settings.source_date_epoch,
                 secrets=read_secrets(secrets, environ()),
+                **caching._asdict(),
             )
             _remove_stale(iidfile, metadata_file)
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))

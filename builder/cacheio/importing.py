@@ -1,0 +1,190 @@
+"""Caches from elsewhere: asked when the store has no answer, records first, layers when something needs their files."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from builder.cacheio.spec import CacheFrom
+from builder.errors import BuildCancelledError, CacheFormatError, LayerLostError
+from core.digests import DiffID
+from core.errors import ShiplapError
+from core.events import BuildPlanned, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted, Warned
+from images.records import CacheRecord
+from images.store import Store
+
+if TYPE_CHECKING:
+    from builder.cacheio.places import CacheContents, CacheSource
+    from images.oci import Descriptor
+
+_PARALLEL: Final = 4
+
+
+class OpenSource(Protocol):
+    """Opens what ``--cache-from`` names. Raises what the connection raises."""
+
+    def __call__(self, origin: CacheFrom, /) -> CacheSource: ...
+
+
+class CacheImports:
+    """All ``--cache-from`` of a build. Thread-safe. Nothing is read before a first question is asked.
+
+    new_step: makes the step that shows an import or a transfer. stopped: whether transfers ought to end. A cache that
+    cannot be read, or turns out to be broken, is a warning: the build goes on without what it has not.
+    """
+
+    def __init__(
+        self,
+        origins: Sequence[CacheFrom],
+        open_source: OpenSource,
+        *,
+        store: Store,
+        monitor: Monitor,
+        new_step: Callable[[str], StepInfo],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._origins = origins
+        self._open_source = open_source
+        self._store = store
+        self._monitor = monitor
+        self._new_step = new_step
+        self._stopped = stopped
+        self._lock = threading.Lock()
+        self._loaded: list[tuple[CacheSource, CacheContents]] | None = None
+        self._records: dict[str, CacheRecord] = {}
+        self._ops: set[str] = set()
+        self._lost: set[DiffID] = set()
+        self._all_have_layers = False
+
+    def get(self, key: str) -> CacheRecord | None:
+        """What some cache has for this key. Its layer need not be in the store."""
+        self._load()
+        record = self._records.get(key)
+        return record if record is not None and self._usable(record) else None
+
+    def has_op(self, op: str) -> bool:
+        """Whether a record has this operation digest."""
+        self._load()
+        return op in self._ops
+
+    def find_layer(self, diff_id: DiffID) -> tuple[CacheSource, Descriptor] | None:
+        """Where the layer's blob is."""
+        if diff_id in self._lost:
+            return None
+        for source, contents in self._load():
+            if (layer := contents.layers.get(diff_id)) is not None:
+                return source, layer
+        return None
+
+    def sources(self) -> list[CacheSource]:
+        """Those that could be read, if any question was asked."""
+        return [source for source, _ in self._loaded or ()]
+
+    def fetch(self, diff_ids: Iterable[DiffID]) -> None:
+        """Bring layers into the store. Raises LayerLostError, BuildCancelledError and StorageFullError."""
+        wanted = list(dict.fromkeys(diff_ids))
+        found = [(diff_id, self.find_layer(diff_id)) for diff_id in wanted]
+        if any(place is None for _, place in found):
+            # With mode=min a cache names layers that it does not have, which serves until something needs one.
+            self._all_have_layers = True
+            raise LayerLostError("a layer of the cache is needed, and is not part of it")
+        count = "a layer" if len(wanted) == 1 else f"{len(wanted)} layers"
+        with _Shown(self._monitor, self._new_step(f"[internal] fetch {count} from the cache")) as shown:
+            places = [(diff_id, *place) for diff_id, place in found if place is not None]
+            if len(places) == 1:
+                self._fetch_one(shown, *places[0])
+                return
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(min(_PARALLEL, len(places)), thread_name_prefix="cache") as pool:
+                for done in [pool.submit(self._fetch_one, shown, *place) for place in places]:
+                    done.result()
+
+    def _fetch_one(self, shown: _Shown, diff_id: DiffID, source: CacheSource, layer: Descriptor) -> None:
+        from registry.errors import TransferCancelledError
+
+        if self._stopped():
+            raise BuildCancelledError("cancelled")
+        try:
+            stream = source.open_layer(layer, lambda moved: shown.progress(layer, moved))
+            try:
+                self._store.layers.import_compressed(stream, diff_id=diff_id, expected=layer, sync=False)
+            finally:
+                stream.close()
+        except TransferCancelledError as error:
+            raise BuildCancelledError("cancelled") from error
+        except (ShiplapError, OSError) as error:
+            if not _is_the_caches(error):
+                raise
+            self._lost.add(diff_id)
+            self._monitor.emit(Warned(f"the cache {source} is broken: {error}"))
+            raise LayerLostError(f"layer {diff_id} of the cache {source} cannot be had") from error
+
+    def _usable(self, record: CacheRecord) -> bool:
+        if record.diff_id is None or record.diff_id in self._lost:
+            return False
+        return not self._all_have_layers or self.find_layer(record.diff_id) is not None
+
+    def _load(self) -> list[tuple[CacheSource, CacheContents]]:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = [loaded for origin in self._origins if (loaded := self._read(origin)) is not None]
+                for _, contents in reversed(self._loaded):  # the first that is named wins
+                    self._records.update((record.key, record) for record in contents.records)
+                self._ops = {record.op for record in self._records.values()}
+            return self._loaded
+
+    def _read(self, origin: CacheFrom) -> tuple[CacheSource, CacheContents] | None:
+        from registry.errors import TransferCancelledError
+
+        with _Shown(self._monitor, self._new_step(f"[internal] import the cache {origin}")) as shown:
+            try:
+                source = self._open_source(origin)
+                return source, source.read()
+            except TransferCancelledError as error:
+                raise BuildCancelledError("cancelled") from error
+            except (ShiplapError, OSError) as error:
+                if not _is_the_caches(error):
+                    raise
+                shown.reason = str(error)
+                self._monitor.emit(Warned(f"the cache {origin} is not used: {error}"))
+                return None
+
+
+class _Shown:
+    """A step on the monitor, from beginning to end. reason: what there is to tell of it."""
+
+    def __init__(self, monitor: Monitor, step: StepInfo) -> None:
+        self._monitor = monitor
+        self._id = step.id
+        self.reason: str | None = None
+        monitor.emit(BuildPlanned((step,)))
+
+    def progress(self, layer: Descriptor, moved: int) -> None:
+        self._monitor.emit(StepProgress(self._id, f"layer {layer.digest.short}", moved, layer.size))
+
+    def __enter__(self) -> _Shown:
+        self._start = time.monotonic()
+        self._monitor.emit(StepStarted(self._id, time.time()))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        outcome: Outcome = (
+            "done" if error is None else "cancelled" if isinstance(error, BuildCancelledError) else "failed"
+        )
+        reason = self.reason or (str(error) if outcome == "failed" else None)
+        duration_s = time.monotonic() - self._start
+        self._monitor.emit(StepFinished(self._id, outcome, duration_s, time.time(), reason))
+
+
+def _is_the_caches(error: Exception) -> bool:
+    """Whether the build can go on without the cache. It cannot when this machine's store is in trouble."""
+    from images.errors import CompressedDataError, DigestMismatchError, InvalidDocumentError, InvalidLayerError
+    from registry.errors import RegistryError
+
+    content = (CompressedDataError, DigestMismatchError, InvalidDocumentError, InvalidLayerError, CacheFormatError)
+    if isinstance(error, (*content, RegistryError)):
+        return True
+    return isinstance(error, OSError) and not isinstance(error, ShiplapError)
