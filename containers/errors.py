@@ -25,10 +25,15 @@ class NetworkError(ContainerError):
     """The network of a container cannot be made."""
 
 
+class SeccompError(ContainerError):
+    """The filter of system calls cannot be made, or is not accepted by the kernel."""
+
+
 class LauncherError(ContainerError):
     """The launcher process ended, or could not be started."""
 
 
 BY_NAME: dict[str, type[ContainerError]] = {
-    kind.__name__: kind for kind in (ContainerError, NamespaceError, MountError, UserError, NetworkError, LauncherError)
+    kind.__name__: kind
+    for kind in (ContainerError, NamespaceError, MountError, UserError, NetworkError, SeccompError, LauncherError)
 }

@@ -6,8 +6,8 @@ import errno
 import os
 import time
 
-from containers import events, idmap, network, setup, stubs, syscalls, wire
-from containers.errors import ContainerError, NamespaceError, NetworkError
+from containers import events, idmap, network, seccomp, setup, stubs, syscalls, wire
+from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
 from containers.uplink import Uplink
 
 TYPE_CHECKING = False
@@ -75,12 +75,14 @@ class Guests:
         self._spares: list[Guest] = []
         self._waiting: list[Guest] = []
         self._kinds: set[str] = set()
+        self._filter: bytes | None = None
 
     def warm(self) -> None:
         """Get ready for containers with a network. A failure is told to the first one that needs it."""
         try:
             self._uplink.start()
-        except (NetworkError, OSError):
+            self._call_filter()
+        except (NetworkError, SeccompError, OSError):
             return
         self._kinds.add("default")
 
@@ -259,9 +261,15 @@ class Guests:
                         source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
                     )
                 )
+        order["filter"] = self._call_filter() if spec["filtered"] else None
         connected = spec["network"] == "default"
         order["resolv_conf"] = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
         return order
+
+    def _call_filter(self) -> bytes:
+        if self._filter is None:
+            self._filter = seccomp.program()
+        return self._filter
 
     def _uplink_changed(self, error: NetworkError | None) -> None:
         waiting, self._waiting = self._waiting, []

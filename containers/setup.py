@@ -123,7 +123,7 @@ def _finish(channel: _socket.socket) -> None:
     os.chdir("/")
     if spec["terminal"]:
         stdio = [_open_terminal(channel, spec["terminal_size"])] * 3
-    _execute(channel, spec, stdio)
+    _execute(channel, spec, stdio, order["filter"])
 
 
 def _receive_start(channel: _socket.socket) -> tuple[Any, list[int], int | None]:
@@ -306,7 +306,7 @@ def _open_terminal(channel: _socket.socket, size: tuple[int, int]) -> int:
     return slave
 
 
-def _execute(channel: _socket.socket, spec: Any, stdio: list[int]) -> NoReturn:
+def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: bytes | None) -> NoReturn:
     env = dict(spec["env"])
     user = users.resolve(spec["user"], _lines("/etc/passwd"), _lines("/etc/group"))
     env.setdefault("PATH", DEFAULT_PATH)
@@ -323,8 +323,10 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int]) -> NoReturn:
         env.setdefault("TERM", "xterm")
     os.umask(0o022)
     _enter_directory(spec["cwd"])
-    _become(user, capabilities.mask(spec["capabilities"]))
     syscalls.keyctl_join_session_keyring()
+    if call_filter is not None:  # before privileges go: without no_new_privs it takes CAP_SYS_ADMIN to load one
+        syscalls.set_seccomp_filter(call_filter)
+    _become(user, capabilities.mask(spec["capabilities"]))
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
     for number in range(1, 32):  # Python ignores SIGPIPE and SIGXFSZ, which would last beyond execve
         if number not in (syscalls.SIGKILL, syscalls.SIGSTOP):
@@ -359,10 +361,7 @@ def _enter_directory(path: str) -> None:
 
 
 def _become(user: users.User, allowed: int) -> None:
-    """Drop to the user and the capabilities. no_new_privs stays off as in docker, so that set-user-ID programs work.
-
-    (A seccomp filter belongs right before this drop: without no_new_privs it takes CAP_SYS_ADMIN to load one.)
-    """
+    """Drop to the user and the capabilities. no_new_privs stays off as in docker, so that set-user-ID programs work."""
     for number in range(64):
         if not allowed >> number & 1:
             try:

@@ -92,6 +92,7 @@ class ContainerSpec(NamedTuple):
     terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
         is its other end. terminal_size: rows and columns at the start.
     capabilities: the bounding, permitted and effective set of root. Other users start with no effective ones.
+    filtered: whether system calls are restricted to those of ``containers.seccomp``.
     """
 
     layers: tuple[RootLayer, ...]
@@ -107,6 +108,7 @@ class ContainerSpec(NamedTuple):
     terminal: bool = False
     terminal_size: tuple[int, int] = (24, 80)
     capabilities: frozenset[str] = DEFAULT_CAPABILITIES
+    filtered: bool = True
 
 
 class ExitStatus(NamedTuple):
@@ -147,6 +149,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "terminal": spec.terminal,
         "terminal_size": spec.terminal_size,
         "capabilities": sorted(spec.capabilities),
+        "filtered": spec.filtered,
     }
 
 

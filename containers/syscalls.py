@@ -36,6 +36,7 @@ MOUNT_ATTR_IDMAP = 0x100000
 STATX_MNT_ID = 0x1000
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 4, 23, 24
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _SYS_CLOSE_RANGE, _SYS_CLONE3, _SYS_OPENAT2 = 436, 435, 437
@@ -61,6 +62,10 @@ _MountAttr = _words("_MountAttr", "attr_set attr_clr propagation userns_fd", cty
 _OpenHow = _words("_OpenHow", "flags mode resolve", ctypes.c_uint64)
 _CapHeader = _words("_CapHeader", "version pid", ctypes.c_uint32)
 _CapData = _words("_CapData", "effective0 permitted0 inheritable0 effective1 permitted1 inheritable1", ctypes.c_uint32)
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
 
 
 def _check(result: int, call: str, subject: str | bytes | None = None) -> int:
@@ -158,6 +163,17 @@ def close_range(first: int, last: int) -> None:
 def prctl(option: int, argument: int) -> int:
     """prctl(2) with one argument."""
     return _check(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0), "prctl", str(option))
+
+
+def set_seccomp_filter(program: bytes) -> None:
+    """Filter this thread's system calls from now on; program: an array of ``struct sock_filter``.  prctl(2)
+
+    Needs no_new_privs or CAP_SYS_ADMIN in the thread's user namespace.
+    """
+    code = ctypes.create_string_buffer(program, len(program))
+    header = _FilterProgram(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
+    result = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(header), 0, 0)
+    _check(result, "prctl(PR_SET_SECCOMP)")
 
 
 def capset(*, effective: int, permitted: int, inheritable: int) -> None:
