@@ -87,7 +87,9 @@ class ServiceSettings(NamedTuple):
     registry: HOST[:PORT] that runs push to; empty keeps images in the worker's store. worker_labels: what runs may ask
     of a worker. git_allowed_hosts: hosts that may be cloned from although their addresses are private.
     secret_key_file: what secrets are encrypted with; None: ``ROOT/serve/secret.key``. web_url, web_token: from where a
-    worker fetches build contexts that are not below its own root; empty: they all are.
+    worker fetches build contexts that are not below its own root; empty: they all are. public_url: where people reach
+    the pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or
+    networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
     """
 
     root: Path
@@ -99,27 +101,91 @@ class ServiceSettings(NamedTuple):
     secret_key_file: Path | None = None
     web_url: str = ""
     web_token: str = ""
+    public_url: str = ""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
         """Read ``SHIPLAP_ROOT``, and ``SHIPLAP_`` with the members' names: ``SHIPLAP_REDIS_URL``; lists have commas.
 
-        By default the database is SQLite and Redis a socket, both below ``ROOT/serve``.
+        By default the database is SQLite and Redis a socket, both below ``ROOT/serve``. URLs and tokens may be in files:
+        ``SHIPLAP_DATABASE_URL_FILE``. Raises SettingsError when such a file cannot be read.
         """
         env = os.environ if environ is None else environ
         data = Settings.from_environ(env, root=root).root
         key_file = env.get("SHIPLAP_SECRET_KEY_FILE")
         return cls(
             data,
-            env.get("SHIPLAP_DATABASE_URL") or f"sqlite:///{data}/serve/service.db",
-            env.get("SHIPLAP_REDIS_URL") or f"unix://{data}/serve/redis/redis.sock",
+            _secret(env, "SHIPLAP_DATABASE_URL") or f"sqlite:///{data}/serve/service.db",
+            _secret(env, "SHIPLAP_REDIS_URL") or f"unix://{data}/serve/redis/redis.sock",
             env.get("SHIPLAP_REGISTRY", ""),
             _listed(env.get("SHIPLAP_WORKER_LABELS", "")),
             _listed(env.get("SHIPLAP_GIT_ALLOWED_HOSTS", "")),
             Path(key_file).expanduser().absolute() if key_file else None,
             env.get("SHIPLAP_WEB_URL", "").rstrip("/"),
-            env.get("SHIPLAP_WEB_TOKEN", ""),
+            _secret(env, "SHIPLAP_WEB_TOKEN"),
+            env.get("SHIPLAP_PUBLIC_URL", "").rstrip("/"),
+            _listed(env.get("SHIPLAP_TRUSTED_PROXIES", "127.0.0.0/8,::1")),
         )
+
+
+class OidcSettings(NamedTuple):
+    """What the environment says of a provider of identities (OpenID Connect). issuer: a URL; empty: there is none.
+
+    roles: (value, role) pairs: who has the value in the claim ``role_claim`` gets the role, the highest that fits;
+    the value ``*`` fits everybody. Without any that fits nobody gets in. name: what the button says.
+    """
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    role_claim: str = "groups"
+    roles: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``SHIPLAP_OIDC_`` with the members' names; ``SHIPLAP_OIDC_ROLES=ops=admin,*=viewer``; the client's secret
+        may be in a file, ``SHIPLAP_OIDC_CLIENT_SECRET_FILE``. Raises SettingsError.
+        """
+        env = os.environ if environ is None else environ
+        issuer = env.get("SHIPLAP_OIDC_ISSUER", "")
+        if not issuer:
+            return cls()
+        client_id = env.get("SHIPLAP_OIDC_CLIENT_ID", "")
+        if not client_id:
+            raise SettingsError("SHIPLAP_OIDC_ISSUER is set, SHIPLAP_OIDC_CLIENT_ID is not", hint="the provider has it")
+        scopes = env.get("SHIPLAP_OIDC_SCOPES", "openid profile email").replace(",", " ").split()
+        return cls(
+            issuer,
+            client_id,
+            _secret(env, "SHIPLAP_OIDC_CLIENT_SECRET"),
+            tuple(dict.fromkeys(["openid", *scopes])),
+            env.get("SHIPLAP_OIDC_ROLE_CLAIM") or "groups",
+            tuple(_role(entry) for entry in _listed(env.get("SHIPLAP_OIDC_ROLES", ""))),
+            env.get("SHIPLAP_OIDC_NAME") or issuer.partition("://")[2].partition("/")[0],
+        )
+
+
+def _role(entry: str) -> tuple[str, str]:
+    value, _, role = entry.rpartition("=")
+    if not value or role not in ("viewer", "member", "admin"):
+        raise SettingsError(
+            f"SHIPLAP_OIDC_ROLES has {entry!r}", hint="write VALUE=viewer, VALUE=member or VALUE=admin, commas between"
+        )
+    return value, role
+
+
+def _secret(env: Mapping[str, str], name: str) -> str:
+    """A variable's value, or what is in the file that the variable with ``_FILE`` after its name says."""
+    path = env.get(f"{name}_FILE")
+    if env.get(name) or not path:
+        return env.get(name, "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}_FILE names {path}, which cannot be read: {error}") from error
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import SettingsError, StorageFullError
 from core.files import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2, storage_errors, try_lock, write_atomically
-from core.settings import Settings
+from core.settings import OidcSettings, ServiceSettings, Settings
 
 
 @pytest.fixture
@@ -121,3 +121,32 @@ def test_source_date_epoch() -> None:
     for bad in ("x", "-1", "1.5", "²"):
         with pytest.raises(SettingsError):
             Settings.from_environ({"SOURCE_DATE_EPOCH": bad})
+
+
+def test_secret_settings_may_be_in_files(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://shiplap:geheim@db/shiplap\n")
+    environ = {"SHIPLAP_DATABASE_URL_FILE": str(file)}
+    assert ServiceSettings.from_environ(environ).database_url == "postgresql://shiplap:geheim@db/shiplap"
+    with pytest.raises(SettingsError, match="cannot be read"):
+        ServiceSettings.from_environ({"SHIPLAP_REDIS_URL_FILE": str(tmp_path / "missing")})
+
+
+def test_provider_of_identities_is_set_by_the_environment() -> None:
+    assert OidcSettings.from_environ({}).issuer == ""
+    environ = {
+        "SHIPLAP_OIDC_ISSUER": "https://id.example/realm",
+        "SHIPLAP_OIDC_CLIENT_ID": "shiplap",
+        "SHIPLAP_OIDC_SCOPES": "profile groups",
+        "SHIPLAP_OIDC_ROLES": "team=ops=admin, *=viewer",
+    }
+    settings = OidcSettings.from_environ(environ)
+    assert settings.scopes == ("openid", "profile", "groups")
+    assert settings.roles == (("team=ops", "admin"), ("*", "viewer"))
+    assert settings.name == "id.example"
+
+
+@pytest.mark.parametrize("environ", [{}, {"SHIPLAP_OIDC_CLIENT_ID": "x", "SHIPLAP_OIDC_ROLES": "ops=king"}])
+def test_incomplete_provider_of_identities_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="SHIPLAP_OIDC"):
+        OidcSettings.from_environ({"SHIPLAP_OIDC_ISSUER": "https://id.example", **environ})
