@@ -8,7 +8,26 @@ import msgspec
 
 from builder.graph import PlannedImage
 from builder.rootfs import WrittenLayer
+from core.digests import DiffID
+from core.platforms import Platform
 from images.oci import History, ImageConfig, RootFS, format_time
+
+
+class Built(msgspec.Struct, frozen=True):
+    """One platform's image, complete. base_layers: how many of its layers, from the first, are the base image's."""
+
+    platform: Platform
+    config: ImageConfig
+    base_layers: int = 0
+
+    @property
+    def diff_ids(self) -> tuple[DiffID, ...]:
+        return self.config.rootfs.diff_ids
+
+    def with_layers(self, diff_ids: Sequence[DiffID]) -> Built:
+        """The same with other layers in their places."""
+        rootfs = RootFS(diff_ids=tuple(diff_ids))
+        return msgspec.structs.replace(self, config=msgspec.structs.replace(self.config, rootfs=rootfs))
 
 
 def image_config(planned: PlannedImage, layers: Sequence[WrittenLayer], *, epoch: int | None = None) -> ImageConfig:

@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 from images.apply import Unpacker
 from images.errors import InvalidLayerError
+from images.tarcopy import write_entry
 from images.tarreader import (
     CHARACTER_DEVICE,
-    DEVICE_TYPES,
     DIRECTORY,
     FILE,
     HARDLINK,
@@ -90,31 +90,32 @@ def flatten(layers: Sequence[BinaryIO]) -> Iterator[MergedEntry]:
             yield MergedEntry(entry._replace(name=path), _chunks(layers[inode.layer], inode.offset, entry))
 
 
-def write_merged(layers: Sequence[BinaryIO], writer: TarWriter) -> None:
-    """Write the merged view of ``layers`` as one tar. The writer is not closed. Raises InvalidLayerError."""
+def write_merged(
+    layers: Sequence[BinaryIO], writer: TarWriter, *, prefix: bytes = b"", mtime: int | None = None
+) -> None:
+    """Write the merged view of ``layers`` into a tar. The writer is not closed. Raises InvalidLayerError.
+
+    prefix: put before every name, ``b"directory/"``. mtime: of every entry, in place of its own.
+    """
     for entry, chunks in flatten(layers):
-        name, mode, uid, gid, mtime = entry.name, entry.mode, entry.uid, entry.gid, entry.mtime
-        if entry.kind == FILE:
-            writer.file(name, mode, uid, gid, mtime, entry.size, Content(chunks, entry.size), entry.xattrs)
-        elif entry.kind == DIRECTORY:
-            writer.directory(name, mode, uid, gid, mtime, entry.xattrs)
-        elif entry.kind == SYMLINK:
-            writer.symlink(name, entry.link, uid, gid, mtime, entry.xattrs)
-        elif entry.kind == HARDLINK:
-            writer.hardlink(name, entry.link, mode, uid, gid, mtime)
-        else:
-            writer.device(name, DEVICE_TYPES[entry.kind] | mode, uid, gid, mtime, entry.rdev, entry.xattrs)
+        name = prefix + entry.name
+        link = prefix + entry.link if entry.kind == HARDLINK else entry.link
+        written = entry._replace(name=name, link=link, mtime=entry.mtime if mtime is None else mtime)
+        write_entry(writer, written, Content(chunks, entry.size))
 
 
-def unpack_merged(layers: Sequence[BinaryIO], root: int, *, owners: bool = True, devices: bool = True) -> None:
+def unpack_merged(
+    layers: Sequence[BinaryIO], root: int, *, owners: bool = True, devices: bool = True, mtime: int | None = None
+) -> None:
     """Unpack the merged view of ``layers`` into the directory ``root`` (a descriptor), over what is there already.
 
-    Nothing in ``root`` is removed but what is in the way of an entry. owners, devices, and errors: as ``apply_layer``.
+    Nothing in ``root`` is removed but what is in the way of an entry. mtime: of every entry, in place of its own.
+    owners, devices, and errors: as ``apply_layer``.
     """
     unpacker = Unpacker(root, owners=owners, devices=devices)
     with contextlib.closing(unpacker):
         for entry, chunks in flatten(layers):
-            unpacker.add(entry, chunks)
+            unpacker.add(entry if mtime is None else entry._replace(mtime=mtime), chunks)
         unpacker.finish()
 
 

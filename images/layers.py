@@ -165,6 +165,17 @@ class LayerStore:
                 diff_id, compression, _DEFAULT_LEVELS[compression] if level is None else level
             )
 
+    def original(self, diff_id: DiffID) -> Descriptor | None:
+        """The compressed blob that the layer came as, from a registry or an archive; None if it was made here."""
+        rows = self._database.all(
+            "SELECT digest, size, compression FROM compressed WHERE diff_id = ? AND level IS NULL ORDER BY digest",
+            (diff_id,),
+        )
+        for digest, size, compression in rows:
+            if self._blobs.has(Digest(digest)):
+                return _descriptor(compression, Digest(digest), size)
+        return None
+
     def import_compressed(
         self, stream: _Readable, *, diff_id: DiffID | None = None, expected: Descriptor | None = None, sync: bool = True
     ) -> DiffID:
