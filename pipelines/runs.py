@@ -192,10 +192,10 @@ class Runs:
             msgspec.structs.replace(run.trigger, by=by or run.trigger.by),
         )
 
-    def why_waiting(self, run: Run) -> str:
-        """For people: why a queued run does not run yet. Empty for others."""
+    def explain(self, found: Sequence[Run]) -> Sequence[Run]:
+        """The same runs, the queued ones with the reason why they wait, for people."""
         with self._database.read() as connection:
-            return self._explained(connection, [run])[0].reason if run.state == "queued" else ""
+            return self._explained(connection, found)
 
     def _explained(self, connection: Connection, found: Sequence[Run]) -> Sequence[Run]:
         if not any(run.state == "queued" for run in found):

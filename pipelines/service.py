@@ -10,6 +10,7 @@ from pipelines.audit import Audit
 from pipelines.claims import Claims
 from pipelines.contexts import Contexts
 from pipelines.database import Database
+from pipelines.listing import Listing
 from pipelines.live import LiveLogs
 from pipelines.logs import Logs
 from pipelines.projects import Projects
@@ -19,6 +20,7 @@ from pipelines.secrets import Secrets
 from pipelines.sessions import Links, Sessions
 from pipelines.throttle import Throttle
 from pipelines.tokens import Tokens
+from pipelines.upstream import Upstream
 from pipelines.users import Users
 from pipelines.workers import Workers
 
@@ -37,10 +39,12 @@ class Service:
         self.workers = Workers(database)
         self.secrets = Secrets(database, settings.secret_key_file or serve / "secret.key")
         self.runs = Runs(database, self.queue, self.workers, self.secrets)
+        self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
         self.projects = Projects(database)
-        self.contexts = Contexts(database, serve / "contexts")
+        upstream = Upstream(settings.web_url, settings.web_token) if settings.web_url else None
+        self.contexts = Contexts(database, serve / "contexts", upstream=upstream)
         self.users = Users(database)
         self.sessions = Sessions(database)
         self.links = Links(database)

@@ -1,0 +1,124 @@
+"""Lists of runs as people look for them: filtered, searched, in pages that go both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, func, or_, select
+
+from pipelines.database import Database
+from pipelines.model import Run, RunState
+from pipelines.rows import run_from_row
+from pipelines.schema import runs
+
+StateGroup: TypeAlias = Literal["active", "queued", "running", "succeeded", "failed", "cancelled"]
+GROUPS: Final[dict[StateGroup, tuple[RunState, ...]]] = {
+    "active": ("queued", "running"),
+    "queued": ("queued",),
+    "running": ("running",),
+    "succeeded": ("succeeded",),
+    "failed": ("failed", "error"),
+    "cancelled": ("cancelled",),
+}
+_DIGITS: Final = 10  # longer than any run's number
+assert tuple(GROUPS) == get_args(StateGroup)
+
+
+class RunFilter(msgspec.Struct, frozen=True):
+    """What is wanted; empty members want everything.
+
+    branch: exactly. by: who started it, exactly. text: anywhere in what started it, its source, its image names; or
+    its number.
+    """
+
+    project: str = ""
+    state: StateGroup | None = None
+    branch: str = ""
+    by: str = ""
+    text: str = ""
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """runs: the newest first. newer, older: the number that the neighbouring page goes on from; None: there is none."""
+
+    runs: Sequence[Run]
+    newer: int | None
+    older: int | None
+
+
+class Listing:
+    """Thread-safe. explain: adds to queued runs why they wait."""
+
+    def __init__(self, database: Database, explain: Callable[[Sequence[Run]], Sequence[Run]]) -> None:
+        self._database = database
+        self._explain = explain
+
+    def page(
+        self, wanted: RunFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
+    ) -> RunPage:
+        """At most ``limit`` runs: the newest, those before a number, or those just after one."""
+        query = select(runs).where(*_conditions(wanted)).limit(limit + 1)
+        upward = after is not None and before is None
+        if before is not None:
+            query = query.where(runs.c.number < before)
+        if upward:
+            query = query.where(runs.c.number > after)
+        query = query.order_by(runs.c.number if upward else runs.c.number.desc())
+        found = self._runs(query)
+        beyond = len(found) > limit
+        found = found[:limit]
+        if upward:
+            found.reverse()
+        return RunPage(
+            self._explain(found),
+            newer=found[0].number if found and (beyond if upward else before is not None) else None,
+            older=found[-1].number if found and (upward or beyond) else None,
+        )
+
+    def waiting(self, limit: int = 50) -> Sequence[Run]:
+        """Queued runs in the order in which workers take them."""
+        query = select(runs).where(runs.c.state == "queued").order_by(runs.c.priority.desc(), runs.c.number)
+        return self._explain(self._runs(query.limit(limit)))
+
+    def running(self) -> Sequence[Run]:
+        """What is being built, by number."""
+        return self._runs(select(runs).where(runs.c.state == "running").order_by(runs.c.number))
+
+    def count(self, state: RunState) -> int:
+        """How many runs are in ``state``."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.count()).where(runs.c.state == state)).scalar() or 0)
+
+    def _runs(self, query: Select[Any]) -> list[Run]:
+        with self._database.read() as connection:
+            return [run_from_row(row) for row in connection.execute(query)]
+
+
+def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.project:
+        found.append(runs.c.project == wanted.project)
+    if wanted.state is not None:
+        found.append(runs.c.state.in_(GROUPS[wanted.state]))
+    if wanted.branch:
+        found.append(runs.c.branch == wanted.branch)
+    if wanted.by:
+        found.append(runs.c.trigger.contains(f'"by":{_inner(wanted.by, quotes=True)}', autoescape=True))
+    if wanted.text:
+        text, number = _inner(wanted.text), wanted.text.removeprefix("#")
+        places: list[ColumnElement[bool]] = [
+            column.icontains(text, autoescape=True)
+            for column in (runs.c.project, runs.c.trigger, runs.c.source, runs.c.options)
+        ]
+        if number.isascii() and number.isdigit() and len(number) < _DIGITS:
+            places.append(runs.c.number == int(number))
+        found.append(or_(*places))
+    return found
+
+
+def _inner(text: str, *, quotes: bool = False) -> str:
+    """How ``text`` stands in the JSON of a column."""
+    encoded = msgspec.json.encode(text).decode()
+    return encoded if quotes else encoded[1:-1]
