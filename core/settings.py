@@ -108,8 +108,8 @@ class ServiceSettings(NamedTuple):
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
         """Read ``SHIPLAP_ROOT``, and ``SHIPLAP_`` with the members' names: ``SHIPLAP_REDIS_URL``; lists have commas.
 
-        By default the database is SQLite and Redis a socket, both below ``ROOT/serve``. URLs and tokens may be in files:
-        ``SHIPLAP_DATABASE_URL_FILE``. Raises SettingsError when such a file cannot be read.
+        By default the database is SQLite and Redis a socket, both below ``ROOT/serve``. URLs and tokens may be in
+        files: ``SHIPLAP_DATABASE_URL_FILE``. Raises SettingsError when such a file cannot be read.
         """
         env = os.environ if environ is None else environ
         data = Settings.from_environ(env, root=root).root
@@ -146,8 +146,8 @@ class OidcSettings(NamedTuple):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read ``SHIPLAP_OIDC_`` with the members' names; ``SHIPLAP_OIDC_ROLES=ops=admin,*=viewer``; the client's secret
-        may be in a file, ``SHIPLAP_OIDC_CLIENT_SECRET_FILE``. Raises SettingsError.
+        """Read ``SHIPLAP_OIDC_`` with the members' names; ``SHIPLAP_OIDC_ROLES=ops=admin,*=viewer``; the client's
+        secret may be in a file, ``SHIPLAP_OIDC_CLIENT_SECRET_FILE``. Raises SettingsError.
         """
         env = os.environ if environ is None else environ
         issuer = env.get("SHIPLAP_OIDC_ISSUER", "")
