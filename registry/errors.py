@@ -153,5 +153,9 @@ class PlatformNotFoundError(RegistryError):
     """The image exists, and not for the platform that was asked for."""
 
 
+class LayerUnavailableError(RegistryError):
+    """A layer that was left at its registry is needed, and cannot be fetched."""
+
+
 class UnsupportedContentError(RegistryError):
     """What has this name is no container image: an artifact, a schema 1 manifest, encrypted layers."""

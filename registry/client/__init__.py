@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from registry.client.client import Client
 from registry.client.config import ClientConfig
+from registry.client.lazy import RegistryLayers
 from registry.client.logins import LoggedIn, login, logout, registry_domain, verify
 from registry.client.monitor import (
     FINAL_STATES,
@@ -34,6 +35,7 @@ __all__ = [
     "NullTransferMonitor",
     "Pulled",
     "Pushed",
+    "RegistryLayers",
     "RetryPolicy",
     "State",
     "StepTransferMonitor",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, Literal, NamedTuple
 
 from core.digests import DiffID, Digest
 from core.platforms import Platform
@@ -15,8 +14,6 @@ from images.images import Image
 from images.oci import (
     CONFIG_TYPES,
     MAX_DOCUMENT_BYTES,
-    OCI_INDEX,
-    OCI_MANIFEST,
     Descriptor,
     ImageConfig,
     Manifest,
@@ -24,28 +21,23 @@ from images.oci import (
     decode_index,
     decode_manifest,
 )
-from images.platforms import choose, offered, preferences
+from images.platforms import choose, is_image, offered, preferences
 from images.store import Store
 from registry.client.client import Client
+from registry.client.contents import fetch_artifact, import_layer, may_stay_away, note_origins
+from registry.client.finding import Finder, document_type
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
-from registry.client.repository import BlobReader, RawManifest, Repository, is_index, is_manifest
-from registry.client.retrying import check_cancelled
+from registry.client.repository import RawManifest, Repository, is_index, is_manifest
 from registry.client.sources import remember_sources
 from registry.client.workers import in_parallel
 from registry.errors import (
     InvalidResponseError,
-    NotFoundError,
     PlatformNotFoundError,
-    RegistryError,
-    ResponseError,
     UnsupportedContentError,
 )
 
-_T = TypeVar("_T")
-
 DEFAULT_PARALLEL: Final = 4
 
-PULLED_MANIFEST: Final = "registry.pulled"  # memo: digests of manifests that came from a registry
 _RESOLVED: Final = "registry.resolved"  # memo: what was asked for -> ID of the image that it is
 _MAX_DEPTH: Final = 3  # of indexes in indexes
 _LAYER_SUFFIXES: Final = (".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.zstd")
@@ -53,7 +45,10 @@ _LAYER_SUFFIXES: Final = (".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.z
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """digest: what the name stands for at the registry, an index or a manifest. fresh: it was not here before."""
+    """digest: what the name stands for at the registry, an index or a manifest. fresh: it was not here before.
+
+    image: of an index that was pulled whole, the one of this host, or its first.
+    """
 
     image: Image
     digest: Digest
@@ -62,12 +57,11 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A manifest for the platform, where it is, and the digest of what the name led to first."""
+    """An image's manifest, and where it is."""
 
     raw: RawManifest
     manifest: Manifest
     repository: Repository
-    top: Digest
 
 
 def pull(
@@ -75,117 +69,86 @@ def pull(
     store: Store,
     *,
     client: Client,
-    platform: Platform | None = None,
+    platform: Platform | Literal["all"] | None = None,
+    lazy: bool = False,
     monitor: TransferMonitor | None = None,
     parallel: int = DEFAULT_PARALLEL,
 ) -> Pulled:
     """Bring an image into the store and give it its name (``latest`` unless the reference says otherwise).
 
-    platform: None is this host's where there is a choice, and whatever there is where there is none. Layers that are
-    here already are not fetched. Raises RegistryErrors, ImagesErrors (content that is not what it is said to be) and
-    StorageFullError; what arrived complete is kept, and a second try goes on from there.
+    platform: None is this host's where there is a choice, and whatever there is where there is none; "all" is the
+    whole index, with its attestations. Layers that are here already are not fetched. lazy: nor are the others: they
+    stay away until something needs them (``store.layers``). Raises RegistryErrors, ImagesErrors (content that is not
+    what it is said to be) and StorageFullError; what arrived complete is kept, and a second try goes on from there.
     """
-    return _Pull(
-        reference.with_default_tag(), store, client, platform, monitor or NullTransferMonitor(), parallel
-    ).run()
+    options = _Options(platform, lazy, parallel)
+    return _Pull(reference.with_default_tag(), store, client, options, monitor or NullTransferMonitor()).run()
+
+
+class _Options(NamedTuple):
+    platform: Platform | Literal["all"] | None
+    lazy: bool
+    parallel: int
 
 
 class _Pull:
     def __init__(
-        self,
-        reference: Reference,
-        store: Store,
-        client: Client,
-        platform: Platform | None,
-        monitor: TransferMonitor,
-        parallel: int,
+        self, reference: Reference, store: Store, client: Client, options: _Options, monitor: TransferMonitor
     ) -> None:
         self._reference = reference
         self._store = store
         self._client = client
-        self._asked = platform
-        self._platform = platform or Platform.host()
+        self._options = options
+        self._asked = options.platform if isinstance(options.platform, Platform) else None
+        self._platform = self._asked or Platform.host()
         self._monitor = monitor
-        self._parallel = parallel
         self._name = reference if reference.digest is None else reference._replace(tag=None)
-        self._repositories = [
-            Repository(client, endpoint, reference.path) for endpoint in client.endpoints(reference, mirrors=True)
-        ]
+        self._finder = Finder(reference, client, monitor)
 
     def run(self) -> Pulled:
         reference = self._reference
-        digest = reference.digest or self._head()
+        digest = reference.digest or self._finder.head()
         known = self._known(digest) if digest else None
         if digest and known:
-            self._store.images.tag(self._name, known.id)
-            return Pulled(self._store.images.get(known.id), digest, fresh=False)
-        found = self._find(digest or str(reference.tag))
+            self._store.images.tag(self._name, known)
+            return Pulled(self._store.images.resolve(str(self._name)), digest, fresh=False)
+        top, place = self._finder.manifest(digest or str(reference.tag))
         self._monitor.message(f"{reference.digest or reference.tag}: Pulling from {reference.path}")
-        image = self._fetch(found)
-        self._store.cache.memo_put(_RESOLVED, self._key(found.top), image.id.encode())
-        self._store.cache.memo_put(PULLED_MANIFEST, image.manifest_digest, b"")
-        return Pulled(image, found.top, fresh=True)
+        if self._options.platform == "all" and is_index(document_type(top)):
+            image = self._fetch_index(top)
+        else:
+            image = self._fetch(self._image_in(top, place), (self._name,))
+            self._store.cache.memo_put(_RESOLVED, self._key(top.digest), image.id.encode())
+        self._store.images.note_digest(reference, top.digest, image.id)
+        return Pulled(image, top.digest, fresh=True)
 
-    def _head(self) -> Digest | None:
-        """What the tag stands for now, which costs less than asking for the manifest, and no quota.
-
-        Mirrors that fail are not asked again. None where only a GET will tell (more).
-        """
-        tag = str(self._reference.tag)
-        for mirror in self._repositories[:-1]:
-            try:
-                return mirror.resolve(tag)
-            except NotFoundError:
-                continue
-            except RegistryError as error:
-                self._drop(mirror, error)
+    def _known(self, digest: Digest) -> Digest | None:
+        """The image, or index, that this digest led to before, if it is still here: its ID, or digest."""
         try:
-            return self._repositories[-1].resolve(tag)
-        except ResponseError as error:
-            if error.retryable:
-                raise
-            return None  # the answer to a HEAD has no body that says why
-
-    def _drop(self, mirror: Repository, error: RegistryError) -> None:
-        check_cancelled(self._client.cancelled)
-        self._repositories.remove(mirror)
-        self._monitor.message(f"mirror {mirror} does not help: {error.message}")
-
-    def _known(self, digest: Digest) -> Image | None:
-        """The image that this digest led to before, if it is still here."""
-        data = self._store.cache.memo_get(_RESOLVED, self._key(digest))
-        if data is None:
-            return None
-        try:
-            image = self._store.images.get(Digest(data.decode()))
+            if self._options.platform == "all":
+                index = self._store.images.indexes.get(digest)
+                target, images = index.digest, index.images
+            else:
+                data = self._store.cache.memo_get(_RESOLVED, self._key(digest))
+                if data is None:
+                    return None
+                images = [self._store.images.get(Digest(data.decode()))]
+                target = images[0].id
         except ImagesError:
             return None
-        return None if self._store.layers.missing(image.diff_ids) else image
+        if not self._options.lazy and self._store.layers.missing(layer for image in images for layer in image.diff_ids):
+            return None
+        return target
 
     def _key(self, digest: Digest) -> str:
         return f"{self._reference.name}@{digest} {self._asked or f'host {self._platform}'}"
 
-    def _find(self, wanted: str | Digest) -> _Found:
-        for mirror in self._repositories[:-1]:
-            try:
-                return self._find_in(mirror, wanted)
-            except RegistryError as error:
-                self._drop(mirror, error)
-        return self._find_in(self._repositories[-1], wanted)
-
-    def _find_in(self, repository: Repository, wanted: str | Digest) -> _Found:
-        try:
-            raw = repository.manifest(wanted)
-        except NotFoundError:
-            if self._reference.digest is not None or not isinstance(wanted, Digest):
-                raise
-            raw = repository.manifest(str(self._reference.tag))  # retagged since, or HEAD told nonsense
-        top = raw.digest
+    def _image_in(self, raw: RawManifest, place: Repository) -> _Found:
+        """The manifest for the platform in what the name led to."""
         for _ in range(_MAX_DEPTH):
-            media_type = _document_type(raw)
-            if is_manifest(media_type):
-                return _Found(raw, self._image_manifest(raw), repository, top)
-            raw = repository.manifest(self._chosen(raw).digest)
+            if is_manifest(document_type(raw)):
+                return _Found(raw, self._image_manifest(raw), place)
+            raw, place = self._finder.manifest(self._chosen(raw).digest)
         raise UnsupportedContentError(f"{self._reference.familiar}: indexes nested more than {_MAX_DEPTH - 1} deep")
 
     def _chosen(self, raw: RawManifest) -> Descriptor:
@@ -210,13 +173,34 @@ class _Pull:
                 raise UnsupportedContentError(f"{name} has a layer of a kind that is not known: {layer.media_type}")
         return manifest
 
-    def _fetch(self, found: _Found) -> Image:
+    def _fetch_index(self, top: RawManifest) -> Image:
+        index = decode_index(top.data)
+        for entry in index.manifests:
+            raw, where = self._finder.manifest(entry.digest)
+            if is_index(document_type(raw)):
+                raise UnsupportedContentError(
+                    f"{self._reference.familiar}: an index in an index cannot be kept whole",
+                    hint="--platform pulls the image of one platform",
+                )
+            if is_image(entry):
+                self._fetch(_Found(raw, self._image_manifest(raw), where), ())
+                self._store.blobs.put(raw.data)  # also where the store has the image with another manifest
+            else:
+                fetch_artifact(self._store, raw, partial(self._finder.blob, where))
+        stored = self._store.images.indexes.put(top.data, names=(self._name,))
+        return self._store.images.resolve(stored.digest)
+
+    def _fetch(self, found: _Found, names: tuple[Reference, ...]) -> Image:
         config_bytes, config = self._config(found)
         diff_ids = config.rootfs.diff_ids
         pairs = dict(zip(diff_ids, found.manifest.layers, strict=True))
         missing = set(self._store.layers.missing(list(pairs)))
+        lazily = {diff_id for diff_id in missing if self._options.lazy and may_stay_away(pairs[diff_id])}
+        note_origins(self._store, self._reference, {diff_id: pairs[diff_id] for diff_id in lazily})
         wanted = []
         for diff_id, layer in pairs.items():
+            if diff_id in lazily:
+                continue
             reporter = LayerReporter(self._monitor, layer.digest.short, layer.size)
             reporter.state("Waiting" if diff_id in missing else "Already exists")
             if diff_id in missing:
@@ -225,7 +209,7 @@ class _Pull:
             in_parallel(
                 lambda item: self._layer(found.repository, *item),
                 wanted,
-                workers=self._parallel,
+                workers=self._options.parallel,
                 stop=self._client.cancelled,
                 name="pull",
             )
@@ -234,7 +218,9 @@ class _Pull:
         # An image is named by its config's sha256. With another algorithm the manifest cannot be kept as it is.
         verbatim = found.manifest.config.digest.algorithm == "sha256"
         manifest = found.raw.data if verbatim else None
-        return self._store.images.put(config_bytes, diff_ids, names=(self._name,), manifest=manifest)
+        image = self._store.images.put(config_bytes, diff_ids, names=names, manifest=manifest)
+        self._store.images.note_digest(self._reference, found.raw.digest, image.id)
+        return image
 
     def _config(self, found: _Found) -> tuple[bytes, ImageConfig]:
         descriptor = found.manifest.config
@@ -243,7 +229,7 @@ class _Pull:
         if self._store.blobs.has(descriptor.digest):
             data = self._store.blobs.read(descriptor.digest)
         else:
-            data = self._blob(found.repository, lambda place: place.blob(descriptor.digest, descriptor.size))
+            data = self._finder.blob(found.repository, lambda place: place.blob(descriptor.digest, descriptor.size))
         config = decode_config(data)
         if len(config.rootfs.diff_ids) != len(found.manifest.layers):
             raise InvalidResponseError(
@@ -258,50 +244,4 @@ class _Pull:
         return data, config
 
     def _layer(self, found_in: Repository, diff_id: DiffID, layer: Descriptor, reporter: LayerReporter) -> None:
-        reporter.state("Downloading")
-        source = self._blob(found_in, lambda place: self._open(place, layer, reporter))
-        try:
-            expected = layer if layer.digest.algorithm == "sha256" else None  # the reader checks others
-            self._store.layers.import_compressed(source, diff_id=diff_id, expected=expected)
-        finally:
-            source.close()
-        reporter.state("Pull complete", current_bytes=layer.size)
-
-    def _open(self, place: Repository, layer: Descriptor, reporter: LayerReporter) -> BlobReader:
-        def moved(current_bytes: int) -> None:
-            reporter.moved("Downloading", current_bytes)
-
-        try:
-            return place.open_blob(layer, moved)
-        except NotFoundError:
-            for url in layer.urls:  # a foreign layer: its registry need not have it
-                try:
-                    return place.open_foreign(url, layer, moved)
-                except RegistryError:
-                    check_cancelled(self._client.cancelled)
-            raise
-
-    def _blob(self, found_in: Repository, get: Callable[[Repository], _T]) -> _T:
-        """From where the manifest was, or from the registry itself when its mirror has the manifest only."""
-        last = self._repositories[-1]
-        if found_in is last:
-            return get(last)
-        try:
-            return get(found_in)
-        except RegistryError:
-            check_cancelled(self._client.cancelled)
-            return get(last)
-
-
-def _document_type(raw: RawManifest) -> str:
-    """What it is: by Content-Type, or by what it says of itself where a server sends no useful one."""
-    if is_index(raw.media_type) or is_manifest(raw.media_type):
-        return raw.media_type
-    try:
-        document = json.loads(raw.data)
-        stated = document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
-    except (ValueError, AttributeError) as error:
-        raise InvalidResponseError(f"the manifest {raw.digest} is no JSON object") from error
-    if not is_index(stated) and not is_manifest(stated):
-        raise UnsupportedContentError(f"manifest {raw.digest} is of a kind that is not known: {str(stated)[:100]}")
-    return str(stated)
+        import_layer(self._store, diff_id, layer, partial(self._finder.blob, found_in), reporter)

@@ -1,7 +1,8 @@
-"""Push: from an image in the store to a name at a registry.
+"""Push: from an image or index in the store to a name at a registry.
 
-An image that was pulled goes out with the manifest that it came with, so that its digest stays. Others get a manifest
-of compressed layers: compressed once, remembered, and streamed from where the store keeps them.
+An image that was pulled goes out with the manifest that it came with, so that its digest stays, and an index with those
+that it names. Other images get a manifest of compressed layers: compressed once, remembered, and streamed from where
+the store keeps them. What the registry has, or can mount, is not needed here: layers that are away stay away.
 """
 
 from __future__ import annotations
@@ -11,20 +12,16 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal, TypeVar
 
 from core.digests import DiffID, Digest
+from core.platforms import Platform
 from core.references import Reference
+from images.errors import MissingBlobError
 from images.images import Image
-from images.oci import (
-    OCI_CONFIG,
-    OCI_MANIFEST,
-    Descriptor,
-    Manifest,
-    decode_manifest,
-    encode,
-)
+from images.indexes import StoredIndex
+from images.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, decode_manifest, encode
+from images.packing import packed_layer
 from images.store import Store
 from registry.client.client import Client
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
-from registry.client.pulling import PULLED_MANIFEST
 from registry.client.repository import Repository
 from registry.client.sources import remember_sources, sources_of
 from registry.client.uploading import send_blob
@@ -41,14 +38,17 @@ Compression = Literal["gzip", "zstd"]
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The manifest at the registry: its digest and its size."""
+    """The manifest or index at the registry: its digest and its size."""
 
     digest: Digest
     size_bytes: int
 
 
-class _NotHereError(Exception):
-    """A blob that the image's own manifest names is neither in the store nor at the registry."""
+class _NotHereError(MissingBlobError):
+    """A blob that a manifest names is neither in the store nor at the registry."""
+
+    def __init__(self, blob: Descriptor) -> None:
+        super().__init__(f"blob {blob.digest}, which the manifest names, is neither here nor at the registry")
 
 
 def push(
@@ -56,113 +56,165 @@ def push(
     store: Store,
     *,
     client: Client,
-    image: Image | None = None,
+    image: Image | StoredIndex | None = None,
+    platform: Platform | None = None,
     compression: Compression | None = None,
     monitor: TransferMonitor | None = None,
     parallel: int = DEFAULT_PARALLEL,
 ) -> Pushed:
-    """Send an image to the registry under its name (``latest`` unless the reference says otherwise).
+    """Send an image, or an index with all that it has, to the registry under its name (``latest`` by default).
 
-    image: what to send; what the store has under this name when None. compression: of layers; None keeps an unchanged
-    image as it came, and is gzip for others. Raises ImageNotFoundError and RegistryErrors.
+    image: what to send; None is what the name stands for in the store. platform: of an index only this image, with
+    the manifest that the index names. compression: of layers; None keeps the layers that an image was pulled with,
+    and is gzip for others. Layers that the registry has are not sent, and those that another of its repositories is
+    known to have are mounted. Raises RegistryErrors, ImageNotFoundError, MissingBlobError and StorageFullError.
     """
     name = reference.with_default_tag()
     if name.tag is None:
         raise UnsupportedContentError(f"{reference.familiar}: a push needs a tag", hint="write NAME:TAG")
-    found = image or store.images.resolve(reference.familiar)
-    job = _Push(name, store, client, found, monitor or NullTransferMonitor(), parallel)
-    return job.run(compression)
+    what = image or store.images.indexes.find(reference.familiar) or store.images.resolve(reference.familiar)
+    pushing = _Push(name, store, client, monitor or NullTransferMonitor(), parallel)
+    if isinstance(what, Image):
+        return pushing.image(what, compression)
+    if platform is not None:
+        chosen = store.images.indexes.choose(what.digest, platform)
+        entry = next(entry for entry in what.entries if entry.image is not None and entry.image.id == chosen)
+        return pushing.manifest(store.blobs.read(entry.descriptor.digest), entry.image)
+    if compression is not None:
+        raise UnsupportedContentError(
+            f"cannot compress {name.familiar} anew: its index names the layers as they are",
+            hint=f"leave --compression out, or build it with -o type=image,compression={compression}",
+        )
+    return pushing.index(what)
 
 
 class _Push:
-    def __init__(
-        self, name: Reference, store: Store, client: Client, image: Image, monitor: TransferMonitor, parallel: int
-    ) -> None:
+    def __init__(self, name: Reference, store: Store, client: Client, monitor: TransferMonitor, parallel: int) -> None:
+        endpoint = client.endpoints(name, mirrors=False)[0]
         self._name = name
         self._store = store
         self._client = client
-        self._image = image
         self._monitor = monitor
         self._parallel = parallel
-        self._repository = Repository(client, client.endpoints(name, mirrors=False)[0], name.path)
+        self._repository = Repository(client, endpoint, name.path)
 
-    def run(self, compression: Compression | None) -> Pushed:
-        self._monitor.message(f"The push refers to repository [{self._name.name}]")
-        data = self._store.blobs.read(self._image.manifest_digest)
-        if compression is None and self._came_from_elsewhere(data):
+    def image(self, image: Image, compression: Compression | None) -> Pushed:
+        self._announce()
+        if compression is None and image.manifest_is_given:
             try:
-                return self._push_as_it_came(data)
+                return self.manifest(self._store.blobs.read(image.manifest_digest), image)
             except _NotHereError:
                 self._monitor.message("The layers are not here as they came: the image gets a new digest")
-        return self._push_compressed(compression or "gzip")
+        made = self._packed(image, compression)
+        data = encode(made)
+        self._send_small(made.config)
+        return self._finish(OCI_MANIFEST, data, image, made)
 
-    def _push_as_it_came(self, data: bytes) -> Pushed:
+    def manifest(self, data: bytes, image: Image | None) -> Pushed:
+        """With this manifest, to the letter."""
         manifest = decode_manifest(data)
-        layers = {layer.digest: layer for layer in manifest.layers if not layer.urls}
-        self._in_parallel(self._send_as_it_came, list(layers.values()))
-        return self._finish(manifest, data)
+        self._send_all([(manifest, image)])
+        return self._finish(manifest.media_type or OCI_MANIFEST, data, image, manifest)
 
-    def _send_as_it_came(self, layer: Descriptor) -> None:
-        reporter = LayerReporter(self._monitor, layer.digest.short, layer.size)
-        self._send(layer, self._store.blobs.has(layer.digest), reporter)
+    def index(self, index: StoredIndex) -> Pushed:
+        """Everything that it names, first all blobs, then all manifests, then itself."""
+        self._announce()
+        documents = [self._store.blobs.read(entry.descriptor.digest) for entry in index.entries]
+        manifests = [decode_manifest(data) for data in documents]
+        images = [entry.image for entry in index.entries]
+        self._send_all(list(zip(manifests, images, strict=True)))
 
-    def _push_compressed(self, compression: Compression) -> Pushed:
-        diff_ids = list(dict.fromkeys(self._image.diff_ids))
+        def put(item: tuple[Descriptor, bytes]) -> None:
+            self._repository.put_manifest(item[0].digest, item[0].media_type, item[1])
+
+        self._in_parallel(put, list(zip(index.document.manifests, documents, strict=True)))
+        default = self._store.images.resolve(index.digest)
+        return self._finish(index.document.media_type or OCI_INDEX, index.data, default, *manifests)
+
+    def _announce(self) -> None:
+        self._monitor.message(f"The push refers to repository [{self._name.name}]")
+
+    def _packed(self, image: Image, compression: Compression | None) -> Manifest:
+        """Compress and send the layers; returns the manifest of what is sent."""
+        diff_ids = list(dict.fromkeys(image.diff_ids))
 
         def compress_and_send(diff_id: DiffID) -> Descriptor:
             reporter = LayerReporter(self._monitor, diff_id.short, 0)
             reporter.state("Compressing")
-            layer = self._store.layers.compressed(diff_id, compression)
+            if compression is not None:
+                layer = self._store.layers.compressed(diff_id, compression)  # whatever it came as
+            else:
+                layer = packed_layer(self._store, diff_id, "gzip")
             reporter.total(layer.size)
-            self._send(layer, True, reporter)
+            self._send_layer(layer, diff_id, reporter)
             return layer
 
         made = dict(zip(diff_ids, self._in_parallel(compress_and_send, diff_ids), strict=True))
-        config_bytes = self._store.blobs.size(self._image.id)
-        manifest = Manifest(
+        config_bytes = self._store.blobs.size(image.id)
+        return Manifest(
             schema_version=2,
             media_type=OCI_MANIFEST,
-            config=Descriptor(media_type=OCI_CONFIG, digest=self._image.id, size=config_bytes),
-            layers=tuple(made[diff_id] for diff_id in self._image.diff_ids),
+            config=Descriptor(media_type=OCI_CONFIG, digest=image.id, size=config_bytes),
+            layers=tuple(made[diff_id] for diff_id in image.diff_ids),
         )
-        return self._finish(manifest, encode(manifest))
 
-    def _finish(self, manifest: Manifest, data: bytes) -> Pushed:
-        """Config, then manifest: a registry takes it only when it has all that it names."""
-        config = manifest.config
-        opened = self._opened(config.digest) if self._store.blobs.has(config.digest) else None
-        if send_blob(self._repository, config, opened, sources=(), moved=_ignore) is None:
-            raise _NotHereError(config.digest)
-        self._repository.put_manifest(str(self._name.tag), manifest.media_type or OCI_MANIFEST, data)
-        blobs = [config.digest, *(layer.digest for layer in manifest.layers if not layer.urls)]
-        remember_sources(self._store, self._name, blobs)
-        digest = Digest.of(data)
-        self._monitor.message(f"{self._name.tag}: digest: {digest} size: {len(data)}")
-        return Pushed(digest, len(data))
+    def _send_all(self, manifests: list[tuple[Manifest, Image | None]]) -> None:
+        """Layers, configs, and what artifacts have."""
+        layers: dict[Digest, tuple[Descriptor, DiffID | None]] = {}
+        for manifest, image in manifests:
+            diff_ids = image.diff_ids if image is not None else (None,) * len(manifest.layers)
+            for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
+                if not layer.urls:
+                    layers[layer.digest] = layer, diff_id
+        self._in_parallel(
+            lambda item: self._send_layer(*item, LayerReporter(self._monitor, item[0].digest.short, item[0].size)),
+            list(layers.values()),
+        )
+        configs = {manifest.config.digest: manifest.config for manifest, _ in manifests}
+        self._in_parallel(self._send_small, list(configs.values()))
 
-    def _send(self, layer: Descriptor, here: bool, reporter: LayerReporter) -> None:
+    def _send_layer(self, layer: Descriptor, diff_id: DiffID | None, reporter: LayerReporter) -> None:
+        """diff_id: of an image's layer, which can be fetched when it is away."""
         reporter.state("Waiting")
         sources = sources_of(self._store, self._name, layer.digest)
-        done = send_blob(
-            self._repository,
-            layer,
-            self._opened(layer.digest) if here else None,
-            sources=sources,
-            moved=lambda sent: reporter.moved("Pushing", sent),
-        )
+
+        def send() -> tuple[str, str] | None:
+            here = self._opened(layer.digest) if self._store.blobs.has(layer.digest) else None
+            return send_blob(
+                self._repository,
+                layer,
+                here,
+                sources=sources,
+                moved=lambda sent: reporter.moved("Pushing", sent),
+            )
+
+        done = send()
+        if done is None and diff_id is not None and self._store.layers.away((diff_id,)):
+            self._store.layers.fetch((diff_id,))
+            done = send()
         if done is None:
-            raise _NotHereError(layer.digest)
+            raise _NotHereError(layer)
         outcome, source = done
         if outcome == "mounted":
             reporter.state("Mounted from", source, current_bytes=layer.size)
         else:
             reporter.state("Pushed" if outcome == "pushed" else "Layer already exists", current_bytes=layer.size)
 
-    def _came_from_elsewhere(self, manifest: bytes) -> bool:
-        """Whether it is another manifest than the store makes, which names uncompressed layers."""
-        if tuple(layer.digest for layer in decode_manifest(manifest).layers) != self._image.diff_ids:
-            return True
-        return self._store.cache.memo_get(PULLED_MANIFEST, self._image.manifest_digest) is not None
+    def _send_small(self, blob: Descriptor) -> None:
+        here = self._opened(blob.digest) if self._store.blobs.has(blob.digest) else None
+        if send_blob(self._repository, blob, here, sources=(), moved=_ignore) is None:
+            raise _NotHereError(blob)
+
+    def _finish(self, media_type: str, data: bytes, image: Image | None, *manifests: Manifest) -> Pushed:
+        """The document that the tag is to stand for: a registry takes it only when it has all that it names."""
+        self._repository.put_manifest(str(self._name.tag), media_type, data)
+        digest = Digest.of(data)
+        blobs = [blob.digest for manifest in manifests for blob in (manifest.config, *manifest.layers) if not blob.urls]
+        remember_sources(self._store, self._name, blobs)
+        if image is not None:
+            self._store.images.note_digest(self._name, digest, image.id)
+        self._monitor.message(f"{self._name.tag}: digest: {digest} size: {len(data)}")
+        return Pushed(digest, len(data))
 
     def _opened(self, digest: Digest) -> Callable[[], BinaryIO]:
         return lambda: self._store.blobs.open(digest)
