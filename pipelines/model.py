@@ -6,6 +6,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from pipelines.hooks.settings import HookSettings
+
 RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
 FINAL_STATES: Final[frozenset[RunState]] = frozenset({"succeeded", "failed", "cancelled", "error"})
 StepState: TypeAlias = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
@@ -186,7 +188,8 @@ class Claim(msgspec.Struct, frozen=True):
 class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     """concurrency: how many of its runs may run at once, 0 is no limit. tag_template: see ``pipelines.tags``.
 
-    keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever.
+    keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever. has_webhook_secret,
+    has_status_token: whether these are stored, which ``Projects`` does apart from the rest.
     """
 
     name: str
@@ -194,6 +197,14 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     tag_template: str = "{registry}/{project}:{number}"
     keep_runs: int = 200
     keep_days: int = 30
+    hook: HookSettings = HookSettings()
+    has_webhook_secret: bool = False
+    has_status_token: bool = False
+
+    @property
+    def reports_status(self) -> bool:
+        """Whether commits are to be marked at the forge."""
+        return self.has_status_token and self.hook.forge not in ("", "plain")
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):

@@ -1,51 +1,113 @@
-"""Projects: what runs belong to, with their limits, names of images and retention."""
+"""Projects: what runs belong to, with their limits, names of images, retention, and what their webhooks build."""
 
 from __future__ import annotations
 
 import re
+import secrets as randomness
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.database import Database
-from pipelines.errors import InvalidRequestError, NotFoundError
-from pipelines.model import Project
-from pipelines.schema import projects
+from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.hooks.checking import check_hook
+from pipelines.hooks.settings import HookSettings
+from pipelines.model import FINAL_STATES, Project
+from pipelines.schema import projects, runs, secrets
+from pipelines.secrets import Secrets
 from pipelines.tags import check_template
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
+_MIN_SECRET: Final = 16
+_MAX_SECRET: Final = 500
+_hooks = msgspec.json.Decoder(HookSettings)
 
 
 class Projects:
-    """All projects. Thread-safe."""
+    """All projects. Thread-safe. vault: encrypts the secrets of webhooks, and the tokens for statuses."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vault: Secrets) -> None:
         self._database = database
+        self._vault = vault
 
     def get(self, name: str) -> Project:
         """Raises NotFoundError."""
-        with self._database.read() as connection:
-            row = connection.execute(select(projects).where(projects.c.name == name)).first()
-        if row is None:
-            raise NotFoundError(f"there is no project {name}")
-        return _from_row(row)
+        return _from_row(self._row(name))
 
     def list(self) -> list[Project]:
         with self._database.read() as connection:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
     def put(self, project: Project) -> None:
-        """Make or change it. Raises InvalidRequestError."""
+        """Make it or change its settings. Raises InvalidRequestError."""
         if min(project.concurrency, project.keep_runs, project.keep_days) < 0:
             raise InvalidRequestError("concurrency, keep_runs and keep_days are 0 or more")
         check_template(project.tag_template)
-        values = msgspec.structs.asdict(project)
+        check_hook(project.hook)
         with self._database.write() as connection:
             ensure_project(connection, project.name)
-            connection.execute(update(projects).where(projects.c.name == project.name).values(values))
+            connection.execute(update(projects).where(projects.c.name == project.name).values(_values(project)))
+
+    def remove(self, name: str) -> None:
+        """With its runs, their logs, its deliveries and secrets.
+
+        Raises NotFoundError, and ConflictError while one of its runs has not ended.
+        """
+        with self._database.write() as connection:
+            if connection.execute(select(projects.c.name).where(projects.c.name == name)).first() is None:
+                raise _unknown(name)
+            going = select(runs.c.number).where(runs.c.project == name, runs.c.state.not_in(FINAL_STATES))
+            number = connection.execute(going.limit(1)).scalar()
+            if number is not None:
+                raise ConflictError(f"run {number} of project {name} has not ended", hint="cancel it first")
+            connection.execute(delete(runs).where(runs.c.project == name))
+            connection.execute(delete(secrets).where(secrets.c.project == name))
+            connection.execute(delete(projects).where(projects.c.name == name))
+
+    def webhook_secret(self, name: str) -> bytes | None:
+        """What the forge signs with; None: the project takes no webhooks. Raises NotFoundError, SecretError."""
+        sealed = self._row(name).webhook_secret
+        return None if sealed is None else self._vault.unseal(_webhook(name), bytes(sealed))
+
+    def set_webhook_secret(self, name: str, secret: str = "") -> str:
+        """Store one, a new random one if it is empty, and return it: it cannot be had again.
+
+        Raises NotFoundError and InvalidRequestError.
+        """
+        text = secret or randomness.token_hex(24)
+        if not _MIN_SECRET <= len(text) <= _MAX_SECRET or not text.isascii() or not text.isprintable():
+            raise InvalidRequestError(
+                f"a webhook's secret has {_MIN_SECRET} to {_MAX_SECRET} printable ASCII characters",
+                hint="leave it out, and a random one is made",
+            )
+        self._store(name, webhook_secret=self._vault.seal(_webhook(name), text.encode()))
+        return text
+
+    def status_token(self, name: str) -> str:
+        """With what commits are marked at the forge; empty for none. Raises NotFoundError, SecretError."""
+        sealed = self._row(name).status_token
+        return "" if sealed is None else self._vault.unseal(_status(name), bytes(sealed)).decode()
+
+    def set_status_token(self, name: str, token: str) -> None:
+        """Store it; empty forgets the one that there is. Raises NotFoundError and InvalidRequestError."""
+        if len(token) > _MAX_SECRET or not token.isascii() or not token.isprintable():
+            raise InvalidRequestError(f"a token has at most {_MAX_SECRET} printable ASCII characters")
+        self._store(name, status_token=self._vault.seal(_status(name), token.encode()) if token else None)
+
+    def _store(self, name: str, **values: bytes | None) -> None:
+        with self._database.write() as connection:
+            if not connection.execute(update(projects).where(projects.c.name == name).values(values)).rowcount:
+                raise _unknown(name)
+
+    def _row(self, name: str) -> Row[Any]:
+        with self._database.read() as connection:
+            row = connection.execute(select(projects).where(projects.c.name == name)).first()
+        if row is None:
+            raise _unknown(name)
+        return row
 
 
 def ensure_project(connection: Connection, name: str) -> None:
@@ -57,10 +119,36 @@ def ensure_project(connection: Connection, name: str) -> None:
     if connection.execute(select(projects.c.name).where(projects.c.name == name)).first() is None:
         try:
             with connection.begin_nested():
-                connection.execute(insert(projects).values(msgspec.structs.asdict(Project(name))))
+                connection.execute(insert(projects).values(_values(Project(name))))
         except IntegrityError:
             return  # somebody else was quicker
 
 
+def _values(project: Project) -> dict[str, object]:
+    return {
+        "name": project.name,
+        "concurrency": project.concurrency,
+        "tag_template": project.tag_template,
+        "keep_runs": project.keep_runs,
+        "keep_days": project.keep_days,
+        "hook": msgspec.json.encode(project.hook).decode(),
+    }
+
+
 def _from_row(row: Row[Any]) -> Project:
-    return Project(row.name, row.concurrency, row.tag_template, row.keep_runs, row.keep_days)
+    return Project(
+        row.name, row.concurrency, row.tag_template, row.keep_runs, row.keep_days, _hooks.decode(row.hook),
+        row.webhook_secret is not None, row.status_token is not None,
+    )  # fmt: skip
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no project {name}")
+
+
+def _webhook(name: str) -> str:
+    return f"webhook of {name}"
+
+
+def _status(name: str) -> str:
+    return f"status token of {name}"

@@ -91,6 +91,14 @@ class Secrets:
             sealed = self._seal(_of_run(run, name), value)
             connection.execute(insert(run_secrets).values(run=run, name=name, value=sealed))
 
+    def seal(self, purpose: str, value: bytes) -> bytes:
+        """Encrypt what another table keeps. purpose: what it is bound to: it opens for nothing else."""
+        return self._seal(f"!{purpose}", value)
+
+    def unseal(self, purpose: str, sealed: bytes) -> bytes:
+        """Raises SecretError when the key does not fit."""
+        return self._open(f"!{purpose}", purpose, sealed)
+
     def _reveal(self, connection: Connection, name: str, project: str, run: int | None) -> bytes:
         if run is not None:
             own = select(run_secrets.c.value).where(run_secrets.c.run == run, run_secrets.c.name == name)

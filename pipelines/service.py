@@ -10,6 +10,9 @@ from pipelines.audit import Audit
 from pipelines.claims import Claims
 from pipelines.contexts import Contexts
 from pipelines.database import Database
+from pipelines.hooks.approvals import Approvals
+from pipelines.hooks.deliveries import Deliveries
+from pipelines.hooks.receiving import Receiver
 from pipelines.listing import Listing
 from pipelines.live import LiveLogs
 from pipelines.logs import Logs
@@ -42,7 +45,10 @@ class Service:
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
-        self.projects = Projects(database)
+        self.projects = Projects(database, self.secrets)
+        self.deliveries = Deliveries(database)
+        self.approvals = Approvals(database, self.runs)
+        self.receiver = Receiver(database, self.projects, self.runs, self.deliveries, self.approvals)
         upstream = Upstream(settings.web_url, settings.web_token) if settings.web_url else None
         self.contexts = Contexts(database, serve / "contexts", upstream=upstream)
         self.users = Users(database)

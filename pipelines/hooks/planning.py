@@ -1,0 +1,170 @@
+"""What is to be done about an event: the project's settings and what a forge tells, to runs. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from pipelines.forges.events import (
+    Event,
+    Ignored,
+    Payload,
+    Ping,
+    PullRequest,
+    PullRequestClosed,
+    Push,
+    Repository,
+    Tag,
+)
+from pipelines.hooks.addresses import repository_key
+from pipelines.hooks.filters import means, means_any
+from pipelines.hooks.settings import HookSettings
+from pipelines.model import BuildOptions, GitSource, Project, RunRequest, Trigger
+
+_FULL_COMMIT: Final = (40, 64)
+
+
+class Build(msgspec.Struct, frozen=True):
+    """A run."""
+
+    request: RunRequest
+    trigger: Trigger
+
+
+class Await(msgspec.Struct, frozen=True):
+    """A run, once somebody has approved this commit."""
+
+    request: RunRequest
+    trigger: Trigger
+
+
+class Close(msgspec.Struct, frozen=True):
+    """The runs of a pull request are of no use any more."""
+
+    pull_request: int
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """Nothing, for this reason."""
+
+    reason: str
+
+
+Action: TypeAlias = Build | Await | Close | Skip
+
+
+def is_about(settings: HookSettings, repository: Repository) -> bool:
+    """Whether the payload's repository is the project's own."""
+    own = repository_key(settings.repository)
+    return bool(settings.repository) and any(repository_key(url) == own for url in repository.urls)
+
+
+def plan(project: Project, payload: Payload) -> tuple[Action, ...]:
+    """An action for each event, in order."""
+    return tuple(_action(project, event) for event in payload.events)
+
+
+def lane(trigger: Trigger) -> tuple[str, str] | None:
+    """What a newer run of the same supersedes this one in; None: nothing supersedes it."""
+    if trigger.kind == "push":
+        return "branch", trigger.branch
+    if trigger.kind == "pull_request":
+        return "pull request", str(trigger.pull_request)
+    return None
+
+
+def _action(project: Project, event: Event) -> Action:
+    match event:
+        case Push():
+            return _push(project, event)
+        case Tag():
+            return _tag(project, event)
+        case PullRequest():
+            return _pull_request(project, event)
+        case PullRequestClosed(number=number):
+            return Close(number)
+        case Ping():
+            return Skip("pong: the webhook works")
+        case Ignored(reason=reason):
+            return Skip(reason)
+
+
+def _push(project: Project, push: Push) -> Action:
+    hook = project.hook
+    if not means(hook.branches, push.branch):
+        return Skip(f"branch {push.branch} is not among the project's branches")
+    if push.paths is not None and not means_any(hook.paths, push.paths):
+        return Skip("no file changed that the project's paths name")
+    # What the payload does not list, the worker finds out from the fetched commits.
+    unknown = push.paths is None and push.before and hook.paths
+    source = msgspec.structs.replace(
+        _source(hook),
+        ref=push.commit,
+        branch=push.branch,
+        base=push.before if unknown else "",
+        paths=hook.paths if unknown else (),
+    )
+    trigger = Trigger(
+        "push", push.author, branch=push.branch, commit=push.commit, title=push.title, url=push.url,
+        context=_status(project),
+    )  # fmt: skip
+    return Build(_request(project, source, hook.push_secrets), trigger)
+
+
+def _tag(project: Project, tag: Tag) -> Action:
+    hook = project.hook
+    if not means(hook.tags, tag.name):
+        return Skip(f"tag {tag.name} is not among the project's tags")
+    source = msgspec.structs.replace(_source(hook), ref=tag.commit or f"refs/tags/{tag.name}", tag=tag.name)
+    context = _status(project, "tag") if tag.commit else ""
+    trigger = Trigger("tag", tag.author, tag=tag.name, commit=tag.commit, title=tag.title, url=tag.url, context=context)
+    return Build(_request(project, source, hook.tag_secrets), trigger)
+
+
+def _pull_request(project: Project, pull: PullRequest) -> Action:
+    hook = project.hook
+    shown = f"pull request {pull.number}"
+    if hook.pull_requests == "off":
+        return Skip(f"{shown}: the project builds no pull requests")
+    if pull.fork and hook.pull_requests != "approve":
+        return Skip(f"{shown} comes from a fork, and the project builds none of these")
+    if not means(hook.branches, pull.target):
+        return Skip(f"{shown} goes to branch {pull.target}, which is not among the project's branches")
+    if not pull.fork and means(hook.branches, pull.branch):
+        return Skip(f"{shown}: the push to branch {pull.branch} builds it")
+    whole = len(pull.commit) in _FULL_COMMIT
+    source = msgspec.structs.replace(
+        _source(hook),
+        url=pull.clone_url or hook.repository,
+        ref=pull.commit if whole else f"refs/heads/{pull.branch}",
+        commit="" if whole else pull.commit,
+        trusted=not pull.fork,
+        base=pull.base if hook.paths and len(pull.base) in _FULL_COMMIT else "",
+        paths=hook.paths if len(pull.base) in _FULL_COMMIT else (),
+    )
+    if pull.fork:
+        source = msgspec.structs.replace(source, ssh_key="")
+    trigger = Trigger(
+        "pull_request", pull.author, branch=pull.branch, pull_request=pull.number, commit=pull.commit,
+        title=pull.title, url=pull.url, fork=pull.fork, context=_status(project, "pr"),
+    )  # fmt: skip
+    request = _request(project, source, () if pull.fork else hook.pull_request_secrets)
+    return Await(request, trigger) if pull.fork else Build(request, trigger)
+
+
+def _source(hook: HookSettings) -> GitSource:
+    return GitSource(hook.repository, subdirectory=hook.context, ssh_key=hook.ssh_key, known_hosts=hook.known_hosts)
+
+
+def _request(project: Project, source: GitSource, secrets: tuple[str, ...]) -> RunRequest:
+    hook = project.hook
+    options = BuildOptions(file=hook.file, target=hook.target, build_args=hook.build_args, secrets=secrets)
+    return RunRequest(source, project.name, options)
+
+
+def _status(project: Project, kind: str = "") -> str:
+    """What the commit's mark is called; empty where none can be set."""
+    if not project.reports_status:
+        return ""
+    return f"{project.hook.status_context}/{kind}" if kind else project.hook.status_context

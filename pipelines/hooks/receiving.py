@@ -1,0 +1,206 @@
+"""Takes a forge's request: who sent it is checked first, then what it is about, and only then anything is written.
+
+A delivery and the runs that it starts are one transaction, guarded by the unique id of the delivery: a forge that
+sends it again, or twice at once, starts nothing again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from pipelines.database import Database
+from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.forges import FORGES, detect
+from pipelines.forges.base import Forge
+from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
+from pipelines.forges.events import Ignored, Payload, Ping
+from pipelines.hooks.approvals import Approvals
+from pipelines.hooks.deliveries import Deliveries, Delivery
+from pipelines.hooks.planning import Await, Build, Close, Skip, is_about, lane, plan
+from pipelines.model import Project, Run, Trigger
+from pipelines.projects import Projects
+from pipelines.runs import Runs
+
+_NO_SECRET: Final = b"what is signed with this is refused all the same"
+_MAX_ID: Final = 200
+_MAX_ACTIVE: Final = 500
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """repeated: the delivery came before, and nothing was done now."""
+
+    delivery: Delivery
+    repeated: bool = False
+
+
+class Receiver:
+    """Thread-safe."""
+
+    def __init__(
+        self, database: Database, projects: Projects, runs: Runs, deliveries: Deliveries, approvals: Approvals
+    ) -> None:
+        self._database = database
+        self._projects = projects
+        self._runs = runs
+        self._deliveries = deliveries
+        self._approvals = approvals
+
+    def receive(self, name: str, headers: Mapping[str, str], body: bytes, *, forge: str = "") -> Answer:
+        """Act on a request for project ``name``. headers: with names in lower case. forge: whose it has to be.
+
+        Raises WebhookError for what is no webhook, MissingSignatureError and WrongSignatureError: the last one also
+        when there is no such project, or it takes no webhooks, so that strangers learn nothing of it.
+        """
+        project, secret = self._find(name)
+        chosen = _forge(project, forge, headers)
+        event = chosen.event_name(headers)
+        try:
+            chosen.verify(secret or _NO_SECRET, headers, body)
+            if project is None or secret is None:
+                raise WrongSignatureError("the signature does not fit", hint="is the project's name right?")
+            payload = self._read(project, chosen, headers, body)
+        except WebhookError as error:
+            if project is not None:
+                status = 401 if isinstance(error, MissingSignatureError) else 403
+                status = status if isinstance(error, MissingSignatureError | WrongSignatureError) else 400
+                self._deliveries.refuse(project.name, chosen.name, event, headers, status, error.message)
+            raise
+        delivery = chosen.delivery_id(headers)[:_MAX_ID] or f"sha256:{hashlib.sha256(body).hexdigest()}"
+        try:
+            return Answer(self._act(project, chosen, headers, body, payload, delivery=delivery))
+        except IntegrityError:
+            return Answer(self._deliveries.repeat(project.name, delivery), repeated=True)
+
+    def redeliver(self, name: str, number: int) -> Delivery:
+        """Do again what a stored delivery says, by the settings of now. Raises NotFoundError and ConflictError."""
+        received = self._deliveries.get(name, number)
+        if received.body is None:
+            raise ConflictError(f"delivery {number} was refused, and its body not kept", hint="redeliver at the forge")
+        project = self._projects.get(name)
+        chosen = FORGES[received.delivery.forge]
+        try:
+            payload = self._read(project, chosen, received.headers, received.body)
+        except WebhookError as error:
+            raise ConflictError(f"delivery {number}: {error.message}", hint=error.hint) from error
+        return self._act(project, chosen, received.headers, received.body, payload, delivery=None, redelivery_of=number)
+
+    def _find(self, name: str) -> tuple[Project | None, bytes | None]:
+        try:
+            return self._projects.get(name), self._projects.webhook_secret(name)
+        except NotFoundError:
+            return None, None
+
+    def _read(self, project: Project, forge: Forge, headers: Mapping[str, str], body: bytes) -> Payload:
+        """The payload, if it is about the project's repository."""
+        payload = forge.parse(headers, body)
+        if payload.repository is None:
+            if all(isinstance(event, Ping | Ignored) for event in payload.events):
+                return payload
+            raise WebhookError("the request names no repository")
+        if not is_about(project.hook, payload.repository):
+            raise WrongSignatureError(
+                f"the request is about {payload.repository.name[:200]}, which is not the project's repository",
+                hint="the project's repository URL must be one of those that the forge shows for it",
+            )
+        return payload
+
+    def _act(
+        self,
+        project: Project,
+        forge: Forge,
+        headers: Mapping[str, str],
+        body: bytes,
+        payload: Payload,
+        *,
+        delivery: str | None,
+        redelivery_of: int | None = None,
+    ) -> Delivery:
+        with self._database.write() as connection:
+            number = self._deliveries.open(
+                connection, project.name, forge.name, forge.event_name(headers), headers, body,
+                delivery=delivery, redelivery_of=redelivery_of,
+            )  # fmt: skip
+            done = self._apply(connection, project, payload, number)
+            reason = "; ".join(dict.fromkeys(done.reasons))
+            numbers = tuple(run.number for run in done.runs)
+            self._deliveries.close(connection, number, "queued" if numbers else "ignored", reason, numbers)
+        for run in done.runs:
+            self._runs.announce(run)
+            if project.hook.cancel_superseded:
+                self._cancel_lane(project.name, run.trigger, f"superseded by run {run.number}", before=run.number)
+        for pull_request in done.closed:
+            trigger = Trigger("pull_request", pull_request=pull_request)
+            self._cancel_lane(project.name, trigger, f"pull request {pull_request} was closed")
+        return self._deliveries.get(project.name, number).delivery
+
+    def _apply(self, connection: Connection, project: Project, payload: Payload, delivery: int) -> _Done:
+        done = _Done([], [], [])
+        for action in plan(project, payload):
+            match action:
+                case Build(request=request, trigger=trigger):
+                    try:
+                        run = self._runs.insert(connection, request, _of(trigger, delivery))
+                    except InvalidRequestError as error:  # a setting that does not suit runs is no fault of the forge's
+                        done.reasons.append(f"no run: {error.message}")
+                        continue
+                    done.runs.append(run)
+                    done.reasons.append(f"run {run.number}")
+                case Await(request=request, trigger=trigger):
+                    done.reasons.append(self._approvals.ask(connection, request, _of(trigger, delivery)))
+                case Close(pull_request=pull_request):
+                    self._approvals.outdate(connection, project.name, pull_request)
+                    done.closed.append(pull_request)
+                    done.reasons.append(f"pull request {pull_request} was closed: its runs are cancelled")
+                case Skip(reason=reason):
+                    done.reasons.append(reason)
+        return done
+
+    def _cancel_lane(self, project: str, trigger: Trigger, why: str, *, before: int | None = None) -> None:
+        """End the runs of the same branch or pull request that nobody waits for any more."""
+        wanted = lane(trigger)
+        if wanted is None:
+            return
+        for state in ("queued", "running"):
+            for run in self._runs.list(project=project, state=state, before=before, limit=_MAX_ACTIVE):
+                if lane(run.trigger) == wanted and not run.cancel_requested:
+                    with contextlib.suppress(ConflictError, NotFoundError):
+                        self._runs.cancel(run.number, why)
+                        _log.info("run %d: %s", run.number, why)
+
+
+class _Done(NamedTuple):
+    runs: list[Run]
+    closed: list[int]
+    reasons: list[str]
+
+
+def _of(trigger: Trigger, delivery: int) -> Trigger:
+
+    return msgspec.structs.replace(trigger, delivery=delivery)
+
+
+def _forge(project: Project | None, wanted: str, headers: Mapping[str, str]) -> Forge:
+    """Whose request it is: as the project, the address or the headers say. Raises WebhookError."""
+    settled = (project.hook.forge if project else "") or wanted
+    if wanted and settled != wanted:
+        raise WebhookError(f"the project takes no webhooks of {wanted}")
+    if settled:
+        forge = FORGES.get(settled)
+        if forge is None:
+            raise WebhookError(f"unknown forge {settled[:40]!r}", hint=f"one of {', '.join(FORGES)}")
+        if not forge.event_name(headers):
+            raise WebhookError("the request has no headers of the project's forge", hint="is the right forge chosen?")
+        return forge
+    found = detect(headers)
+    if found is None:
+        raise WebhookError("the request has no headers of a forge's webhooks", hint=f"known: {', '.join(FORGES)}")
+    return found
