@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Flask, Response, current_app, make_response, render_template, request
+import msgspec
+from flask import Flask, Response, current_app, render_template, request
 
 from web.errors import NotFoundError
+from web.guard import csrf_token
 from web.pages import words
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 _SERVICE: Final = "shiplap-service"
 _REGISTRY: Final = "shiplap-registry"
 _HUB: Final = "shiplap"
+_DIGITS: Final = 15
 _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _API: Final = ("/api/", "/v2/", "/metrics", "/healthz", "/readyz", "/hooks/")
@@ -48,19 +52,32 @@ def registry() -> Registry:
     return cast("Registry", found)
 
 
-def is_fragment() -> bool:
-    """Whether htmx asks for a part of the page only."""
-    return request.headers.get("HX-Request") == "true"
+def page(template: str, **shown: Any) -> Response:
+    """A whole page. Browsers do not keep it: what it says belongs to whoever is signed in."""
+    return Response(render_template(template, **shown), mimetype="text/html")
 
 
-def fresh(text: str) -> Response:
-    """HTML with an ETag of its bytes: what did not change since the client's last look is answered by 304."""
-    response = make_response(text)
+def fresh(template: str, basis: Any, **shown: Any) -> Response:
+    """A part of a page for htmx to poll, rendered only when ``basis``, which it shows, is not what the client has.
+
+    basis: of structs, strings and numbers. The template gets ``etag``, too.
+    """
+    etag = hashlib.sha256(msgspec.json.encode((template, basis, csrf_token()), enc_hook=str)).hexdigest()[:20]
+    response = Response(mimetype="text/html")
+    response.set_etag(etag)
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Vary"] = "HX-Request, Cookie"
-    response.add_etag()
-    response.make_conditional(request)
+    if request.if_none_match.contains(etag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+    else:
+        response.set_data(render_template(template, etag=etag, **shown))
     return response
+
+
+def number_argument(name: str) -> int | None:
+    """A number in the query; None when there is none that makes sense."""
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def wants_page() -> bool:
@@ -88,7 +105,7 @@ def install(app: Flask, service: Service, registry: Registry | None) -> None:
     app.extensions[_REGISTRY] = registry
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals["asset"] = _Assets().url
+    app.jinja_env.globals.update(asset=_Assets().url, now=time.time)
     for blueprint in PAGES:
         app.register_blueprint(blueprint)
     names = {blueprint.name for blueprint in PAGES}

@@ -1,15 +1,21 @@
-"""Runs: the list. ``run`` has the page of one."""
+"""Runs: the list, with filters that stand in the address. ``web.pages.run`` has the page of one."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlencode
 
-from flask import Blueprint, redirect, render_template
+import msgspec
+from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response
 
-from web.pages.frame import fresh, service
+from pipelines.listing import GROUPS, RunFilter
+from web.pages.frame import fresh, number_argument, page, service
 
 blueprint: Final = Blueprint("runs_pages", __name__)
+
+_LIMIT: Final = 50
+_MEMBERS: Final = ("project", "state", "branch", "by", "text")
 
 
 @blueprint.get("/")
@@ -21,4 +27,33 @@ def home() -> Response:
 @blueprint.get("/runs")
 def list_runs() -> Response:
     """What was queued, what runs, how it ended."""
-    return fresh(render_template("runs.html", runs=service().runs.list()))
+    wanted = _filter()
+    before, after = number_argument("before"), number_argument("after")
+    found = service().listing.page(wanted, before=before, after=after, limit=_LIMIT)
+    shown: dict[str, Any] = {
+        "page": found,
+        "wanted": wanted,
+        "groups": tuple(GROUPS),
+        "link": lambda **changes: _link(wanted, **changes),
+        "is_filtered": wanted != RunFilter(),
+        "live": before is None and after is None,
+    }
+    if request.headers.get("HX-Request"):
+        return fresh("runs_table.html", found, **shown)
+    names = [project.name for project in service().projects.list()]
+    counts = {state: service().listing.count(state) for state in ("queued", "running")}
+    return page("runs.html", **shown, projects=names, counts=counts)
+
+
+def _filter() -> RunFilter:
+    """From the address; what makes no sense there is as if it were not there."""
+    values = {name: request.args.get(name, "").strip()[:200] for name in _MEMBERS}
+    state = values.pop("state")
+    return RunFilter(**values, state=state if state in GROUPS else None)
+
+
+def _link(wanted: RunFilter, **changes: str | int | None) -> str:
+    """The address of the list with some members changed; paging begins anew unless it is among them."""
+    members = {**msgspec.structs.asdict(wanted), **changes}
+    query = urlencode({name: value for name, value in members.items() if value})
+    return f"/runs?{query}" if query else "/runs"

@@ -1,0 +1,111 @@
+"""One service, one server and one Chromium for all tests of the pages."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from core.settings import ServiceSettings
+from images.store import Store
+from pipelines.database import migrate
+from pipelines.service import Service
+from registry.server.registry import Registry
+from registry.server.settings import ServerSettings
+from tests.toolkit.service import RedisServer
+from tests.web.browser import plays
+from tests.web.browser.stage import Stage
+from web.app import create_app
+
+PASSWORD = "correct horse battery"
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        """Say nothing."""
+
+
+@dataclass
+class Site:
+    """The pages at ``url``, what they show, and the numbers of the runs by name."""
+
+    url: str
+    service: Service
+    registry: Registry
+    stage: Stage
+    runs: dict[str, int]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """With users ada (admin), grace (member) and linus (viewer)."""
+    directory = tmp_path_factory.mktemp("site")
+    redis = RedisServer(directory)
+    redis.start()
+    settings = ServiceSettings.from_environ({"SHIPLAP_REDIS_URL": redis.url}, root=str(directory / "root"))
+    migrate(settings)
+    with Service.open(settings) as service, Store.open(settings.root) as store:
+        for name, role in (("ada", "admin"), ("grace", "member"), ("linus", "viewer")):
+            service.users.create(name, role, PASSWORD)  # type: ignore[arg-type]
+        service.workers.beat("worker-1", ("amd64",), 2, draining=False)
+        registry = Registry(store, ServerSettings(access="users"))
+        server = make_server("127.0.0.1", 0, create_app(service, registry), threaded=True, request_handler=_Quiet)
+        thread = threading.Thread(target=server.serve_forever, name="site", daemon=True)
+        thread.start()
+        stage = Stage(service)
+        try:
+            names = ("LOST", "CANCELLED", "LONG", "EVIL", "CACHED", "GREEN", "RED", "RUNNING")
+            runs = {name: stage.play(getattr(plays, name)) for name in names}
+            runs["QUEUED"] = stage.queue("tide", plays.GREEN.trigger, labels=("arm64",))
+            yield Site(f"http://127.0.0.1:{server.port}", service, registry, stage, runs)
+        finally:
+            stage.close()
+            server.shutdown()
+            thread.join()
+            registry.close()
+            redis.kill()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program, "chromium is not installed: scripts/install-debian test"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"]
+        )
+        yield browser
+        browser.close()
+
+
+def signed_in(browser: Browser, site: Site, name: str, **options: Any) -> BrowserContext:
+    """A context with the session of a user."""
+    context = browser.new_context(base_url=site.url, **options)
+    text = site.service.sessions.begin(site.service.users.get(name), address="127.0.0.1", agent="test")
+    context.add_cookies([{"name": "shiplap_session", "value": text, "url": site.url}])
+    return context
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """Of an administrator. No page may fail, nor be refused anything by its own policy."""
+    context = signed_in(browser, site, "ada")
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    return (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
