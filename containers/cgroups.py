@@ -3,8 +3,7 @@
 Version 2 has one hierarchy, version 1 one per controller; a mixed host has both, and all are used. A session is one
 launcher. It holds a flock on its own directory in each hierarchy: whoever gets that lock knows that the launcher is
 dead, however it died, and may remove the directory (``reclaim``). No file elsewhere records anything.
-
-Limits are not set yet; ``Hierarchy.controllers`` says where they will go.
+What a container may use is ``limits``' matter.
 """
 
 from __future__ import annotations
@@ -13,6 +12,13 @@ import errno
 import fcntl
 import os
 import time
+
+from containers import limits
+from containers.errors import LimitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PARENT = "shiplap"
 # Version 1 controllers that carry limits or the freezer. cpuset needs its masks filled in before it takes a process,
@@ -93,6 +99,25 @@ class Session:
             self.remove(container)
             raise
         return into, joins
+
+    def limit(self, container: str, wanted: dict[str, Any]) -> None:
+        """Hold a container to limits (``Limits._asdict()``). Raises LimitError."""
+        lacking = limits.missing(wanted, self.hierarchies)
+        if lacking is not None:
+            raise LimitError(
+                f"this host cannot limit {lacking}: no cgroup controller of that name can be used",
+                hint="`shiplap doctor` lists those that can be used; of cgroup v2, those in cgroup.subtree_control",
+            )
+        for hierarchy in self.hierarchies:
+            limits.apply(wanted, f"{hierarchy.parent}/{self.name}/{container}", hierarchy)
+
+    def exceeded(self, container: str) -> list[str]:
+        """Which limits a container that still has its groups ran into: see ``limits.exceeded``."""
+        return [
+            name
+            for hierarchy in self.hierarchies
+            for name in limits.exceeded(f"{hierarchy.parent}/{self.name}/{container}", hierarchy)
+        ]
 
     def kill(self, container: str) -> None:
         """SIGKILL every process of a container in one step where version 2 is mounted (Linux 5.14).

@@ -29,11 +29,24 @@ class SeccompError(ContainerError):
     """The filter of system calls cannot be made, or is not accepted by the kernel."""
 
 
+class LimitError(ContainerError):
+    """This host cannot hold a container to a limit that was asked for."""
+
+
 class LauncherError(ContainerError):
     """The launcher process ended, or could not be started."""
 
 
 BY_NAME: dict[str, type[ContainerError]] = {
     kind.__name__: kind
-    for kind in (ContainerError, NamespaceError, MountError, UserError, NetworkError, SeccompError, LauncherError)
+    for kind in (
+        ContainerError,
+        NamespaceError,
+        MountError,
+        UserError,
+        NetworkError,
+        SeccompError,
+        LimitError,
+        LauncherError,
+    )
 }

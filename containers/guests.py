@@ -29,14 +29,15 @@ class Guest:
     """A container's first process, from before its spec is known until it has been reaped.
 
     channel: to its set-up code, None after execve. client: to whom asked for it, None for a spare one. request: the
-    spec and its descriptors until they are passed on. connected: whether its interface was made. message: why the
-    command could not be executed. made: what set-up had to put into the upper layer.
+    spec and its descriptors until they are passed on. connected: whether its interface was made. limited: whether it
+    has limits. message: why the command could not be executed. made: what set-up had to put into the upper layer.
     """
 
     __slots__ = (
         "channel",
         "client",
         "connected",
+        "limited",
         "made",
         "message",
         "name",
@@ -54,6 +55,7 @@ class Guest:
         self.channel: _socket.socket | None = channel
         self.network = kind
         self.connected = False
+        self.limited = False
         self.client: _socket.socket | None = None
         self.request: tuple[Any, list[int]] | None = None
         self.message = ""
@@ -211,6 +213,9 @@ class Guests:
         try:
             if guest.network == "default" and not guest.connected:
                 self._connect(guest)
+            if any(spec["limits"].values()):
+                self._session.limit(guest.name, spec["limits"])
+                guest.limited = True
             order = self._order(spec, trees)
             for fd in fds[1:]:
                 _give_pipe(fd, *self._ranges)
@@ -347,7 +352,8 @@ class Guests:
         if guest.made and guest.upper is not None:
             stubs.remove(guest.upper, guest.made)
         if guest.client is not None:
-            reply(guest.client, ("exit", status, guest.message))
+            exceeded = self._session.exceeded(guest.name) if guest.limited else []
+            reply(guest.client, ("exit", status, guest.message, exceeded))
             self._forget_client(guest)
         self._session.doom(guest.name)
 

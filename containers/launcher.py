@@ -58,7 +58,7 @@ class Container:
                 if deadline is not None and not readable(self._answers.fileno(), deadline - time.monotonic()):
                     raise TimeoutError("the container is still running")
                 message = _answer(self._answers, "exit")[0]
-                self._status = _exit_status(message[1], message[2])
+                self._status = _exit_status(message[1], message[2], tuple(message[3]))
                 self._answers.close()
             return self._status
         finally:
@@ -278,6 +278,8 @@ def _answer(answers: _socket.socket, *wanted: str) -> tuple[Any, list[int]]:
     return message, received[1]
 
 
-def _exit_status(status: int, message: str) -> ExitStatus:
+def _exit_status(status: int, message: str, exceeded: tuple[str, ...]) -> ExitStatus:
     code = os.waitstatus_to_exitcode(status)
-    return ExitStatus(128 - code, -code, message) if code < 0 else ExitStatus(code, None, message)
+    if code < 0:
+        return ExitStatus(128 - code, -code, message, exceeded)
+    return ExitStatus(code, None, message, exceeded)

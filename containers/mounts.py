@@ -15,6 +15,8 @@ from containers.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDON
 
 RESOLVE_IN_ROOT = 0x10
 
+SHM = "dev/shm"
+
 _HARD = MS_NOSUID | MS_NODEV | MS_NOEXEC
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 _DEVICE_LINKS = (
@@ -178,6 +180,11 @@ class FirstOf(Operation):
         self.alternatives[-1].execute()
 
 
+def resize_shm(size_bytes: int) -> None:
+    """Give the container's /dev/shm another size than the 64 MiB that it was made with."""
+    syscalls.mount("tmpfs", SHM, None, syscalls.MS_REMOUNT | _HARD, f"size={size_bytes}")
+
+
 def plan_system_trees(*, own_network: bool) -> list[Operation]:
     """The trees ``dev``, ``proc`` and ``sys`` of a container, and ``empty``, a read-only empty directory.
 
@@ -195,8 +202,8 @@ def plan_system_trees(*, own_network: bool) -> list[Operation]:
     plan += [
         Directory("dev/pts"),
         Filesystem("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        Directory("dev/shm"),
-        Filesystem("tmpfs", "dev/shm", _HARD, "mode=1777,size=65536k"),
+        Directory(SHM),
+        Filesystem("tmpfs", SHM, _HARD, "mode=1777,size=65536k"),
         Directory("dev/mqueue"),
         Filesystem("mqueue", "dev/mqueue", _HARD),
         *(Symlink(f"dev/{name}", target) for name, target in _DEVICE_LINKS),

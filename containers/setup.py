@@ -17,13 +17,15 @@ import errno
 import fcntl
 import gc
 import os
+import resource
 import stat
 import struct
 import sys
 import termios
 
 from containers import capabilities, mounts, netlink, stubs, syscalls, users, wire
-from containers.errors import ContainerError, MountError, NamespaceError
+from containers.errors import ContainerError, LimitError, MountError, NamespaceError
+from containers.limits import DEFAULT_SHM_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ def _finish(channel: _socket.socket) -> None:
     stdio, trees = fds[1:4], fds[4:]
     hostname = spec["hostname"] or os.urandom(6).hex()
     syscalls.sethostname(hostname)
+    if spec["shm_bytes"] != DEFAULT_SHM_BYTES:
+        mounts.resize_shm(spec["shm_bytes"])
     places = _write_etc(spec, order, hostname, address)
     _mount_layers(trees[: order["layer_trees"]])
     places.update(_extra_mounts(spec, order, trees))
@@ -323,6 +327,7 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: 
         env.setdefault("TERM", "xterm")
     os.umask(0o022)
     _enter_directory(spec["cwd"])
+    _set_ulimits(spec["ulimits"])
     syscalls.keyctl_join_session_keyring()
     if call_filter is not None:  # before privileges go: without no_new_privs it takes CAP_SYS_ADMIN to load one
         syscalls.set_seccomp_filter(call_filter)
@@ -358,6 +363,17 @@ def _enter_directory(path: str) -> None:
         os.getcwd()  # fails when the directory is not below the root (CVE-2024-21626)
     except OSError as error:
         raise MountError(f"cannot use {path} as working directory: {error.strerror}") from error
+
+
+def _set_ulimits(wanted: list[tuple[str, int, int]]) -> None:
+    for name, soft, hard in wanted:
+        try:
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
+        except (ValueError, OSError) as error:
+            own = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+            raise LimitError(
+                f"cannot set the limit {name} to {soft}:{hard}: {error}", hint=f"this host allows {own} at most"
+            ) from error
 
 
 def _become(user: users.User, allowed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
+from containers.limits import DEFAULT_SHM_BYTES
 from core.rootfs import DirectoryLayer, RootLayer
 
 DEFAULT_CAPABILITIES = frozenset(
@@ -76,6 +77,29 @@ class Tree(NamedTuple):
 Mount: TypeAlias = Bind | Tmpfs | File | Tree
 
 
+class Limits(NamedTuple):
+    """What all processes of a container together may use; 0 is no limit.
+
+    memory_swap_bytes: memory and swap together; 0 is twice the memory, -1 any amount. cpus: how many at a time, as
+    in 1.5. cpu_shares: weight among others that are busy, docker's 2 to 262144, where 1024 is usual. pids: processes
+    and threads.
+    """
+
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0
+    cpus: float = 0.0
+    cpu_shares: int = 0
+    pids: int = 0
+
+
+class ResourceLimit(NamedTuple):
+    """One of setrlimit(2)'s limits for each process. name: as in ``nofile``; soft, hard: -1 is no limit."""
+
+    name: str
+    soft: int
+    hard: int
+
+
 class ContainerSpec(NamedTuple):
     """One container.
 
@@ -93,6 +117,8 @@ class ContainerSpec(NamedTuple):
         is its other end. terminal_size: rows and columns at the start.
     capabilities: the bounding, permitted and effective set of root. Other users start with no effective ones.
     filtered: whether system calls are restricted to those of ``containers.seccomp``.
+    limits: for the container as a whole; ulimits: for each process, where they differ from the launcher's own.
+    shm_bytes: the size of /dev/shm.
     """
 
     layers: tuple[RootLayer, ...]
@@ -109,6 +135,9 @@ class ContainerSpec(NamedTuple):
     terminal_size: tuple[int, int] = (24, 80)
     capabilities: frozenset[str] = DEFAULT_CAPABILITIES
     filtered: bool = True
+    limits: Limits = Limits()
+    ulimits: tuple[ResourceLimit, ...] = ()
+    shm_bytes: int = DEFAULT_SHM_BYTES
 
 
 class ExitStatus(NamedTuple):
@@ -116,11 +145,14 @@ class ExitStatus(NamedTuple):
 
     code: as a shell reports it: 128+n for signal n, 127 when the command was not found, 126 when it cannot be executed.
     signal: the signal that ended it, else None. message: why it never started, for 126 and 127, else empty.
+    exceeded: the limits that it ran into: ``memory`` when the kernel killed one of its processes, ``pids`` when it
+        refused to make one.
     """
 
     code: int
     signal: int | None = None
     message: str = ""
+    exceeded: tuple[str, ...] = ()
 
 
 def layers_to_wire(layers: tuple[RootLayer, ...]) -> list[tuple[str, ...]]:
@@ -150,6 +182,9 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "terminal_size": spec.terminal_size,
         "capabilities": sorted(spec.capabilities),
         "filtered": spec.filtered,
+        "limits": spec.limits._asdict(),
+        "shm_bytes": spec.shm_bytes,
+        "ulimits": [(limit.name, limit.soft, limit.hard) for limit in spec.ulimits],
     }
 
 

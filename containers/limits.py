@@ -1,0 +1,102 @@
+"""What a container may use at most, as writes to its control groups, and which of it was used up. (The launcher
+imports this: only what is cheap.)
+
+cgroup v2: Documentation/admin-guide/cgroup-v2.rst; v1: Documentation/admin-guide/cgroup-v1/ of the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+
+from containers.errors import LimitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from containers.cgroups import Hierarchy
+
+DEFAULT_SHM_BYTES: Final = 64 << 20  # docker's too
+CPU_PERIOD_US: Final = 100_000
+MIN_MEMORY_BYTES: Final = 6 << 20  # as docker: below, no program starts
+UNLIMITED: Final = -1
+
+
+def settings(limits: dict[str, Any], hierarchy: Hierarchy) -> list[tuple[str, str]]:
+    """The files of a container's group in ``hierarchy``, and what to write to them, in this order.
+
+    limits: ``Limits._asdict()``.
+    """
+    found: list[tuple[str, str]] = []
+    memory, total, pids = limits["memory_bytes"], limits["memory_swap_bytes"], limits["pids"]
+    v2 = hierarchy.version == 2
+    if "memory" in hierarchy.controllers and memory:
+        total = total or 2 * memory  # docker's default: as much swap as memory
+        if v2:
+            found.append(("memory.max", str(memory)))
+            found.append(("memory.swap.max", "max" if total == UNLIMITED else str(total - memory)))
+        else:
+            found.append(("memory.limit_in_bytes", str(memory)))
+            found.append(("memory.memsw.limit_in_bytes", str(total)))
+    if "cpu" in hierarchy.controllers:
+        if limits["cpus"]:
+            quota = max(1000, round(limits["cpus"] * CPU_PERIOD_US))
+            if v2:
+                found.append(("cpu.max", f"{quota} {CPU_PERIOD_US}"))
+            else:
+                found += [("cpu.cfs_period_us", str(CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota))]
+        if limits["cpu_shares"]:
+            shares = min(max(2, limits["cpu_shares"]), 262144)
+            # runc's mapping of 2..262144 to 1..10000
+            found.append(("cpu.weight", str(1 + (shares - 2) * 9999 // 262142)) if v2 else ("cpu.shares", str(shares)))
+    if "pids" in hierarchy.controllers and pids:
+        found.append(("pids.max", str(pids)))
+    return found
+
+
+def apply(limits: dict[str, Any], group: str, hierarchy: Hierarchy) -> None:
+    """Write the limits to a container's group. Raises LimitError when the kernel does not take one."""
+    for name, value in settings(limits, hierarchy):
+        try:
+            fd = os.open(f"{group}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except FileNotFoundError as error:
+            if "sw" in name:
+                continue  # the kernel does not account for swap: there is none to be limited
+            raise LimitError(f"this host's cgroups have no {name}") from error
+        except OSError as error:
+            raise LimitError(f"cannot set {name} to {value}: {error.strerror}") from error
+
+
+def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:
+    """The controller that a limit needs and no hierarchy has; None when all are there."""
+    needed = {
+        "memory": limits["memory_bytes"],
+        "cpu": limits["cpus"] or limits["cpu_shares"],
+        "pids": limits["pids"],
+    }
+    offered = {controller for hierarchy in hierarchies for controller in hierarchy.controllers}
+    return next((name for name, wanted in needed.items() if wanted and name not in offered), None)
+
+
+def exceeded(group: str, hierarchy: Hierarchy) -> list[str]:
+    """Which limits processes of a group ran into: ``memory``: one was killed for it; ``pids``: a fork failed."""
+    events = {"memory": "memory.events" if hierarchy.version == 2 else "memory.oom_control", "pids": "pids.events"}
+    counters = {"memory": "oom_kill", "pids": "max"}
+    return [
+        controller
+        for controller, name in events.items()
+        if controller in hierarchy.controllers and _count(f"{group}/{name}", counters[controller])
+    ]
+
+
+def _count(path: str, counter: str) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            pairs = dict(line.split() for line in file)
+    except FileNotFoundError:
+        return 0
+    return int(pairs.get(counter, 0))
