@@ -60,11 +60,11 @@ class Audit:
         """The newest first. actor, action: exactly these; subject: what it contains; before: only smaller ids."""
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
         if actor:
-            query = query.where(audit.c.actor == actor)
+            query = query.where(audit.c.actor == _storable(actor))
         if action:
-            query = query.where(audit.c.action == action)
+            query = query.where(audit.c.action == _storable(action))
         if subject:
-            query = query.where(audit.c.subject.contains(subject, autoescape=True))
+            query = query.where(audit.c.subject.contains(_storable(subject), autoescape=True))
         if since is not None:
             query = query.where(audit.c.at >= since)
         if until is not None:

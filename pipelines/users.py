@@ -74,7 +74,7 @@ class Users:
 
     def find(self, name: str) -> User | None:
         with self._database.read() as connection:
-            row = connection.execute(select(users).where(users.c.name == name.lower())).first()
+            row = connection.execute(select(users).where(users.c.name == _as_stored(name))).first()
         return None if row is None else user_from_row(row)
 
     def create(self, name: str, role: Role, password: str | None = None) -> User:
@@ -88,7 +88,7 @@ class Users:
         Bound how often this is called: ``pipelines.throttle``.
         """
         with self._database.read() as connection:
-            row = connection.execute(select(users).where(users.c.name == name.strip().lower())).first()
+            row = connection.execute(select(users).where(users.c.name == _as_stored(name))).first()
         hashed = row.password if row is not None and row.password else self._decoy
         fits = password_fits(password[: MAX_LENGTH + 1], hashed)
         if not fits or row is None or not row.password or row.disabled:
@@ -173,6 +173,12 @@ def checked_hash(password: str) -> str:
     if len(password) > MAX_LENGTH:
         raise InvalidRequestError(f"the password is longer than {MAX_LENGTH} characters")
     return hash_password(password)
+
+
+def _as_stored(name: str) -> str:
+    """What was typed as names are stored; "", which is nobody's, for what cannot be one."""
+    name = name.strip().lower()
+    return name if _NAME.fullmatch(name) else ""
 
 
 def _shut_out(connection: Connection, name: str) -> None:

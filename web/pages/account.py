@@ -1,0 +1,107 @@
+"""One's own account: password, sessions, API tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Blueprint, Response, g, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from pipelines.errors import InvalidRequestError, SignInError, ThrottledError
+from pipelines.tokens import SCOPES, allows
+from pipelines.users import SCOPES_OF, User
+from web.errors import ForbiddenError
+from web.guard import note, require, signing_in
+from web.pages.frame import service
+from web.pages.token_form import TokenForm
+
+blueprint: Final = Blueprint("account", __name__, url_prefix="/account")
+
+_DONE: Final = {
+    "password": "The password is changed; all other sessions have ended.",
+    "session": "The session has ended.",
+    "token": "The token is revoked.",
+}
+
+
+@blueprint.get("")
+@require("viewer")
+def show_account() -> Response:
+    """Everything that is one's own."""
+    return _page()
+
+
+@blueprint.post("/password")
+@require("viewer")
+def change_password() -> Response:
+    """Set a new password, by the present one; signs in anew, so that no session from before is good."""
+    user: User = g.user
+    new = request.form.get("new", "")
+    try:
+        if not user.has_password:
+            raise InvalidRequestError("this user signs in without a password here")
+        if new != request.form.get("again", ""):
+            raise InvalidRequestError("the two new passwords differ")
+        signing_in.by_password(service(), user.name, request.form.get("password", ""))
+        service().users.set_password(user.name, new)
+    except SignInError:
+        return _page(422, change_error="the present password is wrong")
+    except (InvalidRequestError, ThrottledError) as error:
+        return _page(422, change_error=error.message)
+    note(service(), "change own password", user.name)
+    return signing_in.begin(service(), user, "/account?done=password", how="with a new password")
+
+
+@blueprint.post("/sessions/<int:session>/end")
+@require("viewer")
+def end_session(session: int) -> AnyResponse:
+    """Sign one other browser out."""
+    service().sessions.end_one(g.user.name, session)
+    return redirect("/account?done=session", 303)
+
+
+@blueprint.post("/sessions/end-all")
+@require("viewer")
+def end_all_sessions() -> Response:
+    """Sign out everywhere, here too."""
+    service().sessions.end_all(g.user.name)
+    note(service(), "sign out everywhere", g.user.name)
+    return signing_in.end(service())
+
+
+@blueprint.post("/tokens")
+@require("viewer")
+def create_token() -> Response:
+    """Make a token that may do no more than its owner."""
+    user: User = g.user
+    form = TokenForm.read()
+    if not allows(SCOPES_OF[user.role], form.scope):
+        raise ForbiddenError(f"{user.name} has the role {user.role}, which does not allow {form.scope}")
+    try:
+        token, secret = form.create(service(), owner=user.name)
+    except InvalidRequestError as error:
+        return _page(422, token_error=error.message)
+    return _page(201, secret=secret, secret_of=token.name)
+
+
+@blueprint.post("/tokens/<int:token>/revoke")
+@require("viewer")
+def revoke_token(token: int) -> AnyResponse:
+    """Revoke one of one's own."""
+    service().tokens.revoke(token, owner=g.user.name)
+    return redirect("/account?done=token", 303)
+
+
+def _page(status: int = 200, **more: str) -> Response:
+    user: User = g.user
+    text = render_template(
+        "account.html",
+        user=user,
+        sessions=service().sessions.list(user.name),
+        current=g.session.id,
+        tokens=service().tokens.list(owner=user.name),
+        scopes=[scope for scope in SCOPES if allows(SCOPES_OF[user.role], scope)],
+        notice=_DONE.get(request.args.get("done", "")),
+        **more,
+    )
+    return Response(text, status)

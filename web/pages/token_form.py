@@ -1,0 +1,42 @@
+"""The form of a new API token, which the pages of one's account and of all tokens share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from flask import request
+
+from pipelines.errors import InvalidRequestError
+from pipelines.service import Service
+from pipelines.tokens import SCOPES, Token
+from web.guard import note
+
+DAYS: Final = ("30", "90", "365", "")
+"""How long a token may be good; "" for ever."""
+
+_DAY_S: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenForm:
+    """days: "" for a token that does not expire."""
+
+    name: str
+    scope: str
+    days: str
+
+    @classmethod
+    def read(cls) -> Self:
+        """From the request. Raises InvalidRequestError for what no form of ours sends."""
+        form = cls(request.form.get("name", "").strip(), request.form.get("scope", ""), request.form.get("days", ""))
+        if form.scope not in SCOPES or form.days not in DAYS:
+            raise InvalidRequestError("there is no such scope, or no such time")
+        return form
+
+    def create(self, service: Service, *, owner: str | None) -> tuple[Token, str]:
+        """The token and its secret, noted. Raises InvalidRequestError."""
+        seconds = float(self.days) * _DAY_S if self.days else None
+        token, secret = service.tokens.create(self.name, (self.scope,), seconds, owner=owner)
+        note(service, "create token", f"token={token.id}", f"{token.name}: {self.scope}")
+        return token, secret

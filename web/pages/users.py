@@ -1,0 +1,107 @@
+"""Users: who there is, what they may do, and links for those who have no password yet or any more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Blueprint, Response, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from pipelines.errors import ConflictError, InvalidRequestError
+from pipelines.users import ROLES, Role
+from web.guard import note, require
+from web.pages.frame import service
+
+blueprint: Final = Blueprint("users", __name__, url_prefix="/users")
+
+_DONE: Final = {
+    "role": "The role is changed.",
+    "disabled": "The user is disabled: all sessions have ended, tokens are refused.",
+    "enabled": "The user is enabled.",
+    "sessions": "All sessions of the user have ended.",
+}
+
+
+@blueprint.get("")
+@require("admin")
+def list_users() -> Response:
+    """All of them, the disabled too."""
+    return _page()
+
+
+@blueprint.post("")
+@require("admin")
+def create_user() -> Response:
+    """Make a user and the link by which to choose a password: it is shown this once."""
+    name, role = request.form.get("name", ""), request.form.get("role", "")
+    try:
+        user = service().users.create(name, _role(role))
+    except (InvalidRequestError, ConflictError) as error:
+        return _page(422, error=f"{error.message} {error.hint or ''}".strip(), name=name, role=role)
+    note(service(), "create user", user.name, f"role {user.role}")
+    return _page(201, link=_link(user.name), link_for=user.name)
+
+
+@blueprint.post("/<name>/role")
+@require("admin")
+def set_role(name: str) -> AnyResponse:
+    """Give a user another role."""
+    role = _role(request.form.get("role", ""))
+    service().users.set_role(name, role)
+    note(service(), "set role", name, role)
+    return redirect("/users?done=role", 303)
+
+
+@blueprint.post("/<name>/disable")
+@require("admin")
+def disable_user(name: str) -> AnyResponse:
+    """Close every way in."""
+    service().users.set_disabled(name, True)
+    return redirect("/users?done=disabled", 303)
+
+
+@blueprint.post("/<name>/enable")
+@require("admin")
+def enable_user(name: str) -> AnyResponse:
+    """Let a user in again."""
+    service().users.set_disabled(name, False)
+    return redirect("/users?done=enabled", 303)
+
+
+@blueprint.post("/<name>/end-sessions")
+@require("admin")
+def end_sessions(name: str) -> AnyResponse:
+    """Sign a user out everywhere."""
+    service().sessions.end_all(service().users.get(name).name)
+    return redirect("/users?done=sessions", 303)
+
+
+@blueprint.post("/<name>/link")
+@require("admin")
+def create_link(name: str) -> Response:
+    """A link by which the user chooses a new password: it is shown this once."""
+    link = _link(name)
+    note(service(), "create sign-in link", name)
+    return _page(201, link=link, link_for=name)
+
+
+def _link(name: str) -> str:
+    base = service().settings.public_url or request.host_url.rstrip("/")
+    return f"{base}/welcome?link={service().links.create(name)}"
+
+
+def _role(text: str) -> Role:
+    if text not in ROLES:
+        raise InvalidRequestError(f"there is no role {text[:40]!r}", hint=f"one of {', '.join(ROLES)}")
+    return text
+
+
+def _page(status: int = 200, **more: str) -> Response:
+    text = render_template(
+        "users.html",
+        users=service().users.list(),
+        roles=ROLES,
+        notice=_DONE.get(request.args.get("done", "")),
+        **more,
+    )
+    return Response(text, status)
