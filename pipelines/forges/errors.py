@@ -15,3 +15,15 @@ class MissingSignatureError(WebhookError):
 
 class WrongSignatureError(WebhookError):
     """The signature was made with another secret, or for another body."""
+
+
+class ForgeApiError(PipelineError):
+    """A forge's API does not take a request now. retry_after_s: when it says to ask again, if it does."""
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ForgeRefusalError(PipelineError):
+    """A forge's API refuses a request, and will again."""

@@ -1,0 +1,65 @@
+"""How a project's runs went: what its badge says, and the figures of its chart."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import select
+
+from pipelines.database import Database
+from pipelines.model import FINAL_STATES, RunState, Trigger
+from pipelines.rows import run_from_row
+from pipelines.schema import runs
+
+_SHIPPED: Final = ("push", "tag", "manual")  # a pull request says nothing about the project itself
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One run that has ended. duration_s: from its start to its end. executed, cached: steps."""
+
+    number: int
+    state: RunState
+    started_at: float
+    duration_s: float
+    executed: int
+    cached: int
+    trigger: Trigger
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The part of the steps that the cache answered, 0 … 1; None where there were none."""
+        steps = self.executed + self.cached
+        return self.cached / steps if steps else None
+
+
+def history(database: Database, project: str, *, branch: str | None = None, limit: int = 60) -> list[Point]:
+    """The newest runs that started and ended, the oldest of them first."""
+    wanted = select(runs).where(
+        runs.c.project == project, runs.c.state.in_(FINAL_STATES), runs.c.started_at.is_not(None)
+    )
+    if branch is not None:
+        wanted = wanted.where(runs.c.branch == branch)
+    with database.read() as connection:
+        found = [run_from_row(row) for row in connection.execute(wanted.order_by(runs.c.number.desc()).limit(limit))]
+    points = []
+    for run in reversed(found):
+        started, ended, result = run.started_at or 0.0, run.finished_at or 0.0, run.result
+        executed, cached = (result.executed, result.cached) if result else (0, 0)
+        points.append(Point(run.number, run.state, started, max(0.0, ended - started), executed, cached, run.trigger))
+    return points
+
+
+def badge_state(database: Database, project: str, *, branch: str | None = None) -> RunState | None:
+    """The state of the newest run that is no pull request's; one that still runs or waits only if there is no other.
+
+    None: there was none.
+    """
+    wanted = select(runs).where(runs.c.project == project).order_by(runs.c.number.desc()).limit(200)
+    if branch is not None:
+        wanted = wanted.where(runs.c.branch == branch)
+    with database.read() as connection:
+        found = [run_from_row(row) for row in connection.execute(wanted)]
+    shipped = [run.state for run in found if run.trigger.kind in _SHIPPED and run.state != "cancelled"]
+    ended = (state for state in shipped if state in FINAL_STATES)
+    return next(ended, shipped[0] if shipped else None)
