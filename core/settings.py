@@ -89,7 +89,8 @@ class ServiceSettings(NamedTuple):
     secret_key_file: what secrets are encrypted with; None: ``ROOT/serve/secret.key``. web_url, web_token: from where a
     worker fetches build contexts that are not below its own root; empty: they all are. public_url: where people reach
     the pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or
-    networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    networks whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the
+    system's where repositories are fetched and forges told of runs; None: the system's.
     """
 
     root: Path
@@ -103,6 +104,7 @@ class ServiceSettings(NamedTuple):
     web_token: str = ""
     public_url: str = ""
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    git_ca_file: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
@@ -113,7 +115,7 @@ class ServiceSettings(NamedTuple):
         """
         env = os.environ if environ is None else environ
         data = Settings.from_environ(env, root=root).root
-        key_file = env.get("SHIPLAP_SECRET_KEY_FILE")
+        key_file, ca_file = env.get("SHIPLAP_SECRET_KEY_FILE"), env.get("SHIPLAP_GIT_CA_FILE")
         return cls(
             data,
             _secret(env, "SHIPLAP_DATABASE_URL") or f"sqlite:///{data}/serve/service.db",
@@ -126,6 +128,7 @@ class ServiceSettings(NamedTuple):
             _secret(env, "SHIPLAP_WEB_TOKEN"),
             env.get("SHIPLAP_PUBLIC_URL", "").rstrip("/"),
             _listed(env.get("SHIPLAP_TRUSTED_PROXIES", "127.0.0.0/8,::1")),
+            Path(ca_file).expanduser().absolute() if ca_file else None,
         )
 
 

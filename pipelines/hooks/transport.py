@@ -52,12 +52,7 @@ class HttpTransport:
                     call.method,
                     parts.path.rstrip("/") + call.path,
                     body=msgspec.json.encode(call.body),
-                    headers={
-                        "Host": parts.netloc,
-                        "Content-Type": "application/json",
-                        "User-Agent": "shiplap",
-                        **call.headers,
-                    },
+                    headers=headers,
                     redirect=False,
                     retries=False,
                 )
