@@ -53,6 +53,18 @@ def fsync_directory(path: str | Path) -> None:
         os.close(fd)
 
 
+def sync_filesystem(path: str | Path) -> None:
+    """Write everything that the file system at ``path`` has not written yet: far faster than one fsync for each of
+    thousands of small files.  syncfs(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def storage_errors(what: str) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into StorageFullError naming ``what`` was being written."""

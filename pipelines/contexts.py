@@ -7,7 +7,7 @@
 
 A client sends the entries, gets the digests that are missing, sends those, and submits a run of the context's digest.
 A worker makes the tree: files are hard links to the blobs where mode and time fit (they are never written through),
-else copies.
+else copies. A worker with another root fetches what it lacks from the web process first (``pipelines.upstream``).
 """
 
 from __future__ import annotations
@@ -20,32 +20,29 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from core.digests import Digest
 from core.errors import InvalidReferenceError
-from core.files import fsync_directory, storage_errors, write_atomically
+from core.files import fsync_directory, storage_errors, sync_filesystem, write_atomically
+from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
-from pipelines.errors import InvalidRequestError, NotFoundError
+from pipelines.errors import InvalidRequestError, NotFoundError, UpstreamError
 from pipelines.schema import contexts
+from pipelines.upstream import Upstream
 
 _CHUNK_BYTES: Final = 1 << 20
+_SYNCED_ALONE: Final = 16  # more files than these are synced by way of their file system
 _MAX_ENTRIES: Final = 2_000_000
 _MAX_NAME_BYTES: Final = 255
 _MAX_PATH_BYTES: Final = 4096
 _MODE_BITS: Final = 0o7777
 _MAX_TIME_S: Final = 1 << 40
-
-
-class SupportsRead(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 class ContextEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -67,10 +64,21 @@ _manifests = msgspec.json.Decoder(list[ContextEntry])
 
 
 class Contexts:
-    """All contexts below ``directory``. Thread-safe, and several processes may share it."""
+    """All contexts below ``directory``. Thread-safe, and several processes may share it.
 
-    def __init__(self, database: Database, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
+    upstream: has those that are not here.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Path,
+        *,
+        upstream: Upstream | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
+        self._upstream = upstream
         self._clock = clock
         self._blobs = directory / "blobs"
         self._manifests = directory / "manifests"
@@ -97,24 +105,39 @@ class Contexts:
 
     def put_blob(self, digest: str, stream: SupportsRead) -> None:
         """Take a file's content. Raises InvalidRequestError when it is not what ``digest`` says, StorageFullError."""
-        wanted = _digest(digest)
-        hashed = hashlib.sha256()
-        with storage_errors("a build context"), contextlib.ExitStack() as stack:
-            fd, temporary = tempfile.mkstemp(dir=self._tmp)
-            stack.callback(_unlink, temporary)
-            with open(fd, "wb") as file:
-                while data := stream.read(_CHUNK_BYTES):
-                    hashed.update(data)
-                    file.write(data)
-                file.flush()
-                os.fsync(fd)
-            if hashed.hexdigest() != wanted.hex:
-                raise InvalidRequestError(
-                    f"the content sent for {wanted.short} has digest {hashed.hexdigest()[:12]}",
-                    hint="the file changed while it was sent: start again",
-                )
-            os.rename(temporary, self._blobs / wanted.hex)
+        self.put_blobs([(digest, stream)])
+
+    def put_blobs(self, blobs: Iterable[tuple[str, SupportsRead]]) -> int:
+        """Take many files' contents, which are made durable together; returns how many. Raises as ``put_blob``."""
+        taken: set[str] = set()
+        count = 0
+        with storage_errors("a build context"), tempfile.TemporaryDirectory(dir=self._tmp) as directory:
+            for digest, stream in blobs:
+                wanted = _digest(digest)
+                _write(f"{directory}/{wanted.hex}", wanted, stream)
+                taken.add(wanted.hex)
+                count += 1
+            if len(taken) > _SYNCED_ALONE:
+                sync_filesystem(directory)
+            else:
+                for name in taken:
+                    _fsync(f"{directory}/{name}")
+            for name in taken:
+                os.rename(f"{directory}/{name}", self._blobs / name)
             fsync_directory(self._blobs)
+        return count
+
+    def manifest(self, context: str) -> bytes:
+        """The entries of a context as they are hashed. Raises NotFoundError."""
+        return self._manifest(_digest(context))
+
+    def blobs(self, digests: Iterable[str]) -> list[tuple[str, Path]]:
+        """Where these files' contents are. Raises NotFoundError when one is not here."""
+        found = [(digest, self._used(_digest(digest))) for digest in digests]
+        for digest, path in found:
+            if not path.exists():
+                raise NotFoundError(f"the file {digest[:19]} of a build context is not here", hint="upload it again")
+        return found
 
     def has(self, context: str) -> bool:
         """Whether the context and all its files are here."""
@@ -124,9 +147,12 @@ class Contexts:
             return False
 
     def materialise(self, context: str, directory: Path) -> None:
-        """Make the tree in ``directory``, which is made, and which nobody may write to. Raises NotFoundError."""
+        """Make the tree in ``directory``, which is made, and which nobody may write to.
+
+        Raises NotFoundError, StorageFullError, and UpstreamError when it has to be fetched and cannot be.
+        """
         digest = _digest(context)
-        entries = self._entries(digest)
+        entries = self._fetched(digest)
         self._touch(digest, sum(entry.size for entry in entries))
         directory.mkdir(mode=0o755)
         root = str(directory)
@@ -168,6 +194,11 @@ class Contexts:
             for digest in old:
                 connection.execute(delete(contexts).where(contexts.c.digest == digest))
                 (self._manifests / Digest(digest).hex).unlink(missing_ok=True)
+            known = {Digest(row.digest).hex for row in connection.execute(select(contexts.c.digest))}
+        for name in os.listdir(self._manifests):  # of contexts that a process with another root swept
+            path = self._manifests / name
+            if name not in known and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
         used = {
             Digest(entry.digest).hex
             for manifest in os.listdir(self._manifests)
@@ -197,11 +228,31 @@ class Contexts:
         wanted = dict.fromkeys(entry.digest for entry in entries if entry.type == "file")
         return [digest for digest in wanted if not self._used(digest).exists()]
 
-    def _entries(self, digest: Digest) -> list[ContextEntry]:
+    def _fetched(self, digest: Digest) -> list[ContextEntry]:
+        """The entries of a context, once all of it is here that upstream has."""
+        if self._upstream is None:
+            return self._entries(digest)
         try:
-            return _manifests.decode((self._manifests / digest.hex).read_bytes())
+            entries = self._entries(digest)
+        except NotFoundError:
+            data = self._upstream.manifest(str(digest))
+            if Digest.of(data) != digest:
+                raise UpstreamError(f"the build context {digest.short} came with another digest") from None
+            write_atomically(self._manifests / digest.hex, data, mode=0o600)
+            entries = _manifests.decode(data)
+        missing = self._missing(entries)
+        if missing:
+            self.put_blobs(self._upstream.blobs(missing))
+        return entries
+
+    def _entries(self, digest: Digest) -> list[ContextEntry]:
+        return _manifests.decode(self._manifest(digest))
+
+    def _manifest(self, digest: Digest) -> bytes:
+        try:
+            return (self._manifests / digest.hex).read_bytes()
         except FileNotFoundError as error:
-            raise NotFoundError(f"there is no build context {digest.short}", hint="upload it again") from error
+            raise NotFoundError(f"there is no build context {digest.short}", hint=_NOT_HERE) from error
 
     def _touch(self, digest: Digest, size: int) -> None:
         with self._database.write() as connection:
@@ -225,7 +276,7 @@ class Contexts:
                     return
             shutil.copyfile(blob, path)
         except FileNotFoundError as error:
-            raise NotFoundError(f"{entry.path} of the build context was not uploaded", hint="send it again") from error
+            raise NotFoundError(f"{entry.path} of the build context was not uploaded", hint=_NOT_HERE) from error
         os.chmod(path, entry.mode)
         os.utime(path, (entry.mtime, entry.mtime))
 
@@ -268,6 +319,25 @@ def _digest(text: str) -> Digest:
     return digest
 
 
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+def _write(path: str, wanted: Digest, stream: SupportsRead) -> None:
+    hashed = hashlib.sha256()
+    with open(path, "wb", buffering=0) as file:
+        while data := stream.read(_CHUNK_BYTES):
+            hashed.update(data)
+            file.write(data)
+    if hashed.hexdigest() != wanted.hex:
+        raise InvalidRequestError(
+            f"the content sent for {wanted.short} has digest {hashed.hexdigest()[:12]}",
+            hint="the file changed while it was sent: start again",
+        )
+
+
+def _fsync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+_NOT_HERE: Final = "upload it again; a worker that shares no directory with the web process needs SHIPLAP_WEB_URL"

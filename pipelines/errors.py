@@ -65,6 +65,10 @@ class SourceError(PipelineError):
     """The source of a run cannot be fetched, or must not be."""
 
 
+class UpstreamError(PipelineError):
+    """A build context cannot be fetched from the web process."""
+
+
 class SecretError(PipelineError):
     """A secret cannot be stored or read."""
 

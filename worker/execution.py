@@ -17,7 +17,13 @@ from builder.errors import BuildCancelledError
 from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
-from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, SecretError, StaleAttemptError
+from pipelines.errors import (
+    DatabaseUnreachableError,
+    QueueUnreachableError,
+    SecretError,
+    StaleAttemptError,
+    UpstreamError,
+)
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, RunResult, RunState
 from pipelines.reaper import waiting
@@ -29,7 +35,7 @@ from worker.resources import Resources
 _FINISH_PAUSE_S: Final = 0.5
 _INFRASTRUCTURE: Final = (
     DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError, StorageFullError,
-    UnreachableError,
+    UnreachableError, UpstreamError,
 )  # fmt: skip
 _log = logging.getLogger(__name__)
 

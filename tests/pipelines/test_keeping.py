@@ -142,6 +142,20 @@ def test_content_that_is_not_what_was_promised_is_refused(service: Service) -> N
     assert missing
 
 
+def test_many_files_are_taken_at_once_or_none(service: Service, tmp_path: Path) -> None:
+    contents = {f"f{number}": b"%d" % number for number in range(100)}
+    context, missing = service.contexts.begin([file_entry(name, data) for name, data in contents.items()])
+    by_digest = {digest_of(data): data for data in contents.values()}
+    assert sorted(missing) == sorted(by_digest)
+    broken = [(digest, io.BytesIO(data)) for digest, data in by_digest.items()] + [(digest_of(b"x"), io.BytesIO(b"y"))]
+    with pytest.raises(InvalidRequestError, match="has digest"):
+        service.contexts.put_blobs(broken)
+    assert not service.contexts.has(context)
+    assert service.contexts.put_blobs((digest, io.BytesIO(data)) for digest, data in by_digest.items()) == 100
+    service.contexts.materialise(context, tmp_path / "tree")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tree").iterdir()} == contents
+
+
 @pytest.mark.parametrize(
     "entries",
     [

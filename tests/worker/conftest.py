@@ -28,12 +28,17 @@ def broker() -> Iterator[RedisServer]:
     shutil.rmtree(directory)
 
 
+def import_base(root: Path, rootfs: Path) -> None:
+    """The image ``base`` in the store below ``root``."""
+    with Store.open(root) as store, rootfs.open("rb") as stream:
+        import_rootfs(store, stream, ImageConfig.for_platform(Platform.host()), [Reference.parse("base:latest")])
+
+
 @pytest.fixture
 def settings(privileged: None, tmp_path: Path, broker: RedisServer, busybox_tar: Path) -> ServiceSettings:
     root = tmp_path / "root"
     made = ServiceSettings(root, f"sqlite:///{root}/serve/service.db", broker.url)
-    with Store.open(root) as store, busybox_tar.open("rb") as stream:
-        import_rootfs(store, stream, ImageConfig.for_platform(Platform.host()), [Reference.parse("base:latest")])
+    import_base(root, busybox_tar)
     migrate(made)
     return made
 
