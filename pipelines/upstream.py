@@ -30,7 +30,7 @@ class Upstream:
     def manifest(self, context: str) -> bytes:
         """The entries of a context as they are hashed. Raises NotFoundError, UpstreamError."""
         with self._answer("GET", f"/contexts/{context}") as response:
-            return response.read()
+            return bytes(response.read())
 
     def blobs(self, digests: Sequence[str]) -> Iterator[tuple[str, Part]]:
         """The content of files, as ``decode_blobs`` gives it. Raises NotFoundError, UpstreamError."""

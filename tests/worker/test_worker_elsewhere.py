@@ -16,7 +16,10 @@ from tests.toolkit.service import Workforce, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 
-DOCKERFILE = "FROM base\nCOPY big small /\nRUN --mount=type=secret,id=key cat small; echo; wc -c < big; wc -c < /run/secrets/key\n"
+DOCKERFILE = """FROM base
+COPY big small /
+RUN --mount=type=secret,id=key cat small; echo; wc -c < big; wc -c < /run/secrets/key
+"""
 
 
 @pytest.fixture
