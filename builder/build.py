@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -62,17 +63,23 @@ def build(
     """
     monitor = monitor or NullMonitor()
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
-    with Resolver(store, monitor, request.platform, connect, always=request.pull) as resolver:
+    with contextlib.ExitStack() as stack:
+        resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
         planned = plan(dockerfile, request, resolver)
-    for name in planned.unused_args:
-        monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
-    last_step = StepInfo(len(planned.plan.steps), "exporting to image")
-    monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
-    cancelled = cancelled or threading.Event()
-    numbers = itertools.count(last_step.id + 1)
-    with CacheSession(
-        request, store, monitor, connect, new_step=lambda name: StepInfo(next(numbers), name), cancelled=cancelled
-    ) as caching:
+        for name in planned.unused_args:
+            monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
+        last_step = StepInfo(len(planned.plan.steps), "exporting to image")
+        monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
+        cancelled = cancelled or threading.Event()
+        numbers = itertools.count(last_step.id + 1)
+
+        def new_step(name: str) -> StepInfo:
+            return StepInfo(next(numbers), name)
+
+        resolver.fetches_layers(new_step)
+        caching = stack.enter_context(
+            CacheSession(request, store, monitor, connect, new_step=new_step, cancelled=cancelled)
+        )
         executor = Executor(store, launcher, monitor, request.context, request.secrets, caching.cache.provide)
         solver = Solver(
             caching.cache, executor, monitor, no_cache=lambda vertex: _runs_anyway(vertex, request), cancelled=cancelled

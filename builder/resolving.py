@@ -1,10 +1,15 @@
-"""From a name in FROM or ``--from`` to an image: the store's, else a registry's."""
+"""From a name in FROM or ``--from`` to an image: the store's, else a registry's.
+
+Of a registry's image only manifest and config are fetched to begin with. A build that only appends to it, or has all
+its steps in the cache, needs no more; the layers come when a step needs them, several at a time.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -18,7 +23,8 @@ from images.images import Image
 from images.store import Store
 
 if TYPE_CHECKING:
-    from registry.client import Client
+    from images.layers import Origin
+    from registry.client import Client, TransferMonitor
 
 Connect: TypeAlias = "Callable[[], Client]"
 """Opens a client of registries; called when the first image has to be pulled, so that no other build pays for it."""
@@ -28,7 +34,7 @@ NewStep: TypeAlias = Callable[[str], StepInfo]
 
 
 class Resolver:
-    """Looks images up, each name once. A context manager, which closes the connections that it opened.
+    """Looks images up, each name once, and brings their layers. A context manager, which closes its connections.
 
     connect: None where nothing may be pulled. always: ask the registry even for what the store has (``--pull``).
     """
@@ -42,6 +48,8 @@ class Resolver:
         self._connect = connect
         self._always = always
         self._client: Client | None = None
+        self._lock = threading.Lock()  # steps that need layers run in threads
+        self._new_step: NewStep
         self._found: dict[tuple[str, Platform], Image] = {}
         self._stack = contextlib.ExitStack()
 
@@ -59,7 +67,7 @@ class Resolver:
         reference = _reference(name)
         missing: ImageNotFoundError | None = None
         try:
-            here = self._store.images.resolve(name)
+            here = self._store.images.resolve(name, platform or self._platform)
         except ImageNotFoundError as error:
             missing = error
         else:
@@ -80,30 +88,66 @@ class Resolver:
         new_step: NewStep,
         missing: ImageNotFoundError | None,
     ) -> Image:
-        from registry.client import StepTransferMonitor, pull
-        from registry.errors import RegistryError, TransferCancelledError
+        from registry.client import pull
+        from registry.errors import RegistryError
 
         step = new_step(f"[internal] pull {reference.with_default_tag().familiar}")
+        try:
+            with self._shown(step) as monitor:
+                client = self._connected(connect)
+                return pull(reference, self._store, client=client, platform=platform, lazy=True, monitor=monitor).image
+        except RegistryError as error:
+            if missing is None:
+                raise
+            raise ImageNotFoundError(
+                f"{missing.message}; pulling it failed: {error}", hint=missing.hint or error.hint
+            ) from error
+
+    def fetches_layers(self, new_step: NewStep) -> None:
+        """From now on, until it is closed, let the store fetch layers that are away when a step needs them.
+
+        new_step: makes the step that shows it.
+        """
+        if self._connect is not None:
+            self._new_step = new_step
+            before = self._store.layers.source
+            self._store.layers.source = self
+            self._stack.callback(setattr, self._store.layers, "source", before)
+
+    def fetch(self, wanted: Sequence[Sequence[Origin]]) -> None:
+        """As images.layers.LayerSource. Raises BuildCancelledError and what the client raises."""
+        from registry.client import RegistryLayers
+
+        assert self._connect is not None, "fetches_layers has looked"
+        count = "a layer" if len(wanted) == 1 else f"{len(wanted)} layers"
+        names = dict.fromkeys(Reference.parse(origins[0].repository).familiar_name for origins in wanted)
+        with self._shown(self._new_step(f"[internal] fetch {count} of {', '.join(names)}")) as monitor:
+            RegistryLayers(self._store, self._connected(self._connect)).fetch(wanted, monitor)
+
+    def _connected(self, connect: Connect) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._stack.enter_context(connect())
+            return self._client
+
+    @contextlib.contextmanager
+    def _shown(self, step: StepInfo) -> Iterator[TransferMonitor]:
+        """The step on the monitor, from beginning to end, and what passes its transfers on."""
+        from registry.client import StepTransferMonitor
+        from registry.errors import TransferCancelledError
+
         self._monitor.emit(BuildPlanned((step,)))
         self._monitor.emit(StepStarted(step.id, time.time()))
         start = time.monotonic()
         try:
-            if self._client is None:
-                self._client = self._stack.enter_context(connect())
-            monitor = StepTransferMonitor(self._monitor, step.id)
-            image = pull(reference, self._store, client=self._client, platform=platform, monitor=monitor).image
+            yield StepTransferMonitor(self._monitor, step.id)
         except TransferCancelledError as error:
             self._monitor.emit(StepFinished(step.id, "cancelled", time.monotonic() - start, time.time()))
             raise BuildCancelledError("cancelled") from error
         except ShiplapError as error:
             self._monitor.emit(StepFinished(step.id, "failed", time.monotonic() - start, time.time(), str(error)))
-            if isinstance(error, RegistryError) and missing is not None:
-                raise ImageNotFoundError(
-                    f"{missing.message}; pulling it failed: {error}", hint=missing.hint or error.hint
-                ) from error
             raise
         self._monitor.emit(StepFinished(step.id, "done", time.monotonic() - start, time.time()))
-        return image
 
     def __enter__(self) -> Self:
         return self

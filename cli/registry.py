@@ -64,10 +64,6 @@ def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[s
     try:
         return store.images.resolve(name)
     except ImageNotFoundError as missing:
-        import os
-
-        from cli.progress.choose import choose_mode
-        from cli.progress.transfers import open_transfers
         from cli.signals import cancelling
         from core.references import Reference
         from registry.client import pull
@@ -79,8 +75,7 @@ def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[s
         with ExitStack() as stack:
             client = stack.enter_context(open_client(root, insecure, cancelled))
             stack.enter_context(cancelling(cancelled, at_once=client.close))
-            mode = choose_mode("auto", sys.stderr, quiet=False)
-            display = stack.enter_context(open_transfers(mode, sys.stderr, colours=not os.environ.get("NO_COLOR")))
+            display = stack.enter_context(transfers_on_stderr())
             try:
                 return pull(reference, store, client=client, monitor=display).image
             except TransferCancelledError:
@@ -88,6 +83,17 @@ def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[s
             except RegistryError as error:
                 message = f"{missing.message}; pulling it failed: {error}"
                 raise ImageNotFoundError(message, hint=missing.hint or error.hint) from error
+
+
+def transfers_on_stderr() -> TransferDisplay:
+    """A display for transfers that are not what the command is about."""
+    import os
+
+    from cli.progress.choose import choose_mode
+    from cli.progress.transfers import open_transfers
+
+    mode = choose_mode("auto", sys.stderr, quiet=False)
+    return open_transfers(mode, sys.stderr, colours=not os.environ.get("NO_COLOR"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +114,14 @@ def transferring(root: str | None, insecure: Sequence[str], progress: str, *, qu
     from cli.progress.transfers import open_transfers
     from cli.signals import cancelling
     from cli.store import open_store
+    from registry.client import RegistryLayers
     from registry.errors import TransferCancelledError
 
     cancelled = threading.Event()
     with ExitStack() as stack:
         store = stack.enter_context(open_store(root))
         client = stack.enter_context(open_client(root, insecure, cancelled))
+        store.layers.source = RegistryLayers(store, client)
         received = stack.enter_context(cancelling(cancelled, at_once=client.close))
         mode = choose_mode(progress, sys.stdout, quiet=quiet)
         display = stack.enter_context(open_transfers(mode, sys.stdout, colours=not os.environ.get("NO_COLOR")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.settings import Settings
@@ -10,8 +11,14 @@ if TYPE_CHECKING:
     from images.store import Store
 
 
-def open_store(root: str | None) -> Store:
-    """Open the store for a command (a context manager). root: the value of ``--root``, or None."""
+def open_store(root: str | None, insecure: Sequence[str] = ()) -> Store:
+    """Open the store for a command (a context manager), which fetches layers that are away when it needs them.
+
+    root: the value of ``--root``, or None. insecure: of ``--insecure-registry``.
+    """
+    from cli.on_demand import LayersOnDemand
     from images.store import Store
 
-    return Store.open(Settings.from_environ(root=root).root)
+    store = Store.open(Settings.from_environ(root=root).root)
+    store.layers.source = LayersOnDemand(store, root, insecure)
+    return store

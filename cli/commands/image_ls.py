@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(root: str | None, *, name: str | None, quiet: bool, no_trunc: bool, show_all: bool, as_json: bool) -> None:
     """List images.
 
-    NAME selects by name, with * and ? as wildcards.
+    NAME selects by name, with * and ? as wildcards. An image for several platforms has a line for each.
     """
     del show_all
     with open_store(root) as store:
@@ -43,8 +43,13 @@ def command(root: str | None, *, name: str | None, quiet: bool, no_trunc: bool, 
         if ids:
             click.echo("\n".join(ids))
         return
-    header = ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")
-    click.echo(table(header, list(_rows(found, no_trunc=no_trunc, now=time.time()))))
+    header: tuple[str, ...] = ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")
+    rows = list(_rows(found, no_trunc=no_trunc, now=time.time()))
+    names = [reference for _, reference in found if reference]
+    if len(names) > len(set(names)):  # some name stands for several platforms
+        header = (*header[:3], "PLATFORM", *header[3:])
+        rows = [(*row[:3], str(image.config.platform), *row[3:]) for row, (image, _) in zip(rows, found, strict=True)]
+    click.echo(table(header, rows))
 
 
 def _names(image: Image, pattern: str | None) -> Iterator[Reference | None]:

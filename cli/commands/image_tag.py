@@ -22,4 +22,5 @@ def command(root: str | None, *, source: str, target: str) -> None:
     """
     name = image_name(target)
     with open_store(root) as store:
-        store.images.tag(name, store.images.resolve(source).id)
+        index = store.images.indexes.find(source)
+        store.images.tag(name, index.digest if index else store.images.resolve(source).id)

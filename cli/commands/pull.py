@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import click
 
@@ -14,7 +15,11 @@ from core.references import Reference
 
 @click.command("pull")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of an image's platforms.  [default: this host's]")
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]|all",
+    help="Which of an image's platforms; all brings the whole index.  [default: this host's]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print only the name in full.")
 @progress_option
 @insecure_option
@@ -27,10 +32,13 @@ def command(
     \b
     shiplap pull debian:12
     shiplap pull ci:5000/app@sha256:4a94…
+    shiplap pull --platform all ci:5000/app
     """
     from registry.client import pull
 
-    wanted = Platform.parse(platform) if platform else None
+    wanted: Platform | Literal["all"] | None = None
+    if platform:
+        wanted = "all" if platform == "all" else Platform.parse(platform)
 
     def fetch(name: str) -> None:
         reference = Reference.parse(name).with_default_tag()

@@ -82,7 +82,7 @@ def command(
         overrides |= pairs(env, "-e", environ=environ())
         name = hostname or os.urandom(6).hex()
         with ExitStack() as stack:
-            store = stack.enter_context(open_store(root))
+            store = stack.enter_context(open_store(root, insecure))
             found = find_or_pull(store, image, root, insecure)
             config = found.config.config
             _warn_of_platform(image, found.config.platform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,27 @@ def test_what_neither_has_is_told_with_the_place(shiplap: Shiplap, registry: Deb
     ran = shiplap("run", f"{registry.host}/nothing:1", check=False)
     assert ran.returncode == 125
     assert "pulling it failed" in ran.stderr
+
+
+def test_a_base_that_is_only_appended_to_is_not_downloaded(
+    shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("appended\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/base:1\nLABEL a=b\nCOPY --link file /file\n")
+    name = f"{registry.host}/appended:1"
+    built = shiplap("build", "-t", name, tmp_path)
+    assert "[internal] fetch" not in built.stderr
+    assert len(json.loads(shiplap("image", "inspect", name).stdout)[0]["LayersAway"]) == 1
+    assert "Mounted from base" in shiplap("push", name).stdout
+    assert len(json.loads(shiplap("image", "inspect", name).stdout)[0]["LayersAway"]) == 1
+    ran = shiplap("run", "--rm", name, "cat", "/file")
+    assert ran.stdout == "appended\n"
+    assert f"fetching a layer from {registry.host}/base" in ran.stderr
+    assert "LayersAway" not in json.loads(shiplap("image", "inspect", name).stdout)[0]
+
+
+def test_layers_are_fetched_by_the_step_that_needs_them(
+    shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/base:1\nRUN true\n")
+    assert f"[internal] fetch a layer of {registry.host}/base" in shiplap("build", tmp_path).stderr

@@ -15,13 +15,13 @@ from core.platforms import Platform
 from core.references import Reference
 from core.settings import RegistrySettings
 from images.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, OciPlatform
+from images.platforms import choose, offered
 from images.store import Store
 from registry.client import ClientConfig, LayerProgress, RetryPolicy, StepTransferMonitor
 from registry.client.challenges import Challenge, parse_challenges
 from registry.client.failures import failure
 from registry.client.http import redacted
 from registry.client.monitor import LayerReporter
-from images.platforms import choose, offered
 from registry.client.retrying import Tries
 from registry.client.sources import remember_sources, sources_of
 from registry.client.transport import _needs_no_proxy
