@@ -230,6 +230,43 @@ def test_options_that_only_work_here_are_refused(
     assert fragment in result.stderr
 
 
+def test_secrets_sent_with_a_build_and_stored_ones_reach_its_steps(serving: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nRUN --mount=type=secret,id=own --mount=type=secret,id=KEPT "
+        "cat /run/secrets/own; cat /run/secrets/* | tr a-z A-Z\n"
+    )
+    serving.shiplap("--host", serving.url, "secret", "set", "KEPT", stdin="kept there\n")
+    assert "KEPT" in serving.shiplap("secret", "ls").stdout
+    (context.parent / "own").write_text("sent along\n")
+    secrets = ["--secret", f"id=own,src={context.parent / 'own'}", "--secret", "id=KEPT,type=stored"]
+    log = serving.build("--no-cache", *secrets, context).stderr
+    assert re.findall(r"^#3 \d+\.\d{3} (.+)$", log, re.MULTILINE) == ["***", "KEPT THERE", "SENT ALONG"]
+    serving.shiplap("secret", "rm", "KEPT")
+    refused = serving.build(*secrets, context, check=False)
+    assert refused.returncode == 1
+    assert "there is no secret KEPT" in refused.stderr
+
+
+def test_secret_is_not_sent_where_others_could_read_it(serving: Serving, context: Path) -> None:
+    for command in (["build", "--secret", "id=PATH", context], ["secret", "set", "x", context / "name"]):
+        result = serving.shiplap("--host", "http://ci.example:8080", *command, check=False)
+        assert result.returncode == 1
+        assert "is not sent to http://ci.example:8080" in result.stderr
+
+
+def test_tokens_are_made_listed_and_taken_back(serving: Serving) -> None:
+    token = serving.shiplap("token", "add", "reader", "--scope", "read", "--days", "1").stdout.strip()
+    with_token = {"SHIPLAP_TOKEN": token}
+    assert serving.shiplap("runs", "ls", env=with_token).returncode == 0
+    refused = serving.shiplap("token", "ls", env=with_token, check=False)
+    assert "allows read, this needs admin" in refused.stderr
+    listed = serving.shiplap.json("token", "ls", "--json")
+    (own,) = [entry for entry in listed if entry["name"] == "reader"]
+    assert own["expires_at"] - own["created_at"] == 86400
+    serving.shiplap("token", "rm", str(own["id"]))
+    assert serving.shiplap("runs", "ls", env=with_token, check=False).returncode == 1
+
+
 def test_detaching_needs_a_server(shiplap: Shiplap, context: Path) -> None:
     result = shiplap("build", "--detach", context, check=False)
     assert result.returncode == 1
