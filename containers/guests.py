@@ -213,7 +213,7 @@ class Guests:
         try:
             if guest.network == "default" and not guest.connected:
                 self._connect(guest)
-            if any(spec["limits"].values()):
+            if spec["limited"]:
                 self._session.limit(guest.name, spec["limits"])
                 guest.limited = True
             order = self._order(spec, trees)

@@ -72,14 +72,17 @@ def apply(limits: dict[str, Any], group: str, hierarchy: Hierarchy) -> None:
 
 
 def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:
-    """The controller that a limit needs and no hierarchy has; None when all are there."""
+    """The controller that a limit needs and no hierarchy has; None when all are there that have to be."""
     needed = {
         "memory": limits["memory_bytes"],
         "cpu": limits["cpus"] or limits["cpu_shares"],
         "pids": limits["pids"],
     }
     offered = {controller for hierarchy in hierarchies for controller in hierarchy.controllers}
-    return next((name for name, wanted in needed.items() if wanted and name not in offered), None)
+    return next(
+        (name for name, wanted in needed.items() if wanted and name not in offered and name not in limits["optional"]),
+        None,
+    )
 
 
 def exceeded(group: str, hierarchy: Hierarchy) -> list[str]:

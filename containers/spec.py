@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
+from containers.capabilities import NAMES
 from containers.limits import DEFAULT_SHM_BYTES
 from core.rootfs import DirectoryLayer, RootLayer
 
@@ -26,6 +27,9 @@ DEFAULT_CAPABILITIES = frozenset(
     }
 )
 """What docker gives a container by default."""
+
+ALL_CAPABILITIES = frozenset(f"CAP_{name}" for name in NAMES)
+"""For containers that may do everything. They are those of a user namespace: what is the host's stays out of reach."""
 
 Network: TypeAlias = Literal["default", "none", "host"]
 
@@ -82,7 +86,7 @@ class Limits(NamedTuple):
 
     memory_swap_bytes: memory and swap together; 0 is twice the memory, -1 any amount. cpus: how many at a time, as
     in 1.5. cpu_shares: weight among others that are busy, docker's 2 to 262144, where 1024 is usual. pids: processes
-    and threads.
+    and threads. optional: controllers (``memory``, ``cpu``, ``pids``) that a host may lack: they then do not hold.
     """
 
     memory_bytes: int = 0
@@ -90,6 +94,7 @@ class Limits(NamedTuple):
     cpus: float = 0.0
     cpu_shares: int = 0
     pids: int = 0
+    optional: tuple[str, ...] = ()
 
 
 class ResourceLimit(NamedTuple):
@@ -183,6 +188,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "capabilities": sorted(spec.capabilities),
         "filtered": spec.filtered,
         "limits": spec.limits._asdict(),
+        "limited": spec.limits != Limits(),
         "shm_bytes": spec.shm_bytes,
         "ulimits": [(limit.name, limit.soft, limit.hard) for limit in spec.ulimits],
     }

@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from cli.attach import SignalForwarder, output_for, relayed_terminal, window_size
 from cli.errors import CommandError, describe, is_users
+from cli.limits import container_limit_options, container_limits, resource_limits, shm_bytes
 from cli.options import env_file, environ, host_pairs, pairs
 from cli.registry import find_or_pull, insecure_option
 from cli.run_spec import command_line, environment, working_directory
@@ -42,10 +43,12 @@ _Network = Literal["default", "none", "host"]
 )  # fmt: skip
 @click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add a line to /etc/hosts. Repeatable.")
 @click.option("-h", "--hostname", metavar="NAME", help="The container's host name.  [default: random]")
+@container_limit_options
 @insecure_option
 @click.pass_obj
 def command(
     root: str | None,
+    /,
     *,
     image: str,
     arguments: Sequence[str],
@@ -61,6 +64,7 @@ def command(
     add_hosts: Sequence[str],
     hostname: str | None,
     insecure: Sequence[str],
+    **limits: Any,
 ) -> int:
     """Run a command in a new container, in the foreground.
 
@@ -103,6 +107,9 @@ def command(
                 extra_hosts=host_pairs(add_hosts),
                 terminal=tty,
                 terminal_size=window_size(_STDIN) or (24, 80),
+                limits=container_limits(limits),
+                ulimits=resource_limits(limits["ulimits"]),
+                shm_bytes=shm_bytes(limits["shm_size"]),
             )
             status = _in_foreground(launcher, spec, interactive=interactive)
     except (ShiplapError, OSError) as error:
@@ -112,6 +119,8 @@ def command(
         return _OWN_FAILURE
     if status.message:
         click.echo(f"error: {status.message}", err=True)
+    for name in status.exceeded:
+        click.echo(f"warning: the container ran into its limit of {name}", err=True)
     return status.code
 
 

@@ -56,6 +56,7 @@ def test_limit_without_a_controller_is_missed() -> None:
     assert limits.missing(Limits(pids=5)._asdict(), [only_pids]) is None
     assert limits.missing(Limits(pids=5, memory_bytes=9)._asdict(), [only_pids]) == "memory"
     assert limits.missing(Limits(cpu_shares=5)._asdict(), [only_pids]) == "cpu"
+    assert limits.missing(Limits(cpu_shares=5, optional=("cpu",))._asdict(), [only_pids]) is None
 
 
 def test_memory_bomb_is_killed_and_told(debian: DebianRunner) -> None:

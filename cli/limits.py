@@ -1,0 +1,169 @@
+"""Docker's options for what a container may use, and ours for a step: from their texts to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from cli.errors import CommandError
+from cli.options import duration
+from core.quantities import parse_size
+
+if TYPE_CHECKING:
+    from builder.limits import StepLimits
+    from containers.spec import Limits, ResourceLimit
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+ULIMITS: Final = (
+    "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "sigpending", "stack",
+)  # fmt: skip
+_MIN_MEMORY: Final = 6 << 20  # docker's: below, no program starts
+
+_CONTAINER_OPTIONS: Final = (
+    click.option("-m", "--memory", metavar="SIZE", default="", help="Memory at most, as in 512m or 2g."),
+    click.option(
+        "--memory-swap", metavar="SIZE", default="", help="Memory and swap together; -1 is any swap.  [default: 2 × -m]"
+    ),
+    click.option("--cpus", metavar="NUMBER", default="", help="Processors at a time, as in 1.5."),
+    click.option(
+        "--cpu-period", type=int, default=0, metavar="US", help="With --cpu-quota: another way to say --cpus."
+    ),
+    click.option("--cpu-quota", type=int, default=0, metavar="US", help="Processor time in each --cpu-period."),
+    click.option("-c", "--cpu-shares", type=int, default=0, metavar="WEIGHT", help="Share when others are busy too."),
+    click.option("--pids-limit", type=int, default=None, metavar="NUMBER", help="Processes and threads; -1 is any."),
+    click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A limit of each process."),
+    click.option("--shm-size", metavar="SIZE", default="", help="Size of /dev/shm.  [default: 64m]"),
+)
+_STEP_OPTIONS: Final = (
+    click.option("--step-timeout", metavar="TIME", default="", help="How long a RUN may take, as in 90s or 30m."),
+    click.option("--step-disk", metavar="SIZE", default="", help="How much a RUN may write to its layer."),
+    click.option("--step-output", metavar="SIZE", default="", help="How much a RUN may print."),
+)
+
+
+def container_limit_options(command: _Command) -> _Command:
+    """Options of ``run``; their values go to ``container_limits`` and its siblings by keyword."""
+    return _decorated(command, _CONTAINER_OPTIONS)
+
+
+def step_limit_options(command: _Command) -> _Command:
+    """Options of ``build``; their values go to ``step_limits`` by keyword."""
+    return _decorated(command, (*_CONTAINER_OPTIONS, *_STEP_OPTIONS))
+
+
+def step_limits(options: Mapping[str, Any]) -> StepLimits:
+    """What ``build``'s options ask for. Raises CommandError."""
+    from builder.limits import StepLimits
+
+    default = StepLimits()
+    container = container_limits(options)
+    if options["pids_limit"] is None:
+        container = container._replace(pids=default.container.pids, optional=default.container.optional)
+    return StepLimits(
+        container=container,
+        ulimits=resource_limits(options["ulimits"]),
+        shm_bytes=shm_bytes(options["shm_size"]),
+        timeout_s=duration(options["step_timeout"], "--step-timeout") if options["step_timeout"] else 0.0,
+        disk_bytes=size(options["step_disk"], "--step-disk") if options["step_disk"] else 0,
+        output_bytes=size(options["step_output"], "--step-output") if options["step_output"] else 0,
+    )
+
+
+def container_limits(options: Mapping[str, Any]) -> Limits:
+    """Docker's options for control groups. Raises CommandError."""
+    from containers.spec import Limits
+
+    memory = size(options["memory"], "--memory") if options["memory"] else 0
+    if memory and memory < _MIN_MEMORY:
+        raise CommandError(f"--memory {options['memory']} is too little: no program starts", hint="6m is the least")
+    total = _swap(options["memory_swap"], memory)
+    pids = options["pids_limit"] or 0
+    if pids < -1:
+        raise CommandError(f"--pids-limit {pids}: a number of processes, or -1 for any")
+    return Limits(memory, total, _cpus(options), _shares(options["cpu_shares"]), max(pids, 0))
+
+
+def resource_limits(texts: Sequence[str]) -> tuple[ResourceLimit, ...]:
+    """``nofile=1024:2048`` and the like. Raises CommandError."""
+    from containers.spec import ResourceLimit
+
+    found = []
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in ULIMITS:
+            raise CommandError(f"--ulimit {text}: no limit is called {name!r}", hint=f"there are {', '.join(ULIMITS)}")
+        soft, _, hard = values.partition(":")
+        try:
+            limit = ResourceLimit(name, int(soft), int(hard or soft))
+        except ValueError as error:
+            raise CommandError(f"--ulimit {text}: write {name}=SOFT or {name}=SOFT:HARD, in numbers") from error
+        if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
+            raise CommandError(f"--ulimit {text}: the soft limit is above the hard one")
+        found.append(limit)
+    return tuple(found)
+
+
+def shm_bytes(text: str) -> int:
+    """``--shm-size``. Raises CommandError."""
+    from containers.limits import DEFAULT_SHM_BYTES
+
+    if not text:
+        return DEFAULT_SHM_BYTES
+    found = size(text, "--shm-size")
+    if not found:
+        raise CommandError("--shm-size 0: it has to be more")
+    return found
+
+
+def size(text: str, option: str) -> int:
+    """``512m`` in bytes. Raises CommandError."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise CommandError(
+            f"{option} {text!r} is no size", hint="write 512m or 2g: b, k, m, g and t are the units"
+        ) from error
+
+
+def _swap(text: str, memory: int) -> int:
+    if not text:
+        return 0
+    if not memory:
+        raise CommandError("--memory-swap needs --memory")
+    if text == "-1":
+        return -1
+    total = size(text, "--memory-swap")
+    if total < memory:
+        raise CommandError("--memory-swap is memory and swap together: it cannot be less than --memory")
+    return total
+
+
+def _cpus(options: Mapping[str, Any]) -> float:
+    text, period, quota = options["cpus"], options["cpu_period"], options["cpu_quota"]
+    if text and (period or quota):
+        raise CommandError("--cpus and --cpu-quota say the same thing", hint="take one of them")
+    if not text:
+        return quota / (period or 100_000) if quota > 0 else 0.0
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.01 <= number < 10_000:
+        raise CommandError(f"--cpus {text!r} is no number of processors", hint="write 2 or 0.5")
+    return number
+
+
+def _shares(number: int) -> int:
+    if number < 0:
+        raise CommandError(f"--cpu-shares {number}: a weight from 2 to 262144")
+    return number
+
+
+def _decorated(command: _Command, options: Sequence[Callable[[_Command], _Command]]) -> _Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
