@@ -16,13 +16,14 @@ from web.failures import add_error_handlers
 from web.guard import install as guard
 from web.guard import note
 from web.guard.notes import has_noted, subject_of
+from web.hooks import badge, receive
 from web.hub import Hub
 from web.metrics import exposition
 from web.openapi import document
 from web.pages import PAGES
 from web.pages.frame import install
 from web.requestlog import log_requests
-from web.views import admin, contexts, runs, secrets
+from web.views import admin, contexts, projects, runs, secrets
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from registry.server.registry import Registry
 
 PREFIX: Final = "/api/v1"
-APIS: Final = (runs.api, contexts.api, admin.api, secrets.api)
+APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api)
 EXTENSION: Final = "shiplap"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
@@ -69,6 +70,8 @@ def create_app(service: Service, registry: Registry | None = None) -> Flask:
             response.headers.setdefault(name, value)
         return response
 
+    for blueprint in (receive.blueprint, badge.blueprint):
+        app.register_blueprint(blueprint)
     install(app, service, registry)
     guard(app, service, {page.name for page in PAGES})
     return app

@@ -17,6 +17,8 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 from core.files import write_atomically
 from core.settings import ServiceSettings
 from web.app import EXTENSION, create_app, with_registry
+from web.guard.proxies import BehindProxies
+from web.hooks.statuses import status_thread
 from web.registry_access import RegistryAccess
 from web.requestlog import configuration
 from web.settings import WebSettings
@@ -72,6 +74,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "timeout": 60,
             "proc_name": "shiplap-web",
             "control_socket_disable": True,
+            "forwarded_allow_ips": "",  # web.guard.proxies knows whom to believe
             "logconfig_dict": configuration("INFO"),
             "when_ready": self._announce,
             "on_exit": self._forget,
@@ -86,7 +89,9 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         service = Service.open(self._service_settings)
         registry = self._registry()
         app = create_app(service, registry)
-        return _Application(with_registry(app, _guarded(registry, service.tokens)), app.extensions[EXTENSION])
+        status_thread(service).start()
+        wsgi = with_registry(app, _guarded(registry, service.tokens))
+        return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
 
     def _registry(self) -> Registry:
         from images.store import Store

@@ -1,4 +1,4 @@
-"""What an administrator looks after: tokens, projects, workers."""
+"""What an administrator looks after: tokens, workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from pipelines.model import Project, WorkerInfo
+from pipelines.model import WorkerInfo
 from pipelines.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
@@ -49,21 +49,6 @@ class TokenList(msgspec.Struct, frozen=True):
     tokens: list[Token]
 
 
-class ProjectList(msgspec.Struct, frozen=True):
-    """By name."""
-
-    projects: list[Project]
-
-
-class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """concurrency: how many runs at once, 0 is no limit. keep_runs, keep_days: retention, 0 keeps for ever."""
-
-    concurrency: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
-    tag_template: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] = Project("").tag_template
-    keep_runs: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 200
-    keep_days: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 30
-
-
 class WorkerList(msgspec.Struct, frozen=True):
     """By name."""
 
@@ -99,25 +84,6 @@ def create_token(call: Call, body: TokenRequest) -> NewToken:
 def revoke_token(call: Call, token: Annotated[int, msgspec.Meta(ge=1, le=2**53)]) -> None:
     """Revoke a token: it is refused from now on."""
     call.service.tokens.revoke(token)
-
-
-@api.endpoint("GET", "/projects", scope="read")
-def list_projects(call: Call) -> ProjectList:
-    """List projects."""
-    return ProjectList(list(call.service.projects.list()))
-
-
-@api.endpoint("GET", "/projects/{project}", scope="read", errors={404: "There is no such project"})
-def show_project(call: Call, project: Name) -> Project:
-    """Show a project."""
-    return call.service.projects.get(project)
-
-
-@api.endpoint("PUT", "/projects/{project}", scope="admin")
-def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
-    """Set up a project, or change all of its settings."""
-    call.service.projects.put(Project(project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days))
-    return call.service.projects.get(project)
 
 
 @api.endpoint("GET", "/workers", scope="read")

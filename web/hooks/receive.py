@@ -1,0 +1,67 @@
+"""POST /hooks/PROJECT: a forge's webhook. The signature is the right to knock: no token, no session, no cookie.
+
+202 {"outcome": "queued", "runs": [12], …}   runs were queued
+200 {"outcome": "ignored", "reason": …}      nothing to do, or done before
+401, 403                                     no signature; a wrong one, another repository, or no such project
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
+from pipelines.hooks.deliveries import MAX_BODY_BYTES
+from web.errors import ForbiddenError, LengthRequiredError, RequestError, TooLargeError
+from web.pages.frame import service
+
+blueprint: Final = Blueprint("hooks", __name__)
+
+
+class HookReply(msgspec.Struct, frozen=True):
+    """delivery: as the project's list of deliveries has it. repeated: it had come before, and started nothing now."""
+
+    delivery: int
+    outcome: str
+    reason: str
+    runs: tuple[int, ...]
+    repeated: bool = False
+
+
+class UnsignedError(RequestError):
+    """A webhook without signature. No challenge goes with it: forges know no other way to say who they are."""
+
+    status = 401
+    code = "unsigned"
+
+
+@blueprint.post("/hooks/<project>")
+@blueprint.post("/hooks/<project>/<forge>")
+def receive(project: str, forge: str = "") -> Response:
+    """Take a webhook. forge: where the headers do not tell, or to be strict."""
+    body = _body()
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    try:
+        answer = service().receiver.receive(project, headers, body, forge=forge)
+    except MissingSignatureError as error:
+        raise UnsignedError(error.message, hint=error.hint) from error
+    except WrongSignatureError as error:
+        raise ForbiddenError(error.message, hint=error.hint) from error
+    except WebhookError as error:
+        raise RequestError(error.message, hint=error.hint) from error
+    delivery = answer.delivery
+    reason = f"delivery {delivery.delivery} came before: {delivery.reason}" if answer.repeated else delivery.reason
+    reply = HookReply(delivery.id, delivery.outcome, reason, delivery.runs, answer.repeated)
+    status = 200 if answer.repeated else delivery.status
+    return Response(msgspec.json.encode(reply), status, mimetype="application/json")
+
+
+def _body() -> bytes:
+    """The raw bytes, which are what is signed."""
+    if request.content_length is None:
+        raise LengthRequiredError("the request has no Content-Length")
+    if request.content_length > MAX_BODY_BYTES:
+        raise TooLargeError(f"the body has {request.content_length} bytes, at most {MAX_BODY_BYTES} are taken")
+    return request.stream.read(MAX_BODY_BYTES)

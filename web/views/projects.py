@@ -1,0 +1,245 @@
+"""Projects: settings, webhooks, deliveries, approvals, commit statuses, history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from pipelines.hooks.approvals import Approval, ApprovalState
+from pipelines.hooks.deliveries import Delivery
+from pipelines.hooks.history import Point, history
+from pipelines.hooks.outbox import SentStatus, list_statuses
+from pipelines.hooks.settings import HookSettings
+from pipelines.model import Project, Run
+from pipelines.tags import TagFacts, image_names
+from web.calls import Call
+from web.endpoints import Api
+from web.hooks.statuses import public_url
+
+api: Final = Api("projects")
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Commit: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12,64}$")]
+_NO_PROJECT: Final = {404: "There is no such project"}
+_NOTHING: Final = {404: "There is no such thing in this project"}
+_DECIDED: Final = {**_NOTHING, 409: "It was decided before, or is for another commit"}
+_BODY_SHOWN: Final = 1 << 20
+
+
+class ProjectList(msgspec.Struct, frozen=True):
+    """By name."""
+
+    projects: list[Project]
+
+
+class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """concurrency: how many runs at once, 0 is no limit. keep_runs, keep_days: retention, 0 keeps for ever."""
+
+    concurrency: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    tag_template: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] = Project("").tag_template
+    keep_runs: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 200
+    keep_days: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 30
+    hook: HookSettings = HookSettings()
+
+
+class WebhookSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """secret: one that the forge has already; without it a random one is made."""
+
+    secret: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """What the forge is to be given. secret: it is shown this once, and kept encrypted."""
+
+    url: str
+    secret: str
+
+
+class StatusToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """token: with which the forge's API marks commits; empty forgets it."""
+
+    token: Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """before: only what has a smaller id."""
+
+    before: Id | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=300)] = 50
+
+
+class DeliveryList(msgspec.Struct, frozen=True):
+    """The newest first."""
+
+    deliveries: list[Delivery]
+
+
+class DeliveryDetails(msgspec.Struct, frozen=True):
+    """headers: without secrets. body: its first megabyte as text; null for what was refused."""
+
+    delivery: Delivery
+    headers: dict[str, str]
+    body: str | None
+
+
+class ApprovalQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """state: only those in it."""
+
+    state: ApprovalState | None = None
+
+
+class ApprovalList(msgspec.Struct, frozen=True):
+    """The newest first."""
+
+    approvals: list[Approval]
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """commit: the one that was looked at, as the approval has it."""
+
+    commit: Commit
+
+
+class StatusList(msgspec.Struct, frozen=True):
+    """The newest first."""
+
+    statuses: list[SentStatus]
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """branch: only its runs."""
+
+    branch: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60
+
+
+class History(msgspec.Struct, frozen=True):
+    """Runs that ended, the oldest first."""
+
+    runs: list[Point]
+
+
+class TemplateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """template: of names; the rest stands for a run's."""
+
+    template: Annotated[str, msgspec.Meta(max_length=500)]
+    branch: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    tag: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    commit: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class ImageNames(msgspec.Struct, frozen=True):
+    """What an image would be called."""
+
+    names: list[str]
+
+
+@api.endpoint("GET", "/projects", scope="read")
+def list_projects(call: Call) -> ProjectList:
+    """List projects."""
+    return ProjectList(list(call.service.projects.list()))
+
+
+@api.endpoint("GET", "/projects/{project}", scope="read", errors=_NO_PROJECT)
+def show_project(call: Call, project: Name) -> Project:
+    """Show a project."""
+    return call.service.projects.get(project)
+
+
+@api.endpoint("PUT", "/projects/{project}", scope="admin")
+def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
+    """Set up a project, or change all of its settings.
+
+    The webhook's secret and the token for statuses are not among these: they stay as they are.
+    """
+    settings = Project(project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook)
+    call.service.projects.put(settings)
+    return call.service.projects.get(project)
+
+
+@api.endpoint(
+    "DELETE", "/projects/{project}", scope="admin", status=204,
+    errors={**_NO_PROJECT, 409: "A run of it has not ended"},
+)  # fmt: skip
+def delete_project(call: Call, project: Name) -> None:
+    """Delete a project with its runs, logs, deliveries and secrets."""
+    call.service.projects.remove(project)
+
+
+@api.endpoint("POST", "/projects/{project}/webhook", scope="admin", status=201, errors=_NO_PROJECT)
+def create_webhook(call: Call, project: Name, body: WebhookSecret) -> Webhook:
+    """Give the project's webhook a secret, in place of the one that it may have: it opens for no other then."""
+    secret = call.service.projects.set_webhook_secret(project, body.secret)
+    return Webhook(f"{public_url(call.service)}/hooks/{project}", secret)
+
+
+@api.endpoint("PUT", "/projects/{project}/status-token", scope="admin", status=204, errors=_NO_PROJECT)
+def put_status_token(call: Call, project: Name, body: StatusToken) -> None:
+    """Store the token with which commits are marked at the forge. It is encrypted, and never shown."""
+    call.service.projects.set_status_token(project, body.token)
+
+
+@api.endpoint("GET", "/projects/{project}/deliveries", scope="read", errors=_NO_PROJECT)
+def list_deliveries(call: Call, project: Name, query: PageQuery) -> DeliveryList:
+    """List what the forge sent, and what came of it."""
+    name = call.service.projects.get(project).name
+    return DeliveryList(list(call.service.deliveries.list(name, before=query.before, limit=query.limit)))
+
+
+@api.endpoint("GET", "/projects/{project}/deliveries/{delivery}", scope="admin", errors=_NOTHING)
+def show_delivery(call: Call, project: Name, delivery: Id) -> DeliveryDetails:
+    """Show a delivery with its headers and body."""
+    found = call.service.deliveries.get(project, delivery)
+    body = None if found.body is None else found.body[:_BODY_SHOWN].decode("utf-8", "replace")
+    return DeliveryDetails(found.delivery, found.headers, body)
+
+
+@api.endpoint(
+    "POST", "/projects/{project}/deliveries/{delivery}/redeliver", scope="build", status=201,
+    errors={**_NOTHING, 409: "It was refused, and its body not kept"},
+)  # fmt: skip
+def redeliver(call: Call, project: Name, delivery: Id) -> Delivery:
+    """Act on a delivery once more, by the settings of now."""
+    return call.service.receiver.redeliver(project, delivery)
+
+
+@api.endpoint("GET", "/projects/{project}/approvals", scope="read", errors=_NO_PROJECT)
+def list_approvals(call: Call, project: Name, query: ApprovalQuery) -> ApprovalList:
+    """List the commits of pull requests from forks, and what was decided about them."""
+    name = call.service.projects.get(project).name
+    return ApprovalList(list(call.service.approvals.list(name, state=query.state)))
+
+
+@api.endpoint("POST", "/projects/{project}/approvals/{approval}/approve", scope="build", status=201, errors=_DECIDED)
+def approve(call: Call, project: Name, approval: Id, body: Decision) -> Run:
+    """Build a commit of a fork: this one, and none that comes after it."""
+    return call.service.approvals.approve(project, approval, body.commit, call.actor)
+
+
+@api.endpoint("POST", "/projects/{project}/approvals/{approval}/reject", scope="build", status=204, errors=_DECIDED)
+def reject(call: Call, project: Name, approval: Id, body: Decision) -> None:
+    """Do not build a commit of a fork."""
+    call.service.approvals.reject(project, approval, body.commit, call.actor)
+
+
+@api.endpoint("GET", "/projects/{project}/statuses", scope="read", errors=_NO_PROJECT)
+def list_commit_statuses(call: Call, project: Name) -> StatusList:
+    """List what the forge was told of commits, or is to be told."""
+    return StatusList(list_statuses(call.service.database, call.service.projects.get(project).name))
+
+
+@api.endpoint("GET", "/projects/{project}/history", scope="read", errors=_NO_PROJECT)
+def show_history(call: Call, project: Name, query: HistoryQuery) -> History:
+    """Show how long the project's runs took, and what the cache answered."""
+    name = call.service.projects.get(project).name
+    return History(history(call.service.database, name, branch=query.branch, limit=query.limit))
+
+
+@api.endpoint("GET", "/projects/{project}/image-names", scope="read")
+def preview_names(call: Call, project: Name, query: TemplateQuery) -> ImageNames:
+    """Show what a tag template makes of a run. The project need not exist."""
+    registry = call.service.settings.registry or "registry.example"
+    facts = TagFacts(project, 1, registry, query.branch, query.tag, query.commit)
+    return ImageNames([name.familiar for name in image_names(query.template, facts)])
