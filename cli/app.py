@@ -27,6 +27,7 @@ _COMMANDS = {
     "runs": LazyCommand("cli.commands.runs", "Look after the runs of a build service."),
     "secret": LazyCommand("cli.commands.secret", "Manage the secrets that a build service keeps for its runs."),
     "token": LazyCommand("cli.commands.token", "Manage the API tokens of a build service."),
+    "user": LazyCommand("cli.commands.user", "Manage the people who may sign in to a build service."),
     "context": LazyCommand("cli.commands.context", "Manage the build services that this user works with."),
     "web": LazyCommand("cli.commands.web", "Serve the API, log streams and the registry, without a worker."),
     "worker": LazyCommand("cli.commands.worker", "Build what is queued, without serving anything."),

@@ -45,7 +45,8 @@ def sweep(service: Service, now: float) -> Swept:
                 )
             )
             removed += gone.rowcount
-    service.tokens.sweep()
+    for swept in (service.tokens, service.sessions, service.throttle, service.audit):
+        swept.sweep()
     return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))
 
 

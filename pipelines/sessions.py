@@ -180,7 +180,7 @@ class Links:
         if row is None or row.expires_at <= self._clock():
             raise LinkError(
                 "this link was used, has expired, or never was one",
-                hint="ask for a new one: shiplap user link NAME; the first start makes one each time it starts",
+                hint="ask an administrator for a new one, or make one on the server: shiplap user link NAME",
             )
         return Link(row.user or "", row.expires_at)
 

@@ -14,6 +14,7 @@ def main() -> int:
     """Check the settings and the database, then serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m web", description="Serve Shiplap's API and registry.")
     parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="[default: %(default)s]")
+    parser.add_argument("--no-welcome", action="store_true", help="Whoever starts this tells the first link.")
     options = parser.parse_args()
     try:
         settings = WebSettings.parse(options.listen)
@@ -22,9 +23,14 @@ def main() -> int:
 
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
             service.tokens.ensure_admin_file()
+            link = None if options.no_welcome else service.links.create_first()
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
+    if link is not None:
+        base = service_settings.public_url or settings.local_url(settings.port)
+        sys.stdout.write(f"Nobody can sign in yet. Make the first administrator, once:\n{base}/welcome?link={link}\n")
+        sys.stdout.flush()
     from web.server import Server
 
     Server(service_settings, settings).run()

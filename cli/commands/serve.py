@@ -51,7 +51,9 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
             supervisor.start(_redis(settings.root), timeout_s=_START_S)
         url_file = settings.root / "serve" / "url"
         url_file.unlink(missing_ok=True)
-        web = Child("the web process", [*_python("web"), "--listen", listen], 15.0, url_file.exists, environment)
+        web = Child(
+            "the web process", [*_python("web"), "--listen", listen, "--no-welcome"], 15.0, url_file.exists, environment
+        )
         supervisor.start(web, timeout_s=_START_S)
         if supervisor.ending:
             return 0
@@ -66,10 +68,21 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         arguments = [*_python("worker"), "--concurrency", str(concurrency)]
         supervisor.start(Child("the worker", arguments, _DRAIN_S, environment=environment), timeout_s=_START_S)
         click.echo(f"Shiplap serves at {url}\nThe administrator's token is in {token_file}")
+        _welcome(settings, url)
         sys.stdout.flush()
         supervisor.run()
         click.echo("Ending: runs that are being built may finish (once more to end at once)", err=True)
     return 0
+
+
+def _welcome(settings: ServiceSettings, url: str) -> None:
+    """While there are no users, print a link that makes the first administrator; earlier ones are good no more."""
+    from pipelines.service import Service
+
+    with Service.open(settings) as service:
+        link = service.links.create_first()
+    if link is not None:
+        click.echo(f"Make the first user, an administrator: {settings.public_url or url}/welcome?link={link}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.users import ROLES, Role
 from web.guard import note, require
+from web.guard.links import welcome_url
 from web.pages.frame import service
 
 blueprint: Final = Blueprint("users", __name__, url_prefix="/users")
@@ -39,7 +40,7 @@ def create_user() -> Response:
     except (InvalidRequestError, ConflictError) as error:
         return _page(422, error=f"{error.message} {error.hint or ''}".strip(), name=name, role=role)
     note(service(), "create user", user.name, f"role {user.role}")
-    return _page(201, link=_link(user.name), link_for=user.name)
+    return _page(201, link=welcome_url(service(), user.name), link_for=user.name)
 
 
 @blueprint.post("/<name>/role")
@@ -80,14 +81,9 @@ def end_sessions(name: str) -> AnyResponse:
 @require("admin")
 def create_link(name: str) -> Response:
     """A link by which the user chooses a new password: it is shown this once."""
-    link = _link(name)
+    link = welcome_url(service(), name)
     note(service(), "create sign-in link", name)
     return _page(201, link=link, link_for=name)
-
-
-def _link(name: str) -> str:
-    base = service().settings.public_url or request.host_url.rstrip("/")
-    return f"{base}/welcome?link={service().links.create(name)}"
 
 
 def _role(text: str) -> Role:

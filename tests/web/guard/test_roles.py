@@ -1,0 +1,124 @@
+"""Who may do what: every route of the application is in the table, and holds what it says for every role."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
+
+from pipelines.service import Service
+from pipelines.users import ROLES, Role
+from tests.web.guard.signing import csrf, sign_in
+from web.app import APIS, PREFIX, create_app
+from web.guard.gate import SAFE, required_role
+from web.pages import PAGES
+
+OPEN: Final = {"openapi", "healthz", "readyz", "metrics", "static"}
+"""For everybody, tokens or not: no data of runs is in them."""
+
+BY_THEMSELVES: Final = {"hooks", "badge"}
+"""Blueprints whose requests come from elsewhere: a forge signs its own, a badge is public where the project says so."""
+
+PUBLIC_PAGES: Final = {"login.show_login", "login.log_in", "login.show_welcome", "login.welcome"}
+
+NEEDS: Final[dict[str, Role]] = {"read": "viewer", "build": "member", "admin": "admin"}
+
+
+def page_rules(app: Flask) -> list[Rule]:
+    names = {blueprint.name for blueprint in PAGES}
+    return [rule for rule in app.url_map.iter_rules() if rule.endpoint.partition(".")[0] in names]
+
+
+def address(rule: Rule) -> str:
+    """The rule's address with something in place of each variable."""
+    with_values = rule.build({name: _anything(rule, name) for name in rule.arguments})
+    assert with_values is not None
+    return with_values[1]
+
+
+def _anything(rule: Rule, name: str) -> object:
+    kind = type(rule._converters[name]).__name__
+    return 999_999 if kind == "IntegerConverter" else "nothing"
+
+
+@pytest.fixture
+def app(service: Service) -> Flask:
+    return create_app(service)
+
+
+def test_every_route_is_guarded_by_something_that_is_known(app: Flask) -> None:
+    api = {endpoint.name for group in APIS for endpoint in group}
+    pages = {rule.endpoint for rule in page_rules(app)}
+    others = {rule.endpoint for rule in app.url_map.iter_rules()} - api - pages - OPEN
+    assert {endpoint for endpoint in others if endpoint.partition(".")[0] not in BY_THEMSELVES} == set()
+    public = {endpoint for endpoint in pages if required_role(app.view_functions[endpoint]) is None}
+    assert {endpoint for endpoint in public if not endpoint.startswith("oidc.")} == PUBLIC_PAGES
+
+
+def test_every_page_holds_its_role(app: Flask, service: Service) -> None:
+    """Who is below the role gets a refusal, who is not gets whatever the page says, never an error of ours."""
+    clients = {role: app.test_client() for role in ROLES}
+    for role, client in clients.items():
+        sign_in(client, service, role, role)
+    visitor = app.test_client()
+    for rule in page_rules(app):
+        needed = required_role(app.view_functions[rule.endpoint])
+        if needed is None or rule.endpoint in ("login.log_out", "account.end_all_sessions"):
+            continue
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            where = f"{method} {rule.rule}"
+            response = visitor.open(address(rule), method=method)
+            assert (response.status_code, response.headers["Location"].partition("?")[0]) == (303, "/login"), where
+            for role, client in clients.items():
+                data = None if method in SAFE else {"_csrf": csrf(client)}
+                response = client.open(address(rule), method=method, data=data)
+                if ROLES.index(role) < ROLES.index(needed):
+                    assert response.status_code == 403, f"{where} as {role}"
+                else:
+                    assert response.status_code not in (401, 403), f"{where} as {role}: {response.text[:300]}"
+                    assert response.status_code < 500, f"{where} as {role}: {response.text[:300]}"
+
+
+def test_every_page_action_needs_the_sessions_token(app: Flask, service: Service) -> None:
+    client = app.test_client()
+    sign_in(client, service)
+    for rule in page_rules(app):
+        for method in sorted((rule.methods or set()) - set(SAFE)):
+            assert client.open(address(rule), method=method).status_code == 403, f"{method} {rule.rule}"
+
+
+def test_every_api_call_holds_its_scope_for_sessions(app: Flask, service: Service) -> None:
+    clients: dict[Role, FlaskClient] = {role: app.test_client() for role in ROLES}
+    for role, client in clients.items():
+        sign_in(client, service, role, role)
+    for endpoint in (endpoint for group in APIS for endpoint in group):
+        if endpoint.scope is None:
+            continue
+        path = PREFIX + endpoint.path.replace("{digest}", "sha256:0").replace("{", "").replace("}", "")
+        for role, client in clients.items():
+            where = f"{endpoint.method} {endpoint.path} as {role}"
+            if endpoint.method != "GET":
+                assert client.open(path, method=endpoint.method).status_code == 403, f"{where} without a token"
+            response = client.open(path, method=endpoint.method, headers={"X-CSRF-Token": csrf(client)})
+            if ROLES.index(role) < ROLES.index(NEEDS[endpoint.scope]):
+                assert response.status_code == 403, where
+            else:
+                assert response.status_code not in (401, 403), f"{where}: {response.text[:300]}"
+
+
+def test_answers_of_pages_carry_their_policy(app: Flask, service: Service) -> None:
+    client = app.test_client()
+    for path in ("/login", "/welcome?link=x", "/account", "/nothing"):
+        policy = client.get(path).headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    sign_in(client, service)
+    for path in ("/account", "/users", "/tokens", "/audit"):
+        headers = client.get(path).headers
+        assert "script-src 'self'" in headers["Content-Security-Policy"]
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
