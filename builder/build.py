@@ -80,7 +80,7 @@ def build(
         caching = stack.enter_context(
             CacheSession(request, store, monitor, connect, new_step=new_step, cancelled=cancelled)
         )
-        executor = Executor(store, launcher, monitor, request.context, request.secrets, caching.cache.provide)
+        executor = Executor(store, launcher, monitor, request, caching.cache.provide)
         solver = Solver(
             caching.cache, executor, monitor, no_cache=lambda vertex: _runs_anyway(vertex, request), cancelled=cancelled
         )

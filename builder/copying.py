@@ -8,6 +8,7 @@ a file goes from where it is straight into the tar.
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from typing import Final
 
 from builder.adding import Archive, open_archive
@@ -50,9 +51,11 @@ def write_layer(
     *,
     created_at: int,
     timestamp: int | None = None,
+    also: Sequence[Selection] = (),
 ) -> None:
     """Write the layer that the instruction of ``selection`` adds; ``writer`` is left open. May write nothing.
 
+    also: what the same instruction copies after that from other trees, with the same destination, owner and mode.
     rootfs_fd: the root of the merged image so far, which is only read; None for an empty one.
     created_at: mtime of directories made on the way and of heredocs, seconds since the epoch. timestamp: mtime of
     everything that is copied or made, in place of its own (SOURCE_DATE_EPOCH).
@@ -61,8 +64,10 @@ def write_layer(
     """
     planner = _Planner(selection, rootfs_fd, created_at, timestamp)
     try:
-        planner.plan()
-        write_nodes(planner.destination.nodes, selection, planner.archives, writer)
+        for each in (selection, *also):
+            planner.plan(each)
+        looked_at_ns = min(each.looked_at_ns for each in (selection, *also))
+        write_nodes(planner.destination.nodes, planner.archives, writer, looked_at_ns=looked_at_ns)
     finally:
         for archive in planner.archives:
             archive.close()
@@ -76,7 +81,7 @@ def workdir_layer(path: str, uid: int, gid: int, rootfs_fd: int | None, writer: 
     destination = Destination(rootfs_fd)
     real = resolve(destination, clean(path))
     destination.make_directories(real, mode=_CREATED, uid=uid, gid=gid, mtime=created_at, what=f"WORKDIR {path}")
-    write_nodes(destination.nodes, None, (), writer)
+    write_nodes(destination.nodes, (), writer)
     return bool(destination.nodes)
 
 
@@ -87,7 +92,6 @@ class _Planner:
         spec = selection.spec
         if not needs_rootfs(spec):
             rootfs_fd = None
-        self._selection = selection
         self._spec = spec
         self._owner = parse_chown(spec.chown, rootfs_fd, link=spec.link)
         self._chmod = parse_chmod(spec.chmod)
@@ -97,10 +101,11 @@ class _Planner:
         self.destination = Destination(rootfs_fd)
         self.archives: list[Archive] = []
 
-    def plan(self) -> None:
-        for source in self._selection.sources:
+    def plan(self, selection: Selection) -> None:
+        self._spec = selection.spec
+        for source in selection.sources:
             if self._spec.extract_archives and source.top is not None and stat.S_ISREG(source.top.mode):
-                archive = open_archive(self._selection.tree, source.top, self._selection.looked_at_ns)
+                archive = open_archive(selection.tree, source.top, selection.looked_at_ns)
                 if archive is not None:
                     self.archives.append(archive)
                     self._unpack(archive)

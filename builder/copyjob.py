@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from builder.copyspec import CopySpec
 
 if TYPE_CHECKING:
@@ -39,47 +41,52 @@ class SharedStatCache:
             return self._cache.dump() if self._cache is not None else None
 
 
-class CopyJob:
-    """open_tree: opens what is copied from; what it puts on the stack is closed with the job.
+class CopyFrom(msgspec.Struct, frozen=True):
+    """What is copied from one tree.
 
-    shared: digests by stat data; None for a source that is not the context.
+    open_tree: opens it; what it puts on the stack is closed with the job. shared: digests by stat data; None for a
+    tree that is not the context.
     """
 
-    def __init__(
-        self,
-        spec: CopySpec,
-        open_tree: Callable[[contextlib.ExitStack], SourceTree],
-        shared: SharedStatCache | None,
-    ) -> None:
-        self._spec = spec
-        self._open_tree = open_tree
-        self._shared = shared
-        self._stack = contextlib.ExitStack()
-        self._selection: Selection | None = None
+    spec: CopySpec
+    open_tree: Callable[[contextlib.ExitStack], SourceTree]
+    shared: SharedStatCache | None = None
 
-    def selection(self) -> Selection:
-        """The files, by name and stat data. Raises CopyError when one that is named is missing."""
-        if self._selection is None:
+
+class CopyJob:
+    """parts: at least one, in the order of the instruction."""
+
+    def __init__(self, *parts: CopyFrom) -> None:
+        self._parts = parts
+        self._stack = contextlib.ExitStack()
+        self._selections: list[Selection] = []
+
+    def selections(self) -> list[Selection]:
+        """The files of each part, by name and stat data. Raises CopyError when one that is named is missing."""
+        if not self._selections:
             from builder.selecting import select
 
-            self._selection = select(self._open_tree(self._stack), self._spec)
-        return self._selection
+            self._selections = [select(part.open_tree(self._stack), part.spec) for part in self._parts]
+        return self._selections
 
     def digest(self) -> str:
         """Identify what the files hold; after ``write`` this reads nothing again."""
+        return " ".join(map(self._digest, self._parts, self.selections()))
+
+    def _digest(self, part: CopyFrom, selection: Selection) -> str:
         from builder.digesting import content_digest
 
-        selection = self.selection()
-        if self._shared is None:
+        if part.shared is None:
             return content_digest(selection)
-        with self._shared.lock:
-            return content_digest(selection, self._shared.get())
+        with part.shared.lock:
+            return content_digest(selection, part.shared.get())
 
     def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> None:
         """Write the layer. below: the root of the filesystem that is copied into; None for an empty one."""
         from builder.copying import write_layer
 
-        write_layer(self.selection(), below, writer, created_at=created_at, timestamp=timestamp)
+        first, *others = self.selections()
+        write_layer(first, below, writer, created_at=created_at, timestamp=timestamp, also=others)
 
     def __enter__(self) -> Self:
         return self

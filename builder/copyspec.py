@@ -11,6 +11,7 @@ class CopySpec(msgspec.Struct, frozen=True):
     sources: as written. destination: absolute (WORKDIR joined), a trailing slash kept. heredocs: name and content.
     extract_archives: local tars are unpacked (ADD). link: the layer knows nothing of the image below. exclude: patterns
     as in .dockerignore, relative to each source. from_context: what is copied belongs to 0:0, not to its owner.
+    is_add: an ADD, be it one that unpacks nothing.
     """
 
     sources: tuple[str, ...]
@@ -23,7 +24,8 @@ class CopySpec(msgspec.Struct, frozen=True):
     parents: bool = False
     exclude: tuple[str, ...] = ()
     from_context: bool = True
+    is_add: bool = False
 
     @property
     def verb(self) -> str:
-        return "ADD" if self.extract_archives else "COPY"
+        return "ADD" if self.is_add or self.extract_archives else "COPY"

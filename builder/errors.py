@@ -69,6 +69,10 @@ class ArchiveError(CopyError):
     """An archive given to ADD is damaged, too big, or reaches out of its destination."""
 
 
+class EntitlementError(BuilderError):
+    """An instruction asks for more than the build was allowed."""
+
+
 class InvalidUrlError(BuilderError):
     """A URL from which something is to be fetched is malformed, or of a kind that is not fetched."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from builder.contexts import Context
-from builder.copyjob import CopyJob, SharedStatCache
-from builder.graph import CopyOp, RunOp, Vertex, WorkdirOp
+from builder.copyjob import CopyFrom, CopyJob, SharedStatCache
+from builder.graph import CopyOp, CopyPart, FetchOp, RunOp, Vertex, WorkdirOp
+from builder.request import BuildRequest
 from builder.rootfs import RootFS
 from containers.errors import ContainerError
 from containers.launcher import Launcher
@@ -19,6 +21,7 @@ from core.events import Monitor, Warned
 from images.store import Store
 
 if TYPE_CHECKING:
+    from builder.fetching import FetchedLayer
     from builder.filetree import SourceTree
     from builder.mounting import Mounter
     from containers.spec import Mount
@@ -43,32 +46,45 @@ class Executor:
         store: Store,
         launcher: Launcher,
         monitor: Monitor,
-        context: Context,
-        secrets: Mapping[str, bytes] | None = None,
+        request: BuildRequest,
         provide: Callable[[Iterable[DiffID]], None] | None = None,
     ) -> None:
         self._store = store
         self._launcher = launcher
         self._monitor = monitor
-        self._context = context
-        self._secrets = secrets or {}
+        self._request = request
         self._provide = provide
-        self._stat_cache = SharedStatCache(self._load_stat_cache)
+        self._contexts = {"": request.context}
+        self._contexts |= {name: it for name, it in request.named_contexts.items() if isinstance(it, Context)}
+        self._stat_caches = {
+            name: SharedStatCache(functools.partial(self._load_stat_cache, context))
+            for name, context in self._contexts.items()
+        }
 
     # COPY and ADD
 
-    def copy_job(self, vertex: Vertex, op: CopyOp, source: RootFS | None) -> CopyJob:
-        """The files that a COPY or ADD takes, from ``source`` or from the build context."""
-        if source is None:
-            return CopyJob(op.spec, lambda stack: self._context.tree(), self._stat_cache)  # noqa: ARG005
-        label = vertex.sources[0].step.name
+    def copy_job(self, vertex: Vertex, op: CopyOp, sources: Sequence[RootFS]) -> CopyJob:
+        """The files that a COPY or ADD takes, from ``sources`` and from build contexts."""
+        return CopyJob(*(self._copy_from(vertex, part, sources) for part in op.parts))
+
+    def _copy_from(self, vertex: Vertex, part: CopyPart, sources: Sequence[RootFS]) -> CopyFrom:
+        if part.source is None:
+            context = self._contexts[part.context]
+            return CopyFrom(part.spec, lambda stack: context.tree(), self._stat_caches[part.context])  # noqa: ARG005
+        source, label = sources[part.source], vertex.sources[part.source].step.name
 
         def open_tree(stack: contextlib.ExitStack) -> SourceTree:
             from builder.filetree import SourceTree
 
             return SourceTree(stack.enter_context(self._view(source)), label)
 
-        return CopyJob(op.spec, open_tree, None)
+        return CopyFrom(part.spec, open_tree)
+
+    def fetch(self, op: FetchOp, stopped: Callable[[], bool]) -> FetchedLayer:
+        """The layer with what a URL or a git repository has now."""
+        from builder.fetching import Fetcher
+
+        return Fetcher(self._store, self._request.access, self._request.secrets, stopped).layer(op)
 
     def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> DiffID:
         """Write the layer of a COPY or ADD."""
@@ -80,12 +96,13 @@ class Executor:
             )
 
     def save_stat_cache(self) -> None:
-        """Remember the digests of the context's files for the next build."""
-        if self._context.key and (data := self._stat_cache.dump()) is not None:
-            self._store.cache.memo_put(_STAT_CACHE, self._context.key, data)
+        """Remember the digests of the contexts' files for the next build."""
+        for name, context in self._contexts.items():
+            if context.key and (data := self._stat_caches[name].dump()) is not None:
+                self._store.cache.memo_put(_STAT_CACHE, context.key, data)
 
-    def _load_stat_cache(self) -> bytes | None:
-        return self._store.cache.memo_get(_STAT_CACHE, self._context.key) if self._context.key else None
+    def _load_stat_cache(self, context: Context) -> bytes | None:
+        return self._store.cache.memo_get(_STAT_CACHE, context.key) if context.key else None
 
     # WORKDIR
 
@@ -122,14 +139,14 @@ class Executor:
     def _mounter(self) -> Mounter:
         from builder.mounting import Mounter
 
-        return Mounter(self._store, self._secrets, self._view)
+        return Mounter(self._store, self._request, self._view)
 
     def _masked(self) -> tuple[bytes, ...]:
-        if not self._secrets:
+        if not self._request.secrets:
             return ()
         from builder.masking import secret_forms
 
-        return secret_forms(self._secrets.values())
+        return secret_forms(self._request.secrets.values())
 
     def _run(
         self,

@@ -40,11 +40,14 @@ class PathFilter(Protocol):
 
 
 class Directory:
-    """A directory of a walk: where it is in the tree, and what its children's paths begin with (there, and here)."""
+    """A directory of a walk: where it is in its tree, and what its children's paths begin with (there, and here)."""
 
-    __slots__ = ("entry", "parent", "prefix", "recorded", "tree_path", "tree_prefix")
+    __slots__ = ("entry", "parent", "prefix", "recorded", "tree", "tree_path", "tree_prefix")
 
-    def __init__(self, tree_path: str, prefix: str, parent: Directory | None, entry: Entry | None) -> None:
+    def __init__(
+        self, tree: SourceTree, tree_path: str, prefix: str, parent: Directory | None, entry: Entry | None
+    ) -> None:
+        self.tree = tree
         self.tree_path = tree_path
         self.tree_prefix = tree_path + "/" if tree_path else ""
         self.prefix = prefix
@@ -188,7 +191,7 @@ class SourceTree:
     def entry(self, path: str) -> Entry:
         """The one file ``path``, as a selection of itself."""
         parent, _, name = path.rpartition("/")
-        directory = Directory(parent, "", None, None)
+        directory = Directory(self, parent, "", None, None)
         fd = self.open_directory(parent)
         try:
             st = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
@@ -209,7 +212,7 @@ class SourceTree:
         """
         entries: list[Entry] = []
         leaders: dict[bytes, Entry] = {}
-        stack = [Directory(top, "", None, None)]
+        stack = [Directory(self, top, "", None, None)]
         filters = _Filters(self._wanted, included, excluded)
         while stack:
             directory = stack.pop()
@@ -249,7 +252,7 @@ class SourceTree:
             kind = st.st_mode & 0o170000
             entry = Entry(prefix + name, directory, st)
             if kind == stat.S_IFDIR:
-                subdirectory = Directory(directory.tree_prefix + name, prefix + name + "/", directory, entry)
+                subdirectory = Directory(self, directory.tree_prefix + name, prefix + name + "/", directory, entry)
                 if filters is not None and not filters.admit_directory(subdirectory):
                     continue
                 below.append(subdirectory)

@@ -13,10 +13,13 @@ from typing import TypeAlias
 import msgspec
 
 from builder.arguments import PROXY_ARGS, platform_args
+from builder.contexts import Context
+from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
-from builder.graph import BaseOp, Chain, CopyOp, Op, Plan, PlannedImage, SourceLines, Vertex
+from builder.graph import BaseOp, Chain, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, describe
 from builder.mounts import context_spec
-from builder.request import BuildRequest
+from builder.naming import context_key
+from builder.request import BuildRequest, NamedImage
 from builder.resolving import NewStep
 from builder.stage import StageState
 from core.errors import ShiplapError
@@ -56,8 +59,10 @@ class Frontend:
         self._steps: list[StepInfo] = []
         self._chains: list[Chain] = []
         self._states: dict[int, StageState] = {}
+        self._named_states: dict[str, StageState] = {}
         self._images: dict[str, Vertex] = {}
-        self._mounted: dict[str, Vertex] = {}
+        self._mounted: dict[tuple[str, str], Vertex] = {}
+        self._remotes: dict[FetchOp, Vertex] = {}
         self.used_args: set[str] = {*PROXY_ARGS, "BUILDKIT_INLINE_CACHE"}
         self.platform_args = platform_args(Platform.host(), request.platform)
         self.global_args = self._evaluate_meta_args()
@@ -122,6 +127,9 @@ class Frontend:
         return self._states[index]
 
     def _plan_stage(self, stage: Stage) -> StageState:
+        named = self._named(stage.name) if stage.name else None
+        if named is not None:
+            return self._from_named(named, stage)
         base = self.expand(stage.base, self.global_args)
         if not base:
             raise self.dockerfile.error(
@@ -131,9 +139,14 @@ class Frontend:
             )
         self._check_platform_flag(stage)
         earlier = self.earlier_stage(base, stage.index)
-        state, image = (
-            (self.stage_state(earlier).child(), None) if earlier is not None else self._from_image(base, stage)
-        )
+        named = self._named(base) if earlier is None else None
+        image = None
+        if earlier is not None:
+            state = self.stage_state(earlier).child()
+        elif named is not None:
+            state = self._from_named(named, stage).child()
+        else:
+            state, image = self._from_image(base, stage)
         triggers = _parse_triggers(state.take_triggers())
         numbering = _Numbering(self._stage_label(stage), [*triggers, *stage.instructions])
         from_step = numbering.next_name(f"FROM {base}")
@@ -162,6 +175,38 @@ class Frontend:
                 hint="load or import the image for that platform",
             )
         return StageState(image.config, None), image
+
+    def _named(self, name: str) -> str | None:
+        """The key of the named context that stands for a stage or an image."""
+        if not self.request.named_contexts:
+            return None
+        try:
+            key = context_key(name)
+        except ShiplapError:
+            return None
+        return key if key in self.request.named_contexts else None
+
+    def _from_named(self, key: str, stage: Stage) -> StageState:
+        """The state at the end of a stage that is a named context; that of an image has its configuration."""
+        if key not in self._named_states:
+            context = self.request.named_contexts[key]
+            lines = _lines(stage.from_)
+            if isinstance(context, NamedImage):
+                state, image = self._from_image(context.name, stage)
+                if image is not None:
+                    name = f"[context {key}] {context.name}"
+                    state.add(self.vertex(BaseOp(image.diff_ids), name, stage, lines, None))
+                    self._chains.append(Chain(name, tuple(state.vertices)))
+            else:
+                state = StageState(ImageConfig.for_platform(self.request.platform), None)
+                state.set(working_dir="/")
+                state.tail = (
+                    self._context_root(key, lines)
+                    if isinstance(context, Context)
+                    else self.remote_vertex(context, lines)
+                )
+            self._named_states[key] = state
+        return self._named_states[key]
 
     def _check_platform_flag(self, stage: Stage) -> None:
         if stage.platform is not None:
@@ -224,14 +269,60 @@ class Frontend:
             self._chains.append(Chain(name, (vertex,)))
         return self._images[name]
 
-    def context_vertex(self, path: str, lines: SourceLines) -> Vertex:
-        """A filesystem with what is at ``path`` of the build context, for mounts; one vertex per path."""
-        if path not in self._mounted:
-            step = self._new_step(f"[internal] mount {path} of the build context", line=lines.first)
-            vertex = Vertex(CopyOp(context_spec(path)), step, lines)
-            self._mounted[path] = vertex
+    def source(self, name: Word, stage: Stage, flag: str = "--from") -> tuple[Vertex | None, str]:
+        """What ``flag`` means: the end of an earlier stage by name or number, a named context, else an image.
+
+        A vertex; or None, and the key of the named context that is a directory.
+        """
+        text = name.text
+        found = self.earlier_stage(text, stage.index)
+        if found is None and text.isdecimal():
+            if int(text) >= len(self.dockerfile.stages):
+                raise self.dockerfile.error(
+                    f"{flag}={text}: there is no stage {text}", name.span, hint="stages count from 0"
+                )
+            found = int(text)
+        later = self.dockerfile.stage(text)
+        if found is None and later is not None:
+            found = later.index
+        if found is not None and found >= stage.index:
+            which = "the stage itself" if found == stage.index else "a later stage"
+            raise self.dockerfile.error(f"{flag}={text} is {which}", name.span, hint="copy from an earlier stage")
+        named = self._named(text if found is None else self.dockerfile.stages[found].name or "")
+        if named is not None and isinstance(self.request.named_contexts[named], Context):
+            return None, named
+        if named is None and found is None:
+            return self.image_vertex(text, name, stage), ""
+        state = self._from_named(named, stage) if named is not None else self.stage_state(found or 0)
+        if state.tail is None:
+            raise self.dockerfile.error(f"{flag}={text}: that stage has no files", name.span)
+        return state.tail, ""
+
+    def context_vertex(self, path: str, lines: SourceLines, context: str = "") -> Vertex:
+        """A filesystem with what is at ``path`` of a build context, for mounts; one vertex per path."""
+        return self._directory(context, path, CopyOp.of(context_spec(path), context=context), f"mount {path} of", lines)
+
+    def _context_root(self, context: str, lines: SourceLines) -> Vertex:
+        """A filesystem with all of a named context, for a stage that begins with it."""
+        return self._directory(context, "", CopyOp.of(CopySpec(("/",), "/", link=True), context=context), "load", lines)
+
+    def _directory(self, context: str, path: str, op: CopyOp, what: str, lines: SourceLines) -> Vertex:
+        if (context, path) not in self._mounted:
+            name = f"[context {context}] {what} it" if context else f"[internal] {what} the build context"
+            step = self._new_step(name, line=lines.first)
+            vertex = Vertex(op, step, lines)
+            self._mounted[context, path] = vertex
             self._chains.append(Chain(step.name, (vertex,)))
-        return self._mounted[path]
+        return self._mounted[context, path]
+
+    def remote_vertex(self, op: FetchOp, lines: SourceLines) -> Vertex:
+        """A filesystem with what a URL or a git repository has; one vertex each."""
+        if op not in self._remotes:
+            step = self._new_step(f"[internal] fetch {describe(op)}", line=lines.first)
+            vertex = Vertex(op, step, lines)
+            self._remotes[op] = vertex
+            self._chains.append(Chain(step.name, (vertex,)))
+        return self._remotes[op]
 
     def _stage_name(self, stage: Stage) -> str:
         return stage.name or f"stage-{stage.index}"

@@ -20,6 +20,7 @@ from core.events import StepInfo
 from images.oci import History, ImageConfig
 
 if TYPE_CHECKING:
+    from builder.remotes.giturls import GitReference
     from containers.spec import Network
 
 _KEY_FORMAT = "shiplap-1"
@@ -45,6 +46,7 @@ class RunOp(msgspec.Struct, frozen=True):
 
     mounts: outer before inner; of the vertex' sources by number.
     env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
+    insecure: with all capabilities.
     """
 
     args: tuple[str, ...]
@@ -56,24 +58,63 @@ class RunOp(msgspec.Struct, frozen=True):
     untracked_env: tuple[tuple[str, str], ...] = ()
     files: tuple[RunFile, ...] = ()
     mounts: tuple[RunMount, ...] = ()
+    insecure: bool = False
 
     def identity(self) -> tuple[object, ...]:
         mounts = [mount.identity() for mount in self.mounts]
         files = [(file.path, file.content, file.mode) for file in self.files]
-        return ("RUN", self.args, sorted(self.env), self.cwd, self.user, self.network, self.extra_hosts, files, mounts)
+        security = ("insecure",) if self.insecure else ()
+        seen = (self.cwd, self.user, self.network, self.extra_hosts, files, mounts, *security)
+        return ("RUN", self.args, sorted(self.env), *seen)
+
+
+class CopyPart(msgspec.Struct, frozen=True):
+    """What one instruction copies from one place.
+
+    source: the number of the vertex' source that it is; None: the build context, or the named one ``context``.
+    """
+
+    spec: CopySpec
+    source: int | None = None
+    context: str = ""
 
 
 class CopyOp(msgspec.Struct, frozen=True):
-    """COPY and ADD. Without a source vertex it reads from the build context.
+    """COPY and ADD. parts: at least one, in order; they share all of the instruction but what is copied.
 
     timestamp: mtime of everything copied, in place of its own (SOURCE_DATE_EPOCH).
     """
 
-    spec: CopySpec
+    parts: tuple[CopyPart, ...]
     timestamp: int | None = None
 
+    @classmethod
+    def of(cls, spec: CopySpec, context: str = "") -> CopyOp:
+        """A copy from one build context."""
+        return cls((CopyPart(spec, None, context),))
+
+    @property
+    def spec(self) -> CopySpec:
+        """What all parts have in common, and the first one's sources."""
+        return self.parts[0].spec
+
     def identity(self) -> tuple[object, ...]:
-        return ("COPY", repr(self.spec), self.timestamp)
+        return ("COPY", [repr(part.spec) for part in self.parts], self.timestamp)  # wherever it is from: content counts
+
+
+class HttpOp(msgspec.Struct, frozen=True):
+    """A file by URL, as a filesystem that has nothing else, under ``name``. checksum: ``sha256:…``, or empty."""
+
+    url: str
+    name: str
+    checksum: str = ""
+
+
+class GitOp(msgspec.Struct, frozen=True):
+    """The files of a commit, as a filesystem. keep_git_dir: with ``.git``."""
+
+    reference: GitReference
+    keep_git_dir: bool = False
 
 
 class WorkdirOp(msgspec.Struct, frozen=True):
@@ -87,7 +128,8 @@ class WorkdirOp(msgspec.Struct, frozen=True):
         return ("WORKDIR", self.path, self.user, self.timestamp)
 
 
-Op: TypeAlias = BaseOp | RunOp | CopyOp | WorkdirOp
+FetchOp: TypeAlias = HttpOp | GitOp
+Op: TypeAlias = BaseOp | FetchOp | RunOp | CopyOp | WorkdirOp
 LayerOp: TypeAlias = RunOp | CopyOp | WorkdirOp
 
 
@@ -137,6 +179,15 @@ class Plan(msgspec.Struct, frozen=True):
     def vertices(self) -> Iterator[Vertex]:
         for chain in self.chains:
             yield from chain.vertices
+
+
+def describe(op: FetchOp) -> str:
+    """Where something is fetched from, for messages: without credentials."""
+    from builder.remotes.giturls import redacted
+
+    if isinstance(op, HttpOp):
+        return redacted(op.url)
+    return redacted(op.reference.remote.url) + (f"#{op.reference.ref}" if op.reference.ref else "")
 
 
 def op_digest(op: LayerOp) -> str:

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from builder.adding import Archive
 from builder.destination import ArchiveMember, Node
 from builder.errors import CopyError
-from builder.filetree import Directory, Entry, SourceTree, changed, read_xattrs, stamp_of
-from builder.selecting import Selection
+from builder.filetree import Directory, Entry, changed, read_xattrs, stamp_of
 from builder.statcache import is_settled
 from images.errors import LayerSourceError
 from images.tarwriter import WHITEOUT_PREFIX, TarWriter
@@ -20,13 +19,14 @@ _IN_NAME = b"/" + WHITEOUT_PREFIX
 
 
 def write_nodes(
-    nodes: Mapping[str, Node], selection: Selection | None, archives: Sequence[Archive], writer: TarWriter
+    nodes: Mapping[str, Node], archives: Sequence[Archive], writer: TarWriter, *, looked_at_ns: int = 0
 ) -> None:
     """Write every node, parents first; what comes out of archives last, in the archives' order.
 
+    looked_at_ns: before the first file was stat'ed.
     Raises ContextChangedError, and CopyError for a name that a layer cannot have.
     """
-    content = _ContentWriter(selection, writer) if selection is not None else None
+    content = _ContentWriter(looked_at_ns, writer)
     members: list[dict[int, list[tuple[bytes, Node]]]] = [{} for _ in archives]
     try:
         for path, node in nodes.items():
@@ -43,7 +43,6 @@ def write_nodes(
                         name, node.mode, node.uid, node.gid, node.mtime, len(node.content), node.content, node.xattrs
                     )
                 else:
-                    assert content is not None
                     content.write(name, node)
             elif kind == stat.S_IFDIR:
                 writer.directory(name, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
@@ -54,18 +53,16 @@ def write_nodes(
             else:
                 writer.device(name, node.mode, node.uid, node.gid, node.mtime, node.rdev, node.xattrs)
     finally:
-        if content is not None:
-            content.close()
+        content.close()
     for archive, wanted in zip(archives, members, strict=True):
         archive.write(wanted, writer)
 
 
 class _ContentWriter:
-    """Writes regular files of the selection's tree. Holds the directory that it read last open."""
+    """Writes regular files of source trees. Holds the directory that it read last open."""
 
-    def __init__(self, selection: Selection, writer: TarWriter) -> None:
-        self._tree: SourceTree = selection.tree
-        self._looked_at_ns = selection.looked_at_ns
+    def __init__(self, looked_at_ns: int, writer: TarWriter) -> None:
+        self._looked_at_ns = looked_at_ns
         self._writer = writer
         self._directory: Directory | None = None
         self._directory_fd = -1
@@ -83,17 +80,18 @@ class _ContentWriter:
         if first is not name:
             self._writer.hardlink(name, first, node.mode, node.uid, node.gid, node.mtime)
             return
+        tree = entry.directory.tree
         if entry.directory is not self._directory:
             self.close()
-            self._directory_fd = self._tree.open_directory(entry.directory.tree_path)
+            self._directory_fd = tree.open_directory(entry.directory.tree_path)
             self._directory = entry.directory
-        fd = self._tree.open_file(entry, self._directory_fd)
+        fd = tree.open_file(entry, self._directory_fd)
         try:
             self._write_from(fd, name, node, entry)
             if stamp_of(fd) != entry.stamp:
-                raise changed(self._tree, entry.tree_path)
+                raise changed(tree, entry.tree_path)
         except LayerSourceError as error:
-            raise changed(self._tree, entry.tree_path) from error
+            raise changed(tree, entry.tree_path) from error
         finally:
             os.close(fd)
 
@@ -112,7 +110,7 @@ class _ContentWriter:
         if isinstance(source, _HashingReader):
             sha = source.digest()
             if entry.sha is not None and entry.sha != sha:
-                raise changed(self._tree, entry.tree_path)
+                raise changed(entry.directory.tree, entry.tree_path)
             entry.sha = sha
 
 

@@ -6,16 +6,18 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
 import msgspec
 
-from builder.copyjob import CopyJob
-from builder.errors import BuildCancelledError, SecretNotFoundError
+from builder.copyjob import CopyFrom, CopyJob
+from builder.errors import BuildCancelledError, SecretNotFoundError, SshKeyError
 from builder.filetree import SourceTree
 from builder.graph import RunOp
-from builder.mounts import BindMount, CacheMount, SecretMount, TmpfsMount, selection_spec
+from builder.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, selection_spec
+from builder.request import BuildRequest
 from builder.rootfs import RootFS
 from containers.spec import Bind, File, Mount, Tmpfs, Tree
 from images.store import Store
@@ -31,13 +33,13 @@ class Mounted(msgspec.Struct, frozen=True):
 
 
 class Mounter:
-    """Does it for one build. secrets: content by ID. view: a directory of a filesystem merged, for some time."""
+    """Does it for one build. view: a directory of a filesystem merged, for some time."""
 
     def __init__(
-        self, store: Store, secrets: Mapping[str, bytes], view: Callable[[RootFS], AbstractContextManager[int]]
+        self, store: Store, request: BuildRequest, view: Callable[[RootFS], AbstractContextManager[int]]
     ) -> None:
         self._store = store
-        self._secrets = secrets
+        self._request = request
         self._view = view
 
     @contextlib.contextmanager
@@ -61,6 +63,9 @@ class Mounter:
                             env.append((mount.env, _as_value(mount, content)))
                         if content is not None and mount.target is not None:
                             mounts.append(File(mount.target, content, mount.mode, mount.uid, mount.gid))
+                    case SshMount():
+                        if (source := self._agent(mount, stack)) is not None:
+                            mounts.append(Bind(source, mount.target))
             yield Mounted(tuple(mounts), tuple(env))
 
     def contents(self, op: RunOp, sources: Sequence[RootFS]) -> Iterator[str]:
@@ -87,7 +92,9 @@ class Mounter:
         spec = selection_spec(path)
         if destination is not None:
             spec = msgspec.structs.replace(spec, destination=destination)
-        return CopyJob(spec, lambda stack: SourceTree(stack.enter_context(self._view(source)), "what it is from"), None)
+        return CopyJob(
+            CopyFrom(spec, lambda stack: SourceTree(stack.enter_context(self._view(source)), "what it is from"))
+        )
 
     def _tree(self, mount: BindMount, source: RootFS, stack: ExitStack) -> Tree:
         upper = None
@@ -139,8 +146,22 @@ class Mounter:
             finally:
                 os.close(root)
 
+    def _agent(self, mount: SshMount, stack: ExitStack) -> str | None:
+        """The path of a socket on which an SSH agent serves until ``stack`` ends; None for one that nobody gave."""
+        agent = self._request.access.ssh.get(mount.id)
+        if agent is None:
+            if mount.required:
+                raise SshKeyError(
+                    f"RUN --mount: the SSH agent {mount.id!r} is required, and was not given",
+                    hint=f"build with --ssh {mount.id}, or --ssh {mount.id}=FILE for a key",
+                )
+            return None
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssh-", dir=self._store.tmp))
+        stack.enter_context(agent.listening(Path(directory), "agent", mount.uid, mount.gid, mount.mode))
+        return f"{directory}/agent"
+
     def _secret(self, mount: SecretMount) -> bytes | None:
-        content = self._secrets.get(mount.id)
+        content = self._request.secrets.get(mount.id)
         if content is None and mount.required:
             raise SecretNotFoundError(
                 f"RUN --mount: secret {mount.id!r} is required, and was not given",

@@ -17,6 +17,7 @@ CONTEXT_TARGET = "/mount"
 
 _DEFAULT_DIRECTORY_MODE = 0o755
 _DEFAULT_SECRET_MODE = 0o400
+_DEFAULT_SOCKET_MODE = 0o600
 
 
 class BindMount(msgspec.Struct, frozen=True):
@@ -73,7 +74,21 @@ class SecretMount(msgspec.Struct, frozen=True):
         return ("secret", self.id, self.target, self.env, self.mode, self.uid, self.gid)
 
 
-RunMount: TypeAlias = BindMount | CacheMount | TmpfsMount | SecretMount
+class SshMount(msgspec.Struct, frozen=True):
+    """The socket of an SSH agent of the build."""
+
+    id: str
+    target: str
+    required: bool
+    mode: int = _DEFAULT_SOCKET_MODE
+    uid: int = 0
+    gid: int = 0
+
+    def identity(self) -> tuple[object, ...]:
+        return ("ssh", self.id, self.target, self.mode, self.uid, self.gid)
+
+
+RunMount: TypeAlias = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 
 
 class MountSpec(CopySpec, frozen=True):
@@ -126,6 +141,13 @@ def secret_mount(mount: Mount) -> SecretMount:
         target = f"/run/secrets/{posixpath.basename(name)}"
     mode = _DEFAULT_SECRET_MODE if mount.mode is None else mount.mode
     return SecretMount(name, target, mount.env or None, mount.required, mode, mount.uid or 0, mount.gid or 0)
+
+
+def ssh_mount(mount: Mount, number: int) -> SshMount:
+    """number: how many such mounts the instruction has before this one."""
+    target = absolute("/", mount.target) if mount.target else f"/run/buildkit/ssh_agent.{number}"
+    mode = _DEFAULT_SOCKET_MODE if mount.mode is None else mount.mode
+    return SshMount(mount.id or mount.source or "default", target, mount.required, mode, mount.uid or 0, mount.gid or 0)
 
 
 def mounting_order(mounts: list[RunMount]) -> tuple[RunMount, ...]:

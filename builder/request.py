@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.contexts import Context
 from builder.output import Output
+from builder.remotes.access import SourceAccess
 from core.platforms import Platform
 
 if TYPE_CHECKING:
+    from builder.graph import GitOp, HttpOp
     from containers.spec import Network
 
 __all__ = ["BuildRequest", "Output"]
 
 
+class NamedImage(msgspec.Struct, frozen=True):
+    """A named context that is an image; ``scratch`` has no files."""
+
+    name: str
+
+
+NamedContext: TypeAlias = "Context | NamedImage | HttpOp | GitOp"
+"""A directory, an image, a file by URL or a git repository."""
+
+
 class BuildRequest(msgspec.Struct, frozen=True):
     """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
     pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts.
-    no_cache_stages: names of stages whose steps all run, whatever the cache has."""
+    no_cache_stages: names of stages whose steps all run, whatever the cache has.
+    access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
+    named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
+    allow: entitlements: ``network.host``, ``security.insecure``."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -37,6 +52,9 @@ class BuildRequest(msgspec.Struct, frozen=True):
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None
     secrets: Mapping[str, bytes] = msgspec.field(default_factory=dict)
+    access: SourceAccess = msgspec.field(default_factory=SourceAccess)
+    named_contexts: Mapping[str, NamedContext] = msgspec.field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
     no_cache_stages: tuple[str, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()

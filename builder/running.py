@@ -12,15 +12,17 @@ from typing import Literal
 from builder.errors import BuildCancelledError
 from builder.failures import StepFailedError
 from builder.graph import RunOp, Vertex
+from builder.limits import StepLimits, Watch
 from builder.masking import OutputMasker
 from containers.launcher import Container, Launcher
-from containers.spec import ContainerSpec, ExitStatus, File, Mount
+from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
 from core.rootfs import RootLayer
 
 _READ_SIZE = 64 << 10
 _POLL_MS = 100  # how soon a cancellation reaches a step that prints nothing
 _TAIL_BYTES = 64 << 10
+_DEFAULT_LIMITS = StepLimits()
 
 
 def run_step(
@@ -32,6 +34,7 @@ def run_step(
     mounts: Sequence[Mount] = (),
     secret_env: Sequence[tuple[str, str]] = (),
     masked: Sequence[bytes] = (),
+    limits: StepLimits = _DEFAULT_LIMITS,
     launcher: Launcher,
     monitor: Monitor,
     stopped: Callable[[], bool],
@@ -39,7 +42,8 @@ def run_step(
     """Run the command to its end. Raises StepFailedError for a status other than 0, BuildCancelledError if stopped.
 
     layers: base first. upper: an overlay upper as ``Snapshots.new_upper`` makes it; holds the changes afterwards.
-    mounts, secret_env: what ``op.mounts`` became. masked: what is not to be seen in the output.
+    mounts, secret_env: what ``op.mounts`` became. masked: what is not to be seen in the output. Over one of ``limits``
+    the step fails, and its error says which.
     """
     spec = ContainerSpec(
         layers=tuple(layers),
@@ -49,10 +53,16 @@ def run_step(
         cwd=op.cwd,
         user=op.user,
         network=op.network,
+        capabilities=ALL_CAPABILITIES if op.insecure else DEFAULT_CAPABILITIES,
+        filtered=not op.insecure,
         extra_hosts=op.extra_hosts,
         mounts=(*(File(file.path, file.content, file.mode) for file in op.files), *mounts),
+        limits=limits.container,
+        ulimits=limits.ulimits,
+        shm_bytes=limits.shm_bytes,
     )
     output = _Output(vertex.step.id, monitor, masked)
+    watch = Watch(limits, upper)
     out_read, out_write = os.pipe2(os.O_CLOEXEC)
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -64,7 +74,7 @@ def run_step(
             os.close(err_write)
             os.close(null)
         try:
-            _follow(container, {out_read: 1, err_read: 2}, output, stopped)
+            exceeded = _follow(container, {out_read: 1, err_read: 2}, output, watch, stopped)
         except BaseException:
             container.kill()
             container.wait()
@@ -75,14 +85,15 @@ def run_step(
         os.close(err_read)
     if stopped():
         raise BuildCancelledError("cancelled")
-    if status.code != 0:
+    exceeded = exceeded or watch.disk_exceeded()
+    if status.code != 0 or exceeded:
         raise StepFailedError(
-            _reason(op, status),
+            f"process {_shown(op)!r} was stopped: {exceeded}" if exceeded else _reason(op, status, limits),
             step=vertex.step,
             lines=vertex.lines,
             exit_code=status.code,
             output_tail=output.tail(),
-            hint=_hint(op, status),
+            hint=None if exceeded else _hint(op, status),
         )
 
 
@@ -113,37 +124,61 @@ class _Output:
 
 
 def _follow(
-    container: Container, streams: dict[int, Literal[1, 2]], output: _Output, stopped: Callable[[], bool]
-) -> None:
-    """Pass output on until both pipes are closed: then every process of the container has ended."""
+    container: Container,
+    streams: dict[int, Literal[1, 2]],
+    output: _Output,
+    watch: Watch,
+    stopped: Callable[[], bool],
+) -> str | None:
+    """Pass output on until both pipes are closed: then every process of the container has ended.
+
+    Returns the limit that it was killed for, in words.
+    """
     poller = select.poll()
     for fd in streams:
         poller.register(fd, select.POLLIN)
     open_streams = len(streams)
     killed = False
+    exceeded = None
     while open_streams:
         for fd, _ in poller.poll(_POLL_MS):
             data = os.read(fd, _READ_SIZE)
-            output.add(streams[fd], data)
+            if not killed:  # what was in the pipe when a limit ended it is nobody's
+                output.add(streams[fd], data)
+                watch.printed(len(data))
             if not data:
                 poller.unregister(fd)
                 open_streams -= 1
-        if not killed and stopped():
-            container.kill()
-            killed = True
+        if not killed:
+            exceeded = watch.exceeded()
+            if exceeded or stopped():
+                container.kill()
+                killed = True
+    return exceeded
 
 
-def _reason(op: RunOp, status: ExitStatus) -> str:
+def _shown(op: RunOp) -> str:
     command = " ".join(op.args)
-    shown = command if len(command) <= 200 else command[:200] + "…"
+    return command if len(command) <= 200 else command[:200] + "…"
+
+
+def _reason(op: RunOp, status: ExitStatus, limits: StepLimits) -> str:
+    shown = _shown(op)
     if status.message:
         return f"process {shown!r} could not be started: {status.message}"
+    over = ""
+    if "memory" in status.exceeded:
+        over = f" (it ran out of memory: its limit is {limits.container.memory_bytes} bytes)"
+    elif "pids" in status.exceeded:
+        over = f" (it could not make more processes: its limit is {limits.container.pids})"
     if status.signal is not None:
-        return f"process {shown!r} was ended by signal {status.signal}"
-    return f"process {shown!r} did not complete successfully: exit code: {status.code}"
+        return f"process {shown!r} was ended by signal {status.signal}{over}"
+    return f"process {shown!r} did not complete successfully: exit code: {status.code}{over}"
 
 
 def _hint(op: RunOp, status: ExitStatus) -> str | None:
+    if status.exceeded:
+        return "give it more, or have it do less at a time"
     if status.signal == 9:
         return "signal 9 is what the kernel sends when memory runs out"
     if status.code == 127 and len(op.args) == 3 and op.args[1] == "-c":

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from builder.copyspec import CopySpec
-from builder.errors import BuilderError, CopyError, SourceNotFoundError, UnsupportedError
+from builder.errors import CopyError, SourceNotFoundError
 from builder.filetree import Entry, PathFilter, SourceTree
 from builder.paths import clean, join, resolve, split
 from builder.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
@@ -62,22 +62,15 @@ def select(tree: SourceTree, spec: CopySpec, *, clock_ns: Callable[[], int] = ti
     excluded = IgnoreFilter.of(spec.exclude) if spec.exclude else None
     for written in spec.sources:
         if _REMOTE.match(written) and tree.stat_unfiltered(clean(written)) is None:
-            raise _remote(spec, written)
+            raise CopyError(
+                f"{spec.verb} {written}: {spec.verb} takes files, and no URL or git repository", hint="ADD is for these"
+            )
         if spec.parents:
             sources += _with_parents(tree, spec, written, excluded)
         else:
             for path in _expand(tree, spec, written, written):
                 sources += _one(tree, spec, written, path, excluded=excluded)
     return Selection(tree, spec, tuple(sources), looked_at_ns)
-
-
-def _remote(spec: CopySpec, written: str) -> BuilderError:
-    if not spec.extract_archives:
-        return CopyError(f"COPY {written}: COPY takes files, and no URL or git repository", hint="ADD is for these")
-    return UnsupportedError(
-        f"ADD {written}: adding from a URL or a git repository is not supported yet",
-        hint="fetch it in a RUN step (curl, git clone), or put it into the build context",
-    )
 
 
 def _with_parents(tree: SourceTree, spec: CopySpec, written: str, excluded: PathFilter | None) -> Iterator[Source]:

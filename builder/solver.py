@@ -19,7 +19,7 @@ from builder.copyjob import CopyJob
 from builder.errors import BuildCancelledError, BuilderError, LayerLostError
 from builder.execution import Executor, files_of
 from builder.failures import StepError
-from builder.graph import BaseOp, Chain, CopyOp, Plan, RunOp, Vertex, WorkdirOp, cache_key, op_digest
+from builder.graph import BaseOp, Chain, CopyOp, GitOp, HttpOp, Plan, RunOp, Vertex, WorkdirOp, cache_key, op_digest
 from builder.layerwriter import LayerWriter
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
@@ -139,9 +139,12 @@ class Solver:
             return RootFS(tuple(LayerHandle.known(diff_id) for diff_id in vertex.op.diff_ids))
         try:
             if isinstance(vertex.op, CopyOp):
-                source = sources[0] if sources else None
-                with self._executor.copy_job(vertex, vertex.op, source) as job:
-                    layer, reason = self._solve_copy(vertex, vertex.op, job, parent, source, writer)
+                with self._executor.copy_job(vertex, vertex.op, sources) as job:
+                    layer, reason = self._solve_copy(vertex, vertex.op, job, parent, sources, writer)
+            elif isinstance(vertex.op, (HttpOp, GitOp)):
+                fetched = self._executor.fetch(vertex.op, lambda: self.stopped)
+                self._finish(vertex, "cached" if fetched.cached else "done", start)
+                return RootFS((LayerHandle.known(fetched.diff_id, fetched.created_at),))
             else:
                 layer, reason = self._solve_plain(vertex, vertex.op, parent, sources, writer)
         except LayerLostError:
@@ -228,13 +231,19 @@ class Solver:
             self._executor.expect_runs()
 
     def _solve_copy(
-        self, vertex: Vertex, op: CopyOp, job: CopyJob, parent: RootFS, source: RootFS | None, writer: LayerWriter
+        self,
+        vertex: Vertex,
+        op: CopyOp,
+        job: CopyJob,
+        parent: RootFS,
+        sources: tuple[RootFS, ...],
+        writer: LayerWriter,
     ) -> tuple[LayerHandle, str | None]:
         """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
         digest = op_digest(op)
         reason = self._why_not_asked(vertex, digest)
         if reason is None:
-            record = self._copied_before(digest, job, _chain(op, parent), source)
+            record = self._copied_before(digest, job, _chain(op, parent), _whole(op, sources))
             if record is not None:
                 return _from_record(record), None
             reason = _CHANGED
@@ -243,7 +252,7 @@ class Solver:
         written = WrittenLayer(self._executor.copy(job, op, parent), time.time())
         content = job.digest()  # after writing, when every file has been hashed on its way into the layer
         duration_s = time.monotonic() - start
-        contents = [content] if source is None else [content, _whole(source)]
+        contents = [content, *_whole(op, sources)]
 
         def remember() -> None:
             for each in contents:
@@ -252,16 +261,16 @@ class Solver:
         writer.add(remember, _nobody_waits)
         return LayerHandle.known(written.diff_id, written.created_at), reason
 
-    def _copied_before(self, digest: str, job: CopyJob, chain: str, source: RootFS | None) -> CacheRecord | None:
-        if source is None:
-            return self._cache.get(cache_key(digest, chain, job.digest()))
-        # The source's filesystem is as it was: its files need not be read.
-        whole = cache_key(digest, chain, _whole(source))
-        record = self._cache.get(whole)
-        if record is None:
-            record = self._cache.get(cache_key(digest, chain, job.digest()))
-            if record is not None:
-                self._cache.put(record._replace(key=whole))
+    def _copied_before(self, digest: str, job: CopyJob, chain: str, whole: list[str]) -> CacheRecord | None:
+        known = [cache_key(digest, chain, content) for content in whole]
+        for key in known:
+            # The sources' filesystems are as they were: their files need not be read.
+            if (record := self._cache.get(key)) is not None:
+                return record
+        record = self._cache.get(cache_key(digest, chain, job.digest()))
+        if record is not None:
+            for key in known:
+                self._cache.put(record._replace(key=key))
         return record
 
     def _why_not_asked(self, vertex: Vertex, digest: str) -> str | None:
@@ -314,6 +323,8 @@ def _nobody_waits(error: BaseException) -> None:
     """A record that could not be written is reported by the writer itself; no step depends on it."""
 
 
-def _whole(source: RootFS) -> str:
-    """Stands for the content of all files of a source, so that none has to be read."""
-    return f"all of {source.identity()}"
+def _whole(op: CopyOp, sources: tuple[RootFS, ...]) -> list[str]:
+    """What stands for the content of all files of the sources, so that none has to be read; nothing for a context."""
+    if any(part.source is None for part in op.parts):
+        return []
+    return [" ".join(f"all of {source.identity()}" for source in sources)]

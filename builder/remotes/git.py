@@ -26,12 +26,12 @@ from typing import Final
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError
-from builder.remotes.giturls import PORTS, GitRemote, check_ref
+from builder.remotes.giturls import PORTS, GitReference, GitRemote, check_ref
 from builder.remotes.reach import ANYWHERE, Reach
 from builder.remotes.ssh import SshAccess
 from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
-COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _NOBODY: Final = 65534
 _TIMEOUT_S: Final = 600
@@ -71,6 +71,20 @@ class Found(msgspec.Struct, frozen=True):
     @property
     def commit(self) -> str:
         return self.hashes[0]
+
+    @classmethod
+    def of_commit(cls, ref: str) -> Found | None:
+        """What a whole commit hash means, whatever the server says; None for everything else."""
+        return cls(ref, (ref,)) if _COMMIT.fullmatch(ref) else None
+
+    def check(self, reference: GitReference) -> None:
+        """Raises FetchError when it is not the commit whose hash begins as ``reference.checksum`` says."""
+        if not any(found.startswith(reference.checksum) for found in self.hashes):
+            raise FetchError(
+                f"{reference.ref or 'the default branch'} of {reference.remote.url} is at {self.commit}, "
+                f"not at {reference.checksum}",
+                hint="if that is what you want, put its hash into the Dockerfile",
+            )
 
 
 class Checkout(msgspec.Struct, frozen=True):
@@ -115,8 +129,8 @@ class Git:
     def find(self, ref: str) -> Found:
         """Ask the server what ``ref`` means; empty is its default branch. A whole commit hash is not asked for."""
         check_ref(ref)
-        if COMMIT.fullmatch(ref):
-            return Found(ref, (ref,))
+        if (known := Found.of_commit(ref)) is not None:
+            return known
         if not ref:
             answer = self.run("ls-remote", "--symref", "--", self._remote.url, "HEAD")
             branch = re.match(r"ref: refs/heads/(\S+)\tHEAD", answer)

@@ -18,7 +18,6 @@ from builder.errors import (
     ModeError,
     OwnerError,
     SourceNotFoundError,
-    UnsupportedError,
 )
 from tests.builder.copying_tools import CREATED_AT, OLD, Bench, make_socket, make_tree
 
@@ -694,14 +693,11 @@ def test_parents_that_exist_keep_their_owner_and_take_the_mode(bench: Bench) -> 
     assert (layer["x/a"].mode, layer.owner("x/a")) == (0o711, (5, 6))
 
 
-# not yet
+# what is not of the context
 
 
 @pytest.mark.parametrize("source", ["https://example.com/x.tar", "git@example.com:a/b.git", "http://e/x.git#v1"])
-def test_urls_and_git_repositories_are_not_supported_yet(bench: Bench, source: str) -> None:
-    with pytest.raises(UnsupportedError, match="not supported yet") as caught:
-        bench.add(source, "/x/")
-    assert caught.value.hint is not None
+def test_copy_takes_no_urls_and_no_git_repositories(bench: Bench, source: str) -> None:
     with pytest.raises(CopyError, match="COPY takes files"):
         bench.copy(source, "/x/")
 

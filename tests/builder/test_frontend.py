@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builder.contexts import Context
-from builder.errors import UnsupportedError
+from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend import Planned, plan
 from builder.graph import CopyOp, RunOp, WorkdirOp
 from builder.request import BuildRequest
@@ -201,18 +201,36 @@ def test_unknown_target_suggests_a_stage(tmp_path: Path) -> None:
     assert caught.value.hint == 'did you mean "build"?'
 
 
+def test_device_is_refused_with_the_place(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"Dockerfile:2:5: RUN --device is not supported"):
+        planned("FROM base\nRUN --device=vendor.test/class=one x\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flag", "entitlement"), [("--security=insecure", "security.insecure"), ("--network=host", "network.host")]
+)
+def test_what_needs_an_entitlement_is_refused_without_it(flag: str, entitlement: str, tmp_path: Path) -> None:
+    with pytest.raises(EntitlementError, match=f"Dockerfile:2:5: RUN {flag} is not allowed") as caught:
+        planned(f"FROM base\nRUN {flag} x\n", tmp_path)
+    assert f"--allow {entitlement}" in (caught.value.hint or "")
+    op = run_op(planned(f"FROM base\nRUN {flag} x\n", tmp_path, allow=frozenset({entitlement})))
+    assert (op.insecure, op.network) == ((True, "default") if "insecure" in flag else (False, "host"))
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        "RUN --mount=type=ssh x",
-        "RUN --security=insecure x",
-        "RUN --network=host x",
-        "ADD https://example.test/x /x",
-        "ADD git@example.test:a/b.git /x",
         "ADD --checksum=sha256:aa f /x",
+        "ADD --checksum=sha256:aa https://example.test/f /x",
+        "ADD --checksum=x https://example.test/a.git /x",
+        "ADD --checksum=sha256:" + "0" * 64 + " https://example.test/f https://example.test/g /x/",
+        "ADD https://example.test/a.git?ref=a&branch=b /x",
+        "ADD --keep-git-dir https://example.test/a.git?keep-git-dir=false /x",
+        "ADD https://example.test/a.git#--upload-pack=x /x",
+        "ADD https:///f /x",
     ],
 )
-def test_what_is_not_supported_says_so(line: str, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="is not supported yet") as caught:
+def test_remote_source_that_makes_no_sense_is_refused_with_the_place(line: str, tmp_path: Path) -> None:
+    with pytest.raises(DockerfileError) as caught:
         planned(f"FROM base\n{line}\n", tmp_path)
-    assert "Dockerfile:2:" in caught.value.message
+    assert "Dockerfile:2:" in str(caught.value)

@@ -408,11 +408,3 @@ def test_output_appears_while_the_step_runs(workshop: Workshop) -> None:
     times = [event.at for event in workshop.seen.events if isinstance(event, StepOutput)]
     assert len(times) == 2
     assert times[0] < times[1] <= time.time()
-
-
-# ssh
-
-
-def test_ssh_is_refused_with_the_place(workshop: Workshop) -> None:
-    with pytest.raises(UnsupportedError, match=r"RUN --mount=type=ssh is not supported yet"):
-        workshop.build("FROM base\nRUN --mount=type=ssh true\n")

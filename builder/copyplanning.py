@@ -1,0 +1,166 @@
+"""COPY and ADD, from instruction to operation: what each source means, and from where it is copied."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from builder.copyspec import CopySpec
+from builder.graph import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
+from builder.stage import StageState
+from core.errors import ShiplapError
+from dockerfile_grammar import Stage, Word, ast, expand_body
+
+if TYPE_CHECKING:
+    from builder.frontend import Frontend
+    from builder.remotes.giturls import GitReference
+
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+_MAYBE_REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9.-]+:")
+
+
+class PlannedCopy(msgspec.Struct, frozen=True):
+    """sources: the vertices that the parts of ``op`` name by number. created_by: for the history."""
+
+    op: CopyOp
+    sources: tuple[Vertex, ...]
+    created_by: str
+
+
+class CopyPlanner:
+    """Plans one instruction of a stage."""
+
+    def __init__(self, frontend: Frontend, stage: Stage, state: StageState) -> None:
+        self._frontend = frontend
+        self._file = frontend.dockerfile
+        self._stage = stage
+        self._state = state
+        self._sources: list[Vertex] = []
+
+    def plan(self, copy: ast.Copy | ast.Add, lines: SourceLines) -> PlannedCopy:
+        """Raises DockerfileError, with the place."""
+        words = tuple(self._expand(word) for word in copy.sources)
+        spec = CopySpec(
+            sources=words,
+            destination=absolute_path(self._state.config.working_dir, self._expand(copy.destination)),
+            heredocs=tuple((heredoc.name, body(heredoc, self._state.variables)) for heredoc in copy.contents),
+            chown=self._expand(copy.chown) if copy.chown else "",
+            chmod=self._expand(copy.chmod) if copy.chmod else "",
+            link=copy.link,
+            exclude=tuple(word.text for word in copy.exclude),
+        )
+        parts = self._copy(copy, spec) if isinstance(copy, ast.Copy) else self._add(copy, spec, lines)
+        op = CopyOp(parts, self._frontend.request.source_date_epoch)
+        return PlannedCopy(op, tuple(self._sources), self._created_by(copy, spec))
+
+    def _copy(self, copy: ast.Copy, spec: CopySpec) -> tuple[CopyPart, ...]:
+        spec = msgspec.structs.replace(spec, parents=copy.parents)
+        if copy.from_ is None:
+            return (CopyPart(spec),)
+        vertex, context = self._frontend.source(copy.from_, self._stage)
+        if vertex is None:
+            return (CopyPart(spec, None, context),)
+        return (CopyPart(msgspec.structs.replace(spec, from_context=False), self._number(vertex)),)
+
+    def _add(self, add: ast.Add, spec: CopySpec, lines: SourceLines) -> tuple[CopyPart, ...]:
+        """Sources that stand side by side in the context are one part, everything from elsewhere one of its own."""
+        spec = msgspec.structs.replace(spec, is_add=True)
+        groups: list[tuple[FetchOp | None, list[str]]] = []
+        for word, text in zip(add.sources, spec.sources, strict=True):
+            remote = self._remote(add, word, text)
+            if remote is None and groups and groups[-1][0] is None:
+                groups[-1][1].append(text)
+            else:
+                inside = text if remote is None else f"/{remote.name}" if isinstance(remote, HttpOp) else "/"
+                groups.append((remote, [inside]))
+        if add.checksum is not None and (len(add.sources) != 1 or groups[0][0] is None):
+            raise self._file.error(
+                "ADD --checksum needs exactly one source, a URL or a git repository", add.checksum.span
+            )
+        parts = []
+        for remote, texts in groups:
+            unpack = add.unpack if add.unpack is not None else remote is None
+            part = msgspec.structs.replace(
+                spec, sources=tuple(texts), heredocs=(), extract_archives=unpack and not isinstance(remote, GitOp)
+            )
+            source = None if remote is None else self._number(self._frontend.remote_vertex(remote, lines))
+            parts.append(CopyPart(part, source))
+        if spec.heredocs or not parts:
+            parts.append(CopyPart(msgspec.structs.replace(spec, sources=())))
+        return tuple(parts)
+
+    def _remote(self, add: ast.Add, word: Word, text: str) -> FetchOp | None:
+        """What is to be fetched for a source; None for a file of the context."""
+        if not _MAYBE_REMOTE.match(text):
+            return None
+        from builder.remotes.giturls import is_http_url, parse_git
+        from builder.remotes.http import check_url, file_name
+
+        try:
+            reference = parse_git(text)
+            if reference is not None:
+                return self._git(add, reference)
+            if not is_http_url(text):
+                return None
+            check_url(text)
+        except ShiplapError as error:
+            raise self._file.error(f"ADD: {error.message}", word.span, hint=error.hint) from None
+        return HttpOp(text, file_name(text), self._checksum(add))
+
+    def _git(self, add: ast.Add, reference: GitReference) -> GitOp:
+        keep, checksum = add.keep_git_dir, "" if add.checksum is None else self._expand(add.checksum)
+        if keep is not None and reference.keep_git_dir not in (None, keep):
+            raise self._file.error("ADD: --keep-git-dir and the URL's keep-git-dir do not agree", add.span)
+        if checksum and not re.fullmatch("[0-9a-f]{7,64}", checksum):
+            assert add.checksum is not None
+            raise self._file.error(
+                f"ADD --checksum={checksum}: a commit is named by 7 or more hexadecimal digits", add.checksum.span
+            )
+        if checksum and reference.checksum not in ("", checksum):
+            raise self._file.error("ADD: --checksum and the URL's checksum do not agree", add.span)
+        reference = msgspec.structs.replace(reference, checksum=checksum or reference.checksum)
+        return GitOp(reference, bool(keep if keep is not None else reference.keep_git_dir))
+
+    def _checksum(self, add: ast.Add) -> str:
+        if add.checksum is None:
+            return ""
+        checksum = self._expand(add.checksum)
+        if not _CHECKSUM.fullmatch(checksum):
+            raise self._file.error(
+                f"ADD --checksum={checksum}: not a checksum", add.checksum.span, hint="write sha256: and 64 digits"
+            )
+        return checksum
+
+    def _number(self, vertex: Vertex) -> int:
+        self._sources.append(vertex)
+        return len(self._sources) - 1
+
+    def _created_by(self, copy: ast.Copy | ast.Add, spec: CopySpec) -> str:
+        words = [copy.NAME]
+        words += ["--parents"] if isinstance(copy, ast.Copy) and copy.parents else []
+        words += [f"--chown={spec.chown}"] if spec.chown else []
+        words += [f"--chmod={spec.chmod}"] if spec.chmod else []
+        words += [*spec.sources, *(f"<<{name}" for name, _ in spec.heredocs), self._expand(copy.destination)]
+        return " ".join(words) + " # buildkit"
+
+    def _expand(self, word: Word) -> str:
+        return self._frontend.expand(word, self._state.variables)
+
+
+def body(heredoc: ast.Heredoc, variables: Mapping[str, str]) -> bytes:
+    """A here-document's content."""
+    if not heredoc.expand:
+        return heredoc.text.encode()
+    return expand_body(heredoc.text, variables).text.encode()  # as BuildKit: whatever escape= says
+
+
+def absolute_path(workdir: str, destination: str) -> str:
+    """An absolute destination; a trailing slash stays, and "." means the directory itself."""
+    path = posixpath.normpath(posixpath.join("/", workdir, destination))
+    path = "/" + path.lstrip("/")
+    is_directory = destination in ("", ".") or destination.endswith(("/", "/."))
+    return path + "/" if is_directory and path != "/" else path

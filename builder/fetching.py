@@ -1,0 +1,186 @@
+"""What a build takes from URLs and git repositories, as layers: looked at in every build, fetched when it changed.
+
+A file is asked for by the ETag that it had, a branch by the commit that it is at. What a checksum or a whole commit
+hash names is not asked for at all once it is here. Layers are remembered as cache records: pruning takes them too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from builder.errors import FetchError
+from builder.graph import FetchOp, GitOp, HttpOp
+from builder.remotes.access import SourceAccess
+from builder.remotes.git import Found, Git
+from builder.remotes.giturls import redacted
+from builder.remotes.http import HttpFiles, Response
+from core.digests import DiffID
+from images.records import CacheRecord
+from images.store import Store
+from images.tarwriter import TarWriter
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+_OP: Final = "source"
+_MODE: Final = stat.S_IFREG | 0o600
+
+
+class FetchedLayer(msgspec.Struct, frozen=True):
+    """created_at: when it was fetched, seconds since the epoch. cached: it was here, and is what is there now."""
+
+    diff_id: DiffID
+    created_at: float
+    cached: bool
+
+
+class Fetcher:
+    """Fetches for one build; several threads may use it. stopped: asked every now and then."""
+
+    def __init__(
+        self, store: Store, access: SourceAccess, secrets: Mapping[str, bytes], stopped: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._secrets = secrets
+        self._stopped = stopped
+
+    def layer(self, op: FetchOp) -> FetchedLayer:
+        """The layer with what is there now. Raises FetchError, InvalidUrlError, BuildCancelledError."""
+        return self._http(op) if isinstance(op, HttpOp) else self._git(op)
+
+    # Files
+
+    def _http(self, op: HttpOp) -> FetchedLayer:
+        by_checksum = _key("checksum", op.name, op.checksum)
+        by_url = _key("url", op.name, op.url)
+        if op.checksum and (record := self._store.cache.get(by_checksum)) is not None:
+            return _of(record)
+        files = HttpFiles(self._access.http(self._secrets), self._stopped)
+        record = None if op.checksum else self._store.cache.get(by_url)
+        if record is not None and files.is_unchanged(op.url, json.loads(record.detail)["etag"]):
+            return _of(record)
+        start = time.monotonic()
+        with tempfile.TemporaryFile(dir=self._store.tmp) as content:
+            sink = _Hashing(content)
+            said = files.fetch(op.url, sink)
+            checksum = f"sha256:{sink.hash.hexdigest()}"
+            if op.checksum and checksum != op.checksum:
+                raise FetchError(
+                    f"{redacted(op.url)} has the checksum {checksum}, not {op.checksum}",
+                    hint="if that is what you want, put its checksum into the Dockerfile",
+                )
+            diff_id = self._write_file(op, content, said)
+        detail = json.dumps({"etag": said.etag, "checksum": checksum}).encode()
+        made = CacheRecord(by_checksum, _OP, diff_id, time.time(), time.monotonic() - start, redacted(op.url), detail)
+        self._store.cache.put(made._replace(key=_key("checksum", op.name, checksum)))
+        if said.etag:
+            self._store.cache.put(made._replace(key=by_url))
+        return FetchedLayer(diff_id, made.created_at, False)
+
+    def _write_file(self, op: HttpOp, content: BinaryIO, said: Response) -> DiffID:
+        content.flush()
+        content.seek(0)
+        with self._layer_writer() as (writer, commit):
+            size = os.fstat(content.fileno()).st_size
+            writer.file(os.fsencode(op.name), _MODE, 0, 0, said.modified_at or 0, size, content.fileno(), None)
+            return commit()
+
+    # Repositories
+
+    def _git(self, op: GitOp) -> FetchedLayer:
+        reference = op.reference
+        directory = Path(tempfile.mkdtemp(prefix="git-", dir=self._store.tmp))
+        try:
+            with contextlib.ExitStack() as stack:
+
+                def connect() -> Git:
+                    return stack.enter_context(
+                        Git(reference.remote, directory / "repository", self._access.git(self._secrets), self._stopped)
+                    )
+
+                git, found = None, Found.of_commit(reference.ref)
+                if found is None:
+                    git = connect()
+                    found = git.find(reference.ref)
+                found.check(reference)
+                key = _key("git", reference.remote.url, found.name if op.keep_git_dir else "", found.commit, repr(op))
+                record = self._store.cache.get(key)
+                return _of(record) if record is not None else self._checkout(op, key, git or connect(), found)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _checkout(self, op: GitOp, key: str, git: Git, found: Found) -> FetchedLayer:
+        start = time.monotonic()
+        checkout = git.checkout(
+            found,
+            subdirectory=op.reference.subdirectory,
+            keep=op.keep_git_dir,
+            submodules=op.reference.submodules is not False,
+        )
+        diff_id = self._write_tree(checkout.tree, checkout.committed_at)
+        name = redacted(op.reference.remote.url)
+        record = CacheRecord(
+            key, _OP, diff_id, time.time(), time.monotonic() - start, f"{name}#{checkout.commit}",
+            json.dumps({"commit": checkout.commit}).encode(),
+        )  # fmt: skip
+        self._store.cache.put(record)
+        return FetchedLayer(diff_id, record.created_at, False)
+
+    def _write_tree(self, tree: Path, timestamp: int) -> DiffID:
+        """All of it, with the commit's time: so that the same commit is the same layer, whoever fetches it when."""
+        from builder.copying import CopySpec, select, write_layer
+        from builder.filetree import SourceTree
+
+        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            selection = select(SourceTree(fd, "the repository"), CopySpec(("/",), "/", link=True))
+            with self._layer_writer() as (writer, commit):
+                write_layer(selection, None, writer, created_at=timestamp, timestamp=timestamp)
+                return commit()
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _layer_writer(self) -> Iterator[tuple[TarWriter, Callable[[], DiffID]]]:
+        with self._store.layers.writer(sync=False) as blob:
+            writer = TarWriter(blob)
+
+            def commit() -> DiffID:
+                writer.close()
+                return blob.commit()
+
+            yield writer, commit
+
+
+class _Hashing:
+    """Writes to a file, and hashes what it writes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> None:
+        self._file.write(data)
+        self.hash.update(data)
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join((_OP, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _of(record: CacheRecord) -> FetchedLayer:
+    assert record.diff_id is not None
+    return FetchedLayer(record.diff_id, record.created_at, True)

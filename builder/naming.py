@@ -1,0 +1,23 @@
+"""What names mean: the keys of named contexts."""
+
+from __future__ import annotations
+
+from builder.errors import ContextError
+from core.errors import InvalidReferenceError
+from core.references import Reference
+
+_RESERVED = ("context", "scratch")
+
+
+def context_key(name: str) -> str:
+    """The name under which a named context is looked up: as that of an image, short, without ``:latest``.
+
+    Raises ContextError for a name that neither a stage nor an image can have.
+    """
+    try:
+        familiar = Reference.parse(name.lower() if ":" not in name and "/" not in name else name).familiar
+    except InvalidReferenceError as error:
+        raise ContextError(f"a build context cannot have the name {name!r}", hint=error.hint) from error
+    if familiar in _RESERVED:
+        raise ContextError(f"the name {name!r} is reserved", hint="choose another one for the context")
+    return familiar.removesuffix(":latest")

@@ -1,0 +1,67 @@
+"""With what a build reaches what is elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:  # none of it is needed by a build that fetches nothing
+    from builder.remotes.git import GitAccess
+    from builder.remotes.http import HttpAccess
+    from builder.remotes.reach import Reach
+    from builder.remotes.ssh import SshAgent
+
+_DEFAULT_KEY = "default"
+
+
+class SourceAccess(msgspec.Struct, frozen=True):
+    """reach: which hosts; None is any. ssh: agents by ID, of which git uses ``default``. known_hosts: whose keys to
+    believe. proxies: environment variables.
+
+    Of the build's secrets these are used, as BuildKit has them: ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (with
+    ``.HOST`` behind it for one host), ``HTTP_AUTH_TOKEN_HOST`` and ``HTTP_AUTH_HEADER_HOST``.
+    """
+
+    reach: Reach | None = None
+    ssh: Mapping[str, SshAgent] = msgspec.field(default_factory=dict)
+    known_hosts: bytes = b""
+    proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def git(self, secrets: Mapping[str, bytes]) -> GitAccess:
+        from builder.remotes.git import GitAccess
+        from builder.remotes.reach import ANYWHERE
+        from builder.remotes.ssh import SshAccess
+
+        agent = self.ssh.get(_DEFAULT_KEY)
+        ssh = SshAccess(self.known_hosts, agent) if agent is not None or self.known_hosts else None
+        return GitAccess(self.reach or ANYWHERE, functools.partial(_git_header, secrets), ssh, proxies=self.proxies)
+
+    def http(self, secrets: Mapping[str, bytes]) -> HttpAccess:
+        from builder.remotes.http import HttpAccess
+        from builder.remotes.reach import ANYWHERE
+
+        return HttpAccess(self.reach or ANYWHERE, functools.partial(_http_header, secrets))
+
+
+def _git_header(secrets: Mapping[str, bytes], host: str) -> str | None:
+    from builder.remotes.git import basic
+
+    for suffix in (f".{host}", ""):
+        if header := _secret(secrets, f"GIT_AUTH_HEADER{suffix}"):
+            return header
+        if token := _secret(secrets, f"GIT_AUTH_TOKEN{suffix}"):
+            return basic(f"x-access-token:{token}")
+    return None
+
+
+def _http_header(secrets: Mapping[str, bytes], host: str) -> str | None:
+    token = _secret(secrets, f"HTTP_AUTH_TOKEN_{host}")
+    return _secret(secrets, f"HTTP_AUTH_HEADER_{host}") or (f"Bearer {token}" if token else None)
+
+
+def _secret(secrets: Mapping[str, bytes], name: str) -> str:
+    return os.fsdecode(secrets.get(name, b"").strip())

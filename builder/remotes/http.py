@@ -1,0 +1,203 @@
+"""Files by URL: redirects are followed, a known ETag is asked for first, and addresses are checked for a service."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import unquote, urljoin, urlsplit
+
+import msgspec
+
+from builder.errors import BuildCancelledError, FetchError, InvalidUrlError
+from builder.remotes.giturls import redacted
+from builder.remotes.reach import ANYWHERE, Reach
+
+if TYPE_CHECKING:  # urllib3 costs 56 ms
+    import urllib3
+
+UNNAMED: Final = "__unnamed__"
+"""The name of a file whose URL ends in none, as BuildKit has it."""
+
+_CONNECT_TIMEOUT_S: Final = 20.0
+_READ_TIMEOUT_S: Final = 60.0
+_MAX_REDIRECTS: Final = 10
+_CHUNK: Final = 1 << 20
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class HttpAccess(msgspec.Struct, frozen=True):
+    """With what URLs are fetched. header: the Authorization header for a host, None for none."""
+
+    reach: Reach = ANYWHERE
+    header: Callable[[str], str | None] | None = None
+
+
+class Response(msgspec.Struct, frozen=True):
+    """What a server said about a file. etag: empty for none. modified_at: seconds since the epoch; None: not said."""
+
+    etag: str
+    modified_at: int | None
+
+
+def file_name(url: str) -> str:
+    """What a file is called that is added from ``url``: the last part of its path."""
+    return posixpath.basename(unquote(urlsplit(url).path).rstrip("/")) or UNNAMED
+
+
+def check_url(url: str) -> None:
+    """Raises InvalidUrlError for what is no http URL."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in url):
+        raise InvalidUrlError(f"invalid URL {redacted(url)[:200]!r}", hint="write https://HOST/PATH")
+
+
+class HttpFiles:
+    """Fetches files. stopped: asked between the pieces."""
+
+    def __init__(self, access: HttpAccess, stopped: Callable[[], bool]) -> None:
+        self._access = access
+        self._stopped = stopped
+
+    def is_unchanged(self, url: str, etag: str) -> bool:
+        """Whether the server still has what it called ``etag``. An answer that does not say so is a no."""
+        with contextlib.suppress(FetchError), self._opened("HEAD", url, {"If-None-Match": etag}) as response:
+            said = _plain_etag(response.headers.get("ETag", ""))
+            return response.status == 304 or (response.status == 200 and said == _plain_etag(etag))
+        return False
+
+    def fetch(self, url: str, sink: Sink) -> Response:
+        """Write the file to ``sink``. Raises FetchError, InvalidUrlError, BuildCancelledError."""
+        import urllib3
+
+        with self._opened("GET", url, {}) as response:
+            if not 200 <= response.status < 300:
+                raise FetchError(
+                    f"{redacted(url)}: the server answered {response.status} {response.reason or ''}".rstrip(),
+                    hint=_STATUS_HINTS.get(response.status),
+                )
+            try:
+                for data in response.stream(_CHUNK, decode_content=True):
+                    if self._stopped():
+                        raise BuildCancelledError("fetching was cancelled")
+                    sink.write(data)
+            except urllib3.exceptions.HTTPError as error:
+                raise FetchError(f"{redacted(url)}: the transfer broke off: {error}") from error
+            return Response(response.headers.get("ETag", ""), _seconds(response.headers.get("Last-Modified", "")))
+
+    @contextlib.contextmanager
+    def _opened(self, method: str, url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The answer at the end of the redirects."""
+        first = urlsplit(url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            if self._stopped():
+                raise BuildCancelledError("fetching was cancelled")
+            check_url(url)
+            parts = urlsplit(url)
+            sent = {"Accept-Encoding": "identity", "User-Agent": "shiplap", "Host": parts.netloc.rpartition("@")[2]}
+            # Credentials are for the host that they were given for, whoever it sends us to.
+            same_host = (parts.scheme, parts.hostname, parts.port) == (first.scheme, first.hostname, first.port)
+            if same_host and (authorization := self._authorization(url)):
+                sent["Authorization"] = authorization
+            with self._sent(method, url, {**sent, **headers}) as response:
+                if response.status not in _REDIRECTS or "Location" not in response.headers:
+                    yield response
+                    return
+                url = urljoin(url, response.headers["Location"])
+        raise FetchError(f"{redacted(url)}: more than {_MAX_REDIRECTS} redirects")
+
+    def _authorization(self, url: str) -> str | None:
+        from builder.remotes.git import basic
+
+        parts = urlsplit(url)
+        if parts.username is not None:
+            return basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}")
+        return self._access.header(parts.hostname or "") if self._access.header is not None else None
+
+    @contextlib.contextmanager
+    def _sent(self, method: str, url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        import urllib3
+
+        parts = urlsplit(url)
+        target = parts.path or "/"
+        target += f"?{parts.query}" if parts.query else ""
+        timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
+        options: dict[str, Any] = {"retries": False, "redirect": False, "preload_content": False, "timeout": timeout}
+        with self._pool(url) as (pool, whole):
+            try:
+                response = pool.urlopen(method, url if whole else target, headers=headers, **options)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise FetchError(
+                    f"cannot fetch {redacted(url)}: {_reason(error)}", hint="is the URL right, and the host reachable?"
+                ) from error
+            try:
+                yield response
+            finally:
+                response.close()
+
+    @contextlib.contextmanager
+    def _pool(self, url: str) -> Iterator[tuple[urllib3.HTTPConnectionPool | urllib3.PoolManager, bool]]:
+        """What sends requests to the URL's host, and whether it takes whole URLs."""
+        import urllib3
+
+        parts = urlsplit(url)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        address = self._access.reach.pin(host, port)
+        if address is None:
+            with _manager(parts.scheme, host) as manager:
+                yield manager, True
+        elif secure:
+            with urllib3.HTTPSConnectionPool(address, port, server_hostname=host, assert_hostname=host) as pool:
+                yield pool, False
+        else:
+            with urllib3.HTTPConnectionPool(address, port) as pool:
+                yield pool, False
+
+
+_STATUS_HINTS: Final = {
+    401: "give a token: --secret id=HTTP_AUTH_TOKEN_HOST,env=VARIABLE",
+    403: "give a token: --secret id=HTTP_AUTH_TOKEN_HOST,env=VARIABLE",
+    404: "is the URL right?",
+}
+
+
+def _manager(scheme: str, host: str) -> urllib3.PoolManager:
+    """Through the proxy that the environment names, if any."""
+    from urllib.request import getproxies, proxy_bypass
+
+    import urllib3
+
+    proxy = None if proxy_bypass(host) else getproxies().get(scheme)
+    return urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+
+
+def _plain_etag(etag: str) -> str:
+    return etag.removeprefix("W/")
+
+
+def _seconds(date: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(date).timestamp())
+    except ValueError:
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost thing that says what happened, without urllib3's object addresses."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    return str(error).rpartition(": ")[2] or type(error).__name__
