@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+import msgspec
 from sqlalchemy import select
 
 from pipelines.database import Database
@@ -85,6 +86,33 @@ class Logs:
                         break
         return found
 
+    def matches(self, number: int, text: str) -> list[int]:
+        """The numbers of all stored lines whose text has ``text`` in it, whatever the case. Raises NotFoundError."""
+        self._run(number)
+        wanted = text.casefold()
+        plain = wanted.isascii() and wanted.isalnum()  # stands in the JSON as it is: most lines need no decoding
+        raw = wanted.encode()
+        with self._database.read() as connection:
+            return [
+                found
+                for found, data in stored_lines(connection, number)
+                if not (plain and data.isascii() and raw not in data.lower())
+                and wanted in decode_line(data).text.casefold()
+            ]
+
+    def spans(self, number: int) -> list[tuple[int, int]]:
+        """Which step each stored line belongs to: (step or -1, how many lines in a row). Raises NotFoundError."""
+        self._run(number)
+        found: list[tuple[int, int]] = []
+        with self._database.read() as connection:
+            for _, data in stored_lines(connection, number):
+                step = _steps.decode(data).step
+                if found and found[-1][0] == step:
+                    found[-1] = step, found[-1][1] + 1
+                else:
+                    found.append((step, 1))
+        return found
+
     def _run(self, number: int) -> _State:
         with self._database.read() as connection:
             row = connection.execute(
@@ -121,6 +149,15 @@ class Logs:
                 elif line[0] > following:
                     return _Fresh(found, gap=True)
         return _Fresh(found, ended=any(batch.ended for batch in batches))
+
+
+class _StepOnly(msgspec.Struct):
+    """What of a line tells where it belongs: the rest need not be decoded."""
+
+    step: int = -1
+
+
+_steps: Final = msgspec.json.Decoder(_StepOnly)
 
 
 class _State(NamedTuple):

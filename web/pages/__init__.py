@@ -17,8 +17,9 @@ from flask import Blueprint
 from web.pages.account import blueprint as account
 from web.pages.audit import blueprint as audit
 from web.pages.login import blueprint as login
+from web.pages.run import blueprint as run
 from web.pages.runs import blueprint as runs
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
 
-PAGES: Final[tuple[Blueprint, ...]] = (runs, login, account, users, tokens, audit)
+PAGES: Final[tuple[Blueprint, ...]] = (runs, run, login, account, users, tokens, audit)

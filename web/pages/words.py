@@ -27,6 +27,16 @@ def duration(seconds: float | None) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
 
 
+def axis(seconds: float) -> str:
+    """A moment on a time line: ``0.5 s``, ``20 s``, ``1:30``, ``2:00:00``."""
+    if seconds < _MINUTE:
+        return f"{seconds:g} s"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}:{whole % _MINUTE:02}"
+    return f"{whole // _HOUR}:{whole % _HOUR // _MINUTE:02}:{whole % _MINUTE:02}"
+
+
 def size(size_bytes: float) -> str:
     """``512 B``, ``1.3 MB``: decimal units, as registries show them."""
     value = float(size_bytes)
@@ -71,6 +81,9 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-FILTERS: Final = {
-    "ago": ago, "duration": duration, "iso": iso, "plural": plural, "short": short, "size": size,
-}  # fmt: skip
+def weblink(url: str) -> str:
+    """The address if a browser may be sent there, else nothing: it came from outside."""
+    return url if url.startswith(("https://", "http://")) else ""
+
+
+FILTERS: Final = {word.__name__: word for word in (ago, axis, duration, iso, plural, short, size, weblink)}

@@ -58,6 +58,17 @@ document.addEventListener("htmx:configRequest", (event) => {
 });
 document.addEventListener("htmx:afterSettle", tell);
 
+// Polled parts are swapped only when they changed, so that nothing is taken from under a pointer; hidden pages rest.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const tag = event.detail.xhr.getResponseHeader("ETag");
+  const target = event.detail.target;
+  if (tag && target.dataset.etag === tag) event.detail.shouldSwap = false;
+  else if (tag) target.dataset.etag = tag;
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.detail.requestConfig.triggeringEvent?.type === "every") event.preventDefault();
+});
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;

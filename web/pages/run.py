@@ -1,0 +1,161 @@
+"""One run: its steps drawn to scale, its log, and what can be done with it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import msgspec
+from flask import Blueprint, Response, g, redirect, request
+
+from pipelines.errors import ConflictError, InvalidRequestError
+from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
+from web.guard import require
+from web.pages.frame import fresh, page, service
+from web.pages.timeline import draw
+
+blueprint: Final = Blueprint("run_pages", __name__)
+
+_TAIL_LINES: Final = 1000
+_NOTICES: Final = {
+    "cancelled": "It was cancelled.",
+    "cancelling": "The worker was told to stop it.",
+    "again": "This is the new run.",
+}
+
+
+@blueprint.get("/runs/<int:number>")
+def show_run(number: int) -> Response:
+    """The page of a run."""
+    run = service().runs.get(number)
+    return page(
+        "run.html",
+        run=run,
+        **_steps(run),
+        after=max(0, run.lines - _TAIL_LINES),
+        notice=_NOTICES.get(request.args.get("done", "")),
+    )
+
+
+@blueprint.get("/runs/<int:number>/head")
+def show_head(number: int) -> Response:
+    """What the page says of the run as a whole, for as long as that changes."""
+    run = service().runs.get(number)
+    return fresh("run_head.html", msgspec.structs.replace(run, lines=0, log_bytes=0), run=run)
+
+
+@blueprint.get("/runs/<int:number>/steps")
+def show_steps(number: int) -> Response:
+    """The timeline, for as long as it grows."""
+    run = service().runs.get(number)
+    shown = _steps(run)
+    beat = int(time.time()) if run.state == "running" else 0
+    return fresh("run_steps.html", (run.state, shown["steps"], beat), run=run, **shown)
+
+
+@blueprint.get("/runs/<int:number>/log/matches")
+def find_in_log(number: int) -> Response:
+    """The numbers of all lines that contain the text, as JSON."""
+    text = request.args.get("text", "")[:1000]
+    if not text:
+        raise InvalidRequestError("there is no text to look for")
+    return _json({"lines": service().logs.matches(number, text)})
+
+
+@blueprint.get("/runs/<int:number>/log/steps")
+def map_log(number: int) -> Response:
+    """Which step each line belongs to, as JSON: pairs of a step (-1: none) and how many lines it has there."""
+    return _json({"spans": service().logs.spans(number)})
+
+
+@blueprint.post("/runs/<int:number>/cancel")
+@require("member")
+def cancel(number: int) -> Response:
+    """Stop it; where it has ended meanwhile, that is as good."""
+    try:
+        run = service().runs.cancel(number)
+    except ConflictError:
+        return _to(number, "")
+    return _to(number, "cancelled" if run.is_final else "cancelling")
+
+
+@blueprint.post("/runs/<int:number>/retry")
+@require("member")
+def retry(number: int) -> Response:
+    """The same once more."""
+    return _to(service().runs.retry(number, by=g.user.name).number, "again")
+
+
+@blueprint.get("/runs/<int:number>/again")
+@require("member")
+def ask_again(number: int) -> Response:
+    """The form for a run with other arguments."""
+    run = service().runs.get(number)
+    arguments = "\n".join(f"{name}={value}" for name, value in run.options.build_args.items())
+    return page("run_again.html", run=run, values={**msgspec.structs.asdict(run.options), "arguments": arguments})
+
+
+@blueprint.post("/runs/<int:number>/again")
+@require("member")
+def run_again(number: int) -> Response:
+    """A new run of the same source with the form's arguments."""
+    run = service().runs.get(number)
+    form = {name: request.form.get(name, "").replace("\r\n", "\n") for name in ("arguments", "target", "file", "ref")}
+    try:
+        made = service().runs.submit(_request(run, form, no_cache="no_cache" in request.form), _trigger(run))
+    except InvalidRequestError as error:
+        shown = page("run_again.html", run=run, values={**form, "no_cache": "no_cache" in request.form}, error=error)
+        shown.status_code = 422
+        return shown
+    return _to(made.number, "again")
+
+
+def _steps(run: Run) -> dict[str, Any]:
+    steps = service().runs.steps(run.number)
+    return {"steps": steps, "timeline": draw(steps, run.started_at, run.finished_at or time.time())}
+
+
+def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:
+    """Raises InvalidRequestError."""
+    options: BuildOptions = msgspec.structs.replace(
+        run.options,
+        build_args=_arguments(form["arguments"]),
+        target=form["target"].strip(),
+        file=form["file"].strip() or None,
+        no_cache=no_cache,
+    )
+    source = run.source
+    if isinstance(source, GitSource) and form["ref"].strip() != source.ref:
+        source = msgspec.structs.replace(source, ref=form["ref"].strip())
+    return RunRequest(source, run.project, options, run.priority, run.worker_labels, run.max_attempts)
+
+
+def _trigger(run: Run) -> Trigger:
+    """Of a run that somebody started here: it says of what, and reports no commit's status."""
+    before = run.trigger
+    return Trigger(
+        by=g.user.name, branch=before.branch, tag=before.tag, commit=before.commit, title=before.title, url=before.url
+    )
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """NAME=VALUE lines. Raises InvalidRequestError."""
+    found: dict[str, str] = {}
+    for count, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise InvalidRequestError(f"line {count} of the build arguments has no '='", hint="write NAME=VALUE")
+        found[name.strip()] = value
+    return found
+
+
+def _to(number: int, done: str) -> Response:
+    response = redirect(f"/runs/{number}?done={done}" if done else f"/runs/{number}", 303)
+    assert isinstance(response, Response)
+    return response
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), mimetype="application/json")

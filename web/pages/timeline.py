@@ -1,0 +1,85 @@
+"""A run's steps drawn to scale: where each bar begins and how long it is, in hundredths of the whole width. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from pipelines.model import Step
+
+WIDTH: Final = 100.0
+_MIN_BAR: Final = 0.3  # what took no time is seen all the same
+_TICKS: Final = 6
+_NICE: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A step's row. x, width: of WIDTH; width 0: it has not begun. duration_s: None while there is none to tell."""
+
+    step: Step
+    x: float
+    width: float
+    duration_s: float | None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Neighbouring steps of one stage, in the Dockerfile's order. name: empty for what belongs to none."""
+
+    name: str
+    bars: tuple[Bar, ...]
+    cached: int
+    duration_s: float
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """A moment on the axis. at_s: since the run began."""
+
+    x: float
+    at_s: float
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """span_s: what the whole width stands for."""
+
+    groups: tuple[Group, ...]
+    ticks: tuple[Tick, ...]
+    span_s: float
+
+
+def draw(steps: Sequence[Step], began_at: float | None, until: float) -> Timeline:
+    """Lay out ``steps``. began_at, until: the run's beginning and its end, or now; seconds since the epoch."""
+    starts = [step.started_at for step in steps if step.started_at is not None]
+    zero = min(starts) if began_at is None and starts else min([began_at or until, *starts])
+    ends = [step.started_at + step.duration_s for step in steps if step.started_at is not None]
+    span_s = max([until, *ends], default=until) - zero
+    span_s = max(span_s, 0.05)
+    scale = WIDTH / span_s
+    bars = (_bar(step, zero, until, scale) for step in steps)
+    return Timeline(
+        tuple(_group(name, tuple(some)) for name, some in groupby(bars, key=lambda bar: bar.step.stage)),
+        tuple(Tick(at_s * scale, at_s) for at_s in _moments(span_s)),
+        span_s,
+    )
+
+
+def _bar(step: Step, zero: float, until: float, scale: float) -> Bar:
+    if step.started_at is None or step.state == "waiting":
+        return Bar(step, 0.0, 0.0, None)
+    duration_s = max(0.0, until - step.started_at) if step.state == "running" else step.duration_s
+    width = max(_MIN_BAR, duration_s * scale)
+    return Bar(step, min((step.started_at - zero) * scale, WIDTH - width), width, duration_s)
+
+
+def _group(name: str, bars: tuple[Bar, ...]) -> Group:
+    began = [bar.step.started_at for bar in bars if bar.step.started_at is not None]
+    ended = [bar.step.started_at + (bar.duration_s or 0.0) for bar in bars if bar.step.started_at is not None]
+    cached = sum(bar.step.state == "cached" for bar in bars)
+    return Group(name, bars, cached, max(ended) - min(began) if began else 0.0)
+
+
+def _moments(span_s: float) -> list[float]:
+    step_s = next((nice for nice in _NICE if span_s / nice <= _TICKS), span_s / _TICKS)
+    return [number * step_s for number in range(int(span_s / step_s) + 1)]
