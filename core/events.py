@@ -53,14 +53,34 @@ class StepProgress(NamedTuple):
     total_bytes: int
 
 
+class Change(NamedTuple):
+    """One reason why a step was not answered by the cache.
+
+    kind: ``instruction``, ``arg``, ``env``, ``option`` (of what is not in the text: user, working directory, a flag
+    with a variable), ``added``, ``changed``, ``removed``, ``mode``, ``owner`` (of files), ``base`` (the image below),
+    ``parent`` (a step before it gave another result), ``source`` (what it mounts), ``never-built``, ``evicted``,
+    ``no-cache``. name: of the variable, option, file, image or step. old, new: before and now; None for what was or is
+    not there, both None where there are no values to show.
+    """
+
+    kind: str
+    name: str = ""
+    old: str | None = None
+    new: str | None = None
+
+
 class StepFinished(NamedTuple):
-    """reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell."""
+    """reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell.
+
+    changes: what the reason of a miss is made of, the first hundred of many files.
+    """
 
     id: int
     outcome: Outcome
     duration_s: float
     at: float
     reason: str | None = None
+    changes: tuple[Change, ...] = ()
 
 
 class Warned(NamedTuple):

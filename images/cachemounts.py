@@ -18,15 +18,25 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from core.files import storage_errors
 from images.locks import named
-from images.trees import remove_tree
+from images.trees import remove_tree, tree_bytes
 
 Sharing: TypeAlias = Literal["shared", "private", "locked"]
 
 _POLL_S = 0.05
+
+
+class CacheMount(NamedTuple):
+    """id: the directory's name. made_at, used_at: seconds since the epoch. in_use: by a process, this one too."""
+
+    id: str
+    size_bytes: int
+    made_at: float
+    used_at: float
+    in_use: bool
 
 
 class CacheMounts:
@@ -79,27 +89,46 @@ class CacheMounts:
             create(new)
             os.rename(new, path)
 
+    def list(self) -> list[CacheMount]:
+        """Those that there are, by name."""
+        found = []
+        for lock in sorted(self._directory.glob("*.lock")):
+            path = lock.with_suffix("")
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                in_use, used_at = not _locked(fd, fcntl.LOCK_EX), os.fstat(fd).st_mtime
+            finally:
+                os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                made_at = os.stat(path).st_ctime
+                found.append(CacheMount(path.name, tree_bytes(str(path)), made_at, used_at, in_use))
+        return found
+
+    def remove(self, name: str, until: float | None = None) -> int:
+        """Remove one unless somebody uses it; the bytes freed on disk. until: only if last used before this time."""
+        path = self._directory / name
+        try:
+            fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        freed = 0
+        try:
+            if (until is None or os.fstat(fd).st_mtime < until) and _locked(fd, fcntl.LOCK_EX):
+                aside = f"{path}.new"  # what a killed process left of it is removed with the next one's making
+                freed += remove_tree(aside)
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(path, aside)
+                    freed += remove_tree(aside)
+        finally:
+            os.close(fd)
+        return freed
+
     def prune(self, until: float | None = None) -> int:
         """Remove those that nobody uses; the bytes freed on disk.
 
         until: only those last used before this time, in seconds since the epoch.
         """
-        freed = 0
-        if not self._directory.is_dir():
-            return freed
-        for lock in sorted(self._directory.glob("*.lock")):
-            path = lock.with_suffix("")
-            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                if (until is None or os.fstat(fd).st_mtime < until) and _locked(fd, fcntl.LOCK_EX):
-                    aside = f"{path}.new"  # what a killed process left of it is removed with the next one's making
-                    freed += remove_tree(aside)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.rename(path, aside)
-                        freed += remove_tree(aside)
-            finally:
-                os.close(fd)
-        return freed
+        return sum(self.remove(lock.stem, until) for lock in sorted(self._directory.glob("*.lock")))
 
 
 def _locked(fd: int, kind: int) -> bool:

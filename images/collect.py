@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ class Collector:
             made.records = connection.execute(_RECORDS_WITHOUT_LAYER).rowcount
             if cache:
                 made.records += connection.execute(_UNUSED_RECORDS, (before,)).rowcount
-                connection.execute("DELETE FROM memo WHERE used_at < ?", (before,))
+                connection.execute(_UNUSED_MEMOS, (before, min(before, time.time() - _LINEAGES_KEPT_S)))
                 made.snapshots += _column(connection, _UNUSED_SNAPSHOTS, before)
             _remove_layers(connection, _column(connection, "SELECT diff_id FROM garbage_layers"), made)
             connection.execute(_UNUSED_ORIGINS)
@@ -128,6 +129,28 @@ class Collector:
             return made
 
         return self._carry_out(plan, sweep=True)
+
+    def remove_cached(self, diff_ids: Sequence[str], snapshots: Sequence[str]) -> PruneReport:
+        """Remove the records of these layers, the layers that then nothing needs, and these snapshots.
+
+        What a living session has leased stays.
+        """
+
+        def plan(connection: sqlite3.Connection) -> _Plan:
+            made = _Plan()
+            for diff_id in diff_ids:
+                made.records += connection.execute(_UNLEASED_RECORDS_OF, (diff_id,)).rowcount
+            garbage = [d for d in diff_ids if _column(connection, _GARBAGE_LAYER, d)]
+            blobs = [b for d in garbage for b in (d, *_column(connection, _COMPRESSED_OF, d))]
+            for path in snapshots:
+                made.snapshots += _column(connection, "SELECT path FROM idle_snapshots WHERE path = ?", path)
+            connection.executemany("DELETE FROM snapshots WHERE path = ?", [(path,) for path in made.snapshots])
+            _remove_layers(connection, garbage, made)
+            _remove_blobs(connection, blobs, made)
+            made.lines += garbage
+            return made
+
+        return self._carry_out(plan, sweep=False)
 
     def remove_blobs(self, *, before: float) -> PruneReport:
         """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""
@@ -230,6 +253,15 @@ _RECORDS_WITHOUT_LAYER: Final = (
 )
 _UNUSED_RECORDS: Final = (
     "DELETE FROM records WHERE used_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = records.diff_id)"
+)
+_UNLEASED_RECORDS_OF: Final = (
+    "DELETE FROM records WHERE diff_id = ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = records.diff_id)"
+)
+_GARBAGE_LAYER: Final = "SELECT diff_id FROM garbage_layers WHERE diff_id = ?"
+_COMPRESSED_OF: Final = "SELECT digest FROM compressed WHERE diff_id = ?"
+_LINEAGES_KEPT_S: Final = 30 * 86400.0
+_UNUSED_MEMOS: Final = (  # what the last build was made of is small, and tells why the next one has to begin anew
+    "DELETE FROM memo WHERE used_at < ?1 AND (kind NOT GLOB 'lineage*' OR used_at < ?2)"
 )
 _OLD_GARBAGE_BLOBS: Final = "SELECT digest FROM garbage_blobs JOIN blobs USING (digest) WHERE created_at < ?"
 _UNUSED_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE created_at < ?"

@@ -29,6 +29,7 @@ from images.sessions import Session, find_dead, reclaim, remove_orphan_snapshots
 
 if TYPE_CHECKING:
     from images.cachemounts import CacheMounts
+    from images.cacheuse import CacheUse
     from images.collect import PruneReport
     from images.images import ImageStore
     from images.snapshots import Snapshots
@@ -115,6 +116,13 @@ class Store:
 
             self._cache_mounts = CacheMounts(self.root)
         return self._cache_mounts
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """What the build cache takes, and taking some of it away."""
+        from images.cacheuse import CacheUse
+
+        return CacheUse(self.root, self.database, self._session)
 
     def remove_unused_blobs(self, *, before: float) -> PruneReport:
         """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""

@@ -36,3 +36,29 @@ def _empty(path: str) -> int:
                 if status.st_nlink == 1:
                     freed += status.st_blocks * 512
     return freed
+
+
+def tree_bytes(path: str) -> int:
+    """What ``path`` and all below it take on disk, a file with several names counted once. 0 when it is not there.
+
+    What others remove at the same time does not count.
+    """
+    total = 0
+    inodes: set[tuple[int, int]] = set()
+    pending = [path]
+    while pending:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+            os.scandir(pending.pop()) as it,
+        ):
+            for entry in it:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    inode = (status.st_dev, status.st_ino)
+                    if status.st_nlink == 1 or inode not in inodes:
+                        total += status.st_blocks * 512
+                        inodes.add(inode)
+    return total

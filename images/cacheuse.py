@@ -1,0 +1,136 @@
+"""What the build cache takes on disk, item by item, and taking the least recently used of it away.
+
+An item is a layer that a cached step left, or a cache mount. Snapshots are derived: they go first. Nothing goes that a
+living session has leased, and no layer goes that an image has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from images.cachemounts import CacheMounts
+from images.collect import Collector, PruneReport
+from images.database import Database
+from images.sessions import Session
+from images.trees import tree_bytes
+
+ItemType: TypeAlias = Literal["layer", "mount"]
+
+_LAYERS: Final = """
+    SELECT r.diff_id, max(r.description), min(r.created_at), max(r.used_at),
+        coalesce((SELECT l.size FROM layers l WHERE l.diff_id = r.diff_id), 0)
+            + coalesce((SELECT sum(c.size) FROM compressed c JOIN blobs USING (digest) WHERE c.diff_id = r.diff_id), 0),
+        EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id),
+        EXISTS (SELECT 1 FROM leases e WHERE e.object = r.diff_id)
+    FROM records r WHERE r.diff_id IS NOT NULL GROUP BY r.diff_id ORDER BY max(r.used_at), r.diff_id
+"""
+_SNAPSHOTS: Final = """
+    SELECT s.path, s.kind, s.created_at, coalesce((SELECT l.size FROM layers l WHERE l.diff_id = s.diff_id), 0),
+        EXISTS (SELECT 1 FROM leases e WHERE e.object = coalesce(s.diff_id, s.key))
+    FROM snapshots s WHERE s.path IS NOT NULL ORDER BY s.created_at, s.path
+"""
+
+
+class CacheItem(NamedTuple):
+    """id: a layer's diff ID, or a mount's directory. size_bytes: of a layer with its compressed forms. created_at,
+    used_at: seconds since the epoch. shared: an image has the layer too. in_use: by a living process.
+    """
+
+    id: str
+    type: ItemType
+    description: str
+    size_bytes: int
+    created_at: float
+    used_at: float
+    shared: bool
+    in_use: bool
+
+    @property
+    def reclaimable(self) -> bool:
+        """Whether removing it would free its size."""
+        return not self.shared and not self.in_use
+
+
+class SnapshotItem(NamedTuple):
+    """A derived root filesystem: ``size_bytes`` is about what it takes."""
+
+    path: str
+    size_bytes: int
+    created_at: float
+    in_use: bool
+
+
+class CacheUse:
+    """The cache of one store."""
+
+    def __init__(self, root: Path, database: Database, session: Session) -> None:
+        self._root = root
+        self._database = database
+        self._collector = Collector(root, database, session)
+
+    def items(self) -> list[CacheItem]:
+        """Layers and mounts, the least recently used first. Leases nothing."""
+        layers = [
+            CacheItem(diff_id, "layer", description, size, created_at, used_at, bool(shared), bool(leased))
+            for diff_id, description, created_at, used_at, size, shared, leased in self._database.all(_LAYERS)
+        ]
+        mounts = [
+            CacheItem(m.id, "mount", "cache mount", m.size_bytes, m.made_at, m.used_at, False, m.in_use)
+            for m in CacheMounts(self._root).list()
+        ]
+        return sorted((*layers, *mounts), key=lambda item: item.used_at)
+
+    def snapshots(self) -> list[SnapshotItem]:
+        """Derived root filesystems, the oldest first."""
+        return [
+            SnapshotItem(path, self._snapshot_bytes(path, kind, layer_bytes), created_at, bool(leased))
+            for path, kind, created_at, layer_bytes, leased in self._database.all(_SNAPSHOTS)
+        ]
+
+    def size_bytes(self) -> int:
+        """What the cache takes beyond images: its own layers, mounts and snapshots."""
+        return _total(self.items(), self.snapshots())
+
+    def remove(self, items: Iterable[CacheItem], snapshots: Iterable[SnapshotItem] = ()) -> PruneReport:
+        """Remove these, but for what is in use by now."""
+        chosen = list(items)
+        removed = self._collector.remove_cached(
+            [item.id for item in chosen if item.type == "layer"], [snapshot.path for snapshot in snapshots]
+        )
+        mounts = CacheMounts(self._root)
+        freed = sum(mounts.remove(item.id) for item in chosen if item.type == "mount")
+        return replace(removed, freed_bytes=removed.freed_bytes + freed)
+
+    def trim(self, limit_bytes: int) -> PruneReport:
+        """Bring the cache down to ``limit_bytes`` if it is above: snapshots first, then what was used longest ago."""
+        items, snapshots = self.items(), self.snapshots()
+        excess = _total(items, snapshots) - limit_bytes
+        idle: list[SnapshotItem] = []
+        chosen: list[CacheItem] = []
+        for snapshot in snapshots:
+            if excess > 0 and not snapshot.in_use:
+                idle.append(snapshot)
+                excess -= snapshot.size_bytes
+        for item in items:
+            if excess > 0 and item.reclaimable:
+                chosen.append(item)
+                excess -= item.size_bytes
+        return self.remove(chosen, idle) if idle or chosen else PruneReport()
+
+    def _snapshot_bytes(self, path: str, kind: str, layer_bytes: int) -> int:
+        directory = f"{self._root}/snapshots/{path}"
+        if kind == "erofs":
+            with contextlib.suppress(OSError):
+                return os.stat(f"{directory}/index").st_blocks * 512
+            return 0
+        return layer_bytes or tree_bytes(directory)
+
+
+def _total(items: Sequence[CacheItem], snapshots: Sequence[SnapshotItem]) -> int:
+    own = sum(item.size_bytes for item in items if not item.shared)
+    return own + sum(snapshot.size_bytes for snapshot in snapshots)
