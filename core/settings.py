@@ -90,7 +90,8 @@ class ServiceSettings(NamedTuple):
     worker fetches build contexts that are not below its own root; empty: they all are. public_url: where people reach
     the pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or
     networks whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the
-    system's where repositories are fetched and forges told of runs; None: the system's.
+    system's where repositories are fetched and forges told of runs; None: the system's. shared_cache: whether workers
+    share the build cache through ``registry``.
     """
 
     root: Path
@@ -105,6 +106,7 @@ class ServiceSettings(NamedTuple):
     public_url: str = ""
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
     git_ca_file: Path | None = None
+    shared_cache: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
@@ -129,6 +131,7 @@ class ServiceSettings(NamedTuple):
             env.get("SHIPLAP_PUBLIC_URL", "").rstrip("/"),
             _listed(env.get("SHIPLAP_TRUSTED_PROXIES", "127.0.0.0/8,::1")),
             Path(ca_file).expanduser().absolute() if ca_file else None,
+            _switch(env, "SHIPLAP_SHARED_CACHE", default=True),
         )
 
 
@@ -189,6 +192,13 @@ def _secret(env: Mapping[str, str], name: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{name}_FILE names {path}, which cannot be read: {error}") from error
+
+
+def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, "").lower()
+    if text not in ("", "on", "off"):
+        raise SettingsError(f"{name} is {text!r}", hint="it is on or off")
+    return default if not text else text == "on"
 
 
 def _listed(text: str) -> tuple[str, ...]:

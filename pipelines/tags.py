@@ -44,8 +44,8 @@ def image_names(template: str, facts: TagFacts) -> tuple[Reference, ...]:
         "registry": facts.registry,
         "project": facts.project,
         "number": str(facts.number),
-        "branch": _fit(facts.branch),
-        "tag": _fit(facts.tag),
+        "branch": fit_for_tag(facts.branch),
+        "tag": fit_for_tag(facts.tag),
         "commit": facts.commit[:12],
     }
     found = []
@@ -73,6 +73,6 @@ def _members(part: str) -> list[str]:
     return [name for name, _, _ in fields if name is not None]
 
 
-def _fit(name: str) -> str:
+def fit_for_tag(name: str) -> str:
     """A branch as part of a tag: ``feature/x`` is ``feature-x``."""
     return _UNFIT.sub("-", name).strip("-.")[:100]

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from builder.build import BuildResult, build
 from builder.contexts import Context
 from builder.errors import DockerfileNotFoundError
+from builder.remotes.access import SourceAccess
+from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
 from core.platforms import Platform
 from core.references import Reference
@@ -22,10 +24,11 @@ from core.settings import RegistrySettings
 from dockerfile_grammar import IgnorePatterns
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, RunResult
-from pipelines.sources import fetch_git
+from pipelines.sources import fetch_git, reach
 from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
 from worker.resources import Resources
+from worker.sharedcache import shared_caches, shared_targets
 
 
 class Work(NamedTuple):
@@ -50,9 +53,12 @@ def is_trusted(claim: Claim) -> bool:
 
 def build_and_push(work: Work, writer: LogWriter) -> RunResult:
     """Do it all; the result lacks the duration. Raises ShiplapErrors of all rooms below."""
-    options = work.claim.run.options
+    run, service = work.claim.run, work.resources.service
+    options = run.options
     with _source(work) as (directory, facts):
         names = _names(work, facts)
+        share = service.settings.shared_cache and is_trusted(work.claim)
+        caches = shared_caches(run, facts, names) if share else ()
         with Context.open_directory(str(directory)) as opened:
             name, dockerfile, ignore = _dockerfile(opened, options.file)
             with opened.with_ignore(ignore) as context:
@@ -70,6 +76,9 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         network=options.network,
                         add_hosts=options.add_hosts,
                         secrets=work.secrets,
+                        access=SourceAccess(reach=reach(service.settings.git_allowed_hosts)),
+                        cache_from=caches,
+                        cache_to=shared_targets(run, caches),
                     ),
                     store=work.resources.store,
                     launcher=work.resources.launcher(),
@@ -101,8 +110,21 @@ def _source(work: Work) -> Iterator[tuple[Path, TagFacts]]:
         work.scratch / "git",
         allowed_hosts=service.settings.git_allowed_hosts,
         cancelled=work.stopped,
+        ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
+        ssh=_ssh(work, run.source),
     )
     yield checkout.context, TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
+
+
+def _ssh(work: Work, source: GitSource) -> SshAccess | None:
+    """The deploy key. Only git gets it, be the run trusted or not: it reads what is to be built."""
+    if not source.ssh_key and not source.known_hosts:
+        return None
+    agent = None
+    if source.ssh_key:
+        key = work.resources.service.secrets.reveal([source.ssh_key], project=work.claim.run.project)[source.ssh_key]
+        agent = SshAgent.of_key_data(f"the deploy key {source.ssh_key}", key)
+    return SshAccess(source.known_hosts.encode(), agent)
 
 
 def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:

@@ -137,7 +137,7 @@ class CacheImports:
             return self._loaded
 
     def _read(self, origin: CacheFrom) -> tuple[CacheSource, CacheContents] | None:
-        from registry.errors import TransferCancelledError
+        from registry.errors import NotFoundError, TransferCancelledError
 
         with _Shown(self._monitor, self._new_step(f"[internal] import the cache {origin}")) as shown:
             try:
@@ -148,6 +148,9 @@ class CacheImports:
             except (ShiplapError, OSError) as error:
                 if not _is_the_caches(error):
                     raise
+                if origin.optional and isinstance(error, NotFoundError):
+                    shown.reason = "there is none yet"
+                    return None
                 shown.reason = str(error)
                 self._monitor.emit(Warned(f"the cache {origin} is not used: {error}"))
                 return None

@@ -18,13 +18,15 @@ class CacheFrom(msgspec.Struct, frozen=True):
     """One ``--cache-from``.
 
     location: a directory with an OCI layout (local), or the name of a cache or of an image with an inline cache
-    (registry). tag, digest: which of a layout's manifests; a digest beats the tag.
+    (registry). tag, digest: which of a layout's manifests; a digest beats the tag. optional: nobody is warned when
+    there is no such cache in the registry (yet).
     """
 
     type: Literal["local", "registry"]
     location: str
     tag: str = "latest"
     digest: str = ""
+    optional: bool = False
 
     def __str__(self) -> str:
         return self.location

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core.settings import ServiceSettings
 from pipelines.loglines import decode_line
-from pipelines.model import BuildOptions, Run, RunRequest
+from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
 from pipelines.service import Service
+from pipelines.tags import TagFacts
 from tests.toolkit.service import Workforce, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
+from worker.building import is_trusted
+from worker.sharedcache import shared_caches, shared_targets
 
 DOCKERFILE = """FROM base
 COPY big small /
@@ -83,3 +89,61 @@ def test_worker_without_the_address_of_the_web_process_says_so(
     assert run.state == "failed"
     assert run.result is not None
     assert "SHIPLAP_WEB_URL" in run.result.error
+
+
+def with_registry(web: WebProcess, token: str, directory: Path) -> dict[str, str]:
+    """The environment of a worker that pushes to the registry of the web process."""
+    host = web.url.removeprefix("http://")
+    directory.mkdir()
+    auth = base64.b64encode(f"worker:{token}".encode()).decode()
+    (directory / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+    return {"SHIPLAP_REGISTRY": host, "DOCKER_CONFIG": str(directory)}
+
+
+STEPS = """FROM base AS tools
+RUN echo tool > /tool
+FROM base
+COPY small /
+COPY --from=tools /tool /
+RUN cat /tool small
+"""
+
+
+def test_second_worker_runs_nothing_that_the_first_has_run(
+    settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path, busybox_tar: Path
+) -> None:
+    service.secrets.put("key", b"12345")
+    token = service.tokens.create("worker", ["build"])[1]
+    registry = with_registry(web, token, tmp_path / "docker")
+    import_base(tmp_path / "elsewhere", busybox_tar)
+    workers.start("--concurrency", "1", "--labels", "first", environ=registry)
+    other = elsewhere(settings, web, token, tmp_path / "elsewhere")
+    workers.start("--concurrency", "1", "--labels", "second", environ={**registry, **other})
+    source = upload(service.contexts, {"Dockerfile": STEPS, "small": "small\n"})
+    results = []
+    for label in ("first", "second"):
+        run = service.runs.submit(RunRequest(source, worker_labels=(label,), project="app"))
+        ended = finished(service, run.number)
+        assert ended.state == "succeeded", ended.result
+        warned = [decode_line(data) for _, data in service.logs.read(run.number)]
+        assert [line.text for line in warned if line.kind == "warning"] == []
+        results.append(ended.result)
+    first, second = results
+    assert first is not None
+    assert second is not None
+    assert (first.executed, first.cached) == (4, 0)
+    assert (second.executed, second.cached, second.image) == (0, 4, first.image)
+
+
+def test_what_strangers_wrote_gets_nothing_and_leaves_nothing(service: Service) -> None:
+    run = service.runs.submit(RunRequest(GitSource("https://git.example/x", trusted=False), project="app"))
+    claim = service.claims.take("worker", ())
+    assert claim is not None
+    assert not is_trusted(claim)
+    facts = TagFacts("app", run.number, "ci:5000", "feature/x")
+    pull = msgspec.structs.replace(run, trigger=Trigger("pull_request", pull_request=7))
+    own, latest = shared_caches(pull, facts, ())
+    assert [target.location for target in shared_targets(pull, (own, latest))] == [own.location]
+    assert own.location.startswith("ci:5000/cache/app:pull-7-")
+    assert shared_caches(run, facts, ())[0].location.startswith("ci:5000/cache/app:feature-x-")
+    assert shared_caches(run, TagFacts("app", 1), ()) == ()
