@@ -64,14 +64,25 @@ class Guest:
 
 
 class Guests:
-    """All of a launcher's containers. folder: a private directory; ranges: first host user and group ID."""
+    """All of a launcher's containers.
 
-    def __init__(self, loop: Loop, folder: str, ranges: tuple[int, int], layers: Layers, session: Session) -> None:
+    folder: a private directory; ranges: first host user and group ID; denied: networks out of bounds.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        folder: str,
+        ranges: tuple[int, int],
+        layers: Layers,
+        session: Session,
+        denied: tuple[str, ...] = (),
+    ) -> None:
         self._loop = loop
         self._ranges = ranges
         self._layers = layers
         self._session = session
-        self._uplink = Uplink(loop, folder, self._uplink_changed)
+        self._uplink = Uplink(loop, folder, denied, self._uplink_changed)
         self._count = 0
         self._all: dict[str, Guest] = {}
         self._spares: list[Guest] = []

@@ -29,7 +29,7 @@ from core.rootfs import DirectoryLayer, RootLayer
 if TYPE_CHECKING:
     import _socket
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server import main; main(3, sys.argv[2])"
+_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server import main; main(3, *sys.argv[2:])"
 _CLOSE_TIMEOUT_S = 10.0
 
 
@@ -101,10 +101,16 @@ class Container:
 
 
 class Launcher:
-    """Starts containers. state: an existing private directory, in which it leaves ``launcher.log`` at most."""
+    """Starts containers.
 
-    def __init__(self, state: Path) -> None:
+    state: an existing private directory, in which it leaves ``launcher.log`` at most. denied_networks: what containers
+    are not to reach, beside the host and link-local addresses, as in ``10.0.0.0/8,192.168.0.0/16``. Raises NetworkError
+    when it is anything else.
+    """
+
+    def __init__(self, state: Path, *, denied_networks: str = "") -> None:
         self._state = state
+        self._denied = _networks(denied_networks)
         self._lock = threading.Lock()
         self._control: _socket.socket | None = None
         self._pid = 0
@@ -207,7 +213,7 @@ class Launcher:
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-E", "-c", _BOOT, source, str(self._state)],
+                [sys.executable, "-I", "-S", "-E", "-c", _BOOT, source, str(self._state), ",".join(self._denied)],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),
@@ -259,6 +265,14 @@ class Launcher:
         """The end of what the process printed; it prints only when it fails."""
         text = (self._state / "launcher.log").read_text(errors="replace").strip()
         return text[-2000:] or "it was killed"
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    if not text:
+        return ()
+    from containers.network import parse_networks
+
+    return parse_networks(text)
 
 
 def _answer(answers: _socket.socket, *wanted: str) -> tuple[Any, list[int]]:

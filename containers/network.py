@@ -4,9 +4,10 @@
 
 pasta(1) copies the host's outward address into the hub and turns the hub's connections into its own sockets on the
 host. Starting it takes 20 to 50 ms, so it is started once; a container costs one veth pair. The hub drops what one
-container sends to another, to the hub itself (which has the host's outward address: so that is unreachable too), and
-to any other address of the host, whose list follows the host's (rtnetlink notifications). pasta maps no address to
-the host's loopback, save one for DNS where the host's resolver listens there. IPv4 only.
+container sends to another, to the hub itself (which has the host's outward address: so that is unreachable too), to
+any other address of the host, whose list follows the host's (rtnetlink notifications), to link-local addresses (where
+clouds keep a host's credentials), and to networks that the administrator names; all but DNS to the host's resolvers.
+pasta maps no address to the host's loopback, save one for DNS where the host's resolver listens there. IPv4 only.
 
 Nothing here outlives the launcher: the namespace has no name, and pasta is in the launcher's pid namespace.
 """
@@ -21,6 +22,7 @@ from containers.setup import GUEST_INTERFACE
 
 OUTWARD = "out"
 DNS_FORWARD = "169.254.1.1"
+ALWAYS_DENIED = ("169.254.0.0/16",)
 _SLOTS = 1 << 15
 _FIRST_INDEX = 100
 _REMEDY = "apt-get install passt nftables, or run without a network: --network=none"
@@ -33,6 +35,8 @@ PREFIX = 16
 RULES = """\
 table inet shiplap {{
   set host {{ type ipv4_addr; {elements} }}
+  set resolvers {{ type ipv4_addr; {resolvers} }}
+  set denied {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {denied} }} }}
   chain input {{
     type filter hook input priority filter; policy drop;
     iifname "lo" accept
@@ -43,6 +47,8 @@ table inet shiplap {{
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
     iifname "v*" ip daddr @host reject with icmpx type admin-prohibited
+    iifname "v*" oifname "{outward}" meta l4proto {{ tcp, udp }} th dport 53 ip daddr @resolvers accept
+    iifname "v*" ip daddr @denied reject with icmpx type admin-prohibited
     iifname "v*" oifname "{outward}" accept
     iifname "v*" reject with icmpx type admin-prohibited
   }}
@@ -79,12 +85,41 @@ def choose_subnet(routes: list[tuple[int, int]]) -> int:
     )
 
 
-def rules(host_addresses: set[int]) -> str:
-    """The hub's packet filter, for nft -f."""
-    return RULES.format(elements=_elements(host_addresses), outward=OUTWARD)
+def parse_networks(text: str) -> tuple[str, ...]:
+    """``10.0.0.0/8,192.168.7.1`` with each part checked. Raises NetworkError."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in parts:
+        address, slash, length = part.partition("/")
+        number = parse_address(address)
+        bits = int(length) if length.isdecimal() else (-1 if slash else 32)
+        if number is None or not 0 <= bits <= 32 or number & (0xFFFFFFFF >> bits):
+            raise NetworkError(
+                f"{part!r} is no IPv4 network that could be denied",
+                hint="write 10.0.0.0/8, or an address; commas between",
+            )
+    return parts
 
 
-def _elements(addresses: set[int]) -> str:
+def rules(
+    host_addresses: set[int], *, denied: tuple[str, ...] = (), resolvers: frozenset[int] | set[int] = frozenset()
+) -> str:
+    """The hub's packet filter, for nft -f. denied: networks beside ALWAYS_DENIED. resolvers: reached all the same."""
+    return RULES.format(
+        elements=_elements(host_addresses),
+        resolvers=_elements(resolvers),
+        denied=", ".join((*ALWAYS_DENIED, *denied)),
+        outward=OUTWARD,
+    )
+
+
+def nameservers(text: str) -> set[int]:
+    """The IPv4 addresses of a resolv.conf's name servers."""
+    words = [line.split() for line in text.splitlines()]
+    found = {parse_address(line[1]) for line in words if len(line) > 1 and line[0] == "nameserver"}
+    return {address for address in found if address is not None}
+
+
+def _elements(addresses: frozenset[int] | set[int]) -> str:
     if not addresses:
         return ""
     return "elements = { " + ", ".join(map(format_address, sorted(addresses))) + " }"
@@ -108,11 +143,12 @@ def resolv_conf(text: str, host_addresses: set[int]) -> str:
 class Hub:
     """The hub of this launcher. Made at once; usable when ``starting`` processes have all ended well.
 
-    folder: a private directory for its few files. starting: pid to name, to be waited for by the launcher's loop,
-    which calls ``ended`` for each. ready: whether containers can be connected. daemon: pasta's pid, 0 until known.
+    folder: a private directory for its few files. denied: networks out of bounds. starting: pid to name, to be waited
+    for by the launcher's loop, which calls ``ended`` for each. ready: whether containers can be connected. daemon:
+    pasta's pid, 0 until known.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, denied: tuple[str, ...] = ()) -> None:
         self._folder = folder
         self._next = 0
         self._mtu = 0
@@ -123,7 +159,8 @@ class Hub:
         self._subnet = choose_subnet(self.host.routes())
         self._host_netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._link = self._make_namespace()
-        self.starting = {self._start_filter(rules(self._addresses)): "nft", self._start_pasta(): "pasta"}
+        text = rules(self._addresses, denied=denied, resolvers=nameservers(self.resolv_conf()))
+        self.starting = {self._start_filter(text): "nft", self._start_pasta(): "pasta"}
 
     def ended(self, pid: int, status: int) -> None:
         """A process of ``starting`` ended with a wait status. Raises NetworkError when it failed."""

@@ -34,9 +34,9 @@ _RETRY_S = 0.01
 
 
 class Server:
-    """Serves one client. folder: the directory that the private tmpfs is mounted on."""
+    """Serves one client. folder: the directory that the private tmpfs is mounted on. denied: networks out of bounds."""
 
-    def __init__(self, control: _socket.socket, folder: str) -> None:
+    def __init__(self, control: _socket.socket, folder: str, denied: tuple[str, ...]) -> None:
         self._control = control
         self._running = True
         self._loop = Loop()
@@ -44,7 +44,7 @@ class Server:
         self._layers = Layers(f"{folder}/layers", idmap.user_namespace(self._ranges))
         self._hierarchies = cgroups.hierarchies(_read("/proc/self/mountinfo"))
         self._session = cgroups.Session(os.urandom(6).hex(), self._hierarchies)
-        self._guests = Guests(self._loop, folder, self._ranges, self._layers, self._session)
+        self._guests = Guests(self._loop, folder, self._ranges, self._layers, self._session, denied)
 
     def serve(self) -> None:
         """Until the client closes its socket."""
@@ -97,10 +97,11 @@ class Server:
             os.close(fd)
 
 
-def main(control_fd: int, folder: str) -> NoReturn:
+def main(control_fd: int, folder: str, denied: str) -> NoReturn:
     """Serve the client at the other end of ``control_fd``: the whole life of the launcher's two processes.
 
-    folder: an existing directory; only the launcher sees what it mounts there.
+    folder: an existing directory; only the launcher sees what it mounts there. denied: networks that containers are
+    not to reach, with commas between.
     """
     code = 1
     try:
@@ -114,7 +115,7 @@ def main(control_fd: int, folder: str) -> NoReturn:
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
                 _isolate(folder)
-                Server(control, folder).serve()
+                Server(control, folder, tuple(filter(None, denied.split(",")))).serve()
                 code = 0
         except ContainerError as error:
             wire.send(control, error_message(error))

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 class Uplink:
     """At most one hub at a time.
 
-    changed: called with None when a hub became ready, with the error when it failed or was lost.
+    denied: as Hub's. changed: called with None when a hub became ready, with the error when it failed or was lost.
     """
 
-    def __init__(self, loop: Loop, folder: str, changed: Callable[[NetworkError | None], None]) -> None:
+    def __init__(
+        self, loop: Loop, folder: str, denied: tuple[str, ...], changed: Callable[[NetworkError | None], None]
+    ) -> None:
         self._loop = loop
         self._folder = folder
+        self._denied = denied
         self._changed = changed
         self._count = 0
         self._hub: network.Hub | None = None
@@ -38,7 +41,7 @@ class Uplink:
         self._count += 1
         folder = f"{self._folder}/hub{self._count}"
         os.makedirs(folder)
-        hub = network.Hub(folder)
+        hub = network.Hub(folder, self._denied)
         self._hub = hub
         self._loop.watch(hub.host.fileno(), self._on_addresses)
         for pid in hub.starting:
