@@ -69,6 +69,10 @@ class UpstreamError(PipelineError):
     """A build context cannot be fetched from the web process."""
 
 
+class NothingToBuildError(PipelineError):
+    """The source is as it was, as far as the run is about it."""
+
+
 class SecretError(PipelineError):
     """A secret cannot be stored or read."""
 

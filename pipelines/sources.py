@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError, InvalidUrlError
-from builder.remotes.git import Git, GitAccess
+from builder.remotes.git import Found, Git, GitAccess
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
 from builder.remotes.reach import Reach, Resolve, look_up
 from builder.remotes.ssh import SshAccess
-from pipelines.errors import InvalidRequestError, SourceError
+from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
+from pipelines.hooks.filters import means_any
 from pipelines.model import GitSource
 
 _SCHEMES: Final = ("https", "ssh")
@@ -75,7 +76,7 @@ def fetch_git(
     """Fetch one commit into ``directory``, which is made. ca_file: certificates to trust instead of the system's.
 
     ssh: the key and the known hosts for an ssh URL. Raises InvalidRequestError and SourceError; SourceError too once
-    ``cancelled`` is set.
+    ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
     """
     remote = parse_url(source.url)
     access = GitAccess(reach(allowed_hosts, resolve), ssh=ssh, ca_file=ca_file)
@@ -83,9 +84,32 @@ def fetch_git(
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:
             found = git.find(source.ref)
+            if source.base and source.paths:
+                _check_paths(git, remote, found, source)
             checkout = git.checkout(found, subdirectory=source.subdirectory)
     except InvalidUrlError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
     except (FetchError, BuildCancelledError) as error:
         raise SourceError(error.message, hint=error.hint) from error
-    return Checkout(checkout.tree, checkout.commit, found.branch, found.tag)
+    if not checkout.commit.startswith(source.commit):
+        raise SourceError(
+            f"{source.ref} is commit {checkout.commit[:12]} now, no more {source.commit[:12]}",
+            hint="what was pushed since then has a run of its own",
+        )
+    return Checkout(checkout.tree, checkout.commit, found.branch or source.branch, found.tag or source.tag)
+
+
+def _check_paths(git: Git, remote: GitRemote, found: Found, source: GitSource) -> None:
+    """Raises NothingToBuildError when none of the files that changed since the base is meant."""
+    check_ref(source.base)
+    fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", remote.url)
+    git.run(*fetch, found.name)
+    commit = git.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
+    try:
+        git.run(*fetch, source.base)
+        base = git.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
+    except FetchError:  # rewritten, and gone: then everything may have changed
+        return
+    listed = git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, commit)
+    if not means_any(source.paths, [path for path in listed.split("\0") if path]):
+        raise NothingToBuildError(f"no file changed since {base[:12]} that the project's paths name")

@@ -19,6 +19,7 @@ from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
 from pipelines.errors import (
     DatabaseUnreachableError,
+    NothingToBuildError,
     QueueUnreachableError,
     SecretError,
     StaleAttemptError,
@@ -95,6 +96,8 @@ class Execution:
             stopped = self._keeper.stopped
             work = Work(self._claim, self._resources, secrets, self._scratch, stopped, self._check_ours)
             result = msgspec.structs.replace(build_and_push(work, writer), duration_s=self._duration())
+        except NothingToBuildError as error:
+            self._end(writer, "succeeded", error.message, RunResult(duration_s=self._duration()))
         except ShiplapError as error:
             if self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
                 self._stopped(writer)
