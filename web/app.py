@@ -23,7 +23,7 @@ from web.openapi import document
 from web.pages import PAGES
 from web.pages.frame import install
 from web.requestlog import log_requests
-from web.views import admin, contexts, projects, runs, secrets
+from web.views import admin, contexts, projects, runs, secrets, users
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from registry.server.registry import Registry
 
 PREFIX: Final = "/api/v1"
-APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api)
+APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api)
 EXTENSION: Final = "shiplap"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
