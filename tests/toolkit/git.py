@@ -37,10 +37,14 @@ def make_certificate(directory: Path, host: str) -> Path:
 
 
 class GitServer:
-    """requests: what was asked for, in order. authorization: the header that every request needs, empty for none."""
+    """url: of the server, without TLS. requests: what was asked for, in order.
+
+    authorization: the header that every request needs, empty for none.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.url = f"http://127.0.0.1:{port}"
         self.requests: list[str] = []
         self.authorization = ""
 
