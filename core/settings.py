@@ -11,14 +11,22 @@ from core.errors import SettingsError
 
 
 class Settings(NamedTuple):
-    """What the environment says. root: where all data lives (design: "Data on disk"); always absolute."""
+    """What the environment says.
+
+    root: where all data lives (design: "Data on disk"); always absolute. denied_networks: what containers are not to
+    reach, as in ``10.0.0.0/8,192.168.0.0/16``.
+    """
 
     root: Path
     source_date_epoch: int | None = None
+    denied_networks: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
-        """Read ``SHIPLAP_ROOT`` (``root`` beats it) and ``SOURCE_DATE_EPOCH``. Raises SettingsError."""
+        """Read ``SHIPLAP_ROOT`` (``root`` beats it), ``SOURCE_DATE_EPOCH``, ``SHIPLAP_DENIED_NETWORKS``.
+
+        Raises SettingsError.
+        """
         env = os.environ if environ is None else environ
         chosen = root or env.get("SHIPLAP_ROOT") or _default_root(env)
         epoch_text = env.get("SOURCE_DATE_EPOCH", "")
@@ -26,7 +34,11 @@ class Settings(NamedTuple):
             raise SettingsError(
                 f"SOURCE_DATE_EPOCH is {epoch_text!r}", hint="it is a number of seconds since 1970-01-01 UTC"
             )
-        return cls(Path(chosen).expanduser().absolute(), int(epoch_text) if epoch_text else None)
+        return cls(
+            Path(chosen).expanduser().absolute(),
+            int(epoch_text) if epoch_text else None,
+            env.get("SHIPLAP_DENIED_NETWORKS", ""),
+        )
 
 
 class RegistrySettings(NamedTuple):

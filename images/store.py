@@ -153,7 +153,8 @@ def _make_directories(root: Path) -> None:
     if (root / "store.db").exists():  # the last thing that is made
         return
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        # Private: set-user-ID programs in snapshots are as real on this disk as in the image, and blobs are somebody's.
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("blobs", "blobs/sha256", "snapshots", "tmp"):
             (root / name).mkdir(mode=0o711 if name == "snapshots" else 0o755, exist_ok=True)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
