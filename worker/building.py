@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from builder.build import BuildResult, build
 from builder.contexts import Context
@@ -29,6 +30,8 @@ from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
 from worker.resources import Resources
 from worker.sharedcache import shared_caches, shared_targets
+
+_WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh looks for the host's name alone
 
 
 class Work(NamedTuple):
@@ -124,7 +127,7 @@ def _ssh(work: Work, source: GitSource) -> SshAccess | None:
     if source.ssh_key:
         key = work.resources.service.secrets.reveal([source.ssh_key], project=work.claim.run.project)[source.ssh_key]
         agent = SshAgent.of_key_data(f"the deploy key {source.ssh_key}", key)
-    return SshAccess(source.known_hosts.encode(), agent)
+    return SshAccess(_WITH_PORT.sub(r"\1", source.known_hosts).encode(), agent)
 
 
 def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
