@@ -170,6 +170,7 @@ class Executor:
                 mounts=mounts,
                 secret_env=secret_env,
                 masked=self._masked(),
+                limits=self._request.limits,
                 launcher=self._launcher,
                 monitor=self._monitor,
                 stopped=stopped,

@@ -9,6 +9,7 @@ import msgspec
 
 from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.contexts import Context
+from builder.limits import StepLimits
 from builder.output import Output
 from builder.remotes.access import SourceAccess
 from core.platforms import Platform
@@ -36,7 +37,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     no_cache_stages: names of stages whose steps all run, whatever the cache has.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
-    allow: entitlements: ``network.host``, ``security.insecure``."""
+    allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -55,6 +56,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     access: SourceAccess = msgspec.field(default_factory=SourceAccess)
     named_contexts: Mapping[str, NamedContext] = msgspec.field(default_factory=dict)
     allow: frozenset[str] = frozenset()
+    limits: StepLimits = StepLimits()
     no_cache_stages: tuple[str, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()

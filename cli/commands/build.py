@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -20,6 +20,7 @@ from builder.request import BuildRequest, Output
 from cli.build_cache import cache_options, read_cache_options
 from cli.build_report import BuildReport, metadata_document
 from cli.errors import CommandError, is_users
+from cli.limits import step_limit_options, step_limits
 from cli.options import environ, host_pairs, image_name, pairs
 from cli.progress.choose import MODES, choose_mode
 from cli.registry import insecure_option, open_client
@@ -70,10 +71,12 @@ from images.store import Store
 )  # fmt: skip
 @click.option("--detach", is_flag=True, help="With a server: print the run's URL, and do not wait for its end.")
 @click.option("--project", metavar="NAME", default="", help="With a server: which project the run belongs to.")
+@step_limit_options
 @insecure_option
 @click.pass_obj
 def command(
     root: str | None,
+    /,
     *,
     context: str,
     file: str | None,
@@ -98,6 +101,7 @@ def command(
     secrets: Sequence[str],
     detach: bool,
     project: str,
+    **limits: Any,
 ) -> int:
     """Build an image from a Dockerfile.
 
@@ -121,6 +125,7 @@ def command(
             "--cache-from": cache_from,
             "--cache-to": cache_to,
             "--insecure-registry": insecure,
+            "limits of steps": any(limits.values()),
         }
         options: dict[str, object] = {
             "tags": [name.familiar for name in names],
@@ -141,6 +146,7 @@ def command(
     if detach or project:
         raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
     wanted = _outputs(outputs, names)
+    wanted_limits = step_limits(limits)
     caching = read_cache_options(no_cache_filter, cache_from, cache_to)
     cancelled = threading.Event()
     received = Received()
@@ -149,7 +155,7 @@ def command(
         with ExitStack() as stack:
             settings = Settings.from_environ(root=root)
             store = stack.enter_context(Store.open(settings.root))
-            launcher = stack.enter_context(Launcher(store.tmp))
+            launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
             source = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp)
             stack.callback(source.context.close)
             request = BuildRequest(
@@ -167,6 +173,7 @@ def command(
                 add_hosts=host_pairs(add_hosts),
                 source_date_epoch=settings.source_date_epoch,
                 secrets=read_secrets(secrets, environ()),
+                limits=wanted_limits,
                 **caching._asdict(),
             )
             _remove_stale(iidfile, metadata_file)

@@ -21,6 +21,7 @@ from containers.launcher import Launcher
 from containers.spec import ContainerSpec, ExitStatus
 from core.errors import ShiplapError
 from core.platforms import Platform
+from core.settings import Settings
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _OWN_FAILURE = 125  # docker's exit code for "the container never started"
@@ -92,7 +93,9 @@ def command(
             _warn_of_platform(image, found.config.platform)
             upper = store.snapshots.new_upper()
             stack.callback(store.snapshots.discard, upper)
-            launcher = stack.enter_context(Launcher(store.tmp))
+            launcher = stack.enter_context(
+                Launcher(store.tmp, denied_networks=Settings.from_environ(root=root).denied_networks)
+            )
             if network == "default":
                 launcher.warm()  # while the layers are being made ready
             spec = ContainerSpec(
