@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from core.errors import SettingsError
+from core.quantities import parse_size
 
 
 class Settings(NamedTuple):
@@ -147,6 +149,44 @@ class ServiceSettings(NamedTuple):
         )
 
 
+class StepSettings(NamedTuple):
+    """What the environment says a step of the service's runs may use; 0 is no limit. See builder.limits.StepLimits.
+
+    Without a word, none takes the host down: three quarters of its memory, 4096 processes, 20 GiB of disk and 4 GiB of
+    output. given: the controllers (``memory``, ``cpu``, ``pids``) of those that were asked for by name.
+    denied_networks: as in Settings.
+    """
+
+    memory_bytes: int
+    cpus: float = 0.0
+    pids: int = 4096
+    disk_bytes: int = 20 << 30
+    output_bytes: int = 4 << 30
+    output_rate: int = 0
+    given: frozenset[str] = frozenset()
+    denied_networks: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``SHIPLAP_STEP_MEMORY``, ``_CPUS``, ``_PIDS``, ``_DISK``, ``_OUTPUT`` and ``_OUTPUT_RATE``.
+
+        Sizes as in ``2g``. Raises SettingsError.
+        """
+        env = os.environ if environ is None else environ
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        named = {"memory": "SHIPLAP_STEP_MEMORY", "cpu": "SHIPLAP_STEP_CPUS", "pids": "SHIPLAP_STEP_PIDS"}
+        return cls(
+            _size(env, "SHIPLAP_STEP_MEMORY", physical * 3 // 4),
+            _number(env, "SHIPLAP_STEP_CPUS", 0.0),
+            int(_number(env, "SHIPLAP_STEP_PIDS", 4096)),
+            _size(env, "SHIPLAP_STEP_DISK", 20 << 30),
+            _size(env, "SHIPLAP_STEP_OUTPUT", 4 << 30),
+            _size(env, "SHIPLAP_STEP_OUTPUT_RATE", 0),
+            frozenset(controller for controller, name in named.items() if env.get(name)),
+            env.get("SHIPLAP_DENIED_NETWORKS", ""),
+        )
+
+
 class OidcSettings(NamedTuple):
     """What the environment says of a provider of identities (OpenID Connect). issuer: a URL; empty: there is none.
 
@@ -171,6 +211,8 @@ class OidcSettings(NamedTuple):
         issuer = env.get("SHIPLAP_OIDC_ISSUER", "")
         if not issuer:
             return cls()
+        if not issuer.startswith(("https://", "http://localhost:", "http://127.0.0.1:")):
+            raise SettingsError(f"SHIPLAP_OIDC_ISSUER is {issuer!r}", hint="it begins with https://")
         client_id = env.get("SHIPLAP_OIDC_CLIENT_ID", "")
         if not client_id:
             raise SettingsError("SHIPLAP_OIDC_ISSUER is set, SHIPLAP_OIDC_CLIENT_ID is not", hint="the provider has it")
@@ -211,6 +253,22 @@ def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
     if text not in ("", "on", "off"):
         raise SettingsError(f"{name} is {text!r}", hint="it is on or off")
     return default if not text else text == "on"
+
+
+def _size(env: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return parse_size(env[name]) if env.get(name) else default
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}", hint="write 512m or 2g; 0 is no limit") from error
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        raise SettingsError(f"{name} is {text!r}", hint="it is a number; 0 is no limit")
+    return float(text)
 
 
 def _listed(text: str) -> tuple[str, ...]:

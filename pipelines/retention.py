@@ -45,7 +45,7 @@ def sweep(service: Service, now: float) -> Swept:
                 )
             )
             removed += gone.rowcount
-    for swept in (service.tokens, service.sessions, service.throttle, service.audit):
+    for swept in (service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit):
         swept.sweep()
     return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))
 

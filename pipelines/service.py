@@ -21,6 +21,7 @@ from pipelines.queue import Queue, redis_client
 from pipelines.runs import Runs
 from pipelines.secrets import Secrets
 from pipelines.sessions import Links, Sessions
+from pipelines.sign_ins import SignIns
 from pipelines.throttle import Throttle
 from pipelines.tokens import Tokens
 from pipelines.upstream import Upstream
@@ -54,6 +55,7 @@ class Service:
         self.users = Users(database)
         self.sessions = Sessions(database)
         self.links = Links(database)
+        self.sign_ins = SignIns(database)
         self.throttle = Throttle(database)
         self.audit = Audit(database)
         self.tokens = Tokens(database, serve / "admin.token")

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from core.errors import ShiplapError
-from core.settings import ServiceSettings
+from core.settings import OidcSettings, ServiceSettings
 from web.settings import DEFAULT_LISTEN, WebSettings
 
 
@@ -19,6 +19,7 @@ def main() -> int:
     try:
         settings = WebSettings.parse(options.listen)
         service_settings = ServiceSettings.from_environ()
+        OidcSettings.from_environ()
         from pipelines.service import Service
 
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process

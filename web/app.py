@@ -22,6 +22,7 @@ from web.metrics import exposition
 from web.openapi import document
 from web.pages import PAGES
 from web.pages.frame import install
+from web.pages.oidc import PROVIDER
 from web.requestlog import log_requests
 from web.views import admin, contexts, projects, runs, secrets, users
 from web.views.operation import readiness
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from pipelines.service import Service
     from registry.server.registry import Registry
+    from web.guard.oidc import Provider
 
 PREFIX: Final = "/api/v1"
 APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api)
@@ -47,10 +49,11 @@ _SECURITY: Final = {
 }
 
 
-def create_app(service: Service, registry: Registry | None = None) -> Flask:
+def create_app(service: Service, registry: Registry | None = None, identities: Provider | None = None) -> Flask:
     """The service's own part: API and pages. ``app.extensions["shiplap"]`` is the Hub of log streams.
 
-    registry: the one that is served beside it, for the pages of images. The caller closes all.
+    registry: the one that is served beside it, for the pages of images. identities: by whom people sign in
+    besides passwords. The caller closes all.
     """
     app = Flask("web")
     hub = app.extensions[EXTENSION] = Hub(service.logs)
@@ -72,6 +75,7 @@ def create_app(service: Service, registry: Registry | None = None) -> Flask:
 
     for blueprint in (receive.blueprint, badge.blueprint):
         app.register_blueprint(blueprint)
+    app.extensions[PROVIDER] = identities
     install(app, service, registry)
     guard(app, service, {page.name for page in PAGES})
     return app

@@ -15,7 +15,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from core.files import write_atomically
-from core.settings import ServiceSettings
+from core.settings import OidcSettings, ServiceSettings
 from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
 from web.hooks.statuses import status_thread
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pipelines.tokens import Tokens
     from registry.server.registry import Registry
+    from web.guard.oidc import Provider
 
 _STACK_BYTES: Final = 1 << 20  # of address space, and what is touched of it
 _GRACE_S: Final = 10
@@ -88,7 +89,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         threading.stack_size(_STACK_BYTES)
         service = Service.open(self._service_settings)
         registry = self._registry()
-        app = create_app(service, registry)
+        app = create_app(service, registry, self._identities())
         status_thread(service).start()
         wsgi = with_registry(app, _guarded(registry, service.tokens))
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
@@ -99,6 +100,12 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         from registry.server.settings import ServerSettings
 
         return Registry(Store.open(self._service_settings.root), ServerSettings(access="users"))
+
+    def _identities(self) -> Provider | None:
+        from web.guard.oidc import Provider
+
+        settings = OidcSettings.from_environ()
+        return Provider(settings) if settings.issuer else None
 
     @property
     def _url_file(self) -> Path:

@@ -32,6 +32,11 @@ def by_password(service: Service, name: str, password: str) -> User:
     return user
 
 
+def bound_address(service: Service) -> None:
+    """Count what is no password and still costs something. Raises ThrottledError."""
+    service.throttle.take(_buckets("")[1:])
+
+
 def begin(service: Service, user: User, target: str, *, how: str) -> Response:
     """A new session for the user, in place of the browser's old one, and on to ``target`` if that is ours.
 

@@ -16,10 +16,14 @@ from flask import Blueprint
 
 from web.pages.account import blueprint as account
 from web.pages.audit import blueprint as audit
+from web.pages.disk import blueprint as disk
+from web.pages.images import blueprint as images
 from web.pages.login import blueprint as login
+from web.pages.oidc import blueprint as oidc
 from web.pages.run import blueprint as run
 from web.pages.runs import blueprint as runs
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
+from web.pages.workers import blueprint as workers
 
-PAGES: Final[tuple[Blueprint, ...]] = (runs, run, login, account, users, tokens, audit)
+PAGES: Final[tuple[Blueprint, ...]] = (runs, run, images, workers, disk, login, oidc, account, users, tokens, audit)

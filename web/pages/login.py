@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import ConflictError, InvalidRequestError, LinkError, SignInError, ThrottledError
@@ -12,6 +12,7 @@ from pipelines.sessions import Link
 from web.guard import current_user, public, signing_in
 from web.guard.redirects import same_origin
 from web.pages.frame import service
+from web.pages.oidc import PROVIDER
 
 blueprint: Final = Blueprint("login", __name__)
 
@@ -82,7 +83,12 @@ def welcome() -> Response:
 def _login_page(status: int = 200, error: str = "", name: str = "") -> Response:
     target = request.values.get("next", "")
     text = render_template(
-        "login.html", error=error, name=name, next=same_origin(target), no_users=not service().users.exist()
+        "login.html",
+        error=error,
+        name=name,
+        next=same_origin(target),
+        no_users=not service().users.exist(),
+        provider=current_app.extensions.get(PROVIDER),
     )
     return Response(text, status)
 

@@ -1,0 +1,84 @@
+"""Signing in by a provider of identities: there and back."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final, cast
+
+from flask import Blueprint, Response, current_app, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from pipelines.errors import SignInError
+from web.errors import NotFoundError
+from web.guard import note, public, signing_in
+from web.guard.links import base_url
+from web.guard.oidc import Provider
+from web.guard.redirects import same_origin
+from web.pages.frame import service
+
+PROVIDER: Final = "shiplap-oidc"
+"""Where the application keeps its provider; nothing there: no such sign-in."""
+
+blueprint: Final = Blueprint("oidc", __name__, url_prefix="/oidc")
+
+_COOKIE: Final = "shiplap_oidc"
+_COOKIE_S: Final = 600
+
+
+@blueprint.get("/sign-in")
+@public
+def leave() -> AnyResponse:
+    """Send the browser to the provider, and remember by a cookie that this browser asked."""
+    provider = _provider()
+    signing_in.bound_address(service())
+    sign_in = service().sign_ins.begin(same_origin(request.args.get("next", "")))
+    try:
+        address = provider.address(sign_in, _redirect_uri())
+    except SignInError as error:
+        return _refused(error)
+    response = redirect(address, 303)
+    response.set_cookie(
+        _COOKIE, sign_in.state, max_age=_COOKIE_S, httponly=True, samesite="Lax", secure=request.is_secure,
+        path="/oidc",
+    )  # fmt: skip
+    return response
+
+
+@blueprint.get("/callback")
+@public
+def come_back() -> AnyResponse:
+    """Where the provider sends the browser: check everything, and sign in."""
+    provider = _provider()
+    state = request.args.get("state", "")
+    try:
+        if not hmac.compare_digest(state.encode(), request.cookies.get(_COOKIE, "").encode()) or not state:
+            raise SignInError("this sign-in was begun in another browser, or too long ago", hint="begin again")
+        sign_in = service().sign_ins.take(state)
+        if "error" in request.args:
+            raise SignInError(f"the provider refused: {request.args['error'][:100]}")
+        identity = provider.identify(request.args.get("code", ""), sign_in, _redirect_uri())
+        user = service().users.sign_in_by_identity(identity.issuer, identity.subject, identity.name, identity.role)
+    except SignInError as error:
+        note(service(), "fail to sign in", "(by the provider)", error.message, actor="(nobody)")
+        return _refused(error)
+    response = signing_in.begin(service(), user, sign_in.next, how=f"by {identity.issuer}")
+    response.delete_cookie(_COOKIE, path="/oidc")
+    return response
+
+
+def _provider() -> Provider:
+    provider = current_app.extensions.get(PROVIDER)
+    if provider is None:
+        raise NotFoundError("there is no provider of identities", hint="SHIPLAP_OIDC_ISSUER sets one up")
+    return cast(Provider, provider)
+
+
+def _redirect_uri() -> str:
+    return f"{base_url(service())}/oidc/callback"
+
+
+def _refused(error: SignInError) -> Response:
+    text = render_template("error.html", status=401, title="Not signed in", message=error.message, hint=error.hint)
+    response = Response(text, 401)
+    response.delete_cookie(_COOKIE, path="/oidc")
+    return response
