@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from celery.platforms import SecurityWarning
 
+from containers.network import parse_networks
 from core.errors import ShiplapError
-from core.settings import ServiceSettings
+from core.settings import ServiceSettings, StepSettings
 from pipelines.queue import check_labels, queues_of_worker
 from pipelines.service import Service
 from worker.logs import configure_logging
@@ -66,7 +67,10 @@ def serve(settings: WorkerSettings) -> None:
 def _settings(given: argparse.Namespace) -> WorkerSettings:
     service = ServiceSettings.from_environ()
     listed = [label.strip() for label in given.labels.split(",") if label.strip()] or service.worker_labels
-    return WorkerSettings(service, given.name, check_labels(listed), max(1, min(given.concurrency, _MAX_CONCURRENCY)))
+    steps = StepSettings.from_environ()
+    parse_networks(steps.denied_networks)
+    concurrency = max(1, min(given.concurrency, _MAX_CONCURRENCY))
+    return WorkerSettings(service, given.name, check_labels(listed), concurrency, steps)
 
 
 if __name__ == "__main__":

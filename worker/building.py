@@ -78,6 +78,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         platform=Platform.parse(options.platform) if options.platform else Platform.host(),
                         network=options.network,
                         add_hosts=options.add_hosts,
+                        limits=work.resources.limits,
                         secrets=work.secrets,
                         access=SourceAccess(reach=reach(service.settings.git_allowed_hosts)),
                         cache_from=caches,

@@ -6,19 +6,22 @@ import threading
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from builder.limits import StepLimits
 from containers.launcher import Launcher
-from core.settings import ServiceSettings
+from containers.spec import Limits
+from core.settings import ServiceSettings, StepSettings
 from images.store import Store
 from pipelines.service import Service
 
 
 class WorkerSettings(NamedTuple):
-    """name: unique among all workers. labels: sorted. concurrency: how many runs at once."""
+    """name: unique among all workers. labels: sorted. concurrency: runs at once. steps: what theirs may use."""
 
     service: ServiceSettings
     name: str
     labels: tuple[str, ...] = ()
     concurrency: int = 1
+    steps: StepSettings = StepSettings(0)
 
 
 class Resources:
@@ -39,8 +42,20 @@ class Resources:
     def launcher(self) -> Launcher:
         with self._lock:
             if self._launcher is None:
-                self._launcher = Launcher(self.store.tmp)
+                self._launcher = Launcher(self.store.tmp, denied_networks=self.settings.steps.denied_networks)
             return self._launcher
+
+    @property
+    def limits(self) -> StepLimits:
+        """What a step may use here. A limit that nobody asked for does not hold where the host cannot keep it."""
+        steps = self.settings.steps
+        optional = tuple(sorted({"memory", "cpu", "pids"} - steps.given))
+        return StepLimits(
+            container=Limits(steps.memory_bytes, cpus=steps.cpus, pids=steps.pids, optional=optional),
+            disk_bytes=steps.disk_bytes,
+            output_bytes=steps.output_bytes,
+            output_rate=steps.output_rate,
+        )
 
     def renew_launcher(self) -> None:
         """The launcher failed: kill what is left of it; the next one that is asked for is new."""
