@@ -22,6 +22,7 @@ from registry.server.settings import ServerSettings
 from tests.toolkit.service import RedisServer
 from tests.web.browser import plays
 from tests.web.browser.stage import Stage
+from tests.web.browser.stock import stock
 from web.app import create_app
 
 PASSWORD = "correct horse battery"
@@ -56,6 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             service.users.create(name, role, PASSWORD)  # type: ignore[arg-type]
         service.workers.beat("worker-1", ("amd64",), 2, draining=False)
         registry = Registry(store, ServerSettings(access="users"))
+        stock(registry)
         server = make_server("127.0.0.1", 0, create_app(service, registry), threaded=True, request_handler=_Quiet)
         thread = threading.Thread(target=server.serve_forever, name="site", daemon=True)
         thread.start()

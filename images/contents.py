@@ -1,0 +1,140 @@
+"""What is in a layer, for people: its entries, and what each changes in the layers below. Contents are not read.
+
+Names are text here; bytes that are no UTF-8 are shown as ``\\xNN``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from images.compression import DecompressingReader
+from images.errors import InvalidLayerError
+from images.tarreader import DIRECTORY, FILE, HARDLINK, SYMLINK, TarEntry, TarReader, hidden_name, normalise
+from images.tarwriter import WHITEOUT_PREFIX, SupportsRead
+
+Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "device", "removed", "emptied"]
+Change: TypeAlias = Literal["added", "modified", "removed", "same"]
+
+_KINDS: Final[dict[bytes, Kind]] = {FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink", HARDLINK: "hardlink"}
+_MAX_ENTRIES: Final = 2_000_000
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """path: relative to the root, without a slash at its end. removed: a whiteout; emptied: an opaque directory, of
+    which nothing from below is seen. link: the target of a link. size: bytes of content.
+    """
+
+    path: str
+    kind: Kind
+    size: int = 0
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    link: str = ""
+
+
+def read_entries(stream: SupportsRead, *, limit_bytes: int | None = None) -> list[Entry]:
+    """The entries of a layer, compressed or not, in its order.
+
+    limit_bytes: how much the tar may be when decompressed. Raises InvalidLayerError and CompressedDataError.
+    """
+    found: list[Entry] = []
+    for entry in TarReader(DecompressingReader(stream, limit_bytes=limit_bytes)):
+        read = _entry(entry)
+        if read is not None:
+            found.append(read)
+        if len(found) > _MAX_ENTRIES:
+            raise InvalidLayerError(f"the layer has more than {_MAX_ENTRIES} entries")
+    return found
+
+
+def paths_below(layers: Iterable[Sequence[Entry]]) -> set[str]:
+    """All paths that there are when ``layers`` (base first) are applied, implied directories included."""
+    found: set[str] = set()
+    for entries in layers:
+        gone = [entry.path for entry in entries if entry.kind in ("removed", "emptied")]
+        if gone:
+            found -= set(gone) - {entry.path for entry in entries if entry.kind == "emptied"}
+            prefixes = tuple(f"{path}/" for path in gone)
+            found = {path for path in found if not path.startswith(prefixes)}
+        for entry in entries:
+            if entry.kind != "removed":
+                _add(found, entry.path)
+    return found
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A name in one directory of a layer. change: of the entry itself. added, modified, removed: how many paths below
+    a directory, and itself. size: bytes of content that the layer has at or below it.
+    """
+
+    name: str
+    path: str
+    kind: Kind
+    change: Change
+    entry: Entry | None
+    size: int
+    added: int
+    modified: int
+    removed: int
+
+
+def directory(entries: Sequence[Entry], below: set[str], path: str = "") -> list[Node]:
+    """What a layer has in the directory ``path``: directories first, then by name. below: see ``paths_below``."""
+    prefix = f"{path}/" if path else ""
+    counts: dict[str, dict[str, int]] = {}
+    own: dict[str, Entry] = {}
+    for entry in entries:
+        if not entry.path.startswith(prefix) or entry.path == path or not entry.path:
+            continue
+        name, slash, _ = entry.path[len(prefix) :].partition("/")
+        count = counts.setdefault(name, {"added": 0, "modified": 0, "removed": 0, "same": 0, "size": 0})
+        count[change_of(entry, below)] += 1
+        count["size"] += entry.size
+        if not slash:
+            own[name] = entry
+    nodes = [_node(name, prefix + name, own.get(name), count, below) for name, count in counts.items()]
+    return sorted(nodes, key=lambda node: (node.kind not in ("directory", "emptied"), node.name))
+
+
+def change_of(entry: Entry, below: set[str]) -> Change:
+    """What an entry does to what is below it. A directory that was there before is "same": only its members count."""
+    if entry.kind == "removed":
+        return "removed"
+    if entry.path not in below:
+        return "added"
+    return "same" if entry.kind == "directory" else "modified"
+
+
+def _node(name: str, path: str, entry: Entry | None, count: dict[str, int], below: set[str]) -> Node:
+    kind: Kind = entry.kind if entry is not None else "directory"
+    change: Change = change_of(entry, below) if entry is not None else "same" if path in below else "added"
+    return Node(
+        name, path, kind, change, entry, count["size"],
+        added=count["added"], modified=count["modified"], removed=count["removed"],
+    )  # fmt: skip
+
+
+def _add(found: set[str], path: str) -> None:
+    while path and path not in found:
+        found.add(path)
+        path = path.rpartition("/")[0]
+
+
+def _entry(entry: TarEntry) -> Entry | None:
+    name = normalise(entry.name)
+    parent, _, base = name.rpartition(b"/")
+    if base.startswith(WHITEOUT_PREFIX):
+        hidden = hidden_name(base)
+        if hidden:
+            return Entry(_text(parent + b"/" + hidden if parent else hidden), "removed")
+        return Entry(_text(parent), "emptied") if base == b".wh..wh..opq" else None
+    kind = _KINDS.get(entry.kind, "device")
+    return Entry(_text(name), kind, entry.size, entry.mode & 0o7777, entry.uid, entry.gid, _text(entry.link))
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")

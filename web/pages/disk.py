@@ -1,0 +1,81 @@
+"""What this host's data takes on disk: build cache, images, registry; and making room."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, Final
+
+from flask import Blueprint, Response, redirect, request
+
+from pipelines.errors import InvalidRequestError
+from registry.server.collect import collect
+from registry.server.survey import list_repositories
+from web.guard import require
+from web.pages import words
+from web.pages.frame import page, registry
+
+blueprint: Final = Blueprint("disk_pages", __name__)
+
+_SHOWN: Final = 100
+_GB: Final = 1_000_000_000
+
+
+@blueprint.get("/disk")
+def show_disk() -> Response:
+    """The sums, and the items of the cache that were used last."""
+    return page("disk.html", **_shown(), notice=_notice())
+
+
+@blueprint.post("/disk/cache")
+@require("admin")
+def trim_cache() -> Response:
+    """Bring the build cache down to so many gigabytes: what was used longest ago goes first."""
+    text = request.form.get("keep", "")
+    try:
+        keep_bytes = int(float(text) * _GB)
+    except (ValueError, OverflowError):
+        raise InvalidRequestError(f"{text[:40]!r} is no number of gigabytes") from None
+    report = registry().store.cache_use.trim(max(0, keep_bytes))
+    return _back(report.freed_bytes)
+
+
+@blueprint.post("/disk/registry")
+@require("admin")
+def collect_registry() -> Response:
+    """Remove what no tag reaches any more, as the registry's settings say."""
+    return _back(collect(registry()).freed_bytes)
+
+
+def _shown() -> dict[str, Any]:
+    store = registry().store
+    items = store.cache_use.items()
+    snapshots = store.cache_use.snapshots()
+    own = sum(item.size_bytes for item in items if not item.shared)
+    derived = sum(snapshot.size_bytes for snapshot in snapshots)
+    repositories = list_repositories(store)
+    return {
+        "disk": shutil.disk_usage(store.root),
+        "root": store.root,
+        "cache_bytes": own + derived,
+        "cached": len(items),
+        "derived_bytes": derived,
+        "reclaimable_bytes": sum(item.size_bytes for item in items if item.reclaimable)
+        + sum(snapshot.size_bytes for snapshot in snapshots if not snapshot.in_use),
+        "images": store.images.list(),
+        "registry_bytes": sum(repository.size_bytes for repository in repositories),
+        "repositories": len(repositories),
+        "items": sorted(items, key=lambda item: -item.used_at)[:_SHOWN],
+    }
+
+
+def _back(freed_bytes: int) -> Response:
+    response = redirect(f"/disk?freed={freed_bytes}", 303)
+    assert isinstance(response, Response)
+    return response
+
+
+def _notice() -> str | None:
+    freed = request.args.get("freed", "")
+    return (
+        f"{words.size(int(freed))} are free again." if freed.isascii() and freed.isdigit() and len(freed) < 19 else None
+    )

@@ -1,0 +1,49 @@
+"""Workers, what they do, and what waits for them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from pipelines.errors import QueueUnreachableError
+from web.pages.frame import fresh, page, service
+
+blueprint: Final = Blueprint("worker_pages", __name__)
+
+_SHOWN: Final = 50
+
+
+@blueprint.get("/workers")
+def list_workers() -> Response:
+    """Workers and the queue; the part that changes, when htmx asks."""
+    shown = _shown()
+    if request.headers.get("HX-Request"):
+        # When a worker's heart beat last is told by its state: it is no reason to send all of this again.
+        workers = [msgspec.structs.replace(worker, heartbeat_at=0.0) for worker in shown["workers"]]
+        return fresh(
+            "workers_tables.html", (workers, shown["running"], shown["waiting"], shown["queue_error"]), **shown
+        )
+    return page("workers.html", **shown)
+
+
+def _shown() -> dict[str, Any]:
+    workers = service().workers.list()
+    alive = [worker for worker in workers if worker.state != "lost"]
+    error = ""
+    try:
+        service().queue.ping()
+    except QueueUnreachableError as unreachable:
+        error = unreachable.message
+    return {
+        "workers": workers,
+        "slots": sum(worker.concurrency for worker in alive),
+        "taken": sum(len(worker.runs) for worker in alive),
+        "running": {run.number: run for run in service().listing.running()},
+        "waiting": service().listing.waiting(_SHOWN),
+        "waiting_count": service().listing.count("queued"),
+        "queue_error": error,
+        "moment": time.time(),
+    }
