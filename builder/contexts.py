@@ -117,6 +117,4 @@ class Context:
 
 
 def _where(path: str) -> str:
-    if path.startswith(("http://", "https://", "git@", "git://", "ssh://")):
-        return "contexts from URLs and git repositories are not supported yet: clone it, and give the directory"
     return f"looked for {os.path.abspath(path)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,10 +15,12 @@ from builder.contexts import Context
 from builder.errors import ContextError, DockerfileNotFoundError
 
 if TYPE_CHECKING:
+    from builder.remotes.access import Remote
     from dockerfile_grammar import IgnorePatterns
 
 _DEFAULT_NAME = "Dockerfile"
 _STDIN = "-"
+_MAYBE_REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9.-]+:|github\.com/")
 _MAX_DOCKERFILE_BYTES = 16 << 20
 _TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
 
@@ -30,22 +33,31 @@ class BuildSource(msgspec.Struct, frozen=True):
     context: Context
 
 
-def open_source(context: str, file: str | None, *, stdin: BinaryIO, scratch: Path) -> BuildSource:
+def open_source(
+    context: str, file: str | None, *, stdin: BinaryIO, scratch: Path, remote: Remote | None = None
+) -> BuildSource:
     """Open a context and read its Dockerfile.
 
-    context: a directory, or ``-``: a tar (of any compression) or a Dockerfile on ``stdin``. file: the ``-f`` option;
-    a path from the working directory, or within a tar; ``-``: the Dockerfile is on ``stdin``. scratch: a directory of
-    the caller's in which a tar may be unpacked. Raises ContextError and DockerfileNotFoundError.
+    context: a directory; a git repository or a URL of a tar or a Dockerfile, fetched as ``remote`` says (None: they
+    are refused); or ``-``: a tar (of any compression) or a Dockerfile on ``stdin``. file: the ``-f`` option; a path
+    from the working directory, or within what was fetched; ``-``: the Dockerfile is on ``stdin``. scratch: a directory
+    of the caller's in which a tar may be unpacked. Raises ContextError, DockerfileNotFoundError, and for what is
+    fetched FetchError and InvalidUrlError.
     """
     if context == _STDIN:
         return _from_stdin(file, stdin, scratch)
+    if remote is not None and _MAYBE_REMOTE.match(context) and not os.path.isdir(context):
+        from builder.remoteload import is_remote
+
+        if is_remote(context):
+            return _from_elsewhere(context, file, stdin, scratch, remote)
     opened = Context.open_directory(context)
     try:
         if file == _STDIN:
             dockerfile, name, beside = _read_all(stdin), _STDIN, None
         else:
             dockerfile, name, beside = _read_dockerfile(opened, file)
-        ignore = _ignore_patterns(opened, beside)
+        ignore = ignore_patterns(opened, beside)
         return BuildSource(dockerfile, name, opened.with_ignore(ignore))
     except BaseException:
         opened.close()
@@ -59,21 +71,34 @@ def _from_stdin(file: str | None, stdin: BinaryIO, scratch: Path) -> BuildSource
             hint="give a directory as the context, or put the Dockerfile into the tar",
         )
     head = _read_head(stdin)
-    if not _looks_like_a_tar(head):
+    if not looks_like_a_tar(head):
         if file is not None:
             raise ContextError(
                 "standard input is not a tar, so -f has no meaning", hint="a Dockerfile on standard input needs no -f"
             )
         dockerfile = head + _read_all(stdin, already=len(head))
         return BuildSource(dockerfile, _STDIN, Context.empty(scratch))
-    opened = Context.from_tar(_Prefixed(head, stdin), scratch)
+    return _inside(Context.from_tar(_Prefixed(head, stdin), scratch), file or _DEFAULT_NAME)
+
+
+def _from_elsewhere(context: str, file: str | None, stdin: BinaryIO, scratch: Path, remote: Remote) -> BuildSource:
+    from builder.remoteload import fetch_context
+
+    opened, dockerfile = fetch_context(context, scratch, remote)
+    if dockerfile is not None and file is None:
+        return BuildSource(dockerfile, opened.name, opened)
+    return _inside(opened, file or _DEFAULT_NAME, _read_all(stdin) if file == _STDIN else None)
+
+
+def _inside(opened: Context, name: str, dockerfile: bytes | None = None) -> BuildSource:
+    """A context that has its Dockerfile (unless that is given) and its ignore file in it."""
     try:
-        name = file or _DEFAULT_NAME
-        dockerfile_or_none = opened.read(name)
-        if dockerfile_or_none is None:
+        found = opened.read(name) if dockerfile is None else dockerfile
+        if found is None:
             raise _not_found(opened, name)
-        ignore = _ignore_patterns(opened, opened.read(f"{name}.dockerignore"), f"{name}.dockerignore")
-        return BuildSource(dockerfile_or_none, name, opened.with_ignore(ignore))
+        beside = None if name == _STDIN else opened.read(f"{name}.dockerignore")
+        ignore = ignore_patterns(opened, beside, f"{name}.dockerignore")
+        return BuildSource(found, name, opened.with_ignore(ignore))
     except BaseException:
         opened.close()
         raise
@@ -107,7 +132,7 @@ def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, by
         return data, file, None
 
 
-def _ignore_patterns(
+def ignore_patterns(
     context: Context, beside: bytes | None, name: str = "<Dockerfile>.dockerignore"
 ) -> IgnorePatterns | None:
     """The patterns of the file beside the Dockerfile, else of the context's own; None when there are none."""
@@ -144,7 +169,7 @@ def _names_in(directory: str) -> list[str]:
         return []
 
 
-def _looks_like_a_tar(head: bytes) -> bool:
+def looks_like_a_tar(head: bytes) -> bool:
     return any(head[offset : offset + len(magic)] == magic for offset, magic in _TAR_MAGIC)
 
 

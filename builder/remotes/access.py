@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,6 +45,15 @@ class SourceAccess(msgspec.Struct, frozen=True):
         from builder.remotes.reach import ANYWHERE
 
         return HttpAccess(self.reach or ANYWHERE, functools.partial(_http_header, secrets))
+
+
+class Remote(msgspec.Struct, frozen=True):
+    """How to fetch a context. secrets, build_args: of the build. stopped: asked every now and then."""
+
+    access: SourceAccess = msgspec.field(default_factory=SourceAccess)
+    secrets: Mapping[str, bytes] = msgspec.field(default_factory=dict)
+    build_args: Mapping[str, str] = msgspec.field(default_factory=dict)
+    stopped: Callable[[], bool] = lambda: False
 
 
 def _git_header(secrets: Mapping[str, bytes], host: str) -> str | None:

@@ -16,9 +16,11 @@ from builder.build import build
 from builder.errors import BuildCancelledError
 from builder.load import open_source
 from builder.outputs import parse_output
+from builder.remotes.access import Remote
 from builder.request import BuildRequest, Output
 from cli.build_cache import cache_options, read_cache_options
 from cli.build_report import BuildReport, metadata_document
+from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
 from cli.errors import CommandError, is_users
 from cli.limits import step_limit_options, step_limits
 from cli.options import environ, host_pairs, image_name, pairs
@@ -69,6 +71,7 @@ from images.store import Store
     "--secret", "secrets", metavar="id=ID[,src=FILE|,env=NAME]", multiple=True,
     help="Give RUN --mount=type=secret,id=ID this file's or variable's content. Repeatable.",
 )  # fmt: skip
+@source_options
 @click.option("--detach", is_flag=True, help="With a server: print the run's URL, and do not wait for its end.")
 @click.option("--project", metavar="NAME", default="", help="With a server: which project the run belongs to.")
 @step_limit_options
@@ -99,13 +102,17 @@ def command(
     network: Literal["default", "none", "host"],
     add_hosts: Sequence[str],
     secrets: Sequence[str],
+    build_contexts: Sequence[str],
+    ssh: Sequence[str],
+    allow: Sequence[str],
     detach: bool,
     project: str,
     **limits: Any,
 ) -> int:
     """Build an image from a Dockerfile.
 
-    CONTEXT is the directory that COPY takes files from, or '-' for a tar or a Dockerfile on standard input.
+    CONTEXT is the directory that COPY takes files from; a git repository, or the URL of a tar or of a Dockerfile; or
+    '-' for a tar or a Dockerfile on standard input.
 
     \b
     shiplap build -t app .
@@ -124,6 +131,9 @@ def command(
             "--no-cache-filter": no_cache_filter,
             "--cache-from": cache_from,
             "--cache-to": cache_to,
+            "--build-context": build_contexts,
+            "--ssh": ssh,
+            "--allow": allow,
             "--insecure-registry": insecure,
             "limits of steps": any(limits.values()),
         }
@@ -156,7 +166,14 @@ def command(
             settings = Settings.from_environ(root=root)
             store = stack.enter_context(Store.open(settings.root))
             launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
-            source = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp)
+            sources = SourceOptions(build_contexts, ssh, allow)
+            for_platform = Platform.parse(platform) if platform else Platform.host()
+            remote = Remote(
+                read_access(sources, context, environ()),
+                read_secrets(secrets, environ()),
+                pairs(build_args, "--build-arg", environ=environ()),
+            )
+            source = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp, remote=remote)
             stack.callback(source.context.close)
             request = BuildRequest(
                 source.dockerfile,
@@ -164,15 +181,18 @@ def command(
                 source.context,
                 outputs=wanted,
                 target=target,
-                build_args=pairs(build_args, "--build-arg", environ=environ()),
+                build_args=remote.build_args,
                 labels=pairs(labels, "--label"),
                 no_cache=no_cache,
                 pull=pull,
-                platform=Platform.parse(platform) if platform else Platform.host(),
+                platform=for_platform,
                 network=network,
                 add_hosts=host_pairs(add_hosts),
                 source_date_epoch=settings.source_date_epoch,
-                secrets=read_secrets(secrets, environ()),
+                secrets=remote.secrets,
+                access=remote.access,
+                named_contexts=open_build_contexts(sources, store, for_platform, stack),
+                allow=read_entitlements(sources, network),
                 limits=wanted_limits,
                 **caching._asdict(),
             )

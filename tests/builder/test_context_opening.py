@@ -70,12 +70,6 @@ def test_context_that_cannot_be_opened_is_an_error(tmp_path: Path, monkeypatch: 
         Context.open_directory(str(tmp_path))
 
 
-def test_url_as_context_says_that_it_is_not_supported() -> None:
-    with pytest.raises(ContextError) as caught:
-        Context.open_directory("https://example.com/project.git")
-    assert "not supported yet" in (caught.value.hint or "")
-
-
 def test_empty_context_has_nothing(tmp_path: Path) -> None:
     with Context.empty(tmp_path) as context:
         assert names(context) == []

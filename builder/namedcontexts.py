@@ -1,0 +1,60 @@
+"""Values of ``--build-context``: what may stand for a stage or an image of a Dockerfile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builder.contexts import Context
+from builder.errors import ContextError
+from builder.graph import GitOp, HttpOp
+from builder.load import ignore_patterns
+from builder.remotes.giturls import is_http_url, parse_git
+from builder.request import NamedContext, NamedImage
+from core.platforms import Platform
+from core.references import Reference
+from images.store import Store
+
+_IMAGE, _LAYOUT, _TARGET = "docker-image://", "oci-layout://", "target:"
+_FILE_NAME = "context"  # BuildKit's name of a file by URL
+
+
+def open_named_context(value: str, store: Store, platform: Platform) -> NamedContext:
+    """Open what ``value`` means: a directory, ``docker-image://``, ``oci-layout://``, a git repository, a URL.
+
+    store: takes the image of a layout; platform: which one of it. What is fetched is fetched by the build. The caller
+    closes a Context. Raises ContextError, InvalidReferenceError, InvalidUrlError, ImagesErrors.
+    """
+    if value.startswith(_IMAGE):
+        name = value.removeprefix(_IMAGE)
+        return NamedImage(name if name == "scratch" else str(Reference.parse(name)))
+    if value.startswith(_LAYOUT):
+        return _layout(value.removeprefix(_LAYOUT), store, platform)
+    if value.startswith(_TARGET):
+        raise ContextError(
+            f"{value}: a context cannot be another target", hint="target: is for bake files; name a directory or image"
+        )
+    reference = parse_git(value, context=True)
+    if reference is not None:
+        return GitOp(reference, bool(reference.keep_git_dir))
+    if is_http_url(value):
+        from builder.remotes.http import check_url
+
+        check_url(value)
+        return HttpOp(value, _FILE_NAME)
+    context = Context.open_directory(value)
+    try:
+        return context.with_ignore(ignore_patterns(context, None))
+    except BaseException:
+        context.close()
+        raise
+
+
+def _layout(value: str, store: Store, platform: Platform) -> NamedImage:
+    """``DIRECTORY``, ``DIRECTORY:TAG`` or ``DIRECTORY@DIGEST``."""
+    from images.readlayout import read_layout
+
+    path, at, digest = value.partition("@")
+    tag = ""
+    if not at and not Path(path).is_dir() and ":" in path.rpartition("/")[2]:
+        path, _, tag = path.rpartition(":")
+    return NamedImage(read_layout(store, Path(path), tag=tag, digest=digest, platform=platform).id)

@@ -1,0 +1,75 @@
+"""Build contexts from elsewhere: a git repository, or a URL of a tar or of a Dockerfile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from builder.contexts import Context
+from builder.remotes.access import Remote
+from builder.remotes.git import Git
+from builder.remotes.giturls import GitReference, is_http_url, parse_git, redacted
+from builder.remotes.http import HttpFiles
+
+_KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FILE_NAME = "context"  # what BuildKit calls a Dockerfile that is the whole context
+_HEAD_BYTES = 512
+
+
+def is_remote(context: str) -> bool:
+    """Whether a context is something to fetch: a URL, or a git repository."""
+    return is_http_url(context) or parse_git(context, context=True) is not None
+
+
+def fetch_context(text: str, scratch: Path, remote: Remote) -> tuple[Context, bytes | None]:
+    """Fetch ``text``: the context, and the Dockerfile where the URL is one's.
+
+    scratch: a directory of the caller's, in which the files are put. Raises FetchError, InvalidUrlError, ContextError,
+    BuildCancelledError.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="context-", dir=scratch))
+    try:
+        reference = parse_git(text, context=True)
+        if reference is not None:
+            return _clone(reference, text, directory, remote), None
+        return _download(text, directory, remote)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _clone(reference: GitReference, text: str, directory: Path, remote: Remote) -> Context:
+    keep = bool(reference.keep_git_dir) or remote.build_args.get(_KEEP_GIT_DIR) in _TRUE
+    access = remote.access.git(remote.secrets)
+    with Git(reference.remote, directory / "repository", access, remote.stopped) as git:
+        found = git.find(reference.ref)
+        found.check(reference)
+        checkout = git.checkout(
+            found,
+            subdirectory=reference.subdirectory,
+            keep=keep,
+            submodules=reference.submodules is not False,
+        )
+    return Context(_open(checkout.tree), redacted(text))
+
+
+def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes | None]:
+    from builder.load import looks_like_a_tar
+
+    path = directory / _FILE_NAME
+    with path.open("xb+") as file:
+        HttpFiles(remote.access.http(remote.secrets), remote.stopped).fetch(url, file)
+        file.seek(0)
+        if looks_like_a_tar(file.read(_HEAD_BYTES)):
+            file.seek(0)
+            path.unlink()
+            return Context.from_tar(file, directory, redacted(url)), None
+        file.seek(0)
+        return Context(_open(directory), redacted(url)), file.read()
+
+
+def _open(directory: Path) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,146 @@
+"""The options of ``shiplap build`` that are about what comes from elsewhere, and what a build may do."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from builder.remotes.access import SourceAccess
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from builder.remotes.ssh import SshAgent
+    from builder.request import NamedContext
+    from core.platforms import Platform
+    from images.store import Store
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+_ENTITLEMENTS: Final = ("network.host", "security.insecure")
+_AGENT: Final = "SSH_AUTH_SOCK"
+_DEFAULT_KEY: Final = "default"
+_KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
+
+
+class SourceOptions(NamedTuple):
+    """The values as they were given."""
+
+    build_contexts: Sequence[str]
+    ssh: Sequence[str]
+    allow: Sequence[str]
+
+
+def source_options(command: _Decorated) -> _Decorated:
+    """``--build-context``, ``--ssh`` and ``--allow``."""
+    for decorate in (_ALLOW, _SSH, _BUILD_CONTEXT):
+        command = decorate(command)
+    return command
+
+
+def read_access(options: SourceOptions, context: str, environ: Mapping[str, str]) -> SourceAccess:
+    """With what the build reaches what is elsewhere. context: a git repository over ssh brings the user's agent along.
+
+    Raises CommandError and SshKeyError.
+    """
+    agents = dict(_agent(text, environ) for text in options.ssh)
+    sources = [context, *(text.partition("=")[2] for text in options.build_contexts)]
+    if _DEFAULT_KEY not in agents and _AGENT in environ and any(_is_over_ssh(source) for source in sources):
+        agents.update([_agent(_DEFAULT_KEY, environ)])
+    proxies = {name: value for name, value in environ.items() if name.lower().endswith("_proxy")}
+    return SourceAccess(ssh=agents, known_hosts=_known_hosts(), proxies=proxies)
+
+
+def read_entitlements(options: SourceOptions, network: str) -> frozenset[str]:
+    """What the build may do. ``--network host`` says it for all of its steps. Raises CommandError."""
+    for name in options.allow:
+        if name not in _ENTITLEMENTS:
+            raise CommandError(f"--allow {name}: no such entitlement", hint=f"it can be {' or '.join(_ENTITLEMENTS)}")
+    return frozenset(options.allow) | ({"network.host"} if network == "host" else frozenset())
+
+
+def open_build_contexts(
+    options: SourceOptions, store: Store, platform: Platform, stack: ExitStack
+) -> dict[str, NamedContext]:
+    """The named contexts by key, closed with ``stack``. Raises CommandError and what opening them raises."""
+    if not options.build_contexts:
+        return {}
+    from builder.contexts import Context
+    from builder.namedcontexts import open_named_context
+    from builder.naming import context_key
+
+    opened: dict[str, NamedContext] = {}
+    for text in options.build_contexts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise CommandError(f"--build-context {text}: not NAME=VALUE", hint="write --build-context lib=../lib")
+        context = open_named_context(value, store, platform)
+        if isinstance(context, Context):
+            stack.callback(context.close)
+        opened[context_key(name)] = context
+    return opened
+
+
+def _agent(text: str, environ: Mapping[str, str]) -> tuple[str, SshAgent]:
+    """``ID``, ``ID=SOCKET`` or ``ID=KEY[,KEY…]``."""
+    from builder.remotes.ssh import SshAgent
+
+    name, _, value = text.partition("=")
+    paths = [path for path in value.split(",") if path]
+    if not name:
+        raise CommandError(f"--ssh {text}: has no ID", hint="write --ssh default, or --ssh ID=FILE")
+    if not paths:
+        if not environ.get(_AGENT):
+            raise CommandError(
+                f"--ssh {text}: no SSH agent is running: ${_AGENT} is not set",
+                hint=f"start one (eval $(ssh-agent); ssh-add), or give a key: --ssh {name}=FILE",
+            )
+        return name, SshAgent.at(environ[_AGENT])
+    if any(map(_is_socket, paths)):
+        if len(paths) > 1:
+            raise CommandError(f"--ssh {text}: one socket, or keys, and not both")
+        return name, SshAgent.at(os.path.abspath(paths[0]))
+    return name, SshAgent.of_keys(paths)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(os.path.expanduser(path)).st_mode)
+    except OSError:
+        return False
+
+
+def _is_over_ssh(text: str) -> bool:
+    if "@" not in text and not text.startswith("ssh://"):
+        return False
+    from builder.remotes.giturls import parse_git
+
+    reference = parse_git(text)
+    return reference is not None and reference.remote.scheme == "ssh"
+
+
+def _known_hosts() -> bytes:
+    try:
+        with open(os.path.expanduser(_KNOWN_HOSTS), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+_BUILD_CONTEXT = click.option(
+    "--build-context", "build_contexts", metavar="NAME=VALUE", multiple=True,
+    help="Let a directory, docker-image://IMAGE, oci-layout://DIR, a git repository or a URL stand for the stage or "
+    "the image NAME. Repeatable.",
+)  # fmt: skip
+_SSH = click.option(
+    "--ssh", metavar="ID[=SOCKET|=KEY,…]", multiple=True,
+    help="Give RUN --mount=type=ssh and git an SSH agent: your own, or one with these keys. Repeatable.",
+)  # fmt: skip
+_ALLOW = click.option(
+    "--allow", metavar="ENTITLEMENT", multiple=True,
+    help="Let RUN steps ask for network.host or security.insecure. Repeatable.",
+)  # fmt: skip
