@@ -1,0 +1,282 @@
+"""What each forge sends is verified and understood, and what is to be sent to each has its form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from pipelines.forges import FORGES, detect
+from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
+from pipelines.forges.events import (
+    Event,
+    Ignored,
+    Ping,
+    PullRequest,
+    PullRequestClosed,
+    Push,
+    Status,
+    Tag,
+)
+from tests.toolkit import forgepayloads as sent
+from tests.toolkit.forgepayloads import AFTER, BEFORE, NONE, SECRET, Hook
+
+PUSHES = [
+    sent.github_push(),
+    sent.gitlab_push(),
+    sent.gitea_push("gitea"),
+    sent.gitea_push("forgejo"),
+    sent.bitbucket_push(),
+]
+
+
+def lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def events(hook: Hook) -> tuple[Event, ...]:
+    headers, body = hook.request()
+    return FORGES[hook.forge].parse(lower(headers), body).events
+
+
+def event(hook: Hook) -> Any:
+    (found,) = events(hook)
+    return found
+
+
+def test_signature_is_github_s_own_example() -> None:
+    signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    FORGES["github"].verify(SECRET.encode(), {"x-hub-signature-256": signature}, b"Hello, World!")
+
+
+@pytest.mark.parametrize("hook", PUSHES, ids=lambda hook: hook.forge)
+def test_forge_is_known_by_its_headers_and_its_signature_verified(hook: Hook) -> None:
+    headers, body = hook.request()
+    forge = detect(lower(headers))
+    assert forge is not None
+    assert forge.name == hook.forge
+    assert forge.delivery_id(lower(headers)) == hook.delivery
+    forge.verify(SECRET.encode(), lower(headers), body)
+    with pytest.raises(WrongSignatureError):
+        forge.verify(b"another secret", lower(headers), body)
+    bare = {name: value for name, value in lower(headers).items() if "signature" not in name and "token" not in name}
+    with pytest.raises(MissingSignatureError):
+        forge.verify(SECRET.encode(), bare, body)
+
+
+@pytest.mark.parametrize("hook", [hook for hook in PUSHES if hook.forge != "gitlab"], ids=lambda hook: hook.forge)
+def test_one_other_byte_in_the_body_is_another_signature(hook: Hook) -> None:
+    headers, body = hook.request()
+    with pytest.raises(WrongSignatureError):
+        FORGES[hook.forge].verify(SECRET.encode(), lower(headers), body + b" ")
+
+
+def test_requests_of_no_forge_are_nobody_s() -> None:
+    assert detect({"content-type": "application/json", "user-agent": "curl/8"}) is None
+
+
+@pytest.mark.parametrize("hook", PUSHES, ids=lambda hook: hook.forge)
+def test_push_tells_branch_and_commits(hook: Hook) -> None:
+    push = event(hook)
+    assert isinstance(push, Push)
+    assert (push.branch, push.before, push.commit) == ("main", BEFORE, AFTER)
+    assert push.title
+    assert push.author
+    assert push.url.startswith("https://")
+    assert push.paths == (None if hook.forge == "bitbucket" else ("README.md",))
+
+
+@pytest.mark.parametrize("hook", PUSHES, ids=lambda hook: hook.forge)
+def test_repository_is_told_with_its_addresses(hook: Hook) -> None:
+    headers, body = hook.request()
+    repository = FORGES[hook.forge].parse(lower(headers), body).repository
+    assert repository is not None
+    assert any(url.removesuffix(".git") == f"{sent.SITES[hook.forge]}/{repository.name}" for url in repository.urls)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        sent.github_push("refs/tags/v1"), sent.gitlab_push("refs/tags/v1", before=NONE),
+        sent.gitea_create("gitea", "v1"), sent.gitea_create("forgejo", "v1"),
+        sent.bitbucket_push(sent.bitbucket_change("tag", "v1", None, AFTER)),
+        sent.bitbucket_push(sent.bitbucket_change("annotated_tag", "v1", None, AFTER)),
+    ],
+    ids=lambda hook: hook.forge,
+)  # fmt: skip
+def test_tag_is_told(hook: Hook) -> None:
+    tag = event(hook)
+    assert isinstance(tag, Tag)
+    assert (tag.name, tag.commit) == ("v1", AFTER)
+
+
+def test_annotated_tag_is_its_commit_not_its_object() -> None:
+    other = "1" * 40
+    hook = sent.github_push("refs/tags/v1", after=other)
+    hook.document["head_commit"]["id"] = AFTER
+    assert event(hook).commit == AFTER
+    assert event(sent.gitlab_push("refs/tags/v1", before=NONE, after=other, checkout=AFTER)).commit == AFTER
+
+
+@pytest.mark.parametrize("forge", ["gitea", "forgejo"])
+def test_twin_events_of_gitea_are_ignored(forge: str) -> None:
+    assert isinstance(event(sent.gitea_push(forge, "refs/tags/v1")), Ignored)
+    assert isinstance(event(sent.gitea_create(forge, "feature", "branch")), Ignored)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        sent.github_push(after=NONE), sent.github_push("refs/tags/v1", after=NONE),
+        sent.gitlab_push(after=NONE, checkout=None, total=0),
+        sent.gitlab_push("refs/tags/v1", after=NONE, checkout=None),
+        sent.gitea_push(after=NONE), sent.bitbucket_push(sent.bitbucket_change("branch", "old", BEFORE, None)),
+        sent.bitbucket_push(sent.bitbucket_change("tag", "v1", BEFORE, None)),
+    ],
+    ids=lambda hook: hook.forge,
+)  # fmt: skip
+def test_deletion_is_ignored_with_the_reason(hook: Hook) -> None:
+    ignored = event(hook)
+    assert isinstance(ignored, Ignored)
+    assert ignored.reason.endswith("was deleted")
+
+
+def test_every_change_of_a_bitbucket_push_counts() -> None:
+    changes = (
+        sent.bitbucket_change("branch", "main", BEFORE, AFTER), sent.bitbucket_change("branch", "gone", BEFORE, None),
+        sent.bitbucket_change("branch", "new", None, AFTER), sent.bitbucket_change("tag", "v2", None, AFTER),
+    )  # fmt: skip
+    kinds = [type(found) for found in events(sent.bitbucket_push(*changes))]
+    assert kinds == [Push, Ignored, Push, Tag]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        sent.github_push(before=NONE), sent.github_push(forced=True), sent.gitlab_push(total=21),
+        sent.gitlab_push(before=NONE), sent.gitea_push(total=6), sent.gitea_push(paths=None),
+        sent.gitea_push(before=NONE), sent.bitbucket_push(),
+    ],
+    ids=lambda hook: hook.forge,
+)  # fmt: skip
+def test_changed_files_are_unknown_where_the_payload_has_not_all(hook: Hook) -> None:
+    assert event(hook).paths is None
+
+
+@pytest.mark.parametrize("fork", [False, True])
+@pytest.mark.parametrize("forge", ["github", "gitlab", "gitea", "forgejo", "bitbucket"])
+def test_pull_request_tells_whether_it_is_from_a_fork(forge: str, fork: bool) -> None:
+    hook = {
+        "github": lambda: sent.github_pull_request(fork=fork),
+        "gitlab": lambda: sent.gitlab_merge_request(fork=fork),
+        "gitea": lambda: sent.gitea_pull_request("gitea", fork=fork),
+        "forgejo": lambda: sent.gitea_pull_request("forgejo", fork=fork),
+        "bitbucket": lambda: sent.bitbucket_pull_request(fork=fork),
+    }[forge]()
+    pull = event(hook)
+    assert isinstance(pull, PullRequest)
+    assert pull.fork == fork
+    assert AFTER.startswith(pull.commit)
+    assert pull.target == "main"
+    assert pull.title
+    assert pull.author
+    assert pull.url
+
+
+def test_github_s_fork_that_is_gone_is_a_fork() -> None:
+    assert event(sent.github_pull_request(gone=True)).fork
+
+
+def test_bitbucket_s_fork_is_fetched_from_itself() -> None:
+    assert event(sent.bitbucket_pull_request(fork=True)).clone_url == "https://bitbucket.org/stranger/widgets.git"
+
+
+@pytest.mark.parametrize(
+    ("hook", "kind"),
+    [
+        (sent.github_pull_request("synchronize"), PullRequest), (sent.github_pull_request("reopened"), PullRequest),
+        (sent.github_pull_request("labeled"), Ignored), (sent.github_pull_request("closed"), PullRequestClosed),
+        (sent.gitlab_merge_request("update"), Ignored), (sent.gitlab_merge_request("reopen"), PullRequest),
+        (sent.gitlab_merge_request("update", oldrev=BEFORE), PullRequest),
+        (sent.gitlab_merge_request("merge"), PullRequestClosed), (sent.gitlab_merge_request("approved"), Ignored),
+        (sent.gitea_pull_request(action="synchronized"), PullRequest),
+        (sent.gitea_pull_request(action="label_updated"), Ignored),
+        (sent.gitea_pull_request(action="closed"), PullRequestClosed),
+        (sent.bitbucket_pull_request("updated"), PullRequest),
+        (sent.bitbucket_pull_request("fulfilled"), PullRequestClosed),
+        (sent.bitbucket_pull_request("rejected"), PullRequestClosed), (sent.github_ping(), Ping),
+        (sent.gitea_push(before=AFTER), Ping),
+    ],
+)  # fmt: skip
+def test_actions_mean_what_they_change(hook: Hook, kind: type[Event]) -> None:
+    assert isinstance(event(hook), kind)
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab", "gitea", "forgejo", "bitbucket"])
+def test_other_events_are_ignored_by_name(forge: str) -> None:
+    ignored = event(Hook(forge, "star", {"action": "created"}))
+    assert ignored == Ignored("star events build nothing")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'{"ref": 1}', b"\xff\xfe", b"[" * 5000])
+@pytest.mark.parametrize("hook", PUSHES, ids=lambda hook: hook.forge)
+def test_bodies_of_another_form_are_said_to_be(hook: Hook, body: bytes) -> None:
+    headers, _ = hook.request()
+    with pytest.raises(WebhookError):
+        FORGES[hook.forge].parse(lower(headers), body)
+
+
+def test_github_s_form_is_read_too() -> None:
+    headers, body = sent.github_push().request()
+    form = urlencode({"payload": body.decode()}).encode()
+    forms = {**lower(headers), "content-type": "application/x-www-form-urlencoded"}
+    assert FORGES["github"].parse(forms, form).events == (event(sent.github_push()),)
+
+
+STATUS = Status("running", "shiplap", "is being built", "https://ci.example/runs/7", "main")
+COMMON = {"target_url": "https://ci.example/runs/7", "description": "is being built"}
+
+
+@pytest.mark.parametrize(
+    ("forge", "path", "header", "body"),
+    [
+        ("github", f"/repos/o/r/statuses/{AFTER}", ("Authorization", "Bearer t0ken"),
+         {**COMMON, "state": "pending", "context": "shiplap"}),
+        ("gitlab", f"/projects/o%2Fr/statuses/{AFTER}", ("PRIVATE-TOKEN", "t0ken"),
+         {**COMMON, "state": "running", "name": "shiplap", "ref": "main"}),
+        ("gitea", f"/repos/o/r/statuses/{AFTER}", ("Authorization", "token t0ken"),
+         {**COMMON, "state": "pending", "context": "shiplap"}),
+        ("forgejo", f"/repos/o/r/statuses/{AFTER}", ("Authorization", "token t0ken"),
+         {**COMMON, "state": "pending", "context": "shiplap"}),
+        ("bitbucket", f"/repositories/o/r/commit/{AFTER}/statuses/build", ("Authorization", "Bearer t0ken"),
+         {"key": "shiplap", "name": "shiplap", "state": "INPROGRESS", "url": STATUS.url, "refname": "main",
+          "description": "is being built"}),
+    ],
+)  # fmt: skip
+def test_status_has_the_form_of_the_forge(forge: str, path: str, header: tuple[str, str], body: dict[str, str]) -> None:
+    call = FORGES[forge].status_call("o/r", AFTER, STATUS, "t0ken")
+    assert (call.method, call.path, call.body) == ("POST", path, body)
+    assert call.headers[header[0]] == header[1]
+    json.dumps(call.body)
+
+
+@pytest.mark.parametrize(
+    ("forge", "url", "api"),
+    [
+        ("github", "https://github.com/o/r.git", "https://api.github.com"),
+        ("github", "git@github.com:o/r.git", "https://api.github.com"),
+        ("github", "https://ghe.example:8443/o/r", "https://ghe.example:8443/api/v3"),
+        ("gitlab", "ssh://git@gitlab.example:2222/o/r.git", "https://gitlab.example/api/v4"),
+        ("gitea", "https://[::1]:3000/o/r", "https://[::1]:3000/api/v1"),
+        ("bitbucket", "https://bitbucket.org/o/r", "https://api.bitbucket.org/2.0"),
+    ],
+)
+def test_api_is_found_beside_the_repository(forge: str, url: str, api: str) -> None:
+    assert FORGES[forge].default_api(url) == api
+
+
+def test_bitbucket_s_app_password_is_sent_as_basic_credentials() -> None:
+    call = FORGES["bitbucket"].status_call("o/r", AFTER, STATUS, "emma:pass")
+    assert call.headers["Authorization"] == "Basic ZW1tYTpwYXNz"
