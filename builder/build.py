@@ -13,6 +13,7 @@ import msgspec
 from builder.assembly import image_config
 from builder.cacheio.session import CacheSession
 from builder.execution import Executor
+from builder.explaining.why import Explainer
 from builder.exporting import export
 from builder.failures import StepError
 from builder.frontend import plan
@@ -81,8 +82,14 @@ def build(
             CacheSession(request, store, monitor, connect, new_step=new_step, cancelled=cancelled)
         )
         executor = Executor(store, launcher, monitor, request, caching.cache.provide)
+        explainer = Explainer(store, _lineage(request), planned.plan)
         solver = Solver(
-            caching.cache, executor, monitor, no_cache=lambda vertex: _runs_anyway(vertex, request), cancelled=cancelled
+            caching.cache,
+            executor,
+            monitor,
+            explainer,
+            no_cache=lambda vertex: _runs_anyway(vertex, request),
+            cancelled=cancelled,
         )
         try:
             solution = solver.solve(planned.plan)
@@ -92,6 +99,7 @@ def build(
             raise
         finally:
             executor.save_stat_cache()
+        explainer.finish()
         layers = [layer.written.wait() for layer in solution.rootfs.layers]
         diff_ids = [layer.diff_id for layer in layers]
         config = caching.marked(image_config(planned.plan.image, layers, epoch=request.source_date_epoch))
@@ -110,6 +118,12 @@ def build(
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
     """Whether ``--no-cache`` or ``--no-cache-filter`` has the step run whatever the cache has."""
     return request.no_cache or vertex.step.stage.lower() in request.no_cache_stages
+
+
+def _lineage(request: BuildRequest) -> str:
+    """What builds of the same thing have in common; empty for a context that is never seen again."""
+    name = request.lineage or request.context.key
+    return f"{name}\0{request.dockerfile_name}\0{request.platform}" if name else ""
 
 
 def _put_out(

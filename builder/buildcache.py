@@ -80,8 +80,13 @@ class BuildCache:
         return self._store.layers.has(diff_id) or self.imported_layer(diff_id) is not None
 
     def used(self) -> list[CacheRecord]:
-        """All that answered or was made in this build."""
-        return list(self._used.values())
+        """All that answered or was made in this build, under every key that it is known by."""
+        known = dict(self._used)
+        for record in self._used.values():
+            others = self._store.cache.siblings(record)
+            others += self._imports.siblings(record) if self._imports is not None else ()
+            known.update((other.key, other) for other in others)
+        return list(known.values())
 
     def start_again(self) -> None:
         """Forget what was used: a layer was lost, and everything is asked anew."""

@@ -13,6 +13,7 @@ import msgspec
 from builder.copyspec import CopySpec
 
 if TYPE_CHECKING:
+    from builder.explaining.files import Listing
     from builder.filetree import SourceTree
     from builder.selecting import Selection
     from builder.statcache import StatCache
@@ -60,6 +61,7 @@ class CopyJob:
         self._parts = parts
         self._stack = contextlib.ExitStack()
         self._selections: list[Selection] = []
+        self._manifests: list[bytes] = []
 
     def selections(self) -> list[Selection]:
         """The files of each part, by name and stat data. Raises CopyError when one that is named is missing."""
@@ -71,15 +73,24 @@ class CopyJob:
 
     def digest(self) -> str:
         """Identify what the files hold; after ``write`` this reads nothing again."""
-        return " ".join(map(self._digest, self._parts, self.selections()))
+        from core.digests import Digest
 
-    def _digest(self, part: CopyFrom, selection: Selection) -> str:
-        from builder.digesting import content_digest
+        self._manifests = list(map(self._manifest, self._parts, self.selections()))
+        return " ".join(map(Digest.of, self._manifests))
+
+    def listings(self) -> list[Listing]:
+        """What ``digest`` has seen, file by file."""
+        from builder.explaining.files import Listing
+
+        return list(map(Listing.of, self._selections, self._manifests))
+
+    def _manifest(self, part: CopyFrom, selection: Selection) -> bytes:
+        from builder.digesting import manifest
 
         if part.shared is None:
-            return content_digest(selection)
+            return manifest(selection)
         with part.shared.lock:
-            return content_digest(selection, part.shared.get())
+            return manifest(selection, part.shared.get())
 
     def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> None:
         """Write the layer. below: the root of the filesystem that is copied into; None for an empty one."""

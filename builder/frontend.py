@@ -151,7 +151,7 @@ class Frontend:
         numbering = _Numbering(self._stage_label(stage), [*triggers, *stage.instructions])
         from_step = numbering.next_name(f"FROM {base}")
         if image is not None:
-            state.add(self.vertex(BaseOp(image.diff_ids), from_step, stage, _lines(stage.from_), None))
+            state.add(self.vertex(BaseOp(image.diff_ids, image.id), from_step, stage, _lines(stage.from_), None))
         dispatcher = Dispatcher(self, stage, state, numbering.next_name)
         for trigger in triggers:
             dispatcher.dispatch(trigger, SourceLines(0, 0))
@@ -195,7 +195,7 @@ class Frontend:
                 state, image = self._from_image(context.name, stage)
                 if image is not None:
                     name = f"[context {key}] {context.name}"
-                    state.add(self.vertex(BaseOp(image.diff_ids), name, stage, lines, None))
+                    state.add(self.vertex(BaseOp(image.diff_ids, image.id), name, stage, lines, None))
                     self._chains.append(Chain(name, tuple(state.vertices)))
             else:
                 state = StageState(ImageConfig.for_platform(self.request.platform), None)
@@ -264,7 +264,7 @@ class Frontend:
         if name not in self._images:
             image = self.resolve(name, word, stage.index)
             lines = SourceLines(word.span.start.line, word.span.end.line)
-            vertex = self.vertex(BaseOp(image.diff_ids), f"FROM {name}", stage, lines, None)
+            vertex = self.vertex(BaseOp(image.diff_ids, image.id), f"FROM {name}", stage, lines, None)
             self._images[name] = vertex
             self._chains.append(Chain(name, (vertex,)))
         return self._images[name]

@@ -28,9 +28,10 @@ _KEY_FORMAT = "shiplap-1"
 
 
 class BaseOp(msgspec.Struct, frozen=True):
-    """An image's layers as they are; ``scratch`` has none."""
+    """An image's layers as they are; ``scratch`` has none. image: its ID."""
 
     diff_ids: tuple[DiffID, ...]
+    image: str = ""
 
 
 class RunFile(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class RunOp(msgspec.Struct, frozen=True):
 
     mounts: outer before inner; of the vertex' sources by number.
     env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
-    insecure: with all capabilities.
+    insecure: with all capabilities. arg_names: those of ``env`` that are ARGs; they have the same effect as the others.
     """
 
     args: tuple[str, ...]
@@ -59,6 +60,7 @@ class RunOp(msgspec.Struct, frozen=True):
     files: tuple[RunFile, ...] = ()
     mounts: tuple[RunMount, ...] = ()
     insecure: bool = False
+    arg_names: frozenset[str] = frozenset()
 
     def identity(self) -> tuple[object, ...]:
         mounts = [mount.identity() for mount in self.mounts]

@@ -34,7 +34,8 @@ NamedContext: TypeAlias = "Context | NamedImage | HttpOp | GitOp"
 class BuildRequest(msgspec.Struct, frozen=True):
     """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
     pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts.
-    no_cache_stages: names of stages whose steps all run, whatever the cache has.
+    no_cache_stages: names of stages whose steps all run, whatever the cache has. lineage: what builds are versions of
+    one another, so that a miss is explained against the last one; empty: those of the same directory.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use."""
@@ -60,3 +61,4 @@ class BuildRequest(msgspec.Struct, frozen=True):
     no_cache_stages: tuple[str, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
+    lineage: str = ""

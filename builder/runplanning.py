@@ -66,6 +66,7 @@ class RunPlanner:
             untracked_env=proxy_env(self._request.build_args, self._state.declared_args),
             files=files,
             mounts=mounting_order(mounts),
+            arg_names=self._state.arg_names(),
             insecure=self._insecure(run),
         )
         return op, tuple(self._sources), shown

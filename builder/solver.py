@@ -9,22 +9,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.buildcache import BuildCache
 from builder.copyjob import CopyJob
 from builder.errors import BuildCancelledError, BuilderError, LayerLostError
 from builder.execution import Executor, files_of
+from builder.explaining.why import Explainer, Outcome
 from builder.failures import StepError
-from builder.graph import BaseOp, Chain, CopyOp, GitOp, HttpOp, Plan, RunOp, Vertex, WorkdirOp, cache_key, op_digest
+from builder.graph import (
+    BaseOp,
+    Chain,
+    CopyOp,
+    GitOp,
+    HttpOp,
+    LayerOp,
+    Plan,
+    RunOp,
+    Vertex,
+    WorkdirOp,
+    cache_key,
+    op_digest,
+)
 from builder.layerwriter import LayerWriter
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
-from core.events import Monitor, Outcome, StepFinished, StepStarted
+from core.events import Change, Monitor, StepFinished, StepStarted
+from core.events import Outcome as Ended
 from images.records import CacheRecord
 
 
@@ -38,7 +53,6 @@ class Solution(msgspec.Struct, frozen=True):
 
 # Errors that say something of the instruction: shown with its place. Others are the host's or the store's.
 _OF_THE_INSTRUCTION = (BuilderError, MountError, UserError)
-_CHANGED = "its files, or the filesystem it starts from, have changed"
 
 
 class Solver:
@@ -49,6 +63,7 @@ class Solver:
         cache: BuildCache,
         executor: Executor,
         monitor: Monitor,
+        explainer: Explainer,
         *,
         no_cache: Callable[[Vertex], bool],
         cancelled: threading.Event,
@@ -56,12 +71,13 @@ class Solver:
         self._cache = cache
         self._executor = executor
         self._monitor = monitor
+        self._explainer = explainer
         self._no_cache = no_cache
         self._cancelled = cancelled
         self._results: dict[Vertex, Promise[RootFS]] = {}
         self._counts = {"done": 0, "cached": 0}
         self._lock = threading.Lock()
-        self._executed: dict[Vertex, str | None] = {}
+        self._executed: dict[Vertex, tuple[Change, ...]] = {}
         self._runs_expected = False
         self._first_error: BaseException | None = None
         self._failed = threading.Event()
@@ -140,13 +156,13 @@ class Solver:
         try:
             if isinstance(vertex.op, CopyOp):
                 with self._executor.copy_job(vertex, vertex.op, sources) as job:
-                    layer, reason = self._solve_copy(vertex, vertex.op, job, parent, sources, writer)
+                    layer, outcome = self._solve_copy(vertex, vertex.op, job, parent, sources, writer)
             elif isinstance(vertex.op, (HttpOp, GitOp)):
                 fetched = self._executor.fetch(vertex.op, lambda: self.stopped)
                 self._finish(vertex, "cached" if fetched.cached else "done", start)
                 return RootFS((LayerHandle.known(fetched.diff_id, fetched.created_at),))
             else:
-                layer, reason = self._solve_plain(vertex, vertex.op, parent, sources, writer)
+                layer, outcome = self._solve_plain(vertex, vertex.op, parent, sources, writer)
         except LayerLostError:
             raise
         except BuildCancelledError:
@@ -157,7 +173,7 @@ class Solver:
             if isinstance(error, _OF_THE_INSTRUCTION) and not isinstance(error, StepError):
                 raise StepError(error.message, step=vertex.step, lines=vertex.lines, hint=error.hint) from error
             raise
-        self._count(vertex, "cached" if reason is None else "done", start, reason)
+        self._count(vertex, outcome, start)
         return parent.with_layer(layer)
 
     def _solve_plain(
@@ -167,61 +183,66 @@ class Solver:
         parent: RootFS,
         sources: tuple[RootFS, ...],
         writer: LayerWriter,
-    ) -> tuple[LayerHandle, str | None]:
-        """RUN and WORKDIR. Returns why it ran, None if it did not."""
-        digest = op_digest(op)
-        reason = self._why_not_asked(vertex, digest)
-        if reason is None:
-            record = self._ran_before(op, digest, parent, sources)
+    ) -> tuple[LayerHandle, Outcome]:
+        """RUN and WORKDIR."""
+        outcome = self._not_asked(vertex, op)
+        if self._is_worth_asking(outcome):
+            outcome, record = self._ran_before(op, outcome.op, parent, sources)
             if record is not None:
-                return _from_record(record), None
-            reason = _CHANGED
+                self._explainer.note(vertex, outcome)
+                return _from_record(record), outcome
         self._expect_runs()
         start = time.monotonic()
         if isinstance(op, WorkdirOp):
             made = WrittenLayer(self._executor.make_workdir(op, parent), time.time())
             duration_s = time.monotonic() - start
+            self._explainer.note(vertex, replace(outcome, layer=made.diff_id))
 
             def remember() -> None:
-                self._record(vertex, digest, cache_key(digest, parent.identity()), made, duration_s)
+                self._record(vertex, self._keyed(op, outcome, parent, sources), made, duration_s)
 
             writer.add(remember, _nobody_waits)
-            return LayerHandle.known(made.diff_id, made.created_at), reason
+            return LayerHandle.known(made.diff_id, made.created_at), outcome
         upper = self._executor.run(vertex, op, parent, sources, lambda: self.stopped)
         ended, duration_s = time.time(), time.monotonic() - start
         layer = LayerHandle(directory=files_of(upper))
 
         def write() -> None:
             written = WrittenLayer(self._executor.write_upper(vertex, upper, parent), ended)
-            for key in self._run_keys(op, digest, parent, sources):
-                self._record(vertex, digest, key, written, duration_s)
+            self._record(vertex, self._keyed(op, outcome, parent, sources), written, duration_s)
             layer.written.resolve(written)
 
         writer.add(write, layer.written.fail)
-        return layer, reason
+        return layer, outcome
 
     def _ran_before(
         self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...]
-    ) -> CacheRecord | None:
-        missed: list[str] = []
-        for key in self._run_keys(op, digest, parent, sources):
-            record = self._cache.get(key)
+    ) -> tuple[Outcome, CacheRecord | None]:
+        below, content = parent.identity(), ""
+        keys: list[str] = []
+        for content in self._contents(op, sources):
+            keys.append(cache_key(digest, below, content))
+            record = self._cache.get(keys[-1])
             if record is not None:
-                for other in missed:
+                for other in keys[:-1]:
                     self._cache.put(record._replace(key=other))
-                return record
-            missed.append(key)
-        return None
+                return _answered(record, below, keys), record
+        return Outcome(digest, ran=True, below=below, content=content, keys=tuple(keys)), None
 
-    def _run_keys(
-        self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...]
-    ) -> Iterator[str]:
-        """The keys of a step's result, the one that is found out with less work first."""
+    def _keyed(self, op: RunOp | WorkdirOp, outcome: Outcome, parent: RootFS, sources: tuple[RootFS, ...]) -> Outcome:
+        """The outcome with its keys, once the layers below have been written."""
+        if outcome.keys:
+            return outcome
+        below, contents = parent.identity(), list(self._contents(op, sources))
+        keys = tuple(cache_key(outcome.op, below, content) for content in contents)
+        return replace(outcome, below=below, content=contents[-1], keys=keys)
+
+    def _contents(self, op: RunOp | WorkdirOp, sources: tuple[RootFS, ...]) -> Iterator[str]:
+        """What the keys of a step's result have of other filesystems, what is found out with less work first."""
         if not sources or not isinstance(op, RunOp):
-            yield cache_key(digest, parent.identity())
-            return
-        for content in self._executor.mounted_contents(op, sources):
-            yield cache_key(digest, parent.identity(), content)
+            yield ""
+        else:
+            yield from self._executor.mounted_contents(op, sources)
 
     def _expect_runs(self) -> None:
         """A step is not in the cache, so the RUNs after it will probably run: have the launcher start meanwhile."""
@@ -238,73 +259,96 @@ class Solver:
         parent: RootFS,
         sources: tuple[RootFS, ...],
         writer: LayerWriter,
-    ) -> tuple[LayerHandle, str | None]:
+    ) -> tuple[LayerHandle, Outcome]:
         """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
-        digest = op_digest(op)
-        reason = self._why_not_asked(vertex, digest)
-        if reason is None:
-            record = self._copied_before(digest, job, _chain(op, parent), _whole(op, sources))
+        outcome = self._not_asked(vertex, op)
+        worth_asking = self._is_worth_asking(outcome)
+        if worth_asking:
+            below = _chain(op, parent)
+            record, keys = self._copied_before(outcome.op, job, below, _whole(op, sources))
             if record is not None:
-                return _from_record(record), None
-            reason = _CHANGED
+                outcome = _answered(record, below, keys)
+                self._explainer.note(vertex, outcome)
+                return _from_record(record), outcome
         self._expect_runs()
         start = time.monotonic()
         written = WrittenLayer(self._executor.copy(job, op, parent), time.time())
         content = job.digest()  # after writing, when every file has been hashed on its way into the layer
         duration_s = time.monotonic() - start
-        contents = [content, *_whole(op, sources)]
+        outcome = replace(outcome, content=content, listings=tuple(job.listings()), layer=written.diff_id)
 
-        def remember() -> None:
-            for each in contents:
-                self._record(vertex, digest, cache_key(digest, _chain(op, parent), each), written, duration_s)
+        def keyed() -> Outcome:
+            below = _chain(op, parent)
+            contents = (content, *_whole(op, sources))
+            return replace(outcome, below=below, keys=tuple(cache_key(outcome.op, below, each) for each in contents))
 
-        writer.add(remember, _nobody_waits)
-        return LayerHandle.known(written.diff_id, written.created_at), reason
+        if worth_asking:  # so that all that is needed is known
+            outcome = keyed()
+        self._explainer.note(vertex, outcome)
+        writer.add(lambda: self._record(vertex, keyed(), written, duration_s), _nobody_waits)
+        return LayerHandle.known(written.diff_id, written.created_at), outcome
 
-    def _copied_before(self, digest: str, job: CopyJob, chain: str, whole: list[str]) -> CacheRecord | None:
+    def _copied_before(
+        self, digest: str, job: CopyJob, chain: str, whole: list[str]
+    ) -> tuple[CacheRecord | None, list[str]]:
         known = [cache_key(digest, chain, content) for content in whole]
         for key in known:
             # The sources' filesystems are as they were: their files need not be read.
             if (record := self._cache.get(key)) is not None:
-                return record
-        record = self._cache.get(cache_key(digest, chain, job.digest()))
+                return record, known
+        key = cache_key(digest, chain, job.digest())
+        record = self._cache.get(key)
         if record is not None:
-            for key in known:
-                self._cache.put(record._replace(key=key))
-        return record
+            for other in known:
+                self._cache.put(record._replace(key=other))
+        return record, [key, *known]
 
-    def _why_not_asked(self, vertex: Vertex, digest: str) -> str | None:
-        """Why the cache need not be asked at all, empty when the user knows why; None when it is to be asked."""
-        if self._no_cache(vertex) and vertex not in self._executed:
-            return ""
+    def _not_asked(self, vertex: Vertex, op: LayerOp) -> Outcome:
+        forced = self._no_cache(vertex) and vertex not in self._executed
+        return Outcome(op_digest(op), ran=True, forced=forced)
+
+    def _is_worth_asking(self, outcome: Outcome) -> bool:
         # An operation without any record cannot hit: that is known before the layer below has been written.
-        return None if self._cache.has_op(digest) else "not built before"
+        return not outcome.forced and self._cache.has_op(outcome.op)
 
-    def _record(self, vertex: Vertex, digest: str, key: str, written: WrittenLayer, duration_s: float) -> None:
-        self._cache.put(
-            CacheRecord(
-                key=key,
-                op=digest,
-                diff_id=written.diff_id,
-                created_at=written.created_at,
-                duration_s=duration_s,
-                description=vertex.step.name,
-            )
-        )
+    def _record(self, vertex: Vertex, outcome: Outcome, written: WrittenLayer, duration_s: float) -> None:
+        outcome = replace(outcome, layer=written.diff_id)
+        self._explainer.note(vertex, outcome)
+        detail = self._explainer.detail(vertex, outcome)
+        record = CacheRecord("", outcome.op, written.diff_id, written.created_at, duration_s, vertex.step.name, detail)
+        for key in outcome.keys:
+            self._cache.put(record._replace(key=key))
+        self._explainer.remember_files(outcome)
 
     # What the user sees
 
-    def _count(self, vertex: Vertex, outcome: Literal["done", "cached"], start: float, reason: str | None) -> None:
+    def _count(self, vertex: Vertex, outcome: Outcome, start: float) -> None:
         with self._lock:
-            if outcome == "done":
-                self._executed[vertex] = reason
-            elif vertex in self._executed:  # by an attempt before this one
-                outcome, reason = "done", self._executed[vertex]
-            self._counts[outcome] += 1
-        self._finish(vertex, outcome, start, reason)
+            ran_now = outcome.ran
+            ran = ran_now or vertex in self._executed  # maybe by an attempt before this one
+            self._counts["done" if ran else "cached"] += 1
+        if ran_now:
+            self._executed[vertex] = self._explainer.changes(vertex, outcome)
+        changes = self._executed.get(vertex, ())
+        self._finish(vertex, "done" if ran else "cached", start, changes=changes)
 
-    def _finish(self, vertex: Vertex, outcome: Outcome, start: float, reason: str | None = None) -> None:
-        self._monitor.emit(StepFinished(vertex.step.id, outcome, time.monotonic() - start, time.time(), reason or None))
+    def _finish(
+        self, vertex: Vertex, outcome: Ended, start: float, reason: str | None = None, changes: tuple[Change, ...] = ()
+    ) -> None:
+        if changes:
+            from builder.explaining.words import in_words
+
+            reason = in_words(changes)
+        self._monitor.emit(
+            StepFinished(vertex.step.id, outcome, time.monotonic() - start, time.time(), reason or None, changes)
+        )
+
+
+def _answered(record: CacheRecord, below: str, keys: Sequence[str]) -> Outcome:
+    """What a hit tells."""
+    return Outcome(
+        record.op, ran=False, below=below, keys=tuple(keys), layer=record.diff_id or "", record=record.detail
+    )
 
 
 def _from_record(record: CacheRecord) -> LayerHandle:

@@ -83,6 +83,10 @@ class StageState:
         self.variables.pop(name, None)
         self.variables[name] = value
 
+    def arg_names(self) -> frozenset[str]:
+        """The variables that are no ENV."""
+        return frozenset(self.variables).difference(item.partition("=")[0] for item in self.config.env)
+
     def shell(self, command: str) -> tuple[str, ...]:
         """The arguments that run ``command`` in shell form."""
         return (*(self.config.shell or _DEFAULT_SHELL), command)

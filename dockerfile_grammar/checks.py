@@ -21,6 +21,7 @@ from dockerfile_grammar.ast import Span
 from dockerfile_grammar.errors import suggestion
 from dockerfile_grammar.ignore import IgnorePatterns, clean_path
 from dockerfile_grammar.scopes import Scopes
+from dockerfile_grammar.secrecy import names_a_secret
 
 
 class Subject(Struct, frozen=True):
@@ -227,12 +228,6 @@ def _redundant_target_platform(subject: Subject) -> Iterator[Detail]:
             yield _detail(text, stage.from_, platform)
 
 
-_SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
-)
-_NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
-
-
 def _secrets_used_in_arg_or_env(subject: Subject) -> Iterator[Detail]:
     for stage in subject.dockerfile.stages:
         for item in stage.instructions:
@@ -242,7 +237,7 @@ def _secrets_used_in_arg_or_env(subject: Subject) -> Iterator[Detail]:
             elif isinstance(item, ast.Arg):
                 names = [declaration.name for declaration in item.declarations]
             for name in names:
-                if _SECRET.search(name.text) and not _NO_SECRET.search(name.text):
+                if names_a_secret(name.text):
                     text = f'Do not use ARG or ENV instructions for sensitive data ({item.NAME} "{name.text}")'
                     yield _detail(text, item, name)
 

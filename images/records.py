@@ -78,6 +78,14 @@ class CacheRecords:
         """Whether any record has this operation digest, whatever its inputs were."""
         return self._database.one("SELECT 1 FROM records WHERE op = ? LIMIT 1", (op,)) is not None
 
+    def siblings(self, record: CacheRecord) -> list[CacheRecord]:
+        """The records of the same execution under other keys. Leases nothing."""
+        rows = self._database.all(
+            _SELECT + "WHERE diff_id = ? AND op = ? AND created_at = ? AND key <> ?",
+            (record.diff_id, record.op, record.created_at, record.key),
+        )
+        return [_record(row) for row in rows]
+
     def latest_for(self, *, op: str | None = None, description: str | None = None) -> CacheRecord | None:
         """The newest record of an operation, or of a description, to tell why a step missed. Leases nothing."""
         if op is not None:
@@ -97,8 +105,14 @@ class CacheRecords:
 
     def memo_put(self, kind: str, key: str, data: bytes) -> None:
         """Memoise ``data``, replacing what was there. kind: who it belongs to; each user of the memo has its own."""
-        with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", (kind, key, data, time.time()))
+        self.memo_put_all(kind, {key: data})
+
+    def memo_put_all(self, kind: str, entries: Mapping[str, bytes]) -> None:
+        """Memoise all of ``entries`` in one transaction."""
+        rows = [(kind, key, data, time.time()) for key, data in entries.items()]
+        if rows:
+            with self._database.transaction() as connection:
+                connection.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", rows)
 
     def flush(self) -> None:
         """Write down which records were used. ``Store.close`` does it."""

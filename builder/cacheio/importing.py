@@ -69,6 +69,14 @@ class CacheImports:
         self._load()
         return op in self._ops
 
+    def siblings(self, record: CacheRecord) -> list[CacheRecord]:
+        """The records of the same execution under other keys; none of a cache that was not asked anything."""
+        return [
+            other
+            for other in self._records.values()
+            if other[1:4] == record[1:4] and other.key != record.key  # op, layer and time
+        ]
+
     def find_layer(self, diff_id: DiffID) -> tuple[CacheSource, Descriptor] | None:
         """Where the layer's blob is."""
         if diff_id in self._lost:

@@ -14,7 +14,7 @@ from images.oci import OCI_MANIFEST, Descriptor, decode_index
 from images.platforms import choose
 from registry.client import Client
 from registry.client.repository import Repository, is_index
-from registry.client.uploading import send_blob
+from registry.client.sending import Sender
 from registry.errors import NotFoundError
 
 _MAX_SOURCES: Final = 3
@@ -56,6 +56,7 @@ class RepositoryTarget:
         self._repository = _repository(client, name)
         paths = (other.path for other in near if other.domain == name.domain and other.path != name.path)
         self._mountable = tuple(dict.fromkeys(paths))[:_MAX_SOURCES]
+        self._sender = Sender(self._repository)
 
     def __str__(self) -> str:
         return self._name.familiar
@@ -66,7 +67,7 @@ class RepositoryTarget:
     def __exit__(self, *_: object) -> None: ...
 
     def send(self, blob: Descriptor, open_blob: Callable[[], BinaryIO] | None, moved: Callable[[int], None]) -> bool:
-        return send_blob(self._repository, blob, open_blob, sources=self._mountable, moved=moved) is not None
+        return self._sender.send(blob, open_blob, sources=self._mountable, moved=moved) is not None
 
     def is_current(self, manifest: bytes) -> bool:
         try:

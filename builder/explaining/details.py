@@ -1,0 +1,141 @@
+"""What is remembered of a step, so that a later build can tell what has changed: everything that its key is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from builder.graph import BaseOp, CopyOp, Op, RunOp, Vertex
+from core.events import Change
+from dockerfile_grammar.secrecy import names_a_secret
+
+if TYPE_CHECKING:
+    from builder.copyspec import CopySpec
+
+_COMMAND: Final = "command"
+_SHELL: Final = "shell"
+_HIDDEN: Final = "hidden, sha256 "
+
+
+class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A step of a build that has been done.
+
+    op: digest of the operation. text: the instruction as it is shown. members: the operation in words, by what a change
+    of it is called: ``env PATH``. below: chain ID of the filesystem it was applied to. base: the image at the bottom of
+    that, name and ID. content: digest of the files that it read from elsewhere. keys: of its records in the cache.
+    layer: the diff ID of what it left.
+    """
+
+    op: str
+    text: str
+    members: dict[str, str]
+    below: str
+    base: tuple[str, str]
+    content: str
+    keys: tuple[str, ...]
+    layer: str
+
+
+def instruction_text(vertex: Vertex) -> str:
+    """``RUN make`` of ``[build 2/5] RUN make``."""
+    return encodable(vertex.step.name.partition("] ")[2] or vertex.step.name)
+
+
+def encodable(text: str) -> str:
+    """The text without what UTF-8 cannot say, as bytes that are no text become in file names and arguments."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def base_of(vertex: Vertex) -> tuple[str, str]:
+    """The image that the vertex' filesystem begins with: its name as written, and its ID; empty for scratch."""
+    bottom = vertex
+    while bottom.input is not None:
+        bottom = bottom.input
+    if not isinstance(bottom.op, BaseOp):
+        return "", ""
+    return instruction_text(bottom).removeprefix("FROM "), bottom.op.image
+
+
+def members_of(op: Op) -> dict[str, str]:
+    """The operation, taken apart into what can change by itself."""
+    return {encodable(name): encodable(value) for name, value in _members(op).items()}
+
+
+def _members(op: Op) -> dict[str, str]:
+    if isinstance(op, RunOp):
+        return _run_members(op)
+    if isinstance(op, CopyOp):
+        return {name: value for part in op.parts for name, value in _copy_members(part.spec)} | _epoch(op.timestamp)
+    members = {name: value for name, value in msgspec.structs.asdict(op).items() if name != "timestamp"}
+    return {name: str(value) for name, value in members.items()} | _epoch(getattr(op, "timestamp", None))
+
+
+def _run_members(op: RunOp) -> dict[str, str]:
+    members = {
+        _SHELL: " ".join(op.args[:-1]),
+        _COMMAND: op.args[-1] if op.args else "",
+        "user": op.user,
+        "working directory": op.cwd,
+        "network": op.network,
+        "security": "insecure" if op.insecure else "sandbox",
+        "hosts": ", ".join(f"{host}:{address}" for host, address in op.extra_hosts),
+    }
+    for name, value in op.env:
+        kind = "arg" if name in op.arg_names else "env"
+        members[f"{kind} {name}"] = _hidden(value) if names_a_secret(name) else value
+    members.update((f"script {file.path}", file.content.decode(errors="replace")) for file in op.files)
+    members.update((f"mount {number}", repr(mount.identity())) for number, mount in enumerate(op.mounts))
+    return members
+
+
+def _copy_members(spec: CopySpec) -> Iterable[tuple[str, str]]:
+    for name, value in msgspec.structs.asdict(spec).items():
+        if name == "heredocs":
+            yield from ((f"heredoc {file}", body.decode(errors="replace")) for file, body in value)
+        else:
+            yield name, " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _epoch(timestamp: int | None) -> dict[str, str]:
+    return {} if timestamp is None else {"SOURCE_DATE_EPOCH": str(timestamp)}
+
+
+def _hidden(value: str) -> str:
+    """Stands for a value that is not to be kept: enough to see that it changed."""
+    return _HIDDEN + hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def operation_changes(old: StepDetail, new: StepDetail) -> list[Change]:
+    """What is different between two operations; the instruction first."""
+    before, now = old.members, new.members
+    different = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+    variables = [name for name in different if name.startswith(("arg ", "env "))]
+    options = [name for name in different if name not in variables]
+    changes: list[Change] = []
+    if options and old.text != new.text:
+        changes.append(Change("instruction", "", old.text, new.text))
+    else:
+        for name in options:
+            kind = "instruction" if name == _COMMAND else "option"
+            changes.append(Change(kind, "" if kind == "instruction" else name, before.get(name), now.get(name)))
+    return changes + _variable_changes(before, now, variables)
+
+
+def _variable_changes(before: dict[str, str], now: dict[str, str], names: list[str]) -> list[Change]:
+    """Of ARG and ENV. One that became the other, with the same value, is a change of its kind alone."""
+    changes = []
+    for name in names:
+        kind, _, variable = name.partition(" ")
+        other = f"{'env' if kind == 'arg' else 'arg'} {variable}"
+        if name not in now and other in now:
+            continue  # told under its new kind
+        old = before.get(name, before.get(other))
+        new = now.get(name)
+        if (old or "").startswith(_HIDDEN) or (new or "").startswith(_HIDDEN):
+            old, new = old and "(hidden)", new and "(hidden)"
+        if old != new or old == "(hidden)":
+            changes.append(Change(kind, variable, old, new))
+    return changes

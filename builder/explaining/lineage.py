@@ -1,0 +1,70 @@
+"""What the last build of the same thing was made of: the steps of each stage, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from builder.explaining.details import StepDetail
+from images.store import Store
+
+_KIND: Final = "lineage"
+_PRINT: Final = "lineage-print"
+
+
+class Lineage:
+    """identity: what builds are versions of one another; empty for a build that has no other version."""
+
+    def __init__(self, store: Store, identity: str) -> None:
+        self._store = store
+        self._key = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest() if identity else ""
+
+    def read(self) -> dict[str, list[StepDetail]]:
+        """The steps of each stage, as of the last build that had the stage."""
+        data = self._store.cache.memo_get(_KIND, self._key) if self._key else None
+        if data is None:
+            return {}
+        try:
+            return msgspec.msgpack.decode(data, type=dict[str, list[StepDetail]])
+        except msgspec.MsgspecError:  # of another version
+            return {}
+
+    def is_current(self, keys: Mapping[str, Sequence[str]]) -> bool:
+        """Whether the last build had just these stages, with steps of these keys: then there is nothing to write."""
+        return not self._key or self._store.cache.memo_get(_PRINT, self._key) == _fingerprint(keys)
+
+    def write(self, stages: Mapping[str, Sequence[StepDetail]], keys: Mapping[str, Sequence[str]]) -> None:
+        """Replace what is known of these stages; others, of another target, stay."""
+        if self._key:
+            data = msgspec.msgpack.encode({**self.read(), **stages}, enc_hook=str)  # digests
+            self._store.cache.memo_put(_KIND, self._key, data)
+            self._store.cache.memo_put(_PRINT, self._key, _fingerprint(keys))
+
+
+def _fingerprint(keys: Mapping[str, Sequence[str]]) -> bytes:
+    text = "\n".join(f"{stage} {' '.join(of)}" for stage, of in sorted(keys.items()))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+
+
+def matching(old: Sequence[StepDetail], texts: Sequence[str]) -> list[StepDetail | None]:
+    """For each instruction of a stage the one that it was before, None for one that is new.
+
+    Equal instructions are each other's, in order; where as many were taken out as were put in, they are changed ones.
+    """
+    from difflib import SequenceMatcher
+
+    found: list[StepDetail | None] = [None] * len(texts)
+    matcher = SequenceMatcher(None, [detail.text for detail in old], texts, autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag == "equal" or (tag == "replace" and i2 - i1 == j2 - j1):
+            for before, now in zip(range(i1, i2), range(j1, j2), strict=True):
+                if _verb(old[before].text) == _verb(texts[now]):
+                    found[now] = old[before]
+    return found
+
+
+def _verb(text: str) -> str:
+    return text.partition(" ")[0].upper()

@@ -1,0 +1,180 @@
+"""Why each step of a build ran, told when it has: cheap while the cache answers, and never in the way of a step."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from builder.explaining.details import (
+    StepDetail,
+    base_of,
+    instruction_text,
+    members_of,
+    operation_changes,
+)
+from builder.explaining.files import Listing
+from builder.explaining.lineage import Lineage, matching
+from builder.graph import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
+from core.events import Change
+
+if TYPE_CHECKING:
+    from images.store import Store
+
+_FILES: Final = "copied-files"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a step was answered. What is not known (yet) is empty.
+
+    ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
+    layer: its diff ID. record: what the cache's record says of the step. listings: the files that it has copied.
+    """
+
+    op: str
+    ran: bool
+    forced: bool = False
+    below: str = ""
+    content: str = ""
+    keys: tuple[str, ...] = ()
+    layer: str = ""
+    record: bytes = b""
+    listings: tuple[Listing, ...] = ()
+
+
+class Explainer:
+    """Of one build; any number of threads may use it. identity: see ``Lineage``."""
+
+    def __init__(self, store: Store, identity: str, plan: Plan) -> None:
+        self._store = store
+        self._lineage = Lineage(store, identity)
+        self._plan = plan
+        self._before: dict[Vertex, StepDetail | None] | None = None
+        self._outcomes: dict[Vertex, Outcome] = {}
+        self._lock = threading.Lock()
+
+    def note(self, vertex: Vertex, outcome: Outcome) -> None:
+        """Remember how a step was answered, for those after it and for the next build."""
+        self._outcomes[vertex] = outcome
+
+    def changes(self, vertex: Vertex, outcome: Outcome) -> tuple[Change, ...]:
+        """Why a step ran. Called once for it; steps that it builds on have been noted."""
+        if outcome.forced:
+            return (Change("no-cache"),)
+        old = self._previous(vertex, outcome.op)
+        if old is None:
+            return (Change("never-built"),)
+        new = self._detail(vertex, outcome)
+        if old.op != new.op:
+            changes = operation_changes(old, new)
+            if old.text == new.text and changes:
+                changes += self._content_changes(vertex, old, outcome)
+            return tuple(changes) or (Change("never-built"),)
+        if not outcome.keys or not set(old.keys).isdisjoint(outcome.keys):
+            return (Change("evicted"),)  # without keys: no record of the operation is left
+        changes = self._content_changes(vertex, old, outcome)
+        if old.below != outcome.below:
+            changes.append(self._below_change(vertex, old))
+        return tuple(changes) or (Change("evicted"),)
+
+    def finish(self) -> None:
+        """Write down what this build was made of, unless it is what the last one was made of."""
+        stages: dict[str, list[Vertex]] = {}
+        for vertex in self._plan.vertices():
+            if vertex in self._outcomes:
+                stages.setdefault(vertex.step.stage, []).append(vertex)
+        keys = {stage: [self._outcomes[it].keys[0] for it in vertices] for stage, vertices in stages.items()}
+        if self._lineage.is_current(keys):
+            return
+        self._lineage.write(
+            {stage: [self._detail(it, self._outcomes[it]) for it in vertices] for stage, vertices in stages.items()},
+            keys,
+        )
+
+    def detail(self, vertex: Vertex, outcome: Outcome) -> bytes:
+        """What a record keeps of the step, for builds that know no other version of themselves."""
+        return msgspec.msgpack.encode(self._detail(vertex, outcome), enc_hook=str)  # digests
+
+    def remember_files(self, outcome: Outcome) -> None:
+        """Keep the names of what was copied under the digest of it."""
+        from builder.explaining.files import pack
+
+        if outcome.listings:
+            self._store.cache.memo_put(_FILES, outcome.content, pack(outcome.listings))
+
+    # What was
+
+    def _previous(self, vertex: Vertex, op: str) -> StepDetail | None:
+        with self._lock:
+            if self._before is None:
+                self._before = self._match()
+        if any(self._before.values()):
+            return self._before.get(vertex)
+        # The first build here. A checkout somewhere else may have been built: the same step, on the same base.
+        latest = self._store.cache.latest_for
+        for record in (latest(op=op), latest(description=vertex.step.name)):
+            kept = _detail_of(record.detail) if record is not None and record.description == vertex.step.name else None
+            if kept is not None and kept.base[0] == base_of(vertex)[0]:
+                return kept
+        return None
+
+    def _match(self) -> dict[Vertex, StepDetail | None]:
+        stages = self._lineage.read()
+        matched: dict[Vertex, StepDetail | None] = {}
+        for chain in self._plan.chains:
+            steps = [vertex for vertex in chain.vertices if isinstance(vertex.op, (RunOp, CopyOp, WorkdirOp))]
+            if steps:
+                old = stages.get(steps[0].step.stage, [])
+                matched.update(zip(steps, matching(old, [instruction_text(it) for it in steps]), strict=True))
+        return matched
+
+    # What is
+
+    def _detail(self, vertex: Vertex, outcome: Outcome) -> StepDetail:
+        content = outcome.content
+        if not content and (kept := _detail_of(outcome.record)) is not None:
+            content = kept.content
+        return StepDetail(
+            outcome.op,
+            instruction_text(vertex),
+            members_of(vertex.op),
+            outcome.below,
+            base_of(vertex),
+            content,
+            outcome.keys,
+            outcome.layer,
+        )
+
+    # What differs
+
+    def _content_changes(self, vertex: Vertex, old: StepDetail, outcome: Outcome) -> list[Change]:
+        if not outcome.content or not old.content or old.content == outcome.content:
+            return []
+        if not outcome.listings:
+            return [Change("source", source.step.name) for source in vertex.sources]
+        kept = self._store.cache.memo_get(_FILES, old.content)
+        if kept is None:
+            return [Change("changed", "its files")]
+        from builder.explaining.files import file_changes, unpack
+
+        return file_changes(unpack(kept), outcome.listings)
+
+    def _below_change(self, vertex: Vertex, old: StepDetail) -> Change:
+        """The nearest step below that left another layer than the last time, else the base image."""
+        below = vertex.input
+        while below is not None and not isinstance(below.op, BaseOp):
+            outcome, before = self._outcomes.get(below), (self._before or {}).get(below)
+            if outcome is not None and (before is None or before.layer != outcome.layer):
+                return Change("parent", below.step.name)
+            below = below.input
+        name, image = base_of(vertex)
+        return Change("base", name or "scratch", old.base[1] or None, image or None)
+
+
+def _detail_of(record: bytes) -> StepDetail | None:
+    """What a record keeps; None for one from elsewhere, or of another version."""
+    try:
+        return msgspec.msgpack.decode(record, type=StepDetail) if record else None
+    except msgspec.MsgspecError:
+        return None
