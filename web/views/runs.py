@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from pipelines.logs import LogLine
-from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step
+from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
 from pipelines.sources import parse_url
 from web.calls import Call, Streamed
 from web.endpoints import Api
@@ -84,7 +84,7 @@ def submit_run(call: Call, body: RunRequest) -> Run:
         )
     if isinstance(source, GitSource):
         parse_url(source.url)
-    return call.service.runs.submit(body)
+    return call.service.runs.submit(body, Trigger(by=call.actor))
 
 
 @api.endpoint("GET", "/runs", scope="read")
@@ -120,7 +120,7 @@ def cancel_run(call: Call, run: Number) -> Run:
 )  # fmt: skip
 def retry_run(call: Call, run: Number) -> Run:
     """Queue a new run of the same request."""
-    return call.service.runs.retry(run)
+    return call.service.runs.retry(run, by=call.actor)
 
 
 @api.endpoint("GET", "/runs/{run}/log", scope="read", errors=_NO_RUN)
