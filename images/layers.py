@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # msgspec costs 25 ms, and most users of layers need no descr
 Compression: TypeAlias = Literal["gzip", "zstd"]
 
 _CHUNK_BYTES: Final = 1 << 20
+_SMALL_BYTES: Final = 8 << 20
 _DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
 
 
@@ -212,14 +213,17 @@ class LayerStore:
         from images.behind import Behind
         from images.compression import CompressingWriter
 
-        with self._blobs.writer(sync=False) as sink:  # it can be made again
-            with (
-                self._blobs.open(diff_id) as tar,
-                Behind(sink) as behind,
-                CompressingWriter(behind, compression, level) as compressor,
-            ):
+        with (
+            contextlib.ExitStack() as stack,
+            self._blobs.writer(sync=False) as sink,  # it can be made again
+            self._blobs.open(diff_id) as tar,
+        ):
+            # Writing on a thread of its own costs more than it saves for what is compressed in a moment.
+            behind = sink if self._blobs.size(diff_id) < _SMALL_BYTES else stack.enter_context(Behind(sink))
+            with CompressingWriter(behind, compression, level) as compressor:
                 while data := tar.read(_CHUNK_BYTES):
                     compressor.write(data)
+            stack.close()
             digest, size = sink.commit(), sink.size
         descriptor = _descriptor(compression, digest, size)
         self._remember(diff_id, descriptor, compression, level)

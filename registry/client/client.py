@@ -10,6 +10,7 @@ from typing import Final, Self
 from urllib.parse import urljoin, urlsplit
 
 from core.references import Reference
+from registry import OURS_HEADER
 from registry.client.auth import Authenticator, Scopes
 from registry.client.config import ClientConfig, Endpoint
 from registry.client.failures import failure
@@ -52,6 +53,7 @@ class Client:
         self.auth = Authenticator(self._ask_token_service, lookup, config)
         self._lock = threading.Lock()
         self._bases: dict[Endpoint, tuple[threading.Lock, list[str]]] = {}
+        self._ours: set[str] = set()  # bases
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -74,6 +76,10 @@ class Client:
             if not known:
                 known.append(self._probe(endpoint))
             return known[0]
+
+    def is_ours(self, endpoint: Endpoint) -> bool:
+        """Whether a Shiplap registry answers there."""
+        return self.base(endpoint) in self._ours
 
     def call(
         self,
@@ -153,6 +159,8 @@ class Client:
         response = self._send(Request("GET", f"{base}/v2/"))
         status, challenge = response.status, response.headers.get("WWW-Authenticate", "")
         response.close()
+        if response.headers.get(OURS_HEADER):
+            self._ours.add(base)
         if status == 401:
             self.auth.learn(endpoint.credentials_for, base, challenge)
         return base

@@ -23,8 +23,8 @@ from images.store import Store
 from registry.client.client import Client
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
 from registry.client.repository import Repository
+from registry.client.sending import Sender
 from registry.client.sources import remember_sources, sources_of
-from registry.client.uploading import send_blob
 from registry.client.workers import in_parallel
 from registry.errors import UnsupportedContentError
 
@@ -73,7 +73,8 @@ def push(
     if name.tag is None:
         raise UnsupportedContentError(f"{reference.familiar}: a push needs a tag", hint="write NAME:TAG")
     what = image or store.images.indexes.find(reference.familiar) or store.images.resolve(reference.familiar)
-    pushing = _Push(name, store, client, monitor or NullTransferMonitor(), parallel)
+    blobs = sum(len(each.diff_ids) + 1 for each in (what.images if isinstance(what, StoredIndex) else (what,)))
+    pushing = _Push(name, store, client, monitor or NullTransferMonitor(), parallel, blobs)
     if isinstance(what, Image):
         return pushing.image(what, compression)
     if platform is not None:
@@ -89,7 +90,11 @@ def push(
 
 
 class _Push:
-    def __init__(self, name: Reference, store: Store, client: Client, monitor: TransferMonitor, parallel: int) -> None:
+    """blobs: about how many there are."""
+
+    def __init__(
+        self, name: Reference, store: Store, client: Client, monitor: TransferMonitor, parallel: int, blobs: int
+    ) -> None:
         endpoint = client.endpoints(name, mirrors=False)[0]
         self._name = name
         self._store = store
@@ -97,6 +102,7 @@ class _Push:
         self._monitor = monitor
         self._parallel = parallel
         self._repository = Repository(client, endpoint, name.path)
+        self._sender = Sender(self._repository, blobs)
 
     def image(self, image: Image, compression: Compression | None) -> Pushed:
         self._announce()
@@ -180,13 +186,7 @@ class _Push:
 
         def send() -> tuple[str, str] | None:
             here = self._opened(layer.digest) if self._store.blobs.has(layer.digest) else None
-            return send_blob(
-                self._repository,
-                layer,
-                here,
-                sources=sources,
-                moved=lambda sent: reporter.moved("Pushing", sent),
-            )
+            return self._sender.send(layer, here, sources=sources, moved=lambda sent: reporter.moved("Pushing", sent))
 
         done = send()
         if done is None and diff_id is not None and self._store.layers.away((diff_id,)):
@@ -202,7 +202,7 @@ class _Push:
 
     def _send_small(self, blob: Descriptor) -> None:
         here = self._opened(blob.digest) if self._store.blobs.has(blob.digest) else None
-        if send_blob(self._repository, blob, here, sources=(), moved=_ignore) is None:
+        if self._sender.send(blob, here, moved=_ignore) is None:
             raise _NotHereError(blob)
 
     def _finish(self, media_type: str, data: bytes, image: Image | None, *manifests: Manifest) -> Pushed:

@@ -27,8 +27,10 @@ from registry.client.config import Endpoint
 from registry.client.http import Response, redacted
 from registry.client.retrying import check_cancelled
 from registry.errors import (
+    ErrorCode,
     InvalidResponseError,
     NotFoundError,
+    RegistryError,
     ResponseError,
     TransferBrokenError,
     UnreachableError,
@@ -137,6 +139,23 @@ class Repository:
             return False
         response.close()
         return True
+
+    def is_new(self) -> bool:
+        """Whether nothing has been pushed to it. False where the registry does not say so clearly."""
+        try:
+            self.client.call(
+                self.endpoint,
+                "GET",
+                self.url("tags/list?n=1"),
+                expect={200},
+                scopes=self.scopes("pull,push"),
+                retry=False,
+            ).close()
+        except NotFoundError as error:
+            return error.has_code(ErrorCode.NAME_UNKNOWN)
+        except RegistryError:
+            check_cancelled(self.client.cancelled)
+        return False
 
     def blob(self, digest: Digest, limit_bytes: int) -> bytes:
         """A small blob, whole and verified. Raises InvalidResponseError."""

@@ -21,11 +21,13 @@ def sources_of(store: Store, reference: Reference, digest: Digest) -> list[str]:
 
 def remember_sources(store: Store, reference: Reference, digests: Iterable[Digest]) -> None:
     """Note that the reference's repository has these blobs."""
+    noted = {}
     for digest in dict.fromkeys(digests):
         known = _known(store, reference.domain, digest)
         if known[:1] != [reference.path]:
             paths = list(dict.fromkeys((reference.path, *known)))[:_MAX_SOURCES]
-            store.cache.memo_put(_KIND, f"{reference.domain} {digest}", _SEPARATOR.join(paths).encode())
+            noted[f"{reference.domain} {digest}"] = _SEPARATOR.join(paths).encode()
+    store.cache.memo_put_all(_KIND, noted)
 
 
 def _known(store: Store, domain: str, digest: Digest) -> list[str]:

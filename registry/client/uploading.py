@@ -1,15 +1,16 @@
-"""Sending a blob to a repository: not at all where it is there, by mounting where it is near, else in one stream.
+"""Uploads: a blob on its way to a repository in one stream, or in chunks where that is all that a proxy lets through.
 
 The stream is one PATCH, and an empty PUT that names the digest; small blobs are one PUT. After a broken connection the
-registry is asked how far it came, and the rest follows as another PATCH.  Source: distribution-spec "Pushing blobs".
+registry is asked how far it came, and the rest follows as another PATCH. After a 413 the blob goes in chunks, smaller
+with each 413 that follows.  Source: distribution-spec "Pushing blobs".
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, Final, Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
 from urllib.parse import quote, urljoin, urlsplit
 
 from images.oci import Descriptor
@@ -26,12 +27,11 @@ from registry.errors import (
     UnreachableError,
 )
 
-Outcome: TypeAlias = Literal["exists", "mounted", "pushed"]
-
 _PIECE_BYTES: Final = 256 << 10
 _ONE_PUT_BYTES: Final = 1 << 20
 _RECEIVED: Final = re.compile(r"(?:bytes=)?0-(\d+)")
 _OCTETS: Final = "application/octet-stream"
+_CHUNKS_BYTES: Final = (64 << 20, 8 << 20, 900_000, 200_000)  # nginx lets a million bytes through unless told otherwise
 
 
 class Upload:
@@ -56,6 +56,9 @@ class Upload:
         self._moved = moved
         self._location = ""
         self._at = 0  # what the registry is known to have
+        self._chunks = [size for size in _CHUNKS_BYTES if size < descriptor.size]  # to fall back to, in this order
+        self._chunk_bytes = descriptor.size
+        self._least_bytes = 0
         if begun is not None:
             self._take_location(begun)
 
@@ -73,7 +76,8 @@ class Upload:
                 if self._at > furthest:
                     furthest = self._at
                     tries.progress()
-                self._give_up_or_wait(tries.after, error)
+                if not (isinstance(error, ResponseError) and error.status == 413 and self._try_smaller_chunks()):
+                    self._give_up_or_wait(tries.after, error)
                 if self._find_place():
                     return
 
@@ -96,13 +100,16 @@ class Upload:
 
     def _send(self) -> None:
         size = self._descriptor.size
-        if self._at == 0 and size <= _ONE_PUT_BYTES:
-            self._call("PUT", self._final_location(), {201}, self._from(0), _length(size))
+        if self._at == 0 and size <= min(_ONE_PUT_BYTES, self._chunk_bytes):
+            self._call("PUT", self._final_location(), {201}, self._from(0, size), _length(size))
             return
-        if self._at < size:
-            headers = {**_length(size - self._at), "Content-Range": f"{self._at}-{size - 1}"}
-            self._take_location(self._call("PATCH", self._location, {202, 201, 204}, self._from(self._at), headers))
-            self._at = size
+        while self._at < size:
+            end = min(size, self._at + max(self._chunk_bytes, self._least_bytes))
+            headers = {**_length(end - self._at), "Content-Range": f"{self._at}-{end - 1}"}
+            self._take_location(
+                self._call("PATCH", self._location, {202, 201, 204}, self._from(self._at, end), headers)
+            )
+            self._at = end
         self._call("PUT", self._final_location(), {201, 204}, b"", {"Content-Length": "0"})
 
     def _find_place(self) -> bool:
@@ -120,12 +127,18 @@ class Upload:
         self._location, self._at = "", 0
         return self._repository.has_blob(self._descriptor.digest)
 
-    def _from(self, offset: int) -> BodySource:
+    def _try_smaller_chunks(self) -> bool:
+        if not self._chunks:
+            return False
+        self._chunk_bytes = self._chunks.pop(0)
+        return True
+
+    def _from(self, offset: int, end: int) -> BodySource:
         def pieces() -> Iterator[bytes]:
             with self._open_blob() as file:
                 file.seek(offset)
                 sent = offset
-                while data := file.read(_PIECE_BYTES):
+                while data := file.read(min(_PIECE_BYTES, end - sent)):
                     check_cancelled(self._client.cancelled)
                     yield data
                     sent += len(data)
@@ -164,6 +177,9 @@ class Upload:
     def _take_location(self, response: Response) -> None:
         base = self._client.base(self._repository.endpoint)
         self._location = upload_location(response, self._location or f"{base}/{self._repository.upload_url()}", base)
+        least = response.headers.get("OCI-Chunk-Min-Length") or ""
+        if least.isascii() and least.isdigit():
+            self._least_bytes = int(least)
 
 
 def start(repository: Repository) -> Response:
@@ -182,7 +198,7 @@ def start(repository: Repository) -> Response:
 
 
 def mount(repository: Repository, descriptor: Descriptor, source: str) -> tuple[bool, Response | None]:
-    """Take the blob over from another repository of the same registry.
+    """Take the blob over from another repository of the same registry; from any, or its store, when ``source`` is "".
 
     Returns whether that worked, and where it did not the response that began an upload instead, if one did.
     """
@@ -190,9 +206,9 @@ def mount(repository: Repository, descriptor: Descriptor, source: str) -> tuple[
         response = repository.client.call(
             repository.endpoint,
             "POST",
-            repository.upload_url(mount=descriptor.digest, **{"from": source}),
+            repository.upload_url(mount=descriptor.digest, **({"from": source} if source else {})),
             expect={201, 202},
-            scopes=repository.scopes("pull,push", source),
+            scopes=repository.scopes("pull,push", *filter(None, (source,))),
             headers={"Content-Length": "0"},
             body=b"",
         )
@@ -200,35 +216,6 @@ def mount(repository: Repository, descriptor: Descriptor, source: str) -> tuple[
         return False, None  # some refuse what they cannot mount; the push itself will tell what is really wrong
     response.close()
     return response.status == 201, response if response.status == 202 else None
-
-
-def send_blob(
-    repository: Repository,
-    descriptor: Descriptor,
-    open_blob: Callable[[], BinaryIO] | None,
-    *,
-    sources: Sequence[str],
-    moved: Callable[[int], None],
-) -> tuple[Outcome, str] | None:
-    """Make the repository have the blob. Returns how, and from which repository it was mounted.
-
-    open_blob: None when there is nothing to send; the result is None when that would have been needed.
-    """
-    if repository.has_blob(descriptor.digest):
-        return "exists", ""
-    begun: Response | None = None
-    for source in sources:
-        if begun is not None:
-            _abandon(repository, begun)
-        mounted, begun = mount(repository, descriptor, source)
-        if mounted:
-            return "mounted", source
-    if open_blob is None:
-        if begun is not None:
-            _abandon(repository, begun)
-        return None
-    Upload(repository, descriptor, open_blob, moved, begun).run()
-    return "pushed", ""
 
 
 def upload_location(response: Response, asked: str, base: str) -> str:
@@ -253,7 +240,29 @@ def upload_location(response: Response, asked: str, base: str) -> str:
     return location
 
 
-def _abandon(repository: Repository, response: Response) -> None:
+def mount_or_send(
+    repository: Repository, descriptor: Descriptor, open_blob: Callable[[], BinaryIO]
+) -> tuple[bool, Response | None]:
+    """Send a small blob to a registry of ours, which takes it with the POST, or has it already.
+
+    Returns whether it is there now, and where it is not the response that began an upload instead.
+    """
+    with open_blob() as file:
+        data = file.read()
+    response = repository.client.call(
+        repository.endpoint,
+        "POST",
+        repository.upload_url(mount=descriptor.digest, digest=descriptor.digest),
+        expect={201, 202},
+        scopes=repository.scopes("pull,push"),
+        headers={**_length(len(data)), "Content-Type": _OCTETS},
+        body=data,
+    )
+    response.close()
+    return response.status == 201, response if response.status == 202 else None
+
+
+def abandon(repository: Repository, response: Response) -> None:
     """End an upload that nobody will use."""
     base = repository.client.base(repository.endpoint)
     with contextlib.suppress(RegistryError):

@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from core.errors import ShiplapError, StorageFullError
+from registry import OURS_HEADER
 from registry.errors import ErrorCode
 from registry.server.blob_views import BlobViews
 from registry.server.errors import CredentialsNeededError, SpecError
@@ -57,6 +58,7 @@ def application(registry: Registry) -> Flask:
     @app.after_request
     def mark(response: Response) -> Response:
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+        response.headers[OURS_HEADER] = "1"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
