@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -53,6 +54,7 @@ class Explainer:
         self._before: dict[Vertex, StepDetail | None] | None = None
         self._outcomes: dict[Vertex, Outcome] = {}
         self._lock = threading.Lock()
+        self._began_at = time.time()
 
     def note(self, vertex: Vertex, outcome: Outcome) -> None:
         """Remember how a step was answered, for those after it and for the next build."""
@@ -114,7 +116,9 @@ class Explainer:
         # The first build here. A checkout somewhere else may have been built: the same step, on the same base.
         latest = self._store.cache.latest_for
         for record in (latest(op=op), latest(description=vertex.step.name)):
-            kept = _detail_of(record.detail) if record is not None and record.description == vertex.step.name else None
+            if record is None or record.description != vertex.step.name or record.created_at >= self._began_at:
+                continue
+            kept = _detail_of(record.detail)
             if kept is not None and kept.base[0] == base_of(vertex)[0]:
                 return kept
         return None
