@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final, cast
+from typing import Final
 
 from builder.errors import OutputError
-from builder.output import ANNOTATION_LEVELS, Annotation, AnnotationLevel
+from builder.output import ANNOTATION_LEVELS, Annotation
 from core.errors import ShiplapError
 from core.platforms import Platform
 
@@ -53,4 +53,4 @@ def _annotation(level: str, platform: str | None, name: str, value: str, text: s
         wanted = None if platform is None else Platform.parse(platform)
     except ShiplapError as error:
         raise OutputError(f"invalid annotation {text!r}: {error.message}", hint=error.hint) from error
-    return Annotation(cast(AnnotationLevel, level), name, value, wanted)
+    return Annotation(level, name, value, wanted)

@@ -4,46 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import threading
 import time
 from collections.abc import Sequence
 
 import msgspec
 
-from builder.assembly import image_config
+from builder.assembly import Built, image_config
 from builder.cacheio.session import CacheSession
 from builder.execution import Executor
 from builder.explaining.why import Explainer
-from builder.exporting import export
+from builder.exporting import Exported, Exporter
 from builder.failures import StepError
 from builder.frontend import plan
-from builder.graph import Vertex
+from builder.graph import PlannedImage, Vertex
 from builder.parsing import parse_remembered
+from builder.pushing import Push
 from builder.request import BuildRequest, Output
 from builder.resolving import Connect, Resolver
+from builder.rootfs import RootFS
 from builder.solver import Solver
 from containers.launcher import Launcher
-from core.digests import DiffID, Digest
+from core.digests import Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
-from images.errors import ImageNotFoundError
+from core.references import Reference
 from images.images import Image
-from images.oci import ImageConfig, encode
+from images.oci import Descriptor
 from images.store import Store
 
 
-class BuildResult(msgspec.Struct, frozen=True):
+class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was built.
 
-    image: None when no output puts it into the store. executed, cached: steps that ran, and steps that the cache
-    answered; FROM counts as neither.
+    image: None when no output puts it into the store; of several platforms, the first. config_digest: of the image's
+    config, its ID; for an index, the index's digest. root: what the last output that is an image goes out as; None
+    when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
+    steps that the cache answered; FROM counts as neither.
     """
 
+    id: str
     image: Image | None
     config_digest: Digest
-    manifest_digest: Digest
+    root: Descriptor | None
+    is_index: bool
+    names: tuple[Reference, ...]
     executed: int
     cached: int
+
+    @property
+    def manifest_digest(self) -> Digest:
+        """Of the manifest or index that went out; where only files did, the image's ID."""
+        return self.config_digest if self.root is None else self.root.digest
 
 
 def build(
@@ -63,6 +76,7 @@ def build(
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
     monitor = monitor or NullMonitor()
+    build_id = secrets.token_hex(13)
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     with contextlib.ExitStack() as stack:
         resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
@@ -100,19 +114,35 @@ def build(
         finally:
             executor.save_stat_cache()
         explainer.finish()
-        layers = [layer.written.wait() for layer in solution.rootfs.layers]
-        diff_ids = [layer.diff_id for layer in layers]
-        config = caching.marked(image_config(planned.plan.image, layers, epoch=request.source_date_epoch))
-        image = _put_out(store, config, diff_ids, request.outputs, monitor, last_step)
-        caching.export(diff_ids)
-    kept = any(output.type == "image" for output in request.outputs)
+        images = [
+            _assembled(image, rootfs, request.source_date_epoch, caching)
+            for image, rootfs in zip(planned.plan.images, solution.rootfses, strict=True)
+        ]
+        exporter = Exporter(
+            store,
+            images,
+            epoch=request.source_date_epoch,
+            attest=None,
+            push=Push(store, connect, monitor, last_step.id),
+        )
+        exported = _put_out(exporter, request.outputs, monitor, last_step)
+        caching.export([diff_id for image in images for diff_id in image.diff_ids])
     return BuildResult(
-        store.images.get(image.id) if kept else None,
-        image.id,
-        image.manifest_digest,
-        solution.executed,
-        solution.cached,
+        id=build_id,
+        image=exported.image,
+        config_digest=exported.image_id,
+        root=exported.root,
+        is_index=exported.is_index,
+        names=exported.names,
+        executed=solution.executed,
+        cached=solution.cached,
     )
+
+
+def _assembled(planned: PlannedImage, rootfs: RootFS, epoch: int | None, caching: CacheSession) -> Built:
+    layers = [layer.written.wait() for layer in rootfs.layers]
+    config = caching.marked(image_config(planned, layers, epoch=epoch))
+    return Built(planned.platform, config, planned.base_layers)
 
 
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
@@ -126,36 +156,14 @@ def _lineage(request: BuildRequest) -> str:
     return f"{name}\0{request.dockerfile_name}\0{request.platform}" if name else ""
 
 
-def _put_out(
-    store: Store,
-    config: ImageConfig,
-    diff_ids: Sequence[DiffID],
-    outputs: Sequence[Output],
-    monitor: Monitor,
-    step: StepInfo,
-) -> Image:
-    """The last step that is shown: the image into the store, and to each output."""
+def _put_out(exporter: Exporter, outputs: Sequence[Output], monitor: Monitor, step: StepInfo) -> Exported:
+    """The last step that is shown."""
     monitor.emit(StepStarted(step.id, time.time()))
     start = time.monotonic()
     try:
-        stays = any(output.type == "image" for output in outputs) or _is_known(store, config)
-        names = [name for output in outputs if output.type == "image" for name in output.names]
-        image = store.images.put(config, diff_ids, names=names)
-        for output in outputs:
-            if output.type != "image":
-                export(store, image, output)
-        if not stays:
-            store.images.remove(image.id)  # it was wanted elsewhere only; its layers stay in the build cache
+        exported = exporter.put_out(outputs)
     except ShiplapError as error:
         monitor.emit(StepFinished(step.id, "failed", time.monotonic() - start, time.time(), str(error)))
         raise
     monitor.emit(StepFinished(step.id, "done", time.monotonic() - start, time.time()))
-    return image
-
-
-def _is_known(store: Store, config: ImageConfig) -> bool:
-    try:
-        store.images.get(Digest.of(encode(config)))
-    except ImageNotFoundError:
-        return False
-    return True
+    return exported

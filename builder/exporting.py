@@ -1,61 +1,280 @@
-"""Where a finished image goes besides the store: archives, a tar or a directory of its files."""
+"""Where finished images go: the store, registries, archives, a tar or a directory of their files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
+import msgspec
+
+from builder.assembly import Built
 from builder.errors import OutputError
-from builder.request import Output
+from builder.output import Compression, Output, Packaging
+from builder.packing import Attest, Packed, Statement, pack
+from core.digests import Digest
 from core.files import replacing, storage_errors
+from core.references import Reference
+from images.errors import ImageNotFoundError
 from images.images import Image
+from images.indexes import StoredIndex
+from images.oci import OCI_MANIFEST, Descriptor, OciPlatform, encode
 from images.store import Store
 
+if TYPE_CHECKING:
+    from builder.pushing import Push
 
-def export(store: Store, image: Image, output: Output) -> None:
-    """Put the image out. A file appears whole or not at all. Raises OutputError, StorageFullError."""
-    if output.type == "local":
-        _write_tree(store, image, output.dest)
-    else:
-        with _opened(output.dest) as sink:
-            if output.type == "tar":
-                _write_tar(store, image, sink)
+AttestNamed: TypeAlias = Callable[[Built, Digest, Sequence[Reference]], Sequence[Statement]]
+"""From an image, its manifest's digest and its names to what is to be said of it."""
+
+_DEFAULT = Packaging()
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """What went out.
+
+    root: the manifest or index of the last output that is an image; None when none is. names: that it has there.
+    image: the image in the store, the first of several; None when no output puts it there. image_id: of the config;
+    of several platforms' images, or with attestations, the index's digest, as docker build has it.
+    """
+
+    root: Descriptor | None
+    image: Image | None
+    image_id: Digest
+    is_index: bool = False
+    names: tuple[Reference, ...] = ()
+
+
+class Exporter:
+    """Puts one build's images out.
+
+    images: at least one, each for another platform. epoch: SOURCE_DATE_EPOCH. attest: what is said of each image.
+    push: sends to registries.
+    """
+
+    def __init__(
+        self, store: Store, images: Sequence[Built], *, epoch: int | None, attest: AttestNamed | None, push: Push
+    ) -> None:
+        self._store = store
+        self._epoch = epoch
+        self._attest = attest
+        self._push = push
+        self._images = tuple(images)
+        self._clamped: tuple[Built, ...] | None = None
+
+    def put_out(self, outputs: Sequence[Output]) -> Exported:
+        """Each output, in turn. A file appears whole or not at all.
+
+        Raises OutputError, StorageFullError, and what a push raises.
+        """
+        done = Exported(None, None, self._id())
+        for output in outputs:
+            images = self._dated(output.packaging)
+            if output.type == "image":
+                exported = self._image(output, images)
+            elif output.is_image:
+                exported = self._archive(output, images)
+            elif self._attest is not None:
+                raise OutputError(
+                    f"an output of type={output.type} has no place for attestations",
+                    hint="use type=oci or type=image, or leave --attest, --provenance and --sbom out",
+                )
             else:
-                _write_archive(store, image, output, sink)
+                self._files(output, images)
+                continue
+            image = exported.image or done.image
+            done = msgspec.structs.replace(exported, image=image, names=output.names)
+        return done
 
+    def _id(self) -> Digest:
+        return Digest.of(encode(self._images[0].config))
 
-def _write_archive(store: Store, image: Image, output: Output, sink: BinaryIO) -> None:
-    from images.archive import SavedImage, save
+    def _dated(self, packaging: Packaging) -> tuple[Built, ...]:
+        """The images, with new layers' times clamped where that is wanted."""
+        if packaging.rewrite_timestamp and self._epoch is None:
+            raise OutputError("rewrite-timestamp without SOURCE_DATE_EPOCH", hint="set SOURCE_DATE_EPOCH=SECONDS")
+        if self._epoch is None or packaging.rewrite_timestamp is False:
+            return self._images
+        if self._clamped is None:
+            self._clamped = tuple(_clamped(self._store, image, self._epoch) for image in self._images)
+        return self._clamped
 
-    # As BuildKit: an OCI layout is for registries and has compressed layers; docker unpacks its archives at once.
-    save(store, [SavedImage(image, output.names)], sink, compression="gzip" if output.type == "oci" else "none")
+    # Images
 
+    def _image(self, output: Output, images: tuple[Built, ...]) -> Exported:
+        if len(images) == 1 and self._attest is None and not output.push and output.packaging == _DEFAULT:
+            return self._as_it_stands(output, images[0])
+        packed = pack(
+            self._store,
+            images,
+            output.packaging,
+            default="gzip" if output.push or len(images) > 1 or self._attest else "none",
+            attest=self._naming(output),
+        )
+        packed.keep(self._store)
+        if not output.store and not output.push:
+            return _exported(packed, None)
+        known = self._is_known(packed)
+        image, kept = self._keep(packed, [] if output.by_digest or not output.store else output.names)
+        if output.push:
+            self._push.send(kept, output.names, by_digest=output.by_digest)
+        if not output.store and not known:
+            self._store.images.remove(packed.root.digest if packed.is_index else image.id)
+        return _exported(packed, image if output.store else None)
 
-def _write_tar(store: Store, image: Image, sink: BinaryIO) -> None:
-    from images.flatten import write_merged
-    from images.tarwriter import TarWriter
+    def _as_it_stands(self, output: Output, built: Built) -> Exported:
+        """An image of uncompressed layers: what is quickest, and all that a store needs."""
+        if not output.store:
+            return Exported(None, None, self._id())
+        image = self._store.images.put(built.config, built.diff_ids, names=output.names)
+        data = self._store.blobs.read(image.manifest_digest)
+        root = Descriptor(
+            media_type=OCI_MANIFEST,
+            digest=image.manifest_digest,
+            size=len(data),
+            platform=OciPlatform.of(built.platform),
+        )
+        return Exported(root, image, image.id)
 
-    with contextlib.ExitStack() as stack:
-        layers = [stack.enter_context(store.layers.open(diff_id)) for diff_id in image.diff_ids]
+    def _is_known(self, packed: Packed) -> bool:
+        """Whether the store has it already, so that it has to stay there."""
+        try:
+            if packed.is_index:
+                self._store.images.indexes.get(packed.root.digest)
+            else:
+                self._store.images.get(packed.images[0].id)
+        except ImageNotFoundError:
+            return False
+        return True
+
+    def _keep(self, packed: Packed, names: Sequence[Reference]) -> tuple[Image, Image | StoredIndex]:
+        """Put it into the store: the first image, and what the names stand for."""
+        store = self._store.images
+        images = [
+            store.put(
+                each.config,
+                each.built.diff_ids,
+                names=[] if packed.is_index else names,
+                manifest=packed.documents[each.manifest.digest],
+            )
+            for each in packed.images
+        ]
+        if packed.is_index:
+            return images[0], store.indexes.put(packed.documents[packed.root.digest], names=names)
+        return images[0], images[0]
+
+    def _archive(self, output: Output, images: tuple[Built, ...]) -> Exported:
+        if output.type == "docker" and (len(images) > 1 or self._attest is not None):
+            what = "several platforms" if len(images) > 1 else "attestations"
+            raise OutputError(
+                f"docker's archives have no room for {what}", hint="use type=oci, which skopeo and podman read too"
+            )
+        # As BuildKit: an OCI layout is for registries and has compressed layers; docker unpacks its archives at once.
+        default: Compression = "gzip" if output.type == "oci" else "none"
+        packed = pack(self._store, images, output.packaging, default=default, attest=self._naming(output))
+        packed.keep(self._store)
+        self._write_layout(output, packed)
+        return _exported(packed, None)
+
+    def _write_layout(self, output: Output, packed: Packed) -> None:
+        from images.layout import DirectoryTarget, Root, TarTarget, write_layout
+
+        roots = [Root(packed.root, output.names)]
+        if output.as_tar:
+            with _opened(output.dest) as sink, TarTarget(sink) as target:
+                write_layout(self._store, roots, target)
+        else:
+            with _output_errors(output.dest):
+                write_layout(self._store, roots, DirectoryTarget(Path(output.dest)))
+
+    def _naming(self, output: Output) -> Attest | None:
+        """Attestations name their subject as the output does."""
+        attest = self._attest
+        return None if attest is None else lambda built, digest: attest(built, digest, output.names)
+
+    # Files
+
+    def _files(self, output: Output, images: tuple[Built, ...]) -> None:
+        split = len(images) > 1 if output.platform_split is None else output.platform_split
+        if not split:
+            self._check_overlap(images)
+        if output.type == "local":
+            for image in images:
+                self._write_tree(image, os.path.join(output.dest, _directory(image)) if split else output.dest)
+        else:
+            with _opened(output.dest) as sink:
+                self._write_tar(images, sink, split=split)
+
+    def _check_overlap(self, images: Sequence[Built]) -> None:
+        """Raises OutputError when two platforms have a file of the same name."""
+        from images.flatten import flatten
+        from images.tarreader import DIRECTORY
+
+        if len(images) == 1:
+            return
+        seen: dict[bytes, Built] = {}
+        for image in images:
+            with self._opened_layers(image) as layers:
+                for entry, _ in flatten(layers):
+                    other = seen.setdefault(entry.name, image) if entry.kind != DIRECTORY else image
+                    if other is not image:
+                        name = os.fsdecode(entry.name)
+                        raise OutputError(
+                            f"/{name} of {image.platform} is in the way of that of {other.platform}",
+                            hint="leave platform-split=false out: each platform then has a directory",
+                        )
+
+    def _write_tar(self, images: Sequence[Built], sink: BinaryIO, *, split: bool) -> None:
+        from images.flatten import write_merged
+        from images.tarwriter import TarWriter
+
         writer = TarWriter(sink)
-        write_merged(layers, writer)
+        for image in images:
+            prefix = os.fsencode(f"{_directory(image)}/") if split else b""
+            if prefix:
+                writer.directory(prefix, 0o755, 0, 0, self._epoch or 0)
+            with self._opened_layers(image) as layers:
+                write_merged(layers, writer, prefix=prefix, mtime=self._epoch)
         writer.close()
 
+    def _write_tree(self, image: Built, dest: str) -> None:
+        from images.flatten import unpack_merged
 
-def _write_tree(store: Store, image: Image, dest: str) -> None:
-    from images.flatten import unpack_merged
+        with self._opened_layers(image) as layers, storage_errors(dest), _output_errors(dest):
+            os.makedirs(dest, exist_ok=True)
+            root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                # As buildx: the files belong to who asked for them.
+                unpack_merged(layers, root, owners=False, devices=os.geteuid() == 0, mtime=self._epoch)
+            finally:
+                os.close(root)
 
-    with contextlib.ExitStack() as stack, storage_errors(dest), _output_errors(dest):
-        os.makedirs(dest, exist_ok=True)
-        root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, root)
-        layers = [stack.enter_context(store.layers.open(diff_id)) for diff_id in image.diff_ids]
-        # As buildx: the files belong to who asked for them.
-        unpack_merged(layers, root, owners=False, devices=os.geteuid() == 0)
+    @contextlib.contextmanager
+    def _opened_layers(self, image: Built) -> Iterator[list[BinaryIO]]:
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self._store.layers.open(diff_id)) for diff_id in image.diff_ids]
+
+
+def _exported(packed: Packed, image: Image | None) -> Exported:
+    image_id = packed.root.digest if packed.is_index else packed.images[0].id
+    return Exported(packed.root, image, image_id, packed.is_index)
+
+
+def _directory(image: Built) -> str:
+    """What a platform's directory is called: ``linux_arm_v7``."""
+    return str(image.platform).replace("/", "_")
+
+
+def _clamped(store: Store, image: Built, epoch: int) -> Built:
+    """The image with no time after the epoch in its own layers; the base's stay the base's."""
+    from images.tarcopy import clamped_layer
+
+    diff_ids = image.diff_ids
+    own = [clamped_layer(store, diff_id, epoch) for diff_id in diff_ids[image.base_layers :]]
+    return image.with_layers((*diff_ids[: image.base_layers], *own))
 
 
 @contextlib.contextmanager

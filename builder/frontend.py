@@ -16,20 +16,21 @@ from builder.arguments import PROXY_ARGS, platform_args
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
-from builder.graph import BaseOp, Chain, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, describe
+from builder.graph import BaseOp, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, describe
 from builder.mounts import context_spec
 from builder.naming import context_key
+from builder.planning import GraphBuilder, platform_label
 from builder.request import BuildRequest, NamedImage
 from builder.resolving import NewStep
 from builder.stage import StageState
 from core.errors import ShiplapError
-from core.events import StepInfo
 from core.platforms import Platform
 from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand
 from dockerfile_grammar.ast import Arg
 from dockerfile_grammar.errors import ExpansionError
 from images.images import Image
 from images.oci import ImageConfig
+from images.platforms import preferences
 
 ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep], Image]
 """From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none."""
@@ -45,33 +46,50 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def plan(dockerfile: Dockerfile, request: BuildRequest, resolve: ImageResolver) -> Planned:
-    """Plan ``request.target``, or the last stage. Raises DockerfileError and what ``resolve`` raises."""
-    return Frontend(dockerfile, request, resolve).plan()
+    """Plan ``request.target``, or the last stage, for each platform.
+
+    Raises DockerfileError and what ``resolve`` raises.
+    """
+    graph = GraphBuilder(several=len(request.platforms) > 1)
+    images: list[PlannedImage] = []
+    used_args: set[str] = set()
+    for platform in request.platforms or (Platform.host(),):
+        frontend = Frontend(dockerfile, request, platform, resolve, graph)
+        images.append(frontend.plan())
+        used_args |= frontend.used_args
+    unused = [name for name in request.build_args if name not in used_args]
+    return Planned(Plan(tuple(images), tuple(graph.chains), tuple(graph.steps)), tuple(unused))
 
 
 class Frontend:
-    """One planning. The dispatcher of each stage comes back to it for what stages share."""
+    """The planning for one platform. The dispatcher of each stage comes back to it for what stages share."""
 
-    def __init__(self, dockerfile: Dockerfile, request: BuildRequest, resolve: ImageResolver) -> None:
+    def __init__(
+        self,
+        dockerfile: Dockerfile,
+        request: BuildRequest,
+        platform: Platform,
+        resolve: ImageResolver,
+        graph: GraphBuilder,
+    ) -> None:
         self.dockerfile = dockerfile
         self.request = request
+        self.platform = platform
         self._resolve = resolve
-        self._steps: list[StepInfo] = []
-        self._chains: list[Chain] = []
+        self._graph = graph
         self._states: dict[int, StageState] = {}
         self._named_states: dict[str, StageState] = {}
+        self._stage_platforms: dict[int, Platform] = {}
         self._images: dict[str, Vertex] = {}
         self._mounted: dict[tuple[str, str], Vertex] = {}
         self._remotes: dict[FetchOp, Vertex] = {}
         self.used_args: set[str] = {*PROXY_ARGS, "BUILDKIT_INLINE_CACHE"}
-        self.platform_args = platform_args(Platform.host(), request.platform)
+        self.platform_args = platform_args(Platform.host(), platform)
         self.global_args = self._evaluate_meta_args()
 
-    def plan(self) -> Planned:
+    def plan(self) -> PlannedImage:
         state = self.stage_state(self._target())
-        image = PlannedImage(state.tail, state.finished(self.request.labels), tuple(state.history))
-        unused = [name for name in self.request.build_args if name not in self.used_args]
-        return Planned(Plan(image, tuple(self._chains), tuple(self._steps)), tuple(unused))
+        return PlannedImage(state.tail, state.finished(self.request.labels), tuple(state.history), self.platform)
 
     def _evaluate_meta_args(self) -> dict[str, str]:
         """The ARGs before the first FROM: name to value, of those that have one."""
@@ -148,6 +166,11 @@ class Frontend:
         else:
             state, image = self._from_image(base, stage)
         triggers = _parse_triggers(state.take_triggers())
+        self._stage_platforms[stage.index] = (
+            self._stage_platforms.get(earlier, self.platform)
+            if earlier is not None and stage.platform is None
+            else self._stage_platform(stage)
+        )
         numbering = _Numbering(self._stage_label(stage), [*triggers, *stage.instructions])
         from_step = numbering.next_name(f"FROM {base}")
         if image is not None:
@@ -157,18 +180,18 @@ class Frontend:
             dispatcher.dispatch(trigger, SourceLines(0, 0))
         for instruction in stage.instructions:
             dispatcher.dispatch(instruction, _lines(instruction))
-        if state.vertices:
-            self._chains.append(Chain(self._stage_name(stage), tuple(state.vertices)))
+        self._graph.chain(self._stage_name(stage), state.vertices)
         return state
 
     def _from_image(self, base: str, stage: Stage) -> tuple[StageState, Image | None]:
+        wanted = self._stage_platform(stage)
         if base == SCRATCH:
-            state = StageState(ImageConfig.for_platform(self.request.platform), None)
+            state = StageState(ImageConfig.for_platform(wanted), None)
             state.set(working_dir="/")
             return state, None
-        wanted = self._stage_platform(stage)
-        image = self.resolve(base, stage.base, stage.index, wanted if stage.platform is not None else None)
-        if stage.platform is not None and image.config.platform != wanted:
+        asked_for = stage.platform is not None or bool(self.request.platforms)
+        image = self.resolve(base, stage.base, stage.index, wanted if asked_for else None)
+        if stage.platform is not None and image.config.platform not in preferences(wanted):
             raise self.dockerfile.error(
                 f"{base} is an image for {image.config.platform}, not for {wanted}",
                 stage.platform.span,
@@ -196,9 +219,9 @@ class Frontend:
                 if image is not None:
                     name = f"[context {key}] {context.name}"
                     state.add(self.vertex(BaseOp(image.diff_ids, image.id), name, stage, lines, None))
-                    self._chains.append(Chain(name, tuple(state.vertices)))
+                    self._graph.chain(name, state.vertices)
             else:
-                state = StageState(ImageConfig.for_platform(self.request.platform), None)
+                state = StageState(ImageConfig.for_platform(self.platform), None)
                 state.set(working_dir="/")
                 state.tail = (
                     self._context_root(key, lines)
@@ -214,7 +237,7 @@ class Frontend:
 
     def _stage_platform(self, stage: Stage) -> Platform:
         if stage.platform is None:
-            return self.request.platform
+            return self.platform
         text = self.expand(stage.platform, self.global_args)
         try:
             return Platform.parse(text)
@@ -232,7 +255,7 @@ class Frontend:
     def resolve(self, name: str, word: Word, before: int, platform: Platform | None = None) -> Image:
         """Look an image up. The error names the place, and the stage that was probably meant."""
         try:
-            return self._resolve(name, platform, self._new_step)
+            return self._resolve(name, platform, self._graph.step)
         except ShiplapError as error:
             names = [stage.name for stage in self.dockerfile.stages[:before] if stage.name]
             near = get_close_matches(name.lower(), names, 1, 0.7)
@@ -251,22 +274,16 @@ class Frontend:
         sources: tuple[Vertex, ...] = (),
     ) -> Vertex:
         """A vertex with a step of its own."""
-        step = self._new_step(name, self._stage_name(stage), lines.first)
-        return Vertex(op, step, lines, below, sources)
-
-    def _new_step(self, name: str, stage: str = "", line: int = 0) -> StepInfo:
-        step = StepInfo(len(self._steps), name, stage, line)
-        self._steps.append(step)
-        return step
+        return self._graph.vertex(op, name, self._stage_name(stage), lines, below, sources)
 
     def image_vertex(self, name: str, word: Word, stage: Stage) -> Vertex:
         """The filesystem of an image that only a ``COPY --from`` names; one vertex per image."""
         if name not in self._images:
-            image = self.resolve(name, word, stage.index)
+            image = self.resolve(name, word, stage.index, self.platform if self.request.platforms else None)
             lines = SourceLines(word.span.start.line, word.span.end.line)
             vertex = self.vertex(BaseOp(image.diff_ids, image.id), f"FROM {name}", stage, lines, None)
             self._images[name] = vertex
-            self._chains.append(Chain(name, (vertex,)))
+            self._graph.chain(name, (vertex,))
         return self._images[name]
 
     def source(self, name: Word, stage: Stage, flag: str = "--from") -> tuple[Vertex | None, str]:
@@ -309,26 +326,25 @@ class Frontend:
     def _directory(self, context: str, path: str, op: CopyOp, what: str, lines: SourceLines) -> Vertex:
         if (context, path) not in self._mounted:
             name = f"[context {context}] {what} it" if context else f"[internal] {what} the build context"
-            step = self._new_step(name, line=lines.first)
-            vertex = Vertex(op, step, lines)
-            self._mounted[context, path] = vertex
-            self._chains.append(Chain(step.name, (vertex,)))
+            vertex = self._mounted[context, path] = self._graph.vertex(op, name, "", lines)
+            self._graph.chain(name, (vertex,))
         return self._mounted[context, path]
 
     def remote_vertex(self, op: FetchOp, lines: SourceLines) -> Vertex:
         """A filesystem with what a URL or a git repository has; one vertex each."""
         if op not in self._remotes:
-            step = self._new_step(f"[internal] fetch {describe(op)}", line=lines.first)
-            vertex = Vertex(op, step, lines)
-            self._remotes[op] = vertex
-            self._chains.append(Chain(step.name, (vertex,)))
+            name = f"[internal] fetch {describe(op)}"
+            vertex = self._remotes[op] = self._graph.vertex(op, name, "", lines)
+            self._graph.chain(name, (vertex,))
         return self._remotes[op]
 
     def _stage_name(self, stage: Stage) -> str:
         return stage.name or f"stage-{stage.index}"
 
     def _stage_label(self, stage: Stage) -> str:
-        return "" if len(self.dockerfile.stages) == 1 else self._stage_name(stage) + " "
+        words = [platform_label(self._stage_platforms[stage.index], self.platform)] if self._graph.several else []
+        words += [self._stage_name(stage)] if len(self.dockerfile.stages) > 1 else []
+        return "".join(f"{word} " for word in words)
 
 
 class _Numbering:

@@ -17,6 +17,7 @@ from builder.copyspec import CopySpec
 from builder.mounts import RunMount
 from core.digests import DiffID
 from core.events import StepInfo
+from core.platforms import Platform
 from images.oci import History, ImageConfig
 
 if TYPE_CHECKING:
@@ -163,20 +164,35 @@ class PlannedImage(msgspec.Struct, frozen=True):
     """What the target stage becomes: everything of the image but the layers' digests and times.
 
     result: its filesystem; None when it has no layer. history: one entry per instruction, base first; an entry with
-    no ``created`` gets one from its layer.
+    no ``created`` gets one from its layer. platform: what it is built for.
     """
 
     result: Vertex | None
     config: ImageConfig
     history: tuple[History, ...]
+    platform: Platform
+
+    @property
+    def base_layers(self) -> int:
+        """How many of its layers are the base image's."""
+        vertex = self.result
+        while vertex is not None and vertex.input is not None:
+            vertex = vertex.input
+        return len(vertex.op.diff_ids) if vertex is not None and isinstance(vertex.op, BaseOp) else 0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The target and every chain that it needs, in an order in which a chain stands after those it reads from."""
+    """The target, for each platform, and every chain that it needs, in an order in which a chain stands after those it
+    reads from. What platforms have in common is one vertex."""
 
-    image: PlannedImage
+    images: tuple[PlannedImage, ...]
     chains: tuple[Chain, ...]
     steps: tuple[StepInfo, ...]
+
+    @property
+    def image(self) -> PlannedImage:
+        """The first platform's."""
+        return self.images[0]
 
     def vertices(self) -> Iterator[Vertex]:
         for chain in self.chains:

@@ -25,8 +25,8 @@ _OPTIONS: Final[Mapping[OutputType, tuple[str, ...]]] = {
     "image": (*_OF_IMAGES, "push", "push-by-digest", "store"),
     "oci": (*_OF_IMAGES, "dest", "tar"),
     "docker": (*_OF_IMAGES, "dest", "tar"),
-    "tar": ("dest", "platform-split", "rewrite-timestamp"),
-    "local": ("dest", "platform-split", "rewrite-timestamp"),
+    "tar": ("dest", "platform-split"),
+    "local": ("dest", "platform-split"),
 }
 _COMPRESSIONS: Final[Mapping[str, Compression]] = {"uncompressed": "none", "gzip": "gzip", "zstd": "zstd"}
 _MAX_LEVELS: Final[Mapping[Compression, int]] = {"gzip": 9, "zstd": 22}
@@ -50,14 +50,9 @@ def parse_output(text: str, *, names: Sequence[Reference] = (), annotations: Seq
     kind = options.type
     dest = options.take("dest")
     if kind in ("tar", "local"):
-        output = Output(
-            kind,
-            _needed_dest(dest, kind),
-            platform_split=options.boolean_or_none("platform-split"),
-            packaging=Packaging(rewrite_timestamp=options.boolean_or_none("rewrite-timestamp")),
-        )
+        split = options.boolean_or_none("platform-split")
         options.finish()
-        return output
+        return Output(kind, _needed_dest(dest, kind), platform_split=split)
     own = tuple(Reference.parse(part) for part in options.take("name").split(",") if part)
     by_digest = options.boolean("push-by-digest", default=False)
     chosen = own or tuple(names)

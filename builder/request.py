@@ -38,7 +38,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     one another, so that a miss is explained against the last one; empty: those of the same directory.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
-    allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use."""
+    allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
+    platforms: what to build for; none: for this machine."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -49,7 +50,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     no_cache: bool = False
     pull: bool = False
-    platform: Platform = msgspec.field(default_factory=Platform.host)
+    platforms: tuple[Platform, ...] = ()
     network: Network = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None
@@ -62,3 +63,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     lineage: str = ""
+
+    @property
+    def platform(self) -> Platform:
+        """The first platform; of a request for one platform, the one."""
+        return self.platforms[0] if self.platforms else Platform.host()

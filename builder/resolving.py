@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from builder.errors import BuildCancelledError
 from core.errors import InvalidReferenceError, ShiplapError
-from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted
+from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted, Warned
 from core.platforms import Platform
 from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.images import Image
+from images.platforms import preferences
 from images.store import Store
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class Resolver:
         """
         key = (name, platform or self._platform)
         if key not in self._found:
-            self._found[key] = self._resolve(name, platform, new_step)
+            self._found[key] = found = self._resolve(name, platform, new_step)
+            if platform is not None and found.config.platform not in preferences(platform):
+                self._monitor.emit(Warned(f"{name} is an image for {found.config.platform}, not for {platform}"))
         return self._found[key]
 
     def _resolve(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
@@ -71,12 +74,12 @@ class Resolver:
         except ImageNotFoundError as error:
             missing = error
         else:
-            right = platform is None or here.config.platform == platform
+            right = platform is None or here.config.platform in preferences(platform)
             if reference is None or (right and not self._always):
                 return here
         if reference is None or self._connect is None:
             if missing is None:
-                return here  # of another platform: the caller says so, with the place
+                return here  # of another platform
             raise ImageNotFoundError(missing.message, hint=missing.hint or _BRING_IT_IN)
         return self._pull(self._connect, reference, platform or self._platform, new_step, missing)
 

@@ -44,9 +44,9 @@ from images.records import CacheRecord
 
 
 class Solution(msgspec.Struct, frozen=True):
-    """The target's filesystem, and how many steps ran or came from the cache."""
+    """The target's filesystem for each platform, and how many steps ran or came from the cache."""
 
-    rootfs: RootFS
+    rootfses: tuple[RootFS, ...]
     executed: int
     cached: int
 
@@ -111,10 +111,11 @@ class Solver:
                 thread.join()
         if self._first_error is not None:
             raise self._first_error
-        result = plan.image.result
-        rootfs = self._results[result].wait() if result is not None else RootFS()
-        self._cache.provide(rootfs.diff_ids())
-        return Solution(rootfs, self._counts["done"], self._counts["cached"])
+        results = [image.result for image in plan.images]
+        rootfses = tuple(self._results[result].wait() if result is not None else RootFS() for result in results)
+        for rootfs in rootfses:
+            self._cache.provide(rootfs.diff_ids())
+        return Solution(rootfses, self._counts["done"], self._counts["cached"])
 
     @property
     def stopped(self) -> bool:

@@ -14,6 +14,7 @@ from core.references import Reference
 if TYPE_CHECKING:
     from builder.request import Output
     from core.digests import Digest
+    from images.oci import Descriptor
 
 _TAIL_LINES = 50
 
@@ -88,7 +89,8 @@ class BuildReport:
         for output in outputs:
             if output.type == "image":
                 lines.append(f"image {result.config_digest}")
-                lines += [f"naming to {name}" for name in output.names]
+                lines += [f"naming to {name}" for name in output.names if output.store]
+                lines += [f"pushed {name}" for name in output.names if output.push]
             else:
                 lines.append(f"{output.type} written to {'standard output' if output.dest == '-' else output.dest}")
         count = result.executed + result.cached
@@ -124,13 +126,27 @@ class BuildReport:
 
 
 def metadata_document(
-    result: Built, names: Sequence[Reference], steps: Sequence[dict[str, Any]], duration_s: float
+    result: Built,
+    names: Sequence[Reference],
+    steps: Sequence[dict[str, Any]],
+    duration_s: float,
+    *,
+    root: Descriptor | None = None,
+    is_index: bool = False,
+    ref: str = "",
 ) -> dict[str, Any]:
-    """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``."""
-    document: dict[str, Any] = {
-        "containerimage.config.digest": str(result.config_digest),
-        "containerimage.digest": str(result.manifest_digest),
-    }
+    """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``.
+
+    root: what went out, where that is known; is_index: it is an index, which has no one config. ref: names the build.
+    """
+    document: dict[str, Any] = {"buildx.build.ref": ref} if ref else {}
+    if not is_index:
+        document["containerimage.config.digest"] = str(result.config_digest)
+    if root is not None:
+        from images.oci import to_builtins
+
+        document["containerimage.descriptor"] = to_builtins(root)
+    document["containerimage.digest"] = str(result.manifest_digest)
     if names:
         document["image.name"] = ",".join(map(str, names))
     document["shiplap.build"] = {

@@ -53,7 +53,7 @@ def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path)
             )
     dockerfile = parse("\n".join(("FROM scratch", *changes, "")), _NAME)
     with Context.empty(scratch) as context:
-        request = BuildRequest(b"", _NAME, context, platform=platform)
+        request = BuildRequest(b"", _NAME, context, platforms=(platform,))
         return plan(dockerfile, request, _no_image).plan.image.config
 
 

@@ -183,6 +183,11 @@ def encode(document: _Document) -> bytes:
     return msgspec.json.encode(_to_builtins(document))
 
 
+def to_builtins(document: _Document) -> dict[str, Any]:
+    """The document as ``encode`` writes it, as values that ``json`` takes."""
+    return _to_builtins(document)
+
+
 def decode_config(data: bytes) -> ImageConfig:
     """Read an image config. Raises InvalidConfigError."""
     try:

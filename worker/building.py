@@ -75,7 +75,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         build_args=options.build_args,
                         labels=options.labels,
                         no_cache=options.no_cache,
-                        platform=Platform.parse(options.platform) if options.platform else Platform.host(),
+                        platforms=(Platform.parse(options.platform),) if options.platform else (),
                         network=options.network,
                         add_hosts=options.add_hosts,
                         limits=work.resources.limits,

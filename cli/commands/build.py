@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -15,10 +16,10 @@ import click
 from builder.build import build
 from builder.errors import BuildCancelledError
 from builder.load import open_source
-from builder.outputs import parse_output
 from builder.remotes.access import Remote
-from builder.request import BuildRequest, Output
+from builder.request import BuildRequest
 from cli.build_cache import cache_options, read_cache_options
+from cli.build_outputs import OutputOptions, output_options
 from cli.build_report import BuildReport, metadata_document
 from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
 from cli.errors import CommandError, is_users
@@ -32,7 +33,6 @@ from cli.signals import Received, cancelling
 from containers.launcher import Launcher
 from core.errors import ShiplapError
 from core.platforms import Platform
-from core.references import Reference
 from core.settings import Settings
 from images.store import Store
 
@@ -53,15 +53,10 @@ from images.store import Store
 @cache_options
 @click.option("--pull", is_flag=True, help="Ask the registry for a newer base, even where one is here.")
 @click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
-@click.option(
-    "-o", "--output", "outputs", metavar="OUTPUT", multiple=True,
-    help="Where the result goes instead of the image store: type=image|oci|docker|tar|local,dest=PATH; "
-    "DIR is type=local,dest=DIR; '-' is a tar on standard output. Repeatable.",
-)  # fmt: skip
+@output_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the image ID.")
 @click.option("--iidfile", type=click.Path(dir_okay=False), help="Write the image ID to this file.")
 @click.option("--metadata-file", type=click.Path(dir_okay=False), help="Write what was built to this file, as JSON.")
-@click.option("--platform", metavar="OS/ARCH", help="What the image is for.  [default: this machine]")
 @click.option(
     "--network", type=click.Choice(("default", "none", "host")), default="default",
     help="The network of RUN steps that do not say.  [default: default]",
@@ -94,11 +89,10 @@ def command(
     pull: bool,
     insecure: Sequence[str],
     progress: str,
-    outputs: Sequence[str],
+    output: OutputOptions,
     quiet: bool,
     iidfile: str | None,
     metadata_file: str | None,
-    platform: str | None,
     network: Literal["default", "none", "host"],
     add_hosts: Sequence[str],
     secrets: Sequence[str],
@@ -121,11 +115,12 @@ def command(
     """
     began = time.monotonic()
     names = tuple(map(image_name, tags))
+    platforms = output.all_platforms()
     if url := chosen_server():
         from cli.remote.command import RemoteOptions, build_on
 
         not_there = {
-            "--output": outputs,
+            **output.not_on_a_server(),
             "--network host": network == "host",
             "--pull": pull,
             "--no-cache-filter": no_cache_filter,
@@ -143,7 +138,7 @@ def command(
             "build_args": pairs(build_args, "--build-arg", environ=environ()),
             "labels": pairs(labels, "--label"),
             "no_cache": no_cache,
-            "platform": platform,
+            "platform": str(platforms[0]) if platforms else None,
             "network": network,
             "add_hosts": host_pairs(add_hosts),
         }
@@ -155,7 +150,7 @@ def command(
         )  # fmt: skip
     if detach or project:
         raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
-    wanted = _outputs(outputs, names)
+    wanted = output.all_outputs(names)
     wanted_limits = step_limits(limits)
     caching = read_cache_options(no_cache_filter, cache_from, cache_to)
     cancelled = threading.Event()
@@ -167,7 +162,6 @@ def command(
             store = stack.enter_context(Store.open(settings.root))
             launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
             sources = SourceOptions(build_contexts, ssh, allow)
-            for_platform = Platform.parse(platform) if platform else Platform.host()
             remote = Remote(
                 read_access(sources, context, environ()),
                 read_secrets(secrets, environ()),
@@ -185,13 +179,15 @@ def command(
                 labels=pairs(labels, "--label"),
                 no_cache=no_cache,
                 pull=pull,
-                platform=for_platform,
+                platforms=platforms,
                 network=network,
                 add_hosts=host_pairs(add_hosts),
                 source_date_epoch=settings.source_date_epoch,
                 secrets=remote.secrets,
                 access=remote.access,
-                named_contexts=open_build_contexts(sources, store, for_platform, stack),
+                named_contexts=open_build_contexts(
+                    sources, store, platforms[0] if platforms else Platform.host(), stack
+                ),
                 allow=read_entitlements(sources, network),
                 limits=wanted_limits,
                 **caching._asdict(),
@@ -216,7 +212,15 @@ def command(
         report.close()
         report.failed(error)
         return 1
-    metadata = metadata_document(result, names, report.steps(), time.monotonic() - began)
+    metadata = metadata_document(
+        result,
+        result.names,
+        report.steps(),
+        time.monotonic() - began,
+        root=result.root,
+        is_index=result.is_index,
+        ref=f"shiplap/{os.uname().nodename}/{result.id}",
+    )
     if iidfile:
         Path(iidfile).write_text(result.config_digest)
     if metadata_file:
@@ -224,19 +228,9 @@ def command(
 
         Path(metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
     report.succeeded(result, wanted, metadata)
-    if quiet and all(output.dest != "-" for output in wanted):
+    if quiet and all(each.dest != "-" for each in wanted):
         click.echo(result.config_digest)
     return 0
-
-
-def _outputs(texts: Sequence[str], names: tuple[Reference, ...]) -> tuple[Output, ...]:
-    outputs = tuple(parse_output(text, names=names) for text in texts) or (Output("image", "", names),)
-    to_stdout = [output for output in outputs if output.dest == "-"]
-    if len(to_stdout) > 1:
-        raise CommandError("only one output can go to standard output")
-    if to_stdout and sys.stdout.isatty():
-        raise CommandError("a tar is not written to a terminal", hint="redirect it: > FILE, or write dest=FILE")
-    return outputs
 
 
 def _remove_stale(*paths: str | None) -> None:

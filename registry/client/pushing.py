@@ -59,6 +59,7 @@ def push(
     image: Image | StoredIndex | None = None,
     platform: Platform | None = None,
     compression: Compression | None = None,
+    by_digest: bool = False,
     monitor: TransferMonitor | None = None,
     parallel: int = DEFAULT_PARALLEL,
 ) -> Pushed:
@@ -66,14 +67,17 @@ def push(
 
     image: what to send; None is what the name stands for in the store. platform: of an index only this image, with
     the manifest that the index names. compression: of layers; None keeps the layers that an image was pulled with,
-    and is gzip for others. Layers that the registry has are not sent, and those that another of its repositories is
-    known to have are mounted. Raises RegistryErrors, ImageNotFoundError, MissingBlobError and StorageFullError.
+    and is gzip for others. by_digest: under its digest only, whatever tag the name has. Layers that the registry has
+    are not sent, and those that another of its repositories is known to have are mounted. Raises RegistryErrors,
+    ImageNotFoundError, MissingBlobError and StorageFullError.
     """
     name = reference.with_default_tag()
-    if name.tag is None:
+    if name.tag is None and not by_digest:
         raise UnsupportedContentError(f"{reference.familiar}: a push needs a tag", hint="write NAME:TAG")
     what = image or store.images.indexes.find(reference.familiar) or store.images.resolve(reference.familiar)
     blobs = sum(len(each.diff_ids) + 1 for each in (what.images if isinstance(what, StoredIndex) else (what,)))
+    if by_digest:
+        name = name._replace(tag=None)
     pushing = _Push(name, store, client, monitor or NullTransferMonitor(), parallel, blobs)
     if isinstance(what, Image):
         return pushing.image(what, compression)
@@ -207,13 +211,13 @@ class _Push:
 
     def _finish(self, media_type: str, data: bytes, image: Image | None, *manifests: Manifest) -> Pushed:
         """The document that the tag is to stand for: a registry takes it only when it has all that it names."""
-        self._repository.put_manifest(str(self._name.tag), media_type, data)
         digest = Digest.of(data)
+        self._repository.put_manifest(self._name.tag or digest, media_type, data)
         blobs = [blob.digest for manifest in manifests for blob in (manifest.config, *manifest.layers) if not blob.urls]
         remember_sources(self._store, self._name, blobs)
         if image is not None:
             self._store.images.note_digest(self._name, digest, image.id)
-        self._monitor.message(f"{self._name.tag}: digest: {digest} size: {len(data)}")
+        self._monitor.message(f"{self._name.tag or self._name.familiar}: digest: {digest} size: {len(data)}")
         return Pushed(digest, len(data))
 
     def _opened(self, digest: Digest) -> Callable[[], BinaryIO]:

@@ -21,7 +21,7 @@ def entry(text: str, *, empty: bool = False, created: str = "") -> History:
 
 
 def created(*history: History, layers: Sequence[WrittenLayer] = LAYERS, epoch: int | None = None) -> list[str]:
-    config = image_config(PlannedImage(None, CONFIG, history), layers, epoch=epoch)
+    config = image_config(PlannedImage(None, CONFIG, history, Platform.host()), layers, epoch=epoch)
     assert config.created == (config.history[-1].created if config.history else "")
     return [item.created for item in config.history]
 
@@ -50,5 +50,5 @@ def test_image_from_scratch_without_layers_has_no_time() -> None:
 
 
 def test_same_plan_and_layers_give_the_same_bytes() -> None:
-    planned = PlannedImage(None, CONFIG, (entry("base", created=OLD), entry("RUN 1"), entry("RUN 2")))
+    planned = PlannedImage(None, CONFIG, (entry("base", created=OLD), entry("RUN 1"), entry("RUN 2")), Platform.host())
     assert encode(image_config(planned, LAYERS)) == encode(image_config(planned, LAYERS))

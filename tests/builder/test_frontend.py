@@ -40,7 +40,7 @@ def resolve(name: str, platform: Platform | None, new_step: NewStep) -> Any:
 def planned(text: str | bytes, tmp_path: Path, **options: Any) -> Planned:
     data = text.encode() if isinstance(text, str) else text
     with Context.open_directory(str(tmp_path)) as context:
-        request = BuildRequest(data, "Dockerfile", context, **{"platform": Platform("linux", "amd64"), **options})
+        request = BuildRequest(data, "Dockerfile", context, **{"platforms": (Platform("linux", "amd64"),), **options})
         return plan(parse(data, "Dockerfile"), request, resolve)
 
 

@@ -1,0 +1,125 @@
+"""The options of ``shiplap build`` that say for which platforms it is, and where and in which form the result goes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from builder.output import Output, Packaging
+from cli.errors import CommandError
+from core.platforms import Platform
+from core.references import Reference
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+class OutputOptions(NamedTuple):
+    """The values as they were given."""
+
+    outputs: tuple[str, ...] = ()
+    push: bool = False
+    load: bool = False
+    annotations: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+
+    def not_on_a_server(self) -> dict[str, object]:
+        """Options that a server does not take, and whether they were given."""
+        return {
+            "--output": self.outputs,
+            "--push": self.push,
+            "--load": self.load,
+            "--annotation": self.annotations,
+            "--platform with several platforms": len(self.all_platforms()) > 1,
+        }
+
+    def all_platforms(self) -> tuple[Platform, ...]:
+        """Each once, in order; none for this machine's. Raises InvalidReferenceError."""
+        texts = [text.strip() for value in self.platforms for text in value.split(",")]
+        return tuple(dict.fromkeys(Platform.parse(text) for text in texts if text))
+
+    def all_outputs(self, names: tuple[Reference, ...]) -> tuple[Output, ...]:
+        """What to put out. names: the ``-t`` names. Raises OutputError, CommandError."""
+        from builder.annotations import parse_annotation
+        from builder.outputs import parse_output
+
+        annotations = tuple(made for text in self.annotations for made in parse_annotation(text))
+        outputs = [parse_output(text, names=names, annotations=annotations) for text in self.outputs]
+        if self.push:
+            outputs = _pushed(outputs, names, annotations)
+        stored = Output("image", names=names, packaging=Packaging(annotations=annotations))
+        if not outputs or (self.load and all(output.type != "image" for output in outputs)):
+            outputs.append(stored)
+        _check_standard_output(outputs)
+        return tuple(outputs)
+
+
+def output_options(command: _Decorated) -> _Decorated:
+    """``-o``, ``--push``, ``--load``, ``--annotation`` and ``--platform``, as one argument ``output``."""
+
+    @functools.wraps(command)
+    def gathered(
+        *args: Any,
+        outputs: tuple[str, ...],
+        push: bool,
+        load: bool,
+        annotations: tuple[str, ...],
+        platforms: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
+        return command(*args, output=OutputOptions(outputs, push, load, annotations, platforms), **others)
+
+    decorated: Any = gathered
+    for decorate in (_PLATFORM, _ANNOTATION, _LOAD, _PUSH, _OUTPUT):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # the same function to click
+
+
+def _pushed(outputs: Sequence[Output], names: tuple[Reference, ...], annotations: tuple[Any, ...]) -> list[Output]:
+    """``--push``: outputs that are images go to their registries too; without any there is one that does."""
+    from msgspec.structs import replace
+
+    pushed = [replace(output, push=True) if output.type == "image" else output for output in outputs]
+    if not any(output.push for output in pushed):
+        pushed.append(Output("image", names=names, push=True, packaging=Packaging(annotations=annotations)))
+    if not all(output.names for output in pushed if output.push):
+        raise CommandError("--push needs a name", hint="give the image one: -t REGISTRY/NAME:TAG")
+    return pushed
+
+
+def _check_standard_output(outputs: Sequence[Output]) -> None:
+    to_stdout = [output for output in outputs if output.dest == "-"]
+    if len(to_stdout) > 1:
+        raise CommandError("only one output can go to standard output")
+    if to_stdout and sys.stdout.isatty():
+        raise CommandError("a tar is not written to a terminal", hint="redirect it: > FILE, or write dest=FILE")
+
+
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    "outputs",
+    metavar="OUTPUT",
+    multiple=True,
+    help="Where the result goes instead of the image store: type=image|registry|oci|docker|tar|local,dest=PATH "
+    "(docs/outputs.md has all options); DIR is type=local,dest=DIR; '-' is a tar on standard output. Repeatable.",
+)
+_PUSH = click.option("--push", is_flag=True, help="Send the image to the registries that its names begin with.")
+_LOAD = click.option("--load", is_flag=True, help="Keep the image in the image store besides other outputs.")
+_ANNOTATION = click.option(
+    "--annotation",
+    "annotations",
+    metavar="[PLACE:]NAME=VALUE",
+    multiple=True,
+    help="Annotate the manifest, or what PLACE says: index, manifest-descriptor, index-descriptor. Repeatable.",
+)
+_PLATFORM = click.option(
+    "--platform",
+    "platforms",
+    metavar="OS/ARCH[,…]",
+    multiple=True,
+    help="What the image is for; of several platforms an index is made.  [default: this machine]",
+)
