@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.hooks.addresses import known_forge
 from pipelines.hooks.checking import check_hook
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import FINAL_STATES, Project
@@ -42,7 +43,13 @@ class Projects:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
     def put(self, project: Project) -> None:
-        """Make it or change its settings. Raises InvalidRequestError."""
+        """Make it or change its settings; a forge that is not given is known by the repository's host, if it is.
+
+        Raises InvalidRequestError.
+        """
+        if project.hook.repository and not project.hook.forge:
+            hook = msgspec.structs.replace(project.hook, forge=known_forge(project.hook.repository) or "")
+            project = msgspec.structs.replace(project, hook=hook)
         if min(project.concurrency, project.keep_runs, project.keep_days) < 0:
             raise InvalidRequestError("concurrency, keep_runs and keep_days are 0 or more")
         check_template(project.tag_template)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
+
+from pipelines.forges.events import ForgeName
+
+_FORGES: Final[Mapping[str, ForgeName]] = {
+    "github.com": "github",
+    "gitlab.com": "gitlab",
+    "bitbucket.org": "bitbucket",
+    "codeberg.org": "forgejo",
+    "gitea.com": "gitea",
+}
 
 
 def repository_key(url: str) -> tuple[str, str]:
@@ -20,3 +32,8 @@ def repository_path(url: str) -> str:
     if "://" not in url and ":" in url:
         url = "ssh://host/" + url.partition(":")[2]
     return urlsplit(url).path.strip("/").removesuffix(".git").strip("/")
+
+
+def known_forge(url: str) -> ForgeName | None:
+    """Whose repository that is, for hosts that everybody knows."""
+    return _FORGES.get(repository_key(url)[0])
