@@ -18,7 +18,7 @@ _COMMANDS = {
 
 @click.group("project", cls=LazyGroup, lazy=_COMMANDS)
 def command() -> None:
-    """Manage what a build service builds by itself when something is pushed.
+    """Manage what a build service builds when something is pushed.
 
     Patterns are written as in .dockerignore: the last one that fits decides, '!' in front means not.
     """

@@ -14,6 +14,9 @@ from cli.table import print_json
 @click.argument("name")
 @click.pass_obj
 def command(root: str | None, *, name: str) -> None:
-    """Show a project's settings, as JSON; what is as usual is left out."""
+    """Show a project's settings, as JSON.
+
+    What is as usual is left out.
+    """
     with Client(required_server(host_option(), root)) as client:
         print_json(client.call("GET", f"/projects/{name}"))
