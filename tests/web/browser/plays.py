@@ -88,6 +88,7 @@ _ACTS = (
     ),
 )
 
+PUSH_OF_NEWS = Trigger(kind="push", by="grace", branch="news", commit="7a" * 20, title="Something brand new")
 GREEN = Play(
     _ACTS, began_s=2 * 3600, trigger=_PUSH, source=_SOURCE, names=("registry.example.org/web:main-9fceb02d0ae5",)
 )

@@ -1,0 +1,26 @@
+"""Every page by a name, and where it is: what is held against axe-core, and photographed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PAGES: Final = {
+    "runs": "/runs",
+    "run": "/runs/{GREEN}",
+    "run-failed": "/runs/{RED}",
+    "run-live": "/runs/{RUNNING}",
+    "run-again": "/runs/{RED}/again",
+    "log": "/runs/{LONG}#L20018-L20022",
+    "images": "/images",
+    "repository": "/images/harbour/web",
+    "image": "/images/harbour/web/-/main",
+    "layer": "/images/harbour/web/-/main/layers/1",
+    "workers": "/workers",
+    "disk": "/disk",
+    "users": "/users",
+    "tokens": "/tokens",
+    "audit": "/audit",
+    "account": "/account",
+    "not-found": "/nowhere",
+}
+"""Numbers of runs are filled in by the names that ``conftest.Site.runs`` has."""

@@ -1,0 +1,55 @@
+"""Looking through the registry."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from registry.server.survey import TagSummary, list_tags
+from tests.web.browser.conftest import Site
+from tests.web.browser.stage import HOSTILE
+from tests.web.browser.stock import ABOVE, BASE, Stock, layer_tar
+
+
+def test_an_image_is_browsed_down_to_what_a_layer_changed(page: Page, site: Site) -> None:
+    page.goto("/images")
+    page.get_by_role("link", name="harbour/web").click()
+    page.get_by_role("link", name="main", exact=True).click()
+    expect(page.locator("main")).to_contain_text("COPY . /srv/www")
+    expect(page.locator("main")).to_contain_text(HOSTILE)
+    page.get_by_role("link", name="files of layer 2").click()
+    row = page.get_by_role("row").filter(has_text="etc/")
+    expect(row).to_contain_text("~1")
+    page.get_by_role("link", name="etc/").click()
+    expect(page.get_by_role("row").filter(has_text="motd")).to_contain_text("modified")
+    page.get_by_role("link", name="/", exact=True).click()
+    page.get_by_role("link", name="usr/").click()
+    page.get_by_role("link", name="share/").click()
+    expect(page.get_by_role("row").filter(has_text="doc")).to_contain_text("removed")
+    page.goto(f"{page.url.partition('?')[0]}?path=srv/www")
+    expect(page.get_by_role("row").filter(has_text="<script>")).to_contain_text("added")
+    assert page.locator("main script, main img").count() == 0
+
+
+def test_an_index_leads_to_its_platforms_and_their_software(page: Page, site: Site) -> None:
+    page.goto("/images/harbour/web/-/v2")
+    page.get_by_role("link", name="linux/amd64").click()
+    expect(page.get_by_text("2 packages by the SBOM")).to_be_visible()
+    page.get_by_text("Software").click()
+    expect(page.get_by_role("row").filter(has_text="libc6")).to_contain_text("2.41-12")
+    expect(page.get_by_role("link", name="application/vnd.example.signature")).to_be_visible()
+
+
+def test_deleting_a_tag_asks_first(page: Page, site: Site) -> None:
+    Stock(site.registry, "harbour/old").image([layer_tar(BASE), layer_tar(ABOVE)], "v0", "v1")
+    page.goto("/images/harbour/old/-/v0")
+    page.get_by_role("button", name="Delete the tag").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
+    assert [tag.name for tag in _tags(site)] == ["v0", "v1"]
+    page.get_by_role("button", name="Delete the tag").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete the tag").click()
+    expect(page.get_by_role("status").filter(has_text="It was deleted")).to_be_visible()
+    assert [tag.name for tag in _tags(site)] == ["v1"]
+
+
+def _tags(site: Site) -> list[TagSummary]:
+    return list_tags(site.registry.store, "harbour/old")

@@ -1,0 +1,163 @@
+"""One run: what can be done with it, its steps, and its log, live and long."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.web.browser import plays
+from tests.web.browser.conftest import Site
+from tests.web.browser.stage import HOSTILE, Act, Play
+
+_LIVE = Play((Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, None, output=("high water",)),), state="running", began_s=2.0)
+
+
+def test_steps_are_drawn_to_scale_with_why_they_ran(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['GREEN']}")
+    steps = page.locator("table.steps")
+    expect(steps).to_contain_text("package-lock.json changed")
+    slow = steps.get_by_role("row").filter(has_text="go build").locator("rect")
+    quick = steps.get_by_role("row").filter(has_text="npm ci").locator("rect")
+    widths = [box.bounding_box() for box in (slow, quick)]
+    assert widths[0] is not None
+    assert widths[1] is not None
+    assert abs(widths[0]["width"] / widths[1]["width"] - 21.4 / 14.2) < 0.05
+    assert widths[0]["x"] < widths[1]["x"] + widths[1]["width"], "both stages ran at the same time"
+    expect(steps.locator(".bar-cached")).to_have_count(2)
+    steps.get_by_role("link", name="RUN npm ci").click()
+    expect(page.locator(".l.chosen")).to_contain_text("RUN npm ci")
+
+
+def test_a_log_is_watched_live_and_resumes_exactly(page: Page, site: Site) -> None:
+    number = site.stage.play(_LIVE)
+    page.goto(f"/runs/{number}")
+    log = page.locator(".log-lines")
+    expect(log).to_contain_text("high water")
+    site.stage.say(number, 0, "ebb", "low water")
+    expect(log).to_contain_text("low water")
+    hub = site.app.extensions["shiplap"]
+    hub.stopping = True  # every stream ends; the browser comes back by itself
+    site.stage.say(number, 0, "flood")
+    page.wait_for_timeout(1200)
+    hub.stopping = False
+    site.stage.say(number, 0, "slack water")
+    expect(log).to_contain_text("slack water")
+    site.stage.finish(number, 0)
+    expect(page.locator("#head .status-succeeded")).to_be_visible()
+    expect(page.locator("#log")).not_to_have_attribute("data-live", "1")
+    texts = log.locator(".t").all_inner_texts()
+    assert [text for text in texts if "water" in text or text in ("ebb", "flood")] == [
+        "high water", "ebb", "low water", "flood", "slack water",
+    ]  # fmt: skip
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+def test_cancel(page: Page, site: Site) -> None:
+    number = site.stage.play(_LIVE)
+    page.goto(f"/runs/{number}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#head")).to_contain_text("stopping")
+    assert site.service.runs.get(number).cancel_requested
+    site.stage.finish(number, 0, "cancelled", "cancelled")
+    expect(page.locator("#head .status-cancelled")).to_be_visible()
+
+
+def test_run_again_with_other_arguments(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['CANCELLED']}")
+    page.get_by_role("link", name="Run with…").click()
+    page.get_by_label("Build arguments").fill("no equals sign")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("line 1 of the build arguments has no '='")
+    page.get_by_label("Build arguments").fill("LEVEL=3\nNAME=a=b")
+    page.get_by_label("Without the cache").check()
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_url(re.compile(r"/runs/\d+\?done=again"))
+    number = int(page.url.partition("?")[0].rpartition("/")[2])
+    run = site.service.runs.cancel(number)
+    assert run.options.build_args == {"LEVEL": "3", "NAME": "a=b"}
+    assert run.options.no_cache
+    assert run.trigger.by == "ada"
+
+
+def test_permalinks_to_a_line_and_a_range(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['LONG']}#L50000-L50002")
+    expect(page.locator(".l.chosen .n")).to_have_text(["50000", "50001", "50002"])
+    expect(page.locator(".l.chosen").first).to_contain_text("[048995] cc -c")
+    page.locator(".l .n", has_text="50004").click(modifiers=["Shift"])
+    assert page.url.endswith("#L50000-L50004")
+    page.locator(".l .n", has_text="49999").click()
+    assert page.url.endswith("#L49999")
+    expect(page.locator(".l.chosen .n")).to_have_text(["49999"])
+
+
+def test_search_in_a_hundred_thousand_lines(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['LONG']}")
+    page.get_by_role("searchbox", name="Search the log").fill("THE NEEDLE")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log-found")).to_have_text("1 of 4")
+    expect(page.locator(".l.current mark")).to_have_text("the needle")
+    expect(page.locator(".l.current")).to_contain_text("[020010]")
+    page.keyboard.press("Enter")
+    expect(page.locator(".l.current")).to_contain_text("[040021]")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator("#log-found")).to_have_text("4 of 4")
+    expect(page.locator(".l.current")).to_contain_text("[080043]")
+
+
+def test_only_the_rows_in_sight_exist(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['LONG']}")
+    expect(page.locator(".l").first).to_contain_text("2 steps")
+    page.locator(".log-view").evaluate("view => { view.scrollTop = view.scrollHeight }")
+    expect(page.locator(".l").last).to_contain_text("done in 8 min")
+    assert page.locator(".l").count() < 120
+    pauses = page.evaluate(_SCROLL)
+    assert len(pauses) == 60
+
+
+_SCROLL = """async () => {
+  const view = document.querySelector('.log-view'), pauses = [];
+  let before = performance.now();
+  for (let i = 0; i < 60; i++) {
+    view.scrollTop = (view.scrollHeight / 60) * i;
+    await new Promise(requestAnimationFrame);
+    pauses.push(performance.now() - before);
+    before = performance.now();
+  }
+  return pauses;
+}"""
+
+
+def test_steps_fold(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['LONG']}")
+    page.get_by_role("button", name="Fold all steps").click()
+    expect(page.locator(".l")).to_have_count(3)
+    expect(page.locator(".l").last).to_contain_text("RUN make world")
+    page.get_by_role("button", name="Unfold the step").first.click()
+    expect(page.locator(".l").nth(2)).to_contain_text("checking for feature 0... yes")
+    page.evaluate("location.hash = '#L90000'")
+    expect(page.locator(".l.chosen")).to_contain_text("[088995]")
+
+
+def test_colours_and_links_of_terminals_and_nothing_else(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['EVIL']}")
+    log = page.locator(".log-lines")
+    expect(log.locator(".a-f1")).to_have_text(HOSTILE)
+    expect(log.get_by_role("link", name="a link")).to_have_attribute("href", "https://example.org/")
+    expect(log.get_by_text("click")).to_have_count(1)
+    expect(log.get_by_role("link", name="click")).to_have_count(0)
+    assert log.locator("script, img").count() == 0
+
+
+def test_a_failed_run_shows_its_end(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['RED']}")
+    expect(page.get_by_role("alert")).to_contain_text(plays.RED.error)
+    expect(page.locator(".l.o-failed")).to_contain_text("exit code 1")
+
+
+def test_a_log_downloads_as_text(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['RED']}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download as text").click()
+    assert "left-padd" in download.value.path().read_text()

@@ -1,0 +1,80 @@
+"""The list of runs, as somebody at a keyboard finds it."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.web.browser import plays
+from tests.web.browser.conftest import PASSWORD, Site, signed_in
+from tests.web.browser.stage import HOSTILE
+
+
+def test_sign_in_leads_to_the_page_that_was_asked_for(browser: Browser, site: Site) -> None:
+    with browser.new_context(base_url=site.url) as context:
+        page = context.new_page()
+        page.goto(f"/runs/{site.runs['GREEN']}")
+        page.get_by_label("Name").fill("grace")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_contain_text(plays.GREEN.trigger.title)
+        assert page.url.endswith(f"/runs/{site.runs['GREEN']}")
+
+
+def test_filters_stand_in_the_address(page: Page, site: Site) -> None:
+    page.goto("/runs")
+    page.keyboard.press("/")
+    page.keyboard.type("edge cache")
+    page.get_by_label("Project").select_option("web")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url(re.compile("text=edge\\+cache"))
+    page.get_by_role("link", name="succeeded").click()
+    page.wait_for_url(re.compile("project=web&state=succeeded&text=edge\\+cache"))
+    rows = page.locator("table.runs tbody tr")
+    expect(rows).to_have_count(1)
+    expect(rows.first).to_contain_text(f"#{site.runs['GREEN']}")
+    page.get_by_role("link", name="Clear").click()
+    expect(rows).not_to_have_count(1)
+
+
+def test_a_waiting_run_says_why(page: Page, site: Site) -> None:
+    page.goto("/runs?state=queued")
+    expect(page.locator("table.runs")).to_contain_text("no running worker has the label arm64")
+
+
+def test_the_list_is_live(page: Page, site: Site) -> None:
+    page.goto("/runs?text=brand+new")
+    expect(page.get_by_text("No such run")).to_be_visible()
+    number = site.stage.queue("web", plays.PUSH_OF_NEWS, labels=("arm64",))
+    expect(page.locator("table.runs")).to_contain_text(f"#{number}")
+    site.service.runs.cancel(number)
+    expect(page.locator("table.runs .status-cancelled")).to_be_visible()
+
+
+def test_what_people_wrote_stays_text(page: Page, site: Site) -> None:
+    for path in ("/runs", f"/runs/{site.runs['EVIL']}"):
+        page.goto(path)
+        expect(page.locator("main")).to_contain_text(HOSTILE)
+        assert page.title() != "owned"
+        assert page.locator("main script, main img, main i, main b").count() == 0
+        assert page.locator("a[href^='javascript']").count() == 0
+
+
+def test_a_viewer_sees_no_buttons_that_would_be_refused(browser: Browser, site: Site) -> None:
+    with signed_in(browser, site, "linus") as context:
+        page = context.new_page()
+        page.goto(f"/runs/{site.runs['RED']}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+
+
+def test_colours_switch_and_stay(page: Page) -> None:
+    page.goto("/runs")
+    button = page.get_by_role("button", name="Colours: as the system")
+    button.click()
+    page.get_by_role("button", name="Colours: light").click()
+    page.reload()
+    expect(page.get_by_role("button", name="Colours: dark")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
