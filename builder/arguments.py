@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from builder.errors import BuilderError
 from core.platforms import Platform
+
+if TYPE_CHECKING:
+    from builder.request import BuildRequest
+
+EPOCH_ARG: Final = "SOURCE_DATE_EPOCH"
 
 PROXY_ARGS = frozenset(
     name
@@ -23,6 +32,24 @@ def platform_args(build: Platform, target: Platform) -> dict[str, str]:
         args[f"{prefix}ARCH"] = platform.architecture
         args[f"{prefix}VARIANT"] = platform.variant
     return args
+
+
+def dated(request: BuildRequest) -> BuildRequest:
+    """The request with SOURCE_DATE_EPOCH as one: a build argument of that name says it, and else becomes what it says.
+
+    Raises BuilderError for an argument that is no number.
+    """
+    text = request.build_args.get(EPOCH_ARG)
+    if text is None:
+        if request.source_date_epoch is None:
+            return request
+        build_args = {**request.build_args, EPOCH_ARG: str(request.source_date_epoch)}
+        return msgspec.structs.replace(request, build_args=build_args)
+    if text and not (text.isascii() and text.isdigit()):
+        raise BuilderError(
+            f"build argument {EPOCH_ARG} is {text!r}", hint="it is a number of seconds since 1970-01-01 UTC"
+        )
+    return msgspec.structs.replace(request, source_date_epoch=int(text) if text else None)
 
 
 def proxy_env(build_args: Mapping[str, str], declared: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from builder.arguments import dated
 from builder.assembly import Built, image_config
 from builder.cacheio.session import CacheSession
 from builder.execution import Executor
@@ -77,6 +78,7 @@ def build(
     """
     monitor = monitor or NullMonitor()
     build_id = secrets.token_hex(13)
+    request = dated(request)
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     with contextlib.ExitStack() as stack:
         resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))

@@ -49,6 +49,7 @@ class RunOp(msgspec.Struct, frozen=True):
     mounts: outer before inner; of the vertex' sources by number.
     env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
     insecure: with all capabilities. arg_names: those of ``env`` that are ARGs; they have the same effect as the others.
+    foreign: the image's platform, when this machine cannot run it without an emulator.
     """
 
     args: tuple[str, ...]
@@ -62,6 +63,7 @@ class RunOp(msgspec.Struct, frozen=True):
     mounts: tuple[RunMount, ...] = ()
     insecure: bool = False
     arg_names: frozenset[str] = frozenset()
+    foreign: str = ""
 
     def identity(self) -> tuple[object, ...]:
         mounts = [mount.identity() for mount in self.mounts]

@@ -17,6 +17,7 @@ from builder.masking import OutputMasker
 from containers.launcher import Container, Launcher
 from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
+from core.platforms import Platform
 from core.rootfs import RootLayer
 
 _READ_SIZE = 64 << 10
@@ -181,6 +182,12 @@ def _hint(op: RunOp, status: ExitStatus) -> str | None:
         return "give it more, or have it do less at a time"
     if status.signal == 9:
         return "signal 9 is what the kernel sends when memory runs out"
+    if op.foreign and status.message:
+        return (
+            f"the image is for {op.foreign} and this machine is {Platform.host()}: an emulator has to be registered with "
+            "the kernel (binfmt_misc, flag F); on Debian, install qemu-user-binfmt. To cross-compile without one, write "
+            "FROM --platform=$BUILDPLATFORM"
+        )
     if status.code == 127 and len(op.args) == 3 and op.args[1] == "-c":
         return "127: the shell did not find the command; is it installed in the image, and on its PATH?"
     return None

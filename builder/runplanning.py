@@ -24,6 +24,7 @@ from builder.mounts import (
 )
 from builder.stage import StageState
 from dockerfile_grammar import Span, Stage, Word, ast
+from images.platforms import runs_here
 
 if TYPE_CHECKING:
     from builder.frontend import Frontend
@@ -68,6 +69,7 @@ class RunPlanner:
             mounts=mounting_order(mounts),
             arg_names=self._state.arg_names(),
             insecure=self._insecure(run),
+            foreign="" if runs_here(self._state.image.platform) else str(self._state.image.platform),
         )
         return op, tuple(self._sources), shown
 

@@ -29,6 +29,11 @@ def preferences(wanted: Platform) -> list[Platform]:
     return [wanted]
 
 
+def runs_here(platform: Platform) -> bool:
+    """Whether this machine's processor runs programs for the platform. Variants are not told apart."""
+    return platform[:2] in {known[:2] for known in preferences(Platform.host())}
+
+
 def choose(manifests: Sequence[Descriptor], wanted: Platform) -> Descriptor | None:
     """The entry that fits best, the first of equals; one that states no platform only when nothing else fits."""
     candidates = [entry for entry in manifests if is_image(entry)]
