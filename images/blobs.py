@@ -12,7 +12,7 @@ import io
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -26,6 +26,9 @@ from images.sessions import Session
 _BUFFER_BYTES: Final = 256 << 10
 _CHUNK_BYTES: Final = 1 << 20
 _DIRECT_BYTES: Final = 64 << 10  # pieces from this size on are not copied into the buffer first
+
+_FEW: Final = 4  # fewer syncs than this are not worth threads
+_SYNCERS: Final = 8
 
 InTransaction = Callable[[sqlite3.Connection, Digest, int], None]
 
@@ -206,13 +209,8 @@ class BlobStore:
         volatile = [d for (d,) in self._database.all("SELECT digest FROM blobs WHERE volatile") if d in set(wanted)]
         if not volatile:
             return
-        for digest in volatile:
-            fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                with storage_errors("a blob"):
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
+        with storage_errors("a blob"):
+            _in_threads(self._sync, volatile)  # file systems gather what is synced at the same time
         fsync_directory(self._directory)
         with self._database.transaction() as connection:
             connection.executemany("UPDATE blobs SET volatile = 0 WHERE digest = ?", [(d,) for d in volatile])
@@ -264,6 +262,13 @@ class BlobStore:
         self._session.lease(wanted)
         return [digest for digest in wanted if self._size_or_none(digest) is None]
 
+    def _sync(self, digest: Digest) -> None:
+        fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def _size_or_none(self, digest: Digest) -> int | None:
         size = self._sizes.get(digest)
         if size is None:
@@ -275,3 +280,16 @@ class BlobStore:
 
     def _file(self, digest: str) -> str:
         return f"{self._directory}/{digest.removeprefix('sha256:')}"
+
+
+def _in_threads(act: Callable[[Digest], None], items: Sequence[Digest]) -> None:
+    """``act`` on each item, by threads where they are many. Raises what the first to fail raised."""
+    if len(items) <= _FEW:
+        for item in items:
+            act(item)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync") as pool:
+        for done in [pool.submit(act, item) for item in items]:
+            done.result()

@@ -50,7 +50,8 @@ def import_layer(store: Store, diff_id: DiffID, layer: Descriptor, has_it: From,
         source = has_it(lambda place: _open(place, layer, reporter))
         try:
             expected = layer if layer.digest.algorithm == "sha256" else None  # the reader checks others
-            store.layers.import_compressed(source, diff_id=diff_id, expected=expected)
+            # An image makes its layers durable, all at once; a power loss before takes what can be had again.
+            store.layers.import_compressed(source, diff_id=diff_id, expected=expected, sync=False)
         finally:
             source.close()
     reporter.state("Pull complete", current_bytes=layer.size)

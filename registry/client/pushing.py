@@ -31,7 +31,7 @@ from registry.errors import UnsupportedContentError
 _I = TypeVar("_I")
 _R = TypeVar("_R")
 
-DEFAULT_PARALLEL: Final = 4
+DEFAULT_PARALLEL: Final = 8  # registries sync each blob to their disks: many small ones at a time share that
 
 Compression = Literal["gzip", "zstd"]
 

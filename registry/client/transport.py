@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # urllib3 costs 56 ms: imported when there is something to se
 
 _CONNECT_TIMEOUT_S: Final = 20.0
 _READ_TIMEOUT_S: Final = 60.0  # for a single read: a connection over which nothing comes is taken for broken
-_POOL_SIZE: Final = 8
+_POOL_SIZE: Final = 16
 _DRAIN_BYTES: Final = 64 << 10
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
