@@ -31,6 +31,7 @@ from core.digests import Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
 from core.references import Reference
+from core.settings import CacheMax
 from images.images import Image
 from images.oci import Descriptor
 from images.store import Store
@@ -68,10 +69,12 @@ def build(
     monitor: Monitor | None = None,
     cancelled: threading.Event | None = None,
     connect: Connect | None = None,
+    cache_max: CacheMax | None = None,
 ) -> BuildResult:
     """Build and put out what is asked for.
 
-    connect: opens a client of registries, for images that are not in the store; None: nothing is pulled.
+    connect: opens a client of registries, for images that are not in the store; None: nothing is pulled. cache_max:
+    what the cache is brought down to afterwards, if the build has added to it; None: it is left alone.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
@@ -129,6 +132,8 @@ def build(
         )
         exported = _put_out(exporter, request.outputs, monitor, last_step)
         caching.export([diff_id for image in images for diff_id in image.diff_ids])
+    if cache_max is not None and solution.executed:
+        store.cache_use.keep_below(cache_max)
     return BuildResult(
         id=build_id,
         image=exported.image,

@@ -22,8 +22,8 @@ class CacheOptions(NamedTuple):
 
 
 def cache_options(command: _Decorated) -> _Decorated:
-    """``--no-cache-filter``, ``--cache-from`` and ``--cache-to``."""
-    for decorate in (_CACHE_TO, _CACHE_FROM, _NO_CACHE_FILTER):
+    """``--no-cache-filter``, ``--cache-from``, ``--cache-to`` and ``--explain``."""
+    for decorate in (_EXPLAIN, _CACHE_TO, _CACHE_FROM, _NO_CACHE_FILTER):
         command = decorate(command)
     return command
 
@@ -62,4 +62,7 @@ _CACHE_TO = click.option(
     multiple=True,
     help="Write the build's cache: type=registry,ref=NAME (or just NAME), type=local,dest=DIR, type=inline; "
     "mode=max has the layers of all stages. Repeatable.",
+)
+_EXPLAIN = click.option(
+    "--explain", is_flag=True, help="Tell of every step that ran what had changed: files, variables, the base, …"
 )

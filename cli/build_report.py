@@ -35,11 +35,12 @@ class Built(Protocol):
 class BuildReport:
     """A core.events.Monitor, and a context manager: when it is left, progress has been shown to its end.
 
-    sink: standard error, for all that is not a result.
+    sink: standard error, for all that is not a result. explain: whether to tell at the end why steps ran.
     """
 
-    def __init__(self, mode: Mode, sink: TextIO) -> None:
+    def __init__(self, mode: Mode, sink: TextIO, *, explain: bool = False) -> None:
         self._mode = mode
+        self._explain = explain
         self._sink = sink
         self._infos: dict[int, StepInfo] = {}
         self._ends: dict[int, StepFinished] = {}
@@ -85,7 +86,7 @@ class BuildReport:
         if self._mode == "json":
             self._write_json({"event": "result", **metadata})
             return
-        lines = self._gap()
+        lines = [*self._explained(), *self._gap()]
         for output in outputs:
             if output.type == "image":
                 lines.append(f"image {result.config_digest}")
@@ -109,7 +110,15 @@ class BuildReport:
         tail = getattr(error, "output_tail", b"")
         if tail and self._mode != "plain":
             text = _tail_text(tail, error) + text
-        self._say("\n".join([*self._gap(), text]))
+        self._say("\n".join([*self._explained(), *self._gap(), text]))
+
+    def _explained(self) -> list[str]:
+        if not self._explain or self._mode == "quiet":
+            return []
+        from cli.build_explained import explained
+
+        steps = sorted(self._infos.items())
+        return explained((info, self._ends[step_id]) for step_id, info in steps if step_id in self._ends)
 
     def _gap(self) -> list[str]:
         """An empty line after progress, none where there was none."""

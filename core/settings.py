@@ -12,20 +12,45 @@ from core.errors import SettingsError
 from core.quantities import parse_size
 
 
+class CacheMax(NamedTuple):
+    """A size: ``size_bytes`` if there is one, else a part of the disk in percent; 100: whatever there is."""
+
+    size_bytes: int | None = None
+    percent: int = 60
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``20g``, ``40%``, ``none`` or nothing. Raises SettingsError."""
+        if not text:
+            return cls()
+        if text == "none":
+            return cls(percent=100)
+        if re.fullmatch(r"[1-9]\d?%|100%", text, re.ASCII):
+            return cls(percent=int(text[:-1]))
+        try:
+            return cls(parse_size(text))
+        except ValueError as error:
+            raise SettingsError(
+                f"SHIPLAP_CACHE_MAX is {text!r}", hint="it is a size (20g), a part of the disk (40%) or none"
+            ) from error
+
+
 class Settings(NamedTuple):
     """What the environment says.
 
     root: where all data lives (design: "Data on disk"); always absolute. denied_networks: what containers are not to
-    reach, as in ``10.0.0.0/8,192.168.0.0/16``.
+    reach, as in ``10.0.0.0/8,192.168.0.0/16``. cache_max: what the build cache may take.
     """
 
     root: Path
     source_date_epoch: int | None = None
     denied_networks: str = ""
+    cache_max: CacheMax = CacheMax()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
-        """Read ``SHIPLAP_ROOT`` (``root`` beats it), ``SOURCE_DATE_EPOCH``, ``SHIPLAP_DENIED_NETWORKS``.
+        """Read ``SHIPLAP_ROOT`` (``root`` beats it), ``SOURCE_DATE_EPOCH``, ``SHIPLAP_DENIED_NETWORKS``,
+        ``SHIPLAP_CACHE_MAX``.
 
         Raises SettingsError.
         """
@@ -40,6 +65,7 @@ class Settings(NamedTuple):
             Path(chosen).expanduser().absolute(),
             int(epoch_text) if epoch_text else None,
             env.get("SHIPLAP_DENIED_NETWORKS", ""),
+            CacheMax.parse(env.get("SHIPLAP_CACHE_MAX", "")),
         )
 
 

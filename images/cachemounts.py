@@ -33,7 +33,6 @@ class CacheMount(NamedTuple):
     """id: the directory's name. made_at, used_at: seconds since the epoch. in_use: by a process, this one too."""
 
     id: str
-    size_bytes: int
     made_at: float
     used_at: float
     in_use: bool
@@ -101,8 +100,12 @@ class CacheMounts:
                 os.close(fd)
             with contextlib.suppress(FileNotFoundError):
                 made_at = os.stat(path).st_ctime
-                found.append(CacheMount(path.name, tree_bytes(str(path)), made_at, used_at, in_use))
+                found.append(CacheMount(path.name, made_at, used_at, in_use))
         return found
+
+    def size_bytes(self, name: str) -> int:
+        """What a mount takes on disk, found out file by file."""
+        return tree_bytes(str(self._directory / name))
 
     def remove(self, name: str, until: float | None = None) -> int:
         """Remove one unless somebody uses it; the bytes freed on disk. until: only if last used before this time."""

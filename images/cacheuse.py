@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from core.settings import CacheMax
 from images.cachemounts import CacheMounts
 from images.collect import Collector, PruneReport
 from images.database import Database
+from images.records import CacheRecords
 from images.sessions import Session
 from images.trees import tree_bytes
 
 ItemType: TypeAlias = Literal["layer", "mount"]
+
+_MOUNT_SIZES: Final = "mount-size"
+_MEASURED_FOR_S: Final = 600.0
 
 _LAYERS: Final = """
     SELECT r.diff_id, max(r.description), min(r.created_at), max(r.used_at),
@@ -68,20 +74,27 @@ class SnapshotItem(NamedTuple):
 class CacheUse:
     """The cache of one store."""
 
-    def __init__(self, root: Path, database: Database, session: Session) -> None:
+    def __init__(self, root: Path, database: Database, session: Session, memo: CacheRecords) -> None:
         self._root = root
+        self._memo = memo
+        self._mounts = CacheMounts(root)
         self._database = database
         self._collector = Collector(root, database, session)
 
-    def items(self) -> list[CacheItem]:
-        """Layers and mounts, the least recently used first. Leases nothing."""
+    def items(self, *, roughly: bool = False) -> list[CacheItem]:
+        """Layers and mounts, the least recently used first. Leases nothing.
+
+        roughly: the size of a mount, which is found out file by file, may be ten minutes old.
+        """
         layers = [
             CacheItem(diff_id, "layer", description, size, created_at, used_at, bool(shared), bool(leased))
             for diff_id, description, created_at, used_at, size, shared, leased in self._database.all(_LAYERS)
         ]
         mounts = [
-            CacheItem(m.id, "mount", "cache mount", m.size_bytes, m.made_at, m.used_at, False, m.in_use)
-            for m in CacheMounts(self._root).list()
+            CacheItem(
+                m.id, "mount", "cache mount", self._mount_bytes(m.id, roughly), m.made_at, m.used_at, False, m.in_use
+            )
+            for m in self._mounts.list()
         ]
         return sorted((*layers, *mounts), key=lambda item: item.used_at)
 
@@ -102,13 +115,12 @@ class CacheUse:
         removed = self._collector.remove_cached(
             [item.id for item in chosen if item.type == "layer"], [snapshot.path for snapshot in snapshots]
         )
-        mounts = CacheMounts(self._root)
-        freed = sum(mounts.remove(item.id) for item in chosen if item.type == "mount")
+        freed = sum(self._mounts.remove(item.id) for item in chosen if item.type == "mount")
         return replace(removed, freed_bytes=removed.freed_bytes + freed)
 
     def trim(self, limit_bytes: int) -> PruneReport:
         """Bring the cache down to ``limit_bytes`` if it is above: snapshots first, then what was used longest ago."""
-        items, snapshots = self.items(), self.snapshots()
+        items, snapshots = self.items(roughly=True), self.snapshots()
         excess = _total(items, snapshots) - limit_bytes
         idle: list[SnapshotItem] = []
         chosen: list[CacheItem] = []
@@ -121,6 +133,25 @@ class CacheUse:
                 chosen.append(item)
                 excess -= item.size_bytes
         return self.remove(chosen, idle) if idle or chosen else PruneReport()
+
+    def keep_below(self, limit: CacheMax) -> PruneReport:
+        """As ``trim``, with a limit that may be a part of the disk."""
+        if limit.size_bytes is not None:
+            return self.trim(limit.size_bytes)
+        if limit.percent >= 100:
+            return PruneReport()
+        disk = os.statvfs(self._root)
+        return self.trim(disk.f_blocks * disk.f_frsize * limit.percent // 100)
+
+    def _mount_bytes(self, name: str, roughly: bool) -> int:
+        known = self._memo.memo_get(_MOUNT_SIZES, name) if roughly else None
+        if known is not None:
+            size, measured_at = known.split()
+            if time.time() - float(measured_at) < _MEASURED_FOR_S:
+                return int(size)
+        size_bytes = self._mounts.size_bytes(name)
+        self._memo.memo_put(_MOUNT_SIZES, name, f"{size_bytes} {time.time()}".encode())
+        return size_bytes
 
     def _snapshot_bytes(self, path: str, kind: str, layer_bytes: int) -> int:
         directory = f"{self._root}/snapshots/{path}"

@@ -122,7 +122,7 @@ class Store:
         """What the build cache takes, and taking some of it away."""
         from images.cacheuse import CacheUse
 
-        return CacheUse(self.root, self.database, self._session)
+        return CacheUse(self.root, self.database, self._session, self.cache)
 
     def remove_unused_blobs(self, *, before: float) -> PruneReport:
         """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""

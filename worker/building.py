@@ -21,7 +21,7 @@ from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
 from core.platforms import Platform
 from core.references import Reference
-from core.settings import RegistrySettings
+from core.settings import RegistrySettings, Settings
 from dockerfile_grammar import IgnorePatterns
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, RunResult
@@ -83,12 +83,14 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         access=SourceAccess(reach=reach(service.settings.git_allowed_hosts)),
                         cache_from=caches,
                         cache_to=shared_targets(run, caches),
+                        lineage=f"project {run.project}",
                     ),
                     store=work.resources.store,
                     launcher=work.resources.launcher(),
                     monitor=writer,
                     cancelled=work.stopped,
                     connect=lambda: _client(work),
+                    cache_max=Settings.from_environ().cache_max,
                 )
     _push(work, names, result, writer)
     return RunResult(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from registry.client.sending import Sender
-
 from builder.cacheio.places import CacheContents, LayerStream, contents_of
 from builder.errors import CacheFormatError
 from core.digests import Digest
@@ -16,6 +14,7 @@ from images.oci import OCI_MANIFEST, Descriptor, decode_index
 from images.platforms import choose
 from registry.client import Client
 from registry.client.repository import Repository, is_index
+from registry.client.sending import Sender
 from registry.errors import NotFoundError
 
 _MAX_SOURCES: Final = 3

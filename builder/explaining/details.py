@@ -44,6 +44,12 @@ def instruction_text(vertex: Vertex) -> str:
     return encodable(vertex.step.name.partition("] ")[2] or vertex.step.name)
 
 
+def stage_label(vertex: Vertex) -> str:
+    """The stage, with the platform where there are several: ``arm64 build`` of ``[arm64 build 2/5] RUN …``."""
+    bracket = vertex.step.name.partition("]")[0].removeprefix("[")
+    return encodable(f"{vertex.step.stage} {bracket.rpartition(' ')[0].rstrip()}")
+
+
 def encodable(text: str) -> str:
     """The text without what UTF-8 cannot say, as bytes that are no text become in file names and arguments."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

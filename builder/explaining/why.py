@@ -14,6 +14,7 @@ from builder.explaining.details import (
     instruction_text,
     members_of,
     operation_changes,
+    stage_label,
 )
 from builder.explaining.files import Listing
 from builder.explaining.lineage import Lineage, matching
@@ -85,7 +86,7 @@ class Explainer:
         stages: dict[str, list[Vertex]] = {}
         for vertex in self._plan.vertices():
             if vertex in self._outcomes:
-                stages.setdefault(vertex.step.stage, []).append(vertex)
+                stages.setdefault(stage_label(vertex), []).append(vertex)
         keys = {stage: [self._outcomes[it].keys[0] for it in vertices] for stage, vertices in stages.items()}
         if self._lineage.is_current(keys):
             return
@@ -129,7 +130,7 @@ class Explainer:
         for chain in self._plan.chains:
             steps = [vertex for vertex in chain.vertices if isinstance(vertex.op, (RunOp, CopyOp, WorkdirOp))]
             if steps:
-                old = stages.get(steps[0].step.stage, [])
+                old = stages.get(stage_label(steps[0]), [])
                 matched.update(zip(steps, matching(old, [instruction_text(it) for it in steps]), strict=True))
         return matched
 

@@ -86,6 +86,7 @@ def command(
     no_cache_filter: Sequence[str],
     cache_from: Sequence[str],
     cache_to: Sequence[str],
+    explain: bool,
     pull: bool,
     insecure: Sequence[str],
     progress: str,
@@ -126,6 +127,7 @@ def command(
             "--no-cache-filter": no_cache_filter,
             "--cache-from": cache_from,
             "--cache-to": cache_to,
+            "--explain": explain,
             "--build-context": build_contexts,
             "--ssh": ssh,
             "--allow": allow,
@@ -155,7 +157,7 @@ def command(
     caching = read_cache_options(no_cache_filter, cache_from, cache_to)
     cancelled = threading.Event()
     received = Received()
-    report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr)
+    report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr, explain=explain)
     try:
         with ExitStack() as stack:
             settings = Settings.from_environ(root=root)
@@ -202,6 +204,7 @@ def command(
                 monitor=report,
                 cancelled=cancelled,
                 connect=lambda: open_client(root, insecure, cancelled),
+                cache_max=settings.cache_max,
             )
     except BuildCancelledError as error:
         report.failed(error)

@@ -45,7 +45,8 @@ class JsonDisplay:
             return {"event": "progress", "id": event.id, "what": event.what, **sizes}
         if isinstance(event, StepFinished):
             ended = {"outcome": event.outcome, "duration_s": event.duration_s, "at": event.at, "reason": event.reason}
-            return {"event": "finish", "id": event.id, **ended}
+            changes = {"changes": [change._asdict() for change in event.changes]} if event.changes else {}
+            return {"event": "finish", "id": event.id, **ended, **changes}
         return {"event": "warning", "message": event.message, "line": event.line, "rule": event.rule}
 
     def _decoder(self, step_id: int, stream: int) -> codecs.IncrementalDecoder:

@@ -1,0 +1,18 @@
+"""``shiplap cache``: the group."""
+
+from __future__ import annotations
+
+import click
+
+from cli.lazy import LazyCommand, LazyGroup
+
+_COMMANDS = {
+    "ls": LazyCommand("cli.commands.cache_ls", "List what the build cache holds, the least recently used first."),
+    "du": LazyCommand("cli.commands.cache_du", "Show what the build cache takes on disk."),
+    "prune": LazyCommand("cli.commands.cache_prune", "Remove what the build cache holds, or the oldest of it."),
+}
+
+
+@click.group("cache", cls=LazyGroup, lazy=_COMMANDS)
+def command() -> None:
+    """Look after the build cache."""

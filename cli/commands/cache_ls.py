@@ -1,0 +1,70 @@
+"""``shiplap cache ls``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.cache_filters import parse_filters
+from cli.options import json_option
+from cli.progress.text import cut, one_line, size_text
+from cli.store import open_store
+from cli.table import age, print_json, rfc3339, table
+
+if TYPE_CHECKING:
+    from images.cacheuse import CacheItem
+
+_DESCRIPTION_WIDTH = 60
+
+
+@click.command("ls")
+@click.option(
+    "--filter", "filters", metavar="FILTER", multiple=True, help="As docker's: until=24h, type=mount, inuse, …"
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
+@click.option("--no-trunc", is_flag=True, help="Print IDs and steps in full.")
+@json_option
+@click.pass_obj
+def command(root: str | None, *, filters: Sequence[str], quiet: bool, no_trunc: bool, as_json: bool) -> None:
+    """List what the build cache holds, the least recently used first.
+
+    That is layers that steps left, by the step, and what RUN --mount=type=cache keeps. SHARED layers belong to images
+    too: removing them from the cache frees nothing.
+    """
+    wanted = parse_filters(filters)
+    with open_store(root) as store:
+        items = [item for item in store.cache_use.items() if wanted(item)]
+    if as_json:
+        print_json([_document(item) for item in items])
+    elif quiet:
+        if items:
+            click.echo("\n".join(item.id if no_trunc else _short(item) for item in items))
+    else:
+        now = time.time()
+        header = ("ID", "TYPE", "STEP", "CREATED", "LAST USED", "SIZE", "SHARED", "IN USE")
+        click.echo(table(header, [_row(item, now, no_trunc=no_trunc) for item in items]))
+
+
+def _row(item: CacheItem, now: float, *, no_trunc: bool) -> tuple[str, ...]:
+    step = one_line(item.description)
+    return (
+        item.id if no_trunc else _short(item),
+        item.type,
+        step if no_trunc else cut(step, _DESCRIPTION_WIDTH),
+        age(max(0.0, now - item.created_at)),
+        age(max(0.0, now - item.used_at)),
+        size_text(item.size_bytes),
+        "yes" if item.shared else "no",
+        "yes" if item.in_use else "no",
+    )
+
+
+def _short(item: CacheItem) -> str:
+    return item.id.removeprefix("sha256:")[:12]
+
+
+def _document(item: CacheItem) -> dict[str, Any]:
+    return {**item._asdict(), "created_at": rfc3339(item.created_at), "used_at": rfc3339(item.used_at)}
