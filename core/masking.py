@@ -28,10 +28,21 @@ class Masker:
         forms = forms_of(secrets)
         self.longest = len(forms[0]) if forms else 0
         self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
+        self._by_first: dict[str, list[str]] = {}
+        for form in forms:
+            self._by_first.setdefault(form[0], []).append(form)
 
     def mask(self, text: str) -> str:
         """``text`` with every form of every secret replaced."""
         return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+    def safe(self, text: str) -> int:
+        """Up to where ``text`` may be shown for a while: what comes next may not turn its end into a secret."""
+        for start in range(max(0, len(text) - self.longest + 1), len(text)):
+            rest = text[start:]
+            if any(form.startswith(rest) for form in self._by_first.get(rest[0], ())):
+                return start
+        return len(text)
 
     def cut(self, text: str) -> int:
         """Up to where ``text`` may be masked and passed on when more of the same line is to come."""

@@ -1,9 +1,10 @@
 """The live part of logs: one Redis stream for each attempt, which holds what may not be stored yet.
 
 An entry is a batch of lines, its ID the number of the batch's last line, so reading after ID n gives just the batches
-that have lines after n, and a batch cannot be added twice. Once an attempt has lost its run, its stream is taken away,
-and what it still sends goes nowhere, because only the first write makes a stream. Redis may lose it all: then the
-writer notices, and stores its lines in the database at once.
+that have lines after n, and a batch cannot be added twice. A line that has begun and not ended, such as a prompt, is
+shown by an entry of its own behind the batch before it, and is no part of the log. Once an attempt has lost its run,
+its stream is taken away, and what it still sends goes nowhere, because only the first write makes a stream. Redis may
+lose it all: then the writer notices, and stores its lines in the database at once.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ _FORGOTTEN_AFTER_S: Final = 24 * 3600  # a stream that nobody ends, as after a r
 
 
 class Batch(NamedTuple):
-    """Lines first … last as JSON, newlines between. ended: the attempt is over, look into the database."""
+    """Lines first … last as JSON, newlines between. ended: the attempt is over, look into the database.
+
+    partial: no lines, but one that has begun after line ``last`` and not ended, as JSON. entry: of the stream's ID.
+    """
 
     first: int
     last: int
     data: bytes
     ended: bool = False
+    partial: bytes = b""
+    entry: int = 0
 
     def lines(self) -> list[tuple[int, bytes]]:
         return list(enumerate(self.data.split(b"\n"), self.first)) if self.data else []
@@ -54,11 +60,24 @@ class LiveLogs:
                 raise
         return made is not None
 
-    def read(self, run: int, attempt: int, after: int, *, wait_s: float) -> list[Batch]:
-        """Batches with lines after ``after``; waits for the first at most ``wait_s``, 0 does not wait."""
+    def add_partial(self, run: int, attempt: int, after: int, entry: int, data: bytes) -> None:
+        """Show a line that has begun after line ``after``, in place of what was shown last. entry: from 1, grows."""
+        key = _key(run, attempt)
+        with _translated():
+            try:
+                pipeline = self._redis.pipeline(transaction=False)
+                pipeline.xadd(key, {"partial": data}, id=f"{after}-{entry}", nomkstream=True)
+                pipeline.xdel(key, f"{after}-{entry - 1}") if entry > 1 else None
+                pipeline.execute()
+            except redis.ResponseError as error:
+                if "equal or smaller" not in str(error):
+                    raise
+
+    def read(self, run: int, attempt: int, after: int, *, wait_s: float, entry: int = 0) -> list[Batch]:
+        """Batches after the one that ends with line ``after`` and its ``entry``; waits at most ``wait_s`` for one."""
         with _translated():
             found: Any = self._redis.xread(
-                {_key(run, attempt): f"{after}-0"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
+                {_key(run, attempt): f"{after}-{entry}"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
             )
         return [_batch(entry) for _, entries in found for entry in entries] if found else []
 
@@ -96,6 +115,9 @@ def _key(run: int, attempt: int) -> str:
 
 def _batch(entry: Any) -> Batch:
     identifier, fields = entry
+    if b"partial" in fields:
+        last, _, number = identifier.partition(b"-")
+        return Batch(int(last) + 1, int(last), b"", partial=fields[b"partial"], entry=int(number))
     return Batch(
         int(fields[b"first"]), int(identifier.partition(b"-")[0]), fields[b"data"], fields.get(b"ended") == b"1"
     )

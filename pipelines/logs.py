@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from pipelines.database import Database
 from pipelines.errors import NotFoundError, QueueUnreachableError
-from pipelines.live import LiveLogs
+from pipelines.live import Batch, LiveLogs
 from pipelines.loglines import LogLine, decode_line, encode_line, to_event
 from pipelines.logstore import Line, read_lines, stored_lines
 from pipelines.model import FINAL_STATES, RunState
@@ -46,31 +46,38 @@ class Logs:
             found += self._fresh(number, row.attempt, following, wait_s=0).lines
         return found[:limit]
 
-    def follow(self, number: int, after: int = 0) -> Iterator[list[Line]]:
+    def follow(
+        self, number: int, after: int = 0, *, partial: Callable[[bytes], None] | None = None
+    ) -> Iterator[list[Line]]:
         """Every line after number ``after``, in batches, until the run has ended and all was given.
 
         An empty batch comes about every second when there is nothing new, so that the caller can say that it lives.
+        partial: hears of the line that has begun after the last one, as JSON, and each time that it grows.
         Raises NotFoundError when the run does not exist, or no longer.
         """
-        following = after + 1
+        following, entry = after + 1, 0
         while True:
             row = self._run(number)
             for stored in self._stored(number, following, row.lines):
                 yield stored
-                following = stored[-1][0] + 1
+                following, entry = stored[-1][0] + 1, 0
             if row.state in FINAL_STATES:
                 return
             attempt = row.attempt if row.state == "running" else row.attempt + 1
             while True:  # as long as the stream has all there is to know
-                fresh = self._fresh(number, attempt, following, wait_s=_WAIT_S)
+                fresh = self._fresh(number, attempt, following, wait_s=_WAIT_S, entry=entry)
                 if fresh.lines:
                     yield fresh.lines
-                    following = fresh.lines[-1][0] + 1
-                elif not fresh.ended:
+                    following, entry = fresh.lines[-1][0] + 1, 0
+                elif not (fresh.ended or fresh.partial):
                     yield []
+                if fresh.partial:
+                    entry = fresh.entry
+                    if partial is not None:
+                        partial(fresh.partial)
                 if fresh.gap:
                     self._sleep(_WAIT_S / 10)
-                if fresh.gap or fresh.ended or not fresh.lines:
+                if fresh.gap or fresh.ended or not (fresh.lines or fresh.partial):
                     break
 
     def search(self, number: int, text: str, *, limit: int = 200) -> list[Line]:
@@ -131,11 +138,11 @@ class Logs:
             yield stored
             first = stored[-1][0] + 1
 
-    def _fresh(self, number: int, attempt: int, following: int, *, wait_s: float) -> _Fresh:
-        """Live lines from number ``following`` on."""
+    def _fresh(self, number: int, attempt: int, following: int, *, wait_s: float, entry: int = 0) -> _Fresh:
+        """Live lines from number ``following`` on, and the line that has begun after them, but for known entries."""
         found: list[Line] = []
         try:
-            batches = self._live.read(number, attempt, following - 1, wait_s=wait_s)
+            batches = self._live.read(number, attempt, following - 1, wait_s=wait_s, entry=entry)
         except QueueUnreachableError as error:
             _log.warning("run %d: no live lines: %s", number, error)
             if wait_s:
@@ -148,7 +155,8 @@ class Logs:
                     following += 1
                 elif line[0] > following:
                     return _Fresh(found, gap=True)
-        return _Fresh(found, ended=any(batch.ended for batch in batches))
+        begun = batches[-1] if batches and batches[-1].last == following - 1 else _NOTHING
+        return _Fresh(found, False, any(batch.ended for batch in batches), begun.partial, begun.entry)
 
 
 class _StepOnly(msgspec.Struct):
@@ -167,8 +175,16 @@ class _State(NamedTuple):
 
 
 class _Fresh(NamedTuple):
-    """Live lines. gap: what comes next is stored, and no longer live. ended: the attempt is over."""
+    """Live lines. gap: what comes next is stored, and no longer live. ended: the attempt is over.
+
+    partial, entry: as in Batch.
+    """
 
     lines: list[Line]
     gap: bool = False
     ended: bool = False
+    partial: bytes = b""
+    entry: int = 0
+
+
+_NOTHING: Final = Batch(0, 0, b"")

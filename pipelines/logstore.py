@@ -80,6 +80,10 @@ def stored_lines(connection: Connection, run: int, first: int = 1) -> Iterator[L
 
 
 def _chunks(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    """Of at most CHUNK_LINES lines, and of about CHUNK_BYTES."""
+    if len(lines) <= CHUNK_LINES and sum(len(data) + 1 for _, data in lines) <= CHUNK_BYTES:
+        yield lines
+        return
     start = size = 0
     for index, (_, data) in enumerate(lines):
         size += len(data) + 1

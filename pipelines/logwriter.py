@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -24,7 +24,7 @@ from pipelines.claims import fence
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, StaleAttemptError
 from pipelines.live import Batch, LiveLogs
-from pipelines.loglines import LineMaker, LogLine, encode_line
+from pipelines.loglines import LineMaker, LogLine, encode_line, encode_lines
 from pipelines.logstore import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
 from pipelines.model import Claim, Step, StepState
 from pipelines.schema import steps as steps_table
@@ -37,6 +37,8 @@ _PENDING_BYTES: Final = 8 << 20
 _UNSTORED_BYTES: Final = 32 << 20
 _KEPT_LIVE_BYTES: Final = 4 << 20  # stored lines that stay in Redis, for followers that are a little behind
 _EVENT_BYTES: Final = 200
+_BATCH_BYTES: Final = 256 << 10  # as much is not kept waiting for more
+_PARTIAL_PAUSE_S: Final = 0.4  # between looks at the line that has begun
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +69,9 @@ class LogWriter:
         self._may_create = True  # the stream: at first, and after a loss only when the run is known to be ours
         self._stream_lost = False
         self._stored_at = time.monotonic()
+        self._partial_at = time.monotonic()
+        self._partial_entries = (0, 0)  # after which line, and how many
+        self._has_begun = False
         self._store_soon = False
         self._retry_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"log of run {claim.number}", daemon=True)
@@ -132,8 +137,8 @@ class LogWriter:
         while not closing:
             with self._wake:
                 if not self._pending and not self._closing:
-                    self._wake.wait(_STORE_PAUSE_S if self._unstored or self._changed else None)
-                if not self._closing and self._pending:
+                    self._wake.wait(_STORE_PAUSE_S if self._unstored or self._changed or self._has_begun else None)
+                if not self._closing and self._pending and self._pending_bytes < _BATCH_BYTES:
                     self._wake.wait(_TICK_S)  # so that a batch is more than one line
                 items, self._pending = self._pending, deque()
                 self._pending_bytes = 0
@@ -142,21 +147,30 @@ class LogWriter:
                     self._wake.notify_all()
             if self._stale:
                 continue
-            lines = [line for item in items for line in self._lines(item)]
-            if closing:
-                lines.extend(self._maker.close())
-            self._publish(self._keep(lines))
+            self._take(items, closing=closing)
             if not closing and self._is_time():
                 self._try_to_store()
             while self._unstored_bytes >= _UNSTORED_BYTES and not self._closing and not self._stale:
                 time.sleep(_RETRY_S)  # no database: the build has to wait, memory is not for logs
                 self._try_to_store()
 
+    def _take(self, items: Iterable[Event | str], *, closing: bool) -> None:
+        """Make lines of them, and publish these."""
+        lines: list[LogLine] = []
+        for item in items:
+            lines += self._lines(item)
+        if closing:
+            lines += self._maker.close()
+        self._has_begun = self._has_begun or bool(items)
+        self._publish(self._keep(lines))
+        if self._has_begun and not closing:
+            self._publish_begun()
+
     def _lines(self, item: Event | str) -> list[LogLine]:
         if isinstance(item, str):
             return [self._maker.status(item)]
         first = self._maker.next
-        lines = list(self._maker.lines(item))
+        lines = self._maker.lines(item)
         self._note(item, first, self._maker.next - 1)
         return lines
 
@@ -208,10 +222,14 @@ class LogWriter:
 
     def _keep(self, lines: list[LogLine]) -> list[Line]:
         """To be stored; returns them encoded."""
-        encoded = [(line.n, encode_line(line)) for line in lines]
+        if not lines:
+            return []
+        first = lines[0].n
+        data = encode_lines(lines)
+        encoded = list(zip(range(first, first + len(data)), data, strict=True))
         self._unstored += encoded
-        self._unstored_bytes += sum(len(data) + 1 for _, data in encoded)
-        self._text_bytes += sum(len(line.text.encode()) + 1 for line in lines)
+        self._unstored_bytes += sum(map(len, data)) + len(data)
+        self._text_bytes += len("\n".join([line.text for line in lines]).encode()) + 1
         return encoded
 
     def _publish(self, lines: list[Line]) -> None:
@@ -229,6 +247,23 @@ class LogWriter:
                 _log.warning("run %d: lines go to the database only: %s", self._claim.number, error)
         self._may_create = False  # it was taken away, or Redis has lost it: the database knows which
         self._stream_lost = self._store_soon = True
+
+    def _publish_begun(self) -> None:
+        """Show lines that have begun and not ended, some time after they did, and again as they grow."""
+        now = time.monotonic()
+        if self._stream_lost or self._may_create or now - self._partial_at < _PARTIAL_PAUSE_S:
+            return
+        self._partial_at = now
+        self._has_begun = False
+        after = self._maker.next - 1
+        for line in self._maker.partials():
+            known, entries = self._partial_entries
+            self._partial_entries = (after, entries + 1 if known == after else 1)
+            try:
+                number, attempt = self._claim.number, self._claim.attempt
+                self._live.add_partial(number, attempt, after, self._partial_entries[1], encode_line(line))
+            except QueueUnreachableError:
+                return  # the next lines tell what that means
 
     def _is_time(self) -> bool:
         now = time.monotonic()

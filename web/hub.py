@@ -41,6 +41,13 @@ class Piece(NamedTuple):
     data: bytes
 
 
+class Begun(NamedTuple):
+    """A line that has not ended, as it goes over the wire; it has no id. version: grows with each change."""
+
+    version: int
+    data: bytes
+
+
 def encode(lines: list[tuple[int, bytes]]) -> bytes:
     """Lines as server-sent events; an event's id is the line's number."""
     return b"".join(b"id: %d\ndata: %s\n\n" % line for line in lines)
@@ -59,13 +66,14 @@ class _Tail:
         self.closed = False
         self._pieces: deque[Piece] = deque()
         self._size_bytes = 0
+        self._begun = Begun(0, b"")
         self._logs = logs
         self._number = number
 
     def run(self) -> None:
         """Read the log until it ends, or nobody follows it any more."""
         try:
-            for batch in self._logs.follow(self._number, self.last):
+            for batch in self._logs.follow(self._number, self.last, partial=self._show):
                 for start in range(0, len(batch), _PIECE_LINES):
                     lines = batch[start : start + _PIECE_LINES]
                     self._append(Piece(lines[0][0], lines[-1][0], encode(lines)))
@@ -78,6 +86,11 @@ class _Tail:
             with self.changed:
                 self.closed = True
                 self.changed.notify_all()
+
+    def begun(self, line: int, seen: int) -> Begun | None:
+        """The line that has begun after ``line``, unless its version is the one that was ``seen``."""
+        with self.changed:
+            return self._begun if self._begun.version != seen and self._begun.data and line == self.last else None
 
     def join(self) -> bool:
         """Count another follower, unless this tail is closed."""
@@ -114,8 +127,14 @@ class _Tail:
         until = first.first - 1 if len(found) == len(self._pieces) and first.first > line + 1 else 0
         return _joined(found), until
 
+    def _show(self, data: bytes) -> None:
+        with self.changed:
+            self._begun = Begun(self._begun.version + 1, b"event: partial\ndata: %s\n\n" % data)
+            self.changed.notify_all()
+
     def _append(self, piece: Piece) -> None:
         with self.changed:
+            self._begun = Begun(self._begun.version + 1, b"")
             self._pieces.append(piece)
             self._size_bytes += len(piece.data)
             self.last = piece.last
@@ -163,8 +182,12 @@ class Hub:
         """
         tail = self._join(number, after)
         said_at = self._clock()
+        seen = 0
         try:
             while not self.stopping:
+                if (begun := tail.begun(after, seen)) is not None:
+                    seen, said_at = begun.version, self._clock()
+                    yield begun.data
                 piece, until = tail.after(after)
                 if until:
                     piece = self._page(number, after, until) or piece

@@ -129,6 +129,33 @@ def test_follower_sees_a_line_while_the_step_still_runs(service: Service) -> Non
     finish(service, claim, writer)
 
 
+def test_line_without_an_end_is_shown_while_it_grows(service: Service) -> None:
+    claim = claimed(service)
+    writer = writer_of(service, claim, b"hunter22")
+    shown: list[str] = []
+    lines: list[Line] = []
+
+    def follow() -> None:
+        for batch in service.logs.follow(
+            claim.number, partial=lambda data: shown.append(f"{decode_line(data).step}: {decode_line(data).text}")
+        ):
+            lines.extend(batch)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    writer.emit(StepOutput(1, 1, b"early\nPassword: ", 1.0))
+    eventually(lambda: shown[-1:] == ["1: Password: "])
+    writer.emit(StepOutput(1, 1, b"hunt", 1.0))  # may become a secret
+    writer.emit(StepOutput(2, 1, b"10 %\r20 %\r", 1.0))
+    eventually(lambda: shown[-1:] == ["2: 20 %"])
+    writer.emit(StepOutput(1, 1, b"er22 is", 1.0))
+    eventually(lambda: shown[-1:] == ["1: Password: *** is"])
+    finish(service, claim, writer)
+    thread.join()
+    assert texts(lines) == ["early", "Password: *** is", "10 %\r20 %\r"]
+    assert shown.count("1: Password: ") == 1
+
+
 def test_lines_reach_followers_through_the_database_when_redis_forgets(service: Service) -> None:
     claim = claimed(service)
     writer = writer_of(service, claim)
