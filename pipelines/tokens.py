@@ -83,6 +83,14 @@ class Tokens:
             row = connection.execute(insert(tokens).values(values).returning(tokens)).one()
         return _from_row(row), text
 
+    def adopt(self, name: str, text: str, scopes: Sequence[str]) -> None:
+        """Let ``text`` be a token: one that was made where several processes are set up together."""
+        values = {"name": name, "hash": _hash(text), "scopes": ",".join(scopes), "created_at": self._clock()}
+        with self._database.write() as connection:
+            if not connection.execute(select(tokens.c.id).where(tokens.c.hash == _hash(text))).first():
+                connection.execute(delete(tokens).where(tokens.c.name == name, tokens.c.owner.is_(None)))
+                connection.execute(insert(tokens).values(values))
+
     def verify(self, text: str, scope: str) -> Token:
         """The token that ``text`` is, if it allows ``scope``. Raises TokenError and ScopeError."""
         now = self._clock()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Final
 
 from core.errors import ShiplapError
 from core.settings import OidcSettings, ServiceSettings
 from web.settings import DEFAULT_LISTEN, WebSettings
+
+_WORKERS: Final = "workers (SHIPLAP_WEB_TOKEN)"
 
 
 def main() -> int:
@@ -24,6 +27,8 @@ def main() -> int:
 
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
             service.tokens.ensure_admin_file()
+            if service_settings.web_token:
+                service.tokens.adopt(_WORKERS, service_settings.web_token, ["build"])
             link = None if options.no_welcome else service.links.create_first()
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
