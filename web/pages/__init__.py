@@ -20,10 +20,14 @@ from web.pages.disk import blueprint as disk
 from web.pages.images import blueprint as images
 from web.pages.login import blueprint as login
 from web.pages.oidc import blueprint as oidc
+from web.pages.projects import blueprint as projects
+from web.pages.projects_settings import blueprint as project_settings
 from web.pages.run import blueprint as run
 from web.pages.runs import blueprint as runs
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
 from web.pages.workers import blueprint as workers
 
-PAGES: Final[tuple[Blueprint, ...]] = (runs, run, images, workers, disk, login, oidc, account, users, tokens, audit)
+PAGES: Final[tuple[Blueprint, ...]] = (
+    runs, run, projects, project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
+)  # fmt: skip

@@ -1,0 +1,120 @@
+"""Projects: the list, one project with its history, and what its forge sent. ``projects_settings`` changes them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from flask import Blueprint, g, redirect, request
+from werkzeug.wrappers import Response
+
+from pipelines.forges import FORGES
+from pipelines.hooks.history import badge_state, history
+from pipelines.hooks.outbox import list_statuses
+from pipelines.model import Project
+from web.guard import note, require
+from web.hooks.statuses import public_url
+from web.pages.frame import number_argument, page, service
+from web.pages.projects_chart import draw
+
+blueprint: Final = Blueprint("projects", __name__, url_prefix="/projects")
+
+_LIMIT: Final = 50
+_SHOWN: Final = 8
+_BODY_BYTES: Final = 1 << 18
+
+
+@blueprint.get("")
+def list_projects() -> Response:
+    """All of them, with how the newest run went."""
+    found = service().projects.list()
+    states = {project.name: badge_state(service().database, project.name) for project in found}
+    latest = {project.name: next(iter(service().deliveries.list(project.name, limit=1)), None) for project in found}
+    return page("projects.html", projects=found, states=states, latest=latest)
+
+
+@blueprint.get("/<name>")
+def show_project(name: str) -> Response:
+    """How its runs went, what waits for a decision, what came."""
+    project = service().projects.get(name)
+    points = history(service().database, name)
+    return page(
+        "project.html",
+        **frame_of(project),
+        state=badge_state(service().database, name),
+        chart=draw(points),
+        points=points[::-1],
+        approvals=service().approvals.list(name, state="waiting"),
+        deliveries=service().deliveries.list(name, limit=_SHOWN),
+        statuses=list_statuses(service().database, name, limit=_SHOWN),
+        badge=f"{public_url(service())}/badge/{name}.svg",
+        notice=_NOTICES.get(request.args.get("done", "")),
+    )
+
+
+_NOTICES: Final = {
+    "rejected": "The commit will not be built.",
+    "saved": "The settings are saved.",
+}
+
+
+@blueprint.get("/<name>/deliveries")
+def list_deliveries(name: str) -> Response:
+    """What the forge sent, the newest first."""
+    project = service().projects.get(name)
+    found = service().deliveries.list(name, before=number_argument("before"), limit=_LIMIT)
+    older = found[-1].id if len(found) == _LIMIT else None
+    return page("project_deliveries.html", **frame_of(project), deliveries=found, older=older)
+
+
+@blueprint.get("/<name>/deliveries/<int:number>")
+@require("member")
+def show_delivery(name: str, number: int) -> Response:
+    """One request: headers, body, and what came of it."""
+    project = service().projects.get(name)
+    found = service().deliveries.get(name, number)
+    body = None if found.body is None else _readable(found.body)
+    return page("project_delivery.html", **frame_of(project), delivery=found.delivery, headers=found.headers, body=body)
+
+
+@blueprint.post("/<name>/deliveries/<int:number>/redeliver")
+@require("member")
+def redeliver(name: str, number: int) -> Response:
+    """Act on a delivery once more; the new one is shown."""
+    made = service().receiver.redeliver(name, number)
+    note(service(), "redeliver", f"project={name} delivery={number}", made.reason)
+    return redirect(f"/projects/{name}/deliveries/{made.id}", 303)
+
+
+@blueprint.post("/<name>/approvals/<int:number>/approve")
+@require("member")
+def approve(name: str, number: int) -> Response:
+    """Build one commit of a fork."""
+    commit = request.form.get("commit", "")
+    run = service().approvals.approve(name, number, commit, g.user.name)
+    note(service(), "approve commit", f"project={name} run={run.number}", commit)
+    return redirect(f"/runs/{run.number}", 303)
+
+
+@blueprint.post("/<name>/approvals/<int:number>/reject")
+@require("member")
+def reject(name: str, number: int) -> Response:
+    """Do not build a commit of a fork."""
+    commit = request.form.get("commit", "")
+    service().approvals.reject(name, number, commit, g.user.name)
+    note(service(), "reject commit", f"project={name}", commit)
+    return redirect(f"/projects/{name}?done=rejected", 303)
+
+
+def frame_of(project: Project) -> dict[str, Any]:
+    """What every page of a project shows."""
+    return {"project": project, "hook": project.hook, "forges": tuple(sorted(FORGES))}
+
+
+def _readable(body: bytes) -> str:
+    """JSON, indented; anything else as it came."""
+    try:
+        text = msgspec.json.format(body, indent=2)
+    except msgspec.DecodeError:
+        text = body
+    return text[:_BODY_BYTES].decode("utf-8", "replace")

@@ -1,0 +1,78 @@
+"""What the forms of projects say, as settings; and settings, as the forms show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pipelines.errors import InvalidRequestError
+from pipelines.hooks.settings import HookSettings
+from pipelines.model import Project
+
+_LISTS: Final = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")
+_TEXTS: Final = (
+    "repository", "forge", "pull_requests", "context", "target", "ssh_key", "known_hosts", "api_url", "status_context",
+)  # fmt: skip
+_NUMBERS: Final = ("concurrency", "keep_runs", "keep_days")
+_SWITCHES: Final = ("cancel_superseded", "public_badge")
+
+
+def project_of(name: str, form: Mapping[str, str]) -> Project:
+    """All settings. Raises InvalidRequestError for what is no number, or none of a choice."""
+    hook: dict[str, Any] = {member: form.get(member, "").strip() for member in _TEXTS}
+    hook |= {member: tuple(form.get(member, "").split()) for member in _LISTS}
+    hook |= {member: member in form for member in _SWITCHES}
+    hook["file"] = form.get("file", "").strip() or None
+    hook["build_args"] = _pairs(form.get("build_args", ""))
+    try:
+        return Project(
+            name,
+            concurrency=_number("concurrency", form),
+            tag_template=form.get("tag_template", "").strip(),
+            keep_runs=_number("keep_runs", form),
+            keep_days=_number("keep_days", form),
+            hook=msgspec.convert(hook, HookSettings),
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"the form: {error}") from error
+
+
+def shown(project: Project) -> dict[str, Any]:
+    """The members of the form, as texts."""
+    hook = project.hook
+    members: dict[str, Any] = {member: getattr(hook, member) for member in (*_TEXTS, *_SWITCHES)}
+    members |= {member: "\n".join(getattr(hook, member)) for member in _LISTS}
+    members |= {member: str(getattr(project, member)) for member in _NUMBERS}
+    members["file"] = hook.file or ""
+    members["build_args"] = "\n".join(f"{name}={value}" for name, value in hook.build_args.items())
+    members["tag_template"] = project.tag_template
+    return members
+
+
+def as_given(form: Mapping[str, str]) -> dict[str, Any]:
+    """The form again, for the person to mend."""
+    members = dict.fromkeys((*_TEXTS, *_LISTS, *_NUMBERS, "file", "build_args", "tag_template"), "")
+    given: dict[str, Any] = {**members, **form}
+    return {**given, **{member: member in form for member in _SWITCHES}}
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """``NAME=VALUE`` lines."""
+    found = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise InvalidRequestError(
+                f"build argument {line[:100]!r} has no value", hint="write NAME=VALUE, a line each"
+            )
+        found[name.strip()] = value
+    return found
+
+
+def _number(member: str, form: Mapping[str, str]) -> int:
+    text = form.get(member, "").strip() or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        raise InvalidRequestError(f"{member.replace('_', ' ')} is {text[:40]!r}", hint="it is a number, 0 or more")
+    return int(text)

@@ -1,0 +1,186 @@
+"""Setting a project up and changing it: repository, filters, secrets, tokens; all for administrators."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import Blueprint, redirect, request
+from werkzeug.wrappers import Response
+
+from core.errors import ShiplapError
+from pipelines.errors import ConflictError, InvalidRequestError
+from pipelines.hooks.settings import HookSettings
+from pipelines.model import Project
+from pipelines.tags import TagFacts, image_names
+from web.guard import note, require
+from web.hooks.statuses import public_url
+from web.pages.frame import page, service
+from web.pages.projects import frame_of
+from web.pages.projects_forms import as_given, project_of, shown
+
+blueprint: Final = Blueprint("project_settings", __name__, url_prefix="/projects")
+
+_NOTICES: Final = {
+    "saved": "The settings are saved.",
+    "token": "The token is stored: commits of new runs are marked.",
+    "no-token": "The token is forgotten: commits are marked no more.",
+    "secret": "The secret is stored.",
+    "no-secret": "The secret is deleted.",
+}
+
+
+@blueprint.get("/-/new")
+@require("admin")
+def new_project() -> Response:
+    """Ask for a name and a repository."""
+    return _connect(200)
+
+
+@blueprint.post("/-/new")
+@require("admin")
+def create_project() -> Response:
+    """Make the project and its webhook, and show what the forge is to be given."""
+    name, repository = request.form.get("name", "").strip(), request.form.get("repository", "").strip()
+    try:
+        if any(project.name == name for project in service().projects.list()):
+            raise ConflictError(f"there is a project {name} already")
+        if not repository:
+            raise InvalidRequestError("a webhook needs the repository's URL")
+        hook = HookSettings(repository=repository, forge=request.form.get("forge", ""))  # type: ignore[arg-type]  # project_of checks it
+        service().projects.put(project_of(name, {**shown(Project(name, hook=hook)), "cancel_superseded": "1"}))
+        secret = service().projects.set_webhook_secret(name, request.form.get("secret", "").strip())
+    except (ConflictError, InvalidRequestError) as error:
+        return _connect(422, error=_told(error), **request.form)
+    note(service(), "create project", f"project={name}", repository)
+    return _connected(name, secret)
+
+
+@blueprint.get("/<name>/settings")
+@require("admin")
+def settings(name: str) -> Response:
+    """The form."""
+    project = service().projects.get(name)
+    return _form(project, shown(project), notice=_NOTICES.get(request.args.get("done", "")))
+
+
+@blueprint.post("/<name>/settings")
+@require("admin")
+def save(name: str) -> Response:
+    """Change all settings."""
+    project = service().projects.get(name)
+    try:
+        service().projects.put(project_of(name, request.form))
+    except ShiplapError as error:
+        return _form(project, as_given(request.form), 422, error=_told(error))
+    return redirect(f"/projects/{name}/settings?done=saved", 303)
+
+
+@blueprint.get("/<name>/names")
+@require("admin")
+def preview_names(name: str) -> Response:
+    """A part of the form: what the tag template makes of some runs."""
+    return page("project_names.html", **_names(name, request.args.get("tag_template", "")))
+
+
+@blueprint.post("/<name>/webhook")
+@require("admin")
+def renew_secret(name: str) -> Response:
+    """Give the webhook another secret: the one that was typed in, or a new one."""
+    try:
+        secret = service().projects.set_webhook_secret(name, request.form.get("secret", "").strip())
+    except InvalidRequestError as error:
+        project = service().projects.get(name)
+        return _form(project, shown(project), 422, error=_told(error))
+    return _connected(name, secret)
+
+
+@blueprint.post("/<name>/status-token")
+@require("admin")
+def set_status_token(name: str) -> Response:
+    """Store the token for statuses, or forget it."""
+    token = "" if "forget" in request.form else request.form.get("token", "").strip()
+    service().projects.set_status_token(name, token)
+    return redirect(f"/projects/{name}/settings?done={'token' if token else 'no-token'}#statuses", 303)
+
+
+@blueprint.post("/<name>/secrets")
+@require("admin")
+def put_secret(name: str) -> Response:
+    """Store a secret of the project."""
+    project = service().projects.get(name)
+    try:
+        value = request.form.get("value", "").replace("\r\n", "\n")
+        service().secrets.put(request.form.get("secret", "").strip(), value.encode(), project=name)
+    except InvalidRequestError as error:
+        return _form(project, shown(project), 422, error=_told(error))
+    return redirect(f"/projects/{name}/settings?done=secret#secrets", 303)
+
+
+@blueprint.post("/<name>/secrets/<secret>/delete")
+@require("admin")
+def delete_secret(name: str, secret: str) -> Response:
+    """Forget a secret of the project."""
+    service().secrets.delete(secret, project=name)
+    return redirect(f"/projects/{name}/settings?done=no-secret#secrets", 303)
+
+
+@blueprint.post("/<name>/remove")
+@require("admin")
+def remove(name: str) -> Response:
+    """With all its runs."""
+    project = service().projects.get(name)
+    try:
+        service().projects.remove(name)
+    except ConflictError as error:
+        return _form(project, shown(project), 409, error=_told(error))
+    return redirect("/projects", 303)
+
+
+def _connect(status: int, **given: str) -> Response:
+    forges = frame_of(Project(""))["forges"]
+    answer = page("project_new.html", forges=forges, given=given, error=given.get("error", ""))
+    answer.status_code = status
+    return answer
+
+
+def _connected(name: str, secret: str) -> Response:
+    """What the forge is to be given. The secret is shown this once."""
+    project = service().projects.get(name)
+    answer = page(
+        "project_connected.html", **frame_of(project), secret=secret, url=f"{public_url(service())}/hooks/{name}"
+    )
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _form(project: Project, values: dict[str, Any], status: int = 200, **more: Any) -> Response:
+    answer = page(
+        "project_settings.html",
+        **frame_of(project),
+        **_names(project.name, values["tag_template"]),
+        values=values,
+        secrets=service().secrets.list(project=project.name),
+        hook_url=f"{public_url(service())}/hooks/{project.name}",
+        **more,
+    )
+    answer.status_code = status
+    return answer
+
+
+def _names(name: str, template: str) -> dict[str, Any]:
+    """(what is pushed, names of its image) pairs, or why there are none."""
+    registry = service().settings.registry or request.host
+    runs = (
+        ("a push to main", TagFacts(name, 12, registry, branch="main", commit="4f2d9c81a07be2")),
+        ("a push to feature/login", TagFacts(name, 13, registry, branch="feature/login", commit="91b0d3375c6faa")),
+        ("the tag v1.2", TagFacts(name, 14, registry, tag="v1.2", commit="4f2d9c81a07be2")),
+    )
+    try:
+        found = [(what, [image.familiar for image in image_names(template, facts)]) for what, facts in runs]
+    except InvalidRequestError as error:
+        return {"names": (), "names_error": _told(error)}
+    return {"names": found, "names_error": ""}
+
+
+def _told(error: ShiplapError) -> str:
+    return f"{error.message}. {error.hint}" if error.hint else error.message
