@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from core.files import write_atomically
 from core.settings import OidcSettings, ServiceSettings
+from registry.server.plain import PlainWorker
 from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
 from web.hooks.statuses import status_thread
+from web.housekeeping import Housekeeper
 from web.registry_access import RegistryAccess
 from web.requestlog import configuration
 from web.settings import WebSettings
@@ -35,7 +36,7 @@ _GRACE_S: Final = 10
 _KEEPALIVE_S: Final = 30
 
 
-class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+class Worker(PlainWorker):
     """A gthread worker that tells the streams when it is to stop."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -91,6 +92,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         registry = self._registry()
         app = create_app(service, registry, self._identities())
         status_thread(service).start()
+        Housekeeper(service, registry).start()
         wsgi = with_registry(app, _guarded(registry, service.tokens))
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
 

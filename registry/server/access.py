@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from registry.errors import ErrorCode
+from registry.server.attempts import Attempts
 from registry.server.errors import CredentialsNeededError, SpecError
 from registry.server.names import is_name
 from registry.server.settings import ServerSettings
@@ -53,8 +54,9 @@ class Client:
 class Gate:
     """Thread-safe."""
 
-    def __init__(self, users: Users, signer: TokenSigner, settings: ServerSettings) -> None:
+    def __init__(self, users: Users, signer: TokenSigner, settings: ServerSettings, attempts: Attempts) -> None:
         self._users = users
+        self._attempts = attempts
         self._signer = signer
         self._settings = settings
 
@@ -78,10 +80,11 @@ class Gate:
             f"without users this registry answers to localhost and addresses only, not to {name[:100]!r}",
         )
 
-    def identify(self, authorization: str, *, by_token: bool = True) -> Client:
-        """Whose request has this Authorization header ("" for none). Raises CredentialsNeededError.
+    def identify(self, authorization: str, *, address: str, by_token: bool = True) -> Client:
+        """Whose request has this Authorization header ("" for none). Raises CredentialsNeededError, SpecError 429.
 
-        by_token=False: a signed token is no credential, for whoever has one with a small scope could get a larger one.
+        address: where it came from. by_token=False: a signed token is no credential, for whoever has one with a small
+        scope could get a larger one.
         """
         if self.is_open():
             return Client(trusted=True)
@@ -89,15 +92,17 @@ class Gate:
             return self._client(EVERYONE)
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() == "basic":
-            return self.log_in(*_basic(value.strip()))
+            return self.log_in(*_basic(value.strip()), address=address)
         if scheme.lower() == "bearer" and (by_token or value.strip().startswith(TOKEN_PREFIX)):
             return self._bearer(value.strip())
         raise CredentialsNeededError("unsupported authentication scheme")
 
-    def log_in(self, user: str, password: str) -> Client:
-        """Raises CredentialsNeededError."""
+    def log_in(self, user: str, password: str, *, address: str) -> Client:
+        """Raises CredentialsNeededError, and SpecError 429 where that has happened too often."""
+        self._attempts.check(user, address)
         login = self._users.log_in(user, password)
         if login is None:
+            self._attempts.failed(user, address)
             raise CredentialsNeededError("wrong user name or password")
         return self._client(login.user, login)
 

@@ -46,7 +46,8 @@ def application(registry: Registry) -> Flask:
             parse_name(name)
         if request.endpoint in (None, "token"):
             return
-        g.client = registry.gate.identify(request.headers.get("Authorization", ""))
+        authorization = request.headers.get("Authorization", "")
+        g.client = registry.gate.identify(authorization, address=request.remote_addr or "")
         if name is not None:
             action = _needed(request.method, request.endpoint)
             registry.gate.require(g.client, name, action)

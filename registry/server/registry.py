@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from images.store import Store
 from registry.server.access import Gate
+from registry.server.attempts import Attempts
 from registry.server.content import Content
 from registry.server.manifests import Manifests
 from registry.server.rows import Rows
@@ -45,7 +46,7 @@ class Registry:
         self.manifests = Manifests(self.rows, self.content, settings, clock=clock)
         self.users = Users(self.rows, clock=clock)
         self.signer = TokenSigner(load_key(directory / "token.key"), lifetime_s=settings.token_lifetime_s, clock=clock)
-        self.gate = Gate(self.users, self.signer, settings)
+        self.gate = Gate(self.users, self.signer, settings, Attempts(clock))
         self.mirror: Mirror | None = None
         if upstream is not None:
             from registry.server.mirror import Mirror

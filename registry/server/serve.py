@@ -24,6 +24,7 @@ from images.store import Store
 from registry.server.app import EXTENSION, application
 from registry.server.collect import collect
 from registry.server.errors import ServerSettingsError
+from registry.server.plain import PlainWorker
 from registry.server.registry import Registry
 from registry.server.schema import prepare
 from registry.server.settings import Access, ServerSettings
@@ -110,7 +111,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         host, port = parse_address(self._listener.address)
         values: dict[str, Any] = {
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
-            "worker_class": "gthread",
+            "worker_class": PlainWorker,
             "workers": 1,
             "threads": _THREADS,
             "timeout": 0,  # of the whole worker: a thread that sends 4 GB to a slow client is no reason to kill it

@@ -27,16 +27,19 @@ class TokenViews:
         return json_response({})
 
     def token(self) -> Response:
-        """GET with Basic credentials or none; POST with a form (``grant_type=password``). 200, 400, 401."""
+        """GET with Basic credentials or none; POST with a form (``grant_type=password``). 200, 400, 401, 429."""
         if request.method == "GET":
-            client = self._gate.identify(request.headers.get("Authorization", ""), by_token=False)
+            client = self._gate.identify(
+                request.headers.get("Authorization", ""), address=request.remote_addr or "", by_token=False
+            )
             asked, service = request.args.getlist("scope"), request.args.get("service", "")
         else:
             request.max_content_length = _MAX_FORM_BYTES
             form = request.form
             if form.get("grant_type") != "password":
                 raise SpecError(400, ErrorCode.UNSUPPORTED, "unsupported grant_type: use password")
-            client = self._gate.log_in(form.get("username", ""), form.get("password", ""))
+            name, password = form.get("username", ""), form.get("password", "")
+            client = self._gate.log_in(name, password, address=request.remote_addr or "")
             asked, service = form.getlist("scope"), form.get("service", "")
         token, issued_at = self._gate.grant_token(client, parse_scopes(asked), service)
         document = {

@@ -371,3 +371,19 @@ def test_scopes() -> None:
         Scope("registry", "catalog", ("*",)),
         Scope("repository", "x", ("pull",)),
     ]
+
+
+def test_many_wrong_passwords_429_for_this_name_and_address_only(guarded: Bench, clock: Clock) -> None:
+    for _ in range(10):
+        assert _as(guarded, "alice", "guess")("GET", "/v2/").status_code == 401
+    refused = _as(guarded, "alice")("GET", "/v2/token")
+    assert refused.status_code == 429
+    assert code_of(refused) == "TOOMANYREQUESTS"
+    assert refused.headers["Retry-After"] == "61"
+    form = {"grant_type": "password", "username": "alice", "password": _PASSWORD}
+    assert guarded.client.http.post("/v2/token", data=form).status_code == 429
+    assert _as(guarded, "bob")("GET", "/v2/").status_code == 200
+    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
+    assert guarded.client.http.post("/v2/token", data=form, environ_overrides=elsewhere).status_code == 200
+    clock.now += 61
+    assert _as(guarded, "alice")("GET", "/v2/").status_code == 200

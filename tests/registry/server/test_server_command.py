@@ -160,3 +160,10 @@ def test_ls_and_gc(server: Server) -> None:
     assert "removed 0 tags, 0 manifests, 1 blobs" in collected
     assert server("HEAD", f"/v2/team/app/blobs/{digest_of(data)}").status == 404
     assert not (server.root / "blobs" / "sha256" / digest_of(data).hex).exists()
+
+
+def test_tls_at_a_plain_port_is_hung_up_on(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.host.rpartition(":")[2])), timeout=30) as peer:
+        peer.sendall(b"\x16\x03\x01\x00\x0a\x0a\x0a")
+        assert peer.recv(100) == b""
+    assert server("GET", "/v2/").status == 200
