@@ -1,27 +1,37 @@
-"""The numbers that operators watch, as the database has them now; ``web`` gives them to Prometheus."""
+"""The numbers that operators watch, as the database has them now; ``web`` gives them to Prometheus.
+
+Totals count runs that retention has removed, too: ``remember`` adds these to the table of counters as they go, so that
+no counter ever falls.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql import ColumnElement
 
-from pipelines.schema import runs, steps
+from pipelines.model import FINAL_STATES
+from pipelines.schema import counters, runs, steps
 from pipelines.service import Service
+
+_ENDED: Final = "ended."
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Of all runs that are kept. wait: from queued to started; run: from started to finished; in seconds.
+    """Gauges: queue_depth, running, runs_by_state (of those that are kept), workers_by_state. The rest are totals.
 
-    cache_hits, cache_misses: steps that the cache answered, and steps that ran.
+    wait: from queued to started; run: from started to finished; in seconds. cache_hits, cache_misses: steps that the
+    cache answered, and steps that ran.
     """
 
     queue_depth: int
     running: int
     runs_by_state: dict[str, int]
+    ended_by_state: dict[str, int]
     wait_s: float
     wait_count: int
     run_s: float
@@ -35,27 +45,59 @@ def snapshot(service: Service) -> Metrics:
     """Raises DatabaseUnreachableError."""
     with service.database.read() as connection:
         by_state = _counted(connection, runs.c.state)
-        by_step = _counted(connection, steps.c.state)
-        wait_s, wait_count = _summed(connection, runs.c.started_at - runs.c.queued_at)
-        run_s, run_count = _summed(connection, runs.c.finished_at - runs.c.started_at)
+        totals = Counter(_totals(connection)) + Counter(_remembered(connection))
     return Metrics(
         queue_depth=by_state.get("queued", 0),
         running=by_state.get("running", 0),
         runs_by_state=by_state,
-        wait_s=wait_s,
-        wait_count=wait_count,
-        run_s=run_s,
-        run_count=run_count,
-        cache_hits=by_step.get("cached", 0),
-        cache_misses=by_step.get("done", 0) + by_step.get("failed", 0),
+        ended_by_state={state: int(totals[f"{_ENDED}{state}"]) for state in sorted(FINAL_STATES)},
+        wait_s=totals["wait_s"],
+        wait_count=int(totals["wait_count"]),
+        run_s=totals["run_s"],
+        run_count=int(totals["run_count"]),
+        cache_hits=int(totals["cache_hits"]),
+        cache_misses=int(totals["cache_misses"]),
         workers_by_state=dict(Counter(worker.state for worker in service.workers.list())),
     )
 
 
-def _counted(connection: Connection, column: Any) -> dict[str, int]:
-    return {row[0]: row[1] for row in connection.execute(select(column, func.count()).group_by(column))}
+def remember(connection: Connection, *which: ColumnElement[bool]) -> None:
+    """Count what the runs ``which`` add to the totals: this transaction removes them."""
+    known = _remembered(connection)
+    for name, value in _totals(connection, *which).items():
+        if name in known:
+            changed = update(counters).where(counters.c.name == name).values(value=counters.c.value + value)
+            connection.execute(changed)
+        elif value:
+            connection.execute(insert(counters).values(name=name, value=value))
 
 
-def _summed(connection: Connection, duration: Any) -> tuple[float, int]:
-    total, count = connection.execute(select(func.sum(duration), func.count(duration))).one()
+def _totals(connection: Connection, *which: ColumnElement[bool]) -> dict[str, float]:
+    """What these runs add up to; all runs where nothing is said."""
+    by_state = _counted(connection, runs.c.state, *which)
+    by_step = _counted(connection, steps.c.state, steps.c.run.in_(select(runs.c.number).where(*which)))
+    wait_s, wait_count = _summed(connection, runs.c.started_at - runs.c.queued_at, *which)
+    run_s, run_count = _summed(connection, runs.c.finished_at - runs.c.started_at, *which)
+    return {
+        **{f"{_ENDED}{state}": by_state.get(state, 0) for state in FINAL_STATES},
+        "wait_s": wait_s,
+        "wait_count": wait_count,
+        "run_s": run_s,
+        "run_count": run_count,
+        "cache_hits": by_step.get("cached", 0),
+        "cache_misses": by_step.get("done", 0) + by_step.get("failed", 0),
+    }
+
+
+def _remembered(connection: Connection) -> dict[str, float]:
+    return {row.name: row.value for row in connection.execute(select(counters))}
+
+
+def _counted(connection: Connection, column: Any, *which: ColumnElement[bool]) -> dict[str, int]:
+    found = connection.execute(select(column, func.count()).where(*which).group_by(column))
+    return {row[0]: row[1] for row in found}
+
+
+def _summed(connection: Connection, duration: Any, *which: ColumnElement[bool]) -> tuple[float, int]:
+    total, count = connection.execute(select(func.sum(duration), func.count(duration)).where(*which)).one()
     return max(0.0, float(total or 0.0)), int(count)  # a clock that was set back makes no negative time

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import delete, select
 
+from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, ContextSource
 from pipelines.rows import run_from_row
 from pipelines.schema import runs
@@ -36,15 +37,14 @@ def sweep(service: Service, now: float) -> Swept:
             kept = [row.number for row in connection.execute(newest)]
             if len(kept) < project.keep_runs:
                 continue
-            gone = connection.execute(
-                delete(runs).where(
-                    runs.c.project == project.name,
-                    runs.c.state.in_(FINAL_STATES),
-                    runs.c.number < kept[-1],
-                    runs.c.finished_at < now - project.keep_days * _DAY_S,
-                )
+            beyond = (
+                runs.c.project == project.name,
+                runs.c.state.in_(FINAL_STATES),
+                runs.c.number < kept[-1],
+                runs.c.finished_at < now - project.keep_days * _DAY_S,
             )
-            removed += gone.rowcount
+            remember(connection, *beyond)
+            removed += connection.execute(delete(runs).where(*beyond)).rowcount
     for swept in (service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit):
         swept.sweep()
     return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))

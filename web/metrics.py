@@ -33,6 +33,10 @@ class _Collector:
         for state, count in sorted(metrics.runs_by_state.items()):
             runs.add_metric([state], count)
         yield runs
+        ended = CounterMetricFamily("shiplap_runs_ended", "Runs that ended, by state.", labels=["state"])
+        for state, count in metrics.ended_by_state.items():
+            ended.add_metric([state], count)
+        yield ended
         yield SummaryMetricFamily(
             "shiplap_run_wait_seconds", "From submission to the first step.",
             count_value=metrics.wait_count, sum_value=metrics.wait_s,

@@ -273,8 +273,16 @@ def test_runs_beyond_both_limits_are_removed(service: Service, tmp_path: Path) -
         connection.execute(update(runs).where(runs.c.number == numbers[4]).values(finished_at=1.0))
         connection.execute(text("UPDATE contexts SET used_at = used_at - :s"), {"s": CONTEXTS_KEPT_S + 1})
     now = service.runs.get(others[0]).created_at
+
+    def totals() -> tuple[object, ...]:
+        found = snapshot(service)
+        return found.ended_by_state, found.run_count, found.wait_count, round(found.wait_s, 6)
+
+    before = totals()
+    assert before[0] == {"cancelled": 0, "error": 0, "failed": 0, "succeeded": 8}
     swept = sweep(service, now)
     assert (swept.runs, swept.contexts) == (2, 1)
+    assert totals() == before
     assert {run.number for run in service.runs.list()} == {*numbers[2:], *others, waiting.number}
     assert isinstance(waiting.source, ContextSource)
     assert service.contexts.has(waiting.source.context)

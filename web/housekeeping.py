@@ -1,0 +1,49 @@
+"""What the web process tidies up now and then: the registry's garbage, and runs and contexts that are out of date.
+
+Workers do the latter, too, each below its own root: contexts are below the one where clients upload them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from core.errors import ShiplapError
+from pipelines.retention import sweep
+from registry.server.collect import collect
+
+if TYPE_CHECKING:
+    from pipelines.service import Service
+    from registry.server.registry import Registry
+
+_EVERY_S: Final = 3600.0
+_log = logging.getLogger(__name__)
+
+
+class Housekeeper(threading.Thread):
+    """Tidies up once an hour, until ``stop``, or until the process ends."""
+
+    def __init__(self, service: Service, registry: Registry, *, every_s: float = _EVERY_S) -> None:
+        super().__init__(name="housekeeper", daemon=True)
+        self._service = service
+        self._registry = registry
+        self._every_s = every_s
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            try:
+                self.tidy()
+            except ShiplapError as error:  # a full disk, a database that is away: try again later
+                _log.warning("housekeeping: %s", error)
+
+    def tidy(self) -> None:
+        """Once, now. Raises StorageFullError, DatabaseUnreachableError."""
+        swept = sweep(self._service, time.time())
+        freed = collect(self._registry).freed_bytes
+        _log.info("housekeeping: %d runs, %d contexts, %d bytes of images", swept.runs, swept.contexts, freed)
+
+    def stop(self) -> None:
+        self._stopped.set()
