@@ -36,7 +36,11 @@ export class LogLines extends EventTarget {
       this.#put(JSON.parse(event.data));
       this.#tell();
     };
-    source.addEventListener("partial", (event) => { this.partial = JSON.parse(event.data); this.#tell(); });
+    source.addEventListener("partial", (event) => {
+      const line = JSON.parse(event.data);
+      this.partial = line.text ? line : null; // a line that has begun; the last one of several
+      this.#tell();
+    });
     source.addEventListener("end", () => {
       source.close();
       this.partial = null;

@@ -21,6 +21,7 @@ PAGES: Final = {
     "tokens": "/tokens",
     "audit": "/audit",
     "account": "/account",
+    "login": "/login",
     "not-found": "/nowhere",
 }
 """Numbers of runs are filled in by the names that ``conftest.Site.runs`` has."""

@@ -22,7 +22,7 @@ from registry.server.settings import ServerSettings
 from tests.toolkit.service import RedisServer
 from tests.web.browser import plays
 from tests.web.browser.stage import Stage
-from tests.web.browser.stock import stock
+from tests.web.browser.stock import stock, stock_evil
 from web.app import create_app
 
 PASSWORD = "correct horse battery"
@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         thread.start()
         stage = Stage(service)
         try:
-            names = ("LOST", "CANCELLED", "LONG", "EVIL", "CACHED", "GREEN", "RED", "RUNNING")
+            names = ("LOST", "CANCELLED", "LONG", "CACHED", "GREEN", "RED", "RUNNING")
             runs = {name: stage.play(getattr(plays, name)) for name in names}
             runs["QUEUED"] = stage.queue("tide", plays.GREEN.trigger, labels=("arm64",))
             yield Site(f"http://127.0.0.1:{server.port}", app, service, registry, stage, runs)
@@ -74,6 +74,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             thread.join()
             registry.close()
             redis.kill()
+
+
+@pytest.fixture(scope="session")
+def evil(site: Site) -> int:
+    """The number of a run that tries to get markup into the pages; an image that does is ``evil/image:main``."""
+    stock_evil(site.registry)
+    return site.stage.play(plays.EVIL)
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,10 @@ class Stage:
             RunRequest(CONTEXT, project, worker_labels=labels, priority=-50), trigger
         ).number
 
+    def begin(self, number: int, step: int, text: str) -> None:
+        """A line that does not end yet."""
+        self.writers[number][1].emit(StepOutput(step, 1, text.encode(), time.time()))
+
     def say(self, number: int, step: int, *lines: str) -> None:
         """More output of a run that is open."""
         for line in lines:

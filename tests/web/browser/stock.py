@@ -27,7 +27,7 @@ BASE: Files = {
 }  # fmt: skip
 ABOVE: Files = {
     "etc/motd": b"served by the harbour\n", "srv": None, "srv/www": None, "srv/www/index.html": b"<h1>tide</h1>\n" * 20,
-    f"srv/www/{HOSTILE.replace('/', '')}": b"!", "usr/share/.wh.doc": b"",
+    "srv/www/tides.json": b"{}" * 300, "usr/share/.wh.doc": b"",
 }  # fmt: skip
 CONFIG: dict[str, Any] = {
     "architecture": "amd64", "os": "linux", "created": "2026-11-20T08:00:00Z",
@@ -35,14 +35,14 @@ CONFIG: dict[str, Any] = {
         "Env": ["PATH=/usr/bin", "PORT=8080"], "Entrypoint": ["/usr/bin/tide"],
         "Cmd": ["--listen", ":8080"], "User": "tide",
         "WorkingDir": "/srv/www", "ExposedPorts": {"8080/tcp": {}},
-        "Labels": {"org.opencontainers.image.source": "https://git.example.org/harbour/web", "evil": HOSTILE},
+        "Labels": {"org.opencontainers.image.source": "https://git.example.org/harbour/web"},
     },
 }  # fmt: skip
 HISTORY = [
     {"created_by": "ADD rootfs.tar / # buildkit"},
     {"created_by": "ENV PORT=8080", "empty_layer": True},
     {"created_by": "COPY . /srv/www # buildkit"},
-    {"created_by": f"CMD echo {HOSTILE}", "empty_layer": True},
+    {"created_by": 'CMD ["--listen" ":8080"]', "empty_layer": True},
 ]
 SPDX = {
     "_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://spdx.dev/Document",
@@ -76,10 +76,10 @@ class Stock:
         pushed = self._registry.manifests.put(self._repository, data, media_type, digest=None, tags=tags)
         return {"mediaType": media_type, "digest": pushed.digest, "size": len(data)}
 
-    def image(self, layers: list[bytes], *tags: str) -> dict[str, Any]:
-        """An image of these layer tars."""
+    def image(self, layers: list[bytes], *tags: str, **changes: Any) -> dict[str, Any]:
+        """An image of these layer tars. changes: of its config."""
         diff_ids = [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in layers]
-        config = {**CONFIG, "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": HISTORY}
+        config = {**CONFIG, "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": HISTORY, **changes}
         described = [self.blob(gzip.compress(tar, 1, mtime=0), f"{_OCI}.layer.v1.tar+gzip") for tar in layers]
         return self.manifest(
             {
@@ -117,6 +117,16 @@ def stock(registry: Registry) -> None:
         }
     )  # fmt: skip
     Stock(registry, "harbour/tide").image(layers[:1], "nightly")
+
+
+def stock_evil(registry: Registry) -> None:
+    """``evil/image:main`` has markup wherever an image can have any."""
+    Stock(registry, "evil/image").image(
+        [layer_tar({f"srv/{HOSTILE.replace('/', '')}": b"!"})],
+        "main",
+        config={"Labels": {"evil": HOSTILE}, "Env": [f"EVIL={HOSTILE}"], "Cmd": [HOSTILE], "User": HOSTILE},
+        history=[{"created_by": f"RUN echo {HOSTILE}"}],
+    )
 
 
 def layer_tar(files: Files) -> bytes:

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.web.browser.addresses import PAGES
 from tests.web.browser.conftest import Site, signed_in
 
 _AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
-_RULES = """async () => (await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }))
-  .violations.map((rule) => `${rule.id}: ${rule.nodes.map((node) => node.target + ' ' + node.failureSummary).join('; ')}`)"""
+_STANDARDS = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+_COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+_RUN = """async (rules) => (await axe.run({ runOnly: rules })).violations.map(
+  (rule) => `${rule.id}: ${rule.nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`)"""
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
-def context(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterator[BrowserContext]:
-    scheme: Literal["light", "dark"] = request.param
+@pytest.mark.parametrize(("scheme", "rules"), [("light", _STANDARDS), ("dark", _COLOURS)])
+def test_no_page_breaks_a_rule(
+    browser: Browser, site: Site, scheme: Literal["light", "dark"], rules: dict[str, object]
+) -> None:
+    found = {}
     with signed_in(browser, site, "ada", color_scheme=scheme, bypass_csp=True, reduced_motion="reduce") as context:
         context.add_init_script(_AXE)
-        yield context
-
-
-def test_no_page_breaks_a_rule(context: BrowserContext, site: Site) -> None:
-    page = context.new_page()
-    found = {}
-    for name, path in {**PAGES, "login": "/login"}.items():
-        page.goto(path.format(**site.runs))
-        page.wait_for_load_state("load")
-        if broken := page.evaluate(_RULES):
-            found[name] = broken
-    page.close()
+        page = context.new_page()
+        for name, path in PAGES.items():
+            page.goto(path.format(**site.runs))
+            if broken := page.evaluate(_RUN, rules):
+                found[name] = broken
     assert found == {}
 
 

@@ -36,6 +36,10 @@ def test_a_log_is_watched_live_and_resumes_exactly(page: Page, site: Site) -> No
     expect(log).to_contain_text("high water")
     site.stage.say(number, 0, "ebb", "low water")
     expect(log).to_contain_text("low water")
+    site.stage.begin(number, 0, "the tide is")
+    expect(log.locator(".l").last).to_contain_text("the tide is")
+    site.stage.say(number, 0, " out")
+    expect(log.get_by_text("the tide is out", exact=True)).to_have_count(1)
     hub = site.app.extensions["shiplap"]
     hub.stopping = True  # every stream ends; the browser comes back by itself
     site.stage.say(number, 0, "flood")
@@ -140,8 +144,8 @@ def test_steps_fold(page: Page, site: Site) -> None:
     expect(page.locator(".l.chosen")).to_contain_text("[088995]")
 
 
-def test_colours_and_links_of_terminals_and_nothing_else(page: Page, site: Site) -> None:
-    page.goto(f"/runs/{site.runs['EVIL']}")
+def test_colours_and_links_of_terminals_and_nothing_else(page: Page, evil: int) -> None:
+    page.goto(f"/runs/{evil}")
     log = page.locator(".log-lines")
     expect(log.locator(".a-f1")).to_have_text(HOSTILE)
     expect(log.get_by_role("link", name="a link")).to_have_attribute("href", "https://example.org/")
