@@ -24,6 +24,7 @@ from registry.client.monitor import (
 )
 from registry.client.pulling import Pulled, pull
 from registry.client.pushing import Pushed, push
+from registry.client.referrers import referrers_of
 from registry.client.retrying import RetryPolicy
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "logout",
     "pull",
     "push",
+    "referrers_of",
     "registry_domain",
     "verify",
 ]

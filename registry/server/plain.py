@@ -1,7 +1,7 @@
 """Gunicorn's worker, deaf to TLS where it is not spoken.
 
-Clients that may use a registry without TLS try TLS first, ours and docker's among them, at every command. Gunicorn would
-take the handshake for a request line, which holds a bare LF as often as not, and log a complaint each time.
+Clients that may use a registry without TLS try TLS first, ours and docker's among them, at every command. Gunicorn
+would take the handshake for a request line, which holds a bare LF as often as not, and log a complaint each time.
 """
 
 from __future__ import annotations
