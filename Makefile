@@ -39,6 +39,7 @@ bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 
 	@scripts/install-debian run base serve bench
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.registry $(REGISTRY_ARGS)
+	$(BIN)/python -m bench.service $(SERVICE_ARGS)
 
 .PHONY: format
 format: $(VENV)/.installed ## put all code into the one format

@@ -41,6 +41,16 @@ def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Pat
     assert [entry["row"] for entry in result["rows"]] == [row.key for row in registry.ROWS]
 
 
+def test_short_service_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    command = [sys.executable, "-m", "bench.service", "--runs", "1", "--many", "2"]
+    subprocess.run([*command, "--output", output, "--directory", tmp_path], cwd=_CHECKOUT, check=True)
+    rows = {entry["key"]: entry["value"] for entry in json.loads(output.read_text())["rows"]}
+    assert list(rows) == ["first-line", "local", "queued", "overhead", "per-minute"]
+    assert rows["first-line"] > 0
+    assert rows["per-minute"] > 0
+
+
 def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     samples = [Sample("run", "shiplap", n, ours) for n, ours in enumerate([1.0, 2.0, 9.0])]
     samples += [Sample("run", "buildkit", n, theirs) for n, theirs in enumerate([10.0, 40.0, 10.0])]

@@ -1,0 +1,243 @@
+"""The service: ``python -m bench.service``. What the queue adds to a build, and how many builds it gets through.
+
+One ``shiplap serve`` with Redis, SQLite and registry of its own and a worker that does one run at a time; a second one
+joins for the last row. Every build has one RUN step that no cache knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import http.client
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from bench import report
+from bench.tools import ToolError, run
+from bench.workloads import BASE
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[1]
+_START_S: Final = 60.0
+_RUN_S: Final = 120.0
+_MANY_S: Final = 600.0
+_STEP: Final = "FROM bench-base\nARG SALT\nRUN echo built $SALT\n"
+_FIRST_LINE_BUDGET_S: Final = 0.150
+_OVERHEAD_BUDGET_S: Final = 0.150
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. budget: what value must stay under; None where there is no bound."""
+
+    key: str
+    title: str
+    value: float
+    unit: str
+    samples: list[float]
+    budget: float | None = None
+
+
+class Service:
+    """A running service, as its API's clients see it."""
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url = url
+        self.root = root
+        self._token = (root / "serve" / "admin.token").read_text().strip()
+        self._address = urlsplit(url).netloc
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One request over a connection of its own."""
+        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=_RUN_S)) as connection:
+            response = self._ask(connection, method, path, body)
+            return json.loads(response.read())
+
+    def first_line_s(self, context: str, salt: str) -> float:
+        """From the request that submits a run to the arrival of the first line of its log."""
+        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=_RUN_S)) as connection:
+            connection.connect()
+            begin = time.perf_counter()
+            run_ = json.loads(self._ask(connection, "POST", "/runs", request(context, salt)).read())
+            events = self._ask(connection, "GET", f"/runs/{run_['number']}/events")
+            while not events.readline().startswith(b"id: "):
+                pass
+            seconds = time.perf_counter() - begin
+            while not events.readline().startswith(b"event: end"):
+                pass
+        return seconds
+
+    def ended(self, first: int) -> list[dict[str, Any]]:
+        """The runs from number ``first`` on, once all have ended."""
+        deadline = time.monotonic() + _MANY_S
+        while True:
+            runs = [run_ for run_ in self.call("GET", "/runs?limit=500")["runs"] if run_["number"] >= first]
+            if not any(run_["state"] in ("queued", "running") for run_ in runs):
+                return runs
+            if time.monotonic() > deadline:
+                raise ToolError(f"runs did not end within {_MANY_S:.0f} s")
+            time.sleep(0.05)
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: Any = None
+    ) -> http.client.HTTPResponse:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        connection.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise ToolError(f"{method} {path}: {response.status} {response.read(1000).decode(errors='replace')}")
+        return response
+
+
+def request(context: str, salt: str) -> dict[str, Any]:
+    """A run of the trivial build."""
+    return {"source": {"type": "context", "context": context}, "options": {"build_args": {"SALT": salt}}}
+
+
+def main() -> int:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.service", description="Time the build service.")
+    parser.add_argument("--runs", type=int, default=20, help="samples of each latency  [default: 20]")
+    parser.add_argument("--many", type=int, default=100, help="runs queued at once for the throughput  [default: 100]")
+    parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
+    try:
+        figures = _measure(directory, options.runs, options.many)
+    except ToolError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print("\n" + _table(figures))
+    if options.output:
+        finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        rows = [{name: getattr(figure, name) for name in Figure.__slots__} for figure in figures]
+        document = {"finished_at": finished_at, "machine": report.machine(), "rows": rows}
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def _measure(directory: Path, runs: int, many: int) -> list[Figure]:
+    context = directory / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(_STEP)
+    with _serving(directory / "root") as service:
+        run([*_shiplap(service.root), "--host", service.url, "build", "-q", context])  # sends the context
+        digest = service.call("GET", "/runs?limit=1")["runs"][0]["source"]["context"]
+        first = [service.first_line_s(digest, f"line {number}") for number in range(runs)]
+        here: list[float] = []
+        there: list[float] = []
+        for number in range(runs):
+            pair = [(here, ["--host", "local"]), (there, ["--host", service.url])]
+            for samples, where in pair if number % 2 else reversed(pair):
+                command = [*_shiplap(service.root), *where, "build", "-q", "--build-arg", f"SALT={number} {where[1]}"]
+                samples.append(_timed(lambda command=command: run([*command, context])))  # type: ignore[misc]
+        with _second_worker(service):
+            rate = _per_minute(service, digest, many)
+    overhead = [queued - local for queued, local in zip(there, here, strict=True)]
+    return [
+        Figure("first-line", "submit to first log line", statistics.median(first), "s", first, _FIRST_LINE_BUDGET_S),
+        Figure("local", "shiplap build here, one RUN step", statistics.median(here), "s", here),
+        Figure("queued", "the same with --host", statistics.median(there), "s", there),
+        Figure("overhead", "what the service adds", statistics.median(overhead), "s", overhead, _OVERHEAD_BUDGET_S),
+        Figure("per-minute", f"builds per minute, {many} queued, two workers", rate, "/min", [rate]),
+    ]
+
+
+def _per_minute(service: Service, context: str, many: int) -> float:
+    began = time.time()
+    numbers = [service.call("POST", "/runs", request(context, f"many {index}"))["number"] for index in range(many)]
+    runs = service.ended(numbers[0])
+    failed = [run_["number"] for run_ in runs if run_["state"] != "succeeded"]
+    if failed or len(runs) != many:
+        raise ToolError(f"of {many} runs {len(runs)} ended, and these did not succeed: {failed}")
+    ended: float = max(run_["finished_at"] for run_ in runs)
+    return 60 * many / (ended - began)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+@contextlib.contextmanager
+def _serving(root: Path) -> Iterator[Service]:
+    made = run([_CHECKOUT / "scripts" / "rootfs", "busybox"])
+    run([*_shiplap(root), "image", "import", made.strip(), BASE])
+    with (root.parent / "serve.log").open("wb") as log:
+        command = [*_shiplap(root), "serve", "--listen", "127.0.0.1:0", "--concurrency", "1"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"http://\S+", line):
+                break
+        else:
+            raise ToolError("the service did not start:\n" + (root.parent / "serve.log").read_text()[-4000:])
+        service = Service(found[0], root)
+        _wait_for_workers(service, 1)
+        yield service
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _second_worker(service: Service) -> Iterator[None]:
+    environment = {
+        **os.environ,
+        "SHIPLAP_REGISTRY": urlsplit(service.url).netloc,
+        "DOCKER_CONFIG": str(service.root / "serve" / "docker"),
+    }
+    with (service.root.parent / "worker.log").open("wb") as log:
+        command = [*_shiplap(service.root), "worker", "--concurrency", "1", "--name", "second"]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for_workers(service, 2)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for_workers(service: Service, count: int) -> None:
+    deadline = time.monotonic() + _START_S
+    while len(service.call("GET", "/workers")["workers"]) < count:
+        if time.monotonic() > deadline:
+            raise ToolError("the worker did not start")
+        time.sleep(0.05)
+
+
+def _shiplap(root: Path) -> list[str | Path]:
+    return [Path(sys.executable).with_name("shiplap"), "--root", root]
+
+
+def _table(figures: list[Figure]) -> str:
+    width = max(len(figure.title) for figure in figures)
+    lines = []
+    for figure in figures:
+        spread = f"{min(figure.samples):.3f} … {max(figure.samples):.3f}" if len(figure.samples) > 1 else ""
+        verdict = ""
+        if figure.budget is not None:
+            verdict = f"under {figure.budget:.3f}: {'met' if figure.value < figure.budget else 'MISSED'}"
+        lines.append(f"{figure.title:<{width}}  {figure.value:8.3f} {figure.unit:<5} {spread:<20} {verdict}".rstrip())
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
