@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 _NAME = re.compile(r"([A-Za-z0-9._-]+)==")
-_VIA = re.compile(r"^\s+#\s+(?:via\s+)?(\S+)", re.MULTILINE)
+_VIA = re.compile(r"^ +# +(?:via +)?(\S+)", re.MULTILINE)
 _PROJECT = "shiplap"
 _TOOLS = "(pyproject.toml:dev)"
 
