@@ -18,12 +18,14 @@ class UploadRegistry:
     """hang_up_after: for each body of over 1000 bytes, in order: after how many bytes to hang up; what came is kept,
     unless ``forget_after``.
 
+    most_bytes: a larger body is answered by 413, as by nginx; 0 is no limit.
     sent: how many bytes of such bodies arrived, and ranges: what PATCHes said they were, one for each request.
     """
 
     host: str
     hang_up_after: list[int] = field(default_factory=list)
     forget_after: bool = False
+    most_bytes: int = 0
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
@@ -64,6 +66,10 @@ def upload_registry() -> Iterator[UploadRegistry]:
             if upload is None:
                 self._body()
                 self._answer(404, body=b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
+                return
+            if 0 < registry.most_bytes < int(self.headers["Content-Length"]):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer(413)
                 return
             stated = re.fullmatch(r"(\d+)-\d+", self.headers.get("Content-Range", ""))
             registry.ranges.append(self.headers.get("Content-Range", ""))

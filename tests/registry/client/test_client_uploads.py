@@ -96,6 +96,29 @@ def test_upload_that_was_forgotten_begins_anew(store: Store, client: Client, mak
         assert layer.digest in registry.blobs
 
 
+@pytest.mark.parametrize(("most_bytes", "chunk"), [(1_000_000, 900_000), (250_000, 200_000)])
+def test_what_a_proxy_finds_too_large_goes_in_chunks(
+    most_bytes: int, chunk: int, store: Store, client: Client, make_image: _MakeImage
+) -> None:
+    with upload_registry() as registry:
+        registry.most_bytes = most_bytes
+        name = Reference.parse(f"{registry.host}/x:1")
+        image = make_image(store, str(name), layers=1, size=BIG)
+        layer = store.layers.compressed(image.diff_ids[0], "gzip")
+        push(name, store, client=client)
+        assert len(registry.blobs[layer.digest]) == layer.size
+        starts = range(0, layer.size, chunk)
+        assert registry.ranges == [f"{start}-{min(start + chunk, layer.size) - 1}" for start in starts]
+
+
+def test_what_is_too_large_in_any_chunk_is_told(store: Store, client: Client, make_image: _MakeImage) -> None:
+    with upload_registry() as registry:
+        registry.most_bytes = 1000
+        make_image(store, f"{registry.host}/x:1", layers=1, size=BIG)
+        with pytest.raises(ResponseError, match="413"):
+            push(Reference.parse(f"{registry.host}/x:1"), store, client=client)
+
+
 def test_upload_may_break_often_while_it_gets_on(store: Store, client: Client, make_image: _MakeImage) -> None:
     with upload_registry() as registry:
         name = Reference.parse(f"{registry.host}/x:1")
