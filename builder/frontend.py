@@ -211,6 +211,7 @@ class Frontend:
 
     def _from_named(self, key: str, stage: Stage) -> StageState:
         """The state at the end of a stage that is a named context; that of an image has its configuration."""
+                state.record(f"[context {key}]", layer=True)
         if key not in self._named_states:
             context = self.request.named_contexts[key]
             lines = _lines(stage.from_)

@@ -156,9 +156,10 @@ class Mounter:
                     hint=f"build with --ssh {mount.id}, or --ssh {mount.id}=FILE for a key",
                 )
             return None
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssh-", dir=self._store.tmp))
-        stack.enter_context(agent.listening(Path(directory), "agent", mount.uid, mount.gid, mount.mode))
-        return f"{directory}/agent"
+        directory = self._store.snapshots.new_upper()  # what the launcher can mount, and a later process reclaims
+        stack.callback(self._store.snapshots.discard, directory)
+        stack.enter_context(agent.listening(Path(directory.path), "agent", mount.uid, mount.gid, mount.mode))
+        return f"{directory.path}/agent"
 
     def _secret(self, mount: SecretMount) -> bytes | None:
         content = self._request.secrets.get(mount.id)

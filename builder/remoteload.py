@@ -61,14 +61,17 @@ def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes
 
     path = directory / _FILE_NAME
     with path.open("xb+") as file:
-        HttpFiles(remote.access.http(remote.secrets), remote.stopped).fetch(url, file)
+        said = HttpFiles(remote.access.http(remote.secrets), remote.stopped).fetch(url, file)
         file.seek(0)
         if looks_like_a_tar(file.read(_HEAD_BYTES)):
             file.seek(0)
             path.unlink()
             return Context.from_tar(file, directory, redacted(url)), None
         file.seek(0)
-        return Context(_open(directory), redacted(url)), file.read()
+        dockerfile = file.read()
+    path.chmod(0o600)  # it may be copied, as a file by URL
+    os.utime(path, (0, said.modified_at or 0))
+    return Context(_open(directory), redacted(url)), dockerfile
 
 
 def _open(directory: Path) -> int:

@@ -6,12 +6,18 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from bench.tools import Docker, ToolError
 from builder.build import build
+from builder.contexts import Context
 from builder.load import open_source
+from builder.namedcontexts import open_named_context
+from builder.naming import context_key
+from builder.remotes.access import Remote, SourceAccess
+from builder.remotes.ssh import SshAgent
 from builder.request import BuildRequest, Output
 from containers.launcher import Launcher
 from core.digests import DiffID
@@ -19,16 +25,19 @@ from core.errors import ShiplapError
 from core.platforms import Platform
 from core.references import Reference
 from images.archive import import_rootfs
+from images.images import Image
 from images.oci import ImageConfig, encode
 from images.store import Store
 from tests.differential.casefile import Case
 from tests.differential.outcomes import Outcome, Reader
+from tests.differential.servers import Places
 
 
 class Ours:
     """Shiplap, on a root of its own with the image ``base``."""
 
-    def __init__(self, root: Path, base: Path) -> None:
+    def __init__(self, root: Path, base: Path, key: Path) -> None:
+        self._key = key
         self._store = Store.open(root)
         self._launcher = Launcher(self._store.tmp)
         self._reader = Reader()
@@ -36,23 +45,33 @@ class Ours:
             config = ImageConfig.for_platform(Platform.host())
             import_rootfs(self._store, stream, config, [Reference.parse("base:latest")])
 
-    def build(self, case: Case, context: Path, dockerfile: Path) -> Outcome:
-        source = None
-        try:
-            source = open_source(str(context), str(dockerfile), stdin=io.BytesIO(), scratch=self._store.tmp)
-            request = BuildRequest(
-                source.dockerfile, "Dockerfile", source.context, outputs=(Output("image"),), target=case.target,
-                build_args=case.args, labels=case.labels, network="none",
-            )  # fmt: skip
-            image = build(request, store=self._store, launcher=self._launcher).image
-        except ShiplapError as error:
-            return Outcome(None, f"{error}\n{error.hint or ''}")
-        finally:
-            if source is not None:
-                source.context.close()
+    def build(self, case: Case, context: Path, dockerfile: Path, places: Places) -> Outcome:
+        with ExitStack() as stack:
+            try:
+                image = self._build(case, context, dockerfile, places, stack)
+            except ShiplapError as error:
+                return Outcome(None, f"{error}\n{error.hint or ''}")
         assert image is not None
         config: dict[str, Any] = json.loads(encode(image.config))
         return Outcome(self._reader.describe(config, lambda diff_id: self._store.layers.open(DiffID(diff_id))))
+
+    def _build(self, case: Case, context: Path, dockerfile: Path, places: Places, stack: ExitStack) -> Image | None:
+        access = SourceAccess(ssh={"default": SshAgent.of_keys([str(self._key)])} if case.ssh else {})
+        of, file = (places.put_into(case.of), None) if case.of else (str(context), str(dockerfile))
+        source = open_source(of, file, stdin=io.BytesIO(), scratch=self._store.tmp, remote=Remote(access))
+        stack.callback(source.context.close)
+        named = {}
+        for name, value in case.contexts.items():
+            opened = open_named_context(_place(value, context, places), self._store, Platform.host())
+            if isinstance(opened, Context):
+                stack.callback(opened.close)
+            named[context_key(name)] = opened
+        request = BuildRequest(
+            source.dockerfile, "Dockerfile", source.context, outputs=(Output("image"),), target=case.target,
+            build_args=case.args, labels=case.labels, network="none", access=access, named_contexts=named,
+            secrets={name: content.encode() for name, content in case.secrets.items()},
+        )  # fmt: skip
+        return build(request, store=self._store, launcher=self._launcher).image
 
     def close(self) -> None:
         self._launcher.close()
@@ -68,8 +87,9 @@ class _Daemon(Docker):
 class BuildKit:
     """``docker build``, with the image ``base``. ``build`` may be called from several threads."""
 
-    def __init__(self, directory: Path, base: Path) -> None:
+    def __init__(self, directory: Path, base: Path, key: Path) -> None:
         self._directory = directory
+        self._key = key
         self._docker = _Daemon(directory)
         self._reader = Reader()
         try:
@@ -79,13 +99,20 @@ class BuildKit:
             self._docker.stop()
             raise
 
-    def build(self, case: Case, context: Path, dockerfile: Path, name: str) -> Outcome:
-        words: list[str | Path] = ["build", "--progress=plain", "--network=none", "-t", name, "-f", dockerfile]
+    def build(self, case: Case, context: Path, dockerfile: Path, name: str, places: Places) -> Outcome:
+        words: list[str | Path] = ["build", "--progress=plain", "--network=none", "-t", name]
+        words += [] if case.of else ["-f", dockerfile]
         words += [f"--build-arg={key}={value}" for key, value in case.args.items()]
         words += [f"--label={key}={value}" for key, value in case.labels.items()]
         words += [f"--target={case.target}"] if case.target else []
+        words += [f"--build-context={key}={_place(value, context, places)}" for key, value in case.contexts.items()]
+        words += [f"--ssh=default={self._key}"] if case.ssh else []
+        for number, (key, content) in enumerate(case.secrets.items()):
+            path = self._directory / f"{name}-secret-{number}"
+            path.write_text(content)
+            words.append(f"--secret=id={key},src={path}")
         try:
-            log = self._docker.run(*words, context)
+            log = self._docker.run(*words, places.put_into(case.of) or context)
         except ToolError as error:
             return Outcome(None, str(error))
         saved = self._directory / f"{name}.tar"
@@ -103,6 +130,10 @@ class BuildKit:
 
     def close(self) -> None:
         self._docker.stop()
+
+
+def _place(value: str, context: Path, places: Places) -> str:
+    return str(context / value) if value.startswith("./") else places.put_into(value)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:

@@ -12,6 +12,12 @@ A file holds cases, each ``=== NAME``, then options (lines that begin with ``@``
     @arg NAME=VALUE      --build-arg
     @label NAME=VALUE    --label
     @target STAGE        --target
+    @secret ID CONTENT   --secret, from a file
+    @ssh                 --ssh default=KEY, a key that is made for it
+    @context NAME=VALUE  --build-context; ./ is below the context
+    @of URL              the context is what is there, and the case has no Dockerfile of its own
+
+FILES_URL, GIT_URL and GIT_COMMIT stand for what `servers.py` serves.
 """
 
 from __future__ import annotations
@@ -40,6 +46,10 @@ class Case:
     args: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     target: str = ""
+    secrets: dict[str, str] = field(default_factory=dict)
+    ssh: bool = False
+    contexts: dict[str, str] = field(default_factory=dict)
+    of: str = ""
 
     @property
     def changes_context(self) -> bool:
@@ -100,5 +110,13 @@ def _set(case: Case, option: str, value: str) -> None:
             key, _, case.labels[key] = value.partition("=")
         case "target":
             case.target = value
+        case "secret":
+            key, _, case.secrets[key] = value.partition(" ")
+        case "ssh":
+            case.ssh = True
+        case "context":
+            key, _, case.contexts[key] = value.partition("=")
+        case "of":
+            case.of = value
         case _:
             raise ValueError(f"{case.theme}: {case.name}: no such option: @{option}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.differential.builders import BuildKit, Ours
 from tests.differential.casefile import Case
 from tests.differential.context import write_base, write_context
 from tests.differential.outcomes import Outcome
+from tests.differential.servers import serving_places
 
 _PARALLEL = 3
 
@@ -26,8 +29,12 @@ class Bench:
         base = directory / "base.tar"
         write_base(busybox_tar, base)
         self._shared = write_context(directory / "context")
-        self._ours = Ours(directory / "root", base)
-        self._buildkit = BuildKit(directory, base)
+        key = directory / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a key", "-f", key], check=True)
+        self._ours = Ours(directory / "root", base, key)
+        self._buildkit = BuildKit(directory, base, key)
+        self._serving = ExitStack()
+        self._places = self._serving.enter_context(serving_places(directory / "served"))
         self._threads = ThreadPoolExecutor(_PARALLEL)
         self._theirs: dict[tuple[str, str], Future[tuple[Outcome, Path]]] = {}
         for number, case in enumerate(cases):
@@ -36,14 +43,14 @@ class Bench:
     def both(self, case: Case) -> tuple[Outcome, Outcome]:
         """BuildKit's outcome, and Shiplap's."""
         theirs, context = self._theirs[case.theme, case.name].result()
-        return theirs, self._ours.build(case, context, self._dockerfile(case))
+        return theirs, self._ours.build(case, context, self._dockerfile(case), self._places)
 
     def _build_theirs(self, case: Case, name: str) -> tuple[Outcome, Path]:
         context = write_context(self._directory / f"context-{name}", case) if case.changes_context else self._shared
         dockerfile = self._dockerfile(case)
         dockerfile.parent.mkdir(exist_ok=True)
-        dockerfile.write_text(case.dockerfile)
-        return self._buildkit.build(case, context, dockerfile, name), context
+        dockerfile.write_text(self._places.put_into(case.dockerfile))
+        return self._buildkit.build(case, context, dockerfile, name, self._places), context
 
     def _dockerfile(self, case: Case) -> Path:
         return self._directory / case.theme / f"{case.name.replace('/', '_')}.Dockerfile"
@@ -51,6 +58,7 @@ class Bench:
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
         self._buildkit.close()
+        self._serving.close()
         self._ours.close()
 
 
