@@ -12,6 +12,8 @@ from pipelines.model import FINAL_STATES, RunState, Trigger
 from pipelines.rows import run_from_row
 from pipelines.schema import runs
 
+_LOOKED_AT: Final = 50
+_triggers: Final = msgspec.json.Decoder(Trigger)
 _SHIPPED: Final = ("push", "tag", "manual")  # a pull request says nothing about the project itself
 
 
@@ -55,11 +57,11 @@ def badge_state(database: Database, project: str, *, branch: str | None = None) 
 
     None: there was none.
     """
-    wanted = select(runs).where(runs.c.project == project).order_by(runs.c.number.desc()).limit(200)
+    wanted = select(runs.c.state, runs.c.trigger).where(runs.c.project == project, runs.c.state != "cancelled")
     if branch is not None:
         wanted = wanted.where(runs.c.branch == branch)
     with database.read() as connection:
-        found = [run_from_row(row) for row in connection.execute(wanted)]
-    shipped = [run.state for run in found if run.trigger.kind in _SHIPPED and run.state != "cancelled"]
+        found = connection.execute(wanted.order_by(runs.c.number.desc()).limit(_LOOKED_AT)).all()
+    shipped: list[RunState] = [row.state for row in found if _triggers.decode(row.trigger).kind in _SHIPPED]
     ended = (state for state in shipped if state in FINAL_STATES)
     return next(ended, shipped[0] if shipped else None)
