@@ -32,6 +32,7 @@ def test_every_page_has_its_picture(browser: Browser, site: Site, tmp_path: Path
     site.service.workers.beat("worker-1", ("amd64",), 2)
     for name in _SHOTS if wanted else _ALWAYS:
         address, options = _SHOTS[name]
+        site.service.sessions.end_all("ada")
         with signed_in(browser, site, "ada", **options) as context:
             page = context.new_page()
             page.goto(PAGES[address].format(**site.runs))

@@ -1,0 +1,161 @@
+"""Pages without a browser: who may, what is answered when nothing changed or went wrong, and the forms' effects."""
+
+from __future__ import annotations
+
+from html import unescape
+
+import pytest
+from flask.testing import FlaskClient
+
+from pipelines.model import BuildOptions, ContextSource, GitSource, RunRequest, RunResult, Trigger
+from pipelines.service import Service
+from tests.web.guard.signing import csrf, sign_in
+
+_CONTEXT = ContextSource("sha256:" + "0" * 64)
+
+
+@pytest.fixture
+def member(client: FlaskClient, service: Service) -> FlaskClient:
+    sign_in(client, service, "grace", "member")
+    return client
+
+
+@pytest.fixture
+def ended(service: Service) -> int:
+    """The number of a run that failed."""
+    number = service.runs.submit(
+        RunRequest(GitSource("https://git.example.org/a.git", "main"), options=BuildOptions(build_args={"A": "1"})),
+        Trigger(kind="push", by="ada", branch="main", commit="ab" * 20, title="Change it", context="shiplap"),
+    ).number
+    claim = service.claims.take("w", ())
+    assert claim is not None
+    service.claims.finish(claim, "failed", "", RunResult(error="it broke"), store=lambda connection: None)
+    return number
+
+
+def test_home_is_the_list_of_runs(member: FlaskClient) -> None:
+    assert member.get("/").headers["Location"] == "/runs"
+
+
+def test_pages_allow_no_foreign_and_no_inline_code(member: FlaskClient) -> None:
+    response = member.get("/runs")
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "<script>" not in response.text
+    assert " style=" not in response.text
+    assert " onclick=" not in response.text
+
+
+def test_what_did_not_change_is_not_sent_again(member: FlaskClient, service: Service) -> None:
+    service.runs.submit(RunRequest(_CONTEXT))
+    headers = {"HX-Request": "true"}
+    first = member.get("/runs", headers=headers)
+    assert "<html" not in first.text
+    again = member.get("/runs", headers={**headers, "If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    service.runs.submit(RunRequest(_CONTEXT))
+    assert member.get("/runs", headers={**headers, "If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+def test_what_one_user_has_is_not_current_for_another(member: FlaskClient, service: Service) -> None:
+    headers = {"HX-Request": "true"}
+    etag = member.get("/runs", headers=headers).headers["ETag"]
+    sign_in(member, service, "linus", "viewer")
+    assert member.get("/runs", headers={**headers, "If-None-Match": etag}).status_code == 200
+
+
+def test_static_files_are_kept_by_their_version(client: FlaskClient) -> None:
+    with client.get("/static/app.css?v=123456789abc") as named, client.get("/static/app.css") as plain:
+        assert "immutable" in named.headers["Cache-Control"]
+        assert plain.headers["Cache-Control"] == "no-cache"
+    assert client.get("/static/../app.py").status_code == 404
+
+
+def test_people_get_errors_as_pages_and_programs_as_json(member: FlaskClient) -> None:
+    page = member.get("/runs/4711")
+    assert page.status_code == 404
+    assert "there is no run 4711" in page.text
+    assert page.mimetype == "text/html"
+    assert member.get("/api/v1/runs/4711").mimetype == "application/json"
+    assert member.get("/nowhere").mimetype == "text/html"
+
+
+def test_filters_that_make_no_sense_are_as_if_they_were_not_there(member: FlaskClient, service: Service) -> None:
+    number = service.runs.submit(RunRequest(_CONTEXT)).number
+    assert f"#{number}" in member.get("/runs?state=broken&before=x&after=").text
+
+
+def test_pages_of_the_list_go_both_ways(member: FlaskClient, service: Service) -> None:
+    numbers = [service.runs.submit(RunRequest(_CONTEXT)).number for _ in range(53)]
+    first = member.get("/runs?project=default").text
+    assert "Newer" not in first
+    assert f"/runs?project=default&before={numbers[3]}" in unescape(first)
+    second = member.get(f"/runs?project=default&before={numbers[3]}").text
+    assert f'id="run-{numbers[2]}"' in second
+    assert "Older" not in second
+    assert f"/runs?project=default&after={numbers[2]}" in unescape(second)
+    back = member.get(f"/runs?project=default&after={numbers[2]}").text
+    assert f'id="run-{numbers[3]}"' in back
+    assert f'id="run-{numbers[2]}"' not in back
+
+
+def test_retry_says_who_wanted_it(member: FlaskClient, service: Service, ended: int) -> None:
+    response = member.post(f"/runs/{ended}/retry", data={"_csrf": csrf(member)})
+    assert response.status_code == 303
+    assert response.headers["Location"] == f"/runs/{ended + 1}?done=again"
+    assert service.runs.get(ended + 1).trigger.by == "grace"
+
+
+def test_run_again_changes_what_the_form_says_and_reports_no_commit(
+    member: FlaskClient, service: Service, ended: int
+) -> None:
+    form = {"_csrf": csrf(member), "arguments": "A=2\r\nB=x y\r\n", "target": "test", "file": "", "ref": "fix"}
+    response = member.post(f"/runs/{ended}/again", data=form)
+    assert response.status_code == 303
+    run = service.runs.get(ended + 1)
+    assert run.options == BuildOptions(build_args={"A": "2", "B": "x y"}, target="test")
+    assert run.source == GitSource("https://git.example.org/a.git", "fix")
+    assert run.trigger.context == ""
+
+
+@pytest.mark.parametrize("arguments", ["no equals", "1A=2", "=x"])
+def test_run_again_explains_what_is_wrong(member: FlaskClient, service: Service, ended: int, arguments: str) -> None:
+    response = member.post(f"/runs/{ended}/again", data={"_csrf": csrf(member), "arguments": arguments})
+    assert response.status_code == 422
+    assert arguments in unescape(response.text), "what was typed is not lost"
+    assert len(service.runs.list()) == 1
+
+
+def test_cancel_of_what_has_ended_leads_back(member: FlaskClient, ended: int) -> None:
+    response = member.post(f"/runs/{ended}/cancel", data={"_csrf": csrf(member)})
+    assert response.headers["Location"] == f"/runs/{ended}"
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry", "again"])
+def test_viewers_change_nothing(client: FlaskClient, service: Service, ended: int, action: str) -> None:
+    sign_in(client, service, "linus", "viewer")
+    assert client.post(f"/runs/{ended}/{action}", data={"_csrf": csrf(client)}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/disk/cache", "/disk/registry"])
+def test_only_administrators_make_room(member: FlaskClient, path: str) -> None:
+    assert member.post(path, data={"_csrf": csrf(member), "keep": "0"}).status_code == 403
+
+
+def test_a_web_process_without_registry_says_so(member: FlaskClient) -> None:
+    response = member.get("/images")
+    assert response.status_code == 404
+    assert "this web process has no registry" in response.text
+
+
+def test_a_queue_that_is_away_is_told(member: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.errors import QueueUnreachableError
+
+    def away() -> None:
+        raise QueueUnreachableError("Redis does not answer")
+
+    monkeypatch.setattr(service.queue, "ping", away)
+    assert "nothing new is started: Redis does not answer" in unescape(member.get("/workers").text)

@@ -1,0 +1,79 @@
+"""Steps to scale, and numbers in words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.model import Step, StepState
+from web.pages import words
+from web.pages.timeline import WIDTH, draw
+
+_STATES: tuple[StepState, ...] = ("waiting", "running", "done", "cached", "failed", "cancelled")
+
+
+def test_bars_are_where_and_as_long_as_the_steps_were() -> None:
+    steps = [
+        Step(0, "a", "x", 1, "done", started_at=100.0, duration_s=5.0),
+        Step(1, "b", "y", 2, "failed", started_at=102.0, duration_s=8.0),
+        Step(2, "c", "y", 3, "waiting"),
+    ]
+    drawn = draw(steps, 100.0, 110.0)
+    assert [group.name for group in drawn.groups] == ["x", "y"]
+    (first,), (second, third) = drawn.groups[0].bars, drawn.groups[1].bars
+    assert (first.x, first.width) == (0.0, 50.0)
+    assert (second.x, second.width) == (20.0, 80.0)
+    assert (third.width, third.duration_s) == (0.0, None)
+    assert drawn.ticks[-1].x == WIDTH
+
+
+def test_a_running_step_reaches_to_now() -> None:
+    (group,) = draw([Step(0, "a", "", 1, "running", started_at=100.0)], 100.0, 160.0).groups
+    assert group.bars[0].width == WIDTH
+    assert group.bars[0].duration_s == 60.0
+
+
+_times = st.none() | st.floats(0, 1e6)
+
+
+@given(st.lists(st.tuples(_times, st.floats(0, 1e5), st.sampled_from(_STATES))), _times, st.floats(0, 2e6))
+def test_whatever_clocks_say_bars_stay_inside(
+    facts: list[tuple[float | None, float, StepState]], began_at: float | None, until: float
+) -> None:
+    steps = [Step(i, "s", "", 1, state, "", at, length) for i, (at, length, state) in enumerate(facts)]
+    drawn = draw(steps, began_at, until)
+    for group in drawn.groups:
+        for bar in group.bars:
+            assert 0 <= bar.width <= WIDTH + 1e-6
+            assert -1e-6 <= bar.x <= WIDTH - bar.width + 1e-6
+    assert len(drawn.ticks) <= 8
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.123, "0.12 s"), (7.08, "7.1 s"), (200, "3 min 20 s"), (7505, "2 h 05 min"), (-1, "0.00 s")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (61_200_000, "61.2 MB")]
+)
+def test_sizes(size: int, text: str) -> None:
+    assert words.size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("passed", "text"),
+    [(3, "just now"), (59, "59 s ago"), (3599, "59 min ago"), (90_000, "yesterday"), (200_000, "2 days ago")],
+)
+def test_moments(passed: float, text: str) -> None:
+    assert words.ago(1_000_000 - passed, 1_000_000) == text
+
+
+def test_addresses_from_outside_are_links_only_when_a_browser_may_go_there() -> None:
+    assert words.weblink("https://example.org/x") == "https://example.org/x"
+    assert words.weblink("javascript:alert(1)") == ""
+    assert words.weblink("//example.org") == ""
