@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,7 +20,7 @@ from builder.explaining.why import Explainer
 from builder.exporting import Exported, Exporter
 from builder.failures import StepError
 from builder.frontend import plan
-from builder.graph import PlannedImage, Vertex
+from builder.graph import Plan, PlannedImage, Vertex
 from builder.parsing import parse_remembered
 from builder.pushing import Push
 from builder.request import BuildRequest, Output
@@ -35,6 +36,9 @@ from core.settings import CacheMax
 from images.images import Image
 from images.oci import Descriptor
 from images.store import Store
+
+if TYPE_CHECKING:  # attestations cost a build without them nothing
+    from builder.attesting.attestor import Attestor, RecordingResolver
 
 
 class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +84,14 @@ def build(
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
     monitor = monitor or NullMonitor()
+    began = time.time()
     build_id = secrets.token_hex(13)
     request = dated(request)
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     with contextlib.ExitStack() as stack:
         resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
-        planned = plan(dockerfile, request, resolver)
+        recorder = _recorder(request, store, resolver)
+        planned = plan(dockerfile, request, recorder or resolver)
         for name in planned.unused_args:
             monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
         last_step = StepInfo(len(planned.plan.steps), "exporting to image")
@@ -123,11 +129,14 @@ def build(
             _assembled(image, rootfs, request.source_date_epoch, caching)
             for image, rootfs in zip(planned.plan.images, solution.rootfses, strict=True)
         ]
+        attest = None
+        if recorder is not None:
+            attest = _attestor(store, monitor, request, planned.plan, recorder, executor, build_id, began)
         exporter = Exporter(
             store,
             images,
             epoch=request.source_date_epoch,
-            attest=None,
+            attest=attest,
             push=Push(store, connect, monitor, last_step.id),
         )
         exported = _put_out(exporter, request.outputs, monitor, last_step)
@@ -150,6 +159,35 @@ def _assembled(planned: PlannedImage, rootfs: RootFS, epoch: int | None, caching
     layers = [layer.written.wait() for layer in rootfs.layers]
     config = caching.marked(image_config(planned, layers, epoch=epoch))
     return Built(planned.platform, config, planned.base_layers)
+
+
+def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> RecordingResolver | None:
+    """Keeps which images the build is made of, when that is to be told."""
+    if not request.attest:
+        return None
+    from builder.attesting.attestor import RecordingResolver
+
+    return RecordingResolver(store, resolver)
+
+
+def _attestor(
+    store: Store,
+    monitor: Monitor,
+    request: BuildRequest,
+    plan: Plan,
+    recorder: RecordingResolver,
+    executor: Executor,
+    build_id: str,
+    began: float,
+) -> Attestor:
+    from builder.attesting.attestor import Attestor
+    from builder.attesting.provenance import Invocation
+
+    def invocation() -> Invocation:
+        images = tuple(recorder.images.values())
+        return Invocation(build_id, began, time.time(), request, plan, images, executor.pinned)
+
+    return Attestor(store, monitor, request.attest, invocation)
 
 
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:

@@ -38,6 +38,7 @@ class Executor:
     Layers are written without waiting for the disk (``sync=False``): they are made durable together, when the image
     is put into the store. Until then they live exactly as long as the machine's power does.
 
+    pinned: what has been fetched, and what it is for good: a checksum or a commit's hash.
     provide: has layers brought into the store that are known, and not there yet; see ``BuildCache.provide``.
     """
 
@@ -54,6 +55,7 @@ class Executor:
         self._monitor = monitor
         self._request = request
         self._provide = provide
+        self.pinned: dict[FetchOp, str] = {}
         self._contexts = {"": request.context}
         self._contexts |= {name: it for name, it in request.named_contexts.items() if isinstance(it, Context)}
         self._stat_caches = {
@@ -84,7 +86,9 @@ class Executor:
         """The layer with what a URL or a git repository has now."""
         from builder.fetching import Fetcher
 
-        return Fetcher(self._store, self._request.access, self._request.secrets, stopped).layer(op)
+        layer = Fetcher(self._store, self._request.access, self._request.secrets, stopped).layer(op)
+        self.pinned[op] = layer.pinned
+        return layer
 
     def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> DiffID:
         """Write the layer of a COPY or ADD."""

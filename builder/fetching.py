@@ -39,11 +39,13 @@ _MODE: Final = stat.S_IFREG | 0o600
 
 
 class FetchedLayer(msgspec.Struct, frozen=True):
-    """created_at: when it was fetched, seconds since the epoch. cached: it was here, and is what is there now."""
+    """created_at: when it was fetched, seconds since the epoch. cached: it was here, and is what is there now.
+    pinned: what it is for good: the file's ``sha256:…``, or the commit's hash."""
 
     diff_id: DiffID
     created_at: float
     cached: bool
+    pinned: str
 
 
 class Fetcher:
@@ -88,7 +90,7 @@ class Fetcher:
         self._store.cache.put(made._replace(key=_key("checksum", op.name, checksum)))
         if said.etag:
             self._store.cache.put(made._replace(key=by_url))
-        return FetchedLayer(diff_id, made.created_at, False)
+        return FetchedLayer(diff_id, made.created_at, False, checksum)
 
     def _write_file(self, op: HttpOp, content: BinaryIO, said: Response) -> DiffID:
         content.flush()
@@ -137,7 +139,7 @@ class Fetcher:
             json.dumps({"commit": checkout.commit}).encode(),
         )  # fmt: skip
         self._store.cache.put(record)
-        return FetchedLayer(diff_id, record.created_at, False)
+        return FetchedLayer(diff_id, record.created_at, False, checkout.commit)
 
     def _write_tree(self, tree: Path, timestamp: int) -> DiffID:
         """All of it, with the commit's time: so that the same commit is the same layer, whoever fetches it when."""
@@ -183,4 +185,5 @@ def _key(*parts: str) -> str:
 
 def _of(record: CacheRecord) -> FetchedLayer:
     assert record.diff_id is not None
-    return FetchedLayer(record.diff_id, record.created_at, True)
+    detail = json.loads(record.detail)
+    return FetchedLayer(record.diff_id, record.created_at, True, detail.get("checksum") or detail["commit"])

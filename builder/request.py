@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from builder.attesting.options import Attestations
 from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.contexts import Context
 from builder.limits import StepLimits
@@ -39,7 +40,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
-    platforms: what to build for; none: for this machine."""
+    platforms: what to build for; none: for this machine. attest: what is to be said of the images."""
 
     dockerfile: bytes
     dockerfile_name: str
@@ -63,6 +64,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     lineage: str = ""
+    attest: Attestations = Attestations()
 
     @property
     def platform(self) -> Platform:

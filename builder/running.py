@@ -184,8 +184,8 @@ def _hint(op: RunOp, status: ExitStatus) -> str | None:
         return "signal 9 is what the kernel sends when memory runs out"
     if op.foreign and status.message:
         return (
-            f"the image is for {op.foreign} and this machine is {Platform.host()}: an emulator has to be registered with "
-            "the kernel (binfmt_misc, flag F); on Debian, install qemu-user-binfmt. To cross-compile without one, write "
+            f"the image is for {op.foreign}, this machine is {Platform.host()}: the kernel needs an emulator registered"
+            " (binfmt_misc, flag F; on Debian: apt install qemu-user-binfmt). Cross-compiling needs none: "
             "FROM --platform=$BUILDPLATFORM"
         )
     if status.code == 127 and len(op.args) == 3 and op.args[1] == "-c":

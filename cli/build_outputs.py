@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from builder.attesting.options import Attestations, parse_attestations
 from builder.output import Output, Packaging
 from cli.errors import CommandError
 from core.platforms import Platform
@@ -25,6 +26,9 @@ class OutputOptions(NamedTuple):
     load: bool = False
     annotations: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
+    attest: tuple[str, ...] = ()
+    provenance: str | None = None
+    sbom: str | None = None
 
     def not_on_a_server(self) -> dict[str, object]:
         """Options that a server does not take, and whether they were given."""
@@ -33,6 +37,9 @@ class OutputOptions(NamedTuple):
             "--push": self.push,
             "--load": self.load,
             "--annotation": self.annotations,
+            "--attest": self.attest,
+            "--provenance": self.provenance,
+            "--sbom": self.sbom,
             "--platform with several platforms": len(self.all_platforms()) > 1,
         }
 
@@ -40,6 +47,10 @@ class OutputOptions(NamedTuple):
         """Each once, in order; none for this machine's. Raises InvalidReferenceError."""
         texts = [text.strip() for value in self.platforms for text in value.split(",")]
         return tuple(dict.fromkeys(Platform.parse(text) for text in texts if text))
+
+    def attestations(self) -> Attestations:
+        """What is to be said of the images. Raises OutputError."""
+        return parse_attestations(self.attest, self.provenance, self.sbom)
 
     def all_outputs(self, names: tuple[Reference, ...]) -> tuple[Output, ...]:
         """What to put out. names: the ``-t`` names. Raises OutputError, CommandError."""
@@ -58,7 +69,7 @@ class OutputOptions(NamedTuple):
 
 
 def output_options(command: _Decorated) -> _Decorated:
-    """``-o``, ``--push``, ``--load``, ``--annotation`` and ``--platform``, as one argument ``output``."""
+    """``-o``, ``--push``, ``--load``, ``--annotation``, ``--platform``, ``--attest`` …, as one argument ``output``."""
 
     @functools.wraps(command)
     def gathered(
@@ -68,12 +79,16 @@ def output_options(command: _Decorated) -> _Decorated:
         load: bool,
         annotations: tuple[str, ...],
         platforms: tuple[str, ...],
+        attest: tuple[str, ...],
+        provenance: str | None,
+        sbom: str | None,
         **others: Any,
     ) -> Any:
-        return command(*args, output=OutputOptions(outputs, push, load, annotations, platforms), **others)
+        given = OutputOptions(outputs, push, load, annotations, platforms, attest, provenance, sbom)
+        return command(*args, output=given, **others)
 
     decorated: Any = gathered
-    for decorate in (_PLATFORM, _ANNOTATION, _LOAD, _PUSH, _OUTPUT):
+    for decorate in (_SBOM, _PROVENANCE, _ATTEST, _PLATFORM, _ANNOTATION, _LOAD, _PUSH, _OUTPUT):
         decorated = decorate(decorated)
     return decorated  # type: ignore[no-any-return]  # the same function to click
 
@@ -123,3 +138,15 @@ _PLATFORM = click.option(
     multiple=True,
     help="What the image is for; of several platforms an index is made.  [default: this machine]",
 )
+_ATTEST = click.option(
+    "--attest",
+    metavar="type=provenance|sbom[,…]",
+    multiple=True,
+    help="Attach a statement about the image: how it was built, or what packages are in it. Repeatable.",
+)
+_PROVENANCE = click.option(
+    "--provenance",
+    metavar="true|false|mode=min|max[,…]",
+    help="Short for --attest type=provenance: SLSA provenance; mode=max has arguments and steps too.",
+)
+_SBOM = click.option("--sbom", metavar="true|false", help="Short for --attest type=sbom: an SPDX document.")

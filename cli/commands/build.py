@@ -153,6 +153,7 @@ def command(
     if detach or project:
         raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
     wanted = output.all_outputs(names)
+    attestations = output.attestations()
     wanted_limits = step_limits(limits)
     caching = read_cache_options(no_cache_filter, cache_from, cache_to)
     cancelled = threading.Event()
@@ -182,6 +183,7 @@ def command(
                 no_cache=no_cache,
                 pull=pull,
                 platforms=platforms,
+                attest=attestations,
                 network=network,
                 add_hosts=host_pairs(add_hosts),
                 source_date_epoch=settings.source_date_epoch,

@@ -1,0 +1,106 @@
+"""Makes the statements about a build's images."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from builder.assembly import Built
+from builder.attesting import spdx
+from builder.attesting.options import Attestations
+from builder.attesting.provenance import PREDICATE_TYPE, BaseImage, Invocation, provenance
+from builder.attesting.statements import docker_purl, statement
+from builder.packages.scan import Contents, scan
+from builder.packing import Statement
+from builder.resolving import NewStep
+from core.digests import DiffID, Digest
+from core.errors import InvalidReferenceError
+from core.events import Monitor, Warned
+from core.platforms import Platform
+from core.references import Reference
+from images.images import Image
+from images.oci import format_time, parse_time
+from images.store import Store
+
+_UNNAMED: Final = "image"
+
+
+class RecordingResolver:
+    """Looks images up as ``resolve`` does, and keeps which they were."""
+
+    def __init__(self, store: Store, resolve: Callable[[str, Platform | None, NewStep], Image]) -> None:
+        self._store = store
+        self._resolve = resolve
+        self.images: dict[Digest, BaseImage] = {}
+
+    def __call__(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+        image = self._resolve(name, platform, new_step)
+        try:
+            reference = Reference.parse(name)
+        except InvalidReferenceError:
+            reference = None
+        digest = self._digest(image, reference)
+        self.images[image.id] = BaseImage(image.id, reference, image.config.platform, digest)
+        return image
+
+    def _digest(self, image: Image, name: Reference | None) -> Digest:
+        """What the registry calls it, else what the store does."""
+        if name is None:
+            return image.manifest_digest
+        if name.digest is not None:
+            return name.digest
+        for known in self._store.images.digests(image.id):
+            if known.digest is not None and known.name == name.name:
+                return known.digest
+        return image.manifest_digest
+
+
+class Attestor:
+    """Says what is asked for of each image; a builder.exporting.AttestNamed."""
+
+    def __init__(
+        self, store: Store, monitor: Monitor, options: Attestations, invocation: Callable[[], Invocation]
+    ) -> None:
+        """invocation: called once, when the build has ended."""
+        self._store = store
+        self._monitor = monitor
+        self._options = options
+        self._make_invocation = invocation
+        self._invocation: Invocation | None = None
+        self._contents: dict[tuple[DiffID, ...], Contents] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, built: Built, manifest: Digest, names: Sequence[Reference]) -> list[Statement]:
+        """Raises InvalidLayerError when the layers cannot be read."""
+        made: list[tuple[str, dict[str, object]]] = []
+        if self._options.sbom:
+            made.append((spdx.PREDICATE_TYPE, self._sbom(built, manifest, names)))
+        if self._options.provenance is not None:
+            if self._invocation is None:
+                self._invocation = self._make_invocation()
+            made.append((PREDICATE_TYPE, provenance(self._options.provenance, self._invocation, built.platform)))
+        return [
+            statement(kind, predicate, manifest=manifest, platform=built.platform, names=names)
+            for kind, predicate in made
+        ]
+
+    def _sbom(self, built: Built, manifest: Digest, names: Sequence[Reference]) -> dict[str, object]:
+        from importlib.metadata import version
+
+        contents = self._contents_of(built)
+        return spdx.document(
+            contents,
+            name=docker_purl(names[0], built.platform) if names else _UNNAMED,
+            manifest=manifest,
+            created=format_time(int(parse_time(built.config.created)) if built.config.created else 0),
+            tool=f"shiplap-{version('shiplap')}",
+        )
+
+    def _contents_of(self, built: Built) -> Contents:
+        with self._lock:
+            if built.diff_ids not in self._contents:
+                self._contents[built.diff_ids] = contents = scan(self._store, built.diff_ids)
+                for name in contents.unreadable:
+                    self._monitor.emit(Warned(f"SBOM: {name} cannot be read, its packages are missing"))
+            return self._contents[built.diff_ids]

@@ -1,0 +1,182 @@
+"""SLSA provenance v1 of a build, with the fields that BuildKit's has.
+
+Sources: slsa.dev/spec/v1.1/provenance; moby/buildkit, docs/attestations/slsa-definitions.md, which says what the fields
+hold and is the build type for that reason; docs/decisions/ has what is different here.
+"""
+
+from __future__ import annotations
+
+import base64
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from builder.attesting.options import Provenance
+from builder.attesting.statements import docker_purl, package_url
+from builder.attesting.steps import Steps
+from builder.graph import GitOp, HttpOp, Plan, RunOp
+from builder.mounts import SecretMount, SshMount
+from builder.remotes.giturls import redacted
+from builder.request import BuildRequest
+from core.digests import Digest
+from core.platforms import Platform
+from core.references import Reference
+from images.oci import format_time
+
+PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
+_BUILD_TYPE: Final = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
+_FRONTEND: Final = "dockerfile.v0"
+
+
+class BaseImage(msgspec.Struct, frozen=True):
+    """An image that a build started from or copied from. name: None for one that was named by its ID."""
+
+    image_id: str
+    name: Reference | None
+    platform: Platform
+    digest: Digest
+
+    @property
+    def uri(self) -> str:
+        if self.name is None:
+            return package_url("oci", self.image_id.partition(":")[2], "", {"platform": str(self.platform)})
+        return docker_purl(self.name, self.platform)
+
+
+class Invocation(msgspec.Struct, frozen=True):
+    """One build, when it has ended. started_at, finished_at: seconds since the epoch.
+
+    fetched: for what came from URLs and repositories its ``sha256:…`` or commit.
+    """
+
+    id: str
+    started_at: float
+    finished_at: float
+    request: BuildRequest
+    plan: Plan
+    images: tuple[BaseImage, ...]
+    fetched: Mapping[HttpOp | GitOp, str]
+
+
+def provenance(options: Provenance, build: Invocation, platform: Platform) -> dict[str, Any]:
+    """The predicate about the image for ``platform``.
+
+    With SOURCE_DATE_EPOCH it tells neither the build's ID nor its times: then it is as reproducible as the image.
+    """
+    everything = options.mode == "max"
+    definition: dict[str, Any] = {
+        "buildType": _BUILD_TYPE,
+        "externalParameters": {
+            "configSource": _config_source(build.request),
+            "request": _request(build, everything=everything),
+        },
+        "internalParameters": {"builderPlatform": str(Platform.host())},
+        "resolvedDependencies": _materials(build, platform),
+    }
+    metadata = _metadata(options, build)
+    if everything:
+        steps = Steps(build.plan, build.images)
+        definition["internalParameters"]["buildConfig"] = steps.config()
+        metadata["buildkit_metadata"]["source"] = {
+            "locations": steps.locations(),
+            "infos": [
+                {
+                    "filename": _file_name(build.request),
+                    "language": "Dockerfile",
+                    "data": base64.b64encode(build.request.dockerfile).decode(),
+                }
+            ],
+        }
+    return {
+        "buildDefinition": definition,
+        "runDetails": {"builder": {"id": options.builder_id}, "metadata": metadata},
+    }
+
+
+def _config_source(request: BuildRequest) -> dict[str, Any]:
+    remote = {"uri": request.context.name} if _is_remote(request) else {}
+    return {**remote, "path": _file_name(request)}
+
+
+def _file_name(request: BuildRequest) -> str:
+    """The Dockerfile's name, without where it is on this machine."""
+    return "Dockerfile" if request.dockerfile_name == "-" else posixpath.basename(request.dockerfile_name)
+
+
+def _request(build: Invocation, *, everything: bool) -> dict[str, Any]:
+    """What was asked for; arguments, labels, and which secrets were used only with ``everything``."""
+    request = build.request
+    args = {"target": request.target} if request.target else {}
+    if request.no_cache:
+        args["no-cache"] = ""
+    if request.network != "default":
+        args["force-network-mode"] = request.network
+    if everything:
+        args |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
+        args |= {f"label:{name}": value for name, value in request.labels.items()}
+    document: dict[str, Any] = {"frontend": _FRONTEND, "args": dict(sorted(args.items()))}
+    if everything:
+        mounts = [mount for op in _runs(build.plan) for mount in op.mounts]
+        document["secrets"] = _used((m.id, m.required) for m in mounts if isinstance(m, SecretMount))
+        document["ssh"] = _used((m.id, m.required) for m in mounts if isinstance(m, SshMount))
+    if not _is_remote(request):
+        document["locals"] = [{"name": "context"}, {"name": "dockerfile"}]
+    return document
+
+
+def _used(mounts: Iterable[tuple[str, bool]]) -> list[dict[str, Any]]:
+    """Each ID once; it is optional unless one step requires it."""
+    required: dict[str, bool] = {}
+    for name, needed in mounts:
+        required[name] = required.get(name, False) or needed
+    return [{"id": name} if needed else {"id": name, "optional": True} for name, needed in sorted(required.items())]
+
+
+def _materials(build: Invocation, platform: Platform) -> list[dict[str, Any]]:
+    """Everything from elsewhere, with its digest. Of an image that several platforms have, this platform's."""
+    own = {image.name for image in build.images if image.platform == platform}
+    images = [image for image in build.images if image.platform == platform or image.name not in own]
+    materials = [{"uri": image.uri, "digest": {image.digest.algorithm: image.digest.hex}} for image in images]
+    for op, pinned in build.fetched.items():
+        algorithm, _, digest = pinned.rpartition(":")
+        url = op.url if isinstance(op, HttpOp) else _git_url(op)
+        kind = algorithm or ("sha256" if len(digest) == 64 else "sha1")
+        materials.append({"uri": redacted(url), "digest": {kind: digest}})
+    return materials
+
+
+def _git_url(op: GitOp) -> str:
+    reference = op.reference
+    return reference.remote.url + (f"#{reference.ref}" if reference.ref else "")
+
+
+def _metadata(options: Provenance, build: Invocation) -> dict[str, Any]:
+    request = build.request
+    networked = any(op.network != "none" for op in _runs(build.plan))
+    complete = _is_remote(request)  # what a local directory holds, nothing else pins
+    arguments = request.build_args or request.labels
+    document: dict[str, Any] = {
+        "buildkit_metadata": {},
+        "buildkit_hermetic": complete and not networked,
+        "buildkit_completeness": {
+            "request": options.mode == "max" or not arguments,
+            "resolvedDependencies": complete,
+        },
+        "buildkit_reproducible": options.reproducible,
+    }
+    if request.source_date_epoch is not None:
+        return document
+    times = {"startedOn": format_time(build.started_at), "finishedOn": format_time(build.finished_at)}
+    return {"invocationId": build.id, **times, **document}
+
+
+def _runs(plan: Plan) -> list[RunOp]:
+    return [vertex.op for vertex in plan.vertices() if isinstance(vertex.op, RunOp)]
+
+
+def _is_remote(request: BuildRequest) -> bool:
+    from builder.remoteload import is_remote
+
+    return is_remote(request.context.name)

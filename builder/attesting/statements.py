@@ -1,0 +1,53 @@
+"""In-toto statements: a predicate about a subject.  Spec: in-toto attestation, spec/v0.1; what BuildKit writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from builder.packing import Statement
+from core.digests import Digest
+from core.platforms import Platform
+from core.references import Reference
+
+_STATEMENT: Final = "https://in-toto.io/Statement/v0.1"
+_NO_NAME: Final = "_"  # what in-toto has for a subject that its digest alone identifies
+
+
+def statement(
+    predicate_type: str,
+    predicate: Mapping[str, Any],
+    *,
+    manifest: Digest,
+    platform: Platform,
+    names: Iterable[Reference],
+) -> Statement:
+    """Say ``predicate`` of the image with this manifest, which is for ``platform`` and goes out under ``names``."""
+    subjects = [docker_purl(name, platform) for name in names] or [_NO_NAME]
+    document = {
+        "_type": _STATEMENT,
+        "predicateType": predicate_type,
+        "subject": [{"name": name, "digest": {manifest.algorithm: manifest.hex}} for name in subjects],
+        "predicate": predicate,
+    }
+    return Statement(predicate_type, msgspec.json.encode(document))
+
+
+def docker_purl(name: Reference, platform: Platform) -> str:
+    """The package URL of an image: ``pkg:docker/alpine@3.17?platform=linux%2Famd64``."""
+    qualifiers = {"digest": str(name.digest)} if name.digest else {}
+    named = name if name.digest else name.with_default_tag()
+    return package_url("docker", named.familiar_name, named.tag or "", {**qualifiers, "platform": str(platform)})
+
+
+def package_url(kind: str, name: str, version: str, qualifiers: Mapping[str, str] | None = None) -> str:
+    """A package URL. name: with its namespace, slashes between.  Spec: package-url/purl-spec."""
+    path = "/".join(quote(part, safe="") for part in name.split("/"))
+    written = f"pkg:{kind}/{path}" + (f"@{quote(version, safe=':')}" if version else "")
+    known = {key: value for key, value in sorted((qualifiers or {}).items()) if value}
+    return written + (
+        "?" + "&".join(f"{key}={quote(value, safe=':')}" for key, value in known.items()) if known else ""
+    )

@@ -1,0 +1,30 @@
+"""Packages of npm, yarn and pnpm: ``package.json`` of what is directly in a ``node_modules``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from builder.packages.model import Package, person
+
+
+class _Manifest(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+    author: object = None
+
+
+def packages(text: str, found_in: str) -> Iterator[Package]:
+    """At most one. Raises ValueError for what is no JSON object with a name and a version that are texts."""
+    try:
+        manifest = msgspec.json.decode(text.encode(), type=_Manifest)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+    namespace, _, name = manifest.name.rpartition("/")
+    if name and manifest.version:
+        author = manifest.author
+        if isinstance(author, dict):
+            author = f"{author.get('name', '')} <{author.get('email', '')}>"
+        supplier = person(author) if isinstance(author, str) else ""
+        yield Package("npm", namespace, name, manifest.version, found_in, (), supplier)
