@@ -77,6 +77,11 @@ class Context:
         fd, self.fd = self.fd, -1
         return Context(fd, self.name, ignore=ignore, key=self.key)
 
+    @property
+    def ignore(self) -> IgnorePatterns | None:
+        """The patterns of what COPY and ADD do not see; None when there are none."""
+        return self._ignore
+
     def tree(self) -> SourceTree:
         """What COPY and ADD see of it."""
         label = f"the build context {self.name}" if self.name != "-" else "the build context from standard input"

@@ -17,6 +17,10 @@ class OutputError(BuilderError):
     """An ``-o`` value cannot be used."""
 
 
+class CheckError(BuilderError):
+    """A Dockerfile that wants to be refused when its checks find something, and they did."""
+
+
 class CacheOptionError(BuilderError):
     """A ``--cache-from`` or ``--cache-to`` value cannot be used."""
 

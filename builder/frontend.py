@@ -23,6 +23,7 @@ from builder.planning import GraphBuilder, platform_label
 from builder.request import BuildRequest, NamedImage
 from builder.resolving import NewStep
 from builder.stage import StageState
+from builder.targeting import target_index
 from core.errors import ShiplapError
 from core.platforms import Platform
 from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand
@@ -83,12 +84,12 @@ class Frontend:
         self._images: dict[str, Vertex] = {}
         self._mounted: dict[tuple[str, str], Vertex] = {}
         self._remotes: dict[FetchOp, Vertex] = {}
-        self.used_args: set[str] = {*PROXY_ARGS, EPOCH_ARG, "BUILDKIT_INLINE_CACHE"}
+        self.used_args: set[str] = {*PROXY_ARGS, EPOCH_ARG, "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_INLINE_CACHE"}
         self.platform_args = platform_args(Platform.host(), platform)
         self.global_args = self._evaluate_meta_args()
 
     def plan(self) -> PlannedImage:
-        state = self.stage_state(self._target())
+        state = self.stage_state(target_index(self.dockerfile, self.request.target))
         return PlannedImage(state.tail, state.finished(self.request.labels), tuple(state.history), self.platform)
 
     def _evaluate_meta_args(self) -> dict[str, str]:
@@ -117,24 +118,6 @@ class Frontend:
             return expand(word.text, env, escape=self.dockerfile.escape)
         except ExpansionError as error:
             raise error.at(self.dockerfile.source, word.span) from None
-
-    def _target(self) -> int:
-        stages = self.dockerfile.stages
-        wanted = self.request.target
-        if not wanted:
-            return len(stages) - 1
-        stage = self.dockerfile.stage(wanted)
-        if stage is not None:
-            return stage.index
-        if wanted.isdecimal() and int(wanted) < len(stages):
-            return int(wanted)
-        names = [stage.name for stage in stages if stage.name]
-        near = get_close_matches(wanted.lower(), names, 1)
-        raise self.dockerfile.error(
-            f"target stage {wanted!r} is not in the Dockerfile",
-            stages[-1].from_.span,
-            hint=f'did you mean "{near[0]}"?' if near else f"stages: {', '.join(names) or 'none has a name'}",
-        )
 
     # Stages
 
@@ -211,7 +194,6 @@ class Frontend:
 
     def _from_named(self, key: str, stage: Stage) -> StageState:
         """The state at the end of a stage that is a named context; that of an image has its configuration."""
-                state.record(f"[context {key}]", layer=True)
         if key not in self._named_states:
             context = self.request.named_contexts[key]
             lines = _lines(stage.from_)
@@ -229,6 +211,7 @@ class Frontend:
                     if isinstance(context, Context)
                     else self.remote_vertex(context, lines)
                 )
+                state.record(f"[context {key}]", layer=True)
             self._named_states[key] = state
         return self._named_states[key]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ _KIND = "parse"
 
 def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
     """The tree of ``text``, which ``name`` stands for in messages. Raises DockerfileError."""
-    key = hashlib.sha256(_code_version() + text).hexdigest()
+    key = hashlib.sha256(grammar_version() + text).hexdigest()
     known = store.cache.memo_get(_KIND, key)
     if known is not None and (dockerfile := memo.decode(known, name)) is not None:
         return dockerfile
@@ -26,7 +27,8 @@ def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
     return dockerfile
 
 
-def _code_version() -> bytes:
+@functools.cache
+def grammar_version() -> bytes:
     """Changes with every change of the grammar's files: a tree is only good for the code that made it."""
     with os.scandir(Path(dockerfile_grammar.__file__).parent) as entries:
         stamps = sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)

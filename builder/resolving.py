@@ -66,6 +66,13 @@ class Resolver:
                 self._monitor.emit(Warned(f"{name} is an image for {found.config.platform}, not for {platform}"))
         return self._found[key]
 
+    def environments(self) -> dict[str, dict[str, str]]:
+        """The variables of the images that were looked up, by name."""
+        return {
+            name: dict(item.partition("=")[::2] for item in image.config.config.env)
+            for (name, _), image in self._found.items()
+        }
+
     def _resolve(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
         reference = _reference(name)
         missing: ImageNotFoundError | None = None

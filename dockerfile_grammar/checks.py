@@ -70,9 +70,9 @@ class Finding(Struct, frozen=True):
     line: int
 
 
-def run_checks(subject: Subject) -> list[Finding]:
-    """All findings, in the order of the file, but for rules that the file's ``# check=`` skips."""
-    options = subject.dockerfile.directives.check
+def run_checks(subject: Subject, options: ast.CheckOptions | None = None) -> list[Finding]:
+    """All findings, in the order of the file, but for rules that ``options``, or the file's ``# check=``, skip."""
+    options = options or subject.dockerfile.directives.check
     findings = []
     for rule in RULES:
         if options.skip_all or rule.name in options.skip:

@@ -42,6 +42,11 @@ class IgnorePatterns:
         # directory -> (ignored?, which groups matched it or a parent, as bits)
         self._directories: dict[str, tuple[bool, int]] = {"": (False, 0)}
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The patterns, cleaned, in their order."""
+        return tuple(f"!{pattern.text}" if pattern.includes else pattern.text for pattern in self._patterns)
+
     @classmethod
     def parse(cls, text: str | bytes, filename: str = ".dockerignore") -> Self:
         """Read an ignore file: ``#`` starts a comment line, white space around is dropped. Raises PatternError."""

@@ -156,15 +156,24 @@ def _directives(reader: LineReader) -> Directives:
 
 
 def _check_options(directive: RawDirective, source: Source) -> CheckOptions:
-    """``skip=A,B;error=true``, or ``skip=all``.  Source: moby/buildkit, frontend/dockerfile/linter."""
+    try:
+        return parse_check_options(directive.value)
+    except ValueError as error:
+        raise DirectiveError(
+            str(error), hint="# check=skip=RuleName,…;error=true", source=source, span=directive.span
+        ) from None
+
+
+def parse_check_options(text: str) -> CheckOptions:
+    """``skip=A,B;error=true``, or ``skip=all``. Raises ValueError.  Source: BuildKit, frontend/dockerfile/linter."""
     values = {"skip": "", "error": "", "experimental": ""}
-    for part in directive.value.split(";"):
+    for part in text.split(";"):
         key, equals, value = part.strip().partition("=")
         if not equals or key not in values:
-            raise _check_error(f"invalid check option {part.strip()!r}", directive, source)
+            raise ValueError(f"invalid check option {part.strip()!r}")
         values[key] = value.strip()
     if values["error"] not in {"", *_TRUE, *_FALSE}:
-        raise _check_error(f"check: error is true or false, not {values['error']!r}", directive, source)
+        raise ValueError(f"check: error is true or false, not {values['error']!r}")
     return CheckOptions(
         skip=_names(values["skip"]),
         skip_all=values["skip"] == "all",
@@ -180,7 +189,3 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(name for name in re.split(r"[,\s]+", text) if name and name != "all")
-
-
-def _check_error(reason: str, directive: RawDirective, source: Source) -> DockerfileError:
-    return DirectiveError(reason, hint="# check=skip=RuleName,…;error=true", source=source, span=directive.span)

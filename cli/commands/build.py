@@ -19,6 +19,7 @@ from builder.load import open_source
 from builder.remotes.access import Remote
 from builder.request import BuildRequest
 from cli.build_cache import cache_options, read_cache_options
+from cli.build_call import answer, call_options, parse_call
 from cli.build_outputs import OutputOptions, output_options
 from cli.build_report import BuildReport, metadata_document
 from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
@@ -51,6 +52,7 @@ from images.store import Store
 @click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="Add a label to the image. Repeatable.")
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache has.")
 @cache_options
+@call_options
 @click.option("--pull", is_flag=True, help="Ask the registry for a newer base, even where one is here.")
 @click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
 @output_options
@@ -87,6 +89,8 @@ def command(
     cache_from: Sequence[str],
     cache_to: Sequence[str],
     explain: bool,
+    call: str,
+    check: bool,
     pull: bool,
     insecure: Sequence[str],
     progress: str,
@@ -115,6 +119,7 @@ def command(
     shiplap build -o type=oci,dest=app.tar .
     """
     began = time.monotonic()
+    asked = parse_call(call, check=check)
     names = tuple(map(image_name, tags))
     platforms = output.all_platforms()
     if url := chosen_server():
@@ -128,6 +133,7 @@ def command(
             "--cache-from": cache_from,
             "--cache-to": cache_to,
             "--explain": explain,
+            "--call": asked is not None,
             "--build-context": build_contexts,
             "--ssh": ssh,
             "--allow": allow,
@@ -196,6 +202,8 @@ def command(
                 limits=wanted_limits,
                 **caching._asdict(),
             )
+            if asked is not None:
+                return answer(asked, request, store, lambda: open_client(root, insecure, cancelled))
             _remove_stale(iidfile, metadata_file)
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
             stack.enter_context(report)

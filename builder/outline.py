@@ -1,0 +1,176 @@
+"""What a Dockerfile offers: its targets, and what a target takes. Read from the text; nothing is resolved or built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from builder.arguments import platform_args
+from builder.targeting import target_index
+from core.platforms import Platform
+from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, ast, expand
+from dockerfile_grammar.errors import ExpansionError
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A stage. name: empty when it has none. base, platform: as written. line: of its FROM."""
+
+    name: str
+    index: int
+    default: bool
+    description: str
+    base: str
+    platform: str
+    line: int
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """An ARG. value: what it has in this build; None when it has none."""
+
+    name: str
+    value: str | None
+    description: str
+    line: int
+
+
+class Needed(msgspec.Struct, frozen=True):
+    """A secret, an SSH agent or a cache that some RUN mounts."""
+
+    name: str
+    required: bool
+    line: int
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """What a target takes, of all the stages that it needs."""
+
+    target: Target
+    arguments: tuple[Argument, ...]
+    secrets: tuple[Needed, ...]
+    ssh: tuple[Needed, ...]
+    caches: tuple[Needed, ...]
+
+
+def targets(dockerfile: Dockerfile) -> list[Target]:
+    """The stages, in the order of the file."""
+    last = len(dockerfile.stages) - 1
+    return [
+        Target(
+            stage.from_.name.text if stage.from_.name else "",
+            stage.index,
+            stage.index == last,
+            _description(stage.from_, stage.name or ""),
+            stage.base.text,
+            stage.platform.text if stage.platform else "",
+            stage.from_.start_line,
+        )
+        for stage in dockerfile.stages
+    ]
+
+
+def outline(dockerfile: Dockerfile, target: str, build_args: Mapping[str, str], platform: Platform) -> Outline:
+    """What ``target`` (the last stage when empty) takes. Raises DockerfileError when there is no such stage."""
+    return _Outliner(dockerfile, build_args, platform).outline(target)
+
+
+class _Outliner:
+    def __init__(self, dockerfile: Dockerfile, build_args: Mapping[str, str], platform: Platform) -> None:
+        self._dockerfile = dockerfile
+        self._build_args = build_args
+        self._globals = platform_args(Platform.host(), platform)
+        self._arguments: dict[str, Argument] = {}
+        self._needed: dict[str, dict[str, Needed]] = {"secret": {}, "ssh": {}, "cache": {}}
+        for instruction in dockerfile.meta_args:
+            self._declare(instruction, self._globals, inherited={})
+
+    def outline(self, target: str) -> Outline:
+        wanted = target_index(self._dockerfile, target)
+        for index in sorted(self._reachable(wanted)):
+            self._visit(self._dockerfile.stages[index])
+        secrets, ssh, caches = (tuple(kind.values()) for kind in self._needed.values())
+        return Outline(targets(self._dockerfile)[wanted], tuple(self._arguments.values()), secrets, ssh, caches)
+
+    def _reachable(self, wanted: int) -> set[int]:
+        """Numbers of the stages that a stage needs, with itself."""
+        found: set[int] = set()
+        pending: list[int] = [wanted]
+        while pending:
+            index = pending.pop()
+            if index not in found:
+                found.add(index)
+                pending += self._needs(self._dockerfile.stages[index])
+        return found
+
+    def _needs(self, stage: Stage) -> Iterator[int]:
+        names = [self._expand(stage.base, self._globals)]
+        for instruction in stage.instructions:
+            if isinstance(instruction, ast.Copy) and instruction.from_ is not None:
+                names.append(instruction.from_.text)
+            elif isinstance(instruction, ast.Run):
+                names += [mount["from"] for _, mount in _mounts(instruction) if "from" in mount]
+        for name in names:
+            earlier = [other.index for other in self._dockerfile.stages[: stage.index] if other.name == name.lower()]
+            if earlier:
+                yield earlier[-1]
+            elif name.isdecimal() and int(name) < stage.index:
+                yield int(name)
+
+    def _visit(self, stage: Stage) -> None:
+        env: dict[str, str] = {}
+        for instruction in stage.instructions:
+            if isinstance(instruction, ast.Arg):
+                self._declare(instruction, env, inherited=self._globals)
+            elif isinstance(instruction, ast.Env):
+                env |= {self._expand(it.name, env): self._expand(it.value, env) for it in instruction.assignments}
+            elif isinstance(instruction, ast.Run):
+                for kind, mount in _mounts(instruction):
+                    self._need(kind, mount, instruction.start_line)
+
+    def _declare(self, instruction: ast.Arg, env: dict[str, str], *, inherited: Mapping[str, str]) -> None:
+        for declaration in instruction.declarations:
+            name = self._expand(declaration.name, env)
+            default = inherited.get(name)
+            if declaration.default is not None:
+                default = self._expand(declaration.default, env)
+            value = self._build_args.get(name, default)
+            if value is not None:
+                env[name] = value
+            known = self._arguments.get(name)
+            if known is None or (known.value is None and value is not None):
+                described = _description(instruction, name) or (known.description if known else "")
+                self._arguments[name] = Argument(name, value, described, instruction.start_line)
+
+    def _need(self, kind: str, mount: Mapping[str, str], line: int) -> None:
+        if kind not in self._needed:
+            return
+        target = mount.get("target") or mount.get("dst") or mount.get("destination") or ""
+        fallback = {"secret": target.rpartition("/")[2], "ssh": "default", "cache": target}[kind]
+        name = mount.get("id") or (mount.get("source") or mount.get("src") if kind != "cache" else "") or fallback
+        required = mount.get("required", "false").lower() in ("", "1", "true")
+        known = self._needed[kind].get(name)
+        self._needed[kind][name] = Needed(name, required or (known is not None and known.required), line)
+
+    def _expand(self, word: Word, env: Mapping[str, str]) -> str:
+        try:
+            return expand(word.text, env, escape=self._dockerfile.escape)
+        except ExpansionError:
+            return word.text
+
+
+def _mounts(run: ast.Run) -> Iterator[tuple[str, dict[str, str]]]:
+    """Type and fields of each mount, as written."""
+    import csv
+
+    for flag in run.mounts:
+        fields = (field.partition("=") for field in next(csv.reader([flag.value or ""]), []))
+        mount = {key.strip().lower(): value for key, _, value in fields}
+        yield mount.get("type", "bind"), mount
+
+
+def _description(instruction: Instruction, name: str) -> str:
+    """The comment right above, when it begins with the name.  Source: BuildKit, InvalidDefinitionDescription."""
+    if not name or not instruction.comments or instruction.comments[-1].span.start.line != instruction.start_line - 1:
+        return ""
+    first, _, rest = instruction.comments[-1].text.strip().partition(" ")
+    return rest.strip() if first.lower() == name.lower() else ""
