@@ -1,0 +1,174 @@
+"""git push, end to end: a bare repository's hook calls the service, a worker builds, the forge is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from core.platforms import Platform
+from core.references import Reference
+from core.settings import ServiceSettings
+from images.archive import import_rootfs
+from images.oci import ImageConfig
+from images.store import Store
+from pipelines.database import migrate
+from pipelines.hooks.settings import HookSettings
+from pipelines.loglines import decode_line
+from pipelines.model import Project, Run
+from pipelines.service import Service
+from tests.toolkit.forgepayloads import NONE, SECRET, gitea_push
+from tests.toolkit.forgeserver import ForgeServer, forge_server
+from tests.toolkit.git import git, serving_git
+from tests.toolkit.service import eventually, finished, redis_server, workforce
+from tests.web.processes import WebProcess
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+PUBLIC_URL = "https://ci.example"
+
+
+@dataclass
+class Team:
+    """A service with a web process and a worker; a bare repository behind https, and a clone of it to work in."""
+
+    service: Service
+    web: WebProcess
+    repository_url: str
+    bare: Path
+    clone: Path
+
+    def commit(self, dockerfile: str) -> str:
+        (self.clone / "Dockerfile").write_text(dockerfile)
+        git(self.clone, "add", ".")
+        git(self.clone, "commit", "--quiet", "--allow-empty", "-m", "Say \"hello\" & 'bye'")
+        return git(self.clone, "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def team(privileged: None, busybox_tar: Path) -> Iterator[Team]:
+    directory = Path(tempfile.mkdtemp(prefix="shiplap-push-"))
+    directory.chmod(0o755)  # nobody, as whom git runs, has to read the certificate
+    bare, clone = directory / "repositories" / "app.git", directory / "clone"
+    bare.mkdir(parents=True)
+    git(bare, "init", "--quiet", "--bare", "--initial-branch=main")
+    clone.mkdir()
+    git(clone, "init", "--quiet", "--initial-branch=main")
+    git(clone, "remote", "add", "origin", str(bare))
+    certificate = _certificate(directory)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SHIPLAP_GIT_ALLOWED_HOSTS", "127.0.0.1")
+    patch.setenv("SHIPLAP_GIT_CA_FILE", str(certificate))
+    patch.setenv("SHIPLAP_PUBLIC_URL", PUBLIC_URL)
+    with redis_server(directory / "redis") as redis, serving_git(bare.parent, certificate) as server:
+        root = directory / "root"
+        settings = ServiceSettings(root, f"sqlite:///{root}/serve/service.db", redis.url)
+        with Store.open(root) as store, busybox_tar.open("rb") as stream:
+            import_rootfs(store, stream, ImageConfig.for_platform(Platform.host()), [Reference.parse("base:latest")])
+        migrate(settings)
+        with Service.open(settings) as service, WebProcess(settings) as web, workforce(settings, directory) as force:
+            force.start()
+            yield Team(service, web, f"https://127.0.0.1:{server.port}/app.git", bare, clone)
+    patch.undo()
+    shutil.rmtree(directory)
+
+
+def _certificate(directory: Path) -> Path:
+    certificate = directory / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-keyout", directory / "key.pem", "-out", certificate, "-subj", "/CN=git", "-addext",
+         "subjectAltName=IP:127.0.0.1"],
+        check=True, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    certificate.chmod(0o644)
+    return certificate
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[ForgeServer]:
+    with forge_server() as server:
+        yield server
+
+
+def install_hook(team: Team, project: str) -> None:
+    """The hook that docs/webhooks.md shows, as it stands there."""
+    text = (_CHECKOUT / "docs" / "webhooks.md").read_text()
+    found = re.search(r"```sh\n(#!/bin/sh\n.*?)```", text, re.DOTALL)
+    assert found is not None
+    hook = team.bare / "hooks" / "post-receive"
+    hook.write_text(found[1])
+    hook.chmod(0o755)
+    values = {"HOOK_URL": f"{team.web.url}/hooks/{project}", "HOOK_SECRET": SECRET, "REPOSITORY": team.repository_url}
+    (team.bare / "shiplap.conf").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
+
+
+def push(team: Team, *refs: str) -> str:
+    """What the hook printed."""
+    done = subprocess.run(
+        ["git", "-C", team.clone, "push", "--quiet", "origin", *refs], stderr=subprocess.PIPE, text=True, check=True
+    )
+    return done.stderr
+
+
+def output(service: Service, run: Run) -> list[str]:
+    lines = [decode_line(data) for _, data in service.logs.read(run.number, 1, 1000)]
+    return [line.text for line in lines if line.kind == "output"]
+
+
+def test_push_to_a_bare_repository_is_built(team: Team) -> None:
+    team.service.projects.put(Project("bare", hook=HookSettings(repository=team.repository_url, forge="plain")))
+    team.service.projects.set_webhook_secret("bare", SECRET)
+    install_hook(team, "bare")
+    commit = team.commit("FROM base\nRUN echo built from a push\n")
+    said = push(team, "main")
+    assert '"outcome":"queued"' in said
+    (run,) = team.service.runs.list(project="bare")
+    ended = finished(team.service, run.number)
+    assert ended.state == "succeeded", ended.reason
+    assert "built from a push" in output(team.service, run)
+    assert (run.trigger.commit, run.trigger.branch) == (commit, "main")
+    assert run.trigger.title == "Say hello & 'bye'"  # the hook leaves out what would need quoting
+    assert "was deleted" in push(team, "main:refs/heads/old", "main:refs/tags/v1") + push(team, ":refs/heads/old")
+    for other in team.service.runs.list(project="bare"):
+        finished(team.service, other.number)
+    assert {other.trigger.tag for other in team.service.runs.list(project="bare")} == {"", "v1"}
+
+
+def test_forge_hears_how_the_push_went(team: Team, forge: ForgeServer) -> None:
+    hook = HookSettings(repository=team.repository_url, forge="gitea", api_url=f"{forge.url}/api/v1")
+    team.service.projects.put(Project("forged", hook=hook))
+    team.service.projects.set_webhook_secret("forged", SECRET)
+    team.service.projects.set_status_token("forged", "t0ken")
+    (team.bare / "hooks" / "post-receive").unlink(missing_ok=True)
+    good = team.commit("FROM base\nRUN echo good\n")
+    bad = team.commit("FROM base\nRUN exit 3\n")
+    push(team, "main")
+    runs = [send_as_gitea(team, commit) for commit in (good, bad)]
+    assert [finished(team.service, number).state for number in runs] == ["succeeded", "failed"]
+    eventually(lambda: len(forge.calls) == 6, why="the forge hears of all states")
+    told = {commit: [call.body["state"] for call in forge.calls if commit in call.path] for commit in (good, bad)}
+    assert told == {good: ["pending", "pending", "success"], bad: ["pending", "pending", "failure"]}
+    assert {call.path for call in forge.calls} == {f"/api/v1/repos/app/statuses/{commit}" for commit in (good, bad)}
+    assert {call.headers["authorization"] for call in forge.calls} == {"token t0ken"}
+    assert {call.body["target_url"] for call in forge.calls} == {f"{PUBLIC_URL}/runs/{number}" for number in runs}
+
+
+def send_as_gitea(team: Team, commit: str) -> int:
+    """The run that a Gitea's webhook for ``commit`` starts, on a branch of its own."""
+    hook = gitea_push(ref=f"refs/heads/{commit[:8]}", before=NONE, after=commit)
+    repository = {"clone_url": team.repository_url, "html_url": "", "ssh_url": "", "full_name": "app", "id": 1}
+    hook.document["repository"].update(repository)
+    headers, body = hook.request()
+    request = urllib.request.Request(f"{team.web.url}/hooks/forged", body, headers, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 202
+        (number,) = json.load(answer)["runs"]
+        return int(number)
