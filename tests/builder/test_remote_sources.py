@@ -15,9 +15,11 @@ from builder.failures import StepError
 from builder.remotes.access import SourceAccess
 from builder.remotes.git import basic
 from builder.remotes.reach import Reach
+from builder.remotes.ssh import SshAgent
 from tests.builder.test_build import Workshop, built
 from tests.toolkit.files import FileServer, serving_files
 from tests.toolkit.git import GitServer, git, serving_git
+from tests.toolkit.ssh import ssh_server
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -290,3 +292,21 @@ def test_token_is_a_secret_of_the_build(workshop: Workshop, server: GitServer) -
     image = built(workshop.build(text, secrets={"GIT_AUTH_TOKEN": b"s3cret"}))
     assert workshop.read(image, "x/sub/f") == "one"
     assert built(workshop.build(text, secrets={"GIT_AUTH_HEADER.127.0.0.1": server.authorization.encode()}))
+
+
+def test_repository_over_ssh_takes_the_builds_agent_and_known_hosts(
+    workshop: Workshop, repository: Path, tmp_path: Path
+) -> None:
+    with ssh_server(tmp_path) as server:
+        url = f"ssh://root@127.0.0.1:{server.port}{repository}"
+        agent = SshAgent.of_keys([str(server.key)])
+        known = server.known_hosts.encode()
+        text = f"FROM base\nADD {url}#v1 /x\n"
+        image = built(workshop.build(text, access=SourceAccess(ssh={"default": agent}, known_hosts=known)))
+        assert workshop.read(image, "x/sub/f") == "one"
+        again = f"FROM base\nADD {url}#next /x\n"
+        with pytest.raises(StepError, match="Permission denied") as caught:
+            workshop.build(again, access=SourceAccess(known_hosts=known))
+        assert "--ssh default" in (caught.value.hint or "")
+        with pytest.raises(StepError, match="Host key verification failed"):
+            workshop.build(again, access=SourceAccess(ssh={"default": agent}, known_hosts=b""))

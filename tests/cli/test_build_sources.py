@@ -78,14 +78,26 @@ def test_build_contexts_are_looked_up_by_short_names(tmp_path: Path) -> None:
                 contexts(store, text)
 
 
-def test_build_of_a_repository_with_a_context_from_a_url(base_store: Shiplap, tmp_path: Path) -> None:
+def test_build_with_a_repository_a_url_an_agent_and_entitlements(base_store: Shiplap, tmp_path: Path) -> None:
     repository = tmp_path / "served" / "app.git"
     repository.mkdir(parents=True)
     git(repository, "init", "--quiet", "--initial-branch=main")
-    (repository / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nCOPY --from=data context /f\nRUN cat /f\n")
+    (repository / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nCOPY --from=data context /f\n"
+        "RUN --mount=type=ssh,required cat /f; ls -l $SSH_AUTH_SOCK\n"
+        "RUN --security=insecure mount -t tmpfs none /tmp\nRUN --network=host true\n"
+    )
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "-m", "one")
     with serving_git(repository.parent) as server, serving_files() as files:
         files.files["/data"] = b"from elsewhere\n"
-        words = ("build", "--progress=plain", "--build-context", f"data={files.url}/data", f"{server.url}/app.git")
-        assert "from elsewhere" in base_store(*words).stderr
+        words = ("build", "--progress=plain", "--build-context", f"data={files.url}/data", "--ssh", f"default={key}")
+        allowed = ("--allow", "security.insecure", "--allow", "network.host")
+        said = base_store(*words, *allowed, f"{server.url}/app.git").stderr
+        refused = base_store(*words, f"{server.url}/app.git", check=False)
+    assert "from elsewhere" in said
+    assert "/run/buildkit/ssh_agent.0" in said
+    assert "Dockerfile:4:5: RUN --security=insecure is not allowed" in refused.stderr
+    assert "--allow security.insecure" in refused.stderr
