@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
+    directory = Path(tempfile.mkdtemp(prefix="svc-", dir=options.directory))  # short: there will be sockets in it
     try:
         figures = _measure(directory, options.runs, options.many)
     except ToolError as error:
@@ -135,7 +135,7 @@ def _measure(directory: Path, runs: int, many: int) -> list[Figure]:
     context = directory / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(_STEP)
-    with _serving(directory / "root") as service:
+    with _serving(directory / "r") as service:
         run([*_shiplap(service.root), "--host", service.url, "build", "-q", context])  # sends the context
         digest = service.call("GET", "/runs?limit=1")["runs"][0]["source"]["context"]
         first = [service.first_line_s(digest, f"line {number}") for number in range(runs)]
