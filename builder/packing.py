@@ -15,6 +15,7 @@ from builder.errors import OutputError
 from builder.output import AnnotationLevel, Compression, Packaging
 from core.digests import DiffID, Digest
 from core.platforms import Platform
+from images.attestations import ATTESTATION_MANIFEST, IN_TOTO, PREDICATE_TYPE, REFERENCE_DIGEST, REFERENCE_TYPE
 from images.oci import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -36,10 +37,6 @@ from images.oci import (
 )
 from images.store import Store
 
-IN_TOTO: Final = "application/vnd.in-toto+json"
-_PREDICATE_TYPE: Final = "in-toto.io/predicate-type"
-_REFERENCE_TYPE: Final = "vnd.docker.reference.type"
-_REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
 _UNKNOWN: Final = OciPlatform(architecture="unknown", os="unknown")
 _DOCKER_TYPES: Final = {
     OCI_MANIFEST: DOCKER_MANIFEST,
@@ -157,7 +154,7 @@ class _Packer:
         """A manifest whose layers are statements; its config is there because registries want one."""
         layers = tuple(
             msgspec.structs.replace(
-                self._document(IN_TOTO, statement.data), annotations={_PREDICATE_TYPE: statement.predicate_type}
+                self._document(IN_TOTO, statement.data), annotations={PREDICATE_TYPE: statement.predicate_type}
             )
             for statement in statements
         )
@@ -169,7 +166,7 @@ class _Packer:
         return msgspec.structs.replace(
             self._document(OCI_MANIFEST, encode(manifest)),
             platform=_UNKNOWN,
-            annotations={_REFERENCE_DIGEST: str(subject), _REFERENCE_TYPE: "attestation-manifest"},
+            annotations={REFERENCE_DIGEST: str(subject), REFERENCE_TYPE: ATTESTATION_MANIFEST},
         )
 
     def check_annotations(self, platforms: Sequence[Platform], *, indexed: bool) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from core.digests import Digest
 from core.files import storage_errors, write_atomically
 from core.references import Reference
+from images.attestations import REFERENCE_TYPE
 from images.errors import InvalidLayerError
 from images.oci import (
     CONTAINERD_NAME_ANNOTATION,
@@ -138,16 +139,11 @@ def _reach(store: Store, descriptor: Descriptor, blobs: dict[Digest, int]) -> li
     blobs[descriptor.digest] = len(data)
     if descriptor.media_type in INDEX_TYPES:
         found = [(each, _reach(store, each, blobs)) for each in decode_index(data).manifests]
-        return [manifest for each, reached in found if not is_attestation(each) for manifest in reached]
+        return [manifest for each, reached in found if REFERENCE_TYPE not in each.annotations for manifest in reached]
     manifest = decode_manifest(data)
     for blob in (manifest.config, *manifest.layers):
         blobs[blob.digest] = blob.size
     return [manifest]
-
-
-def is_attestation(descriptor: Descriptor) -> bool:
-    """Whether what it describes says something of another manifest of the same index, as BuildKit marks it."""
-    return "vnd.docker.reference.type" in descriptor.annotations
 
 
 class _DockerFiles:
