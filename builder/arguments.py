@@ -23,6 +23,12 @@ PROXY_ARGS = frozenset(
 """Set for every RUN when given on the command line; neither in the history nor in the cache key unless declared."""
 
 
+HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
+"""What RUN steps see as the name of their host, ``DEFAULT_HOSTNAME`` unless it is given: the same in every build."""
+
+DEFAULT_HOSTNAME = "buildkitsandbox"
+
+
 def platform_args(build: Platform, target: Platform) -> dict[str, str]:
     """``BUILDPLATFORM``, ``TARGETARCH`` and so on; visible to FROM, and in a stage once redeclared."""
     args: dict[str, str] = {}

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from builder.arguments import EPOCH_ARG, PROXY_ARGS, platform_args
+from builder.arguments import EPOCH_ARG, HOSTNAME_ARG, PROXY_ARGS, platform_args
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
@@ -84,7 +84,13 @@ class Frontend:
         self._images: dict[str, Vertex] = {}
         self._mounted: dict[tuple[str, str], Vertex] = {}
         self._remotes: dict[FetchOp, Vertex] = {}
-        self.used_args: set[str] = {*PROXY_ARGS, EPOCH_ARG, "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_INLINE_CACHE"}
+        self.used_args: set[str] = {
+            *PROXY_ARGS,
+            EPOCH_ARG,
+            HOSTNAME_ARG,
+            "BUILDKIT_DOCKERFILE_CHECK",
+            "BUILDKIT_INLINE_CACHE",
+        }
         self.platform_args = platform_args(Platform.host(), platform)
         self.global_args = self._evaluate_meta_args()
 

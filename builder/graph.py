@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from builder.arguments import DEFAULT_HOSTNAME
 from builder.copyspec import CopySpec
 from builder.mounts import RunMount
 from core.digests import DiffID
@@ -62,6 +63,7 @@ class RunOp(msgspec.Struct, frozen=True):
     files: tuple[RunFile, ...] = ()
     mounts: tuple[RunMount, ...] = ()
     insecure: bool = False
+    hostname: str = DEFAULT_HOSTNAME
     arg_names: frozenset[str] = frozenset()
     foreign: str = ""
 
@@ -69,7 +71,8 @@ class RunOp(msgspec.Struct, frozen=True):
         mounts = [mount.identity() for mount in self.mounts]
         files = [(file.path, file.content, file.mode) for file in self.files]
         security = ("insecure",) if self.insecure else ()
-        seen = (self.cwd, self.user, self.network, self.extra_hosts, files, mounts, *security)
+        named = (self.hostname,) if self.hostname != DEFAULT_HOSTNAME else ()
+        seen = (self.cwd, self.user, self.network, self.extra_hosts, files, mounts, *security, *named)
         return ("RUN", self.args, sorted(self.env), *seen)
 
 

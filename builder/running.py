@@ -52,6 +52,7 @@ def run_step(
         args=op.args,
         env=(*op.env, *op.untracked_env, *secret_env),
         cwd=op.cwd,
+        hostname=op.hostname,
         user=op.user,
         network=op.network,
         capabilities=ALL_CAPABILITIES if op.insecure else DEFAULT_CAPABILITIES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from builder.arguments import proxy_env
+from builder.arguments import DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
 from builder.copyplanning import absolute_path
 from builder.errors import EntitlementError, UnsupportedError
 from builder.graph import RunFile, RunOp, SourceLines, Vertex
@@ -62,6 +62,7 @@ class RunPlanner:
             env=self._environment(mounts),
             cwd=absolute_path(self._state.config.working_dir.rstrip("/"), "."),
             user=self._state.config.user,
+            hostname=self._request.build_args.get(HOSTNAME_ARG) or DEFAULT_HOSTNAME,
             network=self._network(run),
             extra_hosts=self._request.add_hosts,
             untracked_env=proxy_env(self._request.build_args, self._state.declared_args),

@@ -17,14 +17,18 @@ from builder.frontend import Planned, plan
 from builder.graph import CopyOp, RunOp, WorkdirOp
 from builder.request import BuildRequest
 from builder.resolving import NewStep
-from core.digests import DiffID
+from core.digests import DiffID, Digest
 from core.errors import ShiplapError
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError, parse
 from images.oci import ImageConfig, encode
 
 CASES = sorted((Path(__file__).parent / "buildkit").iterdir())
-BASE = SimpleNamespace(config=ImageConfig.for_platform(Platform("linux", "amd64")), diff_ids=(DiffID.of(b"base"),))
+BASE = SimpleNamespace(
+    id=Digest.of(b"config"),
+    config=ImageConfig.for_platform(Platform("linux", "amd64")),
+    diff_ids=(DiffID.of(b"base"),),
+)
 
 
 class NoSuchImageError(ShiplapError):
