@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,8 @@ from core.digests import DiffID, Digest
 from core.references import Reference
 from images.errors import InvalidArchiveError, InvalidLayerError
 from images.images import Image
-from images.layout import LAYOUT_FILE, DirectoryTarget, Target, TarTarget, blob_name, named
+from images.indexes import StoredIndex
+from images.layout import DirectoryTarget, Root, Target, TarTarget, write_layout
 from images.oci import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -30,7 +31,6 @@ from images.oci import (
     Descriptor,
     History,
     ImageConfig,
-    Index,
     Manifest,
     OciPlatform,
     decode_manifest,
@@ -49,9 +49,9 @@ LayerCompression = Literal["none", "gzip", "zstd"]
 
 
 class SavedImage(NamedTuple):
-    """An image and the names that it is to have in the archive (those with a tag; none is fine)."""
+    """An image, or a whole index, and the names that it is to have in the archive (those with a tag; none is fine)."""
 
-    image: Image
+    image: Image | StoredIndex
     names: tuple[Reference, ...] = ()
 
 
@@ -60,7 +60,8 @@ def save(
 ) -> None:
     """Write an archive to ``sink``, which is not closed.
 
-    compression: of the layers; "none" is what docker save does. Raises MissingBlobError, and what the sink raises.
+    compression: of the layers; "none" is what docker save does. An index is written as it is.
+    Raises MissingBlobError, and what the sink raises.
     """
     with TarTarget(sink) as target:
         _save(store, images, target, compression)
@@ -122,54 +123,39 @@ class _Tee:
 
 
 def _save(store: Store, images: Sequence[SavedImage], target: Target, compression: LayerCompression) -> None:
-    documents: dict[Digest, bytes] = {}
-    blobs: dict[Digest, int] = {}
-    index: list[Descriptor] = []
-    manifests: list[dict[str, Any]] = []
-    repositories: dict[str, dict[str, str]] = {}
+    roots = []
     for saved in images:
-        image = saved.image
-        data = store.blobs.read(image.manifest_digest)
-        manifest = decode_manifest(data)
-        if compression != "none" or store.blobs.missing(layer.digest for layer in manifest.layers):
-            config = msgspec.structs.replace(manifest.config, media_type=OCI_CONFIG)
-            layers = tuple(_layer(store, diff_id, compression) for diff_id in image.diff_ids)
-            manifest = Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=layers)
-            data = encode(manifest)
-        digest = Digest.of(data)
-        documents |= {digest: data, image.id: store.blobs.read(image.id)}
-        blobs |= {layer.digest: layer.size for layer in manifest.layers}
-        descriptor = Descriptor(
-            media_type=manifest.media_type or OCI_MANIFEST,
-            digest=digest,
-            size=len(data),
-            platform=OciPlatform.of(image.config.platform),
-        )
-        tagged = [name for name in saved.names if name.tag]
-        index += [named(descriptor, name) for name in tagged] or [descriptor]
-        files = [blob_name(layer.digest) for layer in manifest.layers]
-        tags = [_familiar(name) for name in tagged]
-        manifests.append({"Config": blob_name(image.id), "RepoTags": tags or None, "Layers": files})
-        top = (manifest.layers[-1].digest if manifest.layers else image.id).hex
-        for name in tagged:
-            repositories.setdefault(name.familiar_name, {})[str(name.tag)] = top
-    for digest, data in documents.items():
-        target.put(blob_name(digest), data)
-    for digest, size in blobs.items():
-        if digest not in documents:
-            with store.blobs.open(digest) as source:
-                target.copy(blob_name(digest), source, size)
-    target.put("manifest.json", msgspec.json.encode(manifests))
-    target.put("repositories", msgspec.json.encode(repositories))
-    target.put("oci-layout", LAYOUT_FILE)
-    target.put("index.json", encode(Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(index))))
+        if isinstance(saved.image, StoredIndex):
+            roots.append(Root(_described_index(store, saved.image), saved.names))
+        else:
+            roots.append(Root(_described_image(store, saved.image, compression), saved.names))
+    write_layout(store, roots, target)
+
+
+def _described_image(store: Store, image: Image, compression: LayerCompression) -> Descriptor:
+    """The image's manifest, or one of layers as they are asked for, or as they are here."""
+    data = store.blobs.read(image.manifest_digest)
+    manifest = decode_manifest(data)
+    if compression != "none" or store.blobs.missing(layer.digest for layer in manifest.layers):
+        config = msgspec.structs.replace(manifest.config, media_type=OCI_CONFIG)
+        layers = tuple(_layer(store, diff_id, compression) for diff_id in image.diff_ids)
+        manifest = Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=layers)
+        data = encode(manifest)
+    return Descriptor(
+        media_type=manifest.media_type or OCI_MANIFEST,
+        digest=store.blobs.put(data, sync=False),
+        size=len(data),
+        platform=OciPlatform.of(image.config.platform),
+    )
+
+
+def _described_index(store: Store, index: StoredIndex) -> Descriptor:
+    """The index as it is: its manifests name the layers, so that no compression can be asked for."""
+    store.layers.fetch(diff_id for image in index.images for diff_id in image.diff_ids)
+    return Descriptor(media_type=index.document.media_type or OCI_INDEX, digest=index.digest, size=len(index.data))
 
 
 def _layer(store: Store, diff_id: DiffID, compression: LayerCompression) -> Descriptor:
     if compression != "none":
         return store.layers.compressed(diff_id, compression)
     return Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=store.layers.size(diff_id))
-
-
-def _familiar(name: Reference) -> str:
-    return f"{name.familiar_name}:{name.tag}"

@@ -168,7 +168,7 @@ class ImageStore:
         Raises ImageNotFoundError (with similar names as the hint), AmbiguousImageError, InvalidReferenceError.
         """
         target = self._lookup.by_text(text)
-        if platform is not None and target.index_digest is not None:
+        if target.index_digest is not None and (platform is not None or target.name is None):
             return self.get(self.indexes.choose(target.index_digest, platform))
         return self.get(target.image_id)
 

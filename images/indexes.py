@@ -141,11 +141,14 @@ class IndexStore:
         rows = self._database.all("SELECT digest FROM indexes ORDER BY created_at DESC, digest")
         return [self.get(Digest(digest)) for (digest,) in rows]
 
-    def choose(self, digest: Digest, platform: Platform) -> Digest:
-        """The ID of the image in the index that runs on ``platform``. Raises ImageNotFoundError."""
+    def choose(self, digest: Digest, platform: Platform | None) -> Digest:
+        """The ID of the image in the index that runs on ``platform``; None: on this host, or else the first.
+
+        Raises ImageNotFoundError.
+        """
         index = self.get(digest)
         images = [(entry.descriptor, entry.image.id) for entry in index.entries if entry.image is not None]
-        found = _chosen(images, platform)
+        found = _chosen(images, platform or Platform.host()) or (images[0][1] if platform is None else None)
         if found is None:
             called = index.names[0].familiar if index.names else digest.short
             there = ", ".join(offered([descriptor for descriptor, _ in images]))

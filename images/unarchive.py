@@ -30,6 +30,7 @@ from images.oci import (
     decode_index,
     decode_manifest,
 )
+from images.platforms import is_image
 from images.store import Store
 from images.tarreader import FILE, HARDLINK, SYMLINK, TarReader, normalise
 from images.tarwriter import SupportsRead
@@ -45,8 +46,9 @@ _BLOBS = "blobs/sha256/"
 def load(store: Store, stream: SupportsRead, *, platform: Platform | None = None) -> list[Image]:
     """Put every image of an archive into the store, plain or compressed, and give it the names that it has there.
 
-    platform: which one to take of an image for several (default: this machine's). Returns the images in the archive's
-    order, each with the names that it got from it. Raises InvalidArchiveError, DigestMismatchError and other
+    platform: which one to take of an image for several. None takes the whole index where the archive has all of it,
+    and else this machine's. Returns the images in the archive's order, each with the names that it got from it; of an
+    index the one that its names stand for. Raises InvalidArchiveError, DigestMismatchError and other
     ImagesErrors; images that came before a bad one stay.
     """
     archive = _Archive(store)
@@ -57,7 +59,7 @@ def load(store: Store, stream: SupportsRead, *, platform: Platform | None = None
             f"not an archive of images: {error.message}", hint="docker save and shiplap image save make such archives"
         ) from error
     if "index.json" in archive:
-        found = list(_oci_images(archive, platform or Platform.host()))
+        found = list(_oci_images(archive, platform))
     elif "manifest.json" in archive:
         found = list(_docker_images(archive))
     else:
@@ -73,9 +75,15 @@ class _Layer(NamedTuple):
 
 
 class _Wanted(NamedTuple):
+    """manifest: None where the store is to make one. document: an index's, of the images ``parts``."""
+
     config: bytes
     layers: tuple[_Layer, ...]
     names: tuple[Reference, ...]
+    manifest: bytes | None = None
+    document: bytes | None = None
+    parts: tuple[_Wanted, ...] = ()
+    artifacts: tuple[Descriptor, ...] = ()
 
 
 class _Archive:
@@ -135,6 +143,13 @@ class _Archive:
             )
         return data
 
+    def keep_blob(self, descriptor: Descriptor) -> None:
+        """Have the blob in the store. Raises InvalidArchiveError, DigestMismatchError."""
+        content = self._content(_blob_name(descriptor.digest))
+        digest = self._store.blobs.put(content, sync=False) if isinstance(content, bytes) else content
+        if digest != descriptor.digest:
+            raise DigestMismatchError(f"blob {descriptor.digest} of the archive has the digest {digest}")
+
     def digest(self, name: str) -> Digest:
         content = self._content(name)
         return Digest.of(content) if isinstance(content, bytes) else content
@@ -170,6 +185,8 @@ class _Archive:
 
 
 def _put(store: Store, archive: _Archive, wanted: _Wanted) -> Image:
+    if wanted.document is not None:
+        return _put_index(store, archive, wanted, wanted.document)
     config = decode_config(wanted.config)
     diff_ids = config.rootfs.diff_ids
     if len(diff_ids) != len(wanted.layers):
@@ -178,10 +195,18 @@ def _put(store: Store, archive: _Archive, wanted: _Wanted) -> Image:
         )
     for diff_id, layer in zip(diff_ids, wanted.layers, strict=True):
         _put_layer(store, archive, layer, diff_id)
-    image = store.images.put(wanted.config, diff_ids)
-    for name in wanted.names:
-        store.images.tag(name, image.id)
+    image = store.images.put(wanted.config, diff_ids, names=wanted.names, manifest=wanted.manifest)
     return image._replace(names=wanted.names)
+
+
+def _put_index(store: Store, archive: _Archive, wanted: _Wanted, index: bytes) -> Image:
+    for part in wanted.parts:
+        _put(store, archive, part)
+        store.blobs.put(part.manifest or b"", sync=False)  # also where the store has the image with another one
+    for blob in wanted.artifacts:
+        archive.keep_blob(blob)
+    stored = store.images.indexes.put(index, names=wanted.names)
+    return store.images.resolve(stored.digest)._replace(names=wanted.names)
 
 
 def _put_layer(store: Store, archive: _Archive, layer: _Layer, diff_id: DiffID) -> None:
@@ -196,14 +221,20 @@ def _put_layer(store: Store, archive: _Archive, layer: _Layer, diff_id: DiffID) 
 # OCI layouts.
 
 
-def _oci_images(archive: _Archive, platform: Platform) -> Iterator[_Wanted]:
+def _oci_images(archive: _Archive, platform: Platform | None) -> Iterator[_Wanted]:
     docker_names: dict[Digest, list[Reference]] = {}
     if "manifest.json" in archive:
         for docker in _docker_images(archive):
             docker_names.setdefault(Digest.of(docker.config), []).extend(docker.names)
     wanted: dict[Digest, _Wanted] = {}
+    whole = False
+    chosen = platform or Platform.host()
     for top in decode_index(archive.document("index.json")).manifests:
-        descriptor = _for_platform(archive, top, platform, _MAX_NESTING)
+        if platform is None and _is_whole_index(archive, top):
+            yield _whole_index(archive, top)
+            whole = True
+            continue
+        descriptor = _for_platform(archive, top, chosen, _MAX_NESTING)
         if descriptor is None:
             continue
         manifest = decode_manifest(archive.blob(descriptor))
@@ -215,9 +246,43 @@ def _oci_images(archive: _Archive, platform: Platform) -> Iterator[_Wanted]:
             tuple(_Layer(_blob_name(layer.digest), layer) for layer in manifest.layers),
             tuple(dict.fromkeys((*(before.names if before else ()), *names))),
         )
-    if not wanted:
-        raise InvalidArchiveError(f"the archive has no image for {platform}")
+    if not wanted and not whole:
+        raise InvalidArchiveError(f"the archive has no image for {chosen}")
     yield from wanted.values()
+
+
+def _is_whole_index(archive: _Archive, top: Descriptor) -> bool:
+    """Whether it is an index of manifests with an image among them, and the archive has all that they name."""
+    if top.media_type not in INDEX_TYPES:
+        return False
+    entries = decode_index(archive.blob(top)).manifests
+    if not any(is_image(entry) for entry in entries) or any(
+        entry.media_type not in MANIFEST_TYPES for entry in entries
+    ):
+        return False
+    for entry in entries:
+        if not archive.has(_blob_name(entry.digest)):
+            return False
+        manifest = decode_manifest(archive.blob(entry))
+        if not all(archive.has(_blob_name(blob.digest)) for blob in (manifest.config, *manifest.layers)):
+            return False
+    return True
+
+
+def _whole_index(archive: _Archive, top: Descriptor) -> _Wanted:
+    data = archive.blob(top)
+    parts: list[_Wanted] = []
+    artifacts: list[Descriptor] = []
+    for entry in decode_index(data).manifests:
+        document = archive.blob(entry)
+        manifest = decode_manifest(document)
+        if is_image(entry):
+            layers = tuple(_Layer(_blob_name(layer.digest), layer) for layer in manifest.layers)
+            parts.append(_Wanted(archive.blob(manifest.config), layers, (), document))
+        else:
+            artifacts += [entry, manifest.config, *manifest.layers]
+    names = tuple(_annotated_names(top))
+    return _Wanted(b"", (), names, document=data, parts=tuple(parts), artifacts=tuple(artifacts))
 
 
 def _for_platform(archive: _Archive, top: Descriptor, platform: Platform, nesting: int) -> Descriptor | None:

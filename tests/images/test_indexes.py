@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
+from images.archive import SavedImage, load, save, save_directory
 from images.errors import ImageInUseError, ImageNotFoundError, InvalidManifestError, MissingBlobError
 from images.images import Image
 from images.indexes import StoredIndex
@@ -21,6 +24,7 @@ from images.oci import (
     Index,
     Manifest,
     OciPlatform,
+    decode_manifest,
     encode,
 )
 from images.packing import pack
@@ -171,6 +175,57 @@ def test_an_index_needs_an_image_and_all_that_it_names(tmp_path: Path) -> None:
             store.images.indexes.put(Index(schema_version=2, manifests=(described, lost)))
         with pytest.raises(InvalidManifestError):
             store.images.indexes.put(Index(schema_version=2, manifests=(attestation(store, described),)))
+
+
+@pytest.mark.parametrize("kind", ["tar", "directory"])
+def test_an_index_is_saved_and_loaded_whole(tmp_path: Path, kind: str) -> None:
+    with Store.open(tmp_path / "here") as store, Store.open(tmp_path / "there") as other:
+        made = multi(store)
+        saved = [SavedImage(made, made.names)]
+        if kind == "tar":
+            sink = io.BytesIO()
+            save(store, saved, sink)
+            sink.seek(0)
+        else:
+            save_directory(store, saved, tmp_path / "layout")
+            sink = as_tar(tmp_path / "layout")
+        loaded = load(other, sink)
+        assert [image.config.platform for image in loaded] == [Platform.host()]
+        found = other.images.indexes.find("multi")
+        assert found is not None
+        assert (found.digest, found.data) == (made.digest, made.data)
+        assert [entry.descriptor for entry in found.entries] == [entry.descriptor for entry in made.entries]
+        assert verify(other) == []
+
+
+def test_one_platform_of_a_saved_index_can_be_loaded(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "here") as store, Store.open(tmp_path / "there") as other:
+        made = multi(store)
+        sink = io.BytesIO()
+        save(store, [SavedImage(made, made.names)], sink)
+        sink.seek(0)
+        loaded = load(other, sink, platform=ARM)
+        assert [image.config.platform for image in loaded] == [ARM]
+        assert other.images.indexes.list() == []
+        assert len(other.images.list()) == 1
+
+
+def test_an_index_whose_layers_are_not_all_there_gives_the_image_of_this_host(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "here") as store, Store.open(tmp_path / "there") as other:
+        made = multi(store)
+        save_directory(store, [SavedImage(made, made.names)], tmp_path / "layout")
+        arm = decode_manifest(store.blobs.read(made.document.manifests[0].digest))
+        (tmp_path / "layout" / "blobs" / "sha256" / arm.layers[0].digest.hex).unlink()
+        assert [image.config.platform for image in load(other, as_tar(tmp_path / "layout"))] == [Platform.host()]
+        assert other.images.indexes.list() == []
+
+
+def as_tar(directory: Path) -> io.BytesIO:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        tar.add(directory, ".")
+    sink.seek(0)
+    return sink
 
 
 def test_what_a_registry_calls_an_image_resolves(tmp_path: Path) -> None:
