@@ -51,6 +51,15 @@ def test_short_service_bench_measures_every_figure(privileged: None, tmp_path: P
     assert rows["per-minute"] > 0
 
 
+def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path) -> None:
+    output = tmp_path / "pages.json"
+    arguments = ["--runs", "1", "--rows", "50", "--directory", str(tmp_path), "--output", str(output)]
+    subprocess.run([sys.executable, "-m", "bench.pages", *arguments], cwd=_CHECKOUT, check=True)
+    measured = json.loads(output.read_text())["pages"]
+    assert {"runs", "one run", "a layer's files", "disk"} < set(measured)
+    assert all(len(samples) == 1 for samples in measured.values())
+
+
 def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     samples = [Sample("run", "shiplap", n, ours) for n, ours in enumerate([1.0, 2.0, 9.0])]
     samples += [Sample("run", "buildkit", n, theirs) for n, theirs in enumerate([10.0, 40.0, 10.0])]

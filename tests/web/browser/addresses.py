@@ -11,6 +11,8 @@ PAGES: Final = {
     "run-live": "/runs/{RUNNING}",
     "run-again": "/runs/{RED}/again",
     "log": "/runs/{LONG}#L20018-L20022",
+    "projects": "/projects",
+    "project": "/projects/web",
     "images": "/images",
     "repository": "/images/harbour/web",
     "image": "/images/harbour/web/-/main",
