@@ -23,9 +23,9 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from core.errors import SettingsError, StorageFullError
+from core.errors import SettingsError
 from core.settings import ServiceSettings
-from pipelines.errors import DatabaseUnreachableError, SchemaError
+from pipelines.errors import DatabaseFullError, DatabaseUnreachableError, SchemaError
 from pipelines.schema import HEAD
 
 _BUSY_TIMEOUT_S: Final = 30
@@ -212,7 +212,7 @@ def _known(error: DBAPIError) -> Exception:
     if "no such table" in message or "UndefinedTable" in type(error.orig).__name__:
         return SchemaError("the service's database lacks a table", hint=_MIGRATE)
     if "disk is full" in message or getattr(error.orig, "errno", None) == errno.ENOSPC:
-        return StorageFullError("no space left on the disk while writing the service's database")
+        return DatabaseFullError("no space left on the disk of the service's database")
     if isinstance(error, ProgrammingError):
         return error
     first = message.strip().splitlines()[0] if message.strip() else type(error.orig).__name__

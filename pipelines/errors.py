@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.errors import ShiplapError
+from core.errors import ShiplapError, StorageFullError
 
 
 class PipelineError(ShiplapError):
@@ -15,6 +15,10 @@ class SchemaError(PipelineError):
 
 class DatabaseUnreachableError(PipelineError):
     """The database does not answer."""
+
+
+class DatabaseFullError(DatabaseUnreachableError, StorageFullError):
+    """The database's disk is full: as with one that does not answer, what waits goes on when there is room again."""
 
 
 class QueueUnreachableError(PipelineError):

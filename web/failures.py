@@ -28,6 +28,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int, str], ...]] = (
     (pipelines.SourceError, 422, "invalid_source"),
     (pipelines.SecretError, 422, "invalid_secret"),
     (pipelines.SchemaError, 503, "unavailable"),
+    (pipelines.DatabaseFullError, 507, "storage_full"),
     (pipelines.DatabaseUnreachableError, 503, "unavailable"),
     (pipelines.QueueUnreachableError, 503, "unavailable"),
     (InvalidReferenceError, 422, "invalid_reference"),

@@ -1,0 +1,94 @@
+"""Runs that are too big for something: a full disk, a huge context, an endless log."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import ServiceSettings
+from pipelines.database import migrate
+from pipelines.loglines import decode_line
+from pipelines.model import RunRequest
+from pipelines.service import Service
+from tests.toolkit.service import RedisServer, Workforce, eventually, finished, upload, workforce
+from tests.worker.conftest import import_base
+
+
+@contextlib.contextmanager
+def tmpfs(directory: Path, size: str) -> Iterator[Path]:
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def fill(disk: Path, *, leave_bytes: int = 0) -> Path:
+    """A file that takes all the room that there is, but ``leave_bytes``."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):  # until nothing more fits
+            while True:
+                file.write(bytes(4096))
+        file.truncate(file.tell() - leave_bytes)
+    return filler
+
+
+@pytest.fixture
+def disk(privileged: None, tmp_path: Path) -> Iterator[Path]:
+    with tmpfs(tmp_path / "disk", "96m") as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def settings(disk: Path, broker: RedisServer, busybox_tar: Path) -> ServiceSettings:
+    root = disk / "root"
+    made = ServiceSettings(root, f"sqlite:///{root}/serve/service.db", broker.url)
+    import_base(root, busybox_tar)
+    migrate(made)
+    return made
+
+
+@pytest.fixture
+def workers(settings: ServiceSettings, disk: Path, tmp_path: Path) -> Iterator[Workforce]:
+    with workforce(settings, tmp_path) as force:
+        yield force
+
+
+def output(service: Service, number: int) -> list[str]:
+    lines = [decode_line(data) for _, data in service.logs.read(number)]
+    return [line.text for line in lines if line.kind == "output"]
+
+
+def test_run_goes_on_when_a_full_disk_has_room_again(service: Service, workers: Workforce, disk: Path) -> None:
+    workers.start("--concurrency", "1")
+    source = upload(
+        service.contexts, {"Dockerfile": "FROM base\nRUN for n in $(seq 40); do echo $n; sleep 0.1; done\n"}
+    )
+    run = service.runs.submit(RunRequest(source))
+    eventually(lambda: len(output(service, run.number)) > 5, why="the step runs")
+    filler = fill(disk)
+    eventually(lambda: "40" in output(service, run.number), why="the step ends: Redis has the lines")
+    assert service.runs.get(run.number).state == "running"
+    filler.unlink()
+    ended = finished(service, run.number)
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
+    assert output(service, run.number) == [str(n) for n in range(1, 41)]
+
+
+def test_run_whose_image_does_not_fit_is_tried_again_and_given_up(
+    service: Service, workers: Workforce, disk: Path
+) -> None:
+    source = upload(service.contexts, {"Dockerfile": "FROM base\nCOPY big /\n", "big": bytes(20 << 20)})
+    workers.start("--concurrency", "1")
+    filler = fill(disk, leave_bytes=10 << 20)
+    run = finished(service, service.runs.submit(RunRequest(source, max_attempts=2)).number)
+    assert (run.state, run.attempt) == ("error", 2)
+    assert "no space left" in run.reason
+    filler.unlink()
+    assert finished(service, service.runs.retry(run.number).number).state == "succeeded"
