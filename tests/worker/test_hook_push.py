@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from pipelines.hooks.settings import HookSettings
 from pipelines.loglines import decode_line
 from pipelines.model import Project, Run
 from pipelines.service import Service
-from tests.toolkit.forgepayloads import NONE, SECRET, gitea_push
+from tests.toolkit.forgepayloads import AFTER, NONE, SECRET, Hook, gitea_push, github_pull_request, github_push
 from tests.toolkit.forgeserver import ForgeServer, forge_server
 from tests.toolkit.git import git, serving_git
 from tests.toolkit.service import eventually, finished, redis_server, workforce
@@ -33,6 +35,7 @@ from tests.web.processes import WebProcess
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 PUBLIC_URL = "https://ci.example"
+NOWHERE = "https://git.invalid/octo-org/hello.git"
 
 
 @dataclass
@@ -98,7 +101,7 @@ def forge() -> Iterator[ForgeServer]:
         yield server
 
 
-def install_hook(team: Team, project: str) -> None:
+def install_hook(team: Team, secret: str) -> None:
     """The hook that docs/webhooks.md shows, as it stands there."""
     text = (_CHECKOUT / "docs" / "webhooks.md").read_text()
     found = re.search(r"```sh\n(#!/bin/sh\n.*?)```", text, re.DOTALL)
@@ -106,7 +109,7 @@ def install_hook(team: Team, project: str) -> None:
     hook = team.bare / "hooks" / "post-receive"
     hook.write_text(found[1])
     hook.chmod(0o755)
-    values = {"HOOK_URL": f"{team.web.url}/hooks/{project}", "HOOK_SECRET": SECRET, "REPOSITORY": team.repository_url}
+    values = {"HOOK_URL": f"{team.web.url}/hooks/bare", "HOOK_SECRET": secret, "REPOSITORY": team.repository_url}
     (team.bare / "shiplap.conf").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
 
 
@@ -123,10 +126,21 @@ def output(service: Service, run: Run) -> list[str]:
     return [line.text for line in lines if line.kind == "output"]
 
 
+def shiplap(team: Team, *words: str, stdin: str = "") -> str:
+    """What a command on an administrator's machine prints."""
+    token = (team.service.settings.root / "serve" / "admin.token").read_text().strip()
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "--host", team.web.url, *words],
+        env={**os.environ, "SHIPLAP_TOKEN": token}, cwd=_CHECKOUT, input=stdin, stdout=subprocess.PIPE, text=True,
+        check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
 def test_push_to_a_bare_repository_is_built(team: Team) -> None:
-    team.service.projects.put(Project("bare", hook=HookSettings(repository=team.repository_url, forge="plain")))
-    team.service.projects.set_webhook_secret("bare", SECRET)
-    install_hook(team, "bare")
+    told = shiplap(team, "project", "add", "bare", "--repository", team.repository_url, "--forge", "plain")
+    assert f"{PUBLIC_URL}/hooks/bare" in told
+    install_hook(team, told.split()[-1])
     commit = team.commit("FROM base\nRUN echo built from a push\n")
     said = push(team, "main")
     assert '"outcome":"queued"' in said
@@ -140,6 +154,39 @@ def test_push_to_a_bare_repository_is_built(team: Team) -> None:
     for other in team.service.runs.list(project="bare"):
         finished(team.service, other.number)
     assert {other.trigger.tag for other in team.service.runs.list(project="bare")} == {"", "v1"}
+
+
+def test_project_is_looked_after_by_commands(team: Team) -> None:
+    shiplap(team, "project", "add", "shop", "--repository", NOWHERE, "--forge", "github", "--branch", "main")
+    shiplap(team, "project", "hook", "secret", "shop", "--stdin", stdin=SECRET + "\n")
+    shiplap(team, "project", "hook", "token", "shop", stdin="t0ken\n")
+    assert re.search(r"^shop +github +yes +yes +https://git.invalid/", shiplap(team, "project", "ls"), re.MULTILINE)
+    team.service.receiver.receive("shop", *lower_headers(github_push("refs/heads/wip")))
+    assert "branch wip is not among the project's branches" in shiplap(team, "project", "hook", "ls", "shop")
+    delivery = str(team.service.deliveries.list("shop")[0].id)
+    shown = json.loads(shiplap(team, "project", "hook", "show", "shop", delivery))
+    assert json.loads(shown["body"])["ref"] == "refs/heads/wip"
+    shiplap(team, "project", "set", "shop", "--branch", "", "--pull-requests", "approve", "--build-arg", "A=1")
+    assert json.loads(shiplap(team, "project", "show", "shop"))["hook"]["build_args"] == {"A": "1"}
+    shiplap(team, "project", "set", "shop", "--concurrency", "2")
+    hook = team.service.projects.get("shop").hook
+    assert (hook.branches, hook.pull_requests, hook.build_args) == ((), "approve", {"A": "1"})
+    team.service.receiver.receive("shop", *lower_headers(github_pull_request(fork=True)))
+    assert AFTER in shiplap(team, "project", "hook", "approvals", "shop")
+    waiting = str(team.service.approvals.list("shop")[0].id)
+    assert shiplap(team, "project", "hook", "approve", "--reject", "shop", waiting, AFTER) == ""
+    assert shiplap(team, "project", "hook", "redeliver", "shop", delivery).startswith("queued: run ")
+    (run,) = team.service.runs.list(project="shop")
+    assert finished(team.service, run.number).state == "failed"  # there is no such host
+    shiplap(team, "project", "rm", "--yes", "shop")
+    assert "shop" not in shiplap(team, "project", "ls")
+
+
+def lower_headers(hook: Hook) -> tuple[dict[str, str], bytes]:
+    """A request about the repository ``NOWHERE``."""
+    hook.document["repository"]["clone_url"] = NOWHERE
+    headers, body = hook.request()
+    return {name.lower(): value for name, value in headers.items()}, body
 
 
 def test_forge_hears_how_the_push_went(team: Team, forge: ForgeServer) -> None:
