@@ -1,0 +1,149 @@
+"""What deploys Shiplap is well-formed, keeps secrets in files, and gives privileges to the worker alone."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from core.settings import ServiceSettings
+
+_COMPOSE: Final = Path(__file__).resolve().parents[2] / "compose"
+_UNITS: Final = sorted((_COMPOSE / "systemd").glob("*.service"))
+_runtime = runpy.run_path(str(_COMPOSE / "runtime_requirements.py"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the directory, with secrets."""
+    copy = tmp_path_factory.mktemp("deploy") / "compose"
+    shutil.copytree(_COMPOSE, copy, ignore=shutil.ignore_patterns("secrets", ".env"))
+    subprocess.run([copy / "prepare"], check=True, stdout=subprocess.PIPE)
+    return copy
+
+
+def configured(directory: Path, **environment: str) -> dict[str, Any]:
+    """The services of compose.yaml as docker-compose understands them."""
+    command: list[str | Path] = ["docker-compose", "--file", directory / "compose.yaml", "config", "--format", "json"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", **environment})
+    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    return services
+
+
+@pytest.fixture(scope="module")
+def services(prepared: Path) -> dict[str, Any]:
+    return configured(prepared)
+
+
+def test_only_the_worker_has_privileges(services: Mapping[str, Any]) -> None:
+    for name in ("web", "migrate"):
+        assert services[name]["user"] == "10001:10001"
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["security_opt"] == ["no-new-privileges:true"]
+        assert services[name]["read_only"]
+    for name, service in services.items():
+        assert not service.get("privileged"), name
+        assert "docker.sock" not in json.dumps(service), name
+        assert name == "worker" or not service.get("cap_add"), name
+    assert services["worker"]["cap_add"] == ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"]
+
+
+def test_every_service_that_stays_is_watched(services: Mapping[str, Any]) -> None:
+    for name, service in services.items():
+        assert ("healthcheck" in service) == (name != "migrate"), name
+
+
+def test_secrets_are_files_and_nowhere_else(prepared: Path, services: Mapping[str, Any]) -> None:
+    secrets = [file.read_bytes().strip() for file in (prepared / "secrets").iterdir()]
+    assert len(set(secrets)) == 7
+    text = json.dumps(services)
+    assert not [secret for secret in secrets if secret.decode(errors="replace") in text]
+    assert (prepared / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_secrets_that_are_there_stay(prepared: Path) -> None:
+    before = {file.name: file.read_bytes() for file in (prepared / "secrets").iterdir()}
+    subprocess.run([prepared / "prepare"], check=True, stdout=subprocess.PIPE)
+    assert {file.name: file.read_bytes() for file in (prepared / "secrets").iterdir()} == before
+
+
+def test_settings_by_files_are_what_the_services_understand(prepared: Path, services: Mapping[str, Any]) -> None:
+    for name in ("web", "worker", "migrate"):
+        given = {variable: _in_place(prepared, value) for variable, value in services[name]["environment"].items()}
+        settings = ServiceSettings.from_environ(given)
+        assert settings.database_url.startswith("postgresql://shiplap:")
+        assert settings.redis_url.startswith("redis://:")
+        assert settings.web_token.startswith("shp_")
+        assert settings.registry == "localhost:8080"
+        assert settings.secret_key_file is not None
+        assert len(settings.secret_key_file.read_bytes()) == 32
+
+
+def _in_place(prepared: Path, value: str) -> str:
+    return value.replace("/run/secrets", str(prepared / "secrets"))
+
+
+def test_worker_knows_the_registry_by_its_name(prepared: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "prepare"
+    shutil.copy(prepared / "prepare", copy)
+    subprocess.run(
+        [copy], check=True, stdout=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", "SHIPLAP_REGISTRY": "ci:5"}
+    )
+    assert list(json.loads((tmp_path / "secrets" / "docker_config.json").read_text())["auths"]) == ["ci:5"]
+
+
+def test_address_and_networks_are_chosen_by_the_environment(prepared: Path) -> None:
+    services = configured(prepared, SHIPLAP_LISTEN="0.0.0.0:80", SHIPLAP_FRONT="10.9.8", SHIPLAP_IMAGE="ci/shiplap:2")
+    assert services["web"]["ports"][0]["published"] == "80"
+    assert services["web"]["environment"]["SHIPLAP_TRUSTED_PROXIES"] == "127.0.0.1,10.9.8.1"
+    assert services["worker"]["environment"]["SHIPLAP_DENIED_NETWORKS"] == "10.9.8.0/24,172.31.99.0/24"
+    assert {services[name]["image"] for name in ("web", "worker", "migrate")} == {"ci/shiplap:2"}
+
+
+def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
+    command = tmp_path / "shiplap"
+    command.symlink_to(Path(sys.executable).with_name("shiplap"))
+    for unit in _UNITS:
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/local/bin/shiplap", str(command)))
+    units = [tmp_path / unit.name for unit in _UNITS]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert not [line for line in done.stdout.splitlines() if str(tmp_path) in line]
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["shiplap-web", "shiplap-migrate"])
+def test_units_without_privileges_are_closed(name: str) -> None:
+    """By systemd's own measure, of 10: what is below 3 counts as good."""
+    unit = _COMPOSE / "systemd" / f"{name}.service"
+    command: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=30", unit]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_image_gets_what_the_project_needs_and_no_tools() -> None:
+    lock = _runtime["entries"]((_COMPOSE.parent / "requirements.lock").read_text())
+    chosen = _runtime["needed"](lock, ())
+    assert {"flask", "werkzeug", "sqlalchemy", "kombu", "packaging", "cffi"} <= set(chosen)
+    assert not {"pytest", "ruff", "mypy", "hypothesis", "setuptools"} & set(chosen)
+    assert all("--hash=sha256:" in lock[name] for name in chosen)
+
+
+@pytest.mark.parametrize(
+    ("comments", "wishes"),
+    [
+        ("    # via shiplap (pyproject.toml)\n", {"shiplap"}),
+        ("    # via shiplap (pyproject.toml:dev)\n", set()),
+        ("    # via\n    #   kombu\n    #   shiplap (pyproject.toml:dev)\n", {"kombu"}),
+        ("    # via pytest\n", {"pytest"}),
+    ],
+)
+def test_who_wishes_a_package_is_read_from_the_lock(comments: str, wishes: set[str]) -> None:
+    assert _runtime["wished_by"](f"thing==1.0 \\\n    --hash=sha256:00\n{comments}") == wishes
