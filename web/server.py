@@ -40,8 +40,9 @@ class Worker(PlainWorker):
     """A gthread worker that tells the streams when it is to stop."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        if self.wsgi is not None:
-            self.wsgi.hub.stopping = True
+        application = getattr(self, "wsgi", None)  # none while it starts
+        if application is not None:
+            application.hub.stopping = True
         super().handle_exit(sig, frame)
 
 

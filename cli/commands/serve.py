@@ -67,22 +67,23 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
             environment["DOCKER_CONFIG"] = str(credentials)
         arguments = [*_python("worker"), "--concurrency", str(concurrency)]
         supervisor.start(Child("the worker", arguments, _DRAIN_S, environment=environment), timeout_s=_START_S)
-        click.echo(f"Shiplap serves at {url}\nThe administrator's token is in {token_file}")
-        _welcome(settings, url)
+        told = [f"Shiplap serves at {url}", f"The administrator's token is in {token_file}", *_welcome(settings, url)]
+        click.echo("\n".join(told))  # at once: whoever reads may go away after the first line
         sys.stdout.flush()
         supervisor.run()
         click.echo("Ending: runs that are being built may finish (once more to end at once)", err=True)
     return 0
 
 
-def _welcome(settings: ServiceSettings, url: str) -> None:
-    """While there are no users, print a link that makes the first administrator; earlier ones are good no more."""
+def _welcome(settings: ServiceSettings, url: str) -> list[str]:
+    """While there are no users, a link that makes the first administrator; earlier ones are good no more."""
     from pipelines.service import Service
 
     with Service.open(settings) as service:
         link = service.links.create_first()
-    if link is not None:
-        click.echo(f"Make the first user, an administrator: {settings.public_url or url}/welcome?link={link}")
+    if link is None:
+        return []
+    return [f"Make the first user, an administrator: {settings.public_url or url}/welcome?link={link}"]
 
 
 @contextlib.contextmanager
