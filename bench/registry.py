@@ -1,5 +1,5 @@
-"""Registries: ``python -m bench.registry``. Push and pull against docker on Debian's docker-registry, and that
-registry's throughput against ours.
+"""Registries: ``python -m bench.registry``. Push and pull against docker on Debian's docker-registry, that registry's
+throughput against ours, and how much memory a blob of 4 GB takes.
 
 Both clients talk to one docker-registry, so that only they differ. Every round has content of its own, which neither
 client nor registry has seen; images are made, and forgotten again, off the clock.
@@ -21,12 +21,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from bench import report
+from bench import memory, report
 from bench.rounds import Row, Sample
 from bench.tools import Docker, ToolError, run
 
@@ -36,6 +36,8 @@ PUSH_MANY = Row("push-many", "push of {layers} layers", 0.7, "docker")
 PULL_MANY = Row("pull-many", "pull of the same", 0.7, "docker")
 SERVE = Row("serve", "{clients} clients, a {megabytes} MB blob each, from the registry", 1.0, "docker-registry")
 ROWS = (PUSH_BIG, PULL_BIG, PUSH_MANY, PULL_MANY, SERVE)
+BLOB_4G = "blob4g"
+_KEYS = (*(row.key for row in ROWS), BLOB_4G)
 
 _MEGABYTE = 1_000_000
 _POOL_BYTES = 4 << 20
@@ -44,15 +46,17 @@ _START_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """big_bytes: of the one layer. layers, layer_bytes: of the other image. clients: of the throughput row."""
+    """big_bytes: of the one layer. layers, layer_bytes: of the other image. clients: of the throughput row.
+    memory_bytes: of the blob whose memory is measured."""
 
     big_bytes: int = 300 * _MEGABYTE
     layers: int = 50
     layer_bytes: int = 200_000
     clients: int = 16
+    memory_bytes: int = 4_000 * _MEGABYTE
 
 
-SHORT = Sizes(big_bytes=_MEGABYTE, layers=3, layer_bytes=10_000, clients=2)
+SHORT = Sizes(big_bytes=_MEGABYTE, layers=3, layer_bytes=10_000, clients=2, memory_bytes=10 * _MEGABYTE)
 
 
 class Client(Protocol):
@@ -123,35 +127,59 @@ def main() -> int:
     parser.add_argument("--no-docker", action="store_true", help="time Shiplap's client alone")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where all tools keep their data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--rows", type=_rows, default=[row.key for row in ROWS], help=f"comma-separated: {', '.join(_KEYS)}"
+    )
     options = parser.parse_args()
     sizes = SHORT if options.short else Sizes()
+    samples: list[Sample] = []
+    document: dict[str, Any] = {"machine": report.machine(), "sizes": asdict(sizes)}
     try:
         with contextlib.ExitStack() as stack:
             directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             clients: list[Client] = [ShiplapClient(directory)]
-            if not options.no_docker:
+            if not options.no_docker and set(options.rows) - {SERVE.key, BLOB_4G}:
                 clients.append(_docker_client(directory, stack))
-            samples = [*_clients(clients, directory, sizes, options.runs), *_servers(directory, sizes, options.runs)]
+            samples += _clients(clients, directory, sizes, options.runs, options.rows)
+            if SERVE.key in options.rows:
+                samples += _servers(directory, sizes, options.runs)
+            if BLOB_4G in options.rows:
+                document["memory"] = memory.measure(directory, sizes.memory_bytes, _shiplap_registry_process)
     except ToolError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    document["rows"] = _show(samples, sizes, ["shiplap"] if options.no_docker else ["shiplap", "docker"])
+    if "memory" in document:
+        print(memory.table(document["memory"]))
+    if options.output:
+        document["finished_at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def _show(samples: Sequence[Sample], sizes: Sizes, tools: Sequence[str]) -> list[dict[str, Any]]:
     words = {
         "megabytes": str(sizes.big_bytes // _MEGABYTE),
         "layers": str(sizes.layers),
         "clients": str(sizes.clients),
     }
     rows = report.summarize(samples, ROWS, words)
-    print()
-    tools = ["shiplap"] if options.no_docker else ["shiplap", "docker"]
-    print(report.table([row for row in rows if row["row"] != SERVE.key], tools))
-    print()
-    print(report.table([row for row in rows if row["row"] == SERVE.key], ["shiplap", "docker-registry"]))
-    if options.output:
-        finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        document = {"finished_at": finished_at, "machine": report.machine(), "sizes": asdict(sizes), "rows": rows}
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
-    return 0
+    for chosen, names in (
+        ([row for row in rows if row["row"] != SERVE.key], tools),
+        ([row for row in rows if row["row"] == SERVE.key], ["shiplap", "docker-registry"]),
+    ):
+        if chosen:
+            print(f"\n{report.table(chosen, list(names))}")
+    return rows
+
+
+def _rows(text: str) -> list[str]:
+    chosen = text.split(",")
+    for key in chosen:
+        if key not in _KEYS:
+            raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join(_KEYS)}")
+    return chosen
 
 
 def _docker_client(directory: Path, stack: contextlib.ExitStack) -> DockerClient:
@@ -161,13 +189,20 @@ def _docker_client(directory: Path, stack: contextlib.ExitStack) -> DockerClient
     return DockerClient(docker)
 
 
-def _clients(clients: Sequence[Client], directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
+def _clients(
+    clients: Sequence[Client], directory: Path, sizes: Sizes, runs: int, rows: Collection[str]
+) -> Iterator[Sample]:
+    """A push and the pull after it, for each of the two images that ``rows`` has one of."""
+    images = [
+        (PUSH_BIG, PULL_BIG, 1, sizes.big_bytes),
+        (PUSH_MANY, PULL_MANY, sizes.layers, sizes.layer_bytes),
+    ]
+    wanted = [image for image in images if {image[0].key, image[1].key} & set(rows)]
+    if not wanted:
+        return
     with _docker_registry(directory / "registry") as host:
         for number in range(runs):
-            for push, pull, layers, layer_bytes in (
-                (PUSH_BIG, PULL_BIG, 1, sizes.big_bytes),
-                (PUSH_MANY, PULL_MANY, sizes.layers, sizes.layer_bytes),
-            ):
+            for push, pull, layers, layer_bytes in wanted:
                 for client in clients if number % 2 else reversed(clients):
                     # Each client pushes an image of its own: the registry would tell the second that it has the layers.
                     seed = hash((number, push.key, client.name)) & 0xFFFFFFFF
@@ -257,22 +292,29 @@ def _docker_registry(directory: Path) -> Iterator[str]:
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     (directory / "config.yml").write_text(json.dumps(settings))  # JSON is YAML
-    with _serving(["docker-registry", "serve", directory / "config.yml"], port, directory / "log") as host:
+    with _serving(["docker-registry", "serve", directory / "config.yml"], port, directory / "log") as (host, _):
         yield host
 
 
 @contextlib.contextmanager
 def _shiplap_registry(directory: Path) -> Iterator[str]:
-    directory.mkdir()
-    port = _free_port()
-    command: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "root"]
-    command += ["registry", "serve", "--listen", f"127.0.0.1:{port}"]
-    with _serving(command, port, directory / "log") as host:
+    with _shiplap_registry_process(directory) as (host, _):
         yield host
 
 
 @contextlib.contextmanager
-def _serving(command: list[str | Path], port: int, log: Path) -> Iterator[str]:
+def _shiplap_registry_process(directory: Path) -> Iterator[tuple[str, int]]:
+    """Its host, and the process."""
+    directory.mkdir()
+    port = _free_port()
+    command: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "root"]
+    command += ["registry", "serve", "--listen", f"127.0.0.1:{port}"]
+    with _serving(command, port, directory / "log") as served:
+        yield served
+
+
+@contextlib.contextmanager
+def _serving(command: list[str | Path], port: int, log: Path) -> Iterator[tuple[str, int]]:
     with log.open("wb") as output:
         process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=output)
     try:
@@ -283,7 +325,7 @@ def _serving(command: list[str | Path], port: int, log: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ToolError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
         process.wait()
