@@ -45,7 +45,7 @@ def docker_purl(name: Reference, platform: Platform) -> str:
 
 def package_url(kind: str, name: str, version: str, qualifiers: Mapping[str, str] | None = None) -> str:
     """A package URL. name: with its namespace, slashes between.  Spec: package-url/purl-spec."""
-    path = "/".join(quote(part, safe="") for part in name.split("/"))
+    path = "/".join(quote(part, safe=":") for part in name.split("/"))
     written = f"pkg:{kind}/{path}" + (f"@{quote(version, safe=':')}" if version else "")
     known = {key: value for key, value in sorted((qualifiers or {}).items()) if value}
     return written + (
