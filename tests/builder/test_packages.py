@@ -130,7 +130,7 @@ def test_rpm(store: Store, tmp_path: Path) -> None:
                 1001: "5.2",
                 1002: "3.fc42",
                 1003: 2,
-                1011: "Fedora Project",
+                1011: "Fedora",
                 1022: "x86_64",
                 1044: "bash.src.rpm",
             },
