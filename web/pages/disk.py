@@ -22,8 +22,23 @@ _GB: Final = 1_000_000_000
 
 @blueprint.get("/disk")
 def show_disk() -> Response:
-    """The sums, and the items of the cache that were used last."""
-    return page("disk.html", **_shown(), notice=_notice())
+    """The sums that are known at once; the page asks for those of the cache, which take counting, by itself."""
+    store = registry().store
+    repositories = list_repositories(store)
+    return page(
+        "disk.html",
+        disk=shutil.disk_usage(store.root),
+        root=store.root,
+        registry_bytes=sum(repository.size_bytes for repository in repositories),
+        repositories=len(repositories),
+        notice=_notice(),
+    )
+
+
+@blueprint.get("/disk/cache")
+def show_cache() -> Response:
+    """What the build cache takes, and the items that were used last: cache mounts are walked for it."""
+    return page("disk_cache.html", **_cache())
 
 
 @blueprint.post("/disk/cache")
@@ -46,24 +61,17 @@ def collect_registry() -> Response:
     return _back(collect(registry()).freed_bytes)
 
 
-def _shown() -> dict[str, Any]:
+def _cache() -> dict[str, Any]:
     store = registry().store
-    items = store.cache_use.items()
-    snapshots = store.cache_use.snapshots()
-    own = sum(item.size_bytes for item in items if not item.shared)
+    items, snapshots = store.cache_use.items(), store.cache_use.snapshots()
     derived = sum(snapshot.size_bytes for snapshot in snapshots)
-    repositories = list_repositories(store)
+    idle = sum(snapshot.size_bytes for snapshot in snapshots if not snapshot.in_use)
     return {
-        "disk": shutil.disk_usage(store.root),
-        "root": store.root,
-        "cache_bytes": own + derived,
+        "cache_bytes": sum(item.size_bytes for item in items if not item.shared) + derived,
         "cached": len(items),
         "derived_bytes": derived,
-        "reclaimable_bytes": sum(item.size_bytes for item in items if item.reclaimable)
-        + sum(snapshot.size_bytes for snapshot in snapshots if not snapshot.in_use),
+        "reclaimable_bytes": sum(item.size_bytes for item in items if item.reclaimable) + idle,
         "images": store.images.list(),
-        "registry_bytes": sum(repository.size_bytes for repository in repositories),
-        "repositories": len(repositories),
         "items": sorted(items, key=lambda item: -item.used_at)[:_SHOWN],
     }
 

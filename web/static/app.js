@@ -69,6 +69,18 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden && event.detail.requestConfig.triggeringEvent?.type === "every") event.preventDefault();
 });
 
+// What is polled is stale while the server does not answer: say so.
+let away = null;
+document.addEventListener("htmx:sendError", () => {
+  if (away) return;
+  away = document.createElement("p");
+  away.className = "away";
+  away.setAttribute("role", "status");
+  away.textContent = "The server does not answer. What you see may be old.";
+  document.body.append(away);
+});
+document.addEventListener("htmx:afterOnLoad", () => { away?.remove(); away = null; });
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;

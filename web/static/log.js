@@ -222,15 +222,15 @@ addEventListener("hashchange", readHash);
 
 async function search(forward) {
   const text = button("text").value;
-  if (text !== query) {
+  const before = text === query ? matches[match] : undefined;
+  if (text !== query || panel.dataset.live) {
     query = text;
     matches = text ? await lines.search(text) : [];
-    const here = lineOf(firstRow());
-    match = forward ? matches.findIndex((line) => line >= here) : matches.findLastIndex((line) => line <= here);
-    if (match < 0) match = forward ? 0 : matches.length - 1;
-  } else if (matches.length) {
-    match = (match + (forward ? 1 : -1) + matches.length) % matches.length;
   }
+  const from = before ?? lineOf(firstRow());
+  const isNext = (line) => (forward ? line > from || (line === from && !before) : line < from || (line === from && !before));
+  match = forward ? matches.findIndex(isNext) : matches.findLastIndex(isNext);
+  if (match < 0) match = forward ? 0 : matches.length - 1;
   const told = !text ? "" : matches.length ? `${(match + 1).toLocaleString()} of ${matches.length.toLocaleString()}` : "none";
   button("found").textContent = told;
   if (matches.length) showLine(matches[match]); else draw();

@@ -22,6 +22,7 @@ export class LogLines extends EventTarget {
   want(first, last) {
     const end = Math.floor((Math.min(last, this.count) - 1) / PAGE);
     for (let page = Math.floor((first - 1) / PAGE); page <= end; page++) {
+      this.#touch(page);
       for (let n = Math.max(first, page * PAGE + 1); n <= Math.min(last, (page + 1) * PAGE, this.count); n++) {
         if (!this.get(n)) { this.#fetch(page); break; }
       }
@@ -91,7 +92,15 @@ export class LogLines extends EventTarget {
     this.steps[line.n - 1] = line.step ?? -1;
   }
 
-  // Only so many pages are kept: the oldest goes, unless it is the one that grows.
+  // Pages are kept in the order in which they were looked at.
+  #touch(page) {
+    const lines = this.pages.get(page);
+    if (!lines) return;
+    this.pages.delete(page);
+    this.pages.set(page, lines);
+  }
+
+  // Only so many pages are kept: what was not looked at for longest goes, unless it is the one that grows.
   #forget(newest) {
     for (const page of this.pages.keys()) {
       if (this.pages.size <= KEPT_PAGES) return;

@@ -53,6 +53,16 @@ def test_the_list_is_live(page: Page, site: Site) -> None:
     expect(page.locator("table.runs .status-cancelled")).to_be_visible()
 
 
+def test_a_server_that_is_away_is_told(browser: Browser, site: Site) -> None:
+    with signed_in(browser, site, "linus") as context:
+        page = context.new_page()
+        page.goto("/runs")
+        context.set_offline(True)
+        expect(page.get_by_text("The server does not answer")).to_be_visible()
+        context.set_offline(False)
+        expect(page.get_by_text("The server does not answer")).to_have_count(0)
+
+
 def test_what_people_wrote_stays_text(page: Page, evil: int) -> None:
     for path in ("/runs", f"/runs/{evil}", f"/runs/{evil}/again"):
         page.goto(path)
