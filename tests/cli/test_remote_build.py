@@ -230,6 +230,24 @@ def test_options_that_only_work_here_are_refused(
     assert fragment in result.stderr
 
 
+def test_context_of_two_gigabytes_passes_through_little_memory(serving: Serving, context: Path) -> None:
+    with (context / "big").open("wb") as file:
+        file.truncate(2 << 30)
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nCOPY name /\nRUN cat /name\n")
+    assert str(context.parent) in serving.build(context).stderr
+    assert max(map(peak_memory_bytes, descendants(serving.process.pid))) < 300 << 20
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(found for child in children for found in descendants(child))]
+
+
+def peak_memory_bytes(pid: int) -> int:
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) * 1024 if match else 0
+
+
 def test_secrets_sent_with_a_build_and_stored_ones_reach_its_steps(serving: Serving, context: Path) -> None:
     (context / "Dockerfile").write_text(
         f"FROM {BUSYBOX_NAME}\nRUN --mount=type=secret,id=own --mount=type=secret,id=KEPT "
