@@ -135,10 +135,13 @@ class Executor:
         self, vertex: Vertex, op: RunOp, parent: RootFS, sources: Sequence[RootFS], stopped: Callable[[], bool]
     ) -> Upper:
         """Run the command on the parent's filesystem. What it changed is in the upper directory returned."""
-        if not op.mounts:
-            return self._run(vertex, op, parent, stopped)
-        with self._mounter().mounted(op, sources, stopped) as mounted:
-            return self._run(vertex, op, parent, stopped, mounted.mounts, mounted.secret_env)
+        with contextlib.ExitStack() as held:
+            mounts: Sequence[Mount] = ()
+            secret_env: Sequence[tuple[str, str]] = ()
+            if op.mounts:
+                mounted = held.enter_context(self._mounter().mounted(op, sources, stopped))
+                mounts, secret_env = mounted.mounts, mounted.secret_env
+            return self._run(vertex, op, parent, stopped, mounts, secret_env, held)
 
     def _mounter(self) -> Mounter:
         from builder.mounting import Mounter
@@ -158,11 +161,16 @@ class Executor:
         op: RunOp,
         parent: RootFS,
         stopped: Callable[[], bool],
-        mounts: Sequence[Mount] = (),
-        secret_env: Sequence[tuple[str, str]] = (),
+        mounts: Sequence[Mount],
+        secret_env: Sequence[tuple[str, str]],
+        held: contextlib.ExitStack,
     ) -> Upper:
-        from builder.running import run_step
+        """held: what the mounts need; kept with the upper directory when the step fails and is to be held."""
+        from builder.failures import HeldStep, StepFailedError
+        from builder.running import container_spec, run_step
+        from core.rootfs import DirectoryLayer
 
+        limits = self._request.limits
         layers = self._lowers(parent)
         upper = self._store.snapshots.new_upper()
         try:
@@ -174,11 +182,21 @@ class Executor:
                 mounts=mounts,
                 secret_env=secret_env,
                 masked=self._masked(),
-                limits=self._request.limits,
+                limits=limits,
                 launcher=self._launcher,
                 monitor=self._monitor,
                 stopped=stopped,
             )
+        except StepFailedError as error:
+            if not self._request.hold_failures:
+                self._store.snapshots.discard(upper)
+                raise
+            above = self._store.snapshots.new_upper()
+            for left in (upper, above):
+                held.callback(self._store.snapshots.discard, left)
+            seen = (*layers, DirectoryLayer(files_of(upper)))
+            error.held = HeldStep(container_spec(op, seen, above.path, mounts, secret_env, limits), held.pop_all())
+            raise
         except BaseException:
             self._store.snapshots.discard(upper)
             raise

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
 from builder.errors import BuilderError
 from builder.graph import SourceLines
 from core.events import StepInfo
+
+if TYPE_CHECKING:
+    from containers.spec import ContainerSpec
 
 _CONTEXT_LINES = 2
 
@@ -40,11 +46,29 @@ class StepError(BuilderError):
         return "\n".join(shown)
 
 
+class HeldStep:
+    """A failed step, kept as it was: its files, its mounts, and the container to enter it with.
+
+    spec: with the step's own command. Whoever has this closes it.
+    """
+
+    def __init__(self, spec: ContainerSpec, kept: ExitStack) -> None:
+        self.spec = spec
+        self._kept = kept
+
+    def close(self) -> None:
+        """Let go of the mounts, and remove the files."""
+        self._kept.close()
+
+
 class StepFailedError(StepError):
     """A step's command ended with a status other than 0, or could not be started.
 
     exit_code: as a shell gives it (128 + n for signal n). output_tail: the end of what it printed, at most 64 KiB.
+    held: the step itself, where the build was asked to hold failed ones.
     """
+
+    held: HeldStep | None = None
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts.
     no_cache_stages: names of stages whose steps all run, whatever the cache has. lineage: what builds are versions of
     one another, so that a miss is explained against the last one; empty: those of the same directory.
+    hold_failures: a RUN that fails is kept in its StepFailedError, for whoever catches that to enter and close.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
@@ -64,6 +65,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     lineage: str = ""
+    hold_failures: bool = False
     attest: Attestations = Attestations()
 
     @property

@@ -26,6 +26,34 @@ _TAIL_BYTES = 64 << 10
 _DEFAULT_LIMITS = StepLimits()
 
 
+def container_spec(
+    op: RunOp,
+    layers: Sequence[RootLayer],
+    upper: str,
+    mounts: Sequence[Mount],
+    secret_env: Sequence[tuple[str, str]],
+    limits: StepLimits,
+) -> ContainerSpec:
+    """The container of a RUN; see ``run_step``."""
+    return ContainerSpec(
+        layers=tuple(layers),
+        upper=upper,
+        args=op.args,
+        env=(*op.env, *op.untracked_env, *secret_env),
+        cwd=op.cwd,
+        hostname=op.hostname,
+        user=op.user,
+        network=op.network,
+        capabilities=ALL_CAPABILITIES if op.insecure else DEFAULT_CAPABILITIES,
+        filtered=not op.insecure,
+        extra_hosts=op.extra_hosts,
+        mounts=(*(File(file.path, file.content, file.mode) for file in op.files), *mounts),
+        limits=limits.container,
+        ulimits=limits.ulimits,
+        shm_bytes=limits.shm_bytes,
+    )
+
+
 def run_step(
     vertex: Vertex,
     op: RunOp,
@@ -46,23 +74,7 @@ def run_step(
     mounts, secret_env: what ``op.mounts`` became. masked: what is not to be seen in the output. Over one of ``limits``
     the step fails, and its error says which.
     """
-    spec = ContainerSpec(
-        layers=tuple(layers),
-        upper=upper,
-        args=op.args,
-        env=(*op.env, *op.untracked_env, *secret_env),
-        cwd=op.cwd,
-        hostname=op.hostname,
-        user=op.user,
-        network=op.network,
-        capabilities=ALL_CAPABILITIES if op.insecure else DEFAULT_CAPABILITIES,
-        filtered=not op.insecure,
-        extra_hosts=op.extra_hosts,
-        mounts=(*(File(file.path, file.content, file.mode) for file in op.files), *mounts),
-        limits=limits.container,
-        ulimits=limits.ulimits,
-        shm_bytes=limits.shm_bytes,
-    )
+    spec = container_spec(op, layers, upper, mounts, secret_env, limits)
     output = _Output(vertex.step.id, monitor, masked)
     watch = Watch(limits, upper)
     out_read, out_write = os.pipe2(os.O_CLOEXEC)

@@ -12,7 +12,15 @@ import threading
 import tty
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+if TYPE_CHECKING:
+    from containers.launcher import Launcher
+    from containers.spec import ContainerSpec, ExitStatus
+
+_STDIN: Final = 0
+_STDOUT: Final = 1
+_STDERR: Final = 2
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _ASKING_TO_END = (signal.SIGINT, signal.SIGTERM)
@@ -103,6 +111,24 @@ def relayed_terminal(master: int, *, stdin: int | None, stdout: int) -> Iterator
             os.close(wake_write)
             for thread in threads[1:]:
                 thread.join(_LAST_OUTPUT_S)
+
+
+def in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool) -> ExitStatus:
+    """Run a container on this process's standard streams, with its signals, to its end.
+
+    interactive: whether it gets our standard input; of a terminal of its own, ``spec`` says whether it has one.
+    """
+    with contextlib.ExitStack() as stack:
+        null = os.open(os.devnull, os.O_RDONLY)
+        stack.callback(os.close, null)
+        stdout, stderr = (stack.enter_context(output_for(fd)) for fd in (_STDOUT, _STDERR))
+        signals = stack.enter_context(SignalForwarder())
+        container = launcher.start(spec, stdin=_STDIN if interactive else null, stdout=stdout, stderr=stderr)
+        signals.attach(container)
+        if container.terminal is not None:
+            stdin = _STDIN if interactive else None
+            stack.enter_context(relayed_terminal(container.terminal, stdin=stdin, stdout=_STDOUT))
+        return container.wait()
 
 
 @contextlib.contextmanager

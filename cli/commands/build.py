@@ -20,6 +20,7 @@ from builder.remotes.access import Remote
 from builder.request import BuildRequest
 from cli.build_cache import cache_options, read_cache_options
 from cli.build_call import answer, call_options, parse_call
+from cli.build_debug import debug_options, entering_failures, read_debug_options
 from cli.build_outputs import OutputOptions, output_options
 from cli.build_report import BuildReport, metadata_document
 from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
@@ -53,6 +54,7 @@ from images.store import Store
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache has.")
 @cache_options
 @call_options
+@debug_options
 @click.option("--pull", is_flag=True, help="Ask the registry for a newer base, even where one is here.")
 @click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
 @output_options
@@ -91,6 +93,8 @@ def command(
     explain: bool,
     call: str,
     check: bool,
+    debug: bool,
+    invoke: str,
     pull: bool,
     insecure: Sequence[str],
     progress: str,
@@ -134,6 +138,7 @@ def command(
             "--cache-to": cache_to,
             "--explain": explain,
             "--call": asked is not None,
+            "--debug": debug,
             "--build-context": build_contexts,
             "--ssh": ssh,
             "--allow": allow,
@@ -162,6 +167,7 @@ def command(
     attestations = output.attestations()
     wanted_limits = step_limits(limits)
     caching = read_cache_options(no_cache_filter, cache_from, cache_to)
+    debugging = read_debug_options(debug, invoke, context=context, file=file)
     cancelled = threading.Event()
     received = Received()
     report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr, explain=explain)
@@ -200,6 +206,7 @@ def command(
                 ),
                 allow=read_entitlements(sources, network),
                 limits=wanted_limits,
+                hold_failures=debugging.wanted,
                 **caching._asdict(),
             )
             if asked is not None:
@@ -207,6 +214,7 @@ def command(
             _remove_stale(iidfile, metadata_file)
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
             stack.enter_context(report)
+            stack.enter_context(entering_failures(debugging, launcher, report))
             result = build(
                 request,
                 store=store,

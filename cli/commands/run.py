@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import click
 
-from cli.attach import SignalForwarder, output_for, relayed_terminal, window_size
+from cli.attach import in_foreground, window_size
 from cli.errors import CommandError, describe, is_users
 from cli.limits import container_limit_options, container_limits, resource_limits, shm_bytes
 from cli.options import env_file, environ, host_pairs, pairs
@@ -18,12 +18,12 @@ from cli.registry import find_or_pull, insecure_option
 from cli.run_spec import command_line, environment, working_directory
 from cli.store import open_store
 from containers.launcher import Launcher
-from containers.spec import ContainerSpec, ExitStatus
+from containers.spec import ContainerSpec
 from core.errors import ShiplapError
 from core.platforms import Platform
 from core.settings import Settings
 
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_STDIN = 0
 _OWN_FAILURE = 125  # docker's exit code for "the container never started"
 _Network = Literal["default", "none", "host"]
 
@@ -114,7 +114,7 @@ def command(
                 ulimits=resource_limits(limits["ulimits"]),
                 shm_bytes=shm_bytes(limits["shm_size"]),
             )
-            status = _in_foreground(launcher, spec, interactive=interactive)
+            status = in_foreground(launcher, spec, interactive=interactive)
     except (ShiplapError, OSError) as error:
         if not is_users(error):
             raise
@@ -125,20 +125,6 @@ def command(
     for name in status.exceeded:
         click.echo(f"warning: the container ran into its limit of {name}", err=True)
     return status.code
-
-
-def _in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool) -> ExitStatus:
-    with ExitStack() as stack:
-        null = os.open(os.devnull, os.O_RDONLY)
-        stack.callback(os.close, null)
-        stdout, stderr = (stack.enter_context(output_for(fd)) for fd in (_STDOUT, _STDERR))
-        signals = stack.enter_context(SignalForwarder())
-        container = launcher.start(spec, stdin=_STDIN if interactive else null, stdout=stdout, stderr=stderr)
-        signals.attach(container)
-        if container.terminal is not None:
-            stdin = _STDIN if interactive else None
-            stack.enter_context(relayed_terminal(container.terminal, stdin=stdin, stdout=_STDOUT))
-        return container.wait()
 
 
 def _warn_of_platform(image: str, platform: Platform) -> None:

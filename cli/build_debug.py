@@ -1,0 +1,97 @@
+"""``--debug``: a shell in the step that failed, with its files, environment, user and mounts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from builder.failures import HeldStep
+    from cli.build_report import BuildReport
+    from containers.launcher import Launcher
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+_SHELL = "/bin/sh"
+
+
+class DebugOptions(NamedTuple):
+    """wanted: whether to enter a failed step. invoke: what to run in it in place of a shell."""
+
+    wanted: bool
+    invoke: str
+
+
+def debug_options(command: _Decorated) -> _Decorated:
+    """``--debug`` and ``--invoke``."""
+    command = click.option(
+        "--invoke", metavar="COMMAND", default="", help="With --debug: run this in the failed step instead of a shell."
+    )(command)
+    return click.option(
+        "--debug",
+        is_flag=True,
+        help="When a RUN fails, open a shell in it: with its files, environment, user and mounts.",
+    )(command)
+
+
+def read_debug_options(debug: bool, invoke: str, *, context: str, file: str | None) -> DebugOptions:
+    """Check that the shell will have something to read from. Raises CommandError."""
+    if invoke and not debug:
+        raise CommandError("--invoke says what --debug runs", hint="write --debug too")
+    if debug and not invoke and "-" in (context, file):
+        raise CommandError(
+            "--debug reads from standard input, where the context or the Dockerfile comes from",
+            hint="give them as files, or --invoke a command",
+        )
+    return DebugOptions(debug, invoke)
+
+
+@contextlib.contextmanager
+def entering_failures(options: DebugOptions, launcher: Launcher, report: BuildReport) -> Iterator[None]:
+    """Within: a RUN that fails is shown, and entered if that is wanted; then the command exits with 1."""
+    if not options.wanted:
+        yield
+        return
+    from builder.failures import StepFailedError
+
+    try:
+        yield
+    except StepFailedError as error:
+        if error.held is None:
+            raise
+        report.close()
+        report.failed(error)
+        try:
+            _enter(error.held, launcher, options.invoke)
+        finally:
+            error.held.close()
+        raise click.exceptions.Exit(1) from error
+
+
+def _enter(held: HeldStep, launcher: Launcher, invoke: str) -> None:
+    from cli.attach import in_foreground, window_size
+
+    spec = held.spec
+    shell = spec.args[0] if len(spec.args) > 2 and spec.args[-2] == "-c" else _SHELL
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    args = (shell, "-c", invoke) if invoke else (shell,)
+    env = dict(spec.env)
+    if terminal:
+        env.setdefault("TERM", os.environ.get("TERM", "xterm"))
+    entered = spec._replace(
+        args=args,
+        env=tuple(env.items()),
+        terminal=terminal,
+        terminal_size=window_size(sys.stdin.fileno()) or spec.terminal_size,
+    )
+    click.echo(f"debug: {' '.join(args)} in the failed step; it is thrown away when this ends", err=True)
+    status = in_foreground(launcher, entered, interactive=not invoke or terminal)
+    if status.message:
+        click.echo(f"debug: {status.message}", err=True)
