@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 
 import pytest
 
+from registry.server import uploads
 from tests.registry.server.conftest import Bench
 from tests.registry.server.serving import (
     InProcess,
@@ -296,3 +298,23 @@ def test_upload_cancel_204(client: InProcess) -> None:
     assert client("DELETE", location).status_code == 204
     assert client("GET", location).status_code == 404
     assert client("DELETE", location).status_code == 404
+
+
+def test_upload_that_another_request_is_writing_409(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "_LOCK_WAIT_S", 0.0)
+    location = bench.client.begin()
+    path = bench.store.root / "serve" / "uploads" / location.rpartition("/")[2]
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for method, where in (("PATCH", location), ("PUT", f"{location}?digest={digest_of(b'x')}")):
+            response = bench.client(method, where, data=b"x")
+            assert response.status_code == 409
+            assert code_of(response) == "BLOB_UPLOAD_INVALID"
+    assert bench.client("PUT", f"{location}?digest={digest_of(b'x')}", data=b"x").status_code == 201
+
+
+def test_mount_with_the_blob_in_the_body_201_by_either(client: InProcess) -> None:
+    path = f"/v2/team/app/blobs/uploads/?mount={digest_of(b'here')}&digest={digest_of(b'here')}"
+    for body in (b"here", b"not looked at"):
+        assert client("POST", path, data=body).status_code == 201
+    assert client.blob(digest_of(b"here")) == b"here"
