@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets as randomness
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -28,10 +29,14 @@ _hooks = msgspec.json.Decoder(HookSettings)
 
 
 class Projects:
-    """All projects. Thread-safe. vault: encrypts the secrets of webhooks, and the tokens for statuses."""
+    """All projects. Thread-safe. vault: encrypts the secrets of webhooks, and the tokens for statuses.
 
-    def __init__(self, database: Database, vault: Secrets) -> None:
+    local: the directory whose repositories file URLs may name.
+    """
+
+    def __init__(self, database: Database, vault: Secrets, local: Path | None = None) -> None:
         self._database = database
+        self._local = local
         self._vault = vault
 
     def get(self, name: str) -> Project:
@@ -53,7 +58,7 @@ class Projects:
         if min(project.concurrency, project.keep_runs, project.keep_days) < 0:
             raise InvalidRequestError("concurrency, keep_runs and keep_days are 0 or more")
         check_template(project.tag_template)
-        check_hook(project.hook)
+        check_hook(project.hook, self._local)
         with self._database.write() as connection:
             ensure_project(connection, project.name)
             connection.execute(update(projects).where(projects.c.name == project.name).values(_values(project)))

@@ -22,6 +22,7 @@ from pipelines.runs import Runs
 from pipelines.secrets import Secrets
 from pipelines.sessions import Links, Sessions
 from pipelines.sign_ins import SignIns
+from pipelines.sources import repositories
 from pipelines.throttle import Throttle
 from pipelines.tokens import Tokens
 from pipelines.upstream import Upstream
@@ -46,7 +47,7 @@ class Service:
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
-        self.projects = Projects(database, self.secrets)
+        self.projects = Projects(database, self.secrets, repositories(settings))
         self.deliveries = Deliveries(database)
         self.approvals = Approvals(database, self.runs)
         self.receiver = Receiver(database, self.projects, self.runs, self.deliveries, self.approvals)

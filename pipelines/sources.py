@@ -1,18 +1,19 @@
 """Git repositories as the source of a run: what of them a service fetches, and from where.
 
-https and ssh only, no credentials in URLs, no submodules; the host is resolved once, its address pinned, and private,
-link-local and other special addresses are refused unless the administrator allows the host. How git is kept from doing
-anything else: ``builder/remotes/git.py``.
+https and ssh, no credentials in URLs, no submodules; the host is resolved once, its address pinned, and private,
+link-local and other special addresses are refused unless the administrator allows the host. File URLs only for what is
+below one directory. How git is kept from doing anything else: ``builder/remotes/git.py``.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -21,11 +22,13 @@ from builder.remotes.git import Found, Git, GitAccess
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
 from builder.remotes.reach import Reach, Resolve, look_up
 from builder.remotes.ssh import SshAccess
+from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.hooks.filters import means_any
 from pipelines.model import GitSource
 
 _SCHEMES: Final = ("https", "ssh")
+_FILE: Final = "file"
 _SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/].*)")
 _URL_HINT: Final = "write https://HOST/PATH or ssh://USER@HOST/PATH, without passwords"
 
@@ -39,13 +42,18 @@ class Checkout(msgspec.Struct, frozen=True):
     tag: str = ""
 
 
-def parse_url(url: str) -> GitRemote:
-    """Check a clone URL. Raises InvalidRequestError. No credentials in it: they would be shown everywhere."""
+def parse_url(url: str, local: Path | None = None) -> GitRemote:
+    """Check a clone URL. Raises InvalidRequestError. No credentials in it: they would be shown everywhere.
+
+    local: the directory whose repositories file URLs may name; None: there are none.
+    """
     scp = _SCP.fullmatch(url)
     if scp:
         url = f"ssh://{scp['user']}@{scp['host']}/{scp['path']}"
     try:
         parts = urlsplit(url)
+        if parts.scheme == _FILE:
+            return _local_remote(url, parts, local)
         if parts.scheme not in _SCHEMES:
             raise InvalidRequestError(f"git URLs of kind {parts.scheme or 'path'!r} are not fetched", hint=_URL_HINT)
         if parts.password is not None or (parts.scheme == "https" and parts.username is not None):
@@ -55,6 +63,25 @@ def parse_url(url: str) -> GitRemote:
         return check_remote(parts)
     except (ValueError, InvalidUrlError) as error:
         raise InvalidRequestError(f"invalid git URL {url[:200]!r}: {error}", hint=_URL_HINT) from error
+
+
+def _local_remote(url: str, parts: SplitResult, local: Path | None) -> GitRemote:
+    """A repository on the worker's machine. Links below ``local`` are its administrator's own."""
+    path = parts.path
+    is_plain = os.path.normpath(path) == path and not parts.netloc and not parts.query and not parts.fragment
+    if not is_plain or "%" in path or any(ord(letter) < 0x21 for letter in path):
+        raise InvalidRequestError(f"invalid git URL {url[:200]!r}", hint="file:///PATH, without '..', '%' and spaces")
+    if local is None or local == Path(path) or not Path(path).is_relative_to(local):
+        raise InvalidRequestError(
+            f"{url[:200]} is not below {local or 'a directory of repositories'}",
+            hint="put the repository, or a link to it, there",
+        )
+    return GitRemote(url, _FILE, "", 0)
+
+
+def repositories(settings: ServiceSettings) -> Path:
+    """ROOT/git, whose repositories may be named by file URLs."""
+    return settings.root / "git"
 
 
 def reach(allowed_hosts: Sequence[str], resolve: Resolve = look_up) -> Reach:
@@ -72,20 +99,23 @@ def fetch_git(
     resolve: Resolve = look_up,
     ca_file: str | None = None,
     ssh: SshAccess | None = None,
+    local: Path | None = None,
 ) -> Checkout:
     """Fetch one commit into ``directory``, which is made. ca_file: certificates to trust instead of the system's.
 
-    ssh: the key and the known hosts for an ssh URL. Raises InvalidRequestError and SourceError; SourceError too once
-    ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
+    ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name. Raises
+    InvalidRequestError and SourceError; SourceError too once ``cancelled`` is set; NothingToBuildError when no file
+    changed that the source's paths name.
     """
-    remote = parse_url(source.url)
-    access = GitAccess(reach(allowed_hosts, resolve), ssh=ssh, ca_file=ca_file)
+    remote = parse_url(source.url, local)
+    repository = _repository(remote) if remote.scheme == _FILE else None
+    access = GitAccess(reach(allowed_hosts, resolve), ssh=ssh, ca_file=ca_file, local=repository)
     try:
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:
             found = git.find(source.ref)
             if source.base and source.paths:
-                _check_paths(git, remote, found, source)
+                _check_paths(git, found, source)
             checkout = git.checkout(found, subdirectory=source.subdirectory)
     except InvalidUrlError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
@@ -99,10 +129,18 @@ def fetch_git(
     return Checkout(checkout.tree, checkout.commit, found.branch or source.branch, found.tag or source.tag)
 
 
-def _check_paths(git: Git, remote: GitRemote, found: Found, source: GitSource) -> None:
+def _repository(remote: GitRemote) -> Path:
+    """Where a file URL's repository is. Raises SourceError."""
+    path = Path(urlsplit(remote.url).path)
+    if not path.is_dir():
+        raise SourceError(f"{remote.url} is not on this worker's machine")
+    return path
+
+
+def _check_paths(git: Git, found: Found, source: GitSource) -> None:
     """Raises NothingToBuildError when none of the files that changed since the base is meant."""
     check_ref(source.base)
-    fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", remote.url)
+    fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", git.url)
     git.run(*fetch, found.name)
     commit = git.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
     try:

@@ -25,7 +25,7 @@ from core.settings import RegistrySettings, Settings
 from dockerfile_grammar import IgnorePatterns
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, RunResult
-from pipelines.sources import fetch_git, reach
+from pipelines.sources import fetch_git, reach, repositories
 from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
 from worker.resources import Resources
@@ -118,6 +118,7 @@ def _source(work: Work) -> Iterator[tuple[Path, TagFacts]]:
         cancelled=work.stopped,
         ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
         ssh=_ssh(work, run.source),
+        local=repositories(service.settings),
     )
     yield checkout.context, TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
 

@@ -18,7 +18,7 @@ import stat
 import subprocess
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -40,7 +40,7 @@ _POLL_S: Final = 0.1
 _MOUNTED: Final = "/mnt"  # where git sees its directory, whose own path nobody may walk
 _SHOWN_BYTES: Final = 2000
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
-_TREE, _AGENT, _KNOWN_HOSTS = "tree", "agent", "known_hosts"
+_TREE, _AGENT, _KNOWN_HOSTS, _REPOSITORY, _CONFIG = "tree", "agent", "known_hosts", "repository", "config"
 
 
 class GitAccess(msgspec.Struct, frozen=True):
@@ -48,6 +48,7 @@ class GitAccess(msgspec.Struct, frozen=True):
 
     header: the Authorization header for an http host, None for none. ssh: keys, and whom to believe; None: the system's
     known hosts, and no key. ca_file: certificates to trust in place of the system's. proxies: environment variables.
+    local: a repository on this machine that is fetched in place of the remote's URL.
     """
 
     reach: Reach = ANYWHERE
@@ -55,6 +56,7 @@ class GitAccess(msgspec.Struct, frozen=True):
     ssh: SshAccess | None = None
     ca_file: str | None = None
     proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
+    local: Path | None = None
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -98,7 +100,8 @@ class Checkout(msgspec.Struct, frozen=True):
 class Git:
     """One repository, in a directory that is made. A context manager, which ends the SSH agent that git may use.
 
-    directory: all of it belongs to this object; the caller removes it. stopped: asked every now and then.
+    directory: all of it belongs to this object; the caller removes it. stopped: asked every now and then. url: as git
+    gets it.
     Every method raises FetchError, and BuildCancelledError once stopped.
     """
 
@@ -109,15 +112,18 @@ class Git:
         self._deadline = time.monotonic() + _TIMEOUT_S
         self._stack = ExitStack()
         self.tree = directory / _TREE
-        address = access.reach.pin(remote.host, remote.port)
+        address = None if access.local else access.reach.pin(remote.host, remote.port)
         directory.mkdir(mode=0o700)
         self.tree.mkdir(mode=0o700)
         self._sandboxed = os.geteuid() == 0
         if self._sandboxed:
             os.chown(directory, _NOBODY, _NOBODY)
             os.chown(self.tree, _NOBODY, _NOBODY)
+        self._local = access.local
+        self.url = self._local_url(access.local) if access.local else remote.url
         self._environment = self._environ(access, address)
-        self._settings = _settings(remote, address, access)
+        self._settings = _settings(("file",) if access.local else () if address is None else (remote.scheme,), access)
+        self._settings += [] if address is None else _pinned(remote, address)
         self.run("init", "--quiet", "--template=", "--initial-branch=master", ".")
 
     def __enter__(self) -> Git:
@@ -132,7 +138,7 @@ class Git:
         if (known := Found.of_commit(ref)) is not None:
             return known
         if not ref:
-            answer = self.run("ls-remote", "--symref", "--", self._remote.url, "HEAD")
+            answer = self.run("ls-remote", "--symref", "--", self.url, "HEAD")
             branch = re.match(r"ref: refs/heads/(\S+)\tHEAD", answer)
             commit = re.search(r"^([0-9a-f]+)\tHEAD$", answer, re.MULTILINE)
             if commit is None:
@@ -140,7 +146,7 @@ class Git:
             return Found("HEAD", (commit[1],), branch[1] if branch else "")
         candidates = [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
         asked = [name for full in candidates for name in (full, f"{full}^{{}}")]
-        answer = self.run("ls-remote", "--", self._remote.url, *asked)
+        answer = self.run("ls-remote", "--", self.url, *asked)
         listed = dict(line.split("\t")[::-1] for line in answer.splitlines())
         for full in candidates:
             if full in listed:
@@ -160,7 +166,7 @@ class Git:
         self, found: Found, *, subdirectory: str = "", keep: bool = False, submodules: bool = False
     ) -> Checkout:
         """Fetch the commit, and put its files into ``tree``. keep: ``.git`` stays, as that of a shallow clone."""
-        self.run("remote", "add", "origin", self._remote.url)
+        self.run("remote", "add", "origin", self.url)
         target = f"+{found.name}:{found.name}" if keep and found.name.startswith("refs/") else found.name
         self._fetch(target)
         commit = self.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
@@ -209,7 +215,10 @@ class Git:
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
         }
-        if address is None:
+        if access.local:  # whoever it belongs to: the service's administrator has put it where it is
+            (self._directory / _CONFIG).write_text("[safe]\n\tdirectory = *\n")
+            found |= {"GIT_ALLOW_PROTOCOL": "file", "GIT_CONFIG_GLOBAL": f"{base}/{_CONFIG}"}
+        elif address is None:
             found |= {name: value for name, value in access.proxies.items() if name.lower() in _PROXIES}
         if header := self._header(access):  # not among the arguments, which anybody on this machine may read
             found |= {
@@ -226,6 +235,12 @@ class Git:
             return None
         return access.header(self._remote.host)
 
+    def _local_url(self, repository: Path) -> str:
+        if not self._sandboxed:
+            return f"file://{repository}"
+        (self._directory / _REPOSITORY).mkdir(mode=0o755)
+        return f"file://{_MOUNTED}/{_REPOSITORY}"
+
     def _owner(self) -> tuple[int, int]:
         return (_NOBODY, _NOBODY) if self._sandboxed else (os.geteuid(), os.getegid())
 
@@ -233,7 +248,7 @@ class Git:
         """Standard output of a git command."""
         command = ["git", *self._settings, *words]
         if self._sandboxed:
-            command = [*_sandbox(), *command]
+            command = [*_sandbox(self._local), *command]
         try:
             process = subprocess.Popen(
                 command,
@@ -273,15 +288,26 @@ def basic(credentials: str) -> str:
     return f"basic {b64encode(credentials.encode()).decode()}"
 
 
-def _sandbox() -> list[str]:
+def _sandbox(local: Path | None) -> list[str]:
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--"]
-    words += ["sh", "-c", f'mount --bind . {_MOUNTED} && cd {_MOUNTED}/{_TREE} && exec "$@"', "sh"]
+    inside = f'mount --rbind . {_MOUNTED} && cd {_MOUNTED}/{_TREE} && exec "$@"'
+    if local is None:
+        words += ["sh", "-c", inside, "sh"]
+    else:  # the way to it need not be nobody's to walk
+        words += ["sh", "-c", f'mount --bind -o ro "$1" {_REPOSITORY} && shift && {inside}', "sh", str(local)]
     words += ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs"]
     words += ["--inh-caps=-all", "--bounding-set=-all", "--", "prlimit", f"--fsize={_MAX_FILE_BYTES}", "--core=0"]
     return words
 
 
-def _settings(remote: GitRemote, address: str | None, access: GitAccess) -> list[str]:
+def _pinned(remote: GitRemote, address: str) -> list[str]:
+    shown = f"[{address}]" if ":" in address else address
+    resolved = f"http.curloptResolve={remote.host}:{remote.port}:{shown}"
+    return ["-c", resolved, "-c", "http.followRedirects=false"]
+
+
+def _settings(schemes: Sequence[str], access: GitAccess) -> list[str]:
+    """schemes: that are allowed; none: all that there are."""
     settings = {
         "advice.detachedHead": "false",
         "core.fsmonitor": "false",
@@ -293,12 +319,8 @@ def _settings(remote: GitRemote, address: str | None, access: GitAccess) -> list
         "submodule.recurse": "false",
         "transfer.credentialsInUrl": "die",
     }
-    for scheme in (remote.scheme,) if address is not None else PORTS:
+    for scheme in schemes or PORTS:
         settings[f"protocol.{scheme}.allow"] = "always"
-    if address is not None:
-        shown = f"[{address}]" if ":" in address else address
-        settings["http.curloptResolve"] = f"{remote.host}:{remote.port}:{shown}"
-        settings["http.followRedirects"] = "false"
     if access.ca_file:
         settings["http.sslCAInfo"] = access.ca_file
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]

@@ -11,24 +11,42 @@ from cli.project_options import changed, settings_options
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
+from core.settings import Settings
 
 
 @click.command("add")
 @click.argument("name")
+@click.option("--bare", is_flag=True, help="Make a bare repository beside the service, to push to by its path.")
 @settings_options
 @click.pass_obj
-def command(root: str | None, /, *, name: str, **given: Any) -> None:
+def command(root: str | None, /, *, name: str, bare: bool, **given: Any) -> None:
     """Make a project, and a webhook if it has a repository.
 
-    What is printed is for the forge: the address of the webhook, and its secret, which is shown only now.
+    What is printed is for the forge: the address of the webhook, and its secret, which is shown only now. With --bare
+    nothing has to be done but to push; it is for the machine that the service runs on.
 
     \b
     shiplap project add web --repository https://github.com/me/web.git --branch main --path '!docs'
+    shiplap project add app --bare
     """
-    with Client(required_server(host_option(), root)) as client:
+    from cli.bare import install_hook, make_repository, repository_path
+
+    if bare and given["repository"]:
+        raise CommandError("--bare makes a repository, --repository names one that there is", hint="give one of them")
+    server = required_server(host_option(), root)
+    with Client(server) as client:
         if any(project["name"] == name for project in client.call("GET", "/projects")["projects"]):
             raise CommandError(f"there is a project {name} already", hint=f"shiplap project set {name} …")
-        client.call("PUT", f"/projects/{name}", changed({}, given))
-        if given["repository"]:
-            webhook = client.call("POST", f"/projects/{name}/webhook", {})
-            click.echo(f"URL      {webhook['url']}\nsecret   {webhook['secret']}")
+        if not bare:
+            client.call("PUT", f"/projects/{name}", changed({}, given))
+            if given["repository"]:
+                webhook = client.call("POST", f"/projects/{name}/webhook", {})
+                click.echo(f"URL      {webhook['url']}\nsecret   {webhook['secret']}")
+            return
+        place = Settings.from_environ(root=root).root
+        given |= {"forge": "plain", "repository": f"file://{repository_path(place, name)}"}
+        client.call("PUT", f"/projects/{name}", changed({}, given))  # which checks the name
+        repository = make_repository(place, name)
+        webhook = client.call("POST", f"/projects/{name}/webhook", {})
+        install_hook(repository, f"{server.url}/hooks/{name}", webhook["secret"])
+    click.echo(f"git push {repository} HEAD:main")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,10 +18,10 @@ _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTEXT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/-]{0,29}")  # Bitbucket's key has 40, and "/pr" may follow
 
 
-def check_hook(settings: HookSettings) -> None:
-    """Raises InvalidRequestError for what cannot work."""
+def check_hook(settings: HookSettings, local: Path | None = None) -> None:
+    """Raises InvalidRequestError for what cannot work. local: see ``parse_url``."""
     if settings.repository:
-        parse_url(settings.repository)
+        parse_url(settings.repository, local)
     elif settings.forge:
         raise InvalidRequestError("a webhook needs the repository's URL", hint="https://HOST/OWNER/NAME.git")
     for what, patterns in (("branches", settings.branches), ("tags", settings.tags), ("paths", settings.paths)):

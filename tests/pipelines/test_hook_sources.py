@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import NothingToBuildError, SourceError
+from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.model import GitSource
-from pipelines.sources import Checkout, fetch_git
+from pipelines.sources import Checkout, fetch_git, parse_url
 from tests.toolkit.git import git, make_certificate, serving_git
 
 Fetch = Callable[..., Checkout]
@@ -72,3 +72,31 @@ def test_push_without_a_file_that_counts_is_not_built(commits: tuple[str, str, F
 def test_base_that_is_gone_counts_as_changed(commits: tuple[str, str, Fetch]) -> None:
     _, second, fetch = commits
     assert fetch(ref=second, base="f" * 40, paths=("src",)).commit == second
+
+
+def test_repository_of_this_machine_is_fetched_only_from_its_place(privileged: None, tmp_path: Path) -> None:
+    place, elsewhere = tmp_path / "git", tmp_path / "elsewhere.git"
+    git(tmp_path, "init", "--quiet", "--bare", "elsewhere.git")
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", "work")
+    (tmp_path / "work" / "Dockerfile").write_text("FROM base\n")
+    git(tmp_path / "work", "add", ".")
+    git(tmp_path / "work", "commit", "--quiet", "-m", "one")
+    git(tmp_path / "work", "push", "--quiet", str(elsewhere), "main")
+    place.mkdir()
+    (place / "app.git").symlink_to(elsewhere)  # an administrator's link
+    head = git(tmp_path / "work", "rev-parse", "HEAD")
+    found = fetch_git(GitSource(f"file://{place}/app.git", "main"), tmp_path / "one", local=place)
+    assert (found.commit, found.branch) == (head, "main")
+    with pytest.raises(SourceError, match="not on this worker's machine"):
+        fetch_git(GitSource(f"file://{place}/nothing.git"), tmp_path / "two", local=place)
+
+
+@pytest.mark.parametrize(
+    "url", ["/git/../etc/x", "/etc", "host/git/x", "/git", "/git/", "/git/a%2fb", "/gitx/a", "/git/a?b"]
+)
+def test_other_files_are_no_sources(url: str) -> None:
+    assert parse_url("file:///git/app.git", Path("/git")).url == "file:///git/app.git"
+    with pytest.raises(InvalidRequestError):
+        parse_url("file:///git/app.git")
+    with pytest.raises(InvalidRequestError):
+        parse_url(f"file://{url}", Path("/git"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.bare import HOOK
 from core.platforms import Platform
 from core.references import Reference
 from core.settings import ServiceSettings
@@ -106,6 +107,7 @@ def install_hook(team: Team, secret: str) -> None:
     text = (_CHECKOUT / "docs" / "webhooks.md").read_text()
     found = re.search(r"```sh\n(#!/bin/sh\n.*?)```", text, re.DOTALL)
     assert found is not None
+    assert found[1] == HOOK  # what project add --bare installs
     hook = team.bare / "hooks" / "post-receive"
     hook.write_text(found[1])
     hook.chmod(0o755)
@@ -154,6 +156,19 @@ def test_push_to_a_bare_repository_is_built(team: Team) -> None:
     for other in team.service.runs.list(project="bare"):
         finished(team.service, other.number)
     assert {other.trigger.tag for other in team.service.runs.list(project="bare")} == {"", "v1"}
+
+
+def test_three_commands_lead_to_a_green_build(team: Team) -> None:
+    """As the README has it: make the project, push, look."""
+    root = team.service.settings.root
+    told = shiplap(team, "--root", str(root), "project", "add", "local", "--bare")
+    assert told == f"git push {root}/git/local.git HEAD:main\n"
+    team.commit("FROM base\nRUN echo no forge\n")
+    done = subprocess.run(["git", "-C", team.clone, *told.split()[1:]], stderr=subprocess.PIPE, text=True, check=True)
+    assert f'"links":["{PUBLIC_URL}/runs/' in done.stderr
+    (run,) = team.service.runs.list(project="local")
+    assert finished(team.service, run.number).state == "succeeded"
+    assert "no forge" in output(team.service, run)
 
 
 def test_project_is_looked_after_by_commands(team: Team) -> None:

@@ -15,18 +15,20 @@ from flask import Blueprint, Response, request
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.hooks.deliveries import MAX_BODY_BYTES
 from web.errors import ForbiddenError, LengthRequiredError, RequestError, TooLargeError
+from web.hooks.statuses import run_url
 from web.pages.frame import service
 
 blueprint: Final = Blueprint("hooks", __name__)
 
 
 class HookReply(msgspec.Struct, frozen=True):
-    """delivery: as the project's list of deliveries has it. repeated: it had come before, and started nothing now."""
+    """delivery: as the project's list of deliveries has it. links: to the runs' pages. repeated: it had come before."""
 
     delivery: int
     outcome: str
     reason: str
     runs: tuple[int, ...]
+    links: tuple[str, ...]
     repeated: bool = False
 
 
@@ -53,7 +55,8 @@ def receive(project: str, forge: str = "") -> Response:
         raise RequestError(error.message, hint=error.hint) from error
     delivery = answer.delivery
     reason = f"delivery {delivery.delivery} came before: {delivery.reason}" if answer.repeated else delivery.reason
-    reply = HookReply(delivery.id, delivery.outcome, reason, delivery.runs, answer.repeated)
+    links = tuple(run_url(service(), run) for run in delivery.runs)
+    reply = HookReply(delivery.id, delivery.outcome, reason, delivery.runs, links, answer.repeated)
     status = 200 if answer.repeated else delivery.status
     return Response(msgspec.json.encode(reply), status, mimetype="application/json")
 

@@ -9,7 +9,7 @@ import msgspec
 
 from pipelines.logs import LogLine
 from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
-from pipelines.sources import parse_url
+from pipelines.sources import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import InvalidRequestError, MissingContextError
@@ -83,7 +83,7 @@ def submit_run(call: Call, body: RunRequest) -> Run:
             f"the context {source.context[:19]} is not here, or not all of it", hint="send it first: POST /contexts"
         )
     if isinstance(source, GitSource):
-        parse_url(source.url)
+        parse_url(source.url, repositories(call.service.settings))
     return call.service.runs.submit(body, Trigger(by=call.actor))
 
 
