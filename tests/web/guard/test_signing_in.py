@@ -58,7 +58,7 @@ def test_wrong_name_and_wrong_password_are_told_alike(
 ) -> None:
     response = log_in(client, name, password)
     assert response.status_code == 401
-    assert "wrong name or password" in response.text
+    assert "Wrong name or password." in response.text
     assert client.get_cookie(SESSION) is None
 
 
@@ -148,9 +148,9 @@ def test_first_link_makes_the_administrator_once(client: FlaskClient, service: S
     assert text is not None
     page = client.get(f"/welcome?link={text}")
     form = {"_csrf": form_token(page), "link": text, "name": "Root", "password": PASSWORD, "again": PASSWORD}
-    assert "differ" in client.post("/welcome", data={**form, "again": "other"}).text
-    assert "shorter" in client.post("/welcome", data={**form, "password": "x", "again": "x"}).text
-    assert "invalid user name" in client.post("/welcome", data={**form, "name": "a b"}).text
+    assert "The two passwords differ" in client.post("/welcome", data={**form, "again": "other"}).text
+    assert "The password is shorter" in client.post("/welcome", data={**form, "password": "x", "again": "x"}).text
+    assert "Invalid user name" in client.post("/welcome", data={**form, "name": "a b"}).text
     assert client.post("/welcome", data=form).status_code == 303
     assert [(user.name, user.role) for user in service.users.list()] == [("root", "admin")]
     assert client.get("/users").status_code == 200
