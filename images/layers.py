@@ -104,25 +104,26 @@ class LayerStore:
         """The place that was the last to be noted for the layer."""
         return next(iter(self._origins(diff_id)), None)
 
-    def fetch(self, diff_ids: Iterable[DiffID]) -> None:
-        """Have these layers here, all at once where several are away.
+    def fetch(self, diff_ids: Iterable[DiffID], *, by: LayerSource | None = None) -> None:
+        """Have these layers here, all at once where several are away. by: in place of ``source``.
 
         Raises MissingBlobError for one that is nowhere, or that nobody here can fetch, and what ``source`` raises.
         """
         missing = self.missing(dict.fromkeys(diff_ids))
         if not missing:
             return
+        source = by or self.source
         wanted = [self._origins(diff_id) for diff_id in missing]
         for diff_id, origins in zip(missing, wanted, strict=True):
             if not origins:
                 raise _missing(diff_id)
-            if self.source is None:
+            if source is None:
                 place = f"blob {origins[0].blob.digest} of {origins[0].repository}"
                 raise MissingBlobError(
                     f"layer {diff_id} is not in the store, but {place}", hint="shiplap pull the image that has it"
                 )
-        assert self.source is not None
-        self.source.fetch(wanted)
+        assert source is not None
+        source.fetch(wanted)
 
     @contextlib.contextmanager
     def fetching(self, diff_id: DiffID) -> Iterator[bool]:

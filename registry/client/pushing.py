@@ -21,6 +21,7 @@ from images.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from images.packing import packed_layer
 from images.store import Store
 from registry.client.client import Client
+from registry.client.lazy import RegistryLayers
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
 from registry.client.repository import Repository
 from registry.client.sending import Sender
@@ -152,6 +153,7 @@ class _Push:
             reporter = LayerReporter(self._monitor, diff_id.short, 0)
             reporter.state("Compressing")
             if compression is not None:
+                self._fetch(diff_id)
                 layer = self._store.layers.compressed(diff_id, compression)  # whatever it came as
             else:
                 layer = packed_layer(self._store, diff_id, "gzip")
@@ -194,7 +196,7 @@ class _Push:
 
         done = send()
         if done is None and diff_id is not None and self._store.layers.away((diff_id,)):
-            self._store.layers.fetch((diff_id,))
+            self._fetch(diff_id)
             done = send()
         if done is None:
             raise _NotHereError(layer)
@@ -203,6 +205,10 @@ class _Push:
             reporter.state("Mounted from", source, current_bytes=layer.size)
         else:
             reporter.state("Pushed" if outcome == "pushed" else "Layer already exists", current_bytes=layer.size)
+
+    def _fetch(self, diff_id: DiffID) -> None:
+        """Have the layer here, if need be by this push's own connections."""
+        self._store.layers.fetch((diff_id,), by=RegistryLayers(self._store, self._client))
 
     def _send_small(self, blob: Descriptor) -> None:
         here = self._opened(blob.digest) if self._store.blobs.has(blob.digest) else None

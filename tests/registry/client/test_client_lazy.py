@@ -82,15 +82,22 @@ def test_a_whole_pull_completes_a_lazy_one(base: Reference, store: Store, client
     assert store.layers.away(image.diff_ids) == []
 
 
-def test_a_push_elsewhere_fetches_what_it_sends(
-    base: Reference, store: Store, client: Client, scripted: ScriptedRegistry, tmp_path: Path
-) -> None:
+def test_a_push_elsewhere_fetches_what_it_sends(base: Reference, store: Store, client: Client) -> None:
     pulled = pull(base, store, client=client, lazy=True)
-    store.layers.source = RegistryLayers(store, client)
     # "localhost" is another registry than "127.0.0.1" for all that a client can know.
     elsewhere = base._replace(domain=base.domain.replace("127.0.0.1", "localhost"), path="lazy/elsewhere")
     store.images.tag(elsewhere, pulled.image.id)
     assert push(elsewhere, store, client=client).digest == pulled.digest
+    assert store.layers.away(pulled.image.diff_ids) == []
+
+
+def test_a_push_with_another_compression_fetches_what_it_compresses(
+    base: Reference, store: Store, client: Client
+) -> None:
+    pulled = pull(base, store, client=client, lazy=True)
+    name = base._replace(path="lazy/zstd")
+    store.images.tag(name, pulled.image.id)
+    assert push(name, store, client=client, compression="zstd").digest != pulled.digest
     assert store.layers.away(pulled.image.diff_ids) == []
 
 
