@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import time
@@ -20,7 +22,7 @@ from core.events import Monitor, StepOutput
 from core.platforms import Platform
 from core.rootfs import RootLayer
 
-_READ_SIZE = 64 << 10
+_READ_SIZE = 1 << 20
 _POLL_MS = 100  # how soon a cancellation reaches a step that prints nothing
 _TAIL_BYTES = 64 << 10
 _DEFAULT_LIMITS = StepLimits()
@@ -77,8 +79,8 @@ def run_step(
     spec = container_spec(op, layers, upper, mounts, secret_env, limits)
     output = _Output(vertex.step.id, monitor, masked)
     watch = Watch(limits, upper)
-    out_read, out_write = os.pipe2(os.O_CLOEXEC)
-    err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    out_read, out_write = _pipe()
+    err_read, err_write = _pipe()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -169,6 +171,14 @@ def _follow(
                 container.kill()
                 killed = True
     return exceeded
+
+
+def _pipe() -> tuple[int, int]:
+    """Large, where the kernel grants it: a step that prints much does not wait for each of our reads."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # an unprivileged user may have used up what they may have
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _READ_SIZE)
+    return read, write
 
 
 def _shown(op: RunOp) -> str:
