@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +93,31 @@ def test_run_whose_image_does_not_fit_is_tried_again_and_given_up(
     assert "no space left" in run.reason
     filler.unlink()
     assert finished(service, service.runs.retry(run.number).number).state == "succeeded"
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(found for child in children for found in descendants(child))]
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """The most that the process ever had resident."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024
+
+
+def test_log_of_a_gigabyte_passes_through_little_memory(
+    service: Service, workers: Workforce, broker: RedisServer
+) -> None:
+    worker = workers.start("--concurrency", "1")
+    printed = "x" * 999
+    source = upload(service.contexts, {"Dockerfile": f"FROM base\nRUN yes {printed} | head -c 1000000000\n"})
+    ended = finished(service, service.runs.submit(RunRequest(source)).number, timeout_s=240)
+    assert ended.state == "succeeded"
+    assert ended.log_bytes > 1_000_000_000
+    assert ended.lines > 1_000_000
+    assert [decode_line(data).text for _, data in service.logs.read(ended.number, 777_777, 2)] == [printed] * 2
+    assert broker.process is not None
+    for process in (*descendants(worker.process.pid), broker.process.pid):
+        assert peak_memory_bytes(process) < 400 << 20, Path(f"/proc/{process}/cmdline").read_bytes()
