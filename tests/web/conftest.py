@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -54,9 +55,18 @@ def settings(tmp_path: Path, redis_socket: Path) -> ServiceSettings:
     return ServiceSettings.from_environ({"SHIPLAP_REDIS_URL": f"unix://{redis_socket}"}, root=str(tmp_path / "root"))
 
 
-@pytest.fixture
-def service(settings: ServiceSettings) -> Iterator[Service]:
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with all tables and nothing in them: migrating takes longer than most tests do."""
+    settings = ServiceSettings.from_environ({}, root=str(tmp_path_factory.mktemp("database")))
     migrate(settings)
+    return settings.root / "serve" / "service.db"
+
+
+@pytest.fixture
+def service(settings: ServiceSettings, empty_database: Path) -> Iterator[Service]:
+    (settings.root / "serve").mkdir(parents=True)
+    shutil.copy(empty_database, settings.root / "serve")
     with Service.open(settings) as service:
         yield service
 
