@@ -166,6 +166,32 @@ def test_build_of_fifty_thousand_lines_is_logged_whole(service: Service, workers
     assert follower.output() == [str(number) for number in range(1, 50_001)]
 
 
+def test_clock_that_is_set_forwards_and_back_while_a_run_runs(
+    service: Service, workers: Workforce, tmp_path: Path
+) -> None:
+    """The worker's and its heart's clock: these here, and so other workers', go on as before."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    assert found, "libfaketime is not installed: scripts/install-debian test"
+    faked = {"LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    workers.start("--concurrency", "1", environ={**faked, "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
+    run = submit(service, SLOW)
+    for after, offset in ((5, "+7200"), (15, "-7200"), (25, "+0")):
+        eventually(lambda: len(output(service, run.number)) > after, why="the step runs")  # noqa: B023
+        clock.write_text(offset)
+    ended = finished(service, run.number)
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
+    assert output(service, run.number) == WHOLE
+    times = [line.at for line in (decode_line(data) for _, data in service.logs.read(run.number))]
+    assert max(times) - min(times) > 7200, "the clock was set"
+
+
+def output(service: Service, number: int) -> list[str]:
+    lines = [decode_line(data) for _, data in service.logs.read(number)]
+    return [line.text for line in lines if line.kind == "output"]
+
+
 @pytest.fixture
 def postgres(privileged: None) -> Iterator[PostgresServer]:
     directory = Path(tempfile.mkdtemp(prefix="shiplap-postgres-"))
