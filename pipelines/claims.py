@@ -103,6 +103,7 @@ class Claims:
         store: Callable[[Connection], None],
     ) -> None:
         """End the run, once. store: stores the rest of its log in the same transaction. Raises StaleAttemptError."""
+        why = func.coalesce(func.nullif(runs.c.reason, ""), reason)  # who cancels a run says why
         with self._database.write() as connection:
             fence(connection, claim)
             store(connection)
@@ -111,7 +112,7 @@ class Claims:
                 .where(runs.c.number == claim.number)
                 .values(
                     state=state,
-                    reason=reason,
+                    reason=why if state == "cancelled" else reason,
                     result=msgspec.json.encode(result).decode(),
                     finished_at=self._clock(),
                 )
@@ -174,7 +175,7 @@ def _after(run: Run, why: str) -> tuple[RunState, str]:
     """State and reason of a run whose attempt came to nothing."""
     told = f"attempt {run.attempt} of {run.max_attempts} came to nothing: {why}"
     if run.cancel_requested:
-        return "cancelled", "cancelled"
+        return "cancelled", run.reason or "cancelled"
     if run.attempt >= run.max_attempts:
         return "error", told
     return "queued", told

@@ -149,7 +149,7 @@ class Runs:
     def cancel(self, number: int, why: str = "cancelled") -> Run:
         """End a waiting run; tell the worker of a running one, which stops it within a second.
 
-        why: for people, where it had not started yet. Raises NotFoundError, and ConflictError when it has ended.
+        why: for people. Raises NotFoundError, and ConflictError when it has ended.
         """
         now = self._clock()
         with self._database.write() as connection:
@@ -167,7 +167,9 @@ class Runs:
                 store_lines(connection, number, run.attempt, data, len(line.text) + 1)
             else:
                 told = connection.execute(
-                    update(runs).where(runs.c.number == number, runs.c.state == "running").values(cancel_requested=True)
+                    update(runs)
+                    .where(runs.c.number == number, runs.c.state == "running")
+                    .values(cancel_requested=True, reason=why)
                 )
                 run = _get(connection, number)
                 if not told.rowcount:

@@ -16,6 +16,9 @@ from pipelines.service import Service
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook
 
+on_one_database = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+"""For what asks nothing new of the database."""
+
 REPOSITORIES = {
     "github": "https://github.com/octo-org/hello.git",
     "gitlab": "https://gitlab.com/mike/diaspora.git",
@@ -51,6 +54,7 @@ def test_push_becomes_a_run_and_the_delivery_is_kept(service: Service) -> None:
     assert kept.headers["x-hub-signature-256"] == "(withheld)"
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("forge", "hook"),
     [("gitlab", sent.gitlab_push()), ("gitea", sent.gitea_push()), ("bitbucket", sent.bitbucket_push())],
@@ -97,6 +101,7 @@ def test_wrong_secret_is_recorded_without_body_and_uses_up_no_id(service: Servic
         service.receiver.redeliver("app", refused.id)
 
 
+@on_one_database
 def test_missing_signature_is_refused(service: Service) -> None:
     set_up(service)
     headers, body = sent.github_push().request()
@@ -106,6 +111,7 @@ def test_missing_signature_is_refused(service: Service) -> None:
     assert service.deliveries.list("app")[0].status == 401
 
 
+@on_one_database
 def test_only_some_refused_deliveries_are_kept(service: Service) -> None:
     set_up(service)
     send(service, sent.github_push())
@@ -117,6 +123,7 @@ def test_only_some_refused_deliveries_are_kept(service: Service) -> None:
     assert outcomes.count("queued") == 1
 
 
+@on_one_database
 def test_another_repository_with_the_right_secret_is_refused(service: Service) -> None:
     set_up(service)
     hook = sent.github_push()
@@ -127,6 +134,7 @@ def test_another_repository_with_the_right_secret_is_refused(service: Service) -
     assert service.deliveries.list("app")[0].has_body is False
 
 
+@on_one_database
 @pytest.mark.parametrize("project", ["nowhere", "quiet"])
 def test_strangers_do_not_learn_which_projects_there_are(service: Service, project: str) -> None:
     service.projects.put(Project("quiet"))
@@ -134,6 +142,7 @@ def test_strangers_do_not_learn_which_projects_there_are(service: Service, proje
         send(service, sent.github_push(), project=project)
 
 
+@on_one_database
 def test_another_forge_s_request_is_refused(service: Service) -> None:
     set_up(service)
     with pytest.raises(WebhookError, match="no headers of the project's forge"):
@@ -142,6 +151,7 @@ def test_another_forge_s_request_is_refused(service: Service) -> None:
         service.receiver.receive("app", {"x-github-event": "push"}, b"", forge="gitlab")
 
 
+@on_one_database
 def test_ignored_events_are_kept_with_the_reason(service: Service) -> None:
     set_up(service, branches=("release/**",))
     delivery = send(service, sent.github_push()).delivery
@@ -171,12 +181,15 @@ def test_newer_push_supersedes_the_branch_s_older_runs(service: Service) -> None
     assert claim.number == first
     second = send(service, sent.github_push()).delivery.runs[0]
     third = send(service, sent.github_push()).delivery.runs[0]
-    assert service.runs.get(first).cancel_requested  # its worker ends it
+    assert service.runs.get(first).cancel_requested
+    service.claims.finish(claim, "cancelled", "cancelled", RunResult(), store=lambda connection: None)
+    assert service.runs.get(first).reason == f"superseded by run {second}"
     assert service.runs.get(second).state == "cancelled"
     assert service.runs.get(second).reason == f"superseded by run {third}"
     assert [service.runs.get(number).state for number in (other, tag, third)] == ["queued"] * 3
 
 
+@on_one_database
 def test_superseded_runs_go_on_where_the_project_says_so(service: Service) -> None:
     set_up(service, cancel_superseded=False)
     first = send(service, sent.github_push()).delivery.runs[0]

@@ -17,6 +17,9 @@ from pipelines.sources import reach
 from tests.toolkit.forgepayloads import AFTER
 from tests.toolkit.forgeserver import ForgeServer, forge_server
 
+on_one_database = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+"""For what asks nothing new of the database."""
+
 SOURCE = ContextSource("sha256:" + "0" * 64)
 URLS = {
     "github": "https://github.com/octo-org/hello.git", "gitlab": "https://gitlab.com/mike/diaspora.git",
@@ -100,6 +103,7 @@ CALLS = {
 }  # fmt: skip
 
 
+@on_one_database
 @pytest.mark.parametrize("name", list(CALLS))
 def test_each_forge_is_told_in_its_words(service: Service, forge: ForgeServer, sender: StatusSender, name: str) -> None:
     set_up(service, forge, name)
@@ -116,6 +120,7 @@ def test_each_forge_is_told_in_its_words(service: Service, forge: ForgeServer, s
     assert send_all(sender) == 0
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("state", "told"),
     [("failed", "failure"), ("error", "error"), ("cancelled", "error")],
@@ -147,6 +152,7 @@ def test_forge_that_is_down_is_asked_again_later_and_told_the_newest(
     assert outcomes(service) == [("pending", "superseded"), ("running", "sent"), ("success", "sent")]
 
 
+@on_one_database
 def test_pauses_grow_and_end(service: Service, forge: ForgeServer, sender: StatusSender, clock: Clock) -> None:
     set_up(service, forge)
     trigger = Trigger("push", commit=AFTER, context="shiplap")
@@ -166,6 +172,7 @@ def test_pauses_grow_and_end(service: Service, forge: ForgeServer, sender: Statu
     assert newest(service).outcome == "failed"
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("status", "headers", "pause"),
     [
@@ -188,6 +195,7 @@ def test_rate_limits_are_kept(
     assert sender.send_due() == 1
 
 
+@on_one_database
 @pytest.mark.parametrize("status", [401, 403, 404, 422, 302])
 def test_refusals_are_final_and_told(service: Service, forge: ForgeServer, sender: StatusSender, status: int) -> None:
     set_up(service, forge)
@@ -199,6 +207,7 @@ def test_refusals_are_final_and_told(service: Service, forge: ForgeServer, sende
     assert len(forge.calls) == 1
 
 
+@on_one_database
 def test_gitlab_s_complaint_about_a_state_that_is_there_is_no_failure(
     service: Service, forge: ForgeServer, sender: StatusSender
 ) -> None:
@@ -233,6 +242,7 @@ def test_two_senders_send_each_status_once(
     assert sender.send_due() == 1  # that one must have died
 
 
+@on_one_database
 def test_hosts_that_may_not_be_reached_are_not(service: Service, forge: ForgeServer, clock: Clock) -> None:
     set_up(service, forge)
     begin(service)
@@ -242,6 +252,7 @@ def test_hosts_that_may_not_be_reached_are_not(service: Service, forge: ForgeSer
     assert "not a public one" in next(one.error for one in list_statuses(service.database, "app") if one.error)
 
 
+@on_one_database
 def test_without_a_token_nothing_is_told(service: Service, forge: ForgeServer, sender: StatusSender) -> None:
     set_up(service, forge)
     begin(service)
