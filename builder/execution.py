@@ -17,7 +17,7 @@ from builder.rootfs import RootFS
 from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.digests import DiffID
-from core.events import Monitor, Warned
+from core.events import Monitor, StepProgress, Warned
 from images.store import Store
 
 if TYPE_CHECKING:
@@ -82,11 +82,14 @@ class Executor:
 
         return CopyFrom(part.spec, open_tree)
 
-    def fetch(self, op: FetchOp, stopped: Callable[[], bool]) -> FetchedLayer:
+    def fetch(self, vertex: Vertex, op: FetchOp, stopped: Callable[[], bool]) -> FetchedLayer:
         """The layer with what a URL or a git repository has now."""
         from builder.fetching import Fetcher
 
-        layer = Fetcher(self._store, self._request.access, self._request.secrets, stopped).layer(op)
+        def progress(current: int, total: int) -> None:
+            self._monitor.emit(StepProgress(vertex.step.id, "fetching", current, total))
+
+        layer = Fetcher(self._store, self._request.access, self._request.secrets, stopped).layer(op, progress)
         self.pinned[op] = layer.pinned
         return layer
 

@@ -25,8 +25,9 @@ from builder.graph import FetchOp, GitOp, HttpOp
 from builder.remotes.access import SourceAccess
 from builder.remotes.git import Found, Git
 from builder.remotes.giturls import redacted
-from builder.remotes.http import HttpFiles, Response
+from builder.remotes.http import HttpFiles, Progress, Response
 from core.digests import DiffID
+from core.files import storage_errors
 from images.records import CacheRecord
 from images.store import Store
 from images.tarwriter import TarWriter
@@ -59,13 +60,16 @@ class Fetcher:
         self._secrets = secrets
         self._stopped = stopped
 
-    def layer(self, op: FetchOp) -> FetchedLayer:
-        """The layer with what is there now. Raises FetchError, InvalidUrlError, BuildCancelledError."""
-        return self._http(op) if isinstance(op, HttpOp) else self._git(op)
+    def layer(self, op: FetchOp, progress: Progress) -> FetchedLayer:
+        """The layer with what is there now. progress: as in ``HttpFiles.fetch``.
+
+        Raises FetchError, InvalidUrlError, BuildCancelledError.
+        """
+        return self._http(op, progress) if isinstance(op, HttpOp) else self._git(op)
 
     # Files
 
-    def _http(self, op: HttpOp) -> FetchedLayer:
+    def _http(self, op: HttpOp, progress: Progress) -> FetchedLayer:
         by_checksum = _key("checksum", op.name, op.checksum)
         by_url = _key("url", op.name, op.url)
         if op.checksum and (record := self._store.cache.get(by_checksum)) is not None:
@@ -75,9 +79,9 @@ class Fetcher:
         if record is not None and files.is_unchanged(op.url, json.loads(record.detail)["etag"]):
             return _of(record)
         start = time.monotonic()
-        with tempfile.TemporaryFile(dir=self._store.tmp) as content:
+        with storage_errors(redacted(op.url)), tempfile.TemporaryFile(dir=self._store.tmp) as content:
             sink = _Hashing(content)
-            said = files.fetch(op.url, sink)
+            said = files.fetch(op.url, sink, progress)
             checksum = f"sha256:{sink.hash.hexdigest()}"
             if op.checksum and checksum != op.checksum:
                 raise FetchError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DEFAULT_NAME = "Dockerfile"
 _STDIN = "-"
 _MAYBE_REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9.-]+:|github\.com/")
-_MAX_DOCKERFILE_BYTES = 16 << 20
+MAX_DOCKERFILE_BYTES = 16 << 20
 _TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
 
 
@@ -115,7 +115,7 @@ def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, by
         return found, _DEFAULT_NAME, context.read(f"{_DEFAULT_NAME}.dockerignore")
     try:
         with open(file, "rb") as opened:
-            data = opened.read(_MAX_DOCKERFILE_BYTES + 1)
+            data = opened.read(MAX_DOCKERFILE_BYTES + 1)
     except FileNotFoundError as error:
         directory = os.path.dirname(file) or "."
         raise DockerfileNotFoundError(
@@ -123,11 +123,11 @@ def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, by
         ) from error
     except OSError as error:
         raise DockerfileNotFoundError(f"cannot read the Dockerfile {file}: {error.strerror}") from error
-    if len(data) > _MAX_DOCKERFILE_BYTES:
-        raise DockerfileNotFoundError(f"{file} is bigger than {_MAX_DOCKERFILE_BYTES} bytes: no Dockerfile is")
+    if len(data) > MAX_DOCKERFILE_BYTES:
+        raise DockerfileNotFoundError(f"{file} is bigger than {MAX_DOCKERFILE_BYTES} bytes: no Dockerfile is")
     try:
         with open(f"{file}.dockerignore", "rb") as opened:
-            return data, file, opened.read(_MAX_DOCKERFILE_BYTES)
+            return data, file, opened.read(MAX_DOCKERFILE_BYTES)
     except OSError:
         return data, file, None
 
@@ -181,10 +181,10 @@ def _read_head(stream: BinaryIO) -> bytes:
 
 
 def _read_all(stream: BinaryIO, *, already: int = 0) -> bytes:
-    data = stream.read(_MAX_DOCKERFILE_BYTES + 1)
-    if already + len(data) > _MAX_DOCKERFILE_BYTES:
+    data = stream.read(MAX_DOCKERFILE_BYTES + 1)
+    if already + len(data) > MAX_DOCKERFILE_BYTES:
         raise ContextError(
-            f"standard input is neither a tar nor a Dockerfile: over {_MAX_DOCKERFILE_BYTES} bytes of it",
+            f"standard input is neither a tar nor a Dockerfile: over {MAX_DOCKERFILE_BYTES} bytes of it",
             hint="a context is a tar, plain or compressed with gzip, zstd, xz or bzip2",
         )
     return data

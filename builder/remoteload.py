@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 from builder.contexts import Context
+from builder.errors import ContextError
 from builder.remotes.access import Remote
 from builder.remotes.git import Git
 from builder.remotes.giturls import GitReference, is_http_url, parse_git, redacted
 from builder.remotes.http import HttpFiles
+from core.files import storage_errors
 
 _KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -57,10 +59,10 @@ def _clone(reference: GitReference, text: str, directory: Path, remote: Remote) 
 
 
 def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes | None]:
-    from builder.load import looks_like_a_tar
+    from builder.load import MAX_DOCKERFILE_BYTES, looks_like_a_tar
 
     path = directory / _FILE_NAME
-    with path.open("xb+") as file:
+    with storage_errors(f"the context {redacted(url)}"), path.open("xb+") as file:
         said = HttpFiles(remote.access.http(remote.secrets), remote.stopped).fetch(url, file)
         file.seek(0)
         if looks_like_a_tar(file.read(_HEAD_BYTES)):
@@ -68,7 +70,12 @@ def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes
             path.unlink()
             return Context.from_tar(file, directory, redacted(url)), None
         file.seek(0)
-        dockerfile = file.read()
+        dockerfile = file.read(MAX_DOCKERFILE_BYTES + 1)
+    if len(dockerfile) > MAX_DOCKERFILE_BYTES:
+        raise ContextError(
+            f"{redacted(url)} is neither a tar nor a Dockerfile: it has more than {MAX_DOCKERFILE_BYTES} bytes",
+            hint="a context is a tar, plain or compressed with gzip, zstd, xz or bzip2",
+        )
     path.chmod(0o600)  # it may be copied, as a file by URL
     os.utime(path, (0, said.modified_at or 0))
     return Context(_open(directory), redacted(url)), dockerfile

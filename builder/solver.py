@@ -159,7 +159,7 @@ class Solver:
                 with self._executor.copy_job(vertex, vertex.op, sources) as job:
                     layer, outcome = self._solve_copy(vertex, vertex.op, job, parent, sources, writer)
             elif isinstance(vertex.op, (HttpOp, GitOp)):
-                fetched = self._executor.fetch(vertex.op, lambda: self.stopped)
+                fetched = self._executor.fetch(vertex, vertex.op, lambda: self.stopped)
                 self._finish(vertex, "cached" if fetched.cached else "done", start)
                 return RootFS((LayerHandle.known(fetched.diff_id, fetched.created_at),))
             else:

@@ -44,7 +44,7 @@ class SourceAccess(msgspec.Struct, frozen=True):
         from builder.remotes.http import HttpAccess
         from builder.remotes.reach import ANYWHERE
 
-        return HttpAccess(self.reach or ANYWHERE, functools.partial(_http_header, secrets))
+        return HttpAccess(self.reach or ANYWHERE, functools.partial(_http_header, secrets), self.proxies)
 
 
 class Remote(msgspec.Struct, frozen=True):

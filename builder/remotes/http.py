@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterator
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
 import msgspec
@@ -24,8 +27,12 @@ UNNAMED: Final = "__unnamed__"
 _CONNECT_TIMEOUT_S: Final = 20.0
 _READ_TIMEOUT_S: Final = 60.0
 _MAX_REDIRECTS: Final = 10
+_POLL_S: Final = 0.1
 _CHUNK: Final = 1 << 20
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+
+
+Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Sink(Protocol):
@@ -33,10 +40,14 @@ class Sink(Protocol):
 
 
 class HttpAccess(msgspec.Struct, frozen=True):
-    """With what URLs are fetched. header: the Authorization header for a host, None for none."""
+    """With what URLs are fetched. header: the Authorization header for a host, None for none.
+
+    proxies: environment variables, ``https_proxy`` and the like; not used where addresses are pinned.
+    """
 
     reach: Reach = ANYWHERE
     header: Callable[[str], str | None] | None = None
+    proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -68,6 +79,7 @@ class HttpFiles:
     def __init__(self, access: HttpAccess, stopped: Callable[[], bool]) -> None:
         self._access = access
         self._stopped = stopped
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def is_unchanged(self, url: str, etag: str) -> bool:
         """Whether the server still has what it called ``etag``. An answer that does not say so is a no."""
@@ -76,8 +88,11 @@ class HttpFiles:
             return response.status == 304 or (response.status == 200 and said == _plain_etag(etag))
         return False
 
-    def fetch(self, url: str, sink: Sink) -> Response:
-        """Write the file to ``sink``. Raises FetchError, InvalidUrlError, BuildCancelledError."""
+    def fetch(self, url: str, sink: Sink, progress: Progress | None = None) -> Response:
+        """Write the file to ``sink``. progress: told the bytes that have come, and how many there are, 0 for unknown.
+
+        Raises FetchError, InvalidUrlError, BuildCancelledError.
+        """
         import urllib3
 
         with self._opened("GET", url, {}) as response:
@@ -86,22 +101,52 @@ class HttpFiles:
                     f"{redacted(url)}: the server answered {response.status} {response.reason or ''}".rstrip(),
                     hint=_STATUS_HINTS.get(response.status),
                 )
+            length = response.headers.get("Content-Length", "")
+            total, current = int(length) if length.isdecimal() else 0, 0
             try:
-                for data in response.stream(_CHUNK, decode_content=True):
-                    if self._stopped():
-                        raise BuildCancelledError("fetching was cancelled")
-                    sink.write(data)
+                with self._ended_when_stopped():
+                    for data in response.stream(_CHUNK, decode_content=True):
+                        sink.write(data)
+                        current += len(data)
+                        if progress is not None:
+                            progress(current, total)
             except urllib3.exceptions.HTTPError as error:
-                raise FetchError(f"{redacted(url)}: the transfer broke off: {error}") from error
+                raise FetchError(f"{redacted(url)}: the transfer broke off: {_reason(error)}") from error
+            finally:
+                self._check_stopped()
             return Response(response.headers.get("ETag", ""), _seconds(response.headers.get("Last-Modified", "")))
+
+    def _check_stopped(self) -> None:
+        if self._stopped():
+            raise BuildCancelledError("fetching was cancelled")
+
+    @contextlib.contextmanager
+    def _ended_when_stopped(self) -> Iterator[None]:
+        """Shut the connections down once the build is stopped: the server may be one that says nothing any more."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_POLL_S):
+                if self._stopped():
+                    for connected in list(self._sockets):
+                        with contextlib.suppress(OSError):  # it ended meanwhile
+                            connected.shutdown(socket.SHUT_RDWR)
+                    return
+
+        thread = threading.Thread(target=watch, name="fetch watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     @contextlib.contextmanager
     def _opened(self, method: str, url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer at the end of the redirects."""
         first = urlsplit(url)
         for _ in range(_MAX_REDIRECTS + 1):
-            if self._stopped():
-                raise BuildCancelledError("fetching was cancelled")
+            self._check_stopped()
             check_url(url)
             parts = urlsplit(url)
             sent = {"Accept-Encoding": "identity", "User-Agent": "shiplap", "Host": parts.netloc.rpartition("@")[2]}
@@ -154,15 +199,30 @@ class HttpFiles:
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         address = self._access.reach.pin(host, port)
-        if address is None:
-            with _manager(parts.scheme, host) as manager:
+        proxy = proxy_for(self._access.proxies, parts.scheme, host) if address is None else ""
+        kinds = {
+            "http": _tracking(urllib3.HTTPConnectionPool, self._sockets),
+            "https": _tracking(urllib3.HTTPSConnectionPool, self._sockets),
+        }
+        if proxy:
+            with urllib3.ProxyManager(proxy) as manager:
+                manager.pool_classes_by_scheme = kinds
                 yield manager, True
-        elif secure:
-            with urllib3.HTTPSConnectionPool(address, port, server_hostname=host, assert_hostname=host) as pool:
-                yield pool, False
-        else:
-            with urllib3.HTTPConnectionPool(address, port) as pool:
-                yield pool, False
+            return
+        named = {"server_hostname": host, "assert_hostname": host} if secure and address is not None else {}
+        with kinds[parts.scheme](address or host, port, **named) as pool:
+            yield pool, False
+
+
+def _tracking(kind: Any, sockets: weakref.WeakSet[socket.socket]) -> Any:
+    """A class of pools whose connections note their sockets."""
+
+    class Connection(kind.ConnectionCls):  # type: ignore[misc]  # what the class is, only urllib3 knows
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    return type(kind.__name__, (kind,), {"ConnectionCls": Connection})
 
 
 _STATUS_HINTS: Final = {
@@ -172,14 +232,16 @@ _STATUS_HINTS: Final = {
 }
 
 
-def _manager(scheme: str, host: str) -> urllib3.PoolManager:
-    """Through the proxy that the environment names, if any."""
-    from urllib.request import getproxies, proxy_bypass
-
-    import urllib3
-
-    proxy = None if proxy_bypass(host) else getproxies().get(scheme)
-    return urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+def proxy_for(variables: Mapping[str, str], scheme: str, host: str) -> str:
+    """The proxy for a host; empty for none. ``no_proxy`` names hosts and domains; this machine's needs none."""
+    named = {name.lower(): value for name, value in variables.items()}
+    for entry in (entry.strip().lower() for entry in named.get("no_proxy", "").split(",")):
+        bare = entry.removeprefix("*").removeprefix(".")
+        if entry == "*" or (bare and (host.lower() == bare or host.lower().endswith(f".{bare}"))):
+            return ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return ""
+    return named.get(f"{scheme}_proxy", "") or named.get("all_proxy", "")
 
 
 def _plain_etag(etag: str) -> str:

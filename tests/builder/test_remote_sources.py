@@ -6,14 +6,17 @@ import gzip
 import hashlib
 import io
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from builder.errors import BuildCancelledError
 from builder.failures import StepError
 from builder.remotes.access import SourceAccess
 from builder.remotes.git import basic
+from builder.remotes.http import proxy_for
 from builder.remotes.reach import Reach
 from builder.remotes.ssh import SshAgent
 from tests.builder.test_build import Workshop, built
@@ -310,3 +313,20 @@ def test_repository_over_ssh_takes_the_builds_agent_and_known_hosts(
         assert "--ssh default" in (caught.value.hint or "")
         with pytest.raises(StepError, match="Host key verification failed"):
             workshop.build(again, access=SourceAccess(ssh={"default": agent}, known_hosts=b""))
+
+
+def test_cancel_ends_a_transfer_that_stands_still(workshop: Workshop, files: FileServer) -> None:
+    files.files["/endless"] = b"begins"
+    files.standing_still.add("/endless")
+    cancelled = threading.Event()
+    threading.Timer(0.3, cancelled.set).start()
+    with pytest.raises(BuildCancelledError):
+        workshop.build(f"FROM base\nADD {files.url}/endless /x\n", cancelled=cancelled)
+
+
+def test_proxies_are_those_of_the_environment() -> None:
+    variables = {"HTTPS_PROXY": "http://p:1", "no_proxy": "a.test,.b.test", "all_proxy": "http://q:2"}
+    chosen = [proxy_for(variables, scheme, host) for scheme, host in (
+        ("https", "c.test"), ("http", "c.test"), ("https", "a.test"), ("https", "x.b.test"), ("http", "localhost"),
+    )]  # fmt: skip
+    assert chosen == ["http://p:1", "http://q:2", "", "", ""]

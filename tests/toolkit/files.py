@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class FileServer:
     """files: content by path. headers: more headers by path. redirects: by path. requests: method and path, in order.
 
-    authorization: the header that every request needs; empty for none.
+    authorization: the header that every request needs; empty for none. standing_still: paths whose last byte never
+    comes.
     """
 
     url: str = ""
@@ -24,6 +25,7 @@ class FileServer:
     requests: list[str] = field(default_factory=list)
     authorization: str = ""
     etags: bool = True
+    standing_still: set[str] = field(default_factory=set)
 
 
 @contextlib.contextmanager
@@ -50,10 +52,13 @@ def serving_files() -> Iterator[FileServer]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
+            stands_still = path in server.standing_still
+            self.send_header("Content-Length", str(len(content) + stands_still))
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(content)
+            if stands_still:
+                ended.wait()
 
         do_HEAD = do_GET  # noqa: N815 - http.server's name
 
@@ -61,11 +66,13 @@ def serving_files() -> Iterator[FileServer]:
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server = FileServer(f"http://127.0.0.1:{listener.server_address[1]}")
+    ended = threading.Event()
     thread = threading.Thread(target=listener.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield server
     finally:
+        ended.set()
         listener.shutdown()
         thread.join()
         listener.server_close()
