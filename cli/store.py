@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,17 @@ if TYPE_CHECKING:
     from images.store import Store
 
 
+def as_root() -> None:
+    """Go on as root of a user namespace when the user is not root: layers have files of many owners.
+
+    Before anything starts a thread. Raises NamespaceError.
+    """
+    if os.geteuid() != 0:
+        from containers.rootless import become_root
+
+        become_root()
+
+
 def open_store(root: str | None, insecure: Sequence[str] = ()) -> Store:
     """Open the store for a command (a context manager), which fetches layers that are away when it needs them.
 
@@ -18,6 +30,8 @@ def open_store(root: str | None, insecure: Sequence[str] = ()) -> Store:
     """
     from cli.on_demand import LayersOnDemand
     from images.store import Store
+
+    as_root()
 
     store = Store.open(Settings.from_environ(root=root).root)
     store.layers.source = LayersOnDemand(store, root, insecure)

@@ -165,6 +165,8 @@ def abandoned(found: list[Hierarchy]) -> list[str]:
     """Remove the groups of sessions whose launcher is gone; the paths removed."""
     removed = []
     for hierarchy in found:
+        if not os.access(hierarchy.parent, os.W_OK):
+            continue  # there are none, or they are another user's
         try:
             names = [entry.name for entry in os.scandir(hierarchy.parent) if entry.is_dir()]
         except (FileNotFoundError, PermissionError):

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import cgroups, idmap, mounts, syscalls
-from containers.errors import ContainerError
+from containers import cgroups, idmap, mounts, seccomp, syscalls
+from containers.errors import ContainerError, NamespaceError, SeccompError
 from containers.launcher import Launcher
+from containers.rootless import become_root
 from containers.spec import ContainerSpec, Network
+from core.namespaces import is_initial
 
 _NAMESPACES = (
     ("user", syscalls.CLONE_NEWUSER),
@@ -24,7 +26,6 @@ _NAMESPACES = (
     ("ipc", syscalls.CLONE_NEWIPC),
     ("cgroup", syscalls.CLONE_NEWCGROUP),
 )
-_ROOT_REMEDY = "run as root; rootless builds come later"
 _NAMESPACE_REMEDY = (
     "check sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and"
     " kernel.apparmor_restrict_unprivileged_userns; inside a container, give it the privilege"
@@ -33,23 +34,26 @@ _NAMESPACE_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was tried. detail: what was found. remedy: what to do when it is not ok, else empty."""
+    """One thing that was tried.
+
+    detail: what was found. remedy: what to do when it is not ok, else empty. essential: without it nothing is built;
+    without others it is slower, or without limits.
+    """
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
+    essential: bool = True
 
 
 def probe(root: Path) -> list[Finding]:
     """Try everything that containers need, on the file system that ``root`` (may be missing yet) is or will be on.
 
-    Leaves nothing behind. Never raises for what a host lacks.
+    Leaves nothing behind. Never raises for what a host lacks. Without root, this process becomes root of a user
+    namespace, as builds do.
     """
-    is_root = os.geteuid() == 0
-    findings = [
-        Finding("privileges", is_root, "root" if is_root else f"user {os.geteuid()}", "" if is_root else _ROOT_REMEDY)
-    ]
+    findings = [_privileges()]
     findings += [_namespace(name, flag) for name, flag in _NAMESPACES]
     while not root.is_dir():
         root = root.parent
@@ -63,12 +67,23 @@ def probe(root: Path) -> list[Finding]:
     return findings
 
 
+def _privileges() -> Finding:
+    uid = os.geteuid()
+    try:
+        become_root()
+    except NamespaceError as error:
+        return Finding("privileges", False, f"user {uid}: {error.message}", error.hint or "run as root")
+    return Finding("privileges", True, f"user {uid}, as root of a user namespace" if uid else "root")
+
+
 def _probe_in(folder: Path) -> Iterator[Finding]:
     yield _overlay()
-    yield _idmapped(folder)
-    yield _program("mkfs.erofs", "erofs-utils", "layers are indexed in place instead of unpacked")
+    if is_initial():  # in a user namespace the IDs on disk are the containers' own
+        yield _idmapped(folder)
+    yield _program("mkfs.erofs", "erofs-utils", "layers are indexed in place instead of unpacked", essential=False)
     yield _erofs(folder)
     yield _cgroups()
+    yield _filter()
     yield _program("pasta", "passt", "connects containers to the network")
     yield _program("nft", "nftables", "separates containers from the host and each other")
     if os.geteuid() == 0:
@@ -156,11 +171,18 @@ def _idmapped(folder: Path) -> Finding:
     return Finding("idmapped mounts", not error, error or f"work on {folder.parent}", remedy if error else "")
 
 
-def _program(name: str, package: str, purpose: str) -> Finding:
+def _program(name: str, package: str, purpose: str, *, essential: bool = True) -> Finding:
     path = shutil.which(name)
-    return Finding(
-        name, path is not None, f"{path or 'missing'} ({purpose})", "" if path else f"apt-get install {package}"
-    )
+    remedy = "" if path else f"apt-get install {package}"
+    return Finding(name, path is not None, f"{path or 'missing'} ({purpose})", remedy, essential)
+
+
+def _filter() -> Finding:
+    try:
+        program = seccomp.program()
+    except SeccompError as error:
+        return Finding("system call filter", False, error.message, error.hint or "a kernel with seccomp filters")
+    return Finding("system call filter", True, f"{len(program) // 8} instructions")
 
 
 def _erofs(folder: Path) -> Finding:
@@ -169,7 +191,9 @@ def _erofs(folder: Path) -> Finding:
         "Linux 6.12 or newer, modprobe erofs; until then layers are unpacked, which is slower",
     )
     if os.geteuid() != 0 or shutil.which("mkfs.erofs") is None:
-        return Finding(name, False, "not tried: needs root and mkfs.erofs", "apt-get install erofs-utils")
+        return Finding(name, False, "not tried: needs root and mkfs.erofs", "apt-get install erofs-utils", False)
+    if not is_initial():
+        return Finding(name, False, "not for root of a user namespace", "run as the host's root", False)
     tar, image, place = folder / "layer.tar", folder / "layer.erofs", folder / "mounted"
     _write_tar(tar)
     place.mkdir()
@@ -180,7 +204,9 @@ def _erofs(folder: Path) -> Finding:
         check=False,
     )
     if made.returncode != 0:
-        return Finding(name, False, made.stderr.strip() or "mkfs.erofs failed", "a newer erofs-utils: 1.7 or later")
+        return Finding(
+            name, False, made.stderr.strip() or "mkfs.erofs failed", "a newer erofs-utils: 1.7 or later", False
+        )
 
     def work() -> None:
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -188,7 +214,7 @@ def _erofs(folder: Path) -> Finding:
         os.stat(place / "file")
 
     error = _attempt(syscalls.CLONE_NEWNS, work)
-    return Finding(name, not error, error or "works", remedy if error else "")
+    return Finding(name, not error, error or "works", remedy if error else "", False)
 
 
 def _write_tar(path: Path) -> None:
@@ -209,7 +235,7 @@ def _cgroups() -> Finding:
     finally:
         session.close()
     remedy = "mount cgroup2 on /sys/fs/cgroup, writable; without it containers run, but cannot be limited"
-    return Finding("cgroups", bool(usable), "; ".join(usable) or "none is writable", "" if usable else remedy)
+    return Finding("cgroups", bool(usable), "; ".join(usable) or "none is writable", "" if usable else remedy, False)
 
 
 def _container(folder: Path, name: str, network: Network) -> Finding:

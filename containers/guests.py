@@ -394,8 +394,11 @@ def reply(client: _socket.socket, value: object, fds: list[int] | tuple[int, ...
 
 def _give_pipe(fd: int, uid: int, gid: int) -> None:
     """Let the container's root own an anonymous pipe, so that it can reopen it as /dev/stdout."""
-    if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-        os.fchown(fd, uid, gid)
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+            os.fchown(fd, uid, gid)
+    except PermissionError:
+        return  # somebody else's, as can be where we are root of a user namespace only
 
 
 def _signal_process(pidfd: int, number: int) -> None:

@@ -3,6 +3,7 @@
 The range is that of root's entry in /etc/subuid, which has to be in /etc/subgid too (`shadow`'s convention, also read
 by podman and docker). Without such an entry it is FALLBACK: the first block of what systemd's table of user IDs
 (UIDS-GIDS) lists as unused, above every range that adduser, systemd-nspawn or useradd's subordinate IDs hand out.
+A root of a user namespace only (``rootless``) has no such choice: its containers' IDs are its own.
 Should the host's /etc/passwd or /etc/group name an ID in it, the next block without one is taken, so the choice
 depends on those files only. All containers of a host share the range: what separates them is everything else.
 """
@@ -14,6 +15,7 @@ import os
 
 from containers import syscalls
 from containers.errors import NamespaceError
+from core import namespaces
 
 SIZE = 65536
 FALLBACK = 0x70000000
@@ -45,7 +47,16 @@ def choose_start(subids: str, accounts: str) -> int:
 
 
 def host_ranges() -> tuple[int, int]:
-    """The first host user ID and group ID for containers on this host."""
+    """The first host user ID and group ID for containers on this host. Raises NamespaceError."""
+    if not namespaces.is_initial():
+        for kind in ("uid", "gid"):
+            mapped = sum(count for inside, _, count in namespaces.id_map(kind) if inside < SIZE)
+            if mapped < SIZE:
+                raise NamespaceError(
+                    f"this user namespace maps {mapped} {kind}s, and containers need {SIZE}",
+                    hint="run Shiplap outside of it, or where 0 to 65535 are mapped",
+                )
+        return (0, 0)
     return (
         choose_start(_read("/etc/subuid"), _read("/etc/passwd")),
         choose_start(_read("/etc/subgid"), _read("/etc/group")),
@@ -54,10 +65,10 @@ def host_ranges() -> tuple[int, int]:
 
 def write_maps(pid: int, ranges: tuple[int, int], proc: str = "/proc") -> None:
     """Map 0..65535 in the new user namespace of process ``pid``.  user_namespaces(7)"""
-    for name, start in zip(("uid_map", "gid_map"), ranges, strict=True):
-        fd = os.open(f"{proc}/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    for kind, start in zip(("uid", "gid"), ranges, strict=True):
+        fd = os.open(f"{proc}/{pid}/{kind}_map", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, b"0 %d %d\n" % (start, SIZE))
+            os.write(fd, _lines(kind, start))
         except PermissionError as error:
             raise NamespaceError(
                 f"the kernel refuses to map user IDs {start}..{start + SIZE - 1} into a container",
@@ -65,6 +76,17 @@ def write_maps(pid: int, ranges: tuple[int, int], proc: str = "/proc") -> None:
             ) from error
         finally:
             os.close(fd)
+
+
+def _lines(kind: str, start: int) -> bytes:
+    if start:
+        return b"0 %d %d\n" % (start, SIZE)
+    # The IDs that are ours, as ours are mapped: one line may not span two of the namespace above.
+    return b"".join(
+        b"%d %d %d\n" % (inside, inside, min(count, SIZE - inside))
+        for inside, _, count in namespaces.id_map(kind)
+        if inside < SIZE
+    )
 
 
 def user_namespace(ranges: tuple[int, int], proc: str = "/proc") -> int:

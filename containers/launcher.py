@@ -204,7 +204,7 @@ class Launcher:
         if os.geteuid() != 0:
             raise NamespaceError(
                 "containers need root",
-                hint="rootless builds come later; run as root. `shiplap doctor` tells what this host offers",
+                hint="call containers.rootless.become_root first, or run as root",
             )
         ours, theirs = wire.socket_pair()
         log = os.open(self._state / "launcher.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 
 
 class Netlink:
-    """A socket to the network namespace that the process was in when it was made; it stays there."""
+    """A socket to the network namespace that the process was in when it was made; it stays there.
+
+    fd: one that another process made; from here on this object's.
+    """
 
     __slots__ = ("_sequence", "_socket")
 
-    def __init__(self, *, watch_addresses: bool = False) -> None:
-        self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
-        self._socket.bind((0, _RTMGRP_IPV4_IFADDR if watch_addresses else 0))
+    def __init__(self, *, watch_addresses: bool = False, fd: int | None = None) -> None:
+        self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_ROUTE, fd)
+        if fd is None:
+            self._socket.bind((0, _RTMGRP_IPV4_IFADDR if watch_addresses else 0))
         self._sequence = 0
 
     def fileno(self) -> int:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import os
 
-from containers import netlink, syscalls
+from containers import netlink, syscalls, wire
 from containers.errors import NetworkError
 from containers.setup import GUEST_INTERFACE
 
 OUTWARD = "out"
 DNS_FORWARD = "169.254.1.1"
 ALWAYS_DENIED = ("169.254.0.0/16",)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SLOTS = 1 << 15
 _FIRST_INDEX = 100
 _REMEDY = "apt-get install passt nftables, or run without a network: --network=none"
@@ -157,7 +158,6 @@ class Hub:
         self.host = netlink.Netlink(watch_addresses=True)
         self._addresses = self.host.addresses()
         self._subnet = choose_subnet(self.host.routes())
-        self._host_netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._link = self._make_namespace()
         text = rules(self._addresses, denied=denied, resolvers=nameservers(self.resolv_conf()))
         self.starting = {self._start_filter(text): "nft", self._start_pasta(): "pasta"}
@@ -212,25 +212,32 @@ class Hub:
     def close(self) -> None:
         self._link.close()
         self.host.close()
-        os.close(self._host_netns)
         syscalls.umount2(f"{self._folder}/netns", syscalls.MNT_DETACH)
 
     def _make_namespace(self) -> netlink.Netlink:
-        """Make the namespace, keep it by a mount, and return a socket in it."""
+        """Make the namespace, keep it by a mount, and return a socket in it. Raises OSError.
+
+        A child does it: a root of a user namespace only could leave the host's network namespace, but not return.
+        """
         place = f"{self._folder}/netns"
         os.close(os.open(place, os.O_CREAT | os.O_CLOEXEC, 0o600))
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        try:
-            syscalls.mount("/proc/self/ns/net", place, None, syscalls.MS_BIND)
-            link = netlink.Netlink()
-            link.change(netlink.link_up(1))
-            for name, value in (("ip_forward", b"1"), ("conf/all/rp_filter", b"1"), ("conf/default/rp_filter", b"1")):
-                fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
-                os.write(fd, value)
-                os.close(fd)
-        finally:
-            syscalls.setns(self._host_netns, syscalls.CLONE_NEWNET)
-        return link
+        ours, theirs = wire.socket_pair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                link = _furnished_namespace(place)
+                wire.send(theirs, None, [link.fileno()])
+            except OSError as error:
+                wire.send(theirs, (error.errno, str(error)))
+            finally:
+                os._exit(0)
+        theirs.close()
+        answer = wire.receive(ours)
+        ours.close()
+        os.waitpid(pid, 0)
+        if answer is None or not answer[1]:
+            raise OSError(*(answer[0] if answer is not None else (0, "the process that made it was killed")))
+        return netlink.Netlink(fd=answer[1][0])
 
     def _start_filter(self, text: str) -> int:
         rules_file = f"{self._folder}/nft.rules"
@@ -239,10 +246,8 @@ class Hub:
         os.close(fd)
         netns = os.open(f"{self._folder}/netns", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            syscalls.setns(netns, syscalls.CLONE_NEWNET)
-            return self._spawn("nft", ["-f", rules_file])
+            return self._spawn("nft", ["-f", rules_file], netns)
         finally:
-            syscalls.setns(self._host_netns, syscalls.CLONE_NEWNET)
             os.close(netns)
 
     def _start_pasta(self) -> int:
@@ -251,19 +256,40 @@ class Hub:
         files = ["--pid", f"{self._folder}/pasta.pid", "--netns", f"{self._folder}/netns"]
         return self._spawn("pasta", arguments.split() + files)
 
-    def _spawn(self, name: str, arguments: list[str]) -> int:
+    def _spawn(self, name: str, arguments: list[str], netns: int = -1) -> int:
+        """Start a program, in another network namespace if one is given; its pid. Raises NetworkError."""
+        candidates = [f"{folder}/{name}" for folder in _PATH.split(":")]
+        program = next((path for path in candidates if os.access(path, os.X_OK)), None)
+        if program is None:
+            raise NetworkError(f"the program {name} that connects containers to the network is missing", hint=_REMEDY)
         log = os.open(f"{self._folder}/{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        try:
-            actions = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-            for folder in env["PATH"].split(":"):
-                try:
-                    return os.posix_spawn(f"{folder}/{name}", [name, *arguments], env, file_actions=actions)
-                except (FileNotFoundError, PermissionError):
-                    continue
-        finally:
-            os.close(log)
-        raise NetworkError(f"the program {name} that connects containers to the network is missing", hint=_REMEDY)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                if netns >= 0:
+                    syscalls.setns(netns, syscalls.CLONE_NEWNET)
+                os.execve(program, [name, *arguments], {"PATH": _PATH})  # noqa: S606 - without a shell is the point
+            except OSError as error:
+                os.write(2, str(error).encode())
+            finally:
+                os._exit(127)
+        os.close(log)
+        return pid
+
+
+def _furnished_namespace(place: str) -> netlink.Netlink:
+    """Enter a new network namespace that forwards packets, and mount it at ``place``; a socket in it."""
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    syscalls.mount("/proc/self/ns/net", place, None, syscalls.MS_BIND)
+    link = netlink.Netlink()
+    link.change(netlink.link_up(1))
+    for name, value in (("ip_forward", b"1"), ("conf/all/rp_filter", b"1"), ("conf/default/rp_filter", b"1")):
+        fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, value)
+        os.close(fd)
+    return link
 
 
 def host_resolv_conf() -> str:

@@ -18,7 +18,10 @@ _IDMAP_HINT = "put Shiplap's root (SHIPLAP_ROOT or --root) on ext4, xfs, btrfs o
 
 
 class Layers:
-    """folder: a private directory on a tmpfs. userns: descriptor of the user namespace to map owners by."""
+    """folder: a private directory on a tmpfs.
+
+    userns: descriptor of the user namespace to map owners by; -1 when containers have the IDs that are on disk.
+    """
 
     def __init__(self, folder: str, userns: int) -> None:
         self._folder = folder
@@ -76,7 +79,7 @@ class Layers:
         try:
             tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | deep)
             wanted = attributes | (syscalls.MOUNT_ATTR_RDONLY if readonly else 0)
-            if idmapped:
+            if idmapped and self._userns >= 0:
                 syscalls.mount_setattr(
                     tree, "", AT_EMPTY_PATH | deep, attributes=wanted | syscalls.MOUNT_ATTR_IDMAP, userns=self._userns
                 )

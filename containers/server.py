@@ -41,7 +41,8 @@ class Server:
         self._running = True
         self._loop = Loop()
         self._ranges = idmap.host_ranges()
-        self._layers = Layers(f"{folder}/layers", idmap.user_namespace(self._ranges))
+        userns = idmap.user_namespace(self._ranges) if any(self._ranges) else -1
+        self._layers = Layers(f"{folder}/layers", userns)
         self._hierarchies = cgroups.hierarchies(_read("/proc/self/mountinfo"))
         self._session = cgroups.Session(os.urandom(6).hex(), self._hierarchies)
         self._guests = Guests(self._loop, folder, self._ranges, self._layers, self._session, denied)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from core.errors import SettingsError
+from core.namespaces import is_initial
 from core.quantities import parse_size
 
 
@@ -302,7 +303,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _default_root(env: Mapping[str, str]) -> str:
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and is_initial():
         return "/var/lib/shiplap"
     data_home = env.get("XDG_DATA_HOME") or "~/.local/share"
     return f"{data_home}/shiplap"

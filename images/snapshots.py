@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from core.digests import ChainID, DiffID, chain_id
 from core.files import storage_errors
+from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from images.database import Database
 from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct
@@ -135,7 +136,7 @@ class Snapshots:
                     with storage_errors("a snapshot"), _Root(f"{directory}/fs") as root:
                         for diff_id in diff_ids:
                             with self._layers.open(diff_id) as tar:
-                                apply_layer(tar, root, overlay=False, owners=_is_root(), devices=_is_root())
+                                apply_layer(tar, root, overlay=False, owners=_is_root(), devices=_may_make_devices())
                     row = _Row("flat", os.path.basename(directory))
                     self._insert(key, None, row)
         return self._as_layer(row, diff_ids[0])
@@ -226,7 +227,7 @@ class Snapshots:
 
         with _Root(f"{directory}/fs") as root:
             with self._layers.open(diff_id) as tar:
-                apply_layer(tar, root, overlay=True, owners=_is_root(), devices=_is_root())
+                apply_layer(tar, root, overlay=True, owners=_is_root(), devices=_may_make_devices())
             for path, metadata in sorted(parents.items(), reverse=True):  # deepest first: times stay
                 try:
                     set_metadata(root, path, metadata)
@@ -318,3 +319,8 @@ def _upper_key(chain: ChainID) -> str:
 
 def _is_root() -> bool:
     return os.geteuid() == 0
+
+
+def _may_make_devices() -> bool:
+    """Not in a user namespace. Containers see no device of an image in any case: their /dev is their own."""
+    return _is_root() and is_initial()

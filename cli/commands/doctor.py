@@ -14,9 +14,6 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from containers.doctor import Finding
 
-_OPTIONAL = frozenset({"mkfs.erofs", "EROFS from a file", "cgroups"})
-"""Findings without which builds still work: slower, or without limits."""
-
 
 @click.command("doctor")
 @json_option
@@ -33,7 +30,7 @@ def command(root: str | None, *, as_json: bool) -> int:
         print_json([_document(finding) for finding in findings])
     else:
         click.echo(report(findings))
-    return 0 if all(finding.ok or finding.name in _OPTIONAL for finding in findings) else 1
+    return 0 if all(finding.ok or not finding.essential for finding in findings) else 1
 
 
 def report(findings: Sequence[Finding]) -> str:
@@ -56,14 +53,14 @@ def report(findings: Sequence[Finding]) -> str:
 def _state(finding: Finding) -> str:
     if finding.ok:
         return "ok"
-    return "limited" if finding.name in _OPTIONAL else "MISSING"
+    return "MISSING" if finding.essential else "limited"
 
 
 def _document(finding: Finding) -> dict[str, object]:
     return {
         "name": finding.name,
         "ok": finding.ok,
-        "essential": finding.name not in _OPTIONAL,
+        "essential": finding.essential,
         "detail": finding.detail,
         "remedy": finding.remedy,
     }

@@ -116,7 +116,7 @@ def test_texts_that_are_no_ipv4_address(text: str) -> None:
 
 def test_filter_names_the_hosts_addresses() -> None:
     assert "elements = { 10.0.0.1, 192.0.2.2 }" in network.rules({0xC0000202, 0x0A000001})
-    assert "elements" not in network.rules(set())
+    assert "set host { type ipv4_addr;  }" in network.rules(set())
 
 
 def test_system_trees_hide_and_protect_what_docker_does() -> None:

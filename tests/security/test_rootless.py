@@ -1,0 +1,175 @@
+"""An unprivileged user: the same commands, the same images, and no way to more than is theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from containers.errors import NamespaceError
+from containers.rootless import subordinate_ids
+from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_DOCKERFILE = f"""
+FROM {BUSYBOX_NAME} AS tools
+RUN echo app:x:1234:1234::/:/bin/sh >> /etc/passwd && mkdir /data && chown 1234:77 /data
+RUN echo hi > /data/x && ln /data/x /data/y && chmod 4755 /data/x && mkfifo /data/p && rm -r /var
+FROM {BUSYBOX_NAME}
+COPY --from=tools --chown=5:6 /data /data
+COPY --from=tools /etc/passwd /etc/
+COPY file /
+USER app
+RUN id > /tmp/id && cat /proc/self/uid_map > /dev/null
+"""
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody without privileges. folder: theirs; commands run in it, with Python and the checkout made readable."""
+
+    name: str
+    folder: Path
+
+    def __call__(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command as the user. Root's own files (Python may be in /root) are shown at readable places."""
+        visible = {
+            "python": Path(sys.base_prefix),
+            "packages": Path(sysconfig.get_path("purelib")),
+            "checkout": _CHECKOUT,
+        }
+        lines = ["set -eu"]
+        for name, source in visible.items():
+            lines += [f"mkdir -p {self.folder}/{name}", f"mount --bind {source} {self.folder}/{name}"]
+        lines += [
+            # udev gives it to everybody; a machine without udev does not.
+            f"mknod -m 666 {self.folder}/tun c 10 200 && mount --bind {self.folder}/tun /dev/net/tun",
+            f"cd {self.folder}/home",
+            f'exec setpriv --reuid={self.name} --regid={self.name} --init-groups --inh-caps=-all "$@"',
+        ]
+        environment = {
+            "HOME": f"{self.folder}/home",
+            "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LD_LIBRARY_PATH": f"{self.folder}/python/lib",
+            "PYTHONPATH": f"{self.folder}/checkout:{self.folder}/packages",
+            "SOURCE_DATE_EPOCH": "1700000000",
+            "TERM": "dumb",
+        }
+        try:
+            return subprocess.run(
+                ["unshare", "--mount", "sh", "-c", "\n".join(lines), "sh", *map(str, command)],
+                env=environment, text=True, capture_output=True, check=check, timeout=120,
+            )  # fmt: skip
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error
+        finally:
+            (self.folder / "tun").unlink(missing_ok=True)
+
+    def shiplap(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        python = f"{self.folder}/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+        main = "from cli.main import main; raise SystemExit(main())"
+        return self(python, "-P", "-c", main, *arguments, check=check)
+
+
+def _administer(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def user(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    name = f"shiplap{os.getpid()}"
+    folder = Path(tmp_path_factory.mktemp("user"))
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(0o755)
+    _administer("useradd", "--create-home", "--home-dir", f"{folder}/home", "--user-group", name)
+    try:
+        person = User(name, folder)
+        context = folder / "home" / "context"
+        context.mkdir()
+        (context / "Dockerfile").write_text(_DOCKERFILE)
+        (context / "file").write_text("content\n")
+        base = folder / "home" / "busybox.tar"
+        base.write_bytes(busybox_tar.read_bytes())
+        entry = pwd.getpwnam(name)
+        for path in (context, *context.iterdir(), base):
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+        person.shiplap("image", "import", "busybox.tar", BUSYBOX_NAME)
+        yield person
+    finally:
+        _administer("userdel", "--force", name)
+
+
+def _image(index: Path) -> Sequence[str]:
+    return [manifest["digest"] for manifest in json.loads((index / "index.json").read_text())["manifests"]]
+
+
+def test_images_are_those_that_root_builds(user: User, shiplap: Shiplap, tmp_path: Path) -> None:
+    """Bit for bit: layers with owners, modes, links and a FIFO, config and manifest."""
+    output = "type=oci,tar=false,rewrite-timestamp=true,dest="
+    user.shiplap("build", "--network", "none", "-o", f"{output}{user.folder}/home/image", "context")
+    epoch = {"SOURCE_DATE_EPOCH": "1700000000"}
+    # From the same name: the image's history has it.
+    shiplap("image", "import", "busybox.tar", BUSYBOX_NAME, env=epoch, cwd=user.folder / "home")
+    context = user.folder / "home" / "context"
+    shiplap("build", "--network", "none", "-o", f"{output}{tmp_path}/image", context, env=epoch)
+    assert _image(user.folder / "home" / "image") == _image(tmp_path / "image")
+
+
+def test_second_build_runs_nothing(user: User) -> None:
+    user.shiplap("build", "-t", "again", "--network", "none", "context")
+    assert "0 executed" in user.shiplap("build", "-t", "again", "--network", "none", "context").stderr
+
+
+def test_container_has_a_network_and_its_filter(user: User) -> None:
+    said = user.shiplap(
+        "run", BUSYBOX_NAME, "sh", "-c", "ip -o -4 addr show eth0; grep Seccomp: /proc/self/status"
+    ).stdout
+    assert "inet 198." in said
+    assert "Seccomp:\t2" in said
+
+
+def test_root_of_the_container_is_the_user_outside(user: User, tmp_path: Path) -> None:
+    uid = pwd.getpwnam(user.name).pw_uid
+    said = user.shiplap("run", "--network", "none", BUSYBOX_NAME, "sh", "-c", "id -u; cat /proc/self/uid_map").stdout
+    assert said.splitlines()[0] == "0"
+    root = user.folder / "home/.local/share/shiplap"
+    assert (root / "blobs").stat().st_uid == uid
+    assert root.stat().st_mode & 0o077 == 0
+
+
+def test_doctor_says_what_a_user_can_do(user: User) -> None:
+    result = user.shiplap("doctor")
+    assert "as root of a user namespace" in result.stdout
+    assert "MISSING" not in result.stdout
+    assert "This host can build and run images" in result.stdout
+
+
+def test_limit_that_no_control_group_can_hold_is_refused(user: User) -> None:
+    result = user.shiplap("run", "-m", "64m", "--network", "none", BUSYBOX_NAME, "true", check=False)
+    assert result.returncode == 125
+    assert "this host cannot limit memory" in result.stderr
+
+
+def test_user_without_subordinate_ids_is_told_how_to_get_some(tmp_path: Path) -> None:
+    table = tmp_path / "subuid"
+    table.write_text("other:100000:65536\nme:300000:1000\n77:200000:65536\n")
+    assert subordinate_ids(str(table), "me", 77) == 200000
+    for path in (table, tmp_path / "missing"):
+        with pytest.raises(NamespaceError, match="gives me no 65536 subordinate IDs") as error:
+            subordinate_ids(str(path), "me", 78)
+        assert "usermod --add-subuids" in str(error.value.hint)
+
+
+def test_namespace_with_too_few_ids_is_said(user: User) -> None:
+    python = f"{user.folder}/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    code = "from containers import idmap; idmap.host_ranges()"
+    result = user("unshare", "--user", "--map-root-user", python, "-P", "-c", code, check=False)
+    assert "maps 1 uids, and containers need 65536" in result.stderr
