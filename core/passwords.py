@@ -15,6 +15,10 @@ MIN_LENGTH: Final = 8
 MAX_LENGTH: Final = 1024
 
 _LOG_N: Final = 14
+
+DECOY: Final = f"scrypt${_LOG_N}${'A' * 22}==${'A' * 43}="
+"""No password is known whose hash this is. Checking one against it takes as long as against a user's own."""
+
 _AT_ONCE: Final = 4
 
 _slots = threading.BoundedSemaphore(_AT_ONCE)  # a flood of log-ins is to take time, not all the memory

@@ -7,7 +7,6 @@ audit trail and the runs they started keep meaning them.
 from __future__ import annotations
 
 import re
-import secrets as randomness
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -17,7 +16,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from core.passwords import MAX_LENGTH, MIN_LENGTH, hash_password, password_fits
+from core.passwords import DECOY, MAX_LENGTH, MIN_LENGTH, hash_password, password_fits
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError, SignInError
 from pipelines.schema import sessions, sign_in_links, users
@@ -53,7 +52,7 @@ class Users:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
-        self._decoy = hash_password(randomness.token_urlsafe(8))
+        self._decoy = DECOY
 
     def exist(self) -> bool:
         """Whether there is any user."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,12 +145,16 @@ def _plain(value: object) -> str:
     raise NotImplementedError(f"{type(value).__name__} in an answer")
 
 
-def _add_operation(app: Flask, service: Service) -> None:
-    description = msgspec.json.encode(document(APIS, prefix=PREFIX, version=API_VERSION))
+@functools.cache
+def _description() -> bytes:
+    """The same for all applications; it takes longer to make than all the rest of one."""
+    return msgspec.json.encode(document(APIS, prefix=PREFIX, version=API_VERSION))
 
+
+def _add_operation(app: Flask, service: Service) -> None:
     @app.get(f"{PREFIX}/openapi.json")
     def openapi() -> Response:
-        return Response(description, mimetype="application/json")
+        return Response(_description(), mimetype="application/json")
 
     @app.get("/healthz")
     def healthz() -> Response:

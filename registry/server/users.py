@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from core.passwords import MIN_LENGTH, hash_password, password_fits
+from core.passwords import DECOY, MIN_LENGTH, hash_password, password_fits
 from images.store import Store
 from registry.server.errors import UserError
 from registry.server.rows import Rows
@@ -71,7 +71,7 @@ class Users:
         self._key = os.urandom(32)
         self._good: set[bytes] = set()  # of credentials that scrypt has accepted, with the hash that it was
         self._lock = threading.Lock()
-        self._decoy = hash_password(secrets.token_urlsafe(8))
+        self._decoy = DECOY
 
     @classmethod
     def of(cls, store: Store) -> Users:
