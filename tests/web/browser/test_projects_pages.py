@@ -16,6 +16,9 @@ from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook
 from tests.web.browser.conftest import Site, signed_in
 from tests.web.browser.stage import HOSTILE
+from tests.web.browser.test_accessibility import _AXE as AXE
+from tests.web.browser.test_accessibility import _RUN as FIND_BROKEN
+from tests.web.browser.test_accessibility import _STANDARDS as STANDARDS
 
 REPOSITORY = "https://github.com/octo-org/hello.git"
 
@@ -138,6 +141,20 @@ def test_what_strangers_wrote_stays_text(page: Page, site: Site, connected: str)
         expect(page.locator("main").get_by_text(HOSTILE[:20]).first).to_be_visible()
         assert page.title() != "owned"
         assert page.locator("main script, main img:not([src^='/badge/']), main a[href^='javascript']").count() == 0
+
+
+def test_no_page_of_a_project_breaks_a_rule(browser: Browser, site: Site, connected: str) -> None:
+    deliver(site, connected, sent.github_pull_request("synchronize", fork=True, commit="f" * 40))
+    delivery = site.service.deliveries.list(connected)[0].id
+    broken = {}
+    with signed_in(browser, site, "ada", bypass_csp=True, reduced_motion="reduce") as context:
+        context.add_init_script(AXE)
+        page = context.new_page()
+        for path in ("", "/deliveries", f"/deliveries/{delivery}", "/settings", "/../-/new"):
+            page.goto(f"/projects/{connected}{path}")
+            if found := page.evaluate(FIND_BROKEN, STANDARDS):
+                broken[path] = found
+    assert broken == {}
 
 
 def test_only_administrators_change_projects(browser: Browser, site: Site, connected: str) -> None:
