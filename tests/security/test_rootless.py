@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,11 +86,10 @@ def _administer(*command: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def user(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+def user(privileged: None, busybox_tar: Path) -> Iterator[User]:
     name = f"shiplap{os.getpid()}"
-    folder = Path(tmp_path_factory.mktemp("user"))
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="shiplap-user-", dir="/tmp"))  # pytest's are closed to others
+    folder.chmod(0o755)
     _administer("useradd", "--create-home", "--home-dir", f"{folder}/home", "--user-group", name)
     try:
         person = User(name, folder)
@@ -105,6 +106,7 @@ def user(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPathF
         yield person
     finally:
         _administer("userdel", "--force", name)
+        shutil.rmtree(folder)
 
 
 def _image(index: Path) -> Sequence[str]:
