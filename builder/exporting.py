@@ -17,6 +17,7 @@ from builder.output import Compression, Output, Packaging
 from builder.packing import Attest, Packed, Statement, pack
 from core.digests import Digest
 from core.files import replacing, storage_errors
+from core.namespaces import is_initial
 from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.images import Image
@@ -248,7 +249,7 @@ class Exporter:
             root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 # As buildx: the files belong to who asked for them.
-                unpack_merged(layers, root, owners=False, devices=os.geteuid() == 0, mtime=self._epoch)
+                unpack_merged(layers, root, owners=False, devices=os.geteuid() == 0 and is_initial(), mtime=self._epoch)
             finally:
                 os.close(root)
 

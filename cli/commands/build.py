@@ -32,6 +32,7 @@ from cli.registry import insecure_option, open_client
 from cli.remote.choice import chosen_server
 from cli.secrets import read_secrets
 from cli.signals import Received, cancelling
+from cli.store import as_root
 from containers.launcher import Launcher
 from core.errors import ShiplapError
 from core.platforms import Platform
@@ -168,12 +169,13 @@ def command(
     wanted_limits = step_limits(limits)
     caching = read_cache_options(no_cache_filter, cache_from, cache_to)
     debugging = read_debug_options(debug, invoke, context=context, file=file)
+    settings = Settings.from_environ(root=root)
+    as_root()
     cancelled = threading.Event()
     received = Received()
     report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr, explain=explain)
     try:
         with ExitStack() as stack:
-            settings = Settings.from_environ(root=root)
             store = stack.enter_context(Store.open(settings.root))
             launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
             sources = SourceOptions(build_contexts, ssh, allow)
