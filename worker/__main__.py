@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from celery.platforms import SecurityWarning
 
 from containers.network import parse_networks
+from containers.rootless import become_root
 from core.errors import ShiplapError
 from core.settings import ServiceSettings, StepSettings
 from pipelines.queue import check_labels, queues_of_worker
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging()
     try:
         settings = _settings(given)
+        become_root()  # without root: of a user namespace; before anything starts a thread
         serve(settings)
     except ShiplapError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201 - the outermost layer
