@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from builder.arguments import EPOCH_ARG, HOSTNAME_ARG, PROXY_ARGS, platform_args
+from builder.arguments import CACHE_NAMESPACE_ARG, EPOCH_ARG, HOSTNAME_ARG, PROXY_ARGS, platform_args
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
@@ -79,7 +79,7 @@ class Frontend:
         self._resolve = resolve
         self._graph = graph
         self._states: dict[int, StageState] = {}
-        self._named_states: dict[str, StageState] = {}
+        self._named_states: dict[tuple[str, Platform], StageState] = {}
         self._stage_platforms: dict[int, Platform] = {}
         self._images: dict[str, Vertex] = {}
         self._mounted: dict[tuple[str, str], Vertex] = {}
@@ -87,6 +87,7 @@ class Frontend:
         self.used_args: set[str] = {
             *PROXY_ARGS,
             EPOCH_ARG,
+            CACHE_NAMESPACE_ARG,
             HOSTNAME_ARG,
             "BUILDKIT_DOCKERFILE_CHECK",
             "BUILDKIT_INLINE_CACHE",
@@ -200,11 +201,12 @@ class Frontend:
 
     def _from_named(self, key: str, stage: Stage) -> StageState:
         """The state at the end of a stage that is a named context; that of an image has its configuration."""
-        if key not in self._named_states:
+        platform = self._stage_platform(stage)
+        if (key, platform) not in self._named_states:
             context = self.request.named_contexts[key]
             lines = _lines(stage.from_)
             if isinstance(context, NamedImage):
-                state, image = self._from_image(context.name, stage)
+                state, image = self._from_image(context.name_for(platform), stage)
                 if image is not None:
                     name = f"[context {key}] {context.name}"
                     state.add(self.vertex(BaseOp(image.diff_ids, image.id), name, stage, lines, None))
@@ -218,8 +220,8 @@ class Frontend:
                     else self.remote_vertex(context, lines)
                 )
                 state.record(f"[context {key}]", layer=True)
-            self._named_states[key] = state
-        return self._named_states[key]
+            self._named_states[key, platform] = state
+        return self._named_states[key, platform]
 
     def _check_platform_flag(self, stage: Stage) -> None:
         if stage.platform is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder.contexts import Context
@@ -18,17 +19,17 @@ _IMAGE, _LAYOUT, _TARGET = "docker-image://", "oci-layout://", "target:"
 _FILE_NAME = "context"  # BuildKit's name of a file by URL
 
 
-def open_named_context(value: str, store: Store, platform: Platform) -> NamedContext:
+def open_named_context(value: str, store: Store, platforms: Sequence[Platform]) -> NamedContext:
     """Open what ``value`` means: a directory, ``docker-image://``, ``oci-layout://``, a git repository, a URL.
 
-    store: takes the image of a layout; platform: which one of it. What is fetched is fetched by the build. The caller
-    closes a Context. Raises ContextError, InvalidReferenceError, InvalidUrlError, ImagesErrors.
+    store: takes the images of a layout; platforms: which of them, at least one. What is fetched is fetched by the
+    build. The caller closes a Context. Raises ContextError, InvalidReferenceError, InvalidUrlError, ImagesErrors.
     """
     if value.startswith(_IMAGE):
         name = value.removeprefix(_IMAGE)
         return NamedImage(name if name == "scratch" else str(Reference.parse(name)))
     if value.startswith(_LAYOUT):
-        return _layout(value.removeprefix(_LAYOUT), store, platform)
+        return _layout(value.removeprefix(_LAYOUT), store, platforms)
     if value.startswith(_TARGET):
         raise ContextError(
             f"{value}: a context cannot be another target", hint="target: is for bake files; name a directory or image"
@@ -49,7 +50,7 @@ def open_named_context(value: str, store: Store, platform: Platform) -> NamedCon
         raise
 
 
-def _layout(value: str, store: Store, platform: Platform) -> NamedImage:
+def _layout(value: str, store: Store, platforms: Sequence[Platform]) -> NamedImage:
     """``DIRECTORY``, ``DIRECTORY:TAG`` or ``DIRECTORY@DIGEST``."""
     from images.readlayout import read_layout
 
@@ -57,4 +58,8 @@ def _layout(value: str, store: Store, platform: Platform) -> NamedImage:
     tag = ""
     if not at and not Path(path).is_dir() and ":" in path.rpartition("/")[2]:
         path, _, tag = path.rpartition(":")
-    return NamedImage(read_layout(store, Path(path), tag=tag, digest=digest, platform=platform).id)
+    found = {
+        str(platform): read_layout(store, Path(path), tag=tag, digest=digest, platform=platform).id
+        for platform in platforms
+    }
+    return NamedImage(found[str(platforms[0])], found)

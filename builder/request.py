@@ -23,9 +23,16 @@ __all__ = ["BuildRequest", "Output"]
 
 
 class NamedImage(msgspec.Struct, frozen=True):
-    """A named context that is an image; ``scratch`` has no files."""
+    """A named context that is an image; ``scratch`` has no files.
+
+    others: names by platform, where ``name`` is one platform's image.
+    """
 
     name: str
+    others: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def name_for(self, platform: Platform) -> str:
+        return self.others.get(str(platform), self.name)
 
 
 NamedContext: TypeAlias = "Context | NamedImage | HttpOp | GitOp"

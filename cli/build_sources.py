@@ -64,7 +64,7 @@ def read_entitlements(options: SourceOptions, network: str) -> frozenset[str]:
 
 
 def open_build_contexts(
-    options: SourceOptions, store: Store, platform: Platform, stack: ExitStack
+    options: SourceOptions, store: Store, platforms: Sequence[Platform], stack: ExitStack
 ) -> dict[str, NamedContext]:
     """The named contexts by key, closed with ``stack``. Raises CommandError and what opening them raises."""
     if not options.build_contexts:
@@ -78,7 +78,7 @@ def open_build_contexts(
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise CommandError(f"--build-context {text}: not NAME=VALUE", hint="write --build-context lib=../lib")
-        context = open_named_context(value, store, platform)
+        context = open_named_context(value, store, platforms)
         if isinstance(context, Context):
             stack.callback(context.close)
         opened[context_key(name)] = context

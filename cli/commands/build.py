@@ -204,7 +204,7 @@ def command(
                 secrets=remote.secrets,
                 access=remote.access,
                 named_contexts=open_build_contexts(
-                    sources, store, platforms[0] if platforms else Platform.host(), stack
+                    sources, store, platforms or (Platform.host(),), stack
                 ),
                 allow=read_entitlements(sources, network),
                 limits=wanted_limits,

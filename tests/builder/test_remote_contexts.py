@@ -137,8 +137,8 @@ def test_url_of_a_dockerfile_has_nothing_but_itself(files: FileServer, tmp_path:
 
 
 def named(workshop: Workshop, **values: str) -> dict[str, Any]:
-    platform = Platform.host()
-    return {context_key(name): open_named_context(value, workshop.store, platform) for name, value in values.items()}
+    platforms = [Platform.host()]
+    return {context_key(name): open_named_context(value, workshop.store, platforms) for name, value in values.items()}
 
 
 def build(workshop: Workshop, text: str, contexts: dict[str, Any], **options: Any) -> Any:
@@ -252,7 +252,7 @@ def test_values_that_are_no_contexts(workshop: Workshop, tmp_path: Path) -> None
         ("https:///f", "invalid URL"),
     ]:
         with pytest.raises(Exception, match=message):
-            open_named_context(value, workshop.store, Platform.host())
+            open_named_context(value, workshop.store, [Platform.host()])
     for name in ("context", "scratch", "two words"):
         with pytest.raises(ContextError):
             context_key(name)

@@ -66,7 +66,7 @@ def test_unknown_entitlement_is_refused(name: str) -> None:
 
 def contexts(store: Store, *texts: str) -> Mapping[str, object]:
     with ExitStack() as stack:
-        return open_build_contexts(SourceOptions(texts, (), ()), store, Platform.host(), stack)
+        return open_build_contexts(SourceOptions(texts, (), ()), store, [Platform.host()], stack)
 
 
 def test_build_contexts_are_looked_up_by_short_names(tmp_path: Path) -> None:

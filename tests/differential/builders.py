@@ -62,7 +62,7 @@ class Ours:
         stack.callback(source.context.close)
         named = {}
         for name, value in case.contexts.items():
-            opened = open_named_context(_place(value, context, places), self._store, Platform.host())
+            opened = open_named_context(_place(value, context, places), self._store, [Platform.host()])
             if isinstance(opened, Context):
                 stack.callback(opened.close)
             named[context_key(name)] = opened
