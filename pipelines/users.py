@@ -121,6 +121,7 @@ class Users:
     def set_role(self, name: str, role: Role) -> None:
         """Raises NotFoundError, and ConflictError for the last administrator."""
         with self._database.write() as connection:
+            _lock_administrators(connection)
             _must_exist(connection, name)
             connection.execute(update(users).where(users.c.name == name).values(role=role))
             self._keep_an_administrator(connection)
@@ -128,6 +129,7 @@ class Users:
     def set_disabled(self, name: str, disabled: bool) -> None:
         """A disabled user has no way in, neither have sessions and tokens. Raises NotFoundError, ConflictError."""
         with self._database.write() as connection:
+            _lock_administrators(connection)
             _must_exist(connection, name)
             connection.execute(update(users).where(users.c.name == name).values(disabled=disabled))
             if disabled:
@@ -183,6 +185,11 @@ def _as_stored(name: str) -> str:
 def _shut_out(connection: Connection, name: str) -> None:
     connection.execute(delete(sessions).where(sessions.c.user == name))
     connection.execute(delete(sign_in_links).where(sign_in_links.c.user == name))
+
+
+def _lock_administrators(connection: Connection) -> None:
+    """Whoever else changes who administers waits until this transaction ends: each would leave the other as the last."""
+    connection.execute(select(users.c.name).where(users.c.role == "admin").order_by(users.c.name).with_for_update())
 
 
 def _must_exist(connection: Connection, name: str) -> None:

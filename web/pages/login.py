@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import ConflictError, InvalidRequestError, LinkError, SignInError, ThrottledError
 from pipelines.sessions import Link
-from web.guard import current_user, public, signing_in
+from web.guard import current_user, public, require, signing_in
 from web.guard.redirects import same_origin
 from web.pages.frame import service
 from web.pages.oidc import PROVIDER
@@ -43,6 +43,7 @@ def log_in() -> Response:
 
 
 @blueprint.post("/logout")
+@require("viewer")
 def log_out() -> Response:
     """End this session."""
     return signing_in.end(service())

@@ -82,6 +82,20 @@ def test_every_page_holds_its_role(app: Flask, service: Service) -> None:
                     assert response.status_code < 500, f"{where} as {role}: {response.text[:300]}"
 
 
+def test_viewers_change_nothing_but_their_own_account(app: Flask) -> None:
+    actions = {rule.endpoint for rule in page_rules(app) if (rule.methods or set()) - set(SAFE)} - PUBLIC_PAGES
+    of_viewers = {endpoint for endpoint in actions if required_role(app.view_functions[endpoint]) == "viewer"}
+    assert {endpoint for endpoint in of_viewers if not endpoint.startswith("account.")} == {"login.log_out"}
+
+
+@pytest.mark.parametrize("path", ["/users", "/tokens", "/audit", "/projects/-/new"])
+def test_administration_is_for_administrators(app: Flask, service: Service, path: str) -> None:
+    member, admin = app.test_client(), app.test_client()
+    sign_in(member, service, "mia", "member")
+    sign_in(admin, service)
+    assert (member.get(path).status_code, admin.get(path).status_code) == (403, 200)
+
+
 def test_every_page_action_needs_the_sessions_token(app: Flask, service: Service) -> None:
     client = app.test_client()
     sign_in(client, service)
