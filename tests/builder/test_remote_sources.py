@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import socketserver
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -330,3 +332,22 @@ def test_proxies_are_those_of_the_environment() -> None:
         ("https", "c.test"), ("http", "c.test"), ("https", "a.test"), ("https", "x.b.test"), ("http", "localhost"),
     )]  # fmt: skip
     assert chosen == ["http://p:1", "http://q:2", "", "", ""]
+
+
+def test_repository_over_gits_own_protocol(workshop: Workshop, repository: Path) -> None:
+    class Daemon(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            serve = ["git", "daemon", "--inetd", "--export-all", f"--base-path={repository.parent}"]
+            subprocess.run(serve, stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL, check=False)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Daemon) as listener:
+        thread = threading.Thread(target=listener.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            url = f"git://127.0.0.1:{listener.server_address[1]}/app.git"
+            image = built(workshop.build(f"FROM base\nADD {url}#next /x\n"))
+        finally:
+            listener.shutdown()
+            thread.join()
+    assert workshop.read(image, "x/sub/f") == "two"
+    assert workshop.read(image, "x/lib/lib") == "lib"
