@@ -28,6 +28,10 @@ HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
 
 DEFAULT_HOSTNAME = "buildkitsandbox"
 
+CACHE_NAMESPACE_ARG = "BUILDKIT_CACHE_MOUNT_NS"
+"""Builds with another value of it have other directories for ``RUN --mount=type=cache``, and no step of theirs that
+mounts one answers for a step of the others."""
+
 
 def platform_args(build: Platform, target: Platform) -> dict[str, str]:
     """``BUILDPLATFORM``, ``TARGETARCH`` and so on; visible to FROM, and in a stage once redeclared."""

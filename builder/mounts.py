@@ -119,10 +119,12 @@ def absolute(directory: str, path: str) -> str:
     return "/" + posixpath.normpath(posixpath.join("/", directory, path)).lstrip("/")
 
 
-def cache_mount(mount: Mount, target: str, source: int | None, path: str) -> CacheMount:
+def cache_mount(mount: Mount, target: str, source: int | None, path: str, namespace: str = "") -> CacheMount:
+    """namespace: what BUILDKIT_CACHE_MOUNT_NS says, a part of the ID."""
+    own = mount.id or posixpath.normpath(mount.target)
     return CacheMount(
         target,
-        mount.id or posixpath.normpath(mount.target),
+        f"{namespace}/{own}" if namespace else own,
         mount.sharing or "shared",
         mount.readonly,
         _DEFAULT_DIRECTORY_MODE if mount.mode is None else mount.mode,

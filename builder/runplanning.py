@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from builder.arguments import DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
+from builder.arguments import CACHE_NAMESPACE_ARG, DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
 from builder.copyplanning import absolute_path
 from builder.errors import EntitlementError, UnsupportedError
 from builder.graph import RunFile, RunOp, SourceLines, Vertex
@@ -140,7 +140,8 @@ class RunPlanner:
             self._sources.append(vertex)
         source = len(self._sources) - 1
         if mount.type == "cache":
-            return cache_mount(mount, target, source if mount.from_ else None, path)
+            namespace = self._request.build_args.get(CACHE_NAMESPACE_ARG, "")
+            return cache_mount(mount, target, source if mount.from_ else None, path, namespace)
         return BindMount(target, source, path, mount.readonly)
 
     def _arguments(self, run: ast.Run) -> tuple[tuple[str, ...], tuple[RunFile, ...], str]:

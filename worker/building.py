@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final, NamedTuple
 
+from builder.arguments import CACHE_NAMESPACE_ARG
 from builder.build import BuildResult, build
 from builder.contexts import Context
 from builder.errors import DockerfileNotFoundError
@@ -72,7 +73,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         context,
                         outputs=(Output("image", "", names),),
                         target=options.target,
-                        build_args=options.build_args,
+                        build_args={**options.build_args, **_namespace(work)},
                         labels=options.labels,
                         no_cache=options.no_cache,
                         platforms=(Platform.parse(options.platform),) if options.platform else (),
@@ -100,6 +101,13 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
         executed=result.executed,
         cached=result.cached,
     )
+
+
+def _namespace(work: Work) -> dict[str, str]:
+    """What strangers build has cache mounts of its own: it could leave in others' what these then ship."""
+    if is_trusted(work.claim):
+        return {}
+    return {CACHE_NAMESPACE_ARG: f"untrusted {work.claim.run.project}"}
 
 
 @contextlib.contextmanager

@@ -90,6 +90,16 @@ def test_caches_are_told_apart_by_id(workshop: Workshop) -> None:
     assert workshop.seen.output().split() == ["1", "0"]
 
 
+def test_cache_mounts_have_namespaces(workshop: Workshop) -> None:
+    plant = "FROM base\nRUN --mount=type=cache,target=/c echo evil > /c/f\n"
+    use = "FROM base\nRUN --mount=type=cache,target=/c cat /c/f 2>/dev/null || echo nothing\n"
+    elsewhere = {"BUILDKIT_CACHE_MOUNT_NS": "untrusted"}
+    workshop.build(plant, build_args=elsewhere)
+    assert workshop.counts(use, build_args=elsewhere) == (1, 0)
+    workshop.build(use)  # neither the directory nor the step's record is shared
+    assert workshop.seen.output() == "nothing\n"
+
+
 def test_id_of_a_cache_is_its_target_by_default(workshop: Workshop) -> None:
     workshop.build("FROM base\nRUN --mount=type=cache,target=/a/./b/ echo 1 > /a/b/f\n")
     workshop.build("FROM base\nRUN --mount=type=cache,target=/x,id=/a/b cat /x/f\n")

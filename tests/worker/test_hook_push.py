@@ -26,7 +26,7 @@ from images.store import Store
 from pipelines.database import migrate
 from pipelines.hooks.settings import HookSettings
 from pipelines.loglines import decode_line
-from pipelines.model import Project, Run
+from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
 from pipelines.service import Service
 from tests.toolkit.forgepayloads import AFTER, NONE, SECRET, Hook, gitea_push, github_pull_request, github_push
 from tests.toolkit.forgeserver import ForgeServer, forge_server
@@ -169,6 +169,24 @@ def test_three_commands_lead_to_a_green_build(team: Team) -> None:
     (run,) = team.service.runs.list(project="local")
     assert finished(team.service, run.number).state == "succeeded"
     assert "no forge" in output(team.service, run)
+
+
+def test_stranger_s_run_leaves_nothing_for_others(team: Team) -> None:
+    """Neither in a cache mount, nor as the record of a step that looks like theirs."""
+    (team.bare / "hooks" / "post-receive").unlink(missing_ok=True)
+    step = "RUN --mount=type=cache,target=/c cat /c/planted 2>/dev/null || echo clean\n"
+    evil = team.commit(f"FROM base\nRUN --mount=type=cache,target=/c echo evil > /c/planted\n{step}")
+    good = team.commit(f"FROM base\n{step}")
+    push(team, "main")
+    seen = []
+    for commit, trusted in ((evil, False), (good, True)):
+        source = GitSource(team.repository_url, commit, trusted=trusted)
+        run = team.service.runs.submit(RunRequest(source, "strangers", BuildOptions(tags=("strangers/app:1",))))
+        ended = finished(team.service, run.number)
+        assert ended.state == "succeeded", ended.reason
+        assert ended.result is not None
+        seen.append((output(team.service, run)[-1], bool(ended.result.names)))
+    assert seen == [("evil", False), ("clean", True)]
 
 
 def test_project_is_looked_after_by_commands(team: Team) -> None:
