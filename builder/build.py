@@ -15,7 +15,7 @@ import msgspec
 from builder.arguments import dated
 from builder.assembly import Built, image_config
 from builder.cacheio.session import CacheSession
-from builder.checking import check_options, check_remembered, refuse_violations
+from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
 from builder.execution import Executor
 from builder.explaining.why import Explainer
 from builder.exporting import Exported, Exporter
@@ -95,7 +95,10 @@ def build(
         planned = plan(dockerfile, request, recorder or resolver)
         for name in planned.unused_args:
             monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
-        findings = check_remembered(dockerfile, request, resolver.environments(), store)
+        findings = [
+            *check_platforms(dockerfile, request, resolver.mismatches),
+            *check_remembered(dockerfile, request, resolver.environments(), store),
+        ]
         refuse_violations(check_options(dockerfile, request.build_args), findings)
         for finding in findings:
             monitor.emit(Warned(finding.detail, finding.line, finding.rule))

@@ -7,25 +7,35 @@ variables of base images. What they found is remembered, so that a build that is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
 from builder.errors import BuilderError, CheckError
 from builder.parsing import grammar_version
 from builder.request import BuildRequest
-from dockerfile_grammar import Dockerfile
+from dockerfile_grammar import Dockerfile, Stage
 from dockerfile_grammar.ast import CheckOptions
 from images.store import Store
 
 if TYPE_CHECKING:
+    from builder.resolving import Mismatch
     from dockerfile_grammar.checks import Subject
 
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _KIND = "checks"
 _UNDEFINED_VARIABLE = "UndefinedVar"
 _SCRATCH = "scratch"
+
+
+class _PlatformRule(NamedTuple):
+    name: str = "InvalidBaseImagePlatform"
+    description: str = "Base image platform does not match expected target platform"
+    anchor: str = "invalid-base-image-platform"
+
+
+PLATFORM_RULE = _PlatformRule()
 
 
 class CheckFinding(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +64,28 @@ def check_options(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> Chec
         return parse_check_options(text)
     except ValueError as error:
         raise BuilderError(f"{CHECK_ARG}: {error}", hint="write skip=RuleName,…;error=true") from None
+
+
+def check_platforms(
+    dockerfile: Dockerfile, request: BuildRequest, mismatches: Sequence[Mismatch]
+) -> list[CheckFinding]:
+    """The rule that needs the images: bases that are for another platform."""
+    options = check_options(dockerfile, request.build_args)
+    if not mismatches or options.skip_all or PLATFORM_RULE.name in options.skip:
+        return []
+    lines = {name: stage.from_.start_line for name, stage in _bases(dockerfile, request)}
+    return [
+        CheckFinding(
+            PLATFORM_RULE.name,
+            PLATFORM_RULE.description,
+            PLATFORM_RULE.anchor,
+            f'Base image {name} was pulled with platform "{found}", expected "{wanted}" for current build',
+            lines[name],
+            lines[name],
+        )
+        for name, found, wanted in mismatches
+        if name in lines
+    ]
 
 
 def check_remembered(
@@ -96,17 +128,18 @@ def check(dockerfile: Dockerfile, request: BuildRequest, environments: Environme
 
 def base_names(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:
     """The images that stages begin with, each once; neither stages nor scratch."""
+    return list(dict.fromkeys(name for name, _ in _bases(dockerfile, request)))
+
+
+def _bases(dockerfile: Dockerfile, request: BuildRequest) -> Iterator[tuple[str, Stage]]:
+    """Names of images, expanded, and the stages that begin with them; the last of the file first."""
     from dockerfile_grammar.checks import Subject
 
     scopes = Subject(dockerfile, request.build_args).scopes()
-    names: dict[str, None] = {}
-    stages: set[str] = set()
-    for stage in dockerfile.stages:
+    for stage in reversed(dockerfile.stages):
         base = scopes.expand(stage.base, scopes.global_env).text
-        if base and base != _SCRATCH and base.lower() not in stages:
-            names[base] = None
-        stages.add(stage.name or "")
-    return list(names)
+        if base and base != _SCRATCH and base.lower() not in {it.name for it in dockerfile.stages[: stage.index]}:
+            yield base, stage
 
 
 def refuse_violations(options: CheckOptions, findings: Sequence[CheckFinding]) -> None:

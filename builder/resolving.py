@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from builder.errors import BuildCancelledError
 from core.errors import InvalidReferenceError, ShiplapError
-from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted, Warned
+from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted
 from core.platforms import Platform
 from core.references import Reference
 from images.errors import ImageNotFoundError
@@ -32,6 +32,14 @@ Connect: TypeAlias = "Callable[[], Client]"
 
 NewStep: TypeAlias = Callable[[str], StepInfo]
 """Adds a step of this name to those of the build."""
+
+
+class Mismatch(NamedTuple):
+    """An image that was found for another platform than the one that was wanted."""
+
+    name: str
+    found: Platform
+    wanted: Platform
 
 
 class Resolver:
@@ -52,6 +60,7 @@ class Resolver:
         self._lock = threading.Lock()  # steps that need layers run in threads
         self._new_step: NewStep
         self._found: dict[tuple[str, Platform], Image] = {}
+        self.mismatches: list[Mismatch] = []
         self._stack = contextlib.ExitStack()
 
     def __call__(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
@@ -62,8 +71,9 @@ class Resolver:
         key = (name, platform or self._platform)
         if key not in self._found:
             self._found[key] = found = self._resolve(name, platform, new_step)
-            if platform is not None and found.config.platform not in preferences(platform):
-                self._monitor.emit(Warned(f"{name} is an image for {found.config.platform}, not for {platform}"))
+            wanted = platform or self._platform
+            if found.config.platform not in preferences(wanted):
+                self.mismatches.append(Mismatch(name, found.config.platform, wanted))
         return self._found[key]
 
     def environments(self) -> dict[str, dict[str, str]]:

@@ -88,7 +88,7 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 
 def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, connect: Connect) -> list[CheckFinding]:
     """What the checks find, with the variables of those base images that can be had."""
-    from builder.checking import base_names, check
+    from builder.checking import base_names, check, check_platforms
     from builder.resolving import Resolver
     from core.errors import ShiplapError
     from core.events import NullMonitor, StepInfo
@@ -99,7 +99,8 @@ def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, conne
                 resolver(name, None, lambda step: StepInfo(0, step))
             except ShiplapError:
                 continue  # then nothing on this base is said to be undefined
-        return check(dockerfile, request, resolver.environments())
+        found = check(dockerfile, request, resolver.environments())
+        return [*check_platforms(dockerfile, request, resolver.mismatches), *found]
 
 
 def check_text(dockerfile: Dockerfile, findings: Sequence[CheckFinding]) -> str:

@@ -74,7 +74,13 @@ def _members(op: Op) -> dict[str, str]:
     if isinstance(op, RunOp):
         return _run_members(op)
     if isinstance(op, CopyOp):
-        return {name: value for part in op.parts for name, value in _copy_members(part.spec)} | _epoch(op.timestamp)
+        several = len(op.parts) > 1
+        members = {
+            f"{name} ({number})" if several else name: value
+            for number, part in enumerate(op.parts, 1)
+            for name, value in _copy_members(part.spec)
+        }
+        return members | _epoch(op.timestamp)
     members = {name: value for name, value in msgspec.structs.asdict(op).items() if name != "timestamp"}
     return {name: str(value) for name, value in members.items()} | _epoch(getattr(op, "timestamp", None))
 
@@ -87,6 +93,7 @@ def _run_members(op: RunOp) -> dict[str, str]:
         "working directory": op.cwd,
         "network": op.network,
         "security": "insecure" if op.insecure else "sandbox",
+        "host name": op.hostname,
         "hosts": ", ".join(f"{host}:{address}" for host, address in op.extra_hosts),
     }
     for name, value in op.env:

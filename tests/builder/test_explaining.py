@@ -226,6 +226,82 @@ def test_lineage_that_is_given_beats_the_directory(workshop: Workshop, tmp_path:
     assert (step, changes) == ("COPY src /src", (Change("changed", "src/a"), Change("changed", "src/b")))
 
 
+# One change after another
+
+
+class Versions:
+    """A project that changes one thing at a time, and knows which step has to tell what."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.salt = os.urandom(8).hex()  # so that no other version of the project is in the cache
+        self.values = {"env": "e0", "arg": "a0", "user": "0", "command": "echo c0"}
+        self.files = {"one": ("1", 0o644), "two": ("2", 0o644)}
+        self.write()
+
+    def text(self) -> str:
+        return (
+            f"FROM base\nRUN echo {self.salt} > /salt\n"
+            f"ARG A={self.values['arg']}\nENV E={self.values['env']}\nRUN {self.values['command']}\n"
+            f"COPY files /files/\nUSER {self.values['user']}\nRUN cat /files/* >/dev/null\n"
+        )
+
+    def write(self) -> None:
+        target = self.directory / "files"
+        target.mkdir(exist_ok=True)
+        for path in target.iterdir():
+            path.unlink()
+        for name, (content, mode) in self.files.items():
+            (target / name).write_text(content)
+            (target / name).chmod(mode)
+
+    def change(self, what: str, number: int) -> tuple[str, Change]:
+        """Change one thing; returns the beginning of the instruction that is to tell it, and what."""
+        run, old = f"RUN {self.values['command']}", self.values.get(what, "")
+        if what in ("env", "arg"):
+            self.values[what] = f"{what}{number}"
+            return run, Change(what, what[0].upper(), old, self.values[what])
+        if what == "command":
+            self.values[what] = f"echo c{number}"
+            return f"RUN echo c{number}", Change("instruction", "", f"RUN {old}", f"RUN echo c{number}")
+        if what == "user":
+            self.values[what] = str(number)
+            return "RUN cat", Change("option", "user", old, str(number))
+        name = f"extra{number}" if what == "added" else min(self.files)
+        content, mode = self.files.get(name, ("", 0o644))
+        if what == "removed":
+            del self.files[name]
+        elif what == "mode":
+            self.files[name] = (content, 0o600 | number)
+        else:
+            self.files[name] = (f"content {number}", mode)
+        self.write()
+        modes = (f"{mode:04o}", f"{0o600 | number:04o}") if what == "mode" else (None, None)
+        return "COPY files", Change(what, f"files/{name}", *modes)
+
+
+_CHANGES = ["env", "arg", "command", "user", "added", "changed", "mode", "removed"]
+
+
+@given(whats=st.lists(st.sampled_from(_CHANGES), min_size=5, max_size=6))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def test_each_change_is_told_by_the_first_step_that_it_concerns(workshop: Workshop, whats: list[str]) -> None:
+    versions = Versions(workshop.context)
+    workshop.build(versions.text())
+    copied = [dict(versions.files)]
+    for number, what in enumerate(whats, 1):
+        if what == "removed" and len(versions.files) < 2:
+            continue
+        instruction, change = versions.change(what, number)
+        workshop.build(versions.text())
+        if what in ("removed", "added") and versions.files in copied:
+            continue  # the COPY is cached from when it was so before
+        copied.append(dict(versions.files))
+        first, reasons = next(iter(told(workshop).items()))
+        assert first.startswith(instruction)
+        assert reasons == (change,)
+
+
 # Pure parts, on many inputs
 
 _Tree = dict[str, tuple[int, str, bytes]]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from builder.checking import PLATFORM_RULE
 from cli.build_call import Call, parse_call
 from cli.errors import CommandError
+from core.platforms import Platform
 from dockerfile_grammar.checks import RULES
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
@@ -121,6 +123,20 @@ def test_variable_of_the_base_image_is_defined(shiplap: Shiplap, project: Path, 
     assert "warning" not in shiplap("build", "--progress", "plain", project).stderr
 
 
+@pytest.mark.usefixtures("privileged")
+def test_base_for_another_platform_is_told_unless_that_is_skipped(
+    shiplap: Shiplap, project: Path, busybox_tar: Path
+) -> None:
+    shiplap("image", "import", "--platform", "linux/s390x", busybox_tar, "foreign")
+    (project / "Dockerfile").write_text("FROM foreign\nLABEL a=1\n")
+    wanted = Platform.host()
+    told = f'Base image foreign was pulled with platform "linux/s390x", expected "{wanted}" for current build'
+    assert told in shiplap("build", "--check", project, check=False).stdout
+    assert f" - InvalidBaseImagePlatform: {told} (line 1)" in shiplap("build", "--progress", "plain", project).stderr
+    (project / "Dockerfile").write_text("# check=skip=InvalidBaseImagePlatform\nFROM foreign\nLABEL a=1\n")
+    assert "Base image" not in shiplap("build", "--progress", "plain", project).stderr
+
+
 def test_targets_are_listed_with_their_descriptions(shiplap: Shiplap, project: Path) -> None:
     assert shiplap("build", "--call=targets", project).stdout == (
         "TARGET           DESCRIPTION\ntools            what all need\nunused\napp (default)    the application\n"
@@ -184,6 +200,7 @@ def test_check_options_in_a_build_arg_have_to_be_some(shiplap: Shiplap, project:
 def test_every_rule_has_its_section_in_the_docs() -> None:
     text = _DOCS.read_text()
     sections = dict(re.findall(r'<a id="([a-z-]+)"></a>\n\n### (\w+)\n', text))
-    assert sections == {rule.anchor: rule.name for rule in RULES}
-    for rule in RULES:
+    rules = (*RULES, PLATFORM_RULE)
+    assert sections == {rule.anchor: rule.name for rule in rules}
+    for rule in rules:
         assert rule.description.rstrip(".") in text
