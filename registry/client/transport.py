@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from registry.client.config import ClientConfig, hostname, is_loopback
 from registry.client.http import Request, redacted
@@ -65,6 +65,7 @@ class Urllib3Transport:
         self._config = config
         self._lock = threading.Lock()
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = {}
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def send(self, request: Request) -> Urllib3Response:
@@ -73,9 +74,10 @@ class Urllib3Transport:
         body = request.body() if callable(request.body) else request.body
         parts = urlsplit(request.url)
         try:
-            response = self._manager(parts.scheme, parts.netloc).urlopen(
+            pool, target = self._pool(parts)
+            response = pool.urlopen(
                 request.method,
-                request.url,
+                target,
                 body=body,
                 headers={"Accept-Encoding": "identity", "User-Agent": "shiplap", **request.headers},
                 retries=False,
@@ -99,8 +101,20 @@ class Urllib3Transport:
         with self._lock:
             managers = list(self._managers.values())
             self._managers.clear()
+            self._pools.clear()
         for manager in managers:
             manager.clear()
+
+    def _pool(self, parts: SplitResult) -> tuple[Any, str]:
+        """What sends requests to this origin, and the URL as it takes it. A pool is looked up once, not each time."""
+        manager = self._manager(parts.scheme, parts.netloc)
+        if manager.proxy is not None:
+            return manager, parts.geturl()
+        pool = self._pools.get((parts.scheme, parts.netloc))
+        if pool is None:
+            pool = manager.connection_from_url(parts.geturl())
+            self._pools[parts.scheme, parts.netloc] = pool
+        return pool, parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
 
     def _manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         with self._lock:
