@@ -22,7 +22,7 @@ from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.images import Image
 from images.indexes import StoredIndex
-from images.oci import OCI_MANIFEST, Descriptor, OciPlatform, encode
+from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, encode
 from images.store import Store
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ class Exporter:
         # As BuildKit: an OCI layout is for registries and has compressed layers; docker unpacks its archives at once.
         default: Compression = "gzip" if output.type == "oci" else "none"
         packed = pack(self._store, images, output.packaging, default=default, attest=self._naming(output))
+        packed = _with_created(packed)
         packed.keep(self._store)
         self._write_layout(output, packed)
         return _exported(packed, None)
@@ -262,6 +263,15 @@ class Exporter:
 def _exported(packed: Packed, image: Image | None) -> Exported:
     image_id = packed.root.digest if packed.is_index else packed.images[0].id
     return Exported(packed.root, image, image_id, packed.is_index)
+
+
+def _with_created(packed: Packed) -> Packed:
+    """As BuildKit: a layout's index says when the image was made; here the image's own time, so that it is the same."""
+    created = packed.images[0].built.config.created
+    if not created or CREATED_ANNOTATION in packed.root.annotations:
+        return packed
+    annotations = {**packed.root.annotations, CREATED_ANNOTATION: created}
+    return msgspec.structs.replace(packed, root=msgspec.structs.replace(packed.root, annotations=annotations))
 
 
 def _directory(image: Built) -> str:

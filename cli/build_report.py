@@ -142,11 +142,13 @@ def metadata_document(
     *,
     root: Descriptor | None = None,
     is_index: bool = False,
+    only_files: bool = False,
     ref: str = "",
 ) -> dict[str, Any]:
     """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``.
 
-    root: what went out, where that is known; is_index: it is an index, which has no one config. ref: names the build.
+    root: what went out, where that is known; is_index: it is an index, which has no one config; only_files: no image
+    went out. ref: names the build.
     """
     document: dict[str, Any] = {"buildx.build.ref": ref} if ref else {}
     if not is_index:
@@ -155,7 +157,8 @@ def metadata_document(
         from images.oci import to_builtins
 
         document["containerimage.descriptor"] = to_builtins(root)
-    document["containerimage.digest"] = str(result.manifest_digest)
+    if not only_files:
+        document["containerimage.digest"] = str(result.manifest_digest)
     if names:
         document["image.name"] = ",".join(map(str, names))
     document["shiplap.build"] = {

@@ -40,6 +40,7 @@ MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 CONFIG_TYPES: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
+CREATED_ANNOTATION: Final = "org.opencontainers.image.created"
 REF_NAME_ANNOTATION: Final = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME_ANNOTATION: Final = "io.containerd.image.name"  # the full name, as docker save writes it
 

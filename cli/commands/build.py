@@ -242,6 +242,7 @@ def command(
         time.monotonic() - began,
         root=result.root,
         is_index=result.is_index,
+        only_files=result.root is None,
         ref=f"shiplap/{os.uname().nodename}/{result.id}",
     )
     if iidfile:
