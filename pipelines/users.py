@@ -188,7 +188,7 @@ def _shut_out(connection: Connection, name: str) -> None:
 
 
 def _lock_administrators(connection: Connection) -> None:
-    """Whoever else changes who administers waits until this transaction ends: each would leave the other as the last."""
+    """Whoever else changes roles waits until this transaction ends: each would leave the other as the last one."""
     connection.execute(select(users.c.name).where(users.c.role == "admin").order_by(users.c.name).with_for_update())
 
 

@@ -1,0 +1,65 @@
+"""``shiplap user``: people who may sign in, managed from the server's own machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import ServiceSettings
+from pipelines.database import migrate
+from tests.toolkit.shiplap import Shiplap
+from tests.web.processes import WebProcess
+
+
+@pytest.fixture(scope="module")
+def shiplap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shiplap]:
+    """The command, on the root of a web process. There is no Redis, and it is not missed."""
+    root = tmp_path_factory.mktemp("users") / "root"
+    settings = ServiceSettings.from_environ({}, root=str(root))
+    migrate(settings)
+    with WebProcess(settings):
+        yield Shiplap(root)
+
+
+def test_user_is_added_changed_and_disabled(shiplap: Shiplap) -> None:
+    link = shiplap("user", "add", "Alice", "--role", "admin").stdout
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/welcome\?link=\S+\n", link)
+    assert shiplap("user", "add", "bob", "--password-stdin", stdin="bob's password\n").stdout == ""
+    assert shiplap("user", "link", "BOB").stdout != link
+    shiplap("user", "role", "bob", "viewer")
+    shiplap("user", "passwd", "bob", "--password-stdin", stdin="another password")
+    shiplap("user", "disable", "bob")
+    table = shiplap("user", "ls").stdout
+    assert re.search(r"^alice +admin +a link, not used yet +never$", table, re.MULTILINE)
+    assert re.search(r"^bob +viewer +disabled +never$", table, re.MULTILINE)
+    shiplap("user", "enable", "bob")
+    assert {user["name"]: user["disabled"] for user in shiplap.json("user", "ls", "--json")} == {
+        "alice": False, "bob": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "message"),
+    [
+        (("add", "a b"), "", "name"),
+        (("add", "x", "--password-stdin"), "short\n", "password"),
+        (("disable", "nobody"), "", "there is no user 'nobody'"),
+        (("link", "a b"), "", "name"),
+        (("passwd", "nobody"), "", "there is no terminal to ask for the password"),
+    ],
+)
+def test_what_cannot_be_is_said(shiplap: Shiplap, words: tuple[str, ...], stdin: str, message: str) -> None:
+    result = shiplap("user", *words, stdin=stdin, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+
+
+def test_link_of_the_first_start_is_told_by_the_web_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = ServiceSettings.from_environ({}, root=str(tmp_path / "root"))
+    migrate(settings)
+    with WebProcess(settings) as web:
+        assert re.search(rf"^{web.url}/welcome\?link=\S{{43}}$", capfd.readouterr().out, re.MULTILINE)
