@@ -22,7 +22,7 @@ from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.images import Image
 from images.indexes import StoredIndex
-from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, encode
+from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, decode_manifest, encode
 from images.store import Store
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Exporter:
         image = self._store.images.put(built.config, built.diff_ids, names=output.names)
         data = self._store.blobs.read(image.manifest_digest)
         root = Descriptor(
-            media_type=OCI_MANIFEST,
+            media_type=decode_manifest(data).media_type or OCI_MANIFEST,
             digest=image.manifest_digest,
             size=len(data),
             platform=OciPlatform.of(built.platform),
@@ -173,6 +173,7 @@ class Exporter:
             raise OutputError(
                 f"docker's archives have no room for {what}", hint="use type=oci, which skopeo and podman read too"
             )
+        self._store.layers.fetch([diff_id for image in images for diff_id in image.diff_ids])
         # As BuildKit: an OCI layout is for registries and has compressed layers; docker unpacks its archives at once.
         default: Compression = "gzip" if output.type == "oci" else "none"
         packed = pack(self._store, images, output.packaging, default=default, attest=self._naming(output))

@@ -20,12 +20,14 @@ from images.oci import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
     OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
     OCI_MANIFEST,
     Descriptor,
     ImageConfig,
@@ -45,6 +47,7 @@ _DOCKER_TYPES: Final = {
     OCI_LAYER: DOCKER_LAYER,
     OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
 }
+_OCI_TYPES: Final = {docker: oci for oci, docker in _DOCKER_TYPES.items()} | {DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD}
 _DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
 
 
@@ -184,9 +187,9 @@ class _Packer:
                 )
 
     def _layer(self, diff_id: DiffID) -> Descriptor:
-        layers, compression = self._store.layers, self._compression
-        found = layers.original(diff_id) if self._as_it_came else None
+        found = self._came_as(diff_id) if self._as_it_came else None
         if found is None:
+            layers, compression = self._store.layers, self._compression
             if compression == "none":
                 found = Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=layers.size(diff_id))
             else:
@@ -196,13 +199,20 @@ class _Packer:
                 found = layers.compressed(diff_id, compression, level)
         return msgspec.structs.replace(found, media_type=self._type(found.media_type))
 
+    def _came_as(self, diff_id: DiffID) -> Descriptor | None:
+        """The compressed blob that the layer came as, here or still at its registry, from where it need not come."""
+        layers = self._store.layers
+        if layers.away((diff_id,)) and (origin := layers.origin(diff_id)) is not None:
+            return Descriptor(media_type=origin.blob.media_type, digest=origin.blob.digest, size=origin.blob.size)
+        return layers.original(diff_id)
+
     def _document(self, media_type: str, data: bytes) -> Descriptor:
         digest = Digest.of(data)
         self.documents[digest] = data
         return Descriptor(media_type=self._type(media_type), digest=digest, size=len(data))
 
     def _type(self, media_type: str) -> str:
-        return media_type if self._packaging.oci else _DOCKER_TYPES.get(media_type, media_type)
+        return (_OCI_TYPES if self._packaging.oci else _DOCKER_TYPES).get(media_type, media_type)
 
     def _annotations(self, level: AnnotationLevel, platform: Platform | None) -> dict[str, str]:
         return {

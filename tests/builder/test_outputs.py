@@ -12,14 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 
+from builder.assembly import Built
 from builder.errors import OutputError
 from builder.output import Annotation, Output, Packaging
+from builder.packing import pack
+from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
 from images.errors import ImageNotFoundError
+from images.layers import Origin
+from images.oci import Descriptor, ImageConfig, RootFS, decode_manifest
 from registry.client import Client, ClientConfig
 from tests.builder.workshops import Layout, Workshop, workshop
 from tests.toolkit.foreign import run_tool
@@ -94,6 +100,18 @@ def test_a_layer_that_came_compressed_stays_so_unless_forced(shop: Workshop, tmp
     assert kept.document(kept.root())["layers"][0]["digest"] == original.digest
     forced = layout_of(shop, tmp_path / "forced", Packaging("zstd", force=True))
     assert forced.document(forced.root())["layers"][0]["mediaType"].endswith("zstd")
+
+
+@pytest.mark.parametrize("oci", [True, False])
+def test_a_layer_that_is_away_need_not_come_for_a_push(shop: Workshop, oci: bool) -> None:
+    away = DiffID.of(b"a layer that is still at its registry")
+    types = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip")
+    blob = Descriptor(media_type=types[1], digest=Digest.of(b"its blob"), size=8)
+    shop.store.layers.note_origins([Origin(away, blob, "ci:5000/base")])
+    config = ImageConfig(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=(away,)))
+    packed = pack(shop.store, [Built(Platform.host(), config, 1)], Packaging(oci=oci), default="gzip")
+    (layer,) = decode_manifest(packed.documents[packed.root.digest]).layers
+    assert layer == msgspec.structs.replace(blob, media_type=types[0 if oci else 1])
 
 
 def test_a_docker_archive_names_itself_in_dockers_way(shop: Workshop, tmp_path: Path) -> None:
