@@ -13,6 +13,12 @@ from web.settings import DEFAULT_LISTEN, WebSettings
 _WORKERS: Final = "workers (SHIPLAP_WEB_TOKEN)"
 
 
+_PLAIN_HTTP: Final = """\
+warning: {} is plain HTTP, and others can connect: whoever is on the way can read tokens, passwords and sessions
+hint: let a proxy with TLS stand before it, and set SHIPLAP_PUBLIC_URL=https://…
+"""
+
+
 def main() -> int:
     """Check the settings and the database, then serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m web", description="Serve Shiplap's API and registry.")
@@ -33,6 +39,8 @@ def main() -> int:
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
+    if settings.is_public and not service_settings.public_url.startswith("https://"):
+        sys.stderr.write(_PLAIN_HTTP.format(settings.address))
     if link is not None:
         base = service_settings.public_url or settings.local_url(settings.port)
         sys.stdout.write(f"Nobody can sign in yet. Make the first administrator, once:\n{base}/welcome?link={link}\n")

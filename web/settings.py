@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +31,12 @@ class WebSettings:
         return cls(match[1], int(match[2]))
 
     @property
+    def is_public(self) -> bool:
+        """Whether others than this machine may connect."""
+        host = self.host.strip("[]")
+        return host != "localhost" and not (host and _is_loopback(host))
+
+    @property
     def address(self) -> str:
         """As gunicorn takes it."""
         return f"{self.host or '0.0.0.0'}:{self.port}"  # noqa: S104 - what an empty host means
@@ -37,3 +44,10 @@ class WebSettings:
     def local_url(self, port: int) -> str:
         """Where a client on this machine reaches the service. port: the one that it got, where 0 was asked for."""
         return f"http://{_ANY.get(self.host, self.host)}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,14 +1,33 @@
-"""Structured logs: one JSON object a line on standard error, with the run's number where the message is about a run."""
+"""Structured logs: one JSON object a line on standard error, with the run's number.
+
+A message that begins with ``run 7:`` is about that run; others are about the one that the process works on, if any.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 _RUN: Final = re.compile(r"^run (\d+):")
+
+
+_working_on = 0
+
+
+@contextlib.contextmanager
+def working_on(run: int) -> Iterator[None]:
+    """What this process logs meanwhile is about this run, whichever part of Shiplap says it."""
+    global _working_on
+    _working_on = run
+    try:
+        yield
+    finally:
+        _working_on = 0
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,8 +43,9 @@ class JsonFormatter(logging.Formatter):
             "message": message,
         }
         about = _RUN.match(message)
-        if about:
-            entry["run"] = int(about[1])
+        number = int(about[1]) if about else _working_on
+        if number:
+            entry["run"] = number
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(entry).decode()

@@ -16,6 +16,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from pipelines.errors import DatabaseUnreachableError
 from pipelines.queue import TASK_NAME, celery_app
 from worker.execution import Execution
+from worker.logs import working_on
 from worker.resources import Resources, WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class _PoolProcess:
             _log.debug("nothing to do for the message of run %d", number)
             return
         execution = Execution(claim, resources)
-        with _terminating(execution) as received:
+        with working_on(claim.number), _terminating(execution) as received:
             _log.info("run %d: attempt %d begins", claim.number, claim.attempt)
             execution.run()
         if received:

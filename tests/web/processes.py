@@ -38,16 +38,19 @@ class WebProcess:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        environment = {
+    def environment(self) -> dict[str, str]:
+        """Of the process."""
+        return {
             **os.environ,
             "PYTHONPATH": str(_CHECKOUT),
             "SHIPLAP_ROOT": str(self._settings.root),
             "SHIPLAP_REDIS_URL": self._settings.redis_url,
             "SHIPLAP_DATABASE_URL": self._settings.database_url,
         }
+
+    def start(self) -> None:
         command = [sys.executable, "-m", "web", "--listen", f"127.0.0.1:{self.port}"]
-        self._process = subprocess.Popen(command, env=environment, start_new_session=True)
+        self._process = subprocess.Popen(command, env=self.environment(), start_new_session=True)
         deadline = time.monotonic() + 60
         while not self._answers():
             assert self._process.poll() is None, "the web process ended"

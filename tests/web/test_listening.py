@@ -1,0 +1,44 @@
+"""Where the web process listens, and what it says of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from core.settings import ServiceSettings
+from pipelines.service import Service
+from tests.web.processes import WebProcess
+from web.settings import WebSettings
+
+
+@pytest.mark.parametrize(
+    ("listen", "is_public"),
+    [
+        ("127.0.0.1:80", False), ("127.3.2.1:80", False), ("localhost:80", False), ("[::1]:80", False),
+        (":80", True), ("0.0.0.0:80", True), ("[::]:80", True), ("10.0.0.7:80", True), ("ci.example:80", True),
+    ],
+)  # fmt: skip
+def test_loopback_is_told_from_the_rest(listen: str, is_public: bool) -> None:
+    assert WebSettings.parse(listen).is_public is is_public
+
+
+@pytest.mark.parametrize(
+    ("public_url", "warns"), [("", True), ("http://ci.example", True), ("https://ci.example", False)]
+)
+def test_plain_http_for_others_is_warned_of(
+    settings: ServiceSettings, service: Service, public_url: str, warns: bool
+) -> None:
+    del service  # it has made the database
+    process = WebProcess(settings)
+    command = [sys.executable, "-m", "web", "--listen", f"0.0.0.0:{process.port}"]
+    environment = {**process.environment(), "SHIPLAP_PUBLIC_URL": public_url}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as web:
+        assert web.stderr is not None
+        first = web.stderr.readline()
+        web.terminate()
+        web.communicate()
+    assert first.startswith("warning: 0.0.0.0") is warns
