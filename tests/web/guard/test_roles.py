@@ -134,5 +134,6 @@ def test_answers_of_pages_carry_their_policy(app: Flask, service: Service) -> No
         headers = client.get(path).headers
         assert "script-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["Cache-Control"] == "no-store"
