@@ -440,6 +440,7 @@ def test_a_root_filesystem_becomes_an_image_of_one_layer(store: Store, encoder: 
 @pytest.mark.parametrize(
     "data",
     [b"", bytes(1024), b"no tar at all" * 100, gzip.compress(b"no tar " * 1000), archived({"../x": b""}).getvalue()],
+    ids=["empty", "zeros", "text", "compressed", "outside"],
 )
 def test_what_is_no_root_filesystem_is_refused(store: Store, data: bytes) -> None:
     with pytest.raises(InvalidArchiveError, match=r"cannot import -"):
