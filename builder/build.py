@@ -34,6 +34,7 @@ from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
 from core.references import Reference
 from core.settings import CacheMax
+from dockerfile_grammar import Dockerfile
 from images.images import Image
 from images.oci import Descriptor
 from images.store import Store
@@ -102,6 +103,8 @@ def build(
         refuse_violations(check_options(dockerfile, request.build_args), findings)
         for finding in findings:
             monitor.emit(Warned(finding.detail, finding.line, finding.rule))
+        for name in _unknown_stages(dockerfile, request):
+            monitor.emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
         last_step = StepInfo(len(planned.plan.steps), "exporting to image")
         monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
         cancelled = cancelled or threading.Event()
@@ -201,6 +204,11 @@ def _attestor(
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
     """Whether ``--no-cache`` or ``--no-cache-filter`` has the step run whatever the cache has."""
     return request.no_cache or vertex.step.stage.lower() in request.no_cache_stages
+
+
+def _unknown_stages(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:
+    names = {stage.name or f"stage-{stage.index}" for stage in dockerfile.stages}
+    return [name for name in request.no_cache_stages if name not in names]
 
 
 def _lineage(request: BuildRequest) -> str:

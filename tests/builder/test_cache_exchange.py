@@ -123,7 +123,10 @@ def test_first_cache_that_has_an_answer_gives_it(make: Machines, tmp_path: Path)
 
 def test_cache_from_one_place_is_passed_on_to_another(make: Machines, tmp_path: Path) -> None:
     make("one").run(TWO, cache_to=(f"type=local,dest={tmp_path}/a,mode=max",))
-    passing = {"cache_from": (f"type=local,src={tmp_path}/a",), "cache_to": (f"type=local,dest={tmp_path}/b,mode=max",)}
+    passing: dict[str, Any] = {
+        "cache_from": (f"type=local,src={tmp_path}/a",),
+        "cache_to": (f"type=local,dest={tmp_path}/b,mode=max",),
+    }
     assert make("two").outcomes_of(TWO, **passing) == (0, 6)
     assert manifest_of(tmp_path / "a") == manifest_of(tmp_path / "b")
 
@@ -272,7 +275,7 @@ def test_unchanged_cache_is_not_sent_again(make: Machines, watched: Relay) -> No
 def test_layers_that_the_registry_has_are_not_sent_and_not_fetched(make: Machines, watched: Relay) -> None:
     make("one").run(TWO, cache_to=(f"type=registry,ref={watched.host}/cache/first,mode=max",))
     watched.seen.clear()
-    passing = {"cache_from": (f"{watched.host}/cache/first",)}
+    passing: dict[str, Any] = {"cache_from": (f"{watched.host}/cache/first",)}
     make("two").run(TWO, cache_to=(f"type=registry,ref={watched.host}/cache/second,mode=max",), **passing)
     assert all("mount=" in path for path in transfers(watched, "POST"))
     assert len([path for path in transfers(watched) if "/blobs/" in path]) == 1 + 3
@@ -325,6 +328,8 @@ def test_no_cache_filter_runs_the_stages_that_it_names(make: Machines) -> None:
     one.run(TWO)
     assert one.outcomes_of(TWO, no_cache_stages=("build",)) == (3, 3)
     assert one.outcomes_of(TWO, no_cache_stages=("stage-1",)) == (3, 3)
+    assert one.outcomes_of(TWO, no_cache_stages=("biuld",)) == (0, 6)
+    assert one.warnings() == ["--no-cache-filter biuld: no stage has this name"]
 
 
 def test_stage_that_runs_again_and_gives_the_same_lets_the_rest_stay_cached(make: Machines) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,7 +57,7 @@ def told(workshop: Workshop) -> dict[str, tuple[Change, ...]]:
     }
 
 
-def first_reason(workshop: Workshop, text: str, **options: object) -> tuple[str, tuple[Change, ...]]:
+def first_reason(workshop: Workshop, text: str, **options: Any) -> tuple[str, tuple[Change, ...]]:
     """The first step, in the order of the Dockerfile, that ran, and why."""
     workshop.build(text, **options)
     return next(iter(told(workshop).items()))
