@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.frontend import Frontend
     from builder.remotes.giturls import GitReference
 
+_FETCHED = "file"  # in the layer that it is fetched to, whatever its URL calls it
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _MAYBE_REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9.-]+:")
 
@@ -75,20 +76,23 @@ class CopyPlanner:
             if remote is None and groups and groups[-1][0] is None:
                 groups[-1][1].append(text)
             else:
-                inside = text if remote is None else f"/{remote.name}" if isinstance(remote, HttpOp) else "/"
-                groups.append((remote, [inside]))
+                groups.append((remote, [text]))
         if add.checksum is not None and (len(add.sources) != 1 or groups[0][0] is None):
             raise self._file.error(
                 "ADD --checksum needs exactly one source, a URL or a git repository", add.checksum.span
             )
         parts = []
         for remote, texts in groups:
+            sources, named = tuple(texts), ""
+            if isinstance(remote, HttpOp):
+                sources, named = (f"/{remote.name}",), file_name(remote.url)
+            elif remote is not None:
+                sources = ("/",)
             unpack = add.unpack if add.unpack is not None else remote is None
-            part = msgspec.structs.replace(
-                spec, sources=tuple(texts), heredocs=(), extract_archives=unpack and not isinstance(remote, GitOp)
-            )
-            source = None if remote is None else self._number(self._frontend.remote_vertex(remote, lines))
-            parts.append(CopyPart(part, source))
+            unpack = unpack and not isinstance(remote, GitOp)
+            part = msgspec.structs.replace(spec, sources=sources, heredocs=(), extract_archives=unpack, named=named)
+            number = None if remote is None else self._number(self._frontend.remote_vertex(remote, lines))
+            parts.append(CopyPart(part, number))
         if spec.heredocs or not parts:
             parts.append(CopyPart(msgspec.structs.replace(spec, sources=())))
         return tuple(parts)
@@ -97,19 +101,17 @@ class CopyPlanner:
         """What is to be fetched for a source; None for a file of the context."""
         if not _MAYBE_REMOTE.match(text):
             return None
-        from builder.remotes.giturls import is_http_url, parse_git
-        from builder.remotes.http import check_url, file_name
+        from builder.remotes.giturls import check_url, is_http_url, parse_git
 
         try:
             reference = parse_git(text)
-            if reference is not None:
-                return self._git(add, reference)
-            if not is_http_url(text):
-                return None
-            check_url(text)
+            if reference is None and is_http_url(text):
+                check_url(text)
         except ShiplapError as error:
             raise self._file.error(f"ADD: {error.message}", word.span, hint=error.hint) from None
-        return HttpOp(text, file_name(text), self._checksum(add))
+        if reference is not None:
+            return self._git(add, reference)
+        return HttpOp(text, _FETCHED, self._checksum(add)) if is_http_url(text) else None
 
     def _git(self, add: ast.Add, reference: GitReference) -> GitOp:
         keep, checksum = add.keep_git_dir, "" if add.checksum is None else self._expand(add.checksum)
@@ -149,6 +151,14 @@ class CopyPlanner:
 
     def _expand(self, word: Word) -> str:
         return self._frontend.expand(word, self._state.variables)
+
+
+def file_name(url: str) -> str:
+    """What a file is called that is added from ``url``: the last part of its path, as BuildKit has it."""
+    from urllib.parse import unquote, urlsplit
+
+    name = posixpath.basename(unquote(urlsplit(url).path).rstrip("/"))
+    return name if name not in ("", ".", "..") else "__unnamed__"
 
 
 def body(heredoc: ast.Heredoc, variables: Mapping[str, str]) -> bytes:

@@ -11,7 +11,8 @@ class CopySpec(msgspec.Struct, frozen=True):
     sources: as written. destination: absolute (WORKDIR joined), a trailing slash kept. heredocs: name and content.
     extract_archives: local tars are unpacked (ADD). link: the layer knows nothing of the image below. exclude: patterns
     as in .dockerignore, relative to each source. from_context: what is copied belongs to 0:0, not to its owner.
-    is_add: an ADD, be it one that unpacks nothing.
+    is_add: an ADD, be it one that unpacks nothing. named: what the one source is called in a directory, where that is
+    not its own name.
     """
 
     sources: tuple[str, ...]
@@ -25,6 +26,7 @@ class CopySpec(msgspec.Struct, frozen=True):
     exclude: tuple[str, ...] = ()
     from_context: bool = True
     is_add: bool = False
+    named: str = ""
 
     @property
     def verb(self) -> str:

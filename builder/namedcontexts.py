@@ -9,7 +9,7 @@ from builder.contexts import Context
 from builder.errors import ContextError
 from builder.graph import GitOp, HttpOp
 from builder.load import ignore_patterns
-from builder.remotes.giturls import is_http_url, parse_git
+from builder.remotes.giturls import check_url, is_http_url, parse_git
 from builder.request import NamedContext, NamedImage
 from core.platforms import Platform
 from core.references import Reference
@@ -38,8 +38,6 @@ def open_named_context(value: str, store: Store, platforms: Sequence[Platform]) 
     if reference is not None:
         return GitOp(reference, bool(reference.keep_git_dir))
     if is_http_url(value):
-        from builder.remotes.http import check_url
-
         check_url(value)
         return HttpOp(value, _FILE_NAME)
     context = Context.open_directory(value)

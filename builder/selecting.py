@@ -101,7 +101,7 @@ def _one(
     st = tree.stat(real)
     if st is None:
         raise _not_found(tree, spec, written, path)
-    name = split(path)[1]
+    name = spec.named or split(path)[1]
     if stat.S_ISDIR(st.st_mode):
         entries = tree.walk(real, included=included, excluded=excluded)
         if not entries and tree.ignores(real):

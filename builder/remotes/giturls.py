@@ -57,6 +57,17 @@ def is_http_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
+def check_url(url: str) -> None:
+    """Raises InvalidUrlError for what is no http URL."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in unquote(url)):
+        raise InvalidUrlError(f"invalid URL {redacted(url)[:200]!r}", hint="write https://HOST/PATH")
+
+
 def parse_git(text: str, *, context: bool = False) -> GitReference | None:
     """The reference that ``text`` is, or None when it is something else: a path, a URL of a file.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import posixpath
 import socket
 import threading
 import weakref
@@ -14,15 +13,12 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import msgspec
 
-from builder.errors import BuildCancelledError, FetchError, InvalidUrlError
-from builder.remotes.giturls import redacted
+from builder.errors import BuildCancelledError, FetchError
+from builder.remotes.giturls import check_url, redacted
 from builder.remotes.reach import ANYWHERE, Reach
 
 if TYPE_CHECKING:  # urllib3 costs 56 ms
     import urllib3
-
-UNNAMED: Final = "__unnamed__"
-"""The name of a file whose URL ends in none, as BuildKit has it."""
 
 _CONNECT_TIMEOUT_S: Final = 20.0
 _READ_TIMEOUT_S: Final = 60.0
@@ -55,22 +51,6 @@ class Response(msgspec.Struct, frozen=True):
 
     etag: str
     modified_at: int | None
-
-
-def file_name(url: str) -> str:
-    """What a file is called that is added from ``url``: the last part of its path."""
-    return posixpath.basename(unquote(urlsplit(url).path).rstrip("/")) or UNNAMED
-
-
-def check_url(url: str) -> None:
-    """Raises InvalidUrlError for what is no http URL."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in url):
-        raise InvalidUrlError(f"invalid URL {redacted(url)[:200]!r}", hint="write https://HOST/PATH")
 
 
 class HttpFiles:

@@ -73,6 +73,15 @@ def test_url_without_date_or_name_gets_the_epoch_and_buildkits_name(workshop: Wo
     assert (found["x/f"].mode, found["x/f"].uid, found["x/f"].gid) == (0o644, 5, 6)
 
 
+def test_name_of_a_url_is_no_pattern_and_leads_nowhere(workshop: Workshop, files: FileServer) -> None:
+    files.files |= {"/a[1]*.txt": b"signs", "/up/..": b"up", "/.wh.f": b"deletion"}
+    image = built(workshop.build(f"FROM base\nADD {files.url}/a[1]*.txt {files.url}/up/%2e%2e /x/\n"))
+    assert workshop.read(image, "x/a[1]*.txt") == "signs"
+    assert workshop.read(image, "x/__unnamed__") == "up"
+    with pytest.raises(StepError, match=r"names that begin with \.wh\. mark deleted files"):
+        workshop.build(f"FROM base\nADD {files.url}/.wh.f /x/\n")
+
+
 def test_unchanged_url_is_asked_for_and_not_fetched(workshop: Workshop, files: FileServer) -> None:
     text = f"FROM base\nADD {files.url}/dir/f /x\n"
     assert workshop.counts(text) == (1, 0)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 
 @dataclass
@@ -36,7 +37,7 @@ def serving_files() -> Iterator[FileServer]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             server.requests.append(f"{self.command} {self.path}")
-            content = server.files.get(path)
+            content = server.files.get(path, server.files.get(unquote(path)))
             etag = f'"{hashlib.sha256(content or b"").hexdigest()}"' if server.etags else ""
             headers = {"ETag": etag} if etag else {}
             if server.authorization and self.headers.get("Authorization") != server.authorization:
