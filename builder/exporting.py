@@ -14,21 +14,21 @@ import msgspec
 from builder.assembly import Built
 from builder.errors import OutputError
 from builder.output import Compression, Output, Packaging
-from builder.packing import Attest, Packed, Statement, pack
 from core.digests import Digest
 from core.files import replacing, storage_errors
 from core.namespaces import is_initial
 from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.images import Image
-from images.indexes import StoredIndex
 from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, decode_manifest, encode
 from images.store import Store
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # most builds only put an image into the store
+    from builder.packing import Attest, Packed, Statement
     from builder.pushing import Push
+    from images.indexes import StoredIndex
 
-AttestNamed: TypeAlias = Callable[[Built, Digest, Sequence[Reference]], Sequence[Statement]]
+AttestNamed: TypeAlias = "Callable[[Built, Digest, Sequence[Reference]], Sequence[Statement]]"
 """From an image, its manifest's digest and its names to what is to be said of it."""
 
 _DEFAULT = Packaging()
@@ -108,6 +108,8 @@ class Exporter:
     def _image(self, output: Output, images: tuple[Built, ...]) -> Exported:
         if len(images) == 1 and self._attest is None and not output.push and output.packaging == _DEFAULT:
             return self._as_it_stands(output, images[0])
+        from builder.packing import pack
+
         packed = pack(
             self._store,
             images,
@@ -168,6 +170,8 @@ class Exporter:
         return images[0], images[0]
 
     def _archive(self, output: Output, images: tuple[Built, ...]) -> Exported:
+        from builder.packing import pack
+
         if output.type == "docker" and (len(images) > 1 or self._attest is not None):
             what = "several platforms" if len(images) > 1 else "attestations"
             raise OutputError(

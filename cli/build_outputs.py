@@ -54,6 +54,11 @@ class OutputOptions(NamedTuple):
 
     def all_outputs(self, names: tuple[Reference, ...]) -> tuple[Output, ...]:
         """What to put out. names: the ``-t`` names. Raises OutputError, CommandError."""
+        stored = Output("image", names=names)
+        if not self.outputs and not self.push and not self.annotations:
+            return (stored,)
+        from msgspec.structs import replace
+
         from builder.annotations import parse_annotation
         from builder.outputs import parse_output
 
@@ -61,9 +66,8 @@ class OutputOptions(NamedTuple):
         outputs = [parse_output(text, names=names, annotations=annotations) for text in self.outputs]
         if self.push:
             outputs = _pushed(outputs, names, annotations)
-        stored = Output("image", names=names, packaging=Packaging(annotations=annotations))
         if not outputs or (self.load and all(output.type != "image" for output in outputs)):
-            outputs.append(stored)
+            outputs.append(replace(stored, packaging=Packaging(annotations=annotations)))
         _check_standard_output(outputs)
         return tuple(outputs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
@@ -44,6 +43,8 @@ class Attestations(msgspec.Struct, frozen=True):
 
 def parse_attestations(attest: Sequence[str], provenance: str | None, sbom: str | None) -> Attestations:
     """Parse the values of ``--attest``, and of ``--provenance`` and ``--sbom``, which beat it. Raises OutputError."""
+    if not attest and provenance is None and sbom is None:
+        return Attestations()
     members: dict[str, dict[str, str]] = {}
     for text in attest:
         found = _members(text, "--attest")
@@ -82,6 +83,8 @@ def _shorthand(text: str, option: str) -> dict[str, str]:
 
 
 def _members(text: str, option: str) -> dict[str, str]:
+    import csv
+
     members: dict[str, str] = {}
     for member in next(csv.reader([text]), []):
         key, equals, value = member.partition("=")
