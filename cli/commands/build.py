@@ -203,9 +203,7 @@ def command(
                 source_date_epoch=settings.source_date_epoch,
                 secrets=remote.secrets,
                 access=remote.access,
-                named_contexts=open_build_contexts(
-                    sources, store, platforms or (Platform.host(),), stack
-                ),
+                named_contexts=open_build_contexts(sources, store, platforms or (Platform.host(),), stack),
                 allow=read_entitlements(sources, network),
                 limits=wanted_limits,
                 hold_failures=debugging.wanted,
