@@ -135,8 +135,8 @@ def check_ref(ref: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """The URL without what is before its ``@``, for messages."""
-    return re.sub(r"(?<=://)[^/@\s]*:[^/@\s]*@", "xxxxx@", url)
+    """The URL without the name, password or token before its host, for messages. (ssh names a user, and no secret.)"""
+    return re.sub(r"\b(https?://)[^/@\s]+@", r"\1xxxxx@", url)
 
 
 def _with_fragment(remote: GitRemote, fragment: str, text: str) -> GitReference:

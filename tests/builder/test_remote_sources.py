@@ -179,10 +179,11 @@ def test_service_does_not_reach_private_addresses(workshop: Workshop, files: Fil
 # Git
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with two commits, a branch, a light tag and an annotated one, and a submodule."""
-    library, made = tmp_path / "served" / "library.git", tmp_path / "served" / "app.git"
+    served = tmp_path_factory.mktemp("served")
+    library, made = served / "library.git", served / "app.git"
     for path in (library, made):
         path.mkdir(parents=True)
         git(path, "init", "--quiet", "--initial-branch=main")
@@ -259,7 +260,8 @@ def test_git_directory_is_kept_where_asked_for(workshop: Workshop, server: GitSe
 
 
 def test_branch_is_asked_for_and_a_commit_is_not(workshop: Workshop, server: GitServer, repository: Path) -> None:
-    text = f"FROM base\nADD {server.url}/app.git#main /x\n"
+    git(repository, "branch", "moving", "main")
+    text = f"FROM base\nADD {server.url}/app.git#moving /x\n"
     assert workshop.counts(text) == (1, 0)
     fetched = len(server.requests)
     assert workshop.counts(text) == (0, 1)
@@ -271,9 +273,11 @@ def test_branch_is_asked_for_and_a_commit_is_not(workshop: Workshop, server: Git
     fetched = len(server.requests)
     assert workshop.counts(pinned) == (0, 1)
     assert len(server.requests) == fetched
+    git(repository, "checkout", "--quiet", "moving")
     (repository / "new").write_text("new")
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "-m", "three")
+    git(repository, "checkout", "--quiet", "main")
     assert workshop.counts(text) == (1, 0)
 
 
@@ -341,6 +345,25 @@ def test_proxies_are_those_of_the_environment() -> None:
         ("https", "c.test"), ("http", "c.test"), ("https", "a.test"), ("https", "x.b.test"), ("http", "localhost"),
     )]  # fmt: skip
     assert chosen == ["http://p:1", "http://q:2", "", "", ""]
+
+
+@pytest.mark.parametrize("source", ["/f", "/app.git", "/nothing"])
+def test_credentials_of_a_url_are_used_and_not_shown(
+    workshop: Workshop, files: FileServer, server: GitServer, source: str
+) -> None:
+    files.authorization = server.authorization = basic("me:s3cr3t")
+    url = (server.url if source.endswith(".git") else files.url) + source
+    text = f"FROM base\nARG WHO\nADD {url.replace('://', '://${WHO}')} /x\n"
+    if source == "/nothing":
+        with pytest.raises(StepError) as caught:
+            workshop.build(text, build_args={"WHO": "me:s3cr3t@"})
+        assert "s3cr3t" not in str(caught.value)
+    else:
+        workshop.build(text, build_args={"WHO": "me:s3cr3t@"})
+    assert "s3cr3t" not in str(workshop.seen.events)
+    with pytest.raises(StepError) as caught:
+        workshop.build(text, build_args={"WHO": "t0ken@"}, no_cache=True)
+    assert "t0ken" not in str(caught.value)
 
 
 def test_repository_over_gits_own_protocol(workshop: Workshop, repository: Path) -> None:
