@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import secrets
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ def build(
     """
     monitor = monitor or NullMonitor()
     began = time.time()
-    build_id = secrets.token_hex(13)
+    build_id = os.urandom(13).hex()
     request = dated(request)
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     with contextlib.ExitStack() as stack:
