@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,6 +31,7 @@ class RegistryLayers:
     def fetch(self, wanted: Sequence[Sequence[Origin]], monitor: TransferMonitor | None = None) -> None:
         """Import the layers, several at a time. Each one's places are tried in order.
 
+        When one cannot be had, the others still arrive: ``cancelled`` of the client may be a whole build's.
         Raises LayerUnavailableError, TransferCancelledError, and StorageFullError.
         """
         shown = monitor or NullTransferMonitor()
@@ -37,7 +39,7 @@ class RegistryLayers:
             lambda origins: self._layer(origins, shown),
             wanted,
             workers=_PARALLEL,
-            stop=self._client.cancelled,
+            stop=threading.Event(),
             name="layers",
         )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.toolkit.registries import DebianRegistry, debian_registry
 from tests.toolkit.shiplap import Shiplap
@@ -81,3 +83,23 @@ def test_layers_are_fetched_by_the_step_that_needs_them(
 ) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/base:1\nRUN true\n")
     assert f"[internal] fetch a layer of {registry.host}/base" in shiplap("build", tmp_path).stderr
+
+
+def test_a_layer_that_the_registry_has_lost_fails_the_step_that_needs_it(
+    shiplap: Shiplap, registry: DebianRegistry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/lost"
+    maker = Shiplap(tmp_path / "maker")
+    (tmp_path / "rootfs").mkdir()
+    (tmp_path / "rootfs" / "file").write_text("lost\n")
+    subprocess.run(["tar", "cf", tmp_path / "rootfs.tar", "-C", tmp_path / "rootfs", "."], check=True)
+    maker("image", "import", tmp_path / "rootfs.tar", f"{name}:1")
+    maker("push", f"{name}:1")
+    http = urllib3.PoolManager(retries=False)
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    (layer,) = http.request("GET", f"http://{registry.host}/v2/lost/manifests/1", headers=accept).json()["layers"]
+    assert http.request("DELETE", f"http://{registry.host}/v2/lost/blobs/{layer['digest']}").status == 202
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}:1\nRUN true\n")
+    failed = shiplap("build", tmp_path, check=False)
+    assert failed.returncode == 1
+    assert f"blob {layer['digest']} of {name} cannot be fetched" in failed.stderr
