@@ -1,8 +1,9 @@
 """Backup and restore while the service runs: one tar with every table, the key of the secrets, and the contexts.
 
 The tables are JSON lines from one consistent snapshot, so a backup of SQLite can be restored into PostgreSQL and the
-other way round. Not in it: images (they are in the registry, and can be built again) and Redis (holds nothing of its
-own). The file holds the key of the secrets: keep it as you keep those.
+other way round. The built-in registry's images are in it if wanted, its own users and access tokens are not, nor are
+the build cache and Redis, which hold nothing that cannot be made again. The file holds the key of the secrets: keep it
+as you keep those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from core.settings import ServiceSettings
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, migrate
 from pipelines.errors import BackupError
+from pipelines.imagebackup import LIST as IMAGE_LIST
+from pipelines.imagebackup import read_images, write_images
 from pipelines.schema import (
     HEAD,
     approvals,
@@ -63,10 +66,10 @@ class Header(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-def backup(settings: ServiceSettings, path: Path) -> None:
-    """Write everything to ``path`` (mode 0600), which appears only when it is whole.
+def backup(settings: ServiceSettings, path: Path, *, images: bool = False) -> None:
+    """Write everything to ``path`` (mode 0600), which appears only when it is whole. images: the registry's, too.
 
-    Raises SchemaError, DatabaseUnreachableError, StorageFullError.
+    Raises SchemaError, DatabaseUnreachableError, StorageFullError, BackupError.
     """
     with storage_errors(str(path)), Service.open(settings) as service:
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -74,6 +77,8 @@ def backup(settings: ServiceSettings, path: Path) -> None:
             with open(fd, "wb") as file:
                 with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                     _write(archive, service)
+                    if images:
+                        write_images(archive, settings)
                 file.flush()
                 os.fsync(fd)
             os.rename(temporary, path)
@@ -86,13 +91,15 @@ def backup(settings: ServiceSettings, path: Path) -> None:
 def restore(settings: ServiceSettings, path: Path) -> None:
     """Make the service what it was: everything that it knows is replaced, in one transaction.
 
-    A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again. Raises
-    BackupError for a file that is no backup of this version.
+    A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again. Images are
+    added to those that are there. Raises BackupError for a file that is no backup of this version.
     """
     migrate(settings)
     try:
         with tarfile.open(path, "r:") as archive, Service.open(settings) as service:
             _read(archive, service)
+            if IMAGE_LIST in archive.getnames():
+                read_images(archive, settings)
     except (tarfile.TarError, msgspec.DecodeError, msgspec.ValidationError, KeyError, EOFError) as error:
         raise BackupError(f"{path} is no whole backup of a Shiplap service: {error}") from error
 

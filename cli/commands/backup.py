@@ -11,13 +11,14 @@ from core.settings import ServiceSettings
 
 @click.command("backup")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--images", is_flag=True, help="Save the images of the built-in registry, too, with their tags.")
 @click.pass_obj
-def command(root: str | None, *, file: Path) -> None:
+def command(root: str | None, *, file: Path, images: bool) -> None:
     """Save what a service knows: runs, logs, projects, tokens, secrets.
 
-    The service may be running. FILE holds the key to its secrets, too: keep it as safe as them. Images, the cache and
-    uploaded contexts are not in it.
+    The service may be running. FILE holds the key to its secrets, too: keep it as safe as them. Contexts are in it,
+    images with --images. The registry's own users and access tokens, and the build cache, are not.
     """
     from pipelines.backup import backup
 
-    backup(ServiceSettings.from_environ(root=root), file.absolute())
+    backup(ServiceSettings.from_environ(root=root), file.absolute(), images=images)

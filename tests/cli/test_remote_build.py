@@ -344,12 +344,19 @@ def test_unreachable_server_is_said(shiplap: Shiplap, context: Path) -> None:
 def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path, tmp_path: Path) -> None:
     serving.build("-t", "kept", context)
     number = str(serving.runs()[0]["number"])
-    serving.shiplap("backup", tmp_path / "backup.tar")
+    serving.shiplap("backup", "--images", tmp_path / "backup.tar")
     other = Shiplap(tmp_path / "other")
     other("restore", tmp_path / "backup.tar")
     restored = start_serving(other)
     try:
         assert other("runs", "logs", number).stdout == serving.shiplap("runs", "logs", number).stdout
+        host = restored.url.removeprefix("http://")
+        third = Shiplap(tmp_path / "third")
+        environment = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+        token = (other.root / "serve" / "admin.token").read_text()
+        third("login", "-u", "me", "--password-stdin", host, stdin=token, env=environment)
+        third("pull", f"{host}/kept:latest", env=environment)
+        assert third("run", "--rm", f"{host}/kept:latest", "cat", "/context/name").stdout == f"{tmp_path}\n"
     finally:
         restored.process.terminate()
         assert restored.process.wait(60) == 0

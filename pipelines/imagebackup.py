@@ -1,0 +1,86 @@
+"""The built-in registry's images in a backup: ``registry.json``, and ``images/<hex>`` for each manifest and blob."""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Final
+
+import msgspec
+
+from core.digests import Digest
+from pipelines.errors import BackupError
+
+if TYPE_CHECKING:
+    from core.settings import ServiceSettings
+    from registry.server.portable import PortableRepository
+    from registry.server.registry import Registry
+
+LIST: Final = "registry.json"
+_DIRECTORY: Final = "images"
+
+
+def write_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
+    """Add all images that there are now. Raises BackupError when one is removed meanwhile, StorageFullError."""
+    import io
+
+    from registry.server.portable import list_repositories
+
+    with _registry(settings) as registry:
+        repositories = list_repositories(registry)
+        data = msgspec.json.encode(repositories)
+        member = tarfile.TarInfo(LIST)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+        for content in sorted({content for repository in repositories for content in repository.contents()}):
+            try:
+                with registry.content.path(content).open("rb") as file:
+                    archive.addfile(archive.gettarinfo(arcname=f"{_DIRECTORY}/{content.hex}", fileobj=file), file)
+            except FileNotFoundError as error:
+                raise BackupError("an image was removed while it was saved", hint="save again") from error
+
+
+def read_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
+    """Take the images of a backup into the registry, whose own stay; tags of both are the backup's.
+
+    Raises BackupError, StorageFullError.
+    """
+    from registry.server.errors import SpecError
+    from registry.server.portable import PortableRepository, add_content, add_manifest
+
+    repositories = msgspec.json.decode(_opened(archive, LIST).read(), type=list[PortableRepository])
+    with _registry(settings) as registry:
+        try:
+            for content in sorted(_blobs(repositories)):
+                add_content(registry, repositories, content, _opened(archive, f"{_DIRECTORY}/{content.hex}"))
+            for repository in repositories:
+                for manifest in repository.manifests:
+                    data = _opened(archive, f"{_DIRECTORY}/{Digest(manifest.content).hex}").read()
+                    add_manifest(registry, repository.name, manifest, data)
+        except SpecError as error:
+            raise BackupError(f"the backup's images are damaged: {error}") from error
+
+
+def _blobs(repositories: list[PortableRepository]) -> set[Digest]:
+    return {Digest(blob.content) for repository in repositories for blob in repository.blobs}
+
+
+def _opened(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(name)
+    if file is None:
+        raise BackupError(f"{name} in the backup is no file")
+    return file
+
+
+@contextlib.contextmanager
+def _registry(settings: ServiceSettings) -> Iterator[Registry]:
+    from images.store import Store
+    from registry.server.registry import Registry
+    from registry.server.settings import ServerSettings
+
+    with (
+        Store.open(settings.root) as store,
+        contextlib.closing(Registry(store, ServerSettings(access="users"))) as made,
+    ):
+        yield made
