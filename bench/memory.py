@@ -18,6 +18,7 @@ from bench.tools import ToolError, run
 
 BUDGET_BYTES: Final = 150_000_000
 _POOL_BYTES: Final = 4 << 20
+_PIECE_BYTES: Final = 16 << 10  # what tarfile reads at a time, and the pool is a multiple of
 
 Serve = Callable[[Path], AbstractContextManager[tuple[str, int]]]
 """Runs a registry below a directory; gives its host and the process to look at."""
@@ -63,16 +64,22 @@ def _write_tar(path: Path, size: int) -> None:
     pool = random.Random(4).randbytes(_POOL_BYTES)
     with tarfile.open(path, "w") as tar:
         entry = tarfile.TarInfo("big")
-        entry.size = size
+        entry.size = size // _PIECE_BYTES * _PIECE_BYTES
         tar.addfile(entry, _Repeated(pool))  # type: ignore[arg-type]  # it only reads
 
 
 class _Repeated:
+    """The pool over and over: too far between for compressors to see."""
+
     def __init__(self, pool: bytes) -> None:
         self._pool = pool
+        self._at = 0
 
     def read(self, size: int) -> bytes:
-        return self._pool[:size] if size <= len(self._pool) else self._pool * (size // len(self._pool))
+        """At most ``size`` bytes, up to the pool's end."""
+        data = self._pool[self._at : self._at + size]
+        self._at = (self._at + len(data)) % len(self._pool)
+        return data
 
 
 def _peak(command: list[str | Path]) -> tuple[float, int]:
