@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -24,12 +25,10 @@ from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform
 from images.store import Store
 
 if TYPE_CHECKING:  # most builds only put an image into the store
-    from builder.packing import Attest, Packed, Statement
+    from builder.attesting.attestor import Attestor
+    from builder.packing import Attest, Packed
     from builder.pushing import Push
     from images.indexes import StoredIndex
-
-AttestNamed: TypeAlias = "Callable[[Built, Digest, Sequence[Reference]], Sequence[Statement]]"
-"""From an image, its manifest's digest and its names to what is to be said of it."""
 
 _DEFAULT = Packaging()
 
@@ -57,7 +56,7 @@ class Exporter:
     """
 
     def __init__(
-        self, store: Store, images: Sequence[Built], *, epoch: int | None, attest: AttestNamed | None, push: Push
+        self, store: Store, images: Sequence[Built], *, epoch: int | None, attest: Attestor | None, push: Push
     ) -> None:
         self._store = store
         self._epoch = epoch
@@ -78,11 +77,6 @@ class Exporter:
                 exported = self._image(output, images)
             elif output.is_image:
                 exported = self._archive(output, images)
-            elif self._attest is not None:
-                raise OutputError(
-                    f"an output of type={output.type} has no place for attestations",
-                    hint="use type=oci or type=image, or leave --attest, --provenance and --sbom out",
-                )
             else:
                 self._files(output, images)
                 continue
@@ -200,7 +194,7 @@ class Exporter:
     def _naming(self, output: Output) -> Attest | None:
         """Attestations name their subject as the output does."""
         attest = self._attest
-        return None if attest is None else lambda built, digest: attest(built, digest, output.names)
+        return None if attest is None else lambda built, digest: attest.of_image(built, digest, output.names)
 
     # Files
 
@@ -210,10 +204,15 @@ class Exporter:
             self._check_overlap(images)
         if output.type == "local":
             for image in images:
-                self._write_tree(image, os.path.join(output.dest, _directory(image)) if split else output.dest)
+                directory = os.path.join(output.dest, _directory(image)) if split else output.dest
+                self._write_tree(image, directory, self._suffix(image, images, split=split))
         else:
             with _opened(output.dest) as sink:
                 self._write_tar(images, sink, split=split)
+
+    def _suffix(self, image: Built, images: Sequence[Built], *, split: bool) -> str:
+        """What tells attestations of several platforms apart that are in one directory."""
+        return "" if split or len(images) == 1 else f".{_directory(image)}"
 
     def _check_overlap(self, images: Sequence[Built]) -> None:
         """Raises OutputError when two platforms have a file of the same name."""
@@ -243,14 +242,14 @@ class Exporter:
             prefix = os.fsencode(f"{_directory(image)}/") if split else b""
             if prefix:
                 writer.directory(prefix, 0o755, 0, 0, self._epoch or 0)
-            with self._opened_layers(image) as layers:
+            with self._attested(image, self._suffix(image, images, split=split)) as layers:
                 write_merged(layers, writer, prefix=prefix, mtime=self._epoch)
         writer.close()
 
-    def _write_tree(self, image: Built, dest: str) -> None:
+    def _write_tree(self, image: Built, dest: str, suffix: str) -> None:
         from images.flatten import unpack_merged
 
-        with self._opened_layers(image) as layers, storage_errors(dest), _output_errors(dest):
+        with self._attested(image, suffix) as layers, storage_errors(dest), _output_errors(dest):
             os.makedirs(dest, exist_ok=True)
             root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -258,6 +257,20 @@ class Exporter:
                 unpack_merged(layers, root, owners=False, devices=os.geteuid() == 0 and is_initial(), mtime=self._epoch)
             finally:
                 os.close(root)
+
+    @contextlib.contextmanager
+    def _attested(self, image: Built, suffix: str) -> Iterator[list[BinaryIO]]:
+        """The image's layers, and where something is to be said of the files one more, which says it."""
+        with self._opened_layers(image) as layers:
+            if self._attest is not None:
+                from builder.attesting import files
+
+                statements = self._attest.of_files(image, files.digests(layers))
+                for layer in layers:
+                    layer.seek(0)
+                mtime = int(time.time()) if self._epoch is None else self._epoch
+                layers.append(files.layer(statements, suffix=suffix, mtime=mtime))
+            yield layers
 
     @contextlib.contextmanager
     def _opened_layers(self, image: Built) -> Iterator[list[BinaryIO]]:

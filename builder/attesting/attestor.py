@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from builder.assembly import Built
 from builder.attesting import spdx
 from builder.attesting.options import Attestations
 from builder.attesting.provenance import PREDICATE_TYPE, BaseImage, Invocation, provenance
-from builder.attesting.statements import docker_purl, statement
+from builder.attesting.statements import docker_purl, statement, statement_of_files
 from builder.packages.scan import Contents, scan
 from builder.packing import Statement
 from builder.resolving import NewStep
@@ -20,7 +20,7 @@ from core.events import Monitor, Warned
 from core.platforms import Platform
 from core.references import Reference
 from images.images import Image
-from images.oci import format_time, parse_time
+from images.oci import encode, format_time, parse_time
 from images.store import Store
 
 _UNNAMED: Final = "image"
@@ -57,7 +57,7 @@ class RecordingResolver:
 
 
 class Attestor:
-    """Says what is asked for of each image; a builder.exporting.AttestNamed."""
+    """Says what is asked for of each image."""
 
     def __init__(
         self, store: Store, monitor: Monitor, options: Attestations, invocation: Callable[[], Invocation]
@@ -71,28 +71,40 @@ class Attestor:
         self._contents: dict[tuple[DiffID, ...], Contents] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, built: Built, manifest: Digest, names: Sequence[Reference]) -> list[Statement]:
-        """Raises InvalidLayerError when the layers cannot be read."""
+    def of_image(self, built: Built, manifest: Digest, names: Sequence[Reference]) -> list[Statement]:
+        """About the image with this manifest. Raises InvalidLayerError when the layers cannot be read."""
+        name = docker_purl(names[0], built.platform) if names else _UNNAMED
+        return [
+            statement(kind, predicate, manifest=manifest, platform=built.platform, names=names)
+            for kind, predicate in self._predicates(built, name, manifest)
+        ]
+
+    def of_files(self, built: Built, files: Mapping[str, str]) -> list[Statement]:
+        """About the image's files, with their sha256 by name. Raises InvalidLayerError."""
+        image_id = Digest.of(encode(built.config))
+        return [
+            statement_of_files(kind, predicate, files)
+            for kind, predicate in self._predicates(built, _UNNAMED, image_id)
+        ]
+
+    def _predicates(self, built: Built, name: str, digest: Digest) -> list[tuple[str, dict[str, object]]]:
         made: list[tuple[str, dict[str, object]]] = []
         if self._options.sbom:
-            made.append((spdx.PREDICATE_TYPE, self._sbom(built, manifest, names)))
+            made.append((spdx.PREDICATE_TYPE, self._sbom(built, name, digest)))
         if self._options.provenance is not None:
             if self._invocation is None:
                 self._invocation = self._make_invocation()
             made.append((PREDICATE_TYPE, provenance(self._options.provenance, self._invocation, built.platform)))
-        return [
-            statement(kind, predicate, manifest=manifest, platform=built.platform, names=names)
-            for kind, predicate in made
-        ]
+        return made
 
-    def _sbom(self, built: Built, manifest: Digest, names: Sequence[Reference]) -> dict[str, object]:
+    def _sbom(self, built: Built, name: str, digest: Digest) -> dict[str, object]:
         from importlib.metadata import version
 
         contents = self._contents_of(built)
         return spdx.document(
             contents,
-            name=docker_purl(names[0], built.platform) if names else _UNNAMED,
-            manifest=manifest,
+            name=name,
+            digest=digest,
             created=format_time(int(parse_time(built.config.created)) if built.config.created else 0),
             tool=f"shiplap-{version('shiplap')}",
         )

@@ -17,8 +17,8 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
 _WHY_NOT: Final = {
     "generator": "Shiplap finds packages itself and runs no scanner",
     "capture-usage": "what steps used is not recorded",
-    "inline-only": "attestations go with images, and nowhere else",
-    "filename": "attestations go with images, and nowhere else",
+    "inline-only": "attestations go with every output that has a place for them",
+    "filename": "the files are provenance.json and sbom.spdx.json",
 }
 
 

@@ -18,8 +18,8 @@ _NO_ASSERTION: Final = "NOASSERTION"
 _NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 
-def document(contents: Contents, *, name: str, manifest: Digest, created: str, tool: str) -> dict[str, Any]:
-    """The predicate. name: of the image. created: RFC 3339, whole seconds. tool: what made it, with its version.
+def document(contents: Contents, *, name: str, digest: Digest, created: str, tool: str) -> dict[str, Any]:
+    """The predicate. name, digest: of the image. created: RFC 3339, whole seconds. tool: its name and version.
 
     Equal images give equal documents: the namespace, which has to be no other document's, is made of the digest.
     """
@@ -27,11 +27,11 @@ def document(contents: Contents, *, name: str, manifest: Digest, created: str, t
     image = {
         "name": name,
         "SPDXID": _IMAGE,
-        "versionInfo": str(manifest),
+        "versionInfo": str(digest),
         "downloadLocation": _NO_ASSERTION,
         "filesAnalyzed": False,
         "primaryPackagePurpose": "CONTAINER",
-        "checksums": [{"algorithm": manifest.algorithm.upper(), "checksumValue": manifest.hex}],
+        "checksums": [{"algorithm": digest.algorithm.upper(), "checksumValue": digest.hex}],
         "licenseConcluded": _NO_ASSERTION,
         "licenseDeclared": _NO_ASSERTION,
         "copyrightText": _NO_ASSERTION,
@@ -44,7 +44,7 @@ def document(contents: Contents, *, name: str, manifest: Digest, created: str, t
         "dataLicense": "CC0-1.0",
         "SPDXID": _DOCUMENT,
         "name": name,
-        "documentNamespace": f"{_NAMESPACE}{manifest.hex}",
+        "documentNamespace": f"{_NAMESPACE}{digest.hex}",
         "creationInfo": {"created": created, "creators": [f"Tool: {tool}"]},
         "packages": [image, *packages],
         "relationships": [_relationship(_DOCUMENT, "DESCRIBES", _IMAGE), *contained],

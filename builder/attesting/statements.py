@@ -27,10 +27,21 @@ def statement(
 ) -> Statement:
     """Say ``predicate`` of the image with this manifest, which is for ``platform`` and goes out under ``names``."""
     subjects = [docker_purl(name, platform) for name in names] or [_NO_NAME]
+    return _statement(predicate_type, predicate, [(name, manifest.algorithm, manifest.hex) for name in subjects])
+
+
+def statement_of_files(predicate_type: str, predicate: Mapping[str, Any], files: Mapping[str, str]) -> Statement:
+    """Say ``predicate`` of files: by name, their sha256 in hexadecimal."""
+    return _statement(predicate_type, predicate, [(name, "sha256", digest) for name, digest in files.items()])
+
+
+def _statement(
+    predicate_type: str, predicate: Mapping[str, Any], subjects: Iterable[tuple[str, str, str]]
+) -> Statement:
     document = {
         "_type": _STATEMENT,
         "predicateType": predicate_type,
-        "subject": [{"name": name, "digest": {manifest.algorithm: manifest.hex}} for name in subjects],
+        "subject": [{"name": name, "digest": {algorithm: digest}} for name, algorithm, digest in subjects],
         "predicate": predicate,
     }
     return Statement(predicate_type, msgspec.json.encode(document))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,11 +186,36 @@ def test_sbom(shop: Workshop, tmp_path: Path) -> None:
     ]
 
 
+def test_files_have_them_beside_them(shop: Workshop, tmp_path: Path) -> None:
+    shop.build(TEXT, Output("local", str(tmp_path / "out")), attest=BOTH, **OPTIONS)
+    provenance, sbom = (tmp_path / "out" / name for name in ("provenance.json", "sbom.spdx.json"))
+    statement = json.loads(provenance.read_text())
+    assert provenance.stat().st_mode & 0o777 == sbom.stat().st_mode & 0o777 == 0o600
+    (subject,) = statement["subject"]
+    written = (tmp_path / "out" / subject["name"]).read_bytes()
+    assert subject == {"name": "var/lib/dpkg/status", "digest": {"sha256": hashlib.sha256(written).hexdigest()}}
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert [each["name"] for each in json.loads(sbom.read_text())["predicate"]["packages"]] == ["image", "hello"]
+
+
+def test_files_of_several_platforms_have_one_each(shop: Workshop, tmp_path: Path) -> None:
+    platforms = (Platform.parse("linux/amd64"), Platform.parse("linux/arm64"))
+    text = "FROM scratch\nARG TARGETARCH\nCOPY status /$TARGETARCH\n"
+    attest = Attestations(Provenance())
+    shop.build(text, Output("local", str(tmp_path / "apart")), attest=attest, platforms=platforms)
+    shop.build(text, Output("local", str(tmp_path / "one"), platform_split=False), attest=attest, platforms=platforms)
+    assert sorted(path.name for path in (tmp_path / "apart" / "linux_arm64").iterdir()) == ["arm64", "provenance.json"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "amd64",
+        "arm64",
+        "provenance.linux_amd64.json",
+        "provenance.linux_arm64.json",
+    ]
+
+
 def test_outputs_without_a_place_for_them_refuse(shop: Workshop, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no room for attestations"):
         shop.build(TEXT, Output("docker", str(tmp_path / "out")), attest=BOTH, **OPTIONS)
-    with pytest.raises(OutputError, match="no place for attestations"):
-        shop.build(TEXT, Output("local", str(tmp_path / "out")), attest=BOTH, **OPTIONS)
 
 
 def test_buildx_reads_what_is_pushed(shop: Workshop, tmp_path: Path) -> None:

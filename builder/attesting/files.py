@@ -1,0 +1,50 @@
+"""Statements about files rather than an image, which go out beside the files: what ``local`` and ``tar`` outputs have.
+
+As BuildKit names them: ``provenance.json`` and ``sbom.spdx.json``, for root alone to read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, Final
+
+from builder.attesting import provenance, spdx
+from builder.packing import Statement
+from images.flatten import flatten
+from images.tarreader import FILE
+from images.tarwriter import TarWriter
+
+_NAMES: Final = {provenance.PREDICATE_TYPE: "provenance", spdx.PREDICATE_TYPE: "sbom.spdx"}
+_MODE: Final = 0o600
+
+
+def digests(layers: Sequence[BinaryIO]) -> dict[str, str]:
+    """The sha256, in hexadecimal, of every file of the merged view of ``layers``."""
+    found: dict[str, str] = {}
+    for entry, chunks in flatten(layers):
+        if entry.kind == FILE:
+            digest, position = hashlib.sha256(), 0
+            for offset, data in chunks:
+                digest.update(bytes(offset - position))
+                digest.update(data)
+                position = offset + len(data)
+            digest.update(bytes(entry.size - position))
+            found[os.fsdecode(entry.name).encode("utf-8", "backslashreplace").decode()] = digest.hexdigest()
+    return found
+
+
+def layer(statements: Sequence[Statement], *, suffix: str, mtime: int) -> BinaryIO:
+    """A layer that has the statements as files. suffix: in their names, where the platforms' files are together."""
+    files: Mapping[str, bytes] = {
+        f"{_NAMES[statement.predicate_type]}{suffix}.json": statement.data for statement in statements
+    }
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    for name, data in files.items():
+        writer.file(name.encode(), _MODE, 0, 0, mtime, len(data), data)
+    writer.close()
+    sink.seek(0)
+    return sink
