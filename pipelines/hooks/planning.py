@@ -143,7 +143,7 @@ def _pull_request(project: Project, pull: PullRequest) -> Action:
         base=pull.base if hook.paths and len(pull.base) in _FULL_COMMIT else "",
         paths=hook.paths if len(pull.base) in _FULL_COMMIT else (),
     )
-    if pull.fork:
+    if pull.clone_url:  # somebody else's repository has no use for the key to the project's own
         source = msgspec.structs.replace(source, ssh_key="")
     trigger = Trigger(
         "pull_request", pull.author, branch=pull.branch, pull_request=pull.number, commit=pull.commit,

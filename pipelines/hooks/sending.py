@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Row
 
+from core.errors import ShiplapError
 from pipelines.database import Database
-from pipelines.errors import DatabaseUnreachableError, NotFoundError, SecretError
+from pipelines.errors import NotFoundError, SecretError
 from pipelines.forges import FORGES
 from pipelines.forges.errors import ForgeApiError, ForgeRefusalError
 from pipelines.forges.events import Status
@@ -29,8 +29,8 @@ from pipelines.projects import Projects
 from pipelines.schema import runs, statuses
 
 _ROUND_S: Final = 1.0
-_TAKEN_S: Final = 60.0
-_BATCH: Final = 20
+_BATCH: Final = 4
+_TAKEN_S: Final = 90.0  # more than a batch takes whose every request times out
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 1800.0
 _GIVEN_UP_S: Final = 86400.0
@@ -181,7 +181,5 @@ class SenderThread:
             try:
                 while self._sender.send_due() and not self._stopping.is_set():
                     pass
-            except DatabaseUnreachableError as error:
-                _log.warning("statuses wait for the database: %s", error.message)
-            except msgspec.MsgspecError:
-                _log.exception("a status cannot be sent")
+            except ShiplapError as error:  # of the database: it is away, or full
+                _log.warning("statuses wait: %s", error.message)

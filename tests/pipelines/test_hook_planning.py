@@ -110,12 +110,17 @@ def test_own_pull_request_is_built_unless_its_branch_is() -> None:
 
 def test_fork_waits_for_approval_and_gets_nothing() -> None:
     assert isinstance(action(FORK), Skip)
-    found = action(FORK, pull_requests="approve", pull_request_secrets=("npm",), ssh_key="deploy")
+    found = action(FORK, pull_requests="approve", pull_request_secrets=("npm",))
     assert isinstance(found, Await)
     assert found.request.options.secrets == ()
     assert not source(found).trusted
-    assert source(found).ssh_key == ""
     assert found.trigger.fork
+
+
+def test_deploy_key_opens_the_own_repository_only() -> None:
+    assert source(action(FORK, pull_requests="approve", ssh_key="deploy")).ssh_key == "deploy"
+    elsewhere = PullRequest(7, COMMIT, "topic", "main", BASE, fork=True, clone_url="https://git.example/x/r.git")
+    assert source(action(elsewhere, pull_requests="approve", ssh_key="deploy")).ssh_key == ""
 
 
 def test_short_commit_is_fetched_by_its_branch_and_checked() -> None:

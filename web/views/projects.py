@@ -188,7 +188,7 @@ def list_deliveries(call: Call, project: Name, query: PageQuery) -> DeliveryList
     return DeliveryList(list(call.service.deliveries.list(name, before=query.before, limit=query.limit)))
 
 
-@api.endpoint("GET", "/projects/{project}/deliveries/{delivery}", scope="admin", errors=_NOTHING)
+@api.endpoint("GET", "/projects/{project}/deliveries/{delivery}", scope="build", errors=_NOTHING)
 def show_delivery(call: Call, project: Name, delivery: Id) -> DeliveryDetails:
     """Show a delivery with its headers and body."""
     found = call.service.deliveries.get(project, delivery)
