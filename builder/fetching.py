@@ -136,6 +136,7 @@ class Fetcher:
             keep=op.keep_git_dir,
             submodules=op.reference.submodules is not False,
         )
+        checkout.check(found)
         diff_id = self._write_tree(checkout.tree, checkout.committed_at)
         name = redacted(op.reference.remote.url)
         record = CacheRecord(

@@ -55,6 +55,8 @@ def _clone(reference: GitReference, text: str, directory: Path, remote: Remote) 
             keep=keep,
             submodules=reference.submodules is not False,
         )
+    if reference.checksum:
+        checkout.check(found)
     return Context(_open(checkout.tree), redacted(text))
 
 

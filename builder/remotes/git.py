@@ -90,11 +90,20 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Checkout(msgspec.Struct, frozen=True):
-    """What was fetched. tree: the directory that was asked for. committed_at: seconds since the epoch."""
+    """What was fetched. tree: the directory that was asked for. committed_at: seconds since the epoch.
+
+    hashes: of the commit, and of the tag that led to it.
+    """
 
     tree: Path
     commit: str
     committed_at: int
+    hashes: tuple[str, ...] = ()
+
+    def check(self, found: Found) -> None:
+        """Raises FetchError when it is not what was found: a branch may move between question and fetch."""
+        if not set(self.hashes) & set(found.hashes):
+            raise FetchError(f"{found.name} moved while it was fetched", hint="run the same command again")
 
 
 class Git:
@@ -169,7 +178,8 @@ class Git:
         self.run("remote", "add", "origin", self.url)
         target = f"+{found.name}:{found.name}" if keep and found.name.startswith("refs/") else found.name
         self._fetch(target)
-        commit = self.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
+        parsed = self.run("rev-parse", "FETCH_HEAD^{commit}", "FETCH_HEAD").split()
+        commit = parsed[0]
         self.run("checkout", "--quiet", "--detach", "--no-recurse-submodules", commit)
         if submodules and (self.tree / ".gitmodules").is_file():
             self.run("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
@@ -180,7 +190,7 @@ class Git:
         else:
             for name in [".git", *(found for found in _git_links(self.tree) if submodules)]:
                 _remove(self.tree / name)
-        return Checkout(_below(self.tree, subdirectory), commit, committed_at)
+        return Checkout(_below(self.tree, subdirectory), commit, committed_at, tuple(parsed))
 
     def _fetch(self, target: str) -> None:
         words = ("fetch", "--quiet", "--update-head-ok", "--no-tags", "--no-recurse-submodules")

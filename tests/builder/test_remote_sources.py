@@ -17,7 +17,7 @@ import pytest
 from builder.errors import BuildCancelledError
 from builder.failures import StepError
 from builder.remotes.access import SourceAccess
-from builder.remotes.git import basic
+from builder.remotes.git import Found, Git, basic
 from builder.remotes.http import proxy_for
 from builder.remotes.reach import Reach
 from builder.remotes.ssh import SshAgent
@@ -286,6 +286,22 @@ def test_checksum_of_a_repository_is_compared(workshop: Workshop, server: GitSer
     workshop.build(f"FROM base\nADD --checksum={tag} {server.url}/app.git#v1-annotated /x\n")
     with pytest.raises(StepError, match=f"main of .* is at {commit}, not at 0123456"):
         workshop.build(f"FROM base\nADD --checksum=0123456 {server.url}/app.git#main /x\n")
+
+
+def test_branch_that_moves_between_question_and_fetch_is_not_taken(
+    workshop: Workshop, server: GitServer, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Git.find
+
+    def find(self: Git, ref: str) -> Found:
+        found = asked(self, ref)
+        git(repository, "branch", "--force", "restless", "next")
+        return found
+
+    git(repository, "branch", "--force", "restless", "main")
+    monkeypatch.setattr(Git, "find", find)
+    with pytest.raises(StepError, match="refs/heads/restless moved while it was fetched"):
+        workshop.build(f"FROM base\nADD {server.url}/app.git#restless /x\n")
 
 
 def test_repository_that_cannot_be_fetched_is_an_error(workshop: Workshop, server: GitServer) -> None:
