@@ -98,6 +98,8 @@ class Resolver:
             if missing is None:
                 return here  # of another platform
             raise ImageNotFoundError(missing.message, hint=missing.hint or _BRING_IT_IN)
+        if missing is None and not right:
+            missing = ImageNotFoundError(f"{name} is here for {here.config.platform}, not for {platform}")
         return self._pull(self._connect, reference, platform or self._platform, new_step, missing)
 
     def _pull(

@@ -19,6 +19,7 @@ from core.events import StepStarted
 from core.platforms import Platform
 from core.references import Reference
 from dockerfile_grammar import DockerfileError
+from registry.client import Client, ClientConfig
 from tests.builder.workshops import Layout, Workshop, workshop
 from tests.toolkit.foreign import run_tool
 
@@ -117,6 +118,18 @@ def test_a_docker_archive_has_room_for_one_platform(shop: Workshop, tmp_path: Pa
 def test_a_base_for_another_platform_is_refused_where_one_is_asked_for(shop: Workshop) -> None:
     with pytest.raises(DockerfileError, match="foreign is an image for linux/arm64, not for linux/s390x"):
         shop.build("FROM --platform=linux/s390x foreign\n", Output("image"))
+
+
+def test_a_base_that_is_here_for_another_platform_only_is_asked_for_at_its_registry(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    def connect() -> Client:
+        return Client(ClientConfig(tmp_path, insecure=("127.0.0.1:1",)))
+
+    shop.store.images.tag(Reference.parse("127.0.0.1:1/foreign"), shop.store.images.resolve("foreign").id)
+    with pytest.raises(DockerfileError) as caught:
+        shop.build("FROM 127.0.0.1:1/foreign\n", Output("image"), platforms=(ARM, HOST), connect=connect)
+    assert f"foreign is here for linux/arm64, not for {ARM}; pulling it failed:" in str(caught.value)
 
 
 def test_what_cannot_run_here_says_what_it_needs(shop: Workshop) -> None:
