@@ -21,6 +21,7 @@ Outcome: TypeAlias = Literal["queued", "ignored", "refused"]
 MAX_BODY_BYTES: Final = 25 << 20  # GitHub's own limit
 _KEPT: Final = 300
 _KEPT_REFUSED: Final = 50
+_REFUSED_AT_ONCE: Final = 20  # of one project; after these one a second is recorded, so that a flood writes little
 _MAX_HEADERS: Final = 60
 _MAX_HEADER: Final = 500
 _MAX_REASON: Final = 2000
@@ -64,6 +65,7 @@ class Deliveries:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._level: dict[str, float] = {}  # of the project's bucket of refusals: when it will be empty
 
     def list(self, project: str, *, before: int | None = None, limit: int = 50) -> list[Delivery]:
         """The newest first. before: only those with smaller ids."""
@@ -89,10 +91,16 @@ class Deliveries:
     ) -> None:
         """Record what came with a wrong signature or for another repository: without body, and not under its id.
 
-        So a stranger can neither fill the disk nor use up the id of a delivery that is to come.
+        So a stranger can neither fill the disk nor use up the id of a delivery that is to come. Of many at once only
+        some are recorded.
         """
+        now = self._clock()
+        level = max(now, self._level.get(project, now)) + 1.0
+        if level - now > _REFUSED_AT_ONCE:
+            return
+        self._level[project] = level
         with self._database.write() as connection:
-            _insert(connection, project, forge, event, headers, self._clock(), None, outcome="refused", status=status,
+            _insert(connection, project, forge, event, headers, now, None, outcome="refused", status=status,
                     reason=reason[:_MAX_REASON])  # fmt: skip
             _trim(connection, project, _KEPT_REFUSED, deliveries.c.outcome == "refused")
 
