@@ -51,8 +51,34 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, shared_redis: Redis
     return ServiceSettings(root, url, shared_redis.url)
 
 
-@pytest.fixture
-def service(settings: ServiceSettings) -> Iterator[Service]:
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all tables and nothing in them: copying it is quicker than migrating."""
+    settings = ServiceSettings.from_environ({}, root=str(tmp_path_factory.mktemp("migrated")))
     migrate(settings)
+    return settings.root / "serve" / "service.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(shared_postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with all tables and nothing in them, for ``CREATE DATABASE … TEMPLATE``."""
+    with psycopg.connect(shared_postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE migrated")
+    url = shared_postgres.url.replace("/postgres?", "/migrated?")
+    migrate(ServiceSettings(tmp_path_factory.mktemp("migrated"), url, ""))
+    return "migrated"
+
+
+@pytest.fixture
+def service(settings: ServiceSettings, request: pytest.FixtureRequest) -> Iterator[Service]:
+    if settings.database_url.startswith("sqlite:"):
+        (settings.root / "serve").mkdir(parents=True)
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), settings.root / "serve")
+    else:
+        template = request.getfixturevalue("migrated_postgres")
+        name = settings.database_url.partition("?")[0].rpartition("/")[2]
+        with psycopg.connect(request.getfixturevalue("shared_postgres").url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     with Service.open(settings) as opened:
         yield opened

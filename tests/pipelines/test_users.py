@@ -28,19 +28,19 @@ def test_names_have_no_upper_case(service: Service) -> None:
         service.users.create("alice", "viewer")
 
 
-@pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "ä", "a" * 65, "a\0b", "\udc80"])
-def test_what_is_no_name_is_refused(service: Service, name: str) -> None:
-    with pytest.raises(InvalidRequestError, match="invalid user name"):
-        service.users.create(name, "viewer")
-    assert service.users.find(name) is None
-    with pytest.raises(SignInError):
-        service.users.sign_in(name, PASSWORD)
+def test_what_is_no_name_is_refused(service: Service) -> None:
+    for name in ("", "-x", "a b", "a/b", "ä", "a" * 65, "a\0b", "\udc80"):
+        with pytest.raises(InvalidRequestError, match="invalid user name"):
+            service.users.create(name, "viewer")
+        assert service.users.find(name) is None
+        with pytest.raises(SignInError):
+            service.users.sign_in(name, PASSWORD)
 
 
-@pytest.mark.parametrize("password", ["", "short", "x" * 1025])
-def test_what_is_no_password_is_refused(service: Service, password: str) -> None:
-    with pytest.raises(InvalidRequestError, match="the password is"):
-        service.users.create("alice", "viewer", password)
+def test_what_is_no_password_is_refused(service: Service) -> None:
+    for password in ("", "short", "x" * 1025):
+        with pytest.raises(InvalidRequestError, match="the password is"):
+            service.users.create("alice", "viewer", password)
     assert not service.users.exist()
 
 
