@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report, rounds
+from bench.scenarios import ROWS
 from bench.tools import PEERS, Shiplap, Tool, ToolError
 from bench.workloads import SHORT, Sizes
 
@@ -78,8 +79,8 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time Shiplap, BuildKit and buildah.")
     parser.add_argument("--runs", type=int, help="rounds; default 5, with --short 1")
     parser.add_argument(
-        "--rows", type=_names([row.key for row in rounds.ROWS]), default=[row.key for row in rounds.ROWS],
-        help="comma-separated: " + ", ".join(row.key for row in rounds.ROWS),
+        "--rows", type=_names([row.key for row in ROWS]), default=[row.key for row in ROWS],
+        help="comma-separated: " + ", ".join(row.key for row in ROWS),
     )  # fmt: skip
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help="comma-separated, or none")
     parser.add_argument("--short", action="store_true", help="small sizes, to see that it works; proves nothing")

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import memory, report
-from bench.rounds import Row, Sample
+from bench.rounds import Sample
+from bench.scenarios import Row
 from bench.tools import Docker, ToolError, run
 
 PUSH_BIG = Row("push-big", "push of a {megabytes} MB layer", 0.2, "docker")

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.rounds import ROWS, Row, Sample
+from bench.rounds import Sample
+from bench.scenarios import ROWS, Row
 from bench.workloads import Sizes
 
 _OURS = "shiplap"
@@ -29,7 +30,11 @@ def machine() -> dict[str, Any]:
 
 def titles(sizes: Sizes) -> dict[str, str]:
     """The words of the sizes that stand in rows' titles."""
-    return {"steps": f"{sizes.steps}", "files": f"{sizes.files:,}", "megabytes": f"{sizes.total_bytes // 1_000_000}"}
+    return {
+        **{name: f"{value:,}" for name, value in asdict(sizes).items()},
+        "megabytes": f"{sizes.total_bytes // 1_000_000}",
+        "big": f"{sizes.big_bytes // 1_000_000}",
+    }
 
 
 def summarize(samples: Sequence[Sample], rows: Sequence[Row], words: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -33,6 +33,9 @@ class Tool(Protocol):
     def build(self, context: Path, *, cache: bool) -> None:
         """Build ``context``. cache: may use what earlier builds left."""
 
+    def save(self, archive: Path) -> None:
+        """Write what was built last to an archive that docker loads."""
+
     def stop(self) -> None:
         """End what ``start`` started. Safe to call twice, and after a ``start`` that failed."""
 
@@ -72,6 +75,9 @@ class Shiplap:
 
     def build(self, context: Path, *, cache: bool) -> None:
         run([*self._command, "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context])
+
+    def save(self, archive: Path) -> None:
+        run([*self._command, "image", "save", "-o", archive, "bench"])
 
     def stop(self) -> None:
         pass
@@ -129,6 +135,9 @@ class BuildKit:
     def build(self, context: Path, *, cache: bool) -> None:
         run(["docker", "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context], self._environment)
 
+    def save(self, archive: Path) -> None:
+        self.run("save", "-o", archive, "bench")
+
     def run(self, *words: str | Path) -> str:
         """Run a docker command."""
         return run(["docker", *words], self._environment)
@@ -181,6 +190,9 @@ class Buildah:
 
     def build(self, context: Path, *, cache: bool) -> None:
         run([*self._command, "build", "--layers", *_no_cache(cache), *self._OPTIONS, "-t", "bench", context])
+
+    def save(self, archive: Path) -> None:
+        run([*self._command, "push", "bench", f"docker-archive:{archive}"])
 
     def stop(self) -> None:
         """buildah has no daemon, but leaves its storage mounted on itself."""

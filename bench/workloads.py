@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 BASE = "bench-base"  # the image name that every tool has the busybox base under
@@ -14,14 +14,29 @@ _POOL_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How big the work is. files, total_bytes: of the COPY context; steps: number of RUN instructions."""
+    """How big the work is.
+
+    files, total_bytes: of the COPY context. steps: number of RUN instructions. stages: that are independent. big_bytes:
+    of the one file. many: files of the context that is built again. instructions, runs: of the long Dockerfile.
+    """
 
     files: int = 20_000
     total_bytes: int = 180_000_000
     steps: int = 20
+    stages: int = 4
+    big_bytes: int = 1_000_000_000
+    many: int = 100_000
+    instructions: int = 1000
+    runs: int = 50
+
+    def of_many_files(self) -> Sizes:
+        """The same for a context of ``many`` small files."""
+        return replace(self, files=self.many, total_bytes=self.many * 1000)
 
 
-SHORT = Sizes(files=200, total_bytes=1_000_000, steps=3)
+SHORT = Sizes(
+    files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, instructions=20, runs=3
+)
 
 
 def run_steps(directory: Path, sizes: Sizes) -> Path:
@@ -53,6 +68,39 @@ def copy_then_run(directory: Path, sizes: Sizes, seed: int) -> Path:
             file.write(b"%d:%d\n" % (seed, index))
             file.write(pool[start : start + size])
     (directory / "Dockerfile").write_text(f"FROM {BASE}\nCOPY tree /tree\nRUN cat /tree/d0000/* | wc -c > /size\n")
+    return directory
+
+
+def independent_stages(directory: Path, sizes: Sizes) -> Path:
+    """Stages that take a second each, and one that needs them all."""
+    directory.mkdir(parents=True)
+    lines = [f"FROM {BASE} AS s{number}\nRUN sleep 1 && echo {number} > /out" for number in range(sizes.stages)]
+    lines += [f"FROM {BASE}", *(f"COPY --from=s{number} /out /out{number}" for number in range(sizes.stages))]
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def one_big_file(directory: Path, sizes: Sizes, seed: int) -> Path:
+    """A file that does not compress, in one layer."""
+    directory.mkdir(parents=True)
+    chance = random.Random(seed)
+    with open(directory / "big", "wb") as file:
+        file.writelines(chance.randbytes(min(left, _POOL_BYTES)) for left in range(sizes.big_bytes, 0, -_POOL_BYTES))
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nCOPY big /big\n")
+    return directory
+
+
+def long_dockerfile(directory: Path, sizes: Sizes) -> Path:
+    """RUN true, spread evenly over ENV and LABEL."""
+    directory.mkdir(parents=True)
+    every = max(2, sizes.instructions // sizes.runs)
+    lines = [f"FROM {BASE}"]
+    for number in range(1, sizes.instructions):
+        if number % every == 0:
+            lines.append("RUN true")
+        else:
+            lines.append(f"ENV NAME{number % 10}=value{number}" if number % 2 else f"LABEL label{number % 10}={number}")
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
     return directory
 
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from bench import registry, report, workloads
-from bench.rounds import ROWS, Sample
+from bench.rounds import Sample
+from bench.scenarios import ROWS
 from bench.workloads import SHORT, Sizes
 
 _CHECKOUT = Path(__file__).resolve().parents[2]

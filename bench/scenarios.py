@@ -1,0 +1,122 @@
+"""What is built for each row of the table: a scenario yields the timings of one round, and prepares between them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from bench import workloads
+from bench.tools import Tool
+from bench.workloads import Sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. budget: the most that Shiplap may take, as a multiple of the peer's time (design.md)."""
+
+    key: str
+    title: str
+    budget: float
+    peer: str = "buildkit"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Something that every tool does once, on the clock."""
+
+    row: Row
+    work: Callable[[Tool], None]
+
+
+Scenario: TypeAlias = Callable[[Path, Sizes, int], Iterator[Timing]]
+"""(a directory of its own, sizes, number of the round) to timings, in order."""
+
+RUN_COLD = Row("run", "{steps} RUN steps, no cache", 0.1)
+RUN_CACHED = Row("run-cached", "the same, all cached", 0.5)
+COPY_COLD = Row("copy", "COPY of {files} files ({megabytes} MB), then RUN", 0.2)
+COPY_CHANGED = Row("copy-changed", "the same, one file changed", 0.2)
+COPY_CACHED = Row("copy-cached", "the same, nothing changed", 0.5)
+STAGES = Row("stages", "{stages} independent stages of 1 s each", 1.0)
+SAVE = Row("save", "COPY of one file of {big} MB, then save", 0.3)
+MANY_CACHED = Row("many-cached", "COPY of {many} files, nothing changed", 0.5)
+LONG_COLD = Row("long", "Dockerfile of {instructions} instructions, {runs} of them RUN true, no cache", 0.2)
+LONG_CACHED = Row("long-cached", "the same, all cached", 0.2)
+
+
+def _build(context: Path, *, cache: bool) -> Callable[[Tool], None]:
+    return lambda tool: tool.build(context, cache=cache)
+
+
+def run_steps(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """RUN after RUN, and again from the cache."""
+    del number
+    context = workloads.run_steps(directory / "run", sizes)
+    yield Timing(RUN_COLD, _build(context, cache=False))
+    yield Timing(RUN_CACHED, _build(context, cache=True))
+
+
+def copies(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """A tree that nobody has seen, then with one file changed, then as it was."""
+    context = workloads.copy_then_run(directory / "copy", sizes, seed=number)
+    yield Timing(COPY_COLD, _build(context, cache=False))
+    workloads.change_one_file(context, salt=f"round {number}")
+    yield Timing(COPY_CHANGED, _build(context, cache=True))
+    yield Timing(COPY_CACHED, _build(context, cache=True))
+
+
+def stages(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """Stages that do not need each other, and wait for most of their time."""
+    del number
+    yield Timing(STAGES, _build(workloads.independent_stages(directory / "stages", sizes), cache=False))
+
+
+def save(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """From a big file to an archive that others load."""
+    context = workloads.one_big_file(directory / "big", sizes, seed=number)
+
+    def build_and_save(tool: Tool) -> None:
+        archive = directory / "image.tar"
+        tool.build(context, cache=False)
+        tool.save(archive)
+        archive.unlink()
+
+    yield Timing(SAVE, build_and_save)
+
+
+def many_files(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """A large tree again. Its first build is off the clock: nothing is measured that other rows measure."""
+    context = workloads.copy_then_run(directory / "many", sizes.of_many_files(), seed=1_000_000 + number)
+    yield Timing(OFF_THE_CLOCK, _build(context, cache=True))
+    yield Timing(MANY_CACHED, _build(context, cache=True))
+
+
+def long_file(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """Many instructions. (More than some hundred layers is more than dockerd's storage takes.)"""
+    del number
+    context = workloads.long_dockerfile(directory / "long", sizes)
+    yield Timing(LONG_COLD, _build(context, cache=False))
+    yield Timing(LONG_CACHED, _build(context, cache=True))
+
+
+OFF_THE_CLOCK = Row("", "", 0.0)
+"""The row of work that has to be done and is not reported."""
+
+SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
+    run_steps: (RUN_COLD, RUN_CACHED),
+    copies: (COPY_COLD, COPY_CHANGED, COPY_CACHED),
+    stages: (STAGES,),
+    save: (SAVE,),
+    many_files: (MANY_CACHED,),
+    long_file: (LONG_COLD, LONG_CACHED),
+}
+ROWS = tuple(row for rows in SCENARIOS.values() for row in rows)
+
+
+def emptied(directory: Path) -> Path:
+    """The directory, with nothing in it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
