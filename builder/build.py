@@ -27,7 +27,7 @@ from builder.pushing import Push
 from builder.request import BuildRequest, Output
 from builder.resolving import Connect, Resolver
 from builder.rootfs import RootFS
-from builder.solver import Solver
+from builder.solver import Solution, Solver
 from containers.launcher import Launcher
 from core.digests import Digest
 from core.errors import ShiplapError
@@ -85,85 +85,125 @@ def build(
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
-    monitor = monitor or NullMonitor()
-    began = time.time()
-    build_id = os.urandom(13).hex()
-    request = dated(request)
-    dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     with contextlib.ExitStack() as stack:
-        resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
-        recorder = _recorder(request, store, resolver)
-        planned = plan(dockerfile, request, recorder or resolver)
-        for name in planned.unused_args:
-            monitor.emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
-        findings = [
-            *check_platforms(dockerfile, request, resolver.mismatches),
-            *check_remembered(dockerfile, request, resolver.environments(), store),
-        ]
-        refuse_violations(check_options(dockerfile, request.build_args), findings)
-        for finding in findings:
-            monitor.emit(Warned(finding.detail, finding.line, finding.rule))
-        for name in _unknown_stages(dockerfile, request):
-            monitor.emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
+        result = _Build(
+            dated(request), store, launcher, monitor or NullMonitor(), cancelled or threading.Event(), connect, stack
+        ).run()
+    if cache_max is not None and result.executed:
+        store.cache_use.keep_below(cache_max)
+    return result
+
+
+class _Build:
+    """One build under way. stack: closes what it opens."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        store: Store,
+        launcher: Launcher,
+        monitor: Monitor,
+        cancelled: threading.Event,
+        connect: Connect | None,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._began = time.time()
+        self._id = os.urandom(13).hex()
+        self._request = request
+        self._store = store
+        self._launcher = launcher
+        self._monitor = monitor
+        self._cancelled = cancelled
+        self._connect = connect
+        self._stack = stack
+        self._dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
+        self._resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
+        self._recorder = _recorder(request, store, self._resolver)
+
+    def run(self) -> BuildResult:
+        planned = plan(self._dockerfile, self._request, self._recorder or self._resolver)
+        self._warn(planned.unused_args)
         last_step = StepInfo(len(planned.plan.steps), "exporting to image")
-        monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
-        cancelled = cancelled or threading.Event()
+        self._monitor.emit(BuildPlanned((*planned.plan.steps, last_step)))
         numbers = itertools.count(last_step.id + 1)
 
         def new_step(name: str) -> StepInfo:
             return StepInfo(next(numbers), name)
 
-        resolver.fetches_layers(new_step)
-        caching = stack.enter_context(
-            CacheSession(request, store, monitor, connect, new_step=new_step, cancelled=cancelled)
+        self._resolver.fetches_layers(new_step)
+        caching = self._stack.enter_context(
+            CacheSession(
+                self._request, self._store, self._monitor, self._connect, new_step=new_step, cancelled=self._cancelled
+            )
         )
-        executor = Executor(store, launcher, monitor, request, caching.cache.provide)
-        explainer = Explainer(store, _lineage(request), planned.plan)
+        executor = Executor(self._store, self._launcher, self._monitor, self._request, caching.cache.provide)
+        solution = self._solve(planned.plan, caching, executor)
+        epoch = self._request.source_date_epoch
+        images = [
+            _assembled(image, rootfs, epoch, caching)
+            for image, rootfs in zip(planned.plan.images, solution.rootfses, strict=True)
+        ]
+        attest = None if self._recorder is None else self._attestor(self._recorder, planned.plan, executor)
+        push = Push(self._store, self._connect, self._monitor, last_step.id)
+        exporter = Exporter(self._store, images, epoch=epoch, attest=attest, push=push)
+        exported = _put_out(exporter, self._request.outputs, self._monitor, last_step)
+        caching.export([diff_id for image in images for diff_id in image.diff_ids])
+        return BuildResult(
+            id=self._id,
+            image=exported.image,
+            config_digest=exported.image_id,
+            root=exported.root,
+            is_index=exported.is_index,
+            names=exported.names,
+            executed=solution.executed,
+            cached=solution.cached,
+        )
+
+    def _warn(self, unused_args: Sequence[str]) -> None:
+        """Tell what was asked for in vain, and what the checks found. Raises when that is to be an error."""
+        request, dockerfile, emit = self._request, self._dockerfile, self._monitor.emit
+        for name in unused_args:
+            emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
+        findings = [
+            *check_platforms(dockerfile, request, self._resolver.mismatches),
+            *check_remembered(dockerfile, request, self._resolver.environments(), self._store),
+        ]
+        refuse_violations(check_options(dockerfile, request.build_args), findings)
+        for finding in findings:
+            emit(Warned(finding.detail, finding.line, finding.rule))
+        for name in _unknown_stages(dockerfile, request):
+            emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
+
+    def _solve(self, plan: Plan, caching: CacheSession, executor: Executor) -> Solution:
+        explainer = Explainer(self._store, _lineage(self._request), plan)
         solver = Solver(
             caching.cache,
             executor,
-            monitor,
+            self._monitor,
             explainer,
-            no_cache=lambda vertex: _runs_anyway(vertex, request),
-            cancelled=cancelled,
+            no_cache=lambda vertex: _runs_anyway(vertex, self._request),
+            cancelled=self._cancelled,
         )
         try:
-            solution = solver.solve(planned.plan)
+            solution = solver.solve(plan)
         except StepError as error:
-            error.dockerfile = "\n".join(dockerfile.source.lines)
-            error.dockerfile_name = request.dockerfile_name
+            error.dockerfile = "\n".join(self._dockerfile.source.lines)
+            error.dockerfile_name = self._request.dockerfile_name
             raise
         finally:
             executor.save_stat_cache()
         explainer.finish()
-        images = [
-            _assembled(image, rootfs, request.source_date_epoch, caching)
-            for image, rootfs in zip(planned.plan.images, solution.rootfses, strict=True)
-        ]
-        attest = None
-        if recorder is not None:
-            attest = _attestor(store, monitor, request, planned.plan, recorder, executor, build_id, began)
-        exporter = Exporter(
-            store,
-            images,
-            epoch=request.source_date_epoch,
-            attest=attest,
-            push=Push(store, connect, monitor, last_step.id),
-        )
-        exported = _put_out(exporter, request.outputs, monitor, last_step)
-        caching.export([diff_id for image in images for diff_id in image.diff_ids])
-    if cache_max is not None and solution.executed:
-        store.cache_use.keep_below(cache_max)
-    return BuildResult(
-        id=build_id,
-        image=exported.image,
-        config_digest=exported.image_id,
-        root=exported.root,
-        is_index=exported.is_index,
-        names=exported.names,
-        executed=solution.executed,
-        cached=solution.cached,
-    )
+        return solution
+
+    def _attestor(self, recorder: RecordingResolver, plan: Plan, executor: Executor) -> Attestor:
+        from builder.attesting.attestor import Attestor
+        from builder.attesting.provenance import Invocation
+
+        def invocation() -> Invocation:
+            images = tuple(recorder.images.values())
+            return Invocation(self._id, self._began, time.time(), self._request, plan, images, executor.pinned)
+
+        return Attestor(self._store, self._monitor, self._request.attest, invocation)
 
 
 def _assembled(planned: PlannedImage, rootfs: RootFS, epoch: int | None, caching: CacheSession) -> Built:
@@ -179,26 +219,6 @@ def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> Record
     from builder.attesting.attestor import RecordingResolver
 
     return RecordingResolver(store, resolver)
-
-
-def _attestor(
-    store: Store,
-    monitor: Monitor,
-    request: BuildRequest,
-    plan: Plan,
-    recorder: RecordingResolver,
-    executor: Executor,
-    build_id: str,
-    began: float,
-) -> Attestor:
-    from builder.attesting.attestor import Attestor
-    from builder.attesting.provenance import Invocation
-
-    def invocation() -> Invocation:
-        images = tuple(recorder.images.values())
-        return Invocation(build_id, began, time.time(), request, plan, images, executor.pinned)
-
-    return Attestor(store, monitor, request.attest, invocation)
 
 
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
