@@ -83,6 +83,5 @@ def _summary(points: Sequence[Point]) -> str:
     rates = [point.hit_rate for point in points if point.hit_rate is not None]
     good = sum(point.state == "succeeded" for point in points)
     cached = f", the cache answered {sum(rates) / len(rates):.0%} of the steps" if rates else ""
-    return (
-        f"{good} of the last {len(points)} runs succeeded; half took under {duration(times[len(times) // 2])}{cached}"
-    )
+    median = duration(times[len(times) // 2])
+    return f"{good} of the last {len(points)} runs succeeded, half of them took up to {median}{cached}"
