@@ -36,11 +36,13 @@ class IdentityProvider:
     """A context manager: a server on a free port. claims: what ID tokens say besides the usual, or instead of it.
 
     algorithm, key: how ID tokens are signed; published: the keys that jwks_uri has. user_info: what its endpoint says.
+    host: by which name it is known. Whoever comes to /authorize agrees at once.
     """
 
     claims: dict[str, Any] = field(default_factory=dict)
     user_info: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "ES256"
+    host: str = "127.0.0.1"
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class IdentityProvider:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.issuer = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.issuer = f"http://{self.host}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -88,6 +90,11 @@ class IdentityProvider:
             _answer(request, 200, self._discovery())
         elif request.path == "/keys":
             _answer(request, 200, {"keys": [key.as_dict(private=False) for key in self.published]})
+        elif request.path.startswith("/authorize?"):
+            request.send_response(303)
+            request.send_header("Location", self.authorize(request.path))
+            request.send_header("Content-Length", "0")
+            request.end_headers()
         elif request.path == "/user":
             assert request.headers["Authorization"] == "Bearer access"
             _answer(request, 200, {"sub": SUBJECT, **self.user_info})
