@@ -43,6 +43,9 @@ if TYPE_CHECKING:  # attestations cost a build without them nothing
     from builder.attesting.attestor import Attestor, RecordingResolver
 
 
+_SCAN_ARG = "BUILDKIT_SBOM_SCAN_"  # of BuildKit: what else than the final stage its SBOM generator looks at
+
+
 class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was built.
 
@@ -171,6 +174,8 @@ class _Build:
         refuse_violations(check_options(dockerfile, request.build_args), findings)
         for finding in findings:
             emit(Warned(finding.detail, finding.line, finding.rule))
+        if request.attest.sbom and (_SCAN_ARG.encode() in request.dockerfile or _scan_args(request)):
+            emit(Warned(f"{_SCAN_ARG}… has no effect: the SBOM is of the final image"))
         for name in _unknown_stages(dockerfile, request):
             emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
 
@@ -224,6 +229,10 @@ def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> Record
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
     """Whether ``--no-cache`` or ``--no-cache-filter`` has the step run whatever the cache has."""
     return request.no_cache or vertex.step.stage.lower() in request.no_cache_stages
+
+
+def _scan_args(request: BuildRequest) -> list[str]:
+    return [name for name in request.build_args if name.startswith(_SCAN_ARG)]
 
 
 def _unknown_stages(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:

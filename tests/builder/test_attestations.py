@@ -15,6 +15,7 @@ from builder.attesting.options import Attestations, Provenance
 from builder.attesting.statements import docker_purl, package_url
 from builder.errors import OutputError
 from builder.output import Output
+from core.events import Warned
 from core.platforms import Platform
 from core.references import Reference
 from images.attestations import attestations
@@ -211,6 +212,14 @@ def test_files_of_several_platforms_have_one_each(shop: Workshop, tmp_path: Path
         "provenance.linux_amd64.json",
         "provenance.linux_arm64.json",
     ]
+
+
+def test_that_only_the_final_image_is_looked_at_is_told(shop: Workshop, tmp_path: Path) -> None:
+    text = f"ARG BUILDKIT_SBOM_SCAN_CONTEXT=true\n{TEXT}"
+    for sbom, count in ((True, 1), (False, 0)):
+        shop.build(text, Output("oci", str(tmp_path / "out")), attest=Attestations(sbom=sbom), **OPTIONS)
+        warnings = [event.message for event in shop.seen.events if isinstance(event, Warned)]
+        assert sum("the SBOM is of the final image" in message for message in warnings) == count
 
 
 def test_outputs_without_a_place_for_them_refuse(shop: Workshop, tmp_path: Path) -> None:
