@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -62,6 +63,18 @@ def test_invited_user_chooses_a_password_and_makes_a_token(page: Page, visitor: 
     visitor.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     expect(visitor.get_by_role("status").filter(has_text="The token is revoked.")).to_be_visible()
     assert site.service.tokens.list(owner="barbara") == []
+
+
+def test_pages_before_signing_in_break_no_rule_of_accessibility(browser: Browser, site: Site) -> None:
+    axe = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+    link = site.service.links.create("linus")
+    context = browser.new_context(base_url=site.url, bypass_csp=True, reduced_motion="reduce")
+    context.add_init_script(axe)
+    page = context.new_page()
+    for path in ("/login", f"/welcome?link={link}", "/welcome?link=none"):
+        page.goto(path)
+        assert page.evaluate("async () => (await axe.run()).violations.map((rule) => rule.id)") == []
+    context.close()
 
 
 def test_provider_of_another_site_signs_in(visitor: Page, site: Site) -> None:
