@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from builder.cacheio.document import CACHE_ARTIFACT, CACHE_CONFIG
-from builder.errors import CacheExportError
+from builder.cacheio.document import CACHE_ARTIFACT, CACHE_CONFIG, decode_records
+from builder.errors import CacheExportError, CacheFormatError
 from core.digests import Digest
 from core.events import StepFinished
 from core.references import Reference
@@ -216,17 +216,20 @@ HOSTILE_RECORDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", HOSTILE_RECORDS)
-def test_records_that_are_none_are_not_used(make: Machines, tmp_path: Path, what: str) -> None:
+def test_records_that_are_none_are_refused(what: str) -> None:
+    change = HOSTILE_RECORDS[what]
+    record = {"key": "a" * 64, "op": "b" * 64, "diffID": f"sha256:{'c' * 64}", "description": "RUN true"}
+    times = {"created": 1.5, "duration": 2.0}
+    assert len(decode_records(json.dumps({"records": [{**record, **times}]}).encode())) == 1
+    changed = {"records": [{**record, **times, **change}]} if isinstance(change, dict) and change else {}
+    with pytest.raises(CacheFormatError):
+        decode_records(change if isinstance(change, bytes) else json.dumps(changed).encode())
+
+
+def test_cache_with_records_that_are_none_is_not_used(make: Machines, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     make("one").run(ONE, cache_to=(f"type=local,dest={cache}",))
-    change = HOSTILE_RECORDS[what]
-    manifest = manifest_of(cache)
-    config = cache / "blobs" / "sha256" / manifest["config"]["digest"][7:]
-    document = json.loads(config.read_text())
-    for record in document["records"] if change else ():
-        record.update(change if isinstance(change, dict) else {})
-    data = change if isinstance(change, bytes) else json.dumps(document if change else {}).encode()
-    replace_config(cache, data)
+    replace_config(cache, b'{"records": [{"key": "../../etc"}]}')
     two = make("two")
     assert two.outcomes_of(ONE, cache_from=(f"type=local,src={cache}",)) == (3, 0)
     assert len(two.warnings()) == 1

@@ -285,7 +285,7 @@ _CHANGES = ["env", "arg", "command", "user", "added", "changed", "mode", "remove
 
 
 @given(whats=st.lists(st.sampled_from(_CHANGES), min_size=5, max_size=6))
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_each_change_is_told_by_the_first_step_that_it_concerns(workshop: Workshop, whats: list[str]) -> None:
     versions = Versions(workshop.context)
     workshop.build(versions.text())
