@@ -18,7 +18,7 @@ class UploadRegistry:
     """hang_up_after: for each body of over 1000 bytes, in order: after how many bytes to hang up; what came is kept,
     unless ``forget_after``.
 
-    most_bytes: a larger body is answered by 413, as by nginx; 0 is no limit.
+    most_bytes: a larger body is answered by 413, as by nginx; 0 is no limit. least_bytes: of a chunk, as it is told.
     sent: how many bytes of such bodies arrived, and ranges: what PATCHes said they were, one for each request.
     """
 
@@ -26,6 +26,7 @@ class UploadRegistry:
     hang_up_after: list[int] = field(default_factory=list)
     forget_after: bool = False
     most_bytes: int = 0
+    least_bytes: int = 0
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
@@ -59,7 +60,8 @@ def upload_registry() -> Iterator[UploadRegistry]:
         def do_POST(self) -> None:
             name = str(len(registry.uploads))
             registry.uploads[name] = bytearray()
-            self._answer(202, Location=f"/v2/x/blobs/uploads/{name}")
+            least = {"OCI-Chunk-Min-Length": str(registry.least_bytes)} if registry.least_bytes else {}
+            self._answer(202, Location=f"/v2/x/blobs/uploads/{name}", **least)
 
         def do_PATCH(self) -> None:
             upload = registry.uploads.get(self._name())

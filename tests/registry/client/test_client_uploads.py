@@ -111,6 +111,15 @@ def test_what_a_proxy_finds_too_large_goes_in_chunks(
         assert registry.ranges == [f"{start}-{min(start + chunk, layer.size) - 1}" for start in starts]
 
 
+def test_chunks_are_as_large_as_the_registry_wants_them(store: Store, client: Client, make_image: _MakeImage) -> None:
+    with upload_registry() as registry:
+        registry.most_bytes, registry.least_bytes = 1_200_000, 1_000_000
+        name = Reference.parse(f"{registry.host}/x:1")
+        make_image(store, str(name), layers=1, size=BIG)
+        push(name, store, client=client)
+        assert registry.ranges[:2] == ["0-999999", "1000000-1999999"]
+
+
 def test_what_is_too_large_in_any_chunk_is_told(store: Store, client: Client, make_image: _MakeImage) -> None:
     with upload_registry() as registry:
         registry.most_bytes = 1000
