@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from builder.promise import Promise
-from core.digests import DiffID, chain_id
+from core.digests import ChainID, DiffID, chain_id, chain_on
 from core.rootfs import DirectoryLayer, RootLayer
 
 if TYPE_CHECKING:
@@ -43,16 +43,22 @@ class LayerHandle(msgspec.Struct, frozen=True, eq=False):
 
 
 class RootFS(msgspec.Struct, frozen=True):
-    """Layers, base first."""
+    """Layers, base first.
+
+    below: all but the last one, where that is known; found: holds the chain ID once it has been asked for. Both keep a
+    stage of n steps from hashing n² layers.
+    """
 
     layers: tuple[LayerHandle, ...] = ()
+    below: RootFS | None = None
+    found: list[ChainID] = msgspec.field(default_factory=list)
 
     def with_layer(self, layer: LayerHandle) -> RootFS:
-        return RootFS((*self.layers, layer))
+        return RootFS((*self.layers, layer), self if self.layers else None)
 
     @property
     def pending(self) -> bool:
-        return any(layer.written.pending for layer in self.layers)
+        return not self.found and any(layer.written.pending for layer in reversed(self.layers))
 
     def diff_ids(self) -> tuple[DiffID, ...]:
         """Wait for every layer. Raises what a writer raised."""
@@ -60,8 +66,19 @@ class RootFS(msgspec.Struct, frozen=True):
 
     def identity(self) -> str:
         """The chain ID, or empty for no layers at all. Waits for every layer."""
-        diff_ids = self.diff_ids()
-        return chain_id(diff_ids) if diff_ids else ""
+        if not self.layers:
+            return ""
+        unknown = []
+        rootfs: RootFS | None = self
+        while rootfs is not None and not rootfs.found:
+            unknown.append(rootfs)
+            rootfs = rootfs.below
+        for each in reversed(unknown):
+            if each.below is None:
+                each.found.append(chain_id(each.diff_ids()))
+            else:
+                each.found.append(chain_on(each.below.found[0], each.layers[-1].written.wait().diff_id))
+        return self.found[0]
 
     def lowers(self, snapshots: Snapshots) -> tuple[RootLayer, ...]:
         """What to mount, base first. Waits only where a tar is needed: under a layer that exists as a tar alone."""

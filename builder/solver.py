@@ -187,7 +187,7 @@ class Solver:
     ) -> tuple[LayerHandle, Outcome]:
         """RUN and WORKDIR."""
         outcome = self._not_asked(vertex, op)
-        if self._is_worth_asking(outcome):
+        if self._is_worth_asking(outcome, parent):
             outcome, record = self._ran_before(op, outcome.op, parent, sources)
             if record is not None:
                 self._explainer.note(vertex, outcome)
@@ -263,7 +263,7 @@ class Solver:
     ) -> tuple[LayerHandle, Outcome]:
         """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
         outcome = self._not_asked(vertex, op)
-        worth_asking = self._is_worth_asking(outcome)
+        worth_asking = self._is_worth_asking(outcome, parent)
         if worth_asking:
             below = _chain(op, parent)
             record, keys = self._copied_before(outcome.op, job, below, _whole(op, sources))
@@ -308,9 +308,9 @@ class Solver:
         forced = self._no_cache(vertex) and vertex not in self._executed
         return Outcome(op_digest(op), ran=True, forced=forced)
 
-    def _is_worth_asking(self, outcome: Outcome) -> bool:
-        # An operation without any record cannot hit: that is known before the layer below has been written.
-        return not outcome.forced and self._cache.has_op(outcome.op)
+    def _is_worth_asking(self, outcome: Outcome, parent: RootFS) -> bool:
+        # An operation without any record cannot hit: no need to wait until the layer below has been written.
+        return not outcome.forced and (not parent.pending or self._cache.has_op(outcome.op))
 
     def _record(self, vertex: Vertex, outcome: Outcome, written: WrittenLayer, duration_s: float) -> None:
         outcome = replace(outcome, layer=written.diff_id)

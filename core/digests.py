@@ -79,5 +79,10 @@ def chain_id(diff_ids: Sequence[DiffID]) -> ChainID:
         raise ValueError("a chain needs at least one layer")
     chain = ChainID(diff_ids[0])
     for diff_id in diff_ids[1:]:
-        chain = ChainID.of(f"{chain} {diff_id}".encode())
+        chain = chain_on(chain, diff_id)
     return chain
+
+
+def chain_on(below: ChainID, diff_id: DiffID) -> ChainID:
+    """The chain of one more layer on those of ``below``."""
+    return ChainID.of(f"{below} {diff_id}".encode())

@@ -29,6 +29,7 @@ _DIRECT_BYTES: Final = 64 << 10  # pieces from this size on are not copied into 
 
 _FEW: Final = 4  # fewer syncs than this are not worth threads
 _SYNCERS: Final = 8
+_ASKED_AT_ONCE: Final = 500  # SQLite takes some thousand parameters
 
 InTransaction = Callable[[sqlite3.Connection, Digest, int], None]
 
@@ -260,7 +261,13 @@ class BlobStore:
         """Those that are not here; the others stay for this session."""
         wanted = list(digests)
         self._session.lease(wanted)
-        return [digest for digest in wanted if self._size_or_none(digest) is None]
+        unknown = [digest for digest in wanted if digest not in self._sizes]
+        for at in range(0, len(unknown), _ASKED_AT_ONCE):
+            some = unknown[at : at + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = self._database.all(f"SELECT digest, size FROM blobs WHERE digest IN ({marks})", some)  # noqa: S608 - question marks
+            self._sizes.update((Digest(digest), int(size)) for digest, size in rows)
+        return [digest for digest in wanted if digest not in self._sizes]
 
     def _sync(self, digest: Digest) -> None:
         fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from core.digests import ChainID, DiffID, chain_id
+from core.digests import ChainID, DiffID, chain_id, chain_on
 from core.files import storage_errors
 from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
@@ -304,7 +304,7 @@ def _chains(diff_ids: Iterable[DiffID]) -> Iterator[ChainID]:
     """The chain ID up to and with each layer."""
     chain: ChainID | None = None
     for diff_id in diff_ids:
-        chain = ChainID(diff_id) if chain is None else ChainID.of(f"{chain} {diff_id}".encode())
+        chain = ChainID(diff_id) if chain is None else chain_on(chain, diff_id)
         yield chain
 
 
