@@ -1,7 +1,8 @@
 """Cache mounts: directories that outlive builds, for package managers and compilers; no content of images.
 
     cache-mounts/<key>-<n>/        files; made under another name and renamed, so it is whole when it is there
-    cache-mounts/<key>-<n>.lock    flock: shared by those who share it, exclusive for one user; never removed
+    cache-mounts/<key>-<n>.lock    flock: shared by those who share it, exclusive for one user; never removed.
+                                   Its content is the mount's ID, for people
     cache-mounts/.locks            byte-range locks by name: each directory is made once
 
 The key is a digest of the mount's ID. Number 0 is the one that all use; the others are for ``private`` mounts that
@@ -27,12 +28,16 @@ from images.trees import remove_tree, tree_bytes
 Sharing: TypeAlias = Literal["shared", "private", "locked"]
 
 _POLL_S = 0.05
+_LONGEST_NAME = 4096
 
 
 class CacheMount(NamedTuple):
-    """id: the directory's name. made_at, used_at: seconds since the epoch. in_use: by a process, this one too."""
+    """id: the directory's name. name: the mount's ID, as the Dockerfile has it. made_at, used_at: seconds since the
+    epoch. in_use: by a process, this one too.
+    """
 
     id: str
+    name: str
     made_at: float
     used_at: float
     in_use: bool
@@ -66,6 +71,9 @@ class CacheMounts:
                     time.sleep(_POLL_S)
                     held = _locked(fd, kind)
                 if held:
+                    if not os.fstat(fd).st_size:
+                        with storage_errors("a cache mount"):
+                            os.write(fd, name.encode("utf-8", "surrogateescape"))
                     os.utime(fd)  # when it was last used
                     self._make(path, create)
                     yield str(path)
@@ -96,11 +104,12 @@ class CacheMounts:
             fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
             try:
                 in_use, used_at = not _locked(fd, fcntl.LOCK_EX), os.fstat(fd).st_mtime
+                name = os.read(fd, _LONGEST_NAME).decode("utf-8", "backslashreplace")
             finally:
                 os.close(fd)
             with contextlib.suppress(FileNotFoundError):
                 made_at = os.stat(path).st_ctime
-                found.append(CacheMount(path.name, made_at, used_at, in_use))
+                found.append(CacheMount(path.name, name, made_at, used_at, in_use))
         return found
 
     def size_bytes(self, name: str) -> int:

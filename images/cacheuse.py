@@ -92,7 +92,14 @@ class CacheUse:
         ]
         mounts = [
             CacheItem(
-                m.id, "mount", "cache mount", self._mount_bytes(m.id, roughly), m.made_at, m.used_at, False, m.in_use
+                id=m.id,
+                type="mount",
+                description=f"cache mount {m.name}".rstrip(),
+                size_bytes=self._mount_bytes(m.id, roughly),
+                created_at=m.made_at,
+                used_at=m.used_at,
+                shared=False,
+                in_use=m.in_use,
             )
             for m in self._mounts.list()
         ]

@@ -41,7 +41,7 @@ def test_ls_names_steps_and_mounts_and_says_what_images_share(shiplap: Shiplap, 
     table = shiplap("cache", "ls").stdout
     assert "[2/2] RUN --mount=type=cache,target=/c" in table
     items = {item["description"]: item for item in shiplap.json("cache", "ls", "--json")}
-    assert items["cache mount"]["type"] == "mount"
+    assert items["cache mount /c"]["type"] == "mount"
     assert not items[f"[2/2] RUN {BIG}"]["shared"]
     assert items[f"[2/2] RUN {BIG}"]["size_bytes"] > 2 << 20
     assert [item["shared"] for name, item in items.items() if name.endswith("/made")] == [True]
