@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -162,6 +161,12 @@ def _location(first: int, last: int) -> dict[str, Any]:
     return {"ranges": [{"start": {"line": first}, "end": {"line": last}}]}
 
 
+def _json(document: object) -> str:
+    import json  # not for builds
+
+    return json.dumps(document, indent=2)
+
+
 def _check_json(dockerfile: Dockerfile, findings: Sequence[CheckFinding]) -> str:
     warnings = [
         {
@@ -173,7 +178,7 @@ def _check_json(dockerfile: Dockerfile, findings: Sequence[CheckFinding]) -> str
         }
         for finding in findings
     ]
-    return json.dumps({"warnings": warnings, "sources": [{"fileName": dockerfile.filename}]}, indent=2)
+    return _json({"warnings": warnings, "sources": [{"fileName": dockerfile.filename}]})
 
 
 def _targets_json(stages: Sequence[Target]) -> str:
@@ -183,7 +188,7 @@ def _targets_json(stages: Sequence[Target]) -> str:
         members |= {"base": stage.base, "platform": stage.platform}
         known = {name: value for name, value in members.items() if value}
         documents.append({**known, "location": _location(stage.line, stage.line)})
-    return json.dumps({"targets": documents}, indent=2)
+    return _json({"targets": documents})
 
 
 def _outline_json(made: Outline) -> str:
@@ -203,4 +208,4 @@ def _outline_json(made: Outline) -> str:
             {key: it.name, **({"required": True} if it.required else {}), "location": _location(it.line, it.line)}
             for it in needed
         ]
-    return json.dumps({name: value for name, value in members.items() if value}, indent=2)
+    return _json({name: value for name, value in members.items() if value})

@@ -6,8 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -96,8 +95,7 @@ def transfers_on_stderr() -> TransferDisplay:
     return open_transfers(mode, sys.stderr, colours=not os.environ.get("NO_COLOR"))
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """What a pull or push works with."""
 
     store: Store

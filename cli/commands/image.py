@@ -10,7 +10,9 @@ _COMMANDS = {
     "ls": LazyCommand("cli.commands.image_ls", "List images."),
     "inspect": LazyCommand("cli.commands.image_inspect", "Show all about images, as JSON."),
     "history": LazyCommand("cli.commands.image_history", "Show how an image was made."),
-    "attestations": LazyCommand("cli.commands.image_attestations", "Show what is attested of an image: in-toto statements, as JSON."),
+    "attestations": LazyCommand(
+        "cli.commands.image_attestations", "Show what is attested of an image: in-toto statements, as JSON."
+    ),
     "referrers": LazyCommand("cli.commands.image_referrers", "List what refers to an image at its registry."),
     "tag": LazyCommand("cli.commands.image_tag", "Give an image another name."),
     "rm": LazyCommand("cli.commands.image_rm", "Remove names, and images that have none left."),
