@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
 
-from cli.errors import describe
+from cli.errors import describe, is_users
 from cli.progress.choose import Mode, open_display
 from cli.progress.pump import Pump
+from core.errors import ShiplapError
 from core.events import BuildPlanned, Event, NullMonitor, StepFinished, StepInfo
 from core.references import Reference
 
@@ -30,6 +32,28 @@ class Built(Protocol):
     def executed(self) -> int: ...
     @property
     def cached(self) -> int: ...
+
+
+class ResultFiles(NamedTuple):
+    """The values of ``--iidfile`` and ``--metadata-file``."""
+
+    iidfile: str | None
+    metadata_file: str | None
+
+    def remove_stale(self) -> None:
+        """So that after a failed build nobody takes the last one's for its result."""
+        for path in self:
+            if path and Path(path).is_file():
+                Path(path).unlink()
+
+    def write(self, result: Built, metadata: dict[str, Any]) -> None:
+        """Write those that were asked for."""
+        if self.iidfile:
+            Path(self.iidfile).write_text(result.config_digest)
+        if self.metadata_file:
+            import json
+
+            Path(self.metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
 
 
 class BuildReport:
@@ -111,6 +135,14 @@ class BuildReport:
         if tail and self._mode != "plain":
             text = _tail_text(tail, error) + text
         self._say("\n".join([*self._explained(), *self._gap(), text]))
+
+    def ended_by(self, error: ShiplapError | OSError) -> int:
+        """As ``failed``, after the progress; the exit code. Raises an error that no user can cause."""
+        if not is_users(error):
+            raise error
+        self.close()
+        self.failed(error)
+        return 1
 
     def _explained(self) -> list[str]:
         if not self._explain or self._mode == "quiet":

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -22,9 +21,9 @@ from cli.build_cache import cache_options, read_cache_options
 from cli.build_call import answer, call_options, parse_call
 from cli.build_debug import debug_options, entering_failures, read_debug_options
 from cli.build_outputs import OutputOptions, output_options
-from cli.build_report import BuildReport, metadata_document
+from cli.build_report import BuildReport, ResultFiles, metadata_document
 from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
-from cli.errors import CommandError, is_users
+from cli.errors import CommandError
 from cli.limits import step_limit_options, step_limits
 from cli.options import environ, host_pairs, image_name, pairs
 from cli.progress.choose import MODES, choose_mode
@@ -126,6 +125,7 @@ def command(
     began = time.monotonic()
     asked = parse_call(call, check=check)
     names = tuple(map(image_name, tags))
+    files = ResultFiles(iidfile, metadata_file)
     platforms = output.all_platforms()
     if url := chosen_server():
         from cli.remote.command import RemoteOptions, build_on
@@ -158,9 +158,7 @@ def command(
         }
         return build_on(
             url, root, context, file, options,
-            RemoteOptions(
-                names, progress, quiet, iidfile, metadata_file, detach, project or "default", not_there, secrets
-            ),
+            RemoteOptions(names, progress, quiet, files, detach, project or "default", not_there, secrets),
         )  # fmt: skip
     if detach or project:
         raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
@@ -211,7 +209,7 @@ def command(
             )
             if asked is not None:
                 return answer(asked, request, store, lambda: open_client(root, insecure, cancelled))
-            _remove_stale(iidfile, metadata_file)
+            files.remove_stale()
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
             stack.enter_context(report)
             stack.enter_context(entering_failures(debugging, launcher, report))
@@ -228,11 +226,7 @@ def command(
         report.failed(error)
         return received.exit_code
     except (ShiplapError, OSError) as error:
-        if not is_users(error):
-            raise
-        report.close()
-        report.failed(error)
-        return 1
+        return report.ended_by(error)
     metadata = metadata_document(
         result,
         result.names,
@@ -243,20 +237,8 @@ def command(
         only_files=result.root is None,
         ref=f"shiplap/{os.uname().nodename}/{result.id}",
     )
-    if iidfile:
-        Path(iidfile).write_text(result.config_digest)
-    if metadata_file:
-        import json
-
-        Path(metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
+    files.write(result, metadata)
     report.succeeded(result, wanted, metadata)
     if quiet and all(each.dest != "-" for each in wanted):
         click.echo(result.config_digest)
     return 0
-
-
-def _remove_stale(*paths: str | None) -> None:
-    """So that after a failed build nobody takes the last one's for its result."""
-    for path in paths:
-        if path and Path(path).is_file():
-            Path(path).unlink()

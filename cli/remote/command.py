@@ -6,14 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 from builder.request import Output
-from cli.build_report import BuildReport, metadata_document
-from cli.errors import CommandError, is_users
+from cli.build_report import BuildReport, ResultFiles, metadata_document
+from cli.errors import CommandError
 from cli.options import environ
 from cli.progress.choose import choose_mode
 from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
@@ -34,8 +33,7 @@ class RemoteOptions(NamedTuple):
     names: Sequence[Reference]
     progress: str
     quiet: bool
-    iidfile: str | None
-    metadata_file: str | None
+    files: ResultFiles
     detach: bool
     project: str
     not_there: Mapping[str, object]
@@ -54,9 +52,7 @@ def build_on(
     request = RemoteRequest(context, file, {**build, "secrets": secrets.stored}, options.project, secrets.values)
     chosen = server(url, root)
     report = BuildReport(choose_mode(options.progress, sys.stderr, quiet=options.quiet or options.detach), sys.stderr)
-    for path in (options.iidfile, options.metadata_file):
-        if path:
-            Path(path).unlink(missing_ok=True)
+    options.files.remove_stale()
     try:
         if options.detach:
             return _detach(chosen, request, report)
@@ -65,11 +61,7 @@ def build_on(
         report.failed(error)
         return error.exit_code
     except (ShiplapError, OSError) as error:
-        if not is_users(error):
-            raise
-        report.close()
-        report.failed(error)
-        return 1
+        return report.ended_by(error)
     _tell(result, report, options, time.monotonic() - began)
     return 0
 
@@ -83,12 +75,7 @@ def _detach(chosen: Server, request: RemoteRequest, report: BuildReport) -> int:
 
 def _tell(result: RemoteResult, report: BuildReport, options: RemoteOptions, duration_s: float) -> None:
     metadata = metadata_document(result, options.names, report.steps(), duration_s)
-    if options.iidfile:
-        Path(options.iidfile).write_text(result.config_digest)
-    if options.metadata_file:
-        import json
-
-        Path(options.metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
+    options.files.write(result, metadata)
     report.succeeded(result, (Output("image", "", tuple(map(Reference.parse, result.names))),), metadata)
     if options.quiet:
         click.echo(result.config_digest)
