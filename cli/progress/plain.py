@@ -71,6 +71,7 @@ class PlainDisplay:
         step = self._step(event.id)
         if isinstance(event, StepStarted):
             step.started_at = event.at
+            step.finished = False  # it may have been done once before: by a worker that was lost
             self._schedule(event.at, starting=step)
         elif isinstance(event, StepProgress):
             now = self._clock()
@@ -132,7 +133,7 @@ class PlainDisplay:
         """Move waiting lines to the output: the current step's at once, another's when its turn comes."""
         while True:
             if self._current is None:
-                self._current = self._next() or starting
+                self._current, starting = self._next() or starting, None
                 if self._current is None:
                     return
                 self._show_header(self._current)

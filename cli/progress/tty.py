@@ -83,6 +83,7 @@ class TtyDisplay:
     def _handle_step(self, step: _Step, event: StepStarted | StepOutput | StepProgress | StepFinished) -> None:
         if isinstance(event, StepStarted):
             step.started_at = event.at
+            step.finished = None  # it may have been done once before: by a worker that was lost
         elif isinstance(event, StepOutput):
             lines = step.streams[event.stream].feed(event.data)
             step.tail += [line.text for line in lines if not line.overwritten]

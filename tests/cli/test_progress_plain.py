@@ -73,6 +73,26 @@ def test_steps_one_after_the_other() -> None:
         """)
 
 
+def test_step_that_is_done_again_by_another_attempt() -> None:
+    """Its worker was lost: what had been done is done once more. (That once filled the memory with its headers.)"""
+    events: list[Event] = [
+        PLAN,
+        *(start(1, 0), end(1, 1, took=1), PLAN, start(1, 2), out(1, 3, b"again\n"), end(1, 4, took=2)),
+        *(start(1, 5), end(1, 5, "cached")),
+    ]
+    assert shown(events) == golden("""
+        #2 [1/2] RUN make
+        #2 DONE 1.0s
+
+        #2 [1/2] RUN make
+        #2 1.000 again
+        #2 DONE 2.0s
+
+        #2 [1/2] RUN make
+        #2 CACHED
+        """)
+
+
 def test_parallel_steps_take_turns_and_nothing_is_lost() -> None:
     events: list[Event] = [
         PLAN,

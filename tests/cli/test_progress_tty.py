@@ -73,6 +73,16 @@ def test_running_step_shows_its_time_and_last_lines() -> None:
         """)
 
 
+def test_step_that_is_done_again_runs_again() -> None:
+    seen = Watched(columns=40)
+    seen.plan("RUN make")
+    seen.start(0)
+    seen.end(0, took=2.0)
+    assert "(1/1)" in seen.look()
+    seen.start(0)
+    assert "(0/1)" in seen.look()
+
+
 def test_summary_stays_without_the_output() -> None:
     seen = Watched(columns=40)
     seen.plan("[1/2] RUN a", "[2/2] RUN b", "[3/3] RUN never")
