@@ -36,6 +36,17 @@ def pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | No
     return result
 
 
+def text_pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """As ``pairs``, for what becomes part of an image: its config is text. Raises CommandError for other bytes."""
+    found = pairs(values, option, environ=environ)
+    for key, value in found.items():
+        try:
+            f"{key}{value}".encode()
+        except UnicodeEncodeError as error:  # surrogates stand for bytes that are not UTF-8 (PEP 383)
+            raise CommandError(f"{option} {key!r} is not UTF-8", hint="an image's config is; use a file") from error
+    return found
+
+
 def host_pairs(values: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Parse ``--add-host`` values, ``HOST:IP`` or ``HOST=IP``."""
     return tuple(_host_pair(text) for text in values)

@@ -25,7 +25,7 @@ from cli.build_report import BuildReport, ResultFiles, metadata_document
 from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
 from cli.errors import CommandError
 from cli.limits import step_limit_options, step_limits
-from cli.options import environ, host_pairs, image_name, pairs
+from cli.options import environ, host_pairs, image_name, text_pairs
 from cli.progress.choose import MODES, choose_mode
 from cli.registry import insecure_option, open_client
 from cli.remote.choice import chosen_server
@@ -149,8 +149,8 @@ def command(
         options: dict[str, object] = {
             "tags": [name.familiar for name in names],
             "target": target,
-            "build_args": pairs(build_args, "--build-arg", environ=environ()),
-            "labels": pairs(labels, "--label"),
+            "build_args": text_pairs(build_args, "--build-arg", environ=environ()),
+            "labels": text_pairs(labels, "--label"),
             "no_cache": no_cache,
             "platform": str(platforms[0]) if platforms else None,
             "network": network,
@@ -180,7 +180,7 @@ def command(
             remote = Remote(
                 read_access(sources, context, environ()),
                 read_secrets(secrets, environ()),
-                pairs(build_args, "--build-arg", environ=environ()),
+                text_pairs(build_args, "--build-arg", environ=environ()),
             )
             source = open_source(context, file, stdin=sys.stdin.buffer, scratch=store.tmp, remote=remote)
             stack.callback(source.context.close)
@@ -191,7 +191,7 @@ def command(
                 outputs=wanted,
                 target=target,
                 build_args=remote.build_args,
-                labels=pairs(labels, "--label"),
+                labels=text_pairs(labels, "--label"),
                 no_cache=no_cache,
                 pull=pull,
                 platforms=platforms,

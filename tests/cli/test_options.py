@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CommandError
-from cli.options import duration, env_file, host_pairs, image_name, pairs
+from cli.options import duration, env_file, host_pairs, image_name, pairs, text_pairs
 from cli.table import age, rfc3339, table
 
 
@@ -100,3 +100,12 @@ def test_columns_line_up_and_end_without_blanks() -> None:
 
 def test_times_are_utc() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """Linux passes any bytes; Python shows those that are not UTF-8 as surrogates."""
+    with pytest.raises(CommandError, match="is not UTF-8"):
+        text_pairs(["NAME=\udcff"], "--build-arg")
+    with pytest.raises(CommandError, match="is not UTF-8"):
+        text_pairs(["NAME"], "--build-arg", environ={"NAME": "\udcff"})
+    assert pairs(["NAME=\udcff"], "-e") == {"NAME": "\udcff"}

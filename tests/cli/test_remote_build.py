@@ -266,7 +266,11 @@ def test_secrets_sent_with_a_build_and_stored_ones_reach_its_steps(serving: Serv
 
 
 def test_secret_is_not_sent_where_others_could_read_it(serving: Serving, context: Path) -> None:
-    for command in (["build", "--secret", "id=PATH", context], ["secret", "set", "x", context / "name"]):
+    commands: list[list[str | Path]] = [
+        ["build", "--secret", "id=PATH", context],
+        ["secret", "set", "x", context / "name"],
+    ]
+    for command in commands:
         result = serving.shiplap("--host", "http://ci.example:8080", *command, check=False)
         assert result.returncode == 1
         assert "is not sent to http://ci.example:8080" in result.stderr
