@@ -28,6 +28,22 @@ def test_bars_are_where_and_as_long_as_the_steps_were() -> None:
     assert drawn.ticks[-1].x == WIDTH
 
 
+def test_stages_are_in_the_order_of_the_dockerfile_whatever_the_plan_says() -> None:
+    steps = [
+        Step(0, "FROM", "last", 5, "done", started_at=100.0),
+        Step(1, "FROM", "build", 1, "done", started_at=100.0),
+        Step(2, "COPY", "last", 6, "done", started_at=108.0, duration_s=1.0),
+        Step(3, "RUN", "build", 2, "done", started_at=100.0, duration_s=8.0),
+        Step(4, "export", "", 0, "done", started_at=109.0, duration_s=1.0),
+        Step(5, "context", "", 0, "done", started_at=100.0, duration_s=0.1),
+        Step(6, "push", "", 0, "waiting"),
+    ]
+    groups = draw(steps, 100.0, 110.0).groups
+    assert [(group.name, [bar.step.index for bar in group.bars]) for group in groups] == [
+        ("", [5]), ("build", [1, 3]), ("last", [0, 2]), ("", [4, 6]),
+    ]  # fmt: skip
+
+
 def test_a_running_step_reaches_to_now() -> None:
     (group,) = draw([Step(0, "a", "", 1, "running", started_at=100.0)], 100.0, 160.0).groups
     assert group.bars[0].width == WIDTH

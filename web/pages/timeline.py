@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -26,7 +25,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Neighbouring steps of one stage, in the Dockerfile's order. name: empty for what belongs to none."""
+    """Steps of one stage, in the Dockerfile's order. name: empty for what belongs to none."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -57,9 +56,9 @@ def draw(steps: Sequence[Step], began_at: float | None, until: float) -> Timelin
     span_s = max([until, *ends], default=until) - zero
     span_s = max(span_s, 0.05)
     scale = WIDTH / span_s
-    bars = (_bar(step, zero, until, scale) for step in steps)
+    bars = [_bar(step, zero, until, scale) for step in steps]
     return Timeline(
-        tuple(_group(name, tuple(some)) for name, some in groupby(bars, key=lambda bar: bar.step.stage)),
+        tuple(_groups(bars)),
         tuple(Tick(at_s * scale, at_s) for at_s in _moments(span_s)),
         span_s,
     )
@@ -71,6 +70,19 @@ def _bar(step: Step, zero: float, until: float, scale: float) -> Bar:
     duration_s = max(0.0, until - step.started_at) if step.state == "running" else step.duration_s
     width = max(_MIN_BAR, duration_s * scale)
     return Bar(step, min((step.started_at - zero) * scale, WIDTH - width), width, duration_s)
+
+
+def _groups(bars: Sequence[Bar]) -> Iterator[Group]:
+    """The Dockerfile's stages in its order; before them what belongs to none and came first, behind them the rest."""
+    inner = [bar for bar in bars if not bar.step.stage]
+    early = [bar for bar in inner if bar.duration_s is not None and bar.x * 2 < WIDTH]
+    stages: dict[str, list[Bar]] = {}
+    for bar in sorted(bars, key=lambda bar: (bar.step.line, bar.step.index)):
+        if bar.step.stage:
+            stages.setdefault(bar.step.stage, []).append(bar)
+    for name, some in (("", early), *stages.items(), ("", [bar for bar in inner if bar not in early])):
+        if some:
+            yield _group(name, tuple(some))
 
 
 def _group(name: str, bars: tuple[Bar, ...]) -> Group:

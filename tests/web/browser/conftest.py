@@ -22,7 +22,7 @@ from registry.server.settings import ServerSettings
 from tests.toolkit.service import RedisServer
 from tests.web.browser import plays
 from tests.web.browser.stage import Stage
-from tests.web.browser.stock import stock, stock_evil
+from tests.web.browser.stock import stock, stock_cache, stock_evil
 from web.app import create_app
 
 PASSWORD = "correct horse battery"
@@ -53,6 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     redis.start()
     settings = ServiceSettings.from_environ({"SHIPLAP_REDIS_URL": redis.url}, root=str(directory / "root"))
     migrate(settings)
+    stock_cache(settings.root)
     with Service.open(settings) as service, Store.open(settings.root) as store:
         for name, role in (("ada", "admin"), ("grace", "member"), ("linus", "viewer")):
             service.users.create(name, role, PASSWORD)  # type: ignore[arg-type]

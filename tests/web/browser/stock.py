@@ -1,4 +1,4 @@
-"""Images for the registry of the browser's tests, put there without HTTP."""
+"""Images for the registry of the browser's tests, put there without HTTP; and a build cache."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import hashlib
 import io
 import json
 import tarfile
+import time
+from pathlib import Path
 from typing import Any
 
 from core.digests import Digest
+from images.records import CacheRecord
+from images.store import Store
 from registry.server.content import Blob
 from registry.server.registry import Registry
 from tests.web.browser.stage import HOSTILE
@@ -117,6 +121,22 @@ def stock(registry: Registry) -> None:
         }
     )  # fmt: skip
     Stock(registry, "harbour/tide").image(layers[:1], "nightly")
+
+
+def stock_cache(root: Path) -> None:
+    """Some steps that were built before, by a process that is gone."""
+    steps = (
+        ("[deps 3/3] RUN npm ci", 3_400_000),
+        ("[api 2/2] RUN go build", 900_000),
+        ("[final 1/3] COPY /srv", 40_000),
+    )
+    with Store.open(root) as store:
+        for age_h, (name, size) in enumerate(steps, 1):
+            with store.layers.writer() as writer:
+                writer.write(name.encode().ljust(size, b"\0"))
+                diff_id = writer.commit()
+            made_at = time.time() - 3600 * age_h
+            store.cache.put(CacheRecord(str(Digest.of(name.encode())), "", diff_id, made_at, 1.0, name))
 
 
 def stock_evil(registry: Registry) -> None:

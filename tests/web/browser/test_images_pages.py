@@ -59,5 +59,16 @@ def test_deleting_a_tag_asks_first(page: Page, site: Site) -> None:
     assert [tag.name for tag in _tags(site)] == ["v1"]
 
 
+def test_the_cache_is_looked_at_and_shrunk(page: Page, site: Site) -> None:
+    page.goto("/disk")
+    expect(page.get_by_role("row").filter(has_text="RUN npm ci")).to_contain_text("3.4 MB")
+    page.get_by_label("Shrink to (GB)").fill("0.001")
+    page.get_by_role("button", name="Shrink").click()
+    page.get_by_role("dialog").get_by_role("button", name="Shrink").click()
+    expect(page.get_by_role("status").filter(has_text="free again")).to_be_visible()
+    assert site.registry.store.cache_use.size_bytes() <= 1_000_000
+    expect(page.get_by_role("row").filter(has_text="COPY /srv")).to_be_visible()
+
+
 def _tags(site: Site) -> list[TagSummary]:
     return list_tags(site.registry.store, "harbour/old")
