@@ -60,8 +60,10 @@ def upload_registry() -> Iterator[UploadRegistry]:
         def do_POST(self) -> None:
             name = str(len(registry.uploads))
             registry.uploads[name] = bytearray()
-            least = {"OCI-Chunk-Min-Length": str(registry.least_bytes)} if registry.least_bytes else {}
-            self._answer(202, Location=f"/v2/x/blobs/uploads/{name}", **least)
+            headers = {"Location": f"/v2/x/blobs/uploads/{name}"}
+            if registry.least_bytes:
+                headers["OCI-Chunk-Min-Length"] = str(registry.least_bytes)
+            self._answer(202, body=b"", **headers)
 
         def do_PATCH(self) -> None:
             upload = registry.uploads.get(self._name())
