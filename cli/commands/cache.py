@@ -9,7 +9,9 @@ from cli.lazy import LazyCommand, LazyGroup
 _COMMANDS = {
     "ls": LazyCommand("cli.commands.cache_ls", "List what the build cache holds, the least recently used first."),
     "du": LazyCommand("cli.commands.cache_du", "Show what the build cache takes on disk."),
-    "prune": LazyCommand("cli.commands.cache_prune", "Remove what the build cache holds, or the oldest of it."),
+    "prune": LazyCommand(
+        "cli.commands.cache_prune", "Remove what the build cache holds: layers of steps, cache mounts, and snapshots."
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bench import registry, report, workloads
@@ -45,7 +46,8 @@ def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Pat
 def test_short_service_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     command = [sys.executable, "-m", "bench.service", "--runs", "1", "--many", "2"]
-    subprocess.run([*command, "--output", output, "--directory", tmp_path], cwd=_CHECKOUT, check=True)
+    with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
+        subprocess.run([*command, "--output", output, "--directory", directory], cwd=_CHECKOUT, check=True)
     rows = {entry["key"]: entry["value"] for entry in json.loads(output.read_text())["rows"]}
     assert list(rows) == ["first-line", "local", "queued", "overhead", "per-minute"]
     assert rows["first-line"] > 0
