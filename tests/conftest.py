@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.differential.summary import pytest_terminal_summary as pytest_terminal_summary
 from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""Both builders, started once, and the counts at the end."""
+"""Both builders, started once."""
 
 from __future__ import annotations
 
@@ -78,19 +78,3 @@ def both_builders(privileged: None, busybox_tar: Path, request: pytest.FixtureRe
         if bench is not None:
             bench.close()
         shutil.rmtree(directory)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The line that closes the run: how many cases there were, and how many differ for a written reason."""
-    reports = [
-        dict(report.user_properties)
-        for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
-        if report.when == "call" and "differential" in dict(report.user_properties)
-    ]
-    if not reports:
-        return
-    counted = {kind: sum(report["differential"] == kind for report in reports) for kind in ("same", "differs", "wrong")}
-    terminalreporter.write_line(
-        f"differential: {len(reports)} cases against BuildKit, {counted['same']} the same, "
-        f"{counted['differs']} differ for the reason written beside them, {counted['wrong']} differ without"
-    )
