@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -100,8 +100,19 @@ def present(*texts: str | None) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def changed_paths(commits: Iterable[Any]) -> tuple[str, ...]:
-    """What the commits of a push added, changed and removed. commits: with these three lists as members."""
+class ListedCommit(msgspec.Struct, frozen=True):
+    """A commit of a push, with the paths that it added, changed and removed."""
+
+    id: str = ""
+    message: str = ""
+    url: str = ""
+    added: list[str] = []
+    modified: list[str] = []
+    removed: list[str] = []
+
+
+def changed_paths(commits: Iterable[ListedCommit]) -> tuple[str, ...]:
+    """What the commits of a push added, changed and removed."""
     found: dict[str, None] = {}
     for commit in commits:
         for path in (*commit.added, *commit.modified, *commit.removed):

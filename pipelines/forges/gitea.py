@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from pipelines.forges.base import (
+    ListedCommit,
     branch_of,
     changed_paths,
     check_hmac,
@@ -52,20 +53,14 @@ class _Repository(msgspec.Struct, frozen=True):
 
 
 class _Commit(msgspec.Struct, frozen=True):
+    """Its lists are null where the server does not give them."""
+
     id: str = ""
     message: str = ""
     url: str = ""
     added: list[str] | None = None
     modified: list[str] | None = None
     removed: list[str] | None = None
-
-
-class _Changes(msgspec.Struct, frozen=True):
-    """A commit whose lists are there."""
-
-    added: list[str]
-    modified: list[str]
-    removed: list[str]
 
 
 class _Person(msgspec.Struct, frozen=True):
@@ -201,7 +196,7 @@ def _paths(push: _Push) -> tuple[str, ...] | None:
     for commit in commits:
         if commit.added is None or commit.modified is None or commit.removed is None:
             return None
-        changes.append(_Changes(commit.added, commit.modified, commit.removed))
+        changes.append(ListedCommit(added=commit.added, modified=commit.modified, removed=commit.removed))
     return changed_paths(changes)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from pipelines.forges.base import (
+    ListedCommit,
     branch_of,
     changed_paths,
     check_hmac,
@@ -54,15 +55,6 @@ class _Repository(msgspec.Struct, frozen=True):
     git_url: str = ""
 
 
-class _Commit(msgspec.Struct, frozen=True):
-    id: str = ""
-    message: str = ""
-    url: str = ""
-    added: list[str] = []
-    modified: list[str] = []
-    removed: list[str] = []
-
-
 class _Person(msgspec.Struct, frozen=True):
     login: str = ""
     name: str = ""
@@ -75,8 +67,8 @@ class _Push(msgspec.Struct, frozen=True):
     before: str = ""
     deleted: bool = False
     forced: bool = False
-    commits: list[_Commit] = []
-    head_commit: _Commit | None = None
+    commits: list[ListedCommit] = []
+    head_commit: ListedCommit | None = None
     compare: str = ""
     sender: _Person = _Person()
 
@@ -157,7 +149,7 @@ def _pushed(push: _Push) -> Event:
     commit = commit_or_none(push.after)
     if push.deleted or not commit:
         return Ignored(f"{push.ref} was deleted")
-    head = push.head_commit or _Commit()
+    head = push.head_commit or ListedCommit()
     author = push.sender.login or push.sender.name
     if tag:  # ``after`` of an annotated tag is the tag's object
         return Tag(tag, head.id or commit, first_line(head.message), author, head.url or push.compare)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from pipelines.forges.base import (
+    ListedCommit,
     branch_of,
     changed_paths,
     check_equal,
@@ -54,22 +55,13 @@ class _Project(msgspec.Struct, frozen=True):
     homepage: str = ""
 
 
-class _Commit(msgspec.Struct, frozen=True):
-    id: str = ""
-    message: str = ""
-    url: str = ""
-    added: list[str] = []
-    modified: list[str] = []
-    removed: list[str] = []
-
-
 class _Push(msgspec.Struct, frozen=True):
     ref: str
     after: str
     project: _Project
     before: str = ""
     checkout_sha: str | None = None
-    commits: list[_Commit] = []
+    commits: list[ListedCommit] = []
     total_commits_count: int = 0
     user_username: str = ""
     user_name: str = ""
@@ -86,7 +78,7 @@ class _Attributes(msgspec.Struct, frozen=True):
     target_branch: str
     source_project_id: int | None
     target_project_id: int
-    last_commit: _Commit
+    last_commit: ListedCommit
     action: str = ""
     oldrev: str | None = None
     title: str = ""
@@ -165,7 +157,7 @@ def _pushed(push: _Push) -> Event:
     before = commit_or_none(push.before)
     # GitLab lists the newest twenty commits, and for a forced push none of those that went.
     listed = before and push.commits and len(push.commits) == push.total_commits_count
-    head = next((one for one in push.commits if one.id == commit), _Commit())
+    head = next((one for one in push.commits if one.id == commit), ListedCommit())
     return Push(
         branch,
         before,
@@ -183,7 +175,7 @@ def _tagged(push: _Push) -> Event:
         return Ignored(f"{push.ref} is no tag")
     if not commit_or_none(push.after):
         return Ignored(f"{push.ref} was deleted")
-    head = next((one for one in push.commits if one.id == push.checkout_sha), _Commit())
+    head = next((one for one in push.commits if one.id == push.checkout_sha), ListedCommit())
     commit = commit_or_none(push.checkout_sha) or push.after  # ``after`` of an annotated tag is the tag's object
     title = first_line(push.message) or first_line(head.message)
     return Tag(name, commit, title, push.user_username or push.user_name, head.url)
