@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from containers.limits import DEFAULT_SHM_BYTES
 from containers.spec import Limits, ResourceLimit
+from images.trees import tree_bytes
 
 _DISK_CHECK_S: Final = 0.5
 _MOST_PIDS: Final = 16384
@@ -74,29 +75,9 @@ class Watch:
         by a limit's worth, to whomever that was due.
         """
         limit = self._limits.disk_bytes
-        if not limit or self._free_at_begin - _free_bytes(self._upper) <= limit or disk_usage(self._upper) <= limit:
+        if not limit or self._free_at_begin - _free_bytes(self._upper) <= limit or tree_bytes(self._upper) <= limit:
             return None
         return f"it wrote more than {limit} bytes, the limit of disk for a step"
-
-
-def disk_usage(path: str) -> int:
-    """What a directory's files occupy, in bytes; a file with several names counts once."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for folder, _folders, names, fd in os.fwalk(path, onerror=None):
-        del folder
-        for name in names:
-            try:
-                status = os.lstat(name, dir_fd=fd)
-            except FileNotFoundError:
-                continue
-            if status.st_nlink > 1:
-                identity = (status.st_dev, status.st_ino)
-                if identity in seen:
-                    continue
-                seen.add(identity)
-            total += status.st_blocks * 512
-    return total
 
 
 def _free_bytes(path: str) -> int:
