@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -16,6 +14,7 @@ import msgspec
 from builder.errors import BuildCancelledError, FetchError
 from builder.remotes.giturls import check_url, redacted
 from builder.remotes.reach import ANYWHERE, Reach
+from core.connections import OpenSockets, is_exempt, reason
 
 if TYPE_CHECKING:  # urllib3 costs 56 ms
     import urllib3
@@ -59,7 +58,7 @@ class HttpFiles:
     def __init__(self, access: HttpAccess, stopped: Callable[[], bool]) -> None:
         self._access = access
         self._stopped = stopped
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets = OpenSockets()
 
     def is_unchanged(self, url: str, etag: str) -> bool:
         """Whether the server still has what it called ``etag``. An answer that does not say so is a no."""
@@ -91,7 +90,7 @@ class HttpFiles:
                         if progress is not None:
                             progress(current, total)
             except urllib3.exceptions.HTTPError as error:
-                raise FetchError(f"{redacted(url)}: the transfer broke off: {_reason(error)}") from error
+                raise FetchError(f"{redacted(url)}: the transfer broke off: {reason(error)}") from error
             finally:
                 self._check_stopped()
             return Response(response.headers.get("ETag", ""), _seconds(response.headers.get("Last-Modified", "")))
@@ -108,9 +107,7 @@ class HttpFiles:
         def watch() -> None:
             while not ended.wait(_POLL_S):
                 if self._stopped():
-                    for connected in list(self._sockets):
-                        with contextlib.suppress(OSError):  # it ended meanwhile
-                            connected.shutdown(socket.SHUT_RDWR)
+                    self._sockets.shut_down()
                     return
 
         thread = threading.Thread(target=watch, name="fetch watch", daemon=True)
@@ -163,7 +160,7 @@ class HttpFiles:
                 response = pool.urlopen(method, url if whole else target, headers=headers, **options)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise FetchError(
-                    f"cannot fetch {redacted(url)}: {_reason(error)}", hint="is the URL right, and the host reachable?"
+                    f"cannot fetch {redacted(url)}: {reason(error)}", hint="is the URL right, and the host reachable?"
                 ) from error
             try:
                 yield response
@@ -181,8 +178,8 @@ class HttpFiles:
         address = self._access.reach.pin(host, port)
         proxy = proxy_for(self._access.proxies, parts.scheme, host) if address is None else ""
         kinds = {
-            "http": _tracking(urllib3.HTTPConnectionPool, self._sockets),
-            "https": _tracking(urllib3.HTTPSConnectionPool, self._sockets),
+            "http": self._sockets.noting(urllib3.HTTPConnectionPool),
+            "https": self._sockets.noting(urllib3.HTTPSConnectionPool),
         }
         if proxy:
             with urllib3.ProxyManager(proxy) as manager:
@@ -192,17 +189,6 @@ class HttpFiles:
         named = {"server_hostname": host, "assert_hostname": host} if secure and address is not None else {}
         with kinds[parts.scheme](address or host, port, **named) as pool:
             yield pool, False
-
-
-def _tracking(kind: Any, sockets: weakref.WeakSet[socket.socket]) -> Any:
-    """A class of pools whose connections note their sockets."""
-
-    class Connection(kind.ConnectionCls):  # type: ignore[misc]  # what the class is, only urllib3 knows
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
-
-    return type(kind.__name__, (kind,), {"ConnectionCls": Connection})
 
 
 _STATUS_HINTS: Final = {
@@ -215,10 +201,8 @@ _STATUS_HINTS: Final = {
 def proxy_for(variables: Mapping[str, str], scheme: str, host: str) -> str:
     """The proxy for a host; empty for none. ``no_proxy`` names hosts and domains; this machine's needs none."""
     named = {name.lower(): value for name, value in variables.items()}
-    for entry in (entry.strip().lower() for entry in named.get("no_proxy", "").split(",")):
-        bare = entry.removeprefix("*").removeprefix(".")
-        if entry == "*" or (bare and (host.lower() == bare or host.lower().endswith(f".{bare}"))):
-            return ""
+    if is_exempt(host.lower(), named.get("no_proxy", "")):
+        return ""
     if host == "localhost" or host.startswith("127.") or host == "::1":
         return ""
     return named.get(f"{scheme}_proxy", "") or named.get("all_proxy", "")
@@ -233,13 +217,3 @@ def _seconds(date: str) -> int | None:
         return int(parsedate_to_datetime(date).timestamp())
     except ValueError:
         return None
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost thing that says what happened, without urllib3's object addresses."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror
-        seen = seen.__cause__ or seen.__context__
-    return str(error).rpartition(": ")[2] or type(error).__name__

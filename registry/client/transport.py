@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import threading
-import weakref
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from core.connections import OpenSockets, is_exempt, reason
 from registry.client.config import ClientConfig, hostname, is_loopback
 from registry.client.http import Request, redacted
 from registry.errors import PlainHttpServerError, RegistryConfigError, TlsError, UnreachableError
@@ -47,7 +46,7 @@ class Urllib3Response:
         try:
             return self._response.read(size, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnreachableError(f"{redacted(self._url)}: {_reason(error)}", connected=True) from error
+            raise UnreachableError(f"{redacted(self._url)}: {reason(error)}", connected=True) from error
 
     def close(self) -> None:
         import urllib3
@@ -66,7 +65,7 @@ class Urllib3Transport:
         self._lock = threading.Lock()
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = {}
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets = OpenSockets()
 
     def send(self, request: Request) -> Urllib3Response:
         import urllib3
@@ -93,9 +92,7 @@ class Urllib3Transport:
         return Urllib3Response(response, request.url)
 
     def abort(self) -> None:
-        for connected in list(self._sockets):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                connected.shutdown(socket.SHUT_RDWR)
+        self._sockets.shut_down()
 
     def close(self) -> None:
         with self._lock:
@@ -135,8 +132,8 @@ class Urllib3Transport:
         proxy = self._proxy(scheme, host)
         manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
         manager.pool_classes_by_scheme = {
-            "http": _tracking(urllib3.HTTPConnectionPool, self._sockets),
-            "https": _tracking(urllib3.HTTPSConnectionPool, self._sockets),
+            "http": self._sockets.noting(urllib3.HTTPConnectionPool),
+            "https": self._sockets.noting(urllib3.HTTPSConnectionPool),
         }
         return manager
 
@@ -152,17 +149,6 @@ class Urllib3Transport:
     def _proxy(self, scheme: str, host: str) -> str:
         proxy = self._config.https_proxy if scheme == "https" else self._config.http_proxy
         return "" if not proxy or _needs_no_proxy(hostname(host), self._config.no_proxy) else proxy
-
-
-def _tracking(kind: Any, sockets: weakref.WeakSet[socket.socket]) -> Any:
-    """A class of pools whose connections note their sockets."""
-
-    class Connection(kind.ConnectionCls):  # type: ignore[misc]  # what the class is, only urllib3 knows
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
-
-    return type(kind.__name__, (kind,), {"ConnectionCls": Connection})
 
 
 def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
@@ -183,31 +169,25 @@ def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
 
 
 def _needs_no_proxy(name: str, no_proxy: str) -> bool:
-    if is_loopback(name if ":" not in name else f"[{name}]"):
-        return True
-    for entry in (entry.strip().lower() for entry in no_proxy.split(",")):
-        bare = entry.removeprefix("*").removeprefix(".")
-        if entry == "*" or (bare and (name == bare or name.endswith(f".{bare}"))):
-            return True
-    return False
+    return is_loopback(name if ":" not in name else f"[{name}]") or is_exempt(name, no_proxy)
 
 
 def _translated(error: Exception, host: str) -> UnreachableError | TlsError:
     import urllib3.exceptions as kinds
 
     if isinstance(error, kinds.ProxyError):
-        return UnreachableError(f"cannot reach {host} through the proxy: {_reason(error)}")
+        return UnreachableError(f"cannot reach {host} through the proxy: {reason(error)}")
     if isinstance(error, kinds.SSLError):
         return _tls_error(error, host)
     if isinstance(error, kinds.NameResolutionError):
         return UnreachableError(
-            f"cannot find the registry {host}: {_reason(error)}", hint="is its name spelt right, and DNS working?"
+            f"cannot find the registry {host}: {reason(error)}", hint="is its name spelt right, and DNS working?"
         )
     if isinstance(error, kinds.NewConnectionError | kinds.ConnectTimeoutError):
         return UnreachableError(
-            f"cannot connect to the registry {host}: {_reason(error)}", hint="is it running, and the port right?"
+            f"cannot connect to the registry {host}: {reason(error)}", hint="is it running, and the port right?"
         )
-    return UnreachableError(f"the connection to {host} broke: {_reason(error)}", connected=True)
+    return UnreachableError(f"the connection to {host} broke: {reason(error)}", connected=True)
 
 
 def _tls_error(error: Exception, host: str) -> UnreachableError | TlsError:
@@ -216,18 +196,18 @@ def _tls_error(error: Exception, host: str) -> UnreachableError | TlsError:
         return TlsError(f"{host}: x509: {cause.verify_message}", hint=_x509_hint(cause.verify_message, host))
     if isinstance(cause, ssl.SSLEOFError):
         return UnreachableError(f"the connection to {host} ended during the TLS handshake", connected=True)
-    reason = (cause.reason if cause else None) or str(error)
-    if reason in _NOT_TLS:
+    told = (cause.reason if cause else None) or str(error)
+    if told in _NOT_TLS:
         return PlainHttpServerError(
             f"{host} does not speak TLS",
             hint=f"if it is meant to be plain HTTP: --insecure-registry {host}, or SHIPLAP_INSECURE_REGISTRIES={host}",
         )
-    if "ALERT" in reason and "CERTIFICATE" in reason:
+    if "ALERT" in told and "CERTIFICATE" in told:
         return TlsError(
-            f"{host} wants a client certificate: {reason}",
+            f"{host} wants a client certificate: {told}",
             hint=f"put it into ~/.docker/certs.d/{host}/ as client.cert and client.key",
         )
-    return TlsError(f"{host}: TLS failed: {reason}")
+    return TlsError(f"{host}: TLS failed: {told}")
 
 
 def _x509_hint(message: str, host: str) -> str:
@@ -240,14 +220,3 @@ def _x509_hint(message: str, host: str) -> str:
         f"put the CA's certificate into ~/.docker/certs.d/{host}/ca.crt"
         f" (or do without verification: --insecure-registry {host})"
     )
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost thing that says what happened, without urllib3's object addresses."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror
-        seen = seen.__cause__ or seen.__context__
-    text = str(error)
-    return text.rpartition(": ")[2] or type(error).__name__
