@@ -25,7 +25,7 @@ demo: $(VENV)/.installed ## build and run real images, end to end, on a fresh ma
 .PHONY: test
 test: check ## check, then every test (as root)
 	@scripts/install-debian run base serve demo test
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
+	@VENV=$(VENV) scripts/test $(TEST_WORKERS)
 
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
