@@ -36,7 +36,7 @@ from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
             ("--pids-limit", "20"),
             "could not make more processes: its limit is 20",
         ),
-        ("ulimit -n; false", ("--ulimit", "nofile=77"), "exit code: 1"),
+        ("ulimit -n; false", ("--ulimit", "nofile=19797"), "exit code: 1"),
     ],
 )
 def test_step_over_a_limit_fails_and_says_which(
@@ -47,7 +47,7 @@ def test_step_over_a_limit_fails_and_says_which(
     assert result.returncode == 1
     assert message in result.stderr
     assert "Dockerfile:2" in result.stderr
-    assert ("77" in result.stderr) == ("--ulimit" in options)
+    assert ("19797" in result.stderr) == ("--ulimit" in options)
 
 
 def test_limits_are_no_part_of_the_cache_key(base_store: Shiplap, tmp_path: Path) -> None:
