@@ -2,8 +2,8 @@
 
 A claim is an UPDATE of a queued row that raises its attempt number; everything that the worker writes afterwards is
 fenced by that number. The worker shows that it lives by raising the row's ``pulse``; whoever sees the same pulse for
-LEASE_S of its own monotonic clock may give the run to another (``pipelines.reaper``). So no clock that is set, here or
-on another host, ever ends a lease.
+LEASE_S of its own monotonic clock, while the database takes writes, may give the run to another
+(``pipelines.reaper``). So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
 """
 
 from __future__ import annotations

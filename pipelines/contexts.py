@@ -32,7 +32,7 @@ from core.errors import InvalidReferenceError
 from core.files import fsync_directory, storage_errors, sync_filesystem, write_atomically
 from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
-from pipelines.errors import InvalidRequestError, NotFoundError, UpstreamError
+from pipelines.errors import DatabaseUnreachableError, InvalidRequestError, NotFoundError, UpstreamError
 from pipelines.schema import contexts
 from pipelines.upstream import Upstream
 
@@ -153,7 +153,8 @@ class Contexts:
         """
         digest = _digest(context)
         entries = self._fetched(digest)
-        self._touch(digest, sum(entry.size for entry in entries))
+        with contextlib.suppress(DatabaseUnreachableError):  # retention knows that the run wants it
+            self._touch(digest, sum(entry.size for entry in entries))
         directory.mkdir(mode=0o755)
         root = str(directory)
         with storage_errors("a build context"), self._locked():

@@ -10,7 +10,6 @@ is here and nowhere else; ``pipelines.runs`` says what guards it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import sqlite3
@@ -20,12 +19,12 @@ from typing import Any, Final, Self
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from core.errors import SettingsError
 from core.settings import ServiceSettings
-from pipelines.errors import DatabaseFullError, DatabaseUnreachableError, SchemaError
+from pipelines.errors import DatabaseDownError, DatabaseFullError, DatabaseUnreachableError, SchemaError
 from pipelines.schema import HEAD
 
 _BUSY_TIMEOUT_S: Final = 30
@@ -33,6 +32,12 @@ _POOL_SIZE: Final = 20
 _MIGRATION_LOCK: Final = 0x5348_4950  # "SHIP": a PostgreSQL advisory lock
 _MIGRATE: Final = "run: shiplap migrate"
 _CLAIM_LOCK: Final = 0x5348_4951
+
+# What PostgreSQL says of itself: SQLSTATEs, and messages of libpq, which has no codes for a connection that failed.
+_DISK_FULL: Final = "53100"
+_NOT_SERVING: Final = ("57P01", "57P02", "57P03", "25006")  # shutting down, crashed, starting; only for reading
+_NOBODY_LISTENS: Final = ("Connection refused", "No such file or directory")
+_STARTS_OR_ENDS: Final = "FATAL:  the database system is "
 
 
 class Database:
@@ -197,7 +202,7 @@ def _translated() -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise DatabaseUnreachableError("the database has no connection left for this request") from error
-    except (OperationalError, ProgrammingError) as error:
+    except (OperationalError, InternalError, ProgrammingError) as error:
         raise _known(error) from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -211,9 +216,20 @@ def _known(error: DBAPIError) -> Exception:
         return SchemaError("the service's database cannot be opened: no such file, or no permission", hint=_MIGRATE)
     if "no such table" in message or "UndefinedTable" in type(error.orig).__name__:
         return SchemaError("the service's database lacks a table", hint=_MIGRATE)
-    if "disk is full" in message or getattr(error.orig, "errno", None) == errno.ENOSPC:
+    if "disk is full" in message or getattr(error.orig, "sqlstate", None) == _DISK_FULL:
         return DatabaseFullError("no space left on the disk of the service's database")
     if isinstance(error, ProgrammingError):
         return error
     first = message.strip().splitlines()[0] if message.strip() else type(error.orig).__name__
-    return DatabaseUnreachableError(f"the database does not answer: {first}", hint="see SHIPLAP_DATABASE_URL")
+    kind = DatabaseDownError if _serves_nobody(error.orig) else DatabaseUnreachableError
+    return kind(f"the database does not answer: {first}", hint="see SHIPLAP_DATABASE_URL")
+
+
+def _serves_nobody(error: BaseException | None) -> bool:
+    """Whether the trouble is the database's own. With silence it may as well be the way from here to there."""
+    if isinstance(error, sqlite3.Error):  # a file: what keeps us from writing keeps everybody
+        return True
+    if getattr(error, "sqlstate", None) in _NOT_SERVING:
+        return True
+    tried = [line for line in str(error).splitlines() if " failed: " in line]  # a line for each address
+    return bool(tried) and all(line.endswith(_NOBODY_LISTENS) or _STARTS_OR_ENDS in line for line in tried)

@@ -17,8 +17,12 @@ class DatabaseUnreachableError(PipelineError):
     """The database does not answer."""
 
 
-class DatabaseFullError(DatabaseUnreachableError, StorageFullError):
-    """The database's disk is full: as with one that does not answer, what waits goes on when there is room again."""
+class DatabaseDownError(DatabaseUnreachableError):
+    """The database serves nobody: it is shut down, or starts, or is locked. So nobody is given anything meanwhile."""
+
+
+class DatabaseFullError(DatabaseDownError, StorageFullError):
+    """The database's disk is full: what waits goes on when there is room again."""
 
 
 class QueueUnreachableError(PipelineError):

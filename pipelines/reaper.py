@@ -1,20 +1,35 @@
 """What a dead worker, an emptied Redis or a restart left behind is found and put right. Any number of reapers may run.
 
-A run whose pulse stays the same for a whole lease goes back into the queue; a waiting run without a message gets one.
+A run whose pulse stands still for a whole lease goes back into the queue; a waiting run without a message gets one.
+
+Only such time counts in which the worker could have shown that it lives: the reaper looked, and the database took
+writes. Of a database that was away, or whose disk was full, the leases begin anew when it is back; else the first to
+write again would decide, the reaper or the worker.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from pipelines.claims import LEASE_S, Claims
+from pipelines.claims import LEASE_S, RENEW_S, Claims
 from pipelines.database import Database
+from pipelines.errors import DatabaseUnreachableError
 from pipelines.queue import Queue
 from pipelines.schema import runs
+
+_DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes as long
+
+
+class _Watched(NamedTuple):
+    """A pulse, and for how many seconds it has been seen to stand still."""
+
+    pulse: int
+    still_s: float
 
 
 class Reaper:
@@ -34,36 +49,54 @@ class Reaper:
         self._queue = queue
         self._lease_s = lease_s
         self._clock = clock
-        self._seen: dict[tuple[int, int], tuple[int, float]] = {}  # (run, attempt) -> (pulse, when it came)
+        self._watched: dict[tuple[int, int], _Watched] = {}  # by run and attempt
+        self._looked_at = clock()
 
     def reap(self) -> int:
         """Look once; returns how many runs were taken from their workers. Call it every second or two.
 
         Raises DatabaseUnreachableError, QueueUnreachableError.
         """
-        lost = self._lost()
         taken = 0
-        for number, attempt, pulse, worker in lost:
-            if self._claims.release(number, attempt, f"worker {worker} stopped answering", pulse=pulse) is not None:
-                taken += 1
+        try:
+            for number, attempt, pulse, worker in self._lost():
+                why = f"worker {worker} stopped answering"
+                if self._claims.release(number, attempt, why, pulse=pulse) is not None:
+                    taken += 1
+        except DatabaseUnreachableError:
+            self._watched.clear()  # the workers could not write, either
+            raise
         self._queue.top_up(waiting(self._database))
         return taken
 
     def _lost(self) -> list[tuple[int, int, int, str]]:
+        """Runs of which nothing was heard for a whole lease: number, attempt, pulse, worker."""
         now = self._clock()
+        passed = min(now - self._looked_at, RENEW_S)  # of a longer pause of ours we know nothing
+        self._looked_at = now
         with self._database.read() as connection:
             rows = connection.execute(
                 select(runs.c.number, runs.c.attempt, runs.c.pulse, runs.c.worker).where(runs.c.state == "running")
             ).all()
-        seen = {}
-        lost = []
-        for number, attempt, pulse, worker in rows:
-            before, since = self._seen.get((number, attempt), (pulse, now))
-            seen[number, attempt] = (pulse, since if before == pulse else now)
-            if before == pulse and now - since >= self._lease_s:
-                lost.append((number, attempt, pulse, worker))
-        self._seen = seen
-        return lost
+        watched = {}
+        for number, attempt, pulse, _ in rows:
+            before = self._watched.get((number, attempt))
+            still_s = before.still_s + passed if before is not None and before.pulse == pulse else 0.0
+            watched[number, attempt] = _Watched(pulse, still_s)
+        self._watched = watched
+        doubtful = [row for row in rows if watched[row.number, row.attempt].still_s >= _DOUBTFUL_S]
+        if doubtful:
+            self._try_to_write([row.number for row in doubtful])
+        return [
+            (number, attempt, pulse, worker)
+            for number, attempt, pulse, worker in doubtful
+            if watched[number, attempt].still_s >= self._lease_s
+        ]
+
+    def _try_to_write(self, numbers: list[int]) -> None:
+        """Change the rows that the workers would have to change, to what they are."""
+        with self._database.write() as connection:
+            connection.execute(update(runs).where(runs.c.number.in_(numbers)).values(lease_until=runs.c.lease_until))
 
 
 def waiting(database: Database) -> dict[tuple[str, ...], list[int]]:

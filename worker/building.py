@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from threading import Event
 from typing import Final, NamedTuple
 
 from builder.arguments import CACHE_NAMESPACE_ARG
@@ -29,6 +28,7 @@ from pipelines.model import Claim, ContextSource, GitSource, RunResult
 from pipelines.sources import fetch_git, reach, repositories
 from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
+from worker.keeper import Keeper
 from worker.resources import Resources
 from worker.sharedcache import shared_caches, shared_targets
 
@@ -36,17 +36,13 @@ _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh look
 
 
 class Work(NamedTuple):
-    """One attempt's build. secrets: by the ids that the Dockerfile mounts them by. scratch: a directory of its own.
-
-    stopped: set when the build has to end. check_ours: raises once the run is another attempt's.
-    """
+    """One attempt's build. secrets: by the ids that the Dockerfile mounts them by. scratch: a directory of its own."""
 
     claim: Claim
     resources: Resources
     secrets: Mapping[str, bytes]
     scratch: Path
-    stopped: Event
-    check_ours: Callable[[], None]
+    keeper: Keeper
 
 
 def is_trusted(claim: Claim) -> bool:
@@ -89,7 +85,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                     store=work.resources.store,
                     launcher=work.resources.launcher(),
                     monitor=writer,
-                    cancelled=work.stopped,
+                    cancelled=work.keeper.stopped,
                     connect=lambda: _client(work),
                     cache_max=Settings.from_environ().cache_max,
                 )
@@ -123,7 +119,7 @@ def _source(work: Work) -> Iterator[tuple[Path, TagFacts]]:
         run.source,
         work.scratch / "git",
         allowed_hosts=service.settings.git_allowed_hosts,
-        cancelled=work.stopped,
+        cancelled=work.keeper.stopped,
         ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
         ssh=_ssh(work, run.source),
         local=repositories(service.settings),
@@ -137,7 +133,8 @@ def _ssh(work: Work, source: GitSource) -> SshAccess | None:
         return None
     agent = None
     if source.ssh_key:
-        key = work.resources.service.secrets.reveal([source.ssh_key], project=work.claim.run.project)[source.ssh_key]
+        reveal, project = work.resources.service.secrets.reveal, work.claim.run.project
+        key = work.keeper.insist(lambda: reveal([source.ssh_key], project=project))[source.ssh_key]
         agent = SshAgent.of_key_data(f"the deploy key {source.ssh_key}", key)
     return SshAccess(_WITH_PORT.sub(r"\1", source.known_hosts).encode(), agent)
 
@@ -151,8 +148,8 @@ def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
         return ()
     tags = work.claim.run.options.tags
     if not tags:
-        template = work.resources.service.projects.get(work.claim.run.project).tag_template
-        return image_names(template, facts)
+        project = work.keeper.insist(lambda: work.resources.service.projects.get(work.claim.run.project))
+        return image_names(project.tag_template, facts)
     return tuple(_in_registry(tag, facts.registry) for tag in tags)
 
 
@@ -163,7 +160,7 @@ def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer:
         return
     with _client(work) as client:
         for name in remote:
-            work.check_ours()
+            work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
             pushed = push(name, work.resources.store, client=client, image=result.image)
             writer.status(f"pushed {name.familiar}@{pushed.digest}")
 
@@ -174,7 +171,7 @@ def _client(work: Work) -> Client:
     config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure)
     if not is_trusted(work.claim):
         config = dataclasses.replace(config, docker_config=work.scratch / "no-credentials")
-    return Client(config, cancelled=work.stopped)
+    return Client(config, cancelled=work.keeper.stopped)
 
 
 def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnorePatterns | None]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from builder.errors import BuildCancelledError
 from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
@@ -50,10 +50,12 @@ class Execution:
         self._service = resources.service
         self._scratch = resources.store.tmp / f"run-{claim.number}-{claim.attempt}"
         self._began = time.monotonic()
+        self._interrupted = False
         self._keeper = Keeper(claim, self._service.claims, timeout_s=claim.run.options.timeout_s)
 
     def interrupt(self) -> None:
         """This process has to end: the run goes back into the queue."""
+        self._interrupted = True
         self._keeper.stop("interrupted")
 
     def run(self) -> None:
@@ -61,9 +63,10 @@ class Execution:
         claim = self._claim
         with self._keeper:
             try:
-                secrets = self._secrets()
+                secrets = self._keeper.insist(self._secrets)
             except ShiplapError as error:
-                self._end(self._writer(Masker()), "failed", _told(error), RunResult(error=_told(error)))
+                self._settle(self._writer(Masker()), error)
+                self._wake_others()
                 return
             writer = self._writer(Masker(secrets.values()))
             settled = False
@@ -93,23 +96,29 @@ class Execution:
     def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
         try:
             self._scratch.mkdir(mode=0o700)
-            stopped = self._keeper.stopped
-            work = Work(self._claim, self._resources, secrets, self._scratch, stopped, self._check_ours)
+            work = Work(self._claim, self._resources, secrets, self._scratch, self._keeper)
             result = msgspec.structs.replace(build_and_push(work, writer), duration_s=self._duration())
-        except NothingToBuildError as error:
-            self._end(writer, "succeeded", error.message, RunResult(duration_s=self._duration()))
         except ShiplapError as error:
-            if self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
-                self._stopped(writer)
-            elif isinstance(error, _INFRASTRUCTURE):
-                if isinstance(error, ContainerError):
-                    self._resources.renew_launcher()
-                self._give_back(writer, _told(error))
-            else:
-                result = RunResult(error=_told(error), duration_s=self._duration())
-                self._end(writer, "failed", error.message.partition("\n")[0], result)
+            self._settle(writer, error)
         else:
             self._end(writer, "succeeded", "", result)
+
+    def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
+        """End the run, or give it back, as what went wrong has it."""
+        if isinstance(error, NothingToBuildError):
+            self._end(writer, "succeeded", error.message, RunResult(duration_s=self._duration()))
+        elif isinstance(error, StaleAttemptError):
+            self._keeper.stop("lost")
+            self._stopped(writer)
+        elif self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
+            self._stopped(writer)
+        elif isinstance(error, _INFRASTRUCTURE):
+            if isinstance(error, ContainerError):
+                self._resources.renew_launcher()
+            self._give_back(writer, _told(error))
+        else:
+            result = RunResult(error=_told(error), duration_s=self._duration())
+            self._end(writer, "failed", error.message.partition("\n")[0], result)
 
     def _stopped(self, writer: LogWriter) -> None:
         timeout_s = self._claim.run.options.timeout_s
@@ -120,17 +129,10 @@ class Execution:
                 told = f"stopped after {timeout_s} s, the run's time-out"
                 self._end(writer, "failed", told, RunResult(error=told, duration_s=self._duration()))
             case "lost":
-                writer.close()
                 _log.warning("run %d: attempt %d lost it", self._claim.number, self._claim.attempt)
+                self._give_back(writer, "its worker could not reach the database")  # if nobody has it yet
             case _:
                 self._give_back(writer, "its worker was told to stop")
-
-    def _check_ours(self) -> None:
-        try:
-            self._service.claims.renew(self._claim)
-        except StaleAttemptError as error:
-            self._keeper.stop("lost")
-            raise BuildCancelledError("the run is another attempt's now") from error
 
     def _end(self, writer: LogWriter, state: RunState, reason: str, result: RunResult) -> None:
         """Store the rest of the log and the final state in one transaction, however long the database is away."""
@@ -140,27 +142,39 @@ class Execution:
             result.image, result.manifest, result.names, result.executed, result.cached, result.duration_s,
             writer.masked(result.error),
         )  # fmt: skip
-        while True:
-            try:
-                self._service.claims.finish(self._claim, state, writer.masked(reason), masked, store=writer.store)
-                break
-            except StaleAttemptError as error:
-                _log.warning("run %d: its result comes too late: %s", self._claim.number, error)
-                return
-            except DatabaseUnreachableError as error:
-                _log.warning("run %d: its end waits for the database: %s", self._claim.number, error)
-                time.sleep(_FINISH_PAUSE_S)
-        writer.end()
+
+        def finish() -> None:
+            self._service.claims.finish(self._claim, state, writer.masked(reason), masked, store=writer.store)
+            writer.end()
+
+        self._write(finish)
 
     def _give_back(self, writer: LogWriter, why: str) -> None:
         """Let another attempt do it, if the run may have one."""
         writer.close()
         why = writer.masked(why).partition("\n")[0]
-        try:
+
+        def release() -> None:
             writer.store_now()
             self._service.claims.release(self._claim.number, self._claim.attempt, why)
-        except (StaleAttemptError, DatabaseUnreachableError) as error:
-            _log.warning("run %d is left to the reaper: %s", self._claim.number, error)
+
+        self._write(release)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """The attempt's last word, however long the database is away: without it there is no other run to take."""
+        while True:
+            try:
+                write()
+                return
+            except StaleAttemptError as error:
+                _log.warning("run %d: its result comes too late: %s", self._claim.number, error)
+                return
+            except DatabaseUnreachableError as error:
+                _log.warning("run %d: its end waits for the database: %s", self._claim.number, error)
+                if self._interrupted:
+                    _log.warning("run %d is left to the reaper", self._claim.number)
+                    return
+                time.sleep(_FINISH_PAUSE_S)
 
     def _wake_others(self) -> None:
         """Runs that waited for this one's project, or for this run itself once more, need a message."""

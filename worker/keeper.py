@@ -7,14 +7,17 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias, TypeVar
 
+from builder.errors import BuildCancelledError
 from pipelines.claims import LEASE_S, RENEW_S, WATCH_S, Claims
-from pipelines.errors import DatabaseUnreachableError, StaleAttemptError
+from pipelines.errors import DatabaseDownError, DatabaseUnreachableError, SchemaError, StaleAttemptError
 from pipelines.model import Claim
 
+T = TypeVar("T")
 Stop: TypeAlias = Literal["cancelled", "timeout", "lost", "interrupted"]
-_SELF_FENCE_S: Final = LEASE_S - RENEW_S  # before others may take the run
+_SELF_FENCE_S: Final = LEASE_S - RENEW_S  # before others, who may hear of the database what we do not, take the run
+_PAUSE_S: Final = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +33,7 @@ class Keeper:
         self._clock = clock
         self._deadline = clock() + timeout_s
         self._why: Stop | None = None
-        self._lock = threading.Lock()
+        self._renewed_at = self._held_at = clock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper of run {claim.number}", daemon=True)
 
@@ -54,23 +57,41 @@ class Keeper:
         self._done.set()
         self._thread.join()
 
-    def _run(self) -> None:
-        alive_at = renewed_at = self._clock()
-        while not self._done.wait(WATCH_S):
-            now = self._clock()
+    def insist(self, ask: Callable[[], T]) -> T:
+        """What ``ask`` of the database answers, however long that is away; ask it only what may be asked again.
+
+        Raises what else ``ask`` raises, and BuildCancelledError once the build has to stop.
+        """
+        while True:
             try:
-                if now - renewed_at >= RENEW_S:
-                    self._claims.renew(self._claim)
-                    renewed_at = now
-                if self._claims.is_cancelled(self._claim):
-                    self.stop("cancelled")
-                alive_at = now
-            except StaleAttemptError:
-                self.stop("lost")
-                return
+                return ask()
             except DatabaseUnreachableError as error:
-                _log.warning("run %d: %s", self._claim.number, error)
-                if now - alive_at > _SELF_FENCE_S and now - renewed_at > _SELF_FENCE_S:
-                    self.stop("lost")
-            if now >= self._deadline:
-                self.stop("timeout")
+                _log.warning("run %d waits for the database: %s", self._claim.number, error)
+                if self.stopped.wait(_PAUSE_S):
+                    raise BuildCancelledError("the build was stopped while the database was away") from error
+
+    def look(self) -> None:
+        """Renew the lease when that is due, and see whether the build has to stop."""
+        now = self._clock()
+        try:
+            if now - self._renewed_at >= RENEW_S:
+                self._claims.renew(self._claim)
+                self._renewed_at = now
+            if self._claims.is_cancelled(self._claim):
+                self.stop("cancelled")
+            self._held_at = now
+        except StaleAttemptError:
+            self.stop("lost")
+        except DatabaseDownError as error:  # then nobody else can be given the run
+            _log.warning("run %d: %s", self._claim.number, error)
+            self._held_at = now
+        except (DatabaseUnreachableError, SchemaError) as error:
+            _log.warning("run %d: %s", self._claim.number, error)
+            if now - self._held_at > _SELF_FENCE_S:
+                self.stop("lost")
+        if now >= self._deadline:
+            self.stop("timeout")
+
+    def _run(self) -> None:
+        while not self._done.wait(WATCH_S) and self._why != "lost":
+            self.look()

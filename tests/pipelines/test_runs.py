@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from core.settings import ServiceSettings
 from pipelines.database import migrate
-from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError, StaleAttemptError
+from pipelines.errors import ConflictError, DatabaseFullError, InvalidRequestError, NotFoundError, StaleAttemptError
 from pipelines.live import Batch
 from pipelines.loglines import LogLine, decode_line, encode_line
 from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult
@@ -153,17 +154,55 @@ def test_reaper_requeues_a_run_whose_pulse_stands_still(service: Service) -> Non
     claim = taken(service, "dead") if submitted(service) else None
     assert claim is not None
     for _ in range(3):  # the worker lives, however much time passes
-        assert reaper.reap() == 0
-        clock.now += 14
+        assert look_on(reaper, clock, 14) == 0
         service.claims.renew(claim)
-    assert reaper.reap() == 0
-    clock.now += 16
-    assert reaper.reap() == 1
+    assert look_on(reaper, clock, 15) == 0
+    assert look_on(reaper, clock, 1) == 1
     run = service.runs.get(claim.number)
     assert run.state == "queued"
     text = decode_line(service.logs.read(claim.number)[-1][1]).text
     assert text == "attempt 1 of 3 came to nothing: worker dead stopped answering"
     assert taken(service, "alive").attempt == 2
+
+
+def test_lease_begins_anew_when_the_database_took_no_writes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    reaper = Reaper(service.database, service.claims, service.queue, lease_s=15, clock=clock)
+    submitted(service)
+    claim = taken(service)
+    look_on(reaper, clock, 5)
+    with monkeypatch.context() as full:
+        full.setattr(service.database, "write", no_room)
+        for _ in range(30):
+            clock.now += 1
+            with contextlib.suppress(DatabaseFullError):
+                assert reaper.reap() == 0
+    assert look_on(reaper, clock, 14) == 0
+    service.claims.renew(claim)
+
+
+def test_time_in_which_no_reaper_looked_ends_no_lease(service: Service) -> None:
+    clock = Clock()
+    reaper = Reaper(service.database, service.claims, service.queue, lease_s=15, clock=clock)
+    submitted(service)
+    taken(service)
+    look_on(reaper, clock, 5)
+    clock.now += 3600
+    assert look_on(reaper, clock, 5) == 0
+    assert look_on(reaper, clock, 5) == 1
+
+
+def look_on(reaper: Reaper, clock: Clock, seconds: int) -> int:
+    """How many runs it takes from their workers in this time."""
+    taken = 0
+    for _ in range(seconds):
+        taken += reaper.reap()
+        clock.now += 1
+    return taken
+
+
+def no_room() -> None:
+    raise DatabaseFullError("no space left on the disk of the service's database")
 
 
 def test_wall_clock_that_is_set_ends_no_lease(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

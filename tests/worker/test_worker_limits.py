@@ -66,20 +66,27 @@ def output(service: Service, number: int) -> list[str]:
     return [line.text for line in lines if line.kind == "output"]
 
 
-def test_run_goes_on_when_a_full_disk_has_room_again(service: Service, workers: Workforce, disk: Path) -> None:
-    workers.start("--concurrency", "1")
-    source = upload(
-        service.contexts, {"Dockerfile": "FROM base\nRUN for n in $(seq 40); do echo $n; sleep 0.1; done\n"}
-    )
-    run = service.runs.submit(RunRequest(source))
-    eventually(lambda: len(output(service, run.number)) > 5, why="the step runs")
-    filler = fill(disk)
-    eventually(lambda: "40" in output(service, run.number), why="the step ends: Redis has the lines")
-    assert service.runs.get(run.number).state == "running"
-    filler.unlink()
-    ended = finished(service, run.number)
-    assert (ended.state, ended.attempt) == ("succeeded", 1)
-    assert output(service, run.number) == [str(n) for n in range(1, 41)]
+def test_run_goes_on_when_the_full_disk_of_the_database_has_room_again(
+    broker: RedisServer, disk: Path, tmp_path: Path, busybox_tar: Path
+) -> None:
+    settings = ServiceSettings(tmp_path / "root", f"sqlite:///{disk}/service.db", broker.url)
+    import_base(settings.root, busybox_tar)
+    migrate(settings)
+    with Service.open(settings) as service, workforce(settings, tmp_path) as workers:
+        workers.start("--concurrency", "1")
+        source = upload(
+            service.contexts, {"Dockerfile": "FROM base\nRUN for n in $(seq 40); do echo $n; sleep 0.1; done\n"}
+        )
+        run = service.runs.submit(RunRequest(source))
+        eventually(lambda: len(output(service, run.number)) > 5, why="the step runs")
+        filler = fill(disk)
+        eventually(lambda: "40" in output(service, run.number), why="the step ends: Redis has the lines")
+        eventually(lambda: "its end waits" in workers.workers[0].log.read_text(), why="the build ends")
+        assert service.runs.get(run.number).state == "running"
+        filler.unlink()
+        ended = finished(service, run.number)
+        assert (ended.state, ended.attempt) == ("succeeded", 1)
+        assert output(service, run.number) == [str(n) for n in range(1, 41)]
 
 
 def test_run_whose_image_does_not_fit_is_tried_again_and_given_up(
