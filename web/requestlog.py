@@ -1,48 +1,16 @@
-"""The log as JSON, a line for each thing that happened: what collectors of logs can take apart."""
+"""A line in the process's log for each request."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from typing import Any, Final
+from typing import Any
 
 from flask import Flask, Response, g, request
 
-_MEMBERS: Final = "shiplap"  # where a record keeps what is no text
+from pipelines.jsonlogs import MEMBERS
 
 _log = logging.getLogger("web.request")
-
-
-class JsonFormatter(logging.Formatter):
-    """time, level, logger, message; what the record brought along; and the traceback where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        members: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, _MEMBERS, {}),
-        }
-        if record.exc_info:
-            members["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(members, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def configuration(level: str) -> dict[str, Any]:
-    """For logging.config.dictConfig: everything to standard error as JSON."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "web.requestlog.JsonFormatter"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-        "root": {"level": level, "handlers": ["stderr"]},
-        "loggers": {
-            "gunicorn.error": {"level": level, "propagate": True},
-            "alembic": {"level": "WARNING"},
-        },
-    }
 
 
 def log_requests(app: Flask) -> None:
@@ -69,6 +37,6 @@ def log_requests(app: Flask) -> None:
         @response.call_on_close
         def closed() -> None:
             members["duration_ms"] = round((time.monotonic() - began) * 1000, 1)
-            _log.info("%s %s %d", members["method"], members["path"], members["status"], extra={_MEMBERS: members})
+            _log.info("%s %s %d", members["method"], members["path"], members["status"], extra={MEMBERS: members})
 
         return response

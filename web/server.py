@@ -15,13 +15,13 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from core.files import write_atomically
 from core.settings import OidcSettings, ServiceSettings
+from pipelines.jsonlogs import configuration
 from registry.server.plain import PlainWorker
 from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
 from web.hooks.statuses import status_thread
 from web.housekeeping import Housekeeper
 from web.registry_access import RegistryAccess
-from web.requestlog import configuration
 from web.settings import WebSettings
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "proc_name": "shiplap-web",
             "control_socket_disable": True,
             "forwarded_allow_ips": "",  # web.guard.proxies knows whom to believe
-            "logconfig_dict": configuration("INFO"),
+            "logconfig_dict": configuration({"gunicorn.error": {"level": "INFO", "propagate": True}}),
             "when_ready": self._announce,
             "on_exit": self._forget,
         }.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import logging.config
 import os
 import platform
 import sys
@@ -16,9 +17,9 @@ from containers.network import parse_networks
 from containers.rootless import become_root
 from core.errors import ShiplapError
 from core.settings import ServiceSettings, StepSettings
+from pipelines.jsonlogs import configuration
 from pipelines.queue import check_labels, queues_of_worker
 from pipelines.service import Service
-from worker.logs import configure_logging
 from worker.pulse import Pulse
 from worker.resources import WorkerSettings
 from worker.tasks import make_app
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default=f"{platform.node()}-{os.getpid()}", help="unique among all workers")
     parser.add_argument("--labels", default="", help="what runs may ask for, commas between")
     given = parser.parse_args(arguments)
-    configure_logging()
+    logging.config.dictConfig(configuration())
     try:
         settings = _settings(given)
         become_root()  # without root: of a user namespace; before anything starts a thread

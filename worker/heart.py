@@ -10,6 +10,7 @@ On standard input: ``t`` the loop has turned, ``d`` the worker drains from now o
 from __future__ import annotations
 
 import logging
+import logging.config
 import os
 import select
 import sys
@@ -18,11 +19,11 @@ from typing import Final
 
 from core.settings import ServiceSettings
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
+from pipelines.jsonlogs import configuration
 from pipelines.reaper import Reaper
 from pipelines.retention import sweep
 from pipelines.service import Service
 from pipelines.workers import BEAT_S
-from worker.logs import configure_logging
 from worker.resources import WorkerSettings
 
 _ROUND_S: Final = 1.0
@@ -93,7 +94,7 @@ class Heart:
 def main() -> None:
     """``python -m worker.heart NAME CONCURRENCY LABEL…``"""
     name, concurrency, *labels = sys.argv[1:]
-    configure_logging()
+    logging.config.dictConfig(configuration())
     settings = WorkerSettings(ServiceSettings.from_environ(), name, tuple(labels), int(concurrency))
     with Service.open(settings.service) as service:
         Heart(settings, service, sys.stdin.fileno()).run()

@@ -14,9 +14,9 @@ from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from pipelines.errors import DatabaseUnreachableError
+from pipelines.jsonlogs import working_on
 from pipelines.queue import TASK_NAME, celery_app
 from worker.execution import Execution
-from worker.logs import working_on
 from worker.resources import Resources, WorkerSettings
 
 _log = logging.getLogger(__name__)

@@ -1,0 +1,68 @@
+"""What the service's processes say on standard error: a JSON object a line, which collectors of logs can take apart.
+
+A message that begins with ``run 7:`` is about that run; others are about the one that the process works on, if any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+MEMBERS: Final = "shiplap"
+"""Where a record keeps what is no text: ``logger.info(…, extra={MEMBERS: {…}})``."""
+
+_RUN: Final = re.compile(r"^run (\d+):")
+_working_on = 0
+
+
+@contextlib.contextmanager
+def working_on(run: int) -> Iterator[None]:
+    """What this process logs meanwhile is about this run, whichever part of Shiplap says it."""
+    global _working_on
+    _working_on = run
+    try:
+        yield
+    finally:
+        _working_on = 0
+
+
+class JsonFormatter(logging.Formatter):
+    """time (UTC), level, logger, process, message; run; what the record brought along; traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        members: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": message,
+        }
+        about = _RUN.match(message)
+        if number := int(about[1]) if about else _working_on:
+            members["run"] = number
+        members.update(getattr(record, MEMBERS, {}))
+        if record.exc_info:
+            members["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(members, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def configuration(loggers: Mapping[str, Mapping[str, object]] = MappingProxyType({})) -> dict[str, Any]:
+    """For logging.config.dictConfig: everything to standard error as JSON, but what libraries chat about.
+
+    loggers: more of them.
+    """
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonFormatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "loggers": {**{name: {"level": "WARNING"} for name in ("alembic", "amqp", "celery", "kombu")}, **loggers},
+    }
