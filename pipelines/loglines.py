@@ -140,8 +140,9 @@ class LineMaker:
         match event:
             case BuildPlanned(steps):
                 masked = tuple(step._replace(name=self._masker.mask(step.name)) for step in steps)
-                self._steps = {step.id: step for step in masked}
-                yield LogLine(self._number(), "plan", f"{len(masked)} steps", self._clock(), steps=masked)
+                self._steps.update((step.id, step) for step in masked)  # a build announces its cache's steps later
+                told = f"{len(masked)} step" + "s" * (len(masked) != 1)
+                yield LogLine(self._number(), "plan", told, self._clock(), steps=masked)
             case StepStarted(step, at):
                 yield LogLine(self._number(), "start", self._name(step), at, step=step)
             case StepFinished():

@@ -293,6 +293,14 @@ def test_names_warnings_and_reasons_are_masked_too() -> None:
             assert b"hunter22" not in encode_line(line)
 
 
+def test_steps_keep_their_names_when_the_build_announces_more() -> None:
+    maker = LineMaker(1, Masker(), lambda: 1.0)
+    for plan in (StepInfo(0, "RUN make"), StepInfo(1, "export the cache")):
+        maker.lines(BuildPlanned((plan,)))
+    told = [line.text for step in (0, 1) for line in maker.lines(StepFinished(step, "done", 1.0, 1.0))]
+    assert told == ["RUN make: done", "export the cache: done"]
+
+
 def test_characters_cut_in_two_and_bytes_that_are_none_are_read() -> None:
     maker = LineMaker(1, Masker(), lambda: 1.0)
     data = "päck €\r\n".encode() + b"\xff\n" + b"no end"
