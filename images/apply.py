@@ -34,6 +34,7 @@ from images.tarreader import (
     normalise,
 )
 from images.tarwriter import OPAQUE_NAME, WHITEOUT_PREFIX
+from images.trees import empty_directory
 
 _OPAQUE_ATTRIBUTE: Final = "user.overlay.opaque"
 _ORIGIN_ATTRIBUTE: Final = "user.overlay.origin"
@@ -361,39 +362,6 @@ class Unpacker:
             os.rmdir(name, dir_fd=parent)
         # The remembered parent may have been inside, or have been reached through it: the next look-up is to be new.
         self._parent_is_stale = True
-
-
-def empty_directory(directory: int) -> None:
-    """Remove everything in a directory, however deep: subdirectories' subdirectories are moved up to be removed."""
-    fd = os.open(".", _DIRECTORY_FLAGS, dir_fd=directory)
-    moved = 0
-    try:
-        while names := [os.fsencode(name) for name in os.listdir(fd)]:
-            for name in names:
-                try:
-                    os.unlink(name, dir_fd=fd)
-                except IsADirectoryError:
-                    moved = _remove_directory(fd, name, moved)
-    finally:
-        os.close(fd)
-
-
-def _remove_directory(fd: int, name: bytes, moved: int) -> int:
-    """Remove ``name`` from the directory ``fd``, moving its subdirectories to ``fd``, by numbers from ``moved`` on."""
-    inside = os.open(name, _DIRECTORY_FLAGS, dir_fd=fd)
-    try:
-        for text in os.listdir(inside):
-            child = os.fsencode(text)
-            try:
-                os.unlink(child, dir_fd=inside)
-            except IsADirectoryError:
-                while _lstat(fd, b".removed-%d" % moved) is not None:
-                    moved += 1
-                os.rename(child, b".removed-%d" % moved, src_dir_fd=inside, dst_dir_fd=fd)
-    finally:
-        os.close(inside)
-    os.rmdir(name, dir_fd=fd)
-    return moved
 
 
 def _mark(parent: int, name: bytes, attribute: str, value: bytes) -> None:

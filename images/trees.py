@@ -1,64 +1,156 @@
-"""Removing directory trees that containers wrote, and counting what that frees."""
+"""Removing directory trees that containers wrote, and counting what is in them.
+
+A container can nest directories far deeper than a path may be long (PATH_MAX), or than there are descriptors or levels
+of recursion: trees are walked by descriptors, and no deeper than a few levels at a time.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST_PATH = 900  # in characters, of up to four bytes, with a name to come: below PATH_MAX
 
 
 def remove_tree(path: str) -> int:
-    """Remove ``path`` and all below it, following no link, and return the bytes freed on disk.
+    """Remove ``path`` and all below it, however deep, following no link, and return the bytes freed on disk.
 
     What others remove at the same time is no error. Raises OSError.
     """
     freed = 0
     with contextlib.suppress(FileNotFoundError):
-        freed = _empty(path)
+        fd = _opened(path)
+        try:
+            freed = _empty(fd) + os.fstat(fd).st_blocks * 512
+        finally:
+            os.close(fd)
         os.rmdir(path)
     return freed
 
 
-def _empty(path: str) -> int:
-    freed = 0
+def empty_directory(directory: int) -> int:
+    """Remove everything in a directory, as ``remove_tree``; it may be a descriptor of O_PATH."""
+    fd = os.open(".", _FOLDER, dir_fd=directory)
     try:
-        entries = os.scandir(path)
-    except PermissionError:  # overlayfs leaves work/work with mode 0; root does not get here
-        os.chmod(path, 0o700)
-        entries = os.scandir(path)
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                freed += remove_tree(entry.path)
+        return _empty(fd)
+    finally:
+        os.close(fd)
+
+
+def _empty(fd: int) -> int:
+    """Subdirectories' subdirectories are moved up to be removed: no level is ever the deepest."""
+    freed = moved = 0
+    while names := os.listdir(fd):
+        for name in names:
+            size = _unlinked(fd, name)
+            if size is not None:
+                freed += size
                 continue
             with contextlib.suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                os.unlink(entry.path)
-                if status.st_nlink == 1:
-                    freed += status.st_blocks * 512
+                bytes_below, moved = _remove_directory(fd, name, moved)
+                freed += bytes_below
     return freed
 
 
-def tree_bytes(path: str) -> int:
-    """What ``path`` and all below it take on disk, a file with several names counted once. 0 when it is not there.
+def _remove_directory(fd: int, name: str, moved: int) -> tuple[int, int]:
+    """Remove ``name`` from the directory ``fd``, moving its subdirectories to ``fd``, by numbers from ``moved`` on."""
+    freed = 0
+    inside = _opened(name, fd)
+    try:
+        for child in os.listdir(inside):
+            size = _unlinked(inside, child)
+            if size is not None:
+                freed += size
+                continue
+            moved = _move_up(inside, child, fd, moved)
+        freed += os.fstat(inside).st_blocks * 512
+    finally:
+        os.close(inside)
+    os.rmdir(name, dir_fd=fd)
+    return freed, moved
 
-    What others remove at the same time does not count.
+
+def _move_up(inside: int, name: str, fd: int, number: int) -> int:
+    """Move a subdirectory to ``fd``, by the first number from ``number`` on that is free there; the next one."""
+    while True:
+        try:
+            os.rename(name, f".removed-{number}", src_dir_fd=inside, dst_dir_fd=fd)
+        except FileNotFoundError:
+            return number
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            number += 1
+        else:
+            return number + 1
+
+
+def _unlinked(folder: int, name: str) -> int | None:
+    """Unlink what is no directory: the bytes freed. None for a directory."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return 0
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
+
+
+def _opened(path: str, folder: int | None = None) -> int:
+    try:
+        return os.open(path, _FOLDER, dir_fd=folder)
+    except PermissionError:  # overlayfs leaves work/work with mode 0; root does not get here
+        os.chmod(path, 0o700, dir_fd=folder)
+        return os.open(path, _FOLDER, dir_fd=folder)
+
+
+def tree_bytes(path: str, changed_since: float = 0.0) -> int:
+    """What is below ``path`` on disk takes there, a file with several names counted once. 0 when it is not there.
+
+    changed_since: seconds since the epoch; what has not been changed since then does not count. What others remove at
+    the same time does not either.
     """
     total = 0
     inodes: set[tuple[int, int]] = set()
-    pending = [path]
-    while pending:
-        with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
-            os.scandir(pending.pop()) as it,
-        ):
-            for entry in it:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    inode = (status.st_dev, status.st_ino)
-                    if status.st_nlink == 1 or inode not in inodes:
-                        total += status.st_blocks * 512
-                        inodes.add(inode)
+    bases: list[int] = []
+    # Directories to count, by the descriptor of one above and the path from there; without a path, a descriptor that
+    # has served its turn. Last in, first out: as many are open as a path is times too long.
+    pending: list[tuple[int, str]] = [(-1, path)]
+    try:
+        while pending:
+            base, below = pending.pop()
+            if not below:
+                os.close(bases.pop())
+                continue
+            try:
+                fd = os.open(below, _FOLDER, dir_fd=base if base >= 0 else None)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            if len(below) > _LONGEST_PATH:
+                bases.append(fd)
+                pending.append((fd, ""))
+                prefix, base = "", fd
+            else:
+                prefix = below + "/"
+            try:
+                with os.scandir(fd) as entries:
+                    for entry in entries:
+                        with contextlib.suppress(FileNotFoundError):
+                            status = entry.stat(follow_symlinks=False)
+                            if stat.S_ISDIR(status.st_mode):
+                                pending.append((base, prefix + entry.name))
+                            inode = (status.st_dev, status.st_ino)
+                            if status.st_ctime >= changed_since and (status.st_nlink == 1 or inode not in inodes):
+                                total += status.st_blocks * 512
+                                inodes.add(inode)
+            finally:
+                if base != fd:
+                    os.close(fd)
+    finally:
+        for fd in bases:
+            os.close(fd)
     return total
