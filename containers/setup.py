@@ -36,6 +36,7 @@ STAGING = "staging"
 GUEST_INTERFACE = 2  # index of eth0; 1 is lo
 
 _NOT_FOUND, _NOT_EXECUTABLE, _FAILED = 127, 126, 125
+_MOST_ACCOUNT_BYTES = 4 << 20  # of /etc/passwd, of /etc/group
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
 _SYSTEM_DIRECTORIES = ["/dev", "/proc", "/sys", "/etc"]
 _ETC_FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"]
@@ -340,11 +341,15 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: 
 
 
 def _lines(path: str) -> list[str]:
+    """The lines of a file of the container's; none where it is no plain file, which might never end, or never begin."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.readlines()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return []
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
+        return file.read(_MOST_ACCOUNT_BYTES).decode("utf-8", "surrogateescape").split("\n")
 
 
 def _own_pipe(fd: int, user: users.User) -> None:

@@ -185,6 +185,21 @@ def test_abstract_sockets_and_ipc_are_its_own(debian: DebianRunner) -> None:
         assert debian.perl(program) == "refused"
 
 
+@pytest.mark.parametrize("kind", ["pipe", "endless", "directory"])
+def test_accounts_that_are_no_plain_file_hold_nothing_up(debian: DebianRunner, tmp_path: Path, kind: str) -> None:
+    """Set-up reads them before the step's command runs, and so before its limits of time and memory are of use."""
+    etc = tmp_path / "evil" / "fs" / "etc"
+    etc.mkdir(parents=True)
+    for path in (etc / "passwd", etc / "group"):
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "endless":
+            path.symlink_to("/dev/zero")
+        else:
+            path.mkdir()
+    assert debian("id -u", layers=(debian.layer, DirectoryLayer(str(etc.parent)))) == "0\n"
+
+
 def test_links_in_the_image_do_not_redirect_what_is_mounted(debian: DebianRunner, tmp_path: Path) -> None:
     """Targets of mounts, and the files that the launcher makes, are links out of the image: followed inside it only."""
     victim = tmp_path / "victim"
