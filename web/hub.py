@@ -172,6 +172,7 @@ class Hub:
         self._clock = clock
         self._lock = threading.Lock()
         self._tails: dict[int, _Tail] = {}
+        self._reading = threading.Lock()  # of the stored log; guards the pages
         self._pages: OrderedDict[tuple[int, int], Piece] = OrderedDict()
         self.stopping = False  # set it to end every stream soon
 
@@ -218,20 +219,20 @@ class Hub:
 
     def _page(self, number: int, after: int, until: int) -> Piece | None:
         """Lines after ``after`` from the stored log: up to ``until``, or to the end of the page where they begin."""
-        page, skip = divmod(after, _PAGE_LINES)
-        wanted = min(until - after, _PAGE_LINES - skip)
-        with self._lock:
-            known = self._pages.get((number, page)) if wanted == _PAGE_LINES else None
-            if known is not None:
-                self._pages.move_to_end((number, page))
-                return known
-        lines = self._logs.read(number, after + 1, wanted)
-        if not lines:
-            return None
-        piece = Piece(lines[0][0], lines[-1][0], encode(lines))
-        if len(lines) == _PAGE_LINES:
-            with self._lock:
-                self._pages[number, page] = piece
-                while len(self._pages) > _PAGES:
-                    self._pages.popitem(last=False)
-        return piece
+        key = number, after // _PAGE_LINES
+        start = key[1] * _PAGE_LINES
+        with self._reading:  # one at a time: those that wait want the same page, or would each hold a decoded one
+            piece = self._pages.get(key)
+            if piece is None:
+                first, wanted = (start + 1, _PAGE_LINES) if until >= start + _PAGE_LINES else (after + 1, until - after)
+                lines = self._logs.read(number, first, wanted)
+                if not lines or lines[-1][0] <= after:
+                    return None
+                piece = Piece(lines[0][0], lines[-1][0], encode(lines))
+                if len(lines) == _PAGE_LINES:
+                    self._pages[key] = piece
+                    while len(self._pages) > _PAGES:
+                        self._pages.popitem(last=False)
+            else:
+                self._pages.move_to_end(key)
+        return _rest(piece, after) if piece.first <= after else piece
