@@ -52,16 +52,29 @@ def history(database: Database, project: str, *, branch: str | None = None, limi
     return points
 
 
-def badge_state(database: Database, project: str, *, branch: str | None = None) -> RunState | None:
-    """The state of the newest run that is no pull request's; one that still runs or waits only if there is no other.
+class Newest(msgspec.Struct, frozen=True):
+    """A run that stands for its project."""
+
+    number: int
+    state: RunState
+    created_at: float
+    trigger: Trigger
+
+
+def newest(database: Database, project: str, *, branch: str | None = None) -> Newest | None:
+    """The newest run that is no pull request's; one that still runs or waits only if there is no other.
 
     None: there was none.
     """
-    wanted = select(runs.c.state, runs.c.trigger).where(runs.c.project == project, runs.c.state != "cancelled")
+    columns = (runs.c.number, runs.c.state, runs.c.created_at, runs.c.trigger)
+    wanted = select(*columns).where(runs.c.project == project, runs.c.state != "cancelled")
     if branch is not None:
         wanted = wanted.where(runs.c.branch == branch)
     with database.read() as connection:
         found = connection.execute(wanted.order_by(runs.c.number.desc()).limit(_LOOKED_AT)).all()
-    shipped: list[RunState] = [row.state for row in found if _triggers.decode(row.trigger).kind in _SHIPPED]
-    ended = (state for state in shipped if state in FINAL_STATES)
+    triggered = ((row, _triggers.decode(row.trigger)) for row in found)
+    shipped = [
+        Newest(row.number, row.state, row.created_at, trigger) for row, trigger in triggered if trigger.kind in _SHIPPED
+    ]
+    ended = (run for run in shipped if run.state in FINAL_STATES)
     return next(ended, shipped[0] if shipped else None)

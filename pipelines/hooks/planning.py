@@ -6,6 +6,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from builder.errors import InvalidUrlError
+from builder.remotes.giturls import check_ref
+from pipelines.errors import InvalidRequestError
 from pipelines.forges.events import (
     Event,
     Ignored,
@@ -63,6 +66,23 @@ def is_about(settings: HookSettings, repository: Repository) -> bool:
 def plan(project: Project, payload: Payload) -> tuple[Action, ...]:
     """An action for each event, in order."""
     return tuple(_action(project, event) for event in payload.events)
+
+
+def by_hand(project: Project, branch: str, by: str) -> Build:
+    """The newest commit of a branch, built as a push of it would be; branch: empty is the default one.
+
+    Raises InvalidRequestError.
+    """
+    if not project.hook.repository:
+        raise InvalidRequestError(f"project {project.name} has no repository", hint="its settings have a field for it")
+    try:
+        check_ref(branch)
+    except InvalidUrlError as error:
+        raise InvalidRequestError(error.message, hint=error.hint) from error
+    source = _source(project.hook)
+    if branch:
+        source = msgspec.structs.replace(source, ref=f"refs/heads/{branch}", branch=branch)
+    return Build(_request(project, source, project.hook.push_secrets), Trigger(by=by, branch=branch))
 
 
 def lane(trigger: Trigger) -> tuple[str, str] | None:

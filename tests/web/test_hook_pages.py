@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from pipelines.hooks.settings import HookSettings
-from pipelines.model import ContextSource, Project, RunRequest
+from pipelines.model import ContextSource, GitSource, Project, RunRequest
 from pipelines.service import Service
 from tests.toolkit.forgepayloads import AFTER, SECRET, github_pull_request
 from tests.web.guard.signing import csrf, sign_in
@@ -106,3 +106,29 @@ def test_what_was_done_is_in_the_audit_trail(admin: FlaskClient, service: Servic
     assert entry.actor == "ada"
     assert "app" in entry.subject
     assert "ghp_token" not in str(entry)
+
+
+def test_a_branch_is_built_without_waiting_for_a_push(admin: FlaskClient, service: Service) -> None:
+    answer = post(admin, "/projects/app/build", branch=" release/2 ")
+    run = service.runs.get(int(answer.location.rpartition("/")[2]))
+    assert isinstance(run.source, GitSource)
+    assert (run.source.url, run.source.ref, run.source.branch) == (REPOSITORY, "refs/heads/release/2", "release/2")
+    assert (run.trigger.kind, run.trigger.by, run.trigger.branch) == ("manual", "ada", "release/2")
+    assert f"run={run.number}" in service.audit.list()[0].subject
+    default = service.runs.get(int(post(admin, "/projects/app/build").location.rpartition("/")[2]))
+    assert isinstance(default.source, GitSource)
+    assert default.source.ref == ""
+
+
+def test_nothing_is_built_of_a_project_without_repository(admin: FlaskClient, service: Service) -> None:
+    service.projects.put(Project("bare"))
+    assert "/projects/bare/build" not in admin.get("/projects/bare").text
+    assert post(admin, "/projects/bare/build").status_code == 422
+    assert post(admin, "/projects/app/build", branch="a..b").status_code == 422
+
+
+def test_a_token_that_no_header_can_carry_is_told_in_the_form(admin: FlaskClient, service: Service) -> None:
+    answer = post(admin, "/projects/app/status-token", token="gh\u00e9")
+    assert answer.status_code == 422
+    assert "printable ASCII" in answer.text
+    assert not service.projects.get("app").has_status_token

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import NotFoundError
-from pipelines.hooks.history import badge_state
+from pipelines.hooks.history import newest
 from pipelines.model import RunState
 from web.guard import current_user
 from web.pages.frame import service
@@ -42,7 +42,8 @@ def badge(project: str) -> AnyResponse:
     if not found.hook.public_badge and current_user() is None:
         raise NotFoundError(f"there is no project {project}")
     branch = request.args.get("branch") or None
-    word, colour = _LOOKS[badge_state(service().database, project, branch=branch)]
+    run = newest(service().database, project, branch=branch)
+    word, colour = _LOOKS[run.state if run else None]
     response = Response(draw(_LABEL, word, colour), mimetype="image/svg+xml")
     response.headers["Cache-Control"] = ("public" if found.hook.public_badge else "private") + ", no-cache, max-age=0"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

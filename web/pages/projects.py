@@ -9,8 +9,9 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from pipelines.forges import FORGES
-from pipelines.hooks.history import badge_state, history
+from pipelines.hooks.history import history, newest
 from pipelines.hooks.outbox import list_statuses
+from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
 from web.guard import note, require
 from web.hooks.statuses import public_url
@@ -28,9 +29,9 @@ _BODY_BYTES: Final = 1 << 18
 def list_projects() -> Response:
     """All of them, with how the newest run went."""
     found = service().projects.list()
-    states = {project.name: badge_state(service().database, project.name) for project in found}
+    runs = {project.name: newest(service().database, project.name) for project in found}
     latest = {project.name: next(iter(service().deliveries.list(project.name, limit=1)), None) for project in found}
-    return page("projects.html", projects=found, states=states, latest=latest)
+    return page("projects.html", projects=found, runs=runs, latest=latest)
 
 
 @blueprint.get("/<name>")
@@ -41,7 +42,7 @@ def show_project(name: str) -> Response:
     return page(
         "project.html",
         **frame_of(project),
-        state=badge_state(service().database, name),
+        newest=newest(service().database, name),
         chart=draw(points),
         points=points[::-1],
         approvals=service().approvals.list(name, state="waiting"),
@@ -56,6 +57,17 @@ _NOTICES: Final = {
     "rejected": "The commit will not be built.",
     "saved": "The settings are saved.",
 }
+
+
+@blueprint.post("/<name>/build")
+@require("member")
+def build(name: str) -> Response:
+    """The newest commit of a branch, without waiting for a push."""
+    project = service().projects.get(name)
+    wanted = by_hand(project, request.form.get("branch", "").strip(), g.user.name)
+    run = service().runs.submit(wanted.request, wanted.trigger)
+    note(service(), "build branch", f"project={name} run={run.number}", wanted.trigger.branch)
+    return redirect(f"/runs/{run.number}", 303)
 
 
 @blueprint.get("/<name>/deliveries")

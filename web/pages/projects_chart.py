@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from pipelines.hooks.history import Point
-from web.pages.words import duration
+from web.pages.timeline import moments
+from web.pages.words import axis, duration
 
 WIDTH: Final = 720
 HEIGHT: Final = 150
-_LEFT: Final = 52  # for the scale
 _TOP: Final = 8
 _BOTTOM: Final = 6
 _GAP: Final = 2.0
 _WIDEST: Final = 28.0
-_STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600)
+_LINES: Final = 4
 
 
 class Bar(NamedTuple):
@@ -30,11 +30,13 @@ class Bar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """hits: points of the line of hit rates. lines: (y, label) of the scale. summary: for those who do not see it."""
+    """hits: points of the line of hit rates. lines: (y, label) of the scale. summary: for those who do not see it.
+
+    The page stretches ``width`` to the room that there is.
+    """
 
     width: int
     height: int
-    left: int
     bars: tuple[Bar, ...]
     hits: str
     lines: tuple[tuple[float, str], ...]
@@ -47,30 +49,22 @@ def draw(points: Sequence[Point]) -> Chart | None:
         return None
     longest = max(max(point.duration_s for point in points), 0.1)
     room = HEIGHT - _TOP - _BOTTOM
-    pitch = min(_WIDEST, (WIDTH - _LEFT) / len(points))
+    pitch = min(_WIDEST, WIDTH / len(points))
     bars = []
     hits = []
     for index, point in enumerate(points):
         height = max(1.0, room * point.duration_s / longest)
-        x = _LEFT + index * pitch
+        x = index * pitch
         bars.append(Bar(round(x, 1), round(HEIGHT - _BOTTOM - height, 1), round(max(1.0, pitch - _GAP), 1),
                         round(height, 1), point.state, _told(point)))  # fmt: skip
         if point.hit_rate is not None:
             hits.append(f"{x + (pitch - _GAP) / 2:.1f},{HEIGHT - _BOTTOM - room * point.hit_rate:.1f}")
-    return Chart(WIDTH, HEIGHT, _LEFT, tuple(bars), " ".join(hits), _scale(longest, room), _summary(points))
+    return Chart(WIDTH, HEIGHT, tuple(bars), " ".join(hits), _scale(longest, room), _summary(points))
 
 
 def _scale(longest: float, room: float) -> tuple[tuple[float, str], ...]:
-    """One or two round durations below the longest."""
-    fitting = [step for step in _STEPS_S if step <= longest]
-    chosen = fitting[-1:] if len(fitting) < 2 or fitting[-2] < longest / 4 else fitting[-2:]
-    return tuple((round(HEIGHT - _BOTTOM - room * step / longest, 1), _short(step)) for step in chosen)
-
-
-def _short(step: int) -> str:
-    if step < 60:
-        return f"{step} s"
-    return f"{step // 60} min" if step < 3600 else f"{step // 3600} h"
+    """A few round durations, none and the longest between them."""
+    return tuple((round(HEIGHT - _BOTTOM - room * at_s / longest, 1), axis(at_s)) for at_s in moments(longest, _LINES))
 
 
 def _told(point: Point) -> str:

@@ -99,7 +99,11 @@ def renew_secret(name: str) -> Response:
 def set_status_token(name: str) -> Response:
     """Store the token for statuses, or forget it."""
     token = "" if "forget" in request.form else request.form.get("token", "").strip()
-    service().projects.set_status_token(name, token)
+    try:
+        service().projects.set_status_token(name, token)
+    except InvalidRequestError as error:
+        project = service().projects.get(name)
+        return _form(project, shown(project), 422, error=_told(error))
     return redirect(f"/projects/{name}/settings?done={'token' if token else 'no-token'}#statuses", 303)
 
 

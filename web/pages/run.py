@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from flask import Blueprint, Response, g, redirect, request
 
 from pipelines.errors import ConflictError, InvalidRequestError
-from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
+from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from web.guard import require
 from web.pages.frame import fresh, page, service
 from web.pages.timeline import draw
@@ -28,10 +29,12 @@ _NOTICES: Final = {
 def show_run(number: int) -> Response:
     """The page of a run."""
     run = service().runs.get(number)
+    shown = _steps(run)
     return page(
         "run.html",
         run=run,
-        **_steps(run),
+        **shown,
+        failed_line=_failed_line(shown["steps"]),
         after=max(0, run.lines - _TAIL_LINES),
         notice=_NOTICES.get(request.args.get("done", "")),
     )
@@ -41,7 +44,9 @@ def show_run(number: int) -> Response:
 def show_head(number: int) -> Response:
     """What the page says of the run as a whole, for as long as that changes."""
     run = service().runs.get(number)
-    return fresh("run_head.html", msgspec.structs.replace(run, lines=0, log_bytes=0), run=run)
+    failed_line = _failed_line(service().runs.steps(number)) if run.state == "failed" else 0
+    basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
+    return fresh("run_head.html", basis, run=run, failed_line=failed_line)
 
 
 @blueprint.get("/runs/<int:number>/steps")
@@ -113,6 +118,11 @@ def run_again(number: int) -> Response:
 def _steps(run: Run) -> dict[str, Any]:
     steps = service().runs.steps(run.number)
     return {"steps": steps, "timeline": draw(steps, run.started_at, run.finished_at or time.time())}
+
+
+def _failed_line(steps: Sequence[Step]) -> int:
+    """Where the log says that a step failed; 0 for nowhere."""
+    return next((step.last_line for step in steps if step.state == "failed"), 0)
 
 
 def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:

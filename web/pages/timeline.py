@@ -59,7 +59,7 @@ def draw(steps: Sequence[Step], began_at: float | None, until: float) -> Timelin
     bars = [_bar(step, zero, until, scale) for step in steps]
     return Timeline(
         tuple(_groups(bars)),
-        tuple(Tick(at_s * scale, at_s) for at_s in _moments(span_s)),
+        tuple(Tick(at_s * scale, at_s) for at_s in moments(span_s, _TICKS)),
         span_s,
     )
 
@@ -92,6 +92,7 @@ def _group(name: str, bars: tuple[Bar, ...]) -> Group:
     return Group(name, bars, cached, max(ended) - min(began) if began else 0.0)
 
 
-def _moments(span_s: float) -> list[float]:
-    step_s = next((nice for nice in _NICE if span_s / nice <= _TICKS), span_s / _TICKS)
+def moments(span_s: float, most: int) -> list[float]:
+    """Round times from nought up to ``span_s``, at most ``most`` of them behind the first."""
+    step_s = next((nice for nice in _NICE if span_s / nice <= most), span_s / most)
     return [number * step_s for number in range(int(span_s / step_s) + 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from datetime import UTC, datetime
 from typing import Final
@@ -81,9 +83,38 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def epoch(text: str) -> float | None:
+    """Of an RFC 3339 moment, as images have it; None for what is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+_BROWSERS: Final = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", ""), ("Chrome", ""), ("Version", "Safari"))
+_SYSTEMS: Final = (("Android", ""), ("iPhone", ""), ("iPad", ""), ("Windows", ""), ("Mac OS X", "macOS"), ("Linux", ""))
+
+
+def browser(agent: str) -> str:
+    """What a ``User-Agent`` says, in short: ``Firefox 140 on Linux``; others as they are."""
+    for mark, name in _BROWSERS:
+        found = re.search(rf"\b{mark}/(\d+)", agent)
+        if found:
+            system = next((shown or sign for sign, shown in _SYSTEMS if sign in agent), "")
+            return f"{name or mark} {found[1]}" + (f" on {system}" if system else "")
+    return agent[:100] or "unknown"
+
+
+def as_json(value: object) -> str:
+    """For people: what HTML has to escape the template escapes, and the browser shows as it was."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def weblink(url: str) -> str:
     """The address if a browser may be sent there, else nothing: it came from outside."""
     return url if url.startswith(("https://", "http://")) else ""
 
 
-FILTERS: Final = {word.__name__: word for word in (ago, axis, duration, iso, plural, short, size, weblink)}
+FILTERS: Final = {
+    word.__name__: word for word in (ago, as_json, axis, browser, duration, epoch, iso, plural, short, size, weblink)
+}

@@ -22,6 +22,9 @@ themeButton.addEventListener("click", () => {
 });
 showTheme();
 
+// On a phone the menu scrolls sideways: to where one is.
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // Times. The same wording as web/pages/words.py.
 const ago = (seconds) => {
   if (seconds < 10) return "just now";

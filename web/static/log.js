@@ -19,6 +19,7 @@ const lines = new LogLines(Number(panel.dataset.run), Number(panel.dataset.lines
 const folded = new Set();
 let shown = null; // Uint32Array of line numbers when steps are folded, else all lines
 let heads = new Map(); // step -> its first line
+const hidden = new Map(); // folded step -> how many of its lines are not shown
 let following = false;
 let selected = null; // [first, last]
 let query = "";
@@ -93,11 +94,35 @@ function rowFor(number, before, line = lines.get(number)) {
   mark.className = "s";
   const step = line.step ?? -1;
   if (line.kind === "start") mark.append(foldButton(step));
-  else if (step >= 0 && (lines.get(before)?.step ?? -1) !== step) mark.textContent = step + 1;
+  else if (step >= 0 && (lines.get(before)?.step ?? -1) !== step) markStep(mark, step);
   row.append(text);
   text.className = "t";
   write(text, line);
+  if (line.kind === "start") row.append(...told(step));
   return row;
+}
+
+// Steps that run at the same time mix their lines: the first of each stretch says whose it is.
+function markStep(mark, step) {
+  mark.textContent = step + 1;
+  mark.title = document.getElementById(`step-${step}`)?.textContent ?? "";
+}
+
+// Beside a step's first line: its number, how it went as the timeline above has it, and what is folded away.
+function told(step) {
+  const note = (kind, text) => {
+    const made = document.createElement("span");
+    made.className = kind;
+    made.textContent = text;
+    return made;
+  };
+  const row = document.getElementById(`step-${step}`)?.closest("tr");
+  const state = row?.dataset.state;
+  const made = [note("w", `#${step + 1}`)];
+  const took = row?.querySelector("td.num").textContent.trim();
+  if (took) made.push(note(`w status-${state}`, state === "failed" || state === "cancelled" ? `${state}, ${took}` : took));
+  if (folded.has(step)) made.push(note("w", hidden.get(step) === 1 ? "1 line" : `${(hidden.get(step) ?? 0).toLocaleString()} lines`));
+  return made;
 }
 
 function write(element, line) {
@@ -159,10 +184,12 @@ function refold() {
   if (!folded.size) { shown = null; return; }
   const kept = new Uint32Array(lines.count);
   let count = 0;
+  hidden.clear();
   for (let i = 0; i < lines.count; i++) {
     const step = lines.steps[i];
     if (step >= 0 && !heads.has(step)) heads.set(step, i + 1);
     if (step < 0 || !folded.has(step) || heads.get(step) === i + 1) kept[count++] = i + 1;
+    else hidden.set(step, (hidden.get(step) ?? 0) + 1);
   }
   shown = kept.subarray(0, count);
 }
@@ -253,6 +280,8 @@ view.addEventListener("keydown", (event) => {
 lines.addEventListener("lines", () => { if (folded.size) refold(); draw(); });
 lines.addEventListener("failure", (event) => say(`The log cannot be read: ${event.detail.message}`));
 lines.addEventListener("end", () => { delete panel.dataset.live; say("The run has ended"); });
+
+document.addEventListener("htmx:afterSettle", (event) => { if (event.detail.target.id === "steps") draw(); });
 
 const isLive = Boolean(panel.dataset.live);
 if (isLive) lines.follow(Number(panel.dataset.after));

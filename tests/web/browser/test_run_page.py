@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.web.browser import plays
-from tests.web.browser.conftest import Site
+from tests.web.browser.addresses import PAGES
+from tests.web.browser.conftest import Site, signed_in
 from tests.web.browser.stage import HOSTILE, Act, Play
 
 _LIVE = Play((Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, None, output=("high water",)),), state="running", began_s=2.0)
@@ -137,7 +138,7 @@ def test_steps_fold(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['LONG']}")
     page.get_by_role("button", name="Fold all steps").click()
     expect(page.locator(".l")).to_have_count(3)
-    expect(page.locator(".l").last).to_contain_text("RUN make world")
+    expect(page.locator(".l").last).to_have_text(re.compile("RUN make world#28 min 00 s98,995 lines$"))
     page.get_by_role("button", name="Unfold the step").first.click()
     expect(page.locator(".l").nth(2)).to_contain_text("checking for feature 0... yes")
     page.evaluate("location.hash = '#L90000'")
@@ -158,6 +159,35 @@ def test_a_failed_run_shows_its_end(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['RED']}")
     expect(page.get_by_role("alert")).to_contain_text(plays.RED.error)
     expect(page.locator(".l.o-failed")).to_contain_text("exit code 1")
+    page.get_by_role("link", name="In the log").click()
+    expect(page.locator(".l.chosen")).to_contain_text("failed in 3.10 s: exit code 1")
+
+
+def test_a_step_says_beside_its_first_line_how_it_went(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['RED']}")
+    log = page.locator(".log-lines")
+    expect(log.locator(".k-start", has_text="FROM node")).to_have_text(re.compile("#2cached$"))
+    expect(log.locator(".k-start", has_text="npm ci")).to_have_text(re.compile("#4failed, 3.1 s$"))
+    stretch = log.locator(".l", has_text="code E404").locator(".s")
+    expect(stretch).to_have_text("4")
+    expect(stretch).to_have_attribute("title", "RUN npm ci")
+
+
+def test_a_short_log_takes_no_more_room_than_it_needs(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['RED']}")
+    expect(page.locator(".l.o-failed")).to_be_visible()
+    last, view = page.locator(".l").last.bounding_box(), page.locator(".log-view").bounding_box()
+    assert last is not None
+    assert view is not None
+    assert view["y"] + view["height"] - (last["y"] + last["height"]) < 10
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site) -> None:
+    with signed_in(browser, site, "ada", viewport={"width": 390, "height": 800}) as context:
+        page = context.new_page()
+        for address in PAGES.values():
+            page.goto(address.format(**site.runs))
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, address
 
 
 def test_a_log_downloads_as_text(page: Page, site: Site) -> None:
