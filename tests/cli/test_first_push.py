@@ -33,7 +33,10 @@ def test_git_push_starts_a_green_build_in_five_commands(
     clone = tmp_path / "hello"
     clone.mkdir()
     git(clone, "init", "--quiet", "--initial-branch=main")
-    (clone / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo hello from a push\n")
+    context = clone / add[add.index("--context") + 1]
+    assert (_README.parent / context.relative_to(clone) / "Dockerfile").is_file(), "this repository can be pushed"
+    context.mkdir(parents=True)
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo hello from a push\n")
     git(clone, "add", ".")
     git(clone, "commit", "--quiet", "-m", "Begin")
     assert serve == ["shiplap", "serve", "&"]
