@@ -346,9 +346,10 @@ def _lines(path: str) -> list[str]:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return []
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return []
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
         return file.read(_MOST_ACCOUNT_BYTES).decode("utf-8", "surrogateescape").split("\n")
 
 
