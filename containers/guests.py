@@ -182,7 +182,8 @@ class Guests:
         into, joins = self._session.create(name)
         ours, theirs = wire.socket_pair()
         try:
-            pid = syscalls.clone3(_NAMESPACES | (0 if kind == "host" else syscalls.CLONE_NEWNET), cgroup=into)
+            flags = _NAMESPACES | (0 if kind == "host" else syscalls.CLONE_NEWNET)
+            pid = idmap.clone_as(idmap.owner(self._ranges, self._count), flags, into)
             if pid == 0:
                 setup.run(theirs, joins, network=kind)
         except OSError as error:

@@ -63,6 +63,28 @@ def host_ranges() -> tuple[int, int]:
     )
 
 
+def clone_as(owner: int, flags: int, cgroup: int) -> int:
+    """clone3 with the host's user ``owner`` as the owner of the new user namespace; its pid, 0 in the child.
+
+    What the kernel counts for each user (inotify instances and watches, pending signals, timers, message queues, …) it
+    counts in the owner's name too, with the host's limits. Were that root, a container could use up the host's own
+    root's; were it the same for all, each other's. So every container has another owner, who has nothing besides.
+    Capabilities stay meanwhile. The kernel forgets the death signal whenever a user changes: it is set again, and
+    ``server`` watches the parent as well.
+    """
+    pid = -1
+    syscalls.prctl(syscalls.PR_SET_SECUREBITS, syscalls.SECBIT_NO_SETUID_FIXUP)
+    os.seteuid(owner)
+    try:
+        pid = syscalls.clone3(flags, cgroup=cgroup)
+    finally:
+        if pid:
+            os.seteuid(0)
+            syscalls.prctl(syscalls.PR_SET_SECUREBITS, 0)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
+    return pid
+
+
 def write_maps(pid: int, ranges: tuple[int, int], proc: str = "/proc") -> None:
     """Map 0..65535 in the new user namespace of process ``pid``.  user_namespaces(7)"""
     for kind, start in zip(("uid", "gid"), ranges, strict=True):
@@ -76,6 +98,11 @@ def write_maps(pid: int, ranges: tuple[int, int], proc: str = "/proc") -> None:
             ) from error
         finally:
             os.close(fd)
+
+
+def owner(ranges: tuple[int, int], number: int) -> int:
+    """The owner of the ``number``-th container's user namespace, see ``clone_as``: of the mapped users, but no root."""
+    return ranges[0] + 1 + number % (SIZE - 1)
 
 
 def _lines(kind: str, start: int) -> bytes:

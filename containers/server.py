@@ -34,10 +34,15 @@ _RETRY_S = 0.01
 
 
 class Server:
-    """Serves one client. folder: the directory that the private tmpfs is mounted on. denied: networks out of bounds."""
+    """Serves one client.
 
-    def __init__(self, control: _socket.socket, folder: str, denied: tuple[str, ...]) -> None:
+    parent: a descriptor of the process that it dies with. folder: the directory that the private tmpfs is mounted on.
+    denied: networks out of bounds.
+    """
+
+    def __init__(self, control: _socket.socket, parent: int, folder: str, denied: tuple[str, ...]) -> None:
         self._control = control
+        self._parent = parent
         self._running = True
         self._loop = Loop()
         self._ranges = idmap.host_ranges()
@@ -50,6 +55,7 @@ class Server:
     def serve(self) -> None:
         """Until the client closes its socket."""
         self._loop.watch(self._control.fileno(), self._on_request)
+        self._loop.watch(self._parent, self._on_parents_death)
         try:
             wire.send(self._control, ("hello", self._session.name))
             cgroups.abandoned(self._hierarchies)
@@ -86,6 +92,11 @@ class Server:
         self._view(client, request)
         client.close()
 
+    def _on_parents_death(self) -> None:
+        """The death signal does the same, but for the moments in which it is off (``idmap.clone_as``)."""
+        self._loop.unwatch(self._parent)
+        self._running = False
+
     def _view(self, client: _socket.socket, layers: list[tuple[str, ...]]) -> None:
         try:
             fd = self._layers.view(layers)
@@ -108,6 +119,7 @@ def main(control_fd: int, folder: str, denied: str) -> NoReturn:
     try:
         control = wire.from_fd(control_fd)
         try:
+            parent = os.pidfd_open(os.getpid())
             syscalls.unshare(syscalls.CLONE_NEWPID)
             pid = os.fork()
             if pid:
@@ -116,7 +128,7 @@ def main(control_fd: int, folder: str, denied: str) -> NoReturn:
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
                 _isolate(folder)
-                Server(control, folder, tuple(filter(None, denied.split(",")))).serve()
+                Server(control, parent, folder, tuple(filter(None, denied.split(",")))).serve()
                 code = 0
         except ContainerError as error:
             wire.send(control, error_message(error))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from containers import limits
@@ -119,3 +123,28 @@ def test_ulimit_above_the_hosts_is_said(debian: DebianRunner) -> None:
     with pytest.raises(LimitError, match="nofile") as error:
         debian("true", ulimits=(ResourceLimit("nofile", 1 << 30, 1 << 30),))
     assert "this host allows" in str(error.value.hint)
+
+
+_HOARD = """
+$| = 1;
+my $watches = 0; $watches++ while syscall(294, 0) >= 0;             # inotify_init1
+my $event = pack('QiiQ', 0, 10, 0, 0) . "\\0" x 40; my $id = pack('Q', 0); my $timers = 0;
+$timers++ while $timers < 200000 && syscall(222, 1, $event, $id) == 0;  # timer_create
+print "$watches\\n"; sleep 60;
+"""
+
+
+def test_what_is_counted_for_each_user_is_not_the_hosts(debian: DebianRunner) -> None:
+    """A container that takes all the inotify instances and timers it gets leaves the host and others theirs."""
+    reader, writer = os.pipe()
+    hoarder = debian.start("perl", "-e", _HOARD, stdout=writer)
+    os.close(writer)
+    with open(reader, "rb") as output:
+        taken = int(output.readline())
+        code = "import ctypes; print(ctypes.CDLL(None).inotify_init1(0) >= 0)"
+        assert (
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+        )
+        assert int(debian.perl(_HOARD.replace("sleep 60", ""))) == taken
+    hoarder.kill()
+    hoarder.wait(20)
