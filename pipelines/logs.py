@@ -5,6 +5,7 @@ Lines are given as (number, JSON of a LogLine): most readers pass them on as the
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -80,32 +81,20 @@ class Logs:
                 if fresh.gap or fresh.ended or not (fresh.lines or fresh.partial):
                     break
 
-    def search(self, number: int, text: str, *, limit: int = 200) -> list[Line]:
-        """Stored lines whose text has ``text`` in it, whatever the case. Raises NotFoundError."""
+    def search(self, number: int, text: str, *, first: int = 1, limit: int = 200) -> list[Line]:
+        """Stored lines from number ``first`` on whose text has ``text`` in it, whatever the case.
+
+        At most ``limit`` of them. Raises NotFoundError.
+        """
         self._run(number)
-        wanted = text.casefold()
-        found = []
         with self._database.read() as connection:
-            for line in stored_lines(connection, number):
-                if wanted in decode_line(line[1]).text.casefold():
-                    found.append(line)
-                    if len(found) >= limit:
-                        break
-        return found
+            return list(itertools.islice(_with_text(stored_lines(connection, number, first), text), limit))
 
     def matches(self, number: int, text: str) -> list[int]:
         """The numbers of all stored lines whose text has ``text`` in it, whatever the case. Raises NotFoundError."""
         self._run(number)
-        wanted = text.casefold()
-        plain = wanted.isascii() and wanted.isalnum()  # stands in the JSON as it is: most lines need no decoding
-        raw = wanted.encode()
         with self._database.read() as connection:
-            return [
-                found
-                for found, data in stored_lines(connection, number)
-                if not (plain and data.isascii() and raw not in data.lower())
-                and wanted in decode_line(data).text.casefold()
-            ]
+            return [found for found, _ in _with_text(stored_lines(connection, number), text)]
 
     def spans(self, number: int) -> list[tuple[int, int]]:
         """Which step each stored line belongs to: (step or -1, how many lines in a row). Raises NotFoundError."""
@@ -157,6 +146,17 @@ class Logs:
                     return _Fresh(found, gap=True)
         begun = batches[-1] if batches and batches[-1].last == following - 1 else _NOTHING
         return _Fresh(found, False, any(batch.ended for batch in batches), begun.partial, begun.entry)
+
+
+def _with_text(lines: Iterator[Line], text: str) -> Iterator[Line]:
+    wanted = text.casefold()
+    plain = wanted.isascii() and wanted.isalnum()  # stands in the JSON as it is: most lines need no decoding
+    raw = wanted.encode()
+    for number, data in lines:
+        if plain and data.isascii() and raw not in data.lower():
+            continue
+        if wanted in decode_line(data).text.casefold():
+            yield number, data
 
 
 class _StepOnly(msgspec.Struct):

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import and_, func, insert, not_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
@@ -19,13 +19,16 @@ from pipelines.schema import counters, runs, steps
 from pipelines.service import Service
 
 _ENDED: Final = "ended."
+# No cache answers for a FROM, nor for what the builder does on its own account, which has no line in the Dockerfile.
+_IS_FROM: Final = and_(steps.c.name.like("[%] FROM %"), steps.c.name.regexp_match(r"^\[[^]]*\] FROM "))
+_CACHEABLE: Final = (steps.c.line > 0, not_(_IS_FROM))
 
 
 class Metrics(msgspec.Struct, frozen=True):
     """Gauges: queue_depth, running, runs_by_state (of those that are kept), workers_by_state. The rest are totals.
 
     wait: from queued to started; run: from started to finished; in seconds. cache_hits, cache_misses: steps that the
-    cache answered, and steps that ran.
+    cache answered, and steps that ran; of those for which it can.
     """
 
     queue_depth: int
@@ -75,7 +78,8 @@ def remember(connection: Connection, *which: ColumnElement[bool]) -> None:
 def _totals(connection: Connection, *which: ColumnElement[bool]) -> dict[str, float]:
     """What these runs add up to; all runs where nothing is said."""
     by_state = _counted(connection, runs.c.state, *which)
-    by_step = _counted(connection, steps.c.state, steps.c.run.in_(select(runs.c.number).where(*which)))
+    of_these = steps.c.run.in_(select(runs.c.number).where(*which))
+    by_step = _counted(connection, steps.c.state, of_these, *_CACHEABLE)
     wait_s, wait_count = _summed(connection, runs.c.started_at - runs.c.queued_at, *which)
     run_s, run_count = _summed(connection, runs.c.finished_at - runs.c.started_at, *which)
     return {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
 from core.digests import Digest
@@ -30,12 +29,12 @@ from pipelines.model import (
     RunState,
     Step,
     Trigger,
-    WorkerInfo,
 )
 from pipelines.projects import ensure_project
 from pipelines.queue import Queue, check_labels
+from pipelines.reasons import Waiting
 from pipelines.rows import run_from_row
-from pipelines.schema import projects, runs, steps
+from pipelines.schema import runs, steps
 from pipelines.secrets import Secrets, check_secret, forget_run_secrets
 from pipelines.workers import Workers
 
@@ -202,11 +201,9 @@ class Runs:
     def _explained(self, connection: Connection, found: Sequence[Run]) -> Sequence[Run]:
         if not any(run.state == "queued" for run in found):
             return found
-        alive = [worker for worker in self._workers.list() if worker.state not in ("lost", "draining")]
-        busy = _running_by_project(connection)
+        waiting = Waiting(connection, self._workers.list())
         return [
-            msgspec.structs.replace(run, reason=_why(connection, run, alive, busy)) if run.state == "queued" else run
-            for run in found
+            msgspec.structs.replace(run, reason=waiting.reason(run)) if run.state == "queued" else run for run in found
         ]
 
 
@@ -247,31 +244,3 @@ def _get(connection: Connection, number: int) -> Run:
     if row is None:
         raise NotFoundError(f"there is no run {number}")
     return run_from_row(row)
-
-
-def _running_by_project(connection: Connection) -> Counter[str]:
-    counts = select(runs.c.project, func.count()).where(runs.c.state == "running").group_by(runs.c.project)
-    return Counter({row[0]: row[1] for row in connection.execute(counts)})
-
-
-def _why(connection: Connection, run: Run, alive: list[WorkerInfo], busy: Counter[str]) -> str:
-    after = f" (attempt {run.attempt} came to nothing)" if run.attempt else ""
-    if not alive:
-        return f"no worker is running{after}"
-    wanted = set(run.worker_labels)
-    able = [worker for worker in alive if wanted.issubset(worker.labels)]
-    if not able:
-        return f"no running worker has the label {', '.join(sorted(wanted))}{after}"
-    limit = connection.execute(select(projects.c.concurrency).where(projects.c.name == run.project)).scalar() or 0
-    if limit and busy[run.project] >= limit:
-        return f"project {run.project} has {busy[run.project]} runs going, and may have {limit}{after}"
-    free = sum(worker.concurrency - len(worker.runs) for worker in able)
-    ahead = connection.execute(
-        select(func.count()).where(
-            runs.c.state == "queued",
-            (runs.c.priority > run.priority) | ((runs.c.priority == run.priority) & (runs.c.number < run.number)),
-        )
-    ).scalar()
-    if free > 0 and not ahead:
-        return f"about to start{after}"
-    return f"{ahead} runs are ahead of it, and {'all workers are busy' if free <= 0 else 'workers are free'}{after}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from cli.progress.text import harmless
 from cli.remote.choice import host_option
 from cli.remote.following import Follower
 from cli.remote.http import Client
-from cli.remote.servers import Server, required_server
+from cli.remote.servers import required_server
 
-_PAGE = 5000
+_PAGE: Final = 5000
+_FOUND: Final = 1000
 
 
 @click.command("logs")
@@ -23,25 +26,19 @@ _PAGE = 5000
 def command(root: str | None, *, run: int, follow: bool, numbers: bool, first: int, search: str | None) -> None:
     """Print a run's log."""
     server = required_server(host_option(), root)
-    if follow and search is None:
+    if follow:
+        wanted = (search or "").casefold()
         for line in Follower(server, run, after=first - 1).lines():
-            _print(line.n, line.text, numbers=numbers)
+            if wanted in line.text.casefold():
+                _print(line.n, line.text, numbers=numbers)
         return
-    with Client(server) as client:
-        if search is not None:
-            page = client.call("GET", f"/runs/{run}/log/search", query={"text": search, "limit": "1000"})
-            for found in page["lines"]:
-                if found["n"] >= first:
-                    _print(found["n"], found["text"], numbers=numbers)
-            return
-    _print_stored(server, run, first, numbers=numbers)
-
-
-def _print_stored(server: Server, run: int, first: int, *, numbers: bool) -> None:
+    path, asked = f"/runs/{run}/log", {"limit": str(_PAGE)}
+    if search is not None:
+        path, asked = f"{path}/search", {"limit": str(_FOUND), "text": search}
     following: int | None = first
     with Client(server) as client:
         while following is not None:
-            page = client.call("GET", f"/runs/{run}/log", query={"first": str(following), "limit": str(_PAGE)})
+            page = client.call("GET", path, query={**asked, "first": str(following)})
             for line in page["lines"]:
                 _print(line["n"], line["text"], numbers=numbers)
             following = page["next"]

@@ -160,7 +160,7 @@ def test_detached_build_prints_its_address_and_can_be_followed(serving: Serving,
     log = serving.shiplap("runs", "logs", "-f", number).stdout.splitlines()
     assert str(context.parent) in log
     assert serving.shiplap("runs", "logs", number).stdout.splitlines() == log
-    numbered = serving.shiplap("runs", "logs", "-n", "--search", str(context.parent), number).stdout
+    numbered = serving.shiplap("runs", "logs", "-fn", "--search", str(context.parent), number).stdout
     assert numbered.split()[0] == str(log.index(str(context.parent)) + 1)
     shown = serving.shiplap("runs", "show", number).stdout
     assert re.search(r"state: +succeeded", shown)

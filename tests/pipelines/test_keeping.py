@@ -14,6 +14,8 @@ import pytest
 from sqlalchemy import inspect, text, update
 from sqlalchemy.engine import Connection
 
+from core.events import BuildPlanned, StepFinished, StepInfo
+from core.masking import Masker
 from core.settings import ServiceSettings
 from pipelines.backup import backup, restore
 from pipelines.contexts import ContextEntry
@@ -28,6 +30,7 @@ from pipelines.errors import (
     TokenError,
 )
 from pipelines.logs import decode_line
+from pipelines.logwriter import LogWriter
 from pipelines.metrics import snapshot
 from pipelines.model import ContextSource, Project, RunRequest, RunResult
 from pipelines.retention import CONTEXTS_KEPT_S, sweep
@@ -304,6 +307,21 @@ def test_metrics_count_what_is_there(service: Service) -> None:
     assert (found.queue_depth, found.running, found.run_count) == (1, 0, 1)
     assert found.runs_by_state == {"succeeded": 1, "queued": 1}
     assert found.workers_by_state == {"idle": 1}
+
+
+def test_metrics_count_as_missed_only_what_the_cache_could_have_answered(service: Service) -> None:
+    service.runs.submit(RunRequest(SOURCE))
+    claim = service.claims.take("w", ())
+    assert claim is not None
+    writer = LogWriter(claim, service.database, service.live, Masker(), lost=lambda: None)
+    names = ("[1/3] FROM base", "[2/3] COPY . /", "[3/3] RUN echo ] FROM here", "exporting to image")
+    writer.emit(BuildPlanned(tuple(StepInfo(i, name, "", i + 1 if i < 3 else 0) for i, name in enumerate(names))))
+    for step in range(len(names)):
+        writer.emit(StepFinished(step, "cached" if step == 1 else "done", 0.1, 1.0))
+    writer.close()
+    writer.store_now()
+    found = snapshot(service)
+    assert (found.cache_hits, found.cache_misses) == (1, 1)
 
 
 def filled(service: Service) -> tuple[int, str]:

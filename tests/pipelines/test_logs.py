@@ -217,6 +217,7 @@ def test_search_finds_lines_by_text_whatever_the_case(service: Service) -> None:
     finish(service, claim, writer)
     assert numbers(service.logs.search(claim.number, "error")) == [8, 1008, 2008]
     assert numbers(service.logs.search(claim.number, "error", limit=1)) == [8]
+    assert numbers(service.logs.search(claim.number, "error", first=9, limit=1)) == [1008]
     assert service.logs.search(claim.number, '"kind"') == []
 
 

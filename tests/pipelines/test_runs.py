@@ -94,7 +94,7 @@ def test_project_never_has_more_runs_going_than_its_concurrency(service: Service
     assert service.claims.take("w", ()) is None
     assert service.runs.get(second).reason == "no worker is running"
     service.workers.beat("w", (), 4)
-    assert service.runs.get(second).reason == "project small has 1 runs going, and may have 1"
+    assert service.runs.get(second).reason == "project small has 1 run going, and may have 1"
     finish(service, claim)
     assert taken(service).number == second
 
@@ -123,9 +123,28 @@ def test_concurrency_holds_against_workers_that_claim_at_once(service: Service) 
 def test_run_goes_only_to_a_worker_with_all_its_labels(service: Service) -> None:
     run = submitted(service, worker_labels=("gpu", "big"))
     service.workers.beat("plain", (), 2)
-    assert service.runs.get(run.number).reason == "no running worker has the label big, gpu"
+    assert service.runs.get(run.number).reason == "no running worker has all of the labels big, gpu"
     assert service.claims.take("plain", ("gpu",)) is None
     assert taken(service, "strong", ("big", "gpu", "other")).number == run.number
+
+
+def test_reason_of_waiting_says_what_is_in_the_way(service: Service) -> None:
+    service.workers.beat("w", (), 1)
+    service.workers.beat("strong", ("gpu",), 1)
+    first, second, third = (submitted(service) for _ in range(3))
+    assert service.runs.get(third.number).reason == "about to start"
+    taken(service, "w")
+    taken(service, "strong", ("gpu",))
+    assert service.runs.get(third.number).reason == "all workers are busy"
+    urgent = submitted(service, priority=1)
+    last = submitted(service, worker_labels=("gpu",))
+    assert [run.reason for run in service.runs.list(state="queued")] == [
+        "all workers with gpu are busy, and 2 runs are ahead of it",
+        "all workers are busy",
+        "all workers are busy, and 1 run is ahead of it",
+    ]
+    assert [run.number for run in service.runs.list(state="queued")] == [last.number, urgent.number, third.number]
+    assert {run.number for run in service.runs.list(state="running")} == {first.number, second.number}
 
 
 def test_stale_attempt_cannot_write_or_end_the_run(service: Service) -> None:

@@ -52,9 +52,10 @@ class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """text: what lines must contain, in any case of letters."""
+    """text: what lines must contain, in any case of letters. first: the number of the first line to look at."""
 
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    first: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 1
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 200
 
 
@@ -132,9 +133,9 @@ def read_log(call: Call, run: Number, query: LogQuery) -> LinePage:
 
 @api.endpoint("GET", "/runs/{run}/log/search", scope="read", errors=_NO_RUN)
 def search_log(call: Call, run: Number, query: SearchQuery) -> LinePage:
-    """Find the lines of a log that contain a text; ``next`` is null, even where the limit cut the list."""
+    """Find the lines of a log that contain a text; ``next`` is where to look on when the limit cut the list."""
     call.service.runs.get(run)
-    return _page(call.service.logs.search(run, query.text, limit=query.limit), query.limit + 1)
+    return _page(call.service.logs.search(run, query.text, first=query.first, limit=query.limit), query.limit)
 
 
 @api.endpoint("GET", "/runs/{run}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_RUN)

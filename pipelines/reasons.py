@@ -1,0 +1,53 @@
+"""Why a run that waits does wait, for people: one look at the queue, the workers and the projects answers for many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
+
+from pipelines.model import Run, WorkerInfo
+from pipelines.schema import projects, runs
+
+
+class Waiting:
+    """What keeps runs from starting, as it is now. workers: all that there are."""
+
+    def __init__(self, connection: Connection, workers: Sequence[WorkerInfo]) -> None:
+        self._workers = [worker for worker in workers if worker.state not in ("lost", "draining")]
+        going = select(runs.c.project, func.count()).where(runs.c.state == "running").group_by(runs.c.project)
+        self._going = Counter({row[0]: row[1] for row in connection.execute(going)})
+        limited = select(projects.c.name, projects.c.concurrency).where(projects.c.concurrency > 0)
+        self._limits = {row.name: row.concurrency for row in connection.execute(limited)}
+        queued = select(runs.c.number).where(runs.c.state == "queued")
+        in_order = connection.execute(queued.order_by(runs.c.priority.desc(), runs.c.number)).scalars()
+        self._ahead = {number: index for index, number in enumerate(in_order)}
+
+    def reason(self, run: Run) -> str:
+        """Of a queued run."""
+        after = f" (attempt {run.attempt} came to nothing)" if run.attempt else ""
+        return self._reason(run) + after
+
+    def _reason(self, run: Run) -> str:
+        if not self._workers:
+            return "no worker is running"
+        wanted = set(run.worker_labels)
+        able = [worker for worker in self._workers if wanted.issubset(worker.labels)]
+        if not able:
+            labels = "the label" if len(wanted) == 1 else "all of the labels"
+            return f"no running worker has {labels} {', '.join(sorted(wanted))}"
+        limit = self._limits.get(run.project)
+        if limit is not None and self._going[run.project] >= limit:
+            return f"project {run.project} has {_runs(self._going[run.project])} going, and may have {limit}"
+        if any(worker.concurrency > len(worker.runs) for worker in able):
+            return "about to start"
+        busy = "all workers" if len(able) == len(self._workers) else f"all workers with {', '.join(sorted(wanted))}"
+        ahead = self._ahead.get(run.number, 0)
+        order = f", and {_runs(ahead)} {'is' if ahead == 1 else 'are'} ahead of it" if ahead else ""
+        return f"{busy} are busy{order}"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
