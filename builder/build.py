@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +29,7 @@ from builder.resolving import Connect, Resolver
 from builder.rootfs import RootFS
 from builder.solver import Solution, Solver
 from containers.launcher import Launcher
-from core.digests import Digest
+from core.digests import DiffID, Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
 from core.references import Reference
@@ -52,7 +52,7 @@ class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     image: None when no output puts it into the store; of several platforms, the first. config_digest: of the image's
     config, its ID; for an index, the index's digest. root: what the last output that is an image goes out as; None
     when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
-    steps that the cache answered; FROM counts as neither.
+    steps that the cache answered; FROM counts as neither. layers: what each step of that kind made, by its ID.
     """
 
     id: str
@@ -63,6 +63,7 @@ class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[Reference, ...]
     executed: int
     cached: int
+    layers: Mapping[int, DiffID]
 
     @property
     def manifest_digest(self) -> Digest:
@@ -160,6 +161,7 @@ class _Build:
             names=exported.names,
             executed=solution.executed,
             cached=solution.cached,
+            layers=solution.layers,
         )
 
     def _warn(self, unused_args: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -38,17 +38,19 @@ from builder.layerwriter import LayerWriter
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
+from core.digests import DiffID
 from core.events import Change, Monitor, StepFinished, StepStarted
 from core.events import Outcome as Ended
 from images.records import CacheRecord
 
 
 class Solution(msgspec.Struct, frozen=True):
-    """The target's filesystem for each platform, and how many steps ran or came from the cache."""
+    """The target's filesystem for each platform, how many steps ran or came from the cache, and the layer of each."""
 
     rootfses: tuple[RootFS, ...]
     executed: int
     cached: int
+    layers: Mapping[int, DiffID]
 
 
 # Errors that say something of the instruction: shown with its place. Others are the host's or the store's.
@@ -115,7 +117,12 @@ class Solver:
         rootfses = tuple(self._results[result].wait() if result is not None else RootFS() for result in results)
         for rootfs in rootfses:
             self._cache.provide(rootfs.diff_ids())
-        return Solution(rootfses, self._counts["done"], self._counts["cached"])
+        layers = {
+            vertex.step.id: result.wait().layers[-1].written.wait().diff_id
+            for vertex, result in self._results.items()
+            if not isinstance(vertex.op, BaseOp)
+        }
+        return Solution(rootfses, self._counts["done"], self._counts["cached"], layers)
 
     @property
     def stopped(self) -> bool:

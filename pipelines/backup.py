@@ -9,6 +9,7 @@ as you keep those.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import tarfile
@@ -142,14 +143,26 @@ def _read(archive: tarfile.TarFile, service: Service) -> None:
             manifests.append(msgspec.json.decode(_opened(archive, member.name).read(), type=list[ContextEntry]))
     for entries in manifests:
         service.contexts.begin(entries)
-    if _KEY in archive.getnames():
-        write_atomically(service.secrets.key_file, _opened(archive, _KEY).read(), mode=0o600)
-    with service.database.write() as connection:
+    with _key_of(archive, service.secrets.key_file), service.database.write() as connection:
         for table in reversed(_TABLES):
             connection.execute(delete(table))
         for table in _TABLES:
             _fill(connection, table, _opened(archive, f"tables/{table.name}.jsonl"))
             _advance_sequence(connection, service.database, table)
+
+
+@contextlib.contextmanager
+def _key_of(archive: tarfile.TarFile, key_file: Path) -> Iterator[None]:
+    """Put the backup's key in place; the one before is brought back when the rest of the backup cannot be."""
+    before = key_file.read_bytes() if key_file.exists() else None
+    if _KEY in archive.getnames():
+        write_atomically(key_file, _opened(archive, _KEY).read(), mode=0o600)
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            write_atomically(key_file, before, mode=0o600)
+        raise
 
 
 def _fill(connection: Connection, table: Table, stream: IO[bytes]) -> None:

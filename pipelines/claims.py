@@ -21,7 +21,7 @@ from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError
 from pipelines.hooks.outbox import note_state
 from pipelines.live import LiveLogs
-from pipelines.loglines import LogLine, decode_line, encode_line
+from pipelines.loglines import LogLine, decode_line, encode_line, text_size
 from pipelines.logstore import Line, store_lines
 from pipelines.model import Claim, Run, RunResult, RunState
 from pipelines.rows import run_from_row
@@ -165,10 +165,10 @@ class Claims:
                         following += 1
         except QueueUnreachableError as error:
             _log.warning("run %d: its last lines may be lost: %s", run.number, error)
-        text_bytes = sum(len(decode_line(data).text.encode()) + 1 for _, data in lines)
+        sizes = [text_size(decode_line(data).text) for _, data in lines]
         last = LogLine(following, "status", reason, self._clock())
         lines.append((following, encode_line(last)))
-        store_lines(connection, run.number, run.attempt, lines, text_bytes + len(reason.encode()) + 1)
+        store_lines(connection, run.number, run.attempt, lines, [*sizes, text_size(reason)])
 
 
 def _after(run: Run, why: str) -> tuple[RunState, str]:

@@ -79,6 +79,11 @@ def decode_line(data: bytes) -> LogLine:
     return _decoder.decode(data)
 
 
+def text_size(text: str) -> int:
+    """Bytes that a line's text takes in the log as plain text, with its newline."""
+    return (len(text) if text.isascii() else len(text.encode())) + 1
+
+
 def to_event(line: LogLine) -> Event | None:
     """What the build told, as a display takes it; None for what the service itself has to say."""
     match line.kind:

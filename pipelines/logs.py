@@ -18,7 +18,7 @@ from pipelines.database import Database
 from pipelines.errors import NotFoundError, QueueUnreachableError
 from pipelines.live import Batch, LiveLogs
 from pipelines.loglines import LogLine, decode_line, encode_line, to_event
-from pipelines.logstore import Line, read_lines, stored_lines
+from pipelines.logstore import Line, line_near, read_lines, stored_lines
 from pipelines.model import FINAL_STATES, RunState
 from pipelines.schema import runs
 
@@ -46,6 +46,23 @@ class Logs:
         if len(found) < limit and row.state == "running":
             found += self._fresh(number, row.attempt, following, wait_s=0).lines
         return found[:limit]
+
+    def text(self, number: int, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        """The log as plain text, as far as there is any: from byte ``offset`` on, at most ``limit`` bytes.
+
+        Raises NotFoundError.
+        """
+        with self._database.read() as connection:
+            first, begins = line_near(connection, number, offset)
+        skipped, left = offset - begins, limit
+        while (left is None or left > 0) and (lines := self.read(number, first, _BATCH_LINES)):
+            text = "".join([decode_line(data).text + "\n" for _, data in lines]).encode()
+            piece = text[skipped:] if left is None else text[skipped : skipped + left]
+            skipped = max(0, skipped - len(text))
+            first = lines[-1][0] + 1
+            left = None if left is None else left - len(piece)
+            if piece:
+                yield piece
 
     def follow(
         self, number: int, after: int = 0, *, partial: Callable[[bytes], None] | None = None

@@ -20,16 +20,16 @@ Line = tuple[int, bytes]
 """A line's number, and the line as JSON."""
 
 
-def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[Line], text_bytes: int) -> None:
+def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[Line], sizes: Sequence[int]) -> None:
     """Append consecutive lines to a run's log. The caller's transaction has made sure that they are the next ones.
 
-    text_bytes: how much their text is, with newlines.
+    sizes: bytes of each line's text, with its newline.
     """
     if not lines:
         return
     row = connection.execute(select(runs.c.lines, runs.c.log_bytes).where(runs.c.number == run)).one()
     assert lines[0][0] == row.lines + 1, f"line {lines[0][0]} after line {row.lines} of run {run}"
-    offset = row.log_bytes
+    offset, done = row.log_bytes, 0
     for chunk in _chunks(lines):
         connection.execute(
             insert(log_chunks).values(
@@ -41,10 +41,20 @@ def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[
                 data=zstandard.compress(b"\n".join(data for _, data in chunk), _LEVEL),
             )
         )
-        offset += text_bytes * len(chunk) // len(lines)
-    connection.execute(
-        update(runs).where(runs.c.number == run).values(lines=lines[-1][0], log_bytes=row.log_bytes + text_bytes)
-    )
+        offset += sum(sizes[done : done + len(chunk)])
+        done += len(chunk)
+    connection.execute(update(runs).where(runs.c.number == run).values(lines=lines[-1][0], log_bytes=offset))
+
+
+def line_near(connection: Connection, run: int, offset: int) -> tuple[int, int]:
+    """A line that begins at byte ``offset`` of the log's text, or not far before: its number, and where it begins."""
+    row = connection.execute(
+        select(log_chunks.c.first_line, log_chunks.c.byte_offset)
+        .where(log_chunks.c.run == run, log_chunks.c.byte_offset <= offset)
+        .order_by(log_chunks.c.first_line.desc())
+        .limit(1)
+    ).first()
+    return (row.first_line, row.byte_offset) if row is not None else (1, 0)
 
 
 def read_lines(connection: Connection, run: int, first: int, limit: int) -> list[Line]:

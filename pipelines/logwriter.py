@@ -11,8 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 from sqlalchemy import delete, insert
@@ -24,7 +24,7 @@ from pipelines.claims import fence
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, StaleAttemptError
 from pipelines.live import Batch, LiveLogs
-from pipelines.loglines import LineMaker, LogLine, encode_line, encode_lines
+from pipelines.loglines import LineMaker, LogLine, encode_line, encode_lines, text_size
 from pipelines.logstore import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
 from pipelines.model import Claim, Step, StepState
 from pipelines.schema import steps as steps_table
@@ -39,6 +39,7 @@ _KEPT_LIVE_BYTES: Final = 4 << 20  # stored lines that stay in Redis, for follow
 _EVENT_BYTES: Final = 200
 _BATCH_BYTES: Final = 256 << 10  # as much is not kept waiting for more
 _PARTIAL_PAUSE_S: Final = 0.4  # between looks at the line that has begun
+_Item: TypeAlias = Event | str | Mapping[int, int]
 _log = logging.getLogger(__name__)
 
 
@@ -55,13 +56,13 @@ class LogWriter:
         self._lost = lost
         self._maker = LineMaker(claim.next_line, masker, time.time)
         self._wake = threading.Condition()
-        self._pending: deque[Event | str] = deque()
+        self._pending: deque[_Item] = deque()
         self._pending_bytes = 0
         self._closing = False
         self._stale = False
         self._unstored: list[Line] = []
         self._unstored_bytes = 0  # as JSON
-        self._text_bytes = 0
+        self._sizes: list[int] = []  # of each line's text
         self._kept: deque[tuple[int, int]] = deque()  # last line and size of the batches in Redis
         self._kept_bytes = 0
         self._steps: dict[int, Step] = {}
@@ -85,6 +86,10 @@ class LogWriter:
         """Log a line of the service's own."""
         self._put(text, _EVENT_BYTES)
 
+    def sizes(self, by_step: Mapping[int, int]) -> None:
+        """Note how large the steps' layers are, in bytes."""
+        self._put(by_step, _EVENT_BYTES)
+
     def close(self) -> None:
         """Publish what is pending and end the thread; ``store`` has the rest. May be called again."""
         with self._wake:
@@ -94,7 +99,7 @@ class LogWriter:
 
     def store(self, connection: Connection) -> None:
         """Store what is not stored yet, in a transaction of the caller's that holds the run. After ``close``."""
-        store_lines(connection, self._claim.number, self._claim.attempt, self._unstored, self._text_bytes)
+        store_lines(connection, self._claim.number, self._claim.attempt, self._unstored, self._sizes)
         self._store_steps(connection)
 
     def store_now(self) -> None:
@@ -121,7 +126,7 @@ class LogWriter:
         """One more line after ``close``, before ``store``: how the run ended."""
         self._keep([self._maker.status(text)])
 
-    def _put(self, item: Event | str, size: int) -> None:
+    def _put(self, item: _Item, size: int) -> None:
         with self._wake:
             while self._pending_bytes > _PENDING_BYTES and not self._closing and not self._stale:
                 self._wake.wait()
@@ -154,7 +159,7 @@ class LogWriter:
                 time.sleep(_RETRY_S)  # no database: the build has to wait, memory is not for logs
                 self._try_to_store()
 
-    def _take(self, items: Iterable[Event | str], *, closing: bool) -> None:
+    def _take(self, items: Iterable[_Item], *, closing: bool) -> None:
         """Make lines of them, and publish these."""
         lines: list[LogLine] = []
         for item in items:
@@ -166,9 +171,14 @@ class LogWriter:
         if self._has_begun and not closing:
             self._publish_begun()
 
-    def _lines(self, item: Event | str) -> list[LogLine]:
+    def _lines(self, item: _Item) -> list[LogLine]:
         if isinstance(item, str):
             return [self._maker.status(item)]
+        if isinstance(item, Mapping):
+            for step_id in item.keys() & self._steps.keys():
+                self._steps[step_id] = msgspec.structs.replace(self._steps[step_id], size_bytes=item[step_id])
+                self._changed.add(step_id)
+            return []
         first = self._maker.next
         lines = self._maker.lines(item)
         self._note(item, first, self._maker.next - 1)
@@ -229,7 +239,7 @@ class LogWriter:
         encoded = list(zip(range(first, first + len(data)), data, strict=True))
         self._unstored += encoded
         self._unstored_bytes += sum(map(len, data)) + len(data)
-        self._text_bytes += len("\n".join([line.text for line in lines]).encode()) + 1
+        self._sizes += [text_size(line.text) for line in lines]
         return encoded
 
     def _publish(self, lines: list[Line]) -> None:
@@ -290,7 +300,7 @@ class LogWriter:
         self._trim(stored_up_to)
 
     def _forget(self) -> None:
-        self._unstored, self._unstored_bytes, self._text_bytes = [], 0, 0
+        self._unstored, self._unstored_bytes, self._sizes = [], 0, []
         self._changed.clear()
         self._stored_at = time.monotonic()
         self._may_create = self._may_create or self._stream_lost

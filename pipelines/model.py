@@ -155,7 +155,10 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A step of a run's latest attempt. first_line, last_line: where the log speaks of it; 0 for nowhere."""
+    """A step of a run's latest attempt. first_line, last_line: where the log speaks of it; 0 for nowhere.
+
+    size_bytes: of the layer that it made, as a tar; 0 where it made none, and until the build has succeeded.
+    """
 
     index: int
     name: str
@@ -167,6 +170,7 @@ class Step(msgspec.Struct, frozen=True):
     duration_s: float = 0.0
     first_line: int = 0
     last_line: int = 0
+    size_bytes: int = 0
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from core.references import Reference
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.outbox import note_state
-from pipelines.loglines import LogLine, encode_line
+from pipelines.loglines import LogLine, encode_line, text_size
 from pipelines.logstore import store_lines
 from pipelines.model import (
     FINAL_STATES,
@@ -140,7 +140,7 @@ class Runs:
             return [
                 Step(
                     row.step, row.name, row.stage, row.line, row.state, row.reason, row.started_at, row.duration_s,
-                    row.first_line, row.last_line,
+                    row.first_line, row.last_line, row.size_bytes,
                 )
                 for row in rows
             ]  # fmt: skip
@@ -163,7 +163,7 @@ class Runs:
                 note_state(connection, run, now)
                 line = LogLine(run.lines + 1, "status", f"{why} before it started", now)
                 data = [(line.n, encode_line(line))]
-                store_lines(connection, number, run.attempt, data, len(line.text) + 1)
+                store_lines(connection, number, run.attempt, data, [text_size(line.text)])
             else:
                 told = connection.execute(
                     update(runs)

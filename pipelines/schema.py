@@ -84,6 +84,7 @@ steps = Table(
     Column("duration_s", Float, nullable=False),
     Column("first_line", BigInteger, nullable=False),
     Column("last_line", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False, default=0, server_default="0"),
 )
 
 log_chunks = Table(
@@ -283,5 +284,5 @@ audit = Table(
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

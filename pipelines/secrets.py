@@ -117,6 +117,11 @@ class Secrets:
         return nonce + AESGCM(self._key()).encrypt(nonce, value, bound_to.encode())
 
     def _open(self, bound_to: str, name: str, sealed: bytes) -> bytes:
+        if not self.key_file.exists():
+            raise SecretError(
+                f"the secret {name} cannot be decrypted: there is no {self.key_file}",
+                hint="copy the key from where it was stored, or name its place in SHIPLAP_SECRET_KEY_FILE",
+            )
         try:
             return AESGCM(self._key()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
         except InvalidTag as error:

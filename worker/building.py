@@ -89,6 +89,8 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                     connect=lambda: _client(work),
                     cache_max=Settings.from_environ().cache_max,
                 )
+    layers = work.resources.store.layers
+    writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
     _push(work, names, result, writer)
     return RunResult(
         image=str(result.config_digest),

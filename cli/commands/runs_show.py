@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.options import json_option
-from cli.progress.text import harmless
+from cli.progress.text import harmless, size_text
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
@@ -30,7 +30,7 @@ def command(root: str | None, *, run: int, as_json: bool) -> None:
         return
     click.echo(harmless("\n".join(_facts(shown, time.time())), colours=False))
     if steps:
-        click.echo("\n" + table(("LINE", "STEP", "STATE", "TOOK", "LOG"), [_row(step) for step in steps]))
+        click.echo("\n" + table(("LINE", "STEP", "STATE", "TOOK", "SIZE", "LOG"), [_row(step) for step in steps]))
     error = (shown["result"] or {}).get("error")
     if error:
         click.echo("\n" + harmless(error))
@@ -57,4 +57,5 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
 def _row(step: dict[str, Any]) -> tuple[str, ...]:
     lines = f"{step['first_line']}-{step['last_line']}" if step["first_line"] else ""
     took_text = f"{step['duration_s']:.1f}s" if step["state"] not in ("waiting", "cached") else ""
-    return (str(step["line"] or ""), step["name"], step["state"], took_text, lines)
+    size = size_text(step["size_bytes"]) if step["size_bytes"] else ""
+    return (str(step["line"] or ""), step["name"], step["state"], took_text, size, lines)

@@ -239,6 +239,10 @@ def test_secret_is_encrypted_and_bound_to_its_name(service: Service, settings: S
     key_file.write_bytes(os.urandom(32))
     with pytest.raises(SecretError, match="cannot be decrypted"):
         service.secrets.reveal(["again"])
+    key_file.unlink()
+    with pytest.raises(SecretError, match="there is no"):
+        service.secrets.reveal(["again"])
+    assert not key_file.exists()
     service.secrets.delete("again")
     with pytest.raises(NotFoundError):
         service.secrets.reveal(["again"])
@@ -370,3 +374,23 @@ def test_what_is_no_backup_changes_nothing(service: Service, settings: ServiceSe
         with pytest.raises(BackupError):
             restore(settings, file)
     assert service.runs.get(number).project == "kept"
+
+
+def test_backup_that_breaks_off_leaves_the_secrets_readable(
+    service: Service, settings: ServiceSettings, tmp_path: Path
+) -> None:
+    filled(service)
+    file = tmp_path / "backup.tar"
+    backup(settings, file)
+    with tarfile.open(file) as whole, tarfile.open(tmp_path / "other.tar", "w") as archive:
+        for member in whole:
+            stream = whole.extractfile(member)
+            assert stream is not None
+            data = b"k" * 32 if member.name == "secret.key" else stream.read()
+            if member.name == "tables/tokens.jsonl":
+                data = data[:-9]
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    with pytest.raises(BackupError):
+        restore(settings, tmp_path / "other.tar")
+    assert service.secrets.reveal(["key"]) == {"key": b"correct horse"}

@@ -17,7 +17,7 @@ from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput,
 from core.masking import MASK, Masker
 from pipelines.live import LiveLogs
 from pipelines.loglines import LineMaker, decode_line, encode_line, to_event
-from pipelines.logstore import Line
+from pipelines.logstore import Line, line_near
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
 from pipelines.service import Service
@@ -231,6 +231,24 @@ def test_fifty_thousand_lines_are_stored_in_bounded_chunks(service: Service) -> 
     assert run.lines == 50_001
     assert run.log_bytes == 50_000 * 56 + len("succeeded\n")
     assert numbers(service.logs.read(claim.number, 49_990, 100)) == list(range(49_990, 50_002))
+
+
+def test_any_bytes_of_the_log_can_be_had(service: Service) -> None:
+    claim = claimed(service)
+    writer = writer_of(service, claim)
+    writer.emit(StepOutput(1, 1, "".join(f"{'ä€x'[n % 3] * (n % 70)} {n}\n" for n in range(5000)).encode(), 1.0))
+    finish(service, claim, writer)
+    whole = b"".join(service.logs.text(claim.number))
+    assert len(whole) == service.runs.get(claim.number).log_bytes
+    randomness = random.Random(3)
+    for _ in range(20):
+        offset, limit = randomness.randrange(len(whole) + 10), randomness.randrange(1, 200_000)
+        assert b"".join(service.logs.text(claim.number, offset, limit)) == whole[offset : offset + limit]
+    with service.database.read() as connection:
+        for offset in range(0, len(whole), 50_000):
+            line, begins = line_near(connection, claim.number, offset)
+            assert whole[:begins].count(b"\n") == line - 1
+            assert 0 <= offset - begins < 300_000
 
 
 SECRET = 'pa55/word+with=stuff&"quotes"'

@@ -51,7 +51,9 @@ def test_run_is_built_and_its_log_kept(service: Service, workers: Workforce, set
     assert (ended.result.executed, ended.result.cached) == (3, 0)
     assert ended.result.names == ("app:1",)
     assert texts(service, run.number) == ["hello", "world", "two"]
-    assert [step.state for step in service.runs.steps(run.number)] == ["done"] * 5
+    steps = service.runs.steps(run.number)
+    assert [step.state for step in steps] == ["done"] * 5
+    assert [step.size_bytes > 0 for step in steps] == [False, True, True, True, False]  # FROM … and the export
     with Store.open(settings.root) as store:
         image = store.images.resolve("app:1")
         assert image.id == ended.result.image

@@ -19,7 +19,6 @@ api: Final = Api("runs")
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53, description="A run's number")]
 _NO_RUN: Final = {404: "There is no such run"}
 _RUN: Final = "/runs/{0.number}"
-_TEXT_LINES: Final = 1000
 _line: Final = msgspec.json.Decoder(LogLine)
 
 
@@ -65,6 +64,13 @@ class FollowQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
+class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """offset, limit: which bytes of the text are wanted; without a limit all that come after."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+
+
 class LinePage(msgspec.Struct, frozen=True):
     """next: where the next page begins, null when there is nothing after these lines yet."""
 
@@ -104,7 +110,7 @@ def show_run(call: Call, run: Number) -> Run:
 
 @api.endpoint("GET", "/runs/{run}/steps", scope="read", errors=_NO_RUN)
 def list_steps(call: Call, run: Number) -> StepList:
-    """List the steps of a run's latest attempt, with cache states, times and where they stand in the log."""
+    """List the steps of a run's latest attempt, with cache states, times, sizes and where they stand in the log."""
     call.service.runs.get(run)
     return StepList(list(call.service.runs.steps(run)))
 
@@ -139,10 +145,10 @@ def search_log(call: Call, run: Number, query: SearchQuery) -> LinePage:
 
 
 @api.endpoint("GET", "/runs/{run}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_RUN)
-def read_log_text(call: Call, run: Number) -> Streamed:
-    """Read the whole log as far as there is one, as plain text, a line a line."""
+def read_log_text(call: Call, run: Number, query: TextQuery) -> Streamed:
+    """Read the log as far as there is one, or any part of it by bytes, as plain text, a line a line."""
     call.service.runs.get(run)
-    return Streamed(_texts(call, run))
+    return Streamed(call.service.logs.text(run, query.offset, query.limit))
 
 
 @api.endpoint("GET", "/runs/{run}/events", scope="read", media="text/event-stream", errors=_NO_RUN)
@@ -168,13 +174,6 @@ def _last_event_id(call: Call) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 17):
         raise InvalidRequestError(f"Last-Event-ID is {text[:40]!r}", hint="it is the number of a line")
     return int(text)
-
-
-def _texts(call: Call, number: int) -> Iterator[bytes]:
-    first = 1
-    while lines := call.service.logs.read(number, first, _TEXT_LINES):
-        yield "".join(_line.decode(data).text + "\n" for _, data in lines).encode()
-        first = lines[-1][0] + 1
 
 
 def _events(call: Call, number: int, after: int) -> Iterator[bytes]:
