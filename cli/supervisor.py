@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -15,8 +15,8 @@ from types import FrameType
 from typing import Final
 
 from cli.errors import CommandError
+from core.processes import end_with_parent
 
-_PR_SET_PDEATHSIG: Final = 1
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _STEADY_S: Final = 30.0  # a process that ran for so long is no hopeless case
@@ -130,14 +130,9 @@ def _launch(child: Child) -> None:
             stdin=subprocess.DEVNULL,
             env={**os.environ, **child.environment},
             start_new_session=True,  # Ctrl-C is for us: we end them in order
-            preexec_fn=_die_with_parent,
+            preexec_fn=functools.partial(end_with_parent, os.getpid()),
         )
     except FileNotFoundError as error:
         raise CommandError(
             f"{child.arguments[0]} is not installed", hint="scripts/install-debian installs it"
         ) from error
-
-
-def _die_with_parent() -> None:
-    """Should we be killed, they get SIGTERM.  prctl(2)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

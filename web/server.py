@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from core.files import write_atomically
+from core.processes import end_with_parent
 from core.settings import OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
 from registry.server.plain import PlainWorker
@@ -37,7 +38,14 @@ _KEEPALIVE_S: Final = 30
 
 
 class Worker(PlainWorker):
-    """A gthread worker that tells the streams when it is to stop."""
+    """A gthread worker that tells the streams when it is to stop, as it is when its master is gone.
+
+    Left to itself it would serve those streams for as long as they go on, and hold the port against the next master.
+    """
+
+    def init_process(self) -> None:
+        end_with_parent(self.ppid)
+        super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         application = getattr(self, "wsgi", None)  # none while it starts

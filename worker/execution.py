@@ -132,7 +132,7 @@ class Execution:
                 _log.warning("run %d: attempt %d lost it", self._claim.number, self._claim.attempt)
                 self._give_back(writer, "its worker could not reach the database")  # if nobody has it yet
             case _:
-                self._give_back(writer, "its worker was told to stop")
+                self._give_back(writer, "its worker was told to stop, or lost its connection to the queue")
 
     def _end(self, writer: LogWriter, state: RunState, reason: str, result: RunResult) -> None:
         """Store the rest of the log and the final state in one transaction, however long the database is away."""

@@ -62,6 +62,12 @@ class WebProcess:
         assert self._process is not None
         os.killpg(self._process.pid, number)
 
+    def kill_master(self) -> None:
+        """Only the process that was started, and not the one that serves."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(60)
+
     def wait(self) -> int:
         assert self._process is not None
         return self._process.wait(60)

@@ -100,6 +100,19 @@ def test_killed_web_process_costs_followers_no_line(web: WebProcess, server: Ser
     assert len(outputs(reader.lines)) == 303
 
 
+def test_master_that_is_killed_alone_is_replaced_at_once(web: WebProcess, server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    reader = Reader(server, worker.number)
+    worker.write(1, 100)
+    reader.wait_for(100)
+    web.kill_master()
+    web.start()
+    worker.write(101, 200)
+    worker.finish()
+    reader.join(60)
+    assert len(outputs(reader.lines)) == 200
+
+
 def test_web_process_that_is_told_to_end_does_so_while_logs_are_followed(
     web: WebProcess, server: Server, service: Service
 ) -> None:
