@@ -210,11 +210,14 @@ class Executor:
         from images.diff import write_upper
 
         left_out: list[bytes] = []
+        with contextlib.ExitStack() as held:
 
-        def write(writer: TarWriter) -> None:
-            left_out.extend(write_upper(files_of(upper), below, writer).unrepresentable)
+            def below() -> int | None:
+                return held.enter_context(self._view_or_none(parent))
 
-        with self._view_or_none(parent) as below:
+            def write(writer: TarWriter) -> None:
+                left_out.extend(write_upper(files_of(upper), below, writer).unrepresentable)
+
             diff_id = self._write_layer(write)
         self._store.snapshots.adopt(upper, diff_id, parent.diff_ids())
         for path in left_out:

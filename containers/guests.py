@@ -129,15 +129,9 @@ class Guests:
             self._dispatch(guest)
 
     @property
-    def running(self) -> bool:
-        """Whether a container is running or on its way."""
-        return len(self._all) > len(self._spares)
-
-    @property
     def wants_spare(self) -> bool:
-        """Whether a quiet moment is to be used for ``make_spare``; not while a container is on its way."""
-        on_its_way = any(guest.channel is not None and guest.client is not None for guest in self._all.values())
-        return not on_its_way and self._missing_spare() is not None
+        """Whether a moment without events is to be used for ``make_spare``."""
+        return self._missing_spare() is not None
 
     def make_spare(self) -> None:
         """Make a container ahead; it takes the parts of starting one that wait for the kernel off the way."""

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _SHUTDOWN_TIMEOUT_S = 5.0
-# After so long without events a container is made ahead, which takes a few milliseconds. Sooner when none is running:
-# then the client has something else to do; the end of a short step is not to wait for this.
-_QUIET_S, _BUSY_QUIET_S = 0.001, 0.02
-_RETRY_S = 0.01
+_QUIET_S = 0.02  # without events, before what nobody waits for is done
 
 
 class Server:
@@ -44,6 +41,7 @@ class Server:
         self._control = control
         self._parent = parent
         self._running = True
+        self._reclaimed = False
         self._loop = Loop()
         self._ranges = idmap.host_ranges()
         userns = idmap.user_namespace(self._ranges) if any(self._ranges) else -1
@@ -58,21 +56,30 @@ class Server:
         self._loop.watch(self._parent, self._on_parents_death)
         try:
             wire.send(self._control, ("hello", self._session.name))
-            cgroups.abandoned(self._hierarchies)
             while self._running:
                 if self._loop.step(self._timeout()):
                     continue
-                self._session.sweep()
+                # A container that was sent its order is on its own for 3 ms: time to make the next one.
                 if self._guests.wants_spare:
                     self._guests.make_spare()
+                else:
+                    self._tidy()
         finally:
             self._guests.shut_down(_SHUTDOWN_TIMEOUT_S)
+            self._tidy()
             self._session.close()
 
     def _timeout(self) -> float | None:
         if self._guests.wants_spare:
-            return _BUSY_QUIET_S if self._guests.running else _QUIET_S
-        return _RETRY_S if self._session.unfinished else None
+            return 0.0
+        return _QUIET_S if self._session.unfinished or not self._reclaimed else None
+
+    def _tidy(self) -> None:
+        """Remove control groups of what has ended: containers of ours, and once, launchers that were killed."""
+        self._session.sweep()
+        if not self._reclaimed:
+            self._reclaimed = True
+            cgroups.abandoned(self._hierarchies)
 
     def _on_request(self) -> None:
         received = wire.receive(self._control)

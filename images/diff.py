@@ -20,7 +20,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -49,10 +49,11 @@ class DiffSummary(NamedTuple):
     unrepresentable: tuple[bytes, ...] = ()
 
 
-def write_upper(upper: str, lower_fd: int | None, writer: TarWriter) -> DiffSummary:
+def write_upper(upper: str, lower: Callable[[], int | None], writer: TarWriter) -> DiffSummary:
     """Write the changes in ``upper`` (an overlay upper directory that nothing uses any more) to ``writer``.
 
-    lower_fd: a directory descriptor of the merged view of the layers below; None when there are none. The writer is
+    lower: gives a directory descriptor of the merged view of the layers below, None when there are none; called at most
+    once, and not at all where nothing but files in the root directory were written: a view takes a mount. The writer is
     not closed. Directories come before what is in them, names in the order of their bytes, and of hard links the first
     name is the file. Sockets are left out. A file that was copied up counts as changed, whatever is in it.
 
@@ -62,7 +63,7 @@ def write_upper(upper: str, lower_fd: int | None, writer: TarWriter) -> DiffSumm
     with contextlib.ExitStack() as stack:
         root = os.open(upper, _DIRECTORY_FLAGS)
         stack.callback(os.close, root)
-        walk = _Walk(root, lower_fd, writer)
+        walk = _Walk(root, lower, writer)
         stack.callback(walk.close)
         walk.run()
     return DiffSummary(writer.entries - before, tuple(walk.unrepresentable))
@@ -96,10 +97,11 @@ class _Level:
 class _Walk:
     """The walk through the upper directory, depth first, with the way to where it is on a stack."""
 
-    def __init__(self, root: int, lower_root: int | None, writer: TarWriter) -> None:
+    def __init__(self, root: int, open_lower: Callable[[], int | None], writer: TarWriter) -> None:
         self._writer = writer
         self._root = root
-        self._lower_root = lower_root
+        self._open_lower: Callable[[], int | None] | None = open_lower  # None: it has been called
+        self._lower_root: int | None = None
         self._levels: list[_Level] = []
         self._written = 0  # how many of the levels are in the tar
         self._prefix = b""  # the path of the last level, with a slash
@@ -108,9 +110,8 @@ class _Walk:
 
     def run(self) -> None:
         info = os.fstat(self._root)
-        lower = None if self._lower_root is None else os.open(".", _DIRECTORY_FLAGS, dir_fd=self._lower_root)
         # The upper root is made by the builder, not copied up: its metadata say nothing.
-        self._levels.append(_Level(b"", os.open(".", _DIRECTORY_FLAGS, dir_fd=self._root), lower, info, {}))
+        self._levels.append(_Level(b"", os.open(".", _DIRECTORY_FLAGS, dir_fd=self._root), None, info, {}))
         self._written = 1
         while self._levels:
             level = self._levels[-1]
@@ -123,6 +124,16 @@ class _Walk:
     def close(self) -> None:
         for level in self._levels:
             level.close()
+
+    def _lower_of(self, level: _Level) -> int | None:
+        """The lower directory of the level that the walk is at."""
+        if self._open_lower is not None:  # nobody asked before, so this is the root
+            open_lower, self._open_lower = self._open_lower, None
+            self._lower_root = open_lower()
+            if self._lower_root is not None:
+                level.lower = os.open(".", _DIRECTORY_FLAGS, dir_fd=self._lower_root)
+                level.has_lower = True
+        return level.lower
 
     def _visit(self, level: _Level, name: bytes) -> bool:
         """Write what ``name`` is; True when it is a directory, which is entered."""
@@ -187,10 +198,11 @@ class _Walk:
         return True
 
     def _whiteout(self, level: _Level, name: bytes, path: bytes) -> None:
-        if level.lower is None:
+        lower = self._lower_of(level)
+        if lower is None:
             return
         try:
-            os.stat(name, dir_fd=level.lower, follow_symlinks=False)
+            os.stat(name, dir_fd=lower, follow_symlinks=False)
         except FileNotFoundError:
             return  # made and removed by the same step
         self._write_levels()
@@ -199,7 +211,7 @@ class _Walk:
     def _enter(self, level: _Level, name: bytes, info: os.stat_result) -> None:
         path = self._prefix + name
         fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=level.fd)
-        lower = _open_lower(name, level.lower)
+        lower = _open_lower(name, self._lower_of(level))
         try:
             names = _attribute_names(fd, path)
             xattrs = _attributes(fd, path, names)

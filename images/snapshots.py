@@ -1,6 +1,8 @@
 """Snapshots: root filesystems derived from layers, as data to mount; dropped at will, and by every reboot.
 
-    snapshots/<session>-N/fs, work       a step's upper directory, later the snapshot of the layer it became ("upper")
+    snapshots/<session>-N/fs, work       a step's upper directory, later the snapshot of the layer it became ("upper");
+                                         overlayfs's work directory just stays: taking away its five takes longer than
+                                         writing a small layer, and ext4 shuns what was freed in the last seconds
     snapshots/<session>-N/index          EROFS index of a layer's tar: nothing is unpacked ("erofs")
     snapshots/<session>-N/fs             an unpacked layer, where that does not work ("tree"), or many in one ("flat")
     snapshots/.locks                     byte-range locks by key: each snapshot is made once
@@ -91,8 +93,7 @@ class Snapshots:
         with storage_errors("a snapshot"):
             path = self._new_directory()
             for name in ("fs", "work"):
-                os.mkdir(f"{path}/{name}")
-                os.chmod(f"{path}/{name}", _MODE)
+                _make_root(f"{path}/{name}")
         return Upper(path)
 
     def adopt(self, upper: Upper, diff_id: DiffID, below: Sequence[DiffID]) -> None:
@@ -101,7 +102,6 @@ class Snapshots:
         On ``below`` alone: overlayfs marks new directories opaque, which over other layers would hide what the tar does
         not. ``upper.path``/fs stays for this session in either case.
         """
-        remove_tree(f"{upper.path}/work")
         with os.scandir(f"{upper.path}/fs") as entries:
             empty = next(entries, None) is None
         self._session.lease((diff_id,))
@@ -275,6 +275,13 @@ class Snapshots:
         return path
 
 
+def _make_root(path: str) -> None:
+    """Make a directory with the mode of a root directory, whatever the umask."""
+    os.mkdir(path, _MODE)
+    if os.stat(path).st_mode & 0o7777 != _MODE:  # to say so all the same would be one more change for the disk
+        os.chmod(path, _MODE)
+
+
 class _Root:
     """A new directory, as a descriptor for the time of the context."""
 
@@ -282,8 +289,7 @@ class _Root:
         self._path = path
 
     def __enter__(self) -> int:
-        os.mkdir(self._path)
-        os.chmod(self._path, _MODE)
+        _make_root(self._path)
         self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
 

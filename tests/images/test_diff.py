@@ -122,7 +122,7 @@ class Step:
         writer = TarWriter(sink)
         with directory_fd(self.lower) as fd:
             descriptors = len(os.listdir("/proc/self/fd"))
-            summary = write_upper(str(self.upper), fd if lower else None, writer)
+            summary = write_upper(str(self.upper), lambda: fd if lower else None, writer)
             assert len(os.listdir("/proc/self/fd")) == descriptors
         writer.close()
         return summary, sink.getvalue()
@@ -425,7 +425,7 @@ def test_a_tree_deeper_than_there_are_descriptors_is_walked_to_the_end(step: Ste
             os.close(fd)
     summary, _ = step.tar()
     assert summary.entries == 2 * depth
-    assert write_upper(str(step.upper), None, TarWriter(io.BytesIO())).entries == 2 * depth
+    assert write_upper(str(step.upper), lambda: None, TarWriter(io.BytesIO())).entries == 2 * depth
 
 
 def test_the_same_upper_gives_the_same_bytes(step: Step) -> None:
