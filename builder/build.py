@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -80,11 +80,13 @@ def build(
     cancelled: threading.Event | None = None,
     connect: Connect | None = None,
     cache_max: CacheMax | None = None,
+    solved: Callable[[], None] | None = None,
 ) -> BuildResult:
     """Build and put out what is asked for.
 
     connect: opens a client of registries, for images that are not in the store; None: nothing is pulled. cache_max:
-    what the cache is brought down to afterwards, if the build has added to it; None: it is left alone.
+    what the cache is brought down to afterwards, if the build has added to it; None: it is left alone. solved: called
+    when the launcher is not needed any more, and what was built is still to be put out.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
@@ -92,7 +94,7 @@ def build(
     with contextlib.ExitStack() as stack:
         result = _Build(
             dated(request), store, launcher, monitor or NullMonitor(), cancelled or threading.Event(), connect, stack
-        ).run()
+        ).run(solved)
     if cache_max is not None and result.executed:
         store.cache_use.keep_below(cache_max)
     return result
@@ -124,7 +126,7 @@ class _Build:
         self._resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
         self._recorder = _recorder(request, store, self._resolver)
 
-    def run(self) -> BuildResult:
+    def run(self, solved: Callable[[], None] | None) -> BuildResult:
         planned = plan(self._dockerfile, self._request, self._recorder or self._resolver)
         self._warn(planned.unused_args)
         last_step = StepInfo(len(planned.plan.steps), "exporting to image")
@@ -142,6 +144,8 @@ class _Build:
         )
         executor = Executor(self._store, self._launcher, self._monitor, self._request, caching.cache.provide)
         solution = self._solve(planned.plan, caching, executor)
+        if solved is not None and self._recorder is None:  # who attests looks into the image's files
+            solved()
         epoch = self._request.source_date_epoch
         images = [
             _assembled(image, rootfs, epoch, caching)

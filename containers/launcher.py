@@ -166,13 +166,24 @@ class Launcher:
             raise
         return Container(answers, terminal)
 
+    def retire(self) -> None:
+        """Let the process end behind the caller's back, which takes the kernel some 40 ms; ``close`` is still to come.
+
+        No container may be running. The launcher cannot be used any more.
+        """
+        with self._lock:
+            self._retire()
+
+    def _retire(self) -> None:
+        self._closed = True
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
     def close(self) -> None:
         """Kill every container, wait until all is gone. The launcher cannot be used any more."""
         with self._lock:
-            self._closed = True
-            if self._control is not None:
-                self._control.close()
-                self._control = None
+            self._retire()
             if self._pid:
                 self._reap()
 

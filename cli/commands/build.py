@@ -221,6 +221,7 @@ def command(
                 cancelled=cancelled,
                 connect=lambda: open_client(root, insecure, cancelled),
                 cache_max=settings.cache_max,
+                solved=launcher.retire,
             )
     except BuildCancelledError as error:
         report.failed(error)
