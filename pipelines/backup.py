@@ -14,12 +14,13 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
-from sqlalchemy import Table, delete, func, insert, select, text
+from sqlalchemy import Table, cast, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.engine import Connection
 
 from core.files import fsync_directory, storage_errors, write_atomically
@@ -144,11 +145,26 @@ def _read(archive: tarfile.TarFile, service: Service) -> None:
     for entries in manifests:
         service.contexts.begin(entries)
     with _key_of(archive, service.secrets.key_file), service.database.write() as connection:
+        attempts = {row.number: row.attempt for row in connection.execute(select(runs.c.number, runs.c.attempt))}
         for table in reversed(_TABLES):
             connection.execute(delete(table))
         for table in _TABLES:
             _fill(connection, table, _opened(archive, f"tables/{table.name}.jsonl"))
             _advance_sequence(connection, service.database, table)
+        _begin_again(connection, attempts)
+
+
+def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
+    """Queue the runs that ran when the backup was made, and those whose workers know of a later attempt.
+
+    attempts: of the runs before this. Workers that go on with any of them are fenced: no number is given again.
+    """
+    going = select(runs.c.number, runs.c.attempt).where(runs.c.state.in_(("queued", "running")))
+    for number, attempt in connection.execute(going).all():
+        later = max(0, attempts.get(number, 0) - attempt)
+        changes = {"attempt": attempt + later, "max_attempts": runs.c.max_attempts + later}
+        changes |= {"state": "queued", "reason": "", "worker": ""}
+        connection.execute(update(runs).where(runs.c.number == number).values(**changes))
 
 
 @contextlib.contextmanager
@@ -182,14 +198,15 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:
-    """PostgreSQL does not see that rows came with their numbers."""
+    """PostgreSQL does not see that rows came with their numbers. Those given since the backup are not given again."""
     column = table.autoincrement_column
     if database.is_sqlite or column is None:
         return
     highest = connection.execute(select(func.max(column))).scalar()
     if highest is not None:
         sequence = func.pg_get_serial_sequence(table.name, column.name)
-        connection.execute(select(func.setval(sequence, highest)))
+        given = func.coalesce(func.pg_sequence_last_value(cast(sequence, REGCLASS)), 0)
+        connection.execute(select(func.setval(sequence, func.greatest(highest, given))))
 
 
 def _to_json(row: Any) -> dict[str, object]:

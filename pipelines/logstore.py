@@ -9,6 +9,7 @@ import zstandard
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
 
+from pipelines.errors import StaleAttemptError
 from pipelines.schema import log_chunks, runs
 
 CHUNK_LINES: Final = 1000
@@ -23,12 +24,13 @@ Line = tuple[int, bytes]
 def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[Line], sizes: Sequence[int]) -> None:
     """Append consecutive lines to a run's log. The caller's transaction has made sure that they are the next ones.
 
-    sizes: bytes of each line's text, with its newline.
+    sizes: bytes of each line's text, with its newline. Raises StaleAttemptError when the log has gone on without them.
     """
     if not lines:
         return
     row = connection.execute(select(runs.c.lines, runs.c.log_bytes).where(runs.c.number == run)).one()
-    assert lines[0][0] == row.lines + 1, f"line {lines[0][0]} after line {row.lines} of run {run}"
+    if lines[0][0] != row.lines + 1:
+        raise StaleAttemptError(f"line {lines[0][0]} after line {row.lines} of run {run}")
     offset, done = row.log_bytes, 0
     for chunk in _chunks(lines):
         connection.execute(

@@ -138,6 +138,13 @@ class LogWriter:
                 self._wake.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception:  # a bug of ours must not leave a build waiting for a log that nobody writes
+            _log.exception("run %d: its log broke off", self._claim.number)
+            self._give_up()
+
+    def _work(self) -> None:
         closing = False
         while not closing:
             with self._wake:

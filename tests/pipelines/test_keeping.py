@@ -27,6 +27,7 @@ from pipelines.errors import (
     SchemaError,
     ScopeError,
     SecretError,
+    StaleAttemptError,
     TokenError,
 )
 from pipelines.logs import decode_line
@@ -360,6 +361,32 @@ def test_backup_of_a_running_service_restores_everything(
             with pytest.raises(NotFoundError):
                 restored.runs.get(later)
             assert restored.runs.submit(RunRequest(SOURCE)).number > number
+
+
+def test_runs_that_went_on_since_the_backup_are_fenced_and_run_again(
+    service: Service, settings: ServiceSettings, tmp_path: Path
+) -> None:
+    """A restored run has the number, and might have the attempt, that some worker still works on."""
+    went_on, retried = (service.runs.submit(RunRequest(SOURCE)).number for _ in range(2))
+    claims = [service.claims.take("w", ()) for _ in range(2)]
+    backup(settings, tmp_path / "backup.tar")
+    service.claims.release(retried, 1, "its worker died")
+    claims.append(service.claims.take("w", ()))
+    later = service.runs.submit(RunRequest(SOURCE)).number
+    claims.append(service.claims.take("w", ()))
+    restore(settings, tmp_path / "backup.tar")
+    assert [(run.number, run.state, run.attempt) for run in service.runs.list()] == [
+        (retried, "queued", 2),
+        (went_on, "queued", 1),
+    ]
+    new = service.runs.submit(RunRequest(SOURCE)).number
+    assert new > later
+    again = [service.claims.take("w", ()) for _ in range(3)]
+    assert [(claim.number, claim.attempt) for claim in again if claim] == [(went_on, 2), (retried, 3), (new, 1)]
+    for claim in claims:
+        assert claim is not None
+        with pytest.raises(StaleAttemptError):
+            service.claims.renew(claim)
 
 
 def test_what_is_no_backup_changes_nothing(service: Service, settings: ServiceSettings, tmp_path: Path) -> None:
