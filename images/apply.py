@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 
 from core.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2, storage_errors
 from images.errors import InvalidLayerError, SnapshotError
+from images.survey import ImpliedBytes
 from images.tarreader import (
     CHARACTER_DEVICE,
     DEVICE_TYPES,
@@ -94,6 +95,7 @@ class Unpacker:
         self._parent_path: bytes | None = None
         self._parent_fd = -1
         self._parent_is_stale = False
+        self._implied_bytes = ImpliedBytes()
         self._directories = bytearray()  # a _DIRECTORY_RECORD and a path for each
 
     def close(self) -> None:
@@ -200,6 +202,7 @@ class Unpacker:
         try:
             there = _lstat(parent, name)
             if there is None or (self._overlay and _is_whiteout(there)):
+                self._implied_bytes.add(path)
                 self._directory(parent, name, path, self._implied(path))
         finally:
             os.close(parent)

@@ -86,10 +86,12 @@ class ParentDirectories:
 
 def implied_directories(path: str) -> dict[bytes, int]:
     """What ``survey`` gives as implied, for tars that it finds unusual. Raises InvalidLayerError."""
+    from images.survey import ImpliedBytes
     from images.tarreader import DIRECTORY, TarReader, normalise
 
     directories = {b""}
     implied: dict[bytes, int] = {}
+    implied_bytes = ImpliedBytes()
     with open(path, "rb", buffering=0) as tar:
         for entry in TarReader(tar, seekable=True):
             name = normalise(entry.name)
@@ -97,6 +99,7 @@ def implied_directories(path: str) -> dict[bytes, int]:
                 directories.add(name)
             above = name.rpartition(b"/")[0]
             while above not in directories and above not in implied:
+                implied_bytes.add(above)
                 implied[above] = entry.mtime
                 above = above.rpartition(b"/")[0]
     return {name: mtime for name, mtime in implied.items() if name not in directories}

@@ -31,8 +31,12 @@ _KINDS = {bytes([code]): bytes([code]) for code in b"0123456"} | {b"\0": FILE, b
 _METADATA_PREFIX = b".wh..wh."  # of aufs's own files
 _CHUNK = 256 * 1024
 _SEEKABLE_CHUNK = 64 * 1024  # less is read in vain before the next seek
-_MAX_METADATA = 1024 * 1024  # of a PAX header or long name, as Go's archive/tar has it
+_MAX_METADATA = 1024 * 1024  # of a PAX header or long name, as Go's archive/tar has it; of all records of an entry too
+_USED_RECORDS = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
+_USED_PREFIXES = (b"SCHILY.xattr.", b"GNU.sparse.")
 _MAX_SPARSE_MAP = 8 * 1024 * 1024
+_MAX_SPARSE_NUMBERS = _MAX_SPARSE_MAP // 12
+_MAX_DIGITS = 20
 _PATH_MAX = 4096
 _MAX_SIZE = 2**63 - 1
 _MAX_ID = 2**32 - 2  # the one above means "leave as it is" to chown
@@ -149,9 +153,9 @@ class TarReader:
                 return None
             kind = header[156:157]
             if kind in (b"x", b"X"):
-                records |= self._pax(header)
+                records = self._merged(records, self._pax(header))
             elif kind == b"g":
-                self._globals |= self._pax(header)
+                self._globals = self._merged(self._globals, self._pax(header))
             elif kind == b"L":
                 records[b"path"] = self._metadata(header).partition(b"\0")[0]
             elif kind == b"K":
@@ -270,7 +274,7 @@ class TarReader:
                 numbers += (_number(fields[at : at + 12]), _number(fields[at + 12 : at + 24]))
             if not more:
                 return numbers
-            if len(numbers) * 12 > _MAX_SPARSE_MAP:
+            if len(numbers) > _MAX_SPARSE_NUMBERS:
                 self._fail("the map of a sparse file is too long")
             block = self._exactly(BLOCK)
             fields, more = block[:504], block[504]
@@ -284,8 +288,12 @@ class TarReader:
                 self._fail("the map of a sparse file does not end")
             read += BLOCK
             *lines, rest = (rest + self._exactly(BLOCK)).split(b"\n")
+            if len(rest) > _MAX_DIGITS:
+                self._fail("the map of a sparse file has a line that is no number")
             if not numbers and lines:
                 wanted = 1 + 2 * _plain(lines[0])
+                if wanted > _MAX_SPARSE_NUMBERS:
+                    self._fail("the map of a sparse file is too long")
             numbers += [_plain(line) for line in lines[: wanted - len(numbers)]]
         return numbers[1:]
 
@@ -302,14 +310,24 @@ class TarReader:
             if at + length > len(data) or data[at + length - 1 : at + length] != b"\n" or not equals or not key:
                 self._fail("a PAX record that is damaged")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-                sparse.append(value)
+                sparse.append(value)  # and the key stays: it tells of a sparse file
             elif key in (b"path", b"linkpath", b"GNU.sparse.name") and b"\0" in value:
                 self._fail("a name with a NUL in it")
-            records[key] = value
+            if key in _USED_RECORDS or key.startswith(_USED_PREFIXES):
+                records[key] = value
             at += length
         if sparse:
             records[b"GNU.sparse.map"] = b",".join(sparse)
         return records
+
+    def _merged(self, before: _Records, more: _Records) -> _Records:
+        """Records of several headers in a row, of which there can be any number."""
+        if not before:
+            return more
+        merged = before | more
+        if sum(map(len, merged)) + sum(map(len, merged.values())) > _MAX_METADATA:
+            self._fail("extended headers of more than a megabyte")
+        return merged
 
     def _metadata(self, header: bytes) -> bytes:
         size = _number(header[124:136])
@@ -452,7 +470,7 @@ def _base_256(field: bytes) -> int:
 
 
 def _plain(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 20:
+    if not text.isdigit() or len(text) > _MAX_DIGITS:
         raise InvalidLayerError(f"damaged tar: {text[:40]!r} where a number belongs")
     return int(text)
 
