@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import threading
@@ -110,12 +109,24 @@ def messages(stream: http.client.HTTPResponse) -> Iterator[Message]:
 
 
 def cancel_when(cancelled: threading.Event, server: Server, number: int) -> threading.Thread:
-    """A thread that cancels the run once ``cancelled`` is set: whoever follows it then sees it end."""
+    """A thread that cancels the run once ``cancelled`` is set, be the server away just then or not.
+
+    Whoever follows the run then sees it end.
+    """
 
     def wait() -> None:
         cancelled.wait()
-        with contextlib.suppress(ServerError, UnreachableServerError), Client(server, timeout_s=10) as client:
-            client.call("POST", f"/runs/{number}/cancel")  # a refusal says that it has ended
+        while True:
+            try:
+                with Client(server, timeout_s=10) as client:
+                    client.call("POST", f"/runs/{number}/cancel")
+                return
+            except ServerError as error:
+                if error.status not in _UNAVAILABLE:
+                    return  # it has ended
+            except UnreachableServerError:
+                pass
+            time.sleep(_FIRST_PAUSE_S)
 
     thread = threading.Thread(target=wait, name="cancel", daemon=True)
     thread.start()

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Protocol, Self
 from urllib.parse import urlencode, urlsplit
 
 from cli import VERSION
@@ -18,6 +18,14 @@ _TIMEOUT_S: Final = 60.0
 _ERROR_BYTES: Final = 64 << 10
 _BLOCK_BYTES: Final = 256 << 10
 _REPEATABLE: Final = ("GET", "PUT", "DELETE")
+
+
+class Body(Protocol):
+    """What is sent, from its first byte on, and maybe again."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+    def seek(self, offset: int, /) -> int: ...
 
 
 class Client:
@@ -38,7 +46,7 @@ class Client:
         return _decoded(self._answer(method, path, data, headers, query))
 
     def upload(
-        self, method: str, path: str, file: BinaryIO, size_bytes: int, *, media: str = "application/octet-stream"
+        self, method: str, path: str, file: Body, size_bytes: int, *, media: str = "application/octet-stream"
     ) -> Any:
         """Send the bytes of ``file``, which has ``size_bytes``; again from its start if a kept connection broke."""
         headers = {"Content-Type": media, "Content-Length": str(size_bytes)}
@@ -69,7 +77,7 @@ class Client:
         self,
         method: str,
         path: str,
-        data: bytes | BinaryIO | None,
+        data: bytes | Body | None,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None,
     ) -> bytes:
@@ -86,7 +94,7 @@ class Client:
         self,
         method: str,
         path: str,
-        data: bytes | BinaryIO | None,
+        data: bytes | Body | None,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None,
     ) -> http.client.HTTPResponse:
@@ -108,7 +116,7 @@ class Client:
                 reused = False
 
     def _once(
-        self, method: str, target: str, data: bytes | BinaryIO | None, headers: Mapping[str, str]
+        self, method: str, target: str, data: bytes | Body | None, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
         if data is not None and not isinstance(data, bytes):
             data.seek(0)

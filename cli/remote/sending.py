@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from builder.errors import BuildCancelledError
 from cli.remote.http import Client
@@ -14,6 +15,7 @@ from cli.remote.manifest import Manifest
 _SMALL_BYTES: Final = 1 << 20  # several such files share a request
 _BATCH_BYTES: Final = 8 << 20
 _BATCH_FILES: Final = 2000
+_TELL_BYTES: Final = 8 << 20
 _BLOBS: Final = "application/vnd.shiplap.blobs"
 
 
@@ -29,18 +31,45 @@ def send_context(
     total = sum(manifest.blobs[digest].size_bytes for digest in missing)
     sent = 0
     for group in _groups(manifest, missing):
-        if cancelled.is_set():
-            raise BuildCancelledError("cancelled before the run was queued")
+        size = sum(manifest.blobs[digest].size_bytes for digest in group)
+        tell = functools.partial(_tell, progress, sent, sent + size, total)
         if len(group) == 1:
-            blob = manifest.blobs[group[0]]
-            with blob.open() as file:
-                client.upload("PUT", f"/contexts/blobs/{group[0]}", file, blob.size_bytes)
+            with manifest.blobs[group[0]].open() as file:
+                client.upload("PUT", f"/contexts/blobs/{group[0]}", _Body(file, tell, cancelled), size)
         else:
             data = _batch(manifest, group)
-            client.upload("POST", "/contexts/blobs", BytesIO(data), len(data), media=_BLOBS)
-        sent += sum(manifest.blobs[digest].size_bytes for digest in group)
+            body = _Body(BytesIO(data), tell, cancelled)
+            client.upload("POST", "/contexts/blobs", body, len(data), media=_BLOBS)
+        sent += size
         progress(sent, total)
     return str(described["context"])
+
+
+def _tell(progress: Callable[[int, int], None], before: int, after: int, total: int, done: int) -> None:
+    progress(min(before + done, after), total)
+
+
+class _Body:
+    """A file on its way: says now and then how far it is, and goes no further once the build is cancelled."""
+
+    def __init__(self, file: BinaryIO, tell: Callable[[int], None], cancelled: threading.Event) -> None:
+        self._file = file
+        self._tell = tell
+        self._cancelled = cancelled
+        self._done = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._cancelled.is_set():
+            raise BuildCancelledError("cancelled before the run was queued")
+        data = self._file.read(size)
+        if self._done // _TELL_BYTES != (self._done + len(data)) // _TELL_BYTES:
+            self._tell(self._done + len(data))
+        self._done += len(data)
+        return data
+
+    def seek(self, offset: int, /) -> int:
+        self._done = self._file.seek(offset)
+        return self._done
 
 
 def _groups(manifest: Manifest, digests: Sequence[str]) -> list[list[str]]:

@@ -238,6 +238,18 @@ def test_context_of_two_gigabytes_passes_through_little_memory(serving: Serving,
     assert max(map(peak_memory_bytes, descendants(serving.process.pid))) < 300 << 20
 
 
+def test_sending_says_how_far_it_is_and_ends_with_ctrl_c(serving: Serving, context: Path) -> None:
+    with (context / "big").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # no other test has sent that
+    process = start(serving.shiplap, "--host", serving.url, "build", "--progress", "json", context)
+    assert process.stderr is not None
+    with process.stderr:
+        wait_for_line(process.stderr, r'"what":"sending files","current_bytes":[1-9]')
+        process.send_signal(signal.SIGINT)
+        assert "cancelled before the run was queued" in process.stderr.read()
+    assert process.wait(60) == 130
+
+
 def descendants(pid: int) -> list[int]:
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return [*children, *(found for child in children for found in descendants(child))]
