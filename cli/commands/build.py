@@ -27,6 +27,7 @@ from cli.errors import CommandError
 from cli.limits import step_limit_options, step_limits
 from cli.options import environ, host_pairs, image_name, text_pairs
 from cli.progress.choose import MODES, choose_mode
+from cli.queueing import QueueOptions, queue_options
 from cli.registry import insecure_option, open_client
 from cli.remote.choice import chosen_server
 from cli.secrets import read_secrets
@@ -71,8 +72,7 @@ from images.store import Store
     help="Give RUN --mount=type=secret,id=ID this file's or variable's content. Repeatable.",
 )  # fmt: skip
 @source_options
-@click.option("--detach", is_flag=True, help="With a server: print the run's URL, and do not wait for its end.")
-@click.option("--project", metavar="NAME", default="", help="With a server: which project the run belongs to.")
+@queue_options
 @step_limit_options
 @insecure_option
 @click.pass_obj
@@ -108,8 +108,7 @@ def command(
     build_contexts: Sequence[str],
     ssh: Sequence[str],
     allow: Sequence[str],
-    detach: bool,
-    project: str,
+    queueing: QueueOptions,
     **limits: Any,
 ) -> int:
     """Build an image from a Dockerfile.
@@ -158,10 +157,10 @@ def command(
         }
         return build_on(
             url, root, context, file, options,
-            RemoteOptions(names, progress, quiet, files, detach, project or "default", not_there, secrets),
+            RemoteOptions(names, progress, quiet, files, queueing, not_there, secrets),
         )  # fmt: skip
-    if detach or project:
-        raise CommandError("--detach and --project are for builds on a server", hint="shiplap --host URL build …")
+    if asked_of_queue := queueing.given():
+        raise CommandError(f"{asked_of_queue[0]} is for builds on a server", hint="shiplap --host URL build …")
     wanted = output.all_outputs(names)
     attestations = output.attestations()
     wanted_limits = step_limits(limits)

@@ -18,6 +18,7 @@ from typing import Any, Final
 from builder.errors import BuildCancelledError
 from builder.load import open_source
 from cli.build_report import BuildReport
+from cli.queueing import QueueOptions
 from cli.remote.errors import RemoteBuildError, RemoteCancelledError, RunLostError
 from cli.remote.following import Follower, cancel_when
 from cli.remote.http import Client
@@ -51,7 +52,7 @@ class RemoteRequest:
     context: str
     file: str | None
     options: dict[str, Any]
-    project: str = "default"
+    queueing: QueueOptions
     secrets: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -72,8 +73,8 @@ def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelle
         require_private(client.server, "a secret")
     body: dict[str, Any] = {
         "source": _source(client, request, report, cancelled),
-        "project": request.project,
         "options": request.options,
+        **request.queueing.members(),
     }
     if request.secrets:
         body["secrets"] = {name: b64encode(value).decode() for name, value in request.secrets.items()}

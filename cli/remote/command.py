@@ -15,6 +15,7 @@ from cli.build_report import BuildReport, ResultFiles, metadata_document
 from cli.errors import CommandError
 from cli.options import environ
 from cli.progress.choose import choose_mode
+from cli.queueing import QueueOptions
 from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
 from cli.remote.errors import RemoteCancelledError
 from cli.remote.http import PREFIX, Client
@@ -34,8 +35,7 @@ class RemoteOptions(NamedTuple):
     progress: str
     quiet: bool
     files: ResultFiles
-    detach: bool
-    project: str
+    queueing: QueueOptions
     not_there: Mapping[str, object]
     secrets: Sequence[str] = ()
 
@@ -49,12 +49,14 @@ def build_on(
             raise CommandError(f"{option} does not work with a server", hint="--host local builds on this machine")
     began = time.monotonic()
     secrets = split_secrets(options.secrets, environ())
-    request = RemoteRequest(context, file, {**build, "secrets": secrets.stored}, options.project, secrets.values)
+    request = RemoteRequest(context, file, {**build, "secrets": secrets.stored}, options.queueing, secrets.values)
     chosen = server(url, root)
-    report = BuildReport(choose_mode(options.progress, sys.stderr, quiet=options.quiet or options.detach), sys.stderr)
+    report = BuildReport(
+        choose_mode(options.progress, sys.stderr, quiet=options.quiet or options.queueing.detach), sys.stderr
+    )
     options.files.remove_stale()
     try:
-        if options.detach:
+        if options.queueing.detach:
             return _detach(chosen, request, report)
         result = build_remotely(chosen, request, report)
     except RemoteCancelledError as error:

@@ -301,10 +301,21 @@ def test_tokens_are_made_listed_and_taken_back(serving: Serving) -> None:
     assert serving.shiplap("runs", "ls", env=with_token, check=False).returncode == 1
 
 
-def test_detaching_needs_a_server(shiplap: Shiplap, context: Path) -> None:
-    result = shiplap("build", "--detach", context, check=False)
+@pytest.mark.parametrize("options", [["--detach"], ["--priority", "0"], ["--worker-label", "gpu"]])
+def test_options_of_the_queue_need_a_server(shiplap: Shiplap, context: Path, options: list[str]) -> None:
+    result = shiplap("build", *options, context, check=False)
     assert result.returncode == 1
-    assert "are for builds on a server" in result.stderr
+    assert f"{options[0]} is for builds on a server" in result.stderr
+
+
+def test_run_waits_for_a_worker_with_its_label(serving: Serving, context: Path) -> None:
+    asked = ["--detach", "--priority", "7", "--worker-label", "gpu", "--project", "heavy"]
+    address = serving.shiplap("--host", serving.url, "build", *asked, context).stdout.strip()
+    number = address.rpartition("/")[2]
+    (run,) = [run for run in serving.runs() if str(run["number"]) == number]
+    assert (run["priority"], run["worker_labels"], run["project"]) == (7, ["gpu"], "heavy")
+    assert run["reason"] == "no running worker has the label gpu"
+    serving.shiplap("runs", "cancel", number)
 
 
 def test_stranger_needs_a_token(serving: Serving, context: Path, tmp_path: Path) -> None:
