@@ -288,13 +288,13 @@ class TarReader:
                 self._fail("the map of a sparse file does not end")
             read += BLOCK
             *lines, rest = (rest + self._exactly(BLOCK)).split(b"\n")
-            if len(rest) > _MAX_DIGITS:
-                self._fail("the map of a sparse file has a line that is no number")
             if not numbers and lines:
                 wanted = 1 + 2 * _plain(lines[0])
                 if wanted > _MAX_SPARSE_NUMBERS:
                     self._fail("the map of a sparse file is too long")
             numbers += [_plain(line) for line in lines[: wanted - len(numbers)]]
+            if len(numbers) < wanted and len(rest) > _MAX_DIGITS:
+                self._fail("the map of a sparse file has a line that is no number")
         return numbers[1:]
 
     def _pax(self, header: bytes) -> _Records:
