@@ -54,7 +54,7 @@ class Reference(NamedTuple):
             raise InvalidReferenceError(f"invalid registry {domain!r} in image name {text!r}")
         if not _PATH.fullmatch(path):
             lower = path.lower()
-            hint = f"image names are lower case: {lower!r}" if path != lower and _PATH.fullmatch(lower) else None
+            hint = f"image names are lower case: {rest.lower()!r}" if path != lower and _PATH.fullmatch(lower) else None
             raise InvalidReferenceError(f"invalid image name {text!r}", hint=hint)
         if _ID.fullmatch(rest):
             raise InvalidReferenceError(

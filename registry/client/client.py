@@ -17,12 +17,13 @@ from registry.client.failures import failure
 from registry.client.http import BodySource, Request, Response, Transport, origin, read_limited, redacted
 from registry.client.retrying import RetryPolicy, Tries, check_cancelled
 from registry.credentials import Credentials, CredentialStore
-from registry.errors import InvalidResponseError, PlainHttpServerError, RegistryError, UnreachableError
+from registry.errors import InvalidResponseError, PlainHttpServerError, RegistryError, TlsError, UnreachableError
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 5
 _WATCH_S: Final = 0.2
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_NO_ANSWER_OF_REGISTRIES: Final = frozenset({400, 404, 405, 410, 501})  # to GET /v2/
 
 
 class Client:
@@ -54,6 +55,7 @@ class Client:
         self._lock = threading.Lock()
         self._bases: dict[Endpoint, tuple[threading.Lock, list[str]]] = {}
         self._ours: set[str] = set()  # bases
+        self._doubtful: set[str] = set()  # bases that did not answer as a registry does
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -109,7 +111,7 @@ class Client:
                 )
                 if response.status in expect:
                     return response
-                raise self._failure(response, request, endpoint.credentials_for)
+                raise self._failure(response, request, endpoint.credentials_for, doubtful=base in self._doubtful)
             except RegistryError as error:
                 if not retry:
                     raise
@@ -157,12 +159,18 @@ class Client:
 
     def _ping(self, endpoint: Endpoint, base: str) -> str:
         response = self._send(Request("GET", f"{base}/v2/"))
-        status, challenge = response.status, response.headers.get("WWW-Authenticate", "")
         response.close()
-        if response.headers.get(OURS_HEADER):
+        status, headers = response.status, response.headers
+        if status == 200 and (headers.get("Content-Type") or "").startswith("text/html"):
+            raise InvalidResponseError(
+                f"{endpoint.host} is no registry: {base}/v2/ is a page for people", hint="are its name and port right?"
+            )
+        if headers.get(OURS_HEADER):
             self._ours.add(base)
         if status == 401:
-            self.auth.learn(endpoint.credentials_for, base, challenge)
+            self.auth.learn(endpoint.credentials_for, base, headers.get("WWW-Authenticate", ""))
+        elif status in _NO_ANSWER_OF_REGISTRIES:
+            self._doubtful.add(base)
         return base
 
     def _watch(self) -> None:
@@ -210,7 +218,12 @@ class Client:
         for _ in range(_MAX_REDIRECTS + 1):
             ours = origin(url) == start
             headers = {**request.headers, **({"Authorization": authorization} if authorization and ours else {})}
-            response = self._send(Request(request.method, url, headers, request.body))
+            try:
+                response = self._send(Request(request.method, url, headers, request.body))
+            except (UnreachableError, TlsError) as error:
+                if url != request.url:
+                    error.message += f" ({urlsplit(request.url).netloc} redirects there)"
+                raise
             followed = response.status in _REDIRECTS and (
                 request.method in _SAFE_METHODS or response.status in (307, 308)
             )
@@ -244,6 +257,8 @@ class Client:
             except RegistryError as error:
                 tries.after(error)
 
-    def _failure(self, response: Response, request: Request, domain: str) -> RegistryError:
+    def _failure(self, response: Response, request: Request, domain: str, *, doubtful: bool = False) -> RegistryError:
         logged_in = self.auth.has_credentials(domain)
-        return failure(response, request.method, request.url, domain, logged_in=logged_in, now=time.time())
+        return failure(
+            response, request.method, request.url, domain, logged_in=logged_in, now=time.time(), doubtful=doubtful
+        )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from core.references import DEFAULT_DOMAIN
 from registry.client.http import Response, error_body, redacted
@@ -24,8 +25,13 @@ _KINDS: Final = {401: UnauthorizedError, 403: DeniedError, 404: NotFoundError, 4
 _MESSAGE_LENGTH: Final = 300
 
 
-def failure(response: Response, method: str, url: str, domain: str, *, logged_in: bool, now: float) -> ResponseError:
-    """The error for ``response``, whose body is read here. now: seconds since the epoch, for Retry-After dates."""
+def failure(
+    response: Response, method: str, url: str, domain: str, *, logged_in: bool, now: float, doubtful: bool = False
+) -> ResponseError:
+    """The error for ``response``, whose body is read here.
+
+    now: seconds since the epoch, for Retry-After dates. doubtful: whether this may be no registry at all.
+    """
     status = response.status
     retry_after_s = _retry_after(response.headers.get("Retry-After"), now)
     reported = _reported(error_body(response))
@@ -45,8 +51,14 @@ def failure(response: Response, method: str, url: str, domain: str, *, logged_in
         status=status,
         reported=reported,
         retry_after_s=retry_after_s,
-        hint=_hint(kind, status, domain, reported, logged_in=logged_in),
+        hint=_no_registry(url)
+        if doubtful and not reported
+        else _hint(kind, status, domain, reported, retry_after_s, logged_in=logged_in),
     )
+
+
+def _no_registry(url: str) -> str:
+    return f"{urlsplit(url).netloc} does not answer as registries do: are its name and port right?"
 
 
 def _phrase(status: int) -> str:
@@ -84,7 +96,13 @@ def _retry_after(text: str | None, now: float) -> float | None:
 
 
 def _hint(
-    kind: type[ResponseError], status: int, domain: str, reported: Sequence[ReportedError], *, logged_in: bool
+    kind: type[ResponseError],
+    status: int,
+    domain: str,
+    reported: Sequence[ReportedError],
+    retry_after_s: float | None,
+    *,
+    logged_in: bool,
 ) -> str | None:
     login = "shiplap login" + ("" if domain == DEFAULT_DOMAIN else f" {domain}")
     codes = {entry.code for entry in reported}
@@ -95,7 +113,8 @@ def _hint(
             f"does this user have the right to? {login} as another" if logged_in else f"it needs credentials: {login}"
         )
     if kind is RateLimitedError:
-        return "wait a while" + ("" if logged_in else f"; {login} often raises the limit")
+        wait = "wait a while" if retry_after_s is None else f"wait {_duration(retry_after_s)}"
+        return wait + ("" if logged_in else f"; {login} often raises the limit")
     if codes & {ErrorCode.NAME_UNKNOWN, ErrorCode.MANIFEST_UNKNOWN} or kind is NotFoundError:
         return "is the name spelt right?" + ("" if logged_in else f" A private repository needs credentials: {login}")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -103,3 +122,9 @@ def _hint(
     if status >= 500:
         return "the registry itself has a problem; its log should tell which"
     return None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"

@@ -103,7 +103,10 @@ def document_type(raw: RawManifest) -> str:
         document = json.loads(raw.data)
         stated = document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     except (ValueError, AttributeError) as error:
-        raise InvalidResponseError(f"the manifest {raw.digest} is no JSON object") from error
+        raise InvalidResponseError(
+            f"the manifest {raw.digest} is no JSON object, but {raw.media_type or 'without any type'}",
+            hint="is it a registry that answers there, or a page for people, as of a proxy that wants a login?",
+        ) from error
     if not is_index(stated) and not is_manifest(stated):
         raise UnsupportedContentError(f"manifest {raw.digest} is of a kind that is not known: {str(stated)[:100]}")
     return str(stated)

@@ -66,6 +66,7 @@ class Urllib3Transport:
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = {}
         self._sockets = OpenSockets()
+        self._without_system_cas: dict[str, ssl.SSLContext] = {}  # by host
 
     def send(self, request: Request) -> Urllib3Response:
         import urllib3
@@ -85,7 +86,10 @@ class Urllib3Transport:
                 timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _translated(error, parts.netloc) from error
+            if _is_untrusted(error) and self._load_system_cas(parts.netloc):
+                return self.send(request)
+            certificates = self._config.docker_config / "certs.d" / parts.netloc
+            raise _translated(error, parts.netloc, certificates) from error
         finally:
             if isinstance(body, Generator):
                 body.close()  # and the file that it reads
@@ -138,13 +142,26 @@ class Urllib3Transport:
         return manager
 
     def _tls(self, host: str) -> ssl.SSLContext:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as docker: any certificate in *.crt is a root
         if self._config.is_insecure(host):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        elif is_loopback(host):
+            # It most likely speaks plain HTTP, or has a certificate of its own: 20 ms are saved.
+            self._without_system_cas[host] = context
+        else:
+            context.load_default_certs()
         for directory in self._config.certificates:
             _load_certificates(context, directory / host)
         return context
+
+    def _load_system_cas(self, host: str) -> bool:
+        """Returns whether that was still to be done."""
+        context = self._without_system_cas.pop(host, None)
+        if context is not None:
+            context.load_default_certs()
+        return context is not None
 
     def _proxy(self, scheme: str, host: str) -> str:
         proxy = self._config.https_proxy if scheme == "https" else self._config.http_proxy
@@ -172,13 +189,14 @@ def _needs_no_proxy(name: str, no_proxy: str) -> bool:
     return is_loopback(name if ":" not in name else f"[{name}]") or is_exempt(name, no_proxy)
 
 
-def _translated(error: Exception, host: str) -> UnreachableError | TlsError:
+def _translated(error: Exception, host: str, certificates: Path) -> UnreachableError | TlsError:
+    """certificates: where this user may put some for ``host``."""
     import urllib3.exceptions as kinds
 
     if isinstance(error, kinds.ProxyError):
         return UnreachableError(f"cannot reach {host} through the proxy: {reason(error)}")
     if isinstance(error, kinds.SSLError):
-        return _tls_error(error, host)
+        return _tls_error(error, host, certificates)
     if isinstance(error, kinds.NameResolutionError):
         return UnreachableError(
             f"cannot find the registry {host}: {reason(error)}", hint="is its name spelt right, and DNS working?"
@@ -190,10 +208,19 @@ def _translated(error: Exception, host: str) -> UnreachableError | TlsError:
     return UnreachableError(f"the connection to {host} broke: {reason(error)}", connected=True)
 
 
-def _tls_error(error: Exception, host: str) -> UnreachableError | TlsError:
-    cause = next((arg for arg in error.args if isinstance(arg, ssl.SSLError)), None)
+def _tls_cause(error: Exception) -> ssl.SSLError | None:
+    return next((arg for arg in error.args if isinstance(arg, ssl.SSLError)), None)
+
+
+def _is_untrusted(error: Exception) -> bool:
+    return isinstance(_tls_cause(error), ssl.SSLCertVerificationError)
+
+
+def _tls_error(error: Exception, host: str, certificates: Path) -> UnreachableError | TlsError:
+    cause = _tls_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return TlsError(f"{host}: x509: {cause.verify_message}", hint=_x509_hint(cause.verify_message, host))
+        hint = _x509_hint(cause.verify_message, host, certificates)
+        return TlsError(f"{host}: x509: {cause.verify_message}", hint=hint)
     if isinstance(cause, ssl.SSLEOFError):
         return UnreachableError(f"the connection to {host} ended during the TLS handshake", connected=True)
     told = (cause.reason if cause else None) or str(error)
@@ -205,18 +232,17 @@ def _tls_error(error: Exception, host: str) -> UnreachableError | TlsError:
     if "ALERT" in told and "CERTIFICATE" in told:
         return TlsError(
             f"{host} wants a client certificate: {told}",
-            hint=f"put it into ~/.docker/certs.d/{host}/ as client.cert and client.key",
+            hint=f"put it into {certificates}/ as client.cert and client.key",
         )
     return TlsError(f"{host}: TLS failed: {told}")
 
 
-def _x509_hint(message: str, host: str) -> str:
+def _x509_hint(message: str, host: str, certificates: Path) -> str:
     lower = message.lower()
     if "expired" in lower or "not yet valid" in lower:
         return "renew the registry's certificate, and look at this machine's clock"
     if "mismatch" in lower or "not valid for" in lower:
         return "use the name that the certificate was made for"
     return (
-        f"put the CA's certificate into ~/.docker/certs.d/{host}/ca.crt"
-        f" (or do without verification: --insecure-registry {host})"
+        f"put the CA's certificate into {certificates}/ca.crt (or do without verification: --insecure-registry {host})"
     )

@@ -74,6 +74,9 @@ def test_upper_case_name_gets_the_lower_case_one_as_hint() -> None:
     with pytest.raises(InvalidReferenceError) as caught:
         Reference.parse("user/App")
     assert caught.value.hint == "image names are lower case: 'user/app'"
+    with pytest.raises(InvalidReferenceError) as caught:
+        Reference.parse("User/App")  # docker, too, takes "User" for a registry
+    assert caught.value.hint == "image names are lower case: 'user/app'"
 
 
 def test_default_tag_is_added_only_where_nothing_says_which() -> None:

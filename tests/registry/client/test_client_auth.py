@@ -17,7 +17,7 @@ from registry.client import Client, ClientConfig, login, logout, pull, push
 from registry.client.auth import Authenticator
 from registry.client.http import Request, Response
 from registry.credentials import Credentials, CredentialStore
-from registry.errors import CredentialsError, ResponseError, TlsError, UnauthorizedError
+from registry.errors import CredentialsError, NotFoundError, ResponseError, TlsError, UnauthorizedError
 from tests.toolkit.foreign import run_tool
 from tests.toolkit.registries import Authority, DebianRegistry, TokenService, debian_registry, token_service
 
@@ -202,6 +202,28 @@ def test_registry_of_an_unknown_ca_is_trusted_by_certs_d(
     assert pull(name, store, client=client_for(insecure=(tls.host,))).digest == pushed.digest
     seen = run_tool("skopeo", "inspect", "--cert-dir", certificates / tls.host, f"docker://{name}")
     assert json.loads(seen)["Digest"] == pushed.digest
+
+
+def test_the_systems_cas_are_believed_on_loopback_too(
+    tls: DebianRegistry,
+    authority: Authority,
+    store: Store,
+    client: Client,
+    make_image: _MakeImage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    name = Reference.parse(f"{tls.host}/tls:1")
+    make_image(store, str(name))
+    push(name, store, client=client)
+
+
+def test_the_registrys_own_certificate_is_enough(
+    tls: DebianRegistry, authority: Authority, tmp_path: Path, store: Store, client_for: _ClientFor
+) -> None:
+    certificates = certs_d(tmp_path, tls.host, {"own.crt": authority.directory / "registry.pem"})
+    with pytest.raises(NotFoundError):
+        pull(Reference.parse(f"{tls.host}/none"), store, client=client_for(certificates=(certificates,)))
 
 
 def test_name_that_the_certificate_lacks_is_told(
