@@ -312,9 +312,12 @@ def test_run_waits_for_a_worker_with_its_label(serving: Serving, context: Path) 
     asked = ["--detach", "--priority", "7", "--worker-label", "gpu", "--project", "heavy"]
     address = serving.shiplap("--host", serving.url, "build", *asked, context).stdout.strip()
     number = address.rpartition("/")[2]
-    (run,) = [run for run in serving.runs() if str(run["number"]) == number]
-    assert (run["priority"], run["worker_labels"], run["project"]) == (7, ["gpu"], "heavy")
-    assert run["reason"] == "no running worker has the label gpu"
+
+    def run() -> dict[str, object]:
+        return next(run for run in serving.runs() if str(run["number"]) == number)
+
+    assert (run()["priority"], run()["worker_labels"], run()["project"]) == (7, ["gpu"], "heavy")
+    wait_until(lambda: run()["reason"] == "no running worker has the label gpu", "the worker is there, and is not able")
     serving.shiplap("runs", "cancel", number)
 
 
