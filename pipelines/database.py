@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import Update, create_engine, event, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -73,6 +73,11 @@ class Database:
         """A transaction: committed at the end, undone by any exception."""
         with _translated(), self._writing.begin() as connection:
             yield connection
+
+    def note(self, statement: Update) -> None:
+        """Write what is good to know and no more: left out while the disk is full, so that people can look then."""
+        with contextlib.suppress(DatabaseFullError), self.write() as connection:
+            connection.execute(statement)
 
     def serialise_claims(self, connection: Connection) -> None:
         """From here to the end of this write transaction nobody else hands out runs."""

@@ -81,8 +81,7 @@ class Sessions:
         if user.disabled:
             return None
         if now - row.seen_at > _NOTED_EVERY_S:
-            with self._database.write() as connection:
-                connection.execute(update(sessions).where(sessions.c.id == row.id).values(seen_at=now))
+            self._database.note(update(sessions).where(sessions.c.id == row.id).values(seen_at=now))
         return _from_row(row), user
 
     def list(self, user: str) -> list[Session]:

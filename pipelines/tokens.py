@@ -109,8 +109,7 @@ class Tokens:
         if token.owner is not None and not allows(SCOPES_OF[row.role], scope):
             raise ScopeError(f"the token's owner, {token.owner}, has the role {row.role}, this needs {scope}")
         if now - (token.last_used_at or 0.0) > _NOTED_EVERY_S:
-            with self._database.write() as connection:
-                connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
+            self._database.note(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
         return token
 
     def list(self, *, owner: str | None = None) -> list[Token]:

@@ -22,6 +22,7 @@ from pipelines.contexts import ContextEntry
 from pipelines.database import Database, migrate
 from pipelines.errors import (
     BackupError,
+    DatabaseFullError,
     InvalidRequestError,
     NotFoundError,
     SchemaError,
@@ -208,6 +209,23 @@ def test_token_expires(service: Service, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(service.tokens, "_clock", lambda: token.expires_at)
     with pytest.raises(TokenError, match="expired"):
         service.tokens.verify(written, "read")
+
+
+def test_who_only_looks_is_let_in_while_the_disk_is_full(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = service.tokens.create("ci", ["read"])[1]
+    user = service.users.create("ann", "viewer", "a good long password")
+    session = service.sessions.begin(user, address="", agent="")
+
+    def full() -> None:
+        raise DatabaseFullError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.database, "write", full)
+        patched.setattr("pipelines.sessions._NOTED_EVERY_S", -1)
+        assert service.tokens.verify(token, "read").last_used_at is None
+        assert service.sessions.find(session) is not None
+    service.tokens.verify(token, "read")
+    assert service.tokens.verify(token, "read").last_used_at is not None
 
 
 def test_administrators_token_is_in_a_private_file(service: Service) -> None:
