@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
+from core.files import write_atomically
 from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
@@ -142,12 +143,8 @@ class Secrets:
     def _new_key(self) -> bytes:
         """Made aside and linked into place, so that of two processes one wins, and nobody reads half a key."""
         temporary = self.key_file.with_name(f".{self.key_file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        write_atomically(temporary, os.urandom(_KEY_BYTES), mode=0o600)
         try:
-            with open(fd, "wb") as file:
-                file.write(os.urandom(_KEY_BYTES))
-                file.flush()
-                os.fsync(fd)
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, self.key_file)
             return self.key_file.read_bytes()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import StorageFullError
 from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.loglines import decode_line
@@ -87,6 +88,15 @@ def test_run_goes_on_when_the_full_disk_of_the_database_has_room_again(
         ended = finished(service, run.number)
         assert (ended.state, ended.attempt) == ("succeeded", 1)
         assert output(service, run.number) == [str(n) for n in range(1, 41)]
+
+
+def test_full_disk_is_told_when_the_first_secret_needs_a_key(service: Service, disk: Path) -> None:
+    filler = fill(disk)
+    with pytest.raises(StorageFullError):
+        service.secrets.put("key", b"correct horse")
+    filler.unlink()
+    service.secrets.put("key", b"correct horse")
+    assert service.secrets.reveal(["key"]) == {"key": b"correct horse"}
 
 
 def test_run_whose_image_does_not_fit_is_tried_again_and_given_up(
