@@ -38,12 +38,15 @@ class Logs:
         self._sleep = sleep
 
     def read(self, number: int, first: int = 1, limit: int = 1000) -> list[Line]:
-        """At most ``limit`` lines from ``first`` on, as far as there are any now. Raises NotFoundError."""
+        """At most ``limit`` lines from ``first`` on, as far as there are any now; fewer where they are long.
+
+        Raises NotFoundError.
+        """
         row = self._run(number)
         with self._database.read() as connection:
             found = read_lines(connection, number, first, limit)
         following = found[-1][0] + 1 if found else first
-        if len(found) < limit and row.state == "running":
+        if len(found) < limit and following > row.lines and row.state == "running":
             found += self._fresh(number, row.attempt, following, wait_s=0).lines
         return found[:limit]
 

@@ -14,6 +14,7 @@ from pipelines.schema import log_chunks, runs
 
 CHUNK_LINES: Final = 1000
 CHUNK_BYTES: Final = 256 << 10
+READ_BYTES: Final = 8 << 20
 _LEVEL: Final = 3
 _MAX_CHUNK_BYTES: Final = 64 << 20  # what a chunk may unpack to; ours are far smaller
 
@@ -60,11 +61,16 @@ def line_near(connection: Connection, run: int, offset: int) -> tuple[int, int]:
 
 
 def read_lines(connection: Connection, run: int, first: int, limit: int) -> list[Line]:
-    """Stored lines from number ``first`` on, at most ``limit``; empty at the end of what is stored."""
+    """Stored lines from number ``first`` on, at most ``limit``; empty at the end of what is stored.
+
+    Fewer where they are long: about READ_BYTES at once.
+    """
     found: list[Line] = []
+    size = 0
     for line in stored_lines(connection, run, first):
         found.append(line)
-        if len(found) >= limit:
+        size += len(line[1])
+        if len(found) >= limit or size >= READ_BYTES:
             break
     return found
 

@@ -28,6 +28,7 @@ _JOINED_BYTES: Final = 64 << 10
 _PIECE_LINES: Final = 500
 _PAGE_LINES: Final = 1000
 _PAGES: Final = 32
+_PAGES_BYTES: Final = 32 << 20
 _HEARTBEAT_S: Final = 10.0
 _WAIT_S: Final = 1.0
 HEARTBEAT: Final = b": still here\n\n"
@@ -190,8 +191,8 @@ class Hub:
                     seen, said_at = begun.version, self._clock()
                     yield begun.data
                 piece, until = tail.after(after)
-                if until:
-                    piece = self._page(number, after, until) or piece
+                if until and (piece := self._page(number, after, until)) is None:
+                    return  # not to be had just now
                 if piece is not None:
                     after, said_at = piece.last, self._clock()
                     yield piece.data
@@ -226,13 +227,18 @@ class Hub:
             if piece is None:
                 first, wanted = (start + 1, _PAGE_LINES) if until >= start + _PAGE_LINES else (after + 1, until - after)
                 lines = self._logs.read(number, first, wanted)
-                if not lines or lines[-1][0] <= after:
+                if lines and lines[-1][0] <= after:  # a page of long lines does not come at once
+                    lines = self._logs.read(number, after + 1, until - after)
+                if not lines:
                     return None
                 piece = Piece(lines[0][0], lines[-1][0], encode(lines))
-                if len(lines) == _PAGE_LINES:
-                    self._pages[key] = piece
-                    while len(self._pages) > _PAGES:
-                        self._pages.popitem(last=False)
+                if len(lines) == _PAGE_LINES and lines[0][0] == start + 1:
+                    self._keep(key, piece)
             else:
                 self._pages.move_to_end(key)
         return _rest(piece, after) if piece.first <= after else piece
+
+    def _keep(self, key: tuple[int, int], page: Piece) -> None:
+        self._pages[key] = page
+        while len(self._pages) > _PAGES or sum(len(kept.data) for kept in self._pages.values()) > _PAGES_BYTES:
+            self._pages.popitem(last=False)

@@ -233,6 +233,17 @@ def test_fifty_thousand_lines_are_stored_in_bounded_chunks(service: Service) -> 
     assert numbers(service.logs.read(claim.number, 49_990, 100)) == list(range(49_990, 50_002))
 
 
+def test_long_lines_come_a_few_at_a_time(service: Service) -> None:
+    claim = claimed(service)
+    writer = writer_of(service, claim)
+    for _ in range(20):
+        writer.emit(StepOutput(1, 1, (b"x" * 60_000 + b"\n") * 10, 1.0))
+    finish(service, claim, writer)
+    first = service.logs.read(claim.number, 1, 1000)
+    assert 100 < len(first) < 150
+    assert first + service.logs.read(claim.number, len(first) + 1, 1000) == list(followed(service, claim.number))
+
+
 def test_any_bytes_of_the_log_can_be_had(service: Service) -> None:
     claim = claimed(service)
     writer = writer_of(service, claim)

@@ -14,10 +14,14 @@ STORED = 20_000
 
 
 class StoredLog:
-    """A log of which all but the last line is stored. ``end`` ends it. most: how many read it at the same time."""
+    """A log of which all but the last line is stored. ``end`` ends it. most: how many read it at the same time.
 
-    def __init__(self) -> None:
+    at_once: so many lines come at a time.
+    """
+
+    def __init__(self, at_once: int = STORED) -> None:
         self.end = threading.Event()
+        self._at_once = at_once
         self.reads = self.most = 0
         self._reading = 0
         self._lock = threading.Lock()
@@ -27,7 +31,7 @@ class StoredLog:
             self.reads += 1
             self._reading += 1
             self.most = max(self.most, self._reading)
-        lines = [(line, b"%d" % line) for line in range(first, min(first + limit, STORED + 1))]
+        lines = [(line, b"%d" % line) for line in range(first, min(first + min(limit, self._at_once), STORED + 1))]
         with self._lock:
             self._reading -= 1
         return lines
@@ -41,23 +45,36 @@ class StoredLog:
             yield []
 
 
+def followed(hub: Hub, after: int) -> bytes:
+    """All that comes, up to the last line."""
+    body = b""
+    for data in hub.follow(1, after):
+        body += data.replace(HEARTBEAT, b"")
+        if body.endswith(b"data: last\n\n"):
+            break
+    return body
+
+
+def test_page_of_lines_so_long_that_they_come_by_and_by_has_no_gaps() -> None:
+    log = StoredLog(at_once=300)
+    hub = Hub(cast(Logs, log))
+    newest = hub.follow(1, STORED)
+    next(newest)
+    for after in (0, 250, 1299):
+        expected = [*((n, b"%d" % n) for n in range(after + 1, STORED + 1)), (STORED + 1, b"last")]
+        assert followed(hub, after) == encode(expected)
+    log.end.set()
+
+
 def test_followers_far_behind_read_each_page_of_the_stored_log_once_and_one_at_a_time() -> None:
     log = StoredLog()
     hub = Hub(cast(Logs, log))
     newest = hub.follow(1, STORED)
     assert next(newest) == encode([(STORED + 1, b"last")])
 
-    def follow(after: int) -> bytes:
-        body = b""
-        for data in hub.follow(1, after):
-            body += data.replace(HEARTBEAT, b"")
-            if body.endswith(b"data: last\n\n"):
-                break
-        return body
-
     begins = [0, *range(7, STORED, 997)]  # in the middle of pages, too
     with ThreadPoolExecutor(len(begins)) as followers:
-        bodies = [followers.submit(follow, after) for after in begins]
+        bodies = [followers.submit(followed, hub, after) for after in begins]
         for after, body in zip(begins, bodies, strict=True):
             expected = [*((n, b"%d" % n) for n in range(after + 1, STORED + 1)), (STORED + 1, b"last")]
             assert body.result() == encode(expected)

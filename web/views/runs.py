@@ -132,9 +132,12 @@ def retry_run(call: Call, run: Number) -> Run:
 
 @api.endpoint("GET", "/runs/{run}/log", scope="read", errors=_NO_RUN)
 def read_log(call: Call, run: Number, query: LogQuery) -> LinePage:
-    """Read any part of a run's log, by line numbers, also while it grows."""
-    call.service.runs.get(run)
-    return _page(call.service.logs.read(run, query.first, query.limit), query.limit)
+    """Read any part of a run's log, by line numbers, also while it grows.
+
+    There may be fewer lines than asked for where they are long; ``next`` is where to go on.
+    """
+    stored = call.service.runs.get(run).lines
+    return _page(call.service.logs.read(run, query.first, query.limit), query.limit, stored)
 
 
 @api.endpoint("GET", "/runs/{run}/log/search", scope="read", errors=_NO_RUN)
@@ -162,9 +165,10 @@ def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
     return Streamed(_events(call, run, _last_event_id(call) or query.after))
 
 
-def _page(found: list[tuple[int, bytes]], limit: int) -> LinePage:
-    following = found[-1][0] + 1 if len(found) == limit else None
-    return LinePage([_line.decode(data) for _, data in found], following)
+def _page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
+    """last: the last line that there surely is."""
+    goes_on = len(found) == limit or (bool(found) and found[-1][0] < last)
+    return LinePage([_line.decode(data) for _, data in found], found[-1][0] + 1 if goes_on else None)
 
 
 def _last_event_id(call: Call) -> int | None:
