@@ -112,9 +112,13 @@ export class LogLines extends EventTarget {
     if (performance.now() - (this.asked.get(page) ?? -Infinity) < 1000) return;
     this.asked.set(page, performance.now());
     try {
-      const { lines } = await getJson(`/api/v1/runs/${this.run}/log?first=${page * PAGE + 1}&limit=${PAGE}`);
-      lines.forEach((line) => this.#put(line));
-      this.#tell();
+      const end = (page + 1) * PAGE;
+      for (let first = page * PAGE + 1; first && first <= end; ) { // where lines are long, fewer come than asked for
+        const { lines, next } = await getJson(`/api/v1/runs/${this.run}/log?first=${first}&limit=${end - first + 1}`);
+        lines.forEach((line) => this.#put(line));
+        this.#tell();
+        first = next;
+      }
     } catch (error) {
       this.dispatchEvent(new CustomEvent("failure", { detail: error }));
     }
