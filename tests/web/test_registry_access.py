@@ -13,7 +13,6 @@ from images.store import Store
 from pipelines.service import Service
 from registry.server import create_app
 from registry.server.settings import ServerSettings
-from registry.server.users import Users
 from web.app import with_registry
 from web.registry_access import RegistryAccess
 
@@ -30,8 +29,9 @@ def nothing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
 def registry(service: Service) -> Iterator[Client]:
     with Store.open(service.settings.root) as store:
         app = create_app(store, ServerSettings(access="users"))
-        yield Client(with_registry(nothing, RegistryAccess(app, service.tokens, Users.of(store))))
-        app.extensions["shiplap-registry"].close()
+        registry = app.extensions["shiplap-registry"]
+        yield Client(with_registry(nothing, RegistryAccess(app, service.tokens, registry.users)))
+        registry.close()
 
 
 def basic(password: str) -> dict[str, str]:
