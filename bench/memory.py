@@ -1,4 +1,4 @@
-"""How much memory a blob of several gigabytes takes on its way: our client's push and pull, our server in between."""
+"""How much memory a layer of several gigabytes takes: built, pushed, in our registry, and pulled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,27 +14,34 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.tools import ToolError, run
+from bench.workloads import BASE
 
 BUDGET_BYTES: Final = 150_000_000
 _POOL_BYTES: Final = 4 << 20
-_PIECE_BYTES: Final = 16 << 10  # what tarfile reads at a time, and the pool is a multiple of
 
 Serve = Callable[[Path], AbstractContextManager[tuple[str, int]]]
 """Runs a registry below a directory; gives its host and the process to look at."""
 
 
 def measure(directory: Path, blob_bytes: int, serve: Serve) -> dict[str, Any]:
-    """Push and pull an image of one layer that no compression makes smaller.
+    """Build, push and pull an image of one layer that no compression makes smaller; and build one whose RUN writes it.
 
     Returns seconds and peak RSS in bytes, by what was done. Needs about six times ``blob_bytes`` of disk.
     """
     client: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "client"]
-    archive = directory / "rootfs.tar"
-    _write_tar(archive, blob_bytes)
+    context = directory / "context"
+    context.mkdir()
+    run([*client, "image", "import", run([Path(__file__).parents[1] / "scripts" / "rootfs", "busybox"]), BASE])
+    write = f"RUN --network=none head -c {blob_bytes} /dev/zero > /big"
+    (context / "Dockerfile").write_text(f"FROM {BASE}\n{write}\n")
+    ran = _peak([*client, "build", "-q", context])
+    shutil.rmtree(directory / "client")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY big /big\n")
+    _write(context / "big", blob_bytes)
     with serve(directory / "server") as (host, server):
         name = f"{host}/memory:1"
-        run([*client, "image", "import", archive, name])
-        archive.unlink()
+        copied = _peak([*client, "build", "-q", "-t", name, context])
+        shutil.rmtree(context)
         pushed = _peak([*client, "push", "-q", name])
         shutil.rmtree(directory / "client")
         pulled = _peak([*client, "pull", "-q", name])
@@ -43,15 +49,15 @@ def measure(directory: Path, blob_bytes: int, serve: Serve) -> dict[str, Any]:
     return {
         "blob_bytes": blob_bytes,
         "budget_bytes": BUDGET_BYTES,
-        "seconds": {"push": pushed[0], "pull": pulled[0]},
-        "peak_bytes": {"push": pushed[1], "pull": pulled[1], "server": served},
+        "seconds": {"RUN": ran[0], "COPY": copied[0], "push": pushed[0], "pull": pulled[0]},
+        "peak_bytes": {"RUN": ran[1], "COPY": copied[1], "push": pushed[1], "pull": pulled[1], "server": served},
     }
 
 
 def table(measured: dict[str, Any]) -> str:
     """The measurements for people."""
     megabytes = measured["blob_bytes"] // 1_000_000
-    lines = [f"a blob of {megabytes} MB, pushed to our registry and pulled from it: memory at its highest"]
+    lines = [f"a layer of {megabytes} MB, built, pushed to our registry and pulled from it: memory at its highest"]
     for what, peak in measured["peak_bytes"].items():
         seconds = measured["seconds"].get(what)
         took = f"  in {seconds:6.1f} s" if seconds is not None else ""
@@ -60,26 +66,11 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _write_tar(path: Path, size: int) -> None:
+def _write(path: Path, size: int) -> None:
+    """The same bytes over and over, too far between for compressors to see."""
     pool = random.Random(4).randbytes(_POOL_BYTES)
-    with tarfile.open(path, "w") as tar:
-        entry = tarfile.TarInfo("big")
-        entry.size = size // _PIECE_BYTES * _PIECE_BYTES
-        tar.addfile(entry, _Repeated(pool))  # type: ignore[arg-type]  # it only reads
-
-
-class _Repeated:
-    """The pool over and over: too far between for compressors to see."""
-
-    def __init__(self, pool: bytes) -> None:
-        self._pool = pool
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        """At most ``size`` bytes, up to the pool's end."""
-        data = self._pool[self._at : self._at + size]
-        self._at = (self._at + len(data)) % len(self._pool)
-        return data
+    with path.open("wb") as file:
+        file.writelines(pool[: min(left, _POOL_BYTES)] for left in range(size, 0, -_POOL_BYTES))
 
 
 def _peak(command: list[str | Path]) -> tuple[float, int]:

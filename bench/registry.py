@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import memory, report
+from bench import memory, report, workloads
 from bench.rounds import Sample
 from bench.scenarios import Row
 from bench.tools import Docker, ToolError, run
@@ -35,8 +35,9 @@ PUSH_BIG = Row("push-big", "push of a {megabytes} MB layer", 0.2, "docker")
 PULL_BIG = Row("pull-big", "pull of the same", 1.0, "docker")
 PUSH_MANY = Row("push-many", "push of {layers} layers", 0.7, "docker")
 PULL_MANY = Row("pull-many", "pull of the same", 0.7, "docker")
+PULL_RUN = Row("pull-run", "pull of an image of {image} MB in {files} files, then the first RUN on it", 0.3, "docker")
 SERVE = Row("serve", "{clients} clients, a {megabytes} MB blob each, from the registry", 1.0, "docker-registry")
-ROWS = (PUSH_BIG, PULL_BIG, PUSH_MANY, PULL_MANY, SERVE)
+ROWS = (PUSH_BIG, PULL_BIG, PUSH_MANY, PULL_MANY, PULL_RUN, SERVE)
 BLOB_4G = "blob4g"
 _KEYS = (*(row.key for row in ROWS), BLOB_4G)
 
@@ -47,27 +48,35 @@ _START_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """big_bytes: of the one layer. layers, layer_bytes: of the other image. clients: of the throughput row.
-    memory_bytes: of the blob whose memory is measured."""
+    """big_bytes: of the one layer. layers, layer_bytes: of the other image. image_bytes, files: of the one that a build
+    starts from. clients: of the throughput row. memory_bytes: of the blob whose memory is measured."""
 
     big_bytes: int = 300 * _MEGABYTE
     layers: int = 50
     layer_bytes: int = 200_000
+    image_bytes: int = 1_000 * _MEGABYTE
+    files: int = 20_000
     clients: int = 16
     memory_bytes: int = 4_000 * _MEGABYTE
 
 
-SHORT = Sizes(big_bytes=_MEGABYTE, layers=3, layer_bytes=10_000, clients=2, memory_bytes=10 * _MEGABYTE)
+SHORT = Sizes(
+    big_bytes=_MEGABYTE, layers=3, layer_bytes=10_000, image_bytes=_MEGABYTE, files=100, clients=2,
+    memory_bytes=10 * _MEGABYTE,
+)  # fmt: skip
 
 
 class Client(Protocol):
-    """What is measured: ``push`` and ``pull``; the rest happens off the clock."""
+    """What is measured: ``push``, ``pull`` and ``build``; the rest happens off the clock."""
 
     name: str
 
     def load(self, archive: Path, name: str) -> None: ...
     def push(self, name: str) -> None: ...
     def pull(self, name: str) -> None: ...
+    def build(self, context: Path) -> None:
+        """Build on what was pulled."""
+
     def forget(self) -> None:
         """Have no image any more, nor anything of one."""
 
@@ -94,6 +103,9 @@ class ShiplapClient:
     def pull(self, name: str) -> None:
         self._run("pull", "pull", name)
 
+    def build(self, context: Path) -> None:
+        self._run("pull", "build", "--progress", "plain", "-t", "bench", context)
+
     def forget(self) -> None:
         shutil.rmtree(self._directory)
 
@@ -115,6 +127,9 @@ class DockerClient:
 
     def pull(self, name: str) -> None:
         self._docker.run("pull", name)
+
+    def build(self, context: Path) -> None:
+        self._docker.run("build", "--progress", "plain", "-t", "bench", context)
 
     def forget(self) -> None:
         self._docker.run("system", "prune", "--all", "--force")
@@ -143,6 +158,8 @@ def main() -> int:
             if not options.no_docker and set(options.rows) - {SERVE.key, BLOB_4G}:
                 clients.append(_docker_client(directory, stack))
             samples += _clients(clients, directory, sizes, options.runs, options.rows)
+            if PULL_RUN.key in options.rows:
+                samples += _first_runs(clients, directory, sizes, options.runs)
             if SERVE.key in options.rows:
                 samples += _servers(directory, sizes, options.runs)
             if BLOB_4G in options.rows:
@@ -163,6 +180,8 @@ def _show(samples: Sequence[Sample], sizes: Sizes, tools: Sequence[str]) -> list
     words = {
         "megabytes": str(sizes.big_bytes // _MEGABYTE),
         "layers": str(sizes.layers),
+        "image": str(sizes.image_bytes // _MEGABYTE),
+        "files": f"{sizes.files:,}",
         "clients": str(sizes.clients),
     }
     rows = report.summarize(samples, ROWS, words)
@@ -214,6 +233,32 @@ def _clients(
                     client.forget()
                     yield _timed(pull, client.name, number, functools.partial(client.pull, name))
                     client.forget()
+
+
+def _first_runs(clients: Sequence[Client], directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
+    """From an image that is at the registry only to the end of a RUN that reads some of its files."""
+    made = workloads.Sizes(files=sizes.files, total_bytes=sizes.image_bytes)
+    tree = workloads.copy_then_run(directory / "tree", made, seed=7)
+    shutil.copyfile(run([Path(__file__).parents[1] / "scripts" / "rootfs", "busybox"]), tree / "base.tar")
+    (tree / "Dockerfile").write_text("FROM scratch\nADD base.tar /\nCOPY tree /tree\n")
+    context = directory / "first-run"
+    context.mkdir()
+    with _docker_registry(directory / "registry-of-images") as host:
+        name = f"{host}/bench:1"
+        shiplap: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "maker"]
+        run([*shiplap, "build", "-q", "--push", "-t", name, tree])
+        for made_of in (directory / "maker", tree):
+            shutil.rmtree(made_of)
+        (context / "Dockerfile").write_text(f"FROM {name}\nRUN --network=none cat /tree/d0000/* | wc -c > /size\n")
+
+        def pull_and_build(client: Client) -> None:
+            client.pull(name)
+            client.build(context)
+
+        for number in range(runs):
+            for client in clients if number % 2 else reversed(clients):
+                yield _timed(PULL_RUN, client.name, number, functools.partial(pull_and_build, client))
+                client.forget()
 
 
 def _servers(directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
