@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from bench import report, rounds
-from bench.scenarios import ROWS
+from bench import report, rounds, workloads
+from bench.scenarios import INSTALL, ROWS, Installing, scenarios
 from bench.tools import PEERS, Shiplap, Tool, ToolError
 from bench.workloads import SHORT, Sizes
 
@@ -50,8 +50,7 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace, sizes: Sizes, runs: int) -> tuple[dict[str, Any], list[str]]:
-    made = subprocess.run([_CHECKOUT / "scripts" / "rootfs", "busybox"], stdout=subprocess.PIPE, text=True, check=True)
-    base_tar = Path(made.stdout.strip())
+    base_tar = _rootfs("busybox")
     with contextlib.ExitStack() as stack:
         # Not below /tmp, which may be memory: all tools are to pay for the same disk.
         directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
@@ -63,12 +62,38 @@ def _measure(options: argparse.Namespace, sizes: Sizes, runs: int) -> tuple[dict
             stack.callback(tool.stop)
             tool.start(base_tar)
             versions[tool.name] = tool.version()
+        installing = None
+        if INSTALL.key in options.rows:
+            tar = _with_packages(directory, sizes) if sizes.package else base_tar
+            installing = Installing(tar, directory / "plain", sizes)
+            for tool in tools:
+                tool.add_image(tar, workloads.PACKAGES)
         samples = rounds.measure(
-            tools, directory=directory, sizes=sizes, runs=runs, rows=options.rows, progress=_show_sample
+            tools,
+            scenarios(installing),
+            directory=directory,
+            sizes=sizes,
+            runs=runs,
+            rows=options.rows,
+            progress=_show_sample,
         )
     finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     document = report.document(samples, sizes=sizes, runs=runs, versions=versions, finished_at=finished_at)
     return document, [tool.name for tool in tools]
+
+
+def _rootfs(kind: str) -> Path:
+    made = subprocess.run([_CHECKOUT / "scripts" / "rootfs", kind], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(made.stdout.strip())
+
+
+def _with_packages(directory: Path, sizes: workloads.Sizes) -> Path:
+    """The root filesystem of Debian with what is to be installed downloaded, as a tar. Needs the network."""
+    maker, tar = Shiplap(directory / "maker"), directory / "packages.tar"
+    maker.start(_rootfs("debian"))
+    maker.flatten(workloads.package_download(directory / "download", sizes), tar)
+    shutil.rmtree(directory / "maker")
+    return tar
 
 
 def _show_sample(sample: rounds.Sample) -> None:

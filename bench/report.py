@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 def titles(sizes: Sizes) -> dict[str, str]:
     """The words of the sizes that stand in rows' titles."""
     return {
-        **{name: f"{value:,}" for name, value in asdict(sizes).items()},
+        **{name: f"{value:,}" if isinstance(value, int) else value for name, value in asdict(sizes).items()},
         "megabytes": f"{sizes.total_bytes // 1_000_000}",
         "big": f"{sizes.big_bytes // 1_000_000}",
     }

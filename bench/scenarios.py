@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bench import workloads
-from bench.tools import Tool
+from bench.tools import PlainContainer, Tool
 from bench.workloads import Sizes
 
 
@@ -25,10 +25,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Something that every tool does once, on the clock."""
+    """Something that every tool does once, on the clock. own_s: what of it is not the tool's, and is taken off."""
 
     row: Row
     work: Callable[[Tool], None]
+    own_s: float = 0.0
 
 
 Scenario: TypeAlias = Callable[[Path, Sizes, int], Iterator[Timing]]
@@ -40,6 +41,7 @@ COPY_COLD = Row("copy", "COPY of {files} files ({megabytes} MB), then RUN", 0.2)
 COPY_CHANGED = Row("copy-changed", "the same, one file changed", 0.2)
 COPY_CACHED = Row("copy-cached", "the same, nothing changed", 0.5)
 STAGES = Row("stages", "{stages} independent stages of 1 s each", 1.0)
+INSTALL = Row("install", "apt-get install of {package}, beyond the command's own time", 0.25)
 SAVE = Row("save", "COPY of one file of {big} MB, then save", 0.3)
 MANY_CACHED = Row("many-cached", "COPY of {many} files, nothing changed", 0.5)
 LONG_COLD = Row("long", "Dockerfile of {instructions} instructions, {runs} of them RUN true, no cache", 0.2)
@@ -73,6 +75,20 @@ def stages(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
     yield Timing(STAGES, _build(workloads.independent_stages(directory / "stages", sizes), cache=False))
 
 
+class Installing:
+    """A command that writes much, in a RUN. tar: the root filesystem that is also the image ``PACKAGES``."""
+
+    def __init__(self, tar: Path, directory: Path, sizes: Sizes) -> None:
+        self._plain = PlainContainer(tar, directory)
+        self._plain.seconds(workloads.install_command(sizes))  # so that the files are in memory, as they will be
+
+    def __call__(self, directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+        del number
+        own_s = self._plain.seconds(workloads.install_command(sizes))
+        context = workloads.install_package(directory / "install", sizes)
+        yield Timing(INSTALL, _build(context, cache=False), own_s)
+
+
 def save(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
     """From a big file to an archive that others load."""
     context = workloads.one_big_file(directory / "big", sizes, seed=number)
@@ -104,7 +120,7 @@ def long_file(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
 OFF_THE_CLOCK = Row("", "", 0.0)
 """The row of work that has to be done and is not reported."""
 
-SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
+_SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
     run_steps: (RUN_COLD, RUN_CACHED),
     copies: (COPY_COLD, COPY_CHANGED, COPY_CACHED),
     stages: (STAGES,),
@@ -112,7 +128,12 @@ SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
     many_files: (MANY_CACHED,),
     long_file: (LONG_COLD, LONG_CACHED),
 }
-ROWS = tuple(row for rows in SCENARIOS.values() for row in rows)
+ROWS = (*(row for rows in _SCENARIOS.values() for row in rows), INSTALL)
+
+
+def scenarios(installing: Installing | None) -> dict[Scenario, tuple[Row, ...]]:
+    """What there is to measure; installing: None where that is not wanted, because it takes preparation."""
+    return _SCENARIOS if installing is None else {**_SCENARIOS, installing: (INSTALL,)}
 
 
 def emptied(directory: Path) -> Path:

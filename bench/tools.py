@@ -30,6 +30,9 @@ class Tool(Protocol):
     def start(self, base_tar: Path) -> None:
         """Make it ready, with the image ``bench-base`` imported from ``base_tar``."""
 
+    def add_image(self, tar: Path, name: str) -> None:
+        """Import another root filesystem."""
+
     def build(self, context: Path, *, cache: bool) -> None:
         """Build ``context``. cache: may use what earlier builds left."""
 
@@ -71,13 +74,20 @@ class Shiplap:
         return run([self._command[0], "--version"])
 
     def start(self, base_tar: Path) -> None:
-        run([*self._command, "image", "import", base_tar, BASE])
+        self.add_image(base_tar, BASE)
+
+    def add_image(self, tar: Path, name: str) -> None:
+        run([*self._command, "image", "import", tar, name])
 
     def build(self, context: Path, *, cache: bool) -> None:
         run([*self._command, "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context])
 
     def save(self, archive: Path) -> None:
         run([*self._command, "image", "save", "-o", archive, "bench"])
+
+    def flatten(self, context: Path, tar: Path) -> None:
+        """Build ``context`` into a root filesystem."""
+        run([*self._command, "build", "-q", "-o", f"type=tar,dest={tar}", context])
 
     def stop(self) -> None:
         pass
@@ -130,7 +140,10 @@ class BuildKit:
                     log_end = (self._directory / "dockerd.log").read_text(errors="replace")[-4000:]
                     raise ToolError(f"dockerd did not start:\n{log_end}") from error
                 time.sleep(0.2)
-        run(["docker", "import", base_tar, BASE], self._environment)
+        self.add_image(base_tar, BASE)
+
+    def add_image(self, tar: Path, name: str) -> None:
+        self.run("import", tar, name)
 
     def build(self, context: Path, *, cache: bool) -> None:
         run(["docker", "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context], self._environment)
@@ -182,11 +195,14 @@ class Buildah:
         return " ".join(run(["buildah", "--version"]).split()[:3])
 
     def start(self, base_tar: Path) -> None:
-        context = self._directory / "base"
+        self.add_image(base_tar, BASE)
+
+    def add_image(self, tar: Path, name: str) -> None:
+        context = self._directory / name
         context.mkdir(parents=True)
-        shutil.copyfile(base_tar, context / "base.tar")
+        shutil.copyfile(tar, context / "base.tar")
         (context / "Dockerfile").write_text('FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n')
-        run([*self._command, "build", "-t", BASE, context])
+        run([*self._command, "build", "-t", name, context])
 
     def build(self, context: Path, *, cache: bool) -> None:
         run([*self._command, "build", "--layers", *_no_cache(cache), *self._OPTIONS, "-t", "bench", context])
@@ -198,6 +214,32 @@ class Buildah:
         """buildah has no daemon, but leaves its storage mounted on itself."""
         if os.path.ismount(self._storage / "overlay"):
             run(["umount", "--lazy", self._storage / "overlay"])
+
+
+class PlainContainer:
+    """A command in namespaces on an overlay of a root filesystem, and nothing besides: what every builder has to do."""
+
+    _SETUP = """
+        mount -t tmpfs tmpfs "$1/run" && mkdir "$1/run/merged" && cd "$1/run" &&
+        mkdir "$1/disk/upper" "$1/disk/work" &&
+        mount -t overlay overlay -o "lowerdir=$1/root,upperdir=$1/disk/upper,workdir=$1/disk/work" merged &&
+        mount -t proc proc merged/proc && mount --rbind /dev merged/dev && exec chroot merged /bin/sh -c "$2"
+    """
+
+    def __init__(self, tar: Path, directory: Path) -> None:
+        self._directory = directory
+        for name in ("root", "run", "disk"):
+            (directory / name).mkdir(parents=True)
+        run(["tar", "-C", directory / "root", "-xf", tar])
+
+    def seconds(self, command: str) -> float:
+        """How long the command takes."""
+        begin = time.perf_counter()
+        run([*("unshare", "--mount", "--pid", "--fork", "sh", "-c", self._SETUP, "sh"), self._directory, command])
+        seconds = time.perf_counter() - begin
+        for name in ("upper", "work"):
+            shutil.rmtree(self._directory / "disk" / name)
+        return seconds
 
 
 def _no_cache(cache: bool) -> list[str]:

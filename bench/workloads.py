@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 BASE = "bench-base"  # the image name that every tool has the busybox base under
+PACKAGES = "bench-packages"  # and Debian, with what ``install_package`` installs already downloaded
 _FILES_PER_DIRECTORY = 100
 _POOL_BYTES = 4 << 20
 
@@ -18,6 +19,7 @@ class Sizes:
 
     files, total_bytes: of the COPY context. steps: number of RUN instructions. stages: that are independent. big_bytes:
     of the one file. many: files of the context that is built again. instructions, runs: of the long Dockerfile.
+    package: Debian's, to be installed; none: something on busybox in its place.
     """
 
     files: int = 20_000
@@ -28,6 +30,7 @@ class Sizes:
     many: int = 100_000
     instructions: int = 1000
     runs: int = 50
+    package: str = "gcc"
 
     def of_many_files(self) -> Sizes:
         """The same for a context of ``many`` small files."""
@@ -35,8 +38,9 @@ class Sizes:
 
 
 SHORT = Sizes(
-    files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, instructions=20, runs=3
-)
+    files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, instructions=20, runs=3,
+    package="",
+)  # fmt: skip
 
 
 def run_steps(directory: Path, sizes: Sizes) -> Path:
@@ -101,6 +105,28 @@ def long_dockerfile(directory: Path, sizes: Sizes) -> Path:
         else:
             lines.append(f"ENV NAME{number % 10}=value{number}" if number % 2 else f"LABEL label{number % 10}={number}")
     (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def package_download(directory: Path, sizes: Sizes) -> Path:
+    """A context, on Debian as BASE, for an image that has all that ``install_command`` needs."""
+    directory.mkdir(parents=True)
+    download = f"apt-get update && apt-get install -y --download-only --no-install-recommends {sizes.package}"
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nRUN {download}\n")
+    return directory
+
+
+def install_command(sizes: Sizes) -> str:
+    """No network is needed for it, which would be measured more than the builders."""
+    if not sizes.package:
+        return "mkdir -p /opt/a/b && cp /bin/busybox /opt/a/b"
+    return f"apt-get install -y --no-download --no-install-recommends {sizes.package}"
+
+
+def install_package(directory: Path, sizes: Sizes) -> Path:
+    """One RUN that writes some thousand files."""
+    directory.mkdir(parents=True)
+    (directory / "Dockerfile").write_text(f"FROM {PACKAGES}\nRUN {install_command(sizes)}\n")
     return directory
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import registry, report, workloads
 from bench.rounds import Sample
-from bench.scenarios import ROWS
+from bench.scenarios import INSTALL, ROWS
 from bench.workloads import SHORT, Sizes
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ def test_short_bench_measures_every_row(privileged: None, tmp_path: Path) -> Non
     )
     result = json.loads(output.read_text())
     assert [entry["row"] for entry in result["rows"]] == [row.key for row in ROWS]
-    assert all(sample["seconds"] > 0 for sample in result["samples"])
+    assert all(sample["seconds"] > 0 for sample in result["samples"] if sample["row"] != INSTALL.key)
     assert result["versions"]["shiplap"].startswith("shiplap ")
 
 
