@@ -109,7 +109,11 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a run ended. image, manifest: digests. names: under which the image can be had. error: for people."""
+    """How a run ended.
+
+    image, manifest: digests; of what was pushed the manifest as registries have it. names: under which the image can
+    be had. error: for people.
+    """
 
     image: str = ""
     manifest: str = ""

@@ -19,10 +19,12 @@ from builder.errors import DockerfileNotFoundError
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
+from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
 from core.settings import RegistrySettings, Settings
 from dockerfile_grammar import IgnorePatterns
+from images.store import Store
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, RunResult
 from pipelines.sources import fetch_git, reach, repositories
@@ -36,10 +38,15 @@ _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh look
 
 
 class Work(NamedTuple):
-    """One attempt's build. secrets: by the ids that the Dockerfile mounts them by. scratch: a directory of its own."""
+    """One attempt's build.
+
+    store: open for this attempt alone. secrets: by the ids that the Dockerfile mounts them by. scratch: a directory of
+    its own.
+    """
 
     claim: Claim
     resources: Resources
+    store: Store
     secrets: Mapping[str, bytes]
     scratch: Path
     keeper: Keeper
@@ -82,19 +89,19 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         cache_to=shared_targets(run, caches),
                         lineage=f"project {run.project}",
                     ),
-                    store=work.resources.store,
+                    store=work.store,
                     launcher=work.resources.launcher(),
                     monitor=writer,
                     cancelled=work.keeper.stopped,
                     connect=lambda: _client(work),
                     cache_max=Settings.from_environ().cache_max,
                 )
-    layers = work.resources.store.layers
+    layers = work.store.layers
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
-    _push(work, names, result, writer)
+    pushed = _push(work, names, result, writer)
     return RunResult(
         image=str(result.config_digest),
-        manifest=str(result.manifest_digest),
+        manifest=str(pushed or result.manifest_digest),
         names=tuple(name.familiar for name in names),
         executed=result.executed,
         cached=result.cached,
@@ -155,16 +162,22 @@ def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
     return tuple(_in_registry(tag, facts.registry) for tag in tags)
 
 
-def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> None:
-    """Send the image to each name that says where. Nothing is sent once the run is another attempt's."""
+def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> Digest | None:
+    """Send the image to each name that says where. Nothing is sent once the run is another attempt's.
+
+    Returns what the manifest is called there, where layers are compressed; None: it was sent nowhere.
+    """
+    digest = None
     remote = [name for name in names if _names_a_registry(name)]
     if not remote or result.image is None:
-        return
+        return None
     with _client(work) as client:
         for name in remote:
             work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
-            pushed = push(name, work.resources.store, client=client, image=result.image)
-            writer.status(f"pushed {name.familiar}@{pushed.digest}")
+            pushed = push(name, work.store, client=client, image=result.image)
+            digest = pushed.digest
+            writer.status(f"pushed {name.familiar}@{digest}")
+    return digest
 
 
 def _client(work: Work) -> Client:

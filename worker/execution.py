@@ -7,7 +7,6 @@ of reach, a worker told to stop) puts it back into the queue, until its attempts
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +16,7 @@ import msgspec
 from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
+from images.store import Store
 from pipelines.errors import (
     DatabaseUnreachableError,
     NothingToBuildError,
@@ -48,7 +48,6 @@ class Execution:
         self._claim = claim
         self._resources = resources
         self._service = resources.service
-        self._scratch = resources.store.tmp / f"run-{claim.number}-{claim.attempt}"
         self._began = time.monotonic()
         self._interrupted = False
         self._keeper = Keeper(claim, self._service.claims, timeout_s=claim.run.options.timeout_s)
@@ -77,7 +76,6 @@ class Execution:
             finally:
                 if not settled:  # a bug of ours: the traceback goes to the worker's log
                     self._give_back(writer, "an internal error, see the worker's log")
-                shutil.rmtree(self._scratch, ignore_errors=True)
         self._wake_others()
 
     def _writer(self, masker: Masker) -> LogWriter:
@@ -95,9 +93,12 @@ class Execution:
 
     def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
         try:
-            self._scratch.mkdir(mode=0o700)
-            work = Work(self._claim, self._resources, secrets, self._scratch, self._keeper)
-            result = msgspec.structs.replace(build_and_push(work, writer), duration_s=self._duration())
+            # A session of its own: what the run used may be pruned once it has ended, however long this process lives.
+            with Store.open(self._service.settings.root) as store:
+                scratch = store.tmp / "run"
+                scratch.mkdir(mode=0o700)
+                work = Work(self._claim, self._resources, store, secrets, scratch, self._keeper)
+                result = msgspec.structs.replace(build_and_push(work, writer), duration_s=self._duration())
         except ShiplapError as error:
             self._settle(writer, error)
         else:

@@ -1,4 +1,4 @@
-"""What one worker process builds with: the service, the store and a launcher, opened once, after the fork."""
+"""What one worker process builds with: the service and a launcher, opened once, after the fork."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class WorkerSettings(NamedTuple):
 
 
 class Resources:
-    """Open until ``close``. The launcher is started anew after it has failed."""
+    """Open until ``close``. The launcher is started anew after it has failed.
+
+    Its files are in a store session of this process, which leases nothing: each run opens the store for itself.
+    """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
@@ -34,7 +37,7 @@ class Resources:
         self._launcher: Launcher | None = None
         try:
             self.service = self._stack.enter_context(Service.open(settings.service))
-            self.store = self._stack.enter_context(Store.open(settings.service.root))
+            self._store = self._stack.enter_context(Store.open(settings.service.root))
         except BaseException:
             self._stack.close()
             raise
@@ -42,7 +45,7 @@ class Resources:
     def launcher(self) -> Launcher:
         with self._lock:
             if self._launcher is None:
-                self._launcher = Launcher(self.store.tmp, denied_networks=self.settings.steps.denied_networks)
+                self._launcher = Launcher(self._store.tmp, denied_networks=self.settings.steps.denied_networks)
             return self._launcher
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from sqlalchemy import select
@@ -64,6 +65,19 @@ def test_run_is_built_and_its_log_kept(service: Service, workers: Workforce, set
     assert (again.result.executed, again.result.cached) == (0, 3)
     assert workers.workers[0].stop() == 0
     assert service.workers.list() == []
+
+
+def test_what_a_run_cached_can_be_pruned_while_its_worker_lives(
+    service: Service, workers: Workforce, settings: ServiceSettings
+) -> None:
+    workers.start()
+    dockerfile = "FROM base\nRUN head -c 100000 /dev/zero >/f\nRUN exit 3\n"
+    for _ in range(2):  # what is gone is made again
+        run = finished(service, submit(service, dockerfile).number)
+        assert [step.state for step in service.runs.steps(run.number)][:3] == ["done", "done", "failed"]
+        with Store.open(settings.root) as store:
+            assert store.cache_use.trim(0).freed_bytes > 100_000
+            assert store.cache_use.items() == []
 
 
 def test_failed_step_fails_the_run_once(service: Service, workers: Workforce) -> None:
@@ -184,7 +198,10 @@ def test_image_is_pushed_under_the_names_of_the_template(
         name = f"{registry.host}/app:{run.number}"
         assert run.result is not None
         assert run.result.names == (name,)
-        assert any(text.startswith(f"pushed {name}@sha256:") for text in texts(service, run.number, "status"))
+        assert f"pushed {name}@{run.result.manifest}" in texts(service, run.number, "status")
+        url = f"http://{registry.host}/v2/app/manifests/{run.result.manifest}"
+        with urlopen(Request(url, headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})) as answer:
+            assert answer.status == 200
         tagged = finished(
             service, submit(service, "FROM base\nRUN echo x > /x\n", options=BuildOptions(tags=("team/tool",))).number
         )

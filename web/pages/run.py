@@ -9,10 +9,14 @@ from typing import Any, Final
 import msgspec
 from flask import Blueprint, Response, g, redirect, request
 
+from core.digests import Digest
+from core.references import Reference
 from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
+from registry.server.errors import SpecError
+from web.errors import NotFoundError
 from web.guard import require
-from web.pages.frame import fresh, page, service
+from web.pages.frame import fresh, page, registry, service
 from web.pages.timeline import draw
 
 blueprint: Final = Blueprint("run_pages", __name__)
@@ -35,6 +39,7 @@ def show_run(number: int) -> Response:
         run=run,
         **shown,
         failed_line=_failed_line(shown["steps"]),
+        images=_images(run),
         after=max(0, run.lines - _TAIL_LINES),
         notice=_NOTICES.get(request.args.get("done", "")),
     )
@@ -46,7 +51,7 @@ def show_head(number: int) -> Response:
     run = service().runs.get(number)
     failed_line = _failed_line(service().runs.steps(number)) if run.state == "failed" else 0
     basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
-    return fresh("run_head.html", basis, run=run, failed_line=failed_line)
+    return fresh("run_head.html", basis, run=run, failed_line=failed_line, images=_images(run))
 
 
 @blueprint.get("/runs/<int:number>/steps")
@@ -113,6 +118,25 @@ def run_again(number: int) -> Response:
         shown.status_code = 422
         return shown
     return _to(made.number, "again")
+
+
+def _images(run: Run) -> list[tuple[str, str]]:
+    """Each name of what was built, with the address of its page: empty where the registry here does not have it."""
+    result = run.result
+    if result is None:
+        return []
+    pages = ((name, Reference.parse(name).path) for name in result.names)
+    return [
+        (name, f"/images/{path}/-/{result.manifest}" if _is_here(path, result.manifest) else "") for name, path in pages
+    ]
+
+
+def _is_here(repository: str, manifest: str) -> bool:
+    try:
+        registry().manifests.find(repository, Digest(manifest))
+    except (NotFoundError, SpecError):
+        return False
+    return True
 
 
 def _steps(run: Run) -> dict[str, Any]:

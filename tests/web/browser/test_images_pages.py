@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from playwright.sync_api import Page, expect
 
 from registry.server.survey import TagSummary, list_tags
+from tests.web.browser import plays
 from tests.web.browser.conftest import Site
 from tests.web.browser.stage import HOSTILE
 from tests.web.browser.stock import ABOVE, BASE, Stock, layer_tar
@@ -72,3 +75,13 @@ def test_the_cache_is_looked_at_and_shrunk(page: Page, site: Site) -> None:
 
 def _tags(site: Site) -> list[TagSummary]:
     return list_tags(site.registry.store, "harbour/old")
+
+
+def test_a_run_leads_to_the_image_that_it_made(page: Page, site: Site) -> None:
+    digest = str(site.registry.manifests.find("harbour/web", "main").digest)
+    names = ("ci.example.org/harbour/web:main", "elsewhere.example.org/not/here:main")
+    number = site.stage.play(replace(plays.GREEN, names=names, manifest=digest))
+    page.goto(f"/runs/{number}")
+    expect(page.get_by_role("link", name="Layers and files")).to_have_count(1)
+    page.get_by_role("link", name="Layers and files").click()
+    expect(page.get_by_role("row").filter(has_text="COPY . /srv/www")).to_be_visible()
