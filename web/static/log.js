@@ -169,10 +169,14 @@ function foldButton(step) {
   return made;
 }
 
-async function fold(steps, closed) {
+async function findHeads() {
   const all = await lines.mapSteps();
   heads = new Map();
   for (let i = 0; i < lines.count; i++) if (all[i] >= 0 && !heads.has(all[i])) heads.set(all[i], i + 1);
+}
+
+async function fold(steps, closed) {
+  await findHeads();
   for (const step of steps ?? heads.keys()) if (closed) folded.add(step); else folded.delete(step);
   refold();
   draw();
@@ -206,6 +210,25 @@ rows.addEventListener("click", (event) => {
 });
 button("fold").addEventListener("click", () => fold(null, !folded.size));
 
+// For the keyboard: the next step's first line, or the one before; and the step of the line where one is.
+const here = () => (selected ? selected[0] : lineOf(Math.max(0, firstRow())));
+async function goToStep(forward) {
+  await findHeads();
+  const starts = [...heads.entries()].sort((one, other) => one[1] - other[1]);
+  const at = here();
+  const found = forward ? starts.find(([, line]) => line > at) : starts.findLast(([, line]) => line < at);
+  if (!found) return;
+  select(found[1], found[1]);
+  showLine(found[1]);
+  say(document.getElementById(`step-${found[0]}`)?.closest("tr").textContent ?? `Step ${found[0] + 1}`);
+}
+async function foldHere() {
+  const step = (await lines.mapSteps())[here() - 1];
+  if (step < 0) return;
+  await fold([step], !folded.has(step));
+  say(folded.has(step) ? "Folded" : "Unfolded");
+}
+
 // Following
 
 function setFollowing(on) {
@@ -232,14 +255,16 @@ function readHash() {
   showLine(Math.min(selected[0], Math.max(1, lines.count)));
   panel.scrollIntoView({ block: "nearest" });
 }
+function select(one, other) {
+  selected = [Math.min(one, other), Math.max(one, other)];
+  history.replaceState(null, "", selected[0] === selected[1] ? `#L${selected[0]}` : `#L${selected[0]}-L${selected[1]}`);
+}
 rows.addEventListener("click", (event) => {
   const link = event.target.closest("a.n");
   if (!link) return;
   event.preventDefault();
   const number = Number(link.textContent);
-  const first = event.shiftKey && selected ? selected[0] : number;
-  selected = [Math.min(first, number), Math.max(first, number)];
-  history.replaceState(null, "", selected[0] === selected[1] ? `#L${selected[0]}` : `#L${selected[0]}-L${selected[1]}`);
+  select(event.shiftKey && selected ? selected[0] : number, number);
   setFollowing(false);
   draw();
 });
@@ -271,6 +296,8 @@ button("text").addEventListener("keydown", (event) => {
 view.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "n" || event.key === "N") search(event.key === "n");
+  else if (event.key === "]" || event.key === "[") goToStep(event.key === "]");
+  else if (event.key === "z") foldHere();
   else if (event.key === "f") { setFollowing(!following); draw(); }
   else if (event.key === "End") { if (panel.dataset.live) setFollowing(true); draw(); }
 });

@@ -145,6 +145,23 @@ def test_steps_fold(page: Page, site: Site) -> None:
     expect(page.locator(".l.chosen")).to_contain_text("[088995]")
 
 
+def test_steps_are_reached_and_folded_by_the_keyboard(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['LONG']}")
+    expect(page.locator(".l").first).to_contain_text("2 steps")
+    page.get_by_role("region", name="Lines of the log").focus()
+    page.keyboard.press("]")
+    expect(page.locator(".l.chosen")).to_contain_text("RUN ./configure")
+    page.keyboard.press("]")
+    expect(page.locator(".l.chosen")).to_contain_text("RUN make world")
+    expect(page.locator("#said")).to_contain_text("RUN make world")
+    page.keyboard.press("[")
+    expect(page).to_have_url(re.compile("#L2$"))
+    page.keyboard.press("z")
+    expect(page.locator(".l", has_text="RUN ./configure")).to_contain_text("1,001 lines")
+    page.keyboard.press("z")
+    expect(page.locator(".l", has_text="checking for feature 0...")).to_be_visible()
+
+
 def test_colours_and_links_of_terminals_and_nothing_else(page: Page, evil: int) -> None:
     page.goto(f"/runs/{evil}")
     log = page.locator(".log-lines")
