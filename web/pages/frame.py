@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 from flask import Flask, Response, current_app, render_template, request
 
+from core.errors import ShiplapError
 from web.errors import NotFoundError
 from web.guard import csrf_token
 from web.pages import words
@@ -78,6 +79,11 @@ def number_argument(name: str) -> int | None:
     """A number in the query; None when there is none that makes sense."""
     text = request.args.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
+
+
+def told(error: ShiplapError) -> str:
+    """What went wrong and what to do about it, in one line of a form."""
+    return f"{error.message}: {error.hint}" if error.hint else error.message
 
 
 def wants_page() -> bool:

@@ -11,7 +11,7 @@ from pipelines.errors import ConflictError, InvalidRequestError, LinkError, Sign
 from pipelines.sessions import Link
 from web.guard import current_user, public, require, signing_in
 from web.guard.redirects import same_origin
-from web.pages.frame import service
+from web.pages.frame import service, told
 from web.pages.oidc import PROVIDER
 
 blueprint: Final = Blueprint("login", __name__)
@@ -36,7 +36,7 @@ def log_in() -> Response:
     except SignInError as error:
         return _login_page(401, error.message, name)
     except ThrottledError as error:
-        response = _login_page(429, f"{error.message}: {error.hint}", name)
+        response = _login_page(429, told(error), name)
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response
     return signing_in.begin(service(), user, request.form.get("next", ""), how="by password")
@@ -75,7 +75,7 @@ def welcome() -> Response:
     try:
         user = service().links.use(text, name, password)
     except (InvalidRequestError, ConflictError) as error:
-        return _welcome_page(link, 422, f"{error.message} {error.hint or ''}".strip(), name)
+        return _welcome_page(link, 422, told(error), name)
     except LinkError as error:  # somebody was quicker
         return _dead_link(error)
     return signing_in.begin(service(), user, "", how="by a one-time link")

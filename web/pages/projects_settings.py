@@ -14,7 +14,7 @@ from pipelines.model import Project
 from pipelines.tags import TagFacts, image_names
 from web.guard import note, require
 from web.hooks.statuses import public_url
-from web.pages.frame import page, service
+from web.pages.frame import page, service, told
 from web.pages.projects import frame_of
 from web.pages.projects_forms import as_given, project_of, shown
 
@@ -50,7 +50,7 @@ def create_project() -> Response:
         service().projects.put(project_of(name, {**shown(Project(name, hook=hook)), "cancel_superseded": "1"}))
         secret = service().projects.set_webhook_secret(name, request.form.get("secret", "").strip())
     except (ConflictError, InvalidRequestError) as error:
-        return _connect(422, error=_told(error), **request.form)
+        return _connect(422, error=told(error), **request.form)
     note(service(), "create project", f"project={name}", repository)
     return _connected(name, secret)
 
@@ -71,7 +71,7 @@ def save(name: str) -> Response:
     try:
         service().projects.put(project_of(name, request.form))
     except ShiplapError as error:
-        return _form(project, as_given(request.form), 422, error=_told(error))
+        return _form(project, as_given(request.form), 422, error=told(error))
     return redirect(f"/projects/{name}/settings?done=saved", 303)
 
 
@@ -90,7 +90,7 @@ def renew_secret(name: str) -> Response:
         secret = service().projects.set_webhook_secret(name, request.form.get("secret", "").strip())
     except InvalidRequestError as error:
         project = service().projects.get(name)
-        return _form(project, shown(project), 422, error=_told(error))
+        return _form(project, shown(project), 422, error=told(error))
     return _connected(name, secret)
 
 
@@ -103,7 +103,7 @@ def set_status_token(name: str) -> Response:
         service().projects.set_status_token(name, token)
     except InvalidRequestError as error:
         project = service().projects.get(name)
-        return _form(project, shown(project), 422, error=_told(error))
+        return _form(project, shown(project), 422, error=told(error))
     return redirect(f"/projects/{name}/settings?done={'token' if token else 'no-token'}#statuses", 303)
 
 
@@ -116,7 +116,7 @@ def put_secret(name: str) -> Response:
         value = request.form.get("value", "").replace("\r\n", "\n")
         service().secrets.put(request.form.get("secret", "").strip(), value.encode(), project=name)
     except InvalidRequestError as error:
-        return _form(project, shown(project), 422, error=_told(error))
+        return _form(project, shown(project), 422, error=told(error))
     return redirect(f"/projects/{name}/settings?done=secret#secrets", 303)
 
 
@@ -136,7 +136,7 @@ def remove(name: str) -> Response:
     try:
         service().projects.remove(name)
     except ConflictError as error:
-        return _form(project, shown(project), 409, error=_told(error))
+        return _form(project, shown(project), 409, error=told(error))
     return redirect("/projects", 303)
 
 
@@ -182,9 +182,5 @@ def _names(name: str, template: str) -> dict[str, Any]:
     try:
         found = [(what, [image.familiar for image in image_names(template, facts)]) for what, facts in runs]
     except InvalidRequestError as error:
-        return {"names": (), "names_error": _told(error)}
+        return {"names": (), "names_error": told(error)}
     return {"names": found, "names_error": ""}
-
-
-def _told(error: ShiplapError) -> str:
-    return f"{error.message}. {error.hint}" if error.hint else error.message

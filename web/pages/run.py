@@ -16,7 +16,7 @@ from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trig
 from registry.server.errors import SpecError
 from web.errors import NotFoundError
 from web.guard import require
-from web.pages.frame import fresh, page, registry, service
+from web.pages.frame import fresh, page, registry, service, told
 from web.pages.timeline import draw
 
 blueprint: Final = Blueprint("run_pages", __name__)
@@ -114,7 +114,9 @@ def run_again(number: int) -> Response:
     try:
         made = service().runs.submit(_request(run, form, no_cache="no_cache" in request.form), _trigger(run))
     except InvalidRequestError as error:
-        shown = page("run_again.html", run=run, values={**form, "no_cache": "no_cache" in request.form}, error=error)
+        shown = page(
+            "run_again.html", run=run, values={**form, "no_cache": "no_cache" in request.form}, error=told(error)
+        )
         shown.status_code = 422
         return shown
     return _to(made.number, "again")

@@ -11,7 +11,7 @@ from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.users import ROLES, Role
 from web.guard import note, require
 from web.guard.links import welcome_url
-from web.pages.frame import service
+from web.pages.frame import service, told
 
 blueprint: Final = Blueprint("users", __name__, url_prefix="/users")
 
@@ -38,7 +38,7 @@ def create_user() -> Response:
     try:
         user = service().users.create(name, _role(role))
     except (InvalidRequestError, ConflictError) as error:
-        return _page(422, error=f"{error.message} {error.hint or ''}".strip(), name=name, role=role)
+        return _page(422, error=told(error), name=name, role=role)
     note(service(), "create user", user.name, f"role {user.role}")
     return _page(201, link=welcome_url(service(), user.name), link_for=user.name)
 
