@@ -53,16 +53,16 @@ class Approvals:
         with self._database.read() as connection:
             return [_from_row(row) for row in connection.execute(wanted)]
 
-    def ask(self, connection: Connection, request: RunRequest, trigger: Trigger) -> str:
+    def ask(self, connection: Connection, request: RunRequest, trigger: Trigger) -> tuple[bool, str]:
         """Record that the commit waits, within the caller's transaction; what waited before it is outdated.
 
-        Returns for people what becomes of it.
+        Returns whether it does, unless it was decided before; and for people what becomes of it.
         """
         of_pull = (approvals.c.project == request.project, approvals.c.pull_request == trigger.pull_request)
         shown = f"pull request {trigger.pull_request} at {trigger.commit[:12]}"
         known = connection.execute(select(approvals).where(*of_pull, approvals.c.commit == trigger.commit)).first()
         if known is not None and known.state != "outdated":
-            return f"{shown} comes from a fork, and is {known.state} already"
+            return False, f"{shown} comes from a fork, and is {known.state} already"
         self.outdate(connection, request.project, trigger.pull_request)
         values = {
             "request": msgspec.json.encode(request).decode(),
@@ -75,7 +75,7 @@ class Approvals:
         else:
             key = {"project": request.project, "pull_request": trigger.pull_request, "commit": trigger.commit}
             connection.execute(insert(approvals).values(**key, **values))
-        return f"{shown} comes from a fork, and waits for approval"
+        return True, f"{shown} comes from a fork, and waits for approval"
 
     def outdate(self, connection: Connection, project: str, pull_request: int) -> None:
         """Nobody needs to decide any more about the pull request's commits so far."""

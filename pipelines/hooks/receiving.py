@@ -137,13 +137,17 @@ class Receiver:
             self._runs.announce(run)
             if project.hook.cancel_superseded:
                 self._cancel_lane(project.name, run.trigger, f"superseded by run {run.number}", before=run.number)
+        if project.hook.cancel_superseded:
+            for trigger in done.awaited:
+                why = f"superseded by commit {trigger.commit[:12]}, which waits for approval"
+                self._cancel_lane(project.name, trigger, why, but=trigger.commit)
         for pull_request in done.closed:
             trigger = Trigger("pull_request", pull_request=pull_request)
             self._cancel_lane(project.name, trigger, f"pull request {pull_request} was closed")
         return self._deliveries.get(project.name, number).delivery
 
     def _apply(self, connection: Connection, project: Project, payload: Payload, delivery: int) -> _Done:
-        done = _Done([], [], [])
+        done = _Done([], [], [], [])
         for action in plan(project, payload):
             match action:
                 case Build(request=request, trigger=trigger):
@@ -155,7 +159,9 @@ class Receiver:
                     done.runs.append(run)
                     done.reasons.append(f"run {run.number}")
                 case Await(request=request, trigger=trigger):
-                    done.reasons.append(self._approvals.ask(connection, request, _of(trigger, delivery)))
+                    waits, told = self._approvals.ask(connection, request, _of(trigger, delivery))
+                    done.reasons.append(told)
+                    done.awaited.extend([trigger] if waits else [])
                 case Close(pull_request=pull_request):
                     self._approvals.outdate(connection, project.name, pull_request)
                     done.closed.append(pull_request)
@@ -164,14 +170,17 @@ class Receiver:
                     done.reasons.append(reason)
         return done
 
-    def _cancel_lane(self, project: str, trigger: Trigger, why: str, *, before: int | None = None) -> None:
-        """End the runs of the same branch or pull request that nobody waits for any more."""
+    def _cancel_lane(
+        self, project: str, trigger: Trigger, why: str, *, before: int | None = None, but: str = ""
+    ) -> None:
+        """End the runs of the same branch or pull request that nobody waits for any more. but: not of this commit."""
         wanted = lane(trigger)
         if wanted is None:
             return
         for state in ("queued", "running"):
             for run in self._runs.list(project=project, state=state, before=before, limit=_MAX_ACTIVE):
-                if lane(run.trigger) == wanted and not run.cancel_requested:
+                stays = run.cancel_requested or (but and run.trigger.commit == but)
+                if lane(run.trigger) == wanted and not stays:
                     with contextlib.suppress(ConflictError, NotFoundError):
                         self._runs.cancel(run.number, why)
                         _log.info("run %d: %s", run.number, why)
@@ -179,12 +188,12 @@ class Receiver:
 
 class _Done(NamedTuple):
     runs: list[Run]
+    awaited: list[Trigger]
     closed: list[int]
     reasons: list[str]
 
 
 def _of(trigger: Trigger, delivery: int) -> Trigger:
-
     return msgspec.structs.replace(trigger, delivery=delivery)
 
 

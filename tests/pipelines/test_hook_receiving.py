@@ -198,6 +198,20 @@ def test_newer_push_supersedes_the_branch_s_older_runs(service: Service) -> None
 
 
 @on_one_database
+def test_newer_commit_of_a_fork_ends_the_run_of_the_approved_one(service: Service) -> None:
+    set_up(service, pull_requests="approve")
+    send(service, sent.github_pull_request("opened", fork=True))
+    (waiting,) = service.approvals.list("app", state="waiting")
+    run = service.approvals.approve("app", waiting.id, AFTER, "admin")
+    send(service, sent.github_pull_request("reopened", fork=True))
+    assert service.runs.get(run.number).state == "queued", "it is of the newest commit"
+    newer = "9" * 40
+    send(service, sent.github_pull_request("synchronize", fork=True, commit=newer))
+    assert service.runs.get(run.number).state == "cancelled"
+    assert service.runs.get(run.number).reason == f"superseded by commit {newer[:12]}, which waits for approval"
+
+
+@on_one_database
 def test_superseded_runs_go_on_where_the_project_says_so(service: Service) -> None:
     set_up(service, cancel_superseded=False)
     first = send(service, sent.github_push()).delivery.runs[0]
