@@ -127,5 +127,5 @@ def _batch(entry: Any) -> Batch:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except redis.RedisError as error:  # it is away, its memory or its disk is full, it only lets us read
         raise QueueUnreachableError(f"Redis does not answer: {error}", hint="see SHIPLAP_REDIS_URL") from error

@@ -15,6 +15,7 @@ import pytest
 
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted, Warned
 from core.masking import MASK, Masker
+from pipelines.errors import QueueUnreachableError
 from pipelines.live import LiveLogs
 from pipelines.loglines import LineMaker, decode_line, encode_line, to_event
 from pipelines.logstore import Line, line_near
@@ -181,6 +182,20 @@ def test_log_is_whole_without_redis(service: Service) -> None:
     writer.emit(StepOutput(1, 1, b"one\ntwo\n", 1.0))
     eventually(lambda: len(service.logs.read(claim.number)) == 2, why="lines are stored")
     finish(service, claim, writer)
+    assert texts(list(followed(service, claim.number))) == ["one", "two"]
+
+
+def test_log_is_whole_when_the_memory_of_redis_is_full(service: Service) -> None:
+    claim = claimed(service)
+    writer = writer_of(service, claim)
+    service.live._redis.config_set("maxmemory", 1)
+    try:
+        writer.emit(StepOutput(1, 1, b"one\ntwo\n", 1.0))
+        finish(service, claim, writer)
+        with pytest.raises(QueueUnreachableError, match="maxmemory"):
+            service.queue.send(claim.number)
+    finally:
+        service.live._redis.config_set("maxmemory", 0)
     assert texts(list(followed(service, claim.number))) == ["one", "two"]
 
 
