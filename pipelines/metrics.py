@@ -1,13 +1,13 @@
 """The numbers that operators watch, as the database has them now; ``web`` gives them to Prometheus.
 
-Totals count runs that retention has removed, too: ``remember`` adds these to the table of counters as they go, so that
+Totals count runs that were removed, too: ``remember`` adds these to the table of counters as they go, so that
 no counter ever falls.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy import and_, func, insert, not_, select, update
@@ -16,7 +16,9 @@ from sqlalchemy.sql import ColumnElement
 
 from pipelines.model import FINAL_STATES
 from pipelines.schema import counters, runs, steps
-from pipelines.service import Service
+
+if TYPE_CHECKING:
+    from pipelines.service import Service
 
 _ENDED: Final = "ended."
 # No cache answers for a FROM, nor for what the builder does on its own account, which has no line in the Dockerfile.

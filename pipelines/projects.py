@@ -17,6 +17,7 @@ from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.addresses import known_forge
 from pipelines.hooks.checking import check_hook
 from pipelines.hooks.settings import HookSettings
+from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, Project
 from pipelines.schema import projects, runs, secrets
 from pipelines.secrets import Secrets
@@ -75,6 +76,7 @@ class Projects:
             number = connection.execute(going.limit(1)).scalar()
             if number is not None:
                 raise ConflictError(f"run {number} of project {name} has not ended", hint="cancel it first")
+            remember(connection, runs.c.project == name)
             connection.execute(delete(runs).where(runs.c.project == name))
             connection.execute(delete(secrets).where(secrets.c.project == name))
             connection.execute(delete(projects).where(projects.c.name == name))

@@ -332,6 +332,15 @@ def test_metrics_count_what_is_there(service: Service) -> None:
     assert found.workers_by_state == {"idle": 1}
 
 
+def test_totals_do_not_fall_when_a_project_is_removed(service: Service) -> None:
+    ended_run(service)
+    before = snapshot(service)
+    service.projects.remove("default")
+    after = snapshot(service)
+    assert service.runs.list() == []
+    assert (after.run_count, after.ended_by_state) == (before.run_count, before.ended_by_state)
+
+
 def test_metrics_count_as_missed_only_what_the_cache_could_have_answered(service: Service) -> None:
     service.runs.submit(RunRequest(SOURCE))
     claim = service.claims.take("w", ())
