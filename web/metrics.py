@@ -38,7 +38,7 @@ class _Collector:
             ended.add_metric([state], count)
         yield ended
         yield SummaryMetricFamily(
-            "shiplap_run_wait_seconds", "From submission to the first step.",
+            "shiplap_run_wait_seconds", "From being queued to being taken by a worker.",
             count_value=metrics.wait_count, sum_value=metrics.wait_s,
         )  # fmt: skip
         yield SummaryMetricFamily(
