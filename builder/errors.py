@@ -85,6 +85,10 @@ class FetchError(BuilderError):
     """A URL or a git repository cannot be fetched, or gave something else than was asked for."""
 
 
+class FetchUnreachableError(FetchError):
+    """Nobody answered, or the transfer broke off: the same may work later."""
+
+
 class SshKeyError(BuilderError):
     """A private SSH key cannot be read, or a RUN requires an agent that the build was not given."""
 

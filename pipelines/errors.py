@@ -73,6 +73,10 @@ class SourceError(PipelineError):
     """The source of a run cannot be fetched, or must not be."""
 
 
+class SourceUnreachableError(SourceError):
+    """The server with the source of a run does not answer: the same may work later."""
+
+
 class UpstreamError(PipelineError):
     """A build context cannot be fetched from the web process."""
 

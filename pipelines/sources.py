@@ -17,13 +17,13 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from builder.errors import BuildCancelledError, FetchError, InvalidUrlError
+from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError, InvalidUrlError
 from builder.remotes.git import Found, Git, GitAccess
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
 from builder.remotes.reach import Reach, Resolve, look_up
 from builder.remotes.ssh import SshAccess
 from core.settings import ServiceSettings
-from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
+from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
 from pipelines.hooks.filters import means_any
 from pipelines.model import GitSource
 
@@ -104,8 +104,8 @@ def fetch_git(
     """Fetch one commit into ``directory``, which is made. ca_file: certificates to trust instead of the system's.
 
     ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name. Raises
-    InvalidRequestError and SourceError; SourceError too once ``cancelled`` is set; NothingToBuildError when no file
-    changed that the source's paths name.
+    InvalidRequestError and SourceError, which is a SourceUnreachableError when the server does not answer; SourceError
+    too once ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
     """
     remote = parse_url(source.url, local)
     repository = _repository(remote) if remote.scheme == _FILE else None
@@ -119,6 +119,8 @@ def fetch_git(
             checkout = git.checkout(found, subdirectory=source.subdirectory)
     except InvalidUrlError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
+    except FetchUnreachableError as error:
+        raise SourceUnreachableError(error.message, hint=error.hint) from error
     except (FetchError, BuildCancelledError) as error:
         raise SourceError(error.message, hint=error.hint) from error
     if not checkout.commit.startswith(source.commit):

@@ -22,6 +22,7 @@ from pipelines.errors import (
     NothingToBuildError,
     QueueUnreachableError,
     SecretError,
+    SourceUnreachableError,
     StaleAttemptError,
     UpstreamError,
 )
@@ -35,8 +36,8 @@ from worker.resources import Resources
 
 _FINISH_PAUSE_S: Final = 0.5
 _INFRASTRUCTURE: Final = (
-    DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError, StorageFullError,
-    UnreachableError, UpstreamError,
+    DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError,
+    SourceUnreachableError, StorageFullError, UnreachableError, UpstreamError,
 )  # fmt: skip
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from typing import Final
 
 import msgspec
 
-from builder.errors import BuildCancelledError, FetchError
+from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError
 from builder.remotes.giturls import PORTS, GitReference, GitRemote, check_ref
 from builder.remotes.reach import ANYWHERE, Reach
 from builder.remotes.ssh import SshAccess
@@ -39,6 +39,10 @@ _MAX_FILE_BYTES: Final = 4 << 30
 _POLL_S: Final = 0.1
 _MOUNTED: Final = "/mnt"  # where git sees its directory, whose own path nobody may walk
 _SHOWN_BYTES: Final = 2000
+_AWAY: Final = re.compile(  # what git, curl and ssh say of servers that do not answer, and of connections that broke
+    r"(?i)failed to connect|could not connect|connection (?:refused|reset|timed out)|operation timed out|"
+    r"no route to host|network is unreachable|returned error: 5\d\d|early EOF|unexpected disconnect"
+)
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _TREE, _AGENT, _KNOWN_HOSTS, _REPOSITORY, _CONFIG = "tree", "agent", "known_hosts", "repository", "config"
 
@@ -282,14 +286,14 @@ class Git:
         if self._stopped():
             raise BuildCancelledError("fetching the repository was cancelled")
         if process.returncode == -signal.SIGKILL:
-            raise FetchError(f"git {words[0]} did not end within {_TIMEOUT_S} s")
+            raise FetchUnreachableError(f"git {words[0]} did not end within {_TIMEOUT_S} s")
         if process.returncode != 0:
             text = told[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
             if process.returncode == 127:
                 raise FetchError(f"git cannot be started: {text}", hint="install git")
-            raise FetchError(
-                f"git {words[0]} of {self._remote.url} failed: {text or process.returncode}", hint=_hint(text)
-            )
+            hint = _hint(text)
+            kind = FetchUnreachableError if hint is None and _AWAY.search(text) else FetchError
+            raise kind(f"git {words[0]} of {self._remote.url} failed: {text or process.returncode}", hint=hint)
         return out.decode("utf-8", "replace")
 
 

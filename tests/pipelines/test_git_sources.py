@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import FetchError
-from pipelines.errors import InvalidRequestError, SourceError
+from pipelines.errors import InvalidRequestError, SourceError, SourceUnreachableError
 from pipelines.model import GitSource
 from pipelines.sources import Checkout, fetch_git, parse_url, reach
 from tests.toolkit.git import git, make_certificate, serving_git
@@ -111,3 +111,13 @@ def test_what_cannot_be_fetched_is_told(
 ) -> None:
     with pytest.raises(SourceError, match=message):
         fetched(server, tmp_path / "checkout", **options)
+
+
+def test_server_that_is_away_is_told_from_one_that_refuses(
+    privileged: None, server: tuple[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError) as refused:
+        fetched(server, tmp_path / "refused", path="/nowhere")
+    assert not isinstance(refused.value, SourceUnreachableError)
+    with pytest.raises(SourceUnreachableError):
+        fetched(("https://git.test:1", server[1]), tmp_path / "away")
