@@ -28,6 +28,7 @@ from builder.request import BuildRequest, Output
 from builder.resolving import Connect, Resolver
 from builder.rootfs import RootFS
 from builder.solver import Solution, Solver
+from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.digests import DiffID, Digest
 from core.errors import ShiplapError
@@ -91,6 +92,9 @@ def build(
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
+    if request.no_cache and b"RUN" in request.dockerfile:  # nothing will be cached, so one of them will most likely run
+        with contextlib.suppress(ContainerError):  # which then tells
+            launcher.warm()
     with contextlib.ExitStack() as stack:
         result = _Build(
             dated(request), store, launcher, monitor or NullMonitor(), cancelled or threading.Event(), connect, stack

@@ -114,6 +114,7 @@ class Launcher:
         self._lock = threading.Lock()
         self._control: _socket.socket | None = None
         self._pid = 0
+        self._greeted = False
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -130,9 +131,12 @@ class Launcher:
         return self._pid
 
     def warm(self) -> None:
-        """Start the launcher process and, behind the caller's back, the network: a RUN step is coming soon."""
-        with self._lock:
-            wire.send(self._process(), "warm")
+        """Start the launcher process and the network behind the caller's back: a RUN step is coming soon.
+
+        Whether the process starts well shows at the first request. Raises ContainerError when it cannot be tried.
+        """
+        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self._control or self._spawn(), "warm")
 
     def view(self, layers: Sequence[RootLayer]) -> int:
         """A read-only directory of ``layers`` (base first) merged, with true owners; the caller closes it.
@@ -207,11 +211,25 @@ class Launcher:
         return ours
 
     def _process(self) -> _socket.socket:
-        """The control socket; starts the process when there is none. The lock is held."""
+        """The control socket of a process that is ready; starts it when there is none. The lock is held."""
+        control = self._control or self._spawn()
+        if not self._greeted:
+            try:
+                _answer(control, "hello")
+            except ContainerError as error:
+                control.close()
+                self._control = None
+                self._reap()
+                if isinstance(error, LauncherError):
+                    raise LauncherError(f"the launcher process did not start: {self._log()}") from error
+                raise
+            self._greeted = True
+        return control
+
+    def _spawn(self) -> _socket.socket:
+        """Start the process, which will say hello on the control socket returned. The lock is held."""
         if self._closed:
             raise LauncherError("the launcher has been closed")
-        if self._control is not None:
-            return self._control
         if os.geteuid() != 0:
             raise NamespaceError(
                 "containers need root",
@@ -245,14 +263,6 @@ class Launcher:
             theirs.close()
             os.close(log)
             os.close(null)
-        try:
-            _answer(ours, "hello")
-        except ContainerError as error:
-            ours.close()
-            self._reap()
-            if isinstance(error, LauncherError):
-                raise LauncherError(f"the launcher process did not start: {self._log()}") from error
-            raise
         self._control = ours
         return ours
 

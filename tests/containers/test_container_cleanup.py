@@ -333,7 +333,7 @@ from pathlib import Path
 from containers.errors import NamespaceError
 from containers.launcher import Container, Launcher
 try:
-    Launcher(Path(sys.argv[1])).warm()
+    Launcher(Path(sys.argv[1])).view(())
 except NamespaceError as error:
     print(error, "|", error.hint)
 """
