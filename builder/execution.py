@@ -175,7 +175,7 @@ class Executor:
 
         limits = self._request.limits
         layers = self._lowers(parent)
-        upper = self._store.snapshots.new_upper()
+        upper = self._store.snapshots.new_upper(layers)
         try:
             run_step(
                 vertex,
@@ -194,10 +194,10 @@ class Executor:
             if not self._request.hold_failures:
                 self._store.snapshots.discard(upper)
                 raise
-            above = self._store.snapshots.new_upper()
+            seen = (*layers, DirectoryLayer(files_of(upper)))
+            above = self._store.snapshots.new_upper(seen)
             for left in (upper, above):
                 held.callback(self._store.snapshots.discard, left)
-            seen = (*layers, DirectoryLayer(files_of(upper)))
             error.held = HeldStep(container_spec(op, seen, above.path, mounts, secret_env, limits), held.pop_all())
             raise
         except BaseException:
@@ -216,7 +216,7 @@ class Executor:
                 return held.enter_context(self._view_or_none(parent))
 
             def write(writer: TarWriter) -> None:
-                left_out.extend(write_upper(files_of(upper), below, writer).unrepresentable)
+                left_out.extend(write_upper(files_of(upper), below, writer, root=upper.root).unrepresentable)
 
             diff_id = self._write_layer(write)
         self._store.snapshots.adopt(upper, diff_id, parent.diff_ids())

@@ -98,10 +98,10 @@ class Mounter:
 
     def _tree(self, mount: BindMount, source: RootFS, stack: ExitStack) -> Tree:
         upper = None
-        if not mount.readonly:
-            upper = self._store.snapshots.new_upper()
-            stack.callback(self._store.snapshots.discard, upper)
         layers = source.lowers(self._store.snapshots)
+        if not mount.readonly:
+            upper = self._store.snapshots.new_upper(layers)
+            stack.callback(self._store.snapshots.discard, upper)
         return Tree(layers, mount.target, mount.path, None if upper is None else upper.path)
 
     def _hold_caches(

@@ -49,23 +49,26 @@ class DiffSummary(NamedTuple):
     unrepresentable: tuple[bytes, ...] = ()
 
 
-def write_upper(upper: str, lower: Callable[[], int | None], writer: TarWriter) -> DiffSummary:
+def write_upper(
+    upper: str, lower: Callable[[], int | None], writer: TarWriter, *, root: tuple[int, int, int] | None = None
+) -> DiffSummary:
     """Write the changes in ``upper`` (an overlay upper directory that nothing uses any more) to ``writer``.
 
     lower: gives a directory descriptor of the merged view of the layers below, None when there are none; called at most
     once, and not at all where nothing but files in the root directory were written: a view takes a mount. The writer is
     not closed. Directories come before what is in them, names in the order of their bytes, and of hard links the first
     name is the file. Sockets are left out. A file that was copied up counts as changed, whatever is in it.
+    root: permissions, owner and group that the root directory had before; it is written where it has others now.
 
     Raises LayerSourceError naming a file that cannot be read or does not hold still.
     """
     before = writer.entries
     with contextlib.ExitStack() as stack:
-        root = os.open(upper, _DIRECTORY_FLAGS)
-        stack.callback(os.close, root)
-        walk = _Walk(root, lower, writer)
+        top = os.open(upper, _DIRECTORY_FLAGS)
+        stack.callback(os.close, top)
+        walk = _Walk(top, lower, writer)
         stack.callback(walk.close)
-        walk.run()
+        walk.run(root)
     return DiffSummary(writer.entries - before, tuple(walk.unrepresentable))
 
 
@@ -108,11 +111,14 @@ class _Walk:
         self._links: dict[tuple[int, int], bytes] = {}
         self.unrepresentable: list[bytes] = []
 
-    def run(self) -> None:
+    def run(self, root: tuple[int, int, int] | None) -> None:
         info = os.fstat(self._root)
-        # The upper root is made by the builder, not copied up: its metadata say nothing.
+        # The upper root is made by the builder, not copied up: its times and attributes say nothing.
         self._levels.append(_Level(b"", os.open(".", _DIRECTORY_FLAGS, dir_fd=self._root), None, info, {}))
         self._written = 1
+        if root is not None and root != (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid):
+            self._written = 0
+            self._write_levels()
         while self._levels:
             level = self._levels[-1]
             for name in level.names:

@@ -103,10 +103,17 @@ def correct(image: str, *, marks: bool, directories: Iterable[tuple[bytes, Direc
     """
     with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
         index = _Index(memory)
+        index.drop_checks()
         if marks:
             index.make_marks_user()
         for path, metadata in directories:
             index.set_directory(path, metadata)
+
+
+def root_metadata(image: str) -> DirectoryMetadata:
+    """What the root directory of an index looks like. Raises ErofsError, OSError."""
+    with open(image, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+        return _Index(memory).root()
 
 
 def check_mountable(image: str, tar: str) -> None:
@@ -145,9 +152,18 @@ class _Index:
         (self._root,) = struct.unpack_from("<H", memory, _SUPERBLOCK + 14)
         (metadata_block,) = struct.unpack_from("<I", memory, _SUPERBLOCK + 40)
         self._inodes = metadata_block * self._block
-        # Not to be looked at any more: the checksum of the superblock's block, in which inodes may be, and the filters
-        # that tell, by hashes that we do not compute, which attributes an inode has not.
-        struct.pack_into("<I", memory, _SUPERBLOCK + 8, compatible & ~(_CHECKSUM | _XATTR_FILTER))
+        self._compatible = compatible
+
+    def drop_checks(self) -> None:
+        """Before changes: what is not to be looked at any more. That is the checksum of the superblock's block, in
+        which inodes may be, and the filters that tell, by hashes that we do not compute, which attributes an inode has
+        not.
+        """
+        struct.pack_into("<I", self._memory, _SUPERBLOCK + 8, self._compatible & ~(_CHECKSUM | _XATTR_FILTER))
+
+    def root(self) -> DirectoryMetadata:
+        fields = _EXTENDED_INODE.unpack_from(self._memory, self._inodes + self._root * 32)
+        return DirectoryMetadata(fields[2] & 0o7777, fields[7], fields[8], fields[9])
 
     def make_marks_user(self) -> None:
         for name, value in ((b"overlay.opaque", b"y"), (b"overlay.origin", b"")):

@@ -85,12 +85,15 @@ class ParentDirectories:
 
 
 def implied_directories(path: str) -> dict[bytes, int]:
-    """What ``survey`` gives as implied, for tars that it finds unusual. Raises InvalidLayerError."""
+    """What ``survey`` gives as implied, for tars that it finds unusual; and the root, as ``b""``, without an entry.
+
+    Raises InvalidLayerError.
+    """
     from images.survey import ImpliedBytes
     from images.tarreader import DIRECTORY, TarReader, normalise
 
-    directories = {b""}
-    implied: dict[bytes, int] = {}
+    directories: set[bytes] = set()
+    implied = {b"": 0}
     implied_bytes = ImpliedBytes()
     with open(path, "rb", buffering=0) as tar:
         for entry in TarReader(tar, seekable=True):
@@ -109,7 +112,7 @@ def set_metadata(root: int, path: bytes, metadata: DirectoryMetadata) -> None:
     """Give the directory ``path`` below the descriptor ``root`` this metadata; links are not followed."""
     from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
-    fd = openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    fd = openat2(root, path or b".", os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
     try:
         if os.geteuid() == 0:
             os.fchown(fd, metadata.uid, metadata.gid)

@@ -8,8 +8,8 @@
     snapshots/.locks                     byte-range locks by key: each snapshot is made once
 
 A directory belongs to the session in its name until a row mentions it. A row's key is the layer's diff ID; with ``+``
-and a fingerprint when the layer implies directories that look different on this base; or ``upper:`` or ``flat:`` and a
-chain ID.
+and a fingerprint when the layer implies directories, the root directory among them, that look different on this base;
+or ``upper:`` or ``flat:`` and a chain ID.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from core.files import storage_errors
 from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from images.database import Database
-from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct
+from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct, root_metadata
 from images.errors import SnapshotError
 from images.layers import LayerStore
 from images.locks import named
@@ -40,14 +41,20 @@ from images.trees import remove_tree
 _MAX_LAYERS: Final = 100  # overlayfs stacks 500, and users add their own on top
 _FLAT_STEP: Final = 50
 _MODE: Final = 0o755  # of a root directory, whatever the umask
+_PLAIN_ROOT: Final = DirectoryMetadata(_MODE, 0, 0, 0)
+_ROOT: Final = b"/"  # stands for the root directory among the paths of a row
 
 _log = logging.getLogger(__name__)
 
 
 class Upper(NamedTuple):
-    """A directory for one step's changes: ``path``/fs (mode 0755) and ``path``/work, both empty at first."""
+    """A directory for one step's changes: ``path``/fs and ``path``/work, both empty at first.
+
+    ``fs`` has the mode and owner that the root directory has below it (``root``): overlayfs shows the topmost one's.
+    """
 
     path: str
+    root: tuple[int, int, int] = (_MODE, 0, 0)
 
 
 class _Row(NamedTuple):
@@ -84,17 +91,22 @@ class Snapshots:
         found = [self._flat(diff_ids[:flat])] if flat else []
         for at in range(flat, len(diff_ids)):
             if chains[at] not in self._known or not _is_there(self._known[chains[at]]):
-                self._known[chains[at]] = self._lower(diff_ids[at], diff_ids[:at], chains[at])
+                base = next((layer for layer in reversed(found) if layer is not None), None)
+                self._known[chains[at]] = self._lower(diff_ids[at], diff_ids[:at], chains[at], base)
             found.append(self._known[chains[at]])
         return tuple(layer for layer in found if layer is not None)
 
-    def new_upper(self) -> Upper:
-        """A new directory for a step to write to. It is removed with the session unless adopted."""
+    def new_upper(self, below: Sequence[RootLayer] = ()) -> Upper:
+        """A new directory for a step to write to, above ``below``. It is removed with the session unless adopted."""
         with storage_errors("a snapshot"):
             path = self._new_directory()
-            for name in ("fs", "work"):
-                _make_root(f"{path}/{name}")
-        return Upper(path)
+            root = _root_of(below[-1]) if below else _PLAIN_ROOT
+            for name, mode in (("fs", root.mode), ("work", _MODE)):
+                os.mkdir(f"{path}/{name}")
+                if name == "fs" and (root.uid or root.gid) and _is_root():
+                    os.chown(f"{path}/fs", root.uid, root.gid)
+                os.chmod(f"{path}/{name}", mode)
+        return Upper(path, (root.mode, root.uid, root.gid))
 
     def adopt(self, upper: Upper, diff_id: DiffID, below: Sequence[DiffID]) -> None:
         """The layer's tar holds what ``upper`` holds: let it be its snapshot on ``below``, unless there is one already.
@@ -104,6 +116,7 @@ class Snapshots:
         """
         with os.scandir(f"{upper.path}/fs") as entries:
             empty = next(entries, None) is None
+        empty = empty and survey(str(self._layers.path(diff_id))).entries == 0  # else the root directory is changed
         self._session.lease((diff_id,))
         if empty:
             self._insert(diff_id, diff_id, _Row("empty", None))
@@ -115,11 +128,14 @@ class Snapshots:
         """Remove an upper directory that was not adopted."""
         remove_tree(upper.path)
 
-    def _lower(self, diff_id: DiffID, below: Sequence[DiffID], chain: ChainID) -> RootLayer | None:
-        row = self._row(_upper_key(chain)) or self._find(diff_id, below)
+    def _lower(
+        self, diff_id: DiffID, below: Sequence[DiffID], chain: ChainID, base: RootLayer | None
+    ) -> RootLayer | None:
+        """base: the topmost of the layers ``below`` that has anything in it."""
+        row = self._row(_upper_key(chain)) or self._find(diff_id, below, base)
         if row is None:
             with named(self._locks, diff_id):
-                row = self._find(diff_id, below) or self._make(diff_id, below)
+                row = self._find(diff_id, below, base) or self._make(diff_id, below, base)
         return self._as_layer(row, diff_id)
 
     def _flat(self, diff_ids: Sequence[DiffID]) -> RootLayer | None:
@@ -141,7 +157,7 @@ class Snapshots:
                     self._insert(key, None, row)
         return self._as_layer(row, diff_ids[0])
 
-    def _find(self, diff_id: DiffID, below: Sequence[DiffID]) -> _Row | None:
+    def _find(self, diff_id: DiffID, below: Sequence[DiffID], base: RootLayer | None) -> _Row | None:
         row = self._row(diff_id)
         if row is not None and row.kind == "empty":
             return row
@@ -151,17 +167,26 @@ class Snapshots:
         if not known[0]:
             return row
         # The times are not part of the key, so that 0 does.
-        implied = dict.fromkeys(bytes(known[0]).split(b"\0"), 0)
-        key = _key(diff_id, self._parents.resolve(implied, below))
+        implied = dict.fromkeys((b"" if path == _ROOT else path for path in bytes(known[0]).split(b"\0")), 0)
+        key = _key(diff_id, self._resolve(implied, below, base))
         return row if key == diff_id else self._row(key)
 
-    def _make(self, diff_id: DiffID, below: Sequence[DiffID]) -> _Row:
+    def _resolve(
+        self, implied: Mapping[bytes, int], below: Sequence[DiffID], base: RootLayer | None
+    ) -> dict[bytes, DirectoryMetadata]:
+        """What implied directories look like on ``below``; the root, ``b""``, as ``base`` has it."""
+        found = self._parents.resolve({path: mtime for path, mtime in implied.items() if path}, below)
+        if b"" in implied:
+            found[b""] = _PLAIN_ROOT if base is None else _root_of(base)
+        return found
+
+    def _make(self, diff_id: DiffID, below: Sequence[DiffID], base: RootLayer | None) -> _Row:
         """Make the layer's snapshot. The caller holds the layer's lock."""
         tar = str(self._layers.path(diff_id))
         with storage_errors("a snapshot"):
             directory = self._new_directory()
             try:
-                row, key = self._index_or_unpack(diff_id, tar, directory, below)
+                row, key = self._index_or_unpack(diff_id, tar, directory, below, base)
             except BaseException:
                 remove_tree(directory)
                 raise
@@ -170,7 +195,9 @@ class Snapshots:
         self._insert(key, diff_id, row)
         return row
 
-    def _index_or_unpack(self, diff_id: DiffID, tar: str, directory: str, below: Sequence[DiffID]) -> tuple[_Row, str]:
+    def _index_or_unpack(
+        self, diff_id: DiffID, tar: str, directory: str, below: Sequence[DiffID], base: RootLayer | None
+    ) -> tuple[_Row, str]:
         name = os.path.basename(directory)
         found, indexer = self._start(tar, f"{directory}/index")
         if found.entries == 0:
@@ -178,7 +205,7 @@ class Snapshots:
                 indexer.stop()
             self._note_implied(diff_id, {})
             return _Row("empty", None), diff_id
-        implied = found.implied
+        implied = found.implied if found.has_root else {b"": 0, **found.implied}
         if found.unusual is not None:
             _log.info("layer %s is unpacked: %s", diff_id, found.unusual)
             if indexer is not None:
@@ -186,7 +213,7 @@ class Snapshots:
             indexer = None
             implied = implied_directories(tar)
         self._note_implied(diff_id, implied)
-        parents = self._parents.resolve(implied, below)
+        parents = self._resolve(implied, below, base)
         key = _key(diff_id, parents)
         # EROFS cannot be given attributes afterwards; directories that have some are rare enough to unpack for.
         if indexer is not None and any(metadata.xattrs for metadata in parents.values()):
@@ -195,9 +222,7 @@ class Snapshots:
         if indexer is not None:
             try:
                 indexer.wait()
-                root = DirectoryMetadata(0o755, 0, 0, 0)
-                directories = parents if found.has_root else {b"": root, **parents}
-                correct(f"{directory}/index", marks=found.marks, directories=directories.items())
+                correct(f"{directory}/index", marks=found.marks, directories=parents.items())
                 check_mountable(f"{directory}/index", tar)
                 return _Row("erofs", name), key
             except ErofsError as error:
@@ -242,7 +267,8 @@ class Snapshots:
     def _note_implied(self, diff_id: DiffID, implied: Mapping[bytes, int]) -> None:
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE layers SET implied = ? WHERE diff_id = ?", (b"\0".join(sorted(implied)), diff_id)
+                "UPDATE layers SET implied = ? WHERE diff_id = ?",
+                (b"\0".join(sorted(path or _ROOT for path in implied)), diff_id),
             )
 
     def _row(self, key: str) -> _Row | None:
@@ -295,6 +321,14 @@ class _Root:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def _root_of(layer: RootLayer) -> DirectoryMetadata:
+    """Mode and owner of a layer's root directory; its time means nothing, and is not part of any key."""
+    if isinstance(layer, DirectoryLayer):
+        info = os.stat(layer.path)
+        return DirectoryMetadata(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, 0)
+    return root_metadata(layer.image)._replace(mtime=0)
 
 
 def _key(diff_id: DiffID, parents: Mapping[bytes, DirectoryMetadata]) -> str:

@@ -91,15 +91,16 @@ def command(
             found = find_or_pull(store, image, root, insecure)
             config = found.config.config
             _warn_of_platform(image, found.config.platform)
-            upper = store.snapshots.new_upper()
-            stack.callback(store.snapshots.discard, upper)
             launcher = stack.enter_context(
                 Launcher(store.tmp, denied_networks=Settings.from_environ(root=root).denied_networks)
             )
             if network == "default":
                 launcher.warm()  # while the layers are being made ready
+            layers = store.snapshots.lowers(found.diff_ids)
+            upper = store.snapshots.new_upper(layers)
+            stack.callback(store.snapshots.discard, upper)
             spec = ContainerSpec(
-                layers=store.snapshots.lowers(found.diff_ids),
+                layers=layers,
                 upper=upper.path,
                 args=command_line(config, entrypoint, arguments),
                 env=environment(config, overrides, hostname=name, terminal=tty),
