@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PARENT = "shiplap"
+_MANY_DOOMED = 200
 # Version 1 controllers that carry limits or the freezer. cpuset needs its masks filled in before it takes a process,
 # and blkio, devices and the like limit nothing that we do: joining them costs and gives nothing.
 _V1_WANTED = frozenset({"cpu", "memory", "pids", "freezer"})
@@ -139,8 +140,10 @@ class Session:
         self.sweep()
 
     def doom(self, container: str) -> None:
-        """Have a container's groups removed by the next ``sweep``, which may wait for the kernel."""
+        """Have a container's groups removed by the next ``sweep``; by one now where that has not come for long."""
         self._doomed += [f"{hierarchy.parent}/{self.name}/{container}" for hierarchy in self.hierarchies]
+        if len(self._doomed) > _MANY_DOOMED:
+            self.sweep()
 
     @property
     def unfinished(self) -> bool:

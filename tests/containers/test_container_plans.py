@@ -184,6 +184,17 @@ def test_abandoned_sessions_are_told_from_living_ones_by_their_lock(privileged: 
     assert not any(Path(item.parent, "test-living").exists() for item in found)
 
 
+def test_groups_of_ended_containers_do_not_pile_up_while_nobody_sweeps(tmp_path: Path) -> None:
+    session = cgroups.Session("busy", [cgroups.Hierarchy(str(tmp_path), 1, ("pids",))])
+    groups = tmp_path / cgroups.PARENT / "busy"
+    for number in range(1000):
+        (groups / str(number)).mkdir()
+        session.doom(str(number))
+        assert len(list(groups.iterdir())) <= 201
+    session.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_doctor_tries_everything_and_leaves_nothing(privileged: None, tmp_path: Path) -> None:
     before = mount_table()
     findings = probe(tmp_path / "not" / "yet")
