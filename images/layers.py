@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -18,6 +19,7 @@ from images.sessions import Session
 
 if TYPE_CHECKING:  # msgspec costs 25 ms, and most users of layers need no descriptor
     from images.oci import Descriptor
+    from images.tarwriter import SupportsWrite
 
 Compression: TypeAlias = Literal["gzip", "zstd"]
 
@@ -187,16 +189,20 @@ class LayerStore:
         stream is kept as it came, so that a push sends the same bytes again. Raises DigestMismatchError and
         InvalidLayerError; nothing is kept then.
         """
+        from images.behind import Behind
         from images.compression import DecompressingReader
 
+        large = expected is not None and expected.size >= _SMALL_BYTES
         with self.writer(sync=sync) as layer, contextlib.ExitStack() as stack:
             source = _Tee(stream)
             reader = DecompressingReader(source)
             compression = reader.compression
             original = layer if compression == "none" else stack.enter_context(self._blobs.writer(sync=sync))
             source.copy_to(None if compression == "none" else original)
-            while data := reader.read(_CHUNK_BYTES):
-                layer.write(data)
+            behind: AbstractContextManager[SupportsWrite] = Behind(layer) if large else nullcontext(layer)
+            with behind as sink:
+                while data := reader.read(_CHUNK_BYTES):
+                    sink.write(data)
             source.drain()
             if expected is not None and original.size != expected.size:
                 raise DigestMismatchError(

@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 
 from core.digests import DiffID, Digest
 from images.errors import (
+    CompressedDataError,
     DigestMismatchError,
     ImagesError,
     MissingBlobError,
@@ -187,6 +189,21 @@ def test_an_imported_layer_has_the_diff_id_of_its_tar_whatever_its_compression(t
         assert diff_id == DiffID.of(content)
         kept = store.layers.compressed(diff_id, "gzip")
         assert (kept.digest == expected.digest) == (how == "gzip")  # what came as gzip is pushed as it came
+
+
+def test_a_large_layer_is_written_behind_its_decompression(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(1 << 20) * 9
+    packed = gzip.compress(content, 0)
+    expected = Descriptor(media_type="", digest=Digest.of(packed), size=len(packed))
+    with Store.open(tmp_path) as store:
+        with pytest.raises(CompressedDataError):
+            store.layers.import_compressed(io.BytesIO(packed[:-9]), expected=expected)
+        assert files_of(tmp_path) == []
+        diff_id = store.layers.import_compressed(io.BytesIO(packed), expected=expected)
+        assert diff_id == DiffID.of(content)
+        assert store.layers.path(diff_id).read_bytes() == content
+        assert store.layers.original(diff_id) == store.layers.compressed(diff_id, "gzip")
+        assert "writer" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_an_import_that_is_not_what_was_announced_keeps_nothing(tmp_path: Path) -> None:
