@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
 EPOCH_ARG: Final = "SOURCE_DATE_EPOCH"
 
-PROXY_ARGS = frozenset(
-    name
-    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-    for name in (upper, upper.lower())
-)
-"""Set for every RUN when given on the command line; neither in the history nor in the cache key unless declared."""
+PROXY_ARGS: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+"""Set for every RUN when given on the command line, in whatever case; neither in the history nor in the cache key
+unless declared."""
 
 
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
@@ -62,6 +59,9 @@ def dated(request: BuildRequest) -> BuildRequest:
     return msgspec.structs.replace(request, source_date_epoch=int(text) if text else None)
 
 
-def proxy_env(build_args: Mapping[str, str], declared: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """The proxies given as build arguments and not declared as ARG."""
-    return tuple((name, value) for name, value in build_args.items() if name in PROXY_ARGS and name not in declared)
+def proxy_env(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The proxies given as build arguments, each as variables in upper and in lower case: programs differ in which
+    they read. Of one that is given in several cases the last in the order of the alphabet counts, as in BuildKit.
+    """
+    given = {name.upper(): build_args[name] for name in sorted(build_args)}
+    return tuple((name, given[upper]) for upper in PROXY_ARGS if given.get(upper) for name in (upper, upper.lower()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +12,7 @@ from builder.copyspec import CopySpec
 from builder.graph import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
 from builder.stage import StageState
 from core.errors import ShiplapError
-from dockerfile_grammar import Stage, Word, ast, expand_body
+from dockerfile_grammar import Stage, Word, ast
 
 if TYPE_CHECKING:
     from builder.frontend import Frontend
@@ -48,7 +47,10 @@ class CopyPlanner:
         spec = CopySpec(
             sources=words,
             destination=absolute_path(self._state.config.working_dir, self._expand(copy.destination)),
-            heredocs=tuple((heredoc.name, body(heredoc, self._state.variables)) for heredoc in copy.contents),
+            heredocs=tuple(
+                (heredoc.name, self._frontend.expand_heredoc(heredoc, self._state.variables))
+                for heredoc in copy.contents
+            ),
             chown=self._expand(copy.chown) if copy.chown else "",
             chmod=self._expand(copy.chmod) if copy.chmod else "",
             link=copy.link,
@@ -159,13 +161,6 @@ def file_name(url: str) -> str:
 
     name = posixpath.basename(unquote(urlsplit(url).path).rstrip("/"))
     return name if name not in ("", ".", "..") else "__unnamed__"
-
-
-def body(heredoc: ast.Heredoc, variables: Mapping[str, str]) -> bytes:
-    """A here-document's content."""
-    if not heredoc.expand:
-        return heredoc.text.encode()
-    return expand_body(heredoc.text, variables).text.encode()  # as BuildKit: whatever escape= says
 
 
 def absolute_path(workdir: str, destination: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder import gotext
-from builder.copyplanning import CopyPlanner, absolute_path
+from builder import gotext, paths
+from builder.copyplanning import CopyPlanner
 from builder.graph import Op, SourceLines, Vertex, WorkdirOp
 from builder.ports import parse_port
 from builder.runplanning import RunPlanner
 from builder.signals import check_signal
 from builder.stage import StageState
 from core.errors import ShiplapError
-from dockerfile_grammar import Instruction, Stage, Word, ast, expand_words
+from dockerfile_grammar import Instruction, Stage, Word, ast
 from images.oci import Healthcheck as HealthcheckConfig
 
 if TYPE_CHECKING:
@@ -94,12 +94,11 @@ class Dispatcher:
         self._record(planned.created_by, layer=True)
 
     def _workdir(self, workdir: ast.Workdir, lines: SourceLines) -> None:
-        text = self._expand(workdir.path)
-        if not text:
-            raise self._file.error("WORKDIR is empty after expansion", workdir.path.span)
-        path = absolute_path(self._state.config.working_dir, text.rstrip("/") or "/")
-        # As BuildKit: an absolute path goes into the config as it is written.
-        written = text if text.startswith("/") else path
+        # As BuildKit: an absolute path goes into the config as it is written, and an empty one changes nothing.
+        written = self._expand(workdir.path) or self._state.config.working_dir or "/"
+        if not written.startswith("/"):
+            written = "/" + paths.clean(f"{self._state.config.working_dir}/{written}")
+        path = "/" + paths.clean(written)
         self._state.set(working_dir=written)
         if path == "/":
             self._next_name(workdir.original)
@@ -131,7 +130,7 @@ class Dispatcher:
     def _expose(self, instruction: ast.Expose) -> None:
         ports: set[str] = set()
         for word in instruction.ports:
-            for text in expand_words(word.text, self._state.variables, escape=self._file.escape):
+            for text in self._frontend.expand_words(word, self._state.variables):
                 try:
                     ports.update(parse_port(text))
                 except ShiplapError as error:
@@ -140,12 +139,12 @@ class Dispatcher:
         self._record(f"EXPOSE map[{' '.join(f'{port}:{{}}' for port in sorted(ports))}]")
 
     def _volume(self, instruction: ast.Volume) -> None:
-        paths = [self._expand(word).strip() for word in instruction.paths]
-        for path, word in zip(paths, instruction.paths, strict=True):
+        volumes = [self._expand(word).strip() for word in instruction.paths]
+        for path, word in zip(volumes, instruction.paths, strict=True):
             if not path:
                 raise self._file.error("VOLUME is empty after expansion", word.span)
-        self._state.set(volumes={**self._state.config.volumes, **{path: {} for path in paths}})
-        self._record(f"VOLUME [{' '.join(paths)}]")
+        self._state.set(volumes={**self._state.config.volumes, **{path: {} for path in volumes}})
+        self._record(f"VOLUME [{' '.join(volumes)}]")
 
     def _stop_signal(self, instruction: ast.StopSignal) -> None:
         signal = self._expand(instruction.signal)

@@ -50,7 +50,11 @@ class ContextChangedError(ContextError):
 
 
 class CopyError(BuilderError):
-    """COPY, ADD or WORKDIR cannot do what it says."""
+    """COPY, ADD or WORKDIR cannot do what it says. word: of the Dockerfile, which is to blame; may be empty."""
+
+    def __init__(self, message: str, *, hint: str | None = None, word: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.word = word
 
 
 class SourceNotFoundError(CopyError):

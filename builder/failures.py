@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError
 from builder.graph import SourceLines
@@ -18,7 +19,8 @@ _CONTEXT_LINES = 2
 class StepError(BuilderError):
     """A step could not be done: what was wrong, with the place in the Dockerfile.
 
-    dockerfile, dockerfile_name: its text, and what to call it; set by whoever knows them.
+    dockerfile, dockerfile_name: its text, and what to call it; set by whoever knows them. word: what of the instruction
+    is to blame; empty for all of it.
     """
 
     def __init__(
@@ -30,17 +32,23 @@ class StepError(BuilderError):
         dockerfile: str = "",
         dockerfile_name: str = "",
         hint: str | None = None,
+        word: str = "",
     ) -> None:
         super().__init__(reason, hint=hint)
         self.step = step
+        self.word = word
         self.lines = lines
         self.dockerfile = dockerfile
         self.dockerfile_name = dockerfile_name
 
     def render(self) -> str:
         """Several lines: place and reason, the Dockerfile's lines with the instruction marked, the hint."""
-        place = f"{self.dockerfile_name}:{self.lines.first}: " if self.lines.first else ""
-        shown = [f"{place}{self.message}", *marked_lines(self.dockerfile, self.lines)]
+        if not self.lines.first or not self.dockerfile:
+            shown = [self.message]
+        else:
+            blamed = _find(self.dockerfile.splitlines(), self.lines, self.word)
+            place = f"{self.dockerfile_name}:{blamed.line}:{blamed.column + 1}: "
+            shown = [f"{place}{self.message}", *marked_lines(self.dockerfile, self.lines, self.word)]
         if self.hint is not None:
             shown.append(f"hint: {self.hint}")
         return "\n".join(shown)
@@ -89,18 +97,41 @@ class StepFailedError(StepError):
         self.output_tail = output_tail
 
 
-def marked_lines(text: str, place: SourceLines) -> list[str]:
-    """The lines of ``text`` around ``place``, numbered; the instruction has ``>>>`` and its first line carets."""
+class _Blamed(NamedTuple):
+    """Part of a line (counted from 1): from a column (from 0), so wide."""
+
+    line: int
+    column: int
+    width: int
+
+
+def marked_lines(text: str, place: SourceLines, word: str = "") -> list[str]:
+    """The lines of ``text`` around ``place``, numbered; the instruction has ``>>>``.
+
+    Carets are below ``word``, where the instruction has it, else below the instruction's first line.
+    """
     if not place.first or not text:
         return []
     lines = text.splitlines()
+    blamed = _find(lines, place, word)
     first, last = max(1, place.first - _CONTEXT_LINES), min(len(lines), place.last + _CONTEXT_LINES)
     shown = []
     for number in range(first, last + 1):
         line = lines[number - 1]
         mark = ">>> " if place.first <= number <= place.last else "    "
         shown.append(f"{number:>5} | {mark}{line}".rstrip())
-        if number == place.first:
-            indent = line[: len(line) - len(line.lstrip())]
-            shown.append(f"      |     {indent}{'^' * max(1, len(line.strip()))}")
+        if number == blamed.line:
+            indent = "".join(character if character == "\t" else " " for character in line[: blamed.column])
+            shown.append(f"      |     {indent}{'^' * max(1, blamed.width)}")
     return shown
+
+
+def _find(lines: list[str], place: SourceLines, word: str) -> _Blamed:
+    """Where an instruction has a word; its first line when it has none, or has it from a variable."""
+    if word:
+        pattern = re.compile(rf"(?<![^\s\"',\[]){re.escape(word)}(?![^\s\"',\]])")
+        for number in range(place.first, min(place.last, len(lines)) + 1):
+            if found := pattern.search(lines[number - 1]):
+                return _Blamed(number, found.start(), found.end() - found.start())
+    line = lines[place.first - 1]
+    return _Blamed(place.first, len(line) - len(line.lstrip()), len(line.strip()))

@@ -6,6 +6,7 @@ ignore patterns is as if the ignored files did not exist: a symbolic link that l
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -150,6 +151,10 @@ class SourceTree:
             fd = openat2(self.fd, path or ".", os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            return None  # below a symbolic link: one that is ignored, so that nobody followed it
         try:
             return os.fstat(fd)
         finally:

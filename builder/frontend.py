@@ -6,6 +6,7 @@ Behaviour: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
@@ -26,9 +27,10 @@ from builder.stage import StageState
 from builder.targeting import target_index
 from core.errors import ShiplapError
 from core.platforms import Platform
-from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand
-from dockerfile_grammar.ast import Arg
+from dockerfile_grammar import Dockerfile, Instruction, Span, Stage, Word, expand, expand_body, expand_words
+from dockerfile_grammar.ast import Arg, Heredoc
 from dockerfile_grammar.errors import ExpansionError
+from dockerfile_grammar.source import Position
 from images.images import Image
 from images.oci import ImageConfig
 from images.platforms import preferences
@@ -37,6 +39,7 @@ ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep], Image]
 """From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none."""
 
 SCRATCH = "scratch"
+_INDEX = re.compile(r"[+-]?[0-9]+")
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -85,7 +88,7 @@ class Frontend:
         self._mounted: dict[tuple[str, str], Vertex] = {}
         self._remotes: dict[FetchOp, Vertex] = {}
         self.used_args: set[str] = {
-            *PROXY_ARGS,
+            *(name for name in request.build_args if name.upper() in PROXY_ARGS),
             EPOCH_ARG,
             CACHE_NAMESPACE_ARG,
             HOSTNAME_ARG,
@@ -97,7 +100,10 @@ class Frontend:
 
     def plan(self) -> PlannedImage:
         state = self.stage_state(target_index(self.dockerfile, self.request.target))
-        return PlannedImage(state.tail, state.finished(self.request.labels), tuple(state.history), self.platform)
+        config = state.finished(self.request.labels)
+        if self.request.platforms:
+            config = config.on_platform(self.platform)
+        return PlannedImage(state.tail, config, tuple(state.history), self.platform)
 
     def _evaluate_meta_args(self) -> dict[str, str]:
         """The ARGs before the first FROM: name to value, of those that have one."""
@@ -126,6 +132,22 @@ class Frontend:
         except ExpansionError as error:
             raise error.at(self.dockerfile.source, word.span) from None
 
+    def expand_words(self, word: Word, env: dict[str, str]) -> list[str]:
+        """Expand to any number of words, as EXPOSE does, giving an error its place."""
+        try:
+            return expand_words(word.text, env, escape=self.dockerfile.escape)
+        except ExpansionError as error:
+            raise error.at(self.dockerfile.source, word.span) from None
+
+    def expand_heredoc(self, heredoc: Heredoc, env: dict[str, str]) -> bytes:
+        """A here-document's content, giving an error its place. As BuildKit, whatever escape= says."""
+        if not heredoc.expand:
+            return heredoc.text.encode()
+        try:
+            return expand_body(heredoc.text, env).text.encode()
+        except ExpansionError as error:
+            raise error.at(self.dockerfile.source, _span_of_error(heredoc, env)) from None
+
     # Stages
 
     def stage_state(self, index: int) -> StageState:
@@ -146,7 +168,8 @@ class Frontend:
                 hint="give the ARG a default before FROM, or pass --build-arg",
             )
         self._check_platform_flag(stage)
-        earlier = self.earlier_stage(base, stage.index)
+        # A base is looked for as it is written, other than --from: names of stages are in lower case here.
+        earlier = self.earlier_stage(base, stage.index) if base == base.lower() else None
         named = self._named(base) if earlier is None else None
         image = None
         if earlier is not None:
@@ -176,7 +199,7 @@ class Frontend:
     def _from_image(self, base: str, stage: Stage) -> tuple[StageState, Image | None]:
         wanted = self._stage_platform(stage)
         if base == SCRATCH:
-            state = StageState(ImageConfig.for_platform(wanted), None)
+            state = StageState(ImageConfig.for_platform(self.platform), None)  # whatever --platform says, as BuildKit
             state.set(working_dir="/")
             return state, None
         asked_for = stage.platform is not None or bool(self.request.platforms)
@@ -285,8 +308,8 @@ class Frontend:
         """
         text = name.text
         found = self.earlier_stage(text, stage.index)
-        if found is None and text.isdecimal():
-            if int(text) >= len(self.dockerfile.stages):
+        if found is None and _INDEX.fullmatch(text):
+            if not 0 <= int(text) < len(self.dockerfile.stages):
                 raise self.dockerfile.error(
                     f"{flag}={text}: there is no stage {text}", name.span, hint="stages count from 0"
                 )
@@ -359,6 +382,17 @@ def _parse_triggers(triggers: Sequence[str]) -> list[Instruction]:
     from dockerfile_grammar import parse_onbuild
 
     return [parse_onbuild(trigger) for trigger in triggers]
+
+
+def _span_of_error(heredoc: Heredoc, env: dict[str, str]) -> Span:
+    """The line of a body that cannot be expanded; all of it when that is no single line's fault."""
+    first = heredoc.body_span.start.line
+    for number, line in enumerate(heredoc.content.splitlines(), first):
+        try:
+            expand_body(line, env)
+        except ExpansionError:
+            return Span(Position(number, 1), Position(number, len(line) + 1))
+    return heredoc.body_span
 
 
 def _lines(instruction: Instruction) -> SourceLines:

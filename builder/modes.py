@@ -82,6 +82,7 @@ def parse_chmod(text: str) -> Chmod | None:
             raise ModeError(
                 f"invalid --chmod={text}",
                 hint="use octal from 0 to 7777 (--chmod=755), or symbols as in chmod(1) (--chmod=u=rwX,go=rX)",
+                word=f"--chmod={text}",
             )
         who = "ugo" if not match[1] or "a" in match[1] else match[1]
         actions += [_Action(who, who != "o", operator, what) for operator, what in _ACTION.findall(match[2])]

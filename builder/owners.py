@@ -32,6 +32,7 @@ def parse_chown(
             raise OwnerError(
                 f"{whole}: with --link, {name!r} cannot be looked up",
                 hint="--link does not look at the image below: write numbers (--chown=1000:1000), or drop --link",
+                word=whole,
             )
     uid, gid = _user(whole, user, rootfs_fd)
     if group:
@@ -52,6 +53,7 @@ def _user(whole: str, name: str, rootfs_fd: int | None) -> tuple[int, int]:
     raise OwnerError(
         f"{whole}: no user {name!r} in the image's /etc/passwd",
         hint="add the user before (RUN useradd …), or give its number",
+        word=whole,
     )
 
 
@@ -64,12 +66,15 @@ def _group(whole: str, name: str, rootfs_fd: int | None) -> int:
     raise OwnerError(
         f"{whole}: no group {name!r} in the image's /etc/group",
         hint="add the group before (RUN groupadd …), or give its number",
+        word=whole,
     )
 
 
 def _number(whole: str, digits: str) -> int:
     if not digits.isascii() or len(digits) > 10 or int(digits) > _MAX_ID:
-        raise OwnerError(f"{whole}: {digits[:40]} is no user or group number", hint=f"the greatest is {_MAX_ID}")
+        raise OwnerError(
+            f"{whole}: {digits[:40]} is no user or group number", hint=f"the greatest is {_MAX_ID}", word=whole
+        )
     return int(digits)
 
 

@@ -65,7 +65,7 @@ class RunPlanner:
             hostname=self._request.build_args.get(HOSTNAME_ARG) or DEFAULT_HOSTNAME,
             network=self._network(run),
             extra_hosts=self._request.add_hosts,
-            untracked_env=proxy_env(self._request.build_args, self._state.declared_args),
+            untracked_env=proxy_env(self._request.build_args),
             files=files,
             mounts=mounting_order(mounts),
             arg_names=self._state.arg_names(),

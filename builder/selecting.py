@@ -153,10 +153,12 @@ def _not_found(tree: SourceTree, spec: CopySpec, written: str, path: str) -> Sou
         message += f' (a symbolic link leads to "/{real}")'
     if tree.stat_unfiltered(real) is not None:
         return SourceNotFoundError(
-            f"{message}: .dockerignore excludes it", hint=f"add the line !{real} to the end of .dockerignore"
+            f"{message}: .dockerignore excludes it",
+            hint=f"add the line !{real} to the end of .dockerignore",
+            word=written,
         )
     near = _near(tree, real)
-    return SourceNotFoundError(message, hint=f'did you mean "{near}"?' if near else _advice(spec))
+    return SourceNotFoundError(message, hint=f'did you mean "{near}"?' if near else _advice(spec), word=written)
 
 
 def _advice(spec: CopySpec) -> str:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from difflib import get_close_matches
 
 from builder.errors import InstructionError
 
-_LAST_SIGNAL = 64
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
+_REAL_TIME = re.compile(r"RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?")
+_OTHER_NAMES = (
+    "CLD",
+    "IOT",
+    "POLL",
+    "STKFLT",
+)  # Linux has them; Python knows them under another name, or not everywhere
 
 
 def check_signal(text: str) -> None:
-    """Accept a name, with or without ``SIG``, ``RTMIN+n``, or a number. Raises InstructionError."""
-    if text.isdecimal():
-        if 1 <= int(text) <= _LAST_SIGNAL:
-            return
-        raise InstructionError(f"invalid signal number {text}", hint=f"signals go from 1 to {_LAST_SIGNAL}")
+    """Accept a name, with or without ``SIG``, ``RTMIN+n``, ``RTMAX-n``, or a number: as docker, any but 0.
+
+    Raises InstructionError.
+    """
+    if _NUMBER.fullmatch(text):
+        if int(text) == 0:
+            raise InstructionError(f"invalid signal number {text}", hint="signals go from 1 to 64")
+        return
     name = text.upper().removeprefix("SIG")
-    names = {member.name.removeprefix("SIG") for member in signal.Signals}
-    base, plus, offset = name.partition("+" if "+" in name else "-")
-    real_time = base in ("RTMIN", "RTMAX") and (not plus or offset.isdecimal())
-    if name not in names and not real_time:
-        near = get_close_matches(name, names, 1)
-        raise InstructionError(f"unknown signal {text!r}", hint=f"did you mean SIG{near[0]}?" if near else None)
+    names = {member.name.removeprefix("SIG") for member in signal.Signals} | {*_OTHER_NAMES}
+    if name in names or _REAL_TIME.fullmatch(name):
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, sorted(names), 1)
+    raise InstructionError(f"unknown signal {text!r}", hint=f"did you mean SIG{near[0]}?" if near else None)

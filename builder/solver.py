@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from builder.buildcache import BuildCache
 from builder.copyjob import CopyJob
-from builder.errors import BuildCancelledError, BuilderError, LayerLostError
+from builder.errors import BuildCancelledError, BuilderError, CopyError, LayerLostError
 from builder.execution import Executor, files_of
 from builder.explaining.why import Explainer, Outcome
 from builder.failures import StepError
@@ -179,7 +179,10 @@ class Solver:
         except BaseException as error:
             self._finish(vertex, "failed", start, str(error))
             if isinstance(error, _OF_THE_INSTRUCTION) and not isinstance(error, StepError):
-                raise StepError(error.message, step=vertex.step, lines=vertex.lines, hint=error.hint) from error
+                word = error.word if isinstance(error, CopyError) else ""
+                raise StepError(
+                    error.message, step=vertex.step, lines=vertex.lines, hint=error.hint, word=word
+                ) from error
             raise
         self._count(vertex, outcome, start)
         return parent.with_layer(layer)

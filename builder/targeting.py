@@ -6,7 +6,7 @@ from dockerfile_grammar import Dockerfile
 
 
 def target_index(dockerfile: Dockerfile, wanted: str) -> int:
-    """The number of the stage with this name or number; of the last one when ``wanted`` is empty.
+    """The number of the stage with this name; of the last one when ``wanted`` is empty. Numbers are no names.
 
     Raises DockerfileError.
     """
@@ -16,14 +16,19 @@ def target_index(dockerfile: Dockerfile, wanted: str) -> int:
     stage = dockerfile.stage(wanted)
     if stage is not None:
         return stage.index
-    if wanted.isdecimal() and int(wanted) < len(stages):
-        return int(wanted)
-    from difflib import get_close_matches
-
     names = [stage.name for stage in stages if stage.name]
-    near = get_close_matches(wanted.lower(), names, 1)
     raise dockerfile.error(
         f"target stage {wanted!r} is not in the Dockerfile",
         stages[-1].from_.span,
-        hint=f'did you mean "{near[0]}"?' if near else f"stages: {', '.join(names) or 'none has a name'}",
+        hint=_hint(dockerfile, wanted, names),
     )
+
+
+def _hint(dockerfile: Dockerfile, wanted: str, names: list[str]) -> str:
+    if wanted.isdecimal() and int(wanted) < len(dockerfile.stages):
+        name = dockerfile.stages[int(wanted)].name
+        return f"targets are names: write --target {name}" if name else "targets are names: write FROM … AS name"
+    from difflib import get_close_matches
+
+    near = get_close_matches(wanted.lower(), names, 1)
+    return f'did you mean "{near[0]}"?' if near else f"stages: {', '.join(names) or 'none has a name'}"

@@ -1,8 +1,8 @@
 """Who a container's process is: docker's ``USER`` looked up in the root filesystem's own files.
 
-A user without a group keeps the supplementary groups of /etc/group; ``user:group`` drops them. A number that
-/etc/passwd does not know is taken as it is, with group 0. Source: moby/sys user.GetExecUser, which docker, containerd
-and runc share.
+A user without a group keeps the supplementary groups of /etc/group; ``user:group`` drops them. A number is
+always an ID, never an account's name; one that /etc/passwd does not know is taken as it is, with group 0. Source:
+moby/sys user.GetExecUser, which docker, containerd and runc share.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ def _find_account(wanted: str, passwd: Iterable[str]) -> tuple[str, int, int, st
         fields = line.rstrip("\n").split(":")
         if len(fields) < 4 or not fields[2].isdecimal() or not fields[3].isdecimal():
             continue
-        if fields[0] == wanted or (wanted.isdecimal() and int(wanted) == int(fields[2])):
+        if (int(wanted) == int(fields[2])) if wanted.isdecimal() else (fields[0] == wanted):
             return fields[0], int(fields[2]), int(fields[3]), (fields[5] if len(fields) > 5 else "") or "/"
     return None
 
 
 def _find_group(wanted: str, group: Iterable[str]) -> int:
-    for gid, names in _groups(group):
-        if names[0] == wanted or (wanted.isdecimal() and int(wanted) == gid):
-            return gid
     if wanted.isdecimal():
         return int(wanted)
+    for gid, names in _groups(group):
+        if names[0] == wanted:
+            return gid
     raise UserError(
         f"unable to find group {wanted}: no matching entries in group file",
         hint=f"create it in an earlier step (RUN groupadd {wanted}), or use a number",

@@ -171,6 +171,12 @@ class ImageConfig(_Document, frozen=True, kw_only=True):
         """The config of an image without layers, as ``FROM scratch`` gives it."""
         return cls(architecture=platform.architecture, os=platform.os, variant=platform.variant)
 
+    def on_platform(self, platform: Platform) -> ImageConfig:
+        """The config of an image that was asked for by platform: it is for that one, whatever its base is for."""
+        same = (self.os, self.architecture) == (platform.os, platform.architecture)
+        variant = platform.variant if platform.variant or not same else self.variant
+        return msgspec.structs.replace(self, os=platform.os, architecture=platform.architecture, variant=variant)
+
     @property
     def platform(self) -> Platform:
         return _normalised(self.os, self.architecture, self.variant)

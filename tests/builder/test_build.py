@@ -316,7 +316,7 @@ def test_failed_run_tells_place_code_and_output(workshop: Workshop) -> None:
     assert (error.exit_code, error.output_tail) == (3, b"before\n")
     assert (error.lines.first, error.lines.last) == (3, 4)
     shown = error.render()
-    assert "Dockerfile:3: " in shown
+    assert "Dockerfile:3:1: " in shown
     assert "exit code: 3" in shown
     assert ">>> RUN echo before; \\" in shown
     assert workshop.seen.outcomes()[-1] == "failed"
@@ -355,7 +355,7 @@ def test_missing_source_names_the_file(workshop: Workshop) -> None:
     with pytest.raises(StepError, match=r"requirments\.txt") as caught:
         workshop.build("FROM base\nCOPY requirments.txt /\n")
     assert "requirements.txt" in (caught.value.hint or "")
-    assert "Dockerfile:2: " in caught.value.render()
+    assert "Dockerfile:2:6: " in caught.value.render()
 
 
 def test_unknown_base_names_the_line(workshop: Workshop) -> None:

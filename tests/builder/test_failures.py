@@ -19,6 +19,20 @@ def test_lines_around_the_instruction_are_numbered_and_marked() -> None:
     ]
 
 
+def test_carets_are_below_the_word_that_is_to_blame() -> None:
+    text = "FROM base\nCOPY a \\\n\t b/a /x/\n"
+    assert marked_lines(text, SourceLines(2, 3), "b/a") == [
+        "    1 |     FROM base",
+        "    2 | >>> COPY a \\",
+        "    3 | >>> \t b/a /x/",
+        "      |     \t ^^^",
+    ]
+
+
+def test_word_that_came_from_a_variable_leaves_the_instruction_to_blame() -> None:
+    assert marked_lines("COPY $a /x/\n", SourceLines(1, 1), "a")[1] == "      |     ^^^^^^^^^^^"
+
+
 def test_instruction_of_a_base_image_has_no_lines() -> None:
     assert marked_lines(TEXT, SourceLines(0, 0)) == []
 
@@ -35,6 +49,6 @@ def test_rendering_has_place_reason_lines_and_hint() -> None:
         hint="mend it",
     )
     lines = error.render().splitlines()
-    assert lines[0] == "sub/Dockerfile:6: it broke"
+    assert lines[0] == "sub/Dockerfile:6:1: it broke"
     assert "    6 | >>> RUN three" in lines
     assert lines[-1] == "hint: mend it"

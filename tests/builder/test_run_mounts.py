@@ -308,7 +308,7 @@ def test_missing_source_is_an_error_with_the_place(workshop: Workshop) -> None:
 @pytest.mark.parametrize("mount", ["type=cache", "target=/", "type=tmpfs,target=/x/..", "from=later,target=/x"])
 def test_mounts_that_cannot_be_are_refused_with_the_place(workshop: Workshop, mount: str) -> None:
     with pytest.raises((DockerfileError, UnsupportedError), match="Dockerfile:2:5"):
-        workshop.build(f"FROM base\nRUN --mount={mount} true\nFROM base AS later\n", target="0")
+        workshop.build(f"FROM base AS this\nRUN --mount={mount} true\nFROM base AS later\n", target="this")
 
 
 def test_values_of_mounts_are_expanded(workshop: Workshop) -> None:

@@ -22,24 +22,29 @@ APP = Reference.parse("app:latest")
         ("65535", ["65535/tcp"]),
         ("127.0.0.1:8080:80/udp", ["80/udp"]),
         (":80", ["80/tcp"]),
+        ("80/", ["80/tcp"]),
+        ("[::1]:80-81:90-91/udp", ["90/udp", "91/udp"]),
+        ("8000-8009:80", ["80/tcp"]),
     ],
 )
 def test_port(text: str, ports: list[str]) -> None:
     assert parse_port(text) == ports
 
 
-@pytest.mark.parametrize("text", ["", "x", "80/", "80-", "90-80", "65536", "80/icmp", "x:80", ":"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "80/tcp/udp", "+80", "80-", "90-80", "65536", "80/icmp", "x:80", "300.1.1.1::80", "1-2:3-9", ":"]
+)
 def test_bad_port(text: str) -> None:
     with pytest.raises(InstructionError):
         parse_port(text)
 
 
-@pytest.mark.parametrize("text", ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-1", "64"])
+@pytest.mark.parametrize("text", ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-1", "64", "200", "-1", "SIGCLD"])
 def test_signal(text: str) -> None:
     check_signal(text)
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "SIGNOPE", "RTMIN+x"])
+@pytest.mark.parametrize("text", ["", "0", "9 9", "SIGNOPE", "RTMIN+x", "RTMIN+16", "RTMAX-15"])
 def test_bad_signal(text: str) -> None:
     with pytest.raises(InstructionError):
         check_signal(text)

@@ -73,7 +73,7 @@ def test_failed_step_in_quiet_mode_shows_the_end_of_its_output(base_store: Shipl
     result = base_store("build", "-q", context, check=False)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert "\n1000\nthe end\n------\nerror: Dockerfile:2: " in result.stderr
+    assert "\n1000\nthe end\n------\nerror: Dockerfile:2:1: " in result.stderr
     assert "\n10\n" not in result.stderr
 
 

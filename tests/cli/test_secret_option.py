@@ -81,7 +81,7 @@ def test_missing_secret_is_told_with_its_place(base_store: Shiplap, tmp_path: Pa
     )
     failed = base_store("build", tmp_path, check=False)
     assert failed.returncode == 1
-    assert "Dockerfile:2: RUN --mount: secret 'key' is required, and was not given" in failed.stderr
+    assert "Dockerfile:2:1: RUN --mount: secret 'key' is required, and was not given" in failed.stderr
     assert "hint: build with --secret id=key,src=FILE" in failed.stderr
 
 

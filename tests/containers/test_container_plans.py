@@ -37,7 +37,7 @@ GROUP = ["root:x:0:", "app:x:1001:", "audio:x:29:app,root", "nolist:x:5", "bad:x
         ("4000:audio", (4000, 29, (), "/")),
         ("app:", (1000, 1001, (29,), "/home/app")),
         (":audio", (0, 29, (), "/root")),
-        ("7", (8, 9, (), "/seven")),
+        ("7", (7, 0, (), "/")),  # an account of that name has another number: a number is an ID
     ],
 )
 def test_user_resolution(text: str, expected: tuple[int, int, tuple[int, ...], str]) -> None:

@@ -68,7 +68,8 @@ class Ours:
             named[context_key(name)] = opened
         request = BuildRequest(
             source.dockerfile, "Dockerfile", source.context, outputs=(Output("image"),), target=case.target,
-            build_args=case.args, labels=case.labels, network="none", access=access, named_contexts=named,
+            platforms=tuple(map(Platform.parse, case.platform.split())), build_args=case.args, labels=case.labels,
+            network="none", access=access, named_contexts=named,
             secrets={name: content.encode() for name, content in case.secrets.items()},
         )  # fmt: skip
         return build(request, store=self._store, launcher=self._launcher).image
@@ -105,6 +106,7 @@ class BuildKit:
         words += [f"--build-arg={key}={value}" for key, value in case.args.items()]
         words += [f"--label={key}={value}" for key, value in case.labels.items()]
         words += [f"--target={case.target}"] if case.target else []
+        words += [f"--platform={case.platform}"] if case.platform else []
         words += [f"--build-context={key}={_place(value, context, places)}" for key, value in case.contexts.items()]
         words += [f"--ssh=default={self._key}"] if case.ssh else []
         for number, (key, content) in enumerate(case.secrets.items()):

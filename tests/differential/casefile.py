@@ -12,6 +12,7 @@ A file holds cases, each ``=== NAME``, then options (lines that begin with ``@``
     @arg NAME=VALUE      --build-arg
     @label NAME=VALUE    --label
     @target STAGE        --target
+    @platform PLATFORM   --platform
     @secret ID CONTENT   --secret, from a file
     @ssh                 --ssh default=KEY, a key that is made for it
     @context NAME=VALUE  --build-context; ./ is below the context
@@ -46,6 +47,7 @@ class Case:
     args: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     target: str = ""
+    platform: str = ""
     secrets: dict[str, str] = field(default_factory=dict)
     ssh: bool = False
     contexts: dict[str, str] = field(default_factory=dict)
@@ -110,6 +112,8 @@ def _set(case: Case, option: str, value: str) -> None:
             key, _, case.labels[key] = value.partition("=")
         case "target":
             case.target = value
+        case "platform":
+            case.platform = value
         case "secret":
             key, _, case.secrets[key] = value.partition(" ")
         case "ssh":
