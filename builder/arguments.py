@@ -25,6 +25,17 @@ HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
 
 DEFAULT_HOSTNAME = "buildkitsandbox"
 
+MULTI_PLATFORM_ARG: Final = "BUILDKIT_MULTI_PLATFORM"
+"""The result is an index even where it is of one platform, and a directory of files has one for the platform."""
+
+SCAN_CONTEXT_ARG: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"
+SCAN_STAGE_ARG: Final = "BUILDKIT_SBOM_SCAN_STAGE"
+SCAN_ARGS: Final = frozenset({SCAN_CONTEXT_ARG, SCAN_STAGE_ARG})
+"""What the SBOM is of besides the final stage. They take effect where an ARG declares them, and are no variables."""
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
 CACHE_NAMESPACE_ARG = "BUILDKIT_CACHE_MOUNT_NS"
 """Builds with another value of it have other directories for ``RUN --mount=type=cache``, and no step of theirs that
 mounts one answers for a step of the others."""
@@ -39,6 +50,16 @@ def platform_args(build: Platform, target: Platform) -> dict[str, str]:
         args[f"{prefix}ARCH"] = platform.architecture
         args[f"{prefix}VARIANT"] = platform.variant
     return args
+
+
+def is_true(value: str) -> bool:
+    """As Go's strconv.ParseBool; what is neither true nor false is false."""
+    return value in _TRUE
+
+
+def names_stage(value: str, stage: str) -> bool:
+    """Whether an argument that is a boolean, or a list of stages, is about this one."""
+    return value in _TRUE if value in _TRUE | _FALSE else stage in value.split(",")
 
 
 def dated(request: BuildRequest) -> BuildRequest:

@@ -14,11 +14,15 @@ from images.oci import History, ImageConfig, RootFS, format_time
 
 
 class Built(msgspec.Struct, frozen=True):
-    """One platform's image, complete. base_layers: how many of its layers, from the first, are the base image's."""
+    """One platform's image, complete. base_layers: how many of its layers, from the first, are the base image's.
+
+    scanned: what else its SBOM is of, by name, as layers.
+    """
 
     platform: Platform
     config: ImageConfig
     base_layers: int = 0
+    scanned: tuple[tuple[str, tuple[DiffID, ...]], ...] = ()
 
     @property
     def diff_ids(self) -> tuple[DiffID, ...]:

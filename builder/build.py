@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder.arguments import dated
+from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.assembly import Built, image_config
 from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
@@ -42,9 +42,6 @@ from images.store import Store
 
 if TYPE_CHECKING:  # attestations cost a build without them nothing
     from builder.attesting.attestor import Attestor, RecordingResolver
-
-
-_SCAN_ARG = "BUILDKIT_SBOM_SCAN_"  # of BuildKit: what else than the final stage its SBOM generator looks at
 
 
 class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,12 +149,13 @@ class _Build:
             solved()
         epoch = self._request.source_date_epoch
         images = [
-            _assembled(image, rootfs, epoch, caching)
-            for image, rootfs in zip(planned.plan.images, solution.rootfses, strict=True)
+            _assembled(image, rootfs, scanned, epoch, caching)
+            for image, rootfs, scanned in zip(planned.plan.images, solution.rootfses, solution.scanned, strict=True)
         ]
         attest = None if self._recorder is None else self._attestor(self._recorder, planned.plan, executor)
         push = Push(self._store, self._connect, self._monitor, last_step.id)
-        exporter = Exporter(self._store, images, epoch=epoch, attest=attest, push=push)
+        several = is_true(self._request.build_args.get(MULTI_PLATFORM_ARG, ""))
+        exporter = Exporter(self._store, images, epoch=epoch, attest=attest, push=push, several=several)
         exported = _put_out(exporter, self._request.outputs, self._monitor, last_step)
         caching.export([diff_id for image in images for diff_id in image.diff_ids])
         return BuildResult(
@@ -184,8 +182,6 @@ class _Build:
         refuse_violations(check_options(dockerfile, request.build_args), findings)
         for finding in findings:
             emit(Warned(finding.detail, finding.line, finding.rule))
-        if request.attest.sbom and (_SCAN_ARG.encode() in request.dockerfile or _scan_args(request)):
-            emit(Warned(f"{_SCAN_ARG}… has no effect: the SBOM is of the final image"))
         for name in _unknown_stages(dockerfile, request):
             emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
 
@@ -221,10 +217,13 @@ class _Build:
         return Attestor(self._store, self._monitor, self._request.attest, invocation)
 
 
-def _assembled(planned: PlannedImage, rootfs: RootFS, epoch: int | None, caching: CacheSession) -> Built:
+def _assembled(
+    planned: PlannedImage, rootfs: RootFS, scanned: Sequence[RootFS], epoch: int | None, caching: CacheSession
+) -> Built:
     layers = [layer.written.wait() for layer in rootfs.layers]
     config = caching.marked(image_config(planned, layers, epoch=epoch))
-    return Built(planned.platform, config, planned.base_layers)
+    besides = tuple((name, files.diff_ids()) for (name, _), files in zip(planned.scanned, scanned, strict=True))
+    return Built(planned.platform, config, planned.base_layers, besides)
 
 
 def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> RecordingResolver | None:
@@ -239,10 +238,6 @@ def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> Record
 def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
     """Whether ``--no-cache`` or ``--no-cache-filter`` has the step run whatever the cache has."""
     return request.no_cache or vertex.step.stage.lower() in request.no_cache_stages
-
-
-def _scan_args(request: BuildRequest) -> list[str]:
-    return [name for name in request.build_args if name.startswith(_SCAN_ARG)]
 
 
 def _unknown_stages(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:

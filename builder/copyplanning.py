@@ -10,6 +10,7 @@ import msgspec
 
 from builder.copyspec import CopySpec
 from builder.graph import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
+from builder.heredocs import heredoc_content
 from builder.stage import StageState
 from core.errors import ShiplapError
 from dockerfile_grammar import Stage, Word, ast
@@ -48,8 +49,7 @@ class CopyPlanner:
             sources=words,
             destination=absolute_path(self._state.config.working_dir, self._expand(copy.destination)),
             heredocs=tuple(
-                (heredoc.name, self._frontend.expand_heredoc(heredoc, self._state.variables))
-                for heredoc in copy.contents
+                (heredoc.name, heredoc_content(self._file, heredoc, self._state.variables)) for heredoc in copy.contents
             ),
             chown=self._expand(copy.chown) if copy.chown else "",
             chmod=self._expand(copy.chmod) if copy.chmod else "",

@@ -52,17 +52,25 @@ class Exporter:
     """Puts one build's images out.
 
     images: at least one, each for another platform. epoch: SOURCE_DATE_EPOCH. attest: what is said of each image.
-    push: sends to registries.
+    push: sends to registries. several: the images go out as those of several platforms do, also where it is one.
     """
 
     def __init__(
-        self, store: Store, images: Sequence[Built], *, epoch: int | None, attest: Attestor | None, push: Push
+        self,
+        store: Store,
+        images: Sequence[Built],
+        *,
+        epoch: int | None,
+        attest: Attestor | None,
+        push: Push,
+        several: bool = False,
     ) -> None:
         self._store = store
         self._epoch = epoch
         self._attest = attest
         self._push = push
         self._images = tuple(images)
+        self._several = several or len(images) > 1
         self._clamped: tuple[Built, ...] | None = None
 
     def put_out(self, outputs: Sequence[Output]) -> Exported:
@@ -100,7 +108,7 @@ class Exporter:
     # Images
 
     def _image(self, output: Output, images: tuple[Built, ...]) -> Exported:
-        if len(images) == 1 and self._attest is None and not output.push and output.packaging == _DEFAULT:
+        if not self._several and self._attest is None and not output.push and output.packaging == _DEFAULT:
             return self._as_it_stands(output, images[0])
         from builder.packing import pack
 
@@ -108,8 +116,9 @@ class Exporter:
             self._store,
             images,
             output.packaging,
-            default="gzip" if output.push or len(images) > 1 or self._attest else "none",
+            default="gzip" if output.push or self._several or self._attest else "none",
             attest=self._naming(output),
+            index=self._several,
         )
         packed.keep(self._store)
         if not output.store and not output.push:
@@ -166,15 +175,22 @@ class Exporter:
     def _archive(self, output: Output, images: tuple[Built, ...]) -> Exported:
         from builder.packing import pack
 
-        if output.type == "docker" and (len(images) > 1 or self._attest is not None):
-            what = "several platforms" if len(images) > 1 else "attestations"
+        if output.type == "docker" and (self._several or self._attest is not None):
+            what = "several platforms" if self._several else "attestations"
             raise OutputError(
                 f"docker's archives have no room for {what}", hint="use type=oci, which skopeo and podman read too"
             )
         self._store.layers.fetch([diff_id for image in images for diff_id in image.diff_ids])
         # As BuildKit: an OCI layout is for registries and has compressed layers; docker unpacks its archives at once.
         default: Compression = "gzip" if output.type == "oci" else "none"
-        packed = pack(self._store, images, output.packaging, default=default, attest=self._naming(output))
+        packed = pack(
+            self._store,
+            images,
+            output.packaging,
+            default=default,
+            attest=self._naming(output),
+            index=self._several,
+        )
         packed = _with_created(packed)
         packed.keep(self._store)
         self._write_layout(output, packed)
@@ -199,7 +215,7 @@ class Exporter:
     # Files
 
     def _files(self, output: Output, images: tuple[Built, ...]) -> None:
-        split = len(images) > 1 if output.platform_split is None else output.platform_split
+        split = self._several if output.platform_split is None else output.platform_split
         if not split:
             self._check_overlap(images)
         if output.type == "local":

@@ -13,7 +13,17 @@ from typing import TypeAlias
 
 import msgspec
 
-from builder.arguments import CACHE_NAMESPACE_ARG, EPOCH_ARG, HOSTNAME_ARG, PROXY_ARGS, platform_args
+from builder.arguments import (
+    CACHE_NAMESPACE_ARG,
+    EPOCH_ARG,
+    HOSTNAME_ARG,
+    MULTI_PLATFORM_ARG,
+    PROXY_ARGS,
+    SCAN_CONTEXT_ARG,
+    SCAN_STAGE_ARG,
+    names_stage,
+    platform_args,
+)
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
@@ -27,10 +37,9 @@ from builder.stage import StageState
 from builder.targeting import target_index
 from core.errors import ShiplapError
 from core.platforms import Platform
-from dockerfile_grammar import Dockerfile, Instruction, Span, Stage, Word, expand, expand_body, expand_words
-from dockerfile_grammar.ast import Arg, Heredoc
+from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand, expand_words
+from dockerfile_grammar.ast import Arg
 from dockerfile_grammar.errors import ExpansionError
-from dockerfile_grammar.source import Position
 from images.images import Image
 from images.oci import ImageConfig
 from images.platforms import preferences
@@ -85,7 +94,7 @@ class Frontend:
         self._named_states: dict[tuple[str, Platform], StageState] = {}
         self._stage_platforms: dict[int, Platform] = {}
         self._images: dict[str, Vertex] = {}
-        self._mounted: dict[tuple[str, str], Vertex] = {}
+        self._directories: dict[CopyOp, Vertex] = {}
         self._remotes: dict[FetchOp, Vertex] = {}
         self.used_args: set[str] = {
             *(name for name in request.build_args if name.upper() in PROXY_ARGS),
@@ -94,6 +103,7 @@ class Frontend:
             HOSTNAME_ARG,
             "BUILDKIT_DOCKERFILE_CHECK",
             "BUILDKIT_INLINE_CACHE",
+            MULTI_PLATFORM_ARG,
         }
         self.platform_args = platform_args(Platform.host(), platform)
         self.global_args = self._evaluate_meta_args()
@@ -103,7 +113,23 @@ class Frontend:
         config = state.finished(self.request.labels)
         if self.request.platforms:
             config = config.on_platform(self.platform)
-        return PlannedImage(state.tail, config, tuple(state.history), self.platform)
+        scanned = self._scanned(state) if self.request.attest.sbom else ()
+        return PlannedImage(state.tail, config, tuple(state.history), self.platform, scanned)
+
+    def _scanned(self, target: StageState) -> tuple[tuple[str, Vertex], ...]:
+        """What BUILDKIT_SBOM_SCAN_… adds to the SBOM: the context by the target's word, stages by their own."""
+
+        def asks(index: int, state: StageState, arg: str) -> bool:
+            value = state.scan_args.get(arg, self.global_args.get(arg, ""))
+            return names_stage(value, self._stage_name(self.dockerfile.stages[index]))
+
+        found: list[tuple[str, Vertex]] = []
+        for index, state in sorted(self._states.items()):
+            if state is target and asks(index, state, SCAN_CONTEXT_ARG):
+                found.append(("context", self._context_root("", SourceLines(0, 0))))
+            elif state is not target and state.tail is not None and asks(index, state, SCAN_STAGE_ARG):
+                found.append((self._stage_name(self.dockerfile.stages[index]), state.tail))
+        return tuple(found)
 
     def _evaluate_meta_args(self) -> dict[str, str]:
         """The ARGs before the first FROM: name to value, of those that have one."""
@@ -138,15 +164,6 @@ class Frontend:
             return expand_words(word.text, env, escape=self.dockerfile.escape)
         except ExpansionError as error:
             raise error.at(self.dockerfile.source, word.span) from None
-
-    def expand_heredoc(self, heredoc: Heredoc, env: dict[str, str]) -> bytes:
-        """A here-document's content, giving an error its place. As BuildKit, whatever escape= says."""
-        if not heredoc.expand:
-            return heredoc.text.encode()
-        try:
-            return expand_body(heredoc.text, env).text.encode()
-        except ExpansionError as error:
-            raise error.at(self.dockerfile.source, _span_of_error(heredoc, env)) from None
 
     # Stages
 
@@ -332,18 +349,18 @@ class Frontend:
 
     def context_vertex(self, path: str, lines: SourceLines, context: str = "") -> Vertex:
         """A filesystem with what is at ``path`` of a build context, for mounts; one vertex per path."""
-        return self._directory(context, path, CopyOp.of(context_spec(path), context=context), f"mount {path} of", lines)
+        return self._directory(context, CopyOp.of(context_spec(path), context=context), f"mount {path} of", lines)
 
     def _context_root(self, context: str, lines: SourceLines) -> Vertex:
         """A filesystem with all of a named context, for a stage that begins with it."""
-        return self._directory(context, "", CopyOp.of(CopySpec(("/",), "/", link=True), context=context), "load", lines)
+        return self._directory(context, CopyOp.of(CopySpec(("/",), "/", link=True), context=context), "load", lines)
 
-    def _directory(self, context: str, path: str, op: CopyOp, what: str, lines: SourceLines) -> Vertex:
-        if (context, path) not in self._mounted:
+    def _directory(self, context: str, op: CopyOp, what: str, lines: SourceLines) -> Vertex:
+        if op not in self._directories:
             name = f"[context {context}] {what} it" if context else f"[internal] {what} the build context"
-            vertex = self._mounted[context, path] = self._graph.vertex(op, name, "", lines)
+            vertex = self._directories[op] = self._graph.vertex(op, name, "", lines)
             self._graph.chain(name, (vertex,))
-        return self._mounted[context, path]
+        return self._directories[op]
 
     def remote_vertex(self, op: FetchOp, lines: SourceLines) -> Vertex:
         """A filesystem with what a URL or a git repository has; one vertex each."""
@@ -382,17 +399,6 @@ def _parse_triggers(triggers: Sequence[str]) -> list[Instruction]:
     from dockerfile_grammar import parse_onbuild
 
     return [parse_onbuild(trigger) for trigger in triggers]
-
-
-def _span_of_error(heredoc: Heredoc, env: dict[str, str]) -> Span:
-    """The line of a body that cannot be expanded; all of it when that is no single line's fault."""
-    first = heredoc.body_span.start.line
-    for number, line in enumerate(heredoc.content.splitlines(), first):
-        try:
-            expand_body(line, env)
-        except ExpansionError:
-            return Span(Position(number, 1), Position(number, len(line) + 1))
-    return heredoc.body_span
 
 
 def _lines(instruction: Instruction) -> SourceLines:

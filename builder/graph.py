@@ -169,13 +169,15 @@ class PlannedImage(msgspec.Struct, frozen=True):
     """What the target stage becomes: everything of the image but the layers' digests and times.
 
     result: its filesystem; None when it has no layer. history: one entry per instruction, base first; an entry with
-    no ``created`` gets one from its layer. platform: what it is built for.
+    no ``created`` gets one from its layer. platform: what it is built for. scanned: what the SBOM is of besides, by
+    name.
     """
 
     result: Vertex | None
     config: ImageConfig
     history: tuple[History, ...]
     platform: Platform
+    scanned: tuple[tuple[str, Vertex], ...] = ()
 
     @property
     def base_layers(self) -> int:

@@ -52,10 +52,11 @@ _DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """An in-toto statement about a manifest, encoded."""
+    """An in-toto statement about a manifest, encoded. about: the part that it is of; empty for all that goes out."""
 
     predicate_type: str
     data: bytes
+    about: str = ""
 
 
 Attest: TypeAlias = Callable[[Built, Digest], Sequence[Statement]]
@@ -92,17 +93,24 @@ class Packed(msgspec.Struct, frozen=True):
 
 
 def pack(
-    store: Store, images: Sequence[Built], packaging: Packaging, *, default: Compression, attest: Attest | None = None
+    store: Store,
+    images: Sequence[Built],
+    packaging: Packaging,
+    *,
+    default: Compression,
+    attest: Attest | None = None,
+    index: bool = False,
 ) -> Packed:
     """Make the documents of ``images``, and the compressed layers that they name.
 
-    default: how layers are compressed unless ``packaging`` says so; with "none" the base's layers are not as they
-    came either. Raises OutputError for annotations that have no place, MissingBlobError.
+    index: there is one also for a single image that nothing is said of. default: how layers are compressed unless
+    ``packaging`` says so; with "none" the base's layers are not as they came either. Raises OutputError for annotations
+    that have no place, MissingBlobError.
     """
     packer = _Packer(store, packaging, default)
     packed = tuple(packer.image(image) for image in images)
     statements = [(each, attest(each.built, each.manifest.digest)) for each in packed] if attest else []
-    root = packer.root(packed, [(each, found) for each, found in statements if found])
+    root = packer.root(packed, [(each, found) for each, found in statements if found], index=index)
     packer.check_annotations([image.platform for image in images], indexed=root.digest != packed[0].manifest.digest)
     return Packed(root, packed, packer.documents)
 
@@ -134,14 +142,18 @@ class _Packer:
         return PackedImage(built, config, descriptor)
 
     def root(
-        self, images: Sequence[PackedImage], statements: Sequence[tuple[PackedImage, Sequence[Statement]]]
+        self,
+        images: Sequence[PackedImage],
+        statements: Sequence[tuple[PackedImage, Sequence[Statement]]],
+        *,
+        index: bool,
     ) -> Descriptor:
         """The manifest of a single image that nothing is said of, else an index: images first, as BuildKit orders."""
-        if len(images) == 1 and not statements:
+        if len(images) == 1 and not statements and not index:
             return images[0].manifest
         if statements and not self._packaging.oci:
             raise OutputError("docker's media types have no attestations", hint="leave oci-mediatypes=false out")
-        index = Index(
+        document = Index(
             schema_version=2,
             media_type=self._type(OCI_INDEX),
             manifests=(
@@ -150,7 +162,7 @@ class _Packer:
             ),
             annotations=self._annotations("index", None),
         )
-        root = self._document(OCI_INDEX, encode(index))
+        root = self._document(OCI_INDEX, encode(document))
         return msgspec.structs.replace(root, annotations=self._annotations("index-descriptor", None))
 
     def _attestation(self, subject: Digest, statements: Iterable[Statement]) -> Descriptor:

@@ -7,6 +7,7 @@ same operation that this digest could select (early cutoff).
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,9 +46,13 @@ from images.records import CacheRecord
 
 
 class Solution(msgspec.Struct, frozen=True):
-    """The target's filesystem for each platform, how many steps ran or came from the cache, and the layer of each."""
+    """The target's filesystem for each platform, how many steps ran or came from the cache, and the layer of each.
+
+    scanned: for each platform, the filesystems that its SBOM is of besides.
+    """
 
     rootfses: tuple[RootFS, ...]
+    scanned: tuple[tuple[RootFS, ...], ...]
     executed: int
     cached: int
     layers: Mapping[int, DiffID]
@@ -115,14 +120,15 @@ class Solver:
             raise self._first_error
         results = [image.result for image in plan.images]
         rootfses = tuple(self._results[result].wait() if result is not None else RootFS() for result in results)
-        for rootfs in rootfses:
+        scanned = tuple(tuple(self._results[vertex].wait() for _, vertex in image.scanned) for image in plan.images)
+        for rootfs in itertools.chain(rootfses, *scanned):
             self._cache.provide(rootfs.diff_ids())
         layers = {
             vertex.step.id: result.wait().layers[-1].written.wait().diff_id
             for vertex, result in self._results.items()
             if not isinstance(vertex.op, BaseOp)
         }
-        return Solution(rootfses, self._counts["done"], self._counts["cached"], layers)
+        return Solution(rootfses, scanned, self._counts["done"], self._counts["cached"], layers)
 
     @property
     def stopped(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from builder.arguments import SCAN_ARGS
 from builder.graph import Vertex
 from images.oci import ContainerConfig, History, ImageConfig
 
@@ -19,7 +20,8 @@ class StageState:
     """Mutable, and private to the frontend. ``vertices`` are this stage's own; ``tail`` is the last one to build on.
 
     variables: what ``$name`` means here: ENV and ARG in the order of the file, the later one of a name wins (measured
-    on BuildKit). declared_args: ARG names in the order of the file, for ``RUN |2 a=… b=…`` of the history.
+    on BuildKit). declared_args: ARG names in the order of the file, for ``RUN |2 a=… b=…`` of the history. scan_args:
+    those of them that are about the SBOM.
     """
 
     def __init__(self, config: ImageConfig, tail: Vertex | None) -> None:
@@ -28,6 +30,7 @@ class StageState:
         self.vertices: list[Vertex] = []
         self.variables: dict[str, str] = {}
         self.declared_args: dict[str, str | None] = {}
+        self.scan_args: dict[str, str] = {}
         self.history: list[History] = list(config.history)
         self.has_own_cmd = False
         for item in config.config.env:
@@ -46,6 +49,7 @@ class StageState:
         stage = StageState(config, self.tail)
         stage.history = list(self.history)
         stage.variables = dict(self.variables)
+        stage.scan_args = dict(self.scan_args)
         return stage
 
     def take_triggers(self) -> tuple[str, ...]:
@@ -76,7 +80,11 @@ class StageState:
     def declare_arg(self, name: str, value: str | None) -> None:
         """ARG; None: declared, and not set."""
         self.declared_args[name] = value
-        if value is not None:
+        if value is None:
+            return
+        if name in SCAN_ARGS:
+            self.scan_args[name] = value
+        else:
             self._define(name, value)
 
     def _define(self, name: str, value: str) -> None:

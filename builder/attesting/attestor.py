@@ -75,44 +75,49 @@ class Attestor:
         """About the image with this manifest. Raises InvalidLayerError when the layers cannot be read."""
         name = docker_purl(names[0], built.platform) if names else _UNNAMED
         return [
-            statement(kind, predicate, manifest=manifest, platform=built.platform, names=names)
-            for kind, predicate in self._predicates(built, name, manifest)
+            statement(kind, predicate, manifest=manifest, platform=built.platform, names=names, about=about)
+            for kind, predicate, about in self._predicates(built, name, manifest)
         ]
 
     def of_files(self, built: Built, files: Mapping[str, str]) -> list[Statement]:
         """About the image's files, with their sha256 by name. Raises InvalidLayerError."""
         image_id = Digest.of(encode(built.config))
         return [
-            statement_of_files(kind, predicate, files)
-            for kind, predicate in self._predicates(built, _UNNAMED, image_id)
+            statement_of_files(kind, predicate, files, about)
+            for kind, predicate, about in self._predicates(built, _UNNAMED, image_id)
         ]
 
-    def _predicates(self, built: Built, name: str, digest: Digest) -> list[tuple[str, dict[str, object]]]:
-        made: list[tuple[str, dict[str, object]]] = []
+    def _predicates(self, built: Built, name: str, digest: Digest) -> list[tuple[str, dict[str, object], str]]:
+        made: list[tuple[str, dict[str, object], str]] = []
         if self._options.sbom:
-            made.append((spdx.PREDICATE_TYPE, self._sbom(built, name, digest)))
+            made.append((spdx.PREDICATE_TYPE, self._sbom(built, built.diff_ids, name, digest), ""))
+            for about, diff_ids in built.scanned:
+                made.append((spdx.PREDICATE_TYPE, self._sbom(built, diff_ids, f"sbom-{about}", digest, about), about))
         if self._options.provenance is not None:
             if self._invocation is None:
                 self._invocation = self._make_invocation()
-            made.append((PREDICATE_TYPE, provenance(self._options.provenance, self._invocation, built.platform)))
+            made.append((PREDICATE_TYPE, provenance(self._options.provenance, self._invocation, built.platform), ""))
         return made
 
-    def _sbom(self, built: Built, name: str, digest: Digest) -> dict[str, object]:
+    def _sbom(
+        self, built: Built, diff_ids: tuple[DiffID, ...], name: str, digest: Digest, about: str = ""
+    ) -> dict[str, object]:
+        """Of the packages in these layers, which are the image's, or of what was scanned besides."""
         from importlib.metadata import version
 
-        contents = self._contents_of(built)
         return spdx.document(
-            contents,
+            self._contents_of(diff_ids),
             name=name,
             digest=digest,
+            about=about,
             created=format_time(int(parse_time(built.config.created)) if built.config.created else 0),
             tool=f"shiplap-{version('shiplap')}",
         )
 
-    def _contents_of(self, built: Built) -> Contents:
+    def _contents_of(self, diff_ids: tuple[DiffID, ...]) -> Contents:
         with self._lock:
-            if built.diff_ids not in self._contents:
-                self._contents[built.diff_ids] = contents = scan(self._store, built.diff_ids)
+            if diff_ids not in self._contents:
+                self._contents[diff_ids] = contents = scan(self._store, diff_ids)
                 for name in contents.unreadable:
                     self._monitor.emit(Warned(f"SBOM: {name} cannot be read, its packages are missing"))
-            return self._contents[built.diff_ids]
+            return self._contents[diff_ids]

@@ -1,6 +1,7 @@
 """Statements about files rather than an image, which go out beside the files: what ``local`` and ``tar`` outputs have.
 
-As BuildKit names them: ``provenance.json`` and ``sbom.spdx.json``, for root alone to read.
+As BuildKit names them: ``provenance.json``, ``sbom.spdx.json`` and, of the stage build, ``sbom-build.spdx.json``, for
+root alone to read.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from images.flatten import flatten
 from images.tarreader import FILE
 from images.tarwriter import TarWriter
 
-_NAMES: Final = {provenance.PREDICATE_TYPE: "provenance", spdx.PREDICATE_TYPE: "sbom.spdx"}
+_NAMES: Final = {provenance.PREDICATE_TYPE: "provenance{}", spdx.PREDICATE_TYPE: "sbom{}.spdx"}
 _MODE: Final = 0o600
 
 
@@ -38,9 +39,7 @@ def digests(layers: Sequence[BinaryIO]) -> dict[str, str]:
 
 def layer(statements: Sequence[Statement], *, suffix: str, mtime: int) -> BinaryIO:
     """A layer that has the statements as files. suffix: in their names, where the platforms' files are together."""
-    files: Mapping[str, bytes] = {
-        f"{_NAMES[statement.predicate_type]}{suffix}.json": statement.data for statement in statements
-    }
+    files: Mapping[str, bytes] = {f"{_file_name(statement)}{suffix}.json": statement.data for statement in statements}
     sink = io.BytesIO()
     writer = TarWriter(sink)
     for name, data in files.items():
@@ -48,3 +47,7 @@ def layer(statements: Sequence[Statement], *, suffix: str, mtime: int) -> Binary
     writer.close()
     sink.seek(0)
     return sink
+
+
+def _file_name(statement: Statement) -> str:
+    return _NAMES[statement.predicate_type].format(f"-{statement.about}" if statement.about else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import quote
 
 from builder.attesting.statements import package_url
 from builder.packages.model import Package
@@ -18,9 +19,12 @@ _NO_ASSERTION: Final = "NOASSERTION"
 _NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 
-def document(contents: Contents, *, name: str, digest: Digest, created: str, tool: str) -> dict[str, Any]:
+def document(
+    contents: Contents, *, name: str, digest: Digest, created: str, tool: str, about: str = ""
+) -> dict[str, Any]:
     """The predicate. name, digest: of the image. created: RFC 3339, whole seconds. tool: its name and version.
 
+    about: the stage that these packages are of, or the context; then the document's root is that, and no container.
     Equal images give equal documents: the namespace, which has to be no other document's, is made of the digest.
     """
     packages = [_package(package, number) for number, package in enumerate(contents.packages)]
@@ -36,6 +40,9 @@ def document(contents: Contents, *, name: str, digest: Digest, created: str, too
         "licenseDeclared": _NO_ASSERTION,
         "copyrightText": _NO_ASSERTION,
     }
+    if about:
+        del image["versionInfo"], image["checksums"]
+        image["primaryPackagePurpose"] = "OTHER"
     if contents.system.name:
         image["comment"] = contents.system.name
     contained = [_relationship(_IMAGE, "CONTAINS", package["SPDXID"]) for package in packages]
@@ -44,7 +51,7 @@ def document(contents: Contents, *, name: str, digest: Digest, created: str, too
         "dataLicense": "CC0-1.0",
         "SPDXID": _DOCUMENT,
         "name": name,
-        "documentNamespace": f"{_NAMESPACE}{digest.hex}",
+        "documentNamespace": f"{_NAMESPACE}{digest.hex}" + (f"-{quote(about)}" if about else ""),
         "creationInfo": {"created": created, "creators": [f"Tool: {tool}"]},
         "packages": [image, *packages],
         "relationships": [_relationship(_DOCUMENT, "DESCRIBES", _IMAGE), *contained],

@@ -24,19 +24,22 @@ def statement(
     manifest: Digest,
     platform: Platform,
     names: Iterable[Reference],
+    about: str = "",
 ) -> Statement:
     """Say ``predicate`` of the image with this manifest, which is for ``platform`` and goes out under ``names``."""
     subjects = [docker_purl(name, platform) for name in names] or [_NO_NAME]
-    return _statement(predicate_type, predicate, [(name, manifest.algorithm, manifest.hex) for name in subjects])
+    return _statement(predicate_type, predicate, [(name, manifest.algorithm, manifest.hex) for name in subjects], about)
 
 
-def statement_of_files(predicate_type: str, predicate: Mapping[str, Any], files: Mapping[str, str]) -> Statement:
+def statement_of_files(
+    predicate_type: str, predicate: Mapping[str, Any], files: Mapping[str, str], about: str = ""
+) -> Statement:
     """Say ``predicate`` of files: by name, their sha256 in hexadecimal."""
-    return _statement(predicate_type, predicate, [(name, "sha256", digest) for name, digest in files.items()])
+    return _statement(predicate_type, predicate, [(name, "sha256", digest) for name, digest in files.items()], about)
 
 
 def _statement(
-    predicate_type: str, predicate: Mapping[str, Any], subjects: Iterable[tuple[str, str, str]]
+    predicate_type: str, predicate: Mapping[str, Any], subjects: Iterable[tuple[str, str, str]], about: str
 ) -> Statement:
     document = {
         "_type": _STATEMENT,
@@ -44,7 +47,7 @@ def _statement(
         "subject": [{"name": name, "digest": {algorithm: digest}} for name, algorithm, digest in subjects],
         "predicate": predicate,
     }
-    return Statement(predicate_type, msgspec.json.encode(document))
+    return Statement(predicate_type, msgspec.json.encode(document), about)
 
 
 def docker_purl(name: Reference, platform: Platform) -> str:

@@ -15,7 +15,6 @@ from builder.attesting.options import Attestations, Provenance
 from builder.attesting.statements import docker_purl, package_url
 from builder.errors import OutputError
 from builder.output import Output
-from core.events import Warned
 from core.platforms import Platform
 from core.references import Reference
 from images.attestations import attestations
@@ -214,12 +213,52 @@ def test_files_of_several_platforms_have_one_each(shop: Workshop, tmp_path: Path
     ]
 
 
-def test_that_only_the_final_image_is_looked_at_is_told(shop: Workshop, tmp_path: Path) -> None:
-    text = f"ARG BUILDKIT_SBOM_SCAN_CONTEXT=true\n{TEXT}"
-    for sbom, count in ((True, 1), (False, 0)):
-        shop.build(text, Output("oci", str(tmp_path / "out")), attest=Attestations(sbom=sbom), **OPTIONS)
-        warnings = [event.message for event in shop.seen.events if isinstance(event, Warned)]
-        assert sum("the SBOM is of the final image" in message for message in warnings) == count
+SCANNED = """\
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
+FROM base AS tools
+ARG BUILDKIT_SBOM_SCAN_STAGE=true
+COPY tool.json /node_modules/tool/package.json
+RUN env > /variables
+FROM base AS other
+RUN true
+FROM scratch
+COPY --from=tools /variables /
+COPY --from=other /bin/sh /
+COPY status /var/lib/dpkg/status
+"""
+
+
+def names_of_packages(statement: dict[str, Any]) -> list[str]:
+    return [package["name"] for package in statement["predicate"]["packages"][1:]]
+
+
+def test_stages_and_the_context_are_scanned_where_an_arg_says_so(shop: Workshop, tmp_path: Path) -> None:
+    (shop.context / "tool.json").write_text('{"name": "tool", "version": "1.0"}')
+    lib = shop.context / "node_modules" / "lib"
+    lib.mkdir(parents=True)
+    (lib / "package.json").write_text('{"name": "lib", "version": "2.0"}')
+    shop.build(SCANNED, Output("local", str(tmp_path)), attest=Attestations(sbom=True))
+    found = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert {name: names_of_packages(statement) for name, statement in found.items()} == {
+        "sbom.spdx.json": ["hello"],
+        "sbom-tools.spdx.json": ["tool"],
+        "sbom-context.spdx.json": ["lib"],
+    }
+    namespaces = {statement["predicate"]["documentNamespace"] for statement in found.values()}
+    assert len(namespaces) == 3
+    assert "BUILDKIT_SBOM" not in (tmp_path / "variables").read_text()
+
+
+def test_scanned_stages_are_statements_about_the_image(shop: Workshop, tmp_path: Path) -> None:
+    args = {"BUILDKIT_SBOM_SCAN_STAGE": "other,more", "BUILDKIT_SBOM_SCAN_CONTEXT": "false"}
+    text = SCANNED.replace("AS other\n", "AS other\nARG BUILDKIT_SBOM_SCAN_STAGE\n")
+    output = Output("oci", str(tmp_path), as_tar=False)
+    shop.build(text, output, attest=Attestations(sbom=True), build_args=args)
+    layout = Layout(tmp_path)
+    image, described = layout.document(layout.root())["manifests"]
+    statements = [layout.document(layer) for layer in layout.document(described)["layers"]]
+    assert [statement["predicate"]["name"] for statement in statements] == ["image", "sbom-other"]
+    assert {statement["subject"][0]["digest"]["sha256"] for statement in statements} == {image["digest"][7:]}
 
 
 def test_outputs_without_a_place_for_them_refuse(shop: Workshop, tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_an_index_has_an_image_for_each(shop: Workshop, tmp_path: Path) -> None:
     assert json.loads(config)["variant"] == "v7"
 
 
+def test_one_platform_is_an_index_where_an_argument_says_so(shop: Workshop, tmp_path: Path) -> None:
+    layout, tree = Output("oci", str(tmp_path / "out"), as_tar=False), Output("local", str(tmp_path / "tree"))
+    for value, several in (("1", True), ("false", False)):
+        result = shop.build("FROM base\n", layout, tree, build_args={"BUILDKIT_MULTI_PLATFORM": value})
+        assert result.is_index == several
+        assert ("manifests" in Layout(tmp_path / "out").document(Layout(tmp_path / "out").root())) == several
+        assert (tmp_path / "tree" / "bin").exists() != several
+    assert (tmp_path / "tree" / str(HOST).replace("/", "_") / "bin").exists()
+
+
 def test_platforms_have_directories_of_their_own_in_a_tar(shop: Workshop, tmp_path: Path) -> None:
     shop.build(CROSS, Output("tar", str(tmp_path / "out.tar")), platforms=(ARM64, ARM))
     listed = run_tool("tar", "-tf", tmp_path / "out.tar").split()
