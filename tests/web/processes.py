@@ -52,7 +52,7 @@ class WebProcess:
         command = [sys.executable, "-m", "web", "--listen", f"127.0.0.1:{self.port}"]
         self._process = subprocess.Popen(command, env=self.environment(), start_new_session=True)
         deadline = time.monotonic() + 60
-        while not self._answers():
+        while not self.answers():
             assert self._process.poll() is None, "the web process ended"
             assert time.monotonic() < deadline, "the web process does not answer"
             time.sleep(0.05)
@@ -92,7 +92,8 @@ class WebProcess:
             self.signal(signal.SIGKILL)
             self._process.wait(60)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether anybody does at the port."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
                 connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")

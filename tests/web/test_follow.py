@@ -19,6 +19,7 @@ from cli.remote.servers import Server
 from core.settings import ServiceSettings
 from pipelines.loglines import LogLine
 from pipelines.service import Service
+from tests.toolkit.service import eventually
 from tests.web.processes import FakeWorker, WebProcess
 
 
@@ -100,12 +101,15 @@ def test_killed_web_process_costs_followers_no_line(web: WebProcess, server: Ser
     assert len(outputs(reader.lines)) == 303
 
 
-def test_master_that_is_killed_alone_is_replaced_at_once(web: WebProcess, server: Server, service: Service) -> None:
+def test_master_that_is_killed_alone_leaves_nobody_at_its_port(
+    web: WebProcess, server: Server, service: Service
+) -> None:
     worker = FakeWorker(service)
     reader = Reader(server, worker.number)
     worker.write(1, 100)
     reader.wait_for(100)
-    web.kill_master()
+    web.kill_master()  # the log goes on all the while, and with it the stream
+    eventually(lambda: not web.answers(), why="the process that served ends, too")
     web.start()
     worker.write(101, 200)
     worker.finish()
