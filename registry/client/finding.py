@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from core.digests import Digest
 from core.references import Reference
@@ -17,6 +17,9 @@ from registry.client.retrying import check_cancelled
 from registry.errors import InvalidResponseError, NotFoundError, RegistryError, ResponseError, UnsupportedContentError
 
 _T = TypeVar("_T")
+
+_TAGS_ASKED: Final = 1000
+_TAGS_TOLD: Final = 3
 
 
 class Finder:
@@ -58,7 +61,11 @@ class Finder:
             except RegistryError as error:
                 self._drop(mirror, error)
         last = self._repositories[-1]
-        return self._manifest(last, wanted), last
+        try:
+            return self._manifest(last, wanted), last
+        except NotFoundError as error:
+            error.hint = self._other_tags(last) or error.hint
+            raise
 
     def blob(self, found_in: Repository, get: Callable[[Repository], _T]) -> _T:
         """From where the manifest was, or from the registry itself when its mirror has the manifest only."""
@@ -87,6 +94,22 @@ class Finder:
             if self._reference.digest is not None or not isinstance(wanted, Digest) or self._reference.tag is None:
                 raise
             return repository.manifest(self._reference.tag)  # retagged since, or HEAD told nonsense
+
+    def _other_tags(self, repository: Repository) -> str | None:
+        """What to say when the repository exists and this tag does not."""
+        tag = self._reference.tag
+        if tag is None or self._reference.digest is not None:
+            return None
+        tags = repository.tags(_TAGS_ASKED)
+        if not tags or tag in tags:
+            return None
+        from difflib import get_close_matches
+
+        similar = get_close_matches(tag, tags, _TAGS_TOLD)
+        if similar:
+            return f"there is no tag {tag!r}; did you mean {' or '.join(map(repr, similar))}?"
+        more = ", …" if len(tags) > _TAGS_TOLD else ""
+        return f"there is no tag {tag!r}; there are {', '.join(tags[:_TAGS_TOLD])}{more}"
 
     def _drop(self, mirror: Repository, error: RegistryError) -> None:
         check_cancelled(self._client.cancelled)

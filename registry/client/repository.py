@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from images.oci import (
 from registry.client.auth import Scopes
 from registry.client.client import Client
 from registry.client.config import Endpoint
-from registry.client.http import Response, redacted
+from registry.client.http import Response, read_limited, redacted
 from registry.client.retrying import check_cancelled
 from registry.errors import (
     ErrorCode,
@@ -156,6 +157,19 @@ class Repository:
         except RegistryError:
             check_cancelled(self.client.cancelled)
         return False
+
+    def tags(self, limit: int) -> list[str]:
+        """Some of its tags, about ``limit`` at most; none where the registry does not tell."""
+        try:
+            url = self.url(f"tags/list?n={limit}")
+            response = self.client.call(
+                self.endpoint, "GET", url, expect={200}, scopes=self.scopes("pull"), retry=False
+            )
+            tags = json.loads(read_limited(response, MAX_DOCUMENT_BYTES) or b"{}").get("tags")
+        except (RegistryError, ValueError, AttributeError):
+            check_cancelled(self.client.cancelled)
+            return []
+        return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
     def blob(self, digest: Digest, limit_bytes: int) -> bytes:
         """A small blob, whole and verified. Raises InvalidResponseError."""

@@ -61,6 +61,27 @@ def test_registry_without_a_base_is_pulled_from(scripted: ScriptedRegistry, stor
     assert "is the name spelt right?" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("tag", "hint"),
+    [
+        ("v1.01", "there is no tag 'v1.01'; did you mean 'v1.0.1' or 'v1.0'?"),
+        ("latest", "there is no tag 'latest'; there are edge, old, v1.0, …"),
+    ],
+)
+def test_tag_that_is_not_there_is_told_with_those_that_are(
+    tag: str, hint: str, scripted: ScriptedRegistry, store: Store, client: Client
+) -> None:
+    listed = Answer(body=b'{"name":"app","tags":["edge","old","v1.0","v1.0.1"]}')
+    scripted.fault("/tags/list", *answers(listed))
+    with pytest.raises(NotFoundError, match="MANIFEST_UNKNOWN") as caught:
+        pull(Reference.parse(f"{scripted.host}/app:{tag}"), store, client=client)
+    assert caught.value.hint == hint
+    with pytest.raises(NotFoundError) as caught:
+        pull(Reference.parse(f"{scripted.host}/app@sha256:{'0' * 64}"), store, client=client)
+    assert caught.value.hint
+    assert "is the name spelt right?" in caught.value.hint
+
+
 def test_page_in_place_of_a_manifest(scripted: ScriptedRegistry, store: Store, client: Client) -> None:
     scripted.fault("/manifests/", *answers(PAGE))
     with pytest.raises(InvalidResponseError, match="no JSON object, but text/html") as caught:
