@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from builder.errors import BuilderError
 from core.platforms import Platform
 
@@ -72,12 +70,12 @@ def dated(request: BuildRequest) -> BuildRequest:
         if request.source_date_epoch is None:
             return request
         build_args = {**request.build_args, EPOCH_ARG: str(request.source_date_epoch)}
-        return msgspec.structs.replace(request, build_args=build_args)
+        return request._replace(build_args=build_args)
     if text and not (text.isascii() and text.isdigit()):
         raise BuilderError(
             f"build argument {EPOCH_ARG} is {text!r}", hint="it is a number of seconds since 1970-01-01 UTC"
         )
-    return msgspec.structs.replace(request, source_date_epoch=int(text) if text else None)
+    return request._replace(source_date_epoch=int(text) if text else None)
 
 
 def proxy_env(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -7,66 +7,38 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.assembly import Built, image_config
 from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
+from builder.contextfiles import ContextFiles
 from builder.execution import Executor
 from builder.explaining.why import Explainer
 from builder.exporting import Exported, Exporter
 from builder.failures import StepError
 from builder.frontend import plan
-from builder.graph import Plan, PlannedImage, Vertex
+from builder.graph import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.parsing import parse_remembered
 from builder.pushing import Push
+from builder.recall import may_be_recalled, remember
 from builder.request import BuildRequest, Output
 from builder.resolving import Connect, Resolver
+from builder.result import BuildResult
 from builder.rootfs import RootFS
 from builder.solver import Solution, Solver
 from containers.errors import ContainerError
 from containers.launcher import Launcher
-from core.digests import DiffID, Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
-from core.references import Reference
 from core.settings import CacheMax
 from dockerfile_grammar import Dockerfile
-from images.images import Image
-from images.oci import Descriptor
 from images.store import Store
 
 if TYPE_CHECKING:  # attestations cost a build without them nothing
     from builder.attesting.attestor import Attestor, RecordingResolver
-
-
-class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was built.
-
-    image: None when no output puts it into the store; of several platforms, the first. config_digest: of the image's
-    config, its ID; for an index, the index's digest. root: what the last output that is an image goes out as; None
-    when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
-    steps that the cache answered; FROM counts as neither. layers: what each step of that kind made, by its ID.
-    """
-
-    id: str
-    image: Image | None
-    config_digest: Digest
-    root: Descriptor | None
-    is_index: bool
-    names: tuple[Reference, ...]
-    executed: int
-    cached: int
-    layers: Mapping[int, DiffID]
-
-    @property
-    def manifest_digest(self) -> Digest:
-        """Of the manifest or index that went out; where only files did, the image's ID."""
-        return self.config_digest if self.root is None else self.root.digest
 
 
 def build(
@@ -79,12 +51,14 @@ def build(
     connect: Connect | None = None,
     cache_max: CacheMax | None = None,
     solved: Callable[[], None] | None = None,
+    files: ContextFiles | None = None,
 ) -> BuildResult:
     """Build and put out what is asked for.
 
     connect: opens a client of registries, for images that are not in the store; None: nothing is pulled. cache_max:
     what the cache is brought down to afterwards, if the build has added to it; None: it is left alone. solved: called
-    when the launcher is not needed any more, and what was built is still to be put out.
+    when the launcher is not needed any more, and what was built is still to be put out. files: those of which
+    ``recall`` may have read some already.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
@@ -92,9 +66,11 @@ def build(
     if request.no_cache and b"RUN" in request.dockerfile:  # nothing will be cached, so one of them will most likely run
         with contextlib.suppress(ContainerError):  # which then tells
             launcher.warm()
+    request = dated(request)
+    files = files or ContextFiles(request, store)
     with contextlib.ExitStack() as stack:
         result = _Build(
-            dated(request), store, launcher, monitor or NullMonitor(), cancelled or threading.Event(), connect, stack
+            request, store, launcher, monitor or NullMonitor(), cancelled or threading.Event(), connect, files, stack
         ).run(solved)
     if cache_max is not None and result.executed:
         store.cache_use.keep_below(cache_max)
@@ -112,6 +88,7 @@ class _Build:
         monitor: Monitor,
         cancelled: threading.Event,
         connect: Connect | None,
+        files: ContextFiles,
         stack: contextlib.ExitStack,
     ) -> None:
         self._began = time.time()
@@ -122,6 +99,8 @@ class _Build:
         self._monitor = monitor
         self._cancelled = cancelled
         self._connect = connect
+        self._files = files
+        self._warnings: list[Warned] = []
         self._stack = stack
         self._dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
         self._resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
@@ -143,7 +122,9 @@ class _Build:
                 self._request, self._store, self._monitor, self._connect, new_step=new_step, cancelled=self._cancelled
             )
         )
-        executor = Executor(self._store, self._launcher, self._monitor, self._request, caching.cache.provide)
+        executor = Executor(
+            self._store, self._launcher, self._monitor, self._request, self._files, caching.cache.provide
+        )
         solution = self._solve(planned.plan, caching, executor)
         if solved is not None and self._recorder is None:  # who attests looks into the image's files
             solved()
@@ -158,6 +139,8 @@ class _Build:
         exporter = Exporter(self._store, images, epoch=epoch, attest=attest, push=push, several=several)
         exported = _put_out(exporter, self._request.outputs, self._monitor, last_step)
         caching.export([diff_id for image in images for diff_id in image.diff_ids])
+        if may_be_recalled(self._request):
+            self._remember(planned.plan, last_step, caching, exported)
         return BuildResult(
             id=self._id,
             image=exported.image,
@@ -172,7 +155,12 @@ class _Build:
 
     def _warn(self, unused_args: Sequence[str]) -> None:
         """Tell what was asked for in vain, and what the checks found. Raises when that is to be an error."""
-        request, dockerfile, emit = self._request, self._dockerfile, self._monitor.emit
+        request, dockerfile = self._request, self._dockerfile
+
+        def emit(warning: Warned) -> None:
+            self._warnings.append(warning)
+            self._monitor.emit(warning)
+
         for name in unused_args:
             emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
         findings = [
@@ -186,7 +174,7 @@ class _Build:
             emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
 
     def _solve(self, plan: Plan, caching: CacheSession, executor: Executor) -> Solution:
-        explainer = Explainer(self._store, _lineage(self._request), plan)
+        explainer = Explainer(self._store, self._request.lineage_name, plan)
         solver = Solver(
             caching.cache,
             executor,
@@ -202,9 +190,38 @@ class _Build:
             error.dockerfile_name = self._request.dockerfile_name
             raise
         finally:
-            executor.save_stat_cache()
+            self._files.save()
         explainer.finish()
         return solution
+
+    def _remember(self, plan: Plan, last_step: StepInfo, caching: CacheSession, exported: Exported) -> None:
+        """Keep the outcome for ``recall``, unless it depends on more than that looks at."""
+        vertices = list(plan.vertices())
+        copies = {}
+        for vertex in vertices:
+            op = vertex.op
+            if isinstance(op, CopyOp) and any(part.source is None for part in op.parts):
+                content = self._files.known_content(op.spec) if op.is_of_context else None
+                if content is None:
+                    return
+                copies[op.spec] = content
+            elif isinstance(op, FetchOp):
+                return
+        bases = self._resolver.found()
+        steps = [(vertex.step, not isinstance(vertex.op, BaseOp)) for vertex in vertices]
+        is_all = len(steps) == len(plan.steps)  # another was that of a pull, which there is only once
+        if is_all and exported.root is not None:
+            remember(
+                self._request,
+                self._store,
+                bases=bases,
+                copies=list(copies.items()),
+                records=caching.cache.answers(),
+                steps=[*steps, (last_step, False)],
+                warnings=self._warnings,
+                image=exported.image_id,
+                manifest=(exported.root.digest, exported.root.size, exported.root.media_type),
+            )
 
     def _attestor(self, recorder: RecordingResolver, plan: Plan, executor: Executor) -> Attestor:
         from builder.attesting.attestor import Attestor
@@ -243,12 +260,6 @@ def _runs_anyway(vertex: Vertex, request: BuildRequest) -> bool:
 def _unknown_stages(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:
     names = {stage.name or f"stage-{stage.index}" for stage in dockerfile.stages}
     return [name for name in request.no_cache_stages if name not in names]
-
-
-def _lineage(request: BuildRequest) -> str:
-    """What builds of the same thing have in common; empty for a context that is never seen again."""
-    name = request.lineage or request.context.key
-    return f"{name}\0{request.dockerfile_name}\0{request.platform}" if name else ""
 
 
 def _put_out(exporter: Exporter, outputs: Sequence[Output], monitor: Monitor, step: StepInfo) -> Exported:

@@ -88,6 +88,10 @@ class BuildCache:
             known.update((other.key, other) for other in others)
         return list(known.values())
 
+    def answers(self) -> dict[str, CacheRecord]:
+        """What answered or was made in this build, by the keys under which it was."""
+        return dict(self._used)
+
     def start_again(self) -> None:
         """Forget what was used: a layer was lost, and everything is asked anew."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -9,11 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from builder.errors import ContextError
-from builder.filetree import SourceTree
-from builder.patterns import IgnoreFilter
-from core.files import RESOLVE_IN_ROOT, openat2
 
 if TYPE_CHECKING:
+    from builder.filetree import SourceTree
     from dockerfile_grammar.ignore import IgnorePatterns
     from images.tarwriter import SupportsRead
 
@@ -84,6 +83,9 @@ class Context:
 
     def tree(self) -> SourceTree:
         """What COPY and ADD see of it."""
+        from builder.filetree import SourceTree
+        from builder.patterns import IgnoreFilter
+
         label = f"the build context {self.name}" if self.name != "-" else "the build context from standard input"
         return SourceTree(self.fd, label, ignored=IgnoreFilter(self._ignore) if self._ignore is not None else None)
 
@@ -93,7 +95,7 @@ class Context:
         Raises ContextError for what is no readable file of reasonable size.
         """
         try:
-            fd = openat2(self.fd, path, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_IN_ROOT)
+            fd = self._open(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -106,6 +108,18 @@ class Context:
         if len(data) > limit_bytes:
             raise ContextError(f"{path} in {self.tree().label} is bigger than {limit_bytes} bytes")
         return data
+
+    def _open(self, path: str) -> int:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        if "/" not in path and path not in ("", ".", ".."):
+            try:  # what is no link cannot lead outside, and needs no ctypes
+                return os.open(path, flags | os.O_NOFOLLOW, dir_fd=self.fd)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+        from core.kernel import RESOLVE_IN_ROOT, openat2
+
+        return openat2(self.fd, path, flags, resolve=RESOLVE_IN_ROOT)
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -6,9 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from builder.copyspec import CopySpec
 
@@ -42,7 +40,7 @@ class SharedStatCache:
             return self._cache.dump() if self._cache is not None else None
 
 
-class CopyFrom(msgspec.Struct, frozen=True):
+class CopyFrom(NamedTuple):
     """What is copied from one tree.
 
     open_tree: opens it; what it puts on the stack is closed with the job. shared: digests by stat data; None for a
@@ -55,13 +53,15 @@ class CopyFrom(msgspec.Struct, frozen=True):
 
 
 class CopyJob:
-    """parts: at least one, in the order of the instruction."""
+    """parts: at least one, in the order of the instruction. note: is told the digest once it is known."""
 
-    def __init__(self, *parts: CopyFrom) -> None:
+    def __init__(self, *parts: CopyFrom, note: Callable[[str], None] | None = None) -> None:
         self._parts = parts
+        self._note = note
         self._stack = contextlib.ExitStack()
         self._selections: list[Selection] = []
         self._manifests: list[bytes] = []
+        self._digest = ""
 
     def selections(self) -> list[Selection]:
         """The files of each part, by name and stat data. Raises CopyError when one that is named is missing."""
@@ -72,11 +72,15 @@ class CopyJob:
         return self._selections
 
     def digest(self) -> str:
-        """Identify what the files hold; after ``write`` this reads nothing again."""
-        from core.digests import Digest
+        """Identify what the files hold. Reads every file once, or nothing after ``write``; then it is known."""
+        if not self._digest:
+            from core.digests import Digest
 
-        self._manifests = list(map(self._manifest, self._parts, self.selections()))
-        return " ".join(map(Digest.of, self._manifests))
+            self._manifests = list(map(self._manifest, self._parts, self.selections()))
+            self._digest = " ".join(map(Digest.of, self._manifests))
+            if self._note is not None:
+                self._note(self._digest)
+        return self._digest
 
     def listings(self) -> list[Listing]:
         """What ``digest`` has seen, file by file."""

@@ -61,17 +61,17 @@ class CopyPlanner:
         return PlannedCopy(op, tuple(self._sources), self._created_by(copy, spec))
 
     def _copy(self, copy: ast.Copy, spec: CopySpec) -> tuple[CopyPart, ...]:
-        spec = msgspec.structs.replace(spec, parents=copy.parents)
+        spec = spec._replace(parents=copy.parents)
         if copy.from_ is None:
             return (CopyPart(spec),)
         vertex, context = self._frontend.source(copy.from_, self._stage)
         if vertex is None:
             return (CopyPart(spec, None, context),)
-        return (CopyPart(msgspec.structs.replace(spec, from_context=False), self._number(vertex)),)
+        return (CopyPart(spec._replace(from_context=False), self._number(vertex)),)
 
     def _add(self, add: ast.Add, spec: CopySpec, lines: SourceLines) -> tuple[CopyPart, ...]:
         """Sources that stand side by side in the context are one part, everything from elsewhere one of its own."""
-        spec = msgspec.structs.replace(spec, is_add=True)
+        spec = spec._replace(is_add=True)
         groups: list[tuple[FetchOp | None, list[str]]] = []
         for word, text in zip(add.sources, spec.sources, strict=True):
             remote = self._remote(add, word, text)
@@ -92,11 +92,11 @@ class CopyPlanner:
                 sources = ("/",)
             unpack = add.unpack if add.unpack is not None else remote is None
             unpack = unpack and not isinstance(remote, GitOp)
-            part = msgspec.structs.replace(spec, sources=sources, heredocs=(), extract_archives=unpack, named=named)
+            part = spec._replace(sources=sources, heredocs=(), extract_archives=unpack, named=named)
             number = None if remote is None else self._number(self._frontend.remote_vertex(remote, lines))
             parts.append(CopyPart(part, number))
         if spec.heredocs or not parts:
-            parts.append(CopyPart(msgspec.structs.replace(spec, sources=())))
+            parts.append(CopyPart(spec._replace(sources=())))
         return tuple(parts)
 
     def _remote(self, add: ast.Add, word: Word, text: str) -> FetchOp | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import NamedTuple
 
 
-class CopySpec(msgspec.Struct, frozen=True):
+class CopySpec(NamedTuple):
     """One COPY or ADD. All words are expanded.
 
     sources: as written. destination: absolute (WORKDIR joined), a trailing slash kept. heredocs: name and content.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from builder.contexts import Context
-from builder.copyjob import CopyFrom, CopyJob, SharedStatCache
+from builder.contextfiles import ContextFiles
+from builder.copyjob import CopyFrom, CopyJob
 from builder.graph import CopyOp, CopyPart, FetchOp, RunOp, Vertex, WorkdirOp
 from builder.request import BuildRequest
 from builder.rootfs import RootFS
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from images.snapshots import Upper
     from images.tarwriter import TarWriter
 
-_STAT_CACHE = "context"
-
 
 class Executor:
     """Does the work of steps; any number of threads may use it at once.
@@ -38,6 +35,7 @@ class Executor:
     Layers are written without waiting for the disk (``sync=False``): they are made durable together, when the image
     is put into the store. Until then they live exactly as long as the machine's power does.
 
+    files: of the build's contexts.
     pinned: what has been fetched, and what it is for good: a checksum or a commit's hash.
     provide: has layers brought into the store that are known, and not there yet; see ``BuildCache.provide``.
     """
@@ -48,31 +46,28 @@ class Executor:
         launcher: Launcher,
         monitor: Monitor,
         request: BuildRequest,
+        files: ContextFiles,
         provide: Callable[[Iterable[DiffID]], None] | None = None,
     ) -> None:
         self._store = store
         self._launcher = launcher
         self._monitor = monitor
         self._request = request
+        self._files = files
         self._provide = provide
         self.pinned: dict[FetchOp, str] = {}
-        self._contexts = {"": request.context}
-        self._contexts |= {name: it for name, it in request.named_contexts.items() if isinstance(it, Context)}
-        self._stat_caches = {
-            name: SharedStatCache(functools.partial(self._load_stat_cache, context))
-            for name, context in self._contexts.items()
-        }
 
     # COPY and ADD
 
     def copy_job(self, vertex: Vertex, op: CopyOp, sources: Sequence[RootFS]) -> CopyJob:
         """The files that a COPY or ADD takes, from ``sources`` and from build contexts."""
+        if op.is_of_context:
+            return self._files.job(op.spec)
         return CopyJob(*(self._copy_from(vertex, part, sources) for part in op.parts))
 
     def _copy_from(self, vertex: Vertex, part: CopyPart, sources: Sequence[RootFS]) -> CopyFrom:
         if part.source is None:
-            context = self._contexts[part.context]
-            return CopyFrom(part.spec, lambda stack: context.tree(), self._stat_caches[part.context])  # noqa: ARG005
+            return self._files.part(part.spec, part.context)
         source, label = sources[part.source], vertex.sources[part.source].step.name
 
         def open_tree(stack: contextlib.ExitStack) -> SourceTree:
@@ -101,15 +96,6 @@ class Executor:
             return self._write_layer(
                 lambda writer: job.write(below, writer, created_at=int(time.time()), timestamp=op.timestamp)
             )
-
-    def save_stat_cache(self) -> None:
-        """Remember the digests of the contexts' files for the next build."""
-        for name, context in self._contexts.items():
-            if context.key and (data := self._stat_caches[name].dump()) is not None:
-                self._store.cache.memo_put(_STAT_CACHE, context.key, data)
-
-    def _load_stat_cache(self, context: Context) -> bytes | None:
-        return self._store.cache.memo_get(_STAT_CACHE, context.key) if context.key else None
 
     # WORKDIR
 

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Final, Protocol
 
 from builder.errors import ContextChangedError, ContextError
-from core.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 STAMP: Final = struct.Struct("<QQQqqI")
 """What tells that a file is unchanged: device, inode, size, mtime and ctime in nanoseconds, mode."""

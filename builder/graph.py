@@ -106,6 +106,11 @@ class CopyOp(msgspec.Struct, frozen=True):
         """What all parts have in common, and the first one's sources."""
         return self.parts[0].spec
 
+    @property
+    def is_of_context(self) -> bool:
+        """Whether all that is copied comes from the build context, named contexts and other sources aside."""
+        return len(self.parts) == 1 and self.parts[0].source is None and not self.parts[0].context
+
     def identity(self) -> tuple[object, ...]:
         return ("COPY", [repr(part.spec) for part in self.parts], self.timestamp)  # wherever it is from: content counts
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-import msgspec
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.contexts import Context
 from builder.errors import ContextError, DockerfileNotFoundError
@@ -25,7 +22,7 @@ MAX_DOCKERFILE_BYTES = 16 << 20
 _TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
 
 
-class BuildSource(msgspec.Struct, frozen=True):
+class BuildSource(NamedTuple):
     """What was found. dockerfile_name: for messages, as the user would write it. The caller closes the context."""
 
     dockerfile: bytes
@@ -155,6 +152,8 @@ def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
 
 
 def _near(names: list[str], wanted: str) -> str | None:
+    from difflib import get_close_matches
+
     lower = {name.lower(): name for name in names}
     candidates = get_close_matches(wanted.lower(), lower, 1, 0.6) or [
         name for name in lower if name.endswith((".dockerfile", "containerfile"))

@@ -91,7 +91,7 @@ class Mounter:
     def _job(self, source: RootFS, path: str, destination: str | None = None) -> CopyJob:
         spec = selection_spec(path)
         if destination is not None:
-            spec = msgspec.structs.replace(spec, destination=destination)
+            spec = spec._replace(destination=destination)
         return CopyJob(
             CopyFrom(spec, lambda stack: SourceTree(stack.enter_context(self._view(source)), "what it is from"))
         )

@@ -91,8 +91,10 @@ class SshMount(msgspec.Struct, frozen=True):
 RunMount: TypeAlias = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 
 
-class MountSpec(CopySpec, frozen=True):
+class MountSpec(CopySpec):
     """The files of a mount from the build context, as a copy into an empty filesystem."""
+
+    __slots__ = ()
 
     @property
     def verb(self) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
-
-import msgspec
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from core.platforms import Platform
 from core.references import Reference
@@ -18,7 +16,7 @@ AnnotationLevel: TypeAlias = Literal["manifest", "manifest-descriptor", "index",
 ANNOTATION_LEVELS: tuple[AnnotationLevel, ...] = get_args(AnnotationLevel)
 
 
-class Annotation(msgspec.Struct, frozen=True):
+class Annotation(NamedTuple):
     """One annotation. level: what it is put on. platform: only on that platform's manifest or descriptor."""
 
     level: AnnotationLevel
@@ -27,7 +25,7 @@ class Annotation(msgspec.Struct, frozen=True):
     platform: Platform | None = None
 
 
-class Packaging(msgspec.Struct, frozen=True):
+class Packaging(NamedTuple):
     """The form of an image's documents and layers.
 
     compression: of new layers, and with ``force`` of all; None is the output's default. level: the codec's, None is
@@ -43,7 +41,7 @@ class Packaging(msgspec.Struct, frozen=True):
     annotations: tuple[Annotation, ...] = ()
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(NamedTuple):
     """One ``-o`` value.
 
     dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from builder.errors import OwnerError
-from core.files import RESOLVE_IN_ROOT, openat2
+from core.kernel import RESOLVE_IN_ROOT, openat2
 
 _MAX_ID: Final = 2**32 - 2
 _MAX_BYTES: Final = 16 * 1024 * 1024

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-from pathlib import Path
 
 import dockerfile_grammar
+from builder.codestamp import code_stamp
 from dockerfile_grammar import Dockerfile, memo
 from images.store import Store
 
@@ -30,6 +29,4 @@ def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
 @functools.cache
 def grammar_version() -> bytes:
     """Changes with every change of the grammar's files: a tree is only good for the code that made it."""
-    with os.scandir(Path(dockerfile_grammar.__file__).parent) as entries:
-        stamps = sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
-    return hashlib.sha256(repr(stamps).encode()).digest()
+    return hashlib.sha256(code_stamp(dockerfile_grammar)).digest()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
-
-import msgspec
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from builder.attesting.options import Attestations
 from builder.cacheio.spec import CacheFrom, CacheTo
@@ -21,15 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildRequest", "Output"]
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-class NamedImage(msgspec.Struct, frozen=True):
+
+class NamedImage(NamedTuple):
     """A named context that is an image; ``scratch`` has no files.
 
     others: names by platform, where ``name`` is one platform's image.
     """
 
     name: str
-    others: Mapping[str, str] = msgspec.field(default_factory=dict)
+    others: Mapping[str, str] = _NOTHING
 
     def name_for(self, platform: Platform) -> str:
         return self.others.get(str(platform), self.name)
@@ -39,7 +40,7 @@ NamedContext: TypeAlias = "Context | NamedImage | HttpOp | GitOp"
 """A directory, an image, a file by URL or a git repository."""
 
 
-class BuildRequest(msgspec.Struct, frozen=True):
+class BuildRequest(NamedTuple):
     """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
     pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts.
     no_cache_stages: names of stages whose steps all run, whatever the cache has. lineage: what builds are versions of
@@ -55,17 +56,17 @@ class BuildRequest(msgspec.Struct, frozen=True):
     context: Context
     outputs: tuple[Output, ...] = (Output("image"),)
     target: str = ""
-    build_args: Mapping[str, str] = msgspec.field(default_factory=dict)
-    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    build_args: Mapping[str, str] = _NOTHING
+    labels: Mapping[str, str] = _NOTHING
     no_cache: bool = False
     pull: bool = False
     platforms: tuple[Platform, ...] = ()
     network: Network = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None
-    secrets: Mapping[str, bytes] = msgspec.field(default_factory=dict)
-    access: SourceAccess = msgspec.field(default_factory=SourceAccess)
-    named_contexts: Mapping[str, NamedContext] = msgspec.field(default_factory=dict)
+    secrets: Mapping[str, bytes] = _NOTHING
+    access: SourceAccess = SourceAccess()
+    named_contexts: Mapping[str, NamedContext] = _NOTHING
     allow: frozenset[str] = frozenset()
     limits: StepLimits = StepLimits()
     no_cache_stages: tuple[str, ...] = ()
@@ -79,3 +80,9 @@ class BuildRequest(msgspec.Struct, frozen=True):
     def platform(self) -> Platform:
         """The first platform; of a request for one platform, the one."""
         return self.platforms[0] if self.platforms else Platform.host()
+
+    @property
+    def lineage_name(self) -> str:
+        """What builds of the same thing have in common; empty for a context that is never seen again."""
+        name = self.lineage or self.context.key
+        return f"{name}\0{self.dockerfile_name}\0{self.platform}" if name else ""

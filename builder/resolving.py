@@ -24,6 +24,7 @@ from images.platforms import preferences
 from images.store import Store
 
 if TYPE_CHECKING:
+    from core.digests import Digest
     from images.layers import Origin
     from registry.client import Client, TransferMonitor
 
@@ -75,6 +76,10 @@ class Resolver:
             if found.config.platform not in preferences(wanted):
                 self.mismatches.append(Mismatch(name, found.config.platform, wanted))
         return self._found[key]
+
+    def found(self) -> list[tuple[str, Digest]]:
+        """The names that were looked up, and the IDs of the images that they mean."""
+        return [(name, image.id) for (name, _), image in self._found.items()]
 
     def environments(self) -> dict[str, dict[str, str]]:
         """The variables of the images that were looked up, by name."""

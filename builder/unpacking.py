@@ -14,7 +14,8 @@ from typing import Final
 
 from builder.errors import ContextError
 from builder.paths import clean, split
-from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2, storage_errors
+from core.files import storage_errors
+from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images import tarreader
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, UnsupportedCompressionError

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import click
 
 from cli import VERSION
-from cli.errors import describe, is_users, silence_output
+from cli.errors import describe
 from cli.lazy import LazyCommand, LazyGroup
-from core.errors import ShiplapError
+from cli.running import guarded, say
 
 _COMMANDS = {
     "build": LazyCommand("cli.commands.build", "Build an image from a Dockerfile."),
@@ -81,29 +81,23 @@ def shiplap(ctx: click.Context, root: str | None, host: str | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code. Prints errors; raises nothing that a user can cause."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a file name that is no text must not be a crash
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> object:
     try:
-        result = shiplap.main(list(arguments), prog_name="shiplap", standalone_mode=False, terminal_width=_help_width())
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return shiplap.main(list(arguments), prog_name="shiplap", standalone_mode=False, terminal_width=_help_width())
     except click.exceptions.NoArgsIsHelpError as error:
-        _say(error.format_message())
+        say(error.format_message())
         return error.exit_code
     except click.UsageError as error:
-        _say(usage_text(error))
+        say(usage_text(error))
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except BrokenPipeError:  # `shiplap image ls | head`: whoever read has seen enough
-        silence_output()
-        return 141
-    except (ShiplapError, click.ClickException, OSError) as error:
-        if not is_users(error):
-            raise
-        _say(describe(error))
+    except click.ClickException as error:
+        say(describe(error))
         return 1
+    except click.Abort:
+        return 130
 
 
 def _help_width() -> int:
@@ -121,10 +115,3 @@ def usage_text(error: click.UsageError) -> str:
     if error.ctx is not None:
         text += f"\nhint: {error.ctx.command_path} --help shows how it is used"
     return text
-
-
-def _say(text: str) -> None:
-    try:
-        click.echo(text, err=True)
-    except BrokenPipeError:
-        silence_output()

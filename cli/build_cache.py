@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import click
+from cli.declared import Option
 
 if TYPE_CHECKING:
     from builder.cacheio.spec import CacheFrom, CacheTo
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 class CacheOptions(NamedTuple):
@@ -19,13 +17,6 @@ class CacheOptions(NamedTuple):
     no_cache_stages: tuple[str, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
-
-
-def cache_options(command: _Decorated) -> _Decorated:
-    """``--no-cache-filter``, ``--cache-from``, ``--cache-to`` and ``--explain``."""
-    for decorate in (_EXPLAIN, _CACHE_TO, _CACHE_FROM, _NO_CACHE_FILTER):
-        command = decorate(command)
-    return command
 
 
 def read_cache_options(
@@ -44,25 +35,25 @@ def read_cache_options(
     )
 
 
-_NO_CACHE_FILTER = click.option(
-    "--no-cache-filter",
-    metavar="STAGE[,…]",
-    multiple=True,
-    help="Run every step of these stages, whatever the cache has. Repeatable.",
-)
-_CACHE_FROM = click.option(
-    "--cache-from",
-    metavar="SOURCE",
-    multiple=True,
-    help="Use a cache from elsewhere too: type=registry,ref=NAME (or just NAME), type=local,src=DIR. Repeatable.",
-)
-_CACHE_TO = click.option(
-    "--cache-to",
-    metavar="TARGET",
-    multiple=True,
-    help="Write the build's cache: type=registry,ref=NAME (or just NAME), type=local,dest=DIR, type=inline; "
-    "mode=max has the layers of all stages. Repeatable.",
-)
-_EXPLAIN = click.option(
-    "--explain", is_flag=True, help="Tell of every step that ran what had changed: files, variables, the base, …"
+CACHE_OPTIONS: Final = (
+    Option(
+        ("--no-cache-filter",),
+        "Run every step of these stages, whatever the cache has. Repeatable.",
+        metavar="STAGE[,…]",
+        multiple=True,
+    ),
+    Option(
+        ("--cache-from",),
+        "Use a cache from elsewhere too: type=registry,ref=NAME (or just NAME), type=local,src=DIR. Repeatable.",
+        metavar="SOURCE",
+        multiple=True,
+    ),
+    Option(
+        ("--cache-to",),
+        "Write the build's cache: type=registry,ref=NAME (or just NAME), type=local,dest=DIR, type=inline; "
+        "mode=max has the layers of all stages. Repeatable.",
+        metavar="TARGET",
+        multiple=True,
+    ),
+    Option(("--explain",), "Tell of every step that ran what had changed: files, variables, the base, …", flag=True),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import click
-
+from cli.declared import Option
 from cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from dockerfile_grammar import Dockerfile
     from images.store import Store
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
-
 _KINDS = ("build", "check", "outline", "targets")
 _DOCS = "docs/checks.md"
 _AROUND = 2
+
+CALL_OPTIONS: Final = (
+    Option(
+        ("--call",),
+        "build; or instead: check (the build checks), outline (what the target takes), targets.  [default: build]",
+        metavar="WHAT[,format=json]",
+        default="build",
+    ),
+    Option(("--check",), "The same as --call=check.", flag=True),
+)
 
 
 class Call(NamedTuple):
@@ -30,17 +38,6 @@ class Call(NamedTuple):
     kind: str
     as_json: bool
     ignore_status: bool
-
-
-def call_options(command: _Decorated) -> _Decorated:
-    """``--check`` and ``--call``."""
-    command = click.option("--check", is_flag=True, help="The same as --call=check.")(command)
-    return click.option(
-        "--call",
-        metavar="WHAT[,format=json]",
-        default="build",
-        help="build; or instead: check (the build checks), outline (what the target takes), targets.  [default: build]",
-    )(command)
 
 
 def parse_call(call: str, *, check: bool) -> Call | None:
@@ -72,16 +69,16 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     if call.kind == "check":
         findings = _findings(dockerfile, request, store, connect)
-        click.echo(_check_json(dockerfile, findings) if call.as_json else check_text(dockerfile, findings))
+        _print(_check_json(dockerfile, findings) if call.as_json else check_text(dockerfile, findings))
         return 1 if findings and not call.ignore_status else 0
     from builder.outline import outline, targets
 
     if call.kind == "targets":
         stages = targets(dockerfile)
-        click.echo(_targets_json(stages) if call.as_json else targets_text(stages))
+        _print(_targets_json(stages) if call.as_json else targets_text(stages))
     else:
         made = outline(dockerfile, request.target, request.build_args, request.platform)
-        click.echo(_outline_json(made) if call.as_json else outline_text(made))
+        _print(_outline_json(made) if call.as_json else outline_text(made))
     return 0
 
 
@@ -159,6 +156,10 @@ def _target_name(stage: Target) -> str:
 
 def _location(first: int, last: int) -> dict[str, Any]:
     return {"ranges": [{"start": {"line": first}, "end": {"line": last}}]}
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def _json(document: object) -> str:

@@ -5,21 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import click
-
+from cli.declared import Option
 from cli.errors import CommandError
+from cli.running import say
 
 if TYPE_CHECKING:
     from builder.failures import HeldStep
     from cli.build_report import BuildReport
     from containers.launcher import Launcher
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
-
 _SHELL = "/bin/sh"
+
+DEBUG_OPTIONS: Final = (
+    Option(
+        ("--debug",),
+        "When a RUN fails, open a shell in it: with its files, environment, user and mounts.",
+        flag=True,
+    ),
+    Option(
+        ("--invoke",),
+        "With --debug: run this in the failed step instead of a shell.",
+        metavar="COMMAND",
+        default="",
+    ),
+)
+
+
+class FailureShownError(Exception):
+    """A step has failed, and all has been said of it."""
 
 
 class DebugOptions(NamedTuple):
@@ -27,18 +43,6 @@ class DebugOptions(NamedTuple):
 
     wanted: bool
     invoke: str
-
-
-def debug_options(command: _Decorated) -> _Decorated:
-    """``--debug`` and ``--invoke``."""
-    command = click.option(
-        "--invoke", metavar="COMMAND", default="", help="With --debug: run this in the failed step instead of a shell."
-    )(command)
-    return click.option(
-        "--debug",
-        is_flag=True,
-        help="When a RUN fails, open a shell in it: with its files, environment, user and mounts.",
-    )(command)
 
 
 def read_debug_options(debug: bool, invoke: str, *, context: str, file: str | None) -> DebugOptions:
@@ -55,7 +59,7 @@ def read_debug_options(debug: bool, invoke: str, *, context: str, file: str | No
 
 @contextlib.contextmanager
 def entering_failures(options: DebugOptions, launcher: Launcher, report: BuildReport) -> Iterator[None]:
-    """Within: a RUN that fails is shown, and entered if that is wanted; then the command exits with 1."""
+    """Within: a RUN that fails is shown, and entered if that is wanted. Raises FailureShownError then."""
     if not options.wanted:
         yield
         return
@@ -72,7 +76,7 @@ def entering_failures(options: DebugOptions, launcher: Launcher, report: BuildRe
             _enter(error.held, launcher, options.invoke)
         finally:
             error.held.close()
-        raise click.exceptions.Exit(1) from error
+        raise FailureShownError from error
 
 
 def _enter(held: HeldStep, launcher: Launcher, invoke: str) -> None:
@@ -91,7 +95,7 @@ def _enter(held: HeldStep, launcher: Launcher, invoke: str) -> None:
         terminal=terminal,
         terminal_size=window_size(sys.stdin.fileno()) or spec.terminal_size,
     )
-    click.echo(f"debug: {' '.join(args)} in the failed step; it is thrown away when this ends", err=True)
+    say(f"debug: {' '.join(args)} in the failed step; it is thrown away when this ends")
     status = in_foreground(launcher, entered, interactive=not invoke or terminal)
     if status.message:
-        click.echo(f"debug: {status.message}", err=True)
+        say(f"debug: {status.message}")

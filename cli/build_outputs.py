@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
-
-import click
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from builder.attesting.options import Attestations, parse_attestations
 from builder.output import Output, Packaging
+from cli.declared import Option
 from cli.errors import CommandError
 from core.platforms import Platform
 from core.references import Reference
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 class OutputOptions(NamedTuple):
@@ -57,8 +53,6 @@ class OutputOptions(NamedTuple):
         stored = Output("image", names=names)
         if not self.outputs and not self.push and not self.annotations:
             return (stored,)
-        from msgspec.structs import replace
-
         from builder.annotations import parse_annotation
         from builder.outputs import parse_output
 
@@ -67,41 +61,14 @@ class OutputOptions(NamedTuple):
         if self.push:
             outputs = _pushed(outputs, names, annotations)
         if not outputs or (self.load and all(output.type != "image" for output in outputs)):
-            outputs.append(replace(stored, packaging=Packaging(annotations=annotations)))
+            outputs.append(stored._replace(packaging=Packaging(annotations=annotations)))
         _check_standard_output(outputs)
         return tuple(outputs)
 
 
-def output_options(command: _Decorated) -> _Decorated:
-    """``-o``, ``--push``, ``--load``, ``--annotation``, ``--platform``, ``--attest`` …, as one argument ``output``."""
-
-    @functools.wraps(command)
-    def gathered(
-        *args: Any,
-        outputs: tuple[str, ...],
-        push: bool,
-        load: bool,
-        annotations: tuple[str, ...],
-        platforms: tuple[str, ...],
-        attest: tuple[str, ...],
-        provenance: str | None,
-        sbom: str | None,
-        **others: Any,
-    ) -> Any:
-        given = OutputOptions(outputs, push, load, annotations, platforms, attest, provenance, sbom)
-        return command(*args, output=given, **others)
-
-    decorated: Any = gathered
-    for decorate in (_SBOM, _PROVENANCE, _ATTEST, _PLATFORM, _ANNOTATION, _LOAD, _PUSH, _OUTPUT):
-        decorated = decorate(decorated)
-    return decorated  # type: ignore[no-any-return]  # the same function to click
-
-
 def _pushed(outputs: Sequence[Output], names: tuple[Reference, ...], annotations: tuple[Any, ...]) -> list[Output]:
     """``--push``: outputs that are images go to their registries too; without any there is one that does."""
-    from msgspec.structs import replace
-
-    pushed = [replace(output, push=True) if output.type == "image" else output for output in outputs]
+    pushed = [output._replace(push=True) if output.type == "image" else output for output in outputs]
     if not any(output.push for output in pushed):
         pushed.append(Output("image", names=names, push=True, packaging=Packaging(annotations=annotations)))
     if not all(output.names for output in pushed if output.push):
@@ -117,40 +84,42 @@ def _check_standard_output(outputs: Sequence[Output]) -> None:
         raise CommandError("a tar is not written to a terminal", hint="redirect it: > FILE, or write dest=FILE")
 
 
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    "outputs",
-    metavar="OUTPUT",
-    multiple=True,
-    help="Where the result goes instead of the image store: type=image|registry|oci|docker|tar|local,dest=PATH "
-    "(docs/outputs.md has all options); DIR is type=local,dest=DIR; '-' is a tar on standard output. Repeatable.",
+OUTPUT_OPTIONS: Final = (
+    Option(
+        ("-o", "--output"),
+        "Where the result goes instead of the image store: type=image|registry|oci|docker|tar|local,dest=PATH "
+        "(docs/outputs.md has all options); DIR is type=local,dest=DIR; '-' is a tar on standard output. Repeatable.",
+        metavar="OUTPUT",
+        dest="outputs",
+        multiple=True,
+    ),
+    Option(("--push",), "Send the image to the registries that its names begin with.", flag=True),
+    Option(("--load",), "Keep the image in the image store besides other outputs.", flag=True),
+    Option(
+        ("--annotation",),
+        "Annotate the manifest, or what PLACE says: index, manifest-descriptor, index-descriptor. Repeatable.",
+        metavar="[PLACE:]NAME=VALUE",
+        dest="annotations",
+        multiple=True,
+    ),
+    Option(
+        ("--platform",),
+        "What the image is for; of several platforms an index is made.  [default: this machine]",
+        metavar="OS/ARCH[,…]",
+        dest="platforms",
+        multiple=True,
+    ),
+    Option(
+        ("--attest",),
+        "Attach a statement about the image: how it was built, or what packages are in it. Repeatable.",
+        metavar="type=provenance|sbom[,…]",
+        multiple=True,
+    ),
+    Option(
+        ("--provenance",),
+        "Short for --attest type=provenance: SLSA provenance; mode=max has arguments and steps too.",
+        metavar="true|false|mode=min|max[,…]",
+    ),
+    Option(("--sbom",), "Short for --attest type=sbom: an SPDX document.", metavar="true|false"),
 )
-_PUSH = click.option("--push", is_flag=True, help="Send the image to the registries that its names begin with.")
-_LOAD = click.option("--load", is_flag=True, help="Keep the image in the image store besides other outputs.")
-_ANNOTATION = click.option(
-    "--annotation",
-    "annotations",
-    metavar="[PLACE:]NAME=VALUE",
-    multiple=True,
-    help="Annotate the manifest, or what PLACE says: index, manifest-descriptor, index-descriptor. Repeatable.",
-)
-_PLATFORM = click.option(
-    "--platform",
-    "platforms",
-    metavar="OS/ARCH[,…]",
-    multiple=True,
-    help="What the image is for; of several platforms an index is made.  [default: this machine]",
-)
-_ATTEST = click.option(
-    "--attest",
-    metavar="type=provenance|sbom[,…]",
-    multiple=True,
-    help="Attach a statement about the image: how it was built, or what packages are in it. Repeatable.",
-)
-_PROVENANCE = click.option(
-    "--provenance",
-    metavar="true|false|mode=min|max[,…]",
-    help="Short for --attest type=provenance: SLSA provenance; mode=max has arguments and steps too.",
-)
-_SBOM = click.option("--sbom", metavar="true|false", help="Short for --attest type=sbom: an SPDX document.")
+"""Their values are the members of ``OutputOptions``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
 
@@ -46,14 +46,14 @@ class ResultFiles(NamedTuple):
             if path and Path(path).is_file():
                 Path(path).unlink()
 
-    def write(self, result: Built, metadata: dict[str, Any]) -> None:
-        """Write those that were asked for."""
+    def write(self, result: Built, metadata: Callable[[], dict[str, Any]]) -> None:
+        """Write those that were asked for. metadata: makes the document."""
         if self.iidfile:
             Path(self.iidfile).write_text(result.config_digest)
         if self.metadata_file:
             import json
 
-            Path(self.metadata_file).write_text(json.dumps(metadata, indent=2) + "\n")
+            Path(self.metadata_file).write_text(json.dumps(metadata(), indent=2) + "\n")
 
 
 class BuildReport:
@@ -103,12 +103,14 @@ class BuildReport:
             if step_id in self._ends
         ]
 
-    def succeeded(self, result: Built, outputs: Sequence[Output], metadata: dict[str, Any]) -> None:
-        """Say what was made, and how much of it had to be done."""
+    def succeeded(
+        self, result: Built, outputs: Sequence[Output], duration_s: float, metadata: Callable[[], dict[str, Any]]
+    ) -> None:
+        """Say what was made, and how much of it had to be done. metadata: makes the document, where it is shown."""
         if self._mode == "quiet":
             return
         if self._mode == "json":
-            self._write_json({"event": "result", **metadata})
+            self._write_json({"event": "result", **metadata()})
             return
         lines = [*self._explained(), *self._gap()]
         for output in outputs:
@@ -119,9 +121,8 @@ class BuildReport:
             else:
                 lines.append(f"{output.type} written to {'standard output' if output.dest == '-' else output.dest}")
         count = result.executed + result.cached
-        took = metadata["shiplap.build"]["duration_s"]
         steps = "1 step" if count == 1 else f"{count} steps"
-        lines.append(f"{steps}: {result.executed} executed, {result.cached} cached, {took:.2f}s")
+        lines.append(f"{steps}: {result.executed} executed, {result.cached} cached, {duration_s:.2f}s")
         self._say("\n".join(lines))
 
     def failed(self, error: Exception) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder.remotes.access import SourceAccess
+from cli.declared import Option
 from cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from builder.request import NamedContext
     from core.platforms import Platform
     from images.store import Store
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 _ENTITLEMENTS: Final = ("network.host", "security.insecure")
 _AGENT: Final = "SSH_AUTH_SOCK"
@@ -33,13 +30,6 @@ class SourceOptions(NamedTuple):
     build_contexts: Sequence[str]
     ssh: Sequence[str]
     allow: Sequence[str]
-
-
-def source_options(command: _Decorated) -> _Decorated:
-    """``--build-context``, ``--ssh`` and ``--allow``."""
-    for decorate in (_ALLOW, _SSH, _BUILD_CONTEXT):
-        command = decorate(command)
-    return command
 
 
 def read_access(options: SourceOptions, context: str, environ: Mapping[str, str]) -> SourceAccess:
@@ -131,16 +121,25 @@ def _known_hosts() -> bytes:
         return b""
 
 
-_BUILD_CONTEXT = click.option(
-    "--build-context", "build_contexts", metavar="NAME=VALUE", multiple=True,
-    help="Let a directory, docker-image://IMAGE, oci-layout://DIR, a git repository or a URL stand for the stage or "
-    "the image NAME. Repeatable.",
-)  # fmt: skip
-_SSH = click.option(
-    "--ssh", metavar="ID[=SOCKET|=KEY,…]", multiple=True,
-    help="Give RUN --mount=type=ssh and git an SSH agent: your own, or one with these keys. Repeatable.",
-)  # fmt: skip
-_ALLOW = click.option(
-    "--allow", metavar="ENTITLEMENT", multiple=True,
-    help="Let RUN steps ask for network.host or security.insecure. Repeatable.",
-)  # fmt: skip
+SOURCE_OPTIONS: Final = (
+    Option(
+        ("--build-context",),
+        "Let a directory, docker-image://IMAGE, oci-layout://DIR, a git repository or a URL stand for the stage or "
+        "the image NAME. Repeatable.",
+        metavar="NAME=VALUE",
+        dest="build_contexts",
+        multiple=True,
+    ),
+    Option(
+        ("--ssh",),
+        "Give RUN --mount=type=ssh and git an SSH agent: your own, or one with these keys. Repeatable.",
+        metavar="ID[=SOCKET|=KEY,…]",
+        multiple=True,
+    ),
+    Option(
+        ("--allow",),
+        "Let RUN steps ask for network.host or security.insecure. Repeatable.",
+        metavar="ENTITLEMENT",
+        multiple=True,
+    ),
+)

@@ -8,8 +8,6 @@ import errno
 import os
 import sys
 
-import click
-
 from core.errors import ShiplapError
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -21,9 +19,9 @@ class CommandError(ShiplapError):
 
 def is_users(error: BaseException) -> bool:
     """Whether ``error`` comes from input or from the machine; others are bugs of ours."""
-    return isinstance(error, ShiplapError | click.ClickException) or (
-        isinstance(error, OSError) and (error.filename is not None or error.errno in _OUT_OF_SPACE)
-    )
+    if isinstance(error, OSError):
+        return error.filename is not None or error.errno in _OUT_OF_SPACE
+    return isinstance(error, ShiplapError) or _is_clicks(error)
 
 
 def describe(error: BaseException) -> str:
@@ -43,10 +41,20 @@ def _message(error: BaseException) -> str:
         return text if text.startswith("error") else f"error: {text}"
     if isinstance(error, ShiplapError):
         return f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
-    if isinstance(error, click.ClickException):
-        return f"error: {error.format_message()}"
-    assert isinstance(error, OSError)
-    return _os_error(error)
+    if isinstance(error, OSError):
+        return _os_error(error)
+    import click
+
+    assert isinstance(error, click.ClickException)
+    return f"error: {error.format_message()}"
+
+
+def _is_clicks(error: BaseException) -> bool:
+    if "click" not in sys.modules:  # nobody can have raised one
+        return False
+    import click
+
+    return isinstance(error, click.ClickException)
 
 
 def _os_error(error: OSError) -> str:

@@ -12,8 +12,8 @@ import click
 class LazyCommand(NamedTuple):
     """A command that is not imported yet.
 
-    module: its ``command`` is the click command. summary: the line in the group's help, the same as the command's own.
-    hidden: works, and is not listed.
+    module: its ``command`` is the click command, or its ``declared_command`` is as ``cli.declared`` has it. summary:
+    the line in the group's help, the same as the command's own. hidden: works, and is not listed.
     """
 
     module: str
@@ -37,7 +37,8 @@ class LazyGroup(click.Group):
         entry = self.lazy.get(cmd_name)
         if entry is None:
             return None
-        command = importlib.import_module(entry.module).command
+        module = importlib.import_module(entry.module)
+        command = module.declared_command.click() if hasattr(module, "declared_command") else module.command
         assert isinstance(command, click.Command)
         return command
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-import click
-
+from cli.declared import Option
 from cli.errors import CommandError
 from cli.options import duration
 from core.quantities import parse_size
@@ -15,44 +14,34 @@ if TYPE_CHECKING:
     from builder.limits import StepLimits
     from containers.spec import Limits, ResourceLimit
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 ULIMITS: Final = (
     "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
     "sigpending", "stack",
 )  # fmt: skip
 _MIN_MEMORY: Final = 6 << 20  # docker's: below, no program starts
 
-_CONTAINER_OPTIONS: Final = (
-    click.option("-m", "--memory", metavar="SIZE", default="", help="Memory at most, as in 512m or 2g."),
-    click.option(
-        "--memory-swap", metavar="SIZE", default="", help="Memory and swap together; -1 is any swap.  [default: 2 × -m]"
+CONTAINER_OPTIONS: Final = (
+    Option(("-m", "--memory"), "Memory at most, as in 512m or 2g.", metavar="SIZE", default=""),
+    Option(
+        ("--memory-swap",), "Memory and swap together; -1 is any swap.  [default: 2 × -m]", metavar="SIZE", default=""
     ),
-    click.option("--cpus", metavar="NUMBER", default="", help="Processors at a time, as in 1.5."),
-    click.option(
-        "--cpu-period", type=int, default=0, metavar="US", help="With --cpu-quota: another way to say --cpus."
-    ),
-    click.option("--cpu-quota", type=int, default=0, metavar="US", help="Processor time in each --cpu-period."),
-    click.option("-c", "--cpu-shares", type=int, default=0, metavar="WEIGHT", help="Share when others are busy too."),
-    click.option("--pids-limit", type=int, default=None, metavar="NUMBER", help="Processes and threads; -1 is any."),
-    click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A limit of each process."),
-    click.option("--shm-size", metavar="SIZE", default="", help="Size of /dev/shm.  [default: 64m]"),
+    Option(("--cpus",), "Processors at a time, as in 1.5.", metavar="NUMBER", default=""),
+    Option(("--cpu-period",), "With --cpu-quota: another way to say --cpus.", metavar="US", default=0, integer=True),
+    Option(("--cpu-quota",), "Processor time in each --cpu-period.", metavar="US", default=0, integer=True),
+    Option(("-c", "--cpu-shares"), "Share when others are busy too.", metavar="WEIGHT", default=0, integer=True),
+    Option(("--pids-limit",), "Processes and threads; -1 is any.", metavar="NUMBER", integer=True),
+    Option(("--ulimit",), "A limit of each process.", metavar="NAME=SOFT[:HARD]", dest="ulimits", multiple=True),
+    Option(("--shm-size",), "Size of /dev/shm.  [default: 64m]", metavar="SIZE", default=""),
 )
-_STEP_OPTIONS: Final = (
-    click.option("--step-timeout", metavar="TIME", default="", help="How long a RUN may take, as in 90s or 30m."),
-    click.option("--step-disk", metavar="SIZE", default="", help="How much a RUN may write to its layer."),
-    click.option("--step-output", metavar="SIZE", default="", help="How much a RUN may print."),
+"""Of ``run``; their values go to ``container_limits`` and its siblings by keyword."""
+
+STEP_OPTIONS: Final = (
+    *CONTAINER_OPTIONS,
+    Option(("--step-timeout",), "How long a RUN may take, as in 90s or 30m.", metavar="TIME", default=""),
+    Option(("--step-disk",), "How much a RUN may write to its layer.", metavar="SIZE", default=""),
+    Option(("--step-output",), "How much a RUN may print.", metavar="SIZE", default=""),
 )
-
-
-def container_limit_options(command: _Command) -> _Command:
-    """Options of ``run``; their values go to ``container_limits`` and its siblings by keyword."""
-    return _decorated(command, _CONTAINER_OPTIONS)
-
-
-def step_limit_options(command: _Command) -> _Command:
-    """Options of ``build``; their values go to ``step_limits`` by keyword."""
-    return _decorated(command, (*_CONTAINER_OPTIONS, *_STEP_OPTIONS))
+"""Of ``build``; their values go to ``step_limits`` by keyword."""
 
 
 def step_limits(options: Mapping[str, Any]) -> StepLimits:
@@ -161,9 +150,3 @@ def _shares(number: int) -> int:
     if number < 0:
         raise CommandError(f"--cpu-shares {number}: a weight from 2 to 262144")
     return number
-
-
-def _decorated(command: _Command, options: Sequence[Callable[[_Command], _Command]]) -> _Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

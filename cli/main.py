@@ -24,14 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imports make many objects and no garbage: looking for cycles every 700 of them takes a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
     try:
-        from cli.app import run
-
         if arguments is not None:
-            return run(asked)
+            return _run(asked)
         sys.excepthook = _report_bug
-        _leave(run(asked))
+        _leave(_run(asked))
     except KeyboardInterrupt:  # while importing; later it is dealt with where something must be ended
         return 130
+
+
+def _run(asked: Sequence[str]) -> int:
+    from cli.declared import read_plain
+
+    plain = read_plain(asked, {"build": "cli.commands.build"})
+    if plain is None:
+        from cli.app import run
+
+        return run(asked)
+    from cli.running import guarded
+
+    return guarded(plain.run)
 
 
 def _leave(code: int) -> NoReturn:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-import click
-
+from cli.declared import Option
 from cli.errors import CommandError
 from core.references import Reference
 
@@ -96,7 +95,7 @@ def duration(text: str, option: str) -> float:
 
 def json_option(command: _Decorated) -> _Decorated:
     """``--json`` for commands that print a table."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
+    return Option(("--json",), "Print JSON instead of a table.", dest="as_json", flag=True)(command)
 
 
 def environ() -> Mapping[str, str]:

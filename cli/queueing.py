@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-import click
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+from cli.declared import Option
 
 
 class QueueOptions(NamedTuple):
@@ -36,31 +32,16 @@ class QueueOptions(NamedTuple):
         return {"project": self.project or "default", **priority, **labels}
 
 
-_DETACH = click.option(
-    "--detach", is_flag=True, help="With a server: print the run's URL, and do not wait for its end."
+QUEUE_OPTIONS: Final = (
+    Option(("--detach",), "With a server: print the run's URL, and do not wait for its end.", flag=True),
+    Option(("--project",), "With a server: which project the run belongs to.", metavar="NAME", default=""),
+    Option(("--priority",), "With a server: runs with more go first.  [default: 0]", between=(-100, 100)),
+    Option(
+        ("--worker-label",),
+        "With a server: only on workers with this label. Repeatable.",
+        metavar="LABEL",
+        dest="worker_labels",
+        multiple=True,
+    ),
 )
-_PROJECT = click.option(
-    "--project", metavar="NAME", default="", help="With a server: which project the run belongs to."
-)
-_PRIORITY = click.option(
-    "--priority", type=click.IntRange(-100, 100), help="With a server: runs with more go first.  [default: 0]"
-)
-_WORKER_LABEL = click.option(
-    "--worker-label", "worker_labels", metavar="LABEL", multiple=True,
-    help="With a server: only on workers with this label. Repeatable.",
-)  # fmt: skip
-
-
-def queue_options(command: _Decorated) -> _Decorated:
-    """``--detach``, ``--project``, ``--priority`` and ``--worker-label``, as one argument ``queueing``."""
-
-    @functools.wraps(command)
-    def gathered(
-        *args: Any, detach: bool, project: str, priority: int | None, worker_labels: tuple[str, ...], **others: Any
-    ) -> Any:
-        return command(*args, queueing=QueueOptions(detach, project, priority, worker_labels), **others)
-
-    decorated: Any = gathered
-    for decorate in (_WORKER_LABEL, _PRIORITY, _PROJECT, _DETACH):
-        decorated = decorate(decorated)
-    return decorated  # type: ignore[no-any-return]  # the same function to click
+"""Their values are the members of ``QueueOptions``."""

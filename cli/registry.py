@@ -6,10 +6,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-import click
-
+from cli.declared import Option
+from cli.running import say
 from core.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
+INSECURE: Final = Option(
+    ("--insecure-registry",),
+    "Speak plain HTTP, or TLS without verification, to this registry. Repeatable.",
+    metavar="HOST[:PORT]",
+    dest="insecure",
+    multiple=True,
+)
+"""For one command what ``SHIPLAP_INSECURE_REGISTRIES`` is for all."""
+
 
 def insecure_option(command: _Decorated) -> _Decorated:
-    """``--insecure-registry``, for one command what ``SHIPLAP_INSECURE_REGISTRIES`` is for all."""
-    return click.option(
-        "--insecure-registry",
-        "insecure",
-        metavar="HOST[:PORT]",
-        multiple=True,
-        help="Speak plain HTTP, or TLS without verification, to this registry. Repeatable.",
-    )(command)
+    """``INSECURE`` for a click command."""
+    return INSECURE(command)
 
 
 def progress_option(command: _Decorated) -> _Decorated:
     """``--progress``: a bar for each layer on a terminal, else lines."""
-    return click.option(
-        "--progress", type=click.Choice(("auto", "plain", "tty")), default="auto", help="[default: auto]"
-    )(command)
+    return Option(("--progress",), "[default: auto]", choices=("auto", "plain", "tty"), default="auto")(command)
 
 
 def client_config(root: str | None, insecure: Sequence[str]) -> ClientConfig:
@@ -69,7 +70,7 @@ def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[s
         from registry.errors import RegistryError, TransferCancelledError
 
         reference = Reference.parse(name).with_default_tag()
-        click.echo(f"{missing.message}; pulling it", err=True)
+        say(f"{missing.message}; pulling it")
         cancelled = threading.Event()
         with ExitStack() as stack:
             client = stack.enter_context(open_client(root, insecure, cancelled))
@@ -128,4 +129,6 @@ def transferring(root: str | None, insecure: Sequence[str], progress: str, *, qu
         except TransferCancelledError:
             if received.number is None:
                 raise
+            import click
+
             raise click.exceptions.Exit(received.exit_code) from None

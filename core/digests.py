@@ -7,7 +7,6 @@ Spec: image-spec descriptor.md "Digests", config.md "Layer DiffID" and "Layer Ch
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import Self
@@ -36,6 +35,8 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes | memoryview) -> Self:
         """The sha256 digest of ``data``."""
+        import hashlib  # OpenSSL takes 2 ms to load
+
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     @classmethod

@@ -1,9 +1,8 @@
-"""Durable files: write aside, fsync, rename, fsync the directory; and look-ups that cannot leave their root."""
+"""Durable files: write aside, fsync, rename, fsync the directory. Look-ups that cannot leave a root are kernel.py's."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -13,54 +12,12 @@ from typing import BinaryIO
 
 from core.errors import StorageFullError
 
-_SYS_OPENAT2 = 437  # the same number on every architecture (Linux 5.6)
-RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_NO_SYMLINKS = 0x04
-RESOLVE_BENEATH = 0x08
-RESOLVE_IN_ROOT = 0x10
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-def openat2(directory: int, path: str | bytes, flags: int, *, resolve: int, mode: int = 0) -> int:
-    """Open ``path`` below the descriptor ``directory``, with the kernel confining the walk.  openat2(2).
-
-    resolve: RESOLVE_IN_ROOT (``..`` and absolute links stay inside, as after chroot) or RESOLVE_BENEATH (an escape is
-    EXDEV), with others or-ed in. Returns a close-on-exec descriptor. Raises OSError.
-    """
-    name = os.fsencode(path)
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    while True:
-        fd = _libc.syscall(_SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how))
-        if fd >= 0:
-            return int(fd)
-        number = ctypes.get_errno()
-        if number == errno.EINTR or number == errno.EAGAIN:  # EAGAIN: a rename raced with the walk
-            continue
-        raise OSError(number, os.strerror(number), os.fsdecode(name))
-
 
 def fsync_directory(path: str | Path) -> None:
     """Make the names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_filesystem(path: str | Path) -> None:
-    """Write everything that the file system at ``path`` has not written yet: far faster than one fsync for each of
-    thousands of small files.  syncfs(2)."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if _libc.syncfs(fd) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(fd)
 

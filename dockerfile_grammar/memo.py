@@ -7,10 +7,15 @@ version of this package beside the digest of the Dockerfile's text.
 from __future__ import annotations
 
 import functools
+import threading
+from typing import Final
 
 import msgspec
 
 from dockerfile_grammar.ast import Dockerfile
+
+_FIRST: Final = threading.Lock()
+"""Held while msgspec learns the types: it does so without a lock of its own, and two threads at once crash it."""
 
 
 def encode(dockerfile: Dockerfile) -> bytes:
@@ -20,8 +25,10 @@ def encode(dockerfile: Dockerfile) -> bytes:
 
 def decode(data: bytes, filename: str) -> Dockerfile | None:
     """The tree that was encoded, under its present name; None when the bytes are none that this code made."""
+    with _FIRST:
+        decoder = _decoder()
     try:
-        dockerfile = _decoder().decode(data)
+        dockerfile = decoder.decode(data)
     except msgspec.MsgspecError:
         return None
     if dockerfile.filename == filename:

@@ -18,7 +18,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-from core.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2, storage_errors
+from core.files import storage_errors
+from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from images.errors import InvalidLayerError, SnapshotError
 from images.survey import ImpliedBytes
 from images.tarreader import (

@@ -7,7 +7,6 @@ rename and the row belong to one write transaction, so a collector never takes a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import sqlite3
@@ -41,6 +40,8 @@ class BlobWriter:
     """
 
     def __init__(self, blobs: BlobStore, path: str, *, sync: bool) -> None:
+        import hashlib  # not for who only reads: OpenSSL takes 2 ms to load
+
         self._blobs = blobs
         self._path = path
         self._sync = sync

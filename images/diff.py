@@ -23,7 +23,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images.errors import LayerSourceError
 from images.tarwriter import WHITEOUT_PREFIX, TarWriter
 

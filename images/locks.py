@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -28,6 +27,8 @@ def named(path: Path, name: str) -> Iterator[None]:
 
     Two names meet on one byte with a chance of 2**-62; they would merely wait for each other. Not re-entrant.
     """
+    import hashlib  # not for sessions: OpenSSL takes 2 ms to load
+
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -65,6 +65,18 @@ class Lookup:
             return self.by_name(name._replace(tag=None))  # the digest says it all
         return self._pinned(name.name, name.digest)
 
+    def is_named(self, reference: Reference, image_id: str) -> bool:
+        """Whether the name (``latest`` unless tagged) is this image's, and no index's."""
+        row = self._database.one(
+            "SELECT image_id, index_digest FROM names WHERE name = ?", (str(reference.with_default_tag()),)
+        )
+        return row is not None and tuple(row) == (image_id, None)
+
+    def manifest_of(self, image_id: str) -> Digest | None:
+        """The digest of an image's manifest, by its ID; None when the image is not here."""
+        row = self._database.one("SELECT manifest_digest FROM images WHERE id = ?", (image_id,))
+        return None if row is None else Digest(row[0])
+
     def _pinned(self, name: str, digest: Digest) -> Target | None:
         for found, image_id, index in self._database.all(_NAMED_BY_DIGEST, (digest,)):
             if Reference.parse(found).name == name:

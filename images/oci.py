@@ -11,6 +11,7 @@ Sources: image-spec descriptor.md, manifest.md, image-index.md, config.md; moby/
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
@@ -234,6 +235,9 @@ def format_time(seconds: float) -> str:
     return text + (f".{fraction:06d}".rstrip("0") if fraction else "") + "Z"
 
 
+_FIRST: Final = threading.Lock()
+"""msgspec learns a type when it converts to it first, without a lock of its own, and two threads at once crash it."""
+
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -266,7 +270,8 @@ def _decode(data: bytes, kind: type[_D], what: str) -> _D:
         tree = msgspec.json.decode(data)
         if not isinstance(tree, dict):
             raise InvalidDocumentError(f"{what}: expected a JSON object, got {type(tree).__name__}")
-        return msgspec.convert(_sorted_out(tree, kind), kind, dec_hook=_digest_from)
+        with _FIRST:
+            return msgspec.convert(_sorted_out(tree, kind), kind, dec_hook=_digest_from)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidDocumentError(f"{what}: {error}") from error
     except InvalidReferenceError as error:

@@ -110,7 +110,7 @@ def implied_directories(path: str) -> dict[bytes, int]:
 
 def set_metadata(root: int, path: bytes, metadata: DirectoryMetadata) -> None:
     """Give the directory ``path`` below the descriptor ``root`` this metadata; links are not followed."""
-    from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+    from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
     fd = openat2(root, path or b".", os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
     try:

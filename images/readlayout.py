@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from core.digests import Digest
-from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from core.platforms import Platform
 from images.errors import DigestMismatchError, ImageNotFoundError, InvalidArchiveError
 from images.images import Image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from core.digests import DiffID
@@ -13,6 +13,7 @@ from images.sessions import Session
 
 _TOUCH_AFTER_S: Final = 3600.0  # times of use are for pruning by age; an hour is exact enough
 _FLUSH_AT: Final = 64
+_ASKED_AT_ONCE: Final = 500  # SQLite takes some thousand parameters
 
 
 class CacheRecord(NamedTuple):
@@ -60,6 +61,23 @@ class CacheRecords:
             if len(self._touched) >= _FLUSH_AT:
                 self.flush()
         return _record(row)
+
+    def results(self, keys: Iterable[str]) -> dict[str, tuple[str | None, float]]:
+        """Diff ID and time (``created_at``) of the records that there are under these keys. Leases nothing."""
+        found: dict[str, tuple[str | None, float]] = {}
+        wanted, now = list(keys), time.time()
+        for at in range(0, len(wanted), _ASKED_AT_ONCE):
+            some = wanted[at : at + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            for key, diff_id, created_at, used_at in self._database.all(
+                "SELECT key, r.diff_id, r.created_at, used_at FROM records r LEFT JOIN layers l USING (diff_id)"  # noqa: S608 - question marks
+                f" WHERE key IN ({marks}) AND (r.diff_id IS NULL OR l.diff_id IS NOT NULL)",
+                some,
+            ):
+                found[key] = (diff_id, created_at)
+                if now - used_at > _TOUCH_AFTER_S:
+                    self._touched.add(key)
+        return found
 
     def put(self, record: CacheRecord) -> None:
         """Remember a step. Raises MissingBlobError when its layer is not in the store: write that first."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from images.cacheuse import CacheUse
     from images.collect import PruneReport
     from images.images import ImageStore
+    from images.lookup import Lookup
     from images.snapshots import Snapshots
 
 
@@ -98,6 +99,13 @@ class Store:
 
             self._images = ImageStore(self.root, self.database, self._session, self.blobs, self.layers)
         return self._images
+
+    @property
+    def lookup(self) -> Lookup:
+        """What names mean, without the images themselves. Nothing that it finds is leased."""
+        from images.lookup import Lookup
+
+        return Lookup(self.database)
 
     @property
     def snapshots(self) -> Snapshots:

@@ -29,7 +29,8 @@ from sqlalchemy import delete, insert, select, update
 
 from core.digests import Digest
 from core.errors import InvalidReferenceError
-from core.files import fsync_directory, storage_errors, sync_filesystem, write_atomically
+from core.files import fsync_directory, storage_errors, write_atomically
+from core.kernel import sync_filesystem
 from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, InvalidRequestError, NotFoundError, UpstreamError

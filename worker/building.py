@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from builder.arguments import CACHE_NAMESPACE_ARG
-from builder.build import BuildResult, build
+from builder.build import build
 from builder.contexts import Context
 from builder.errors import DockerfileNotFoundError
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
+from builder.result import BuildResult
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference

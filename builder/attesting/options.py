@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
-
-import msgspec
+from typing import Final, Literal, NamedTuple
 
 from builder.errors import OutputError
 
@@ -22,7 +20,7 @@ _WHY_NOT: Final = {
 }
 
 
-class Provenance(msgspec.Struct, frozen=True):
+class Provenance(NamedTuple):
     """mode: "max" has the build's arguments, secrets' names and steps too. builder_id: who vouches for it, a URI.
     reproducible: whether the user says that the build is."""
 
@@ -31,7 +29,7 @@ class Provenance(msgspec.Struct, frozen=True):
     reproducible: bool = False
 
 
-class Attestations(msgspec.Struct, frozen=True):
+class Attestations(NamedTuple):
     """What is to be said of the images; nothing by default."""
 
     provenance: Provenance | None = None

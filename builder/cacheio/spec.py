@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
-
-import msgspec
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 CacheMode: TypeAlias = Literal["min", "max"]
 CacheCompression: TypeAlias = Literal["gzip", "zstd", "uncompressed"]
@@ -14,7 +12,7 @@ INLINE_MEMBER: Final = "shiplap.cache.v1"
 """The member of an image's config that has the records of an inline cache."""
 
 
-class CacheFrom(msgspec.Struct, frozen=True):
+class CacheFrom(NamedTuple):
     """One ``--cache-from``.
 
     location: a directory with an OCI layout (local), or the name of a cache or of an image with an inline cache
@@ -32,7 +30,7 @@ class CacheFrom(msgspec.Struct, frozen=True):
         return self.location
 
 
-class CacheTo(msgspec.Struct, frozen=True):
+class CacheTo(NamedTuple):
     """One ``--cache-to``. location: a directory (local), a name (registry), nothing (inline: it goes into the image).
 
     mode: ``min`` has the layers of the image that is built, ``max`` those of all its stages. level: of the compression;

@@ -105,7 +105,7 @@ def _run_members(op: RunOp) -> dict[str, str]:
 
 
 def _copy_members(spec: CopySpec) -> Iterable[tuple[str, str]]:
-    for name, value in msgspec.structs.asdict(spec).items():
+    for name, value in spec._asdict().items():
         if name == "heredocs":
             yield from ((f"heredoc {file}", body.decode(errors="replace")) for file, body in value)
         else:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from builder.explaining.details import StepDetail
-from images.store import Store
+if TYPE_CHECKING:
+    from builder.explaining.details import StepDetail
+    from images.store import Store
 
 _KIND: Final = "lineage"
 _PRINT: Final = "lineage-print"
@@ -20,13 +18,17 @@ class Lineage:
 
     def __init__(self, store: Store, identity: str) -> None:
         self._store = store
-        self._key = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest() if identity else ""
+        self._key = ascii(identity) if identity else ""  # paths may be no text
 
     def read(self) -> dict[str, list[StepDetail]]:
         """The steps of each stage, as of the last build that had the stage."""
         data = self._store.cache.memo_get(_KIND, self._key) if self._key else None
         if data is None:
             return {}
+        import msgspec
+
+        from builder.explaining.details import StepDetail
+
         try:
             return msgspec.msgpack.decode(data, type=dict[str, list[StepDetail]])
         except msgspec.MsgspecError:  # of another version
@@ -34,17 +36,25 @@ class Lineage:
 
     def is_current(self, keys: Mapping[str, Sequence[str]]) -> bool:
         """Whether the last build had just these stages, with steps of these keys: then there is nothing to write."""
-        return not self._key or self._store.cache.memo_get(_PRINT, self._key) == _fingerprint(keys)
+        return not self._key or self.fingerprint() == _fingerprint(keys)
+
+    def fingerprint(self) -> bytes | None:
+        """What changes with every build that is not the last one again; None before the first."""
+        return self._store.cache.memo_get(_PRINT, self._key) if self._key else None
 
     def write(self, stages: Mapping[str, Sequence[StepDetail]], keys: Mapping[str, Sequence[str]]) -> None:
         """Replace what is known of these stages; others, of another target, stay."""
         if self._key:
+            import msgspec
+
             data = msgspec.msgpack.encode({**self.read(), **stages}, enc_hook=str)  # digests
             self._store.cache.memo_put(_KIND, self._key, data)
             self._store.cache.memo_put(_PRINT, self._key, _fingerprint(keys))
 
 
 def _fingerprint(keys: Mapping[str, Sequence[str]]) -> bytes:
+    import hashlib
+
     text = "\n".join(f"{stage} {' '.join(of)}" for stage, of in sorted(keys.items()))
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
-
-import msgspec
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:  # none of it is needed by a build that fetches nothing
     from builder.remotes.git import GitAccess
@@ -16,9 +15,10 @@ if TYPE_CHECKING:  # none of it is needed by a build that fetches nothing
     from builder.remotes.ssh import SshAgent
 
 _DEFAULT_KEY = "default"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class SourceAccess(msgspec.Struct, frozen=True):
+class SourceAccess(NamedTuple):
     """reach: which hosts; None is any. ssh: agents by ID, of which git uses ``default``. known_hosts: whose keys to
     believe. proxies: environment variables.
 
@@ -27,9 +27,9 @@ class SourceAccess(msgspec.Struct, frozen=True):
     """
 
     reach: Reach | None = None
-    ssh: Mapping[str, SshAgent] = msgspec.field(default_factory=dict)
+    ssh: Mapping[str, SshAgent] = _NOTHING
     known_hosts: bytes = b""
-    proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
+    proxies: Mapping[str, str] = _NOTHING
 
     def git(self, secrets: Mapping[str, bytes]) -> GitAccess:
         from builder.remotes.git import GitAccess
@@ -47,12 +47,12 @@ class SourceAccess(msgspec.Struct, frozen=True):
         return HttpAccess(self.reach or ANYWHERE, functools.partial(_http_header, secrets), self.proxies)
 
 
-class Remote(msgspec.Struct, frozen=True):
+class Remote(NamedTuple):
     """How to fetch a context. secrets, build_args: of the build. stopped: asked every now and then."""
 
-    access: SourceAccess = msgspec.field(default_factory=SourceAccess)
-    secrets: Mapping[str, bytes] = msgspec.field(default_factory=dict)
-    build_args: Mapping[str, str] = msgspec.field(default_factory=dict)
+    access: SourceAccess = SourceAccess()
+    secrets: Mapping[str, bytes] = _NOTHING
+    build_args: Mapping[str, str] = _NOTHING
     stopped: Callable[[], bool] = lambda: False
 
 

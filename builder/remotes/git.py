@@ -29,7 +29,7 @@ from builder.errors import BuildCancelledError, FetchError, FetchUnreachableErro
 from builder.remotes.giturls import PORTS, GitReference, GitRemote, check_ref
 from builder.remotes.reach import ANYWHERE, Reach
 from builder.remotes.ssh import SshAccess
-from core.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 

@@ -8,75 +8,84 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import click
-
-from builder.build import build
-from builder.errors import BuildCancelledError
+from builder.contextfiles import ContextFiles
 from builder.load import open_source
+from builder.recall import recall
 from builder.remotes.access import Remote
 from builder.request import BuildRequest
-from cli.build_cache import cache_options, read_cache_options
-from cli.build_call import answer, call_options, parse_call
-from cli.build_debug import debug_options, entering_failures, read_debug_options
-from cli.build_outputs import OutputOptions, output_options
+from cli.build_cache import CACHE_OPTIONS, read_cache_options
+from cli.build_call import CALL_OPTIONS, answer, parse_call
+from cli.build_debug import DEBUG_OPTIONS, read_debug_options
+from cli.build_outputs import OUTPUT_OPTIONS, OutputOptions
 from cli.build_report import BuildReport, ResultFiles, metadata_document
-from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements, source_options
+from cli.build_sources import SOURCE_OPTIONS, SourceOptions, open_build_contexts, read_access, read_entitlements
+from cli.declared import Command, Option
 from cli.errors import CommandError
-from cli.limits import step_limit_options, step_limits
+from cli.limits import STEP_OPTIONS, step_limits
 from cli.options import environ, host_pairs, image_name, text_pairs
 from cli.progress.choose import MODES, choose_mode
-from cli.queueing import QueueOptions, queue_options
-from cli.registry import insecure_option, open_client
+from cli.queueing import QUEUE_OPTIONS, QueueOptions
+from cli.registry import INSECURE, open_client
 from cli.remote.choice import chosen_server
 from cli.secrets import read_secrets
-from cli.signals import Received, cancelling
 from cli.store import as_root
-from containers.launcher import Launcher
 from core.errors import ShiplapError
 from core.platforms import Platform
 from core.settings import Settings
 from images.store import Store
 
+if TYPE_CHECKING:
+    from builder.result import BuildResult, RecalledResult
+    from registry.client import Client
 
-@click.command("build")
-@click.argument("context", metavar="CONTEXT")
-@click.option(
-    "-f", "--file", metavar="FILE", help="The Dockerfile; '-' is standard input.  [default: CONTEXT/Dockerfile]"
+_OPTIONS: Final = (
+    Option(("-f", "--file"), "The Dockerfile; '-' is standard input.  [default: CONTEXT/Dockerfile]", metavar="FILE"),
+    Option(("-t", "--tag"), "Name the image. Repeatable.", metavar="NAME[:TAG]", dest="tags", multiple=True),
+    Option(("--target",), "Build this stage instead of the last one.", metavar="STAGE", default=""),
+    Option(
+        ("--build-arg",),
+        "Set an ARG; without =VALUE, from the environment. Repeatable.",
+        metavar="NAME[=VALUE]",
+        dest="build_args",
+        multiple=True,
+    ),
+    Option(("--label",), "Add a label to the image. Repeatable.", metavar="NAME=VALUE", dest="labels", multiple=True),
+    Option(("--no-cache",), "Run every step, whatever the cache has.", flag=True),
+    *CACHE_OPTIONS,
+    *CALL_OPTIONS,
+    *DEBUG_OPTIONS,
+    Option(("--pull",), "Ask the registry for a newer base, even where one is here.", flag=True),
+    Option(("--progress",), "How to show progress.  [default: auto]", default="auto", choices=MODES),
+    *OUTPUT_OPTIONS,
+    Option(("-q", "--quiet"), "Print nothing but the image ID.", flag=True),
+    Option(("--iidfile",), "Write the image ID to this file.", file=True),
+    Option(("--metadata-file",), "Write what was built to this file, as JSON.", file=True),
+    Option(
+        ("--network",),
+        "The network of RUN steps that do not say.  [default: default]",
+        default="default",
+        choices=("default", "none", "host"),
+    ),
+    Option(
+        ("--add-host",), "Add to /etc/hosts of RUN. Repeatable.", metavar="HOST:IP", dest="add_hosts", multiple=True
+    ),
+    Option(
+        ("--secret",),
+        "Give RUN --mount=type=secret,id=ID this file's or variable's content. Repeatable.",
+        metavar="id=ID[,src=FILE|,env=NAME]",
+        dest="secrets",
+        multiple=True,
+    ),
+    *SOURCE_OPTIONS,
+    *QUEUE_OPTIONS,
+    *STEP_OPTIONS,
+    INSECURE,
 )
-@click.option("-t", "--tag", "tags", metavar="NAME[:TAG]", multiple=True, help="Name the image. Repeatable.")
-@click.option("--target", metavar="STAGE", default="", help="Build this stage instead of the last one.")
-@click.option(
-    "--build-arg", "build_args", metavar="NAME[=VALUE]", multiple=True,
-    help="Set an ARG; without =VALUE, from the environment. Repeatable.",
-)  # fmt: skip
-@click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="Add a label to the image. Repeatable.")
-@click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache has.")
-@cache_options
-@call_options
-@debug_options
-@click.option("--pull", is_flag=True, help="Ask the registry for a newer base, even where one is here.")
-@click.option("--progress", type=click.Choice(MODES), default="auto", help="How to show progress.  [default: auto]")
-@output_options
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the image ID.")
-@click.option("--iidfile", type=click.Path(dir_okay=False), help="Write the image ID to this file.")
-@click.option("--metadata-file", type=click.Path(dir_okay=False), help="Write what was built to this file, as JSON.")
-@click.option(
-    "--network", type=click.Choice(("default", "none", "host")), default="default",
-    help="The network of RUN steps that do not say.  [default: default]",
-)  # fmt: skip
-@click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add to /etc/hosts of RUN. Repeatable.")
-@click.option(
-    "--secret", "secrets", metavar="id=ID[,src=FILE|,env=NAME]", multiple=True,
-    help="Give RUN --mount=type=secret,id=ID this file's or variable's content. Repeatable.",
-)  # fmt: skip
-@source_options
-@queue_options
-@step_limit_options
-@insecure_option
-@click.pass_obj
-def command(
+
+
+def build_image(
     root: str | None,
     /,
     *,
@@ -98,7 +107,6 @@ def command(
     pull: bool,
     insecure: Sequence[str],
     progress: str,
-    output: OutputOptions,
     quiet: bool,
     iidfile: str | None,
     metadata_file: str | None,
@@ -108,8 +116,7 @@ def command(
     build_contexts: Sequence[str],
     ssh: Sequence[str],
     allow: Sequence[str],
-    queueing: QueueOptions,
-    **limits: Any,
+    **others: Any,
 ) -> int:
     """Build an image from a Dockerfile.
 
@@ -122,6 +129,9 @@ def command(
     shiplap build -o type=oci,dest=app.tar .
     """
     began = time.monotonic()
+    output = OutputOptions(**{name: others.pop(name) for name in OutputOptions._fields})
+    queueing = QueueOptions(**{name: others.pop(name) for name in QueueOptions._fields})
+    limits = others
     asked = parse_call(call, check=check)
     names = tuple(map(image_name, tags))
     files = ResultFiles(iidfile, metadata_file)
@@ -169,12 +179,14 @@ def command(
     settings = Settings.from_environ(root=root)
     as_root()
     cancelled = threading.Event()
-    received = Received()
     report = BuildReport(choose_mode(progress, sys.stderr, quiet=quiet), sys.stderr, explain=explain)
+
+    def connect() -> Client:
+        return open_client(root, insecure, cancelled)
+
     try:
         with ExitStack() as stack:
             store = stack.enter_context(Store.open(settings.root))
-            launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
             sources = SourceOptions(build_contexts, ssh, allow)
             remote = Remote(
                 read_access(sources, context, environ()),
@@ -207,38 +219,40 @@ def command(
                 **caching._asdict(),
             )
             if asked is not None:
-                return answer(asked, request, store, lambda: open_client(root, insecure, cancelled))
+                return answer(asked, request, store, connect)
             files.remove_stale()
-            received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
             stack.enter_context(report)
-            stack.enter_context(entering_failures(debugging, launcher, report))
-            result = build(
-                request,
-                store=store,
-                launcher=launcher,
-                monitor=report,
-                cancelled=cancelled,
-                connect=lambda: open_client(root, insecure, cancelled),
-                cache_max=settings.cache_max,
-                solved=launcher.retire,
-            )
-    except BuildCancelledError as error:
-        report.failed(error)
-        return received.exit_code
+            copied = ContextFiles(request, store)
+            result: BuildResult | RecalledResult | None = recall(request, store, report, copied)
+            if result is None:
+                # Not imported before: most builds change nothing, and need nothing of it.
+                from cli.building import Ended, build_steps
+
+                ended = build_steps(request, store, copied, settings, debugging, report, cancelled, connect)
+                if isinstance(ended, Ended):
+                    return ended.exit_code
+                result = ended
     except (ShiplapError, OSError) as error:
         return report.ended_by(error)
-    metadata = metadata_document(
-        result,
-        result.names,
-        report.steps(),
-        time.monotonic() - began,
-        root=result.root,
-        is_index=result.is_index,
-        only_files=result.root is None,
-        ref=f"shiplap/{os.uname().nodename}/{result.id}",
-    )
+
+    def metadata() -> dict[str, Any]:
+        return metadata_document(
+            result,
+            result.names,
+            report.steps(),
+            duration_s,
+            root=result.root,
+            is_index=result.is_index,
+            only_files=result.root is None,
+            ref=f"shiplap/{os.uname().nodename}/{result.id}",
+        )
+
+    duration_s = time.monotonic() - began
     files.write(result, metadata)
-    report.succeeded(result, wanted, metadata)
+    report.succeeded(result, wanted, duration_s, metadata)
     if quiet and all(each.dest != "-" for each in wanted):
-        click.echo(result.config_digest)
+        sys.stdout.write(f"{result.config_digest}\n")
     return 0
+
+
+declared_command: Final = Command("build", "context", _OPTIONS, build_image)

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import click
 
 from cli.attach import in_foreground, window_size
+from cli.declared import declared
 from cli.errors import CommandError, describe, is_users
-from cli.limits import container_limit_options, container_limits, resource_limits, shm_bytes
+from cli.limits import CONTAINER_OPTIONS, container_limits, resource_limits, shm_bytes
 from cli.options import env_file, environ, host_pairs, pairs
 from cli.registry import find_or_pull, insecure_option
 from cli.run_spec import command_line, environment, working_directory
@@ -44,7 +45,7 @@ _Network = Literal["default", "none", "host"]
 )  # fmt: skip
 @click.option("--add-host", "add_hosts", metavar="HOST:IP", multiple=True, help="Add a line to /etc/hosts. Repeatable.")
 @click.option("-h", "--hostname", metavar="NAME", help="The container's host name.  [default: random]")
-@container_limit_options
+@declared(CONTAINER_OPTIONS)
 @insecure_option
 @click.pass_obj
 def command(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import click
+import sys
 
 from core.settings import RemoteSettings
 
 
 def host_option() -> str | None:
     """The value of ``shiplap --host``, None when it was not given."""
-    host = click.get_current_context().meta.get("shiplap.host")
+    if "click" not in sys.modules:  # the command line was read without it (cli.declared), and had no --host
+        return None
+    import click
+
+    context = click.get_current_context(silent=True)
+    host = context.meta.get("shiplap.host") if context is not None else None
     return str(host) if host is not None else None
 
 

@@ -76,8 +76,11 @@ def _detach(chosen: Server, request: RemoteRequest, report: BuildReport) -> int:
 
 
 def _tell(result: RemoteResult, report: BuildReport, options: RemoteOptions, duration_s: float) -> None:
-    metadata = metadata_document(result, options.names, report.steps(), duration_s)
+
+    def metadata() -> dict[str, Any]:
+        return metadata_document(result, options.names, report.steps(), duration_s)
+
     options.files.write(result, metadata)
-    report.succeeded(result, (Output("image", "", tuple(map(Reference.parse, result.names))),), metadata)
+    report.succeeded(result, (Output("image", "", tuple(map(Reference.parse, result.names))),), duration_s, metadata)
     if options.quiet:
         click.echo(result.config_digest)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.build import BuildResult, build
+from builder.build import build
 from builder.cacheio.options import parse_cache_from, parse_cache_to
 from builder.contexts import Context
 from builder.request import BuildRequest, Output
+from builder.result import BuildResult
 from core.events import BuildPlanned, StepFinished, Warned
 from registry.client import Client, ClientConfig, RetryPolicy
 from tests.builder.test_build import NAME, Recorder, Workshop

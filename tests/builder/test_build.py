@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import pytest
 
-from builder.build import BuildResult, build
+from builder.build import build
 from builder.contexts import Context
 from builder.errors import BuildCancelledError
 from builder.failures import StepError, StepFailedError
 from builder.request import BuildRequest, Output
+from builder.result import BuildResult
 from containers.launcher import Launcher
 from core.events import Event, StepFinished, StepOutput, Warned
 from core.platforms import Platform

@@ -18,7 +18,7 @@ from builder.filetree import SourceTree
 from builder.modes import parse_chmod
 from builder.paths import clean, join, resolve, split
 from builder.patterns import has_wildcards
-from core.files import RESOLVE_IN_ROOT, openat2
+from core.kernel import RESOLVE_IN_ROOT, openat2
 from tests.builder.copying_tools import directory_fd, make_tree
 
 PARTS = st.sampled_from(["a", "b", "c", "..", ".", "", "l", "m"])

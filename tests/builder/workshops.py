@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from builder.build import BuildResult, build
+from builder.build import build
 from builder.contexts import Context
 from builder.request import BuildRequest
+from builder.result import BuildResult
 from containers.launcher import Launcher
 from core.events import Event
 from core.platforms import Platform

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import SettingsError, StorageFullError
-from core.files import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2, storage_errors, try_lock, write_atomically
+from core.files import storage_errors, try_lock, write_atomically
+from core.kernel import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
 from core.settings import OidcSettings, ServiceSettings, Settings
 
 

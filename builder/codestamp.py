@@ -1,0 +1,28 @@
+"""What tells one state of this code from another: what code made is kept for no longer than the code is the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+
+def code_stamp(*packages: ModuleType) -> bytes:
+    """Names, times and sizes of all files of these packages, but for what Python has compiled.
+
+    A version number would not do: who works on Shiplap changes its files, and not its version.
+    """
+    directories = [str(Path(package.__file__ or "").parent) for package in packages]
+    return repr(sorted(stamp for directory in directories for stamp in _stamps(directory, ""))).encode()
+
+
+def _stamps(directory: str, below: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                if entry.name != "__pycache__":
+                    yield from _stamps(entry.path, f"{below}{entry.name}/")
+            else:
+                status = entry.stat()
+                yield f"{below}{entry.name}", status.st_mtime_ns, status.st_size

@@ -1,0 +1,67 @@
+"""What one build copies from its contexts: directories as they are, read at most once whoever asks."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Final
+
+from builder.contexts import Context
+from builder.copyjob import CopyFrom, CopyJob, SharedStatCache
+
+if TYPE_CHECKING:
+    from builder.copyspec import CopySpec
+    from builder.request import BuildRequest
+    from images.store import Store
+
+_STAT_CACHE: Final = "context"
+
+
+class ContextFiles:
+    """Any number of threads may use it."""
+
+    def __init__(self, request: BuildRequest, store: Store) -> None:
+        self._store = store
+        self._contexts = {"": request.context}
+        self._contexts |= {name: it for name, it in request.named_contexts.items() if isinstance(it, Context)}
+        self._stat_caches = {
+            name: SharedStatCache(functools.partial(self._load, context)) for name, context in self._contexts.items()
+        }
+        self._lock = threading.Lock()
+        self._kept: dict[CopySpec, CopyJob] = {}
+        self._contents: dict[CopySpec, str] = {}
+
+    def part(self, spec: CopySpec, context: str = "") -> CopyFrom:
+        """What is copied from one context, as a part of a job."""
+        opened = self._contexts[context]
+        return CopyFrom(spec, lambda stack: opened.tree(), self._stat_caches[context])  # noqa: ARG005
+
+    def job(self, spec: CopySpec) -> CopyJob:
+        """A copy from the build context alone: the one that ``content`` has begun, else a new one."""
+        with self._lock:
+            kept = self._kept.pop(spec, None)
+        return kept or CopyJob(self.part(spec), note=functools.partial(self._contents.__setitem__, spec))
+
+    def content(self, spec: CopySpec) -> str:
+        """Digest of what ``spec`` selects of the build context now. Raises CopyError and ContextError.
+
+        What was read for it is kept for ``job``.
+        """
+        job = self.job(spec)
+        content = job.digest()
+        with self._lock:
+            self._kept[spec] = job
+        return content
+
+    def known_content(self, spec: CopySpec) -> str | None:
+        """The digest, if somebody has found it out in this build."""
+        return self._contents.get(spec)
+
+    def save(self) -> None:
+        """Remember the digests of the contexts' files for the next build."""
+        for name, context in self._contexts.items():
+            if context.key and (data := self._stat_caches[name].dump()) is not None:
+                self._store.cache.memo_put(_STAT_CACHE, context.key, data)
+
+    def _load(self, context: Context) -> bytes | None:
+        return self._store.cache.memo_get(_STAT_CACHE, context.key) if context.key else None

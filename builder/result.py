@@ -1,0 +1,65 @@
+"""What a build hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from core.digests import DiffID, Digest
+    from core.platforms import Platform
+    from core.references import Reference
+    from images.images import Image
+    from images.oci import Descriptor
+
+
+class BuildResult(NamedTuple):
+    """What was built.
+
+    image: None when no output puts it into the store; of several platforms, the first. config_digest: of the image's
+    config, its ID; for an index, the index's digest. root: what the last output that is an image goes out as; None
+    when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
+    steps that the cache answered; FROM counts as neither. layers: what each step of that kind made, by its ID.
+    """
+
+    id: str
+    image: Image | None
+    config_digest: Digest
+    root: Descriptor | None
+    is_index: bool
+    names: tuple[Reference, ...]
+    executed: int
+    cached: int
+    layers: Mapping[int, DiffID]
+
+    @property
+    def manifest_digest(self) -> Digest:
+        """Of the manifest or index that went out; where only files did, the image's ID."""
+        return self.config_digest if self.root is None else self.root.digest
+
+
+class RecalledResult(NamedTuple):
+    """As ``BuildResult``, of a build that came to the same as one before: an image that is in the store."""
+
+    id: str
+    config_digest: Digest
+    manifest_digest: Digest
+    manifest_size: int
+    media_type: str
+    platform: Platform
+    names: tuple[Reference, ...]
+    cached: int
+    executed: int = 0
+    is_index: bool = False
+
+    @property
+    def root(self) -> Descriptor:
+        """The image's manifest."""
+        from images.oci import Descriptor, OciPlatform
+
+        return Descriptor(
+            media_type=self.media_type,
+            digest=self.manifest_digest,
+            size=self.manifest_size,
+            platform=OciPlatform.of(self.platform),
+        )

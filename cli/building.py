@@ -1,0 +1,64 @@
+"""A build that has something to do: with containers, with Ctrl-C, with a shell in a step that fails."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from builder.build import build
+from builder.errors import BuildCancelledError
+from cli.build_debug import DebugOptions, FailureShownError, entering_failures
+from cli.signals import Received, cancelling
+from containers.launcher import Launcher
+
+if TYPE_CHECKING:
+    from builder.contextfiles import ContextFiles
+    from builder.request import BuildRequest
+    from builder.resolving import Connect
+    from builder.result import BuildResult
+    from cli.build_report import BuildReport
+    from core.settings import Settings
+    from images.store import Store
+
+
+class Ended(NamedTuple):
+    """There is no result, and why has been said."""
+
+    exit_code: int
+
+
+def build_steps(
+    request: BuildRequest,
+    store: Store,
+    files: ContextFiles,
+    settings: Settings,
+    debugging: DebugOptions,
+    report: BuildReport,
+    cancelled: threading.Event,
+    connect: Connect,
+) -> BuildResult | Ended:
+    """Build what ``request`` asks for. Raises ShiplapError and OSError."""
+    received = Received()
+    try:
+        with ExitStack() as stack:
+            launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
+            received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
+            stack.enter_context(entering_failures(debugging, launcher, report))
+            return build(
+                request,
+                store=store,
+                launcher=launcher,
+                monitor=report,
+                cancelled=cancelled,
+                connect=connect,
+                cache_max=settings.cache_max,
+                solved=launcher.retire,
+                files=files,
+            )
+    except FailureShownError:
+        return Ended(1)
+    except BuildCancelledError as error:
+        report.close()
+        report.failed(error)
+        return Ended(received.exit_code)

@@ -1,0 +1,39 @@
+"""What becomes of a command's end: its exit code, and every error that a user can cause as a message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from cli.errors import describe, is_users, silence_output
+from core.errors import ShiplapError
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run ``command`` and return the exit code. Prints errors; raises nothing that a user can cause."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name that is no text must not be a crash
+    try:
+        result = command()
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `shiplap image ls | head`: whoever read has seen enough
+        silence_output()
+        return 141
+    except (ShiplapError, OSError) as error:
+        if not is_users(error):
+            raise
+        say(describe(error))
+        return 1
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        silence_output()
