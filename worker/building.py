@@ -64,6 +64,8 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (directory, facts):
+        if facts.commit:
+            writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
         share = service.settings.shared_cache and is_trusted(work.claim)
         caches = shared_caches(run, facts, names) if share else ()

@@ -24,6 +24,7 @@ from images.archive import import_rootfs
 from images.oci import ImageConfig
 from images.store import Store
 from pipelines.database import migrate
+from pipelines.hooks.planning import by_hand
 from pipelines.hooks.settings import HookSettings
 from pipelines.loglines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
@@ -169,6 +170,11 @@ def test_three_commands_lead_to_a_green_build(team: Team) -> None:
     (run,) = team.service.runs.list(project="local")
     assert finished(team.service, run.number).state == "succeeded"
     assert "no forge" in output(team.service, run)
+    wanted = by_hand(team.service.projects.get("local"), "main", "ada")  # what the button Build does
+    again = finished(team.service, team.service.runs.submit(wanted.request, wanted.trigger).number)
+    assert again.state == "succeeded", again.reason
+    log = [decode_line(data).text for _, data in team.service.logs.read(again.number, 1, 10)]
+    assert f"building commit {run.trigger.commit} of branch main" in log
 
 
 def test_stranger_s_run_leaves_nothing_for_others(team: Team) -> None:
