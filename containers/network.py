@@ -160,7 +160,8 @@ class Hub:
         self._subnet = choose_subnet(self.host.routes())
         self._link = self._make_namespace()
         text = rules(self._addresses, denied=denied, resolvers=nameservers(self.resolv_conf()))
-        self.starting = {self._start_filter(text): "nft", self._start_pasta(): "pasta"}
+        pasta = self._start_pasta()  # first: everybody waits for it
+        self.starting = {pasta: "pasta", self._start_filter(text): "nft"}
 
     def ended(self, pid: int, status: int) -> None:
         """A process of ``starting`` ended with a wait status. Raises NetworkError when it failed."""
