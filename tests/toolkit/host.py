@@ -80,14 +80,16 @@ class HostState:
 
 def _abandoned_cgroups() -> Iterator[str]:
     """Control groups of launchers that have ended. One that lives holds a lock, and may be somebody else's."""
-    for session in Path("/sys/fs/cgroup").glob("**/shiplap/*/"):
+    # Not Path.glob, which fails when a directory goes away meanwhile: other launchers' do.
+    parents = [(path, names) for path, names, _ in os.walk("/sys/fs/cgroup") if path.endswith("/shiplap")]
+    for session in (f"{path}/{name}" for path, names in parents for name in names):
         try:
             fd = os.open(session, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield str(session)
+            yield session
         except BlockingIOError:
             continue
         finally:
