@@ -187,6 +187,17 @@ class Bodies:
         return digests
 
 
+@pytest.mark.parametrize(("header", "first"), [({"Last-Event-ID": "0"}, 1), ({"Last-Event-ID": "3"}, 4), ({}, 3)])
+def test_last_event_beats_the_query(server: Server, service: Service, header: dict[str, str], first: int) -> None:
+    worker = FakeWorker(service)
+    worker.write(1, 5)
+    worker.finish()
+    with Client(server, timeout_s=10) as client:
+        response = client.stream(f"/runs/{worker.number}/events", headers=header, query={"after": "2"})
+        ids = [line for line in iter(response.readline, b"") if line.startswith(b"id: ")]
+    assert ids[0] == b"id: %d\n" % first
+
+
 def test_stream_begins_at_once_and_says_what_it_is(server: Server, service: Service) -> None:
     worker = FakeWorker(service)
     with Client(server, timeout_s=10) as client:

@@ -162,7 +162,8 @@ def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
     connection, Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
     """
     call.service.runs.get(run)
-    return Streamed(_events(call, run, _last_event_id(call) or query.after))
+    last = _last_event_id(call)
+    return Streamed(_events(call, run, query.after if last is None else last))
 
 
 def _page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
