@@ -10,17 +10,19 @@ write again would decide, the reaper or the worker.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection
 
 from pipelines.claims import LEASE_S, RENEW_S, Claims
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError
 from pipelines.queue import Queue
-from pipelines.schema import runs
+from pipelines.schema import projects, runs
 
 _DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes as long
 
@@ -100,14 +102,31 @@ class Reaper:
 
 
 def waiting(database: Database) -> dict[tuple[str, ...], list[int]]:
-    """The numbers of the queued runs by the labels that they ask for, those to be claimed first at the front."""
+    """The numbers of the queued runs by the labels that they ask for, those to be claimed first at the front.
+
+    Left out are those that their project's concurrency keeps from starting: a message for them would be for nothing,
+    and another one would have to follow each second.
+    """
     with database.read() as connection:
         rows = connection.execute(
-            select(runs.c.number, runs.c.worker_labels)
+            select(runs.c.number, runs.c.worker_labels, runs.c.project)
             .where(runs.c.state == "queued")
             .order_by(runs.c.priority.desc(), runs.c.number)
         ).all()
+        room = _room_in_projects(connection)
     found: dict[tuple[str, ...], list[int]] = {}
-    for number, labels in rows:
-        found.setdefault(msgspec.json.decode(labels, type=tuple[str, ...]), []).append(number)
+    counted: Counter[tuple[str, str]] = Counter()  # for each labels: whose worker comes first cannot be known
+    for number, labels, project in rows:
+        counted[project, labels] += 1
+        if project not in room or counted[project, labels] <= room[project]:
+            found.setdefault(msgspec.json.decode(labels, type=tuple[str, ...]), []).append(number)
     return found
+
+
+def _room_in_projects(connection: Connection) -> dict[str, int]:
+    """How many more runs each project may have going; those without a limit are left out."""
+    going = select(func.count()).where(runs.c.state == "running", runs.c.project == projects.c.name)
+    limited = select(projects.c.name, projects.c.concurrency - going.scalar_subquery()).where(
+        projects.c.concurrency > 0
+    )
+    return {row[0]: row[1] for row in connection.execute(limited)}

@@ -256,6 +256,25 @@ def test_reaper_sends_again_what_redis_lost(service: Service) -> None:
     assert (service.queue.depth(), service.queue.depth(["gpu"])) == (3, 1)
 
 
+def test_no_messages_are_sent_for_runs_that_their_project_holds_back(service: Service) -> None:
+    service.projects.put(Project("small", concurrency=2))
+    for _ in range(5):
+        submitted(service, project="small")
+    claim = taken(service)
+    submitted(service, project="small", worker_labels=("gpu",), priority=1)  # takes nothing away while it waits
+    service.live._redis.flushall()
+    reaper = Reaper(service.database, service.claims, service.queue)
+    reaper.reap()
+    assert (service.queue.depth(), service.queue.depth(["gpu"])) == (1, 1)
+    taken(service)
+    service.live._redis.flushall()
+    reaper.reap()
+    assert service.queue.depth() == 0
+    finish(service, claim)
+    reaper.reap()
+    assert service.queue.depth() == 1
+
+
 def test_lines_of_a_dead_worker_that_only_redis_has_are_kept(service: Service) -> None:
     run = submitted(service)
     claim = taken(service)
