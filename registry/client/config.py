@@ -63,7 +63,7 @@ class ClientConfig:
         return cls(
             docker_config=settings.docker_config,
             certificates=(_SYSTEM_CERTS, settings.docker_config / "certs.d", root / "certs.d"),
-            insecure=(*insecure, *settings.insecure_registries, *named),
+            insecure=tuple(map(_insecure, (*insecure, *settings.insecure_registries, *named))),
             mirrors=mirrors,
             http_proxy=settings.http_proxy,
             https_proxy=settings.https_proxy,
@@ -89,7 +89,7 @@ class ClientConfig:
         name = hostname(host)
         address = _address(name)
         for entry in self.insecure:
-            if entry in (host, name) or (address is not None and _in_range(address, entry)):
+            if entry in (host.lower(), name) or (address is not None and _in_range(address, entry)):
                 return True
         return False
 
@@ -125,6 +125,20 @@ def _in_range(address: ipaddress.IPv4Address | ipaddress.IPv6Address, entry: str
         return False
 
 
+def _insecure(text: str) -> str:
+    """What somebody wrote in a list of insecure registries, as ``is_insecure`` wants it: also a URL."""
+    entry = text.strip().lower().removeprefix("http://").removeprefix("https://").rstrip("/")
+    try:
+        if "/" in entry:
+            ipaddress.ip_network(entry, strict=False)
+    except ValueError as error:
+        raise RegistryConfigError(
+            f"{text!r} in a list of insecure registries is neither a registry nor a range of addresses",
+            hint="write HOST, HOST:PORT or 10.0.0.0/8",
+        ) from error
+    return entry
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
@@ -145,6 +159,9 @@ def _mirrors(document: dict[str, Any], path: Path) -> dict[str, list[str]]:
     mirrors.setdefault(DEFAULT_DOMAIN, []).extend(
         _strings(document.get("registry-mirrors", []), "registry-mirrors", path)
     )
+    for domain in mirrors:
+        if "/" in domain:
+            raise RegistryConfigError(f"{path}: mirrors: {domain!r} is no registry", hint="write HOST[:PORT] alone")
     for url in (url for urls in mirrors.values() for url in urls):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.username is not None or parts.query:

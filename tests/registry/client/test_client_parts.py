@@ -151,6 +151,7 @@ def test_others_may_not_be_plain(host: str, tmp_path: Path) -> None:
         {"insecure-registries": "ci"},
         {"mirrors": []},
         {"mirrors": {"x": "https://y"}},
+        {"mirrors": {"https://x": ["https://y"]}},
         {"registry-mirrors": ["mirror.example"]},
         {"registry-mirrors": ["https://user:secret@mirror.example"]},
     ],
@@ -158,6 +159,19 @@ def test_others_may_not_be_plain(host: str, tmp_path: Path) -> None:
 def test_wrong_configuration_is_told(document: object, tmp_path: Path) -> None:
     with pytest.raises(RegistryConfigError, match=r"registries\.json"):
         load(tmp_path, document)
+
+
+@pytest.mark.parametrize("entry", ["http://ci:5000", "https://ci:5000/", "CI:5000", "ci", " ci:5000 "])
+def test_insecure_registry_is_known_however_it_was_written(entry: str, tmp_path: Path) -> None:
+    config = load(tmp_path, {"insecure-registries": [entry]})
+    assert config.is_insecure("ci:5000")
+    assert config.is_insecure("CI:5000")
+
+
+@pytest.mark.parametrize("entry", ["ci:5000/app", "10.0.0.0/99"])
+def test_what_is_no_insecure_registry_is_told(entry: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistryConfigError, match="neither a registry nor a range"):
+        load(tmp_path, {}, SHIPLAP_INSECURE_REGISTRIES=entry)
 
 
 @pytest.mark.parametrize(
