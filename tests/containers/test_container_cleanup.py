@@ -218,6 +218,20 @@ def test_new_launcher_reclaims_by_itself_and_spares_the_living(run: Runner, tmp_
     container.wait(10)
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_retired_launcher_ends_by_itself(privileged: None, tmp_path: Path, used: bool) -> None:
+    with Launcher(tmp_path) as launcher:
+        launcher.warm()
+        if used:
+            os.close(launcher.view(()))
+        launcher.retire()
+        with pytest.raises(LauncherError, match="closed"):
+            launcher.view(())
+        ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        assert eventually(lambda: os.waitid(os.P_PID, launcher.pid, ended) is not None)
+    assert launcher.pid == 0
+
+
 def test_many_processes_die_with_their_container(run: Runner) -> None:
     script = "i=0; while [ $i -lt 300 ]; do sleep 300 & i=$((i+1)); done; echo ready; wait"
     reader, writer = os.pipe()

@@ -155,6 +155,18 @@ def test_nothing_changed_is_no_entry(step: Step) -> None:
     assert step.diff() == (DiffSummary(0), {})
 
 
+def test_the_view_below_is_asked_for_only_by_directories_and_deletions(step: Step) -> None:
+    def write(path: str) -> int:
+        asked = []
+        step.run(lambda: Path(path).touch())
+        write_upper(str(step.upper), lambda: asked.append(path), TarWriter(io.BytesIO()))
+        return len(asked)
+
+    (step.lower / "a/b").mkdir(parents=True)
+    assert write("top") == 0
+    assert write("a/b/deep") == 1
+
+
 def test_new_files_come_sorted_and_after_their_directories(step: Step) -> None:
     def action() -> None:
         os.makedirs("z/deep")
