@@ -11,7 +11,7 @@ from cli.options import json_option
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
-from cli.remote.wording import outcome, source_text, took
+from cli.remote.wording import outcome, title_text, took
 from cli.table import age, print_json, table
 
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled", "error")
@@ -40,7 +40,7 @@ def command(root: str | None, *, project: str | None, state: str | None, last: i
             outcome(run),
             age(max(0.0, now - run["created_at"])),
             took(run, now),
-            source_text(run),
+            title_text(run),
         )
         for run in runs
     ]

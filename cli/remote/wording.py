@@ -30,3 +30,18 @@ def source_text(run: dict[str, Any]) -> str:
     else:
         place = f"context {source['context'].removeprefix('sha256:')[:12]}"
     return f"{names} ({place})" if names else place
+
+
+def title_text(run: dict[str, Any]) -> str:
+    """What a list calls it: the commit's title and where it is, else ``source_text``.
+
+    Titles come from whoever pushes: what is not printable, such as what steers terminals, is left out.
+    """
+    trigger = run["trigger"]
+    title = "".join(letter for letter in trigger.get("title", "") if letter.isprintable())
+    if not title:
+        return source_text(run)
+    pull = trigger.get("pull_request")
+    where = f"pull request {pull}" if pull else trigger.get("branch") or trigger.get("tag") or ""
+    place = " ".join(filter(None, (where, trigger.get("commit", "")[:12])))
+    return f"{title} ({''.join(letter for letter in place if letter.isprintable())})" if place else title
