@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from containers.limits import DEFAULT_SHM_BYTES
-from containers.spec import Limits, ResourceLimit
-from images.trees import tree_bytes
+from containers.spec import Bind, Limits, Mount, ResourceLimit, Tree
+from images.trees import tree_usage
 
 _DISK_CHECK_S: Final = 0.5
+_CLOCK_SLACK_S: Final = 1.0  # the clock of files' times is behind by a tick or two
+_FEWEST_INODES: Final = 200_000
+_RESERVE_BYTES: Final = 1 << 30
 _MOST_PIDS: Final = 16384
 
 
 class StepLimits(NamedTuple):
     """For each RUN by itself; 0 is no limit, but for pids, which stop a fork bomb before the host notices.
 
-    timeout_s: how long it may run. disk_bytes: what it may leave in its layer at any moment. output_bytes: what it may
-    print. output_rate: how much of that in a second; who prints faster waits, and is not failed.
+    timeout_s: how long it may run. disk_bytes: what it may have in its layer, and written to its mounts, at any moment.
+    output_bytes: what it may print. output_rate: how much of that in a second; who prints faster waits, and is not
+    failed.
     """
 
     container: Limits = Limits(pids=_MOST_PIDS, optional=("pids",))
@@ -31,15 +36,22 @@ class StepLimits(NamedTuple):
 
 
 class Watch:
-    """Looks at one running step. upper: the directory that takes what it writes."""
+    """Looks at one running step.
 
-    def __init__(self, limits: StepLimits, upper: str) -> None:
+    upper: the directory that takes what it writes. mounts: what else it may write to, for as long as it runs, or, as
+    cache mounts, for longer, and with others.
+    """
+
+    def __init__(self, limits: StepLimits, upper: str, mounts: Sequence[Mount] = ()) -> None:
         self._limits = limits
         self._upper = upper
+        self._uppers = [upper, *(mount.upper for mount in mounts if isinstance(mount, Tree) and mount.upper)]
+        self._shared = [mount.source for mount in mounts if isinstance(mount, Bind) and not mount.readonly]
+        self._began_at = time.time() - _CLOCK_SLACK_S
         self._began = time.monotonic()
         self._printed = 0
         self._window_began, self._window_printed = self._began, 0
-        self._free_at_begin = _free_bytes(upper) if limits.disk_bytes else 0
+        self._at_begin = os.statvfs(upper) if limits.disk_bytes else None
         self._next_disk_check = self._began + _DISK_CHECK_S
 
     def printed(self, size: int) -> None:
@@ -72,14 +84,26 @@ class Watch:
         """As ``exceeded``, of the disk alone and at once.
 
         The free space of the file system is asked first, which costs nothing: files are counted only when it went down
-        by a limit's worth, to whomever that was due.
+        by a limit's worth, to whomever that was due. Of bytes and of inodes: a limit of a hundredth of the bytes is one
+        of a hundredth of the inodes, where a file system has a fixed number. What a step hides from counting, in files
+        that it has removed and holds open, ends it when the disk is nearly full.
         """
-        limit = self._limits.disk_bytes
-        if not limit or self._free_at_begin - _free_bytes(self._upper) <= limit or tree_bytes(self._upper) <= limit:
+        limit, before = self._limits.disk_bytes, self._at_begin
+        if before is None:
             return None
-        return f"it wrote more than {limit} bytes, the limit of disk for a step"
-
-
-def _free_bytes(path: str) -> int:
-    status = os.statvfs(path)
-    return status.f_bfree * status.f_frsize
+        now = os.statvfs(self._upper)
+        most_inodes = max(_FEWEST_INODES, before.f_files * limit // max(1, before.f_blocks * before.f_frsize))
+        free = now.f_bfree * now.f_frsize
+        written = before.f_bfree * before.f_frsize - free > limit
+        made = before.f_ffree - now.f_ffree > most_inodes
+        if not written and not made:
+            return None
+        used = [tree_usage(path) for path in self._uppers]
+        used += [tree_usage(path, self._began_at) for path in self._shared]
+        if sum(usage.size_bytes for usage in used) > limit:
+            return f"it wrote more than {limit} bytes, the limit of disk for a step"
+        if made and sum(usage.inodes for usage in used) > most_inodes:
+            return f"it made more than {most_inodes} files, which is what its limit of {limit} bytes of disk allows"
+        if written and free < min(_RESERVE_BYTES, now.f_blocks * now.f_frsize // 20):
+            return f"the disk is nearly full: {free} bytes are free, over {limit} less than when the step began"
+        return None

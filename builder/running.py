@@ -78,7 +78,7 @@ def run_step(
     """
     spec = container_spec(op, layers, upper, mounts, secret_env, limits)
     output = _Output(vertex.step.id, monitor, masked)
-    watch = Watch(limits, upper)
+    watch = Watch(limits, upper, mounts)
     out_read, out_write = _pipe()
     err_read, err_write = _pipe()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -38,7 +38,7 @@ CONTAINER_OPTIONS: Final = (
 STEP_OPTIONS: Final = (
     *CONTAINER_OPTIONS,
     Option(("--step-timeout",), "How long a RUN may take, as in 90s or 30m.", metavar="TIME", default=""),
-    Option(("--step-disk",), "How much a RUN may write to its layer.", metavar="SIZE", default=""),
+    Option(("--step-disk",), "How much a RUN may write to disk.", metavar="SIZE", default=""),
     Option(("--step-output",), "How much a RUN may print.", metavar="SIZE", default=""),
 )
 """Of ``build``; their values go to ``step_limits`` by keyword."""

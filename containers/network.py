@@ -46,6 +46,7 @@ table inet shiplap {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
+    iifname "v*" oifname "v*" reject with icmpx type admin-prohibited
     ct state established,related accept
     iifname "v*" ip daddr @host reject with icmpx type admin-prohibited
     iifname "v*" oifname "{outward}" meta l4proto {{ tcp, udp }} th dport 53 ip daddr @resolvers accept

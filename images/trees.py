@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from typing import NamedTuple
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_PATH = 900  # in characters, of up to four bytes, with a name to come: below PATH_MAX
@@ -108,13 +109,25 @@ def _opened(path: str, folder: int | None = None) -> int:
         return os.open(path, _FOLDER, dir_fd=folder)
 
 
-def tree_bytes(path: str, changed_since: float = 0.0) -> int:
-    """What is below ``path`` on disk takes there, a file with several names counted once. 0 when it is not there.
+class Usage(NamedTuple):
+    """Bytes on disk, and how many files and directories."""
+
+    size_bytes: int
+    inodes: int
+
+
+def tree_bytes(path: str) -> int:
+    """What is below ``path`` on disk takes there, a file with several names counted once. 0 when it is not there."""
+    return tree_usage(path).size_bytes
+
+
+def tree_usage(path: str, changed_since: float = 0.0) -> Usage:
+    """As ``tree_bytes``, with the number of files and directories.
 
     changed_since: seconds since the epoch; what has not been changed since then does not count. What others remove at
     the same time does not either.
     """
-    total = 0
+    total = count = 0
     inodes: set[tuple[int, int]] = set()
     bases: list[int] = []
     # Directories to count, by the descriptor of one above and the path from there; without a path, a descriptor that
@@ -146,11 +159,13 @@ def tree_bytes(path: str, changed_since: float = 0.0) -> int:
                             inode = (status.st_dev, status.st_ino)
                             if status.st_ctime >= changed_since and (status.st_nlink == 1 or inode not in inodes):
                                 total += status.st_blocks * 512
-                                inodes.add(inode)
+                                count += 1
+                                if status.st_nlink > 1:
+                                    inodes.add(inode)
             finally:
                 if base != fd:
                     os.close(fd)
     finally:
         for fd in bases:
             os.close(fd)
-    return total
+    return Usage(total, count)

@@ -26,6 +26,16 @@ from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
             "wrote more than 20971520 bytes, the limit of disk for a step",
         ),
         (
+            "--mount=type=cache,target=/cache,id=limits dd if=/dev/urandom of=/cache/x bs=1M count=60 && sleep 60",
+            ("--step-disk", "20m"),
+            "wrote more than 20971520 bytes, the limit of disk for a step",
+        ),
+        (
+            "--mount=type=bind,target=/bound,rw dd if=/dev/urandom of=/bound/x bs=1M count=60 && sleep 60",
+            ("--step-disk", "20m"),
+            "wrote more than 20971520 bytes, the limit of disk for a step",
+        ),
+        (
             "dd if=/dev/zero of=/dev/shm/x bs=1M count=99",
             ("-m", "32m", "--shm-size", "1g"),
             "ran out of memory: its limit is 33554432 bytes",
@@ -67,3 +77,40 @@ def test_output_that_comes_too_fast_waits(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(waited) == 1
     assert 0 < waited[0] <= 1
     assert watch.exceeded() is None
+
+
+class _Disk:
+    """A file system as ``statvfs`` tells of it: of a million blocks of 4096 bytes, with a million inodes."""
+
+    f_frsize, f_blocks, f_files = 4096, 1_000_000, 1_000_000
+
+    def __init__(self, free: int, free_inodes: int) -> None:
+        self.f_bfree, self.f_ffree = free, free_inodes
+
+
+def _disk(monkeypatch: pytest.MonkeyPatch, free: int, free_inodes: int = 900_000) -> None:
+    monkeypatch.setattr("builder.limits.os.statvfs", lambda path: _Disk(free, free_inodes))
+
+
+def test_step_that_makes_too_many_files_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A thousand empty files take next to no bytes, and all inodes of a disk that has a thousand."""
+    monkeypatch.setattr("builder.limits._FEWEST_INODES", 10)
+    _disk(monkeypatch, 900_000)
+    watch = Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path))  # a thousandth
+    for number in range(1100):
+        (tmp_path / str(number)).touch()
+    assert watch.disk_exceeded() is None  # whoever filled it: not this file system
+    _disk(monkeypatch, 900_000, 890_000)
+    assert "made more than 976 files" in (watch.disk_exceeded() or "")
+
+
+def test_step_that_hides_what_it_writes_is_stopped_when_the_disk_is_nearly_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _disk(monkeypatch, 900_000)
+    watch = Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path))
+    _disk(monkeypatch, 200_000)
+    assert watch.disk_exceeded() is None
+    _disk(monkeypatch, 10_000)
+    assert "the disk is nearly full: 40960000 bytes are free" in (watch.disk_exceeded() or "")
+    assert Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path)).disk_exceeded() is None  # it has written nothing

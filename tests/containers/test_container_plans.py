@@ -119,6 +119,12 @@ def test_filter_names_the_hosts_addresses() -> None:
     assert "set host { type ipv4_addr;  }" in network.rules(set())
 
 
+def test_no_state_of_a_connection_lets_a_packet_from_container_to_container() -> None:
+    """Nor one that a container makes up: an ICMP error about another's connection is "related" to it."""
+    forward = network.rules(set()).partition("chain forward")[2]
+    assert forward.index('iifname "v*" oifname "v*" reject') < forward.index("ct state established,related accept")
+
+
 def test_system_trees_hide_and_protect_what_docker_does() -> None:
     plan = mounts.plan_system_trees(own_network=True)
     for path in mounts.MASKED_PATHS:

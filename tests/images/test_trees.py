@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from images.trees import empty_directory, remove_tree, tree_bytes
+from images.trees import empty_directory, remove_tree, tree_bytes, tree_usage
 
 _DEPTH = 1500
 _NAME = "d" * 40  # fifteen times as long as a path may be
@@ -81,6 +81,9 @@ def test_usage_since_a_time_leaves_out_what_was_there(tmp_path: Path) -> None:
     began = time.time() + 0.05
     while time.time() < began + 0.05:
         time.sleep(0.01)
-    assert tree_bytes(str(tmp_path), began) == 0
+    assert tree_usage(str(tmp_path), began) == (0, 0)
     (tmp_path / "new").write_bytes(b"x" * 8192)
-    assert 8192 <= tree_bytes(str(tmp_path), began) < 100_000
+    (tmp_path / "empty").touch()
+    used = tree_usage(str(tmp_path), began)
+    assert 8192 <= used.size_bytes < 100_000
+    assert used.inodes == 2
