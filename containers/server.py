@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 from containers import cgroups, idmap, syscalls, wire
 from containers.errors import ContainerError, MountError, NamespaceError
@@ -20,6 +21,7 @@ from containers.events import Loop
 from containers.guests import Guests, error_message, reply
 from containers.rootfs import Layers
 from containers.setup import STAGING
+from core import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ def main(control_fd: int, folder: str, denied: str) -> NoReturn:
     try:
         control = wire.from_fd(control_fd)
         try:
+            _seal_program()
             parent = os.pidfd_open(os.getpid())
             syscalls.unshare(syscalls.CLONE_NEWPID)
             pid = os.fork()
@@ -154,6 +157,22 @@ def main(control_fd: int, folder: str, denied: str) -> NoReturn:
         traceback.print_exc()
     finally:
         os._exit(code & 0xFF)
+
+
+def _seal_program() -> None:
+    """Start again from a read-only mount of this very program, where containers' root could write to it.
+
+    A step runs it by the name of /proc/self/exe, and could then open it to write (CVE-2019-5736). The host's root owns
+    it as a rule, and is no user of a container; without root, it may be the user's own, who is every container's root.
+    """
+    if namespaces.is_initial() or not os.access("/proc/self/exe", os.W_OK):
+        return
+    program = os.readlink("/proc/self/exe")
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    syscalls.mount(program, program, None, syscalls.MS_BIND)
+    syscalls.mount_setattr(syscalls.AT_FDCWD, program, 0, attributes=syscalls.MOUNT_ATTR_RDONLY)
+    os.execv(sys.orig_argv[0], sys.orig_argv)  # noqa: S606 - without a shell is the point
 
 
 def _isolate(folder: str) -> None:

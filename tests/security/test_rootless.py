@@ -147,6 +147,29 @@ def test_root_of_the_container_is_the_user_outside(user: User, tmp_path: Path) -
     assert root.stat().st_mode & 0o077 == 0
 
 
+_SEES_OWN_PROGRAM = """
+import os, pathlib, sys, tempfile
+from containers.launcher import Launcher
+from containers.rootless import become_root
+become_root()
+with tempfile.TemporaryDirectory() as state, Launcher(pathlib.Path(state)) as launcher:
+    os.close(launcher.view(()))  # it has answered, so it is under way
+    print(os.access(sys.executable, os.W_OK), os.access(f"/proc/{launcher.pid}/exe", os.W_OK))
+"""
+
+
+def test_program_that_is_the_users_own_is_not_to_be_written_by_containers(user: User) -> None:
+    """CVE-2019-5736, for a Python that the user has installed: container root is its owner."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    own = user.folder / "home" / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "lib").symlink_to(user.folder / "python" / "lib")
+    program = own / "bin" / f"python{version}"
+    shutil.copy2(Path(sys.base_prefix) / "bin" / f"python{version}", program)
+    os.chown(program, pwd.getpwnam(user.name).pw_uid, -1)
+    assert user(program, "-P", "-c", _SEES_OWN_PROGRAM).stdout == "True False\n"
+
+
 def test_doctor_says_what_a_user_can_do(user: User) -> None:
     result = user.shiplap("doctor")
     assert "as root of a user namespace" in result.stdout
