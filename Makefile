@@ -41,6 +41,7 @@ bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 
 	$(BIN)/python -m bench.registry $(REGISTRY_ARGS)
 	$(BIN)/python -m bench.service $(SERVICE_ARGS)
 	$(BIN)/python -m bench.pages $(PAGES_ARGS)
+	$(BIN)/python -m bench.growth $(GROWTH_ARGS)
 
 .PHONY: format
 format: $(VENV)/.installed ## put all code into the one format

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection
@@ -18,7 +17,7 @@ from typing import Any
 
 from bench import report, rounds, workloads
 from bench.scenarios import INSTALL, ROWS, Installing, scenarios
-from bench.tools import PEERS, Shiplap, Tool, ToolError
+from bench.tools import PEERS, Shiplap, Tool, ToolError, rootfs
 from bench.workloads import SHORT, Sizes
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -50,7 +49,7 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace, sizes: Sizes, runs: int) -> tuple[dict[str, Any], list[str]]:
-    base_tar = _rootfs("busybox")
+    base_tar = rootfs("busybox")
     with contextlib.ExitStack() as stack:
         # Not below /tmp, which may be memory: all tools are to pay for the same disk.
         directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
@@ -82,15 +81,10 @@ def _measure(options: argparse.Namespace, sizes: Sizes, runs: int) -> tuple[dict
     return document, [tool.name for tool in tools]
 
 
-def _rootfs(kind: str) -> Path:
-    made = subprocess.run([_CHECKOUT / "scripts" / "rootfs", kind], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(made.stdout.strip())
-
-
 def _with_packages(directory: Path, sizes: workloads.Sizes) -> Path:
     """The root filesystem of Debian with what is to be installed downloaded, as a tar. Needs the network."""
     maker, tar = Shiplap(directory / "maker"), directory / "packages.tar"
-    maker.start(_rootfs("debian"))
+    maker.start(rootfs("debian"))
     maker.flatten(workloads.package_download(directory / "download", sizes), tar)
     shutil.rmtree(directory / "maker")
     return tar

@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 from bench.workloads import BASE
 
 _START_S = 60
+_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 class ToolError(Exception):
@@ -62,6 +63,11 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
     return output.strip()
 
 
+def rootfs(name: str) -> Path:
+    """The tar of a root file system that scripts/rootfs makes, and keeps."""
+    return Path(run([_CHECKOUT / "scripts" / "rootfs", name]).splitlines()[-1])
+
+
 class Shiplap:
     """The ``shiplap`` command of the environment that the bench runs in."""
 
@@ -83,7 +89,11 @@ class Shiplap:
         run([*self._command, "build", *_no_cache(cache), "--progress", "plain", "-t", "bench", context])
 
     def save(self, archive: Path) -> None:
-        run([*self._command, "image", "save", "-o", archive, "bench"])
+        self.command("image", "save", "-o", archive, "bench")
+
+    def command(self, *words: str | Path) -> str:
+        """Run any command on its store; returns the output."""
+        return run([*self._command, *words])
 
     def flatten(self, context: Path, tar: Path) -> None:
         """Build ``context`` into a root filesystem."""

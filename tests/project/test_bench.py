@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import registry, report, workloads
+from bench import growth, registry, report, workloads
 from bench.rounds import Sample
 from bench.scenarios import INSTALL, ROWS
 from bench.workloads import SHORT, Sizes
@@ -89,3 +89,22 @@ def test_one_changed_file_leaves_the_others_as_they_were(tmp_path: Path) -> None
     before = {file: file.read_bytes() for file in context.rglob("f*")}
     workloads.change_one_file(context, "x")
     assert sum(file.read_bytes() != content for file, content in before.items()) == 1
+
+
+def test_growth_is_the_slope_between_sizes() -> None:
+    line = growth.Growth("work", {1_000: 0.5, 10_000: 0.5, 100_000: 5.0})
+    assert round(line.exponent, 6) == 0.5
+    assert round(line.last_exponent, 6) == 1.0
+    assert growth.table([line]).splitlines()[2] == "| work | 0.500 s | 0.500 s | 5.000 s | 0.50 | 1.00 |"
+
+
+def test_short_growth_measures_every_series(privileged: None, tmp_path: Path) -> None:
+    output = tmp_path / "growth.json"
+    subprocess.run(
+        [sys.executable, "-m", "bench.growth", "--sizes", "10", "20", "--output", output, "--directory", tmp_path],
+        cwd=_CHECKOUT,
+        check=True,
+    )
+    lines = json.loads(output.read_text())
+    assert len(lines) == 10
+    assert all(seconds > 0 for line in lines for seconds in line["seconds"].values())
