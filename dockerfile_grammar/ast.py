@@ -1,10 +1,9 @@
 """What a Dockerfile says, typed. Everything here is immutable and knows where it was written.
 
 Texts are as written, unexpanded: variables, and the quotes of ENV, LABEL and ARG, are resolved by ``expansion``.
-Arguments are ``Word``: a text and its span. ``None`` means that a thing was not written at all.
+Arguments are ``Word``: a text and its span. ``None`` means that a thing was not written at all. (Annotations are no
+texts here: msgspec would take milliseconds to evaluate them, whenever a remembered parse is read.)
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import ClassVar, TypeAlias
@@ -322,7 +321,7 @@ class Onbuild(Instruction, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "ONBUILD"
 
     trigger: str
-    instruction: AnyInstruction
+    instruction: "AnyInstruction"
 
 
 AnyInstruction: TypeAlias = (

@@ -1,7 +1,5 @@
 """Where things stand in a Dockerfile: positions, spans, and the text they point into."""
 
-from __future__ import annotations
-
 import re
 
 from msgspec import Struct

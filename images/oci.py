@@ -2,13 +2,12 @@
 
 Members have the specification's names on disk and Python's names here. Empty members are left out exactly where the Go
 structs say ``omitempty``; members that these structs do not know are kept in ``extra`` and written again after the
-known ones, because a child's config is derived from its base's.
+known ones, because a child's config is derived from its base's. (Annotations are no texts here: msgspec would take
+milliseconds to evaluate them.)
 
 Sources: image-spec descriptor.md, manifest.md, image-index.md, config.md; moby/docker-image-spec for ``Healthcheck``,
 ``OnBuild`` and ``Shell``.  ``encode`` is deterministic: equal documents give equal bytes, hence equal digests.
 """
-
-from __future__ import annotations
 
 import re
 import threading
@@ -64,7 +63,7 @@ class OciPlatform(_Document, frozen=True, kw_only=True):
     variant: str = ""
 
     @classmethod
-    def of(cls, platform: Platform) -> OciPlatform:
+    def of(cls, platform: Platform) -> "OciPlatform":
         return cls(architecture=platform.architecture, os=platform.os, variant=platform.variant)
 
     def normalised(self) -> Platform:
@@ -168,11 +167,11 @@ class ImageConfig(_Document, frozen=True, kw_only=True):
     variant: str = ""
 
     @classmethod
-    def for_platform(cls, platform: Platform) -> ImageConfig:
+    def for_platform(cls, platform: Platform) -> "ImageConfig":
         """The config of an image without layers, as ``FROM scratch`` gives it."""
         return cls(architecture=platform.architecture, os=platform.os, variant=platform.variant)
 
-    def on_platform(self, platform: Platform) -> ImageConfig:
+    def on_platform(self, platform: Platform) -> "ImageConfig":
         """The config of an image that was asked for by platform: it is for that one, whatever its base is for."""
         same = (self.os, self.architecture) == (platform.os, platform.architecture)
         variant = platform.variant if platform.variant or not same else self.variant
