@@ -25,6 +25,7 @@ from core.rootfs import RootLayer
 _READ_SIZE = 1 << 20
 _POLL_MS = 100  # how soon a cancellation reaches a step that prints nothing
 _TAIL_BYTES = 64 << 10
+_READS_AFTER_END = 64  # a pipe may give less at once than it holds
 _DEFAULT_LIMITS = StepLimits()
 
 
@@ -146,7 +147,10 @@ def _follow(
     watch: Watch,
     stopped: Callable[[], bool],
 ) -> str | None:
-    """Pass output on until both pipes are closed: then every process of the container has ended.
+    """Pass output on until both pipes are closed, as they are when every process of the container has ended.
+
+    Should it have given them to another container, by a socket in a cache mount, say, they stay open for longer: then
+    what is in them at its end is the end.
 
     Returns the limit that it was killed for, in words.
     """
@@ -156,8 +160,14 @@ def _follow(
     open_streams = len(streams)
     killed = False
     exceeded = None
-    while open_streams:
-        for fd, _ in poller.poll(_POLL_MS):
+    reads_left: int | None = None  # once it has ended
+    while open_streams and reads_left != 0:
+        ready = poller.poll(_POLL_MS if reads_left is None else 0)
+        if reads_left is not None:
+            reads_left = reads_left - 1 if ready else 0
+        elif (killed or not ready) and container.ended():
+            reads_left = _READS_AFTER_END
+        for fd, _ in ready:
             data = os.read(fd, _READ_SIZE)
             if not killed:  # what was in the pipe when a limit ended it is nobody's
                 output.add(streams[fd], data)

@@ -64,6 +64,10 @@ class Container:
         finally:
             self._lock.release()
 
+    def ended(self) -> bool:
+        """Whether ``wait`` would return at once."""
+        return self._status is not None or readable(self._answers.fileno(), 0)
+
     def kill(self) -> None:
         """SIGKILL all its processes. Does nothing when it has ended."""
         self._tell("kill", 0)
