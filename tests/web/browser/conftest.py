@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
@@ -25,12 +26,29 @@ from tests.web.browser.stage import Stage
 from tests.web.browser.stock import stock, stock_cache, stock_evil
 from web.app import create_app
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 PASSWORD = "correct horse battery"
 
 
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
         """Say nothing."""
+
+
+class _Closing:
+    """Closes what was answered, however the connection ends: werkzeug's server forgets to when a browser resets it."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        with contextlib.ExitStack() as stack:
+            body = self._app(environ, start_response)
+            if hasattr(body, "close"):
+                stack.callback(body.close)
+            yield from body
 
 
 @dataclass
@@ -60,7 +78,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         registry = Registry(store, ServerSettings(access="users"))
         stock(registry)
         app = create_app(service, registry)
-        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+        server = make_server("127.0.0.1", 0, _Closing(app), threaded=True, request_handler=_Quiet)
         thread = threading.Thread(target=server.serve_forever, name="site", daemon=True)
         thread.start()
         stage = Stage(service)
