@@ -16,6 +16,7 @@ from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
 from pipelines.database import Database
+from pipelines.documents import has_nul
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.outbox import note_state
 from pipelines.loglines import LogLine, encode_line, text_size
@@ -230,7 +231,7 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
             Digest.parse(request.source.context)
     except InvalidReferenceError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
-    if "\0" in _json((request.source, request.project, options)).replace("\\u0000", "\0"):
+    if has_nul(msgspec.json.encode((request.source, request.project, options))):
         raise InvalidRequestError("a NUL character in the request")
     return check_labels(request.worker_labels)
 

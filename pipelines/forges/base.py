@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from pipelines.documents import has_nul
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.forges.events import ApiCall, ForgeName, Payload, Status
 
@@ -68,6 +69,8 @@ def decode(headers: Mapping[str, str], body: bytes, kind: type[_T]) -> _T:
     if headers.get("content-type", "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
         data = fields.get("payload", [""])[0]
+    if has_nul(data if isinstance(data, bytes) else data.encode("utf-8", "replace")):
+        raise WebhookError("the body has a NUL character")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

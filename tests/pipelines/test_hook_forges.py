@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 from urllib.parse import urlencode
@@ -226,6 +227,15 @@ def test_bodies_of_another_form_are_said_to_be(hook: Hook, body: bytes) -> None:
     headers, _ = hook.request()
     with pytest.raises(WebhookError):
         FORGES[hook.forge].parse(lower(headers), body)
+
+
+@pytest.mark.parametrize(("text", "good"), [("a\0b", False), ("a\\\0b", False), (r"a\u0000b", True)])
+def test_nul_is_no_character_of_a_payload(text: str, good: bool) -> None:
+    headers, body = sent.github_push().request()
+    payload = {**json.loads(body), "comment": text}
+    sent_again = json.dumps(payload).encode()
+    with contextlib.nullcontext() if good else pytest.raises(WebhookError, match="NUL"):
+        assert FORGES["github"].parse(lower(headers), sent_again).events == (event(sent.github_push()),)
 
 
 def test_github_s_form_is_read_too() -> None:
