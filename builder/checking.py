@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import msgspec
 
 from builder.errors import BuilderError, CheckError
+from builder.naming import SCRATCH
 from builder.parsing import grammar_version
 from builder.request import BuildRequest
 from dockerfile_grammar import Dockerfile, Stage
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _KIND = "checks"
 _UNDEFINED_VARIABLE = "UndefinedVar"
-_SCRATCH = "scratch"
 
 
 class _PlatformRule(NamedTuple):
@@ -138,7 +138,7 @@ def _bases(dockerfile: Dockerfile, request: BuildRequest) -> Iterator[tuple[str,
     scopes = Subject(dockerfile, request.build_args).scopes()
     for stage in reversed(dockerfile.stages):
         base = scopes.expand(stage.base, scopes.global_env).text
-        if base and base != _SCRATCH and base.lower() not in {it.name for it in dockerfile.stages[: stage.index]}:
+        if base and base != SCRATCH and base.lower() not in {it.name for it in dockerfile.stages[: stage.index]}:
             yield base, stage
 
 
@@ -157,7 +157,7 @@ def _lines_on_unknown_bases(dockerfile: Dockerfile, subject: Subject, environmen
     """The lines of stages whose base has variables that nobody knows: nothing in them is surely undefined."""
     scopes = subject.scopes()
     lines: set[int] = set()
-    known: dict[str, bool] = {_SCRATCH: True}
+    known: dict[str, bool] = {SCRATCH: True}
     for stage in dockerfile.stages:
         base = scopes.expand(stage.base, scopes.global_env).text
         is_known = known.get(base.lower(), base in environments)

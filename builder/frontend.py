@@ -27,9 +27,9 @@ from builder.arguments import (
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
-from builder.graph import BaseOp, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, describe
-from builder.mounts import context_spec
-from builder.naming import context_key
+from builder.graph import BaseOp, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, WorkdirOp, describe
+from builder.mounts import EMPTY_DIRECTORY, context_spec
+from builder.naming import SCRATCH, context_key
 from builder.planning import GraphBuilder, platform_label
 from builder.request import BuildRequest, NamedImage
 from builder.resolving import NewStep
@@ -47,7 +47,6 @@ from images.platforms import preferences
 ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep], Image]
 """From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none."""
 
-SCRATCH = "scratch"
 _INDEX = re.compile(r"[+-]?[0-9]+")
 
 
@@ -325,7 +324,7 @@ class Frontend:
         """
         text = name.text
         found = self.earlier_stage(text, stage.index)
-        if found is None and _INDEX.fullmatch(text):
+        if found is None and flag == "--from" and _INDEX.fullmatch(text):  # a mount's is a name
             if not 0 <= int(text) < len(self.dockerfile.stages):
                 raise self.dockerfile.error(
                     f"{flag}={text}: there is no stage {text}", name.span, hint="stages count from 0"
@@ -361,6 +360,13 @@ class Frontend:
             vertex = self._directories[op] = self._graph.vertex(op, name, "", lines)
             self._graph.chain(name, (vertex,))
         return self._directories[op]
+
+    def empty_vertex(self, lines: SourceLines) -> Vertex:
+        """A filesystem with an empty directory: what mounts have from scratch."""
+        name = "[internal] make an empty directory"
+        vertex = self._graph.vertex(WorkdirOp(EMPTY_DIRECTORY, ""), name, "", lines)
+        self._graph.chain(name, (vertex,))
+        return vertex
 
     def remote_vertex(self, op: FetchOp, lines: SourceLines) -> Vertex:
         """A filesystem with what a URL or a git repository has; one vertex each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from builder.errors import BuildCancelledError, SecretNotFoundError, SshKeyError
 from builder.filetree import SourceTree
 from builder.graph import RunOp
 from builder.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, selection_spec
+from builder.paths import clean, resolve
 from builder.request import BuildRequest
 from builder.rootfs import RootFS
 from containers.spec import Bind, File, Mount, Tmpfs, Tree
@@ -126,10 +128,17 @@ class Mounter:
 
     def _create(self, path: str, mount: CacheMount, sources: Sequence[RootFS]) -> None:
         """Give a new cache its first content, its owner and its mode."""
+        uid, gid, mode = mount.uid, mount.gid, mount.mode
         if mount.source is not None:
             self._fill(path, sources[mount.source], mount.path)
-        os.chown(path, mount.uid, mount.gid)
-        os.chmod(path, mount.mode)
+            if mount.is_copy:
+                with self._view(sources[mount.source]) as fd:
+                    tree = SourceTree(fd, "what it is from")
+                    st = tree.stat(resolve(tree, clean(mount.path)))
+                if st is not None and stat.S_ISDIR(st.st_mode):
+                    uid, gid, mode = st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)
+        os.chown(path, uid, gid)
+        os.chmod(path, mode)
 
     def _fill(self, path: str, source: RootFS, wanted: str) -> None:
         from images.apply import apply_layer

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 CONTEXT_TARGET = "/mount"
 """Where the layer of a mount from the build context has what is mounted."""
 
+EMPTY_DIRECTORY = "/empty"
+"""Where the layer that stands for scratch has what is mounted."""
+
 _DEFAULT_DIRECTORY_MODE = 0o755
 _DEFAULT_SECRET_MODE = 0o400
 _DEFAULT_SOCKET_MODE = 0o600
@@ -33,7 +36,10 @@ class BindMount(msgspec.Struct, frozen=True):
 
 
 class CacheMount(msgspec.Struct, frozen=True):
-    """A directory that outlives the build. source: of its first content, as in BindMount, None for empty."""
+    """A directory that outlives the build. source: of its first content, as in BindMount, None for empty.
+
+    is_copy: the directory itself is made like that of its source, whatever owner and mode are asked for.
+    """
 
     target: str
     id: str
@@ -44,6 +50,7 @@ class CacheMount(msgspec.Struct, frozen=True):
     gid: int = 0
     source: int | None = None
     path: str = "/"
+    is_copy: bool = False
 
     def identity(self) -> tuple[object, ...]:
         return ("cache", self.target, self.id, self.readonly, self.mode, self.uid, self.gid)
@@ -134,22 +141,23 @@ def cache_mount(mount: Mount, target: str, source: int | None, path: str, namesp
         mount.gid or 0,
         source,
         path,
+        source is not None and source_path(mount) != "/",
     )
 
 
-def secret_mount(mount: Mount) -> SecretMount:
+def secret_mount(mount: Mount, workdir: str) -> SecretMount:
     """BuildKit's rules: an ID from the target, a target from the ID, and no file for a variable unless asked for."""
     name = mount.id or mount.source or posixpath.basename(mount.target) or mount.env or ""
-    target = absolute("/", mount.target) if mount.target else None
+    target = absolute(workdir, mount.target) if mount.target else None
     if target is None and not mount.env:
         target = f"/run/secrets/{posixpath.basename(name)}"
     mode = _DEFAULT_SECRET_MODE if mount.mode is None else mount.mode
     return SecretMount(name, target, mount.env or None, mount.required, mode, mount.uid or 0, mount.gid or 0)
 
 
-def ssh_mount(mount: Mount, number: int) -> SshMount:
+def ssh_mount(mount: Mount, workdir: str, number: int) -> SshMount:
     """number: how many such mounts the instruction has before this one."""
-    target = absolute("/", mount.target) if mount.target else f"/run/buildkit/ssh_agent.{number}"
+    target = absolute(workdir, mount.target) if mount.target else f"/run/buildkit/ssh_agent.{number}"
     mode = _DEFAULT_SOCKET_MODE if mount.mode is None else mount.mode
     return SshMount(mount.id or mount.source or "default", target, mount.required, mode, mount.uid or 0, mount.gid or 0)
 

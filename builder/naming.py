@@ -6,7 +6,8 @@ from builder.errors import ContextError
 from core.errors import InvalidReferenceError
 from core.references import Reference
 
-_RESERVED = ("context", "scratch")
+SCRATCH = "scratch"
+_RESERVED = ("context", SCRATCH)
 
 
 def context_key(name: str) -> str:

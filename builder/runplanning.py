@@ -11,6 +11,7 @@ from builder.errors import EntitlementError, UnsupportedError
 from builder.graph import RunFile, RunOp, SourceLines, Vertex
 from builder.mounts import (
     CONTEXT_TARGET,
+    EMPTY_DIRECTORY,
     BindMount,
     RunMount,
     SshMount,
@@ -22,6 +23,7 @@ from builder.mounts import (
     source_path,
     ssh_mount,
 )
+from builder.naming import SCRATCH
 from builder.stage import StageState
 from dockerfile_grammar import Span, Stage, Word, ast
 from images.platforms import runs_here
@@ -56,6 +58,10 @@ class RunPlanner:
                 "RUN --device", run.devices[0].span, "containers get no devices of the host but null, zero, random, tty"
             )
         args, files, shown = self._arguments(run)
+        if not args:
+            raise self._file.error(
+                "RUN has no command", run.span, hint='write RUN command, or RUN ["program", "argument"]'
+            )
         mounts = self._mounts(run, lines)
         op = RunOp(
             args=args,
@@ -106,11 +112,12 @@ class RunPlanner:
             return []
         from dockerfile_grammar.mounts import parse_mount
 
+        workdir = self._state.config.working_dir
         mounts: list[RunMount] = []
         for flag in run.mounts:
             mount = parse_mount(flag, self._file.source, lambda text: self._expand(Word(text, flag.span)))  # noqa: B023
             if mount.type == "ssh":
-                mounts.append(ssh_mount(mount, sum(isinstance(other, SshMount) for other in mounts)))
+                mounts.append(ssh_mount(mount, workdir, sum(isinstance(other, SshMount) for other in mounts)))
             else:
                 mounts.append(self._mount(mount, flag, lines))
         return mounts
@@ -118,7 +125,7 @@ class RunPlanner:
     def _mount(self, mount: Mount, flag: ast.Flag, lines: SourceLines) -> RunMount:
         """One mount; a vertex that it reads from is put at the end of the sources."""
         if mount.type == "secret":
-            return secret_mount(mount)
+            return secret_mount(mount, self._state.config.working_dir)
         target = absolute(self._state.config.working_dir, mount.target)
         if target == "/":
             raise self._file.error(
@@ -129,10 +136,10 @@ class RunPlanner:
         if mount.type == "tmpfs":
             return TmpfsMount(target, mount.size_bytes)
         path = source_path(mount)
-        if mount.from_ == "scratch":
-            raise self._file.error("RUN --mount: scratch has no files", flag.span, hint="leave from= out")
         vertex, context = None, ""
-        if mount.from_:
+        if mount.from_ == SCRATCH:
+            vertex, path = self._frontend.empty_vertex(lines), absolute(EMPTY_DIRECTORY, path.lstrip("/"))
+        elif mount.from_:
             vertex, context = self._frontend.source(Word(mount.from_, flag.span), self._stage, "from")
         if vertex is None and (mount.from_ or mount.type == "bind"):
             vertex, path = self._frontend.context_vertex(path, lines, context), CONTEXT_TARGET
