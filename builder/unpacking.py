@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Final
 
 from builder.errors import ContextError
 from builder.paths import clean, split
@@ -19,10 +18,9 @@ from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images import tarreader
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, UnsupportedCompressionError
-from images.tarreader import TarEntry, TarReader
+from images.tarreader import TarEntry, TarReader, write_content
 from images.tarwriter import SupportsRead
 
-_CHUNK: Final = 1 << 20
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -80,11 +78,13 @@ def _unpack(root: int, path: str, member: TarEntry, reader: TarReader) -> None:
             finally:
                 os.close(other_fd)
         elif member.kind == tarreader.FILE:
-            with open(os.open(name, _CREATE, 0o600, dir_fd=parent_fd), "wb", buffering=0) as file:
-                while data := reader.read(_CHUNK):
-                    file.write(data)
-                os.fchmod(file.fileno(), member.mode)
-                os.utime(file.fileno(), (member.mtime, member.mtime))
+            fd = os.open(name, _CREATE, 0o600, dir_fd=parent_fd)
+            try:
+                write_content(fd, member, reader.chunks())
+                os.fchmod(fd, member.mode)
+                os.utime(fd, (member.mtime, member.mtime))
+            finally:
+                os.close(fd)
         elif member.kind == tarreader.FIFO:
             os.mkfifo(name, member.mode, dir_fd=parent_fd)
     finally:

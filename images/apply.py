@@ -34,6 +34,7 @@ from images.tarreader import (
     TarReader,
     hidden_name,
     normalise,
+    write_content,
 )
 from images.tarwriter import OPAQUE_NAME, WHITEOUT_PREFIX
 from images.trees import empty_directory
@@ -242,12 +243,7 @@ class Unpacker:
             self._clear(parent, name)
             fd = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         try:
-            if entry.extents is not None:
-                os.ftruncate(fd, entry.size)
-            for offset, data in chunks:
-                written = 0
-                while written < len(data):
-                    written += os.pwrite(fd, data[written:] if written else data, offset + written)
+            write_content(fd, entry, chunks)
             mode = entry.mode
             if self._owners:
                 os.fchown(fd, entry.uid, entry.gid)  # before the mode: it takes setuid and setgid away

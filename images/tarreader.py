@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from images.errors import InvalidLayerError
@@ -95,6 +95,16 @@ class Content:
         data = b"".join(parts) if len(parts) > 1 else parts[0]
         self._rest = data[size:]
         return data[:size]
+
+
+def write_content(fd: int, entry: TarEntry, chunks: Iterable[tuple[int, bytes]]) -> None:
+    """Write a file's stored parts, as ``TarReader.chunks`` gives them, into an empty file: holes stay holes."""
+    if entry.extents is not None:
+        os.ftruncate(fd, entry.size)
+    for offset, data in chunks:
+        written = 0
+        while written < len(data):
+            written += os.pwrite(fd, data[written:] if written else data, offset + written)
 
 
 def _filled(chunks: Iterator[tuple[int, bytes]], size: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +243,23 @@ def test_tar_context_that_is_too_big_is_an_error(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("builder.contexts._MAX_STDIN_BYTES", 1 << 20)
     with pytest.raises(ContextError):
         Context.from_tar(io.BytesIO(gzip.compress(tar(("f", FILE, "\0" * (2 << 20))))), tmp_path)
+
+
+def test_holes_of_a_tar_context_stay_holes(tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as file:
+        file.seek(8 << 30)
+        file.write(b"end")
+    command = ["tar", "--create", "--sparse", "--format=pax", "-C", str(tmp_path), "sparse"]
+    data = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    scratch = make_tree(tmp_path / "scratch", {})
+    with Context.from_tar(io.BytesIO(data), scratch):
+        (unpacked,) = scratch.glob("*/sparse")
+        assert unpacked.stat().st_size == (8 << 30) + 3
+        assert unpacked.stat().st_blocks * 512 < 1 << 20
+        with unpacked.open("rb") as file:
+            file.seek(8 << 30)
+            assert file.read() == b"end"
 
 
 def test_tar_context_that_replaces_its_own_files(tmp_path: Path) -> None:
