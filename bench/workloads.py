@@ -11,6 +11,7 @@ BASE = "bench-base"  # the image name that every tool has the busybox base under
 PACKAGES = "bench-packages"  # and Debian, with what ``install_package`` installs already downloaded
 _FILES_PER_DIRECTORY = 100
 _POOL_BYTES = 4 << 20
+_INSTRUCTIONS_PER_STAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,20 @@ def install_package(directory: Path, sizes: Sizes) -> Path:
     """One RUN that writes some thousand files."""
     directory.mkdir(parents=True)
     (directory / "Dockerfile").write_text(f"FROM {PACKAGES}\nRUN {install_command(sizes)}\n")
+    return directory
+
+
+def many_stages(directory: Path, instructions: int) -> Path:
+    """ENV and LABEL in stages of a thousand, each with a directory of its own that the last stage copies."""
+    directory.mkdir(parents=True)
+    lines: list[str] = []
+    stages = range(0, instructions, _INSTRUCTIONS_PER_STAGE)
+    for stage, first in enumerate(stages):
+        lines += [f"FROM {BASE} AS s{stage}", f"WORKDIR /made-{stage}"]
+        for number in range(first, min(instructions, first + _INSTRUCTIONS_PER_STAGE)):
+            lines.append(f"ENV NAME{number % 10}=value{number}" if number % 2 else f"LABEL label{number % 10}={number}")
+    lines += [f"FROM {BASE}", *(f"COPY --from=s{stage} /made-{stage} /made-{stage}" for stage in range(len(stages)))]
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
     return directory
 
 
