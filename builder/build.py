@@ -63,8 +63,8 @@ def build(
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
-    if request.no_cache and b"RUN" in request.dockerfile:  # nothing will be cached, so one of them will most likely run
-        with contextlib.suppress(ContainerError):  # which then tells
+    if request.will_run:
+        with contextlib.suppress(ContainerError):  # the first step will tell
             launcher.warm()
     request = dated(request)
     files = files or ContextFiles(request, store)

@@ -82,6 +82,11 @@ class BuildRequest(NamedTuple):
         return self.platforms[0] if self.platforms else Platform.host()
 
     @property
+    def will_run(self) -> bool:
+        """Whether most likely a RUN is executed, told before anything is parsed: none is cached, and there is one."""
+        return self.no_cache and b"RUN" in self.dockerfile
+
+    @property
     def lineage_name(self) -> str:
         """What builds of the same thing have in common; empty for a context that is never seen again."""
         name = self.lineage or self.context.key

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.build import build
 from builder.errors import BuildCancelledError
 from cli.build_debug import DebugOptions, FailureShownError, entering_failures
 from cli.signals import Received, cancelling
+from containers.errors import ContainerError
 from containers.launcher import Launcher
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def build_steps(
             launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
             stack.enter_context(entering_failures(debugging, launcher, report))
+            if request.will_run:
+                with suppress(ContainerError):  # the first step will tell
+                    launcher.warm()
+            from builder.build import build  # what plans and solves is loaded while the launcher starts
+
             return build(
                 request,
                 store=store,
