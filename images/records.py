@@ -105,12 +105,15 @@ class CacheRecords:
         )
         return [_record(row) for row in rows]
 
-    def latest_for(self, *, op: str | None = None, description: str | None = None) -> CacheRecord | None:
-        """The newest record of an operation, or of a description, to tell why a step missed. Leases nothing."""
-        if op is not None:
-            row = self._database.one(_SELECT + "WHERE op = ? ORDER BY created_at DESC LIMIT 1", (op,))
-        else:
-            row = self._database.one(_SELECT + "WHERE description = ? ORDER BY created_at DESC LIMIT 1", (description,))
+    def latest_for(self, *, before: float, op: str | None = None, description: str | None = None) -> CacheRecord | None:
+        """The newest record of an operation, or of a description, to tell why a step missed. Leases nothing.
+
+        before: only those made earlier, in seconds since the epoch: a build has made records of its own.
+        """
+        column, wanted = ("description", description) if op is None else ("op", op)
+        row = self._database.one(
+            _SELECT + f"WHERE {column} = ? AND created_at < ? ORDER BY created_at DESC LIMIT 1", (wanted, before)
+        )
         return None if row is None else _record(row)
 
     def memo_get(self, kind: str, key: str) -> bytes | None:

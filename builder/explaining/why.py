@@ -115,9 +115,10 @@ class Explainer:
         if any(self._before.values()):
             return self._before.get(vertex)
         # The first build here. A checkout somewhere else may have been built: the same step, on the same base.
-        latest = self._store.cache.latest_for
-        for record in (latest(op=op), latest(description=vertex.step.name)):
-            if record is None or record.description != vertex.step.name or record.created_at >= self._began_at:
+        # What this build has made meanwhile does not count: a step's record may be there before its reason is told.
+        latest, before = self._store.cache.latest_for, self._began_at
+        for record in (latest(op=op, before=before), latest(description=vertex.step.name, before=before)):
+            if record is None or record.description != vertex.step.name:
                 continue
             kept = _detail_of(record.detail)
             if kept is not None and kept.base[0] == base_of(vertex)[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from builder.explaining.details import StepDetail
 from builder.explaining.files import MOST_CHANGES, Listing, file_changes, pack, unpack
 from builder.explaining.lineage import matching
+from builder.explaining.why import Explainer, Outcome
 from builder.explaining.words import in_words
+from builder.graph import Vertex
 from builder.request import Output
 from core.events import BuildPlanned, Change, StepFinished
 from core.references import Reference
 from tests.builder.test_build import Workshop
+from tests.toolkit.service import eventually
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -214,6 +218,21 @@ def test_checkout_elsewhere_is_compared_by_its_steps(workshop: Workshop, tmp_pat
     workshop.context.mkdir()
     workshop.build(text, build_args={"V": "2"})
     assert told(workshop) == {"RUN echo compiled": (Change("arg", "V", "1", "2"),)}
+
+
+def test_record_that_the_step_itself_has_left_meanwhile_is_no_earlier_build(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Explainer.changes
+
+    def when_recorded(explainer: Explainer, vertex: Vertex, outcome: Outcome) -> tuple[Change, ...]:
+        eventually(
+            lambda: workshop.store.cache.latest_for(op=outcome.op, before=math.inf) is not None, why="it is recorded"
+        )
+        return ask(explainer, vertex, outcome)
+
+    monkeypatch.setattr(Explainer, "changes", when_recorded)
+    test_checkout_elsewhere_is_compared_by_its_steps(workshop, tmp_path)
 
 
 def test_lineage_that_is_given_beats_the_directory(workshop: Workshop, tmp_path: Path) -> None:

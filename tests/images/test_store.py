@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import math
 import os
 import random
 import sqlite3
@@ -232,10 +233,13 @@ def test_a_record_comes_back_as_it_was_put_and_a_new_one_replaces_it(tmp_path: P
         assert store.cache.get("absent") is None
         assert store.cache.has_op("op")
         assert not store.cache.has_op("nothing")
-        latest = store.cache.latest_for(description="RUN true")
+        latest = store.cache.latest_for(description="RUN true", before=math.inf)
         assert latest is not None
         assert latest.key == "none"
-        assert store.cache.latest_for(op="nothing") is None
+        earlier = store.cache.latest_for(description="RUN true", before=latest.created_at)
+        assert earlier is not None
+        assert earlier.key == "k"
+        assert store.cache.latest_for(op="nothing", before=math.inf) is None
 
 
 def test_a_record_needs_its_layer(tmp_path: Path) -> None:
