@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -116,7 +117,7 @@ def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, by
     except FileNotFoundError as error:
         directory = os.path.dirname(file) or "."
         raise DockerfileNotFoundError(
-            f"there is no Dockerfile {file}", hint=_near(_names_in(directory), os.path.basename(file))
+            f"there is no Dockerfile {file}", hint=_near(_files_in(directory), os.path.basename(file), directory)
         ) from error
     except OSError as error:
         raise DockerfileNotFoundError(f"cannot read the Dockerfile {file}: {error.strerror}") from error
@@ -144,26 +145,34 @@ def ignore_patterns(
 
 
 def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
-    names = context.tree().names("")
+    tree = context.tree()
+    files = [each for each in tree.names("") if stat.S_ISREG(tree.mode(each) or 0)]
+    # In a directory -f is a path from here; of a repository or a tar it is one inside.
+    directory = context.name if os.path.isdir(context.name) else ""
     return DockerfileNotFoundError(
-        f"there is no {name} in {context.tree().label}",
-        hint=_near(names, name) or "name another file with -f",
+        f"there is no {name} in {tree.label}",
+        hint=_near(files, name, directory) or "name another file with -f",
     )
 
 
-def _near(names: list[str], wanted: str) -> str | None:
+def _near(names: list[str], wanted: str, directory: str) -> str | None:
+    """What was probably meant, and how to say it. names: the files that there are in the directory."""
     from difflib import get_close_matches
 
     lower = {name.lower(): name for name in names}
-    candidates = get_close_matches(wanted.lower(), lower, 1, 0.6) or [
+    candidates = get_close_matches(wanted.lower(), lower, 1, 0.75) or [  # Makefile is at 0.67
         name for name in lower if name.endswith((".dockerfile", "containerfile"))
     ]
-    return f"did you mean {lower[candidates[0]]}? (shiplap build -f {lower[candidates[0]]})" if candidates else None
+    if not candidates:
+        return None
+    name = lower[candidates[0]]
+    return f"did you mean {name}? (shiplap build -f {os.path.normpath(os.path.join(directory, name))})"
 
 
-def _names_in(directory: str) -> list[str]:
+def _files_in(directory: str) -> list[str]:
     try:
-        return os.listdir(directory)
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
     except OSError:
         return []
 

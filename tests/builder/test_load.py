@@ -95,15 +95,17 @@ def test_tar_on_stdin(pack: Callable[[bytes], bytes], context: Path, tmp_path: P
 
 def test_missing_dockerfile_suggests_the_one_that_is_there(context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").rename(context / "Containerfile")
+    (context / "dockerfiles").mkdir()  # near, and no file
+    (context / "Makefile").write_text("all:\n")
     with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile in the build context") as caught:
         opened(context, scratch=tmp_path / "s")
-    assert "Containerfile" in (caught.value.hint or "")
+    assert caught.value.hint == f"did you mean Containerfile? (shiplap build -f {context}/Containerfile)"
 
 
 def test_missing_named_dockerfile_suggests_a_near_name(context: Path, tmp_path: Path) -> None:
     with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile") as caught:
         opened(context, str(context / "Dockerfil"), scratch=tmp_path / "s")
-    assert "did you mean Dockerfile?" in (caught.value.hint or "")
+    assert caught.value.hint == f"did you mean Dockerfile? (shiplap build -f {context}/Dockerfile)"
 
 
 def test_tar_without_dockerfile(tmp_path: Path) -> None:
