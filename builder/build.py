@@ -29,7 +29,6 @@ from builder.resolving import Connect, Resolver
 from builder.result import BuildResult
 from builder.rootfs import RootFS
 from builder.solver import Solution, Solver
-from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
@@ -63,9 +62,6 @@ def build(
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
-    if request.will_run:
-        with contextlib.suppress(ContainerError):  # the first step will tell
-            launcher.warm()
     request = dated(request)
     files = files or ContextFiles(request, store)
     with contextlib.ExitStack() as stack:
