@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import growth, registry, report, workloads
 from bench.rounds import Sample
@@ -16,51 +17,39 @@ from bench.workloads import SHORT, Sizes
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+def measured(module: str, directory: Path, *options: str) -> Any:
+    """What a bench writes to its output, which it leaves in the directory with everything else."""
+    output = directory / "result.json"
+    command = [sys.executable, "-m", module, *options, "--output", str(output), "--directory", str(directory)]
+    subprocess.run(command, cwd=_CHECKOUT, check=True)
+    return json.loads(output.read_text())
+
+
 def test_short_bench_measures_every_row(privileged: None, tmp_path: Path) -> None:
-    output = tmp_path / "result.json"
-    subprocess.run(
-        [sys.executable, "-m", "bench", "--short", "--peers", "none", "--output", output, "--directory", tmp_path],
-        cwd=_CHECKOUT,
-        check=True,
-    )
-    result = json.loads(output.read_text())
+    result = measured("bench", tmp_path, "--short", "--peers", "none")
     assert [entry["row"] for entry in result["rows"]] == [row.key for row in ROWS]
     assert all(sample["seconds"] > 0 for sample in result["samples"] if sample["row"] != INSTALL.key)
     assert result["versions"]["shiplap"].startswith("shiplap ")
 
 
 def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Path) -> None:
-    output = tmp_path / "result.json"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "bench.registry", "--short", "--runs", "1", "--no-docker"),
-            *("--output", output, "--directory", tmp_path),
-        ],
-        cwd=_CHECKOUT,
-        check=True,
-    )
-    result = json.loads(output.read_text())
+    result = measured("bench.registry", tmp_path, "--short", "--runs", "1", "--no-docker")
     assert [entry["row"] for entry in result["rows"]] == [row.key for row in registry.ROWS]
 
 
-def test_short_service_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
-    output = tmp_path / "result.json"
-    command = [sys.executable, "-m", "bench.service", "--runs", "1", "--many", "2"]
+def test_short_service_bench_measures_every_figure(privileged: None) -> None:
     with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
-        subprocess.run([*command, "--output", output, "--directory", directory], cwd=_CHECKOUT, check=True)
-    rows = {entry["key"]: entry["value"] for entry in json.loads(output.read_text())["rows"]}
+        result = measured("bench.service", Path(directory), "--runs", "1", "--many", "2")
+    rows = {entry["key"]: entry["value"] for entry in result["rows"]}
     assert list(rows) == ["first-line", "local", "queued", "overhead", "per-minute"]
     assert rows["first-line"] > 0
     assert rows["per-minute"] > 0
 
 
 def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path) -> None:
-    output = tmp_path / "pages.json"
-    arguments = ["--runs", "1", "--rows", "50", "--directory", str(tmp_path), "--output", str(output)]
-    subprocess.run([sys.executable, "-m", "bench.pages", *arguments], cwd=_CHECKOUT, check=True)
-    measured = json.loads(output.read_text())["pages"]
-    assert {"runs", "one run", "a layer's files", "disk"} < set(measured)
-    assert all(len(samples) == 1 for samples in measured.values())
+    pages = measured("bench.pages", tmp_path, "--runs", "1", "--rows", "50")["pages"]
+    assert {"runs", "one run", "a layer's files", "disk"} < set(pages)
+    assert all(len(samples) == 1 for samples in pages.values())
 
 
 def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
@@ -99,12 +88,6 @@ def test_growth_is_the_slope_between_sizes() -> None:
 
 
 def test_short_growth_measures_every_series(privileged: None, tmp_path: Path) -> None:
-    output = tmp_path / "growth.json"
-    subprocess.run(
-        [sys.executable, "-m", "bench.growth", "--sizes", "10", "20", "--output", output, "--directory", tmp_path],
-        cwd=_CHECKOUT,
-        check=True,
-    )
-    lines = json.loads(output.read_text())
+    lines = measured("bench.growth", tmp_path, "--sizes", "10", "20")
     assert len(lines) == 10
     assert all(seconds > 0 for line in lines for seconds in line["seconds"].values())
