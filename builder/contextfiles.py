@@ -40,7 +40,14 @@ class ContextFiles:
         """A copy from the build context alone: the one that ``content`` has begun, else a new one."""
         with self._lock:
             kept = self._kept.pop(spec, None)
-        return kept or CopyJob(self.part(spec), note=functools.partial(self._contents.__setitem__, spec))
+        return kept or self._new_job(spec)
+
+    def _new_job(self, spec: CopySpec) -> CopyJob:
+        from builder.copiedlayer import CopiedLayer
+
+        key = self._contexts[""].key
+        note = functools.partial(self._contents.__setitem__, spec)
+        return CopyJob(self.part(spec), note=note, last=CopiedLayer(self._store, key, spec) if key else None)
 
     def content(self, spec: CopySpec) -> str:
         """Digest of what ``spec`` selects of the build context now. Raises CopyError and ContextError.

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from builder.adding import Archive, open_archive
+from builder.copiedlayer import EarlierLayer
 from builder.copyspec import CopySpec
 from builder.destination import Destination, Node
 from builder.digesting import content_digest, manifest
 from builder.errors import CopyConflictError
 from builder.filetree import Entry
-from builder.layertar import write_nodes
+from builder.layertar import Written, write_nodes
 from builder.modes import parse_chmod
 from builder.owners import parse_chown
 from builder.paths import clean, join, resolve, split
@@ -27,6 +28,7 @@ from images.tarwriter import TarWriter
 __all__ = [
     "CopySpec",
     "Selection",
+    "Written",
     "content_digest",
     "manifest",
     "needs_rootfs",
@@ -52,13 +54,15 @@ def write_layer(
     created_at: int,
     timestamp: int | None = None,
     also: Sequence[Selection] = (),
-) -> None:
+    earlier: EarlierLayer | None = None,
+) -> Written:
     """Write the layer that the instruction of ``selection`` adds; ``writer`` is left open. May write nothing.
 
     also: what the same instruction copies after that from other trees, with the same destination, owner and mode.
     rootfs_fd: the root of the merged image so far, which is only read; None for an empty one.
     created_at: mtime of directories made on the way and of heredocs, seconds since the epoch. timestamp: mtime of
     everything that is copied or made, in place of its own (SOURCE_DATE_EPOCH).
+    earlier: what the same instruction left before, to take the bytes of known contents from.
     Files that were hashed are written as they were hashed, or ContextChangedError is raised. Those that were not are
     hashed while they are written: a ``content_digest`` afterwards reads nothing again. Raises CopyError.
     """
@@ -67,22 +71,25 @@ def write_layer(
         for each in (selection, *also):
             planner.plan(each)
         looked_at_ns = min(each.looked_at_ns for each in (selection, *also))
-        write_nodes(planner.destination.nodes, planner.archives, writer, looked_at_ns=looked_at_ns)
+        return write_nodes(
+            planner.destination.nodes, planner.archives, writer, looked_at_ns=looked_at_ns, earlier=earlier
+        )
     finally:
         for archive in planner.archives:
             archive.close()
 
 
-def workdir_layer(path: str, uid: int, gid: int, rootfs_fd: int | None, writer: TarWriter, *, created_at: int) -> bool:
-    """Write the directories of ``path`` that are missing, 0755 and owned as told; whether there were any.
+def workdir_layer(
+    path: str, uid: int, gid: int, rootfs_fd: int | None, writer: TarWriter, *, created_at: int
+) -> Written:
+    """Write the directories of ``path`` that are missing, 0755 and owned as told; maybe none.
 
     path: absolute. Links are followed inside the image. Raises CopyConflictError when a file is in the way.
     """
     destination = Destination(rootfs_fd)
     real = resolve(destination, clean(path))
     destination.make_directories(real, mode=_CREATED, uid=uid, gid=gid, mtime=created_at, what=f"WORKDIR {path}")
-    write_nodes(destination.nodes, (), writer)
-    return bool(destination.nodes)
+    return write_nodes(destination.nodes, (), writer)
 
 
 class _Planner:

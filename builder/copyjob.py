@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from builder.copyspec import CopySpec
 
 if TYPE_CHECKING:
+    from builder.copiedlayer import CopiedLayer
+    from builder.copying import Written
     from builder.explaining.files import Listing
     from builder.filetree import SourceTree
     from builder.selecting import Selection
     from builder.statcache import StatCache
+    from core.digests import DiffID
     from images.tarwriter import TarWriter
 
 
@@ -53,11 +56,17 @@ class CopyFrom(NamedTuple):
 
 
 class CopyJob:
-    """parts: at least one, in the order of the instruction. note: is told the digest once it is known."""
+    """parts: at least one, in the order of the instruction. note: is told the digest once it is known.
 
-    def __init__(self, *parts: CopyFrom, note: Callable[[str], None] | None = None) -> None:
+    last: what the same copy left before, where that can be known.
+    """
+
+    def __init__(
+        self, *parts: CopyFrom, note: Callable[[str], None] | None = None, last: CopiedLayer | None = None
+    ) -> None:
         self._parts = parts
         self._note = note
+        self._last = last
         self._stack = contextlib.ExitStack()
         self._selections: list[Selection] = []
         self._manifests: list[bytes] = []
@@ -96,12 +105,21 @@ class CopyJob:
         with part.shared.lock:
             return manifest(selection, part.shared.get())
 
-    def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> None:
+    def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> Written:
         """Write the layer. below: the root of the filesystem that is copied into; None for an empty one."""
         from builder.copying import write_layer
 
         first, *others = self.selections()
-        write_layer(first, below, writer, created_at=created_at, timestamp=timestamp, also=others)
+        # Without hashes, in a build that asks no cache, every file is read.
+        earlier = self._last.open(self._stack) if self._last is not None and self._digest else None
+        return write_layer(
+            first, below, writer, created_at=created_at, timestamp=timestamp, also=others, earlier=earlier
+        )
+
+    def written(self, diff_id: DiffID, places: Sequence[tuple[bytes, int]]) -> None:
+        """Remember what ``write`` has made. places: see ``Written``."""
+        if self._last is not None:
+            self._last.keep(diff_id, places)
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from builder.contextfiles import ContextFiles
 from builder.copyjob import CopyFrom, CopyJob
@@ -20,6 +20,7 @@ from core.events import Monitor, StepProgress, Warned
 from images.store import Store
 
 if TYPE_CHECKING:
+    from builder.copying import Written
     from builder.fetching import FetchedLayer
     from builder.filetree import SourceTree
     from builder.mounting import Mounter
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from core.rootfs import RootLayer
     from images.snapshots import Upper
     from images.tarwriter import TarWriter
+
+_T = TypeVar("_T")
 
 
 class Executor:
@@ -93,9 +96,12 @@ class Executor:
         from builder.copying import needs_rootfs
 
         with self._view_or_none(parent if needs_rootfs(op.spec) else RootFS()) as below:
-            return self._write_layer(
+            diff_id, written = self._write_layer(
                 lambda writer: job.write(below, writer, created_at=int(time.time()), timestamp=op.timestamp)
             )
+        self._note(diff_id, written)
+        job.written(diff_id, written.places)
+        return diff_id
 
     # WORKDIR
 
@@ -107,7 +113,11 @@ class Executor:
         with self._view_or_none(parent) as below:
             uid, gid = parse_chown(op.user, below, written="USER ") or (0, 0)
             made_at = int(time.time()) if op.timestamp is None else op.timestamp
-            return self._write_layer(lambda writer: workdir_layer(op.path, uid, gid, below, writer, created_at=made_at))
+            diff_id, written = self._write_layer(
+                lambda writer: workdir_layer(op.path, uid, gid, below, writer, created_at=made_at)
+            )
+        self._note(diff_id, written)
+        return diff_id
 
     # RUN
 
@@ -204,7 +214,7 @@ class Executor:
             def write(writer: TarWriter) -> None:
                 left_out.extend(write_upper(files_of(upper), below, writer, root=upper.root).unrepresentable)
 
-            diff_id = self._write_layer(write)
+            diff_id, _ = self._write_layer(write)
         self._store.snapshots.adopt(upper, diff_id, parent.diff_ids())
         for path in left_out:
             shown = path.decode(errors="backslashreplace")
@@ -214,14 +224,18 @@ class Executor:
 
     # Helpers
 
-    def _write_layer(self, write: Callable[[TarWriter], object]) -> DiffID:
+    def _write_layer(self, write: Callable[[TarWriter], _T]) -> tuple[DiffID, _T]:
         from images.tarwriter import TarWriter
 
         with self._store.layers.writer(sync=False) as blob:
             writer = TarWriter(blob)
-            write(writer)
+            result = write(writer)
             writer.close()
-            return blob.commit()
+            return blob.commit(), result
+
+    def _note(self, diff_id: DiffID, written: Written) -> None:
+        if written.survey is not None:
+            self._store.snapshots.note_survey(diff_id, written.survey)
 
     def _lowers(self, rootfs: RootFS) -> tuple[RootLayer, ...]:
         """What to mount, base first, with every layer in the store."""

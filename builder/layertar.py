@@ -6,27 +6,48 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from builder.adding import Archive
+from builder.copiedlayer import EarlierLayer
 from builder.destination import ArchiveMember, Node
 from builder.errors import CopyError
 from builder.filetree import Directory, Entry, changed, read_xattrs, stamp_of
 from builder.statcache import is_settled
 from images.errors import LayerSourceError
-from images.tarwriter import WHITEOUT_PREFIX, TarWriter
+from images.survey import Survey
+from images.tarwriter import BLOCK, WHITEOUT_PREFIX, TarWriter
 
 _IN_NAME = b"/" + WHITEOUT_PREFIX
 
 
+class Written(NamedTuple):
+    """What is known of a layer that has just been written.
+
+    places: sha256 of each file's content that came from a tree, and where it begins in the tar. survey: what a scan of
+    the tar would find; None where only a scan can tell.
+    """
+
+    places: Sequence[tuple[bytes, int]]
+    survey: Survey | None
+
+
 def write_nodes(
-    nodes: Mapping[str, Node], archives: Sequence[Archive], writer: TarWriter, *, looked_at_ns: int = 0
-) -> None:
+    nodes: Mapping[str, Node],
+    archives: Sequence[Archive],
+    writer: TarWriter,
+    *,
+    looked_at_ns: int = 0,
+    earlier: EarlierLayer | None = None,
+) -> Written:
     """Write every node, parents first; what comes out of archives last, in the archives' order.
 
-    looked_at_ns: before the first file was stat'ed.
+    looked_at_ns: before the first file was stat'ed. earlier: a layer to take contents from that are known by their
+    hash, in place of opening files.
     Raises ContextChangedError, and CopyError for a name that a layer cannot have.
     """
-    content = _ContentWriter(looked_at_ns, writer)
+    content = _ContentWriter(looked_at_ns, writer, earlier)
+    is_plain = not archives
     members: list[dict[int, list[tuple[bytes, Node]]]] = [{} for _ in archives]
     try:
         for path, node in nodes.items():
@@ -51,22 +72,36 @@ def write_nodes(
             elif kind == stat.S_IFLNK:
                 writer.symlink(name, os.fsencode(node.target), node.uid, node.gid, node.mtime)
             else:
+                is_plain = False
                 writer.device(name, node.mode, node.uid, node.gid, node.mtime, node.rdev, node.xattrs)
     finally:
         content.close()
     for archive, wanted in zip(archives, members, strict=True):
         archive.write(wanted, writer)
+    # Nodes have their parents before them, and no name twice; who reads devices as whiteouts is the scan's business.
+    survey = Survey(writer.entries, {}, writer.marks, "" in nodes, None) if is_plain else None
+    return Written(content.places(), survey)
 
 
 class _ContentWriter:
     """Writes regular files of source trees. Holds the directory that it read last open."""
 
-    def __init__(self, looked_at_ns: int, writer: TarWriter) -> None:
+    def __init__(self, looked_at_ns: int, writer: TarWriter, earlier: EarlierLayer | None) -> None:
         self._looked_at_ns = looked_at_ns
         self._writer = writer
+        self._earlier = earlier
+        self._ends: list[tuple[Entry, int]] = []  # where the content of each ends in the tar, padding included
         self._directory: Directory | None = None
         self._directory_fd = -1
         self._names: dict[Entry, bytes] = {}
+
+    def places(self) -> list[tuple[bytes, int]]:
+        """Of the contents whose hash is known by now; those of a file without content say nothing."""
+        return [
+            (entry.sha, end - (entry.size + -entry.size % BLOCK))
+            for entry, end in self._ends
+            if entry.sha is not None and entry.size
+        ]
 
     def close(self) -> None:
         if self._directory_fd >= 0:
@@ -80,6 +115,21 @@ class _ContentWriter:
         if first is not name:
             self._writer.hardlink(name, first, node.mode, node.uid, node.gid, node.mtime)
             return
+        if not self._take(name, node, entry):
+            self._read(name, node, entry)
+        self._ends.append((entry, self._writer.offset))
+
+    def _take(self, name: bytes, node: Node, entry: Entry) -> bool:
+        """Have the content from the earlier layer, if it is known and there."""
+        if self._earlier is None or entry.sha is None or entry.xattrs is None:
+            return False
+        content = self._earlier.content(entry.sha, entry.size)
+        if content is None:
+            return False
+        self._writer.file_from_tar(name, node.mode, node.uid, node.gid, node.mtime, content, entry.xattrs or None)
+        return True
+
+    def _read(self, name: bytes, node: Node, entry: Entry) -> None:
         tree = entry.directory.tree
         if entry.directory is not self._directory:
             self.close()

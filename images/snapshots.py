@@ -75,6 +75,7 @@ class Snapshots:
         self._layers = layers
         self._parents = ParentDirectories(layers, cache)
         self._no_erofs: str | None = None  # why not; found out once
+        self._surveys: dict[DiffID, Survey] = {}  # of layers that this process has written
         self._known: dict[ChainID, RootLayer | None] = {}  # this session's: what was found once is leased, and stays
 
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
@@ -123,6 +124,10 @@ class Snapshots:
         else:
             row = _Row("upper", os.path.basename(upper.path))
             self._insert(_upper_key(chain_id((*below, diff_id))), diff_id, row)
+
+    def note_survey(self, diff_id: DiffID, found: Survey) -> None:
+        """Spare a look at a tar that was just written. found: what ``survey`` would say of it."""
+        self._surveys[diff_id] = found
 
     def discard(self, upper: Upper) -> None:
         """Remove an upper directory that was not adopted."""
@@ -199,7 +204,7 @@ class Snapshots:
         self, diff_id: DiffID, tar: str, directory: str, below: Sequence[DiffID], base: RootLayer | None
     ) -> tuple[_Row, str]:
         name = os.path.basename(directory)
-        found, indexer = self._start(tar, f"{directory}/index")
+        found, indexer = self._start(tar, f"{directory}/index", self._surveys.get(diff_id))
         if found.entries == 0:
             if indexer is not None:
                 indexer.stop()
@@ -232,8 +237,8 @@ class Snapshots:
         self._unpack(diff_id, directory, parents)
         return _Row("tree", name), key
 
-    def _start(self, tar: str, image: str) -> tuple[Survey, Indexer | None]:
-        """Survey the tar while mkfs.erofs, if it can be used, is already at work on it."""
+    def _start(self, tar: str, image: str, known: Survey | None) -> tuple[Survey, Indexer | None]:
+        """Survey the tar, unless that is known, while mkfs.erofs, if it can be used, is already at work on it."""
         indexer = None
         if self._no_erofs is None:
             try:
@@ -241,7 +246,7 @@ class Snapshots:
             except ErofsError as error:
                 self._note_failure(error)
         try:
-            return survey(tar), indexer
+            return known or survey(tar), indexer
         except BaseException:
             if indexer is not None:
                 indexer.stop()

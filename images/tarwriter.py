@@ -15,7 +15,7 @@ import os
 import stat
 import zlib
 from collections.abc import Mapping
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from images.errors import LayerSourceError
 
@@ -35,6 +35,14 @@ _HEAD = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0"
 _PADDING = tuple(bytes(-n % BLOCK) for n in range(BLOCK))
 
 _Xattrs: TypeAlias = Mapping[str, bytes]  # names as os.listxattr gives them
+
+
+class Stretch(NamedTuple):
+    """A part of a tar that this module wrote: a file's content, ``size`` bytes from ``offset`` on. fd: of the tar."""
+
+    fd: int
+    offset: int
+    size: int
 
 
 class SupportsWrite(Protocol):
@@ -82,8 +90,56 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %b=%b\n" % (length, key, value)
 
 
+def _extended(
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    tail: tuple[bytes, int],
+    records: dict[bytes, bytes],
+    xattrs: _Xattrs,
+) -> bytes:
+    """The header of an entry that ustar alone may not hold."""
+    if not name or b"\0" in name:
+        raise ValueError(f"a name that no tar can hold: {name!r}")
+    split = _split(name)
+    if split:
+        prefix, name = split
+        tail = (tail[0][:_PREFIX_OFFSET] + prefix.ljust(167, b"\0"), tail[1] + _sum(prefix))
+    elif len(name) > 100 or not name.isascii():
+        records[b"path"] = name
+    for key, number, limit in ((b"uid", uid, _MAX_ID), (b"gid", gid, _MAX_ID), (b"size", size, _MAX_NUMBER)):
+        if number > limit:
+            records[key] = b"%d" % number
+    if not 0 <= mtime <= _MAX_NUMBER:
+        records[b"mtime"] = b"%d" % mtime
+    for attribute, value in xattrs.items():
+        key = os.fsencode(attribute)
+        if b"=" in key or b"\0" in key:
+            raise ValueError(f"an extended attribute's name that no tar can hold: {attribute!r}")
+        records[b"SCHILY.xattr." + key] = value
+    pax = b""
+    if records:
+        data = b"".join(_record(key, value) for key, value in sorted(records.items()))
+        pax = _header(b"PaxHeaders/0", 0o644, 0, 0, len(data), 0, _PAX) + data + _PADDING[len(data) % BLOCK]
+    plain = _header(
+        name[:100],
+        mode,
+        uid if uid <= _MAX_ID else 0,
+        gid if gid <= _MAX_ID else 0,
+        size if size <= _MAX_NUMBER else 0,
+        mtime if b"mtime" not in records else 0,
+        tail,
+    )
+    return pax + plain
+
+
 class TarWriter:
     """Writes entries in the order of the calls.
+
+    entries: how many there are. marks: whether whiteouts or opaque directories are among them.
 
     Names are relative to the root, without a leading slash; a directory's trailing slash is added here, and ``b""`` is
     the root itself. Modes may carry file type bits, which are ignored. ``close`` ends the archive and leaves the sink
@@ -93,13 +149,21 @@ class TarWriter:
     of an extended attribute), and whatever the sink raises.
     """
 
-    __slots__ = ("_parts", "_pending", "_sink", "entries")
+    __slots__ = ("_copied", "_parts", "_pending", "_sink", "_written", "entries", "marks")
 
     def __init__(self, sink: SupportsWrite) -> None:
         self._sink = sink
         self._parts: list[bytes] = []
-        self._pending = 0
+        self._pending = 0  # bytes of the parts
+        self._copied: Stretch | None = None  # of another tar: what comes after the parts
+        self._written = 0
         self.entries = 0
+        self.marks = False
+
+    @property
+    def offset(self) -> int:
+        """Where the next byte goes: after ``file``, the end of its content and padding."""
+        return self._written + self._pending + (self._copied.size if self._copied is not None else 0)
 
     def directory(self, name: bytes, mode: int, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None) -> None:
         if not name.endswith(b"/"):
@@ -136,7 +200,32 @@ class TarWriter:
             data = _read_rest(name, size, source, data)
         if size:
             self._parts += (data, _PADDING[size % BLOCK])
-            self._pending += size
+            self._pending += _padded(size)
+
+    def file_from_tar(
+        self,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        mtime: int,
+        content: Stretch,
+        xattrs: _Xattrs | None = None,
+    ) -> None:
+        """A regular file whose content another tar has; where that has the very same entry, header and all.
+
+        Long runs of entries that follow each other there are copied as one piece, at the price of reading and writing
+        their bytes. Raises LayerSourceError, now or later, when the tar is shorter than it was.
+        """
+        fd, offset, size = content
+        header = self._header(name, mode, uid, gid, size, mtime, _FILE, xattrs)
+        start = offset - len(header)
+        if start >= 0 and os.pread(fd, len(header), start) == header:
+            self.entries += 1
+            self._copy(fd, start, len(header) + _padded(size))
+        else:
+            self._append(header)
+            self._copy(fd, offset, _padded(size))
 
     def symlink(
         self, name: bytes, target: bytes, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None
@@ -166,17 +255,21 @@ class TarWriter:
 
     def whiteout(self, name: bytes) -> None:
         """``name`` in the layers below does not exist from here on."""
+        self.marks = True
         head, slash, last = name.rpartition(b"/")
         self._entry(head + slash + WHITEOUT_PREFIX + last, 0, 0, 0, 0, 0, _FILE, None)
 
     def opaque(self, directory: bytes) -> None:
         """Whatever the layers below have inside ``directory`` does not exist from here on."""
+        self.marks = True
         prefix = directory.rstrip(b"/")
         self._entry(prefix + b"/" + OPAQUE_NAME if prefix else OPAQUE_NAME, 0, 0, 0, 0, 0, _FILE, None)
 
     def close(self) -> None:
         """Write the end of the archive."""
+        self._end_copy()
         self._parts.append(_END)
+        self._pending += len(_END)
         self._flush()
 
     def _link(
@@ -207,11 +300,21 @@ class TarWriter:
         xattrs: _Xattrs | None,
         records: dict[bytes, bytes] | None = None,
     ) -> None:
+        self._append(self._header(name, mode, uid, gid, size, mtime, tail, xattrs, records))
+
+    def _header(
+        self,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        size: int,
+        mtime: int,
+        tail: tuple[bytes, int],
+        xattrs: _Xattrs | None,
+        records: dict[bytes, bytes] | None = None,
+    ) -> bytes:
         """The header of one entry: plain when it fits, else what ``_extended`` makes of it."""
-        if self._pending > _FLUSH:
-            self._flush()
-        self.entries += 1
-        self._pending += BLOCK
         if (
             0 < len(name) <= 100
             and name.isascii()
@@ -223,55 +326,18 @@ class TarWriter:
             and not records
             and not xattrs
         ):
-            self._parts.append(_header(name, mode & 0o7777, uid, gid, size, mtime, tail))
-            return
-        self._extended(name, mode & 0o7777, uid, gid, size, mtime, tail, records or {}, xattrs or {})
+            return _header(name, mode & 0o7777, uid, gid, size, mtime, tail)
+        return _extended(name, mode & 0o7777, uid, gid, size, mtime, tail, records or {}, xattrs or {})
 
-    def _extended(
-        self,
-        name: bytes,
-        mode: int,
-        uid: int,
-        gid: int,
-        size: int,
-        mtime: int,
-        tail: tuple[bytes, int],
-        records: dict[bytes, bytes],
-        xattrs: _Xattrs,
-    ) -> None:
-        if not name or b"\0" in name:
-            raise ValueError(f"a name that no tar can hold: {name!r}")
-        split = _split(name)
-        if split:
-            prefix, name = split
-            tail = (tail[0][:_PREFIX_OFFSET] + prefix.ljust(167, b"\0"), tail[1] + _sum(prefix))
-        elif len(name) > 100 or not name.isascii():
-            records[b"path"] = name
-        for key, number, limit in ((b"uid", uid, _MAX_ID), (b"gid", gid, _MAX_ID), (b"size", size, _MAX_NUMBER)):
-            if number > limit:
-                records[key] = b"%d" % number
-        if not 0 <= mtime <= _MAX_NUMBER:
-            records[b"mtime"] = b"%d" % mtime
-        for attribute, value in xattrs.items():
-            key = os.fsencode(attribute)
-            if b"=" in key or b"\0" in key:
-                raise ValueError(f"an extended attribute's name that no tar can hold: {attribute!r}")
-            records[b"SCHILY.xattr." + key] = value
-        if records:
-            data = b"".join(_record(key, value) for key, value in sorted(records.items()))
-            pax = _header(b"PaxHeaders/0", 0o644, 0, 0, len(data), 0, _PAX)
-            self._parts += (pax, data, _PADDING[len(data) % BLOCK])
-            self._pending += BLOCK + len(data)
-        plain = _header(
-            name[:100],
-            mode,
-            uid if uid <= _MAX_ID else 0,
-            gid if gid <= _MAX_ID else 0,
-            size if size <= _MAX_NUMBER else 0,
-            mtime if b"mtime" not in records else 0,
-            tail,
-        )
-        self._parts.append(plain)
+    def _append(self, header: bytes) -> None:
+        """Begin an entry."""
+        if self._copied is not None:
+            self._end_copy()
+        if self._pending > _FLUSH:
+            self._flush()
+        self.entries += 1
+        self._pending += len(header)
+        self._parts.append(header)
 
     def _stream(self, name: bytes, size: int, source: bytes | int | SupportsRead) -> None:
         self._flush()
@@ -291,14 +357,52 @@ class TarWriter:
                 left -= len(data)
             if isinstance(source, int) and os.read(source, 1):
                 raise _changed(name, size, size + 1)
+        self._written += size
         self._parts.append(_PADDING[size % BLOCK])
+        self._pending += -size % BLOCK
+
+    def _copy(self, fd: int, offset: int, size: int) -> None:
+        """Go on with bytes of another tar."""
+        last = self._copied
+        if last is not None and last.fd == fd and last.offset + last.size == offset:
+            self._copied = Stretch(fd, last.offset, last.size + size)
+        else:
+            if last is not None:
+                self._end_copy()
+            self._copied = Stretch(fd, offset, size)
+
+    def _end_copy(self) -> None:
+        """Read what is to be copied: with what comes before and after it when it is short, else in pieces."""
+        if self._copied is None:
+            return
+        (fd, offset, left), self._copied = self._copied, None
+        if left > _CHUNK:
+            self._flush()
+        while left:
+            data = os.pread(fd, min(left, _FLUSH), offset)
+            if not data:
+                raise LayerSourceError(
+                    "the layer that an earlier build left has lost its end",
+                    hint="the store was changed by hand; build again with --no-cache",
+                )
+            offset += len(data)
+            left -= len(data)
+            self._parts.append(data)
+            self._pending += len(data)
+            if self._pending >= _FLUSH:
+                self._flush()
 
     def _flush(self) -> None:
         if self._parts:
-            data = b"".join(self._parts)
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
+            self._written += self._pending
             self._pending = 0
             self._sink.write(data)
+
+
+def _padded(size: int) -> int:
+    return size + -size % BLOCK
 
 
 def _split(name: bytes) -> tuple[bytes, bytes] | None:

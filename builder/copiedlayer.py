@@ -1,0 +1,68 @@
+"""The layer that the same COPY of the same context left the last time: where each content is in it.
+
+When one of 20,000 files has changed, the others need not be opened again: their bytes are in that layer's tar, and
+where several follow each other as they did, as one piece. Nothing but its hash makes a file the same one: which hash it
+has is what the stat cache says, or what was read, as for the step's key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from core.digests import DiffID
+from core.errors import ShiplapError
+from images.tarwriter import Stretch
+
+if TYPE_CHECKING:
+    from builder.copyspec import CopySpec
+    from images.store import Store
+
+_KIND: Final = "copied-layer"
+_ID_BYTES: Final = 71  # "sha256:" and 64 digits
+_PLACE: Final = struct.Struct("<32sQ")
+
+
+class EarlierLayer(NamedTuple):
+    """fd: its tar. offsets: of contents in that, by sha256."""
+
+    fd: int
+    offsets: Mapping[bytes, int]
+
+    def content(self, sha: bytes, size: int) -> Stretch | None:
+        """Where the content with this hash and size is, if it is there."""
+        offset = self.offsets.get(sha)
+        return None if offset is None else Stretch(self.fd, offset, size)
+
+
+class CopiedLayer:
+    """The memory of it, for one instruction and one context. context: the key of the context."""
+
+    def __init__(self, store: Store, context: str, spec: CopySpec) -> None:
+        self._store = store
+        named = f"{context}\0{spec!r}".encode(errors="surrogateescape")
+        self._key = hashlib.sha256(named).hexdigest()
+
+    def open(self, stack: contextlib.ExitStack) -> EarlierLayer | None:
+        """The layer, if it is still in the store, where it stays for the session; ``stack`` closes it."""
+        data = self._store.cache.memo_get(_KIND, self._key)
+        if data is None or len(data) <= _ID_BYTES or (len(data) - _ID_BYTES) % _PLACE.size:
+            return None
+        diff_id = DiffID(data[:_ID_BYTES].decode("ascii"))
+        if not self._store.layers.has(diff_id):
+            return None
+        try:
+            tar = stack.enter_context(self._store.layers.open(diff_id))
+        except ShiplapError:  # its file is gone: the build can do without
+            return None
+        return EarlierLayer(tar.fileno(), dict(_PLACE.iter_unpack(memoryview(data)[_ID_BYTES:])))
+
+    def keep(self, diff_id: DiffID, places: Iterable[tuple[bytes, int]]) -> None:
+        """Remember the layer. places: sha256 of each content, and where it begins in the tar."""
+        pack = _PLACE.pack
+        data = b"".join([pack(sha, offset) for sha, offset in places])
+        if data:
+            self._store.cache.memo_put(_KIND, self._key, diff_id.encode("ascii") + data)
