@@ -225,12 +225,14 @@ class Executor:
     # Helpers
 
     def _write_layer(self, write: Callable[[TarWriter], _T]) -> tuple[DiffID, _T]:
+        from images.behind import Behind
         from images.tarwriter import TarWriter
 
         with self._store.layers.writer(sync=False) as blob:
-            writer = TarWriter(blob)
-            result = write(writer)
-            writer.close()
+            with Behind(blob) as sink:
+                writer = TarWriter(sink)
+                result = write(writer)
+                writer.close()
             return blob.commit(), result
 
     def _note(self, diff_id: DiffID, written: Written) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 _WAITING: Final = 4  # chunks between the two; more would only take memory
+_ALONE_BYTES: Final = 1 << 20  # what is written in a moment is not worth a thread
 
 
 class _SupportsWrite(Protocol):
@@ -17,6 +18,7 @@ class _SupportsWrite(Protocol):
 class Behind:
     """A sink that passes what it is given to ``sink``, in order, on a thread. Within the context only.
 
+    The thread begins with the second megabyte: what comes before that is written at once.
     What ``sink`` raises is raised by a later ``write`` or on leaving; when the context is left without an exception,
     everything has been written.
     """
@@ -25,21 +27,30 @@ class Behind:
         self._sink = sink
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="writer")
+        self._thread: threading.Thread | None = None
+        self._alone = 0  # bytes that were written without it
 
     def write(self, data: bytes, /) -> int:
+        if self._thread is None:
+            if self._alone < _ALONE_BYTES:
+                self._alone += len(data)
+                self._sink.write(data)
+                return len(data)
+            self._thread = threading.Thread(target=self._work, name="writer")
+            self._thread.start()
         if self._error is not None:
             raise self._error
         self._chunks.put(data)
         return len(data)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._thread is None:
+            return
         self._chunks.put(None)
         self._thread.join()
         if kind is None and self._error is not None:

@@ -364,7 +364,7 @@ class TarWriter:
     def _copy(self, fd: int, offset: int, size: int) -> None:
         """Go on with bytes of another tar."""
         last = self._copied
-        if last is not None and last.fd == fd and last.offset + last.size == offset:
+        if last is not None and last.fd == fd and last.offset + last.size == offset and last.size < _FLUSH:
             self._copied = Stretch(fd, last.offset, last.size + size)
         else:
             if last is not None:

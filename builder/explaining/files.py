@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,15 @@ class _File(NamedTuple):
     owner: str
     content: str
     xattrs: str
+
+
+class _Source(NamedTuple):
+    path: str
+    is_file: bool
+
+
+_Record: TypeAlias = tuple[str, str, str, str]
+"""Of a file: path, ``"mode uid:gid"``, what it is, extended attributes."""
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True):
@@ -54,13 +63,17 @@ def unpack(data: bytes) -> list[Listing]:
 
 def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[Change]:
     """Files that are new, gone or different, by path; and how many more, as the last one, when there are many."""
-    before = {path: file for listing in old for path, file in _files(listing)}
-    now = {path: file for listing in new for path, file in _files(listing)}
+    before, now = _by_source(old), _by_source(new)
+    was: dict[str, _File] = {}
+    is_: dict[str, _File] = {}
+    for source in {**before, **now}:  # of 20,000 records a few are different, and only those are looked into
+        earlier, present = before.get(source, set()), now.get(source, set())
+        was.update(_file(source, record) for record in earlier - present)
+        is_.update(_file(source, record) for record in present - earlier)
     changes: list[Change] = []
-    for path in sorted({*before, *now}):
-        was, is_ = before.get(path), now.get(path)
-        if was != is_:
-            changes += _changes(path, was, is_)
+    for path in sorted({*was, *is_}):
+        if was.get(path) != is_.get(path):
+            changes += _changes(path, was.get(path), is_.get(path))
     if len(changes) > MOST_CHANGES:
         return [*changes[:MOST_CHANGES], Change("changed", f"and {len(changes) - MOST_CHANGES} more")]
     return changes
@@ -81,16 +94,26 @@ def _changes(path: str, was: _File | None, is_: _File | None) -> Iterator[Change
             yield Change("owner", path, was.owner, is_.owner)
 
 
-def _files(listing: Listing) -> Iterator[tuple[str, _File]]:
-    """The records of a manifest: ``source N name``, and ``entry path "mode uid:gid" what xattrs``."""
-    fields = os.fsdecode(listing.manifest).split("\0")
-    at, source, is_file = 0, "", False
-    while at + 2 < len(fields):
-        if fields[at] == "source":
-            source, is_file = os.fsdecode(listing.sources[int(fields[at + 1])]), bool(fields[at + 2])
-            at += 3
-            continue
-        _, path, description, what, xattrs = fields[at : at + 5]
-        mode, _, owner = description.partition(" ")
-        yield encodable(source if is_file else join(source, path)), _File(mode.zfill(7), owner, what, xattrs)
-        at += 5
+def _by_source(listings: Sequence[Listing]) -> dict[_Source, set[_Record]]:
+    """The records of manifests: ``source N name``, each followed by those of its files, five fields each."""
+    found: dict[_Source, set[_Record]] = {}
+    for listing in listings:
+        fields = os.fsdecode(listing.manifest).split("\0")
+        end = 0
+        while end + 2 < len(fields):
+            source = _Source(os.fsdecode(listing.sources[int(fields[end + 1])]), bool(fields[end + 2]))
+            start = end = end + 3
+            while end < len(fields) and fields[end] != "source":
+                end += 5
+            records = fields[start:end]
+            found.setdefault(source, set()).update(
+                zip(records[1::5], records[2::5], records[3::5], records[4::5], strict=True)
+            )
+    return found
+
+
+def _file(source: _Source, record: _Record) -> tuple[str, _File]:
+    path, description, what, xattrs = record
+    mode, _, owner = description.partition(" ")
+    shown = source.path if source.is_file else join(source.path, path)
+    return encodable(shown), _File(mode.zfill(7), owner, what, xattrs)
