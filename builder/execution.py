@@ -126,6 +126,10 @@ class Executor:
         with contextlib.suppress(ContainerError):
             self._launcher.warm()
 
+    def expect_use(self, diff_id: DiffID) -> None:
+        """A layer was written that a RUN is going to be on: what mounting it takes is made behind the caller's back."""
+        self._store.snapshots.begin(diff_id)
+
     def mounted_contents(self, op: RunOp, sources: Sequence[RootFS]) -> Iterator[str]:
         """What identifies all that a RUN's mounts show of other filesystems: see ``Mounter.contents``."""
         return self._mounter().contents(op, sources)

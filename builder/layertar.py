@@ -123,6 +123,9 @@ class _ContentWriter:
         """Have the content from the earlier layer, if it is known and there."""
         if self._earlier is None or entry.sha is None or entry.xattrs is None:
             return False
+        if not entry.size:
+            self._writer.file(name, node.mode, node.uid, node.gid, node.mtime, 0, b"", entry.xattrs or None)
+            return True
         content = self._earlier.content(entry.sha, entry.size)
         if content is None:
             return False

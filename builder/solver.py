@@ -86,6 +86,7 @@ class Solver:
         self._lock = threading.Lock()
         self._executed: dict[Vertex, tuple[Change, ...]] = {}
         self._runs_expected = False
+        self._below_runs: set[Vertex] = set()
         self._first_error: BaseException | None = None
         self._failed = threading.Event()
 
@@ -105,6 +106,7 @@ class Solver:
     def _attempt(self, plan: Plan) -> Solution:
         self._results = {vertex: Promise() for vertex in plan.vertices()}
         self._runs_expected = any(isinstance(vertex.op, RunOp) for vertex in plan.vertices())
+        self._below_runs = {vertex for chain in plan.chains for vertex in _before_the_last_run(chain)}
         if len(plan.chains) == 1:
             self._run_chain(plan.chains[0])
         else:
@@ -290,6 +292,8 @@ class Solver:
         self._expect_runs()
         start = time.monotonic()
         written = WrittenLayer(self._executor.copy(job, op, parent), time.time())
+        if vertex in self._below_runs:
+            self._executor.expect_use(written.diff_id)
         content = job.digest()  # after writing, when every file has been hashed on its way into the layer
         duration_s = time.monotonic() - start
         outcome = replace(outcome, content=content, listings=tuple(job.listings()), layer=written.diff_id)
@@ -371,6 +375,11 @@ def _answered(record: CacheRecord, below: str, keys: Sequence[str]) -> Outcome:
 def _from_record(record: CacheRecord) -> LayerHandle:
     assert record.diff_id is not None  # every step leaves a layer, be it an empty one
     return LayerHandle.known(record.diff_id, record.created_at)
+
+
+def _before_the_last_run(chain: Chain) -> Sequence[Vertex]:
+    runs = [number for number, vertex in enumerate(chain.vertices) if isinstance(vertex.op, RunOp)]
+    return chain.vertices[: runs[-1]] if runs else ()
 
 
 def _chain(op: CopyOp, parent: RootFS) -> str:

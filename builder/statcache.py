@@ -53,6 +53,8 @@ class StatCache:
         self._xattrs: dict[str, Mapping[str, bytes]] = {}
         self._used: set[str] = set()
         self._changed = False
+        self._loaded = b""  # as it was, while every path in it is still known, and no other
+        self._put: set[str] = set()
 
     @classmethod
     def load(cls, data: bytes | None) -> Self:
@@ -76,6 +78,8 @@ class StatCache:
             at += _XATTRS.size
             cache._xattrs[paths[index]] = decode_xattrs(data[at : at + length])
             at += length
+        if not any(data[start + _RECORD.size - 1 : paths_at : _RECORD.size]):  # no age that would have to go down
+            cache._loaded = data
         return cache
 
     def get(self, path: str, stamp: bytes) -> Known | None:
@@ -91,8 +95,12 @@ class StatCache:
         self._changed = True
         if not is_settled(stamp, looked_at_ns):
             self._records.pop(path, None)
+            self._loaded = b""
             return
         sha, xattrs = known
+        if path not in self._records or xattrs != self._xattrs.get(path, NO_XATTRS):
+            self._loaded = b""
+        self._put.add(path)
         self._records[path] = (stamp, sha, 0)
         self._used.add(path)
         if xattrs:
@@ -107,6 +115,8 @@ class StatCache:
         """
         if not self._changed:
             return None
+        if self._loaded and len(self._used) == len(self._records):
+            return self._patched()
         kept: list[tuple[str, bytes, bytes, int]] = []
         for path, (stamp, sha, age) in sorted(self._records.items()):
             now = 0 if path in self._used else age + 1
@@ -120,3 +130,12 @@ class StatCache:
         )
         records = b"".join(_RECORD.pack(stamp, sha, age) for _, stamp, sha, age in kept)
         return _MAGIC + _COUNTS.pack(len(kept), len(paths), len(xattrs)) + records + paths + xattrs
+
+    def _patched(self) -> bytes:
+        """What was loaded, with the records of the files that were read since: most often that is one of thousands."""
+        data = bytearray(self._loaded)
+        for index, path in enumerate(self._records):  # in the order in which they were loaded
+            if path in self._put:
+                stamp, sha, _ = self._records[path]
+                _RECORD.pack_into(data, len(_MAGIC) + _COUNTS.size + index * _RECORD.size, stamp, sha, 0)
+        return bytes(data)

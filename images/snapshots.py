@@ -76,6 +76,7 @@ class Snapshots:
         self._parents = ParentDirectories(layers, cache)
         self._no_erofs: str | None = None  # why not; found out once
         self._surveys: dict[DiffID, Survey] = {}  # of layers that this process has written
+        self._begun: dict[DiffID, tuple[str, Indexer]] = {}  # directories where an index is on its way
         self._known: dict[ChainID, RootLayer | None] = {}  # this session's: what was found once is leased, and stays
 
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
@@ -128,6 +129,24 @@ class Snapshots:
     def note_survey(self, diff_id: DiffID, found: Survey) -> None:
         """Spare a look at a tar that was just written. found: what ``survey`` would say of it."""
         self._surveys[diff_id] = found
+
+    def begin(self, diff_id: DiffID) -> None:
+        """Have the index of a layer made meanwhile: ``lowers`` is going to be asked for it, by this process."""
+        known = self._surveys.get(diff_id)
+        if (known is not None and known.entries == 0) or diff_id in self._begun or self._row(diff_id) is not None:
+            return
+        tar = str(self._layers.path(diff_id))
+        with storage_errors("a snapshot"):
+            directory = self._new_directory()
+        indexer = self._indexer(tar, directory)
+        if indexer is not None:
+            self._begun[diff_id] = directory, indexer
+
+    def close(self) -> None:
+        """Stop what was begun and nobody has asked for; the directories go with the session."""
+        while self._begun:
+            _, (_, indexer) = self._begun.popitem()
+            indexer.stop()
 
     def discard(self, upper: Upper) -> None:
         """Remove an upper directory that was not adopted."""
@@ -189,9 +208,12 @@ class Snapshots:
         """Make the layer's snapshot. The caller holds the layer's lock."""
         tar = str(self._layers.path(diff_id))
         with storage_errors("a snapshot"):
-            directory = self._new_directory()
+            directory, indexer = self._begun.pop(diff_id, ("", None))
+            if indexer is None:
+                directory = self._new_directory()
+                indexer = self._indexer(tar, directory)
             try:
-                row, key = self._index_or_unpack(diff_id, tar, directory, below, base)
+                row, key = self._index_or_unpack(diff_id, tar, directory, indexer, below, base)
             except BaseException:
                 remove_tree(directory)
                 raise
@@ -201,10 +223,22 @@ class Snapshots:
         return row
 
     def _index_or_unpack(
-        self, diff_id: DiffID, tar: str, directory: str, below: Sequence[DiffID], base: RootLayer | None
+        self,
+        diff_id: DiffID,
+        tar: str,
+        directory: str,
+        indexer: Indexer | None,
+        below: Sequence[DiffID],
+        base: RootLayer | None,
     ) -> tuple[_Row, str]:
+        """indexer: already at work on the tar, if it can be used."""
         name = os.path.basename(directory)
-        found, indexer = self._start(tar, f"{directory}/index", self._surveys.get(diff_id))
+        try:
+            found = self._surveys.get(diff_id) or survey(tar)
+        except BaseException:
+            if indexer is not None:
+                indexer.stop()
+            raise
         if found.entries == 0:
             if indexer is not None:
                 indexer.stop()
@@ -237,20 +271,14 @@ class Snapshots:
         self._unpack(diff_id, directory, parents)
         return _Row("tree", name), key
 
-    def _start(self, tar: str, image: str, known: Survey | None) -> tuple[Survey, Indexer | None]:
-        """Survey the tar, unless that is known, while mkfs.erofs, if it can be used, is already at work on it."""
-        indexer = None
+    def _indexer(self, tar: str, directory: str) -> Indexer | None:
+        """mkfs.erofs at work, if it can be used."""
         if self._no_erofs is None:
             try:
-                indexer = Indexer(tar, image)
+                return Indexer(tar, f"{directory}/index")
             except ErofsError as error:
                 self._note_failure(error)
-        try:
-            return known or survey(tar), indexer
-        except BaseException:
-            if indexer is not None:
-                indexer.stop()
-            raise
+        return None
 
     def _unpack(self, diff_id: DiffID, directory: str, parents: Mapping[bytes, DirectoryMetadata]) -> None:
         from images.apply import apply_layer

@@ -146,6 +146,8 @@ class Store:
         with contextlib.ExitStack() as stack:
             stack.callback(self.database.close)
             stack.callback(self._session.end)
+            if self._snapshots is not None:
+                stack.callback(self._snapshots.close)
             self.cache.flush()
 
     def __enter__(self) -> Self:

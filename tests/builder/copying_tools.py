@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import socket
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from builder.contexts import Context
-from builder.copying import CopySpec, Selection, select, write_layer
+from builder.copying import CopySpec, Selection, Written, select, write_layer
 from builder.filetree import SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns
+from images.survey import survey
 from images.tarwriter import TarWriter
 
 CREATED_AT = 1_000_000_000
@@ -97,6 +99,28 @@ class Layer(dict[str, tarfile.TarInfo]):
         return sorted(self)
 
 
+def check_written(written: Written, data: bytes, path: Path) -> None:
+    """What is said of every layer that tests write, without a look at its tar, is what a look at it says."""
+    path.write_bytes(data)
+    assert written.survey is None or written.survey == survey(str(path))
+    contents = {hashlib.sha256(file).digest() for file in _contents(data)}
+    for sha, offset in written.places:
+        assert sha in contents
+        assert sha == hashlib.sha256(_content_at(data, offset)).digest()
+
+
+def _contents(data: bytes) -> Iterator[bytes]:
+    with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as archive:
+        for member in archive:
+            if member.isreg() and (file := archive.extractfile(member)) is not None:
+                yield file.read()
+
+
+def _content_at(data: bytes, offset: int) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as archive:
+        return next(data[offset:][: member.size] for member in archive if member.offset_data == offset)
+
+
 class Bench:
     """A context and an image so far; runs one instruction after another on them."""
 
@@ -125,8 +149,9 @@ class Bench:
         sink = io.BytesIO()
         with directory_fd(self.rootfs_path) as rootfs_fd:
             writer = TarWriter(sink)
-            write_layer(selection, rootfs_fd, writer, created_at=CREATED_AT, timestamp=timestamp)
+            written = write_layer(selection, rootfs_fd, writer, created_at=CREATED_AT, timestamp=timestamp)
             writer.close()
+        check_written(written, sink.getvalue(), self.base / "written.tar")
         return Layer(sink.getvalue())
 
     def run(self, spec: CopySpec, *, timestamp: int | None = None) -> Layer:

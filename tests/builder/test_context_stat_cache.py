@@ -248,3 +248,33 @@ def test_cache_comes_back_as_it_was(files: dict[str, tuple[int, int, bytes, dict
     for path, (_, _, sha, xattrs) in files.items():
         assert loaded.get(path, stamps[path]) == (sha, xattrs)
         assert loaded.get(path, STAMP.pack(1, 1, 6, 0, 0, 0)) is None
+
+
+def test_what_is_written_down_of_a_few_new_files_is_what_would_be_written_of_all(project: Project) -> None:
+    project.build()
+    for step in ("change", "add", "remove", "attribute"):
+        if step == "change":
+            (project.root / "d/b").write_text("X")
+        elif step == "add":
+            (project.root / "d/new").write_text("new")
+        elif step == "remove":
+            (project.root / "a").unlink()
+        else:
+            os.setxattr(project.root / "d/c", "user.note", b"said")
+        before = project.saved
+        project.build()
+        patched, project.saved = project.saved, None
+        if step == "remove":  # nothing was read; what is gone is kept for a while
+            assert patched == before
+            continue
+        project.build()
+        assert (step, sorted(_known(patched))) == (step, sorted({*_known(project.saved), *_gone(patched, project)}))
+        project.saved = patched
+
+
+def _known(data: bytes | None) -> set[tuple[str, bytes, bytes]]:
+    return {(path, stamp, sha) for path, (stamp, sha, _) in StatCache.load(data)._records.items()}
+
+
+def _gone(data: bytes | None, project: Project) -> set[tuple[str, bytes, bytes]]:
+    return {each for each in _known(data) if not (project.root / each[0]).exists()}

@@ -10,18 +10,17 @@ import pytest
 from builder.copying import workdir_layer
 from builder.errors import CopyConflictError
 from images.tarwriter import TarWriter
-from tests.builder.copying_tools import CREATED_AT, Layer, Tree, directory_fd, make_tree
+from tests.builder.copying_tools import CREATED_AT, Layer, Tree, check_written, directory_fd, make_tree
 
 
 def workdir(tmp_path: Path, path: str, rootfs: Tree | None = None, owner: tuple[int, int] = (0, 0)) -> Layer | None:
     sink = io.BytesIO()
     writer = TarWriter(sink)
     with directory_fd(make_tree(tmp_path / "rootfs", rootfs) if rootfs is not None else None) as fd:
-        made = workdir_layer(path, *owner, fd, writer, created_at=CREATED_AT)
+        written = workdir_layer(path, *owner, fd, writer, created_at=CREATED_AT)
     writer.close()
-    layer = Layer(sink.getvalue())
-    assert made == bool(layer)
-    return layer if made else None
+    check_written(written, sink.getvalue(), tmp_path / "written.tar")
+    return Layer(sink.getvalue()) or None
 
 
 def test_workdir_makes_missing_directories_owned_by_the_user(tmp_path: Path) -> None:

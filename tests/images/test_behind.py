@@ -4,47 +4,78 @@ from __future__ import annotations
 
 import io
 import threading
+from typing import Any
 
 import pytest
 
 from images.behind import Behind
 
+MUCH = bytes(1 << 20)
+
+
+class Noting(io.BytesIO):
+    """Keeps the names of the threads that wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+
+    def write(self, data: Any, /) -> int:
+        self.threads.append(threading.current_thread().name)
+        return super().write(data)
+
 
 def test_everything_arrives_in_order_on_another_thread() -> None:
-    sink = io.BytesIO()
+    sink = Noting()
     with Behind(sink) as behind:
         for number in range(1000):
-            behind.write(b"%d," % number)
-    assert sink.getvalue() == b"".join(b"%d," % number for number in range(1000))
+            behind.write(b"%d," % number * 1000)
+    assert sink.getvalue() == b"".join(b"%d," % number * 1000 for number in range(1000))
+    assert sink.threads[-1] == "writer"
     assert "writer" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_little_is_written_without_a_thread() -> None:
+    sink = Noting()
+    with Behind(sink) as behind:
+        for _ in range(1000):
+            behind.write(b"little")
+    assert sink.getvalue() == b"little" * 1000
+    assert set(sink.threads) == {threading.current_thread().name}
+
+
 class Broken:
-    def __init__(self) -> None:
+    """A disk that takes the first so many writes."""
+
+    def __init__(self, good: int) -> None:
+        self.good = good
         self.calls = 0
 
     def write(self, data: bytes, /) -> None:
         self.calls += 1
-        raise OSError("disk on fire")
+        if self.calls > self.good:
+            raise OSError("disk on fire")
 
 
-def test_error_of_the_sink_reaches_the_writer() -> None:
-    sink = Broken()
+@pytest.mark.parametrize("good", [0, 1])
+def test_error_of_the_sink_reaches_the_writer(good: int) -> None:
+    sink = Broken(good)
 
     def write_much() -> None:
         with Behind(sink) as behind:
             for _ in range(100):
-                behind.write(b"x")
+                behind.write(MUCH)
 
     with pytest.raises(OSError, match="on fire"):
         write_much()
-    assert sink.calls == 1
+    assert sink.calls == good + 1
 
 
 def test_error_of_the_writer_is_the_one_raised() -> None:
     def fail() -> None:
-        with Behind(Broken()) as behind:
-            behind.write(b"x")
+        with Behind(Broken(1)) as behind:
+            behind.write(MUCH)
+            behind.write(MUCH)
             raise KeyError
 
     with pytest.raises(KeyError):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from images.errors import LayerSourceError
 from images.tarreader import TarReader
-from images.tarwriter import TarWriter
+from images.tarwriter import Stretch, TarWriter
 
 
 @dataclass(frozen=True)
@@ -313,3 +313,65 @@ def test_what_no_tar_can_hold_is_refused() -> None:
         writer.file(b"f", 0, 0, 0, 0, 0, b"", {"user.a=b": b""})
     with pytest.raises(ValueError, match="link target"):
         writer.symlink(b"f", b"", 0, 0, 0)
+
+
+def _again(entries: list[Entry], tar: Path, places: dict[bytes, int]) -> tuple[bytes, int]:
+    """The tar of ``entries`` with contents from ``tar`` where they are known; and how many bytes were written."""
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    with tar.open("rb") as earlier:
+        for e in entries:
+            assert writer.offset % 512 == 0
+            if e.kind == "file" and (offset := places.get(e.content)) is not None:
+                content = Stretch(earlier.fileno(), offset, len(e.content))
+                writer.file_from_tar(e.name, e.mode, e.uid, e.gid, e.mtime, content, e.xattrs)
+            elif e.kind == "file":
+                writer.file(e.name, e.mode, e.uid, e.gid, e.mtime, len(e.content), e.content, e.xattrs)
+            else:
+                writer.directory(e.name, e.mode, e.uid, e.gid, e.mtime, e.xattrs)
+        writer.close()
+    assert writer.offset == len(sink.getvalue())
+    return sink.getvalue(), writer.entries
+
+
+def _places(entries: list[Entry], path: Path) -> dict[bytes, int]:
+    path.write_bytes(write(entries))
+    with tarfile.open(path, errors="surrogateescape") as archive:
+        members = [member for member in archive if member.isreg()]
+    contents = [e.content for e in entries if e.kind == "file"]
+    return {content: member.offset_data for content, member in zip(contents, members, strict=True)}
+
+
+files = st.builds(Entry, st.just("file"), names, modes, ids, ids, times, st.binary(max_size=2000), xattrs=xattr_sets)
+directories = st.builds(Entry, st.just("directory"), names, modes, ids, ids, times, xattrs=xattr_sets)
+
+
+@given(st.lists(files, max_size=12), st.data())
+@settings(max_examples=60, deadline=None)
+def test_contents_of_an_earlier_tar_make_the_same_tar(
+    tmp_path_factory: pytest.TempPathFactory, before: list[Entry], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("tar") / "earlier.tar"
+    places = _places(before, path)
+    known = st.sampled_from(before) if before else files
+    again = data.draw(st.lists(known | files | directories, max_size=16))
+    moved = [Entry(e.kind, b"moved/" + e.name, e.mode, content=e.content) for e in before[:3]]
+    assert _again(again + moved, path, places) == (write(again + moved), len(again + moved))
+
+
+def test_long_runs_and_large_files_come_from_an_earlier_tar_too(tmp_path: Path) -> None:
+    before = [Entry("file", b"f%03d" % n, content=os.urandom(size)) for n, size in enumerate([9_000, 600_000, 0] * 12)]
+    path = tmp_path / "earlier.tar"
+    places = _places(before, path)
+    changed = [*before[:20], Entry("file", before[20].name, content=b"changed"), *before[21:]]
+    for entries in (before, changed, before[::-1], before[5:], before[:-1]):
+        assert _again(entries, path, places) == (write(entries), len(entries))
+
+
+def test_an_earlier_tar_that_lost_its_end_is_an_error(tmp_path: Path) -> None:
+    before = [Entry("file", b"f%d" % n, content=os.urandom(300_000)) for n in range(3)]
+    path = tmp_path / "earlier.tar"
+    places = _places(before, path)
+    os.truncate(path, 500_000)
+    with pytest.raises(LayerSourceError, match="lost its end"):
+        _again(before, path, places)
