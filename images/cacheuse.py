@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -25,7 +25,9 @@ from images.trees import tree_bytes
 ItemType: TypeAlias = Literal["layer", "mount"]
 
 _MOUNT_SIZES: Final = "mount-size"
+_TREE_SIZES: Final = "snapshot-size"
 _MEASURED_FOR_S: Final = 600.0
+_FOREVER: Final = float("inf")
 
 _LAYERS: Final = """
     SELECT r.diff_id, max(r.description), min(r.created_at), max(r.used_at),
@@ -35,6 +37,21 @@ _LAYERS: Final = """
         EXISTS (SELECT 1 FROM leases e WHERE e.object = r.diff_id)
     FROM records r WHERE r.diff_id IS NOT NULL GROUP BY r.diff_id ORDER BY max(r.used_at), r.diff_id
 """
+_OWN_LAYERS: Final = """
+    SELECT coalesce(sum(coalesce(l.size, 0)
+            + coalesce((SELECT sum(c.size) FROM compressed c JOIN blobs USING (digest) WHERE c.diff_id = r.diff_id), 0)
+        ), 0)
+    FROM (SELECT DISTINCT diff_id FROM records WHERE diff_id IS NOT NULL) r LEFT JOIN layers l USING (diff_id)
+    WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id)
+"""
+_LAYERS_OF_SNAPSHOTS: Final = (
+    "SELECT coalesce(sum(l.size), 0) FROM snapshots s JOIN layers l USING (diff_id)"
+    " WHERE s.path IS NOT NULL AND s.kind <> 'erofs'"
+)
+_MEASURED_SNAPSHOTS: Final = (  # those that no layer's size stands for
+    "SELECT path, kind FROM snapshots s WHERE path IS NOT NULL"
+    " AND (kind = 'erofs' OR NOT EXISTS (SELECT 1 FROM layers l WHERE l.diff_id = s.diff_id AND l.size > 0))"
+)
 _SNAPSHOTS: Final = """
     SELECT s.path, s.kind, s.created_at, coalesce((SELECT l.size FROM layers l WHERE l.diff_id = s.diff_id), 0),
         EXISTS (SELECT 1 FROM leases e WHERE e.object = coalesce(s.diff_id, s.key))
@@ -112,9 +129,13 @@ class CacheUse:
             for path, kind, created_at, layer_bytes, leased in self._database.all(_SNAPSHOTS)
         ]
 
-    def size_bytes(self) -> int:
-        """What the cache takes beyond images: its own layers, mounts and snapshots."""
-        return _total(self.items(), self.snapshots())
+    def size_bytes(self, *, roughly: bool = False) -> int:
+        """What the cache takes beyond images: its own layers, mounts and snapshots. roughly: as for ``items``."""
+        (layers,) = self._database.one(_OWN_LAYERS)
+        (snapshots,) = self._database.one(_LAYERS_OF_SNAPSHOTS)
+        snapshots += sum(self._snapshot_bytes(path, kind, 0) for path, kind in self._database.all(_MEASURED_SNAPSHOTS))
+        mounts = sum(self._mount_bytes(mount.id, roughly) for mount in self._mounts.list())
+        return int(layers) + int(snapshots) + mounts
 
     def remove(self, items: Iterable[CacheItem], snapshots: Iterable[SnapshotItem] = ()) -> PruneReport:
         """Remove these, but for what is in use by now."""
@@ -127,8 +148,10 @@ class CacheUse:
 
     def trim(self, limit_bytes: int) -> PruneReport:
         """Bring the cache down to ``limit_bytes`` if it is above: snapshots first, then what was used longest ago."""
+        excess = self.size_bytes(roughly=True) - limit_bytes
+        if excess <= 0:
+            return PruneReport()
         items, snapshots = self.items(roughly=True), self.snapshots()
-        excess = _total(items, snapshots) - limit_bytes
         idle: list[SnapshotItem] = []
         chosen: list[CacheItem] = []
         for snapshot in snapshots:
@@ -143,21 +166,30 @@ class CacheUse:
 
     def keep_below(self, limit: CacheMax) -> PruneReport:
         """As ``trim``, with a limit that may be a part of the disk."""
-        if limit.size_bytes is not None:
-            return self.trim(limit.size_bytes)
-        if limit.percent >= 100:
+        if limit.size_bytes is None and limit.percent >= 100:
             return PruneReport()
         disk = os.statvfs(self._root)
-        return self.trim(disk.f_blocks * disk.f_frsize * limit.percent // 100)
+        limit_bytes = limit.size_bytes
+        if limit_bytes is None:
+            limit_bytes = disk.f_blocks * disk.f_frsize * limit.percent // 100
+        if 0 < (disk.f_blocks - disk.f_bfree) * disk.f_frsize <= limit_bytes:
+            return PruneReport()  # all that is on the disk takes no more
+        return self.trim(limit_bytes)
 
     def _mount_bytes(self, name: str, roughly: bool) -> int:
-        known = self._memo.memo_get(_MOUNT_SIZES, name) if roughly else None
+        return self._measured(
+            _MOUNT_SIZES, name, lambda: self._mounts.size_bytes(name), _MEASURED_FOR_S if roughly else 0.0
+        )
+
+    def _measured(self, kind: str, name: str, measure: Callable[[], int], for_s: float) -> int:
+        """What ``measure`` finds out file by file, or what it found up to ``for_s`` seconds ago."""
+        known = self._memo.memo_get(kind, name) if for_s else None
         if known is not None:
             size, measured_at = known.split()
-            if time.time() - float(measured_at) < _MEASURED_FOR_S:
+            if time.time() - float(measured_at) < for_s:
                 return int(size)
-        size_bytes = self._mounts.size_bytes(name)
-        self._memo.memo_put(_MOUNT_SIZES, name, f"{size_bytes} {time.time()}".encode())
+        size_bytes = measure()
+        self._memo.memo_put(kind, name, f"{size_bytes} {time.time()}".encode())
         return size_bytes
 
     def _snapshot_bytes(self, path: str, kind: str, layer_bytes: int) -> int:
@@ -166,9 +198,4 @@ class CacheUse:
             with contextlib.suppress(OSError):
                 return os.stat(f"{directory}/index").st_blocks * 512
             return 0
-        return layer_bytes or tree_bytes(directory)
-
-
-def _total(items: Sequence[CacheItem], snapshots: Sequence[SnapshotItem]) -> int:
-    own = sum(item.size_bytes for item in items if not item.shared)
-    return own + sum(snapshot.size_bytes for snapshot in snapshots)
+        return layer_bytes or self._measured(_TREE_SIZES, path, lambda: tree_bytes(directory), _FOREVER)
