@@ -33,6 +33,7 @@ class Session:
         self._lock_fd = lock_fd
         self._database = database
         self._leased: set[str] = set()
+        self._named: list[str] = []
         self._counter = itertools.count()
 
     @classmethod
@@ -58,8 +59,10 @@ class Session:
         self._leased.add(item)
 
     def new_name(self) -> str:
-        """A name that no other session, and no other call, gives."""
-        return f"{self.id}-{next(self._counter)}"
+        """A name below snapshots/ that nobody else is given; what has it goes with the session, unless a row has it."""
+        name = f"{self.id}-{next(self._counter)}"
+        self._named.append(name)
+        return name
 
     def new_path(self) -> str:
         """A path for a temporary file or directory of this session."""
@@ -68,7 +71,7 @@ class Session:
     def end(self) -> None:
         """Drop the leases and remove what this session left unfinished."""
         try:
-            _forget(self._root, self.id, self._database)
+            _forget(self._root, self.id, self._named, self._database)
         finally:
             os.close(self._lock_fd)
 
@@ -96,7 +99,9 @@ def reclaim(root: Path, dead: dict[str, int | None], database: Database) -> None
     """Remove what dead sessions left: temporary files, unfinished snapshots, leases."""
     for identity, lock_fd in dead.items():
         try:
-            _forget(root, identity, database)
+            with os.scandir(root / "snapshots") as entries:
+                begun = [entry.name for entry in entries if entry.name.startswith(f"{identity}-")]
+            _forget(root, identity, begun, database)
         finally:
             if lock_fd is not None:
                 os.close(lock_fd)
@@ -150,12 +155,12 @@ def _try_existing_lock(root: Path, identity: str) -> int | None:
     return fd
 
 
-def _forget(root: Path, identity: str, database: Database) -> None:
+def _forget(root: Path, identity: str, begun: Iterable[str], database: Database) -> None:
+    """begun: the session's directories in snapshots/, those that it has finished and others."""
     finished = {path for (path,) in database.all("SELECT path FROM snapshots WHERE path GLOB ?", (f"{identity}-*",))}
-    with os.scandir(root / "snapshots") as entries:
-        unfinished = [e.path for e in entries if e.name.startswith(f"{identity}-") and e.name not in finished]
-    for path in unfinished:
-        remove_tree(path)
+    for name in begun:
+        if name not in finished:
+            remove_tree(f"{root}/snapshots/{name}")
     remove_tree(str(root / "tmp" / identity))
     # Last, because it needs space, which the above may have made. Without the directory the leases count no more.
     if database.one("SELECT 1 FROM leases WHERE session = ? LIMIT 1", (identity,)):

@@ -268,6 +268,25 @@ def test_closing_removes_the_session_and_closing_twice_is_fine(tmp_path: Path) -
     assert not os.path.exists(upper.path)
 
 
+def test_closing_does_not_look_through_the_snapshots_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def counting(path: str | os.PathLike[str] | int = ".") -> object:
+        listed.append(str(path))
+        return scandir(path)
+
+    with Store.open(tmp_path) as other:
+        kept = other.snapshots.new_upper()
+        store = Store.open(tmp_path)
+        mine = store.snapshots.new_upper()
+        monkeypatch.setattr(os, "scandir", counting)
+        store.close()
+        assert os.path.isdir(kept.path)
+        assert not os.path.exists(mine.path)
+    assert str(tmp_path / "snapshots") not in listed
+
+
 def test_what_a_killed_process_left_is_reclaimed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
     code = """
 import sys, os, signal
