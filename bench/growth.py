@@ -1,4 +1,4 @@
-"""How time grows: with N instructions, N files, and N images in the store; ``python -m bench.growth``.
+"""How time grows with N instructions, N files, N images in the store, N steps in its cache; ``python -m bench.growth``.
 
 Three sizes, ten times apart, and the exponent that fits them best: 1 is linear, 0 is no growth at all. What starting
 takes makes small sizes look alike, so the exponent between the two largest sizes stands beside it.
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from bench import workloads
 from bench.scenarios import emptied
 from bench.tools import Shiplap, rootfs, run
 from bench.workloads import Sizes
+from images.records import CacheRecord
+from images.store import Store
 
 SIZES = (1_000, 10_000, 100_000)
+_TIMES = 5  # what is short, and can be done again
+_IMAGES_PER_ARCHIVE = 10_000
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -76,18 +81,66 @@ def files(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tu
 
 
 def stored_images(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tuple[str, float]]:
-    """Images with a name each, of one small layer; builds beside them, and listing them."""
+    """Images with a name each, of one small layer; builds beside them, and commands on one of them or on all."""
     del number
-    layout = _layout(directory / "layout", size)
-    yield "loading N images from an archive", _timed(lambda: tool.command("image", "load", "-i", layout))
+    archives = list(_archives(directory / "layout", size))
+    yield (
+        f"loading N images, {_IMAGES_PER_ARCHIVE:,} in an archive",
+        sum(_timed(partial(tool.command, "image", "load", "-i", archive)) for archive in archives),
+    )
+    yield from _builds_beside(directory, tool, "N images")
+    yield "image tag beside N images", _timed(lambda: tool.command("image", "tag", "bench", "other"), _TIMES)
+    yield "image inspect beside N images", _timed(lambda: tool.command("image", "inspect", "many/image1"), _TIMES)
+    numbers = iter(range(_TIMES))
+    yield (
+        "image rm beside N images",
+        _timed(lambda: tool.command("image", "rm", f"many/image{next(numbers)}"), _TIMES),
+    )
+    yield "image ls of N images", _timed(lambda: tool.command("image", "ls"), _TIMES)
+    yield "image prune that finds nothing", _timed(lambda: tool.command("image", "prune", "-f"), _TIMES)
+
+
+def cached_steps(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tuple[str, float]]:
+    """What N steps of RUN leave: a record, a layer, a snapshot. Builds beside them, and going over them all."""
+    del number
+    with Store.open(tool.root) as store:
+        for step in range(size):
+            with store.layers.writer(sync=False) as writer:
+                writer.write(hashlib.sha256(b"%d" % step).digest() * 48)
+                layer = writer.commit()
+            key = f"step {step}"
+            store.cache.put(CacheRecord(key, key, layer, time.time(), 0.1, f"RUN {key}", bytes(300)))
+            upper = store.snapshots.new_upper()
+            Path(upper.path, "fs", "file").touch()
+            store.snapshots.adopt(upper, layer, ())
+    yield from _builds_beside(directory, tool, "N cached steps")
+    yield "cache du of N steps", _timed(lambda: tool.command("cache", "du"), _TIMES)
+    limit = ("cache", "prune", "--max-used-space", "1t")
+    yield "cache prune that finds N steps below its limit", _timed(lambda: tool.command(*limit), _TIMES)
+    yield "cache prune of N steps", _timed(lambda: tool.command("cache", "prune", "-f", "-a"))
+
+
+def _builds_beside(directory: Path, tool: Shiplap, what: str) -> Iterator[tuple[str, float]]:
     context = workloads.run_steps(directory / "context", Sizes(steps=5))
     tool.build(context, cache=True)
-    yield "5 RUN steps beside N images, no cache", _timed(lambda: tool.build(context, cache=False))
-    yield "the same beside N images, nothing changed", _timed(lambda: tool.build(context, cache=True))
-    yield "image ls of N images", _timed(lambda: tool.command("image", "ls"))
+    yield f"5 RUN steps beside {what}, no cache", _timed(lambda: tool.build(context, cache=False), _TIMES)
+    yield f"the same beside {what}, nothing changed", _timed(lambda: tool.build(context, cache=True), _TIMES)
+    numbers = iter(range(_TIMES))
+
+    def build_another() -> None:
+        with (context / "Dockerfile").open("a") as file:
+            file.write(f"# {next(numbers)}\n")
+        tool.build(context, cache=True)
+
+    yield f"the same beside {what}, another Dockerfile, all cached", _timed(build_another, _TIMES)
 
 
-SERIES: dict[str, Series] = {"instructions": instructions, "files": files, "images": stored_images}
+SERIES: dict[str, Series] = {
+    "instructions": instructions,
+    "files": files,
+    "images": stored_images,
+    "steps": cached_steps,
+}
 
 
 def measure(directory: Path, names: Sequence[str], sizes: Sequence[int], rounds: int) -> list[Growth]:
@@ -121,14 +174,23 @@ def table(lines: Sequence[Growth]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def _timed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def _timed(work: Callable[[], object], times: int = 1) -> float:
+    """Seconds; the median of several."""
+    seconds = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
 
 
-def _layout(directory: Path, size: int) -> Path:
-    """An OCI layout of ``size`` images that differ in a label."""
+def _archives(directory: Path, size: int) -> Iterator[Path]:
+    """OCI layouts of ``size`` images that differ in a label; an archive may not have more than 100,000 files."""
+    for first in range(0, size, _IMAGES_PER_ARCHIVE):
+        yield _archive(emptied(directory), range(first, min(size, first + _IMAGES_PER_ARCHIVE)))
+
+
+def _archive(directory: Path, numbers: range) -> Path:
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     layer = bytes(1024)  # the end of a tar, and nothing before it
@@ -140,7 +202,7 @@ def _layout(directory: Path, size: int) -> Path:
 
     described = put(layer, _LAYER)
     manifests = []
-    for number in range(size):
+    for number in numbers:
         config = {
             "architecture": "amd64", "os": "linux", "config": {"Labels": {"number": str(number)}},
             "rootfs": {"type": "layers", "diff_ids": [described["digest"]]},
@@ -152,7 +214,7 @@ def _layout(directory: Path, size: int) -> Path:
     (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
     (directory / "index.json").write_text(json.dumps(index))
-    archive = directory.with_suffix(".tar")
+    archive = directory.with_name(f"images-{numbers.start}.tar")
     run(["tar", "-cf", archive, "-C", directory, "oci-layout", "index.json", "blobs"])
     return archive
 

@@ -74,7 +74,8 @@ class Shiplap:
     name = "shiplap"
 
     def __init__(self, directory: Path) -> None:
-        self._command = (Path(sys.executable).with_name("shiplap"), "--root", directory / "shiplap")
+        self.root = directory / "shiplap"
+        self._command = (Path(sys.executable).with_name("shiplap"), "--root", self.root)
 
     def version(self) -> str:
         return run([self._command[0], "--version"])
