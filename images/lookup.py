@@ -122,7 +122,11 @@ _NAMED_BY_DIGEST: Final = (
     " UNION ALL SELECT n.name, i.id, NULL FROM names n JOIN images i ON i.id = n.image_id"
     " WHERE i.id = ?1 OR i.manifest_digest = ?1"
     " UNION ALL SELECT n.name, e.image_id, NULL FROM names n JOIN index_entries e USING (index_digest)"
-    " WHERE e.image_id IS NOT NULL AND (e.image_id = ?1 OR e.manifest_digest = ?1)"
+    " WHERE e.image_id = ?1"
+    # An index's blobs have all of its manifests, and they can be looked up by digest.
+    " UNION ALL SELECT n.name, e.image_id, NULL FROM names n JOIN index_blobs b USING (index_digest)"
+    " JOIN index_entries e USING (index_digest)"
+    " WHERE b.digest = ?1 AND e.manifest_digest = ?1 AND e.image_id IS NOT NULL"
 )
 _BY_WHOLE_DIGEST: Final = (
     "SELECT id, NULL FROM images WHERE manifest_digest = ? UNION ALL"
