@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.rounds import Sample
+from bench.rounds import PLAIN, Sample
 from bench.scenarios import ROWS, Row
 from bench.workloads import Sizes
 
@@ -40,8 +40,10 @@ def titles(sizes: Sizes) -> dict[str, str]:
 def summarize(samples: Sequence[Sample], rows: Sequence[Row], words: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry per row that was measured, in the table's order.
 
-    median_s, min_s, max_s: seconds by tool. ratio: Shiplap's time over the peer's, by peer; the median of the ratios
-    within each round, because the two times of one round were taken one right after the other.
+    median_s, min_s, max_s: seconds by tool; where the work was done without a tool as well, plain_s is the median of
+    that and was taken off: what is left may be below 0. ratio: Shiplap's time over the peer's, by peer; the median of
+    the ratios within each round, because the two times of one round were taken one right after the other. What is left
+    of two times of which the larger part was taken off differs too much for that: there it is the medians' ratio.
     """
     summary = []
     for row in rows:
@@ -49,11 +51,18 @@ def summarize(samples: Sequence[Sample], rows: Sequence[Row], words: Mapping[str
         for sample in samples:
             if sample.row == row.key:
                 by_tool.setdefault(sample.tool, {})[sample.round] = sample.seconds
+        plain = by_tool.pop(PLAIN, None)
         if not by_tool:
             continue
+        plain_s = statistics.median(plain.values()) if plain else 0.0
+        by_tool = {
+            tool: {number: seconds - plain_s for number, seconds in rounds.items()} for tool, rounds in by_tool.items()
+        }
         ours = by_tool.get(_OURS, {})
         ratios = {
-            tool: statistics.median(ours[number] / seconds for number, seconds in rounds.items())
+            tool: statistics.median(ours.values()) / statistics.median(rounds.values())
+            if plain
+            else statistics.median(ours[number] / seconds for number, seconds in rounds.items())
             for tool, rounds in by_tool.items()
             if tool != _OURS and ours
         }
@@ -64,6 +73,7 @@ def summarize(samples: Sequence[Sample], rows: Sequence[Row], words: Mapping[str
                 "median_s": {tool: statistics.median(rounds.values()) for tool, rounds in by_tool.items()},
                 "min_s": {tool: min(rounds.values()) for tool, rounds in by_tool.items()},
                 "max_s": {tool: max(rounds.values()) for tool, rounds in by_tool.items()},
+                "plain_s": plain_s,
                 "ratio": ratios,
                 "budget": row.budget,
                 "peer": row.peer,
@@ -97,7 +107,7 @@ def table(summary: Sequence[Mapping[str, Any]], tools: Sequence[str]) -> str:
         head.append("budget")
     lines = [head, ["---"] * len(head)]
     for entry in summary:
-        cells = [entry["title"]]
+        cells = [f"{entry['title']} of {entry['plain_s']:.2f} s" if entry["plain_s"] else entry["title"]]
         for tool in tools:
             low, high = entry["min_s"][tool], entry["max_s"][tool]
             cells.append(f"{entry['median_s'][tool]:.3f} ({low:.3f}–{high:.3f})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,11 +26,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Something that every tool does once, on the clock. own_s: what of it is not the tool's, and is taken off."""
+    """Something that every tool does once, on the clock.
+
+    plain: what of it no tool can save, done without one in the same round; its median is taken off every tool's time.
+    """
 
     row: Row
     work: Callable[[Tool], None]
-    own_s: float = 0.0
+    plain: Callable[[], None] | None = None
 
 
 Scenario: TypeAlias = Callable[[Path, Sizes, int], Iterator[Timing]]
@@ -80,13 +84,13 @@ class Installing:
 
     def __init__(self, tar: Path, directory: Path, sizes: Sizes) -> None:
         self._plain = PlainContainer(tar, directory)
-        self._plain.seconds(workloads.install_command(sizes))  # so that the files are in memory, as they will be
+        self._plain.run(workloads.install_command(sizes))  # so that the files are in memory, as they will be
 
     def __call__(self, directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
         del number
-        own_s = self._plain.seconds(workloads.install_command(sizes))
         context = workloads.install_package(directory / "install", sizes)
-        yield Timing(INSTALL, _build(context, cache=False), own_s)
+        plain = partial(self._plain.run, workloads.install_command(sizes))
+        yield Timing(INSTALL, _build(context, cache=False), plain)
 
 
 def save(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import growth, registry, report, workloads
-from bench.rounds import Sample
+from bench.rounds import PLAIN, Sample
 from bench.scenarios import INSTALL, ROWS
 from bench.workloads import SHORT, Sizes
 
@@ -28,7 +28,8 @@ def measured(module: str, directory: Path, *options: str) -> Any:
 def test_short_bench_measures_every_row(privileged: None, tmp_path: Path) -> None:
     result = measured("bench", tmp_path, "--short", "--peers", "none")
     assert [entry["row"] for entry in result["rows"]] == [row.key for row in ROWS]
-    assert all(sample["seconds"] > 0 for sample in result["samples"] if sample["row"] != INSTALL.key)
+    assert all(sample["seconds"] > 0 for sample in result["samples"])
+    assert [sample["row"] for sample in result["samples"] if sample["tool"] == PLAIN] == [INSTALL.key]
     assert result["versions"]["shiplap"].startswith("shiplap ")
 
 
@@ -60,6 +61,17 @@ def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     assert entry["median_s"] == {"shiplap": 2.0, "buildkit": 10.0}
     assert entry["within_budget"] is True
     assert "0.10 × buildkit: met" in report.table([entry], ["shiplap", "buildkit"])
+
+
+def test_what_no_tool_can_save_is_taken_off_by_its_median() -> None:
+    times = {"shiplap": [3.5, 9.0, 3.25], "buildkit": [5.0, 4.0, 4.5], PLAIN: [3.0, 1.0, 8.0]}
+    samples = [Sample("install", tool, n, took) for tool, row in times.items() for n, took in enumerate(row)]
+    (entry,) = report.summarize(samples, ROWS, report.titles(SHORT))
+    assert entry["plain_s"] == 3.0
+    assert entry["median_s"] == {"shiplap": 0.5, "buildkit": 1.5}
+    assert entry["min_s"] == {"shiplap": 0.25, "buildkit": 1.0}
+    assert entry["ratio"] == {"buildkit": 0.5 / 1.5}
+    assert "beyond the command's own time of 3.00 s" in report.table([entry], ["shiplap", "buildkit"])
 
 
 def test_contexts_are_the_same_for_one_seed_and_share_no_file_between_seeds(tmp_path: Path) -> None:
