@@ -1,4 +1,4 @@
-"""System calls that Python has no name for: look-ups that cannot leave their root, and syncfs.
+"""System calls that Python has no name for: look-ups that cannot leave their root, syncfs and sync_file_range.
 
 A module of its own because ctypes takes a millisecond or two to load: what a build that changes nothing need not spend.
 """
@@ -16,7 +16,10 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+_SYNC_FILE_RANGE_WRITE = 2
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 class _OpenHow(ctypes.Structure):
@@ -51,3 +54,13 @@ def sync_filesystem(path: str | Path) -> None:
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(fd)
+
+
+def start_writeback(fd: int, start: int, size: int) -> None:
+    """Let the disk begin with these bytes of a file, and do not wait for it; nothing is durable by this alone.
+
+    Raises OSError.  sync_file_range(2).
+    """
+    if _libc.sync_file_range(fd, start, size, _SYNC_FILE_RANGE_WRITE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -23,6 +23,9 @@ from images.errors import DigestMismatchError, MissingBlobError
 from images.sessions import Session
 
 _BUFFER_BYTES: Final = 256 << 10
+_WINDOW_BYTES: Final = 16 << 20  # after so many the disk is told to begin
+_SLOW_S: Final = 0.1  # the queue of a disk that takes longer for a window is full: who fills it further, waits for it
+_UNCACHED_BYTES: Final = 8 * _WINDOW_BYTES  # how far back one looks for what the disk has by now
 _CHUNK_BYTES: Final = 1 << 20
 _DIRECT_BYTES: Final = 64 << 10  # pieces from this size on are not copied into the buffer first
 
@@ -36,19 +39,23 @@ InTransaction = Callable[[sqlite3.Connection, Digest, int], None]
 class BlobWriter:
     """A file-like sink that becomes a blob at ``commit``; a context manager that discards what was not committed.
 
-    For one thread at a time. Raises StorageFullError when the disk is full.
+    For one thread at a time. Raises StorageFullError when the disk is full. A disk that keeps up writes the beginning
+    of a large one while the end is still to come, so that a sync has little to wait for.
     """
 
-    def __init__(self, blobs: BlobStore, path: str, *, sync: bool) -> None:
+    def __init__(self, blobs: BlobStore, path: str, *, sync: bool, cached: bool = True) -> None:
         import hashlib  # not for who only reads: OpenSSL takes 2 ms to load
 
         self._blobs = blobs
         self._path = path
         self._sync = sync
+        self._cached = cached
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
         self._chunk: memoryview | None = None
         self._size = 0
+        self._stored = self._begun = 0  # bytes that the kernel has, and those that the disk was told to write
+        self._disk_keeps_up = True
         with storage_errors("a blob"):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
 
@@ -144,9 +151,23 @@ class BlobWriter:
 
     def _store(self, data: memoryview) -> None:
         self._hash.update(data)
+        self._stored += len(data)
         with storage_errors("a blob"):
             while data:
                 data = data[os.write(self._fd, data) :]
+            if self._stored - self._begun >= _WINDOW_BYTES and self._disk_keeps_up:
+                self._start_writeback()
+
+    def _start_writeback(self) -> None:
+        from core.kernel import start_writeback
+
+        began = time.monotonic()
+        start_writeback(self._fd, self._begun, self._stored - self._begun)
+        if not self._cached:  # of the windows before
+            start = max(0, self._begun - _UNCACHED_BYTES)
+            os.posix_fadvise(self._fd, start, self._begun - start, os.POSIX_FADV_DONTNEED)
+        self._begun = self._stored
+        self._disk_keeps_up = time.monotonic() - began < _SLOW_S
 
 
 class BlobStore:
@@ -158,9 +179,12 @@ class BlobStore:
         self._session = session
         self._sizes: dict[str, int] = {}  # seen under our lease, so still true
 
-    def writer(self, *, sync: bool = True) -> BlobWriter:
-        """Begin a blob. sync=False: until someone calls ``make_durable`` (``images.put`` does), a reboot loses it."""
-        return BlobWriter(self, self._session.new_path(), sync=sync)
+    def writer(self, *, sync: bool = True, cached: bool = True) -> BlobWriter:
+        """Begin a blob. sync=False: until someone calls ``make_durable`` (``images.put`` does), a reboot loses it.
+
+        cached=False: nobody here is about to read it, so what the disk has of it need not stay in memory.
+        """
+        return BlobWriter(self, self._session.new_path(), sync=sync, cached=cached)
 
     def put(self, data: bytes, *, sync: bool = True) -> Digest:
         """Write a small blob and return its digest."""

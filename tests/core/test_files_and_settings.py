@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import SettingsError, StorageFullError
 from core.files import storage_errors, try_lock, write_atomically
-from core.kernel import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
+from core.kernel import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2, start_writeback
 from core.settings import OidcSettings, ServiceSettings, Settings
 
 
@@ -49,6 +49,17 @@ def test_openat2_descriptor_is_not_inherited(root: int) -> None:
     fd = openat2(root, "file", os.O_RDONLY, resolve=RESOLVE_IN_ROOT)
     assert not os.get_inheritable(fd)
     os.close(fd)
+
+
+def test_writeback_begins_on_files_alone(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb", buffering=0) as file:
+        file.write(b"content")
+        start_writeback(file.fileno(), 0, 7)
+    reading, writing = os.pipe()
+    with pytest.raises(OSError, match=os.strerror(errno.ESPIPE)):
+        start_writeback(writing, 0, 7)
+    os.close(reading)
+    os.close(writing)
 
 
 def test_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
