@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-_WAITING: Final = 4  # chunks between the two; more would only take memory
+_WAITING_BYTES: Final = 4 << 20  # and as many are being written: when the disk is slow for a moment, nobody waits
 _ALONE_BYTES: Final = 1 << 20  # what is written in a moment is not worth a thread
 
 
@@ -20,12 +19,15 @@ class Behind:
 
     The thread begins with the second megabyte: what comes before that is written at once.
     What ``sink`` raises is raised by a later ``write`` or on leaving; when the context is left without an exception,
-    everything has been written.
+    everything has been written. Chunks are passed on by the lot: to wake a thread takes as long as to hash a small one.
     """
 
     def __init__(self, sink: _SupportsWrite) -> None:
         self._sink = sink
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        self._changed = threading.Condition()
+        self._chunks: list[bytes] = []
+        self._waiting_bytes = 0
+        self._ended = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._alone = 0  # bytes that were written without it
@@ -38,9 +40,15 @@ class Behind:
                 return len(data)
             self._thread = threading.Thread(target=self._work, name="writer")
             self._thread.start()
-        if self._error is not None:
-            raise self._error
-        self._chunks.put(data)
+        with self._changed:
+            while self._waiting_bytes >= _WAITING_BYTES and self._error is None:
+                self._changed.wait()
+            if self._error is not None:
+                raise self._error
+            if not self._chunks:
+                self._changed.notify()
+            self._chunks.append(data)
+            self._waiting_bytes += len(data)
         return len(data)
 
     def __enter__(self) -> Self:
@@ -51,15 +59,31 @@ class Behind:
     ) -> None:
         if self._thread is None:
             return
-        self._chunks.put(None)
+        with self._changed:
+            self._ended = True
+            if kind is not None:
+                self._chunks.clear()
+            self._changed.notify()
         self._thread.join()
         if kind is None and self._error is not None:
             raise self._error
 
     def _work(self) -> None:
-        while (data := self._chunks.get()) is not None:
-            if self._error is None:
-                try:
-                    self._sink.write(data)
-                except BaseException as error:
-                    self._error = error
+        try:
+            while chunks := self._next():
+                for chunk in chunks:
+                    self._sink.write(chunk)
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify()
+
+    def _next(self) -> list[bytes]:
+        """All that waits; nothing at the end."""
+        with self._changed:
+            while not self._chunks and not self._ended:
+                self._changed.wait()
+            chunks, self._chunks = self._chunks, []
+            self._waiting_bytes = 0
+            self._changed.notify()
+        return chunks

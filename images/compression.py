@@ -89,6 +89,16 @@ class DecompressingReader:
             missing -= len(part) if missing > 0 else 0
         return b"".join(parts)
 
+    def read1(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes, as they come without being put together; none only at the end."""
+        if not self._output and not self._ended:
+            data = self._produce()
+            if len(data) <= size:
+                return data
+            self._output = memoryview(data)
+        part, self._output = self._output[:size], self._output[size:]
+        return bytes(part)
+
     def _produce(self) -> bytes:
         """The next piece of output; empty only at the end, which it notes."""
         data = self._raw() if self.compression == "none" else self._decompressed()

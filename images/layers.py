@@ -6,7 +6,6 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -197,13 +196,19 @@ class LayerStore:
             source = _Tee(stream)
             reader = DecompressingReader(source)
             compression = reader.compression
-            original = layer if compression == "none" else stack.enter_context(self._blobs.writer(sync=sync))
-            source.copy_to(None if compression == "none" else original)
-            behind: AbstractContextManager[SupportsWrite] = Behind(layer) if large else nullcontext(layer)
-            with behind as sink:
-                while data := reader.read(_CHUNK_BYTES):
-                    sink.write(data)
-            source.drain()
+            original: BlobWriter = layer
+            if compression != "none":  # a push may read it, some day
+                original = stack.enter_context(self._blobs.writer(sync=sync, cached=False))
+            with contextlib.ExitStack() as threads:
+
+                def apart(sink: BlobWriter) -> SupportsWrite:
+                    return threads.enter_context(Behind(sink)) if large else sink
+
+                source.copy_to(None if original is layer else apart(original))
+                tar = apart(layer)
+                while data := reader.read1(_CHUNK_BYTES):
+                    tar.write(data)
+                source.drain()
             if expected is not None and original.size != expected.size:
                 raise DigestMismatchError(
                     f"layer {expected.digest} has {original.size} bytes, expected {expected.size}"
@@ -279,7 +284,7 @@ class _Tee:
     def __init__(self, stream: _Readable) -> None:
         self._stream = stream
         self._early: list[bytes] = []
-        self._sink: BlobWriter | None = None
+        self._sink: SupportsWrite | None = None
         self._direct = False
 
     def read(self, size: int, /) -> bytes:
@@ -290,7 +295,7 @@ class _Tee:
             self._early.append(data)
         return data
 
-    def copy_to(self, sink: BlobWriter | None) -> None:
+    def copy_to(self, sink: SupportsWrite | None) -> None:
         """From now on, and also what was read before, into ``sink``; None: no copy is wanted."""
         if sink is not None:
             for data in self._early:

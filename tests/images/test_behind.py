@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from typing import Any
@@ -81,3 +82,25 @@ def test_error_of_the_writer_is_the_one_raised() -> None:
     with pytest.raises(KeyError):
         fail()
     assert "writer" not in {thread.name for thread in threading.enumerate()}
+
+
+class Counting:
+    """A sink that takes its time."""
+
+    def __init__(self) -> None:
+        self.done_bytes = 0
+
+    def write(self, data: bytes, /) -> None:
+        hashlib.sha256(data)
+        self.done_bytes += len(data)
+
+
+def test_writer_waits_for_a_slow_sink() -> None:
+    sink = Counting()
+    ahead_bytes = []
+    with Behind(sink) as behind:
+        for number in range(1, 101):
+            behind.write(MUCH)
+            ahead_bytes.append(number * len(MUCH) - sink.done_bytes)
+    assert sink.done_bytes == 100 * len(MUCH)
+    assert max(ahead_bytes) <= 10 << 20

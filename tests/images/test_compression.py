@@ -56,6 +56,19 @@ def test_reads_in_small_steps_from_a_stream_that_dribbles(name: Compression) -> 
     assert {len(piece) for piece in pieces[:-1]} == {777}
 
 
+@pytest.mark.parametrize("size", [777, 1 << 20])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_gives_pieces_as_they_come(name: Compression, size: int) -> None:
+    reader = DecompressingReader(io.BytesIO(ENCODERS[name](PAYLOAD)))
+    head = reader.read(5)
+    pieces = []
+    while piece := reader.read1(size):
+        pieces.append(piece)
+    assert head + b"".join(pieces) == PAYLOAD
+    assert max(map(len, pieces)) <= size
+    assert reader.read1(size) == b""
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_empty_content_is_empty(name: Compression) -> None:
     assert DecompressingReader(io.BytesIO(ENCODERS[name](b""))).read() == b""

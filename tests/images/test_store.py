@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from core import kernel
 from core.digests import DiffID, Digest
+from images import blobs
 from images.errors import (
     CompressedDataError,
     DigestMismatchError,
@@ -193,7 +195,7 @@ def test_an_imported_layer_has_the_diff_id_of_its_tar_whatever_its_compression(t
 
 
 def test_a_large_layer_is_written_behind_its_decompression(tmp_path: Path) -> None:
-    content = random.Random(1).randbytes(1 << 20) * 9
+    content = random.Random(1).randbytes(1 << 20) * 50  # the disk begins before the end
     packed = gzip.compress(content, 0)
     expected = Descriptor(media_type="", digest=Digest.of(packed), size=len(packed))
     with Store.open(tmp_path) as store:
@@ -203,8 +205,28 @@ def test_a_large_layer_is_written_behind_its_decompression(tmp_path: Path) -> No
         diff_id = store.layers.import_compressed(io.BytesIO(packed), expected=expected)
         assert diff_id == DiffID.of(content)
         assert store.layers.path(diff_id).read_bytes() == content
-        assert store.layers.original(diff_id) == store.layers.compressed(diff_id, "gzip")
+        original = store.layers.original(diff_id)
+        assert original == store.layers.compressed(diff_id, "gzip")
+        assert original is not None
+        assert store.blobs.read(original.digest) == packed
         assert "writer" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("keeps_up", [True, False])
+def test_the_disk_begins_before_the_end_unless_it_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_up: bool
+) -> None:
+    begun = []
+    monkeypatch.setattr(kernel, "start_writeback", lambda fd, start, size: begun.append((start, size)))
+    monkeypatch.setattr(blobs, "_SLOW_S", 60 if keeps_up else -1)
+    piece = os.urandom(3 << 20)
+    with Store.open(tmp_path) as store, store.blobs.writer(cached=False) as writer:
+        for _ in range(20):
+            writer.write(piece)
+        digest = writer.commit()
+        assert digest == Digest.of(piece * 20)
+        assert store.blobs.read(digest) == piece * 20
+    assert begun == [(number * 18 << 20, 18 << 20) for number in range(3 if keeps_up else 1)]
 
 
 def test_an_import_that_is_not_what_was_announced_keeps_nothing(tmp_path: Path) -> None:

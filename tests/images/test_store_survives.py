@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import random
 import signal
@@ -17,7 +19,7 @@ from core.digests import Digest
 from core.errors import StorageFullError
 from core.platforms import Platform
 from core.references import Reference
-from images.oci import ImageConfig
+from images.oci import Descriptor, ImageConfig
 from images.records import CacheRecord
 from images.store import Store
 from images.verify import verify
@@ -174,6 +176,16 @@ def test_a_blob_that_does_not_fit_is_an_error_and_leaves_no_trace(small_disk: Pa
         assert store.blobs.read(kept) == b"kept"
         assert store.blobs.read(store.blobs.put(b"and on it goes")) == b"and on it goes"
         assert verify(store) == []
+
+
+def test_a_large_layer_that_does_not_fit_is_an_error_and_leaves_no_trace(small_disk: Path) -> None:
+    packed = gzip.compress(random.Random(1).randbytes(20 << 20), 0)
+    expected = Descriptor(media_type="", digest=Digest.of(packed), size=len(packed))
+    with Store.open(small_disk / "root") as store:
+        with pytest.raises(StorageFullError, match="no space left"):
+            store.layers.import_compressed(io.BytesIO(packed), expected=expected)
+        assert os.listdir(store.tmp) == ["lock"]
+        assert os.listdir(small_disk / "root" / "blobs" / "sha256") == []
 
 
 def test_a_snapshot_that_does_not_fit_leaves_no_trace(small_disk: Path) -> None:
