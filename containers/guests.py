@@ -8,7 +8,6 @@ import time
 
 from containers import events, idmap, network, seccomp, setup, stubs, syscalls, wire
 from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
-from containers.uplink import Uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from containers.cgroups import Session
     from containers.events import Loop
     from containers.rootfs import Layers
+    from containers.uplink import Uplink
 
 _NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
 _BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
@@ -66,23 +66,23 @@ class Guest:
 class Guests:
     """All of a launcher's containers.
 
-    folder: a private directory; ranges: first host user and group ID; denied: networks out of bounds.
+    ranges: first host user and group ID.
     """
 
     def __init__(
         self,
         loop: Loop,
-        folder: str,
+        uplink: Uplink,
         ranges: tuple[int, int],
         layers: Layers,
         session: Session,
-        denied: tuple[str, ...] = (),
     ) -> None:
         self._loop = loop
         self._ranges = ranges
         self._layers = layers
         self._session = session
-        self._uplink = Uplink(loop, folder, denied, self._uplink_changed)
+        self._uplink = uplink
+        uplink.changed = self._uplink_changed
         self._count = 0
         self._all: dict[str, Guest] = {}
         self._spares: list[Guest] = []
@@ -148,7 +148,9 @@ class Guests:
 
     def _missing_spare(self) -> str | None:
         for kind in self._kinds:
-            if sum(guest.network == kind for guest in self._spares) < _SPARES[kind]:
+            # While the network comes up, its processes have the kernel's locks, for which a second one would wait here.
+            wanted = 1 if kind == "default" and not self._uplink.ready else _SPARES[kind]
+            if sum(guest.network == kind for guest in self._spares) < wanted:
                 return kind
         return None
 
@@ -161,6 +163,7 @@ class Guests:
 
     def shut_down(self, timeout_s: float) -> None:
         """Kill all and wait until they are gone."""
+        self._uplink.stop()  # first: it takes the longest
         for guest in list(self._all.values()):
             self._forget_client(guest)
             self._kill(guest)

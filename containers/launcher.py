@@ -140,7 +140,7 @@ class Launcher:
         Whether the process starts well shows at the first request. Raises ContainerError when it cannot be tried.
         """
         with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self._control or self._spawn(), "warm")
+            wire.send(self._control or self._spawn("connected"), "warm")
 
     def view(self, layers: Sequence[RootLayer]) -> int:
         """A read-only directory of ``layers`` (base first) merged, with true owners; the caller closes it.
@@ -216,7 +216,7 @@ class Launcher:
 
     def _process(self) -> _socket.socket:
         """The control socket of a process that is ready; starts it when there is none. The lock is held."""
-        control = self._control or self._spawn()
+        control = self._control or self._spawn("")
         if not self._greeted:
             try:
                 _answer(control, "hello")
@@ -230,8 +230,11 @@ class Launcher:
             self._greeted = True
         return control
 
-    def _spawn(self) -> _socket.socket:
-        """Start the process, which will say hello on the control socket returned. The lock is held."""
+    def _spawn(self, connected: str) -> _socket.socket:
+        """Start the process, which will say hello on the control socket returned. The lock is held.
+
+        connected: see ``server.main``.
+        """
         if self._closed:
             raise LauncherError("the launcher has been closed")
         if os.geteuid() != 0:
@@ -246,7 +249,18 @@ class Launcher:
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-E", "-c", _BOOT, source, str(self._state), ",".join(self._denied)],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-E",
+                    "-c",
+                    _BOOT,
+                    source,
+                    str(self._state),
+                    ",".join(self._denied),
+                    connected,
+                ],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),

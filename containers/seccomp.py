@@ -1,23 +1,34 @@
-"""Docker's default system call filter (moby profiles/seccomp, 26.1), made into BPF by libseccomp.  seccomp(2)
+"""Docker's default system call filter (moby profiles/seccomp, 26.1), as BPF.  seccomp(2)
 
 An allow-list: what is not named fails with EPERM, clone3 with ENOSYS, so that the C library falls back to clone, whose
 flags a filter can read. That is what a container with docker's default capabilities gets on Linux 4.8 or newer; its
-tests compare it with what dockerd gives to runc. Most of it is decided by the kernel without running the filter (its
-bitmap of calls that are always allowed, Linux 5.11).
+tests compare it with what dockerd gives to runc, and with the filter that libseccomp makes of it. Most of it is decided
+by the kernel without running the filter (its bitmap of calls that are always allowed, Linux 5.11): to find these out it
+runs a new filter once for each number, and compiles it, before each command. So it is a tree of ranges of numbers, with
+a quarter of libseccomp's instructions.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+import struct
 
+from containers.callnumbers import CALLS, Calls
 from containers.errors import SeccompError
 
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NE, _EQ, _MASKED_EQ = 1, 4, 7
-_EXPORT_LIMIT = 1 << 20
-_CTL_OPTIMIZE, _BINARY_TREE = 8, 2  # of enum scmp_filter_attr; since libseccomp 2.5
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    _Code: TypeAlias = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, if false, operand
+
+# Classic BPF (linux/bpf_common.h), and where struct seccomp_data has things.
+_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_ABOVE_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_FARTHEST = 255  # jump of a comparison
+
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x00000000
 
 _NAMES = """
     _llseek _newselect accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown
@@ -70,85 +81,94 @@ ALLOWED_ON = {
 }
 """By machine, as uname(2) calls it."""
 
-# The architectures whose programs a machine runs beside its own: their system calls have numbers of their own, and one
-# that is not listed kills the process. Tokens of include/uapi/linux/audit.h; x32 is marked by libseccomp.
-_BESIDE = {"x86_64": (0x40000003, 0x4000003E), "aarch64": (0x40000028,), "s390x": (0x00000016,)}
-
-_NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
-_AF_VSOCK = 40
-_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32 bits, uname 2.6, both; asking for the present one
+NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
+AF_VSOCK = 40
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32 bits, uname 2.6, both; asking for the present one
 
 
-class _Comparison(ctypes.Structure):
-    _fields_ = (
-        ("argument", ctypes.c_uint),
-        ("operator", ctypes.c_int),
-        ("first", ctypes.c_uint64),
-        ("second", ctypes.c_uint64),
-    )
+def program(machine: str = "") -> bytes:
+    """The filter: an array of ``struct sock_filter``, 8 bytes each, in the machine's byte order.
 
-
-def program() -> bytes:
-    """The filter for this machine: an array of ``struct sock_filter``, 8 bytes each. Raises SeccompError."""
-    library = _library()
-    machine = os.uname().machine
-    context = library.seccomp_init(_ERRNO | errno.EPERM)
-    if not context:
-        raise SeccompError(f"libseccomp has no filters for {machine}")
-    try:
-        # As systemd does. The kernel runs a new filter once for each number, to see which calls are always allowed:
-        # with a tree in place of a list of comparisons that takes half the time. An older libseccomp makes the list.
-        library.seccomp_attr_set(context, _CTL_OPTIMIZE, _BINARY_TREE)
-        for token in _BESIDE.get(machine, ()):
-            _check(library.seccomp_arch_add(context, token), "seccomp_arch_add")
-
-        def rule(name: str, action: int, *comparisons: _Comparison) -> None:
-            number = library.seccomp_syscall_resolve_name(name.encode())
-            if number == -1:
-                return  # newer than this libseccomp: it stays refused
-            array = (_Comparison * len(comparisons))(*comparisons)
-            _check(library.seccomp_rule_add_array(context, action, number, len(comparisons), array), name)
-
-        for name in ALLOWED.union(ALLOWED_ON.get(machine, ())):
-            rule(name, _ALLOW)
-        for value in _PERSONALITIES:
-            rule("personality", _ALLOW, _Comparison(0, _EQ, value))
-        rule("socket", _ALLOW, _Comparison(0, _NE, _AF_VSOCK))
-        flags = 1 if machine == "s390x" else 0
-        rule("clone", _ALLOW, _Comparison(flags, _MASKED_EQ, _NEW_NAMESPACES, 0))
-        rule("clone3", _ERRNO | errno.ENOSYS)
-        return _exported(library, context)
-    finally:
-        library.seccomp_release(context)
-
-
-def _library() -> ctypes.PyDLL:
-    try:
-        library = ctypes.PyDLL("libseccomp.so.2")
-    except OSError as error:
+    machine: as uname(2) calls it, in place of this one. Another architecture than those that it runs kills the process.
+    Raises SeccompError.
+    """
+    machine = machine or os.uname().machine
+    if machine not in CALLS:
         raise SeccompError(
-            f"cannot filter the system calls of containers: {error}", hint="apt-get install libseccomp2"
-        ) from error
-    pointer, number = ctypes.c_void_p, ctypes.c_uint32
-    library.seccomp_init.restype = pointer
-    library.seccomp_init.argtypes = [number]
-    library.seccomp_release.argtypes = [pointer]
-    library.seccomp_attr_set.argtypes = [pointer, ctypes.c_int, number]
-    library.seccomp_arch_add.argtypes = [pointer, number]
-    library.seccomp_rule_add_array.argtypes = [pointer, number, ctypes.c_int, ctypes.c_uint, pointer]
-    library.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
-    return library
+            f"there is no list of the system calls of {machine}",
+            hint=f"steps can be isolated on {', '.join(sorted(CALLS))}",
+        )
+    low = 4 if machine == "s390x" else 0  # where in an argument its lower half is
+    sections: dict[int, list[Calls]] = {}
+    for calls in CALLS[machine]:
+        sections.setdefault(calls.audit, []).append(calls)
+    code: _Code = [(_LOAD, 0, 0, _ARCHITECTURE)]
+    for audit, parts in sections.items():
+        section = [(_LOAD, 0, 0, _NUMBER), *_tree([leaf for calls in parts for leaf in _leaves(calls, low)])]
+        code += [(_JUMP_EQUAL, 1, 0, audit), (_JUMP, 0, 0, len(section)), *section]
+    code.append((_RETURN, 0, 0, _KILL))
+    order = ">" if machine == "s390x" else "<"
+    return b"".join(struct.pack(f"{order}HBBI", *instruction) for instruction in code)
 
 
-def _exported(library: ctypes.PyDLL, context: int) -> bytes:
-    fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-    try:
-        _check(library.seccomp_export_bpf(context, fd), "seccomp_export_bpf")
-        return os.pread(fd, _EXPORT_LIMIT, 0)
-    finally:
-        os.close(fd)
+def _leaves(calls: Calls, low: int) -> list[tuple[int, _Code]]:
+    """What is to be done from which number on, in order."""
+    refuse, allow = [(_RETURN, 0, 0, _ERRNO | errno.EPERM)], [(_RETURN, 0, 0, _ALLOW)]
+    ranges = [(first, last, allow) for first, last in _ranges(calls.allowed)]
+    special = {
+        calls.clone: _unless_any_bit(_ARGUMENTS + 8 * calls.clone_flags + low, NEW_NAMESPACES),
+        # Of the lower half, which is what the kernel looks at; docker's filter can be got round with the other one.
+        calls.socket: _unless_equal(_ARGUMENTS + low, AF_VSOCK),
+        calls.personality: _if_one_of(_ARGUMENTS + low, PERSONALITIES, _ARGUMENTS + 4 - low if calls.wide else None),
+        calls.clone3: [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)],
+    }
+    ranges += [(number, number, code) for number, code in special.items()]
+    leaves: list[tuple[int, _Code]] = []
+    free = 0  # the first number that nothing was said about
+    for first, last, code in sorted(ranges, key=lambda each: each[0]):
+        if first > free:
+            leaves.append((calls.first + free, refuse))
+        leaves.append((calls.first + first, code))
+        free = last + 1
+    leaves.append((calls.first + free, refuse))
+    return leaves
 
 
-def _check(result: int, what: str) -> None:
-    if result < 0 and result != -errno.EEXIST:
-        raise SeccompError(f"cannot make the filter of system calls: {what}: {os.strerror(-result)}")
+def _tree(leaves: list[tuple[int, _Code]]) -> _Code:
+    """Comparisons with the number, which has been loaded, that lead to the right leaf."""
+    if len(leaves) == 1:
+        return leaves[0][1]
+    middle = len(leaves) // 2
+    below, above = _tree(leaves[:middle]), _tree(leaves[middle:])
+    if len(below) <= _FARTHEST:
+        return [(_JUMP_ABOVE_EQUAL, len(below), 0, leaves[middle][0]), *below, *above]
+    return [(_JUMP_ABOVE_EQUAL, 0, 1, leaves[middle][0]), (_JUMP, 0, 0, len(below)), *below, *above]
+
+
+def _unless_any_bit(offset: int, bits: int) -> _Code:
+    return [(_LOAD, 0, 0, offset), (_JUMP_ANY_BIT, 0, 1, bits), *_DENY_OR_ALLOW]
+
+
+def _unless_equal(offset: int, value: int) -> _Code:
+    return [(_LOAD, 0, 0, offset), (_JUMP_EQUAL, 0, 1, value), *_DENY_OR_ALLOW]
+
+
+def _if_one_of(offset: int, values: tuple[int, ...], upper: int | None) -> _Code:
+    """upper: where the other half of the argument is, which has to be zero."""
+    code = [(_LOAD, 0, 0, offset)]
+    code += [(_JUMP_EQUAL, len(values) - number, 0, value) for number, value in enumerate(values)]
+    code += _DENY_OR_ALLOW
+    if upper is None:
+        return code
+    return [(_LOAD, 0, 0, upper), (_JUMP_EQUAL, 1, 0, 0), _DENY_OR_ALLOW[0], *code]
+
+
+_DENY_OR_ALLOW: _Code = [(_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    found = []
+    for word in text.split():
+        first, _, last = word.partition("-")
+        found.append((int(first), int(last or first)))
+    return found

@@ -16,11 +16,12 @@ import os
 import sys
 
 from containers import cgroups, idmap, syscalls, wire
-from containers.errors import ContainerError, MountError, NamespaceError
+from containers.errors import ContainerError, MountError, NamespaceError, NetworkError
 from containers.events import Loop
 from containers.guests import Guests, error_message, reply
 from containers.rootfs import Layers
 from containers.setup import STAGING
+from containers.uplink import Uplink
 from core import namespaces
 
 TYPE_CHECKING = False
@@ -36,21 +37,21 @@ class Server:
     """Serves one client.
 
     parent: a descriptor of the process that it dies with. folder: the directory that the private tmpfs is mounted on.
-    denied: networks out of bounds.
+    uplink: the containers' network, whose events ``loop`` has.
     """
 
-    def __init__(self, control: _socket.socket, parent: int, folder: str, denied: tuple[str, ...]) -> None:
+    def __init__(self, control: _socket.socket, parent: int, folder: str, loop: Loop, uplink: Uplink) -> None:
         self._control = control
         self._parent = parent
         self._running = True
         self._reclaimed = False
-        self._loop = Loop()
+        self._loop = loop
         self._ranges = idmap.host_ranges()
         userns = idmap.user_namespace(self._ranges) if any(self._ranges) else -1
         self._layers = Layers(f"{folder}/layers", userns)
         self._hierarchies = cgroups.hierarchies(_read("/proc/self/mountinfo"))
         self._session = cgroups.Session(os.urandom(6).hex(), self._hierarchies)
-        self._guests = Guests(self._loop, folder, self._ranges, self._layers, self._session, denied)
+        self._guests = Guests(loop, uplink, self._ranges, self._layers, self._session)
 
     def serve(self) -> None:
         """Until the client closes its socket."""
@@ -118,11 +119,11 @@ class Server:
             os.close(fd)
 
 
-def main(control_fd: int, folder: str, denied: str) -> NoReturn:
+def main(control_fd: int, folder: str, denied: str, connected: str) -> NoReturn:
     """Serve the client at the other end of ``control_fd``: the whole life of the launcher's two processes.
 
     folder: an existing directory; only the launcher sees what it mounts there. denied: networks that containers are
-    not to reach, with commas between.
+    not to reach, with commas between. connected: not empty when the first one is expected to have a network.
     """
     code = 1
     try:
@@ -138,7 +139,11 @@ def main(control_fd: int, folder: str, denied: str) -> NoReturn:
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
                 _isolate(folder)
-                Server(control, parent, folder, tuple(filter(None, denied.split(",")))).serve()
+                loop = Loop()
+                uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))))
+                if connected:
+                    _begin(uplink)  # before all else: this is what a first container waits for
+                Server(control, parent, folder, loop, uplink).serve()
                 code = 0
         except ContainerError as error:
             wire.send(control, error_message(error))
@@ -186,6 +191,14 @@ def _isolate(folder: str) -> None:
     os.mkdir(f"{folder}/{STAGING}")
     os.chdir(f"{folder}/{STAGING}")
     gc.freeze()
+
+
+def _begin(uplink: Uplink) -> None:
+    """Start the network; a failure is told to the first container that needs it."""
+    try:
+        uplink.start()
+    except (NetworkError, OSError):
+        return
 
 
 def _read(path: str) -> str:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 class Uplink:
     """At most one hub at a time.
 
-    denied: as Hub's. changed: called with None when a hub became ready, with the error when it failed or was lost.
+    denied: as Hub's. changed: called with None when a hub became ready, with the error when it failed or was lost; to
+    be set before the loop's next step.
     """
 
-    def __init__(
-        self, loop: Loop, folder: str, denied: tuple[str, ...], changed: Callable[[NetworkError | None], None]
-    ) -> None:
+    changed: Callable[[NetworkError | None], None]
+
+    def __init__(self, loop: Loop, folder: str, denied: tuple[str, ...]) -> None:
         self._loop = loop
         self._folder = folder
         self._denied = denied
-        self._changed = changed
         self._count = 0
         self._hub: network.Hub | None = None
 
@@ -46,6 +46,11 @@ class Uplink:
         self._loop.watch(hub.host.fileno(), self._on_addresses)
         for pid in hub.starting:
             self._watch_process(pid)
+
+    def stop(self) -> None:
+        """Have its processes end; nothing is connected any more. The kernel takes some 20 ms to take pasta apart."""
+        if self._hub is not None:
+            _kill(self._hub)
 
     def connect(self, pid: int) -> tuple[int, int, int]:
         """Give the network namespace of process ``pid`` an interface; its address, prefix length and gateway."""
@@ -72,7 +77,7 @@ class Uplink:
         except (NetworkError, OSError) as error:
             hub = self._hub
             self._lose(hub)
-            self._changed(NetworkError(f"cannot keep the host's addresses unreachable: {error}"))
+            self.changed(NetworkError(f"cannot keep the host's addresses unreachable: {error}"))
             return
         if update is not None:
             self._watch_process(update)
@@ -92,19 +97,23 @@ class Uplink:
             hub.ended(pid, status)
         except NetworkError as error:
             self._lose(hub)
-            self._changed(error)
+            self.changed(error)
             return
         if hub.ready and not was_ready:
             self._watch_process(hub.daemon)
-            self._changed(None)
+            self.changed(None)
 
     def _lose(self, hub: network.Hub) -> None:
         self._hub = None
         self._loop.unwatch(hub.host.fileno())
-        for pid in (*hub.starting, hub.daemon):
-            if pid:
-                try:
-                    os.kill(pid, syscalls.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        _kill(hub)
         hub.close()
+
+
+def _kill(hub: network.Hub) -> None:
+    for pid in (*hub.starting, hub.daemon):
+        if pid:
+            try:
+                os.kill(pid, syscalls.SIGKILL)
+            except ProcessLookupError:
+                continue

@@ -7,9 +7,9 @@ big value (a spec) travels in a memfd instead. ``_socket`` is what ``socket`` wr
 from __future__ import annotations
 
 import _socket
-import array
 import marshal
 import os
+import struct  # not array, which brings collections.abc: the launcher would start a fifth later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def send(sock: _socket.socket, value: Any, fds: list[int] | tuple[int, ...] = ()
 
     Raises OSError; BrokenPipeError when the other side is gone.
     """
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
     sock.sendmsg([marshal.dumps(value)], ancillary, _socket.MSG_NOSIGNAL)
 
 
@@ -46,13 +46,13 @@ def receive(sock: _socket.socket) -> tuple[Any, list[int]] | None:
         data, ancillary, _flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % 4])
+            fds += struct.unpack(f"{len(payload) // 4}i", payload[: len(payload) // 4 * 4])
     if not data:
         return None
-    return marshal.loads(data), list(fds)  # noqa: S302 - the sender is this program
+    return marshal.loads(data), fds  # noqa: S302 - the sender is this program
 
 
 def to_memfd(value: Any) -> int:

@@ -10,17 +10,17 @@ _LOAD, _ALU, _JUMP, _RETURN = 0x20, 0x54, 0x05, 0x06
 _JEQ, _JGT, _JGE, _JSET, _JA = 0x15, 0x25, 0x35, 0x45, 0x05
 
 
-def decide(program: bytes, architecture: int, number: int, arguments: Sequence[int] = ()) -> int:
-    """The action (SECCOMP_RET_*, with its data) for a call. arguments: up to six 64-bit values."""
-    data = struct.pack("<iIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
+def decide(program: bytes, architecture: int, number: int, arguments: Sequence[int] = (), order: str = "<") -> int:
+    """The action (SECCOMP_RET_*, with its data) for a call. arguments: up to six 64-bit values. order: of the bytes."""
+    data = struct.pack(f"{order}IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     accumulator = at = 0
     while True:
-        code, if_true, if_false, operand = struct.unpack_from("<HBBI", program, at * 8)
+        code, if_true, if_false, operand = struct.unpack_from(f"{order}HBBI", program, at * 8)
         at += 1
         if code == _RETURN:
             return int(operand)
         if code == _LOAD:
-            (accumulator,) = struct.unpack_from("<I", data, operand)
+            (accumulator,) = struct.unpack_from(f"{order}I", data, operand)
         elif code == _ALU:
             accumulator &= operand
         elif code == _JA:

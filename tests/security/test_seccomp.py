@@ -17,11 +17,12 @@ import pytest
 from bench.tools import BuildKit
 from bench.workloads import BASE
 from containers import seccomp
+from containers.errors import SeccompError
+from tests.security import libseccomp
 from tests.security.bpf import ALLOW, decide
 from tests.security.conftest import DebianRunner
+from tests.security.libseccomp import I386, MISSING, REFUSED, X32_BIT, X86_64
 
-X86_64, I386, X32_BIT = 0xC000003E, 0x40000003, 0x40000000
-REFUSED, MISSING = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 KILLED = 0x00000000
 
 
@@ -87,6 +88,39 @@ def test_every_number_is_decided_by_its_name(program: bytes) -> None:
             assert (decide(program, X86_64, number) == ALLOW) == (number in allowed)
             assert decide(program, X86_64, number) in (ALLOW, REFUSED)
     assert decide(program, X86_64, number_of("clone3")) == MISSING
+
+
+ARGUMENTS = (
+    *([value] * 6 for value in (0, 1, 2, 8, 17, 40, 41, 0x20000, 0x20008, 0xFFFFFFFF, (1 << 64) - 1)),
+    *([bit] * 6 for bit in (1 << place for place in range(64))),
+    *([high << 32 | low] * 6 for high in (1, 0x7E020000) for low in (0, 8, 41, 0x20000, 0xFFFFFFFF)),
+)
+
+
+@pytest.mark.parametrize("machine", libseccomp.MACHINES)
+def test_filter_says_what_libseccomps_says(machine: str) -> None:
+    """For every number of every architecture, and the arguments that matter."""
+    ours, theirs, order = seccomp.program(machine), libseccomp.program(machine), libseccomp.order_of(machine)
+    for token in libseccomp.MACHINES[machine]:
+        audit = X86_64 if token == libseccomp.X32 else token
+        for number in libseccomp.numbers(token):
+            every = decide(ours, audit, number, [0] * 6, order) == decide(ours, audit, number, [40] * 6, order)
+            for arguments in ARGUMENTS[:11] if every else ARGUMENTS:
+                found = decide(ours, audit, number, arguments, order)
+                assert found == libseccomp.said(theirs, machine, token, number, arguments), (token, number, arguments)
+        for number in (0x3FFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
+            assert decide(ours, audit, number, (), order) == REFUSED
+
+
+def test_upper_half_of_an_argument_is_no_way_to_vsock(program: bytes) -> None:
+    """The kernel looks at the lower half of socket's first argument; libseccomp's comparison is of both."""
+    assert decide(program, X86_64, number_of("socket"), [1 << 32 | 40]) == REFUSED
+
+
+def test_machine_without_a_list_is_an_error() -> None:
+    with pytest.raises(SeccompError, match="system calls of vax") as caught:
+        seccomp.program("vax")
+    assert "x86_64" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
