@@ -29,7 +29,8 @@ from core.rootfs import DirectoryLayer, RootLayer
 if TYPE_CHECKING:
     import _socket
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server import main; main(3, *sys.argv[2:])"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server import main; main(3, *sys.argv[2:])"
+_BOOT = ("-I", "-S", "-E", "-c", _PROGRAM)
 _CLOSE_TIMEOUT_S = 10.0
 
 
@@ -249,18 +250,7 @@ class Launcher:
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    "-E",
-                    "-c",
-                    _BOOT,
-                    source,
-                    str(self._state),
-                    ",".join(self._denied),
-                    connected,
-                ],
+                [sys.executable, *_BOOT, source, str(self._state), ",".join(self._denied), connected],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),
