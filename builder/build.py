@@ -55,9 +55,9 @@ def build(
     """Build and put out what is asked for.
 
     connect: opens a client of registries, for images that are not in the store; None: nothing is pulled. cache_max:
-    what the cache is brought down to afterwards, if the build has added to it; None: it is left alone. solved: called
-    when the launcher is not needed any more, and what was built is still to be put out. files: those of which
-    ``recall`` may have read some already.
+    what the cache is brought down to afterwards, if the build has added to it; None: it is left alone. solved: called,
+    maybe twice, when the launcher is not needed any more, and the last layer or what was built is still to be put out.
+    files: those of which ``recall`` may have read some already.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
@@ -118,11 +118,13 @@ class _Build:
                 self._request, self._store, self._monitor, self._connect, new_step=new_step, cancelled=self._cancelled
             )
         )
+        if self._recorder is not None:  # who attests looks into the image's files
+            solved = None
         executor = Executor(
-            self._store, self._launcher, self._monitor, self._request, self._files, caching.cache.provide
+            self._store, self._launcher, self._monitor, self._request, self._files, caching.cache.provide, solved
         )
         solution = self._solve(planned.plan, caching, executor)
-        if solved is not None and self._recorder is None:  # who attests looks into the image's files
+        if solved is not None:
             solved()
         epoch = self._request.source_date_epoch
         images = [

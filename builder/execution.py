@@ -41,6 +41,7 @@ class Executor:
     files: of the build's contexts.
     pinned: what has been fetched, and what it is for good: a checksum or a commit's hash.
     provide: has layers brought into the store that are known, and not there yet; see ``BuildCache.provide``.
+    idle: called when the launcher is not needed any more, where that is known before the last layer is written.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Executor:
         request: BuildRequest,
         files: ContextFiles,
         provide: Callable[[Iterable[DiffID]], None] | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         self._store = store
         self._launcher = launcher
@@ -58,6 +60,7 @@ class Executor:
         self._request = request
         self._files = files
         self._provide = provide
+        self._idle = idle
         self.pinned: dict[FetchOp, str] = {}
 
     # COPY and ADD
@@ -205,15 +208,21 @@ class Executor:
             raise
         return upper
 
-    def write_upper(self, vertex: Vertex, upper: Upper, parent: RootFS) -> DiffID:
-        """Write a RUN's changes as its layer; the directory becomes the layer's snapshot."""
+    def write_upper(self, vertex: Vertex, upper: Upper, parent: RootFS, *, last: bool = False) -> DiffID:
+        """Write a RUN's changes as its layer; the directory becomes the layer's snapshot.
+
+        last: nothing else is to come, so that the launcher can end meanwhile.
+        """
         from images.diff import write_upper
 
         left_out: list[bytes] = []
         with contextlib.ExitStack() as held:
 
             def below() -> int | None:
-                return held.enter_context(self._view_or_none(parent))
+                view = held.enter_context(self._view_or_none(parent))
+                if last and self._idle is not None:
+                    self._idle()
+                return view
 
             def write(writer: TarWriter) -> None:
                 left_out.extend(write_upper(files_of(upper), below, writer, root=upper.root).unrepresentable)

@@ -82,6 +82,7 @@ class Solver:
         self._no_cache = no_cache
         self._cancelled = cancelled
         self._results: dict[Vertex, Promise[RootFS]] = {}
+        self._target: Vertex | None = None  # what comes last, if that is one vertex
         self._counts = {"done": 0, "cached": 0}
         self._lock = threading.Lock()
         self._executed: dict[Vertex, tuple[Change, ...]] = {}
@@ -105,6 +106,8 @@ class Solver:
 
     def _attempt(self, plan: Plan) -> Solution:
         self._results = {vertex: Promise() for vertex in plan.vertices()}
+        wanted = {vertex for image in plan.images for vertex in (image.result, *(each for _, each in image.scanned))}
+        self._target = wanted.pop() if len(wanted) == 1 else None
         self._runs_expected = any(isinstance(vertex.op, RunOp) for vertex in plan.vertices())
         self._below_runs = {vertex for chain in plan.chains for vertex in _before_the_last_run(chain)}
         if len(plan.chains) == 1:
@@ -227,12 +230,22 @@ class Solver:
         layer = LayerHandle(directory=files_of(upper))
 
         def write() -> None:
-            written = WrittenLayer(self._executor.write_upper(vertex, upper, parent), ended)
+            last = not sources and self._is_last(vertex)
+            written = WrittenLayer(self._executor.write_upper(vertex, upper, parent, last=last), ended)
             self._record(vertex, self._keyed(op, outcome, parent, sources), written, duration_s)
             layer.written.resolve(written)
 
         writer.add(write, layer.written.fail)
         return layer, outcome
+
+    def _is_last(self, vertex: Vertex) -> bool:
+        """Whether a step's layer is all that is still to come: everything else is done, and written."""
+        if vertex is not self._target or self.stopped:
+            return False
+        others = (result for other, result in self._results.items() if other is not vertex)
+        return not any(
+            result.pending or any(layer.written.pending for layer in result.wait().layers[-1:]) for result in others
+        )
 
     def _ran_before(
         self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...]

@@ -6,7 +6,7 @@ import io
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,14 +70,27 @@ class Workshop:
         self.seen = Recorder()
 
     def build(
-        self, text: str, *, cancelled: threading.Event | None = None, ignore: str = "", **options: Any
+        self,
+        text: str,
+        *,
+        cancelled: threading.Event | None = None,
+        ignore: str = "",
+        solved: Callable[[], None] | None = None,
+        **options: Any,
     ) -> BuildResult:
         self.seen = Recorder()
         patterns = IgnorePatterns.parse(ignore) if ignore else None
         with Context.open_directory(str(self.context), patterns) as context:
             options = {"outputs": (Output("image", "", (NAME,)),), **options}
             request = BuildRequest(text.encode(), "Dockerfile", context, **options)
-            return build(request, store=self.store, launcher=self.launcher, monitor=self.seen, cancelled=cancelled)
+            return build(
+                request,
+                store=self.store,
+                launcher=self.launcher,
+                monitor=self.seen,
+                cancelled=cancelled,
+                solved=solved,
+            )
 
     def counts(self, text: str, **options: Any) -> tuple[int, int]:
         result = self.build(text, **options)
@@ -301,6 +314,36 @@ def test_run_leaves_no_mount_point_behind(workshop: Workshop, busybox_tar: Path)
         workshop.build('FROM scratch\nCOPY --from=base /bin/busybox /bin/busybox\nRUN ["/bin/busybox","true"]\n')
     )
     assert set(workshop.files(image)) - {"."} == {"bin", "bin/busybox"}
+
+
+RUN_LAST = "RUN rm /usr/bin/wc && chmod 700 /usr/sbin && mkdir -p /made && touch /made/it\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (f"FROM base\n{RUN_LAST}", [1, 2]),
+        (f"FROM base AS a\nRUN mkdir /a\nFROM base\nRUN mkdir /b\nCOPY --from=a /a /c\n{RUN_LAST}", [4, 5]),
+        (f"FROM base AS a\nRUN mkdir /a\nFROM base\nRUN --mount=from=a,target=/m {RUN_LAST[4:]}", [3]),
+        (f"FROM base\n{RUN_LAST}WORKDIR /w\n", [3]),
+    ],
+    ids=["one stage", "after other stages", "with a mount", "not the last"],
+)
+def test_launcher_may_end_before_the_last_layer_is_written(workshop: Workshop, text: str, written: list[int]) -> None:
+    layers: list[int] = []
+
+    def solved() -> None:
+        workshop.launcher.close()
+        layers.append(workshop.store.database.one("SELECT count(*) FROM layers")[0])
+
+    image = built(workshop.build(text, solved=solved))
+    files = workshop.files(image)
+    assert layers[: len(written)] == written
+    assert set(layers[len(written) :]) <= {written[-1]}
+    assert "usr/bin/wc" not in files
+    assert "made/it" in files
+    assert files["usr/sbin"].mode == 0o700
+    assert "usr/sbin/chroot" in files
 
 
 def test_file_that_no_layer_can_hold_is_a_warning(workshop: Workshop) -> None:
