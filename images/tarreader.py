@@ -317,7 +317,7 @@ class TarReader:
             length = _plain(data[at:blank]) if blank > 0 else 0
             record = data[blank + 1 : at + length - 1]
             key, equals, value = record.partition(b"=")
-            if at + length > len(data) or data[at + length - 1 : at + length] != b"\n" or not equals or not key:
+            if not 0 < length <= len(data) - at or data[at + length - 1] != 10 or not equals or not key:
                 self._fail("a PAX record that is damaged")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse.append(value)  # and the key stays: it tells of a sparse file

@@ -172,17 +172,29 @@ def pax(**records: bytes) -> bytes:
     ],
 )
 def test_pax_records_that_make_no_sense_are_errors(records: dict[str, bytes]) -> None:
+    with pytest.raises(InvalidLayerError, match="damaged tar"):
+        read_all(after_records(pax(**records)))
+
+
+@pytest.mark.parametrize(
+    "rest", [b"no blank, so no length=", b"nolengthhereatall=1", b"0 key=value\n", b"9999 key=value\n"]
+)
+def test_pax_record_without_its_length_is_an_error(rest: bytes) -> None:
+    with pytest.raises(InvalidLayerError, match="damaged tar"):
+        read_all(after_records(pax(comment=b"fine") + rest))
+
+
+def after_records(body: bytes) -> bytes:
+    """An archive of a file for which a PAX header says ``body``."""
     sink = io.BytesIO()
     writer = TarWriter(sink)
-    body = pax(**records)
     writer.file(b"pax", 0o644, 0, 0, 0, len(body), body)
     writer.file(b"f", 0o644, 0, 0, 0, 512, b"9" * 512)
     writer.close()
     data = bytearray(sink.getvalue())
     data[148:156] = b"%06o\0 " % (sum(data[:148]) + sum(data[156:512]) + 256 + ord("x") - ord("0"))
     data[156:157] = b"x"
-    with pytest.raises(InvalidLayerError, match="damaged tar"):
-        read_all(bytes(data))
+    return bytes(data)
 
 
 def test_global_records_hold_until_they_are_overridden() -> None:
