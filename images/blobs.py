@@ -231,8 +231,13 @@ class BlobStore:
 
     def make_durable(self, digests: Iterable[Digest]) -> None:
         """Fsync those of these blobs that were written with ``sync=False``."""
-        wanted = list(digests)
-        volatile = [d for (d,) in self._database.all("SELECT digest FROM blobs WHERE volatile") if d in set(wanted)]
+        wanted = list(dict.fromkeys(digests))
+        volatile: list[Digest] = []
+        for at in range(0, len(wanted), _ASKED_AT_ONCE):
+            some = wanted[at : at + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = self._database.all(f"SELECT digest FROM blobs WHERE volatile AND digest IN ({marks})", some)  # noqa: S608 - question marks
+            volatile += [Digest(digest) for (digest,) in rows]
         if not volatile:
             return
         with storage_errors("a blob"):

@@ -15,10 +15,7 @@ from images.records import CacheRecord
 from images.store import Store
 
 ARM = Platform.parse("linux/arm64")
-SPARED = {
-    "SELECT DISTINCT session FROM leases",  # of the processes that run at the moment
-    "SELECT digest FROM blobs WHERE volatile",  # grows with layers of steps that no image has; known, and to be mended
-}
+SPARED = {"SELECT DISTINCT session FROM leases"}  # of the processes that run at the moment
 
 
 def full_scans(database: Path, statement: str) -> list[str]:
