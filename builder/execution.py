@@ -227,7 +227,7 @@ class Executor:
             def write(writer: TarWriter) -> None:
                 left_out.extend(write_upper(files_of(upper), below, writer, root=upper.root).unrepresentable)
 
-            diff_id, _ = self._write_layer(write)
+            diff_id, _ = self._write_layer(write, cached=self._request.reads_layers)
         self._store.snapshots.adopt(upper, diff_id, parent.diff_ids())
         for path in left_out:
             shown = path.decode(errors="backslashreplace")
@@ -237,11 +237,11 @@ class Executor:
 
     # Helpers
 
-    def _write_layer(self, write: Callable[[TarWriter], _T]) -> tuple[DiffID, _T]:
+    def _write_layer(self, write: Callable[[TarWriter], _T], *, cached: bool = True) -> tuple[DiffID, _T]:
         from images.behind import Behind
         from images.tarwriter import TarWriter
 
-        with self._store.layers.writer(sync=False) as blob:
+        with self._store.layers.writer(sync=False, cached=cached) as blob:
             with Behind(blob) as sink:
                 writer = TarWriter(sink)
                 result = write(writer)

@@ -87,6 +87,13 @@ class BuildRequest(NamedTuple):
         return self.no_cache and b"RUN" in self.dockerfile
 
     @property
+    def reads_layers(self) -> bool:
+        """Whether the build goes on to read what it has written as layers: it packs them, or looks into them."""
+        kept = all(output == Output("image", names=output.names) for output in self.outputs)
+        several = len(self.platforms) > 1 or self.source_date_epoch is not None
+        return not kept or several or bool(self.cache_to or self.attest)
+
+    @property
     def lineage_name(self) -> str:
         """What builds of the same thing have in common; empty for a context that is never seen again."""
         name = self.lineage or self.context.key

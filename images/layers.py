@@ -72,9 +72,12 @@ class LayerStore:
         self._session = session
         self._blobs = blobs
 
-    def writer(self, *, sync: bool = True) -> LayerWriter:
-        """Begin a layer. sync=False: durable once an image that has it is put; until then a reboot loses it."""
-        return LayerWriter(self._blobs, self._session.new_path(), sync=sync)
+    def writer(self, *, sync: bool = True, cached: bool = True) -> LayerWriter:
+        """Begin a layer. sync=False: durable once an image that has it is put; until then a reboot loses it.
+
+        cached: as for ``BlobStore.writer``.
+        """
+        return LayerWriter(self._blobs, self._session.new_path(), sync=sync, cached=cached)
 
     def has(self, diff_id: DiffID) -> bool:
         """Whether the layer is here; if so it stays for this session."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
+from builder.attesting.options import Attestations
 from builder.build import build
 from builder.contexts import Context
 from builder.errors import BuildCancelledError
@@ -26,6 +27,7 @@ from dockerfile_grammar import DockerfileError, IgnorePatterns
 from images.archive import import_rootfs
 from images.flatten import write_merged
 from images.images import Image
+from images.layers import LayerWriter
 from images.oci import ImageConfig
 from images.store import Store
 from images.tarwriter import TarWriter
@@ -344,6 +346,38 @@ def test_launcher_may_end_before_the_last_layer_is_written(workshop: Workshop, t
     assert "made/it" in files
     assert files["usr/sbin"].mode == 0o700
     assert "usr/sbin/chroot" in files
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [
+        ({}, False),
+        ({"outputs": (Output("image", "", (NAME,), push=True),)}, True),
+        ({"outputs": (Output("oci", "x.tar"),)}, True),
+        ({"source_date_epoch": 0}, True),
+        ({"attest": Attestations(sbom=True)}, True),
+    ],
+    ids=["kept", "pushed", "archive", "clamped", "attested"],
+)
+def test_request_tells_whether_the_build_reads_its_layers(
+    workshop: Workshop, options: dict[str, Any], reads: bool
+) -> None:
+    with Context.open_directory(str(workshop.context)) as context:
+        options = {"outputs": (Output("image", "", (NAME,)),), **options}
+        assert BuildRequest(b"FROM base\n", "Dockerfile", context, **options).reads_layers is reads
+
+
+def test_only_layers_of_runs_leave_the_page_cache(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    writer = workshop.store.layers.writer
+
+    def noted(*, sync: bool = True, cached: bool = True) -> LayerWriter:
+        asked.append(cached)
+        return writer(sync=sync, cached=cached)
+
+    monkeypatch.setattr(workshop.store.layers, "writer", noted)
+    workshop.build("FROM base\nRUN mkdir /d\nCOPY . /c\nRUN mkdir /e\n")
+    assert sorted(asked) == [False, False, True]
 
 
 def test_file_that_no_layer_can_hold_is_a_warning(workshop: Workshop) -> None:
