@@ -7,6 +7,7 @@ rename and the row belong to one write transaction, so a collector never takes a
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sqlite3
@@ -24,6 +25,7 @@ from images.sessions import Session
 
 _BUFFER_BYTES: Final = 256 << 10
 _WINDOW_BYTES: Final = 16 << 20  # after so many the disk is told to begin
+_OF_THE_DISK: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
 _SLOW_S: Final = 0.1  # the queue of a disk that takes longer for a window is full: who fills it further, waits for it
 _UNCACHED_BYTES: Final = 8 * _WINDOW_BYTES  # how far back one looks for what the disk has by now
 _CHUNK_BYTES: Final = 1 << 20
@@ -162,7 +164,13 @@ class BlobWriter:
         from core.kernel import start_writeback
 
         began = time.monotonic()
-        start_writeback(self._fd, self._begun, self._stored - self._begun)
+        try:
+            start_writeback(self._fd, self._begun, self._stored - self._begun)
+        except OSError as error:
+            if error.errno in _OF_THE_DISK:
+                raise
+            self._disk_keeps_up = False  # a file system, or a sandbox, that does not know the call: it need not
+            return
         if not self._cached:  # of the windows before
             start = max(0, self._begun - _UNCACHED_BYTES)
             os.posix_fadvise(self._fd, start, self._begun - start, os.POSIX_FADV_DONTNEED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -20,6 +21,7 @@ import pytest
 
 from core import kernel
 from core.digests import DiffID, Digest
+from core.errors import StorageFullError
 from images import blobs
 from images.errors import (
     CompressedDataError,
@@ -227,6 +229,25 @@ def test_the_disk_begins_before_the_end_unless_it_is_slow(
         assert digest == Digest.of(piece * 20)
         assert store.blobs.read(digest) == piece * 20
     assert begun == [(number * 18 << 20, 18 << 20) for number in range(3 if keeps_up else 1)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOSPC])
+def test_a_file_system_that_cannot_begin_early_does_without_and_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(fd: int, start: int, size: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(kernel, "start_writeback", fail)
+    piece = os.urandom(9 << 20)
+    with Store.open(tmp_path) as store, store.blobs.writer() as writer:
+        if number == errno.ENOSPC:
+            with pytest.raises(StorageFullError):
+                writer.write(piece * 2)
+            return
+        for _ in range(4):
+            writer.write(piece)
+        assert store.blobs.read(writer.commit()) == piece * 4
 
 
 def test_an_import_that_is_not_what_was_announced_keeps_nothing(tmp_path: Path) -> None:
