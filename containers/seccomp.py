@@ -5,7 +5,7 @@ flags a filter can read. That is what a container with docker's default capabili
 tests compare it with what dockerd gives to runc, and with the filter that libseccomp makes of it. Most of it is decided
 by the kernel without running the filter (its bitmap of calls that are always allowed, Linux 5.11): to find these out it
 runs a new filter once for each number, and compiles it, before each command. So it is a tree of ranges of numbers, with
-a quarter of libseccomp's instructions.
+half of libseccomp's instructions.
 """
 
 from __future__ import annotations

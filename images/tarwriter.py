@@ -76,7 +76,7 @@ def _tail(kind: bytes, link: bytes = b"", major: int = 0, minor: int = 0, prefix
 _FILE, _DIRECTORY, _PAX = _tail(b"0"), _tail(b"5"), _tail(b"x")
 
 
-def _header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, tail: tuple[bytes, int]) -> bytes:
+def _ustar(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, tail: tuple[bytes, int]) -> bytes:
     head = _HEAD % (name.ljust(100, b"\0"), mode, uid, gid, size, mtime)
     return b"%b%06o\0 %b" % (head, _sum(head) + tail[1], tail[0])
 
@@ -88,6 +88,33 @@ def _record(key: bytes, value: bytes) -> bytes:
     if len(str(length)) != len(str(rest)):
         length = rest + len(str(length))
     return b"%d %b=%b\n" % (length, key, value)
+
+
+def _header(
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    tail: tuple[bytes, int],
+    xattrs: _Xattrs | None = None,
+    records: dict[bytes, bytes] | None = None,
+) -> bytes:
+    """The header of one entry: plain when it fits, else what ``_extended`` makes of it."""
+    if (
+        0 < len(name) <= 100
+        and name.isascii()
+        and b"\0" not in name
+        and uid <= _MAX_ID
+        and gid <= _MAX_ID
+        and 0 <= mtime <= _MAX_NUMBER
+        and size <= _MAX_NUMBER
+        and not records
+        and not xattrs
+    ):
+        return _ustar(name, mode & 0o7777, uid, gid, size, mtime, tail)
+    return _extended(name, mode & 0o7777, uid, gid, size, mtime, tail, records or {}, xattrs or {})
 
 
 def _extended(
@@ -123,8 +150,8 @@ def _extended(
     pax = b""
     if records:
         data = b"".join(_record(key, value) for key, value in sorted(records.items()))
-        pax = _header(b"PaxHeaders/0", 0o644, 0, 0, len(data), 0, _PAX) + data + _PADDING[len(data) % BLOCK]
-    plain = _header(
+        pax = _ustar(b"PaxHeaders/0", 0o644, 0, 0, len(data), 0, _PAX) + data + _PADDING[len(data) % BLOCK]
+    plain = _ustar(
         name[:100],
         mode,
         uid if uid <= _MAX_ID else 0,
@@ -168,7 +195,7 @@ class TarWriter:
     def directory(self, name: bytes, mode: int, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None) -> None:
         if not name.endswith(b"/"):
             name = name + b"/" if name else b"./"
-        self._entry(name, mode, uid, gid, 0, mtime, _DIRECTORY, xattrs)
+        self._append(_header(name, mode, uid, gid, 0, mtime, _DIRECTORY, xattrs))
 
     def file(
         self,
@@ -186,7 +213,7 @@ class TarWriter:
         source: the content, a descriptor to read it from (at its current offset), or an object with ``read``. Raises
         LayerSourceError when it ends early or, as far as that can be seen, has more: the archive is then spoilt.
         """
-        self._entry(name, mode, uid, gid, size, mtime, _FILE, xattrs)
+        self._append(_header(name, mode, uid, gid, size, mtime, _FILE, xattrs))
         if size > _CHUNK:
             self._stream(name, size, source)
             return
@@ -218,7 +245,7 @@ class TarWriter:
         their bytes. Raises LayerSourceError, now or later, when the tar is shorter than it was.
         """
         fd, offset, size = content
-        header = self._header(name, mode, uid, gid, size, mtime, _FILE, xattrs)
+        header = _header(name, mode, uid, gid, size, mtime, _FILE, xattrs)
         start = offset - len(header)
         if start >= 0 and os.pread(fd, len(header), start) == header:
             self.entries += 1
@@ -251,19 +278,19 @@ class TarWriter:
         major, minor = (0, 0) if kind == b"6" else (os.major(rdev), os.minor(rdev))
         if major > _MAX_ID or minor > _MAX_ID:
             raise ValueError(f"device number too big for a tar: {major}:{minor}")
-        self._entry(name, mode, uid, gid, 0, mtime, _tail(kind, major=major, minor=minor), xattrs)
+        self._append(_header(name, mode, uid, gid, 0, mtime, _tail(kind, major=major, minor=minor), xattrs))
 
     def whiteout(self, name: bytes) -> None:
         """``name`` in the layers below does not exist from here on."""
         self.marks = True
         head, slash, last = name.rpartition(b"/")
-        self._entry(head + slash + WHITEOUT_PREFIX + last, 0, 0, 0, 0, 0, _FILE, None)
+        self._append(_header(head + slash + WHITEOUT_PREFIX + last, 0, 0, 0, 0, 0, _FILE))
 
     def opaque(self, directory: bytes) -> None:
         """Whatever the layers below have inside ``directory`` does not exist from here on."""
         self.marks = True
         prefix = directory.rstrip(b"/")
-        self._entry(prefix + b"/" + OPAQUE_NAME if prefix else OPAQUE_NAME, 0, 0, 0, 0, 0, _FILE, None)
+        self._append(_header(prefix + b"/" + OPAQUE_NAME if prefix else OPAQUE_NAME, 0, 0, 0, 0, 0, _FILE))
 
     def close(self) -> None:
         """Write the end of the archive."""
@@ -286,53 +313,11 @@ class TarWriter:
         if b"\0" in target or not target:
             raise ValueError(f"a link target that no tar can hold: {target!r}")
         records = {} if len(target) <= 100 and target.isascii() else {b"linkpath": target}
-        self._entry(name, mode, uid, gid, 0, mtime, _tail(kind, target[:100]), xattrs, records)
-
-    def _entry(
-        self,
-        name: bytes,
-        mode: int,
-        uid: int,
-        gid: int,
-        size: int,
-        mtime: int,
-        tail: tuple[bytes, int],
-        xattrs: _Xattrs | None,
-        records: dict[bytes, bytes] | None = None,
-    ) -> None:
-        self._append(self._header(name, mode, uid, gid, size, mtime, tail, xattrs, records))
-
-    def _header(
-        self,
-        name: bytes,
-        mode: int,
-        uid: int,
-        gid: int,
-        size: int,
-        mtime: int,
-        tail: tuple[bytes, int],
-        xattrs: _Xattrs | None,
-        records: dict[bytes, bytes] | None = None,
-    ) -> bytes:
-        """The header of one entry: plain when it fits, else what ``_extended`` makes of it."""
-        if (
-            0 < len(name) <= 100
-            and name.isascii()
-            and b"\0" not in name
-            and uid <= _MAX_ID
-            and gid <= _MAX_ID
-            and 0 <= mtime <= _MAX_NUMBER
-            and size <= _MAX_NUMBER
-            and not records
-            and not xattrs
-        ):
-            return _header(name, mode & 0o7777, uid, gid, size, mtime, tail)
-        return _extended(name, mode & 0o7777, uid, gid, size, mtime, tail, records or {}, xattrs or {})
+        self._append(_header(name, mode, uid, gid, 0, mtime, _tail(kind, target[:100]), xattrs, records))
 
     def _append(self, header: bytes) -> None:
         """Begin an entry."""
-        if self._copied is not None:
-            self._end_copy()
+        self._end_copy()
         if self._pending > _FLUSH:
             self._flush()
         self.entries += 1
@@ -367,8 +352,7 @@ class TarWriter:
         if last is not None and last.fd == fd and last.offset + last.size == offset and last.size < _FLUSH:
             self._copied = Stretch(fd, last.offset, last.size + size)
         else:
-            if last is not None:
-                self._end_copy()
+            self._end_copy()
             self._copied = Stretch(fd, offset, size)
 
     def _end_copy(self) -> None:

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import pytest
+
 from builder.contexts import Context
 from builder.copying import CopySpec, Selection, Written, select, write_layer
-from builder.filetree import SourceTree
+from builder.filetree import Entry, SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns
 from images.survey import survey
 from images.tarwriter import TarWriter
@@ -97,6 +99,19 @@ class Layer(dict[str, tarfile.TarInfo]):
 
     def names(self) -> list[str]:
         return sorted(self)
+
+
+def note_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of files of trees whose content is opened from now on."""
+    opened: list[str] = []
+    open_file = SourceTree.open_file
+
+    def noted(tree: SourceTree, entry: Entry, directory_fd: int) -> int:
+        opened.append(entry.tree_path)
+        return open_file(tree, entry, directory_fd)
+
+    monkeypatch.setattr(SourceTree, "open_file", noted)
+    return opened
 
 
 def check_written(written: Written, data: bytes, path: Path) -> None:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from builder.contexts import Context
 from builder.copying import CopySpec, content_digest, select, write_layer
-from builder.filetree import STAMP, SourceTree
+from builder.filetree import STAMP
 from builder.statcache import StatCache, is_settled
 from core.digests import Digest
 from images.tarwriter import TarWriter
-from tests.builder.copying_tools import make_tree
+from tests.builder.copying_tools import make_tree, note_opened
 
 SECOND = 1_000_000_000
 LATER = 10 * SECOND
@@ -29,14 +29,7 @@ class Project:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
         self.saved: bytes | None = None
-        self.reads: list[str] = []
-        open_file = SourceTree.open_file
-
-        def counted(tree: SourceTree, entry, directory_fd: int) -> int:  # type: ignore[no-untyped-def]
-            self.reads.append(entry.tree_path)
-            return open_file(tree, entry, directory_fd)
-
-        monkeypatch.setattr(SourceTree, "open_file", counted)
+        self.reads = note_opened(monkeypatch)
 
     def build(self, *sources: str, later_ns: int = LATER) -> Digest:
         """later_ns: how long after now the build happens, so that tests need not wait until files are at rest."""

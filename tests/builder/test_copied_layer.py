@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.filetree import SourceTree
 from images.erofs import Indexer
+from tests.builder.copying_tools import note_opened
 from tests.builder.test_build import Workshop, built, workshop
 
 __all__ = ["workshop"]  # a fixture
@@ -18,23 +18,10 @@ pytestmark = pytest.mark.usefixtures("privileged")
 COPY = "FROM base\nCOPY . /home/\nRUN cat /home/* > /all\n"
 
 
-class Opened:
-    """Which files of trees have been opened."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.paths: list[str] = []
-        open_file = SourceTree.open_file
-
-        def noted(tree: SourceTree, entry, directory_fd: int) -> int:  # type: ignore[no-untyped-def]
-            self.paths.append(entry.tree_path)
-            return open_file(tree, entry, directory_fd)
-
-        monkeypatch.setattr(SourceTree, "open_file", noted)
-
-
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
-    return Opened(monkeypatch)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which files of trees have been opened."""
+    return note_opened(monkeypatch)
 
 
 def at_rest(context: Path, files: dict[str, bytes]) -> None:
@@ -50,20 +37,20 @@ def layer_without_cache(workshop: Workshop, text: str) -> object:
     return built(workshop.build(text, no_cache=True)).diff_ids[1]
 
 
-def test_only_the_changed_file_is_opened(workshop: Workshop, opened: Opened) -> None:
+def test_only_the_changed_file_is_opened(workshop: Workshop, opened: list[str]) -> None:
     at_rest(workshop.context, {f"d{n % 3}/f{n}": os.urandom(n * 700) for n in range(30)} | {"top": b"top"})
     text = "FROM base\nCOPY . /home/\nRUN cat /home/*/* > /all\n"
     workshop.build(text)
     workshop.build(text + "RUN true\n")
     at_rest(workshop.context, {"d1/f7": b"changed"})
-    opened.paths.clear()
+    opened.clear()
     image = built(workshop.build(text))
-    assert set(opened.paths) == {"d1/f7"}
+    assert set(opened) == {"d1/f7"}
     assert workshop.read(image, "home/d1/f7") == "changed"
     assert image.diff_ids[1] == layer_without_cache(workshop, text)
 
 
-def test_files_that_come_go_move_and_get_other_modes(workshop: Workshop, opened: Opened) -> None:
+def test_files_that_come_go_move_and_get_other_modes(workshop: Workshop, opened: list[str]) -> None:
     text = COPY
     contents = {f"f{n:02}": os.urandom(5000 + n) for n in range(20)}
     at_rest(workshop.context, contents)
@@ -76,9 +63,9 @@ def test_files_that_come_go_move_and_get_other_modes(workshop: Workshop, opened:
     (workshop.context / "f09").unlink()
     (workshop.context / "f09").symlink_to("f10")
     at_rest(workshop.context, {"new": b"new", "f11": b""})
-    opened.paths.clear()
+    opened.clear()
     image = built(workshop.build(text.replace("RUN cat /home/*", "RUN ls /home")))
-    assert not {"f00", "f08", "f19"} & set(opened.paths)
+    assert not {"f00", "f08", "f19"} & set(opened)
     assert image.diff_ids[1] == layer_without_cache(workshop, text)
 
 
@@ -90,23 +77,23 @@ def test_another_owner_mode_or_place_is_no_layer_of_before(workshop: Workshop) -
         assert built(workshop.build(text)).diff_ids[1] == layer_without_cache(workshop, text)
 
 
-def test_a_layer_that_was_pruned_is_not_missed(workshop: Workshop, opened: Opened) -> None:
+def test_a_layer_that_was_pruned_is_not_missed(workshop: Workshop, opened: list[str]) -> None:
     at_rest(workshop.context, {f"f{n}": os.urandom(3000) for n in range(5)})
     first = built(workshop.build(COPY)).diff_ids[1]
     workshop.store.layers.path(first).unlink()
     at_rest(workshop.context, {"f2": b"changed"})
-    opened.paths.clear()
+    opened.clear()
     image = built(workshop.build(COPY))
-    assert set(opened.paths) == {f"f{n}" for n in range(5)}
+    assert set(opened) == {f"f{n}" for n in range(5)}
     assert workshop.read(image, "home/f2") == "changed"
 
 
-def test_without_cache_every_file_is_read(workshop: Workshop, opened: Opened) -> None:
+def test_without_cache_every_file_is_read(workshop: Workshop, opened: list[str]) -> None:
     at_rest(workshop.context, {"a": b"a", "b": b"b"})
     workshop.build(COPY)
-    opened.paths.clear()
+    opened.clear()
     workshop.build(COPY, no_cache=True)
-    assert set(opened.paths) == {"a", "b"}
+    assert set(opened) == {"a", "b"}
 
 
 @pytest.fixture
