@@ -13,6 +13,7 @@ from builder.limits import StepLimits
 from builder.output import Output
 from builder.remotes.access import SourceAccess
 from core.platforms import Platform
+from core.trust import HOST, Domain
 
 if TYPE_CHECKING:
     from builder.graph import GitOp, HttpOp
@@ -49,7 +50,9 @@ class BuildRequest(NamedTuple):
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
-    platforms: what to build for; none: for this machine. attest: what is to be said of the images."""
+    platforms: what to build for; none: for this machine. attest: what is to be said of the images.
+    domain: for whom it is built, and so whose results it may use.
+    """
 
     dockerfile: bytes
     dockerfile_name: str
@@ -75,6 +78,7 @@ class BuildRequest(NamedTuple):
     lineage: str = ""
     hold_failures: bool = False
     attest: Attestations = Attestations()
+    domain: Domain = HOST
 
     @property
     def platform(self) -> Platform:
