@@ -17,12 +17,9 @@ if TYPE_CHECKING:
 
 def registry_settings(config: str | None, root: Path, *, access: Access) -> ServerSettings:
     """The settings of ``--config``, else of ROOT/serve/registry.toml, else the defaults."""
-    from registry.server.settings import ServerSettings, load_settings
+    from registry.server.settings import load_settings, settings_of
 
-    path = Path(config) if config else root / "serve" / "registry.toml"
-    if config is None and not path.exists():
-        return ServerSettings(access=access)
-    return load_settings(path, access=access)
+    return load_settings(Path(config), access=access) if config else settings_of(root, access=access)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.engine import Row
 
 from core.files import write_atomically
@@ -93,24 +93,27 @@ class Tokens:
 
     def verify(self, text: str, scope: str) -> Token:
         """The token that ``text`` is, if it allows ``scope``. Raises TokenError and ScopeError."""
-        now = self._clock()
-        with self._database.read() as connection:
-            # The look-up is by hash, so its duration says nothing about the token.
-            row = connection.execute(_WITH_OWNER.where(tokens.c.hash == _hash(text))).first()
-        if row is None:
-            raise TokenError("the API token is not known", hint="shiplap login, or SHIPLAP_TOKEN")
-        if row.expires_at is not None and row.expires_at <= now:
-            raise TokenError("the API token has expired", hint="ask for a new one")
-        if row.disabled:
-            raise TokenError(f"the API token's owner, {row.owner}, is disabled")
+        # The look-up is by hash, so its duration says nothing about the token.
+        row = self._valid(tokens.c.hash == _hash(text))
         token = _from_row(row)
         if not token.allows(scope):
             raise ScopeError(f"the token {token.name!r} allows {', '.join(token.scopes)}, this needs {scope}")
         if token.owner is not None and not allows(SCOPES_OF[row.role], scope):
             raise ScopeError(f"the token's owner, {token.owner}, has the role {row.role}, this needs {scope}")
-        if now - (token.last_used_at or 0.0) > _NOTED_EVERY_S:
-            self._database.note(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
+        self._note_use(token)
         return token
+
+    def identify(self, text: str) -> tuple[Token, str]:
+        """The token that ``text`` is, and the largest scope that it has today. Raises TokenError."""
+        row = self._valid(tokens.c.hash == _hash(text))
+        token = _from_row(row)
+        self._note_use(token)
+        return token, _largest_scope(row)
+
+    def standing(self, token_id: int) -> tuple[Token, str]:
+        """As ``identify``, of a token that was identified before. Raises TokenError."""
+        row = self._valid(tokens.c.id == token_id)
+        return _from_row(row), _largest_scope(row)
 
     def list(self, *, owner: str | None = None) -> list[Token]:
         """All, or those of one user."""
@@ -144,6 +147,23 @@ class Tokens:
             connection.execute(delete(tokens).where(tokens.c.name == _ADMIN_NAME, tokens.c.hash != _hash(text)))
         return self._admin_file
 
+    def _valid(self, chosen: ColumnElement[bool]) -> Row[Any]:
+        """The one row that fits ``chosen``, with its owner. Raises TokenError."""
+        with self._database.read() as connection:
+            row = connection.execute(_WITH_OWNER.where(chosen)).first()
+        if row is None:
+            raise TokenError("the API token is not known", hint="shiplap login, or SHIPLAP_TOKEN")
+        if row.expires_at is not None and row.expires_at <= self._clock():
+            raise TokenError("the API token has expired", hint="ask for a new one")
+        if row.disabled:
+            raise TokenError(f"the API token's owner, {row.owner}, is disabled")
+        return row
+
+    def _note_use(self, token: Token) -> None:
+        now = self._clock()
+        if now - (token.last_used_at or 0.0) > _NOTED_EVERY_S:
+            self._database.note(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
+
     def sweep(self) -> None:
         """Forget tokens that expired more than a month ago."""
         before = self._clock() - 30 * 86400
@@ -154,6 +174,15 @@ class Tokens:
 def _hash(text: str) -> str:
     """Tokens have 256 random bits, so a plain hash is as good as a slow one."""
     return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def _largest_scope(row: Row[Any]) -> str:
+    """The largest scope that both the token and its owner's role include; every token and every role includes one."""
+    own = row.scopes.split(",")
+    return max(
+        (scope for scope in SCOPES if allows(own, scope) and (row.owner is None or allows(SCOPES_OF[row.role], scope))),
+        key=SCOPES.index,
+    )
 
 
 def _from_row(row: Row[Any]) -> Token:

@@ -30,7 +30,9 @@ def main() -> int:
         service_settings = ServiceSettings.from_environ()
         OidcSettings.from_environ()
         from pipelines.service import Service
+        from registry.server.settings import settings_of
 
+        settings_of(service_settings.root, access="users")
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
             service.tokens.ensure_admin_file()
             if service_settings.web_token:

@@ -1,73 +1,47 @@
-"""API tokens open the registry, too: whoever may build may push, whoever may read may pull.
+"""API tokens open the registry, too: who may read may pull, who may build may push, an administrator may delete.
 
-The registry has users of its own. Two of them stand for the scopes of API tokens; a request with an API token, as
-docker login sends it (any user name, the token as the password), goes on as one of these. Their passwords are new at
-each start and known to nobody else. All other credentials are the registry's business.
+docker login sends an API token as the password, with any user name; others send it as a Bearer token. The rights are
+those of the moment: a token that was revoked opens nothing any more, nor do the signed tokens that were got with it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pipelines.errors import ScopeError, TokenError
-from registry.server.users import TOKEN_PREFIX, Users
+from pipelines.errors import TokenError
+from pipelines.tokens import Token, Tokens
+from registry.server.access import Account
+from registry.server.users import ACTIONS, TOKEN_PREFIX, Grant
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from pipelines.tokens import Tokens
-
-_RIGHTS: Final = {"build": ("pull", "push"), "read": ("pull",)}
+_ACTIONS: Final = {"read": ("pull",), "build": ("pull", "push"), "admin": ACTIONS}
+_PREFIX: Final = "api-token/"  # no user of the registry has a slash in the name
 
 
-class RegistryAccess:
-    """WSGI middleware around the registry's application."""
+class TokenAccounts:
+    """The holders of API tokens, as the registry knows them: ``api-token/ID``. Thread-safe."""
 
-    def __init__(self, registry: WSGIApplication, tokens: Tokens, users: Users) -> None:
-        self._registry = registry
+    def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self._credentials = {scope: _make_user(users, scope) for scope in _RIGHTS}
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        token = _token(environ.get("HTTP_AUTHORIZATION", ""))
-        scope = self._scope(token) if token else None
-        if scope is not None:
-            environ["HTTP_AUTHORIZATION"] = self._credentials[scope]
-        return self._registry(environ, start_response)
-
-    def _scope(self, token: str) -> str | None:
-        """The larger scope that the token has; None when it is no API token of ours."""
-        for scope in _RIGHTS:
-            try:
-                self._tokens.verify(token, scope)
-            except ScopeError:
-                continue
-            except TokenError:
-                return None
-            return scope
-        return None
-
-
-def _make_user(users: Users, scope: str) -> str:
-    """Make sure that the user is there; its Authorization header."""
-    name, password = f"api-token-{scope}", secrets.token_urlsafe(32)
-    users.set_password(name, password, new=not users.is_user(name))
-    users.grant(name, "*", _RIGHTS[scope])
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
-
-
-def _token(authorization: str) -> str | None:
-    """What may be an API token: a Bearer token, or the password of Basic credentials."""
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            value = base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+    def log_in(self, password: str) -> Account | None:
+        """None: it is no valid API token."""
+        if not password.startswith(TOKEN_PREFIX):
             return None
-    elif scheme.lower() != "bearer":
-        return None
-    return value.strip() if value.strip().startswith(TOKEN_PREFIX) else None
+        try:
+            return _account(*self._tokens.identify(password))
+        except TokenError:
+            return None
+
+    def find(self, name: str) -> Account | None:
+        """None: it is none of ours, or the token is not valid any more."""
+        number = name.removeprefix(_PREFIX)
+        if number == name:
+            return None
+        try:
+            return _account(*self._tokens.standing(int(number)))
+        except TokenError:
+            return None
+
+
+def _account(token: Token, scope: str) -> Account:
+    return Account(f"{_PREFIX}{token.id}", (Grant("*", frozenset(_ACTIONS[scope])),))

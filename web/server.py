@@ -17,12 +17,14 @@ from core.files import write_atomically
 from core.processes import end_with_parent
 from core.settings import OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
+from registry.server.app import application
+from registry.server.impatience import Impatient
 from registry.server.plain import PlainWorker
 from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
 from web.hooks.statuses import status_thread
 from web.housekeeping import Housekeeper
-from web.registry_access import RegistryAccess
+from web.registry_access import TokenAccounts
 from web.settings import WebSettings
 
 if TYPE_CHECKING:
@@ -98,19 +100,22 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
         threading.stack_size(_STACK_BYTES)
         service = Service.open(self._service_settings)
-        registry = self._registry()
+        registry = self._registry(service.tokens)
         app = create_app(service, registry, self._identities())
         status_thread(service).start()
-        Housekeeper(service, registry).start()
-        wsgi = with_registry(app, _guarded(registry, service.tokens))
+        Housekeeper(service, registry, every_s=registry.settings.collect_every_s).start()
+        wsgi = with_registry(app, Impatient(application(registry), registry.settings.stalled_s))
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
 
-    def _registry(self) -> Registry:
+    def _registry(self, tokens: Tokens) -> Registry:
+        """By the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never."""
         from images.store import Store
         from registry.server.registry import Registry
-        from registry.server.settings import ServerSettings
+        from registry.server.settings import settings_of
 
-        return Registry(Store.open(self._service_settings.root), ServerSettings(access="users"))
+        root = self._service_settings.root
+        settings = settings_of(root, access="users")
+        return Registry.serving(Store.open(root), settings, accounts=TokenAccounts(tokens))
 
     def _identities(self) -> Provider | None:
         from web.guard.oidc import Provider
@@ -131,10 +136,3 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         del arbiter
         with contextlib.suppress(FileNotFoundError):
             self._url_file.unlink()
-
-
-def _guarded(registry: Registry, tokens: Tokens) -> WSGIApplication:
-    """The registry's application, which knows API tokens, too."""
-    from registry.server.app import application
-
-    return RegistryAccess(application(registry), tokens, registry.users)

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Serve a registry, for docker and everyone else.
 
-    On a loopback address it asks for no password until there are users.
+    On a loopback address it asks for no password until there are users. In the root of a service it always asks.
 
     \b
     shiplap registry serve &
@@ -43,6 +43,8 @@ def command(
     host, _ = parse_address(listen)
     with open_store(root) as store, users_of(store) as users:
         access = choose_access(host, users_exist=users.exist(), insecure=insecure_no_auth)
+    if access == "open-until-users" and (directory / "serve" / "admin.token").exists():
+        access = "users"  # what a service keeps from strangers is not given away beside it
     settings = registry_settings(config, directory, access=access)
     certificate, key = (Path(path) if path else None for path in (tls_cert, tls_key))
     serve(directory, settings, Listener(listen, certificate, key))

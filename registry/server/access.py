@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from registry.errors import ErrorCode
 from registry.server.attempts import Attempts
@@ -51,11 +51,37 @@ class Client:
         return self.has_right(repository, action)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who is no user of this registry, and gets in all the same. name: no user can have it."""
+
+    name: str
+    grants: tuple[Grant, ...]
+
+
+class Accounts(Protocol):
+    """Who else gets in, as whoever runs the registry knows them. Thread-safe."""
+
+    def log_in(self, password: str) -> Account | None:
+        """Whose password (or Bearer token) it is; None: nobody's."""
+
+    def find(self, name: str) -> Account | None:
+        """The account with the rights of this moment; None: it is none of these, or none any more."""
+
+
 class Gate:
     """Thread-safe."""
 
-    def __init__(self, users: Users, signer: TokenSigner, settings: ServerSettings, attempts: Attempts) -> None:
+    def __init__(
+        self,
+        users: Users,
+        signer: TokenSigner,
+        settings: ServerSettings,
+        attempts: Attempts,
+        accounts: Accounts | None = None,
+    ) -> None:
         self._users = users
+        self._accounts = accounts
         self._attempts = attempts
         self._signer = signer
         self._settings = settings
@@ -99,6 +125,8 @@ class Gate:
 
     def log_in(self, user: str, password: str, *, address: str) -> Client:
         """Raises CredentialsNeededError, and SpecError 429 where that has happened too often."""
+        if self._accounts is not None and (account := self._accounts.log_in(password)) is not None:
+            return self._client(account.name, grants=account.grants)
         self._attempts.check(user, address)
         login = self._users.log_in(user, password)
         if login is None:
@@ -138,22 +166,32 @@ class Gate:
 
     def _bearer(self, token: str) -> Client:
         if token.startswith(TOKEN_PREFIX):
+            if self._accounts is not None and (account := self._accounts.log_in(token)) is not None:
+                return self._client(account.name, grants=account.grants)
             login = self._users.log_in_by_token(token)
             if login is None:
                 raise CredentialsNeededError("unknown or expired access token")
             return self._client(login.user, login)
         claims = self._signer.verify(token)
+        if claims is not None and self._accounts is not None and (account := self._accounts.find(claims.user)):
+            return self._client(account.name, claims=claims, grants=account.grants)
         if claims is None or (claims.user != EVERYONE and not self._users.is_user(claims.user)):
             raise CredentialsNeededError("invalid or expired token", error="invalid_token")
         return self._client(claims.user, claims=claims)
 
-    def _client(self, user: str, login: Login | None = None, *, claims: Claims | None = None) -> Client:
-        grants = [*self._users.grants(EVERYONE)]
-        if user != EVERYONE:
-            grants += self._users.grants(user)
+    def _client(
+        self,
+        user: str,
+        login: Login | None = None,
+        *,
+        claims: Claims | None = None,
+        grants: tuple[Grant, ...] | None = None,
+    ) -> Client:
+        """grants: an account's; None: those of the registry's user."""
+        grants = (*self._users.grants(EVERYONE), *(self._users.grants(user) if grants is None else grants))
         if self._settings.anonymous_pull:
-            grants.append(Grant("*", frozenset({"pull"})))
-        return Client(user, tuple(grants), login.limit if login else None, claims)
+            grants = (*grants, Grant("*", frozenset({"pull"})))
+        return Client(user, grants, login.limit if login else None, claims)
 
 
 def _is_local_name(name: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from core.settings import RegistrySettings
 from images.store import Store
-from registry.server.access import Gate
+from registry.server.access import Accounts, Gate
 from registry.server.attempts import Attempts
 from registry.server.content import Content
 from registry.server.manifests import Manifests
@@ -33,8 +34,12 @@ class Registry:
         *,
         clock: Callable[[], float] = time.time,
         upstream: Client | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
-        """upstream: asks the registries that are mirrored here; None: nothing is. It is closed with this."""
+        """upstream: asks the registries that are mirrored here; None: nothing is. It is closed with this.
+
+        accounts: who gets in besides the registry's own users.
+        """
         prepare(store.database)
         directory = store.root / "serve"
         self.store = store
@@ -46,12 +51,22 @@ class Registry:
         self.manifests = Manifests(self.rows, self.content, settings, clock=clock)
         self.users = Users(self.rows, clock=clock)
         self.signer = TokenSigner(load_key(directory / "token.key"), lifetime_s=settings.token_lifetime_s, clock=clock)
-        self.gate = Gate(self.users, self.signer, settings, Attempts(clock))
+        self.gate = Gate(self.users, self.signer, settings, Attempts(clock), accounts)
         self.mirror: Mirror | None = None
         if upstream is not None:
             from registry.server.mirror import Mirror
 
             self.mirror = Mirror(upstream, self.rows, self.manifests, self.uploads, settings)
+
+    @classmethod
+    def serving(cls, store: Store, settings: ServerSettings, *, accounts: Accounts | None = None) -> Self:
+        """As a server has it: with a client for the registries that ``settings`` mirror."""
+        upstream = None
+        if any(policy.mirror for policy in settings.policies):
+            from registry.client import Client, ClientConfig
+
+            upstream = Client(ClientConfig.load(RegistrySettings.from_environ(), store.root))
+        return cls(store, settings, upstream=upstream, accounts=accounts)
 
     def close(self) -> None:
         """Close database connections; no request may run any more."""

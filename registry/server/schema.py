@@ -85,6 +85,12 @@ _MIGRATIONS: Final = (
             AND NOT EXISTS (SELECT 1 FROM registry_used WHERE content = OLD.content);
     END;
     """,
+    """
+    -- Users that a service made for API tokens; their holders get in without such users now.
+    DELETE FROM registry_users WHERE name IN ('api-token-build', 'api-token-read');
+    DELETE FROM registry_grants WHERE user IN ('api-token-build', 'api-token-read');
+    DELETE FROM registry_tokens WHERE user IN ('api-token-build', 'api-token-read');
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,26 +18,23 @@ from typing import TYPE_CHECKING, Any, Final
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from core.errors import ShiplapError
-from core.settings import RegistrySettings
 from images.store import Store
 from registry.server.app import EXTENSION, application
 from registry.server.collect import collect
 from registry.server.errors import ServerSettingsError
+from registry.server.impatience import Impatient
 from registry.server.plain import PlainWorker
 from registry.server.registry import Registry
 from registry.server.schema import prepare
 from registry.server.settings import Access, ServerSettings
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
     from flask import Flask
     from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 
 _THREADS: Final = 64
 _GRACEFUL_S: Final = 30
 _KEEPALIVE_S: Final = 75
-_WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
 
 _log = logging.getLogger(__name__)
 
@@ -132,35 +128,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Flask:
         """The application, made in the worker."""
         store = self._open.enter_context(Store.open(self._root))
-        upstream = None
-        if any(policy.mirror for policy in self._settings.policies):
-            from registry.client import Client, ClientConfig
-
-            upstream = Client(ClientConfig.load(RegistrySettings.from_environ(), self._root))
-        app = application(Registry(store, self._settings, upstream=upstream))
+        app = application(Registry.serving(store, self._settings))
         registry: Registry = app.extensions[EXTENSION]
         self._open.callback(registry.close)
         self._open.enter_context(_collecting(registry))
-        app.wsgi_app = _Impatient(app.wsgi_app, self._settings.stalled_s)  # type: ignore[method-assign]
+        app.wsgi_app = Impatient(app.wsgi_app, self._settings.stalled_s)  # type: ignore[method-assign]
         return app
-
-
-class _Impatient:
-    """Closes connections that stand still: each holds one of the threads. The application's answer passes unchanged.
-
-    A body is waited for by Python. What is sent the kernel sees through, so that a blob is one sendfile(2) without a
-    poll(2) for each window of it; TCP_USER_TIMEOUT also ends connections whose peer takes nothing.
-    """
-
-    def __init__(self, application: WSGIApplication, stalled_s: float) -> None:
-        self._application = application
-        self._stalled_s = stalled_s
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        peer = environ["gunicorn.socket"]
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stalled_s * 1000))
-        peer.settimeout(None if environ["REQUEST_METHOD"] in _WITHOUT_BODY else self._stalled_s)
-        return self._application(environ, start_response)
 
 
 def _announce(arbiter: Arbiter) -> None:

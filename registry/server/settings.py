@@ -92,6 +92,12 @@ class ServerSettings:
         return next((policy for policy in self.policies if fnmatchcase(repository, policy.pattern)), _NO_RULES)
 
 
+def settings_of(root: Path, *, access: Access) -> ServerSettings:
+    """The settings of ROOT/serve/registry.toml, or the defaults without that file. Raises ServerSettingsError."""
+    path = root / "serve" / "registry.toml"
+    return load_settings(path, access=access) if path.exists() else ServerSettings(access=access)
+
+
 def load_settings(path: Path, *, access: Access) -> ServerSettings:
     """Read a TOML file; see the module's text. Raises ServerSettingsError naming what is wrong."""
     import tomllib
