@@ -22,6 +22,7 @@ from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.images import Image
 from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, decode_manifest, encode
+from images.stacking import topmost_of_each
 from images.store import Store
 
 if TYPE_CHECKING:  # most builds only put an image into the store
@@ -291,7 +292,7 @@ class Exporter:
     @contextlib.contextmanager
     def _opened_layers(self, image: Built) -> Iterator[list[BinaryIO]]:
         with contextlib.ExitStack() as stack:
-            yield [stack.enter_context(self._store.layers.open(diff_id)) for diff_id in image.diff_ids]
+            yield [stack.enter_context(self._store.layers.open(each)) for each in topmost_of_each(image.diff_ids)]
 
 
 def _exported(packed: Packed, image: Image | None) -> Exported:

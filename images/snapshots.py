@@ -19,11 +19,11 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from core.digests import ChainID, DiffID, chain_id, chain_on
+from core.digests import ChainID, DiffID, chain_id
 from core.files import storage_errors
 from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
@@ -35,6 +35,7 @@ from images.locks import named
 from images.parents import ParentDirectories, implied_directories, set_metadata
 from images.records import CacheRecords
 from images.sessions import Session
+from images.stacking import chains_of, topmost_of_each
 from images.survey import Survey, survey
 from images.trees import remove_tree
 
@@ -82,11 +83,12 @@ class Snapshots:
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
         """What to mount, read-only, for these layers, base first; there for as long as the session.
 
-        To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing, and of more than a hundred
-        the first are given as one. Layers that are away are fetched.
+        To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing, equal ones one, and of more
+        than a hundred the first are given as one. Layers that are away are fetched.
         Raises MissingBlobError, InvalidLayerError, SnapshotError, StorageFullError, and what fetching raises.
         """
-        chains = list(_chains(diff_ids))
+        diff_ids = topmost_of_each(diff_ids)
+        chains = list(chains_of(diff_ids))
         unknown = [diff_id for diff_id, chain in zip(diff_ids, chains, strict=True) if chain not in self._known]
         self._layers.fetch(unknown)
         flat = 0 if len(diff_ids) <= _MAX_LAYERS else -(-(len(diff_ids) - _MAX_LAYERS + 1) // _FLAT_STEP) * _FLAT_STEP
@@ -124,7 +126,7 @@ class Snapshots:
             self._insert(diff_id, diff_id, _Row("empty", None))
         else:
             row = _Row("upper", os.path.basename(upper.path))
-            self._insert(_upper_key(chain_id((*below, diff_id))), diff_id, row)
+            self._insert(_upper_key(chain_id(topmost_of_each((*below, diff_id)))), diff_id, row)
 
     def note_survey(self, diff_id: DiffID, found: Survey) -> None:
         """Spare a look at a tar that was just written. found: what ``survey`` would say of it."""
@@ -192,14 +194,17 @@ class Snapshots:
             return row
         # The times are not part of the key, so that 0 does.
         implied = dict.fromkeys((b"" if path == _ROOT else path for path in bytes(known[0]).split(b"\0")), 0)
-        key = _key(diff_id, self._resolve(implied, below, base))
+        key = _key(diff_id, self._resolve(diff_id, implied, below, base))
         return row if key == diff_id else self._row(key)
 
     def _resolve(
-        self, implied: Mapping[bytes, int], below: Sequence[DiffID], base: RootLayer | None
+        self, diff_id: DiffID, implied: Mapping[bytes, int], below: Sequence[DiffID], base: RootLayer | None
     ) -> dict[bytes, DirectoryMetadata]:
-        """What implied directories look like on ``below``; the root, ``b""``, as ``base`` has it."""
-        found = self._parents.resolve({path: mtime for path, mtime in implied.items() if path}, below)
+        """What directories that the layer implies look like on ``below``; the root, ``b""``, as ``base`` has it.
+
+        The layer itself is asked first: what it hides of those below is not what it implies.
+        """
+        found = self._parents.resolve({path: mtime for path, mtime in implied.items() if path}, (*below, diff_id))
         if b"" in implied:
             found[b""] = _PLAIN_ROOT if base is None else _root_of(base)
         return found
@@ -252,7 +257,7 @@ class Snapshots:
             indexer = None
             implied = implied_directories(tar)
         self._note_implied(diff_id, implied)
-        parents = self._resolve(implied, below, base)
+        parents = self._resolve(diff_id, implied, below, base)
         key = _key(diff_id, parents)
         # EROFS cannot be given attributes afterwards; directories that have some are rare enough to unpack for.
         if indexer is not None and any(metadata.xattrs for metadata in parents.values()):
@@ -371,14 +376,6 @@ def _key(diff_id: DiffID, parents: Mapping[bytes, DirectoryMetadata]) -> str:
         if (m.mode, m.uid, m.gid, m.xattrs) != (0o755, 0, 0, ())
     ]
     return f"{diff_id}+{hashlib.sha256(repr(special).encode()).hexdigest()[:16]}" if special else diff_id
-
-
-def _chains(diff_ids: Iterable[DiffID]) -> Iterator[ChainID]:
-    """The chain ID up to and with each layer."""
-    chain: ChainID | None = None
-    for diff_id in diff_ids:
-        chain = ChainID(diff_id) if chain is None else chain_on(chain, diff_id)
-        yield chain
 
 
 def _is_there(layer: RootLayer | None) -> bool:

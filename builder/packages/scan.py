@@ -19,6 +19,7 @@ from builder.packages import apk, dpkg, npm, python, rpm
 from builder.packages.model import OperatingSystem, Package
 from core.digests import DiffID
 from images.flatten import MergedEntry, flatten
+from images.stacking import topmost_of_each
 from images.store import Store
 from images.tarreader import FILE, Content
 
@@ -45,7 +46,7 @@ class Contents(msgspec.Struct, frozen=True):
 def scan(store: Store, diff_ids: Sequence[DiffID]) -> Contents:
     """Find the packages of the image with these layers, base first. Raises InvalidLayerError, MissingBlobError."""
     with contextlib.ExitStack() as stack:
-        layers = [stack.enter_context(store.layers.open(diff_id)) for diff_id in diff_ids]
+        layers = [stack.enter_context(store.layers.open(each)) for each in topmost_of_each(diff_ids)]
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packages-", dir=store.tmp)))
         return _Scan(scratch).run(layers)
 

@@ -200,6 +200,17 @@ def test_rerun_step_with_an_identical_layer_lets_the_next_stay_cached(workshop: 
     assert result == (1, 1)
 
 
+def test_a_filesystem_that_has_a_layer_twice_can_be_run_and_copied_from(workshop: Workshop) -> None:
+    (workshop.context / "f").write_text("f")
+    (workshop.context / "g").write_text("g")
+    twice = "FROM base AS twice\nCOPY f /a\nCOPY g /a\nCOPY f /a\nRUN cat /a > /b\n"
+    image = built(workshop.build(twice + "FROM base\nCOPY --from=twice /a /b /taken/\n"))
+    assert (workshop.read(image, "taken/a"), workshop.read(image, "taken/b")) == ("f", "f")
+    image = built(workshop.build(twice + "COPY g /a\nRUN cat /a > /c\n"))
+    assert len(set(image.diff_ids)) < len(image.diff_ids)
+    assert [workshop.read(image, name) for name in ("a", "b", "c")] == ["g", "f", "g"]
+
+
 def test_identical_layers_on_different_bases_do_not_hide_what_is_below(workshop: Workshop) -> None:
     # overlayfs marks the new /d opaque in the first build; the second has the same layer over a /d with a file in it.
     (workshop.context / "y").write_text("y")
