@@ -17,13 +17,14 @@ import msgspec
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.engine import Connection
 
+from core.trust import Domain
 from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError
 from pipelines.hooks.outbox import note_state
 from pipelines.live import LiveLogs
 from pipelines.loglines import LogLine, decode_line, encode_line, text_size
 from pipelines.logstore import Line, store_lines
-from pipelines.model import Claim, Run, RunResult, RunState
+from pipelines.model import Claim, GitSource, Run, RunResult, RunState
 from pipelines.rows import run_from_row
 from pipelines.schema import projects, runs
 from pipelines.secrets import forget_run_secrets
@@ -92,6 +93,18 @@ class Claims:
         if row is None or row.state != "running" or row.attempt != claim.attempt:
             raise StaleAttemptError(f"run {claim.number} is no longer attempt {claim.attempt}'s")
         return bool(row.cancel_requested)
+
+    def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
+        """Write down for whom the run is, once for all of its attempts. source: what it builds, in no two ways.
+
+        Raises StaleAttemptError.
+        """
+        document = msgspec.json.encode(source).decode()
+        with self._database.write() as connection:
+            fence(connection, claim)
+            connection.execute(
+                update(runs).where(runs.c.number == claim.number).values(domain=domain.label, source=document)
+            )
 
     def finish(
         self,

@@ -55,7 +55,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
 
     by: who, as the forge, the user or the token is called. commit: full id, of webhooks' runs; its status is reported
     under ``context`` unless that is empty. title: of the commit or pull request. url: where the forge shows it. fork:
-    a pull request from another repository. delivery: of the webhook.
+    a pull request from another repository. delivery: of the webhook. default_branch: of the repository, as the forge's
+    payload says it; empty where it does not.
     """
 
     kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
@@ -69,6 +70,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     fork: bool = False
     delivery: int = 0
     context: str = ""
+    default_branch: str = ""
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -128,7 +130,8 @@ class Run(msgspec.Struct, frozen=True):
     """A run as the database has it. Times are seconds since the epoch.
 
     attempt: 0 until a worker took it. reason: why it waits, or why it ended as it did. lines, log_bytes: of its log,
-    as far as it is stored. own_secrets: names of those that came with it; they are forgotten when it ends.
+    as far as it is stored. own_secrets: names of those that came with it; they are forgotten when it ends. domain: for
+    whom it is, a ``core.trust`` label; empty until a worker has found out which branch the repository's default one is.
     """
 
     number: int
@@ -152,6 +155,7 @@ class Run(msgspec.Struct, frozen=True):
     log_bytes: int
     own_secrets: tuple[str, ...] = ()
     trigger: Trigger = Trigger()
+    domain: str = ""
 
     @property
     def is_final(self) -> bool:

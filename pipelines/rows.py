@@ -40,4 +40,5 @@ def run_from_row(row: Row[Any]) -> Run:
         log_bytes=row.log_bytes,
         own_secrets=_names.decode(row.own_secrets),
         trigger=_triggers.decode(row.trigger),
+        domain=row.domain,
     )

@@ -15,8 +15,10 @@ from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
+from core.trust import Domain
 from pipelines.database import Database
 from pipelines.documents import has_nul
+from pipelines.domains import domain_of, told
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.outbox import note_state
 from pipelines.loglines import LogLine, encode_line, text_size
@@ -65,19 +67,25 @@ class Runs:
         self._workers = workers
         self._clock = clock
 
-    def submit(self, request: RunRequest, trigger: Trigger = _BY_HAND) -> Run:
+    def submit(self, request: RunRequest, trigger: Trigger = _BY_HAND, domain: Domain | None = None) -> Run:
         """Record the run and queue it. It is safe once this returns, also when Redis is away: then it starts later.
 
-        Raises InvalidRequestError.
+        domain: for whom it is; None: for whom source and trigger say. Raises InvalidRequestError.
         """
         with self._database.write() as connection:
-            run = self.insert(connection, request, trigger)
+            run = self.insert(connection, request, trigger, domain)
         self.announce(run)
         return run
 
-    def insert(self, connection: Connection, request: RunRequest, trigger: Trigger) -> Run:
-        """Record a run within the caller's transaction, who then calls ``announce``. Raises InvalidRequestError."""
+    def insert(
+        self, connection: Connection, request: RunRequest, trigger: Trigger, domain: Domain | None = None
+    ) -> Run:
+        """Record a run within the caller's transaction, who then calls ``announce``; ``domain`` as for ``submit``.
+
+        Raises InvalidRequestError.
+        """
         labels = check_request(request)
+        domain = domain or told(request.source, request.project, trigger)
         now = self._clock()
         ensure_project(connection, request.project)
         made = connection.execute(
@@ -93,6 +101,7 @@ class Runs:
                 own_secrets=_json(sorted(request.secrets)),
                 trigger=_json(trigger),
                 branch=trigger.branch[:_MAX_BRANCH],
+                domain="" if domain is None else domain.label,
                 created_at=now,
                 queued_at=now,
             )
@@ -177,7 +186,7 @@ class Runs:
             return _get(connection, number)
 
     def retry(self, number: int, *, by: str = "") -> Run:
-        """A new run of the same request. by: who wants it.
+        """A new run of the same request, for whom the first one was. by: who wants it.
 
         Raises NotFoundError, and ConflictError when it has not ended yet.
         """
@@ -192,6 +201,7 @@ class Runs:
         return self.submit(
             RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts),
             msgspec.structs.replace(run.trigger, by=by or run.trigger.by),
+            domain_of(run),
         )
 
     def explain(self, found: Sequence[Run]) -> Sequence[Run]:

@@ -63,6 +63,7 @@ runs = Table(
     Column("own_secrets", Text, nullable=False, default="[]", server_default="[]"),  # names; see run_secrets
     Column("trigger", Text, nullable=False, default="{}", server_default="{}"),  # a model.Trigger
     Column("branch", String(255), nullable=False, default="", server_default=""),  # of the trigger, for look-ups
+    Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.domains
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "priority", "number"),
     Index("runs_by_project", "project", "number"),
@@ -284,5 +285,5 @@ audit = Table(
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError, InvalidUrlError
-from builder.remotes.git import Found, Git, GitAccess
+from builder.remotes.git import Found, Git, GitAccess, Head
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
 from builder.remotes.reach import Reach, Resolve, look_up
 from builder.remotes.ssh import SshAccess
@@ -34,12 +34,20 @@ _URL_HINT: Final = "write https://HOST/PATH or ssh://USER@HOST/PATH, without pas
 
 
 class Checkout(msgspec.Struct, frozen=True):
-    """What was fetched. context: the directory to build. branch, tag: which of them the ref was, if it was one."""
+    """What was fetched.
+
+    context: the directory to build.
+    branch, tag: which of them the ref was, or else is said to be by the source.
+    found: what the repository's server says that the ref is.
+    head: the server's default branch, where that was asked for.
+    """
 
     context: Path
     commit: str
-    branch: str = ""
-    tag: str = ""
+    branch: str
+    tag: str
+    found: Found
+    head: Head
 
 
 def parse_url(url: str, local: Path | None = None) -> GitRemote:
@@ -100,12 +108,14 @@ def fetch_git(
     ca_file: str | None = None,
     ssh: SshAccess | None = None,
     local: Path | None = None,
+    ask_head: bool = False,
 ) -> Checkout:
     """Fetch one commit into ``directory``, which is made. ca_file: certificates to trust instead of the system's.
 
-    ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name. Raises
-    InvalidRequestError and SourceError, which is a SourceUnreachableError when the server does not answer; SourceError
-    too once ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
+    ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name.
+    ask_head: ask for the server's default branch, too. Raises InvalidRequestError and SourceError, which is a
+    SourceUnreachableError when the server does not answer; SourceError too once ``cancelled`` is set;
+    NothingToBuildError when no file changed that the source's paths name.
     """
     remote = parse_url(source.url, local)
     repository = _repository(remote) if remote.scheme == _FILE else None
@@ -114,6 +124,7 @@ def fetch_git(
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:
             found = git.find(source.ref)
+            head = git.head() if ask_head else Head()
             if source.base and source.paths:
                 _check_paths(git, found, source)
             checkout = git.checkout(found, subdirectory=source.subdirectory)
@@ -128,7 +139,8 @@ def fetch_git(
             f"{source.ref} is commit {checkout.commit[:12]} now, no more {source.commit[:12]}",
             hint="what was pushed since then has a run of its own",
         )
-    return Checkout(checkout.tree, checkout.commit, found.branch or source.branch, found.tag or source.tag)
+    branch, tag = found.branch or source.branch, found.tag or source.tag
+    return Checkout(checkout.tree, checkout.commit, branch, tag, found, head)
 
 
 def _repository(remote: GitRemote) -> Path:

@@ -24,11 +24,13 @@ from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
 from core.settings import RegistrySettings, Settings
+from core.trust import Domain
 from dockerfile_grammar import IgnorePatterns
 from images.store import Store
+from pipelines.domains import domain_of, found, unambiguous
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, RunResult
-from pipelines.sources import fetch_git, reach, repositories
+from pipelines.sources import Checkout, fetch_git, reach, repositories
 from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
 from worker.keeper import Keeper
@@ -63,7 +65,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
     """Do it all; the result lacks the duration. Raises ShiplapErrors of all rooms below."""
     run, service = work.claim.run, work.resources.service
     options = run.options
-    with _source(work) as (directory, facts):
+    with _source(work) as (directory, facts, domain):
         if facts.commit:
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
@@ -91,6 +93,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         cache_from=caches,
                         cache_to=shared_targets(run, caches),
                         lineage=f"project {run.project}",
+                        domain=domain,
                     ),
                     store=work.store,
                     launcher=work.resources.launcher(),
@@ -119,13 +122,15 @@ def _namespace(work: Work) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _source(work: Work) -> Iterator[tuple[Path, TagFacts]]:
+def _source(work: Work) -> Iterator[tuple[Path, TagFacts, Domain]]:
     run, service = work.claim.run, work.resources.service
     registry = service.settings.registry
+    domain = domain_of(run)
     if isinstance(run.source, ContextSource):
+        assert domain is not None  # it is who sent it
         directory = work.scratch / "context"
         service.contexts.materialise(run.source.context, directory)
-        yield directory, TagFacts(run.project, run.number, registry)
+        yield directory, TagFacts(run.project, run.number, registry), domain
         return
     checkout = fetch_git(
         run.source,
@@ -135,8 +140,21 @@ def _source(work: Work) -> Iterator[tuple[Path, TagFacts]]:
         ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
         ssh=_ssh(work, run.source),
         local=repositories(service.settings),
+        ask_head=domain is None,
     )
-    yield checkout.context, TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
+    if domain is None:
+        domain = _settled(work, run.source, checkout)
+    facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
+    yield checkout.context, facts, domain
+
+
+def _settled(work: Work, source: GitSource, checkout: Checkout) -> Domain:
+    """For whom the run is, now that the repository's server has said what it builds; kept for all attempts."""
+    claim, service = work.claim, work.resources.service
+    project = work.keeper.insist(lambda: service.projects.get(claim.run.project))
+    domain = found(claim.run, source, project, checkout)
+    work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, unambiguous(source, checkout)))
+    return domain
 
 
 def _ssh(work: Work, source: GitSource) -> SshAccess | None:

@@ -93,6 +93,13 @@ class Found(msgspec.Struct, frozen=True):
             )
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What the server calls its default branch, and the commit that is there; empty what it does not say."""
+
+    branch: str = ""
+    commit: str = ""
+
+
 class Checkout(msgspec.Struct, frozen=True):
     """What was fetched. tree: the directory that was asked for. committed_at: seconds since the epoch.
 
@@ -151,12 +158,10 @@ class Git:
         if (known := Found.of_commit(ref)) is not None:
             return known
         if not ref:
-            answer = self.run("ls-remote", "--symref", "--", self.url, "HEAD")
-            branch = re.match(r"ref: refs/heads/(\S+)\tHEAD", answer)
-            commit = re.search(r"^([0-9a-f]+)\tHEAD$", answer, re.MULTILINE)
-            if commit is None:
+            head = self.head()
+            if not head.commit:
                 raise FetchError(f"{self._remote.url} has no default branch", hint="name a branch: #BRANCH")
-            return Found("HEAD", (commit[1],), branch[1] if branch else "")
+            return Found("HEAD", (head.commit,), head.branch)
         candidates = [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
         asked = [name for full in candidates for name in (full, f"{full}^{{}}")]
         answer = self.run("ls-remote", "--", self.url, *asked)
@@ -174,6 +179,13 @@ class Git:
         raise FetchError(
             f"{self._remote.url} has no branch, tag or commit {ref!r}", hint="a commit is named by its whole hash"
         )
+
+    def head(self) -> Head:
+        """Ask the server for its default branch."""
+        answer = self.run("ls-remote", "--symref", "--", self.url, "HEAD")
+        branch = re.match(r"ref: refs/heads/(\S+)\tHEAD", answer)
+        commit = re.search(r"^([0-9a-f]+)\tHEAD$", answer, re.MULTILINE)
+        return Head(branch[1] if branch else "", commit[1] if commit else "")
 
     def checkout(
         self, found: Found, *, subdirectory: str = "", keep: bool = False, submodules: bool = False

@@ -19,7 +19,8 @@ class Repository(msgspec.Struct, frozen=True):
 class Push(msgspec.Struct, frozen=True):
     """A branch has a new commit. before: empty for a new branch.
 
-    paths: the files that changed, None where the forge does not list them all.
+    paths: the files that changed, None where the forge does not list them all. default_branch: of the repository, empty
+    where the forge does not say it.
     """
 
     branch: str
@@ -29,6 +30,7 @@ class Push(msgspec.Struct, frozen=True):
     title: str = ""
     author: str = ""
     url: str = ""
+    default_branch: str = ""
 
 
 class Tag(msgspec.Struct, frozen=True):

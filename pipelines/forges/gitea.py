@@ -50,6 +50,7 @@ class _Repository(msgspec.Struct, frozen=True):
     html_url: str = ""
     clone_url: str = ""
     ssh_url: str = ""
+    default_branch: str = ""
 
 
 class _Commit(msgspec.Struct, frozen=True):
@@ -183,7 +184,7 @@ def _pushed(push: _Push) -> Event:
     head = push.head_commit or _Commit()
     return Push(
         branch, before, commit, _paths(push) if before else None, first_line(head.message), push.pusher.shown,
-        push.compare_url or head.url,
+        push.compare_url or head.url, push.repository.default_branch,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class _Repository(msgspec.Struct, frozen=True):
     html_url: str = ""
     clone_url: str = ""
     ssh_url: str = ""
+    default_branch: str = ""
     git_url: str = ""
 
 
@@ -159,7 +160,8 @@ def _pushed(push: _Push) -> Event:
     before = commit_or_none(push.before)
     listed = before and not push.forced and len(push.commits) < _LISTED_COMMITS
     paths = changed_paths(push.commits) if listed else None
-    return Push(branch, before, commit, paths, first_line(head.message), author, push.compare or head.url)
+    default, url = push.repository.default_branch, push.compare or head.url
+    return Push(branch, before, commit, paths, first_line(head.message), author, url, default)
 
 
 def _pulled(event: _PullEvent) -> Event:

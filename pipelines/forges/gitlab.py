@@ -53,6 +53,7 @@ class _Project(msgspec.Struct, frozen=True):
     git_http_url: str = ""
     git_ssh_url: str = ""
     homepage: str = ""
+    default_branch: str | None = None
 
 
 class _Push(msgspec.Struct, frozen=True):
@@ -166,6 +167,7 @@ def _pushed(push: _Push) -> Event:
         first_line(head.message),
         push.user_username or push.user_name,
         head.url,
+        push.project.default_branch or "",
     )
 
 

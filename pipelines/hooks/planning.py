@@ -127,7 +127,7 @@ def _push(project: Project, push: Push) -> Action:
     )
     trigger = Trigger(
         "push", push.author, branch=push.branch, commit=push.commit, title=push.title, url=push.url,
-        context=_status(project),
+        context=_status(project), default_branch=push.default_branch,
     )  # fmt: skip
     return Build(_request(project, source, hook.push_secrets), trigger)
 

@@ -1,0 +1,68 @@
+"""For whom a run is: which domain of ``core.trust``, by what the service and the repository's server know of it.
+
+Never by what the run's author wrote: a branch or a tag counts where the project's own repository has it, as its server
+or a signed payload says; a bare commit may be anybody's, since forges hand out the commits of forks by their hashes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, protected
+from pipelines.model import ContextSource, GitSource, Project, Run, Source, Trigger
+
+if TYPE_CHECKING:  # who submits runs fetches nothing
+    from pipelines.sources import Checkout
+
+
+def told(source: Source, project: str, trigger: Trigger) -> Domain | None:
+    """As the service knows it without asking the repository's server; None: that has to be asked.
+
+    trigger: made by the service itself, of a session, a token, or a payload whose signature fits.
+    """
+    if trigger.fork:
+        return of_fork(project, trigger.pull_request)
+    if isinstance(source, ContextSource):
+        return of_user(project, trigger.by)
+    if not source.trusted:
+        return of_stranger(project, trigger.by)
+    match trigger.kind:
+        case "tag":
+            return protected(project)
+        case "pull_request":
+            return of_branch(project, trigger.branch)
+        case "push" if trigger.default_branch:
+            return _of_branch_named(project, trigger.branch, trigger.default_branch)
+    return None
+
+
+def domain_of(run: Run) -> Domain | None:
+    """As it was settled, or as ``told`` has it; None: ``found`` has to say it."""
+    return parse(run.project, run.domain) if run.domain else told(run.source, run.project, run.trigger)
+
+
+def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> Domain:
+    """By what the repository's server said when the commit was fetched. checkout: with ``head``.
+
+    What cannot be shown to be the project's own is for who asked for it alone.
+    """
+    hook, ref, head = project.hook, checkout.found, checkout.head
+    if run.trigger.kind == "push":
+        return _of_branch_named(run.project, run.trigger.branch, head.branch)
+    if (source.url, source.known_hosts) == (hook.repository, hook.known_hosts):
+        if ref.branch:
+            return _of_branch_named(run.project, ref.branch, head.branch)
+        if ref.tag or ref.commit == head.commit:
+            return protected(run.project)
+    return of_user(run.project, run.trigger.by)
+
+
+def unambiguous(source: GitSource, checkout: Checkout) -> GitSource:
+    """The source with the full ref that its ref has meant: a later attempt does not take a new branch for a tag."""
+    return msgspec.structs.replace(source, ref=checkout.found.name) if source.ref else source
+
+
+def _of_branch_named(project: str, branch: str, default: str) -> Domain:
+    return protected(project) if branch == default else of_branch(project, branch)
