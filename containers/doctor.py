@@ -1,43 +1,34 @@
-"""What this host offers for containers, found by trying it, and what to do about what is missing."""
+"""What this host offers for containers, found by trying it, and what to do about what is missing.
+
+The trying is done by a process of its own (``probes``): namespaces are made by ``clone3``, which a process with threads
+may not call, and a kernel or a file system that hangs is to hang nobody else.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
+import select
 import shutil
+import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import cgroups, idmap, mounts, seccomp, syscalls
-from containers.errors import ContainerError, NamespaceError, SeccompError
-from containers.launcher import Launcher
-from containers.rootless import become_root
-from containers.spec import ContainerSpec, Network
-from core.namespaces import is_initial
-
-_NAMESPACES = (
-    ("user", syscalls.CLONE_NEWUSER),
-    ("mount", syscalls.CLONE_NEWNS),
-    ("pid", syscalls.CLONE_NEWPID),
-    ("network", syscalls.CLONE_NEWNET),
-    ("uts", syscalls.CLONE_NEWUTS),
-    ("ipc", syscalls.CLONE_NEWIPC),
-    ("cgroup", syscalls.CLONE_NEWCGROUP),
-)
-_NAMESPACE_REMEDY = (
-    "check sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and"
-    " kernel.apparmor_restrict_unprivileged_userns; inside a container, give it the privilege"
-)
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from containers.probes import main; main(sys.argv[2])"
+_SILENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was tried.
 
-    detail: what was found. remedy: what to do when it is not ok, else empty. essential: without it nothing is built;
-    without others it is slower, or without limits.
+    detail: what was found.
+    remedy: what to do when it is not ok, else empty.
+    essential: without it nothing is built; without others it is slower, or without limits.
     """
 
     name: str
@@ -47,209 +38,75 @@ class Finding:
     essential: bool = True
 
 
-def probe(root: Path) -> list[Finding]:
+def probe(root: Path, *, silence_s: float = _SILENCE_S, program: str = _PROGRAM) -> list[Finding]:
     """Try everything that containers need, on the file system that ``root`` (may be missing yet) is or will be on.
 
-    Leaves nothing behind. Never raises for what a host lacks. Without root, this process becomes root of a user
-    namespace, as builds do.
+    Leaves nothing behind. Never raises for what a host lacks. A probe that takes longer than ``silence_s`` is given up,
+    and is the last finding. program: what the process runs.
     """
-    findings = [_privileges()]
-    findings += [_namespace(name, flag) for name, flag in _NAMESPACES]
     while not root.is_dir():
         root = root.parent
-    try:
-        with tempfile.TemporaryDirectory(prefix=".shiplap-doctor-", dir=root) as folder:
-            findings += _probe_in(Path(folder))
-    except OSError as error:
-        findings.append(
-            Finding("root directory", False, f"cannot write to {root}: {error.strerror}", "choose --root DIR")
-        )
+    folder = root / f".shiplap-doctor-{secrets.token_hex(4)}"
+    findings: list[Finding] = []
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).parent.parent), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        trying, hangs = "start", False
+        try:
+            for line in _lines(process, silence_s):
+                kind, value = json.loads(line)
+                if kind == "found":
+                    findings.append(Finding(**value))
+                trying = value if kind == "trying" else ""
+        except TimeoutError:
+            hangs = True
+        finally:
+            # With what it left behind. It has not been waited for, so that its number is nobody else's.
+            os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+        if hangs:
+            findings.append(_broken(trying or "end", f"did not end within {silence_s:g} seconds", ""))
+        elif code:
+            findings.append(_broken(trying or "end", f"was left by its process with {code}", _said(process)))
     return findings
 
 
-def _privileges() -> Finding:
-    uid = os.geteuid()
+def _broken(name: str, what: str, said: str) -> Finding:
+    detail = "; ".join(filter(None, (what, said, "what comes after it was not tried")))
+    return Finding(name, False, detail, "the last lines of `dmesg` may tell more")
+
+
+def _said(process: subprocess.Popen[bytes]) -> str:
+    """The last line that the process complained in; what it started may hold the pipe open."""
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), False)
+    lines = (process.stderr.read() or b"").decode(errors="replace").split("\n")
+    return ([""] + [line.strip() for line in lines if line.strip()])[-1]
+
+
+def _lines(process: subprocess.Popen[bytes], silence_s: float) -> Iterator[bytes]:
+    """What the process prints, until it has ended. Raises TimeoutError when it does nothing for ``silence_s``."""
+    assert process.stdout is not None
+    output = process.stdout.fileno()
+    pidfd = os.pidfd_open(process.pid)  # what it started may hold its output open
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    rest = b""
     try:
-        become_root()
-    except NamespaceError as error:
-        return Finding("privileges", False, f"user {uid}: {error.message}", error.hint or "run as root")
-    return Finding("privileges", True, f"user {uid}, as root of a user namespace" if uid else "root")
-
-
-def _probe_in(folder: Path) -> Iterator[Finding]:
-    yield _overlay()
-    if is_initial():  # in a user namespace the IDs on disk are the containers' own
-        yield _idmapped(folder)
-    yield _program("mkfs.erofs", "erofs-utils", "layers are indexed in place instead of unpacked", essential=False)
-    yield _erofs(folder)
-    yield _cgroups()
-    yield _filter()
-    yield _program("pasta", "passt", "connects containers to the network")
-    yield _program("nft", "nftables", "separates containers from the host and each other")
-    if os.geteuid() == 0:
-        yield _container(folder, "container", "none")
-        yield _container(folder, "container network", "default")
-
-
-def _attempt(flags: int, work: Callable[[], None]) -> str:
-    """Do ``work`` in a new process with new namespaces (clone flags); the error's text, empty when it went well."""
-    reader, writer = os.pipe()
-    try:
-        try:
-            pid = syscalls.clone3(flags)
-        except OSError as error:
-            return error.strerror or str(error)
-        if pid == 0:
-            try:
-                os.read(reader, 1)  # until the parent has written the ID maps
-                work()
-                os._exit(0)
-            except OSError as error:
-                os.write(writer, f"{error}".encode())
-            finally:
-                os._exit(1)
-        try:
-            if flags & syscalls.CLONE_NEWUSER and os.geteuid() == 0:
-                idmap.write_maps(pid, idmap.host_ranges())
-        except ContainerError as error:
-            return error.message
-        finally:
-            os.write(writer, b"x")
-            _pid, status = os.waitpid(pid, 0)
-        os.set_blocking(reader, False)
-        try:
-            said = os.read(reader, 4096).decode(errors="replace").removeprefix("x")
-        except BlockingIOError:
-            said = ""
-        return said or ("" if status == 0 else "it failed")
+        while ready := {fd for fd, _events in poll.poll(silence_s * 1000)}:
+            if output not in ready:
+                return
+            data = os.read(output, 65536)
+            if not data:
+                poll.unregister(output)
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
     finally:
-        os.close(reader)
-        os.close(writer)
-
-
-def _namespace(name: str, flag: int) -> Finding:
-    error = _attempt(flag if os.geteuid() == 0 else flag | syscalls.CLONE_NEWUSER, lambda: None)
-    return Finding(f"{name} namespace", not error, error or "works", _NAMESPACE_REMEDY if error else "")
-
-
-def _overlay() -> Finding:
-    def work() -> None:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-        syscalls.mount("tmpfs", "/dev", "tmpfs", 0, "mode=755")  # a directory that every host has, and open to all
-        os.chdir("/dev")
-        for name in ("lower", "upper", "upper/fs", "upper/work", "links", "root"):
-            os.mkdir(name)
-        mounts.overlay(["../lower"], "../upper", "../root", "links")
-
-    error = _attempt(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS, work) if os.geteuid() == 0 else "needs root"
-    return Finding(
-        "overlay in a user namespace",
-        not error,
-        error or "works",
-        "Linux 5.11 or newer, modprobe overlay" if error else "",
-    )
-
-
-def _idmapped(folder: Path) -> Finding:
-    error = ""
-    try:
-        userns = idmap.user_namespace(idmap.host_ranges())
-        try:
-            tree = syscalls.open_tree(syscalls.AT_FDCWD, str(folder), syscalls.OPEN_TREE_CLONE)
-            try:
-                syscalls.mount_setattr(
-                    tree, "", syscalls.AT_EMPTY_PATH, attributes=syscalls.MOUNT_ATTR_IDMAP, userns=userns
-                )
-            finally:
-                os.close(tree)
-        finally:
-            os.close(userns)
-    except (OSError, ContainerError) as failure:
-        error = str(failure)
-    remedy = f"Linux 5.19 or newer, and a root directory on ext4, xfs, btrfs or tmpfs instead of {folder.parent}"
-    return Finding("idmapped mounts", not error, error or f"work on {folder.parent}", remedy if error else "")
-
-
-def _program(name: str, package: str, purpose: str, *, essential: bool = True) -> Finding:
-    path = shutil.which(name)
-    remedy = "" if path else f"apt-get install {package}"
-    return Finding(name, path is not None, f"{path or 'missing'} ({purpose})", remedy, essential)
-
-
-def _filter() -> Finding:
-    try:
-        program = seccomp.program()
-    except SeccompError as error:
-        return Finding("system call filter", False, error.message, error.hint or "a kernel with seccomp filters")
-    return Finding("system call filter", True, f"{len(program) // 8} instructions")
-
-
-def _erofs(folder: Path) -> Finding:
-    name, remedy = (
-        "EROFS from a file",
-        "Linux 6.12 or newer, modprobe erofs; until then layers are unpacked, which is slower",
-    )
-    if os.geteuid() != 0 or shutil.which("mkfs.erofs") is None:
-        return Finding(name, False, "not tried: needs root and mkfs.erofs", "apt-get install erofs-utils", False)
-    if not is_initial():
-        return Finding(name, False, "not for root of a user namespace", "run as the host's root", False)
-    tar, image, place = folder / "layer.tar", folder / "layer.erofs", folder / "mounted"
-    _write_tar(tar)
-    place.mkdir()
-    made = subprocess.run(
-        ["mkfs.erofs", "--quiet", "--tar=i", "--aufs", str(image), str(tar)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        return Finding(
-            name, False, made.stderr.strip() or "mkfs.erofs failed", "a newer erofs-utils: 1.7 or later", False
-        )
-
-    def work() -> None:
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-        syscalls.mount(str(image), str(place), "erofs", syscalls.MS_RDONLY, f"device={tar}")
-        os.stat(place / "file")
-
-    error = _attempt(syscalls.CLONE_NEWNS, work)
-    return Finding(name, not error, error or "works", remedy if error else "", False)
-
-
-def _write_tar(path: Path) -> None:
-    import io
-    import tarfile
-
-    with tarfile.open(path, "w") as tar:
-        member = tarfile.TarInfo("file")
-        member.size = 4096
-        tar.addfile(member, io.BytesIO(bytes(4096)))
-
-
-def _cgroups() -> Finding:
-    found = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
-    session = cgroups.Session(f"doctor-{os.getpid()}", found)
-    try:
-        usable = [f"v{hierarchy.version} {','.join(hierarchy.controllers) or '-'}" for hierarchy in session.hierarchies]
-    finally:
-        session.close()
-    remedy = "mount cgroup2 on /sys/fs/cgroup, writable; without it containers run, but cannot be limited"
-    return Finding("cgroups", bool(usable), "; ".join(usable) or "none is writable", "" if usable else remedy, False)
-
-
-def _container(folder: Path, name: str, network: Network) -> Finding:
-    """All of it: a container of no layers gets as far as not finding its command."""
-    state, upper = folder / f"state-{network}", folder / f"upper-{network}"
-    for path in (state, upper, upper / "fs", upper / "work"):
-        path.mkdir()
-    spec = ContainerSpec(layers=(), upper=str(upper), args=("/nothing",), network=network)
-    try:
-        with Launcher(state) as launcher, open(os.devnull, "r+b") as null:
-            fd = null.fileno()
-            status = launcher.start(spec, stdin=fd, stdout=fd, stderr=fd).wait(30)
-    except (ContainerError, TimeoutError) as error:
-        hint = error.hint if isinstance(error, ContainerError) else None
-        return Finding(name, False, str(error), hint or "see the findings above")
-    ok = status.code == 127
-    return Finding(name, ok, "starts" if ok else f"ended with {status.code}", "" if ok else "see the findings above")
+        os.close(pidfd)
+    raise TimeoutError

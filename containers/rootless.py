@@ -31,7 +31,7 @@ def become_root() -> None:
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         return
-    assert threading.active_count() == 1
+    assert threading.active_count() == 1, "become_root in a process with threads"
     name = _name(uid)
     users, groups = subordinate_ids("/etc/subuid", name, uid), subordinate_ids("/etc/subgid", name, uid)
     ready, entered = os.pipe2(os.O_CLOEXEC)

@@ -6,6 +6,7 @@ launcher has one thread, and ``clone3`` must not return into a child that waits 
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 
@@ -83,8 +84,10 @@ def clone3(flags: int, *, cgroup: int = -1) -> int:
     """Fork into new namespaces, and into the cgroup v2 directory ``cgroup`` if given.  clone(2).
 
     Returns 0 in the child, the child's pid in the parent. For a process with one thread and few libraries only: the C
-    library's fork handlers do not run.
+    library's fork handlers do not run, nor Python's. Of several threads the child would have one, and could wait
+    forever for another to take the interpreter's lock.
     """
+    assert not _thread._count(), "clone3 in a process with threads"  # `threading` takes too long to import
     args = _CloneArgs(flags=flags, exit_signal=_SIGCHLD)
     if cgroup >= 0:
         args = _CloneArgs(flags=flags | CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup)

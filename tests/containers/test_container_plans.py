@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from containers import cgroups, idmap, mounts, network, users
-from containers.doctor import probe
 from containers.errors import NamespaceError, NetworkError, UserError
 from containers.launcher import Launcher
-from tests.toolkit.host import mount_table
 
 PASSWD = [
     "root:x:0:0:root:/root:/bin/sh",
@@ -199,28 +197,6 @@ def test_groups_of_ended_containers_do_not_pile_up_while_nobody_sweeps(tmp_path:
         assert len(list(groups.iterdir())) <= 201
     session.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_doctor_tries_everything_and_leaves_nothing(privileged: None, tmp_path: Path) -> None:
-    before = mount_table()
-    findings = probe(tmp_path / "not" / "yet")
-    names = [finding.name for finding in findings]
-    assert {"user namespace", "idmapped mounts", "EROFS from a file", "cgroups", "pasta", "container network"} <= set(
-        names
-    )
-    assert [finding for finding in findings if not finding.ok] == []
-    assert list(tmp_path.iterdir()) == []
-    assert mount_table() == before
-
-
-def test_doctor_gives_a_remedy_for_each_missing_program(
-    privileged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    remedies = {finding.name: finding.remedy for finding in probe(tmp_path) if not finding.ok}
-    assert remedies["pasta"] == "apt-get install passt"
-    assert remedies["nft"] == "apt-get install nftables"
-    assert remedies["mkfs.erofs"] == "apt-get install erofs-utils"
 
 
 def test_unused_launcher_starts_nothing(tmp_path: Path) -> None:

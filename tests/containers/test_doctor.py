@@ -1,0 +1,89 @@
+"""The host's examination: what it finds, what it leaves, and a probe that hangs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from containers import syscalls
+from containers.doctor import Finding, probe
+from tests.toolkit.host import adopting_orphans, mount_table, wait_until_gone
+
+
+def test_doctor_tries_everything_and_leaves_nothing(privileged: None, tmp_path: Path) -> None:
+    before = mount_table()
+    findings = probe(tmp_path / "not" / "yet")
+    names = [finding.name for finding in findings]
+    assert {"user namespace", "idmapped mounts", "EROFS from a file", "cgroups", "pasta", "container network"} <= set(
+        names
+    )
+    assert [finding for finding in findings if not finding.ok] == []
+    assert list(tmp_path.iterdir()) == []
+    assert mount_table() == before
+
+
+def test_doctor_gives_a_remedy_for_each_missing_program(
+    privileged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    remedies = {finding.name: finding.remedy for finding in probe(tmp_path) if not finding.ok}
+    assert remedies["pasta"] == "apt-get install passt"
+    assert remedies["nft"] == "apt-get install nftables"
+    assert remedies["mkfs.erofs"] == "apt-get install erofs-utils"
+
+
+_HUNG = """
+import os, subprocess, sys, time
+os.mkdir(sys.argv[2])
+subprocess.Popen(["sleep", "600"], cwd=sys.argv[2])  # as a child of clone3 that waits for a lock it cannot have
+os.write(1, b'["trying", "this"]\\n["found", {"name": "this", "ok": true, "detail": "works"}]\\n["trying", "that"]\\n')
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "detail"),
+    [
+        ("time.sleep(600)", "did not end within 3 seconds; what comes after it was not tried"),
+        ("sys.exit('gone wrong')", "was left by its process with 1; gone wrong; what comes after it was not tried"),
+    ],
+    ids=["hangs", "dies"],
+)
+def test_doctor_gives_up_a_probe_that_hangs_or_dies(tmp_path: Path, end: str, detail: str) -> None:
+    with adopting_orphans():
+        found = probe(tmp_path, silence_s=3, program=_HUNG + end)
+        assert wait_until_gone(set()) == {}
+    assert found[0] == Finding("this", True, "works")
+    assert (found[1].name, found[1].ok, found[1].detail) == ("that", False, detail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_examines_from_a_process_with_threads(privileged: None, tmp_path: Path) -> None:
+    """A child of clone3 has one thread: it used to wait forever for one that had asked for the interpreter's lock."""
+    ended = threading.Event()
+    before = sys.getswitchinterval()
+    thread = threading.Thread(target=lambda: [None for _ in iter(ended.is_set, True)])
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        findings = probe(tmp_path)
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    assert [finding for finding in findings if not finding.ok] == []
+
+
+def test_clone3_refuses_a_process_with_threads() -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        with pytest.raises(AssertionError, match="with threads"):
+            syscalls.clone3(0) or os._exit(0)  # the child of one that was not refused
+    finally:
+        ended.set()
+        thread.join()
