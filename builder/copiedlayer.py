@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from core.digests import DiffID
 from core.errors import ShiplapError
-from images.tarwriter import Stretch
+from images.tarwriter import BLOCK, Stretch
 
 if TYPE_CHECKING:
     from builder.copyspec import CopySpec
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 _KIND: Final = "copied-layer"
 _ID_BYTES: Final = 71  # "sha256:" and 64 digits
 _PLACE: Final = struct.Struct("<32sQ")
+_WORTH: Final = 0.5  # of the layer's bytes have to be taken
 
 
 class EarlierLayer(NamedTuple):
-    """fd: its tar. offsets: of contents in that, by sha256."""
+    """The tar of a layer that is in the store.
+
+    fd: its file.
+    offsets: where contents begin in it, by their sha256.
+    """
 
     fd: int
     offsets: Mapping[bytes, int]
@@ -46,19 +51,33 @@ class CopiedLayer:
         named = f"{context}\0{spec!r}".encode(errors="surrogateescape")
         self._key = hashlib.sha256(named).hexdigest()
 
-    def open(self, stack: contextlib.ExitStack) -> EarlierLayer | None:
-        """The layer, if it is still in the store, where it stays for the session; ``stack`` closes it."""
+    @contextlib.contextmanager
+    def opened(self, known: Iterable[tuple[bytes, int]]) -> Iterator[EarlierLayer | None]:
+        """The layer, if it is still in the store, where it stays for the session, and worth taking contents from.
+
+        known: the sha256 and the size of each content that is wanted. All of the layer is hashed on a thread while
+        contents are taken from it, which is why little is rather read from its files.
+        Raises DamagedBlobError at the end of the block.
+        """
+        with contextlib.ExitStack() as stack:
+            yield self._open(known, stack)
+
+    def _open(self, known: Iterable[tuple[bytes, int]], stack: contextlib.ExitStack) -> EarlierLayer | None:
         data = self._store.cache.memo_get(_KIND, self._key)
         if data is None or len(data) <= _ID_BYTES or (len(data) - _ID_BYTES) % _PLACE.size:
             return None
         diff_id = DiffID(data[:_ID_BYTES].decode("ascii"))
         if not self._store.layers.has(diff_id):
             return None
+        offsets = dict(_PLACE.iter_unpack(memoryview(data)[_ID_BYTES:]))
+        taken_bytes = sum(BLOCK + size + -size % BLOCK for sha, size in known if sha in offsets)
         try:
-            tar = stack.enter_context(self._store.layers.open(diff_id))
+            if taken_bytes < _WORTH * self._store.layers.size(diff_id):
+                return None
+            (tar,) = stack.enter_context(self._store.layers.open_checked([diff_id]))
         except ShiplapError:  # its file is gone: the build can do without
             return None
-        return EarlierLayer(tar.fileno(), dict(_PLACE.iter_unpack(memoryview(data)[_ID_BYTES:])))
+        return EarlierLayer(tar.fileno(), offsets)
 
     def keep(self, diff_id: DiffID, places: Iterable[tuple[bytes, int]]) -> None:
         """Remember the layer. places: sha256 of each content, and where it begins in the tar."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from builder.copyspec import CopySpec
 
 if TYPE_CHECKING:
-    from builder.copiedlayer import CopiedLayer
+    from builder.copiedlayer import CopiedLayer, EarlierLayer
     from builder.copying import Written
     from builder.explaining.files import Listing
     from builder.filetree import SourceTree
@@ -106,15 +106,26 @@ class CopyJob:
             return manifest(selection, part.shared.get())
 
     def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> Written:
-        """Write the layer. below: the root of the filesystem that is copied into; None for an empty one."""
+        """Write the layer. below: the root of the filesystem that is copied into; None for an empty one.
+
+        Raises DamagedBlobError when contents were taken from an earlier layer that turned out to be damaged: what was
+        written is not to be kept, and when it is called again, every file is read.
+        """
         from builder.copying import write_layer
 
         first, *others = self.selections()
-        # Without hashes, in a build that asks no cache, every file is read.
-        earlier = self._last.open(self._stack) if self._last is not None and self._digest else None
-        return write_layer(
-            first, below, writer, created_at=created_at, timestamp=timestamp, also=others, earlier=earlier
-        )
+        with self._earlier() as earlier:
+            written = write_layer(
+                first, below, writer, created_at=created_at, timestamp=timestamp, also=others, earlier=earlier
+            )
+            writer.take_in()
+            return written
+
+    def _earlier(self) -> contextlib.AbstractContextManager[EarlierLayer | None]:
+        if self._last is None or not self._digest:  # without hashes, in a build that asks no cache, every file is read
+            return contextlib.nullcontext()
+        entries = (entry for selection in self._selections for entry in selection.entries())
+        return self._last.opened((entry.sha, entry.size) for entry in entries if entry.sha is not None)
 
     def written(self, diff_id: DiffID, places: Sequence[tuple[bytes, int]]) -> None:
         """Remember what ``write`` has made. places: see ``Written``."""

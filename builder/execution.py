@@ -97,11 +97,17 @@ class Executor:
     def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> DiffID:
         """Write the layer of a COPY or ADD."""
         from builder.copying import needs_rootfs
+        from images.errors import DamagedBlobError
+
+        def write(writer: TarWriter) -> Written:
+            return job.write(below, writer, created_at=int(time.time()), timestamp=op.timestamp)
 
         with self._view_or_none(parent if needs_rootfs(op.spec) else RootFS()) as below:
-            diff_id, written = self._write_layer(
-                lambda writer: job.write(below, writer, created_at=int(time.time()), timestamp=op.timestamp)
-            )
+            try:
+                diff_id, written = self._write_layer(write)
+            except DamagedBlobError as error:
+                self._monitor.emit(Warned(f"{error.message}; {op.spec.verb} reads all of its files again"))
+                diff_id, written = self._write_layer(write)
         self._note(diff_id, written)
         job.written(diff_id, written.places)
         return diff_id

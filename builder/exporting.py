@@ -291,8 +291,8 @@ class Exporter:
 
     @contextlib.contextmanager
     def _opened_layers(self, image: Built) -> Iterator[list[BinaryIO]]:
-        with contextlib.ExitStack() as stack:
-            yield [stack.enter_context(self._store.layers.open(each)) for each in topmost_of_each(image.diff_ids)]
+        with self._store.layers.open_checked(topmost_of_each(image.diff_ids)) as layers:
+            yield layers
 
 
 def _exported(packed: Packed, image: Image | None) -> Exported:

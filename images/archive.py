@@ -134,7 +134,7 @@ def _save(store: Store, images: Sequence[SavedImage], target: Target, compressio
 
 def _described_image(store: Store, image: Image, compression: LayerCompression) -> Descriptor:
     """The image's manifest, or one of layers as they are asked for, or as they are here."""
-    data = store.blobs.read(image.manifest_digest)
+    data = store.blobs.read_checked(image.manifest_digest)
     manifest = decode_manifest(data)
     if compression != "none" or store.blobs.missing(layer.digest for layer in manifest.layers):
         config = msgspec.structs.replace(manifest.config, media_type=OCI_CONFIG)

@@ -12,16 +12,19 @@ import io
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from core.digests import Digest
 from core.files import fsync_directory, storage_errors
 from images.database import Database
-from images.errors import DigestMismatchError, MissingBlobError
+from images.errors import DamagedBlobError, DigestMismatchError, MissingBlobError
 from images.sessions import Session
+
+if TYPE_CHECKING:
+    from images.damage import CheckedReader, Damage
 
 _BUFFER_BYTES: Final = 256 << 10
 _WINDOW_BYTES: Final = 16 << 20  # after so many the disk is told to begin
@@ -197,7 +200,7 @@ class BlobStore:
     def put(self, data: bytes, *, sync: bool = True) -> Digest:
         """Write a small blob and return its digest."""
         digest = Digest.of(data)
-        if self._size_or_none(digest) is not None:
+        if self._size_or_none(digest) is not None and self._has_content(digest, data):
             if sync:
                 self.make_durable((digest,))
             return digest
@@ -213,8 +216,15 @@ class BlobStore:
         """Bytes. Raises MissingBlobError."""
         size = self._size_or_none(digest)
         if size is None:
-            raise MissingBlobError(f"blob {digest} is not in the store")
+            raise self.absent(digest)
         return size
+
+    def absent(self, digest: Digest, what: str = "blob") -> MissingBlobError:
+        """The error for who needs a blob that ``has`` does not know. what: what to call it."""
+        damage = self.damage()
+        if damage.is_noted(digest):
+            return damage.error(digest)
+        return MissingBlobError(f"{what} {digest} is not in the store")
 
     def path(self, digest: Digest) -> Path:
         """Where the blob's bytes are; read-only, and there for as long as this session. Raises MissingBlobError."""
@@ -222,15 +232,57 @@ class BlobStore:
         return Path(self._file(digest))
 
     def open(self, digest: Digest) -> BinaryIO:
-        """The blob as an unbuffered, seekable file. Raises MissingBlobError."""
-        self.size(digest)
+        """The blob as an unbuffered, seekable file. Raises MissingBlobError; DamagedBlobError when it is too short."""
+        size = self.size(digest)
         try:
-            return io.FileIO(self._file(digest), "rb")
+            file = io.FileIO(self._file(digest), "rb")
         except FileNotFoundError:
             raise MissingBlobError(
                 f"blob {digest} has lost its file {self._file(digest)}",
                 hint="the store was changed by hand; build again",
             ) from None
+        if os.fstat(file.fileno()).st_size != size:
+            file.close()
+            raise self.note_damaged(digest)
+        return file
+
+    def open_checked(self, digest: Digest) -> CheckedReader:
+        """The blob for who passes it on whole; the reader raises DamagedBlobError. Raises MissingBlobError."""
+        from images.damage import CheckedReader
+
+        return CheckedReader(self.open(digest), digest, self.note_damaged)
+
+    @contextlib.contextmanager
+    def checking(self, digests: Iterable[Digest]) -> Iterator[None]:
+        """Hash these blobs meanwhile. Raises DamagedBlobError at the end of the block, and MissingBlobError."""
+        from images.damage import Beside
+
+        with Beside({digest: str(self.path(digest)) for digest in digests}, self.note_damaged):
+            yield
+
+    def check(self, digest: Digest) -> None:
+        """Raise DamagedBlobError if the blob is here and has other content."""
+        if self.has(digest):
+            with self.open_checked(digest):
+                pass
+
+    def read_checked(self, digest: Digest) -> bytes:
+        """All of a small blob, its digest compared. Raises MissingBlobError, DamagedBlobError."""
+        data = self.read(digest)
+        if Digest.of(data) != digest:
+            raise self.note_damaged(digest)
+        return data
+
+    def damage(self) -> Damage:
+        """What is known to be damaged."""
+        from images.damage import Damage
+
+        return Damage(self._database, self._session)
+
+    def note_damaged(self, digest: Digest) -> DamagedBlobError:
+        """Let the blob count as absent until a good copy comes in. Returns the error for who needs it."""
+        self._sizes.pop(digest, None)
+        return self.damage().note(digest)
 
     def read(self, digest: Digest) -> bytes:
         """All of a small blob. Raises MissingBlobError."""
@@ -268,9 +320,12 @@ class BlobStore:
     ) -> None:
         """Move the finished file ``path`` (open as ``fd``) into place, with ``register``'s rows in the transaction.
 
-        lease=False: for processes that live long; ``register`` must pin the blob. durable: the rows survive power loss.
+        It takes the place of a file that is damaged. lease=False: for processes that live long; ``register`` must pin
+        the blob. durable: the rows survive power loss.
         """
         with storage_errors(f"blob {digest.short}"):
+            repairs = self._is_damaged(digest, path, lease=lease)
+            sync = sync or repairs  # what is there may be durable
             if sync:
                 os.fsync(fd)
             with self._database.transaction(durable=durable) as connection:
@@ -279,7 +334,7 @@ class BlobStore:
                 if register is not None:  # first: when it refuses, nothing was moved
                     register(connection, digest, size)
                 known = connection.execute("SELECT volatile FROM blobs WHERE digest = ?", (digest,)).fetchone()
-                if known is None or (sync and known[0]):
+                if known is None or repairs or (sync and known[0]):
                     os.rename(path, self._file(digest))
                     if sync:
                         fsync_directory(self._directory)
@@ -287,6 +342,11 @@ class BlobStore:
                         "INSERT INTO blobs VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET volatile = 0",
                         (digest, size, time.time(), not sync),
                     )
+                if repairs:
+                    from images.damage import FORGET_SNAPSHOTS
+
+                    connection.execute("DELETE FROM damaged WHERE digest = ?", (digest,))
+                    connection.execute(FORGET_SNAPSHOTS, (digest, self._session.id))
         if lease:
             self._session.note_leased(digest)
             self._sizes[digest] = size
@@ -303,9 +363,26 @@ class BlobStore:
         for at in range(0, len(unknown), _ASKED_AT_ONCE):
             some = unknown[at : at + _ASKED_AT_ONCE]
             marks = ",".join("?" * len(some))
-            rows = self._database.all(f"SELECT digest, size FROM blobs WHERE digest IN ({marks})", some)  # noqa: S608 - question marks
+            rows = self._database.all(f"SELECT digest, size FROM sound_blobs WHERE digest IN ({marks})", some)  # noqa: S608 - question marks
             self._sizes.update((Digest(digest), int(size)) for digest, size in rows)
         return [digest for digest in wanted if digest not in self._sizes]
+
+    def _is_damaged(self, digest: Digest, good: str, *, lease: bool) -> bool:
+        """Whether the blob is here already, with other content than the file ``good`` that is about to become it."""
+        known = "SELECT 1 FROM blobs WHERE digest = ?"
+        if self._database.one(known, (digest,)) is None:
+            return False
+        if lease:
+            self._session.lease((digest,))  # so that it stays while we look
+        from images.damage import same_content
+
+        return not same_content(good, self._file(digest)) and self._database.one(known, (digest,)) is not None
+
+    def _has_content(self, digest: Digest, data: bytes) -> bool:
+        try:
+            return self.read(digest) == data
+        except MissingBlobError:
+            return False
 
     def _sync(self, digest: Digest) -> None:
         fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
@@ -318,7 +395,7 @@ class BlobStore:
         size = self._sizes.get(digest)
         if size is None:
             self._session.lease((digest,))
-            row = self._database.one("SELECT size FROM blobs WHERE digest = ?", (digest,))
+            row = self._database.one("SELECT size FROM sound_blobs WHERE digest = ?", (digest,))
             if row is not None:
                 size = self._sizes[digest] = int(row[0])
         return size

@@ -152,6 +152,17 @@ _MIGRATIONS: Final = (
         AND NOT EXISTS (SELECT 1 FROM indexes WHERE digest = blobs.digest)
         AND NOT EXISTS (SELECT 1 FROM index_blobs b WHERE b.digest = blobs.digest);
     """,
+    """
+    -- blobs whose files were found to have other content: absent until a good copy takes the file's place (damage.py)
+    CREATE TABLE damaged (digest TEXT PRIMARY KEY, found_at REAL NOT NULL) WITHOUT ROWID;
+    CREATE TRIGGER damaged_is_forgotten AFTER DELETE ON blobs BEGIN
+        DELETE FROM damaged WHERE digest = old.digest;
+    END;
+    CREATE VIEW sound_blobs AS SELECT * FROM blobs b
+        WHERE NOT EXISTS (SELECT 1 FROM damaged d WHERE d.digest = b.digest);
+    CREATE VIEW sound_layers AS SELECT * FROM layers l
+        WHERE NOT EXISTS (SELECT 1 FROM damaged d WHERE d.digest = l.diff_id);
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

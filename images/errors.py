@@ -39,6 +39,10 @@ class MissingBlobError(ImagesError):
     """A blob or layer is not in the store."""
 
 
+class DamagedBlobError(MissingBlobError):
+    """A blob's file no longer has the content that it is named for: it counts as missing until a good copy comes."""
+
+
 class DigestMismatchError(ImagesError):
     """Bytes do not have the digest (or size) that they were announced with."""
 

@@ -82,7 +82,7 @@ class LayerStore:
     def has(self, diff_id: DiffID) -> bool:
         """Whether the layer is here; if so it stays for this session."""
         self._session.lease((diff_id,))
-        return self._database.one("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is not None
+        return self._database.one("SELECT 1 FROM sound_layers WHERE diff_id = ?", (diff_id,)) is not None
 
     def missing(self, diff_ids: Iterable[DiffID]) -> list[DiffID]:
         """Those that are not here; the others stay for this session."""
@@ -120,7 +120,7 @@ class LayerStore:
         wanted = [self._origins(diff_id) for diff_id in missing]
         for diff_id, origins in zip(missing, wanted, strict=True):
             if not origins:
-                raise _missing(diff_id)
+                raise self._blobs.absent(diff_id, "layer")
             if source is None:
                 place = f"blob {origins[0].blob.digest} of {origins[0].repository}"
                 raise MissingBlobError(
@@ -150,12 +150,23 @@ class LayerStore:
         self._require(diff_id)
         return self._blobs.open(diff_id)
 
+    @contextlib.contextmanager
+    def open_checked(self, diff_ids: Sequence[DiffID]) -> Iterator[list[BinaryIO]]:
+        """The tars, for who takes parts of them: all of each is hashed meanwhile, on a thread.
+
+        Raises DamagedBlobError at the end of the block; what was made of them in there must not be kept then.
+        """
+        with contextlib.ExitStack() as stack:
+            tars = [stack.enter_context(self.open(diff_id)) for diff_id in diff_ids]
+            with self._blobs.checking(diff_ids):
+                yield tars
+
     def created_at(self, diff_id: DiffID) -> float:
         """When the layer was written here, in seconds since the epoch. Raises MissingBlobError."""
         self._session.lease((diff_id,))
         row = self._database.one("SELECT created_at FROM layers WHERE diff_id = ?", (diff_id,))
         if row is None:
-            raise _missing(diff_id)
+            raise self._blobs.absent(diff_id, "layer")
         return float(row[0])
 
     def compressed(self, diff_id: DiffID, compression: Compression, level: int | None = None) -> Descriptor:
@@ -231,14 +242,14 @@ class LayerStore:
         with (
             contextlib.ExitStack() as stack,
             self._blobs.writer(sync=False) as sink,  # it can be made again
-            self._blobs.open(diff_id) as tar,
+            self._blobs.open_checked(diff_id) as tar,
         ):
             # Writing on a thread of its own costs more than it saves for what is compressed in a moment.
             behind = sink if self._blobs.size(diff_id) < _SMALL_BYTES else stack.enter_context(Behind(sink))
             with CompressingWriter(behind, compression, level) as compressor:
                 while data := tar.read(_CHUNK_BYTES):
                     compressor.write(data)
-            stack.close()
+            stack.close()  # (The end of the tar is told only when its digest is right.)
             digest, size = sink.commit(), sink.size
         descriptor = _descriptor(compression, digest, size)
         self._remember(diff_id, descriptor, compression, level)
@@ -323,7 +334,3 @@ def _descriptor(compression: Compression, digest: Digest, size: int) -> Descript
 
     media_type = OCI_LAYER_GZIP if compression == "gzip" else OCI_LAYER_ZSTD
     return Descriptor(media_type=media_type, digest=digest, size=size)
-
-
-def _missing(diff_id: DiffID) -> MissingBlobError:
-    return MissingBlobError(f"layer {diff_id} is not in the store")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -33,7 +33,7 @@ from images.oci import (
     encode,
 )
 from images.store import Store
-from images.tarwriter import SupportsWrite, TarWriter
+from images.tarwriter import SupportsRead, SupportsWrite, TarWriter
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK = 1024 * 1024
@@ -47,10 +47,10 @@ class Root(NamedTuple):
 
 
 class Target(Protocol):
-    """Where the files of an image layout go."""
+    """Where the files of an image layout go. ``copy`` reads its source to the end, or raises what that does."""
 
     def put(self, name: str, data: bytes) -> None: ...
-    def copy(self, name: str, source: BinaryIO, size: int) -> None: ...
+    def copy(self, name: str, source: SupportsRead, size: int) -> None: ...
 
 
 class TarTarget:
@@ -69,8 +69,8 @@ class TarTarget:
     def put(self, name: str, data: bytes) -> None:
         self._writer.file(name.encode(), 0o644, 0, 0, 0, len(data), data)
 
-    def copy(self, name: str, source: BinaryIO, size: int) -> None:
-        self._writer.file(name.encode(), 0o644, 0, 0, 0, size, source.fileno())
+    def copy(self, name: str, source: SupportsRead, size: int) -> None:
+        self._writer.file(name.encode(), 0o644, 0, 0, 0, size, source)
 
 
 class DirectoryTarget:
@@ -84,7 +84,7 @@ class DirectoryTarget:
     def put(self, name: str, data: bytes) -> None:
         write_atomically(self._directory / name, data)
 
-    def copy(self, name: str, source: BinaryIO, size: int) -> None:
+    def copy(self, name: str, source: SupportsRead, size: int) -> None:
         path = self._directory / name
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with storage_errors(str(path)):
@@ -115,7 +115,7 @@ def write_layout(store: Store, roots: Sequence[Root], target: Target) -> None:
         if len(manifests) == 1:
             docker.add(manifests[0], tagged)
     for digest, size in blobs.items():
-        with store.blobs.open(digest) as source:
+        with store.blobs.open_checked(digest) as source:
             target.copy(blob_name(digest), source, size)
     docker.write(target)
     target.put("oci-layout", LAYOUT_FILE)
@@ -135,7 +135,7 @@ def blob_name(digest: Digest) -> str:
 
 def _reach(store: Store, descriptor: Descriptor, blobs: dict[Digest, int]) -> list[Manifest]:
     """Note what a root reaches, documents first. Returns the manifests of images, not those of attestations."""
-    data = store.blobs.read(descriptor.digest)
+    data = store.blobs.read_checked(descriptor.digest)
     blobs[descriptor.digest] = len(data)
     if descriptor.media_type in INDEX_TYPES:
         found = [(each, _reach(store, each, blobs)) for each in decode_index(data).manifests]

@@ -54,7 +54,7 @@ class CacheRecords:
             return None
         if row[2] is not None:
             self._session.lease((row[2],))
-            if self._database.one("SELECT 1 FROM layers WHERE diff_id = ?", (row[2],)) is None:
+            if self._database.one("SELECT 1 FROM sound_layers WHERE diff_id = ?", (row[2],)) is None:
                 return None
         if time.time() - row[7] > _TOUCH_AFTER_S:
             self._touched.add(key)
@@ -70,7 +70,7 @@ class CacheRecords:
             some = wanted[at : at + _ASKED_AT_ONCE]
             marks = ",".join("?" * len(some))
             for key, diff_id, created_at, used_at in self._database.all(
-                "SELECT key, r.diff_id, r.created_at, used_at FROM records r LEFT JOIN layers l USING (diff_id)"  # noqa: S608 - question marks
+                "SELECT key, r.diff_id, r.created_at, used_at FROM records r LEFT JOIN sound_layers l USING (diff_id)"  # noqa: S608 - question marks
                 f" WHERE key IN ({marks}) AND (r.diff_id IS NULL OR l.diff_id IS NOT NULL)",
                 some,
             ):

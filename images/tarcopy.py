@@ -36,12 +36,13 @@ def clamped_layer(store: Store, diff_id: DiffID, latest: int) -> DiffID:
     known = store.cache.memo_get(_CLAMPED, key)
     if known is not None and store.layers.has(made := DiffID(known.decode())):
         return made
-    with store.layers.open(diff_id) as tar, store.layers.writer(sync=False) as sink:
-        reader = TarReader(tar)
-        writer = TarWriter(sink)
-        for entry in reader:
-            write_entry(writer, entry if entry.mtime <= latest else entry._replace(mtime=latest), reader)
-        writer.close()
+    with store.layers.writer(sync=False) as sink:
+        with store.layers.open_checked([diff_id]) as (tar,):
+            reader = TarReader(tar)
+            writer = TarWriter(sink)
+            for entry in reader:
+                write_entry(writer, entry if entry.mtime <= latest else entry._replace(mtime=latest), reader)
+            writer.close()
         made = sink.commit()
     store.cache.memo_put(_CLAMPED, key, made.encode())
     return made

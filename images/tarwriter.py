@@ -254,6 +254,10 @@ class TarWriter:
             self._append(header)
             self._copy(fd, offset, _padded(size))
 
+    def take_in(self) -> None:
+        """Read what ``file_from_tar`` named and nobody has read yet: after this the other tar may be closed."""
+        self._end_copy()
+
     def symlink(
         self, name: bytes, target: bytes, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None
     ) -> None:

@@ -150,9 +150,10 @@ class _Archive:
         if digest != descriptor.digest:
             raise DigestMismatchError(f"blob {descriptor.digest} of the archive has the digest {digest}")
 
-    def digest(self, name: str) -> Digest:
+    def stored(self, name: str) -> Digest | None:
+        """The blob that the file was written to; None of a small one. Raises InvalidArchiveError."""
         content = self._content(name)
-        return Digest.of(content) if isinstance(content, bytes) else content
+        return None if isinstance(content, bytes) else content
 
     def has(self, name: str) -> bool:
         return self._followed(name) in self._files
@@ -212,7 +213,7 @@ def _put_index(store: Store, archive: _Archive, wanted: _Wanted, index: bytes) -
 def _put_layer(store: Store, archive: _Archive, layer: _Layer, diff_id: DiffID) -> None:
     if not archive.has(layer.name) and store.layers.has(diff_id):
         return  # archives may leave out what the receiver has
-    if archive.digest(layer.name) == diff_id and store.blobs.has(diff_id):
+    if archive.stored(layer.name) == diff_id:
         return  # plain, and written to its place while the archive was read
     with archive.open(layer.name) as file:
         store.layers.import_compressed(file, diff_id=diff_id, expected=layer.expected, sync=False)

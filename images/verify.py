@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Final, NamedTuple
 
 from core.digests import DiffID, Digest
+from images.damage import hash_file
 from images.errors import InvalidDocumentError, MissingBlobError
 from images.oci import decode_config, decode_manifest
 from images.store import Store
-
-_CHUNK_BYTES: Final = 1 << 20
 
 
 class Problem(NamedTuple):
@@ -22,9 +20,16 @@ class Problem(NamedTuple):
 
 
 def verify(store: Store) -> list[Problem]:
-    """Check all content; takes as long as reading it. Empty when all is well. What others remove meanwhile is fine."""
-    problems = [problem for row in store.database.all(_BLOBS) if (problem := _check_blob(store, *row)) is not None]
+    """Check all content; takes as long as reading it. Empty when all is well. What others remove meanwhile is fine.
+
+    Blobs that are damaged count as absent from here on (damage.py), and those that are right again as here.
+    """
+    blobs = store.database.all(_BLOBS)
+    problems = [problem for row in blobs if (problem := _check_blob(store, *row)) is not None]
     damaged = {problem.digest for problem in problems}
+    for digest in damaged:
+        store.blobs.note_damaged(Digest(digest))
+    store.blobs.damage().note_sound([Digest(digest) for digest, _ in blobs if digest not in damaged])
     for image_id, manifest_digest in store.database.all("SELECT id, manifest_digest FROM images"):
         if image_id not in damaged and manifest_digest not in damaged:
             problem = _check_image(store, Digest(image_id), Digest(manifest_digest))
@@ -64,21 +69,17 @@ _DANGLING: Final = (
 
 def _check_blob(store: Store, digest: str, size: int) -> Problem | None:
     path = store.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
-    checksum = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
-            actual = os.fstat(file.fileno()).st_size
-            if actual != size:
-                return Problem(digest, f"{actual} bytes, expected {size}")
-            while data := file.read(_CHUNK_BYTES):
-                checksum.update(data)
+        actual = os.stat(path).st_size
+        if actual != size:
+            return Problem(digest, f"{actual} bytes, expected {size}")
+        found = "sha256:" + hash_file(str(path))
     except FileNotFoundError:
         if store.database.one("SELECT 1 FROM blobs WHERE digest = ?", (digest,)) is None:
             return None  # removed since we listed it
         return Problem(digest, "the file is missing")
     except OSError as error:
         return Problem(digest, f"cannot be read: {error.strerror}")
-    found = "sha256:" + checksum.hexdigest()
     return None if found == digest else Problem(digest, f"the content has digest {found}")
 
 

@@ -84,12 +84,15 @@ class _Layer:
         self._send(target, moved)
 
     def _send(self, target: CacheTarget, moved: Callable[[str, int, int], None]) -> bool:
+        from registry.client.sending import refusals_of_damage
+
         blob = self.descriptor
-        return target.send(
-            blob,
-            (lambda: self._store.blobs.open(blob.digest)) if self._here else None,
-            lambda done: moved(f"layer {blob.digest.short}", done, blob.size),
-        )
+        with refusals_of_damage(self._store, blob.digest):
+            return target.send(
+                blob,
+                (lambda: self._store.blobs.open(blob.digest)) if self._here else None,
+                lambda done: moved(f"layer {blob.digest.short}", done, blob.size),
+            )
 
     def _compressed(self) -> Descriptor:
         if self._wanted.compression == "uncompressed":

@@ -9,6 +9,7 @@ Writers take turns by the lock. A reader that loses a race finds a blob missing,
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from builder.errors import CacheExportError, CacheFormatError
 from core.digests import Digest
 from core.errors import ShiplapError
 from core.files import replacing, write_atomically
+from images.errors import DigestMismatchError
 from images.oci import (
     MAX_DOCUMENT_BYTES,
     OCI_INDEX,
@@ -101,10 +103,14 @@ class LayoutTarget:
             return True
         if open_blob is None:
             return False
+        checksum = hashlib.sha256()
         with open_blob() as source, replacing(path) as sink:
             while data := source.read(_PIECE_BYTES):
+                checksum.update(data)
                 sink.write(data)
                 moved(sink.tell())
+            if checksum.hexdigest() != blob.digest.hex:
+                raise DigestMismatchError(f"blob {blob.digest} has other content")
         return True
 
     def is_current(self, manifest: bytes) -> bool:

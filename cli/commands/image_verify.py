@@ -17,6 +17,8 @@ def command(root: str | None) -> int:
         problems = verify(store)
     for problem in problems:
         click.echo(f"{problem.digest}: {problem.what}")
-    if not problems:
+    if problems:
+        click.echo("hint: pull, load or build again what has them: a good copy takes a damaged one's place", err=True)
+    else:
         click.echo("all content matches its digests")
     return 1 if problems else 0

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
-from images.errors import ImagesError
+from images.errors import ImagesError, MissingBlobError
 from images.images import Image
 from images.oci import (
     CONFIG_TYPES,
@@ -226,9 +226,9 @@ class _Pull:
         descriptor = found.manifest.config
         if descriptor.size > MAX_DOCUMENT_BYTES:
             raise InvalidResponseError(f"image config {descriptor.digest} is stated to have {descriptor.size} bytes")
-        if self._store.blobs.has(descriptor.digest):
-            data = self._store.blobs.read(descriptor.digest)
-        else:
+        try:
+            data = self._store.blobs.read_checked(descriptor.digest)
+        except MissingBlobError:
             data = self._finder.blob(found.repository, lambda place: place.blob(descriptor.digest, descriptor.size))
         config = decode_config(data)
         if len(config.rootfs.diff_ids) != len(found.manifest.layers):

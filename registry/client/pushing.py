@@ -24,7 +24,7 @@ from registry.client.client import Client
 from registry.client.lazy import RegistryLayers
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
 from registry.client.repository import Repository
-from registry.client.sending import Sender
+from registry.client.sending import Sender, refusals_of_damage
 from registry.client.sources import remember_sources, sources_of
 from registry.client.workers import in_parallel
 from registry.errors import UnsupportedContentError
@@ -85,7 +85,7 @@ def push(
     if platform is not None:
         chosen = store.images.indexes.choose(what.digest, platform)
         entry = next(entry for entry in what.entries if entry.image is not None and entry.image.id == chosen)
-        return pushing.manifest(store.blobs.read(entry.descriptor.digest), entry.image)
+        return pushing.manifest(store.blobs.read_checked(entry.descriptor.digest), entry.image)
     if compression is not None:
         raise UnsupportedContentError(
             f"cannot compress {name.familiar} anew: its index names the layers as they are",
@@ -113,7 +113,7 @@ class _Push:
         self._announce()
         if compression is None and image.manifest_is_given:
             try:
-                return self.manifest(self._store.blobs.read(image.manifest_digest), image)
+                return self.manifest(self._store.blobs.read_checked(image.manifest_digest), image)
             except _NotHereError:
                 self._monitor.message("The layers are not here as they came: the image gets a new digest")
         made = self._packed(image, compression)
@@ -130,7 +130,7 @@ class _Push:
     def index(self, index: StoredIndex) -> Pushed:
         """Everything that it names, first all blobs, then all manifests, then itself."""
         self._announce()
-        documents = [self._store.blobs.read(entry.descriptor.digest) for entry in index.entries]
+        documents = [self._store.blobs.read_checked(entry.descriptor.digest) for entry in index.entries]
         manifests = [decode_manifest(data) for data in documents]
         images = [entry.image for entry in index.entries]
         self._send_all(list(zip(manifests, images, strict=True)))
@@ -192,7 +192,10 @@ class _Push:
 
         def send() -> tuple[str, str] | None:
             here = self._opened(layer.digest) if self._store.blobs.has(layer.digest) else None
-            return self._sender.send(layer, here, sources=sources, moved=lambda sent: reporter.moved("Pushing", sent))
+            with refusals_of_damage(self._store, layer.digest):
+                return self._sender.send(
+                    layer, here, sources=sources, moved=lambda sent: reporter.moved("Pushing", sent)
+                )
 
         done = send()
         if done is None and diff_id is not None and self._store.layers.away((diff_id,)):
@@ -212,7 +215,9 @@ class _Push:
 
     def _send_small(self, blob: Descriptor) -> None:
         here = self._opened(blob.digest) if self._store.blobs.has(blob.digest) else None
-        if self._sender.send(blob, here, moved=_ignore) is None:
+        with refusals_of_damage(self._store, blob.digest):
+            done = self._sender.send(blob, here, moved=_ignore)
+        if done is None:
             raise _NotHereError(blob)
 
     def _finish(self, media_type: str, data: bytes, image: Image | None, *manifests: Manifest) -> Pushed:

@@ -6,20 +6,43 @@ ours takes a small blob with the one that begins its upload.  Source: distributi
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Final, Literal, TypeAlias
 
+from core.digests import Digest
+from images.errors import DamagedBlobError, DigestMismatchError
 from images.oci import Descriptor
+from images.store import Store
 from registry.client.http import Response
 from registry.client.repository import Repository
 from registry.client.uploading import Upload, abandon, mount, mount_or_send
+from registry.errors import ErrorCode, ResponseError
 
 Outcome: TypeAlias = Literal["exists", "mounted", "pushed"]
 Done: TypeAlias = "tuple[Outcome, str] | None"
 
 _WORTH_ASKING: Final = 4  # blobs: for fewer, asking whether the repository is new saves nothing
 _SMALL_BYTES: Final = 1 << 20
+_OF_CONTENT: Final = (ErrorCode.DIGEST_INVALID, ErrorCode.BLOB_UPLOAD_INVALID, ErrorCode.SIZE_INVALID)
+
+
+@contextlib.contextmanager
+def refusals_of_damage(store: Store, digest: Digest) -> Iterator[None]:
+    """Sending a blob of the store: when who gets it finds its content wrong, that is damage here, and is said so.
+
+    Registries hash what they get, so that nothing is hashed here unless one refuses. Raises DamagedBlobError then.
+    """
+    try:
+        yield
+    except (ResponseError, DigestMismatchError) as error:
+        if isinstance(error, DigestMismatchError) or error.status == 400 or error.has_code(*_OF_CONTENT):
+            try:
+                store.blobs.check(digest)
+            except DamagedBlobError as damaged:
+                raise damaged from error
+        raise
 
 
 class Sender:

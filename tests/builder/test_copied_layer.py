@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from core.events import Warned
 from images.erofs import Indexer
+from images.verify import verify
 from tests.builder.copying_tools import note_opened
 from tests.builder.test_build import Workshop, built, workshop
+from tests.toolkit.damage import flip_byte
 
 __all__ = ["workshop"]  # a fixture
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -86,6 +89,42 @@ def test_a_layer_that_was_pruned_is_not_missed(workshop: Workshop, opened: list[
     image = built(workshop.build(COPY))
     assert set(opened) == {f"f{n}" for n in range(5)}
     assert workshop.read(image, "home/f2") == "changed"
+
+
+def test_a_flipped_byte_is_not_copied_on(workshop: Workshop, opened: list[str]) -> None:
+    files = {f"f{n}": os.urandom(100_000) for n in range(20)}
+    at_rest(workshop.context, files)
+    text = "FROM base\nCOPY . /home/\n"
+    first = built(workshop.build(text)).diff_ids[1]
+    tar = workshop.store.layers.path(first)
+    flip_byte(tar, tar.read_bytes().index(files["f3"]) + 50_000)
+    at_rest(workshop.context, {"f2": b"changed"})
+    opened.clear()
+    image = built(workshop.build(text))
+    (warned,) = [event.message for event in workshop.seen.events if isinstance(event, Warned)]
+    assert set(opened) == set(files)
+    assert image.diff_ids[1] == layer_without_cache(workshop, text)
+    assert first in warned
+    assert "damaged" in warned
+
+
+def test_the_step_of_a_damaged_layer_runs_again_and_repairs_it(workshop: Workshop) -> None:
+    at_rest(workshop.context, {"f": os.urandom(100_000)})
+    text = "FROM base\nCOPY . /home/\n"
+    layer = built(workshop.build(text)).diff_ids[1]
+    flip_byte(workshop.store.layers.path(layer))
+    assert len(verify(workshop.store)) == 1
+    assert built(workshop.build(text)).diff_ids[1] == layer
+    assert verify(workshop.store) == []
+
+
+def test_little_of_a_large_layer_is_rather_read_from_its_files(workshop: Workshop, opened: list[str]) -> None:
+    at_rest(workshop.context, {"large": os.urandom(500_000), "small": b"small"})
+    workshop.build("FROM base\nCOPY . /home/\n")
+    (workshop.context / "large").unlink()
+    opened.clear()
+    workshop.build("FROM base\nCOPY . /home/\n")
+    assert opened == ["small"]
 
 
 def test_without_cache_every_file_is_read(workshop: Workshop, opened: list[str]) -> None:
