@@ -15,9 +15,8 @@ from typing import Final
 from builder.destination import ArchiveMember, Destination, Node
 from builder.digesting import hash_descriptor
 from builder.errors import ArchiveError
-from builder.filetree import Entry, SourceTree, changed, ships, stamp_of
+from builder.filetree import Entry, SourceTree, ships
 from builder.paths import clean, join, resolve, split
-from builder.statcache import is_settled
 from images import tarreader
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError
@@ -52,11 +51,12 @@ def open_archive(tree: SourceTree, entry: Entry, looked_at_ns: int) -> Archive |
         if not _begins_as_tar(fd):
             os.close(fd)
             return None
-        if entry.sha is None or not is_settled(entry.stamp, looked_at_ns):
+        if entry.sha is None or not tree.is_proven(entry, looked_at_ns):
             os.lseek(fd, 0, os.SEEK_SET)
             sha = hash_descriptor(fd).digest()
-            if stamp_of(fd) != entry.stamp or (entry.sha is not None and entry.sha != sha):
-                raise changed(tree, entry.tree_path)
+            tree.check_unchanged(entry, fd)
+            if entry.sha is not None and entry.sha != sha:
+                raise tree.is_another(entry)
             entry.sha = sha
         return Archive(tree, entry, fd)
     except BaseException:
@@ -125,19 +125,18 @@ class Archive:
                 names = wanted.get(index)
                 if names is not None:
                     self._write_member(member, content, names, writer)
-        if stamp_of(self._fd) != self._entry.stamp:
-            raise changed(self._tree, self._entry.tree_path)
+        self._tree.check_unchanged(self._entry, self._fd)
 
     def _write_member(
         self, member: TarEntry, content: TarReader, names: Sequence[tuple[bytes, Node]], writer: TarWriter
     ) -> None:
         (first, node), *links = names
         if not isinstance(node.content, ArchiveMember) or node.content.size != member.size:
-            raise changed(self._tree, self._entry.tree_path)
+            raise self._tree.is_another(self._entry)
         try:
             writer.file(first, node.mode, node.uid, node.gid, node.mtime, member.size, content, node.xattrs)
         except LayerSourceError as error:
-            raise changed(self._tree, self._entry.tree_path) from error
+            raise self._tree.is_another(self._entry) from error
         for name, link in links:
             writer.hardlink(name, first, link.mode, link.uid, link.gid, link.mtime)
 

@@ -34,7 +34,8 @@ class ContextFiles:
     def part(self, spec: CopySpec, context: str = "") -> CopyFrom:
         """What is copied from one context, as a part of a job."""
         opened = self._contexts[context]
-        return CopyFrom(spec, lambda stack: opened.tree(), self._stat_caches[context])  # noqa: ARG005
+        shared = self._stat_caches[context] if opened.contents is None else None
+        return CopyFrom(spec, lambda stack: opened.tree(), shared)  # noqa: ARG005
 
     def job(self, spec: CopySpec) -> CopyJob:
         """A copy from the build context alone: the one that ``content`` has begun, else a new one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -22,14 +23,28 @@ _MAX_STDIN_BYTES: Final = 64 << 30
 class Context:
     """An opened directory. It may be renamed or replaced meanwhile: what was opened stays what it is.
 
-    name: for messages, as the user wrote it. fd: a descriptor of the directory, owned by this object.
-    key: identifies the directory in the store's memo of stat data; empty for a context that is never seen again.
+    fd: a descriptor of the directory, owned by this object.
+    name: for messages, as the user wrote it.
+    key: identifies the directory in the store's memos; empty for a context that is never seen again.
+    is_private: it was made for this build alone, and nobody writes to it.
+    contents: of a private one, the sha256 of each regular file by path, where that is known. See ``KnownTree``.
     """
 
-    def __init__(self, fd: int, name: str, *, ignore: IgnorePatterns | None = None, key: str = "") -> None:
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        *,
+        ignore: IgnorePatterns | None = None,
+        key: str = "",
+        is_private: bool = False,
+        contents: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.fd = fd
         self.name = name
         self.key = key
+        self.contents = contents
+        self._is_private = is_private
         self._ignore = ignore
 
     @classmethod
@@ -52,6 +67,15 @@ class Context:
         return cls(fd, path, ignore=ignore, key=os.path.realpath(path))
 
     @classmethod
+    def open_private(cls, path: str, name: str, contents: Mapping[str, bytes] | None = None) -> Self:
+        """Open a directory that was made for this build alone, and that nobody writes to.
+
+        No other build sees it again, so that nothing of it is remembered. contents: as the class has it.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return cls(fd, name, is_private=True, contents=contents)
+
+    @classmethod
     def empty(cls, scratch: Path, name: str = "-") -> Self:
         """A context without files, as a Dockerfile on standard input has it. scratch: a directory to make it in."""
         directory = scratch / "empty-context"
@@ -69,12 +93,12 @@ class Context:
         directory = scratch / "context"
         directory.mkdir(mode=0o700)
         unpack_context(stream, directory, limit_bytes=_MAX_STDIN_BYTES)
-        return cls(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name)
+        return cls.open_private(str(directory), name)
 
     def with_ignore(self, ignore: IgnorePatterns | None) -> Context:
         """The same directory through other patterns: they are read from it, once it is open. This object is used up."""
         fd, self.fd = self.fd, -1
-        return Context(fd, self.name, ignore=ignore, key=self.key)
+        return Context(fd, self.name, ignore=ignore, key=self.key, is_private=self._is_private, contents=self.contents)
 
     @property
     def ignore(self) -> IgnorePatterns | None:
@@ -87,7 +111,14 @@ class Context:
         from builder.patterns import IgnoreFilter
 
         label = f"the build context {self.name}" if self.name != "-" else "the build context from standard input"
-        return SourceTree(self.fd, label, ignored=IgnoreFilter(self._ignore) if self._ignore is not None else None)
+        ignored = IgnoreFilter(self._ignore) if self._ignore is not None else None
+        if not self._is_private:
+            return SourceTree(self.fd, label, ignored=ignored)
+        from builder.privatetree import KnownTree, PrivateTree
+
+        if self.contents is None:
+            return PrivateTree(self.fd, label, ignored=ignored)
+        return KnownTree(self.fd, label, contents=self.contents, ignored=ignored)
 
     def read(self, path: str, *, limit_bytes: int = 16 << 20) -> bytes | None:
         """A file of it, ignored or not: the Dockerfile and .dockerignore. None when it is not there.

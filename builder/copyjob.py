@@ -47,7 +47,7 @@ class CopyFrom(NamedTuple):
     """What is copied from one tree.
 
     open_tree: opens it; what it puts on the stack is closed with the job. shared: digests by stat data; None for a
-    tree that is not the context.
+    tree that is not the context, or a context whose files' digests are known.
     """
 
     spec: CopySpec

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from builder.filetree import NO_XATTRS, Entry, SourceTree, changed, encode_xattrs, read_xattrs, stamp_of
+from builder.filetree import NO_XATTRS, Entry, SourceTree, encode_xattrs, read_xattrs
 from builder.modes import parse_chmod
 from builder.selecting import Selection
 from builder.statcache import StatCache
@@ -133,8 +133,7 @@ def _hash_one(tree: SourceTree, entry: Entry, directory_fd: int, buffer: bytearr
         small = entry.size <= _WHOLE
         sha = hashlib.sha256(os.read(fd, entry.size + 1)) if small else hash_descriptor(fd, buffer)
         entry.xattrs = read_xattrs(fd)
-        if stamp_of(fd) != entry.stamp:
-            raise changed(tree, entry.tree_path)
+        tree.check_unchanged(entry, fd)
     finally:
         os.close(fd)
     entry.sha = sha.digest()

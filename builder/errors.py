@@ -49,6 +49,17 @@ class ContextChangedError(ContextError):
     """A file changed between the moment it was looked at and the moment it was copied."""
 
 
+class ContextDamagedError(ContextError):
+    """A file of an uploaded context is not what its digest says: the disk's fault, and nobody's who builds.
+
+    digest: the sha256 that it should have, in hexadecimal.
+    """
+
+    def __init__(self, message: str, *, digest: str) -> None:
+        super().__init__(message, hint="submit the build again: the file is sent anew")
+        self.digest = digest
+
+
 class CopyError(BuilderError):
     """COPY, ADD or WORKDIR cannot do what it says. word: of the Dockerfile, which is to blame; may be empty."""
 

@@ -149,11 +149,11 @@ class Fetcher:
     def _write_tree(self, tree: Path, timestamp: int) -> DiffID:
         """All of it, with the commit's time: so that the same commit is the same layer, whoever fetches it when."""
         from builder.copying import CopySpec, select, write_layer
-        from builder.filetree import SourceTree
+        from builder.privatetree import PrivateTree
 
         fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            selection = select(SourceTree(fd, "the repository"), CopySpec(("/",), "/", link=True))
+            selection = select(PrivateTree(fd, "the repository"), CopySpec(("/",), "/", link=True))
             with self._layer_writer() as (writer, commit):
                 write_layer(selection, None, writer, created_at=timestamp, timestamp=timestamp)
                 return commit()

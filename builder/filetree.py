@@ -15,10 +15,8 @@ from operator import attrgetter
 from typing import Final, Protocol
 
 from builder.errors import ContextChangedError, ContextError
+from builder.stamps import STAMP, is_settled, stamp_of
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
-
-STAMP: Final = struct.Struct("<QQQqqI")
-"""What tells that a file is unchanged: device, inode, size, mtime and ctime in nanoseconds, mode."""
 
 NO_XATTRS: Final[Mapping[str, bytes]] = {}
 """One for all: a dictionary for each of 100,000 files would take more room than their names."""
@@ -60,7 +58,7 @@ class Directory:
 class Entry:
     """One file of a selection. There may be 100,000 of them, so: slots, plain ``__init__``, nothing computed early.
 
-    path: relative to the source that it was selected by. stamp: see ``STAMP``. target: of a symbolic link.
+    path: relative to the source that it was selected by. stamp: see ``builder.stamps``. target: of a symbolic link.
     rdev: of a device. leader: for the second and later names of an inode, the first. implied: a directory that is there
     only because something below it matched. sha and xattrs: None until somebody has read the file.
     """
@@ -105,11 +103,6 @@ class Entry:
         return directory.tree_prefix + self.path[len(directory.prefix) :]
 
 
-def stamp_of(fd: int) -> bytes:
-    st = os.fstat(fd)
-    return STAMP.pack(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_mode)
-
-
 def read_xattrs(fd: int) -> Mapping[str, bytes]:
     """The extended attributes of a file that belong into an image."""
     try:
@@ -127,15 +120,34 @@ def ships(xattr: str) -> bool:
 
 
 class SourceTree:
-    """A tree below ``fd``, which stays the caller's.
+    """A tree below ``fd``, which stays the caller's. Others may write to it meanwhile.
 
     label: for messages: ``the build context /src``, ``stage "build"``. ignored: which paths of it do not take part.
     """
+
+    contents: Mapping[str, bytes] | None = None
+    """The sha256 of the content of each regular file, by path, where that is known without reading it."""
 
     def __init__(self, fd: int, label: str, *, ignored: PathFilter | None = None) -> None:
         self.fd = fd
         self.label = label
         self._wanted = ignored
+
+    def is_proven(self, entry: Entry, looked_at_ns: int) -> bool:
+        """Whether a file is what it hashed to for as long as ``check_unchanged`` finds it unchanged.
+
+        looked_at_ns: a moment before it was hashed, nanoseconds since the epoch. False: hash it again.
+        """
+        return is_settled(entry.stamp, looked_at_ns)
+
+    def check_unchanged(self, entry: Entry, fd: int) -> None:
+        """Raises ContextChangedError when the file ``fd`` is not the one that was looked at any more."""
+        if stamp_of(fd) != entry.stamp:
+            raise changed(self, entry.tree_path)
+
+    def is_another(self, entry: Entry) -> ContextError:
+        """The error to raise when a file does not hash to what it did."""
+        return changed(self, entry.tree_path)
 
     def mode(self, path: str) -> int | None:
         st = self.stat(path)
@@ -208,6 +220,8 @@ class SourceTree:
             raise changed(self, path) from error
         finally:
             os.close(fd)
+        if self.contents is not None and stat.S_ISREG(st.st_mode):
+            _know(entry, self.contents)
         return entry
 
     def walk(self, top: str, *, included: PathFilter | None = None, excluded: PathFilter | None = None) -> list[Entry]:
@@ -266,7 +280,9 @@ class SourceTree:
             elif kind == stat.S_IFSOCK or (filters is not None and not filters.admit(directory, entry.path)):
                 continue
             elif kind == stat.S_IFREG:
-                if st.st_nlink > 1:
+                if self.contents is not None:
+                    _know(entry, self.contents)
+                elif st.st_nlink > 1:
                     leader = leaders.setdefault(entry.stamp[:16], entry)
                     entry.leader = None if leader is entry else leader
             elif kind == stat.S_IFLNK:
@@ -277,6 +293,12 @@ class SourceTree:
                 _record(directory, entries)
             entries.append(entry)
         return below
+
+
+def _know(entry: Entry, contents: Mapping[str, bytes]) -> None:
+    entry.sha = contents.get(entry.tree_path)
+    if entry.sha is not None:
+        entry.xattrs = NO_XATTRS
 
 
 class _Filters:

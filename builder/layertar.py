@@ -12,8 +12,7 @@ from builder.adding import Archive
 from builder.copiedlayer import EarlierLayer
 from builder.destination import ArchiveMember, Node
 from builder.errors import CopyError
-from builder.filetree import Directory, Entry, changed, read_xattrs, stamp_of
-from builder.statcache import is_settled
+from builder.filetree import Directory, Entry, read_xattrs
 from images.errors import LayerSourceError
 from images.survey import Survey
 from images.tarwriter import BLOCK, WHITEOUT_PREFIX, TarWriter
@@ -141,10 +140,9 @@ class _ContentWriter:
         fd = tree.open_file(entry, self._directory_fd)
         try:
             self._write_from(fd, name, node, entry)
-            if stamp_of(fd) != entry.stamp:
-                raise changed(tree, entry.tree_path)
+            tree.check_unchanged(entry, fd)
         except LayerSourceError as error:
-            raise changed(tree, entry.tree_path) from error
+            raise tree.is_another(entry) from error
         finally:
             os.close(fd)
 
@@ -157,13 +155,13 @@ class _ContentWriter:
         if entry.xattrs is None:
             entry.xattrs = read_xattrs(fd)
         source: int | _HashingReader = fd
-        if entry.sha is None or not is_settled(entry.stamp, self._looked_at_ns):
+        if entry.sha is None or not entry.directory.tree.is_proven(entry, self._looked_at_ns):
             source = _HashingReader(fd)
         self._writer.file(name, node.mode, node.uid, node.gid, node.mtime, entry.size, source, entry.xattrs or None)
         if isinstance(source, _HashingReader):
             sha = source.digest()
             if entry.sha is not None and entry.sha != sha:
-                raise changed(entry.directory.tree, entry.tree_path)
+                raise entry.directory.tree.is_another(entry)
             entry.sha = sha
 
 

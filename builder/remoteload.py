@@ -57,7 +57,7 @@ def _clone(reference: GitReference, text: str, directory: Path, remote: Remote) 
         )
     if reference.checksum:
         checkout.check(found)
-    return Context(_open(checkout.tree), redacted(text))
+    return Context.open_private(str(checkout.tree), redacted(text))
 
 
 def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes | None]:
@@ -80,8 +80,4 @@ def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes
         )
     path.chmod(0o600)  # it may be copied, as a file by URL
     os.utime(path, (0, said.modified_at or 0))
-    return Context(_open(directory), redacted(url)), dockerfile
-
-
-def _open(directory: Path) -> int:
-    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return Context.open_private(str(directory), redacted(url)), dockerfile

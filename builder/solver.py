@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from builder.buildcache import BuildCache
 from builder.copyjob import CopyJob
-from builder.errors import BuildCancelledError, BuilderError, CopyError, LayerLostError
+from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError
 from builder.execution import Executor, files_of
 from builder.explaining.why import Explainer, Outcome
 from builder.failures import StepError
@@ -189,7 +189,7 @@ class Solver:
             raise
         except BaseException as error:
             self._finish(vertex, "failed", start, str(error))
-            if isinstance(error, _OF_THE_INSTRUCTION) and not isinstance(error, StepError):
+            if isinstance(error, _OF_THE_INSTRUCTION) and not isinstance(error, (StepError, ContextDamagedError)):
                 word = error.word if isinstance(error, CopyError) else ""
                 raise StepError(
                     error.message, step=vertex.step, lines=vertex.lines, hint=error.hint, word=word

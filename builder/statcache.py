@@ -1,9 +1,6 @@
 """What a file's content hashed to the last time, trusted for as long as nothing about the file's stat data changed.
 
-As in git's index, equal stat data proves something only about files that were at rest: a file may be written twice
-within one tick of its file system's clock, the second time after it was hashed. So a file whose mtime or ctime lies
-within a tick of the moment when it was looked at, or after it, is *racy*, and what it hashed to is not kept. A program
-can set mtime back, but not ctime.
+What a racy file hashed to is not kept (``builder.stamps``).
 
 The cache is one blob: a header, the records (fixed size), the paths (NUL-separated, same order), and the extended
 attributes of the few files that have some. Reading it costs a few milliseconds for 20,000 files.
@@ -16,30 +13,14 @@ import struct
 from collections.abc import Mapping
 from typing import Final, Self, TypeAlias
 
-from builder.filetree import NO_XATTRS, STAMP, decode_xattrs, encode_xattrs
+from builder.filetree import NO_XATTRS, decode_xattrs, encode_xattrs
+from builder.stamps import STAMP, is_settled
 
 _MAGIC: Final = b"shiplap-stat-2\n"
 _COUNTS = struct.Struct("<QQQ")  # records, bytes of paths, bytes of extended attributes
 _RECORD = struct.Struct(f"<{STAMP.size}s32sB")
 _XATTRS = struct.Struct("<QI")  # index of the record, length
 _MAX_AGE: Final = 20
-
-_TICK_NS: Final = 50_000_000
-"""More than a tick of any clock that Linux stamps local files with (10 ms at most)."""
-_COARSE_TICK_NS: Final = 2_500_000_000
-"""More than a tick of file systems that keep whole seconds, or two (FAT)."""
-_COARSE_UNIT_NS: Final = 1_000_000
-
-
-def is_settled(stamp: bytes, looked_at_ns: int) -> bool:
-    """Whether a file with this stamp was at rest when it was looked at: a later write would have changed the stamp.
-
-    looked_at_ns: a moment before its content was read, nanoseconds since the epoch.
-    """
-    _, _, _, mtime_ns, ctime_ns, _ = STAMP.unpack(stamp)
-    tick = _COARSE_TICK_NS if ctime_ns % _COARSE_UNIT_NS == 0 else _TICK_NS
-    return bool(mtime_ns + tick < looked_at_ns and ctime_ns + tick < looked_at_ns)
-
 
 Known: TypeAlias = tuple[bytes, Mapping[str, bytes]]
 """What is known of a file's content: its sha256, and the extended attributes that ship."""

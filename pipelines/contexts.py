@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -37,6 +38,7 @@ from pipelines.errors import DatabaseUnreachableError, InvalidRequestError, NotF
 from pipelines.schema import contexts
 from pipelines.upstream import Upstream
 
+_log = logging.getLogger(__name__)
 _CHUNK_BYTES: Final = 1 << 20
 _SYNCED_ALONE: Final = 16  # more files than these are synced by way of their file system
 _MAX_ENTRIES: Final = 2_000_000
@@ -147,10 +149,12 @@ class Contexts:
         except NotFoundError:
             return False
 
-    def materialise(self, context: str, directory: Path) -> None:
+    def materialise(self, context: str, directory: Path) -> dict[str, bytes]:
         """Make the tree in ``directory``, which is made, and which nobody may write to.
 
-        Raises NotFoundError, StorageFullError, and UpstreamError when it has to be fetched and cannot be.
+        Returns the sha256 of each file by path. The files are names of blobs that other trees share: their stat data
+        may change at any time, what they hold does not. Raises NotFoundError, StorageFullError, and UpstreamError when
+        it has to be fetched and cannot be.
         """
         digest = _digest(context)
         entries = self._fetched(digest)
@@ -172,6 +176,12 @@ class Contexts:
                 if entry.type == "directory":
                     os.chmod(f"{root}/{entry.path}", entry.mode)
                     os.utime(f"{root}/{entry.path}", (entry.mtime, entry.mtime))
+        return {entry.path: bytes.fromhex(Digest(entry.digest).hex) for entry in entries if entry.type == "file"}
+
+    def drop_damaged(self, digest_hex: str) -> None:
+        """Forget a file's content that is not what its sha256 says: it counts as never sent, and is sent anew."""
+        (self._blobs / digest_hex).unlink(missing_ok=True)
+        _log.error("the file %s of a build context was damaged on disk, and is removed", digest_hex)
 
     def files(self, context: str) -> Iterator[tuple[str, Path]]:
         """Everything of a context that is here, for backups: names like ``blobs/<hex>``, and where it is."""

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from builder.arguments import CACHE_NAMESPACE_ARG
 from builder.build import build
 from builder.contexts import Context
-from builder.errors import DockerfileNotFoundError
+from builder.errors import ContextDamagedError, DockerfileNotFoundError
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
@@ -55,6 +55,13 @@ class Work(NamedTuple):
     keeper: Keeper
 
 
+class SourceFiles(NamedTuple):
+    """What is to be built, in a directory of this attempt's own. contents: the sha256 of each file, where known."""
+
+    directory: Path
+    contents: Mapping[str, bytes] | None = None
+
+
 def is_trusted(claim: Claim) -> bool:
     """Whether the run may have secrets and credentials, and may publish what it makes."""
     source = claim.run.source
@@ -65,13 +72,13 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
     """Do it all; the result lacks the duration. Raises ShiplapErrors of all rooms below."""
     run, service = work.claim.run, work.resources.service
     options = run.options
-    with _source(work) as (directory, facts, domain):
+    with _source(work) as (tree, facts, domain):
         if facts.commit:
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
         share = service.settings.shared_cache and is_trusted(work.claim)
         caches = shared_caches(run, facts, names) if share else ()
-        with Context.open_directory(str(directory)) as opened:
+        with Context.open_private(str(tree.directory), str(tree.directory), tree.contents) as opened:
             name, dockerfile, ignore = _dockerfile(opened, options.file)
             with opened.with_ignore(ignore) as context:
                 result = build(
@@ -122,15 +129,19 @@ def _namespace(work: Work) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _source(work: Work) -> Iterator[tuple[Path, TagFacts, Domain]]:
+def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     run, service = work.claim.run, work.resources.service
     registry = service.settings.registry
     domain = domain_of(run)
     if isinstance(run.source, ContextSource):
         assert domain is not None  # it is who sent it
         directory = work.scratch / "context"
-        service.contexts.materialise(run.source.context, directory)
-        yield directory, TagFacts(run.project, run.number, registry), domain
+        contents = service.contexts.materialise(run.source.context, directory)
+        try:
+            yield SourceFiles(directory, contents), TagFacts(run.project, run.number, registry), domain
+        except ContextDamagedError as error:
+            service.contexts.drop_damaged(error.digest)
+            raise
         return
     checkout = fetch_git(
         run.source,
@@ -145,7 +156,7 @@ def _source(work: Work) -> Iterator[tuple[Path, TagFacts, Domain]]:
     if domain is None:
         domain = _settled(work, run.source, checkout)
     facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
-    yield checkout.context, facts, domain
+    yield SourceFiles(checkout.context), facts, domain
 
 
 def _settled(work: Work, source: GitSource, checkout: Checkout) -> Domain:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from builder.errors import ContextDamagedError
 from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
@@ -36,7 +37,7 @@ from worker.resources import Resources
 
 _FINISH_PAUSE_S: Final = 0.5
 _INFRASTRUCTURE: Final = (
-    DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError,
+    ContextDamagedError, DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError,
     SourceUnreachableError, StorageFullError, UnreachableError, UpstreamError,
 )  # fmt: skip
 _log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from builder.contexts import Context
 from builder.copying import CopySpec, content_digest, select, write_layer
-from builder.filetree import STAMP
-from builder.statcache import StatCache, is_settled
+from builder.stamps import STAMP, is_settled
+from builder.statcache import StatCache
 from core.digests import Digest
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import make_tree, note_opened

@@ -201,7 +201,7 @@ def test_directory_that_became_a_link_is_an_error_and_is_not_followed(bench: Ben
 def test_same_stat_within_a_tick_is_noticed_by_comparing_hashes(race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stamp is made to be equal, as it is when a file is written twice within one tick of the clock."""
     selection = race.hashed("1")
-    monkeypatch.setattr("builder.layertar.stamp_of", lambda fd: next(
+    monkeypatch.setattr("builder.filetree.stamp_of", lambda fd: next(
         entry.stamp for entry in selection.entries() if entry.path == ("f" if os.fstat(fd).st_size else "g")
     ))  # fmt: skip
     assert race.write(selection).content["x/f"] == "1"
