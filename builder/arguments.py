@@ -10,8 +10,11 @@ from core.platforms import Platform
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest
+    from dockerfile_grammar import Dockerfile
 
 EPOCH_ARG: Final = "SOURCE_DATE_EPOCH"
+_EPOCH_HINT: Final = "it is a number of seconds since 1970-01-01 UTC"
+_EPOCH_DIGITS: Final = 11  # what Python's and a tar's times take; the year 5138
 
 PROXY_ARGS: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 """Set for every RUN when given on the command line, in whatever case; neither in the history nor in the cache key
@@ -60,22 +63,51 @@ def names_stage(value: str, stage: str) -> bool:
     return value in _TRUE if value in _TRUE | _FALSE else stage in value.split(",")
 
 
-def dated(request: BuildRequest) -> BuildRequest:
-    """The request with SOURCE_DATE_EPOCH as one: a build argument of that name says it, and else becomes what it says.
+def dated(request: BuildRequest, dockerfile: Dockerfile) -> BuildRequest:
+    """Let the build argument SOURCE_DATE_EPOCH and the request's ``source_date_epoch`` agree.
 
-    Raises BuilderError for an argument that is no number.
+    The build argument wins, then the request, then the default of an ARG of that name before the first FROM.
+    Raises BuilderError for an argument that is no number, and DockerfileError for a default that is none.
     """
     text = request.build_args.get(EPOCH_ARG)
-    if text is None:
-        if request.source_date_epoch is None:
-            return request
+    if text is None and request.source_date_epoch is not None:
         build_args = {**request.build_args, EPOCH_ARG: str(request.source_date_epoch)}
         return request._replace(build_args=build_args)
-    if text and not (text.isascii() and text.isdigit()):
-        raise BuilderError(
-            f"build argument {EPOCH_ARG} is {text!r}", hint="it is a number of seconds since 1970-01-01 UTC"
-        )
+    if text is None:
+        epoch = _declared_epoch(request, dockerfile)
+        return request if epoch is None else request._replace(source_date_epoch=epoch)
+    if text and not _is_epoch(text):
+        raise BuilderError(f"build argument {EPOCH_ARG} is {text!r}", hint=_EPOCH_HINT)
     return request._replace(source_date_epoch=int(text) if text else None)
+
+
+def _declared_epoch(request: BuildRequest, dockerfile: Dockerfile) -> int | None:
+    """What the last ``ARG SOURCE_DATE_EPOCH=N`` before the first FROM says; None without one, or for an empty one."""
+    if not any(it.name.text == EPOCH_ARG for arg in dockerfile.meta_args for it in arg.declarations):
+        return None
+    from dockerfile_grammar.errors import ExpansionError
+    from dockerfile_grammar.expansion import expand
+
+    values = platform_args(Platform.host(), request.platform)
+    epoch = None
+    for declaration in (it for arg in dockerfile.meta_args for it in arg.declarations):
+        if declaration.default is None:
+            continue
+        try:
+            default = expand(declaration.default.text, values, escape=dockerfile.escape)
+        except ExpansionError:  # the frontend tells it, with its place
+            return None
+        values[declaration.name.text] = request.build_args.get(declaration.name.text, default)
+        if declaration.name.text == EPOCH_ARG:
+            if default and not _is_epoch(default):
+                raise dockerfile.error(f"ARG {EPOCH_ARG} is {default!r}", declaration.default.span, hint=_EPOCH_HINT)
+            epoch = int(default) if default else None
+    return epoch
+
+
+def _is_epoch(text: str) -> bool:
+    """Whether it is a number of seconds that files can have as their time."""
+    return text.isascii() and text.isdigit() and len(text) <= _EPOCH_DIGITS
 
 
 def proxy_env(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -62,7 +62,6 @@ def build(
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
     ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
     """
-    request = dated(request)
     files = files or ContextFiles(request, store)
     with contextlib.ExitStack() as stack:
         result = _Build(
@@ -89,7 +88,8 @@ class _Build:
     ) -> None:
         self._began = time.time()
         self._id = os.urandom(13).hex()
-        self._request = request
+        self._dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
+        self._request = request = dated(request, self._dockerfile)
         self._store = store
         self._launcher = launcher
         self._monitor = monitor
@@ -98,7 +98,6 @@ class _Build:
         self._files = files
         self._warnings: list[Warned] = []
         self._stack = stack
-        self._dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
         self._resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
         self._recorder = _recorder(request, store, self._resolver)
 

@@ -70,9 +70,11 @@ def check_platforms(
     dockerfile: Dockerfile, request: BuildRequest, mismatches: Sequence[Mismatch]
 ) -> list[CheckFinding]:
     """The rule that needs the images: bases that are for another platform."""
-    options = check_options(dockerfile, request.build_args)
-    if not mismatches or options.skip_all or PLATFORM_RULE.name in options.skip:
+    if not mismatches:
         return []
+    from dockerfile_grammar.checks import skipping
+
+    is_skipped = skipping(dockerfile, check_options(dockerfile, request.build_args))
     lines = {name: stage.from_.start_line for name, stage in _bases(dockerfile, request)}
     return [
         CheckFinding(
@@ -84,7 +86,7 @@ def check_platforms(
             lines[name],
         )
         for name, found, wanted in mismatches
-        if name in lines
+        if name in lines and not is_skipped(PLATFORM_RULE.name, lines[name])
     ]
 
 

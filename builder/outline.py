@@ -10,7 +10,9 @@ from builder.arguments import platform_args
 from builder.targeting import target_index
 from core.platforms import Platform
 from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, ast, expand
+from dockerfile_grammar.comments import description_above
 from dockerfile_grammar.errors import ExpansionError
+from dockerfile_grammar.expansion import expand_with_names
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -35,7 +37,7 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class Needed(msgspec.Struct, frozen=True):
-    """A secret, an SSH agent or a cache that some RUN mounts."""
+    """A secret or an SSH agent that some RUN mounts."""
 
     name: str
     required: bool
@@ -49,7 +51,6 @@ class Outline(msgspec.Struct, frozen=True):
     arguments: tuple[Argument, ...]
     secrets: tuple[Needed, ...]
     ssh: tuple[Needed, ...]
-    caches: tuple[Needed, ...]
 
 
 def targets(dockerfile: Dockerfile) -> list[Target]:
@@ -75,32 +76,61 @@ def outline(dockerfile: Dockerfile, target: str, build_args: Mapping[str, str], 
 
 
 class _Outliner:
+    """Walks the stages that a target needs. The arguments of the target count before those of the stages below it."""
+
     def __init__(self, dockerfile: Dockerfile, build_args: Mapping[str, str], platform: Platform) -> None:
         self._dockerfile = dockerfile
         self._build_args = build_args
         self._globals = platform_args(Platform.host(), platform)
-        self._arguments: dict[str, Argument] = {}
-        self._needed: dict[str, dict[str, Needed]] = {"secret": {}, "ssh": {}, "cache": {}}
+        self._global_arguments: dict[str, Argument] = {}
+        self._global_uses: dict[str, frozenset[str]] = {}
+        self._needed: dict[str, dict[str, Needed]] = {"secret": {}, "ssh": {}}
         for instruction in dockerfile.meta_args:
-            self._declare(instruction, self._globals, inherited={})
+            self._declare(instruction, self._globals, inherited={}, into=self._global_arguments)
+            for declaration in instruction.declarations:
+                if declaration.default is not None:
+                    self._global_uses[declaration.name.text] = self._used(declaration.default)
 
     def outline(self, target: str) -> Outline:
         wanted = target_index(self._dockerfile, target)
-        for index in sorted(self._reachable(wanted)):
-            self._visit(self._dockerfile.stages[index])
-        secrets, ssh, caches = (tuple(kind.values()) for kind in self._needed.values())
-        return Outline(targets(self._dockerfile)[wanted], tuple(self._arguments.values()), secrets, ssh, caches)
+        arguments: dict[str, Argument] = {}
+        used: set[str] = set()
+        for index in self._reachable(wanted):
+            stage = self._dockerfile.stages[index]
+            arguments = {**self._visit(stage), **arguments}
+            used |= self._used(stage.base) | (self._used(stage.platform) if stage.platform else frozenset())
+        arguments = {**{name: self._global_arguments[name] for name in self._used_globals(used)}, **arguments}
+        in_order = sorted(arguments.values(), key=lambda argument: argument.line)
+        secrets, ssh = (tuple(kind.values()) for kind in self._needed.values())
+        return Outline(targets(self._dockerfile)[wanted], tuple(in_order), secrets, ssh)
 
-    def _reachable(self, wanted: int) -> set[int]:
-        """Numbers of the stages that a stage needs, with itself."""
-        found: set[int] = set()
+    def _used_globals(self, names: set[str]) -> set[str]:
+        """The arguments before the first FROM of these names, and those that their defaults use."""
+        found: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name in self._global_arguments and name not in found:
+                found.add(name)
+                pending += self._global_uses.get(name, ())
+        return found
+
+    def _used(self, word: Word) -> frozenset[str]:
+        try:
+            return expand_with_names(word.text, self._globals, escape=self._dockerfile.escape).used
+        except ExpansionError:
+            return frozenset()
+
+    def _reachable(self, wanted: int) -> list[int]:
+        """Numbers of the stages that a stage needs, itself first."""
+        found: dict[int, None] = {}
         pending: list[int] = [wanted]
         while pending:
-            index = pending.pop()
+            index = pending.pop(0)
             if index not in found:
-                found.add(index)
+                found[index] = None
                 pending += self._needs(self._dockerfile.stages[index])
-        return found
+        return list(found)
 
     def _needs(self, stage: Stage) -> Iterator[int]:
         names = [self._expand(stage.base, self._globals)]
@@ -116,18 +146,23 @@ class _Outliner:
             elif name.isdecimal() and int(name) < stage.index:
                 yield int(name)
 
-    def _visit(self, stage: Stage) -> None:
+    def _visit(self, stage: Stage) -> dict[str, Argument]:
+        """Note what the stage's commands need; its arguments, of one that is declared twice the last."""
         env: dict[str, str] = {}
+        arguments: dict[str, Argument] = {}
         for instruction in stage.instructions:
             if isinstance(instruction, ast.Arg):
-                self._declare(instruction, env, inherited=self._globals)
+                self._declare(instruction, env, inherited=self._globals, into=arguments)
             elif isinstance(instruction, ast.Env):
                 env |= {self._expand(it.name, env): self._expand(it.value, env) for it in instruction.assignments}
             elif isinstance(instruction, ast.Run):
                 for kind, mount in _mounts(instruction):
                     self._need(kind, mount, instruction.start_line)
+        return arguments
 
-    def _declare(self, instruction: ast.Arg, env: dict[str, str], *, inherited: Mapping[str, str]) -> None:
+    def _declare(
+        self, instruction: ast.Arg, env: dict[str, str], *, inherited: Mapping[str, str], into: dict[str, Argument]
+    ) -> None:
         for declaration in instruction.declarations:
             name = self._expand(declaration.name, env)
             default = inherited.get(name)
@@ -136,17 +171,16 @@ class _Outliner:
             value = self._build_args.get(name, default)
             if value is not None:
                 env[name] = value
-            known = self._arguments.get(name)
-            if known is None or (known.value is None and value is not None):
-                described = _description(instruction, name) or (known.description if known else "")
-                self._arguments[name] = Argument(name, value, described, instruction.start_line)
+            known = self._global_arguments.get(name)
+            described = _description(instruction, name) or (known.description if known else "")
+            into[name] = Argument(name, value, described, instruction.start_line)
 
     def _need(self, kind: str, mount: Mapping[str, str], line: int) -> None:
         if kind not in self._needed:
             return
         target = mount.get("target") or mount.get("dst") or mount.get("destination") or ""
-        fallback = {"secret": target.rpartition("/")[2], "ssh": "default", "cache": target}[kind]
-        name = mount.get("id") or (mount.get("source") or mount.get("src") if kind != "cache" else "") or fallback
+        fallback = {"secret": target.rpartition("/")[2], "ssh": "default"}[kind]
+        name = mount.get("id") or mount.get("source") or mount.get("src") or fallback
         required = mount.get("required", "false").lower() in ("", "1", "true")
         known = self._needed[kind].get(name)
         self._needed[kind][name] = Needed(name, required or (known is not None and known.required), line)
@@ -170,7 +204,8 @@ def _mounts(run: ast.Run) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _description(instruction: Instruction, name: str) -> str:
     """The comment right above, when it begins with the name.  Source: BuildKit, InvalidDefinitionDescription."""
-    if not name or not instruction.comments or instruction.comments[-1].span.start.line != instruction.start_line - 1:
+    comment = description_above(instruction) if name else None
+    if comment is None:
         return ""
-    first, _, rest = instruction.comments[-1].text.strip().partition(" ")
+    first, _, rest = comment.strip().partition(" ")
     return rest.strip() if first.lower() == name.lower() else ""

@@ -137,7 +137,7 @@ def outline_text(made: Outline) -> str:
     if made.arguments:
         rows = [(it.name, it.value or "", it.description) for it in made.arguments]
         parts.append(_columns([("BUILD ARG", "VALUE", "DESCRIPTION"), *rows]))
-    for title, needed in (("SECRET", made.secrets), ("SSH", made.ssh), ("CACHE", made.caches)):
+    for title, needed in (("SECRET", made.secrets), ("SSH", made.ssh)):
         if needed:
             rows_needed = [(it.name, "true" if it.required else "") for it in needed]
             parts.append(_columns([(title, "REQUIRED"), *rows_needed]))
@@ -203,10 +203,9 @@ def _outline_json(made: Outline) -> str:
         }
         for it in made.arguments
     ]
-    for name, needed in (("secrets", made.secrets), ("ssh", made.ssh), ("cache", made.caches)):
-        key = "id" if name == "cache" else "name"
+    for name, needed in (("secrets", made.secrets), ("ssh", made.ssh)):
         members[name] = [
-            {key: it.name, **({"required": True} if it.required else {}), "location": _location(it.line, it.line)}
+            {"name": it.name, **({"required": True} if it.required else {}), "location": _location(it.line, it.line)}
             for it in needed
         ]
     return _json({name: value for name, value in members.items() if value})

@@ -356,6 +356,10 @@ class CheckOptions(Struct, frozen=True):
     experimental: frozenset[str] = frozenset()
     experimental_all: bool = False
 
+    def skips(self, rule: str) -> bool:
+        """Whether the rule of this name is not to be told."""
+        return self.skip_all or rule in self.skip
+
 
 class Directives(Struct, frozen=True):
     """The parser directives at the top. syntax: the frontend's reference. escape: ``\\`` or a backquote."""

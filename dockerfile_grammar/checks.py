@@ -7,6 +7,7 @@ Source: moby/buildkit, frontend/dockerfile/linter/ruleset.go and dockerfile2llb.
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from core.platforms import Platform
 from core.references import Reference
 from dockerfile_grammar import ast
 from dockerfile_grammar.ast import Span
+from dockerfile_grammar.comments import description_above, skipped_above
 from dockerfile_grammar.errors import suggestion
 from dockerfile_grammar.ignore import IgnorePatterns, clean_path
 from dockerfile_grammar.scopes import Scopes
@@ -71,16 +73,37 @@ class Finding(Struct, frozen=True):
 
 
 def run_checks(subject: Subject, options: ast.CheckOptions | None = None) -> list[Finding]:
-    """All findings, in the order of the file, but for rules that ``options``, or the file's ``# check=``, skip."""
+    """All findings, in the order of the file.
+
+    Left out are rules that ``options``, or the file's ``# check=``, skip, and those that a comment right above an
+    instruction skips there.
+    """
     options = options or subject.dockerfile.directives.check
+    is_skipped = skipping(subject.dockerfile, options)
     findings = []
     for rule in RULES:
-        if options.skip_all or rule.name in options.skip:
+        if options.skips(rule.name):
             continue
         if rule.experimental and not (options.experimental_all or rule.name in options.experimental):
             continue
-        findings += [Finding(rule, found.text, found.span, found.line) for found in rule.find(subject)]
+        findings += [
+            Finding(rule, found.text, found.span, found.line)
+            for found in rule.find(subject)
+            if not is_skipped(rule.name, found.line)
+        ]
     return sorted(findings, key=lambda finding: (finding.line, finding.span.start))
+
+
+def skipping(dockerfile: ast.Dockerfile, options: ast.CheckOptions) -> Callable[[str, int], bool]:
+    """Whether a rule, by name, is skipped at the instruction that a line is of: by ``options``, or right above it."""
+    instructions = list(dockerfile.instructions)
+    starts = [item.start_line for item in instructions]
+
+    def is_skipped(rule: str, line: int) -> bool:
+        at = bisect.bisect_right(starts, line) - 1
+        return options.skips(rule) or (at >= 0 and skipped_above(instructions[at]).skips(rule))
+
+    return is_skipped
 
 
 def _detail(text: str, instruction: ast.Instruction, word: ast.Word | ast.Flag | None = None) -> Detail:
@@ -175,6 +198,8 @@ def _undefined_arg_in_from(subject: Subject) -> Iterator[Detail]:
 
 def _undefined_var(subject: Subject) -> Iterator[Detail]:
     for use in subject.scopes().uses():
+        if isinstance(use.instruction, ast.Expose):  # BuildKit does not look at these words either
+            continue
         for name in sorted(use.expansion.undefined - use.known):
             text = f"Usage of undefined variable '${name}'{_near(name, use.known, sign='$')}"
             yield _detail(text, use.instruction, use.word)
@@ -294,9 +319,8 @@ def _invalid_definition_description(subject: Subject) -> Iterator[Detail]:
             names = [item.name.text.lower()]
         elif isinstance(item, ast.Arg):
             names = [declaration.name.text for declaration in item.declarations]
-        if not names or not item.comments or item.comments[-1].span.start.line != item.start_line - 1:
-            continue
-        if item.comments[-1].text.split(" ")[0] not in names:
+        comment = description_above(item) if names else None
+        if comment is not None and comment.split(" ")[0] not in names:
             example = names[0] if len(names) == 1 else "<arg_key>"
             text = f"Comment for {item.keyword.text} should follow the format: `# {example} <description>`"
             yield _detail(text, item)

@@ -77,6 +77,10 @@ class UnknownInstructionError(DockerfileSyntaxError):
     """The first word of a line is no instruction."""
 
 
+class JsonFormError(DockerfileSyntaxError):
+    """A JSON array that is to be a command or a list of paths, and is not one of strings."""
+
+
 class HeredocError(DockerfileSyntaxError):
     """A here-document does not end, or stands where none can."""
 

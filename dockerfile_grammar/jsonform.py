@@ -9,7 +9,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from dockerfile_grammar import tables
-from dockerfile_grammar.errors import DockerfileSyntaxError
+from dockerfile_grammar.errors import JsonFormError
 from dockerfile_grammar.lines import LogicalLine
 from dockerfile_grammar.source import Source
 from dockerfile_grammar.syntax import Piece
@@ -35,7 +35,7 @@ def require_strings(piece: Piece, line: LogicalLine, source: Source, instruction
             first, last = _edge(member, 0), _edge(member, -1)
             start, end = piece.start + (first.start_pos or 0), piece.start + (last.end_pos or 0)
             break
-    raise DockerfileSyntaxError(
+    raise JsonFormError(
         f"{instruction}: a command in JSON form is an array of strings only",
         hint='put it in double quotes: ["…", "8080"]',
         source=source,

@@ -25,6 +25,7 @@ from dockerfile_grammar.errors import (
     DockerfileSyntaxError,
     EmptyDockerfileError,
     HeredocError,
+    JsonFormError,
     StageError,
 )
 from dockerfile_grammar.expansion import heredoc_opener, split_raw
@@ -72,14 +73,15 @@ def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> AnyInst
 def parse_parts(text: str | bytes, filename: str = "Dockerfile") -> list[Context]:
     """Parse no further than BuildKit's parser does: words, flags and heredocs, whether or not they make sense.
 
-    For tools. Raises DockerfileError for what is not in the language: unknown instructions, too few arguments, ….
+    For tools. Raises DockerfileError for what is not in the language: unknown instructions, too few arguments, JSON
+    arrays of other than strings, ….
     """
     reader = LineReader(decode(text), filename)
     contexts = list(_contexts(reader))
     for context in contexts:
         try:
             make_instruction(context)
-        except (ArgumentsError, HeredocError):
+        except (ArgumentsError, HeredocError, JsonFormError):
             raise
         except DockerfileError:
             continue

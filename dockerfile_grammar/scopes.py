@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from dockerfile_grammar import ast
 from dockerfile_grammar.errors import ExpansionError
-from dockerfile_grammar.expansion import Expansion, expand_with_names
+from dockerfile_grammar.expansion import Expansion, expand_body, expand_with_names
 from dockerfile_grammar.words import expandable_words
 
 PLATFORM_ARGS = frozenset(
@@ -61,6 +61,12 @@ class Scopes:
         except ExpansionError:
             return Expansion(word.text, frozenset(), frozenset())
 
+    def _expand_body(self, body: ast.Word, env: Mapping[str, str]) -> Expansion:
+        try:
+            return expand_body(body.text, env)
+        except ExpansionError:
+            return Expansion(body.text, frozenset(), frozenset())
+
     def _global_env(self, build_args: Mapping[str, str]) -> dict[str, str]:
         env = dict.fromkeys(PLATFORM_ARGS, _UNKNOWN)
         for arg in self._dockerfile.meta_args:
@@ -89,6 +95,9 @@ class Scopes:
             for word in expandable_words(instruction):
                 expansion = self.expand(word, env if isinstance(instruction, ast.Arg) else before)
                 yield Use(instruction, word, expansion, known)
+            if isinstance(instruction, ast.Copy | ast.Add):
+                for body in _bodies(instruction):
+                    yield Use(instruction, body, self._expand_body(body, before), known)
             if isinstance(instruction, ast.Env):
                 for assignment in instruction.assignments:
                     env[self.expand(assignment.name, before).text] = self.expand(assignment.value, before).text
@@ -107,3 +116,8 @@ class Scopes:
             env[name] = self.expand(declaration.default, env).text
         elif name in self.global_env:
             env[name] = self.global_env[name]
+
+
+def _bodies(instruction: ast.Copy | ast.Add) -> Iterator[ast.Word]:
+    """The contents of here-documents in which variables are expanded: those whose name has no quotes."""
+    return (ast.Word(heredoc.text, heredoc.body_span) for heredoc in instruction.heredocs if heredoc.expand)

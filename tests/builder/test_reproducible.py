@@ -16,6 +16,7 @@ from builder.attesting.options import Attestations, Provenance
 from builder.errors import BuilderError, OutputError
 from builder.output import Output, Packaging
 from core.platforms import Platform
+from dockerfile_grammar import DockerfileError
 from tests.builder.workshops import Layout, Workshop, workshop
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -116,6 +117,20 @@ def test_the_build_argument_is_the_epoch_too(shops: tuple[Workshop, Workshop]) -
     assert image is not None
     assert seen.config_digest == image.id
     assert f"E={EPOCH}" in image.config.config.env
+
+
+def test_argument_before_the_first_from_is_the_epoch(shops: tuple[Workshop, Workshop], tmp_path: Path) -> None:
+    head = f"ARG SECONDS={EPOCH}\nARG SOURCE_DATE_EPOCH=${{SECONDS}}\n"
+    declared = shops[0].build(head + TEXT, Output("image"), no_cache=True)
+    given = shops[0].build(TEXT, Output("image"), source_date_epoch=EPOCH, no_cache=True)
+    assert declared.config_digest == given.config_digest
+    other = shops[0].build(head + TEXT, Output("image"), source_date_epoch=EPOCH + 1)
+    assert other.config_digest == shops[0].build(TEXT, Output("image"), source_date_epoch=EPOCH + 1).config_digest
+    none = shops[0].build(head + TEXT, Output("image"), build_args={"SOURCE_DATE_EPOCH": ""})
+    assert none.image is not None
+    assert none.image.config.created != declared.image.config.created  # type: ignore[union-attr]
+    with pytest.raises(DockerfileError, match=r"1:23: ARG SOURCE_DATE_EPOCH is 'soon'"):
+        shops[0].build("ARG SOURCE_DATE_EPOCH=soon\n" + TEXT, Output("image"))
 
 
 def test_an_epoch_is_a_number_and_clamping_needs_one(shops: tuple[Workshop, Workshop]) -> None:

@@ -166,10 +166,27 @@ def test_outline_tells_what_the_target_takes_and_nothing_else(shiplap: Shiplap, 
         "default\n"
     )
     unused = json.loads(shiplap("build", "--call=outline,format=json", "--target=unused", project).stdout)
-    assert [cache["id"] for cache in unused["cache"]] == ["/c"]
-    assert "secrets" not in unused
+    assert unused.keys() == {"name"}  # neither arguments that it does not use, nor cache mounts: as BuildKit
     missing = shiplap("build", "--call=outline", "--target=ap", project, check=False)
     assert 'did you mean "app"?' in missing.stderr
+
+
+def test_outline_has_the_global_arguments_that_the_target_uses_and_values_as_redeclared(
+    shiplap: Shiplap, project: Path
+) -> None:
+    (project / "Dockerfile").write_text(
+        "ARG TAG=1\nARG NAME=x:$TAG\nARG UNUSED=2\nARG ELSEWHERE=3\nARG AGAIN=4\n"
+        "FROM scratch AS other\nARG ELSEWHERE\n"
+        "FROM $NAME AS base\nARG LEVEL=base\n"
+        "FROM base\nARG AGAIN=5\n# LEVEL how much\nARG LEVEL=top\nRUN --mount=type=cache,target=/c true\n"
+    )
+    listed = json.loads(shiplap("build", "--call=outline,format=json", project).stdout)
+    assert {it["name"]: it["value"] for it in listed["args"]} == {
+        "TAG": "1", "NAME": "x:1", "AGAIN": "5", "LEVEL": "top",
+    }  # fmt: skip
+    assert [it["location"]["ranges"][0]["start"]["line"] for it in listed["args"]] == [1, 2, 11, 13]
+    assert listed["args"][-1]["description"] == "how much"
+    assert "cache" not in listed
 
 
 @pytest.mark.parametrize(

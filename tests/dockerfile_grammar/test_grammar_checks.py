@@ -233,6 +233,46 @@ def test_base_image_environment_and_build_args_define_variables() -> None:
     assert details == ["Usage of undefined variable '$LANG'", "Usage of undefined variable '$w'"]
 
 
+@pytest.mark.parametrize(
+    ("above", "skips"),
+    [
+        ("# check=skip=StageNameCasing", True),
+        ("#check=skip=all", True),
+        ("# why\n# check=skip=FromAsCasing,StageNameCasing\n# more", True),
+        ("# check=skip=FromAsCasing", False),
+        ("# check=skip=StageNameCasing\n", False),  # an empty line is between
+        ("# check=skips=StageNameCasing", False),
+        ("# about check=skip=StageNameCasing", False),
+    ],
+)
+def test_comment_above_an_instruction_skips_rules_there_and_nowhere_else(above: str, skips: bool) -> None:
+    text = f"# a comment\nFROM scratch AS good\n{above}\nFROM scratch AS Bad\nFROM scratch AS Worse\n"
+    bad = 4 + above.count("\n")
+    lines = [finding.line for finding in run_checks(Subject(parse(text)))]
+    assert lines == ([] if skips else [bad]) + [bad + 1]
+
+
+def test_comment_above_skips_a_rule_that_is_told_at_the_last_line() -> None:
+    text = "FROM scratch\n# check=skip=NoEmptyContinuation\nCOPY a \\\n\n/\nCOPY b \\\n\n/\n"
+    assert [finding.line for finding in run_checks(Subject(parse(text)))] == [8]
+
+
+def test_check_comment_is_no_description() -> None:
+    text = "# check=experimental=all\nFROM scratch\n# v the version\n# check=skip=LegacyKeyValueFormat\nARG v\n"
+    assert run_checks(Subject(parse(text))) == []
+    (finding,) = run_checks(Subject(parse(text.replace("# v the", "# the"))))
+    assert finding.rule.name == "InvalidDefinitionDescription"
+
+
+def test_undefined_variable_in_a_here_document_that_is_expanded() -> None:
+    text = "FROM scratch\nARG here\nCOPY <<a <<'b' /d/\n$here ${gone:-$lost}\na\n$quoted\nb\nEXPOSE $port\n"
+    findings = run_checks(Subject(parse(text)))
+    assert [(finding.line, finding.detail, str(finding.span)[:2]) for finding in findings] == [
+        (3, "Usage of undefined variable '$gone'", "4:"),
+        (3, "Usage of undefined variable '$lost'", "4:"),
+    ]
+
+
 def test_finding_points_into_the_line() -> None:
     (finding,) = run_checks(Subject(parse("FROM a AS Base\n")))
     assert str(finding.span) == "1:11"

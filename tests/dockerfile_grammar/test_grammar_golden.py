@@ -35,6 +35,14 @@ def test_error_is_as_recorded(case: str) -> None:
     assert caught.value.render() + "\n" == (directory / "error.txt").read_text("utf-8")
 
 
+@pytest.mark.parametrize("case", [case for case in ERRORS if case.startswith("json-")])
+def test_json_that_a_build_refuses_is_no_parse_either(case: str) -> None:
+    directory = HERE / "errors" / case
+    with pytest.raises(DockerfileError) as caught:
+        parse_parts((directory / "Dockerfile").read_bytes())
+    assert caught.value.render() + "\n" == (directory / "error.txt").read_text("utf-8")
+
+
 def test_every_instruction_has_a_golden_case() -> None:
     results = [json.loads((HERE / "golden" / case / "result.json").read_text("utf-8")) for case in GOLDEN]
     names = {instruction["instruction"] for result in results for instruction in result["instructions"]}
