@@ -38,6 +38,7 @@ from images.store import Store
 
 if TYPE_CHECKING:  # attestations cost a build without them nothing
     from builder.attesting.attestor import Attestor, RecordingResolver
+    from builder.owners import UnknownName
 
 
 def build(
@@ -154,10 +155,7 @@ class _Build:
         """Tell what was asked for in vain, and what the checks found. Raises when that is to be an error."""
         request, dockerfile = self._request, self._dockerfile
 
-        def emit(warning: Warned) -> None:
-            self._warnings.append(warning)
-            self._monitor.emit(warning)
-
+        emit = self._emit_warning
         for name in unused_args:
             emit(Warned(f"build argument {name} was not used: no ARG {name} in the stages built"))
         findings = [
@@ -170,6 +168,21 @@ class _Build:
         for name in _unknown_stages(dockerfile, request):
             emit(Warned(f"--no-cache-filter {name}: no stage has this name"))
 
+    def _emit_warning(self, warning: Warned) -> None:
+        self._warnings.append(warning)
+        self._monitor.emit(warning)
+
+    def _tell_unknown_owner(self, vertex: Vertex, unknown: UnknownName) -> None:
+        """Warn of a name that root stands in for, unless that is skipped. Raises CheckError where it is an error."""
+        from builder.unknownowners import OWNER_RULE, finding_of, naming_line
+        from dockerfile_grammar.checks import skipping
+
+        options = check_options(self._dockerfile, self._request.build_args)
+        finding = finding_of(unknown, naming_line(self._dockerfile, unknown, vertex.lines.first))
+        if not skipping(self._dockerfile, options)(OWNER_RULE.name, finding.line):
+            refuse_violations(options, [finding])
+            self._emit_warning(Warned(finding.detail, finding.line, finding.rule))
+
     def _solve(self, plan: Plan, caching: CacheSession, executor: Executor) -> Solution:
         explainer = Explainer(self._store, self._request.lineage_name, plan)
         solver = Solver(
@@ -178,6 +191,7 @@ class _Build:
             self._monitor,
             explainer,
             no_cache=lambda vertex: _runs_anyway(vertex, self._request),
+            unknown_owner=self._tell_unknown_owner,
             cancelled=self._cancelled,
         )
         try:

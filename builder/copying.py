@@ -71,9 +71,10 @@ def write_layer(
         for each in (selection, *also):
             planner.plan(each)
         looked_at_ns = min(each.looked_at_ns for each in (selection, *also))
-        return write_nodes(
+        written = write_nodes(
             planner.destination.nodes, planner.archives, writer, looked_at_ns=looked_at_ns, earlier=earlier
         )
+        return written._replace(unknown_names=planner.unknown_names)
     finally:
         for archive in planner.archives:
             archive.close()
@@ -100,7 +101,9 @@ class _Planner:
         if not needs_rootfs(spec):
             rootfs_fd = None
         self._spec = spec
-        self._owner = parse_chown(spec.chown, rootfs_fd, link=spec.link)
+        owner = parse_chown(spec.chown, rootfs_fd, link=spec.link)
+        self._owner = None if owner is None else (owner.uid, owner.gid)
+        self.unknown_names = () if owner is None else owner.unknown
         self._chmod = parse_chmod(spec.chmod)
         self._timestamp = timestamp
         self._created_at = created_at if timestamp is None else timestamp

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from builder.fetching import FetchedLayer
     from builder.filetree import SourceTree
     from builder.mounting import Mounter
+    from builder.owners import UnknownName
     from containers.spec import Mount
     from core.rootfs import RootLayer
     from images.snapshots import Upper
@@ -94,8 +95,8 @@ class Executor:
         self.pinned[op] = layer.pinned
         return layer
 
-    def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> DiffID:
-        """Write the layer of a COPY or ADD."""
+    def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> tuple[DiffID, tuple[UnknownName, ...]]:
+        """Write the layer of a COPY or ADD; with the names of owners that the image does not have."""
         from builder.copying import needs_rootfs
         from images.errors import DamagedBlobError
 
@@ -110,23 +111,23 @@ class Executor:
                 diff_id, written = self._write_layer(write)
         self._note(diff_id, written)
         job.written(diff_id, written.places)
-        return diff_id
+        return diff_id, written.unknown_names
 
     # WORKDIR
 
-    def make_workdir(self, op: WorkdirOp, parent: RootFS) -> DiffID:
-        """Write the layer that makes the missing directories; an empty one when there are none."""
+    def make_workdir(self, op: WorkdirOp, parent: RootFS) -> tuple[DiffID, tuple[UnknownName, ...]]:
+        """Write the layer that makes the missing directories, an empty one when there are none; and as ``copy``."""
         from builder.copying import workdir_layer
-        from builder.owners import parse_chown
+        from builder.owners import Owner, parse_chown
 
         with self._view_or_none(parent) as below:
-            uid, gid = parse_chown(op.user, below, written="USER ") or (0, 0)
+            owner = parse_chown(op.user, below, written="USER ") or Owner(0, 0)
             made_at = int(time.time()) if op.timestamp is None else op.timestamp
             diff_id, written = self._write_layer(
-                lambda writer: workdir_layer(op.path, uid, gid, below, writer, created_at=made_at)
+                lambda writer: workdir_layer(op.path, owner.uid, owner.gid, below, writer, created_at=made_at)
             )
         self._note(diff_id, written)
-        return diff_id
+        return diff_id, owner.unknown
 
     # RUN
 

@@ -13,6 +13,7 @@ from builder.copiedlayer import EarlierLayer
 from builder.destination import ArchiveMember, Node
 from builder.errors import CopyError
 from builder.filetree import Directory, Entry, read_xattrs
+from builder.owners import UnknownName
 from images.errors import LayerSourceError
 from images.survey import Survey
 from images.tarwriter import BLOCK, WHITEOUT_PREFIX, TarWriter
@@ -23,12 +24,14 @@ _IN_NAME = b"/" + WHITEOUT_PREFIX
 class Written(NamedTuple):
     """What is known of a layer that has just been written.
 
-    places: sha256 of each file's content that came from a tree, and where it begins in the tar. survey: what a scan of
-    the tar would find; None where only a scan can tell.
+    places: sha256 of each file's content that came from a tree, and where it begins in the tar.
+    survey: what a scan of the tar would find; None where only a scan can tell.
+    unknown_names: of ``--chown`` or USER, for which root stands in.
     """
 
     places: Sequence[tuple[bytes, int]]
     survey: Survey | None
+    unknown_names: tuple[UnknownName, ...] = ()
 
 
 def write_nodes(

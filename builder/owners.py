@@ -1,27 +1,52 @@
-"""``--chown``: numbers as they are, names through /etc/passwd and /etc/group of the image that is copied into."""
+"""``--chown``: numbers as they are, names through /etc/passwd and /etc/group of the image that is copied into.
+
+A name that is not there stands for root, as in BuildKit. Whoever asks gets these names too, to tell the user of them:
+see ``builder.unknownowners``.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from builder.errors import OwnerError
-from core.kernel import RESOLVE_IN_ROOT, openat2
 
 _MAX_ID: Final = 2**32 - 2
 _MAX_BYTES: Final = 16 * 1024 * 1024
+_ROOT: Final = "root"
 
 
-def parse_chown(
-    text: str, rootfs_fd: int | None, *, link: bool = False, written: str = "--chown="
-) -> tuple[int, int] | None:
-    """``user[:group]`` as (uid, gid); an empty text is None.
+class UnknownName(NamedTuple):
+    """A name that the image's accounts do not have.
 
-    rootfs_fd: the image's root, where names are looked up; None for an image with no files.
+    written: the user's word, such as ``--chown=ghost:staff``.
+    near: the most similar name that is there; empty for none.
+    """
+
+    kind: Literal["user", "group"]
+    name: str
+    written: str
+    near: str = ""
+
+
+class Owner(NamedTuple):
+    """Who is to own files. unknown: the names that root stands in for."""
+
+    uid: int
+    gid: int
+    unknown: tuple[UnknownName, ...] = ()
+
+
+def parse_chown(text: str, rootfs_fd: int | None, *, link: bool = False, written: str = "--chown=") -> Owner | None:
+    """``user[:group]`` as an owner; an empty text is None.
+
+    rootfs_fd: the image's root, where names are looked up; None for an image with no files, in which ``root`` is the
+    only name.
     link: ``--link`` makes a layer that knows nothing of the image below, so it takes numbers only.
     written: what stands before ``text``, for messages: WORKDIR resolves ``USER bob`` in the same way.
     A number alone is the group too; a name alone brings its group from /etc/passwd. Raises OwnerError.
+    Source: moby/buildkit, solver/llbsolver/file/user_linux.go (readUser).
     """
     if not text:
         return None
@@ -34,38 +59,57 @@ def parse_chown(
                 hint="--link does not look at the image below: write numbers (--chown=1000:1000), or drop --link",
                 word=whole,
             )
-    uid, gid = _user(whole, user, rootfs_fd)
+    unknown: list[UnknownName] = []
+    uid, gid = _user(whole, user, rootfs_fd, unknown)
     if group:
-        gid = _group(whole, group, rootfs_fd)
+        gid = _group(whole, group, rootfs_fd, gid, unknown)
     elif colon:
         gid = 0
-    return uid, gid
+    return Owner(uid, gid, tuple(unknown))
 
 
-def _user(whole: str, name: str, rootfs_fd: int | None) -> tuple[int, int]:
-    if not name:
+def _user(whole: str, name: str, rootfs_fd: int | None, unknown: list[UnknownName]) -> tuple[int, int]:
+    if not name or (rootfs_fd is None and name == _ROOT):
         return 0, 0
     if name.isdecimal():
         return (number := _number(whole, name)), number
+    if rootfs_fd is None:
+        raise _no_accounts(whole, "user", name)
+    names: list[str] = []
     for fields in _entries(rootfs_fd, "etc/passwd"):
+        names.append(fields[0])
         if fields[0] == name and len(fields) >= 4 and fields[2].isdecimal() and fields[3].isdecimal():
             return _number(whole, fields[2]), _number(whole, fields[3])
-    raise OwnerError(
-        f"{whole}: no user {name!r} in the image's /etc/passwd",
-        hint="add the user before (RUN useradd …), or give its number",
-        word=whole,
-    )
+    unknown.append(UnknownName("user", name, whole, nearest_name(name, names)))
+    return 0, 0
 
 
-def _group(whole: str, name: str, rootfs_fd: int | None) -> int:
+def _group(whole: str, name: str, rootfs_fd: int | None, gid: int, unknown: list[UnknownName]) -> int:
+    """gid: the user's, which the files keep where there is no such group."""
     if name.isdecimal():
         return _number(whole, name)
+    if rootfs_fd is None:
+        raise _no_accounts(whole, "group", name)
+    names: list[str] = []
     for fields in _entries(rootfs_fd, "etc/group"):
+        names.append(fields[0])
         if fields[0] == name and len(fields) >= 3 and fields[2].isdecimal():
             return _number(whole, fields[2])
-    raise OwnerError(
-        f"{whole}: no group {name!r} in the image's /etc/group",
-        hint="add the group before (RUN groupadd …), or give its number",
+    unknown.append(UnknownName("group", name, whole, nearest_name(name, names)))
+    return gid
+
+
+def nearest_name(name: str, names: list[str]) -> str:
+    """The most similar of ``names``; empty where none is similar."""
+    from dockerfile_grammar.errors import suggestion
+
+    return suggestion(name, names) or ""
+
+
+def _no_accounts(whole: str, kind: str, name: str) -> OwnerError:
+    return OwnerError(
+        f"{whole}: no {kind} {name!r}: there are no files yet in this stage from scratch",
+        hint="write numbers, or copy a filesystem with /etc/passwd and /etc/group into the stage before",
         word=whole,
     )
 
@@ -78,9 +122,9 @@ def _number(whole: str, digits: str) -> int:
     return int(digits)
 
 
-def _entries(rootfs_fd: int | None, path: str) -> Iterator[list[str]]:
-    if rootfs_fd is None:
-        return
+def _entries(rootfs_fd: int, path: str) -> Iterator[list[str]]:
+    from core.kernel import RESOLVE_IN_ROOT, openat2  # a build whose steps are all cached reads no accounts
+
     try:
         fd = openat2(rootfs_fd, path, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_IN_ROOT)
     except (FileNotFoundError, NotADirectoryError):

@@ -22,7 +22,9 @@ def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
     from dockerfile_grammar import parse
 
     dockerfile = parse(text, name)
-    store.cache.memo_put(_KIND, key, memo.encode(dockerfile))
+    encoded = memo.encode(dockerfile)
+    if encoded is not None:
+        store.cache.memo_put(_KIND, key, encoded)
     return dockerfile
 
 

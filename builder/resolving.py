@@ -24,7 +24,7 @@ from images.platforms import preferences
 from images.store import Store
 
 if TYPE_CHECKING:
-    from core.digests import Digest
+    from core.digests import DiffID, Digest
     from images.layers import Origin
     from registry.client import Client, TransferMonitor
 
@@ -80,6 +80,10 @@ class Resolver:
     def found(self) -> list[tuple[str, Digest]]:
         """The names that were looked up, and the IDs of the images that they mean."""
         return [(name, image.id) for (name, _), image in self._found.items()]
+
+    def layers(self) -> dict[str, tuple[DiffID, ...]]:
+        """The layers of the images that were looked up, by name."""
+        return {name: tuple(image.diff_ids) for (name, _), image in self._found.items()}
 
     def environments(self) -> dict[str, dict[str, str]]:
         """The variables of the images that were looked up, by name."""

@@ -19,6 +19,7 @@ from builder.buildcache import BuildCache
 from builder.copyjob import CopyJob
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError
 from builder.execution import Executor, files_of
+from builder.explaining.details import may_name_owner
 from builder.explaining.why import Explainer, Outcome
 from builder.failures import StepError
 from builder.graph import (
@@ -36,6 +37,7 @@ from builder.graph import (
     op_digest,
 )
 from builder.layerwriter import LayerWriter
+from builder.owners import UnknownName
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
@@ -63,7 +65,11 @@ _OF_THE_INSTRUCTION = (BuilderError, MountError, UserError)
 
 
 class Solver:
-    """Solves one plan, once."""
+    """Solves one plan, once.
+
+    no_cache: whether a step runs whatever the cache holds.
+    unknown_owner: is told each name of an owner that the image does not have; may raise a BuilderError.
+    """
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class Solver:
         explainer: Explainer,
         *,
         no_cache: Callable[[Vertex], bool],
+        unknown_owner: Callable[[Vertex, UnknownName], None],
         cancelled: threading.Event,
     ) -> None:
         self._cache = cache
@@ -80,6 +87,7 @@ class Solver:
         self._monitor = monitor
         self._explainer = explainer
         self._no_cache = no_cache
+        self._unknown_owner = unknown_owner
         self._cancelled = cancelled
         self._results: dict[Vertex, Promise[RootFS]] = {}
         self._target: Vertex | None = None  # what comes last, if that is one vertex
@@ -182,6 +190,9 @@ class Solver:
                 return RootFS((LayerHandle.known(fetched.diff_id, fetched.created_at),))
             else:
                 layer, outcome = self._solve_plain(vertex, vertex.op, parent, sources, writer)
+            if may_name_owner(vertex.op):
+                for unknown in self._explainer.unknown_names(outcome):
+                    self._unknown_owner(vertex, unknown)
         except LayerLostError:
             raise
         except BuildCancelledError:
@@ -216,8 +227,10 @@ class Solver:
         self._expect_runs()
         start = time.monotonic()
         if isinstance(op, WorkdirOp):
-            made = WrittenLayer(self._executor.make_workdir(op, parent), time.time())
+            diff_id, unknown_names = self._executor.make_workdir(op, parent)
+            made = WrittenLayer(diff_id, time.time())
             duration_s = time.monotonic() - start
+            outcome = replace(outcome, unknown_names=unknown_names)
             self._explainer.note(vertex, replace(outcome, layer=made.diff_id))
 
             def remember() -> None:
@@ -304,12 +317,19 @@ class Solver:
                 return _from_record(record), outcome
         self._expect_runs()
         start = time.monotonic()
-        written = WrittenLayer(self._executor.copy(job, op, parent), time.time())
+        diff_id, unknown_names = self._executor.copy(job, op, parent)
+        written = WrittenLayer(diff_id, time.time())
         if vertex in self._below_runs:
             self._executor.expect_use(written.diff_id)
         content = job.digest()  # after writing, when every file has been hashed on its way into the layer
         duration_s = time.monotonic() - start
-        outcome = replace(outcome, content=content, listings=tuple(job.listings()), layer=written.diff_id)
+        outcome = replace(
+            outcome,
+            content=content,
+            listings=tuple(job.listings()),
+            layer=written.diff_id,
+            unknown_names=unknown_names,
+        )
 
         def keyed() -> Outcome:
             below = _chain(op, parent)

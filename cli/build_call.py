@@ -86,6 +86,7 @@ def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, conne
     """What the checks find, with the variables of those base images that can be had."""
     from builder.checking import base_names, check, check_platforms
     from builder.resolving import Resolver
+    from builder.unknownowners import check_owners
     from core.errors import ShiplapError
     from core.events import NullMonitor, StepInfo
 
@@ -96,7 +97,9 @@ def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, conne
             except ShiplapError:
                 continue  # then nothing on this base is said to be undefined
         found = check(dockerfile, request, resolver.environments())
-        return [*check_platforms(dockerfile, request, resolver.mismatches), *found]
+        found += check_owners(dockerfile, request, resolver.layers(), store)
+        platforms = check_platforms(dockerfile, request, resolver.mismatches)
+        return [*platforms, *sorted(found, key=lambda finding: finding.line)]
 
 
 def check_text(dockerfile: Dockerfile, findings: Sequence[CheckFinding]) -> str:

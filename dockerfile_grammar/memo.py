@@ -18,9 +18,12 @@ _FIRST: Final = threading.Lock()
 """Held while msgspec learns the types: it does so without a lock of its own, and two threads at once crash it."""
 
 
-def encode(dockerfile: Dockerfile) -> bytes:
-    """The whole tree, source lines included."""
-    return msgspec.msgpack.encode(dockerfile)
+def encode(dockerfile: Dockerfile) -> bytes | None:
+    """The whole tree, source lines included; None for a file whose comments are no UTF-8, which msgpack cannot hold."""
+    try:
+        return msgspec.msgpack.encode(dockerfile)
+    except UnicodeEncodeError:
+        return None
 
 
 def decode(data: bytes, filename: str) -> Dockerfile | None:

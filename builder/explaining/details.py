@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from builder.graph import BaseOp, CopyOp, Op, RunOp, Vertex
+from builder.graph import BaseOp, CopyOp, Op, RunOp, Vertex, WorkdirOp
+from builder.owners import UnknownName
 from core.events import Change
 from dockerfile_grammar.secrecy import names_a_secret
 
@@ -26,7 +27,7 @@ class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
     op: digest of the operation. text: the instruction as it is shown. members: the operation in words, by what a change
     of it is called: ``env PATH``. below: chain ID of the filesystem it was applied to. base: the image at the bottom of
     that, name and ID. content: digest of the files that it read from elsewhere. keys: of its records in the cache.
-    layer: the diff ID of what it left.
+    layer: the diff ID of what it left. unknown_names: of owners that the image did not have.
     """
 
     op: str
@@ -37,6 +38,18 @@ class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
     content: str
     keys: tuple[str, ...]
     layer: str
+    unknown_names: tuple[UnknownName, ...] = ()
+
+
+def may_name_owner(op: Op) -> bool:
+    """Whether an operation has files owned by somebody who is looked up by name."""
+    if isinstance(op, CopyOp):
+        return _has_name(op.spec.chown)
+    return isinstance(op, WorkdirOp) and _has_name(op.user)
+
+
+def _has_name(owner: str) -> bool:
+    return any(part and not part.isdecimal() for part in owner.split(":", 1))
 
 
 def instruction_text(vertex: Vertex) -> str:

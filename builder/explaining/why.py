@@ -12,6 +12,7 @@ from builder.explaining.details import (
     StepDetail,
     base_of,
     instruction_text,
+    may_name_owner,
     members_of,
     operation_changes,
     stage_label,
@@ -19,6 +20,7 @@ from builder.explaining.details import (
 from builder.explaining.files import Listing
 from builder.explaining.lineage import Lineage, matching
 from builder.graph import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
+from builder.owners import UnknownName
 from core.events import Change
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
     layer: its diff ID. record: what the cache's record says of the step. listings: the files that it has copied.
+    unknown_names: of owners, for which root stands in.
     """
 
     op: str
@@ -43,6 +46,7 @@ class Outcome(msgspec.Struct, frozen=True):
     layer: str = ""
     record: bytes = b""
     listings: tuple[Listing, ...] = ()
+    unknown_names: tuple[UnknownName, ...] = ()
 
 
 class Explainer:
@@ -80,6 +84,11 @@ class Explainer:
         if old.below != outcome.below:
             changes.append(self._below_change(vertex, old))
         return tuple(changes) or (Change("evicted"),)
+
+    def unknown_names(self, outcome: Outcome) -> tuple[UnknownName, ...]:
+        """The names of owners that the image did not have when the step ran, in this build or before."""
+        kept = None if outcome.ran else _detail_of(outcome.record)
+        return outcome.unknown_names if kept is None else kept.unknown_names
 
     def finish(self) -> None:
         """Write down what this build was made of, unless it is what the last one was made of."""
@@ -150,6 +159,7 @@ class Explainer:
             content,
             outcome.keys,
             outcome.layer,
+            self.unknown_names(outcome) if may_name_owner(vertex.op) else (),
         )
 
     # What differs

@@ -446,13 +446,20 @@ def test_chown_resolves_in_the_destination(bench: Bench, chown: str, owner: tupl
 
 
 @pytest.mark.parametrize(
-    ("chown", "name"), [("alice", "alice"), ("bob:nobodies", "nobodies"), ("4294967295", "4294967295")]
+    ("chown", "owner"),
+    [("alice", (0, 0)), ("bob:nobodies", (1000, 1001)), ("alice:staff", (0, 50)), ("9:nobodies", (9, 9))],
 )
-def test_chown_to_a_missing_name_fails(bench: Bench, chown: str, name: str) -> None:
+def test_chown_to_a_missing_name_is_root_or_the_users_group(bench: Bench, chown: str, owner: tuple[int, int]) -> None:
     bench.context({"f": ""})
     bench.rootfs(PASSWD)
-    with pytest.raises(OwnerError, match=name):
-        bench.copy("f", "/x", chown=chown)
+    assert bench.copy("f", "/x", chown=chown).owner("x") == owner
+
+
+def test_chown_to_a_number_that_is_none_fails(bench: Bench) -> None:
+    bench.context({"f": ""})
+    bench.rootfs(PASSWD)
+    with pytest.raises(OwnerError, match="4294967295"):
+        bench.copy("f", "/x", chown="4294967295")
 
 
 def test_chown_numbers_need_no_passwd(bench: Bench) -> None:

@@ -44,6 +44,12 @@ def test_dockerfile_of_comments_only_is_refused(shiplap: Shiplap, tmp_path: Path
     _fails(_build(shiplap, tmp_path, "# nothing\n\n# here\n"), "Dockerfile")
 
 
+def test_comment_that_is_no_utf8_is_only_a_comment(shiplap: Shiplap, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_bytes(b"# caf\xe9\nFROM scratch\nLABEL a=b\n")
+    for _ in range(2):
+        shiplap("build", "--progress", "plain", tmp_path)
+
+
 def test_unknown_instruction_is_shown_with_a_suggestion(shiplap: Shiplap, tmp_path: Path) -> None:
     message = _fails(_build(shiplap, tmp_path, "FROM scratch\nCOPPY a /a\n"), "Dockerfile:2:1", "COPPY", "COPY")
     assert "^" in message

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.checking import PLATFORM_RULE
+from builder.unknownowners import OWNER_RULE
 from cli.build_call import Call, parse_call
 from cli.errors import CommandError
 from core.platforms import Platform
@@ -137,6 +138,21 @@ def test_base_for_another_platform_is_told_unless_that_is_skipped(
     assert "Base image" not in shiplap("build", "--progress", "plain", project).stderr
 
 
+@pytest.mark.usefixtures("privileged")
+def test_owner_that_the_base_does_not_have_is_told_without_a_build(
+    shiplap: Shiplap, project: Path, busybox_tar: Path
+) -> None:
+    shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
+    (project / "passwd").write_text("deploy:x:5:5:::\n")
+    (project / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nCOPY passwd /etc/passwd\n")
+    shiplap("build", "-t", "with-users", project)
+    (project / "Dockerfile").write_text("FROM with-users\nCOPY --chown=depoly passwd /\n")
+    said = shiplap("build", "--check", project, check=False)
+    assert said.returncode == 1
+    assert "WARNING: UnknownOwner - docs/checks.md#unknown-owner" in said.stdout
+    assert "no user 'depoly', root is taken instead (did you mean deploy?)" in said.stdout
+
+
 def test_targets_are_listed_with_their_descriptions(shiplap: Shiplap, project: Path) -> None:
     assert shiplap("build", "--call=targets", project).stdout == (
         "TARGET           DESCRIPTION\ntools            what all need\nunused\napp (default)    the application\n"
@@ -218,6 +234,6 @@ def test_every_rule_has_its_section_in_the_docs() -> None:
     text = _DOCS.read_text()
     sections = dict(re.findall(r'<a id="([a-z-]+)"></a>\n\n### (\w+)\n', text))
     rules = [(rule.anchor, rule.name, rule.description) for rule in RULES]
-    rules.append((PLATFORM_RULE.anchor, PLATFORM_RULE.name, PLATFORM_RULE.description))
+    rules += [(rule.anchor, rule.name, rule.description) for rule in (PLATFORM_RULE, OWNER_RULE)]
     assert sections == {anchor: name for anchor, name, _ in rules}
     assert all(description.rstrip(".") in text for _, _, description in rules)

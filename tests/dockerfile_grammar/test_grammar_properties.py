@@ -56,7 +56,11 @@ def test_parse_raises_nothing_but_its_error(text: str) -> None:
         return
     for span in spans(dockerfile):
         assert_inside(dockerfile, span)
-    assert decode(encode(dockerfile), dockerfile.filename) == dockerfile
+    encoded = encode(dockerfile)
+    if encoded is None:
+        assert any("\ud800" <= letter <= "\udfff" for line in dockerfile.source.lines for letter in line)
+    else:
+        assert decode(encoded, dockerfile.filename) == dockerfile
 
 
 def assert_printable(error: DockerfileError) -> None:
