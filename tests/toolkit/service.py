@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,17 +20,10 @@ from core.settings import ServiceSettings
 from pipelines.contexts import ContextEntry, Contexts
 from pipelines.model import ContextSource, Run
 from pipelines.service import Service
+from tests.toolkit.bounds import eventually as eventually
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 20.0
-
-
-def eventually(what: Callable[[], bool], *, timeout_s: float = 30.0, why: str = "") -> None:
-    """Wait until ``what`` is true; a test that waits in vain fails here."""
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {why or what}"
-        time.sleep(0.02)
 
 
 @dataclass
