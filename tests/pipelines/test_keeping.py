@@ -202,6 +202,27 @@ def test_token_is_shown_once_and_stands_for_its_scopes(service: Service) -> None
         service.tokens.revoke(token.id)
 
 
+@pytest.mark.parametrize("scopes", [["reed"], ["read", "root"], ["read,admin"], []], ids=str)
+def test_token_of_an_unknown_scope_is_refused(service: Service, scopes: list[str]) -> None:
+    with pytest.raises(InvalidRequestError, match="invalid scopes"):
+        service.tokens.create("ci", scopes)
+    assert service.tokens.list() == []
+
+
+def test_sweep_takes_only_tokens_that_expired_long_ago(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    day, now = 86400.0, [1e9]
+    monkeypatch.setattr(service.tokens, "_clock", lambda: now[0])
+    for name, expires_in_s in (("an hour", 3600.0), ("a year", 365 * day), ("for ever", None)):
+        service.tokens.create(name, ["read"], expires_in_s)
+    kept = []
+    for days in (0, 30, 31, 394, 396):
+        now[0] = 1e9 + days * day
+        service.tokens.sweep()
+        kept.append([token.name for token in service.tokens.list()])
+    every = ["an hour", "a year", "for ever"]
+    assert kept == [every, every, every[1:], every[1:], ["for ever"]]
+
+
 def test_token_expires(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     token, written = service.tokens.create("short", ["read"], expires_in_s=60)
     service.tokens.verify(written, "read")
@@ -265,6 +286,20 @@ def test_secret_is_encrypted_and_bound_to_its_name(service: Service, settings: S
     service.secrets.delete("again")
     with pytest.raises(NotFoundError):
         service.secrets.reveal(["again"])
+
+
+def test_secret_is_bound_to_its_project(service: Service) -> None:
+    """Who can write rows, and has not the key, moves no secret to where it is told to others."""
+    service.secrets.put("key", b"correct horse", project="web")
+    assert service.secrets.reveal(["key"], project="web") == {"key": b"correct horse"}
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE secrets SET project = 'other'"))
+    with pytest.raises(SecretError, match="cannot be decrypted"):
+        service.secrets.reveal(["key"], project="other")
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE secrets SET project = ''"))
+    with pytest.raises(SecretError, match="cannot be decrypted"):
+        service.secrets.reveal(["key"], project="other")
 
 
 @pytest.mark.parametrize(("name", "value"), [("", b"long enough"), ("a b", b"long enough"), ("a", b"abc"), ("a", b"")])

@@ -6,6 +6,7 @@ import contextlib
 import threading
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from core.settings import ServiceSettings
@@ -15,6 +16,7 @@ from pipelines.live import Batch
 from pipelines.loglines import LogLine, decode_line, encode_line
 from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult
 from pipelines.reaper import Reaper
+from pipelines.schema import runs
 from pipelines.service import Service
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
@@ -242,6 +244,35 @@ def test_attempts_are_capped(service: Service) -> None:
     assert ended.state == "error"
     assert ended.reason == "attempt 2 of 2 came to nothing: its worker died"
     assert service.claims.take("w", ()) is None
+
+
+def test_secrets_of_a_run_go_with_its_last_attempt(service: Service) -> None:
+    run = submitted(service, max_attempts=2, secrets={"key": b"hunter22"})
+    service.claims.release(run.number, taken(service).attempt, "its worker died")
+    assert service.secrets.reveal(["key"], run=run.number) == {"key": b"hunter22"}  # the next attempt needs it
+    service.claims.release(run.number, taken(service).attempt, "its worker died")
+    assert service.runs.get(run.number).state == "error"
+    with pytest.raises(NotFoundError):
+        service.secrets.reveal(["key"], run=run.number)
+
+
+def test_reaper_takes_no_run_whose_pulse_went_on_since_it_looked(service: Service) -> None:
+    """Between the reaper's look and its deed the worker may have renewed its lease: then the run stays its own."""
+    submitted(service)
+    claim = taken(service)
+    seen = _pulse(service, claim.number)
+    service.claims.renew(claim)
+    assert service.claims.release(claim.number, claim.attempt, "stopped answering", pulse=seen) is None
+    assert service.runs.get(claim.number).state == "running"
+    service.claims.renew(claim)
+    seen = _pulse(service, claim.number)
+    assert service.claims.release(claim.number, claim.attempt, "stopped answering", pulse=seen) is not None
+    assert service.runs.get(claim.number).state == "queued"
+
+
+def _pulse(service: Service, number: int) -> int:
+    with service.database.read() as connection:
+        return int(connection.execute(select(runs.c.pulse).where(runs.c.number == number)).scalar_one())
 
 
 def test_reaper_sends_again_what_redis_lost(service: Service) -> None:
