@@ -291,7 +291,7 @@ class Frontend:
             names = [stage.name for stage in self.dockerfile.stages[:before] if stage.name]
             near = get_close_matches(name.lower(), names, 1, 0.7)
             hint = f'did you mean the stage "{near[0]}"?' if near else error.hint
-            raise self.dockerfile.error(error.message, word.span, hint=hint) from None
+            raise self.dockerfile.error(error.message, word.span, hint=hint) from error
 
     # Vertices
 

@@ -120,7 +120,7 @@ class Resolver:
         missing: ImageNotFoundError | None,
     ) -> Image:
         from registry.client import pull
-        from registry.errors import RegistryError
+        from registry.errors import OutOfBoundsError, RegistryError
 
         step = new_step(f"[internal] pull {reference.with_default_tag().familiar}")
         try:
@@ -130,9 +130,8 @@ class Resolver:
         except RegistryError as error:
             if missing is None:
                 raise
-            raise ImageNotFoundError(
-                f"{missing.message}; pulling it failed: {error}", hint=missing.hint or error.hint
-            ) from error
+            hint = error.hint if isinstance(error, OutOfBoundsError) else missing.hint or error.hint
+            raise ImageNotFoundError(f"{missing.message}; pulling it failed: {error}", hint=hint) from error
 
     def fetches_layers(self, new_step: NewStep) -> None:
         """From now on, until it is closed, let the store fetch layers that are away when a step needs them.

@@ -33,3 +33,11 @@ class InvalidReferenceError(ShiplapError):
 
 class StorageFullError(ShiplapError):
     """The disk (or a quota) ran out while writing; nothing half-written was kept."""
+
+
+class OutOfReachError(ShiplapError):
+    """A host has an address that may not be connected to from here."""
+
+
+class HostNotFoundError(ShiplapError):
+    """A host's name has no address, or its name server does not answer."""

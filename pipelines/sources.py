@@ -18,10 +18,11 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError, InvalidUrlError
-from builder.remotes.git import Found, Git, GitAccess, Head
+from builder.remotes.git import Found, Git, Head
+from builder.remotes.gitroute import GitAccess
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
-from builder.remotes.reach import Reach, Resolve, look_up
 from builder.remotes.ssh import SshAccess
+from core.reach import Reach, Resolve, look_up
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
 from pipelines.hooks.filters import means_any
@@ -92,34 +93,40 @@ def repositories(settings: ServiceSettings) -> Path:
     return settings.root / "git"
 
 
-def reach(allowed_hosts: Sequence[str], resolve: Resolve = look_up) -> Reach:
-    """Where a service's builds may fetch from."""
+def reach(allowed_hosts: Sequence[str], resolve: Resolve = look_up, *, denied: Sequence[str] = ()) -> Reach:
+    """Where a service's builds may fetch from. denied: networks, each as in ``10.0.0.0/8``."""
     advice = "the administrator can allow the host in SHIPLAP_GIT_ALLOWED_HOSTS"
-    return Reach(public_only=True, allowed_hosts=tuple(allowed_hosts), resolve=resolve, advice=advice)
+    return Reach(
+        public_only=True,
+        allowed=tuple(host.lower() for host in allowed_hosts),
+        denied=tuple(denied),
+        resolve=resolve,
+        advice=advice,
+    )
 
 
 def fetch_git(
     source: GitSource,
     directory: Path,
     *,
-    allowed_hosts: Sequence[str] = (),
+    bounds: Reach | None = None,
     cancelled: threading.Event | None = None,
-    resolve: Resolve = look_up,
     ca_file: str | None = None,
     ssh: SshAccess | None = None,
     local: Path | None = None,
     ask_head: bool = False,
 ) -> Checkout:
-    """Fetch one commit into ``directory``, which is made. ca_file: certificates to trust instead of the system's.
+    """Fetch one commit into ``directory``, which is made.
 
+    bounds: what may be connected to; None: public hosts. ca_file: certificates to trust instead of the system's.
     ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name.
-    ask_head: ask for the server's default branch, too. Raises InvalidRequestError and SourceError, which is a
-    SourceUnreachableError when the server does not answer; SourceError too once ``cancelled`` is set;
-    NothingToBuildError when no file changed that the source's paths name.
+    ask_head: ask for the server's default branch, too.
+    Raises InvalidRequestError and SourceError, which is a SourceUnreachableError when the server does not answer;
+    SourceError too once ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
     """
     remote = parse_url(source.url, local)
     repository = _repository(remote) if remote.scheme == _FILE else None
-    access = GitAccess(reach(allowed_hosts, resolve), ssh=ssh, ca_file=ca_file, local=repository)
+    access = GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file, local=repository)
     try:
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:

@@ -64,6 +64,10 @@ class UnreachableError(RegistryError):
         self.connected = connected
 
 
+class OutOfBoundsError(RegistryError):
+    """The registry, or what it sends us to, has an address that this build may not connect to."""
+
+
 class TlsError(RegistryError):
     """The server's certificate is not trusted, or TLS cannot be agreed on."""
 

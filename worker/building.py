@@ -20,8 +20,10 @@ from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult
+from containers.network import parse_networks
 from core.digests import Digest
 from core.platforms import Platform
+from core.reach import Reach
 from core.references import Reference
 from core.settings import RegistrySettings, Settings
 from core.trust import Domain
@@ -96,7 +98,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         add_hosts=options.add_hosts,
                         limits=work.resources.limits,
                         secrets=work.secrets,
-                        access=SourceAccess(reach=reach(service.settings.git_allowed_hosts)),
+                        access=SourceAccess(reach=_bounds(work)),
                         cache_from=caches,
                         cache_to=shared_targets(run, caches),
                         lineage=f"project {run.project}",
@@ -146,7 +148,7 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     checkout = fetch_git(
         run.source,
         work.scratch / "git",
-        allowed_hosts=service.settings.git_allowed_hosts,
+        bounds=_bounds(work),
         cancelled=work.keeper.stopped,
         ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
         ssh=_ssh(work, run.source),
@@ -212,10 +214,18 @@ def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer:
     return digest
 
 
+def _bounds(work: Work) -> Reach:
+    """What all that a run fetches may be fetched from."""
+    settings = work.resources.settings
+    return reach(settings.service.git_allowed_hosts, denied=parse_networks(settings.steps.denied_networks))
+
+
 def _client(work: Work) -> Client:
+    """Its reach is the run's, and the service's own registry, wherever that is."""
     settings = work.resources.service.settings
     insecure = [settings.registry] if settings.registry else []
-    config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure)
+    bounds = _bounds(work).allowing(settings.registry)
+    config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure, reach=bounds)
     if not is_trusted(work.claim):
         config = dataclasses.replace(config, docker_config=work.scratch / "no-credentials")
     return Client(config, cancelled=work.keeper.stopped)

@@ -30,7 +30,7 @@ from pipelines.errors import (
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, RunResult, RunState
 from pipelines.reaper import waiting
-from registry.errors import UnreachableError
+from registry.errors import ResponseError, UnreachableError
 from worker.building import Work, build_and_push, is_trusted
 from worker.keeper import Keeper
 from worker.resources import Resources
@@ -115,7 +115,7 @@ class Execution:
             self._stopped(writer)
         elif self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
             self._stopped(writer)
-        elif isinstance(error, _INFRASTRUCTURE):
+        elif _is_the_machines(error):
             if isinstance(error, ContainerError):
                 self._resources.renew_launcher()
             self._give_back(writer, _told(error))
@@ -188,6 +188,15 @@ class Execution:
 
     def _duration(self) -> float:
         return time.monotonic() - self._began
+
+
+def _is_the_machines(error: BaseException | None) -> bool:
+    """Whether the same run may succeed later: what lies behind an error with a place in the Dockerfile counts, too."""
+    while error is not None:
+        if isinstance(error, _INFRASTRUCTURE) or (isinstance(error, ResponseError) and error.retryable):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _told(error: ShiplapError) -> str:

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:  # none of it is needed by a build that fetches nothing
-    from builder.remotes.git import GitAccess
+    from builder.remotes.gitroute import GitAccess
     from builder.remotes.http import HttpAccess
-    from builder.remotes.reach import Reach
     from builder.remotes.ssh import SshAgent
+    from core.reach import Reach
 
 _DEFAULT_KEY = "default"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -32,9 +32,9 @@ class SourceAccess(NamedTuple):
     proxies: Mapping[str, str] = _NOTHING
 
     def git(self, secrets: Mapping[str, bytes]) -> GitAccess:
-        from builder.remotes.git import GitAccess
-        from builder.remotes.reach import ANYWHERE
+        from builder.remotes.gitroute import GitAccess
         from builder.remotes.ssh import SshAccess
+        from core.reach import ANYWHERE
 
         agent = self.ssh.get(_DEFAULT_KEY)
         ssh = SshAccess(self.known_hosts, agent) if agent is not None or self.known_hosts else None
@@ -42,7 +42,7 @@ class SourceAccess(NamedTuple):
 
     def http(self, secrets: Mapping[str, bytes]) -> HttpAccess:
         from builder.remotes.http import HttpAccess
-        from builder.remotes.reach import ANYWHERE
+        from core.reach import ANYWHERE
 
         return HttpAccess(self.reach or ANYWHERE, functools.partial(_http_header, secrets), self.proxies)
 
@@ -57,7 +57,7 @@ class Remote(NamedTuple):
 
 
 def _git_header(secrets: Mapping[str, bytes], host: str) -> str | None:
-    from builder.remotes.git import basic
+    from builder.remotes.gitroute import basic
 
     for suffix in (f".{host}", ""):
         if header := _secret(secrets, f"GIT_AUTH_HEADER{suffix}"):

@@ -1,7 +1,7 @@
 """Git repositories, fetched shallowly by a git that can do little else.
 
-- Only the protocols of ``giturls.PORTS``; from a service the host's address is checked and pinned (``Reach``), and no
-  redirects are followed.
+- Only the protocols of ``giturls.PORTS``; from a service the host's address is checked and pinned (``gitroute``), that
+  of every submodule too, and no redirects are followed.
 - No hooks, no filters, no configuration but ours; what the user wrote never is an option. Submodules only where asked.
 - git runs as nobody, without privileges to gain, in mount, process and IPC namespaces of its own that end with it, with
   limits on time and on the size of files, and may write to one directory only. (Started by somebody else than root it
@@ -17,8 +17,7 @@ import signal
 import stat
 import subprocess
 import time
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -26,13 +25,13 @@ from typing import Final
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError
-from builder.remotes.giturls import PORTS, GitReference, GitRemote, check_ref
-from builder.remotes.reach import ANYWHERE, Reach
-from builder.remotes.ssh import SshAccess
+from builder.remotes.gitroute import GitAccess, Route, route_here, route_to
+from builder.remotes.giturls import GitReference, GitRemote, check_ref, parse_remote
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
+_GIT_LINK: Final = "160000 "  # the mode of a submodule in the index
 _NOBODY: Final = 65534
 _TIMEOUT_S: Final = 600
 _MAX_FILE_BYTES: Final = 4 << 30
@@ -43,24 +42,7 @@ _AWAY: Final = re.compile(  # what git, curl and ssh say of servers that do not 
     r"(?i)failed to connect|could not connect|connection (?:refused|reset|timed out)|operation timed out|"
     r"no route to host|network is unreachable|returned error: 5\d\d|early EOF|unexpected disconnect"
 )
-_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _TREE, _AGENT, _KNOWN_HOSTS, _REPOSITORY, _CONFIG = "tree", "agent", "known_hosts", "repository", "config"
-
-
-class GitAccess(msgspec.Struct, frozen=True):
-    """With what git reaches repositories.
-
-    header: the Authorization header for an http host, None for none. ssh: keys, and whom to believe; None: the system's
-    known hosts, and no key. ca_file: certificates to trust in place of the system's. proxies: environment variables.
-    local: a repository on this machine that is fetched in place of the remote's URL.
-    """
-
-    reach: Reach = ANYWHERE
-    header: Callable[[str], str | None] | None = None
-    ssh: SshAccess | None = None
-    ca_file: str | None = None
-    proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
-    local: Path | None = None
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -132,18 +114,16 @@ class Git:
         self._deadline = time.monotonic() + _TIMEOUT_S
         self._stack = ExitStack()
         self.tree = directory / _TREE
-        address = None if access.local else access.reach.pin(remote.host, remote.port)
+        self._access = access
         directory.mkdir(mode=0o700)
         self.tree.mkdir(mode=0o700)
         self._sandboxed = os.geteuid() == 0
         if self._sandboxed:
             os.chown(directory, _NOBODY, _NOBODY)
             os.chown(self.tree, _NOBODY, _NOBODY)
-        self._local = access.local
-        self.url = self._local_url(access.local) if access.local else remote.url
-        self._environment = self._environ(access, address)
-        self._settings = _settings(("file",) if access.local else () if address is None else (remote.scheme,), access)
-        self._settings += [] if address is None else _pinned(remote, address)
+        self._ssh = self._ssh_options(access)
+        self._route = self._local_route(access.local) if access.local else route_to(remote, access, self._ssh)
+        self.url = self._route.url
         self.run("init", "--quiet", "--template=", "--initial-branch=master", ".")
 
     def __enter__(self) -> Git:
@@ -198,7 +178,7 @@ class Git:
         commit = parsed[0]
         self.run("checkout", "--quiet", "--detach", "--no-recurse-submodules", commit)
         if submodules and (self.tree / ".gitmodules").is_file():
-            self.run("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+            self._fetch_submodules()
         committed_at = int(self.run("show", "--no-patch", "--format=%ct", commit).split()[-1])
         if keep:
             self.run("reflog", "expire", "--all", "--expire=now")
@@ -207,6 +187,52 @@ class Git:
             for name in [".git", *(found for found in _git_links(self.tree) if submodules)]:
                 _remove(self.tree / name)
         return Checkout(_below(self.tree, subdirectory), commit, committed_at, tuple(parsed))
+
+    def _fetch_submodules(self) -> None:
+        if not self._access.reach.public_only:
+            self.run("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+            return
+        waiting = ["."]
+        while waiting:
+            folder = waiting.pop()
+            waiting += [os.path.join(folder, path) for path in self._fetch_level(folder)]
+
+    def _fetch_level(self, folder: str) -> list[str]:
+        """Fetch the submodules that a repository names itself: none before the URLs of all were checked, and each with
+        its address pinned. Returns their paths.
+        """
+        if not (self.tree / folder / ".gitmodules").is_file():
+            return []
+        self.run("submodule", "--quiet", "init", folder=folder)
+        urls = self._named(folder, "url", "--local")
+        paths = self._named(folder, "path", "--file", ".gitmodules")
+        staged = self.run("ls-files", "--stage", "-z", folder=folder).split("\0")
+        links = {entry.partition("\t")[2] for entry in staged if entry.startswith(_GIT_LINK)}
+        routes = []
+        for name, url in urls.items():
+            path = paths.get(name, "")
+            if path not in links:  # git has looked it up by its path, but may read a file like this in another way
+                raise FetchError(f"{self._remote.url}: .gitmodules does not say where submodule {name[:100]!r} is")
+            route = route_to(parse_remote(url), self._access, self._ssh)
+            # As it was checked, and not as git would read what was written.
+            self.run("config", "--local", f"submodule.{name}.url", route.url, folder=folder)
+            routes.append((path, route))
+        update = ("submodule", "--quiet", "update", "--checkout", "--depth=1", "--")
+        for path, route in routes:
+            self.run(*update, path, folder=folder, route=route)
+        return [path for path, _ in routes]
+
+    def _named(self, folder: str, member: str, *where: str) -> dict[str, str]:
+        """A member of all submodules in a file of configuration, by their names. Raises FetchError for two of one."""
+        found: dict[str, str] = {}
+        for entry in self.run("config", *where, "--null", "--list", folder=folder).split("\0"):
+            key, _, value = entry.partition("\n")
+            if key.startswith("submodule.") and key.endswith(f".{member}"):
+                name = key.removeprefix("submodule.").removesuffix(f".{member}")
+                if name in found:
+                    raise FetchError(f"{self._remote.url}: .gitmodules names submodule {name[:100]!r} twice")
+                found[name] = value
+        return found
 
     def _fetch(self, target: str) -> None:
         words = ("fetch", "--quiet", "--update-head-ok", "--no-tags", "--no-recurse-submodules")
@@ -217,69 +243,45 @@ class Git:
                 raise
             self.run(*words, "--", "origin", target)  # a server of files only: it has all or nothing
 
-    def _environ(self, access: GitAccess, address: str | None) -> dict[str, str]:
-        base = _MOUNTED if self._sandboxed else str(self._directory)
-        ssh = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-        ssh += ["-o", f"UserKnownHostsFile={base}/{_KNOWN_HOSTS}" if access.ssh else "UserKnownHostsFile=none"]
-        if address is not None:
-            ssh += ["-o", f"HostName={address}", "-o", f"HostKeyAlias={self._remote.host}"]
-        if access.ssh is not None:
-            known = self._directory / _KNOWN_HOSTS
-            known.write_bytes(access.ssh.known_hosts)
-            known.chmod(0o644)
-            if access.ssh.agent is not None:
-                self._stack.enter_context(access.ssh.agent.listening(self._directory, _AGENT, *self._owner()))
-                ssh += ["-o", f"IdentityAgent={base}/{_AGENT}"]
-        found = {
-            "GIT_ALLOW_PROTOCOL": ":".join(PORTS) if address is None else self._remote.scheme,
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_LFS_SKIP_SMUDGE": "1",
-            "GIT_SSH_COMMAND": " ".join(ssh),
-            "GIT_TERMINAL_PROMPT": "0",
-            "HOME": "/nonexistent",
-            "LC_ALL": "C.UTF-8",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-        }
-        if access.local:  # whoever it belongs to: the service's administrator has put it where it is
-            (self._directory / _CONFIG).write_text("[safe]\n\tdirectory = *\n")
-            found |= {"GIT_ALLOW_PROTOCOL": "file", "GIT_CONFIG_GLOBAL": f"{base}/{_CONFIG}"}
-        elif address is None:
-            found |= {name: value for name, value in access.proxies.items() if name.lower() in _PROXIES}
-        if header := self._header(access):  # not among the arguments, which anybody on this machine may read
-            found |= {
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": f"http.{_origin(self._remote)}.extraHeader",
-                "GIT_CONFIG_VALUE_0": f"Authorization: {header}",
-            }
-        return found
+    def _ssh_options(self, access: GitAccess) -> list[str]:
+        if access.ssh is None:
+            return ["-o", "UserKnownHostsFile=none"]
+        known = self._directory / _KNOWN_HOSTS
+        known.write_bytes(access.ssh.known_hosts)
+        known.chmod(0o644)
+        options = ["-o", f"UserKnownHostsFile={self._seen}/{_KNOWN_HOSTS}"]
+        if access.ssh.agent is not None:
+            self._stack.enter_context(access.ssh.agent.listening(self._directory, _AGENT, *self._owner()))
+            options += ["-o", f"IdentityAgent={self._seen}/{_AGENT}"]
+        return options
 
-    def _header(self, access: GitAccess) -> str | None:
-        if self._remote.credentials:
-            return basic(self._remote.credentials)
-        if access.header is None or self._remote.scheme not in ("http", "https"):
-            return None
-        return access.header(self._remote.host)
+    def _local_route(self, repository: Path) -> Route:
+        # Whoever it belongs to: the service's administrator has put it where it is.
+        (self._directory / _CONFIG).write_text("[safe]\n\tdirectory = *\n")
+        if self._sandboxed:
+            (self._directory / _REPOSITORY).mkdir(mode=0o755)
+            repository = Path(_MOUNTED, _REPOSITORY)
+        return route_here(f"file://{repository}", self._access, f"{self._seen}/{_CONFIG}")
 
-    def _local_url(self, repository: Path) -> str:
-        if not self._sandboxed:
-            return f"file://{repository}"
-        (self._directory / _REPOSITORY).mkdir(mode=0o755)
-        return f"file://{_MOUNTED}/{_REPOSITORY}"
+    @property
+    def _seen(self) -> str:
+        """Where git sees the directory."""
+        return _MOUNTED if self._sandboxed else str(self._directory)
 
     def _owner(self) -> tuple[int, int]:
         return (_NOBODY, _NOBODY) if self._sandboxed else (os.geteuid(), os.getegid())
 
-    def run(self, *words: str) -> str:
-        """Standard output of a git command."""
-        command = ["git", *self._settings, *words]
+    def run(self, *words: str, folder: str = ".", route: Route | None = None) -> str:
+        """Standard output of a git command in a folder of the tree. route: where it may go; None: to the remote."""
+        route = route or self._route
+        command = ["git", "-C", folder, "--literal-pathspecs", *route.settings, *words]
         if self._sandboxed:
-            command = [*_sandbox(self._local), *command]
+            command = [*_sandbox(self._access.local), *command]
         try:
             process = subprocess.Popen(
                 command,
                 cwd=self._directory if self._sandboxed else self.tree,
-                env=self._environment,
+                env=dict(route.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -309,11 +311,6 @@ class Git:
         return out.decode("utf-8", "replace")
 
 
-def basic(credentials: str) -> str:
-    """The Authorization header of ``user:password``."""
-    return f"basic {b64encode(credentials.encode()).decode()}"
-
-
 def _sandbox(local: Path | None) -> list[str]:
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--"]
     inside = f'mount --rbind . {_MOUNTED} && cd {_MOUNTED}/{_TREE} && exec "$@"'
@@ -324,37 +321,6 @@ def _sandbox(local: Path | None) -> list[str]:
     words += ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs"]
     words += ["--inh-caps=-all", "--bounding-set=-all", "--", "prlimit", f"--fsize={_MAX_FILE_BYTES}", "--core=0"]
     return words
-
-
-def _pinned(remote: GitRemote, address: str) -> list[str]:
-    shown = f"[{address}]" if ":" in address else address
-    resolved = f"http.curloptResolve={remote.host}:{remote.port}:{shown}"
-    return ["-c", resolved, "-c", "http.followRedirects=false"]
-
-
-def _settings(schemes: Sequence[str], access: GitAccess) -> list[str]:
-    """schemes: that are allowed; none: all that there are."""
-    settings = {
-        "advice.detachedHead": "false",
-        "core.fsmonitor": "false",
-        "core.hooksPath": "/dev/null",
-        "core.symlinks": "true",
-        "fetch.fsckObjects": "true",
-        "gc.auto": "0",
-        "protocol.allow": "never",
-        "submodule.recurse": "false",
-        "transfer.credentialsInUrl": "die",
-    }
-    for scheme in schemes or PORTS:
-        settings[f"protocol.{scheme}.allow"] = "always"
-    if access.ca_file:
-        settings["http.sslCAInfo"] = access.ca_file
-    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-
-
-def _origin(remote: GitRemote) -> str:
-    location = f"[{remote.host}]" if ":" in remote.host else remote.host
-    return f"{remote.scheme}://{location}:{remote.port}/"
 
 
 def _hint(told: str) -> str | None:

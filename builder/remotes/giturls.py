@@ -99,6 +99,16 @@ def _scp_remote(found: re.Match[str]) -> GitRemote:
     return GitRemote(f"{found['user']}@{found['host']}:{path}", "ssh", found["host"], PORTS["ssh"])
 
 
+def parse_remote(url: str) -> GitRemote:
+    """The remote of a URL, or of ``USER@HOST:PATH``, that says nothing but where it is. Raises InvalidUrlError."""
+    if (scp := _SCP.fullmatch(url)) and not _SCHEME.match(url):
+        return _scp_remote(scp)
+    try:
+        return check_remote(urlsplit(url))
+    except ValueError as error:
+        raise InvalidUrlError(f"invalid git URL {redacted(url)[:200]!r}: {error}") from error
+
+
 def check_remote(parts: SplitResult) -> GitRemote:
     """The remote of a split URL, whose query and fragment say other things. Raises InvalidUrlError."""
     shown = redacted(urlunsplit(parts))[:200]

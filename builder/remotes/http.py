@@ -13,8 +13,9 @@ import msgspec
 
 from builder.errors import BuildCancelledError, FetchError
 from builder.remotes.giturls import check_url, redacted
-from builder.remotes.reach import ANYWHERE, Reach
+from builder.remotes.reach import pinned
 from core.connections import OpenSockets, is_exempt, reason
+from core.reach import ANYWHERE, Reach
 
 if TYPE_CHECKING:  # urllib3 costs 56 ms
     import urllib3
@@ -139,7 +140,7 @@ class HttpFiles:
         raise FetchError(f"{redacted(url)}: more than {_MAX_REDIRECTS} redirects")
 
     def _authorization(self, url: str) -> str | None:
-        from builder.remotes.git import basic
+        from builder.remotes.gitroute import basic
 
         parts = urlsplit(url)
         if parts.username is not None:
@@ -175,7 +176,7 @@ class HttpFiles:
         parts = urlsplit(url)
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        address = self._access.reach.pin(host, port)
+        address = pinned(self._access.reach, host, port)
         proxy = proxy_for(self._access.proxies, parts.scheme, host) if address is None else ""
         kinds = {
             "http": self._sockets.noting(urllib3.HTTPConnectionPool),

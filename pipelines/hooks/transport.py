@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
-from builder.errors import FetchError
-from builder.remotes.reach import Reach
+from core.errors import HostNotFoundError, OutOfReachError
+from core.reach import Reach
 from pipelines.forges.errors import ForgeApiError, ForgeRefusalError
 from pipelines.forges.events import ApiCall
 
@@ -43,7 +43,7 @@ class HttpTransport:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
             address = self._reach.pin(host, port)
-        except FetchError as error:
+        except (HostNotFoundError, OutOfReachError) as error:
             raise ForgeApiError(error.message, hint=error.hint) from error
         headers = {"Host": parts.netloc, "Content-Type": "application/json", "User-Agent": "shiplap", **call.headers}
         with self._pool(parts.scheme, host, address or host, port) as pool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from core.reach import ANYWHERE, Reach
 from core.references import DEFAULT_DOMAIN
 from core.settings import RegistrySettings
 from registry.errors import RegistryConfigError
@@ -43,7 +44,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
-    """docker_config: the directory of docker's ``config.json``. certificates: directories like ``certs.d``."""
+    """How registries are reached.
+
+    docker_config: the directory of docker's ``config.json``. certificates: directories like ``certs.d``.
+    insecure: HOST[:PORT] and ranges. mirrors: URLs by domain.
+    reach: which hosts may be connected to, for registries, and for whatever they name or redirect to.
+    """
 
     docker_config: Path
     certificates: tuple[Path, ...] = ()
@@ -52,10 +58,16 @@ class ClientConfig:
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
+    reach: Reach = ANYWHERE
 
     @classmethod
-    def load(cls, settings: RegistrySettings, root: Path, *, insecure: Sequence[str] = ()) -> Self:
-        """What the environment, ``root/registries.json`` and the caller say. Raises RegistryConfigError."""
+    def load(
+        cls, settings: RegistrySettings, root: Path, *, insecure: Sequence[str] = (), reach: Reach = ANYWHERE
+    ) -> Self:
+        """What the environment, ``root/registries.json`` and the caller say. Raises RegistryConfigError.
+
+        reach: mirrors are in it, wherever they are, for the administrator has named them.
+        """
         path = root / "registries.json"
         document = _read(path)
         mirrors = {domain: tuple(urls) for domain, urls in _mirrors(document, path).items()}
@@ -68,6 +80,7 @@ class ClientConfig:
             http_proxy=settings.http_proxy,
             https_proxy=settings.https_proxy,
             no_proxy=settings.no_proxy,
+            reach=reach.allowing(*(urlsplit(url).netloc for urls in mirrors.values() for url in urls)),
         )
 
     def endpoints(self, domain: str, *, mirrors: bool) -> list[Endpoint]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from core.connections import OpenSockets, is_exempt, reason
+from core.errors import HostNotFoundError, OutOfReachError
 from registry.client.config import ClientConfig, hostname, is_loopback
 from registry.client.http import Request, redacted
-from registry.errors import PlainHttpServerError, RegistryConfigError, TlsError, UnreachableError
+from registry.errors import OutOfBoundsError, PlainHttpServerError, RegistryConfigError, TlsError, UnreachableError
 
 if TYPE_CHECKING:  # urllib3 costs 56 ms: imported when there is something to send
     import urllib3
@@ -58,7 +59,11 @@ class Urllib3Response:
 
 
 class Urllib3Transport:
-    """A ``Transport``: TLS as ``certs.d`` and the list of insecure registries say, proxies as the environment says."""
+    """A ``Transport``: TLS as ``certs.d`` and the list of insecure registries say, proxies as the environment says.
+
+    Where the configuration bounds its reach, each host's address is checked before the first request to it, and that
+    address is connected to for as long as connections can be made.
+    """
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
@@ -79,15 +84,26 @@ class Urllib3Transport:
                 request.method,
                 target,
                 body=body,
-                headers={"Accept-Encoding": "identity", "User-Agent": "shiplap", **request.headers},
+                headers={
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "shiplap",
+                    **self._host(parts),
+                    **request.headers,
+                },
                 retries=False,
                 redirect=False,
                 preload_content=False,
                 timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
             )
+        except HostNotFoundError as error:
+            raise UnreachableError(error.message, hint="is its name spelt right, and DNS working?") from error
+        except OutOfReachError as error:
+            raise OutOfBoundsError(error.message, hint=error.hint) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if _is_untrusted(error) and self._load_system_cas(parts.netloc):
                 return self.send(request)
+            if self._config.reach.public_only:  # another address may answer
+                self._pools.pop((parts.scheme, parts.netloc), None)
             certificates = self._config.docker_config / "certs.d" / parts.netloc
             raise _translated(error, parts.netloc, certificates) from error
         finally:
@@ -100,22 +116,38 @@ class Urllib3Transport:
 
     def close(self) -> None:
         with self._lock:
-            managers = list(self._managers.values())
+            managers, pools = list(self._managers.values()), list(self._pools.values())
             self._managers.clear()
             self._pools.clear()
         for manager in managers:
             manager.clear()
+        for pool in pools:  # pinned ones are no manager's
+            pool.close()
 
     def _pool(self, parts: SplitResult) -> tuple[Any, str]:
         """What sends requests to this origin, and the URL as it takes it. A pool is looked up once, not each time."""
-        manager = self._manager(parts.scheme, parts.netloc)
-        if manager.proxy is not None:
-            return manager, parts.geturl()
         pool = self._pools.get((parts.scheme, parts.netloc))
         if pool is None:
-            pool = manager.connection_from_url(parts.geturl())
-            self._pools[parts.scheme, parts.netloc] = pool
+            manager = self._manager(parts.scheme, parts.netloc)
+            if manager.proxy is not None:
+                self._config.reach.check_name(*_location(parts))
+                return manager, parts.geturl()
+            address = self._config.reach.pin(*_location(parts))
+            made = manager.connection_from_url(parts.geturl()) if address is None else self._pinned(parts, address)
+            pool = self._pools.setdefault((parts.scheme, parts.netloc), made)
         return pool, parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+
+    def _pinned(self, parts: SplitResult, address: str) -> urllib3.HTTPConnectionPool:
+        """Connections to ``address``, which is called by its host's name all the same."""
+        host, port = _location(parts)
+        kind = self._kinds()[parts.scheme]
+        named = {"server_hostname": host} if parts.scheme == "https" else {}
+        pool: urllib3.HTTPConnectionPool = kind(address, port, **{**named, **self._options(parts.scheme, parts.netloc)})
+        return pool
+
+    def _host(self, parts: SplitResult) -> dict[str, str]:
+        """What urllib3 does not know of a pinned connection."""
+        return {"Host": parts.netloc.rpartition("@")[2]} if self._config.reach.public_only else {}
 
     def _manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         with self._lock:
@@ -127,19 +159,30 @@ class Urllib3Transport:
     def _new_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         import urllib3
 
+        options = self._options(scheme, host)
+        proxy = self._proxy(scheme, host)
+        manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        manager.pool_classes_by_scheme = self._kinds()
+        return manager
+
+    def _kinds(self) -> dict[str, Any]:
+        import urllib3
+
+        return {
+            "http": self._sockets.noting(urllib3.HTTPConnectionPool),
+            "https": self._sockets.noting(urllib3.HTTPSConnectionPool),
+        }
+
+    def _options(self, scheme: str, host: str) -> dict[str, Any]:
+        import urllib3
+
         options: dict[str, Any] = {"maxsize": _POOL_SIZE, "blocksize": 256 << 10}
         if scheme == "https":
             options |= {"ssl_context": self._tls(host)}
             if self._config.is_insecure(host):  # somebody has said so: no warning at every request
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
                 options |= {"assert_hostname": False}
-        proxy = self._proxy(scheme, host)
-        manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        manager.pool_classes_by_scheme = {
-            "http": self._sockets.noting(urllib3.HTTPConnectionPool),
-            "https": self._sockets.noting(urllib3.HTTPSConnectionPool),
-        }
-        return manager
+        return options
 
     def _tls(self, host: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -166,6 +209,10 @@ class Urllib3Transport:
     def _proxy(self, scheme: str, host: str) -> str:
         proxy = self._config.https_proxy if scheme == "https" else self._config.http_proxy
         return "" if not proxy or _needs_no_proxy(hostname(host), self._config.no_proxy) else proxy
+
+
+def _location(parts: SplitResult) -> tuple[str, int]:
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:

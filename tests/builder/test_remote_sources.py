@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import BuildCancelledError
+from builder.errors import BuildCancelledError, BuilderError
 from builder.failures import StepError
 from builder.remotes.access import SourceAccess
-from builder.remotes.git import Found, Git, basic
+from builder.remotes.git import Found, Git
+from builder.remotes.gitroute import basic
 from builder.remotes.http import proxy_for
-from builder.remotes.reach import Reach
 from builder.remotes.ssh import SshAgent
+from core.reach import Reach
 from tests.builder.test_build import Workshop, built
 from tests.toolkit.files import FileServer, serving_files
 from tests.toolkit.git import GitServer, git, serving_git
@@ -168,7 +169,7 @@ def test_service_does_not_reach_private_addresses(workshop: Workshop, files: Fil
     with pytest.raises(StepError, match="not a public one"):
         workshop.build(f"FROM base\nADD {files.url}/f /x/\n", access=access)
     port = files.url.rpartition(":")[2]
-    allowed = Reach(public_only=True, allowed_hosts=("a.test",), resolve=lambda host, port: ["127.0.0.1"])
+    allowed = Reach(public_only=True, allowed=("a.test",), resolve=lambda host, port: ["127.0.0.1"])
     image = built(workshop.build(f"FROM base\nADD http://a.test:{port}/f /x/\n", access=SourceAccess(allowed)))
     assert workshop.read(image, "x/f") == "other"
     files.redirects = {"/away": f"http://b.test:{port}/f"}
@@ -246,6 +247,77 @@ def test_submodules_come_along_unless_told_not_to(workshop: Workshop, server: Gi
     assert not [name for name in workshop.files(image) if name.endswith("/.git")]
     image = built(workshop.build(f"FROM base\nADD {server.url}/app.git?ref=next&submodules=false /x\n"))
     assert "x/lib/lib" not in workshop.files(image)
+
+
+@pytest.fixture
+def nested(tmp_path: Path, repository: Path) -> Iterator[GitServer]:
+    """``outer.git`` has the submodules ``a.test`` and ``inner``; that has one of its own; each names a host."""
+    served = tmp_path / "served"
+    with serving_git(served) as server:
+        places = {"innermost": "", "inner": "c.test", "outer": "b.test"}
+        for name in places:
+            path = served / f"{name}.git"
+            path.mkdir(parents=True)
+            git(path, "init", "--quiet", "--initial-branch=main")
+            (path / name).write_text(name)
+            git(path, "add", ".")
+        for name, child, host in (("inner", "innermost", "c.test"), ("outer", "inner", "b.test")):
+            git(served / f"{child}.git", "commit", "--quiet", "-m", child)
+            add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--name", f"x.{child}")
+            git(served / f"{name}.git", *add, f"{served}/{child}.git", f"lib/{child}")
+            modules = served / f"{name}.git" / ".gitmodules"
+            modules.write_text(
+                modules.read_text().replace(f"{served}/{child}.git", f"http://{host}:{server.port}/{child}.git")
+            )
+            git(served / f"{name}.git", "add", ".gitmodules")
+        git(served / "outer.git", "commit", "--quiet", "-m", "outer")
+        yield server
+
+
+def bounded(*allowed: str) -> SourceAccess:
+    """Names of hosts are this machine's; only those that are named are let through."""
+    return SourceAccess(Reach(public_only=True, allowed=allowed, resolve=lambda host, port: ["127.0.0.1"]))
+
+
+def test_service_fetches_submodules_of_every_level_from_hosts_that_it_may_reach(
+    workshop: Workshop, nested: GitServer
+) -> None:
+    text = f"FROM base\nADD http://a.test:{nested.port}/outer.git /x\n"
+    for allowed, refused in ((("a.test",), "b.test"), (("a.test", "b.test"), "c.test")):
+        with pytest.raises(StepError, match=f"{refused} has the address 127"):
+            workshop.build(text, access=bounded(*allowed))
+        assert not [request for request in nested.requests if "innermost" in request]
+    image = built(workshop.build(text, access=bounded("a.test", "b.test", "c.test")))
+    assert workshop.read(image, "x/lib/inner/lib/innermost/innermost") == "innermost"
+    image = built(workshop.build(text.replace(".git ", ".git?submodules=false "), access=bounded("a.test")))
+    assert "x/lib/inner/inner" not in workshop.files(image)
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ('[submodule "s"]\npath = s\nurl = file:///srv/other.git\n', "git URLs of kind 'file' are not fetched"),
+        ('[submodule "s"]\npath = s\nurl = /srv/other.git\n', "are not fetched"),
+        ('[submodule "s"]\npath = s\nurl = ext::sh -c id\n', "are not fetched|invalid git URL"),
+        ('[submodule "s"]\npath = s\nurl = http://a.test:PORT/library.git\npath = .\n', "No url found"),
+        ('[submodule "s"]\npath = .\nurl = http://a.test:PORT/l.git\npath = s\n', "names submodule 's' twice"),
+        ('[submodule "s"]\npath = s\nurl = http://a.test\\\\@10.0.0.1:PORT/l.git\n', "10.0.0.1 has the address"),
+    ],
+)
+def test_submodules_that_are_not_fetched_by_a_service(
+    workshop: Workshop, tmp_path: Path, repository: Path, modules: str, message: str
+) -> None:
+    served = tmp_path / "served"
+    with serving_git(served) as server:
+        path = served / "app.git"
+        path.mkdir(parents=True)
+        git(path, "init", "--quiet", "--initial-branch=main")
+        git(path, "update-index", "--add", "--cacheinfo", f"160000,{git(repository, 'rev-parse', 'main')},s")
+        (path / ".gitmodules").write_text(modules.replace("PORT", str(server.port)))
+        git(path, "add", ".gitmodules")
+        git(path, "commit", "--quiet", "-m", "one")
+        with pytest.raises(BuilderError, match=message):
+            workshop.build(f"FROM base\nADD http://a.test:{server.port}/app.git /x\n", access=bounded("a.test"))
 
 
 def test_git_directory_is_kept_where_asked_for(workshop: Workshop, server: GitServer, repository: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import FetchError
+from core.errors import OutOfReachError
 from pipelines.errors import InvalidRequestError, SourceError, SourceUnreachableError
 from pipelines.model import GitSource
 from pipelines.sources import Checkout, fetch_git, parse_url, reach
@@ -37,7 +37,7 @@ def test_urls_that_are_not_fetched(url: str) -> None:
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused_unless_allowed(address: str) -> None:
     remote = parse_url("https://git.example.org/x")
-    with pytest.raises(FetchError, match="not a public one"):
+    with pytest.raises(OutOfReachError, match="not a public one"):
         reach((), lambda host, port: ["8.8.8.8", address]).pin(remote.host, remote.port)
     pinned = reach(("git.example.org",), lambda host, port: [address]).pin(remote.host, remote.port)
     assert pinned is not None
@@ -72,8 +72,8 @@ def fetched(
     ca_file.write_text(server[1])
     try:
         return fetch_git(
-            GitSource(server[0] + path, ref, subdirectory), directory, allowed_hosts=("git.test",),
-            resolve=lambda host, port: ["127.0.0.1"], ca_file=str(ca_file),
+            GitSource(server[0] + path, ref, subdirectory), directory,
+            bounds=reach(("git.test",), lambda host, port: ["127.0.0.1"]), ca_file=str(ca_file),
         )  # fmt: skip
     finally:
         ca_file.unlink()

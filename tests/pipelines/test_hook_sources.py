@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.model import GitSource
-from pipelines.sources import Checkout, fetch_git, parse_url
+from pipelines.sources import Checkout, fetch_git, parse_url, reach
 from tests.toolkit.git import git, make_certificate, serving_git
 
 Fetch = Callable[..., Checkout]
@@ -39,8 +39,8 @@ def commits(privileged: None) -> Iterator[tuple[str, str, Fetch]]:
         def fetch(**members: Any) -> Checkout:
             source = GitSource(f"https://git.test:{server.port}/app", **members)
             return fetch_git(
-                source, directory / f"checkout-{next(numbers)}", allowed_hosts=("git.test",),
-                resolve=lambda host, port: ["127.0.0.1"], ca_file=str(directory / "cert.pem"),
+                source, directory / f"checkout-{next(numbers)}",
+                bounds=reach(("git.test",), lambda host, port: ["127.0.0.1"]), ca_file=str(directory / "cert.pem"),
             )  # fmt: skip
 
         yield made[0], made[1], fetch

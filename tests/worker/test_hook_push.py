@@ -216,7 +216,7 @@ def test_project_is_looked_after_by_commands(team: Team) -> None:
     assert shiplap(team, "project", "hook", "approve", "--reject", "shop", waiting, AFTER) == ""
     assert shiplap(team, "project", "hook", "redeliver", "shop", delivery).startswith("queued: run ")
     (run,) = team.service.runs.list(project="shop")
-    assert finished(team.service, run.number).state == "failed"  # there is no such host
+    assert finished(team.service, run.number).state == "error"  # there is no such host, which may pass
     shiplap(team, "project", "rm", "--yes", "shop")
     assert "shop" not in shiplap(team, "project", "ls")
 
