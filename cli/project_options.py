@@ -12,7 +12,7 @@ from cli.options import pairs
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 _FORGES = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "plain")
-_OWN = ("concurrency", "tag_template", "keep_runs", "keep_days")  # of the project, the rest is its hook's
+_OWN = ("concurrency", "weight", "tag_template", "keep_runs", "keep_days")  # of the project, the rest is its hook's
 _LISTS = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")
 _READ_ONLY = ("name", "has_webhook_secret", "has_status_token")
 
@@ -40,6 +40,7 @@ _OPTIONS = (
     click.option("--status-context", metavar="NAME", help="What the commit's mark is called.  [shiplap]"),
     click.option("--public-badge/--no-public-badge", default=None, help="Who is not signed in sees the badge too."),
     click.option("--concurrency", type=click.IntRange(0), metavar="N", help="Runs at once; 0: no limit."),
+    click.option("--weight", type=click.IntRange(1, 1000), metavar="N", help="Of its share of the workers.  [1]"),
     click.option("--tag-template", metavar="TEXT", help="Names of images: {registry}/{project}:{branch}-{commit}"),
     click.option("--keep-runs", type=click.IntRange(0), metavar="N", help="How many runs are kept; 0: all."),
     click.option("--keep-days", type=click.IntRange(0), metavar="N", help="How long runs are kept; 0: for ever."),

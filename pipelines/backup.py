@@ -113,6 +113,7 @@ def _write(archive: tarfile.TarFile, service: Service) -> None:
     with service.database.read() as connection:
         if not service.database.is_sqlite:  # there a read transaction is a snapshot by itself
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        service.database.wait_patiently(connection)
         for table in _TABLES:
             with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
                 for row in connection.execute(select(table)).mappings():
@@ -145,6 +146,7 @@ def _read(archive: tarfile.TarFile, service: Service) -> None:
     for entries in manifests:
         service.contexts.begin(entries)
     with _key_of(archive, service.secrets.key_file), service.database.write() as connection:
+        service.database.wait_patiently(connection)
         attempts = {row.number: row.attempt for row in connection.execute(select(runs.c.number, runs.c.attempt))}
         for table in reversed(_TABLES):
             connection.execute(delete(table))
@@ -242,5 +244,5 @@ def _opened(archive: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 # Not in it: who is at work, who is signed in, and what passes by itself.
-_PASSING: Final = {"workers", "sessions", "sign_in_links", "oidc_sign_ins", "throttle"}
+_PASSING: Final = {"workers", "worker_faults", "sessions", "sign_in_links", "oidc_sign_ins", "throttle"}
 assert {table.name for table in _TABLES} == metadata.tables.keys() - _PASSING

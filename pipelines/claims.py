@@ -9,24 +9,27 @@ LEASE_S of its own monotonic clock, while the database takes writes, may give th
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from core.trust import Domain
+from pipelines.choosing import Choice, Chooser
 from pipelines.database import Database
-from pipelines.errors import QueueUnreachableError, StaleAttemptError
+from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
+from pipelines.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
 from pipelines.hooks.outbox import note_state
 from pipelines.live import LiveLogs
 from pipelines.loglines import LogLine, decode_line, encode_line, text_size
 from pipelines.logstore import Line, store_lines
 from pipelines.model import Claim, GitSource, Run, RunResult, RunState
 from pipelines.rows import run_from_row
-from pipelines.schema import projects, runs
+from pipelines.schema import runs
 from pipelines.secrets import forget_run_secrets
 
 LEASE_S: Final = 15.0
@@ -34,7 +37,16 @@ RENEW_S: Final = 3.0
 WATCH_S: Final = 0.4
 """How often a worker looks whether its run was cancelled."""
 
+_TRIES: Final = 10
+_TRY_AGAIN_S: Final = 0.03  # about as long as somebody holds a run to claim it
 _log = logging.getLogger(__name__)
+
+
+class _Fault(NamedTuple):
+    """What a machine did wrong: at which worker, and whether that is to blame."""
+
+    worker: str
+    blame: Blame
 
 
 def fence(connection: Connection, claim: Claim) -> None:
@@ -59,25 +71,37 @@ class Claims:
     def take(self, worker: str, labels: Sequence[str]) -> Claim | None:
         """The best run that waits and may run on a worker with ``labels``; None when there is none.
 
-        Higher priorities first, then older runs; a project never gets more than its concurrency.
+        Higher priorities first, then fair shares (``pipelines.shares``); a project never gets more than its
+        concurrency. A claim waits for no other: one that finds only what others hold just now looks again, soon.
+        Raises WorkerSickError when the worker is to take nothing for now.
         """
+        for _ in range(_TRIES):
+            choice, claim = self._take(worker, labels)
+            if claim is not None or not choice.passed_by:
+                return claim
+            time.sleep(random.uniform(0, 2 * _TRY_AGAIN_S))  # noqa: S311 - so that those who met do not meet again
+        return None
+
+    def _take(self, worker: str, labels: Sequence[str]) -> tuple[Choice, Claim | None]:
+        now = self._clock()
         with self._database.write() as connection:
-            self._database.serialise_claims(connection)
-            number = _best(connection, frozenset(labels))
-            if number is None:
-                return None
-            now = self._clock()
+            found = sickness(connection, worker)
+            if found is not None and (not may_try(found, now) or has_a_trial(connection, worker)):
+                raise WorkerSickError(f"worker {worker} is sick: {found.why}")
+            choice = Chooser(connection, worker, labels, now, sparing=found is not None).choose()
+            if choice.number is None:
+                return choice, None
             connection.execute(
                 update(runs)
-                .where(runs.c.number == number, runs.c.state == "queued")
+                .where(runs.c.number == choice.number, runs.c.state == "queued")
                 .values(
                     state="running", attempt=runs.c.attempt + 1, worker=worker, started_at=now, reason="",
                     pulse=runs.c.pulse + 1, lease_until=now + LEASE_S,
                 )
             )  # fmt: skip
-            run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
+            run = run_from_row(connection.execute(select(runs).where(runs.c.number == choice.number)).one())
             note_state(connection, run, now)
-        return Claim(run, run.attempt, worker, run.lines + 1)
+        return choice, Claim(run, run.attempt, worker, run.lines + 1)
 
     def renew(self, claim: Claim) -> None:
         """Show that the worker lives. Raises StaleAttemptError."""
@@ -131,6 +155,8 @@ class Claims:
                 )
             )
             forget_run_secrets(connection, claim.number)
+            if state in ("succeeded", "failed"):
+                note_well(connection, claim.worker)
             ended = run_from_row(connection.execute(select(runs).where(runs.c.number == claim.number)).one())
             note_state(connection, ended, self._clock())
 
@@ -140,6 +166,18 @@ class Claims:
         What the attempt logged and nobody stored yet is stored. pulse: only if the attempt's is still this one.
         Returns the run, or None when it was not the attempt's any more.
         """
+        return self._release(number, attempt, why, pulse=pulse)
+
+    def fail(self, claim: Claim, why: str, blame: Blame) -> Run | None:
+        """``release`` for a machine's fault: the next attempt is made later, and by another worker if there is one.
+
+        blame: whether the fault may be this worker's, which is sick after a few such.
+        """
+        return self._release(claim.number, claim.attempt, why, fault=_Fault(claim.worker, blame))
+
+    def _release(
+        self, number: int, attempt: int, why: str, *, pulse: int | None = None, fault: _Fault | None = None
+    ) -> Run | None:
         with self._database.write() as connection:
             condition = [runs.c.number == number, runs.c.attempt == attempt, runs.c.state == "running"]
             if pulse is not None:
@@ -155,6 +193,8 @@ class Claims:
             connection.execute(
                 update(runs).where(runs.c.number == number).values(state=state, reason=reason, **changes)
             )
+            if fault is not None:
+                note_fault(connection, number, fault.worker, why, fault.blame, now)
             if state != "queued":
                 forget_run_secrets(connection, number)
             run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
@@ -192,20 +232,3 @@ def _after(run: Run, why: str) -> tuple[RunState, str]:
     if run.attempt >= run.max_attempts:
         return "error", told
     return "queued", told
-
-
-def _best(connection: Connection, labels: frozenset[str]) -> int | None:
-    running = select(runs.c.project, func.count().label("busy")).where(runs.c.state == "running")
-    counts = running.group_by(runs.c.project).subquery()
-    free = or_(projects.c.concurrency == 0, func.coalesce(counts.c.busy, 0) < projects.c.concurrency)
-    waiting = (
-        select(runs.c.number, runs.c.worker_labels)
-        .join(projects, projects.c.name == runs.c.project)
-        .outerjoin(counts, counts.c.project == runs.c.project)
-        .where(and_(runs.c.state == "queued", free))
-        .order_by(runs.c.priority.desc(), runs.c.number)
-    )
-    for number, wanted in connection.execute(waiting):
-        if labels.issuperset(msgspec.json.decode(wanted, type=tuple[str, ...])):
-            return int(number)
-    return None

@@ -24,17 +24,24 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from core.errors import SettingsError
 from core.settings import ServiceSettings
-from pipelines.errors import DatabaseDownError, DatabaseFullError, DatabaseUnreachableError, SchemaError
+from pipelines.errors import (
+    DatabaseBusyError,
+    DatabaseDownError,
+    DatabaseFullError,
+    DatabaseUnreachableError,
+    SchemaError,
+)
+from pipelines.postgres import postgres_engine, wait_patiently
 from pipelines.schema import HEAD
 
 _BUSY_TIMEOUT_S: Final = 30
 _POOL_SIZE: Final = 20
 _MIGRATION_LOCK: Final = 0x5348_4950  # "SHIP": a PostgreSQL advisory lock
 _MIGRATE: Final = "run: shiplap migrate"
-_CLAIM_LOCK: Final = 0x5348_4951
 
 # What PostgreSQL says of itself: SQLSTATEs, and messages of libpq, which has no codes for a connection that failed.
 _DISK_FULL: Final = "53100"
+_HELD: Final = ("55P03", "40P01", "40001")  # a lock's time-out, a deadlock, transactions that collided
 _NOT_SERVING: Final = ("57P01", "57P02", "57P03", "25006")  # shutting down, crashed, starting; only for reading
 _NOBODY_LISTENS: Final = ("Connection refused", "No such file or directory")
 _STARTS_OR_ENDS: Final = "FATAL:  the database system is "
@@ -79,10 +86,10 @@ class Database:
         with contextlib.suppress(DatabaseFullError), self.write() as connection:
             connection.execute(statement)
 
-    def serialise_claims(self, connection: Connection) -> None:
-        """From here to the end of this write transaction nobody else hands out runs."""
-        if not self.is_sqlite:  # there the transaction itself is exclusive
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+    def wait_patiently(self, connection: Connection) -> None:
+        """For what is long and rare, a backup or a migration: this transaction has no time-outs but the network's."""
+        if not self.is_sqlite:
+            wait_patiently(connection)
 
     def check(self) -> None:
         """Raises SchemaError unless the schema is this version's."""
@@ -126,6 +133,7 @@ def migrate(settings: ServiceSettings) -> list[str]:
     try:
         with _file_lock(serve / "migrate.lock"), database.write() as connection:
             if not database.is_sqlite:
+                wait_patiently(connection)
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             before = _applied(connection)
             if before is not None and before not in known:
@@ -157,12 +165,7 @@ def _engine(settings: ServiceSettings) -> Engine:
     url = _url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
-    return create_engine(
-        url,
-        pool_size=_POOL_SIZE,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "application_name": "shiplap"},
-    )
+    return postgres_engine(url, _POOL_SIZE)
 
 
 def _url(text_: str) -> URL:
@@ -223,6 +226,8 @@ def _known(error: DBAPIError) -> Exception:
         return SchemaError("the service's database lacks a table", hint=_MIGRATE)
     if "disk is full" in message or getattr(error.orig, "sqlstate", None) == _DISK_FULL:
         return DatabaseFullError("no space left on the disk of the service's database")
+    if getattr(error.orig, "sqlstate", None) in _HELD:
+        return DatabaseBusyError("somebody else holds what is to be changed in the database", hint="try again")
     if isinstance(error, ProgrammingError):
         return error
     first = message.strip().splitlines()[0] if message.strip() else type(error.orig).__name__

@@ -21,6 +21,10 @@ class DatabaseDownError(DatabaseUnreachableError):
     """The database serves nobody: it is shut down, or starts, or is locked. So nobody is given anything meanwhile."""
 
 
+class DatabaseBusyError(DatabaseDownError):
+    """Somebody else holds the row for longer than anybody should. Nobody else is given it meanwhile; try again."""
+
+
 class DatabaseFullError(DatabaseDownError, StorageFullError):
     """The database's disk is full: what waits goes on when there is room again."""
 
@@ -39,6 +43,10 @@ class NotFoundError(PipelineError):
 
 class ConflictError(PipelineError):
     """The thing asked for does not fit the state that the run is in."""
+
+
+class WorkerSickError(PipelineError):
+    """The worker takes nothing for now: run after run failed there by the machine's fault."""
 
 
 class StaleAttemptError(PipelineError):

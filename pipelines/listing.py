@@ -12,6 +12,7 @@ from pipelines.database import Database
 from pipelines.model import Run, RunState
 from pipelines.rows import run_from_row
 from pipelines.schema import runs
+from pipelines.shares import turns
 
 StateGroup: TypeAlias = Literal["active", "queued", "running", "succeeded", "failed", "cancelled"]
 GROUPS: Final[dict[StateGroup, tuple[RunState, ...]]] = {
@@ -79,8 +80,10 @@ class Listing:
 
     def waiting(self, limit: int = 50) -> Sequence[Run]:
         """Queued runs in the order in which workers take them."""
-        query = select(runs).where(runs.c.state == "queued").order_by(runs.c.priority.desc(), runs.c.number)
-        return self._explain(self._runs(query.limit(limit)))
+        with self._database.read() as connection:
+            numbers = [turn.number for turn in turns(connection)[:limit]]
+        found = {run.number: run for run in self._runs(select(runs).where(runs.c.number.in_(numbers)))}
+        return self._explain([found[number] for number in numbers if number in found])
 
     def running(self) -> Sequence[Run]:
         """What is being built, by number."""

@@ -10,6 +10,7 @@ from pipelines.hooks.settings import HookSettings
 
 RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
 FINAL_STATES: Final[frozenset[RunState]] = frozenset({"succeeded", "failed", "cancelled", "error"})
+WorkerState: TypeAlias = Literal["idle", "busy", "draining", "sick", "lost"]
 StepState: TypeAlias = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
 
 DEFAULT_TIMEOUT_S: Final = 3600
@@ -201,7 +202,8 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     """concurrency: how many of its runs may run at once, 0 is no limit. tag_template: see ``pipelines.tags``.
 
     keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever. has_webhook_secret,
-    has_status_token: whether these are stored, which ``Projects`` does apart from the rest.
+    has_status_token: whether these are stored, which ``Projects`` does apart from the rest. weight: of its share; a
+    project with weight 2 gets twice the places of one with weight 1 while both have runs that wait.
     """
 
     name: str
@@ -212,6 +214,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     hook: HookSettings = HookSettings()
     has_webhook_secret: bool = False
     has_status_token: bool = False
+    weight: int = 1
 
     @property
     def reports_status(self) -> bool:
@@ -220,11 +223,17 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """state: lost means that its heart has not beaten for a while. runs: numbers of what it works on."""
+    """A worker as others see it.
+
+    state: lost means that its heart has not beaten for a while, sick that it takes nothing but a trial now and then.
+    runs: numbers of what it works on.
+    trouble: why it is sick, for people.
+    """
 
     name: str
     labels: tuple[str, ...]
     concurrency: int
-    state: Literal["idle", "busy", "draining", "lost"]
+    state: WorkerState
     heartbeat_at: float
     runs: tuple[int, ...]
+    trouble: str = ""

@@ -26,6 +26,7 @@ from pipelines.tags import check_template
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
 _MIN_SECRET: Final = 16
 _MAX_SECRET: Final = 500
+MAX_WEIGHT: Final = 1000
 _hooks = msgspec.json.Decoder(HookSettings)
 
 
@@ -58,6 +59,8 @@ class Projects:
             project = msgspec.structs.replace(project, hook=hook)
         if min(project.concurrency, project.keep_runs, project.keep_days) < 0:
             raise InvalidRequestError("concurrency, keep_runs and keep_days are 0 or more")
+        if not 1 <= project.weight <= MAX_WEIGHT:
+            raise InvalidRequestError(f"weight {project.weight} is not within 1 … {MAX_WEIGHT}")
         check_template(project.tag_template)
         check_hook(project.hook, self._local)
         with self._database.write() as connection:
@@ -142,6 +145,7 @@ def _values(project: Project) -> dict[str, object]:
     return {
         "name": project.name,
         "concurrency": project.concurrency,
+        "weight": project.weight,
         "tag_template": project.tag_template,
         "keep_runs": project.keep_runs,
         "keep_days": project.keep_days,
@@ -152,7 +156,7 @@ def _values(project: Project) -> dict[str, object]:
 def _from_row(row: Row[Any]) -> Project:
     return Project(
         row.name, row.concurrency, row.tag_template, row.keep_runs, row.keep_days, _hooks.decode(row.hook),
-        row.webhook_secret is not None, row.status_token is not None,
+        row.webhook_secret is not None, row.status_token is not None, row.weight,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import logging
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -45,7 +46,7 @@ def celery_app(redis_url: str) -> Celery:
             "health_check_interval": 25,
             "retry_on_timeout": True,
             "socket_connect_timeout": 3,
-            "socket_keepalive": urlsplit(redis_url).scheme != "unix",
+            **_over_the_network(redis_url),
             "socket_timeout": 30,
             "visibility_timeout": HARD_LIMIT_S + 3600,
         },
@@ -69,12 +70,30 @@ def redis_client(redis_url: str) -> redis.Redis:
     """A client with time-outs, for log streams and depths. Raises SettingsError for what is no URL of Redis."""
     try:
         return redis.Redis.from_url(
-            redis_url, health_check_interval=25, socket_connect_timeout=3, socket_timeout=10, retry=None
+            redis_url,
+            health_check_interval=25,
+            socket_connect_timeout=3,
+            socket_timeout=10,
+            retry=None,
+            **_over_the_network(redis_url),
         )
     except ValueError as error:
         raise SettingsError(
             f"SHIPLAP_REDIS_URL is {redis_url!r}", hint="write unix:///PATH or redis://HOST[:PORT][/DATABASE]"
         ) from error
+
+
+def _over_the_network(redis_url: str) -> dict[str, Any]:
+    """How a connection notices that the other host, or the way to it, is gone: as those to PostgreSQL do."""
+    if urlsplit(redis_url).scheme == "unix":
+        return {}
+    options = {
+        socket.TCP_KEEPIDLE: 5,
+        socket.TCP_KEEPINTVL: 5,
+        socket.TCP_KEEPCNT: 3,
+        socket.TCP_USER_TIMEOUT: 15_000,
+    }
+    return {"socket_keepalive": True, "socket_keepalive_options": options}
 
 
 def check_labels(labels: Sequence[str], *, limit: int = MAX_WORKER_LABELS) -> tuple[str, ...]:

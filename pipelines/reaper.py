@@ -9,6 +9,7 @@ write again would decide, the reaper or the worker.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,11 +21,14 @@ from sqlalchemy.engine import Connection
 
 from pipelines.claims import LEASE_S, RENEW_S, Claims
 from pipelines.database import Database
-from pipelines.errors import DatabaseUnreachableError
+from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
+from pipelines.faults import is_due
 from pipelines.queue import Queue
 from pipelines.schema import projects, runs
+from pipelines.shares import turns
 
 _DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes as long
+_log = logging.getLogger(__name__)
 
 
 class _Watched(NamedTuple):
@@ -62,14 +66,21 @@ class Reaper:
         taken = 0
         try:
             for number, attempt, pulse, worker in self._lost():
-                why = f"worker {worker} stopped answering"
-                if self._claims.release(number, attempt, why, pulse=pulse) is not None:
-                    taken += 1
+                taken += self._take(number, attempt, pulse, worker)
         except DatabaseUnreachableError:
             self._watched.clear()  # the workers could not write, either
             raise
         self._queue.top_up(waiting(self._database))
         return taken
+
+    def _take(self, number: int, attempt: int, pulse: int, worker: str) -> int:
+        """How many runs were taken: one that somebody holds just now is nobody's to give away."""
+        try:
+            released = self._claims.release(number, attempt, f"worker {worker} stopped answering", pulse=pulse)
+        except DatabaseBusyError as error:
+            _log.warning("run %d: %s", number, error)
+            return 0
+        return 0 if released is None else 1
 
     def _lost(self) -> list[tuple[int, int, int, str]]:
         """Runs of which nothing was heard for a whole lease: number, attempt, pulse, worker."""
@@ -87,36 +98,43 @@ class Reaper:
             watched[number, attempt] = _Watched(pulse, still_s)
         self._watched = watched
         doubtful = [row for row in rows if watched[row.number, row.attempt].still_s >= _DOUBTFUL_S]
-        if doubtful:
-            self._try_to_write([row.number for row in doubtful])
+        free = self._try_to_write([row.number for row in doubtful]) if doubtful else frozenset()
         return [
             (number, attempt, pulse, worker)
             for number, attempt, pulse, worker in doubtful
-            if watched[number, attempt].still_s >= self._lease_s
+            if watched[number, attempt].still_s >= self._lease_s and number in free
         ]
 
-    def _try_to_write(self, numbers: list[int]) -> None:
-        """Change the rows that the workers would have to change, to what they are."""
+    def _try_to_write(self, numbers: list[int]) -> frozenset[int]:
+        """Change the rows that the workers would have to change, to what they are; returns those that nobody holds.
+
+        A row that somebody holds, such as a host that died in a transaction, does not keep us from the others.
+        """
         with self._database.write() as connection:
-            connection.execute(update(runs).where(runs.c.number.in_(numbers)).values(lease_until=runs.c.lease_until))
+            free = select(runs.c.number).where(runs.c.number.in_(numbers)).with_for_update(skip_locked=True)
+            found = frozenset(connection.execute(free).scalars())
+            connection.execute(update(runs).where(runs.c.number.in_(found)).values(lease_until=runs.c.lease_until))
+        return found
 
 
-def waiting(database: Database) -> dict[tuple[str, ...], list[int]]:
+def waiting(database: Database, now: float | None = None) -> dict[tuple[str, ...], list[int]]:
     """The numbers of the queued runs by the labels that they ask for, those to be claimed first at the front.
 
-    Left out are those that their project's concurrency keeps from starting: a message for them would be for nothing,
-    and another one would have to follow each second.
+    Left out are those that are not to start yet, for their project's concurrency or for a pause after a fault: a
+    message for them would be for nothing, and another one would have to follow each second.
     """
+    moment = time.time() if now is None else now
     with database.read() as connection:
-        rows = connection.execute(
-            select(runs.c.number, runs.c.worker_labels, runs.c.project)
-            .where(runs.c.state == "queued")
-            .order_by(runs.c.priority.desc(), runs.c.number)
-        ).all()
+        due = select(runs.c.number, runs.c.worker_labels).where(runs.c.state == "queued", is_due(moment))
+        labels_of = {row.number: row.worker_labels for row in connection.execute(due)}
+        in_order = turns(connection)
         room = _room_in_projects(connection)
     found: dict[tuple[str, ...], list[int]] = {}
     counted: Counter[tuple[str, str]] = Counter()  # for each labels: whose worker comes first cannot be known
-    for number, labels, project in rows:
+    for number, project, _ in in_order:
+        labels = labels_of.get(number)
+        if labels is None:
+            continue
         counted[project, labels] += 1
         if project not in room or counted[project, labels] <= room[project]:
             found.setdefault(msgspec.json.decode(labels, type=tuple[str, ...]), []).append(number)

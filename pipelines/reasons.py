@@ -8,22 +8,26 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
+from pipelines.faults import later
 from pipelines.model import Run, WorkerInfo
 from pipelines.schema import projects, runs
+from pipelines.shares import turns
 
 
 class Waiting:
-    """What keeps runs from starting, as it is now. workers: all that there are."""
+    """What keeps runs from starting, as it is now. workers: all that there are. now: by the clock on the wall."""
 
-    def __init__(self, connection: Connection, workers: Sequence[WorkerInfo]) -> None:
-        self._workers = [worker for worker in workers if worker.state not in ("lost", "draining")]
+    def __init__(self, connection: Connection, workers: Sequence[WorkerInfo], now: float) -> None:
+        self._now = now
+        self._alive = [worker for worker in workers if worker.state not in ("lost", "draining")]
+        self._workers = [worker for worker in self._alive if worker.state != "sick"]
         going = select(runs.c.project, func.count()).where(runs.c.state == "running").group_by(runs.c.project)
         self._going = Counter({row[0]: row[1] for row in connection.execute(going)})
         limited = select(projects.c.name, projects.c.concurrency).where(projects.c.concurrency > 0)
         self._limits = {row.name: row.concurrency for row in connection.execute(limited)}
-        queued = select(runs.c.number).where(runs.c.state == "queued")
-        in_order = connection.execute(queued.order_by(runs.c.priority.desc(), runs.c.number)).scalars()
-        self._ahead = {number: index for index, number in enumerate(in_order)}
+        self._ahead = {turn.number: index for index, turn in enumerate(turns(connection))}
+        held_back = select(runs.c.number, runs.c.not_before).where(runs.c.state == "queued", runs.c.not_before > now)
+        self._not_before = {row.number: row.not_before for row in connection.execute(held_back)}
 
     def reason(self, run: Run) -> str:
         """Of a queued run."""
@@ -31,8 +35,12 @@ class Waiting:
         return self._reason(run) + after
 
     def _reason(self, run: Run) -> str:
-        if not self._workers:
+        if not self._alive:
             return "no worker is running"
+        if left := later(self._not_before, run.number, self._now):
+            return f"is tried again in {left:.0f} s"
+        if not self._workers:
+            return "all workers are sick, the page of workers says why"
         wanted = set(run.worker_labels)
         able = [worker for worker in self._workers if wanted.issubset(worker.labels)]
         if not able:

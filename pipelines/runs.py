@@ -212,7 +212,7 @@ class Runs:
     def _explained(self, connection: Connection, found: Sequence[Run]) -> Sequence[Run]:
         if not any(run.state == "queued" for run in found):
             return found
-        waiting = Waiting(connection, self._workers.list())
+        waiting = Waiting(connection, self._workers.list(), self._clock())
         return [
             msgspec.structs.replace(run, reason=waiting.reason(run)) if run.state == "queued" else run for run in found
         ]

@@ -34,6 +34,7 @@ projects = Table(
     Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.hooks.settings
     Column("webhook_secret", LargeBinary),  # encrypted, as is the next
     Column("status_token", LargeBinary),
+    Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.shares
 )
 
 runs = Table(
@@ -64,6 +65,8 @@ runs = Table(
     Column("trigger", Text, nullable=False, default="{}", server_default="{}"),  # a model.Trigger
     Column("branch", String(255), nullable=False, default="", server_default=""),  # of the trigger, for look-ups
     Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.domains
+    Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
+    Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "priority", "number"),
     Index("runs_by_project", "project", "number"),
@@ -145,6 +148,16 @@ workers = Table(
     Column("pulse", BigInteger, nullable=False),
     Column("heartbeat_at", Float, nullable=False),
     Column("draining", Boolean, nullable=False),
+)
+
+worker_faults = Table(
+    "worker_faults",  # runs that failed by the machine's fault since the worker last did one well
+    metadata,
+    Column("worker", String(200), primary_key=True),
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("times", Integer, nullable=False),
+    Column("at", Float, nullable=False),  # the last time
+    Column("why", Text, nullable=False),
 )
 
 contexts = Table(
@@ -285,5 +298,5 @@ audit = Table(
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from pipelines.database import Database
-from pipelines.model import WorkerInfo
+from pipelines.faults import note_well, sicknesses
+from pipelines.model import WorkerInfo, WorkerState
 from pipelines.schema import runs, workers
 
 BEAT_S: Final = 3.0
@@ -54,6 +55,7 @@ class Workers:
         """The worker ends."""
         with self._database.write() as connection:
             connection.execute(delete(workers).where(workers.c.name == name))
+            note_well(connection, name)
 
     def list(self) -> list[WorkerInfo]:
         """All that beat within the last day, by name."""
@@ -61,19 +63,25 @@ class Workers:
         with self._database.read() as connection:
             rows = connection.execute(select(workers).order_by(workers.c.name)).all()
             going = connection.execute(select(runs.c.worker, runs.c.number).where(runs.c.state == "running")).all()
+            sick = sicknesses(connection)
         found = []
         for row in rows:
             if now - row.heartbeat_at > _FORGOTTEN_AFTER_S:
                 continue
             numbers = tuple(sorted(number for worker, number in going if worker == row.name))
             labels = msgspec.json.decode(row.labels, type=tuple[str, ...])
-            state = self._state(row.name, row.pulse, row.heartbeat_at, now, draining=row.draining, busy=bool(numbers))
-            found.append(WorkerInfo(row.name, labels, row.concurrency, state, row.heartbeat_at, numbers))
+            trouble = sick[row.name].why if row.name in sick else ""
+            state: WorkerState = "busy" if numbers else "idle"
+            if self._is_lost(row.name, row.pulse, row.heartbeat_at, now):
+                state = "lost"
+            elif row.draining:
+                state = "draining"
+            elif trouble:
+                state = "sick"
+            found.append(WorkerInfo(row.name, labels, row.concurrency, state, row.heartbeat_at, numbers, trouble))
         return found
 
-    def _state(
-        self, name: str, pulse: int, beat_at: float, now: float, *, draining: bool, busy: bool
-    ) -> Literal["idle", "busy", "draining", "lost"]:
+    def _is_lost(self, name: str, pulse: int, beat_at: float, now: float) -> bool:
         moment = self._monotonic()
         with self._lock:
             before, since = self._seen.get(name, (None, moment))
@@ -81,8 +89,4 @@ class Workers:
                 # The first look has only the other side's clock to go by; later ones see the pulse move.
                 since = moment if before is not None else moment - max(0.0, now - beat_at)
                 self._seen[name] = (pulse, since)
-        if moment - since > _LOST_AFTER_S:
-            return "lost"
-        if draining:
-            return "draining"
-        return "busy" if busy else "idle"
+        return moment - since > _LOST_AFTER_S

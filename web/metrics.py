@@ -50,6 +50,6 @@ class _Collector:
         steps.add_metric(["miss"], metrics.cache_misses)
         yield steps
         workers = GaugeMetricFamily("shiplap_workers", "Workers, by state.", labels=["state"])
-        for state in ("idle", "busy", "draining", "lost"):
+        for state in ("idle", "busy", "draining", "sick", "lost"):
             workers.add_metric([state], metrics.workers_by_state.get(state, 0))
         yield workers

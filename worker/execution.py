@@ -1,7 +1,8 @@
 """One attempt at one run, from the claim to its one final state.
 
 A step that fails ends the run for good. What the machines did wrong (a launcher that died, a full disk, a registry out
-of reach, a worker told to stop) puts it back into the queue, until its attempts are used up.
+of reach, a worker told to stop) puts it back into the queue, until its attempts are used up. ``pipelines.faults`` says
+when it is tried again, and what becomes of a worker to which that happens again and again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pipelines.errors import (
     StaleAttemptError,
     UpstreamError,
 )
+from pipelines.faults import Blame
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, RunResult, RunState
 from pipelines.reaper import waiting
@@ -40,6 +42,9 @@ _INFRASTRUCTURE: Final = (
     ContextDamagedError, DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError,
     SourceUnreachableError, StorageFullError, UnreachableError, UpstreamError,
 )  # fmt: skip
+_ELSEWHERE: Final = (DatabaseUnreachableError, SourceUnreachableError, UnreachableError)
+"""Of servers that are away: that makes no worker sick."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,7 +82,7 @@ class Execution:
                 settled = True
             finally:
                 if not settled:  # a bug of ours: the traceback goes to the worker's log
-                    self._give_back(writer, "an internal error, see the worker's log")
+                    self._fail(writer, "an internal error, see the worker's log", "worker")
         self._wake_others()
 
     def _writer(self, masker: Masker) -> LogWriter:
@@ -118,7 +123,7 @@ class Execution:
         elif _is_the_machines(error):
             if isinstance(error, ContainerError):
                 self._resources.renew_launcher()
-            self._give_back(writer, _told(error))
+            self._fail(writer, _told(error), "elsewhere" if isinstance(error, _ELSEWHERE) else "worker")
         else:
             result = RunResult(error=_told(error), duration_s=self._duration())
             self._end(writer, "failed", error.message.partition("\n")[0], result)
@@ -154,14 +159,23 @@ class Execution:
 
     def _give_back(self, writer: LogWriter, why: str) -> None:
         """Let another attempt do it, if the run may have one."""
+        self._return(
+            writer, why, lambda told: self._service.claims.release(self._claim.number, self._claim.attempt, told)
+        )
+
+    def _fail(self, writer: LogWriter, why: str, blame: Blame) -> None:
+        """The same, after a machine's fault: later, and by another worker if there is one."""
+        self._return(writer, why, lambda told: self._service.claims.fail(self._claim, told, blame))
+
+    def _return(self, writer: LogWriter, why: str, release: Callable[[str], object]) -> None:
         writer.close()
-        why = writer.masked(why).partition("\n")[0]
+        told = writer.masked(why).partition("\n")[0]
 
-        def release() -> None:
+        def write() -> None:
             writer.store_now()
-            self._service.claims.release(self._claim.number, self._claim.attempt, why)
+            release(told)
 
-        self._write(release)
+        self._write(write)
 
     def _write(self, write: Callable[[], None]) -> None:
         """The attempt's last word, however long the database is away: without it there is no other run to take."""

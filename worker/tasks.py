@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
-from pipelines.errors import DatabaseUnreachableError
+from pipelines.errors import DatabaseUnreachableError, WorkerSickError
 from pipelines.jsonlogs import working_on
 from pipelines.queue import TASK_NAME, celery_app
 from worker.execution import Execution
 from worker.resources import Resources, WorkerSettings
 
+_PAUSE_S: Final = 2.0  # so that a worker that takes nothing leaves the messages to others
 _log = logging.getLogger(__name__)
 
 
@@ -56,8 +58,13 @@ class _PoolProcess:
 
     def work(self, number: int) -> None:
         """Take the best run that waits, which need not be the one that the message tells of."""
-        resources = self._open()
-        claim = resources.service.claims.take(self._settings.name, self._settings.labels)
+        try:
+            resources = self._open()
+            claim = resources.service.claims.take(self._settings.name, self._settings.labels)
+        except (DatabaseUnreachableError, WorkerSickError) as error:  # the reaper sends messages anew
+            _log.log(logging.INFO if isinstance(error, WorkerSickError) else logging.WARNING, "%s", error)
+            time.sleep(_PAUSE_S)
+            return
         if claim is None:
             _log.debug("nothing to do for the message of run %d", number)
             return

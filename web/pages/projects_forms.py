@@ -15,7 +15,7 @@ _LISTS: Final = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pu
 _TEXTS: Final = (
     "repository", "forge", "pull_requests", "context", "target", "ssh_key", "known_hosts", "api_url", "status_context",
 )  # fmt: skip
-_NUMBERS: Final = ("concurrency", "keep_runs", "keep_days")
+_NUMBERS: Final = ("concurrency", "weight", "keep_runs", "keep_days")
 _SWITCHES: Final = ("cancel_superseded", "public_badge")
 
 
@@ -33,6 +33,7 @@ def project_of(name: str, form: Mapping[str, str]) -> Project:
             tag_template=form.get("tag_template", "").strip(),
             keep_runs=_number("keep_runs", form),
             keep_days=_number("keep_days", form),
+            weight=_number("weight", form, empty=1),
             hook=msgspec.convert(hook, HookSettings),
         )
     except msgspec.ValidationError as error:
@@ -71,8 +72,8 @@ def _pairs(text: str) -> dict[str, str]:
     return found
 
 
-def _number(member: str, form: Mapping[str, str]) -> int:
-    text = form.get(member, "").strip() or "0"
+def _number(member: str, form: Mapping[str, str], empty: int = 0) -> int:
+    text = form.get(member, "").strip() or str(empty)
     if not (text.isascii() and text.isdigit() and len(text) < 8):
         raise InvalidRequestError(f"{member.replace('_', ' ')} is {text[:40]!r}", hint="it is a number, 0 or more")
     return int(text)

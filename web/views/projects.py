@@ -12,6 +12,7 @@ from pipelines.hooks.history import Point, history
 from pipelines.hooks.outbox import SentStatus, list_statuses
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project, Run
+from pipelines.projects import MAX_WEIGHT
 from pipelines.tags import TagFacts, image_names
 from web.calls import Call
 from web.endpoints import Api
@@ -35,13 +36,17 @@ class ProjectList(msgspec.Struct, frozen=True):
 
 
 class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """concurrency: how many runs at once, 0 is no limit. keep_runs, keep_days: retention, 0 keeps for ever."""
+    """concurrency: how many runs at once, 0 is no limit. keep_runs, keep_days: retention, 0 keeps for ever.
+
+    weight: of the project's share of the workers.
+    """
 
     concurrency: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     tag_template: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] = Project("").tag_template
     keep_runs: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 200
     keep_days: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 30
     hook: HookSettings = HookSettings()
+    weight: Annotated[int, msgspec.Meta(ge=1, le=MAX_WEIGHT)] = 1
 
 
 class WebhookSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,7 +159,9 @@ def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
 
     The webhook's secret and the token for statuses are not among these: they stay as they are.
     """
-    settings = Project(project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook)
+    settings = Project(
+        project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook, weight=body.weight
+    )
     call.service.projects.put(settings)
     return call.service.projects.get(project)
 

@@ -1,0 +1,117 @@
+"""Which of the runs that wait a worker is given, in the transaction that gives it.
+
+On SQLite that transaction is alone. On PostgreSQL any number of them choose at once, and none waits for another: a run
+that somebody else holds is passed by. A project with a bound on its runs is held by whoever gives one of them away, so
+that its runs are counted by one at a time; it is passed by, too, when it is held.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import func, or_, select
+from sqlalchemy.engine import Connection
+
+from pipelines.faults import Colleague, colleagues, is_due, is_others
+from pipelines.schema import projects, runs
+from pipelines.shares import fairest_first, going_by_project
+
+_PAGE: Final = 20
+_labels: Final = msgspec.json.Decoder(frozenset[str])
+
+
+class Choice(NamedTuple):
+    """number: of the run that is held now; None for none. passed_by: somebody else held what might have been it."""
+
+    number: int | None
+    passed_by: bool = False
+
+
+class Chooser:
+    """Chooses for one worker, once. sparing: take no run's last attempt, if another worker could have it."""
+
+    def __init__(
+        self, connection: Connection, worker: str, labels: Sequence[str], now: float, *, sparing: bool
+    ) -> None:
+        self._connection = connection
+        self._alone = connection.dialect.name == "sqlite"
+        self._worker = worker
+        self._wanted = [msgspec.json.encode(some).decode() for some in _subsets(labels)]
+        self._now = now
+        self._sparing = sparing
+        self._others: list[Colleague] | None = None
+        self._rejected: list[int] = []
+        self._closed: set[str] = set()  # projects that are held or full
+        self._passed_by = False
+
+    def choose(self) -> Choice:
+        """The first run in turn that is this worker's, and that nobody else holds."""
+        while page := self._page():
+            for row in page:
+                if row.project not in self._closed and not self._is_others(row) and self._hold(row):
+                    return Choice(row.number)
+            if len(page) < _PAGE:
+                break
+            self._rejected += [row.number for row in page]
+        return Choice(None, self._passed_by)
+
+    def _page(self) -> Sequence[Any]:
+        """The next few candidates, in turn."""
+        going = going_by_project()
+        free = or_(projects.c.concurrency == 0, func.coalesce(going.c.count, 0) < projects.c.concurrency)
+        waiting = (
+            select(
+                runs.c.number, runs.c.project, runs.c.worker_labels, runs.c.attempt, runs.c.max_attempts,
+                runs.c.failed_on, runs.c.not_before, projects.c.concurrency,
+            )
+            .join(projects, projects.c.name == runs.c.project)
+            .outerjoin(going, going.c.project == runs.c.project)
+            .where(runs.c.state == "queued", free, is_due(self._now), runs.c.worker_labels.in_(self._wanted))
+            .where(runs.c.project.not_in(self._closed), runs.c.number.not_in(self._rejected))
+        )  # fmt: skip
+        return self._connection.execute(waiting.order_by(*fairest_first(going)).limit(_PAGE)).all()
+
+    def _is_others(self, row: Any) -> bool:
+        """Whether it is better for somebody else."""
+        last = self._sparing and row.attempt + 1 >= row.max_attempts
+        if not last and row.failed_on == "[]":
+            return False
+        if self._others is None:
+            self._others = colleagues(self._connection, self._worker, self._now)
+        labels = _labels.decode(row.worker_labels)
+        if last and any(labels <= other.labels for other in self._others):
+            return True
+        return is_others(self._worker, labels, row.failed_on, row.not_before, self._others, self._now)
+
+    def _hold(self, row: Any) -> bool:
+        """Whether the run is ours from here to the end of the transaction."""
+        if self._alone:
+            return True
+        if row.concurrency and not self._hold_project(row.project):
+            self._closed.add(row.project)
+            return False
+        this = select(runs.c.number).where(runs.c.number == row.number, runs.c.state == "queued")
+        held = self._connection.execute(this.with_for_update(skip_locked=True)).first() is not None
+        self._passed_by = self._passed_by or not held
+        return held
+
+    def _hold_project(self, name: str) -> bool:
+        """Whether we may count the project's runs, and it has room."""
+        this = select(projects.c.concurrency).where(projects.c.name == name)
+        # Not FOR UPDATE: who submits a run only needs the project to stay.
+        bound = self._connection.execute(this.with_for_update(skip_locked=True, key_share=True)).scalar()
+        if bound is None:
+            self._passed_by = True
+            return False
+        counted = select(func.count()).where(runs.c.state == "running", runs.c.project == name)
+        going = self._connection.execute(counted).scalar() or 0
+        return bool(bound == 0 or going < bound)
+
+
+def _subsets(labels: Sequence[str]) -> list[tuple[str, ...]]:
+    """What runs may ask for that a worker with these labels can have. Runs name theirs sorted."""
+    ordered = sorted(labels)
+    return [some for count in range(len(ordered) + 1) for some in itertools.combinations(ordered, count)]

@@ -1,0 +1,70 @@
+"""Fair shares: in which order the runs that wait are given away.
+
+The highest priority first. Of one priority the project first that has the fewest runs going for its weight; of equals,
+and within a project, the oldest run. So a project that queues twenty runs keeps nobody's four waiting.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Subquery, func, select
+from sqlalchemy.engine import Connection
+
+from pipelines.schema import projects, runs
+
+
+class Turn(NamedTuple):
+    """A run that waits, as far as its turn depends on it."""
+
+    number: int
+    project: str
+    priority: int
+
+
+def going_by_project() -> Subquery:
+    """``project`` and ``count``: how many of its runs are going; without projects that have none."""
+    counted = select(runs.c.project, func.count().label("count")).where(runs.c.state == "running")
+    return counted.group_by(runs.c.project).subquery()
+
+
+def fairest_first(going: Subquery) -> tuple[ColumnElement[Any], ...]:
+    """The order of a query over ``runs``, ``projects`` and, by an outer join, ``going``: what is given away next."""
+    share = func.coalesce(going.c.count, 0) * 1.0 / projects.c.weight
+    return runs.c.priority.desc(), share, runs.c.number
+
+
+def turns(connection: Connection) -> list[Turn]:
+    """All runs that wait, in the order in which they will be given away if no other comes and none ends."""
+    going: dict[str, int] = {}
+    weights: dict[str, int] = {}
+    counted = going_by_project()
+    shares = select(projects.c.name, projects.c.weight, counted.c.count)
+    for row in connection.execute(shares.outerjoin(counted, counted.c.project == projects.c.name)):
+        weights[row[0]], going[row[0]] = row[1], row[2] or 0
+    queued = select(runs.c.number, runs.c.project, runs.c.priority).where(runs.c.state == "queued")
+    in_order = connection.execute(queued.order_by(runs.c.priority.desc(), runs.c.number))
+    return list(in_turn((Turn(*row) for row in in_order), going, weights))
+
+
+def in_turn(waiting: Iterable[Turn], going: Mapping[str, int], weights: Mapping[str, int]) -> Iterator[Turn]:
+    """The same runs in their order. waiting: the highest priority first, then the oldest. going: runs by project."""
+    busy = dict(going)
+    for _, equals in groupby(waiting, key=lambda turn: turn.priority):
+        queues: defaultdict[str, deque[Turn]] = defaultdict(deque)
+        for turn in equals:
+            queues[turn.project].append(turn)
+        heap = [(busy.get(name, 0) / weights[name], queue[0].number, name) for name, queue in queues.items()]
+        heapq.heapify(heap)
+        while heap:
+            _, _, name = heap[0]
+            yield queues[name].popleft()
+            busy[name] = busy.get(name, 0) + 1
+            if queues[name]:
+                heapq.heapreplace(heap, (busy[name] / weights[name], queues[name][0].number, name))
+            else:
+                heapq.heappop(heap)
