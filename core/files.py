@@ -67,6 +67,50 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         file.write(data)
 
 
+@contextlib.contextmanager
+def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new directory, which is removed when the block ends.
+
+    It is locked meanwhile. So ``reclaim_scratch`` knows and removes what a process left that was killed.
+    """
+    import shutil
+    import tempfile
+
+    while True:
+        path = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        with contextlib.suppress(FileNotFoundError):  # reclaimed before it was locked
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                break
+            os.close(fd)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+        os.close(fd)
+
+
+def reclaim_scratch(parent: Path, prefix: str) -> None:
+    """Remove the scratch directories with this prefix whose processes are gone. prefix: no other directory has it."""
+    import shutil
+
+    with os.scandir(parent) as entries:
+        names = [
+            entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
+        ]
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):  # its owner, or somebody else, was quicker
+            fd = os.open(parent / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(parent / name)
+            except BlockingIOError:
+                pass  # it is being used
+            finally:
+                os.close(fd)
+
+
 def try_lock(path: Path) -> int | None:
     """Take an exclusive flock on ``path`` (made if missing) without waiting; None when another process holds it.
 

@@ -1,4 +1,5 @@
-"""System calls that Python has no name for: look-ups that cannot leave their root, syncfs and sync_file_range.
+"""System calls that Python has no name for: look-ups that cannot leave their root, an exchange of two names, syncfs and
+sync_file_range.
 
 A module of its own because ctypes takes a millisecond or two to load: what a build that changes nothing need not spend.
 """
@@ -17,6 +18,8 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 _SYNC_FILE_RANGE_WRITE = 2
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -54,6 +57,13 @@ def sync_filesystem(path: str | Path) -> None:
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(fd)
+
+
+def exchange(one: str | Path, other: str | Path) -> None:
+    """Let two files or directories of one file system change places, in one step.  renameat2(2), RENAME_EXCHANGE."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), str(one), None, str(other))
 
 
 def start_writeback(fd: int, start: int, size: int) -> None:

@@ -1,15 +1,14 @@
-"""Backup and restore while the service runs: one tar with every table, the key of the secrets, and the contexts.
+"""Backup and restore while the service runs: one tar with every table, the secrets' key, contexts, and repositories.
 
 The tables are JSON lines from one consistent snapshot, so a backup of SQLite can be restored into PostgreSQL and the
-other way round. The built-in registry's images are in it if wanted, its own users and access tokens are not, nor are
-the build cache and Redis, which hold nothing that cannot be made again. The file holds the key of the secrets: keep it
-as you keep those.
+other way round. The repositories are those of ROOT/git (``pipelines.gitbackup``). The built-in registry's images are in
+it if wanted, its own users and access tokens are not, nor are the build cache and Redis, which hold nothing that cannot
+be made again. The file holds the key of the secrets: keep it as you keep those.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import os
 import tarfile
@@ -23,11 +22,13 @@ from sqlalchemy import Table, cast, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.engine import Connection
 
-from core.files import fsync_directory, storage_errors, write_atomically
+from core.files import fsync_directory, storage_errors
 from core.settings import ServiceSettings
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, migrate
 from pipelines.errors import BackupError
+from pipelines.gitbackup import MEMBERS as GIT_MEMBERS
+from pipelines.gitbackup import staged_repositories, write_repositories
 from pipelines.imagebackup import LIST as IMAGE_LIST
 from pipelines.imagebackup import read_images, write_images
 from pipelines.schema import (
@@ -49,6 +50,8 @@ from pipelines.schema import (
     users,
 )
 from pipelines.service import Service
+from pipelines.sources import repositories
+from pipelines.tokens import bring_back, installed
 
 _TABLES: Final = (  # each after those that it refers to
     projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
@@ -79,6 +82,7 @@ def backup(settings: ServiceSettings, path: Path, *, images: bool = False) -> No
             with open(fd, "wb") as file:
                 with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                     _write(archive, service)
+                    write_repositories(archive, repositories(settings))
                     if images:
                         write_images(archive, settings)
                 file.flush()
@@ -90,26 +94,29 @@ def backup(settings: ServiceSettings, path: Path, *, images: bool = False) -> No
         fsync_directory(path.parent)
 
 
-def restore(settings: ServiceSettings, path: Path) -> None:
+def restore(settings: ServiceSettings, path: Path) -> list[Path]:
     """Make the service what it was: everything that it knows is replaced, in one transaction.
 
-    A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again. Images are
-    added to those that are there. Raises BackupError for a file that is no backup of this version.
+    A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again, and the
+    tokens of its own machines stay good. Images are added to those that are there. Repositories take the places of
+    those that are there; returns where those are now that had other refs. Raises BackupError for a file that is no
+    backup of this version.
     """
     migrate(settings)
     try:
         with tarfile.open(path, "r:") as archive, Service.open(settings) as service:
-            _read(archive, service)
+            moved = _read(archive, service)
             if IMAGE_LIST in archive.getnames():
                 read_images(archive, settings)
+            return moved
     except (tarfile.TarError, msgspec.DecodeError, msgspec.ValidationError, KeyError, EOFError) as error:
         raise BackupError(f"{path} is no whole backup of a Shiplap service: {error}") from error
 
 
 def _write(archive: tarfile.TarFile, service: Service) -> None:
     _add(archive, _HEADER, msgspec.json.encode(Header(HEAD)))
-    if service.secrets.key_file.exists():
-        _add(archive, _KEY, service.secrets.key_file.read_bytes())
+    for number, key in enumerate(service.secrets.keys.kept()):
+        _add(archive, f"{_KEY}-{number}" if number else _KEY, key)
     with service.database.read() as connection:
         if not service.database.is_sqlite:  # there a read transaction is a snapshot by itself
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
@@ -129,31 +136,43 @@ def _write(archive: tarfile.TarFile, service: Service) -> None:
                     _add_file(archive, name, opened)
 
 
-def _read(archive: tarfile.TarFile, service: Service) -> None:
+def _read(archive: tarfile.TarFile, service: Service) -> list[Path]:
     header = msgspec.json.decode(_opened(archive, _HEADER).read(), type=Header)
     if header.format != 1 or header.schema != HEAD:
         raise BackupError(
             f"the backup has schema {header.schema}, this version works with {HEAD}",
             hint="restore it with the version that made it, then migrate",
         )
-    manifests = []
+    manifests, keys, saved = [], [], []
     for member in archive:
         kind, _, name = member.name.partition("/")
         if kind == "blobs":
-            service.contexts.put_blob(f"sha256:{name}", _opened(archive, member.name))
+            service.contexts.put_blob(f"sha256:{name}", _opened(archive, member))
         elif kind == "manifests":
-            manifests.append(msgspec.json.decode(_opened(archive, member.name).read(), type=list[ContextEntry]))
+            manifests.append(msgspec.json.decode(_opened(archive, member).read(), type=list[ContextEntry]))
+        elif kind == _KEY or kind.startswith(f"{_KEY}-"):
+            keys.append(_opened(archive, member).read())
+        elif kind == GIT_MEMBERS.rstrip("/"):
+            saved.append(member)
     for entries in manifests:
         service.contexts.begin(entries)
-    with _key_of(archive, service.secrets.key_file), service.database.write() as connection:
-        service.database.wait_patiently(connection)
-        attempts = {row.number: row.attempt for row in connection.execute(select(runs.c.number, runs.c.attempt))}
-        for table in reversed(_TABLES):
-            connection.execute(delete(table))
-        for table in _TABLES:
-            _fill(connection, table, _opened(archive, f"tables/{table.name}.jsonl"))
-            _advance_sequence(connection, service.database, table)
-        _begin_again(connection, attempts)
+    with staged_repositories(archive, saved, repositories(service.settings)) as put_in_place:
+        with service.secrets.keys.replaced(keys), service.database.write() as connection:
+            _replace_tables(archive, service, connection)
+        return put_in_place()
+
+
+def _replace_tables(archive: tarfile.TarFile, service: Service, connection: Connection) -> None:
+    service.database.wait_patiently(connection)
+    attempts = {row.number: row.attempt for row in connection.execute(select(runs.c.number, runs.c.attempt))}
+    own_tokens = installed(connection)
+    for table in reversed(_TABLES):
+        connection.execute(delete(table))
+    for table in _TABLES:
+        _fill(connection, table, _opened(archive, f"tables/{table.name}.jsonl"))
+        _advance_sequence(connection, service.database, table)
+    bring_back(connection, own_tokens)
+    _begin_again(connection, attempts)
 
 
 def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
@@ -167,20 +186,6 @@ def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
         changes = {"attempt": attempt + later, "max_attempts": runs.c.max_attempts + later}
         changes |= {"state": "queued", "reason": "", "worker": ""}
         connection.execute(update(runs).where(runs.c.number == number).values(**changes))
-
-
-@contextlib.contextmanager
-def _key_of(archive: tarfile.TarFile, key_file: Path) -> Iterator[None]:
-    """Put the backup's key in place; the one before is brought back when the rest of the backup cannot be."""
-    before = key_file.read_bytes() if key_file.exists() else None
-    if _KEY in archive.getnames():
-        write_atomically(key_file, _opened(archive, _KEY).read(), mode=0o600)
-    try:
-        yield
-    except BaseException:
-        if before is not None:
-            write_atomically(key_file, before, mode=0o600)
-        raise
 
 
 def _fill(connection: Connection, table: Table, stream: IO[bytes]) -> None:
@@ -236,7 +241,7 @@ def _add_file(archive: tarfile.TarFile, name: str, file: Any) -> None:
     archive.addfile(member, file)
 
 
-def _opened(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+def _opened(archive: tarfile.TarFile, name: str | tarfile.TarInfo) -> IO[bytes]:
     file = archive.extractfile(name)
     if file is None:
         raise BackupError(f"{name} in the backup is no file")

@@ -3,7 +3,7 @@
     ROOT/serve/contexts/
       blobs/<hex>        file contents by sha256. Write: temp file, hash, fsync, rename
       manifests/<hex>    a context: the canonical JSON of its entries, by sha256
-      tmp/               what is being written
+      tmp/               what is being written; locked, so that what a killed process left is known and removed
 
 A client sends the entries, gets the digests that are missing, sends those, and submits a run of the context's digest.
 A worker makes the tree: files are hard links to the blobs where mode and time fit (they are never written through),
@@ -19,7 +19,6 @@ import logging
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from sqlalchemy import delete, insert, select, update
 
 from core.digests import Digest
 from core.errors import InvalidReferenceError
-from core.files import fsync_directory, storage_errors, write_atomically
+from core.files import fsync_directory, reclaim_scratch, scratch_directory, storage_errors, write_atomically
 from core.kernel import sync_filesystem
 from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
@@ -39,6 +38,7 @@ from pipelines.schema import contexts
 from pipelines.upstream import Upstream
 
 _log = logging.getLogger(__name__)
+_SCRATCH: Final = "tmp"
 _CHUNK_BYTES: Final = 1 << 20
 _SYNCED_ALONE: Final = 16  # more files than these are synced by way of their file system
 _MAX_ENTRIES: Final = 2_000_000
@@ -88,6 +88,7 @@ class Contexts:
         self._tmp = directory / "tmp"
         for made in (self._blobs, self._manifests, self._tmp):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
+        reclaim_scratch(self._tmp, _SCRATCH)
 
     def begin(self, entries: Sequence[ContextEntry]) -> tuple[str, list[str]]:
         """Take a context's entries, in any order; returns its digest, and those of the files that are not here yet.
@@ -114,7 +115,7 @@ class Contexts:
         """Take many files' contents, which are made durable together; returns how many. Raises as ``put_blob``."""
         taken: set[str] = set()
         count = 0
-        with storage_errors("a build context"), tempfile.TemporaryDirectory(dir=self._tmp) as directory:
+        with storage_errors("a build context"), scratch_directory(self._tmp, _SCRATCH) as directory:
             for digest, stream in blobs:
                 wanted = _digest(digest)
                 _write(f"{directory}/{wanted.hex}", wanted, stream)
@@ -196,6 +197,7 @@ class Contexts:
 
     def sweep(self, keep_s: float, wanted: frozenset[str]) -> int:
         """Remove contexts that nobody used for ``keep_s``, except ``wanted``, and the files that no other one has."""
+        reclaim_scratch(self._tmp, _SCRATCH)
         before = self._clock() - keep_s
         with self._database.write() as connection:
             old = [
@@ -214,6 +216,7 @@ class Contexts:
         used = {
             Digest(entry.digest).hex
             for manifest in os.listdir(self._manifests)
+            if not manifest.startswith(".")  # what a process was writing when it was killed
             for entry in _manifests.decode((self._manifests / manifest).read_bytes())
             if entry.digest
         }

@@ -23,17 +23,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
-from core.files import write_atomically
 from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
+from pipelines.keyring import KeyRing
 from pipelines.schema import run_secrets, secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _MAX_BYTES: Final = 500 << 10
 """BuildKit's limit too: a secret is held in memory by every step that mounts it."""
 _MAX_PROJECT: Final = 100
-_KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 
 
@@ -46,11 +45,11 @@ class SecretInfo(msgspec.Struct, frozen=True):
 
 
 class Secrets:
-    """All secrets. Thread-safe. key_file: what they are encrypted with; made at the first use."""
+    """All secrets. Thread-safe. keys: what they are encrypted with."""
 
     def __init__(self, database: Database, key_file: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
-        self.key_file = key_file
+        self.keys = KeyRing(key_file)
         self._clock = clock
 
     def put(self, name: str, value: bytes, *, project: str = "") -> None:
@@ -115,41 +114,22 @@ class Secrets:
 
     def _seal(self, bound_to: str, value: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + AESGCM(self._key()).encrypt(nonce, value, bound_to.encode())
+        return nonce + AESGCM(self.keys.current()).encrypt(nonce, value, bound_to.encode())
 
     def _open(self, bound_to: str, name: str, sealed: bytes) -> bytes:
-        if not self.key_file.exists():
+        keys = self.keys.kept()
+        if not keys:
             raise SecretError(
-                f"the secret {name} cannot be decrypted: there is no {self.key_file}",
+                f"the secret {name} cannot be decrypted: there is no {self.keys.file}",
                 hint="copy the key from where it was stored, or name its place in SHIPLAP_SECRET_KEY_FILE",
             )
-        try:
-            return AESGCM(self._key()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
-        except InvalidTag as error:
-            raise SecretError(
-                f"the secret {name} cannot be decrypted with {self.key_file}",
-                hint="this key is not the one it was stored with: bring that one back, or store the secret anew",
-            ) from error
-
-    def _key(self) -> bytes:
-        try:
-            key = self.key_file.read_bytes()
-        except FileNotFoundError:
-            key = self._new_key()
-        if len(key) != _KEY_BYTES:
-            raise SecretError(f"{self.key_file} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")
-        return key
-
-    def _new_key(self) -> bytes:
-        """Made aside and linked into place, so that of two processes one wins, and nobody reads half a key."""
-        temporary = self.key_file.with_name(f".{self.key_file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        write_atomically(temporary, os.urandom(_KEY_BYTES), mode=0o600)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, self.key_file)
-            return self.key_file.read_bytes()
-        finally:
-            os.unlink(temporary)
+        for key in keys:
+            with contextlib.suppress(InvalidTag):
+                return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
+        raise SecretError(
+            f"the secret {name} cannot be decrypted with {self.keys.file}",
+            hint="this key is not the one it was stored with: bring that one back, or store the secret anew",
+        )
 
 
 def check_secret(name: str, value: bytes) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import secrets as randomness
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, delete, insert, select, update
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 
 from core.files import write_atomically
 from pipelines.database import Database
@@ -26,7 +27,9 @@ SCOPES: Final = ("read", "build", "admin")
 _PREFIX: Final = "shp_"
 _WITH_OWNER: Final = select(tokens, users.c.role, users.c.disabled).outerjoin(users, users.c.name == tokens.c.owner)
 _NOTED_EVERY_S: Final = 60.0
-_ADMIN_NAME: Final = "administrator (ROOT/serve/admin.token)"
+_ADMINISTRATOR: Final = "administrator ("
+WORKERS: Final = "workers (SHIPLAP_WEB_TOKEN)"
+"""The name of the token that web process and workers are given when they are set up."""
 
 
 def allows(scopes: Iterable[str], scope: str) -> bool:
@@ -50,7 +53,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Tokens:
-    """All tokens. Thread-safe. admin_file: where the first start leaves the administrator's."""
+    """All tokens. Thread-safe. admin_file: where the first start on this root leaves an administrator's."""
 
     def __init__(self, database: Database, admin_file: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -110,9 +113,9 @@ class Tokens:
         self._note_use(token)
         return token, _largest_scope(row)
 
-    def standing(self, token_id: int) -> tuple[Token, str]:
+    def standing(self, fingerprint: str) -> tuple[Token, str]:
         """As ``identify``, of a token that was identified before. Raises TokenError."""
-        row = self._valid(tokens.c.id == token_id)
+        row = self._valid(tokens.c.hash == fingerprint)
         return _from_row(row), _largest_scope(row)
 
     def list(self, *, owner: str | None = None) -> list[Token]:
@@ -133,7 +136,10 @@ class Tokens:
                 raise NotFoundError(f"there is no token {token_id}")
 
     def ensure_admin_file(self) -> Path:
-        """Make sure that the administrator's token is in its file, mode 0600, and is valid; returns the file."""
+        """Make sure that an administrator's token is in this root's file, mode 0600, and is valid; returns the file.
+
+        Processes with other roots, or on other hosts, have tokens of their own in the same database: those stay.
+        """
         if self._admin_file.exists():
             try:
                 self.verify(self._admin_file.read_text().strip(), "admin")
@@ -141,10 +147,13 @@ class Tokens:
                 pass  # of another database, or revoked: a new one takes its place
             else:
                 return self._admin_file
-        _, text = self.create(_ADMIN_NAME, ["admin"])
+        name = f"{_ADMINISTRATOR}{platform.node()}:{self._admin_file})"[-200:]
+        _, text = self.create(name, ["admin"])
         write_atomically(self._admin_file, f"{text}\n".encode(), mode=0o600)
         with self._database.write() as connection:
-            connection.execute(delete(tokens).where(tokens.c.name == _ADMIN_NAME, tokens.c.hash != _hash(text)))
+            connection.execute(
+                delete(tokens).where(tokens.c.name == name, tokens.c.owner.is_(None), tokens.c.hash != _hash(text))
+            )
         return self._admin_file
 
     def _valid(self, chosen: ColumnElement[bool]) -> Row[Any]:
@@ -169,6 +178,26 @@ class Tokens:
         before = self._clock() - 30 * 86400
         with self._database.write() as connection:
             connection.execute(delete(tokens).where(tokens.c.expires_at < before))
+
+
+def installed(connection: Connection) -> list[dict[str, Any]]:
+    """The tokens that belong to the machines of the service: of their files, and of the workers' settings."""
+    of_machines = tokens.c.name.startswith(_ADMINISTRATOR, autoescape=True) | (tokens.c.name == WORKERS)
+    query = select(tokens).where(of_machines, tokens.c.owner.is_(None))
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def bring_back(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Let tokens that ``installed`` found be valid again, in place of others with their names."""
+    for row in rows:
+        same = (tokens.c.name == row["name"]) & tokens.c.owner.is_(None)
+        connection.execute(delete(tokens).where(same | (tokens.c.hash == row["hash"])))
+        connection.execute(insert(tokens).values({name: value for name, value in row.items() if name != "id"}))
+
+
+def fingerprint(text: str) -> str:
+    """Names a token without giving it away: what is known of it after it was shown."""
+    return _hash(text)
 
 
 def _hash(text: str) -> str:

@@ -10,9 +10,6 @@ from core.errors import ShiplapError
 from core.settings import OidcSettings, ServiceSettings
 from web.settings import DEFAULT_LISTEN, WebSettings
 
-_WORKERS: Final = "workers (SHIPLAP_WEB_TOKEN)"
-
-
 _PLAIN_HTTP: Final = """\
 warning: {} is plain HTTP, and others can connect: whoever is on the way can read tokens, passwords and sessions
 hint: let a proxy with TLS stand before it, and set SHIPLAP_PUBLIC_URL=https://…
@@ -30,13 +27,14 @@ def main() -> int:
         service_settings = ServiceSettings.from_environ()
         OidcSettings.from_environ()
         from pipelines.service import Service
+        from pipelines.tokens import WORKERS
         from registry.server.settings import settings_of
 
         settings_of(service_settings.root, access="users")
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
             service.tokens.ensure_admin_file()
             if service_settings.web_token:
-                service.tokens.adopt(_WORKERS, service_settings.web_token, ["build"])
+                service.tokens.adopt(WORKERS, service_settings.web_token, ["build"])
             link = None if options.no_welcome else service.links.create_first()
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from pipelines.errors import TokenError
-from pipelines.tokens import Token, Tokens
+from pipelines.tokens import Tokens, fingerprint
 from registry.server.access import Account
 from registry.server.users import ACTIONS, TOKEN_PREFIX, Grant
 
@@ -18,7 +18,10 @@ _PREFIX: Final = "api-token/"  # no user of the registry has a slash in the name
 
 
 class TokenAccounts:
-    """The holders of API tokens, as the registry knows them: ``api-token/ID``. Thread-safe."""
+    """The holders of API tokens, as the registry knows them: ``api-token/FINGERPRINT``. Thread-safe.
+
+    Not by the token's number: after a restore, another token may have it.
+    """
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
@@ -28,20 +31,22 @@ class TokenAccounts:
         if not password.startswith(TOKEN_PREFIX):
             return None
         try:
-            return _account(*self._tokens.identify(password))
+            _, scope = self._tokens.identify(password)
         except TokenError:
             return None
+        return _account(fingerprint(password), scope)
 
     def find(self, name: str) -> Account | None:
         """None: it is none of ours, or the token is not valid any more."""
-        number = name.removeprefix(_PREFIX)
-        if number == name:
+        known = name.removeprefix(_PREFIX)
+        if known == name:
             return None
         try:
-            return _account(*self._tokens.standing(int(number)))
+            _, scope = self._tokens.standing(known)
         except TokenError:
             return None
+        return _account(known, scope)
 
 
-def _account(token: Token, scope: str) -> Account:
-    return Account(f"{_PREFIX}{token.id}", (Grant("*", frozenset(_ACTIONS[scope])),))
+def _account(known: str, scope: str) -> Account:
+    return Account(f"{_PREFIX}{known}", (Grant("*", frozenset(_ACTIONS[scope])),))

@@ -16,8 +16,9 @@ from core.settings import ServiceSettings
 def command(root: str | None, *, file: Path, images: bool) -> None:
     """Save what a service knows: runs, logs, projects, tokens, secrets.
 
-    The service may be running. FILE holds the key to its secrets, too: keep it as safe as them. Contexts are in it,
-    images with --images. The registry's own users and access tokens, and the build cache, are not.
+    The service may be running, and people may push. FILE holds the key to its secrets, too: keep it as safe as them.
+    Contexts and the repositories of ROOT/git are in it, images with --images. The registry's own users and access
+    tokens, and the build cache, are not.
     """
     from pipelines.backup import backup
 

@@ -15,8 +15,10 @@ from core.settings import ServiceSettings
 def command(root: str | None, *, file: Path) -> None:
     """Make a service what it was when FILE was saved.
 
-    Everything that it knows is replaced. It may be running; runs that ran when the backup was made run again.
+    Everything that it knows is replaced. It may be running; runs that ran when the backup was made run again. A
+    repository of ROOT/git that has other branches or tags now is moved aside, and it is told where to.
     """
     from pipelines.backup import restore
 
-    restore(ServiceSettings.from_environ(root=root), file)
+    for moved in restore(ServiceSettings.from_environ(root=root), file):
+        click.echo(f"what was pushed since the backup is in {moved}")

@@ -1,0 +1,94 @@
+"""The key that values are sealed with, and those of before that may still open some.
+
+secret.key             mode 0600, made at the first use; what is sealed from now on is sealed with it
+secret.key-<hash>      beside it: the key of before while a restore brings another one; what the first does not
+                       open is tried with these
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from core.files import fsync_directory, write_atomically
+from pipelines.errors import SecretError
+
+_KEY_BYTES: Final = 32
+_HASH_DIGITS: Final = 16
+
+
+class KeyRing:
+    """Thread-safe, and several processes may share it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def current(self) -> bytes:
+        """What values are sealed with; made if there is none. Raises SecretError for a file that is no key."""
+        try:
+            return _checked(self.file)
+        except FileNotFoundError:
+            return self._new()
+
+    def kept(self) -> list[bytes]:
+        """All that there are, the current one first; none is made. Raises SecretError."""
+        keys = []
+        for file in (self.file, *self._others()):
+            with contextlib.suppress(FileNotFoundError):
+                keys.append(_checked(file))
+        return keys
+
+    @contextlib.contextmanager
+    def replaced(self, keys: Sequence[bytes]) -> Iterator[None]:
+        """Let ``keys`` take the place of those that there are, as ``kept`` tells them; none changes nothing.
+
+        Inside of the block what was sealed with either is committed to opening with one of them: killed at any
+        instant, all keys are there. The former ones go once the block has ended well; if it did not, all stay, for
+        nobody knows what a broken connection has committed.
+        """
+        if not keys:
+            yield
+            return
+        former = self.kept()
+        for key in (*former, *keys):
+            write_atomically(self._beside(key), key, mode=0o600)
+        write_atomically(self.file, keys[0], mode=0o600)
+        try:
+            yield
+        except BaseException:
+            if former:
+                write_atomically(self.file, former[0], mode=0o600)
+            raise
+        needed = {self._beside(key) for key in keys[1:]}
+        for file in self._others():
+            if file not in needed:
+                file.unlink(missing_ok=True)
+        fsync_directory(self.file.parent)
+
+    def _new(self) -> bytes:
+        """Made aside and linked into place, so that of two processes one wins, and nobody reads half a key."""
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        write_atomically(temporary, os.urandom(_KEY_BYTES), mode=0o600)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, self.file)
+            return self.file.read_bytes()
+        finally:
+            os.unlink(temporary)
+
+    def _beside(self, key: bytes) -> Path:
+        return self.file.with_name(f"{self.file.name}-{hashlib.sha256(key).hexdigest()[:_HASH_DIGITS]}")
+
+    def _others(self) -> list[Path]:
+        return sorted(self.file.parent.glob(f"{self.file.name}-{'[0-9a-f]' * _HASH_DIGITS}"))
+
+
+def _checked(file: Path) -> bytes:
+    key = file.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise SecretError(f"{file} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")
+    return key
