@@ -37,9 +37,18 @@ from builder.stage import StageState
 from builder.targeting import target_index
 from core.errors import ShiplapError
 from core.platforms import Platform
-from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, expand, expand_words
+from dockerfile_grammar import (
+    Dockerfile,
+    DockerfileError,
+    Instruction,
+    Stage,
+    Word,
+    expand,
+    expand_with_names,
+    expand_words,
+)
 from dockerfile_grammar.ast import Arg
-from dockerfile_grammar.errors import ExpansionError
+from dockerfile_grammar.errors import ExpansionError, did_you_mean
 from images.images import Image
 from images.oci import ImageConfig
 from images.platforms import preferences
@@ -270,10 +279,21 @@ class Frontend:
         if stage.platform is None:
             return self.platform
         text = self.expand(stage.platform, self.global_args)
+        if not text:
+            raise self._empty_platform(stage.platform)
         try:
             return Platform.parse(text)
         except ShiplapError as error:
             raise self.dockerfile.error(error.message, stage.platform.span, hint=error.hint) from None
+
+    def _empty_platform(self, word: Word) -> DockerfileError:
+        """FROM's --platform is empty: name the variable that has no value, and the one that was probably meant."""
+        names = expand_with_names(word.text, self.global_args, escape=self.dockerfile.escape).undefined
+        what = f"{', '.join(f'${name}' for name in sorted(names))} has no value" if names else f"{word.text} is empty"
+        near = did_you_mean(min(names), self.global_args, form="$" + "{}") if names else None
+        return self.dockerfile.error(
+            f"FROM --platform: {what} before the first FROM", word.span, hint=near or "write --platform=$BUILDPLATFORM"
+        )
 
     def earlier_stage(self, name: str, before: int) -> int | None:
         """The last stage of that name before stage number ``before``."""

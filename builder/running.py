@@ -16,10 +16,10 @@ from builder.failures import StepFailedError
 from builder.graph import RunOp, Vertex
 from builder.limits import StepLimits, Watch
 from builder.masking import OutputMasker
+from builder.stephints import hint_for
 from containers.launcher import Container, Launcher
 from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
-from core.platforms import Platform
 from core.rootfs import RootLayer
 
 _READ_SIZE = 1 << 20
@@ -110,7 +110,7 @@ def run_step(
             lines=vertex.lines,
             exit_code=status.code,
             output_tail=output.tail(),
-            hint=None if exceeded else _hint(op, status),
+            hint=None if exceeded else hint_for(op, status, output.tail()),
         )
 
 
@@ -208,19 +208,3 @@ def _reason(op: RunOp, status: ExitStatus, limits: StepLimits) -> str:
     if status.signal is not None:
         return f"process {shown!r} was ended by signal {status.signal}{over}"
     return f"process {shown!r} did not complete successfully: exit code: {status.code}{over}"
-
-
-def _hint(op: RunOp, status: ExitStatus) -> str | None:
-    if status.exceeded:
-        return "give it more, or have it do less at a time"
-    if status.signal == 9:
-        return "signal 9 is what the kernel sends when memory runs out"
-    if op.foreign and status.message:
-        return (
-            f"the image is for {op.foreign}, this machine is {Platform.host()}: the kernel needs an emulator registered"
-            " (binfmt_misc, flag F; on Debian: apt install qemu-user-binfmt). Cross-compiling needs none: "
-            "FROM --platform=$BUILDPLATFORM"
-        )
-    if status.code == 127 and len(op.args) == 3 and op.args[1] == "-c":
-        return "127: the shell did not find the command; is it installed in the image, and on its PATH?"
-    return None

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final
 from core.files import storage_errors
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from images.errors import InvalidLayerError, SnapshotError
-from images.survey import ImpliedBytes
+from images.survey import MAX_XATTR_NAME_BYTES, ImpliedBytes
 from images.tarreader import (
     CHARACTER_DEVICE,
     DEVICE_TYPES,
@@ -46,6 +46,7 @@ _PARENT_FLAGS = os.O_PATH | os.O_DIRECTORY
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_RECORD = struct.Struct("<qHH")  # mtime, mode, length of the path that follows
+_SHOWN_NAME: Final = 100
 _NOT_THE_LAYERS_FAULT = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
@@ -328,11 +329,12 @@ class Unpacker:
                 continue
             try:
                 os.setxattr(fd, name, value)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:  # more attributes than the file system has room for in one inode
-                    raise InvalidLayerError(f"too large extended attributes: {os.fsdecode(entry.name)!r}") from error
-                if error.errno != errno.ENOTSUP:
+            except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOTSUP:
+                    continue
+                if isinstance(error, OSError) and error.errno in (*_NOT_THE_LAYERS_FAULT, errno.EDQUOT):
                     raise
+                raise _odd_xattr(entry, name, value, error) from error
 
     def _whiteout(self, parent: int, name: bytes) -> None:
         target = hidden_name(name)
@@ -362,6 +364,22 @@ class Unpacker:
             os.rmdir(name, dir_fd=parent)
         # The remembered parent may have been inside, or have been reached through it: the next look-up is to be new.
         self._parent_is_stale = True
+
+
+def _odd_xattr(entry: TarEntry, name: str, value: bytes, error: OSError | ValueError) -> InvalidLayerError:
+    """The error for an extended attribute that the file system does not take: file, attribute and reason."""
+    shown = name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}…"
+    match error.errno if isinstance(error, OSError) else errno.EINVAL:
+        case errno.ENOSPC | errno.E2BIG:
+            reason = f"its value of {len(value)} bytes is more than the file system takes"
+        case errno.ERANGE:
+            reason = f"its name has {len(os.fsencode(name))} bytes, at most {MAX_XATTR_NAME_BYTES} are possible"
+        case _:
+            reason = getattr(error, "strerror", None) or "its name is none"
+    return InvalidLayerError(
+        f"{os.fsdecode(entry.name)!r} has an extended attribute {shown!r} that cannot be set: {reason}",
+        hint="build the layer again without that attribute (tar --no-xattrs, or setfattr -x before)",
+    )
 
 
 def _mark(parent: int, name: bytes, attribute: str, value: bytes) -> None:

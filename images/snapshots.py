@@ -14,12 +14,13 @@ or ``upper:`` or ``flat:`` and a chain ID.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,7 +30,7 @@ from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from images.database import Database
 from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct, root_metadata
-from images.errors import SnapshotError
+from images.errors import InvalidLayerError, SnapshotError
 from images.layers import LayerStore
 from images.locks import named
 from images.parents import ParentDirectories, implied_directories, set_metadata
@@ -177,7 +178,7 @@ class Snapshots:
                     directory = self._new_directory()
                     with storage_errors("a snapshot"), _Root(f"{directory}/fs") as root:
                         for diff_id in diff_ids:
-                            with self._layers.open(diff_id) as tar:
+                            with _naming(diff_id), self._layers.open(diff_id) as tar:
                                 apply_layer(tar, root, overlay=False, owners=_is_root(), devices=_may_make_devices())
                     row = _Row("flat", os.path.basename(directory))
                     self._insert(key, None, row)
@@ -289,7 +290,7 @@ class Snapshots:
         from images.apply import apply_layer
 
         with _Root(f"{directory}/fs") as root:
-            with self._layers.open(diff_id) as tar:
+            with _naming(diff_id), self._layers.open(diff_id) as tar:
                 apply_layer(tar, root, overlay=True, owners=_is_root(), devices=_may_make_devices())
             for path, metadata in sorted(parents.items(), reverse=True):  # deepest first: times stay
                 try:
@@ -394,3 +395,12 @@ def _is_root() -> bool:
 def _may_make_devices() -> bool:
     """Not in a user namespace. Containers see no device of an image in any case: their /dev is their own."""
     return _is_root() and is_initial()
+
+
+@contextlib.contextmanager
+def _naming(diff_id: DiffID) -> Iterator[None]:
+    """Have what is wrong with a layer's content name the layer."""
+    try:
+        yield
+    except InvalidLayerError as error:
+        raise InvalidLayerError(f"layer {diff_id}: {error.message}", hint=error.hint) from error

@@ -11,7 +11,11 @@ from typing import Final, NamedTuple
 
 from images.errors import InvalidLayerError
 
+MAX_XATTR_NAME_BYTES: Final = 255
+"""Linux, XATTR_NAME_MAX."""
+
 _ZEROS: Final = bytes(512)
+_XATTR: Final = b"SCHILY.xattr."
 _WITH_CONTENT: Final = frozenset(b"\x0007SxXgLK")  # the sizes of other types mean nothing
 _LINK, _SYMLINK, _CHARACTER, _DIRECTORY = b"1235"
 _PLAIN: Final = frozenset(b"\x0001234567")
@@ -161,6 +165,8 @@ def _extended(data: bytes) -> tuple[bytes | None, int | None]:
             size = int(value) if value.isdigit() else 0
         elif key.startswith((b"GNU.sparse.", b"SCHILY.xattr.user.overlay.", b"SCHILY.xattr.trusted.", b"LIBARCHIVE.")):
             raise _UnusualError(f"a record {os.fsdecode(key)!r}")
+        elif key.startswith(_XATTR) and len(key) - len(_XATTR) > MAX_XATTR_NAME_BYTES:
+            raise _UnusualError("an extended attribute with too long a name")  # mkfs.erofs would write a broken image
     return path, size
 
 

@@ -276,6 +276,24 @@ def test_a_layer_that_leads_outside_is_refused(store: Store) -> None:
         store.snapshots.lowers([diff_id])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("user." + "n" * 300, "v", "its name has 305 bytes, at most 255 are possible"),
+        ("user.large", "v" * 70_000, "its value of 70000 bytes is more than the file system takes"),
+    ],
+)
+@pytest.mark.usefixtures("way")
+def test_attribute_that_no_file_system_takes_is_named_with_its_layer(
+    store: Store, name: str, value: str, reason: str
+) -> None:
+    diff_id = layer(store, entry("d/f", data=b"1", pax_headers={f"SCHILY.xattr.{name}": value}))
+    with pytest.raises(InvalidLayerError) as caught:
+        store.snapshots.lowers([diff_id])
+    assert caught.value.message.startswith(f"layer {diff_id}: 'd/f' has an extended attribute '{name[:100]}")
+    assert caught.value.message.endswith(reason)
+
+
 def test_threads_and_processes_asking_together_get_one_snapshot(store: Store) -> None:
     diff_id = layer(store, *(entry(f"f{number}", data=b"x") for number in range(300)))
     code = "import sys; from pathlib import Path; from images.store import Store; from core.digests import DiffID\n"
