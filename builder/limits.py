@@ -12,6 +12,8 @@ from containers.spec import Bind, Limits, Mount, ResourceLimit, Tree
 from images.trees import tree_usage
 
 _DISK_CHECK_S: Final = 0.5
+_COUNT_S: Final = 5.0
+_COUNT_SHARE: Final = 20  # counting takes at most a twentieth of the time
 _CLOCK_SLACK_S: Final = 1.0  # the clock of files' times is behind by a tick or two
 _FEWEST_INODES: Final = 200_000
 _RESERVE_BYTES: Final = 1 << 30
@@ -53,6 +55,7 @@ class Watch:
         self._window_began, self._window_printed = self._began, 0
         self._at_begin = os.statvfs(upper) if limits.disk_bytes else None
         self._next_disk_check = self._began + _DISK_CHECK_S
+        self._next_count = self._began + _COUNT_S
 
     def printed(self, size: int) -> None:
         """The step has printed ``size`` bytes; waits when that was too fast."""
@@ -77,16 +80,22 @@ class Watch:
             return f"it printed more than {limits.output_bytes} bytes, the limit of output for a step"
         if limits.disk_bytes and now >= self._next_disk_check:
             self._next_disk_check = now + _DISK_CHECK_S
-            return self.disk_exceeded()
+            return self._disk_exceeded(count_anyway=now >= self._next_count)
         return None
 
     def disk_exceeded(self) -> str | None:
-        """As ``exceeded``, of the disk alone and at once.
+        """As ``exceeded``, of the disk alone, counted at once: for a step that has ended."""
+        return self._disk_exceeded(count_anyway=True)
 
-        The free space of the file system is asked first, which costs nothing: files are counted only when it went down
-        by a limit's worth, to whomever that was due. Of bytes and of inodes: a limit of a hundredth of the bytes is one
-        of a hundredth of the inodes, where a file system has a fixed number. What a step hides from counting, in files
-        that it has removed and holds open, ends it when the disk is nearly full.
+    def _disk_exceeded(self, *, count_anyway: bool) -> str | None:
+        """Count what was written, if the file system has a limit's worth less than before, or if ``count_anyway``.
+
+        To ask for its free space costs nothing, but others, who remove files meanwhile, hide what the step writes: so
+        files are also counted every few seconds, and more rarely the longer that takes.
+
+        Of bytes and of inodes: a limit of a hundredth of the bytes is one of a hundredth of the inodes, where a file
+        system has a fixed number. What a step hides from counting, in files that it has removed and holds open, ends it
+        when the disk is nearly full.
         """
         limit, before = self._limits.disk_bytes, self._at_begin
         if before is None:
@@ -96,14 +105,22 @@ class Watch:
         free = now.f_bfree * now.f_frsize
         written = before.f_bfree * before.f_frsize - free > limit
         made = before.f_ffree - now.f_ffree > most_inodes
-        if not written and not made:
+        if not written and not made and not count_anyway:
             return None
-        used = [tree_usage(path) for path in self._uppers]
-        used += [tree_usage(path, self._began_at) for path in self._shared]
-        if sum(usage.size_bytes for usage in used) > limit:
+        size_bytes, inodes = self._count()
+        if size_bytes > limit:
             return f"it wrote more than {limit} bytes, the limit of disk for a step"
-        if made and sum(usage.inodes for usage in used) > most_inodes:
+        if made and inodes > most_inodes:
             return f"it made more than {most_inodes} files, which is what its limit of {limit} bytes of disk allows"
         if written and free < min(_RESERVE_BYTES, now.f_blocks * now.f_frsize // 20):
             return f"the disk is nearly full: {free} bytes are free, over {limit} less than when the step began"
         return None
+
+    def _count(self) -> tuple[int, int]:
+        """The bytes and the inodes that the step has written to all that it may write to."""
+        began = time.monotonic()
+        used = [tree_usage(path) for path in self._uppers]
+        used += [tree_usage(path, self._began_at) for path in self._shared]
+        ended = time.monotonic()
+        self._next_count = ended + max(_COUNT_S, (ended - began) * _COUNT_SHARE)
+        return sum(usage.size_bytes for usage in used), sum(usage.inodes for usage in used)

@@ -114,3 +114,20 @@ def test_step_that_hides_what_it_writes_is_stopped_when_the_disk_is_nearly_full(
     _disk(monkeypatch, 10_000)
     assert "the disk is nearly full: 40960000 bytes are free" in (watch.disk_exceeded() or "")
     assert Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path)).disk_exceeded() is None  # it has written nothing
+
+
+def test_step_is_stopped_although_others_free_as_much_as_it_writes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _disk(monkeypatch, 900_000)
+    now = [1000.0]
+    monkeypatch.setattr("builder.limits.time.monotonic", lambda: now[0])
+    watch = Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path))
+    (tmp_path / "f").write_bytes(b"x" * 5_000_000)
+    now[0] += 1
+    assert watch.exceeded() is None  # nothing is counted at every look
+    now[0] += 5
+    assert "wrote more than 4000000 bytes" in (watch.exceeded() or "")
+    assert "wrote more than 4000000 bytes" in (watch.disk_exceeded() or "")
+    (tmp_path / "f").unlink()
+    assert watch.disk_exceeded() is None
