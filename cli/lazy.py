@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from cli.places import Group
+
 
 class LazyCommand(NamedTuple):
     """A command that is not imported yet.
@@ -21,7 +23,7 @@ class LazyCommand(NamedTuple):
     hidden: bool = False
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """lazy: the commands by name, in the order of the help."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:

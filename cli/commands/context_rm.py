@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 
 from cli.errors import CommandError
-from cli.remote.servers import LOCAL, Contexts
+from cli.remote.choice import LOCAL
+from cli.remote.servers import Contexts
 from core.settings import RemoteSettings
 
 

@@ -9,7 +9,7 @@ import click
 
 from cli.errors import CommandError
 from cli.registry import client_config, insecure_option
-from cli.remote.choice import host_option
+from cli.remote.choice import LOCAL, host_option
 
 
 @click.command("login")
@@ -39,7 +39,7 @@ def command(
     shiplap login --host http://ci:8080
     echo "$TOKEN" | shiplap login -u robot --password-stdin ci:5000
     """
-    if service := host or host_option():
+    if (service := host or host_option()) and service != LOCAL:
         from cli.remote.login import login_to_service
 
         login_to_service(service, from_stdin=password_stdin)

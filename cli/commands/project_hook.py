@@ -10,13 +10,14 @@ import click
 
 from cli.errors import CommandError
 from cli.options import json_option
+from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import require_private, required_server
 from cli.table import age, print_json, table
 
 
-@click.group("hook")
+@click.group("hook", cls=Group)
 def command() -> None:
     """Manage a project's webhook: secret, deliveries, approvals."""
 

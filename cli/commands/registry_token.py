@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.options import json_option
+from cli.places import Group
 from cli.registry_admin import parse_right, users_of
 from cli.store import open_store
 from cli.table import print_json, rfc3339, table
@@ -12,7 +13,7 @@ from cli.table import print_json, rfc3339, table
 _DAY_S = 86400.0
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def command() -> None:
     """Manage access tokens: passwords for machines."""
 

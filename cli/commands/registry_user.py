@@ -8,12 +8,13 @@ import click
 
 from cli.errors import CommandError
 from cli.options import json_option
+from cli.places import Group
 from cli.registry_admin import parse_right, users_of
 from cli.store import open_store
 from cli.table import print_json, table
 
 
-@click.group("user")
+@click.group("user", cls=Group)
 def command() -> None:
     """Manage users and their rights.
 

@@ -10,6 +10,7 @@ import click
 
 from cli.errors import CommandError
 from cli.options import json_option
+from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import require_private, required_server
@@ -19,7 +20,7 @@ _MAX_BYTES = 500 << 10
 _project_option = click.option("--project", metavar="NAME", default="", help="Of this project, not of the service.")
 
 
-@click.group("secret")
+@click.group("secret", cls=Group)
 def command() -> None:
     """Manage the secrets that a build service keeps for its runs.
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cli.options import json_option
+from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
@@ -16,7 +17,7 @@ from cli.table import age, print_json, rfc3339, table
 _DAY_S = 86400.0
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def command() -> None:
     """Manage the API tokens of a build service.
 

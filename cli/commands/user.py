@@ -11,6 +11,7 @@ import click
 
 from cli.errors import CommandError
 from cli.options import json_option
+from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
@@ -20,7 +21,7 @@ _ROLES = click.Choice(("viewer", "member", "admin"))
 _MAX_PASSWORD_BYTES = 4096
 
 
-@click.group("user")
+@click.group("user", cls=Group)
 def command() -> None:
     """Manage the people who may sign in to a build service.
 

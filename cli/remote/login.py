@@ -29,6 +29,17 @@ def login_to_service(host: str, *, from_stdin: bool) -> None:
     click.echo(f"Login Succeeded: {known['name']}, allowed to {', '.join(known['scopes'])}")
 
 
+def log_out_of_service(host: str) -> None:
+    """Forget the token for the server at ``host``: a URL, or the name of a context. Raises RemoteError."""
+    contexts = Contexts.load(RemoteSettings.from_environ(host=""))
+    url = contexts.urls.get(host) or parse_url(host)
+    if contexts.tokens.pop(url, None) is None:
+        click.echo(f"Not logged in to {url}")
+        return
+    contexts.save()
+    click.echo(f"Removed the API token for {url}")
+
+
 def _token(url: str, *, from_stdin: bool) -> str:
     if from_stdin:
         text = sys.stdin.buffer.read(_TOKEN_BYTES).decode(errors="replace").strip()

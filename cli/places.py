@@ -1,0 +1,93 @@
+"""Where each command works when a build service is chosen: by ``--host``, SHIPLAP_HOST, or a context that is in use.
+
+A command that would quietly work on this machine instead could remove here what was meant there. So each command has
+its entry in one table; a test goes over the tree of commands and misses none.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import click
+
+from cli.errors import CommandError
+from cli.remote.choice import chosen_server, host_option
+from core.settings import RemoteSettings
+
+Place: TypeAlias = Literal["there", "here", "refused"]
+"""there: the command asks the service. here: it is about this machine by its nature. refused: it is about what is on
+this machine, and is not done while a service is chosen."""
+
+_SERVICE: Final = {
+    "build": "", "login": "", "logout": "", "runs": "ls show logs cancel retry", "secret": "ls rm set",
+    "token": "add ls rm", "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
+    "project hook": "approvals approve ls redeliver secret show token",
+}  # fmt: skip
+_THIS_MACHINE: Final = {
+    "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "context": "ls add use rm", "registry": "serve",
+}  # fmt: skip
+_STORE: Final = {
+    "run": "", "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
+    "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du prune", "registry": "ls gc",
+    "image": "ls inspect history attestations referrers tag rm load save import prune verify",
+    "registry user": "add grant ls password revoke rm", "registry token": "create ls rm",
+}  # fmt: skip
+
+
+def _table() -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    places: tuple[tuple[Place, dict[str, str]], ...] = (
+        ("there", _SERVICE), ("here", _THIS_MACHINE), ("refused", _STORE),
+    )  # fmt: skip
+    for place, groups in places:
+        for group, names in groups.items():
+            found |= {f"{group} {name}": place for name in names.split()} or {group: place}
+    return found
+
+
+PLACES: Final = _table()
+"""By the words of the command."""
+
+
+class Group(click.Group):
+    """A group whose commands keep to the table."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and command.callback is not None and not isinstance(command, click.Group):
+            words = [*ctx.command_path.split()[1:], args[0]]
+            kept = _kept(words, command.callback)
+            command = copy.copy(command)
+            command.callback = kept
+        return name, command, rest
+
+
+def check(words: Sequence[str]) -> None:
+    """Raise CommandError for a command that a chosen service does not do, and that is not to be done here instead."""
+    name = " ".join(words)
+    if PLACES[name] != "refused":
+        return
+    url = chosen_server()
+    if url is not None:
+        raise CommandError(
+            f"shiplap {name} works on this machine, and {_chosen_by()} chooses {url}",
+            hint=f"shiplap --host local {name} … does it here",
+        )
+
+
+def _chosen_by() -> str:
+    if host_option() is not None:
+        return "--host"
+    return "SHIPLAP_HOST" if RemoteSettings.from_environ().host else "the context that is in use"
+
+
+def _kept(words: Sequence[str], callback: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check(words)
+        return callback(*args, **kwargs)
+
+    return checked
