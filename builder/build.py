@@ -14,6 +14,7 @@ from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.assembly import Built, image_config
 from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
+from builder.classes import StepClasses
 from builder.contextfiles import ContextFiles
 from builder.execution import Executor
 from builder.explaining.why import Explainer
@@ -184,12 +185,13 @@ class _Build:
             self._emit_warning(Warned(finding.detail, finding.line, finding.rule))
 
     def _solve(self, plan: Plan, caching: CacheSession, executor: Executor) -> Solution:
-        explainer = Explainer(self._store, self._request.lineage_name, plan)
+        explainer = Explainer(self._store, self._request.lineage_name, plan, self._request.domain)
         solver = Solver(
             caching.cache,
             executor,
             self._monitor,
             explainer,
+            classes=StepClasses(self._request),
             no_cache=lambda vertex: _runs_anyway(vertex, self._request),
             unknown_owner=self._tell_unknown_owner,
             cancelled=self._cancelled,

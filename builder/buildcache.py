@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from core.digests import DiffID
+from core.trust import COMMON, Domain, Scope, scoped
 from images.errors import MissingBlobError
 from images.records import CacheRecord
 from images.store import Store
 
 if TYPE_CHECKING:
     from builder.cacheio.importing import CacheImports
+    from builder.classes import StepClass
     from images.oci import Descriptor
 
 
@@ -22,27 +24,57 @@ class BuildCache:
     A record from elsewhere answers before its layer is here: whoever needs the files calls ``provide`` first.
     """
 
-    def __init__(self, store: Store, imports: CacheImports | None = None) -> None:
+    def __init__(self, store: Store, domain: Domain, imports: CacheImports | None = None) -> None:
         self._store = store
+        self._domain = domain
         self._imports = imports
         self._used: dict[str, CacheRecord] = {}
+        self._imported: dict[str, tuple[CacheRecord, Scope]] = {}  # as it was found, and under which scope
         self._remote: dict[DiffID, list[CacheRecord]] = {}
         self._lock = threading.Lock()
         self._fetching = threading.Lock()
 
-    def get(self, key: str) -> CacheRecord | None:
-        """The result that has this key."""
-        record = self._store.cache.get(key)
-        if record is None and self._imports is not None:
-            record = self._imports.get(key)
-            if record is not None:
-                self._remember_remote(record)
+    def get(self, key: str, step: StepClass) -> CacheRecord | None:
+        """The result that has this key, for those for whom the step may ask."""
+        record = self._here(key, step) or (None if self._imports is None else self._elsewhere(key, step, self._imports))
         if record is not None:
-            self._used[key] = record
+            self._used[record.key] = record
         return record
 
-    def put(self, record: CacheRecord) -> None:
-        """Remember a result: made here, or found under another key."""
+    def _here(self, key: str, step: StepClass) -> CacheRecord | None:
+        for scope in step.asks:
+            record = self._store.cache.get(scoped(key, scope))
+            if record is not None:
+                return record
+        return None
+
+    def _elsewhere(self, key: str, step: StepClass, imports: CacheImports) -> CacheRecord | None:
+        """Whatever it is called there, here it counts for this domain alone: others did not choose to believe it."""
+        for scope in step.asks:
+            found = imports.get(scoped(key, scope))
+            if found is not None:
+                record = found._replace(key=scoped(key, step.own), scope=step.own, owner=step.owner)
+                self._imported[record.key] = found, scope
+                self._remember_remote(record)
+                return record
+        return None
+
+    def put_as(self, keys: Iterable[str], record: CacheRecord, step: StepClass) -> None:
+        """Remember a record that answered under these keys too."""
+        scope = record.scope if record.scope == step.writes else step.own
+        imported = self._imported.get(record.key)
+        for key in keys:
+            known = record._replace(key=scoped(key, scope), scope=scope)
+            if imported is not None:
+                found, there = imported
+                self._imported[known.key] = found._replace(key=scoped(key, there)), there
+            self._put(known)
+
+    def put(self, key: str, record: CacheRecord, step: StepClass) -> None:
+        """Remember a result that was made here, for those for whom it counts."""
+        self._put(record._replace(key=step.key(key), scope=step.writes, owner=step.owner))
+
+    def _put(self, record: CacheRecord) -> None:
         self._used[record.key] = record
         try:
             self._store.cache.put(record)
@@ -51,9 +83,9 @@ class BuildCache:
                 raise
             self._remember_remote(record)
 
-    def has_op(self, op: str) -> bool:
-        """Whether any record has this operation digest, whatever its inputs were."""
-        return self._store.cache.has_op(op) or (self._imports is not None and self._imports.has_op(op))
+    def has_op(self, op: str, step: StepClass) -> bool:
+        """Whether a record that the step may ask for has this operation digest, whatever its inputs were."""
+        return self._store.cache.has_op(op, step.asks) or (self._imports is not None and self._imports.has_op(op))
 
     def provide(self, diff_ids: Iterable[DiffID]) -> None:
         """Have these layers in the store. Raises LayerLostError, after which everything is to be asked again."""
@@ -80,12 +112,21 @@ class BuildCache:
         return self._store.layers.has(diff_id) or self.imported_layer(diff_id) is not None
 
     def used(self) -> list[CacheRecord]:
-        """All that answered or was made in this build, under every key that it is known by."""
-        known = dict(self._used)
-        for record in self._used.values():
-            others = self._store.cache.siblings(record)
-            others += self._imports.siblings(record) if self._imports is not None else ()
-            known.update((other.key, other) for other in others)
+        """All that answered or was made in this build and may go elsewhere, under every key that it is known by.
+
+        That is what counts for this domain, its project, or everybody. What the protected lane alone made, and
+        answered in another one, stays where it is: whoever reads this reads that lane's cache as well.
+        """
+        domain = self._domain
+        travels = {domain.scope} if domain.is_fork else {domain.scope, domain.project_scope, COMMON}
+        made = [record for record in self._used.values() if record.key not in self._imported]
+        known = {record.key: record for record in made if record.scope in travels}
+        for record in list(known.values()):
+            known.update((other.key, other) for other in self._store.cache.siblings(record))
+        for record, _ in self._imported.values():
+            assert self._imports is not None
+            known[record.key] = record
+            known.update((other.key, other) for other in self._imports.siblings(record))
         return list(known.values())
 
     def answers(self) -> dict[str, CacheRecord]:
@@ -96,6 +137,7 @@ class BuildCache:
         """Forget what was used: a layer was lost, and everything is asked anew."""
         with self._lock:
             self._used.clear()
+            self._imported.clear()
             self._remote.clear()
 
     def _remember_remote(self, record: CacheRecord) -> None:

@@ -91,7 +91,7 @@ class Executor:
         def progress(current: int, total: int) -> None:
             self._monitor.emit(StepProgress(vertex.step.id, "fetching", current, total))
 
-        layer = Fetcher(self._store, self._request.access, self._request.secrets, stopped).layer(op, progress)
+        layer = Fetcher(self._store, self._request, stopped).layer(op, progress)
         self.pinned[op] = layer.pinned
         return layer
 

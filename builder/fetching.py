@@ -14,20 +14,21 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from builder.errors import FetchError
 from builder.graph import FetchOp, GitOp, HttpOp
-from builder.remotes.access import SourceAccess
 from builder.remotes.git import Found, Git
 from builder.remotes.giturls import redacted
 from builder.remotes.http import HttpFiles, Progress, Response
 from core.digests import DiffID
 from core.files import storage_errors
+from core.trust import Privacy
 from images.records import CacheRecord
 from images.store import Store
 from images.tarwriter import TarWriter
@@ -35,29 +36,33 @@ from images.tarwriter import TarWriter
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from builder.request import BuildRequest
+
 _OP: Final = "source"
+_CREDENTIALS: Final = ("GIT_AUTH_", "HTTP_AUTH_")
+"""How the names of secrets begin that are sent to servers: see ``builder.remotes.access``."""
 _MODE: Final = stat.S_IFREG | 0o600
 
 
 class FetchedLayer(msgspec.Struct, frozen=True):
     """created_at: when it was fetched, seconds since the epoch. cached: it was here, and is what is there now.
-    pinned: what it is for good: the file's ``sha256:…``, or the commit's hash."""
+    pinned: what it is for good: the file's ``sha256:…``, or the commit's hash. privacy: how far it may go."""
 
     diff_id: DiffID
     created_at: float
     cached: bool
     pinned: str
+    privacy: Privacy = Privacy.COMMON
 
 
 class Fetcher:
-    """Fetches for one build; several threads may use it. stopped: asked every now and then."""
+    """Fetches for one build, ``request``; several threads may use it. stopped: asked every now and then."""
 
-    def __init__(
-        self, store: Store, access: SourceAccess, secrets: Mapping[str, bytes], stopped: Callable[[], bool]
-    ) -> None:
+    def __init__(self, store: Store, request: BuildRequest, stopped: Callable[[], bool]) -> None:
         self._store = store
-        self._access = access
-        self._secrets = secrets
+        self._request = request
+        self._access = request.access
+        self._secrets = request.secrets
         self._stopped = stopped
 
     def layer(self, op: FetchOp, progress: Progress) -> FetchedLayer:
@@ -65,7 +70,8 @@ class Fetcher:
 
         Raises FetchError, InvalidUrlError, BuildCancelledError.
         """
-        return self._http(op, progress) if isinstance(op, HttpOp) else self._git(op)
+        layer = self._http(op, progress) if isinstance(op, HttpOp) else self._git(op)
+        return msgspec.structs.replace(layer, privacy=_privacy(op, self._request))
 
     # Files
 
@@ -186,6 +192,18 @@ class _Hashing:
 
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join((_OP, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _privacy(op: FetchOp, request: BuildRequest) -> Privacy:
+    """What may have been fetched with a credential stays with those who have it."""
+    given = [name for name in request.secrets if name.startswith(_CREDENTIALS)]
+    if not request.own_secrets.isdisjoint(given):
+        return Privacy.DOMAIN
+    if isinstance(op, GitOp):
+        by_url = bool(op.reference.remote.credentials) or (op.reference.remote.scheme == "ssh" and request.access.ssh)
+    else:
+        by_url = urlsplit(op.url).username is not None
+    return Privacy.PROJECT if given or by_url else Privacy.COMMON
 
 
 def _of(record: CacheRecord) -> FetchedLayer:

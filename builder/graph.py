@@ -8,7 +8,7 @@ form a chain; chains meet only at ``sources`` and where a stage begins on anothe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -19,6 +19,7 @@ from builder.mounts import RunMount
 from core.digests import DiffID
 from core.events import StepInfo
 from core.platforms import Platform
+from core.trust import Privacy
 from images.oci import History, ImageConfig
 
 if TYPE_CHECKING:
@@ -30,10 +31,15 @@ _KEY_FORMAT = "shiplap-1"
 
 
 class BaseOp(msgspec.Struct, frozen=True):
-    """An image's layers as they are; ``scratch`` has none. image: its ID."""
+    """An image's layers as they are; ``scratch`` has none.
+
+    image: its ID.
+    privacy: how far what is made of it may go.
+    """
 
     diff_ids: tuple[DiffID, ...]
     image: str = ""
+    privacy: Privacy = Privacy.COMMON
 
 
 class RunFile(msgspec.Struct, frozen=True):
@@ -220,9 +226,10 @@ def describe(op: FetchOp) -> str:
     return redacted(op.reference.remote.url) + (f"#{op.reference.ref}" if op.reference.ref else "")
 
 
-def op_digest(op: LayerOp) -> str:
-    """Identify an operation, whatever it is applied to."""
-    return hashlib.sha256(repr((_KEY_FORMAT, op.identity())).encode("utf-8", "surrogateescape")).hexdigest()
+def op_digest(op: LayerOp, facts: Sequence[tuple[str, ...]] = ()) -> str:
+    """Identify an operation, whatever it is applied to. facts: see ``builder.classes``."""
+    identity = (_KEY_FORMAT, op.identity(), *([facts] if facts else ()))
+    return hashlib.sha256(repr(identity).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def cache_key(op: str, chain: str, content: str = "") -> str:

@@ -22,6 +22,7 @@ from builder.paths import clean, resolve
 from builder.request import BuildRequest
 from builder.rootfs import RootFS
 from containers.spec import Bind, File, Mount, Tmpfs, Tree
+from core.trust import COMMON, Scope
 from images.store import Store
 
 _STRICTEST = ("locked", "private", "shared")
@@ -120,11 +121,18 @@ class Mounter:
             def create(path: str, mount: CacheMount = mount) -> None:
                 self._create(path, mount, sources)
 
-            path = stack.enter_context(self._store.cache_mounts.use(mount.id, mount.sharing, create, stopped))
+            hold = self._store.cache_mounts.use(mount.id, mount.sharing, create, stopped, scope=self._scope(mount))
+            path = stack.enter_context(hold)
             if path is None:
                 raise BuildCancelledError("cancelled")
             held[mount.id] = path
         return held
+
+    def _scope(self, mount: CacheMount) -> Scope:
+        """Whose directory it is: what strangers leave in theirs, nobody else builds with, whatever is shared."""
+        domain = self._request.domain
+        shared = domain.is_host or (mount.id in self._request.shared_cache_mounts and not domain.is_fork)
+        return COMMON if shared else domain.mounts_scope
 
     def _create(self, path: str, mount: CacheMount, sources: Sequence[RootFS]) -> None:
         """Give a new cache its first content, its owner and its mode."""

@@ -222,6 +222,8 @@ def _key(request: BuildRequest) -> str:
         sorted(request.allow),
         request.limits,
         request.lineage,
+        request.domain.scope,
+        request.given,
     )
     return ascii((request.context.key, request.dockerfile_name, args, asked))
 

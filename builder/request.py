@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from containers.spec import Network
 
 __all__ = ["BuildRequest", "Output"]
+
+GIVEN: Final = "given"
+"""Stands for a secret in cache keys where its value does not count."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -52,6 +55,9 @@ class BuildRequest(NamedTuple):
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
     platforms: what to build for; none: for this machine. attest: what is to be said of the images.
     domain: for whom it is built, and so whose results it may use.
+    own_secrets: which of ``secrets`` came with the request; the others are stored for the project.
+    fingerprint: stands for a secret's value in cache keys, so that nobody can guess it; None: that there is one counts.
+    shared_cache_mounts: IDs of cache mounts that all builds share which are of no fork.
     """
 
     dockerfile: bytes
@@ -79,6 +85,9 @@ class BuildRequest(NamedTuple):
     hold_failures: bool = False
     attest: Attestations = Attestations()
     domain: Domain = HOST
+    own_secrets: frozenset[str] = frozenset()
+    fingerprint: Callable[[bytes], str] | None = None
+    shared_cache_mounts: frozenset[str] = frozenset()
 
     @property
     def platform(self) -> Platform:
@@ -97,8 +106,21 @@ class BuildRequest(NamedTuple):
         several = len(self.platforms) > 1 or self.source_date_epoch is not None
         return not kept or several or bool(self.cache_to or self.attest)
 
+    def counted(self, value: bytes) -> str:
+        """What stands for a value that took part in a step, in the step's key."""
+        return GIVEN if self.fingerprint is None else self.fingerprint(value)
+
+    @property
+    def given(self) -> list[str]:
+        """Whatever may take part in steps without being in their operations: builds that differ in it differ."""
+        secrets = [f"secret {name} {self.counted(value)}" for name, value in sorted(self.secrets.items())]
+        return [*secrets, *(f"ssh {name}" for name in sorted(self.access.ssh))]
+
     @property
     def lineage_name(self) -> str:
-        """What builds of the same thing have in common; empty for a context that is never seen again."""
-        name = self.lineage or self.context.key
+        """What builds of the same thing have in common; empty for a context that is never seen again.
+
+        Those of a project have the project in common; a fork's pull request is one of its own.
+        """
+        name = self.lineage or (self.context.key if self.domain.is_host else self.domain.project_scope)
         return f"{name}\0{self.dockerfile_name}\0{self.platform}" if name else ""

@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from builder.buildcache import BuildCache
+from builder.classes import StepClass, StepClasses
 from builder.copyjob import CopyJob
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError
 from builder.execution import Executor, files_of
@@ -78,11 +79,13 @@ class Solver:
         monitor: Monitor,
         explainer: Explainer,
         *,
+        classes: StepClasses,
         no_cache: Callable[[Vertex], bool],
         unknown_owner: Callable[[Vertex, UnknownName], None],
         cancelled: threading.Event,
     ) -> None:
         self._cache = cache
+        self._classes = classes
         self._executor = executor
         self._monitor = monitor
         self._explainer = explainer
@@ -178,6 +181,7 @@ class Solver:
         self._monitor.emit(StepStarted(vertex.step.id, time.time()))
         start = time.monotonic()
         if isinstance(vertex.op, BaseOp):
+            self._classes.bring(vertex, vertex.op.privacy)
             self._finish(vertex, "done", start)
             return RootFS(tuple(LayerHandle.known(diff_id) for diff_id in vertex.op.diff_ids))
         try:
@@ -186,6 +190,7 @@ class Solver:
                     layer, outcome = self._solve_copy(vertex, vertex.op, job, parent, sources, writer)
             elif isinstance(vertex.op, (HttpOp, GitOp)):
                 fetched = self._executor.fetch(vertex, vertex.op, lambda: self.stopped)
+                self._classes.bring(vertex, fetched.privacy)
                 self._finish(vertex, "cached" if fetched.cached else "done", start)
                 return RootFS((LayerHandle.known(fetched.diff_id, fetched.created_at),))
             else:
@@ -218,9 +223,10 @@ class Solver:
         writer: LayerWriter,
     ) -> tuple[LayerHandle, Outcome]:
         """RUN and WORKDIR."""
-        outcome = self._not_asked(vertex, op)
-        if self._is_worth_asking(outcome, parent):
-            outcome, record = self._ran_before(op, outcome.op, parent, sources)
+        step = self._classes.of(vertex, op)
+        outcome = self._not_asked(vertex, op, step)
+        if self._is_worth_asking(outcome, parent, step):
+            outcome, record = self._ran_before(op, outcome.op, parent, sources, step)
             if record is not None:
                 self._explainer.note(vertex, outcome)
                 return _from_record(record), outcome
@@ -234,7 +240,7 @@ class Solver:
             self._explainer.note(vertex, replace(outcome, layer=made.diff_id))
 
             def remember() -> None:
-                self._record(vertex, self._keyed(op, outcome, parent, sources), made, duration_s)
+                self._record(vertex, self._keyed(op, outcome, parent, sources), made, duration_s, step)
 
             writer.add(remember, _nobody_waits)
             return LayerHandle.known(made.diff_id, made.created_at), outcome
@@ -245,7 +251,7 @@ class Solver:
         def write() -> None:
             last = not sources and self._is_last(vertex)
             written = WrittenLayer(self._executor.write_upper(vertex, upper, parent, last=last), ended)
-            self._record(vertex, self._keyed(op, outcome, parent, sources), written, duration_s)
+            self._record(vertex, self._keyed(op, outcome, parent, sources), written, duration_s, step)
             layer.written.resolve(written)
 
         writer.add(write, layer.written.fail)
@@ -261,18 +267,17 @@ class Solver:
         )
 
     def _ran_before(
-        self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...]
+        self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...], step: StepClass
     ) -> tuple[Outcome, CacheRecord | None]:
         below, content = parent.identity(), ""
         keys: list[str] = []
         for content in self._contents(op, sources):
             keys.append(cache_key(digest, below, content))
-            record = self._cache.get(keys[-1])
+            record = self._cache.get(keys[-1], step)
             if record is not None:
-                for other in keys[:-1]:
-                    self._cache.put(record._replace(key=other))
-                return _answered(record, below, keys), record
-        return Outcome(digest, ran=True, below=below, content=content, keys=tuple(keys)), None
+                self._cache.put_as(keys[:-1], record, step)
+                return _answered(record, below, keys, step), record
+        return Outcome(digest, ran=True, below=below, content=content, keys=tuple(keys), facts=step.facts), None
 
     def _keyed(self, op: RunOp | WorkdirOp, outcome: Outcome, parent: RootFS, sources: tuple[RootFS, ...]) -> Outcome:
         """The outcome with its keys, once the layers below have been written."""
@@ -306,13 +311,14 @@ class Solver:
         writer: LayerWriter,
     ) -> tuple[LayerHandle, Outcome]:
         """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
-        outcome = self._not_asked(vertex, op)
-        worth_asking = self._is_worth_asking(outcome, parent)
+        step = self._classes.of(vertex, op)
+        outcome = self._not_asked(vertex, op, step)
+        worth_asking = self._is_worth_asking(outcome, parent, step)
         if worth_asking:
             below = _chain(op, parent)
-            record, keys = self._copied_before(outcome.op, job, below, _whole(op, sources))
+            record, keys = self._copied_before(outcome.op, job, below, _whole(op, sources), step)
             if record is not None:
-                outcome = _answered(record, below, keys)
+                outcome = _answered(record, below, keys, step)
                 self._explainer.note(vertex, outcome)
                 return _from_record(record), outcome
         self._expect_runs()
@@ -339,39 +345,40 @@ class Solver:
         if worth_asking:  # so that all that is needed is known
             outcome = keyed()
         self._explainer.note(vertex, outcome)
-        writer.add(lambda: self._record(vertex, keyed(), written, duration_s), _nobody_waits)
+        writer.add(lambda: self._record(vertex, keyed(), written, duration_s, step), _nobody_waits)
         return LayerHandle.known(written.diff_id, written.created_at), outcome
 
     def _copied_before(
-        self, digest: str, job: CopyJob, chain: str, whole: list[str]
+        self, digest: str, job: CopyJob, chain: str, whole: list[str], step: StepClass
     ) -> tuple[CacheRecord | None, list[str]]:
         known = [cache_key(digest, chain, content) for content in whole]
         for key in known:
             # The sources' filesystems are as they were: their files need not be read.
-            if (record := self._cache.get(key)) is not None:
+            if (record := self._cache.get(key, step)) is not None:
                 return record, known
         key = cache_key(digest, chain, job.digest())
-        record = self._cache.get(key)
+        record = self._cache.get(key, step)
         if record is not None:
-            for other in known:
-                self._cache.put(record._replace(key=other))
+            self._cache.put_as(known, record, step)
         return record, [key, *known]
 
-    def _not_asked(self, vertex: Vertex, op: LayerOp) -> Outcome:
+    def _not_asked(self, vertex: Vertex, op: LayerOp, step: StepClass) -> Outcome:
         forced = self._no_cache(vertex) and vertex not in self._executed
-        return Outcome(op_digest(op), ran=True, forced=forced)
+        return Outcome(op_digest(op, step.facts), ran=True, forced=forced, facts=step.facts)
 
-    def _is_worth_asking(self, outcome: Outcome, parent: RootFS) -> bool:
+    def _is_worth_asking(self, outcome: Outcome, parent: RootFS, step: StepClass) -> bool:
         # An operation without any record cannot hit: no need to wait until the layer below has been written.
-        return not outcome.forced and (not parent.pending or self._cache.has_op(outcome.op))
+        return not outcome.forced and (not parent.pending or self._cache.has_op(outcome.op, step))
 
-    def _record(self, vertex: Vertex, outcome: Outcome, written: WrittenLayer, duration_s: float) -> None:
+    def _record(
+        self, vertex: Vertex, outcome: Outcome, written: WrittenLayer, duration_s: float, step: StepClass
+    ) -> None:
         outcome = replace(outcome, layer=written.diff_id)
         self._explainer.note(vertex, outcome)
         detail = self._explainer.detail(vertex, outcome)
         record = CacheRecord("", outcome.op, written.diff_id, written.created_at, duration_s, vertex.step.name, detail)
         for key in outcome.keys:
-            self._cache.put(record._replace(key=key))
+            self._cache.put(key, record, step)
         self._explainer.remember_files(outcome)
 
     # What the user sees
@@ -398,11 +405,10 @@ class Solver:
         )
 
 
-def _answered(record: CacheRecord, below: str, keys: Sequence[str]) -> Outcome:
+def _answered(record: CacheRecord, below: str, keys: Sequence[str], step: StepClass) -> Outcome:
     """What a hit tells."""
-    return Outcome(
-        record.op, ran=False, below=below, keys=tuple(keys), layer=record.diff_id or "", record=record.detail
-    )
+    layer, known = record.diff_id or "", tuple(keys)
+    return Outcome(record.op, ran=False, below=below, keys=known, layer=layer, record=record.detail, facts=step.facts)
 
 
 def _from_record(record: CacheRecord) -> LayerHandle:

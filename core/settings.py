@@ -132,7 +132,8 @@ class ServiceSettings(NamedTuple):
     the pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or
     networks whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the
     system's where repositories are fetched and forges told of runs; None: the system's. shared_cache: whether workers
-    share the build cache through ``registry``.
+    share the build cache through ``registry``. shared_cache_mounts: IDs of cache mounts that the runs of all projects
+    have in common, but for forks.
     """
 
     root: Path
@@ -148,6 +149,7 @@ class ServiceSettings(NamedTuple):
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
     git_ca_file: Path | None = None
     shared_cache: bool = True
+    shared_cache_mounts: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
@@ -173,6 +175,7 @@ class ServiceSettings(NamedTuple):
             _listed(env.get("SHIPLAP_TRUSTED_PROXIES", "127.0.0.0/8,::1")),
             Path(ca_file).expanduser().absolute() if ca_file else None,
             _switch(env, "SHIPLAP_SHARED_CACHE", default=True),
+            _listed(env.get("SHIPLAP_SHARED_CACHE_MOUNTS", "")),
         )
 
 

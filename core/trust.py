@@ -7,6 +7,7 @@ for everybody, for one project, or for one domain.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 Lane: TypeAlias = Literal["protected", "branch", "by", "fork"]
@@ -18,6 +19,19 @@ COMMON: Final[Scope] = ""
 """Counts for everybody."""
 
 _HOST_SCOPE: Final[Scope] = "host"
+
+
+class Privacy(IntEnum):
+    """How far what a step leaves may go. Of several things that take part the greatest counts.
+
+    COMMON: to everybody.
+    PROJECT: in its project: something stored for the project took part.
+    DOMAIN: in its domain: something that the request brought, or that earlier steps left on the disk, took part.
+    """
+
+    COMMON = 0
+    PROJECT = 1
+    DOMAIN = 2
 
 
 class Domain(NamedTuple):
@@ -65,9 +79,30 @@ class Domain(NamedTuple):
         """For the protected lane of the same project, which its other domains read; a fork has its own only."""
         return self.scope if self.is_host or self.is_fork else protected(self.project).scope
 
+    @property
+    def mounts_scope(self) -> Scope:
+        """With whom its cache mounts are shared: nobody for the protected lane, for a fork and for the host itself."""
+        if self.is_host or self.is_fork or self.lane == "protected":
+            return self.scope
+        return f"{_of(self.project)}/others"
+
     def reads(self) -> tuple[Scope, ...]:
         """The scopes that a build of this domain reads, its own first."""
         return tuple(dict.fromkeys((self.scope, self.protected_scope, self.project_scope, COMMON)))
+
+    def writes(self, privacy: Privacy) -> Scope:
+        """The scope of what a step of this privacy leaves; all that a fork leaves is its own."""
+        if privacy is Privacy.COMMON and not self.is_fork:
+            return COMMON
+        return self.project_scope if privacy is Privacy.PROJECT else self.scope
+
+    def asks(self, privacy: Privacy) -> tuple[Scope, ...]:
+        """Where what a step of this privacy has left before may be, the likeliest first.
+
+        Its own scope and the protected lane's have besides what was imported from a cache elsewhere, of any privacy.
+        """
+        common = (COMMON,) if privacy is Privacy.COMMON else ()
+        return tuple(dict.fromkeys((self.writes(privacy), self.scope, self.protected_scope, *common)))
 
 
 HOST: Final = Domain()
@@ -105,6 +140,15 @@ def parse(project: str, label: str) -> Domain:
     if lane not in get_args(Lane) or bool(space) == (lane == "protected"):
         raise ValueError(f"{label[:100]!r} is no domain of a project")
     return Domain(project, cast("Lane", lane), name)
+
+
+def scoped(key: str, scope: Scope) -> str:
+    """The key of a remembered thing within its scope; what is everybody's has its key as it is."""
+    if not scope:
+        return key
+    import hashlib
+
+    return hashlib.sha256(f"{key}\0{scope}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _of(project: str) -> Scope:

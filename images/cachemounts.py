@@ -5,8 +5,8 @@
                                    Its content is the mount's ID, for people
     cache-mounts/.locks            byte-range locks by name: each directory is made once
 
-The key is a digest of the mount's ID. Number 0 is the one that all use; the others are for ``private`` mounts that
-found it busy. Whoever holds no lock may find a directory gone.
+The key is a digest of the mount's ID, and of whose it is unless it is everybody's. Number 0 is the one that all use;
+the others are for ``private`` mounts that found it busy. Whoever holds no lock may find a directory gone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from core.files import storage_errors
+from core.trust import COMMON, Scope, scoped
 from images.locks import named
 from images.trees import remove_tree, tree_bytes
 
@@ -32,8 +33,8 @@ _LONGEST_NAME = 4096
 
 
 class CacheMount(NamedTuple):
-    """id: the directory's name. name: the mount's ID, as the Dockerfile has it. made_at, used_at: seconds since the
-    epoch. in_use: by a process, this one too.
+    """id: the directory's name. name: the mount's ID, as the Dockerfile has it, and whose it is. in_use: by a process,
+    this one too. made_at, used_at: seconds since the epoch.
     """
 
     id: str
@@ -51,16 +52,24 @@ class CacheMounts:
 
     @contextlib.contextmanager
     def use(
-        self, name: str, sharing: Sharing, create: Callable[[str], None], stopped: Callable[[], bool]
+        self,
+        name: str,
+        sharing: Sharing,
+        create: Callable[[str], None],
+        stopped: Callable[[], bool],
+        *,
+        scope: Scope = COMMON,
     ) -> Iterator[str | None]:
-        """Hold the directory called ``name``; yields its path, None when ``stopped`` came true while waiting.
+        """Hold the directory called ``name`` in ``scope``.
 
+        Yields its path; None when ``stopped`` came true while waiting.
         shared: with others who share it; waits for one who has it locked. locked: alone; waits for all others. private:
         alone; takes another directory when it is busy. create: gets the path of a new empty directory, to give it
         mode, owner and content. Raises StorageFullError and what ``create`` raises.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        key = scoped(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), scope)[:32]
+        shown = f"{name} of {scope}" if scope else name
         kind = fcntl.LOCK_SH if sharing == "shared" else fcntl.LOCK_EX
         for number in count():
             path = self._directory / f"{key}-{number}"
@@ -73,7 +82,7 @@ class CacheMounts:
                 if held:
                     if not os.fstat(fd).st_size:
                         with storage_errors("a cache mount"):
-                            os.write(fd, name.encode("utf-8", "surrogateescape"))
+                            os.write(fd, shown.encode("utf-8", "surrogateescape")[:_LONGEST_NAME])
                     os.utime(fd)  # when it was last used
                     self._make(path, create)
                     yield str(path)

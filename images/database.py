@@ -163,6 +163,11 @@ _MIGRATIONS: Final = (
     CREATE VIEW sound_layers AS SELECT * FROM layers l
         WHERE NOT EXISTS (SELECT 1 FROM damaged d WHERE d.digest = l.diff_id);
     """,
+    """
+    -- scope: for whom the record counts (core/trust.py); empty: for everybody. owner: whose build made it
+    ALTER TABLE records ADD COLUMN scope TEXT NOT NULL DEFAULT '';
+    ALTER TABLE records ADD COLUMN owner TEXT NOT NULL DEFAULT 'host';
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

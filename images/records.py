@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from core.digests import DiffID
+from core.trust import COMMON, HOST, Scope
 from images.database import Database
 from images.errors import MissingBlobError
 from images.sessions import Session
@@ -19,7 +20,8 @@ _ASKED_AT_ONCE: Final = 500  # SQLite takes some thousand parameters
 class CacheRecord(NamedTuple):
     """A finished step. diff_id None: it left no layer. detail: the builder's own bytes.
 
-    op: digest of the operation alone, without its inputs. created_at: seconds since the epoch.
+    op: digest of the operation alone, without its inputs. created_at: seconds since the epoch. scope: for whom it
+    counts, which is part of its key already. owner: the project scope of the build that made it.
     """
 
     key: str
@@ -29,12 +31,17 @@ class CacheRecord(NamedTuple):
     duration_s: float
     description: str
     detail: bytes = b""
+    scope: Scope = COMMON
+    owner: Scope = HOST.project_scope
 
 
-_SELECT: Final = "SELECT key, op, diff_id, created_at, duration_s, description, detail, used_at FROM records "
+_SELECT: Final = (
+    "SELECT key, op, diff_id, created_at, duration_s, description, detail, scope, owner, used_at FROM records "
+)
 _INSERT: Final = (
-    "INSERT OR REPLACE INTO records (key, op, diff_id, created_at, used_at, duration_s, description, detail)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO records"
+    " (key, op, diff_id, created_at, used_at, duration_s, description, detail, scope, owner)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -56,7 +63,7 @@ class CacheRecords:
             self._session.lease((row[2],))
             if self._database.one("SELECT 1 FROM sound_layers WHERE diff_id = ?", (row[2],)) is None:
                 return None
-        if time.time() - row[7] > _TOUCH_AFTER_S:
+        if time.time() - row[-1] > _TOUCH_AFTER_S:
             self._touched.add(key)
             if len(self._touched) >= _FLUSH_AT:
                 self.flush()
@@ -88,31 +95,42 @@ class CacheRecords:
                     raise MissingBlobError(f"layer {record.diff_id} of {record.description!r} is not in the store")
                 connection.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._session.id, record.diff_id))
             r = record
-            row = (r.key, r.op, r.diff_id, r.created_at, time.time(), r.duration_s, r.description, r.detail)
-            connection.execute(_INSERT, row)
+            made = (r.key, r.op, r.diff_id, r.created_at, time.time(), r.duration_s, r.description, r.detail)
+            connection.execute(_INSERT, (*made, r.scope, r.owner))
         if record.diff_id is not None:
             self._session.note_leased(record.diff_id)
 
-    def has_op(self, op: str) -> bool:
-        """Whether any record has this operation digest, whatever its inputs were."""
-        return self._database.one("SELECT 1 FROM records WHERE op = ? LIMIT 1", (op,)) is not None
+    def has_op(self, op: str, scopes: Sequence[Scope] = (COMMON,)) -> bool:
+        """Whether any record that counts for one of ``scopes`` has this operation digest, whatever its inputs were."""
+        marks = ",".join("?" * len(scopes))
+        sql = f"SELECT 1 FROM records WHERE op = ? AND scope IN ({marks}) LIMIT 1"  # noqa: S608 - question marks
+        return self._database.one(sql, (op, *scopes)) is not None
 
     def siblings(self, record: CacheRecord) -> list[CacheRecord]:
-        """The records of the same execution under other keys. Leases nothing."""
+        """The records of the same execution under other keys, for the same. Leases nothing."""
         rows = self._database.all(
-            _SELECT + "WHERE diff_id = ? AND op = ? AND created_at = ? AND key <> ?",
-            (record.diff_id, record.op, record.created_at, record.key),
+            _SELECT + "WHERE diff_id = ? AND op = ? AND created_at = ? AND key <> ? AND scope = ?",
+            (record.diff_id, record.op, record.created_at, record.key, record.scope),
         )
         return [_record(row) for row in rows]
 
-    def latest_for(self, *, before: float, op: str | None = None, description: str | None = None) -> CacheRecord | None:
+    def latest_for(
+        self,
+        *,
+        before: float,
+        op: str | None = None,
+        description: str | None = None,
+        owner: Scope = HOST.project_scope,
+    ) -> CacheRecord | None:
         """The newest record of an operation, or of a description, to tell why a step missed. Leases nothing.
 
-        before: only those made earlier, in seconds since the epoch: a build has made records of its own.
+        before: only those made earlier, in seconds since the epoch: a build has made records of its own. owner: only
+        its own.
         """
         column, wanted = ("description", description) if op is None else ("op", op)
         row = self._database.one(
-            _SELECT + f"WHERE {column} = ? AND created_at < ? ORDER BY created_at DESC LIMIT 1", (wanted, before)
+            _SELECT + f"WHERE {column} = ? AND created_at < ? AND owner = ? ORDER BY created_at DESC LIMIT 1",
+            (wanted, before, owner),
         )
         return None if row is None else _record(row)
 
@@ -150,6 +168,6 @@ class CacheRecords:
             )
 
 
-def _record(row: tuple[str, str, str | None, float, float, str, bytes, float]) -> CacheRecord:
+def _record(row: tuple[str, str, str | None, float, float, str, bytes, str, str, float]) -> CacheRecord:
     diff_id = None if row[2] is None else DiffID(row[2])
-    return CacheRecord(row[0], row[1], diff_id, row[3], row[4], row[5], bytes(row[6]))
+    return CacheRecord(row[0], row[1], diff_id, row[3], row[4], row[5], bytes(row[6]), row[7], row[8])

@@ -10,6 +10,7 @@ AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import re
 import time
@@ -84,6 +85,11 @@ class Secrets:
             for name in names:
                 found[name] = self._reveal(connection, name, project, run)
         return found
+
+    def fingerprint(self, value: bytes) -> str:
+        """What stands for a value where that must show neither itself nor, to who guesses, whether a guess is right."""
+        purpose = hmac.digest(self._key(), b"a secret's value, in the key of a build's step", "sha256")
+        return hmac.digest(purpose, value, "sha256").hex()
 
     def seal_for_run(self, connection: Connection, run: int, values: Mapping[str, bytes]) -> None:
         """Keep secrets that came with a run, in the transaction that makes it. ``check_secret`` has seen them."""

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from builder.arguments import CACHE_NAMESPACE_ARG
 from builder.build import build
 from builder.contexts import Context
 from builder.errors import ContextDamagedError, DockerfileNotFoundError
@@ -37,7 +36,7 @@ from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
 from worker.keeper import Keeper
 from worker.resources import Resources
-from worker.sharedcache import shared_caches, shared_targets
+from worker.sharedcache import refuse_cache_names, shared_caches, shared_targets
 
 _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh looks for the host's name alone
 
@@ -78,8 +77,9 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
         if facts.commit:
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
+        refuse_cache_names(names, facts.registry)
         share = service.settings.shared_cache and is_trusted(work.claim)
-        caches = shared_caches(run, facts, names) if share else ()
+        caches = shared_caches(run, domain, facts, names) if share else ()
         with Context.open_private(str(tree.directory), str(tree.directory), tree.contents) as opened:
             name, dockerfile, ignore = _dockerfile(opened, options.file)
             with opened.with_ignore(ignore) as context:
@@ -90,7 +90,7 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         context,
                         outputs=(Output("image", "", names),),
                         target=options.target,
-                        build_args={**options.build_args, **_namespace(work)},
+                        build_args=options.build_args,
                         labels=options.labels,
                         no_cache=options.no_cache,
                         platforms=(Platform.parse(options.platform),) if options.platform else (),
@@ -100,9 +100,11 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         secrets=work.secrets,
                         access=SourceAccess(reach=_bounds(work)),
                         cache_from=caches,
-                        cache_to=shared_targets(run, caches),
-                        lineage=f"project {run.project}",
+                        cache_to=shared_targets(caches),
                         domain=domain,
+                        own_secrets=frozenset(run.own_secrets),
+                        fingerprint=service.secrets.fingerprint,
+                        shared_cache_mounts=frozenset(service.settings.shared_cache_mounts),
                     ),
                     store=work.store,
                     launcher=work.resources.launcher(),
@@ -121,13 +123,6 @@ def build_and_push(work: Work, writer: LogWriter) -> RunResult:
         executed=result.executed,
         cached=result.cached,
     )
-
-
-def _namespace(work: Work) -> dict[str, str]:
-    """What strangers build has cache mounts of its own: it could leave in others' what these then ship."""
-    if is_trusted(work.claim):
-        return {}
-    return {CACHE_NAMESPACE_ARG: f"untrusted {work.claim.run.project}"}
 
 
 @contextlib.contextmanager

@@ -1,45 +1,62 @@
 """The build cache that workers share through the registry: which parts of it a run reads, and which it writes.
 
-A project's caches are in ``REGISTRY/cache/PROJECT``, a tag for each thing that is built of it and each branch. A run
-reads its branch's cache, and where that has no answer the one that the last run of any branch left; it writes both, a
-pull request only its own. What comes from strangers neither reads nor writes.
+A project's caches are in ``REGISTRY/cache/PROJECT``, a tag for each thing that is built of it and each of the project's
+domains. A run reads its own domain's, and then the protected lane's; it writes its own. So nothing that a branch wrote
+ever gets into what the default branch ships. What comes from strangers neither reads nor writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 from builder.cacheio.spec import CacheFrom, CacheTo
 from core.references import Reference
+from core.trust import Domain, protected
+from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
 from pipelines.tags import TagFacts, fit_for_tag
 
-_LATEST = "latest"
+_PLACE = "cache/"
 _HASH_DIGITS = 12
+_LANE_DIGITS = 32  # others choose the names of branches, and must find no second one for the same tag
+_NAME_LENGTH = 60  # a tag has up to 128
 
 
-def shared_caches(run: Run, facts: TagFacts, names: tuple[Reference, ...]) -> tuple[CacheFrom, ...]:
-    """Where the run looks, the best place first; empty without a registry. names: of the image."""
-    if not facts.registry:
+def shared_caches(run: Run, domain: Domain, facts: TagFacts, names: tuple[Reference, ...]) -> tuple[CacheFrom, ...]:
+    """Where the run looks, its own domain's cache first; nowhere without a registry, and for forks.
+
+    names: of the image.
+    """
+    if not facts.registry or domain.is_fork:
         return ()
-    repository = f"{facts.registry}/cache/{facts.project}"
+    repository = f"{facts.registry}/{_PLACE}{facts.project}"
     what = _what(run, names)
-    tags = dict.fromkeys(f"{line}-{what}" for line in (_line(run, facts), _LATEST))
+    tags = dict.fromkeys(f"{_lane(each)}-{what}" for each in (domain, protected(domain.project)))
     return tuple(CacheFrom("registry", f"{repository}:{tag}", optional=True) for tag in tags)
 
 
-def shared_targets(run: Run, read: tuple[CacheFrom, ...]) -> tuple[CacheTo, ...]:
-    """Which of the caches that the run reads it writes, too. A cache that cannot be written fails no run."""
-    kept = read[:1] if run.trigger.kind == "pull_request" else read
-    return tuple(CacheTo("registry", place.location, mode="max", ignore_error=True) for place in kept)
+def shared_targets(read: tuple[CacheFrom, ...]) -> tuple[CacheTo, ...]:
+    """Which of the caches that the run reads it writes, too: the first. One that cannot be written fails no run."""
+    return tuple(CacheTo("registry", place.location, mode="max", ignore_error=True) for place in read[:1])
 
 
-def _line(run: Run, facts: TagFacts) -> str:
-    """What the run continues: a branch, or a pull request."""
-    if run.trigger.kind == "pull_request":
-        return f"pull-{run.trigger.pull_request}"
-    return fit_for_tag(facts.branch) or _LATEST
+def refuse_cache_names(names: Iterable[Reference], registry: str) -> None:
+    """Raise InvalidRequestError for an image in a cache's place: whoever may name one decides what others build."""
+    for name in names:
+        if registry and name.familiar.startswith(f"{registry}/{_PLACE}"):
+            raise InvalidRequestError(
+                f"{name.familiar}: below {registry}/{_PLACE} is what workers share", hint="choose another name"
+            )
+
+
+def _lane(domain: Domain) -> str:
+    """The domain as a part of a tag, and of no other domain's: names may differ in what a tag cannot have."""
+    if domain == protected(domain.project):
+        return domain.lane
+    digest = hashlib.sha256(domain.label.encode("utf-8", "surrogateescape")).hexdigest()[:_LANE_DIGITS]
+    return f"{domain.lane}-{fit_for_tag(domain.name)[:_NAME_LENGTH]}-{digest}"
 
 
 def _what(run: Run, names: tuple[Reference, ...]) -> str:

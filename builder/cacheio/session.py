@@ -66,7 +66,7 @@ class CacheSession:
                 new_step=new_step,
                 stopped=cancelled.is_set,
             )
-        self.cache = BuildCache(store, imports)
+        self.cache = BuildCache(store, request.domain, imports)
 
     def marked(self, config: ImageConfig) -> ImageConfig:
         """The image's config with its inline cache where that is wanted, and else without any, be it the base's."""

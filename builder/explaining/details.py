@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COMMAND: Final = "command"
 _SHELL: Final = "shell"
 _HIDDEN: Final = "hidden, sha256 "
+_SHOWN_DIGITS: Final = 8
 
 
 class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -81,6 +82,11 @@ def base_of(vertex: Vertex) -> tuple[str, str]:
 def members_of(op: Op) -> dict[str, str]:
     """The operation, taken apart into what can change by itself."""
     return {encodable(name): encodable(value) for name, value in _members(op).items()}
+
+
+def facts_of(facts: Iterable[tuple[str, ...]]) -> dict[str, str]:
+    """What took part beside the operation: ``secret NAME``, and a few digits that stand for its value."""
+    return {encodable(" ".join(names)): value[:_SHOWN_DIGITS] for *names, value in facts}
 
 
 def _members(op: Op) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ import msgspec
 from builder.explaining.details import (
     StepDetail,
     base_of,
+    facts_of,
     instruction_text,
     may_name_owner,
     members_of,
@@ -22,6 +24,7 @@ from builder.explaining.lineage import Lineage, matching
 from builder.graph import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
 from builder.owners import UnknownName
 from core.events import Change
+from core.trust import COMMON, Domain, scoped
 
 if TYPE_CHECKING:
     from images.store import Store
@@ -34,7 +37,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
     layer: its diff ID. record: what the cache's record says of the step. listings: the files that it has copied.
-    unknown_names: of owners, for which root stands in.
+    unknown_names: of owners, for which root stands in. facts: what takes part beside the operation, see
+    ``builder.classes``.
     """
 
     op: str
@@ -47,13 +51,19 @@ class Outcome(msgspec.Struct, frozen=True):
     record: bytes = b""
     listings: tuple[Listing, ...] = ()
     unknown_names: tuple[UnknownName, ...] = ()
+    facts: tuple[tuple[str, ...], ...] = ()
 
 
 class Explainer:
-    """Of one build; any number of threads may use it. identity: see ``Lineage``."""
+    """Of one build; any number of threads may use it. identity: see ``Lineage``. domain: for whom the build is.
 
-    def __init__(self, store: Store, identity: str, plan: Plan) -> None:
+    What it tells is its project's: what others build, and which files they copy, shows in no reason.
+    """
+
+    def __init__(self, store: Store, identity: str, plan: Plan, domain: Domain) -> None:
         self._store = store
+        self._owner = domain.project_scope
+        self._files_scope = COMMON if domain.is_host else self._owner  # the host's names are as they have always been
         self._lineage = Lineage(store, identity)
         self._plan = plan
         self._before: dict[Vertex, StepDetail | None] | None = None
@@ -113,7 +123,7 @@ class Explainer:
         from builder.explaining.files import pack
 
         if outcome.listings:
-            self._store.cache.memo_put(_FILES, outcome.content, pack(outcome.listings))
+            self._store.cache.memo_put(_FILES, scoped(outcome.content, self._files_scope), pack(outcome.listings))
 
     # What was
 
@@ -125,8 +135,8 @@ class Explainer:
             return self._before.get(vertex)
         # The first build here. A checkout somewhere else may have been built: the same step, on the same base.
         # What this build has made meanwhile does not count: a step's record may be there before its reason is told.
-        latest, before = self._store.cache.latest_for, self._began_at
-        for record in (latest(op=op, before=before), latest(description=vertex.step.name, before=before)):
+        latest = functools.partial(self._store.cache.latest_for, before=self._began_at, owner=self._owner)
+        for record in (latest(op=op), latest(description=vertex.step.name)):
             if record is None or record.description != vertex.step.name:
                 continue
             kept = _detail_of(record.detail)
@@ -153,7 +163,7 @@ class Explainer:
         return StepDetail(
             outcome.op,
             instruction_text(vertex),
-            members_of(vertex.op),
+            members_of(vertex.op) | facts_of(outcome.facts),
             outcome.below,
             base_of(vertex),
             content,
@@ -169,7 +179,7 @@ class Explainer:
             return []
         if not outcome.listings:
             return [Change("source", source.step.name) for source in vertex.sources]
-        kept = self._store.cache.memo_get(_FILES, old.content)
+        kept = self._store.cache.memo_get(_FILES, scoped(old.content, self._files_scope))
         if kept is None:
             return [Change("changed", "its files")]
         from builder.explaining.files import file_changes, unpack

@@ -24,12 +24,13 @@ def git(directory: Path, *words: str, **environment: str) -> str:
 
 
 def make_certificate(directory: Path, host: str) -> Path:
-    """A self-signed certificate for ``host``; its key is beside it as ``key.pem``."""
+    """A self-signed certificate for ``host``, a name or an address; its key is beside it as ``key.pem``."""
     certificate = directory / "cert.pem"
+    kind = "IP" if host.replace(".", "").isdigit() else "DNS"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
          certificate.with_name("key.pem"), "-out", certificate, "-days", "1", "-subj", f"/CN={host}", "-addext",
-         f"subjectAltName=DNS:{host}"],
+         f"subjectAltName={kind}:{host}"],
         check=True, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     certificate.chmod(0o644)

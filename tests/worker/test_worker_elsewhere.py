@@ -8,19 +8,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from core.references import Reference
 from core.settings import ServiceSettings
+from core.trust import of_branch, of_fork, of_user, protected
+from pipelines.errors import InvalidRequestError
 from pipelines.loglines import decode_line
-from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
+from pipelines.model import BuildOptions, GitSource, Run, RunRequest
 from pipelines.service import Service
 from pipelines.tags import TagFacts
 from tests.toolkit.service import Workforce, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 from worker.building import is_trusted
-from worker.sharedcache import shared_caches, shared_targets
+from worker.sharedcache import refuse_cache_names, shared_caches, shared_targets
 
 DOCKERFILE = """FROM base
 COPY big small /
@@ -141,9 +143,36 @@ def test_what_strangers_wrote_gets_nothing_and_leaves_nothing(service: Service) 
     assert claim is not None
     assert not is_trusted(claim)
     facts = TagFacts("app", run.number, "ci:5000", "feature/x")
-    pull = msgspec.structs.replace(run, trigger=Trigger("pull_request", pull_request=7))
-    own, latest = shared_caches(pull, facts, ())
-    assert [target.location for target in shared_targets(pull, (own, latest))] == [own.location]
-    assert own.location.startswith("ci:5000/cache/app:pull-7-")
-    assert shared_caches(run, facts, ())[0].location.startswith("ci:5000/cache/app:feature-x-")
-    assert shared_caches(run, TagFacts("app", 1), ()) == ()
+    assert shared_caches(run, of_fork("app", 7), facts, ()) == ()
+    assert shared_targets(()) == ()
+
+
+def test_every_domain_writes_its_own_shared_cache_and_reads_the_protected_lane_s(service: Service) -> None:
+    run = service.runs.submit(RunRequest(GitSource("https://git.example/x"), project="app"))
+    facts = TagFacts("app", run.number, "ci:5000")
+    (main,) = shared_caches(run, protected("app"), facts, ())
+    assert main.location.startswith("ci:5000/cache/app:protected-")
+    own, lane = shared_caches(run, of_branch("app", "feature/x"), facts, ())
+    assert lane == main
+    assert own.location.startswith("ci:5000/cache/app:branch-feature-x-")
+    assert [target.location for target in shared_targets((own, lane))] == [own.location]
+    assert shared_caches(run, protected("app"), TagFacts("app", 1), ()) == ()
+
+
+def test_no_two_domains_have_one_shared_cache(service: Service) -> None:
+    run = service.runs.submit(RunRequest(GitSource("https://git.example/x"), project="app"))
+    facts = TagFacts("app", run.number, "ci:5000")
+    names = ("x", "feature/x", "feature-x", "x" * 300, "x" * 301, "protected", "ann (token ci)", "\udcff")
+    domains = [make("app", name) for make in (of_branch, of_user) for name in names]
+    places = {shared_caches(run, domain, facts, ())[0].location for domain in (protected("app"), *domains)}
+    assert len(places) == len(domains) + 1
+    for place in places:
+        assert str(Reference.parse(place)) == place
+
+
+@pytest.mark.parametrize("name", ["ci:5000/cache/app:protected-1", "ci:5000/cache/app", "ci:5000/cache/x/y"])
+def test_no_image_takes_the_place_of_a_shared_cache(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="what workers share"):
+        refuse_cache_names([Reference.parse(name)], "ci:5000")
+    refuse_cache_names([Reference.parse("ci:5000/cachet/app"), Reference.parse("cache/app")], "ci:5000")
+    refuse_cache_names([Reference.parse(name)], "")
