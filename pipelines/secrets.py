@@ -88,7 +88,7 @@ class Secrets:
 
     def fingerprint(self, value: bytes) -> str:
         """What stands for a value where that must show neither itself nor, to who guesses, whether a guess is right."""
-        purpose = hmac.digest(self._key(), b"a secret's value, in the key of a build's step", "sha256")
+        purpose = hmac.digest(self.keys.current(), b"a secret's value, in the key of a build's step", "sha256")
         return hmac.digest(purpose, value, "sha256").hex()
 
     def seal_for_run(self, connection: Connection, run: int, values: Mapping[str, bytes]) -> None:

@@ -16,6 +16,7 @@ from pipelines.forges.events import Payload
 from pipelines.hooks.planning import Await, Build, by_hand, plan
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult, Trigger
+from pipelines.secrets import Secrets
 from pipelines.service import Service
 from pipelines.sources import Checkout, fetch_git
 from tests.toolkit import forgepayloads as sent
@@ -234,3 +235,13 @@ def test_attempt_that_was_given_up_settles_nothing(service: Service) -> None:
 def test_run_of_before_there_were_domains_gets_one_when_it_is_tried_again(service: Service) -> None:
     first = service.runs.submit(RunRequest(CONTEXT), Trigger(by="ann"))
     assert domain_of(msgspec.structs.replace(first, domain="")) == of_user("default", "ann")
+
+
+def test_what_stands_for_a_secret_s_value_tells_nothing_to_who_has_not_the_key(
+    service: Service, tmp_path: Path
+) -> None:
+    printed = service.secrets.fingerprint(b"hunter2")
+    assert printed == service.secrets.fingerprint(b"hunter2")
+    assert printed != service.secrets.fingerprint(b"hunter3")
+    assert "hunter2" not in printed
+    assert printed != Secrets(service.database, tmp_path / "another.key").fingerprint(b"hunter2")
