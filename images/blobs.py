@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from core.digests import Digest
-from core.files import fsync_directory, storage_errors
+from core.files import fsync_directory, fsync_file, storage_errors
 from images.database import Database
 from images.errors import DamagedBlobError, DigestMismatchError, MissingBlobError
 from images.sessions import Session
@@ -301,7 +301,8 @@ class BlobStore:
         if not volatile:
             return
         with storage_errors("a blob"):
-            _in_threads(self._sync, volatile)  # file systems gather what is synced at the same time
+            # File systems gather what is synced at the same time.
+            _in_threads(lambda digest: fsync_file(self._file(digest)), volatile)
         fsync_directory(self._directory)
         with self._database.transaction() as connection:
             connection.executemany("UPDATE blobs SET volatile = 0 WHERE digest = ?", [(d,) for d in volatile])
@@ -383,13 +384,6 @@ class BlobStore:
             return self.read(digest) == data
         except MissingBlobError:
             return False
-
-    def _sync(self, digest: Digest) -> None:
-        fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def _size_or_none(self, digest: Digest) -> int | None:
         size = self._sizes.get(digest)

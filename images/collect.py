@@ -174,10 +174,11 @@ class Collector:
             self._database.restore_ballast()
 
     def _try_to_carry_out(self, plan: Callable[[sqlite3.Connection], _Plan], *, sweep: bool) -> PruneReport:
-        freed = 0
+        freed = unknown = 0
         if sweep:
             # Before anything that needs space: this may be a full disk's only relief.
-            freed += self._remove_files(self._files_without_row())
+            orphans, unknown = self._files_without_row()
+            freed += self._remove_files(orphans)
         reclaim_all(self._root, self._database)
         with self._database.transaction(durable=True) as connection:
             made = plan(connection)
@@ -185,14 +186,26 @@ class Collector:
         for name in made.snapshots:
             freed += self._remove_snapshot(name)
         if sweep:
+            if unknown:
+                made.lines.append(
+                    f"kept: {unknown} files of images that store.db does not know. Is it an older copy?"
+                    " shiplap image verify --rebuild takes them in"
+                )
             freed += remove_orphan_snapshots(self._root, self._database)
         return PruneReport(made.lines, len(made.images), made.records, freed)
 
-    def _files_without_row(self) -> list[str]:
+    def _files_without_row(self) -> tuple[list[str], int]:
+        """Their digests, and how many others there are that must stay: they are images that another database knew."""
         known = {digest for (digest,) in self._database.all("SELECT digest FROM blobs")}
-        with os.scandir(self._root / "blobs" / "sha256") as entries:
-            digests = [f"sha256:{entry.name}" for entry in entries]
-        return [digest for digest in digests if digest not in known]
+        directory = str(self._root / "blobs" / "sha256")
+        with os.scandir(directory) as entries:
+            orphans = [digest for entry in entries if (digest := f"sha256:{entry.name}") not in known]
+        if not orphans:
+            return [], 0
+        from images.found import of_unknown_images
+
+        unknown = of_unknown_images(directory, orphans)
+        return [digest for digest in orphans if digest not in unknown], len(unknown)
 
     def _remove_files(self, digests: Sequence[str]) -> int:
         freed = 0

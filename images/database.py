@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -175,9 +175,14 @@ SCHEMA_VERSION: Final = len(_MIGRATIONS)
 class Database:
     """``store.db``. Any thread may call any method; a transaction belongs to one thread from begin to end."""
 
-    def __init__(self, path: Path) -> None:
-        """Open, and make or migrate the schema. The caller makes sure that one process at a time is in here."""
+    def __init__(self, path: Path, begin: Callable[[], None] = lambda: None) -> None:
+        """Open, and make or migrate the schema. The caller makes sure that one process at a time is in here.
+
+        begin: called before a schema is made where there is none; what it raises leaves all as it is.
+        """
         self._path = path
+        if not path.exists() or not path.stat().st_size:
+            begin()  # before SQLite: it would remove a WAL beside an empty file
         self._lock = threading.RLock()
         with self._translated():
             self._connection = sqlite3.connect(
@@ -185,7 +190,7 @@ class Database:
             )
         try:
             with self._translated():
-                self._prepare()
+                self._prepare(begin)
         except BaseException:
             self._connection.close()
             raise
@@ -241,9 +246,11 @@ class Database:
             except OSError:
                 os.unlink(file.name)
 
-    def _prepare(self) -> None:
+    def _prepare(self, begin: Callable[[], None]) -> None:
         execute = self._connection.execute
         version = execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            begin()
         if version > SCHEMA_VERSION:
             raise StoreVersionError(
                 f"{self._path} has schema {version}; this Shiplap knows schemas up to {SCHEMA_VERSION}",
@@ -310,7 +317,7 @@ def _as_store_error(error: sqlite3.Error, path: Path) -> Exception:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreCorruptError(
             f"{path} is damaged: {error}",
-            hint="images can be built again: move the store's directory away and start with a new one",
+            hint="shiplap image verify --rebuild makes a new one from the content that is there",
         )
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return StoreAccessError(

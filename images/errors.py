@@ -24,6 +24,10 @@ class StoreCorruptError(StoreError):
     """The database or a file of the store is not what it was when it was written."""
 
 
+class StoreLostError(StoreError):
+    """Content is there, and the database that knows what it is, is not."""
+
+
 class StoreBusyError(StoreError):
     """Another process held the database for longer than anyone should."""
 

@@ -2,6 +2,7 @@
 
     ROOT/store.db                 every row there is: see database.py
     ROOT/store.db.ballast         space given up when a full disk is to be cleaned
+    ROOT/store.db.rebuilding      there while a lost store.db is made again: see rebuild.py
     ROOT/blobs/sha256/<hex>       see blobs.py
     ROOT/snapshots/<session>-N/   see snapshots.py
     ROOT/cache-mounts/            see cachemounts.py
@@ -13,6 +14,9 @@ Opening takes about a millisecond: nothing is scanned but the directory of sessi
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,7 +25,7 @@ from core.errors import StorageFullError
 from core.files import storage_errors
 from images.blobs import BlobStore
 from images.database import Database, release_ballast
-from images.errors import StoreAccessError
+from images.errors import StoreAccessError, StoreLostError
 from images.layers import LayerStore
 from images.locks import exclusive
 from images.records import CacheRecords
@@ -60,24 +64,35 @@ class Store:
     def open(cls, root: Path) -> Self:
         """Open or make the store at ``root``, and reclaim what killed processes left.
 
-        Raises StoreVersionError, StoreCorruptError, StoreAccessError, StorageFullError.
+        Raises StoreVersionError, StoreCorruptError, StoreLostError, StoreAccessError, StorageFullError.
         """
         root = root.absolute()
+        begin = functools.partial(_refuse_beside_content, root)
+        if rebuilding_file(root).exists():
+            raise StoreLostError(
+                f"{root}/store.db is being made again, or that was interrupted",
+                hint="wait until it has ended, or run shiplap image verify --rebuild again",
+            )
         try:
-            return cls._open(root)
+            return cls._open(root, begin)
         except StorageFullError:
             # On a full disk too it must be possible to open the store, and prune it (which makes the ballast again).
             if not release_ballast(root / "store.db"):
                 raise
-            return cls._open(root)
+            return cls._open(root, begin)
 
     @classmethod
-    def _open(cls, root: Path) -> Self:
+    def open_for_rebuild(cls, root: Path) -> Self:
+        """As ``open``, also with a database that is lost: rebuild.py makes its rows again, and keeps others out."""
+        return cls._open(root, lambda: None)
+
+    @classmethod
+    def _open(cls, root: Path, begin: Callable[[], None]) -> Self:
         with storage_errors(str(root)), contextlib.ExitStack() as undo:
             _make_directories(root)
             # Under the lock every session begins after the first of this boot has dropped what the last one left.
             with exclusive(root / "tmp" / ".lock"):
-                database = Database(root / "store.db")
+                database = Database(root / "store.db", begin)
                 undo.callback(database.close)
                 rebooted = _drop_what_a_reboot_lost(database)
                 session = Session.begin(root, database)
@@ -157,6 +172,38 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def rebuilding_file(root: Path) -> Path:
+    """The file that keeps a store from being opened: see rebuild.py."""
+    return root / "store.db.rebuilding"
+
+
+def has_lost_its_database(root: Path) -> bool:
+    """Whether there is content and a ``store.db`` that is missing or empty."""
+    try:
+        if (root / "store.db").stat().st_size:
+            return False
+    except FileNotFoundError:
+        pass
+    return _has_content(root)
+
+
+def _has_content(root: Path) -> bool:
+    try:
+        with os.scandir(root / "blobs" / "sha256") as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+
+
+def _refuse_beside_content(root: Path) -> None:
+    """A new store has no content; where there is some, a new database would make garbage of it."""
+    if _has_content(root):
+        raise StoreLostError(
+            f"{root}/store.db is missing or empty, and {root}/blobs has content",
+            hint="put a backup of store.db back, or make it again from the content: shiplap image verify --rebuild",
+        )
 
 
 def _make_directories(root: Path) -> None:

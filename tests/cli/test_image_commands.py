@@ -175,6 +175,19 @@ def test_prune_of_everything_asks_first(
     assert shiplap_here("image", "ls", "-q") == ""
 
 
+def test_a_lost_database_is_refused_and_made_again(shiplap_here: Command, ids: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "root" / "store.db").write_bytes(b"")
+    for command in (("image", "ls"), ("image", "prune", "--all", "--force")):
+        assert "shiplap image verify --rebuild" in shiplap_here(*command, code=1)
+    told = shiplap_here("image", "verify", "--rebuild")
+    assert "2 images" in told
+    assert set(ids.values()) <= {line.partition(": ")[0] for line in told.splitlines()}
+    assert "  names of images\n" in told
+    shiplap_here("image", "tag", ids["app"][7:19], "app:again")
+    assert "again" in shiplap_here("image", "ls", "app")
+    assert "taken in: 0 blobs, 0 images, 0 indexes" in shiplap_here("image", "verify", "--rebuild")
+
+
 def test_verify_finds_damage(shiplap_here: Command, ids: dict[str, str], tmp_path: Path) -> None:
     assert shiplap_here("image", "verify") == "all content matches its digests\n"
     blob = tmp_path / "root" / "blobs" / "sha256" / ids["app"].removeprefix("sha256:")
