@@ -16,10 +16,11 @@ from builder.destination import ArchiveMember, Destination, Node
 from builder.digesting import hash_descriptor
 from builder.errors import ArchiveError
 from builder.filetree import Entry, SourceTree, ships
-from builder.paths import clean, join, resolve, split
+from builder.paths import check_length, clean, join, resolve, split
 from images import tarreader
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError
+from images.survey import ImpliedBytes
 from images.tarreader import TarEntry, TarReader
 from images.tarwriter import TarWriter
 
@@ -100,20 +101,25 @@ class Archive:
         owner, timestamp: of everything, where given. created_at: mtime of directories that the archive does not name;
         those belong to root. Raises ArchiveError and CopyConflictError.
         """
-        inside = _Inside(destination, target)
+        inside = _Inside(destination, target, self._name)
         for index, (member, _) in enumerate(self._members()):
             path = clean(os.fsdecode(member.name))
             if not path:
                 continue  # "./": the destination is there, and stays as it is
+            check_length(path, self._name)
+            check_length(os.fsdecode(member.link), self._name)
             place = self._place(inside, path, created_at)
             if member.kind == tarreader.HARDLINK:
                 node = self._linked(inside, member)
             else:
                 node = self._node(member, ArchiveMember(number, index, member.size), owner, timestamp)
-            if stat.S_ISDIR(node.mode) and destination.is_directory(place):
+            kind = destination.kind(place)
+            if kind == "directory" and stat.S_ISDIR(node.mode):
                 destination.merge_directory(place, node)
-            else:
-                destination.replace(place, node)
+                continue
+            destination.replace(place, node)
+            if kind is not None or stat.S_ISLNK(node.mode):
+                inside.forget_parent()  # names may lead elsewhere now
 
     def write(self, wanted: Mapping[int, Sequence[tuple[bytes, Node]]], writer: TarWriter) -> None:
         """Write the regular files that are left: of every member, the names (and nodes) that it has in the layer.
@@ -165,26 +171,29 @@ class Archive:
     def _place(self, inside: _Inside, path: str, created_at: int) -> str:
         """Where a member goes: its parents followed and, where they are missing, made."""
         parent, name = split(path)
-        real = resolve(inside, parent)
+        real = inside.real_parent(parent)
         if not inside.is_directory(real):
             self._refuse_dangling(inside, path, parent)
-            inside.make_directories(real, created_at, f"{self._name}: {path}")
-        return join(inside.target, join(real, name))
+            inside.make_directories(real, created_at, path)
+        place = join(inside.target, join(real, name))
+        check_length(place, self._name)
+        return place
 
     def _refuse_dangling(self, inside: _Inside, path: str, parent: str) -> None:
         """A name that leads through a link to nowhere is an error, as it is for BuildKit."""
-        while parent:
-            above, name = split(parent)
-            mode = inside.mode(join(resolve(inside, above), name))
-            if mode is not None:
-                if stat.S_ISLNK(mode) and inside.mode(resolve(inside, parent)) is None:
-                    raise ArchiveError(
-                        f"{self._name}: {path} is behind the symbolic link {parent}, which leads to nothing "
-                        f"below /{inside.target}",
-                        hint="links in an archive are followed inside the destination only",
-                    )
-                return
-            parent = above
+        real = ""
+        for name in parent.split("/"):
+            candidate = join(real, name)
+            mode = inside.mode(candidate)
+            if mode is None:
+                return  # nor is there anything further down
+            real = resolve(inside, candidate) if stat.S_ISLNK(mode) else candidate
+            if real != candidate and inside.mode(real) is None:
+                raise ArchiveError(
+                    f"{self._name}: {path} is behind the symbolic link {candidate}, which leads to nothing "
+                    f"below /{inside.target}",
+                    hint="links in an archive are followed inside the destination only",
+                )
 
     def _linked(self, inside: _Inside, member: TarEntry) -> Node:
         """Another name for a file that this instruction has already unpacked."""
@@ -220,11 +229,26 @@ class Archive:
 
 
 class _Inside:
-    """A ``Destination`` seen from one of its directories, as after chroot."""
+    """A ``Destination`` seen from one of its directories, as after chroot.
 
-    def __init__(self, destination: Destination, target: str) -> None:
+    target: the directory. what: the instruction and its archive, for messages.
+    """
+
+    def __init__(self, destination: Destination, target: str, what: str) -> None:
         self._destination = destination
+        self._what = what
+        self._parent: tuple[str, str] | None = None
+        self._implied = ImpliedBytes()
         self.target = target
+
+    def real_parent(self, path: str) -> str:
+        """Where the directory ``path`` really is; members that follow each other mostly have the same one."""
+        if self._parent is None or self._parent[0] != path:
+            self._parent = path, resolve(self, path)
+        return self._parent[1]
+
+    def forget_parent(self) -> None:
+        self._parent = None
 
     def mode(self, path: str) -> int | None:
         return self._destination.mode(join(self.target, path))
@@ -238,7 +262,15 @@ class _Inside:
     def is_directory(self, path: str) -> bool:
         return self._destination.is_directory(join(self.target, path))
 
-    def make_directories(self, path: str, created_at: int, what: str) -> None:
-        self._destination.make_directories(
-            join(self.target, path), mode=_CREATED, uid=0, gid=0, mtime=created_at, what=what
+    def make_directories(self, path: str, created_at: int, member: str) -> None:
+        """Make those that the archive implies for ``member``. Raises ArchiveError for more than a layer may imply."""
+        place = join(self.target, path)
+        check_length(place, self._what)
+        made = self._destination.make_directories(
+            place, mode=_CREATED, uid=0, gid=0, mtime=created_at, what=f"{self._what}: {member}"
         )
+        try:
+            for directory in made:
+                self._implied.add(os.fsencode(directory))
+        except InvalidLayerError as error:
+            raise ArchiveError(f"{self._what}: {error}".replace("the layer", "the archive")) from error

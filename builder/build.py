@@ -16,6 +16,7 @@ from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
 from builder.classes import StepClasses
 from builder.contextfiles import ContextFiles
+from builder.errors import stop_when
 from builder.execution import Executor
 from builder.explaining.why import Explainer
 from builder.exporting import Exported, Exporter
@@ -31,6 +32,7 @@ from builder.result import BuildResult
 from builder.rootfs import RootFS
 from builder.solver import Solution, Solver
 from containers.launcher import Launcher
+from core.cancellation import asking
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
 from core.settings import CacheMax
@@ -62,13 +64,15 @@ def build(
     files: those of which ``recall`` may have read some already.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
-    ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache.
+    ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache, but for
+    those whose layers were still being written when it was cancelled.
     """
     files = files or ContextFiles(request, store)
-    with contextlib.ExitStack() as stack:
-        result = _Build(
-            request, store, launcher, monitor or NullMonitor(), cancelled or threading.Event(), connect, files, stack
-        ).run(solved)
+    cancelled = cancelled or threading.Event()
+    with contextlib.ExitStack() as stack, asking(stop_when(cancelled.is_set)):
+        result = _Build(request, store, launcher, monitor or NullMonitor(), cancelled, connect, files, stack).run(
+            solved
+        )
     if cache_max is not None and result.executed:
         store.cache_use.keep_below(cache_max)
     return result

@@ -23,6 +23,7 @@ from builder.modes import parse_chmod
 from builder.owners import parse_chown
 from builder.paths import clean, join, resolve, split
 from builder.selecting import Selection, Source, select
+from core.cancellation import check
 from images.tarwriter import TarWriter
 
 __all__ = [
@@ -144,6 +145,7 @@ class _Planner:
         if destination.is_empty(target):
             empty.add(None)  # what the entries at the top have for a parent
         for entry in source.entries:
+            check()
             path = join(target, entry.path)
             is_directory = entry.mode & 0o170000 == stat.S_IFDIR
             if entry.directory.entry in empty:

@@ -18,6 +18,7 @@ from builder.paths import split
 Kind: TypeAlias = Literal["directory", "link", "other"]
 
 _DIRECTORY_MODE: Final = stat.S_IFDIR | 0o755
+_MAX_SHOWN: Final = 1 << 14
 
 
 class ArchiveMember:
@@ -89,6 +90,7 @@ class Destination:
         self._rootfs = None if rootfs_fd is None else SourceTree(rootfs_fd, "the image")
         self.nodes: dict[str, Node] = {}
         self._listings: dict[str, dict[str, Kind]] = {}
+        self._shown: dict[str, bool] = {}  # see _contents_show
 
     # Looking. As a ``paths.Lookup``:
 
@@ -149,13 +151,29 @@ class Destination:
 
     def _shows_through(self, path: str) -> bool:
         """Whether the root filesystem's ``path`` is visible: no planned file or new directory stands above it."""
-        parent = path
-        while parent:
-            parent = split(parent)[0]
-            node = self.nodes.get(parent)
-            if node is not None:
-                return node.below
-        return True
+        return not path or self._contents_show(split(path)[0])
+
+    def _contents_show(self, directory: str) -> bool:
+        """Whether what the root filesystem has in ``directory`` is visible. The nearest planned one above decides.
+
+        Remembered: names are looked up part by part, and each would go all the way up again.
+        """
+        asked = []
+        shown = True
+        while directory:
+            node = self.nodes.get(directory)
+            known = node.below if node is not None else self._shown.get(directory)
+            if known is not None:
+                shown = known
+                break
+            asked.append(directory)
+            directory = split(directory)[0]
+        else:
+            shown = "" not in self.nodes or self.nodes[""].below
+        if len(self._shown) > _MAX_SHOWN:
+            self._shown.clear()
+        self._shown.update(dict.fromkeys(asked, shown))
+        return shown
 
     def _directory_shows_through(self, path: str) -> bool:
         if self._rootfs is None:
@@ -177,8 +195,8 @@ class Destination:
             self._show(parent)
         self.nodes[path] = node
 
-    def make_directories(self, path: str, *, mode: int, uid: int, gid: int, mtime: int, what: str) -> None:
-        """``mkdir -p`` of a path without links. What exists is left as it is.
+    def make_directories(self, path: str, *, mode: int, uid: int, gid: int, mtime: int, what: str) -> list[str]:
+        """``mkdir -p`` of a path without links; returns what was missing. What exists is left as it is.
 
         what: the instruction, for the message of CopyConflictError when a file is in the way.
         """
@@ -194,6 +212,7 @@ class Destination:
             step = split(step)[0]
         for step in reversed(missing):
             self.put(step, Node(stat.S_IFDIR | mode, uid, gid, mtime))
+        return missing
 
     def merge_directory(self, path: str, node: Node) -> None:
         """Give the existing directory ``path`` the attributes of ``node``; what is in it stays."""
@@ -218,6 +237,7 @@ class Destination:
             for inside in [other for other in self.nodes if other.startswith(path + "/")]:
                 del self.nodes[inside]
             self._forget_listings(path)
+            self._shown.clear()
             node.hides = was_below or (old is not None and old.opaque)
         elif old is not None:
             node.hides = old.hides

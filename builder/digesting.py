@@ -16,6 +16,7 @@ from builder.filetree import NO_XATTRS, Entry, SourceTree, encode_xattrs, read_x
 from builder.modes import parse_chmod
 from builder.selecting import Selection
 from builder.statcache import StatCache
+from core.cancellation import check
 from core.digests import Digest
 
 _WHOLE = 1024 * 1024
@@ -103,9 +104,10 @@ def _hash_in_threads(tree: SourceTree, entries: Sequence[Entry]) -> None:
         _hash_all(tree, entries)
         return
     from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
 
     with ThreadPoolExecutor(workers, thread_name_prefix="hash") as pool:
-        for done in [pool.submit(_hash_all, tree, [entry]) for entry in entries]:
+        for done in [pool.submit(copy_context().run, _hash_all, tree, [entry]) for entry in entries]:
             done.result()
 
 
@@ -115,6 +117,7 @@ def _hash_all(tree: SourceTree, entries: Sequence[Entry]) -> None:
     directory_fd = -1
     try:
         for entry in entries:
+            check()
             if entry.directory is not directory:
                 if directory_fd >= 0:
                     os.close(directory_fd)
@@ -145,5 +148,6 @@ def hash_descriptor(fd: int, buffer: bytearray | None = None) -> hashlib._Hash:
     view = memoryview(buffer)
     sha = hashlib.sha256()
     while size := os.readv(fd, [buffer]):
+        check()
         sha.update(view[:size])
     return sha

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from core.errors import ShiplapError
 
 
@@ -11,6 +13,16 @@ class BuilderError(ShiplapError):
 
 class BuildCancelledError(BuilderError):
     """The caller asked for the build to stop."""
+
+
+def stop_when(stopped: Callable[[], bool]) -> Callable[[], None]:
+    """A question for ``core.cancellation``: raises BuildCancelledError once ``stopped`` says so."""
+
+    def ask() -> None:
+        if stopped():
+            raise BuildCancelledError("cancelled")
+
+    return ask
 
 
 class OutputError(BuilderError):

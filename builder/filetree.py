@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from builder.errors import ContextChangedError, ContextError
 from builder.stamps import STAMP, is_settled, stamp_of
+from core.cancellation import check
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 NO_XATTRS: Final[Mapping[str, bytes]] = {}
@@ -186,6 +187,8 @@ class SourceTree:
         except PermissionError as error:
             raise unreadable(self, path) from error
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _too_deep(self, path) from error
             raise changed(self, path) from error
 
     def open_file(self, entry: Entry, directory_fd: int) -> int:
@@ -234,6 +237,7 @@ class SourceTree:
         stack = [Directory(self, top, "", None, None)]
         filters = _Filters(self._wanted, included, excluded)
         while stack:
+            check()
             directory = stack.pop()
             fd = self.open_directory(directory.tree_path)
             try:
@@ -266,6 +270,8 @@ class SourceTree:
         with os.scandir(fd) as listing:
             children: list[os.DirEntry[str]] = sorted(listing, key=_by_name)
         for child in children:
+            if filters is not None:  # of patterns there may be many
+                check()
             name = child.name
             st = child.stat(follow_symlinks=False)
             kind = st.st_mode & 0o170000
@@ -354,6 +360,13 @@ def changed(tree: SourceTree, path: str) -> ContextChangedError:
     return ContextChangedError(
         f"{path or '.'} in {tree.label} changed while it was being read",
         hint="run the same command again when nothing writes to it, or list it in .dockerignore",
+    )
+
+
+def _too_deep(tree: SourceTree, path: str) -> ContextError:
+    return ContextError(
+        f"{path[:60]}… in {tree.label} has a path of {len(os.fsencode(path))} bytes, and the kernel takes 4095",
+        hint="list it in .dockerignore, or copy something further down",
     )
 
 

@@ -14,6 +14,8 @@ from builder.destination import ArchiveMember, Node
 from builder.errors import CopyError
 from builder.filetree import Directory, Entry, read_xattrs
 from builder.owners import UnknownName
+from builder.paths import NAME_MAX, check_length
+from core.cancellation import check
 from images.errors import LayerSourceError
 from images.survey import Survey
 from images.tarwriter import BLOCK, WHITEOUT_PREFIX, TarWriter
@@ -53,7 +55,10 @@ def write_nodes(
     members: list[dict[int, list[tuple[bytes, Node]]]] = [{} for _ in archives]
     try:
         for path, node in nodes.items():
+            check()
             name = os.fsencode(path)
+            if len(name) > NAME_MAX:
+                check_length(path, "cannot put it into an image")
             if WHITEOUT_PREFIX in name and (name.startswith(WHITEOUT_PREFIX) or _IN_NAME in name):
                 raise _reserved(path)
             kind = node.mode & 0o170000
@@ -176,6 +181,7 @@ class _HashingReader:
         self._hash = hashlib.sha256()
 
     def read(self, size: int, /) -> bytes:
+        check()
         data = os.read(self._fd, size)
         self._hash.update(data)
         return data

@@ -7,18 +7,22 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from core.cancellation import Question, asking
+
 _Job: TypeAlias = tuple[Callable[[], None], Callable[[BaseException], None]]
 
 
 class LayerWriter:
     """Runs jobs one after another, in order. Started by the first job: a cached stage never starts it.
 
+    question: what jobs are asked whether they have to end.
     on_error: told the first error; the jobs after it are not run, they fail with the same error, since each builds on
     the one before.
     """
 
-    def __init__(self, name: str, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(self, name: str, on_error: Callable[[BaseException], None], question: Question) -> None:
         self._name = name
+        self._question = question
         self._on_error = on_error
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -43,7 +47,8 @@ class LayerWriter:
             run, fail = job
             if error is None:
                 try:
-                    run()
+                    with asking(self._question):
+                        run()
                 except BaseException as raised:
                     error = raised
                     self._on_error(raised)

@@ -6,12 +6,18 @@ and ``..`` stops at the root. Only then symbolic links are followed, as they wou
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from typing import Final, Protocol
 
 from builder.errors import CopyError
+from core.cancellation import check
 
 MAX_LINKS: Final = 255
+PATH_MAX: Final = 4096  # bytes, with the NUL that ends it: linux/limits.h
+NAME_MAX: Final = 255
+_LONG_NAME: Final = re.compile(rb"[^/]{%d}" % (NAME_MAX + 1))
 
 
 class Lookup(Protocol):
@@ -53,27 +59,36 @@ def resolve(lookup: Lookup, path: str) -> str:
     What does not exist is taken literally, so that the target of a dangling link comes out. Raises CopyError when links
     go in circles.
     """
-    done: list[str] = []
+    done = ""
     todo = path.split("/")[::-1]
     links = 0
     while todo:
         part = todo.pop()
         if part == "..":
-            if done:
-                done.pop()
+            done = split(done)[0]
             continue
         if not part or part == ".":
             continue
-        candidate = "/".join((*done, part))
+        candidate = join(done, part)
         mode = lookup.mode(candidate)
         if mode is None or not stat.S_ISLNK(mode):
-            done.append(part)
+            done = candidate
             continue
+        check()
         links += 1
         if links > MAX_LINKS:
             raise CopyError(f"/{path}: too many levels of symbolic links", hint=f"/{candidate} leads back to itself")
         target = lookup.link_target(candidate)
         if target.startswith("/"):
-            done.clear()
+            done = ""
         todo += target.split("/")[::-1]
-    return "/".join(done)
+    return done
+
+
+def check_length(path: str, what: str) -> None:
+    """Raises CopyError for a path in the image that the kernel would not take. what: the instruction, for messages."""
+    name = os.fsencode(path)
+    if len(name) >= PATH_MAX - 1:  # with the slash that it begins with
+        raise CopyError(f"{what}: a path of {len(name) + 1} bytes, and Linux takes {PATH_MAX - 1}: /{path[:60]}…")
+    if _LONG_NAME.search(name):
+        raise CopyError(f"{what}: a name of more than {NAME_MAX} bytes: /{path[:60]}…")

@@ -19,6 +19,7 @@ from builder.errors import CopyError, SourceNotFoundError
 from builder.filetree import Entry, PathFilter, SourceTree
 from builder.paths import clean, join, resolve, split
 from builder.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
+from core.cancellation import check
 
 _REMOTE: Final = re.compile(r"(https?|git|ssh)://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 
@@ -132,16 +133,24 @@ def _expand(tree: SourceTree, spec: CopySpec, written: str, pattern: str) -> lis
 
 
 def _glob(tree: SourceTree, base: str, parts: list[str]) -> Iterator[str]:
-    for name in tree.names(base):
-        if not glob_match(parts[0], name):
+    """Depth first, with a stack of our own: how many parts there are is for a Dockerfile to say."""
+    pending: list[tuple[str, Iterator[str]]] = [(base, iter(tree.names(base)))]
+    while pending:
+        check()
+        above, names = pending[-1]
+        name = next(names, None)
+        if name is None:
+            pending.pop()
             continue
-        path = join(base, name)
+        if not glob_match(parts[len(pending) - 1], name):
+            continue
+        path = join(above, name)
         mode = tree.mode(path)
         if mode is None:
             continue
-        if len(parts) > 1:
+        if len(parts) > len(pending):
             if stat.S_ISDIR(mode):
-                yield from _glob(tree, path, parts[1:])
+                pending.append((path, iter(tree.names(path))))
         elif not stat.S_ISDIR(mode) or not tree.ignores(path) or tree.walk(path):
             yield path
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from builder.buildcache import BuildCache
 from builder.classes import StepClass, StepClasses
 from builder.copyjob import CopyJob
-from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError
+from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when
 from builder.execution import Executor, files_of
 from builder.explaining.details import may_name_owner
 from builder.explaining.why import Explainer, Outcome
@@ -42,6 +42,7 @@ from builder.owners import UnknownName
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
+from core.cancellation import asking, check
 from core.digests import DiffID
 from core.events import Change, Monitor, StepFinished, StepStarted
 from core.events import Outcome as Ended
@@ -152,12 +153,11 @@ class Solver:
         return self._cancelled.is_set() or self._failed.is_set()
 
     def _run_chain(self, chain: Chain) -> None:
-        writer = LayerWriter(f"layers of {chain.name}", self._fail)
+        # What a step has left is written also when another step has failed: it is in the cache then.
+        writer = LayerWriter(f"layers of {chain.name}", self._fail, stop_when(self._cancelled.is_set))
         try:
-            for vertex in chain.vertices:
-                if self.stopped:
-                    raise BuildCancelledError("cancelled")
-                self._results[vertex].resolve(self._solve_vertex(vertex, writer))
+            with asking(stop_when(lambda: self.stopped)):
+                self._solve_chain(chain, writer)
         except BaseException as error:
             self._fail(error)
             for vertex in chain.vertices:
@@ -165,6 +165,11 @@ class Solver:
                     self._results[vertex].fail(error)
         finally:
             writer.finish()
+
+    def _solve_chain(self, chain: Chain, writer: LayerWriter) -> None:
+        for vertex in chain.vertices:
+            check()
+            self._results[vertex].resolve(self._solve_vertex(vertex, writer))
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
+from core.cancellation import check
 from core.files import storage_errors
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from images.errors import InvalidLayerError, SnapshotError
@@ -157,6 +158,7 @@ class Unpacker:
         self._forget_parent()
         at = 0
         while at < len(self._directories):
+            check()
             mtime, mode, length = _DIRECTORY_RECORD.unpack_from(self._directories, at)
             at += _DIRECTORY_RECORD.size
             path = bytes(self._directories[at : at + length])

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Final, Literal, Protocol, Self, TypeAlias, cast
 
+from core.cancellation import check
 from images.errors import CompressedDataError
 from images.tarwriter import SupportsRead, SupportsWrite
 
@@ -101,6 +102,7 @@ class DecompressingReader:
 
     def _produce(self) -> bytes:
         """The next piece of output; empty only at the end, which it notes."""
+        check()
         data = self._raw() if self.compression == "none" else self._decompressed()
         self._ended = not data
         self._produced += len(data)
@@ -115,6 +117,7 @@ class DecompressingReader:
 
     def _decompressed(self) -> bytes:
         while True:
+            check()
             if self._member is None:
                 if not self._another_member():
                     return b""
@@ -142,6 +145,7 @@ class DecompressingReader:
     def _another_member(self) -> bool:
         self._fill(MAGIC_SIZE)
         while self._begun and self._input[self._at : self._at + 1] == b"\0":  # padding, as tapes and xz have it
+            check()
             self._input, self._at = self._input[self._at :].lstrip(b"\0"), 0
             self._fill(MAGIC_SIZE)
         head = self._input[self._at : self._at + MAGIC_SIZE]

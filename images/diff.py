@@ -23,6 +23,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from core.cancellation import check
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images.errors import LayerSourceError
 from images.tarwriter import WHITEOUT_PREFIX, TarWriter
@@ -122,6 +123,7 @@ class _Walk:
         while self._levels:
             level = self._levels[-1]
             for name in level.names:
+                check()
                 if self._visit(level, name):
                     break  # into a directory
             else:

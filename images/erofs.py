@@ -16,17 +16,20 @@ import ctypes
 import errno
 import mmap
 import os
+import select
 import signal
 import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from core.cancellation import check
 from images.errors import SnapshotError
 
 _SYS_FSOPEN, _SYS_FSCONFIG = 430, 431  # the same numbers on every architecture (Linux 5.2)
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 
 _MKFS = "mkfs.erofs"
+_ASK_EACH_MS: Final = 200
 _MAGIC: Final = 0xE0F5E1E2
 _SUPERBLOCK: Final = 1024
 _CHECKSUM, _XATTR_FILTER = 1, 4  # features
@@ -81,7 +84,19 @@ class Indexer:
             raise ErofsError("mkfs.erofs is not installed (erofs-utils)", final=True) from None
 
     def wait(self) -> None:
-        """Wait until the index is written. Raises ErofsError."""
+        """Wait until the index is written, however long that takes for this tar. Raises ErofsError."""
+        ended = select.poll()
+        pidfd = os.pidfd_open(self._pid)
+        try:
+            ended.register(pidfd, select.POLLIN)
+            while not ended.poll(_ASK_EACH_MS):
+                try:
+                    check()
+                except BaseException:
+                    self.stop()
+                    raise
+        finally:
+            os.close(pidfd)
         _, status = os.waitpid(self._pid, 0)
         code = os.waitstatus_to_exitcode(status)
         if code != 0:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+from core.cancellation import check
 from images.apply import Unpacker
 from images.errors import InvalidLayerError
 from images.tarcopy import write_entry
@@ -74,6 +75,7 @@ def flatten(layers: Sequence[BinaryIO]) -> Iterator[MergedEntry]:
         tree.add(layer)
     pending: list[tuple[bytes, _Node]] = [(b"", tree.root)]
     while pending:
+        check()
         path, node = pending.pop()
         entry = node.entry or TarEntry(path, DIRECTORY, 0o755, 0, 0, 0, 0, b"", 0, {}, None)
         if node.children is not None:
@@ -199,6 +201,7 @@ class _Tree:
     def _hide_inside(self, directory: _Node) -> None:
         pending = [directory]
         while pending:
+            check()
             node = pending.pop()
             children = _children(node)
             for name, child in list(children.items()):
@@ -260,6 +263,7 @@ def _chunks(layer: BinaryIO, start: int, entry: TarEntry) -> Iterator[tuple[int,
     for begin, length in ((0, entry.size),) if entry.extents is None else entry.extents:
         offset = begin
         while offset < begin + length:
+            check()
             layer.seek(start)
             data = layer.read(min(begin + length - offset, _CHUNK))
             if not data:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from core.cancellation import check
 from core.digests import DiffID
 from images.erofs import DirectoryMetadata
 from images.layers import LayerStore
@@ -40,6 +41,7 @@ class ParentDirectories:
     def _find(self, path: bytes, below: Sequence[DiffID]) -> DirectoryMetadata | None:
         ancestors = [path[:at] for at, byte in enumerate(path) if byte == 0x2F]
         for diff_id in reversed(below):
+            check()
             directories, whiteouts, opaque = self._table(diff_id)
             found = directories.get(path)
             if found is not None:

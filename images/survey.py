@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from core.cancellation import check
 from images.errors import InvalidLayerError
 
 MAX_XATTR_NAME_BYTES: Final = 255
@@ -22,6 +23,7 @@ _PLAIN: Final = frozenset(b"\x0001234567")
 _TRAILING: Final = b"\0 "
 _MAX_EXTENDED: Final = 1 << 20
 _MAX_IMPLIED_BYTES: Final = 64 << 20
+_ASK_EACH: Final = 256  # entries
 
 
 class Survey(NamedTuple):
@@ -83,6 +85,8 @@ def _survey(fd: int) -> Survey:
     last_parent = b""
     for name, kind, header in _entries(fd):
         entries += 1
+        if not entries % _ASK_EACH:
+            check()
         parent, _, base = name.rpartition(b"/")
         if parent != last_parent:
             last_parent = parent

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
+from core.cancellation import check
 from images.errors import InvalidLayerError
 from images.tarwriter import BLOCK, WHITEOUT_PREFIX, SupportsRead
 
@@ -118,6 +119,7 @@ def _filled(chunks: Iterator[tuple[int, bytes]], size: int) -> Iterator[bytes]:
 
 def _zeros(size: int) -> Iterator[bytes]:
     while size > 0:
+        check()
         yield bytes(min(size, _CHUNK))
         size -= _CHUNK
 
@@ -127,7 +129,8 @@ class TarReader:
 
     The content of the entry that was last given can be read with ``read`` (holes filled) or ``chunks`` (holes left
     out) until the next one is asked for. seekable: skip what is not read by ``stream.seek`` instead of reading it.
-    Iterating and reading raise InvalidLayerError when the archive is damaged or truncated.
+    Iterating and reading raise InvalidLayerError when the archive is damaged or truncated, and ask whether the work has
+    to end (``core.cancellation``).
     """
 
     def __init__(self, stream: SupportsRead | Seekable, *, seekable: bool = False) -> None:
@@ -156,6 +159,7 @@ class TarReader:
         self._entry = None
         records: _Records = {}
         while True:
+            check()
             header = self._header()
             if header is None:
                 if records:
@@ -402,6 +406,7 @@ class TarReader:
                 self._fail("it ends in the middle of a file")
             return
         while left:
+            check()
             data = self._stream.read(min(left, _CHUNK))
             if not data:
                 self._fail("it ends in the middle of a file")
@@ -409,6 +414,7 @@ class TarReader:
             left -= len(data)
 
     def _refill(self) -> bool:
+        check()
         more = self._stream.read(_SEEKABLE_CHUNK if self._seekable else _CHUNK)
         self._base += self._at
         self._buffer, self._at = self._buffer[self._at :] + more, 0

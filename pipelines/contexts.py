@@ -27,6 +27,7 @@ from typing import Final, Literal
 import msgspec
 from sqlalchemy import delete, insert, select, update
 
+from core.cancellation import check
 from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.files import fsync_directory, reclaim_scratch, scratch_directory, storage_errors, write_atomically
@@ -40,6 +41,7 @@ from pipelines.upstream import Upstream
 _log = logging.getLogger(__name__)
 _SCRATCH: Final = "tmp"
 _CHUNK_BYTES: Final = 1 << 20
+_LOCK_PAUSE_S: Final = 0.02
 _SYNCED_ALONE: Final = 16  # more files than these are synced by way of their file system
 _MAX_ENTRIES: Final = 2_000_000
 _MAX_NAME_BYTES: Final = 255
@@ -165,6 +167,7 @@ class Contexts:
         root = str(directory)
         with storage_errors("a build context"), self._locked():
             for entry in entries:
+                check()
                 path = f"{root}/{entry.path}"
                 if entry.type == "directory":
                     os.mkdir(path)
@@ -231,7 +234,13 @@ class Contexts:
         """Nobody else links blobs, or changes the modes of those that no tree has."""
         fd = os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    check()
+                    time.sleep(_LOCK_PAUSE_S)
             yield
         finally:
             os.close(fd)

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 
 from builder.build import build
 from builder.contexts import Context
-from builder.errors import ContextDamagedError, DockerfileNotFoundError
+from builder.errors import ContextDamagedError, DockerfileNotFoundError, stop_when
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult
 from containers.network import parse_networks
+from core.cancellation import asking
 from core.digests import Digest
 from core.platforms import Platform
 from core.reach import Reach
@@ -71,6 +72,11 @@ def is_trusted(claim: Claim) -> bool:
 
 def build_and_push(work: Work, writer: LogWriter) -> RunResult:
     """Do it all; the result lacks the duration. Raises ShiplapErrors of all rooms below."""
+    with asking(stop_when(work.keeper.stopped.is_set)):
+        return _build_and_push(work, writer)
+
+
+def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (tree, facts, domain):

@@ -15,11 +15,12 @@ from typing import BinaryIO, Final
 from builder.attesting import provenance, spdx
 from builder.packing import Statement
 from images.flatten import flatten
-from images.tarreader import FILE
+from images.tarreader import FILE, Content
 from images.tarwriter import TarWriter
 
 _NAMES: Final = {provenance.PREDICATE_TYPE: "provenance{}", spdx.PREDICATE_TYPE: "sbom{}.spdx"}
 _MODE: Final = 0o600
+_CHUNK: Final = 256 * 1024
 
 
 def digests(layers: Sequence[BinaryIO]) -> dict[str, str]:
@@ -27,12 +28,9 @@ def digests(layers: Sequence[BinaryIO]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry, chunks in flatten(layers):
         if entry.kind == FILE:
-            digest, position = hashlib.sha256(), 0
-            for offset, data in chunks:
-                digest.update(bytes(offset - position))
+            digest, content = hashlib.sha256(), Content(chunks, entry.size)
+            while data := content.read(_CHUNK):
                 digest.update(data)
-                position = offset + len(data)
-            digest.update(bytes(entry.size - position))
             found[os.fsdecode(entry.name).encode("utf-8", "backslashreplace").decode()] = digest.hexdigest()
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -105,9 +106,11 @@ class CacheImports:
                 self._fetch_one(shown, *places[0])
                 return
             from concurrent.futures import ThreadPoolExecutor
+            from contextvars import copy_context
 
             with ThreadPoolExecutor(min(_PARALLEL, len(places)), thread_name_prefix="cache") as pool:
-                for done in [pool.submit(self._fetch_one, shown, *place) for place in places]:
+                fetches = [functools.partial(self._fetch_one, shown, *place) for place in places]
+                for done in [pool.submit(copy_context().run, fetch) for fetch in fetches]:
                     done.result()
 
     def _fetch_one(self, shown: _Shown, diff_id: DiffID, source: CacheSource, layer: Descriptor) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from builder.packages.model import OperatingSystem, Package, qualified
+from core.cancellation import check
+from core.errors import ShiplapError
 
 _LENGTHS: Final = struct.Struct(">II")
 _ENTRY: Final = struct.Struct(">IIII")
@@ -20,6 +22,9 @@ _NAME, _VERSION, _RELEASE, _EPOCH, _VENDOR, _ARCH, _SOURCE = 1000, 1001, 1002, 1
 _WANTED: Final = frozenset({_NAME, _VERSION, _RELEASE, _EPOCH, _VENDOR, _ARCH, _SOURCE})
 _INT32, _STRINGS = 4, frozenset({6, 8, 9})
 _MAX_ENTRIES: Final = 1 << 16
+_MAX_HEADER_BYTES: Final = 64 << 20
+_STEPS: Final = 10_000
+_MAX_STEPS: Final = 100_000_000  # of SQLite's machine; a package takes ten
 _KEYS: Final = "gpg-pubkey"  # keys are kept as if they were packages
 
 
@@ -28,12 +33,22 @@ def packages(database: Path, found_in: str, system: OperatingSystem) -> Iterator
     try:
         connection = sqlite3.connect(database)
         try:
-            headers = [bytes(blob) for (blob,) in connection.execute("SELECT blob FROM Packages ORDER BY hnum")]
+            # What "Packages" is, is for the image to say: a view may never come to an end.
+            connection.set_progress_handler(_question(), _STEPS)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER_BYTES)
+            headers, left = [], database.stat().st_size
+            for (blob,) in connection.execute("SELECT blob FROM Packages ORDER BY hnum"):
+                headers.append(bytes(blob))
+                left -= len(headers[-1])
+                if left < 0:
+                    raise ValueError("the rpm database gives more than it can hold")
         finally:
             connection.close()
     except (sqlite3.Error, TypeError) as error:
+        check()
         raise ValueError(str(error)) from error
     for header in headers:
+        check()
         tags = _tags(header)
         name, version = tags.get(_NAME, ""), tags.get(_VERSION, "")
         if not name or name == _KEYS:
@@ -55,6 +70,22 @@ def packages(database: Path, found_in: str, system: OperatingSystem) -> Iterator
             qualified(members),
             f"Organization: {vendor}" if vendor else "",
         )
+
+
+def _question() -> Callable[[], bool]:
+    """True ends the query: the work has to end, or one query has done more than any real database makes it do."""
+    left = _MAX_STEPS // _STEPS
+
+    def ask() -> bool:
+        nonlocal left
+        left -= 1
+        try:
+            check()
+        except ShiplapError:
+            return True
+        return left < 0
+
+    return ask
 
 
 def _tags(header: bytes) -> dict[int, str]:

@@ -21,9 +21,10 @@ def in_parallel(
     caller is interrupted, and cleared again unless it was the caller who had set it.
     """
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+    from contextvars import copy_context
 
     with ThreadPoolExecutor(max(1, min(workers, len(items))), thread_name_prefix=name) as pool:
-        futures = [pool.submit(act, item) for item in items]
+        futures = [pool.submit(copy_context().run, act, item) for item in items]
         by_caller = False
         try:
             wait(futures, return_when=FIRST_EXCEPTION)

@@ -8,7 +8,7 @@ from builder.layerwriter import LayerWriter
 
 def test_jobs_run_in_order_and_finish_waits_for_them() -> None:
     done: list[int] = []
-    writer = LayerWriter("test", lambda error: None)
+    writer = LayerWriter("test", lambda error: None, lambda: None)
     for number in range(50):
         writer.add(functools.partial(done.append, number), lambda error: None)
     writer.finish()
@@ -16,7 +16,7 @@ def test_jobs_run_in_order_and_finish_waits_for_them() -> None:
 
 
 def test_without_jobs_no_thread_is_started() -> None:
-    writer = LayerWriter("layers of nothing", lambda error: None)
+    writer = LayerWriter("layers of nothing", lambda error: None, lambda: None)
     assert "layers of nothing" not in {thread.name for thread in threading.enumerate()}
     writer.finish()
 
@@ -25,7 +25,7 @@ def test_jobs_after_a_failed_one_fail_with_its_error_and_do_not_run() -> None:
     told: list[BaseException] = []
     failed: list[BaseException] = []
     ran: list[str] = []
-    writer = LayerWriter("test", told.append)
+    writer = LayerWriter("test", told.append, lambda: None)
 
     def broken() -> None:
         raise OSError("disk on fire")
