@@ -199,11 +199,7 @@ def _serving(root: Path) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def _second_worker(service: Service) -> Iterator[None]:
-    environment = {
-        **os.environ,
-        "SHIPLAP_REGISTRY": urlsplit(service.url).netloc,
-        "DOCKER_CONFIG": str(service.root / "serve" / "docker"),
-    }
+    environment = {**os.environ, "SHIPLAP_REGISTRY": urlsplit(service.url).netloc}
     with (service.root.parent / "worker.log").open("wb") as log:
         command = [*_shiplap(service.root), "worker", "--concurrency", "1", "--name", "second"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "runs": LazyCommand("cli.commands.runs", "Look after the runs of a build service."),
     "project": LazyCommand("cli.commands.project", "Manage what a build service builds when something is pushed."),
     "secret": LazyCommand("cli.commands.secret", "Manage the secrets that a build service keeps for its runs."),
+    "grant": LazyCommand("cli.commands.grant", "Give projects of a build service what is not their own."),
     "token": LazyCommand("cli.commands.token", "Manage the API tokens of a build service."),
     "user": LazyCommand("cli.commands.user", "Manage the people who may sign in to a build service."),
     "context": LazyCommand("cli.commands.context", "Manage the build services that this user works with."),

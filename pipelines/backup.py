@@ -38,9 +38,11 @@ from pipelines.schema import (
     contexts,
     counters,
     deliveries,
+    grants,
     log_chunks,
     metadata,
     projects,
+    registry_logins,
     run_secrets,
     runs,
     secrets,
@@ -55,7 +57,7 @@ from pipelines.tokens import bring_back, installed
 
 _TABLES: Final = (  # each after those that it refers to
     projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
-    deliveries, approvals, statuses,
+    deliveries, approvals, statuses, registry_logins, grants,
 )  # fmt: skip
 _HEADER: Final = "shiplap-backup.json"
 _KEY: Final = "secret.key"

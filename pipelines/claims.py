@@ -29,6 +29,7 @@ from pipelines.loglines import LogLine, decode_line, encode_line, text_size
 from pipelines.logstore import Line, store_lines
 from pipelines.model import Claim, GitSource, Run, RunResult, RunState
 from pipelines.rows import run_from_row
+from pipelines.runtokens import new_token
 from pipelines.schema import runs
 from pipelines.secrets import forget_run_secrets
 
@@ -91,17 +92,21 @@ class Claims:
             choice = Chooser(connection, worker, labels, now, sparing=found is not None).choose()
             if choice.number is None:
                 return choice, None
+            token, token_hash = new_token(choice.number)
             connection.execute(
                 update(runs)
                 .where(runs.c.number == choice.number, runs.c.state == "queued")
                 .values(
                     state="running", attempt=runs.c.attempt + 1, worker=worker, started_at=now, reason="",
-                    pulse=runs.c.pulse + 1, lease_until=now + LEASE_S,
+                    pulse=runs.c.pulse + 1, lease_until=now + LEASE_S, token=token_hash,
                 )
             )  # fmt: skip
             run = run_from_row(connection.execute(select(runs).where(runs.c.number == choice.number)).one())
+            if not run.is_trusted:
+                token = ""
+                connection.execute(update(runs).where(runs.c.number == choice.number).values(token=token))
             note_state(connection, run, now)
-        return choice, Claim(run, run.attempt, worker, run.lines + 1)
+        return choice, Claim(run, run.attempt, worker, run.lines + 1, token)
 
     def renew(self, claim: Claim) -> None:
         """Show that the worker lives. Raises StaleAttemptError."""

@@ -37,6 +37,10 @@ class InvalidRequestError(PipelineError):
     """What was asked for cannot be: a malformed name, path, digest or option."""
 
 
+class DeniedError(PipelineError):
+    """What was asked for is another project's. Says whose, and who can change it."""
+
+
 class NotFoundError(PipelineError):
     """No run, project, secret or context of that name."""
 

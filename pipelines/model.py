@@ -162,6 +162,11 @@ class Run(msgspec.Struct, frozen=True):
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the run may have secrets and credentials, and may publish what it makes."""
+        return not isinstance(self.source, GitSource) or self.source.trusted
+
 
 class Step(msgspec.Struct, frozen=True):
     """A step of a run's latest attempt. first_line, last_line: where the log speaks of it; 0 for nowhere.
@@ -186,12 +191,14 @@ class Claim(msgspec.Struct, frozen=True):
     """A run in a worker's hands: the only right to write to it, until another attempt begins.
 
     next_line: the number of the first line that this attempt logs.
+    token: opens the service's registry while this attempt runs, see ``pipelines.runtokens``; empty for strangers' runs.
     """
 
     run: Run
     attempt: int
     worker: str
     next_line: int
+    token: str = ""
 
     @property
     def number(self) -> int:

@@ -12,8 +12,10 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
+from pipelines.borders import Borders
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.grants import forget_grants
 from pipelines.hooks.addresses import known_forge
 from pipelines.hooks.checking import check_hook
 from pipelines.hooks.settings import HookSettings
@@ -33,11 +35,12 @@ _hooks = msgspec.json.Decoder(HookSettings)
 class Projects:
     """All projects. Thread-safe. vault: encrypts the secrets of webhooks, and the tokens for statuses.
 
-    local: the directory whose repositories file URLs may name.
+    local: the directory whose repositories file URLs may name. borders: which of them are the project's.
     """
 
-    def __init__(self, database: Database, vault: Secrets, local: Path | None = None) -> None:
+    def __init__(self, database: Database, vault: Secrets, borders: Borders, local: Path | None = None) -> None:
         self._database = database
+        self._borders = borders
         self._local = local
         self._vault = vault
 
@@ -52,7 +55,7 @@ class Projects:
     def put(self, project: Project) -> None:
         """Make it or change its settings; a forge that is not given is known by the repository's host, if it is.
 
-        Raises InvalidRequestError.
+        Raises InvalidRequestError, and DeniedError where it names another project's bare repository.
         """
         if project.hook.repository and not project.hook.forge:
             hook = msgspec.structs.replace(project.hook, forge=known_forge(project.hook.repository) or "")
@@ -65,6 +68,7 @@ class Projects:
         check_hook(project.hook, self._local)
         with self._database.write() as connection:
             ensure_project(connection, project.name)
+            self._borders.check_bare(connection, project.name, project.hook.repository)
             connection.execute(update(projects).where(projects.c.name == project.name).values(_values(project)))
 
     def remove(self, name: str) -> None:
@@ -82,6 +86,7 @@ class Projects:
             remember(connection, runs.c.project == name)
             connection.execute(delete(runs).where(runs.c.project == name))
             connection.execute(delete(secrets).where(secrets.c.project == name))
+            forget_grants(connection, name)
             connection.execute(delete(projects).where(projects.c.name == name))
 
     def webhook_secret(self, name: str) -> bytes | None:

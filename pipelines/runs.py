@@ -16,6 +16,7 @@ from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
 from core.trust import Domain
+from pipelines.borders import Borders
 from pipelines.database import Database
 from pipelines.documents import has_nul
 from pipelines.domains import domain_of, told
@@ -58,11 +59,13 @@ class Runs:
         queue: Queue,
         workers: Workers,
         secrets: Secrets,
+        borders: Borders,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._secrets = secrets
+        self._borders = borders
         self._queue = queue
         self._workers = workers
         self._clock = clock
@@ -70,7 +73,8 @@ class Runs:
     def submit(self, request: RunRequest, trigger: Trigger = _BY_HAND, domain: Domain | None = None) -> Run:
         """Record the run and queue it. It is safe once this returns, also when Redis is away: then it starts later.
 
-        domain: for whom it is; None: for whom source and trigger say. Raises InvalidRequestError.
+        domain: for whom it is; None: for whom source and trigger say. Raises InvalidRequestError, and DeniedError for
+        names that are another project's.
         """
         with self._database.write() as connection:
             run = self.insert(connection, request, trigger, domain)
@@ -82,12 +86,13 @@ class Runs:
     ) -> Run:
         """Record a run within the caller's transaction, who then calls ``announce``; ``domain`` as for ``submit``.
 
-        Raises InvalidRequestError.
+        Raises as ``submit``.
         """
         labels = check_request(request)
         domain = domain or told(request.source, request.project, trigger)
         now = self._clock()
         ensure_project(connection, request.project)
+        self._borders.check_request(connection, request)
         made = connection.execute(
             insert(runs)
             .values(

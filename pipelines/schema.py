@@ -67,6 +67,7 @@ runs = Table(
     Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.domains
     Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
     Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
+    Column("token", String(64), nullable=False, default="", server_default=""),  # a hash; see pipelines.runtokens
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "priority", "number"),
     Index("runs_by_project", "project", "number"),
@@ -122,6 +123,24 @@ secrets = Table(
     Column("name", String(200), primary_key=True),
     Column("value", LargeBinary, nullable=False),  # encrypted, see pipelines.secrets
     Column("created_at", Float, nullable=False),
+)
+
+registry_logins = Table(
+    "registry_logins",  # of the service, to registries elsewhere; projects get them by grants
+    metadata,
+    Column("registry", String(300), primary_key=True),  # HOST[:PORT]
+    Column("username", String(300), nullable=False),
+    Column("password", LargeBinary, nullable=False),  # encrypted
+    Column("created_at", Float, nullable=False),
+)
+
+grants = Table(
+    "grants",  # what projects may use that is not their own, see pipelines.grants
+    metadata,
+    Column("project", String(100), primary_key=True),  # "*" for all
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(300), primary_key=True),
+    Column("may_push", Boolean, nullable=False),  # of images
 )
 
 run_secrets = Table(
@@ -298,5 +317,5 @@ audit = Table(
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -1,7 +1,8 @@
 """Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made at the first use).
 
 A secret belongs to the service, to a project, or to a single run, with which it was sent and with whose end it is
-forgotten; a run that asks for a name gets its own first, then its project's, then the service's.
+forgotten; a run that asks for a name gets its own first, then its project's, then the service's, if its project was
+given that by name (``pipelines.grants``).
 
 AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
 (SHIPLAP_SECRET_KEY_FILE names another place for it).
@@ -27,6 +28,7 @@ from sqlalchemy.engine import Connection
 from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
+from pipelines.grants import forget_grants_of_name, has_grant
 from pipelines.keyring import KeyRing
 from pipelines.schema import run_secrets, secrets
 
@@ -77,6 +79,8 @@ class Secrets:
             wanted = (secrets.c.project == project, secrets.c.name == name)
             if not connection.execute(delete(secrets).where(*wanted)).rowcount:
                 raise NotFoundError(f"there is no secret {name}" + (f" of project {project}" if project else ""))
+            if not project:
+                forget_grants_of_name(connection, "secret", name)
 
     def reveal(self, names: Iterable[str], *, project: str = "", run: int | None = None) -> dict[str, bytes]:
         """The values that a run of ``project`` gets. Raises NotFoundError; SecretError when the key does not fit."""
@@ -114,6 +118,11 @@ class Secrets:
         for scope in dict.fromkeys((project, "")):
             stored = select(secrets.c.value).where(secrets.c.project == scope, secrets.c.name == name)
             sealed = connection.execute(stored).scalar()
+            if sealed is not None and not scope and project and not has_grant(connection, project, "secret", name):
+                raise NotFoundError(
+                    f"project {project} was not given the secret {name}",
+                    hint=f"an administrator gives it: shiplap grant add {project} secret {name}",
+                )
             if sealed is not None:
                 return self._open(_stored(scope, name), name, bytes(sealed))
         raise NotFoundError(f"there is no secret {name}", hint=f"an administrator adds it: shiplap secret set {name}")

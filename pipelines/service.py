@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from core.settings import ServiceSettings
 from pipelines.audit import Audit
+from pipelines.borders import Borders
 from pipelines.claims import Claims
 from pipelines.contexts import Contexts
 from pipelines.database import Database
+from pipelines.grants import Grants
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Receiver
 from pipelines.listing import Listing
 from pipelines.live import LiveLogs
+from pipelines.logins import Logins
 from pipelines.logs import Logs
 from pipelines.projects import Projects
 from pipelines.queue import Queue, redis_client
 from pipelines.runs import Runs
+from pipelines.runtokens import RunTokens
 from pipelines.secrets import Secrets
 from pipelines.sessions import Links, Sessions
 from pipelines.sign_ins import SignIns
@@ -43,11 +48,15 @@ class Service:
         self.queue = Queue(settings.redis_url)
         self.workers = Workers(database)
         self.secrets = Secrets(database, settings.secret_key_file or serve / "secret.key")
-        self.runs = Runs(database, self.queue, self.workers, self.secrets)
+        self.logins = Logins(database, self.secrets)
+        self.grants = Grants(database)
+        self.borders = Borders(database, self._registries, repositories(settings))
+        self.run_tokens = RunTokens(database)
+        self.runs = Runs(database, self.queue, self.workers, self.secrets, self.borders)
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
-        self.projects = Projects(database, self.secrets, repositories(settings))
+        self.projects = Projects(database, self.secrets, self.borders, repositories(settings))
         self.deliveries = Deliveries(database)
         self.approvals = Approvals(database, self.runs)
         self.receiver = Receiver(database, self.projects, self.runs, self.deliveries, self.approvals)
@@ -70,6 +79,15 @@ class Service:
         except BaseException:
             database.close()
             raise
+
+    def _registries(self) -> frozenset[str]:
+        """The hosts by which the service's own registry is known."""
+        try:
+            listening = (self.settings.root / "serve" / "url").read_text().strip()
+        except FileNotFoundError:
+            listening = ""
+        urls = (listening, self.settings.public_url)
+        return frozenset((self.settings.registry, *(urlsplit(url).netloc for url in urls))) - {""}
 
     def close(self) -> None:
         self.queue.close()

@@ -25,7 +25,7 @@ from web.pages import PAGES
 from web.pages.frame import install
 from web.pages.oidc import PROVIDER
 from web.requestlog import log_requests
-from web.views import admin, contexts, projects, runs, secrets, users
+from web.views import admin, contexts, grants, projects, runs, secrets, users
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from web.guard.oidc import Provider
 
 PREFIX: Final = "/api/v1"
-APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api)
+APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api)
 EXTENSION: Final = "shiplap"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them

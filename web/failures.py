@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 _STATUSES: Final[tuple[tuple[type[ShiplapError], int, str], ...]] = (
     (pipelines.NotFoundError, 404, "not_found"),
     (pipelines.InvalidRequestError, 422, "invalid_request"),
+    (pipelines.DeniedError, 403, "forbidden"),
     (pipelines.ConflictError, 409, "conflict"),
     (pipelines.SignInError, 401, "unauthenticated"),
     (pipelines.LinkError, 410, "gone"),

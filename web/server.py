@@ -24,13 +24,13 @@ from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
 from web.hooks.statuses import status_thread
 from web.housekeeping import Housekeeper
-from web.registry_access import TokenAccounts
+from web.registry_access import ServiceAccounts
 from web.settings import WebSettings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from pipelines.tokens import Tokens
+    from pipelines.service import Service
     from registry.server.registry import Registry
     from web.guard.oidc import Provider
 
@@ -100,14 +100,14 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
         threading.stack_size(_STACK_BYTES)
         service = Service.open(self._service_settings)
-        registry = self._registry(service.tokens)
+        registry = self._registry(service)
         app = create_app(service, registry, self._identities())
         status_thread(service).start()
         Housekeeper(service, registry, every_s=registry.settings.collect_every_s).start()
         wsgi = with_registry(app, Impatient(application(registry), registry.settings.stalled_s))
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
 
-    def _registry(self, tokens: Tokens) -> Registry:
+    def _registry(self, service: Service) -> Registry:
         """By the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never."""
         from images.store import Store
         from registry.server.registry import Registry
@@ -115,7 +115,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
         root = self._service_settings.root
         settings = settings_of(root, access="users")
-        return Registry.serving(Store.open(root), settings, accounts=TokenAccounts(tokens))
+        return Registry.serving(Store.open(root), settings, accounts=ServiceAccounts(service))
 
     def _identities(self) -> Provider | None:
         from web.guard.oidc import Provider

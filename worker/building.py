@@ -6,7 +6,6 @@ Raises what goes wrong as it comes; ``worker.execution`` decides what becomes of
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +34,7 @@ from pipelines.model import Claim, ContextSource, GitSource, RunResult
 from pipelines.sources import Checkout, fetch_git, reach, repositories
 from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
+from worker.credentials import RunCredentials
 from worker.keeper import Keeper
 from worker.resources import Resources
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_targets
@@ -66,8 +66,7 @@ class SourceFiles(NamedTuple):
 
 def is_trusted(claim: Claim) -> bool:
     """Whether the run may have secrets and credentials, and may publish what it makes."""
-    source = claim.run.source
-    return not isinstance(source, GitSource) or source.trusted
+    return claim.run.is_trusted
 
 
 def build_and_push(work: Work, writer: LogWriter) -> RunResult:
@@ -146,6 +145,8 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
             service.contexts.drop_damaged(error.digest)
             raise
         return
+    url = run.source.url
+    work.keeper.insist(lambda: service.borders.check_source(run.project, url))
     checkout = fetch_git(
         run.source,
         work.scratch / "git",
@@ -186,15 +187,19 @@ def _ssh(work: Work, source: GitSource) -> SshAccess | None:
 def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
     """What the image is called: the run's tags, those without a registry in the service's; else the template's.
 
-    What nobody vouches for gets no name: it could be taken for what its name says.
+    What nobody vouches for gets no name: it could be taken for what its name says. Raises DeniedError for another
+    project's names.
     """
     if not is_trusted(work.claim):
         return ()
-    tags = work.claim.run.options.tags
-    if not tags:
-        project = work.keeper.insist(lambda: work.resources.service.projects.get(work.claim.run.project))
-        return image_names(project.tag_template, facts)
-    return tuple(_in_registry(tag, facts.registry) for tag in tags)
+    service, run = work.resources.service, work.claim.run
+    if run.options.tags:
+        names = tuple(_in_registry(tag, facts.registry) for tag in run.options.tags)
+    else:
+        project = work.keeper.insist(lambda: service.projects.get(run.project))
+        names = image_names(project.tag_template, facts)
+    work.keeper.insist(lambda: service.borders.check_names(run.project, names))
+    return names
 
 
 def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> Digest | None:
@@ -222,14 +227,29 @@ def _bounds(work: Work) -> Reach:
 
 
 def _client(work: Work) -> Client:
-    """Its reach is the run's, and the service's own registry, wherever that is."""
-    settings = work.resources.service.settings
+    """Speaks to registries with the rights of the run's project, never with the worker's.
+
+    Its reach is the run's, and the service's own registry, wherever that is.
+    """
+    service = work.resources.service
+    settings = service.settings
     insecure = [settings.registry] if settings.registry else []
     bounds = _bounds(work).allowing(settings.registry)
     config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure, reach=bounds)
-    if not is_trusted(work.claim):
-        config = dataclasses.replace(config, docker_config=work.scratch / "no-credentials")
-    return Client(config, cancelled=work.keeper.stopped)
+
+    def answers_as_ours(domain: str) -> bool:
+        return client.is_ours(config.endpoints(domain, mirrors=False)[0])
+
+    found = RunCredentials(
+        work.claim, service.grants, service.logins, registry=settings.registry, answers_as_ours=answers_as_ours,
+        docker_config=config.docker_config,
+    )  # fmt: skip
+    client = Client(
+        config,
+        credentials=lambda domain: work.keeper.insist(lambda: found.find(domain)),
+        cancelled=work.keeper.stopped,
+    )
+    return client
 
 
 def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnorePatterns | None]:

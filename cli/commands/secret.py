@@ -33,21 +33,34 @@ def command() -> None:
 @click.argument("name")
 @click.argument("file", type=click.File("rb"), default="-")
 @_project_option
+@click.option(
+    "--for", "given", metavar="NAME", multiple=True, help="Give the service's secret to this project; * is all."
+)
 @click.pass_obj
-def set_(root: str | None, *, name: str, file: BinaryIO, project: str) -> None:
+def set_(root: str | None, *, name: str, file: BinaryIO, project: str, given: tuple[str, ...]) -> None:
     """Store a secret, or replace it.
 
-    The value is FILE's content or standard input, exactly as it is; at a terminal, it is asked for.
+    The value is FILE's content or standard input, exactly as it is; at a terminal, it is asked for. A secret of the
+    service is for the projects that it is given to: by --for, or later by 'shiplap grant add'.
 
     \b
     shiplap secret set --project app DEPLOY_KEY ~/.ssh/deploy_key
-    printf %s "$TOKEN" | shiplap secret set NPM_TOKEN
+    printf %s "$TOKEN" | shiplap secret set NPM_TOKEN --for app --for web
     """
+    if given and project:
+        raise CommandError("--for gives away what is the service's, --project's is that project's", hint="take one")
     value = _value(name, file)
     server = required_server(host_option(), root)
     require_private(server, "a secret")
     with Client(server) as client:
         client.call("PUT", f"{_path(project)}/{name}", {"value_base64": base64.b64encode(value).decode()})
+        for owner in given:
+            client.call("PUT", "/grants", {"project": owner, "kind": "secret", "name": name})
+        if project or given:
+            return
+        has = client.call("GET", "/grants")["grants"]
+    if not any(grant["kind"] == "secret" and grant["name"] == name for grant in has):
+        click.echo(f"hint: no project has it yet: shiplap grant add PROJECT secret {name}", err=True)
 
 
 @command.command("ls")

@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 
 from cli.errors import CommandError
-from cli.registry_login import write_credentials
 from cli.supervisor import Child, Supervisor
 from core.files import try_lock
 from core.settings import ServiceSettings
@@ -58,13 +57,8 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         if supervisor.ending:
             return 0
         url = url_file.read_text().strip()
-        registry = settings.registry or url.partition("//")[2]
-        environment["SHIPLAP_REGISTRY"] = registry
-        if not settings.registry:
-            credentials = write_credentials(
-                settings.root / "serve" / "docker", registry, token_file.read_text().strip()
-            )
-            environment["DOCKER_CONFIG"] = str(credentials)
+        environment["SHIPLAP_REGISTRY"] = settings.registry or url.partition("//")[2]
+        _forget_credentials(settings.root)
         arguments = [*_python("worker"), "--concurrency", str(concurrency)]
         supervisor.start(Child("the worker", arguments, _DRAIN_S, environment=environment), timeout_s=_START_S)
         told = [f"Shiplap serves at {url}", f"The administrator's token is in {token_file}", *_welcome(settings, url)]
@@ -73,6 +67,14 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         supervisor.run()
         click.echo("Ending: runs that are being built may finish (once more to end at once)", err=True)
     return 0
+
+
+def _forget_credentials(root: Path) -> None:
+    """Earlier versions left the administrator's token here, for the worker."""
+    directory = root / "serve" / "docker"
+    (directory / "config.json").unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rmdir()
 
 
 def _welcome(settings: ServiceSettings, url: str) -> list[str]:

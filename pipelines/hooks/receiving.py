@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.database import Database
-from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.errors import ConflictError, DeniedError, InvalidRequestError, NotFoundError
 from pipelines.forges import FORGES, detect
 from pipelines.forges.base import Forge
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
@@ -153,7 +153,10 @@ class Receiver:
                 case Build(request=request, trigger=trigger):
                     try:
                         run = self._runs.insert(connection, request, _of(trigger, delivery))
-                    except InvalidRequestError as error:  # a setting that does not suit runs is no fault of the forge's
+                    except (
+                        InvalidRequestError,
+                        DeniedError,
+                    ) as error:  # a setting that does not suit runs is no fault of the forge's
                         done.reasons.append(f"no run: {error.message}")
                         continue
                     done.runs.append(run)

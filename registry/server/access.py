@@ -22,12 +22,19 @@ from registry.server.users import ACTIONS, EVERYONE, TOKEN_PREFIX, Grant, Login,
 _CATALOG: Final = "catalog"
 
 
+class Right(Protocol):
+    """What somebody may do in some repositories: a ``Grant``, or what whoever runs the registry knows it by."""
+
+    def covers(self, repository: str, action: str) -> bool:
+        """Whether it allows this action there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Whoever sent a request. trusted: everything is open. claims: of a Bearer token, which bound rights."""
 
     user: str = EVERYONE
-    grants: tuple[Grant, ...] = ()
+    grants: tuple[Right, ...] = ()
     limit: Grant | None = None
     claims: Claims | None = None
     trusted: bool = False
@@ -56,7 +63,7 @@ class Account:
     """Somebody who is no user of this registry, and gets in all the same. name: no user can have it."""
 
     name: str
-    grants: tuple[Grant, ...]
+    grants: tuple[Right, ...]
 
 
 class Accounts(Protocol):
@@ -185,7 +192,7 @@ class Gate:
         login: Login | None = None,
         *,
         claims: Claims | None = None,
-        grants: tuple[Grant, ...] | None = None,
+        grants: tuple[Right, ...] | None = None,
     ) -> Client:
         """grants: an account's; None: those of the registry's user."""
         grants = (*self._users.grants(EVERYONE), *(self._users.grants(user) if grants is None else grants))

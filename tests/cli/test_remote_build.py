@@ -265,7 +265,14 @@ def test_secrets_sent_with_a_build_and_stored_ones_reach_its_steps(serving: Serv
         f"FROM {BUSYBOX_NAME}\nRUN --mount=type=secret,id=own --mount=type=secret,id=KEPT "
         "cat /run/secrets/own; cat /run/secrets/* | tr a-z A-Z\n"
     )
-    serving.shiplap("--host", serving.url, "secret", "set", "KEPT", stdin="kept there\n")
+    told = serving.shiplap("--host", serving.url, "secret", "set", "KEPT", stdin="kept there\n").stderr
+    assert told == "hint: no project has it yet: shiplap grant add PROJECT secret KEPT\n"
+    refused = serving.build("--secret", "id=KEPT,type=stored", context, check=False)
+    assert "project default was not given the secret KEPT" in refused.stderr
+    serving.shiplap("grant", "add", "default", "secret", "KEPT")
+    assert serving.shiplap.json("grant", "ls", "--json") == [
+        {"project": "default", "kind": "secret", "name": "KEPT", "may_push": False}
+    ]
     assert "KEPT" in serving.shiplap("secret", "ls").stdout
     (context.parent / "own").write_text("sent along\n")
     secrets = ["--secret", f"id=own,src={context.parent / 'own'}", "--secret", "id=KEPT,type=stored"]

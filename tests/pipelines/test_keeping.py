@@ -31,6 +31,7 @@ from pipelines.errors import (
     StaleAttemptError,
     TokenError,
 )
+from pipelines.grants import Grant
 from pipelines.logs import decode_line
 from pipelines.logwriter import LogWriter
 from pipelines.metrics import snapshot
@@ -298,6 +299,7 @@ def test_secret_is_bound_to_its_project(service: Service) -> None:
         service.secrets.reveal(["key"], project="other")
     with service.database.write() as connection:
         connection.execute(text("UPDATE secrets SET project = ''"))
+    service.grants.give(Grant("*", "secret", "key"))
     with pytest.raises(SecretError, match="cannot be decrypted"):
         service.secrets.reveal(["key"], project="other")
 

@@ -215,3 +215,36 @@ def test_metrics_count_what_waits(api: Api, client: FlaskClient) -> None:
     text = client.get("/metrics").get_data(as_text=True)
     assert "shiplap_queue_depth 1.0" in text
     assert 'shiplap_runs{state="queued"} 1.0' in text
+
+
+def test_run_that_names_anothers_image_is_refused_with_the_reason(api: Api) -> None:
+    for project in ("web", "other"):
+        api("PUT", f"/projects/{project}", {})
+    body = {
+        "source": {"type": "git", "url": "https://git.example/x"},
+        "project": "web",
+        "options": {"tags": ["other:latest"]},
+    }
+    refused = api("POST", "/runs", body, status=403)["error"]
+    assert refused["message"] == "the image other belongs to project other, not to web"
+    assert "shiplap grant add web image other --push" in refused["hint"]
+    assert api("GET", "/runs")["runs"] == []
+    api("PUT", "/grants", {"project": "web", "kind": "image", "name": "other", "may_push": True}, status=204)
+    assert api("POST", "/runs", body, status=201)["options"]["tags"] == ["other:latest"]
+    assert api("GET", "/grants?project=web")["grants"][0]["name"] == "other"
+    api("DELETE", "/grants?project=web&kind=image&name=other", status=204)
+    api("POST", "/runs", body, status=403)
+
+
+def test_log_ins_to_registries_are_stored_and_never_shown(api: Api) -> None:
+    api("PUT", "/logins/ghcr.io", {"username": "robot", "password": "hunter2hunter2"}, status=204)
+    api("PUT", "/logins/ci:5000", {"username": "robot", "password": "hunter2hunter2"}, status=204)
+    shown = api("GET", "/logins")
+    assert [(login["registry"], login["username"]) for login in shown["logins"]] == [
+        ("ci:5000", "robot"),
+        ("ghcr.io", "robot"),
+    ]
+    assert "hunter2" not in str(shown)
+    api("DELETE", "/logins/ci:5000", status=204)
+    api("DELETE", "/logins/ci:5000", status=404)
+    api("PUT", "/logins/ghcr.io", {"username": "a:b", "password": "x"}, status=422)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,14 @@ import pytest
 from werkzeug.test import Client
 
 from images.store import Store
+from pipelines.grants import Grant
+from pipelines.model import Claim, GitSource, Project, RunRequest
 from pipelines.service import Service
 from registry.server.app import application
 from registry.server.registry import Registry
 from registry.server.settings import ServerSettings
 from web.app import with_registry
-from web.registry_access import TokenAccounts
+from web.registry_access import ServiceAccounts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -29,7 +32,7 @@ def nothing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
 @pytest.fixture
 def registry(service: Service) -> Iterator[Client]:
     with Store.open(service.settings.root) as store:
-        registry = Registry(store, ServerSettings(access="users"), accounts=TokenAccounts(service.tokens))
+        registry = Registry(store, ServerSettings(access="users"), accounts=ServiceAccounts(service))
         yield Client(with_registry(nothing, application(registry)))
         registry.close()
 
@@ -112,7 +115,7 @@ def test_signed_token_ends_with_the_api_token_that_it_was_got_with(registry: Cli
 def test_second_web_process_on_the_database_shuts_nobody_out(registry: Client, service: Service) -> None:
     token = service.tokens.create("ci", ["build"])[1]
     with Store.open(service.settings.root) as store:
-        second = Registry(store, ServerSettings(access="users"), accounts=TokenAccounts(service.tokens))
+        second = Registry(store, ServerSettings(access="users"), accounts=ServiceAccounts(service))
         assert push_status(Client(application(second)), basic(token)) == 202
         assert push_status(registry, basic(token)) == 202
         second.close()
@@ -121,3 +124,93 @@ def test_second_web_process_on_the_database_shuts_nobody_out(registry: Client, s
 def test_other_paths_are_not_the_registrys(registry: Client) -> None:
     assert registry.get("/v2x").status_code == 418
     assert registry.get("/").status_code == 418
+
+
+def claimed(service: Service, project: str = "web", *, trusted: bool = True) -> Claim:
+    service.runs.submit(RunRequest(GitSource("https://git.example/x", trusted=trusted), project))
+    claim = service.claims.take("worker-1", ())
+    assert claim is not None
+    return claim
+
+
+def begin(registry: Client, repository: str, headers: dict[str, str], **query: str) -> int:
+    return registry.post(f"/v2/{repository}/blobs/uploads/", headers=headers, query_string=query).status_code
+
+
+def put_blob(registry: Client, repository: str, data: bytes, headers: dict[str, str]) -> str:
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    path = f"/v2/{repository}/blobs/uploads/"
+    answer = registry.post(path, headers=headers, query_string={"digest": digest}, data=data)
+    assert answer.status_code == 201
+    return digest
+
+
+def test_run_pulls_and_pushes_what_is_its_projects(registry: Client, service: Service) -> None:
+    service.projects.put(Project("other"))
+    headers = basic(claimed(service).token)
+    for repository in ("web", "web/base", "cache/web"):
+        assert begin(registry, repository, headers) == 202
+        assert registry.get(f"/v2/{repository}/tags/list", headers=headers).status_code == 404
+    for repository in ("other", "other/base", "cache/other", "tool", "cache"):
+        assert begin(registry, repository, headers) == 403
+        assert registry.get(f"/v2/{repository}/tags/list", headers=headers).status_code == 403
+        assert registry.delete(f"/v2/{repository}/manifests/latest", headers=headers).status_code == 403
+    assert registry.delete("/v2/web/manifests/latest", headers=headers).status_code == 403
+
+
+def test_run_is_given_no_blob_of_another_project(registry: Client, service: Service) -> None:
+    """Neither by its digest nor by a mount; its own project's are mounted."""
+    service.projects.put(Project("other"))
+    admin = basic(service.tokens.create("admin", ["admin"])[1])
+    secret, own = put_blob(registry, "other", b"secret", admin), put_blob(registry, "web/base", b"own", admin)
+    headers = basic(claimed(service).token)
+    assert begin(registry, "web", headers, mount=secret, **{"from": "other"}) == 202
+    assert begin(registry, "web", headers, mount=secret) == 202
+    assert registry.get(f"/v2/web/blobs/{secret}", headers=headers).status_code == 404
+    assert begin(registry, "web", headers, mount=own, **{"from": "web/base"}) == 201
+
+
+def test_run_pulls_what_its_project_was_given(registry: Client, service: Service) -> None:
+    service.projects.put(Project("web"))
+    service.grants.give(Grant("web", "image", "base/*"))
+    headers = basic(claimed(service).token)
+    assert registry.get("/v2/base/debian/tags/list", headers=headers).status_code == 404
+    assert begin(registry, "base/debian", headers) == 403
+    service.grants.take(Grant("web", "image", "base/*"))
+    assert registry.get("/v2/base/debian/tags/list", headers=headers).status_code == 403
+
+
+def test_signed_token_of_a_run_ends_with_the_attempt(registry: Client, service: Service) -> None:
+    claim = claimed(service)
+    answer = registry.get("/v2/token?scope=repository:web:pull,push", headers=basic(claim.token))
+    assert answer.json is not None
+    signed = {"Authorization": f"Bearer {answer.json['token']}"}
+    assert begin(registry, "web", signed) == 202
+    service.claims.release(claim.number, claim.attempt, "the worker is gone")
+    assert begin(registry, "web", signed) == 401
+    assert begin(registry, "web", basic(claim.token)) == 401
+    following = service.claims.take("worker-2", ())
+    assert following is not None
+    assert begin(registry, "web", signed) == 401
+    assert begin(registry, "web", basic(following.token)) == 202
+
+
+def test_catalogue_shows_a_run_its_projects_repositories(registry: Client, service: Service) -> None:
+    service.projects.put(Project("other"))
+    admin = basic(service.tokens.create("admin", ["admin"])[1])
+    for repository in ("web/app", "other/app", "tool"):
+        config = put_blob(registry, repository, b"{}", admin)
+        manifest = {
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [],
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        }  # fmt: skip
+        path, media = f"/v2/{repository}/manifests/1", str(manifest["mediaType"])
+        assert registry.put(path, headers=admin, json=manifest, content_type=media).status_code == 201
+    shown = registry.get("/v2/_catalog", headers=basic(claimed(service).token)).json
+    assert shown == {"repositories": ["web/app"]}
+
+
+def test_run_of_a_stranger_is_nobody_to_the_registry(registry: Client, service: Service) -> None:
+    claim = claimed(service, trusted=False)
+    assert claim.token == ""
+    assert registry.get("/v2/web/tags/list", headers=basic(claim.token)).status_code == 401

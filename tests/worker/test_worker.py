@@ -13,6 +13,7 @@ from core.references import Reference
 from core.settings import ServiceSettings
 from images.store import Store
 from pipelines.errors import ConflictError
+from pipelines.grants import Grant
 from pipelines.loglines import decode_line
 from pipelines.model import BuildOptions, Project, Run, RunRequest
 from pipelines.schema import run_secrets
@@ -155,7 +156,7 @@ def test_run_for_a_label_waits_for_its_worker(service: Service, workers: Workfor
 
 def test_secrets_of_a_run_are_masked_in_its_log(service: Service, workers: Workforce) -> None:
     workers.start("--concurrency", "1")
-    service.secrets.put("key", b"correct horse")
+    service.secrets.put("key", b"correct horse", project="default")
     options = BuildOptions(secrets=("key",), build_args={"K": "correct horse"})
     run = submit(service, 'FROM base\nARG K\nRUN echo "is $K"; echo -n "$K" | base64; false\n', options=options)
     assert finished(service, run.number).state == "failed"
@@ -173,6 +174,7 @@ def test_steps_get_stored_secrets_and_those_that_came_with_the_run(service: Serv
     workers.start("--concurrency", "1")
     service.secrets.put("stored", b"of the service\n")
     service.projects.put(Project("app"))
+    service.grants.give(Grant("*", "secret", "stored"))
     service.secrets.put("stored", b"of the project\n", project="app")
     for project, expected in (("default", "OF THE SERVICE"), ("app", "OF THE PROJECT")):
         options = BuildOptions(secrets=("stored",), no_cache=True)

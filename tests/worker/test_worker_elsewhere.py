@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +60,7 @@ def output(service: Service, number: int) -> list[str]:
 def test_context_comes_from_the_web_process(
     settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path, busybox_tar: Path
 ) -> None:
-    service.secrets.put("key", b"12345")
+    service.secrets.put("key", b"12345", project="default")
     root = tmp_path / "elsewhere"
     import_base(root, busybox_tar)
     token = service.tokens.create("worker", ["build"])[1]
@@ -84,7 +82,7 @@ def test_context_comes_from_the_web_process(
 def test_worker_without_the_address_of_the_web_process_says_so(
     settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path
 ) -> None:
-    service.secrets.put("key", b"12345")
+    service.secrets.put("key", b"12345", project="default")
     environ = elsewhere(settings, web, "", tmp_path / "elsewhere")
     workers.start("--concurrency", "1", environ={**environ, "SHIPLAP_WEB_URL": ""})
     run = finished(service, submit(service, "small").number)
@@ -93,13 +91,9 @@ def test_worker_without_the_address_of_the_web_process_says_so(
     assert "SHIPLAP_WEB_URL" in run.result.error
 
 
-def with_registry(web: WebProcess, token: str, directory: Path) -> dict[str, str]:
-    """The environment of a worker that pushes to the registry of the web process."""
-    host = web.url.removeprefix("http://")
-    directory.mkdir()
-    auth = base64.b64encode(f"worker:{token}".encode()).decode()
-    (directory / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
-    return {"SHIPLAP_REGISTRY": host, "DOCKER_CONFIG": str(directory)}
+def with_registry(web: WebProcess, directory: Path) -> dict[str, str]:
+    """The environment of a worker that pushes to the registry of the web process, and has no log-in to it."""
+    return {"SHIPLAP_REGISTRY": web.url.removeprefix("http://"), "DOCKER_CONFIG": str(directory / "no-credentials")}
 
 
 STEPS = """FROM base AS tools
@@ -114,9 +108,9 @@ RUN cat /tool small
 def test_second_worker_runs_nothing_that_the_first_has_run(
     settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path, busybox_tar: Path
 ) -> None:
-    service.secrets.put("key", b"12345")
+    service.secrets.put("key", b"12345", project="default")
     token = service.tokens.create("worker", ["build"])[1]
-    registry = with_registry(web, token, tmp_path / "docker")
+    registry = with_registry(web, tmp_path)
     import_base(tmp_path / "elsewhere", busybox_tar)
     workers.start("--concurrency", "1", "--labels", "first", environ=registry)
     other = elsewhere(settings, web, token, tmp_path / "elsewhere")

@@ -53,8 +53,8 @@ def test_private_repository_is_built_with_a_deploy_key(
 def refusals(service: Service, source: GitSource, server: SshServer, directory: Path) -> list[str]:
     """What is fetched although it must not be: with another key, with none, from a server that is not known."""
     stranger, impostor = make_key(directory / "stranger"), make_key(directory / "impostor")
-    service.secrets.put("stranger", stranger.read_bytes())
-    service.secrets.put("no-key", b"no key at all")
+    service.secrets.put("stranger", stranger.read_bytes(), project="default")
+    service.secrets.put("no-key", b"no key at all", project="default")
     public = impostor.with_suffix(".pub").read_text()
     cases = [
         ({"ssh_key": "stranger"}, "Permission denied"),

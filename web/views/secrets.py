@@ -35,19 +35,22 @@ class SecretList(msgspec.Struct, frozen=True):
 
 @api.endpoint("GET", "/secrets", scope="admin")
 def list_secrets(call: Call) -> SecretList:
-    """List the names of the secrets that runs of all projects may use."""
+    """List the names of the service's secrets. Projects may use those that they were given: /grants."""
     return SecretList(list(call.service.secrets.list()))
 
 
 @api.endpoint("PUT", "/secrets/{secret}", scope="admin", status=204)
 def put_secret(call: Call, secret: Name, body: SecretValue) -> None:
-    """Store a secret, in place of one of that name. It is encrypted on disk, and masked in logs."""
+    """Store a secret of the service, in place of one of that name. It is encrypted on disk, and masked in logs.
+
+    A project may use it once it was given it: PUT /grants. A secret that is stored anew stays given.
+    """
     call.service.secrets.put(secret, _bytes(body))
 
 
 @api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
 def delete_secret(call: Call, secret: Name) -> None:
-    """Delete a secret."""
+    """Delete a secret, and forget to whom it was given."""
     call.service.secrets.delete(secret)
 
 

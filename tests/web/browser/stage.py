@@ -75,7 +75,14 @@ class Stage:
         """Write the whole run, and return its number."""
         began = time.time() - play.began_s
         service = self.service
-        runs = Runs(service.database, service.queue, service.workers, service.secrets, clock=lambda: began - 0.4)
+        runs = Runs(
+            service.database,
+            service.queue,
+            service.workers,
+            service.secrets,
+            service.borders,
+            clock=lambda: began - 0.4,
+        )
         request = RunRequest(play.source, play.project, play.options, priority=100)
         number = runs.submit(request, play.trigger).number
         claim = Claims(service.database, service.live, clock=lambda: began).take("worker-1", ())

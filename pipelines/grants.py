@@ -1,0 +1,133 @@
+"""What projects may use that is not their own. An administrator gives it to them by name.
+
+A grant is for one project, or for all (``*``), and of a kind:
+
+secret: a secret of the service, by its name.
+login: a log-in to a registry elsewhere, HOST[:PORT]: the stored one, else the one that the worker's own docker
+    configuration has. ``*``: all that the worker has, but none for the service's own registry.
+image: repositories of the service's registry, as a pattern (``base/*``); for pulling, or for pushing, too.
+bare: bare repositories beside the service, by the project that they belong to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy.engine import Connection
+
+from pipelines.database import Database
+from pipelines.errors import InvalidRequestError, NotFoundError
+from pipelines.schema import grants, projects
+
+Kind: TypeAlias = Literal["secret", "login", "image", "bare"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+ALL: Final = "*"
+
+_NAMES: Final[dict[Kind, re.Pattern[str]]] = {
+    "secret": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),
+    "login": re.compile(r"\*|[A-Za-z0-9.\[\]:-]{1,255}"),
+    "image": re.compile(r"[a-z0-9*][a-z0-9._/*-]{0,254}"),
+    "bare": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
+}
+_HINTS: Final[dict[Kind, str]] = {
+    "secret": "the name of a secret of the service",
+    "login": "a registry, HOST[:PORT]; * is whatever the worker's own docker configuration has",
+    "image": "a repository of the service's registry, without its host and a tag; * stands for anything",
+    "bare": "the project that the bare repository belongs to",
+}
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """project: ``*`` for all. kind, name: see the module. may_push: of images, besides pulling."""
+
+    project: str
+    kind: Kind
+    name: str
+    may_push: bool = False
+
+
+class Grants:
+    """All grants. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, *, project: str | None = None) -> list[Grant]:
+        """All, or what one project has, with what all have."""
+        with self._database.read() as connection:
+            return _rows(connection, None if project is None else (project, ALL))
+
+    def give(self, grant: Grant) -> None:
+        """Give it, in place of the same with other rights. Raises InvalidRequestError, NotFoundError."""
+        _check(grant)
+        with self._database.write() as connection:
+            if grant.project != ALL and not _is_project(connection, grant.project):
+                raise NotFoundError(f"there is no project {grant.project}")
+            connection.execute(delete(grants).where(_is(grant)))
+            connection.execute(insert(grants).values(msgspec.structs.asdict(grant)))
+
+    def take(self, grant: Grant) -> None:
+        """Take it back, whatever its rights. Raises NotFoundError."""
+        with self._database.write() as connection:
+            if not connection.execute(delete(grants).where(_is(grant))).rowcount:
+                raise NotFoundError(f"project {grant.project} was given no {grant.kind} {grant.name[:100]}")
+
+    def has(self, project: str, kind: Kind, name: str) -> bool:
+        """Whether the project was given this, by itself or as all were."""
+        with self._database.read() as connection:
+            return has_grant(connection, project, kind, name)
+
+
+def has_grant(connection: Connection, project: str, kind: Kind, name: str) -> bool:
+    """Whether the project was given exactly this name, by itself or as all were."""
+    wanted = select(grants.c.name).where(
+        grants.c.project.in_((project, ALL)), grants.c.kind == kind, grants.c.name == name
+    )
+    return connection.execute(wanted.limit(1)).first() is not None
+
+
+def images_of(connection: Connection, project: str) -> list[Grant]:
+    """The image repositories that the project was given."""
+    return [grant for grant in _rows(connection, (project, ALL)) if grant.kind == "image"]
+
+
+def covers(given: Iterable[Grant], repository: str, *, push: bool) -> bool:
+    """Whether one of these (of kind image) is for the repository."""
+    return any(fnmatchcase(repository, grant.name) and (grant.may_push or not push) for grant in given)
+
+
+def forget_grants(connection: Connection, project: str) -> None:
+    """The project is removed: another one of its name was given nothing."""
+    connection.execute(delete(grants).where(grants.c.project == project))
+
+
+def forget_grants_of_name(connection: Connection, kind: Kind, name: str) -> None:
+    """It is no more: another one of its name is given to nobody."""
+    connection.execute(delete(grants).where(grants.c.kind == kind, grants.c.name == name))
+
+
+def _check(grant: Grant) -> None:
+    if not _NAMES[grant.kind].fullmatch(grant.name):
+        raise InvalidRequestError(f"invalid {grant.kind} {grant.name[:100]!r}", hint=_HINTS[grant.kind])
+    if grant.may_push and grant.kind != "image":
+        raise InvalidRequestError(f"a {grant.kind} is not pushed to", hint="only images are")
+
+
+def _is(grant: Grant) -> ColumnElement[bool]:
+    return and_(grants.c.project == grant.project, grants.c.kind == grant.kind, grants.c.name == grant.name)
+
+
+def _rows(connection: Connection, of: tuple[str, ...] | None) -> list[Grant]:
+    wanted = select(grants).order_by(grants.c.project, grants.c.kind, grants.c.name)
+    if of is not None:
+        wanted = wanted.where(grants.c.project.in_(of))
+    return [Grant(row.project, row.kind, row.name, row.may_push) for row in connection.execute(wanted)]
+
+
+def _is_project(connection: Connection, name: str) -> bool:
+    return connection.execute(select(projects.c.name).where(projects.c.name == name)).first() is not None

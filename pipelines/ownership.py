@@ -1,0 +1,37 @@
+"""Which project an image repository or a bare repository is. By its name alone, so that no list can be wrong.
+
+Of the service's registry, ``PROJECT``, ``PROJECT/…`` and ``cache/PROJECT`` are that project's. Whatever is no
+project's is ``default``'s. Below ROOT/git, ``PROJECT.git`` and ``PROJECT/…`` are that project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Final
+from urllib.parse import urlsplit
+
+COMMONS: Final = "default"
+"""The project of runs that name none; what has no project's name is its."""
+
+CACHE: Final = "cache"
+"""Where the registry has the projects' build caches."""
+
+
+def owner_of(repository: str, is_project: Callable[[str], bool]) -> str:
+    """The project of a repository of the service's registry. repository: without registry and tag."""
+    first, _, rest = repository.partition("/")
+    if first == CACHE and rest:
+        first = rest.partition("/")[0]
+    return first if is_project(first) else COMMONS
+
+
+def bare_owner(url: str, local: Path | None) -> str:
+    """The project of the repository that a file URL names; empty where the URL is none, or not of ``local``."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or local is None:
+        return ""
+    path = PurePosixPath(parts.path)
+    if not path.is_relative_to(local) or path == PurePosixPath(local):
+        return ""
+    return path.relative_to(local).parts[0].removesuffix(".git")

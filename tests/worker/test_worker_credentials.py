@@ -1,0 +1,132 @@
+"""Which log-in a run uses at which registry: its token, what its project was given, or none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from core.settings import ServiceSettings
+from pipelines.grants import Grant
+from pipelines.loglines import decode_line
+from pipelines.model import BuildOptions, GitSource, Project, RunRequest
+from pipelines.service import Service
+from registry.credentials import Credentials
+from tests.toolkit.service import Workforce, finished, upload
+from tests.web.processes import WebProcess
+from worker.credentials import RunCredentials
+
+OURS = "ci.example:5000"
+
+
+@pytest.fixture
+def web(settings: ServiceSettings, service: Service) -> Iterator[WebProcess]:
+    del service  # it has made the database
+    with WebProcess(settings) as process:
+        yield process
+
+
+def docker_config(directory: Path, *registries: str) -> Path:
+    """A log-in of the worker's own to each of these."""
+    auth = base64.b64encode(b"worker:own").decode()
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text(json.dumps({"auths": {name: {"auth": auth} for name in registries}}))
+    return directory
+
+
+def credentials(service: Service, directory: Path, *, trusted: bool = True, ours: bool = True) -> RunCredentials:
+    """Of a run of project ``web``, on a worker that is logged in to three registries itself."""
+    service.runs.submit(RunRequest(GitSource("https://git.example/x", trusted=trusted), "web"))
+    claim = service.claims.take("worker-1", ())
+    assert claim is not None
+    return RunCredentials(
+        claim,
+        service.grants,
+        service.logins,
+        registry=OURS,
+        answers_as_ours=lambda _: ours,
+        docker_config=docker_config(directory, OURS, "ghcr.io", "quay.io"),
+    )
+
+
+def test_log_ins_of_the_worker_are_no_projects_unless_given(service: Service, tmp_path: Path) -> None:
+    found = credentials(service, tmp_path / "docker")
+    assert found.find("ghcr.io") is None
+    own = found.find(OURS)
+    assert own is not None
+    assert (own.username, own.password[:9]) == ("run-1", "shp_run_1")
+    service.grants.give(Grant("web", "login", "ghcr.io"))
+    assert found.find("ghcr.io") == Credentials("worker", "own")
+    assert found.find("quay.io") is None
+    service.logins.put("ghcr.io", "robot", "stored")
+    assert found.find("ghcr.io") == Credentials("robot", "stored")
+
+
+def test_log_ins_that_all_have_are_not_the_services_own(service: Service, tmp_path: Path) -> None:
+    """The migration gives the workers' log-ins to all; with the one to this registry a run would be the worker."""
+    service.grants.give(Grant("*", "login", "*"))
+    found = credentials(service, tmp_path / "docker")
+    assert found.find("quay.io") == Credentials("worker", "own")
+    own = found.find(OURS)
+    assert own is not None
+    assert own.username == "run-1"
+
+
+def test_token_of_a_run_is_not_told_to_a_registry_of_others(service: Service, tmp_path: Path) -> None:
+    """SHIPLAP_REGISTRY may name one that is not this service's."""
+    found = credentials(service, tmp_path / "docker", ours=False)
+    assert found.find(OURS) is None
+    service.grants.give(Grant("web", "login", OURS))
+    assert found.find(OURS) == Credentials("worker", "own")
+
+
+def test_run_of_a_stranger_is_anybody_everywhere(service: Service, tmp_path: Path) -> None:
+    service.grants.give(Grant("*", "login", "*"))
+    service.grants.give(Grant("*", "login", "ghcr.io"))
+    service.logins.put("ghcr.io", "robot", "stored")
+    found = credentials(service, tmp_path / "docker", trusted=False)
+    assert [found.find(domain) for domain in (OURS, "ghcr.io", "quay.io")] == [None, None, None]
+
+
+def test_runs_reach_their_projects_images_and_no_others(
+    service: Service, web: WebProcess, workers: Workforce, tmp_path: Path
+) -> None:
+    """On a worker without any log-in: a run pushes and its project's next run pulls, another project's may not."""
+    host = web.url.removeprefix("http://")
+    workers.start("--concurrency", "1", environ={"SHIPLAP_REGISTRY": host, "DOCKER_CONFIG": str(tmp_path / "none")})
+    service.projects.put(Project("web", tag_template="{registry}/{project}:{number}"))
+    service.projects.put(Project("other", tag_template="{registry}/web:{number}"))
+
+    def run(project: str, dockerfile: str) -> tuple[str, str]:
+        source = upload(service.contexts, {"Dockerfile": dockerfile})
+        options = BuildOptions(no_cache=True)
+        ended = finished(service, service.runs.submit(RunRequest(source, project, options)).number)
+        warned = [decode_line(data) for _, data in service.logs.read(ended.number)]
+        assert [line.text for line in warned if line.kind == "warning"] == []
+        return ended.state, ended.result.error if ended.result is not None else ""
+
+    assert run("web", "FROM base\nRUN echo secret > /secret\n") == ("succeeded", "")
+    retag(web, service, "web", "1", "elsewhere")  # no store of this worker knows this name
+    state, error = run("other", f"FROM {host}/web:elsewhere\n")
+    assert (state, "belongs to project web, not to other" in error) == ("failed", True), error
+    service.projects.put(Project("other"))
+    state, error = run("other", f"FROM {host}/web:elsewhere\nRUN cat /secret\n")
+    assert (state, "denied" in error) == ("failed", True), error
+    assert run("web", f"FROM {host}/web:elsewhere\nRUN cat /secret\n") == ("succeeded", "")
+    retag(web, service, "web", "1", "given")
+    service.grants.give(Grant("other", "image", "web"))
+    assert run("other", f"FROM {host}/web:given\nRUN cat /secret\n") == ("succeeded", "")
+
+
+def retag(web: WebProcess, service: Service, repository: str, tag: str, new: str) -> None:
+    """Give an image another tag, as an administrator."""
+    url = f"{web.url}/v2/{repository}/manifests/"
+    token = service.tokens.create("admin", ["admin"])[1]
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/vnd.oci.image.manifest.v1+json"}
+    with urlopen(Request(url + tag, headers=headers)) as answer:
+        data, headers["Content-Type"] = answer.read(), answer.headers["Content-Type"]
+    urlopen(Request(url + new, data, headers, method="PUT")).close()

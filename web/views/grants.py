@@ -1,0 +1,102 @@
+"""What projects may use that is not their own, and log-ins to registries elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from pipelines.grants import Grant, Kind
+from pipelines.logins import LoginInfo
+from web.calls import Call
+from web.endpoints import Api
+from web.guard import note
+
+api: Final = Api("grants")
+
+Project: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(?:\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,99})$")]
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Registry: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.\[\]:-]{1,255}$")]
+_NO_GRANT: Final = {404: "The project was not given this"}
+_NO_LOGIN: Final = {404: "There is no log-in to this registry"}
+
+
+class GrantList(msgspec.Struct, frozen=True):
+    """By project, kind and name."""
+
+    grants: list[Grant]
+
+
+class GrantQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """project: only what this one has, with what all have."""
+
+    project: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+
+
+class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """project: ``*`` for all. kind: secret, login, image or bare. may_push: of images, besides pulling."""
+
+    project: Project
+    kind: Kind
+    name: Name
+    may_push: bool = False
+
+
+class GrantKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which grant: its members without its rights."""
+
+    project: Project
+    kind: Kind
+    name: Name
+
+
+class LoginList(msgspec.Struct, frozen=True):
+    """By registry. Passwords are never shown."""
+
+    logins: list[LoginInfo]
+
+
+class LoginRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """username, password: as ``docker login`` asks for them. The password may be an access token."""
+
+    username: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    password: Annotated[str, msgspec.Meta(min_length=1, max_length=65536)]
+
+
+@api.endpoint("GET", "/grants", scope="admin")
+def list_grants(call: Call, query: GrantQuery) -> GrantList:
+    """List what projects may use that is not their own."""
+    return GrantList(list(call.service.grants.list(project=query.project)))
+
+
+@api.endpoint("PUT", "/grants", scope="admin", status=204, errors={404: "There is no such project"})
+def put_grant(call: Call, body: GrantRequest) -> None:
+    """Give a project a secret of the service, a log-in, image repositories, or another's bare repositories."""
+    call.service.grants.give(Grant(body.project, body.kind, body.name, body.may_push))
+    what = f"project={body.project} {body.kind}={body.name}"
+    note(call.service, "give", what, "to push, too" if body.may_push else "", actor=call.actor)
+
+
+@api.endpoint("DELETE", "/grants", scope="admin", status=204, errors=_NO_GRANT)
+def delete_grant(call: Call, query: GrantKey) -> None:
+    """Take from a project what it was given."""
+    call.service.grants.take(Grant(query.project, query.kind, query.name))
+    note(call.service, "take", f"project={query.project} {query.kind}={query.name}", actor=call.actor)
+
+
+@api.endpoint("GET", "/logins", scope="admin")
+def list_logins(call: Call) -> LoginList:
+    """List the registries elsewhere that the service can log in to."""
+    return LoginList(list(call.service.logins.list()))
+
+
+@api.endpoint("PUT", "/logins/{registry}", scope="admin", status=204)
+def put_login(call: Call, registry: Registry, body: LoginRequest) -> None:
+    """Store a log-in to a registry. It is encrypted on disk; projects use it once it was given to them."""
+    call.service.logins.put(registry, body.username, body.password)
+
+
+@api.endpoint("DELETE", "/logins/{registry}", scope="admin", status=204, errors=_NO_LOGIN)
+def delete_login(call: Call, registry: Registry) -> None:
+    """Forget the log-in to a registry, and to whom it was given."""
+    call.service.logins.delete(registry)

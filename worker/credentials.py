@@ -1,0 +1,54 @@
+"""Which log-in an attempt uses at a registry: its own token at the service's, elsewhere what its project was given.
+
+What the worker's own docker configuration has counts only where an administrator gave it to the project by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.grants import Grants
+from pipelines.logins import Logins
+from pipelines.model import Claim
+from registry.credentials import Credentials, CredentialStore
+
+
+class RunCredentials:
+    """Looks up log-ins for one attempt. Thread-safe.
+
+    registry: the host of the registry that the service's images are in; empty for none.
+    answers_as_ours: whether a host speaks as a registry of Shiplap's; asked only for ``registry``.
+    docker_config: the worker's own.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        grants: Grants,
+        logins: Logins,
+        *,
+        registry: str,
+        answers_as_ours: Callable[[str], bool],
+        docker_config: Path,
+    ) -> None:
+        self._claim = claim
+        self._grants = grants
+        self._logins = logins
+        self._registry = registry
+        self._answers_as_ours = answers_as_ours
+        self._docker_config = docker_config
+
+    def find(self, domain: str) -> Credentials | None:
+        """None: the registry is asked as anybody. Raises SecretError, CredentialsError, DatabaseUnreachableError."""
+        run = self._claim.run
+        if not run.is_trusted:
+            return None
+        if self._grants.has(run.project, "login", domain):
+            stored = self._logins.reveal(domain)
+            return Credentials(*stored) if stored is not None else CredentialStore(self._docker_config).get(domain)
+        if domain == self._registry and self._answers_as_ours(domain):
+            return Credentials(f"run-{run.number}", self._claim.token)
+        if self._grants.has(run.project, "login", "*"):
+            return CredentialStore(self._docker_config).get(domain)
+        return None
