@@ -31,6 +31,16 @@ def fsync_file(path: str | Path) -> None:
         os.close(fd)
 
 
+def names_in(directory: int) -> list[str]:
+    """The names in a directory, by its descriptor, also when it was listed before.
+
+    btrfs goes on where the last listing ended, and has what was there when the descriptor was opened, unless it is sent
+    back to the beginning.
+    """
+    os.lseek(directory, 0, os.SEEK_SET)
+    return os.listdir(directory)
+
+
 @contextlib.contextmanager
 def storage_errors(what: str) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into StorageFullError naming ``what`` was being written."""

@@ -12,6 +12,8 @@ import os
 import stat
 from typing import NamedTuple
 
+from core.files import names_in
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_PATH = 900  # in characters, of up to four bytes, with a name to come: below PATH_MAX
 
@@ -44,7 +46,7 @@ def empty_directory(directory: int) -> int:
 def _empty(fd: int) -> int:
     """Subdirectories' subdirectories are moved up to be removed: no level is ever the deepest."""
     freed = moved = 0
-    while names := os.listdir(fd):
+    while names := names_in(fd):
         for name in names:
             size = _unlinked(fd, name)
             if size is not None:
@@ -61,7 +63,7 @@ def _remove_directory(fd: int, name: str, moved: int) -> tuple[int, int]:
     freed = 0
     inside = _opened(name, fd)
     try:
-        for child in os.listdir(inside):
+        for child in names_in(inside):
             size = _unlinked(inside, child)
             if size is not None:
                 freed += size

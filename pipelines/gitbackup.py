@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from core.files import reclaim_scratch, scratch_directory, storage_errors
+from core.files import names_in, reclaim_scratch, scratch_directory, storage_errors
 from core.kernel import exchange, sync_filesystem
 from pipelines.errors import BackupError
 
@@ -58,12 +58,12 @@ class _Saving:
         if _is_repository(fd):
             self._repository(fd, name)
             return
-        for entry in sorted(os.listdir(fd)):
+        for entry in sorted(names_in(fd)):
             if not skip(entry) and not entry.startswith(_RESTORING):
                 self._entry(fd, entry, name)
 
     def _repository(self, fd: int, name: str) -> None:
-        for entry in sorted(os.listdir(fd)):
+        for entry in sorted(names_in(fd)):
             if entry not in ("objects", "refs", "packed-refs", "reftable") and not entry.endswith(".lock"):
                 self._entry(fd, entry, name)
         self._reftable(fd, name)
@@ -97,7 +97,7 @@ class _Saving:
         with _below(fd, "info") as info:
             if info is not None:
                 self._alternates(info, name)
-        for entry in sorted(os.listdir(fd)):
+        for entry in sorted(names_in(fd)):
             if _LOOSE.fullmatch(entry):
                 with _below(fd, entry) as loose:
                     if loose is not None:
@@ -127,7 +127,7 @@ class _Saving:
         """Packs with their indexes, listed again as long as one goes: what it had is in a new one then."""
         for number in range(_PACK_PASSES):
             gone = False
-            for index in sorted(entry for entry in os.listdir(fd) if entry.endswith(".idx")):
+            for index in sorted(entry for entry in names_in(fd) if entry.endswith(".idx")):
                 if self._entry(fd, f"{index[:-4]}.pack", name) and self._entry(fd, index, name):
                     for ending in _BESIDE_PACKS:
                         self._entry(fd, f"{index[:-4]}.{ending}", name)
