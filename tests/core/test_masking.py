@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.masking import MASK, FormFinder, Masker
+from core.masking import MASK, MIN_LENGTH, FormFinder, Masker
 
 _few = st.sampled_from([97, 98, 99])
 _forms = st.lists(st.lists(_few, min_size=4, max_size=40).map(bytes), min_size=1, max_size=12)
@@ -28,6 +28,14 @@ def test_forms_are_replaced_as_by_a_regular_expression(forms: list[bytes], noise
 def test_beginning_of_a_form_is_known(forms: list[bytes], end: bytes) -> None:
     expected = any(len(form) > len(end) and form.startswith(end) for form in forms)
     assert FormFinder(forms).begins_form(end) is expected
+
+
+def test_shortest_secret_that_may_be_kept_is_masked() -> None:
+    secret = b"q7Zx"
+    assert len(secret) == MIN_LENGTH
+    assert Masker([secret]).mask("-q7Zx-") == f"-{MASK}-"
+    assert Masker([b"first\nq7Zx\n"]).mask("-q7Zx-") == f"-{MASK}-"
+    assert Masker([secret[:-1]]).mask("-q7Z-") == "-q7Z-"  # it would hide half of every log
 
 
 def test_text_without_a_secret_is_the_same_object() -> None:

@@ -313,6 +313,29 @@ def test_verify_finds_changed_short_and_lost_blobs(tmp_path: Path) -> None:
     assert found[made.diff_ids[2]] == "the file is missing"
 
 
+def test_verify_finds_rows_that_are_of_another_image(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        made = image(store, "app", layers=(b"one", b"two"))
+        other = image(store, "other", layers=(b"three", b"four"))
+        assert verify(store) == []
+        with store.database.transaction() as connection:
+            for position, diff_id in enumerate(reversed(made.diff_ids)):
+                row = (diff_id, made.id, position)
+                connection.execute("UPDATE image_layers SET diff_id = ? WHERE image_id = ? AND position = ?", row)
+        assert {problem.digest: problem.what for problem in verify(store)} == {
+            made.id: "the config names other layers than the store"
+        }
+        with store.database.transaction() as connection:
+            for position, diff_id in enumerate(made.diff_ids):
+                row = (diff_id, made.id, position)
+                connection.execute("UPDATE image_layers SET diff_id = ? WHERE image_id = ? AND position = ?", row)
+            manifest = "(SELECT manifest_digest FROM images WHERE id = ?)"
+            connection.execute(f"UPDATE images SET manifest_digest = {manifest} WHERE id = ?", (other.id, made.id))
+        assert {problem.digest: problem.what for problem in verify(store)} == {
+            made.id: "the manifest names another config or other layers"
+        }
+
+
 def test_a_config_of_every_member_survives_the_store(tmp_path: Path) -> None:
     config = ImageConfig(architecture="arm64", variant="v8", os="linux", config=ContainerConfig(env=("A=b",)))
     with Store.open(tmp_path) as store:

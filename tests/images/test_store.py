@@ -34,6 +34,7 @@ from images.errors import (
 )
 from images.oci import OCI_LAYER_GZIP, Descriptor
 from images.records import CacheRecord
+from images.sessions import reclaim_all
 from images.store import Store
 
 
@@ -299,6 +300,16 @@ def test_the_memo_remembers_per_kind(tmp_path: Path) -> None:
         assert store.cache.memo_get("a", "k") == b"3"
         assert store.cache.memo_get("b", "k") == b"2"
         assert store.cache.memo_get("c", "k") is None
+
+
+def test_leases_of_a_session_whose_directory_a_power_loss_took_are_dropped(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as living:
+        living.blobs.put(b"leased")
+        (mine,) = {session for (session,) in living.database.all("SELECT session FROM leases")}
+        with living.database.transaction() as connection:
+            connection.execute("INSERT INTO leases VALUES ('0123456789abcdef', ?)", (Digest.of(b"leased"),))
+        reclaim_all(tmp_path, living.database)
+        assert living.database.all("SELECT session, object FROM leases") == [(mine, Digest.of(b"leased"))]
 
 
 def test_closing_removes_the_session_and_closing_twice_is_fine(tmp_path: Path) -> None:

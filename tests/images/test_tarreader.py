@@ -177,6 +177,27 @@ def test_pax_records_that_make_no_sense_are_errors(records: dict[str, bytes]) ->
 
 
 @pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        ({"map": b"0,%d", "size": b"4"}, "exceeds the file"),
+        ({"map": b"0,%d,7", "size": b"600"}, "exceeds the file"),
+        ({"map": b"0,%d", "size": b"9223372036854775808"}, "exceeds the file"),
+        ({"map": b"0,%d,590,11", "size": b"600"}, "exceeds the file"),
+        ({"map": b"0,2,1,%d", "size": b"600"}, "is out of order"),
+        ({"map": b"0,%d,520,1", "size": b"600"}, "does not match its content"),
+    ],
+    ids=["size", "odd", "huge", "behind the end", "order", "content"],
+)
+def test_map_of_a_sparse_file_is_held_to_file_and_content(records: dict[str, bytes], why: str) -> None:
+    stored = 512
+    fields = {f"GNU__sparse__{key}": value.replace(b"%d", b"%d" % stored) for key, value in records.items()}
+    with pytest.raises(InvalidLayerError, match=f"the map of a sparse file {why}"):
+        read_all(after_records(pax(**fields)))
+    ((entry, got),) = read_all(after_records(pax(GNU__sparse__map=b"2,%d" % stored, GNU__sparse__size=b"600")))
+    assert (entry.size, got) == (600, (bytes(2) + b"9" * 512).ljust(600, b"\0"))
+
+
+@pytest.mark.parametrize(
     "rest", [b"no blank, so no length=", b"nolengthhereatall=1", b"0 key=value\n", b"9999 key=value\n"]
 )
 def test_pax_record_without_its_length_is_an_error(rest: bytes) -> None:

@@ -121,6 +121,19 @@ def test_annotated_tag_is_its_commit_not_its_object() -> None:
     assert event(sent.gitlab_push("refs/tags/v1", before=NONE, after=other, checkout=AFTER)).commit == AFTER
 
 
+def test_push_whose_head_commit_is_not_told_is_a_push() -> None:
+    """GitHub sends null for it, at times also where a branch or a tag was made of a commit that it had before."""
+    branch, tag = sent.github_push(), sent.github_push("refs/tags/v1")
+    for hook in (branch, tag):
+        hook.document["head_commit"] = None
+    pushed, tagged = event(branch), event(tag)
+    assert isinstance(pushed, Push)
+    assert (pushed.branch, pushed.commit, pushed.title) == ("main", AFTER, "")
+    assert pushed.url == branch.document["compare"]
+    assert isinstance(tagged, Tag)
+    assert (tagged.name, tagged.commit, tagged.title) == ("v1", AFTER, "")
+
+
 @pytest.mark.parametrize("forge", ["gitea", "forgejo"])
 def test_twin_events_of_gitea_are_ignored(forge: str) -> None:
     assert isinstance(event(sent.gitea_push(forge, "refs/tags/v1")), Ignored)

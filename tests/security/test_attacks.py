@@ -51,6 +51,61 @@ def _read(path: str) -> bytes | None:
         return None
 
 
+def test_session_keyring_is_new(debian_layer: DirectoryLayer, tmp_path: Path) -> None:
+    """Asked without the filter, which keeps keyctl(2) from steps: the launcher's, and a key in it, are out of reach."""
+    said = []
+    for join in (False, True):
+        (tmp_path / str(join)).mkdir()
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            _IN_KEYRING,
+            str(int(join)),
+            str(tmp_path / str(join)),
+            debian_layer.path,
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.stderr == ""
+        said.append(done.stdout.split())
+    for ours, theirs, found in said:
+        assert int(theirs) > 0
+        assert theirs != ours
+        assert found == "-1"
+
+
+_IN_KEYRING = r"""
+import ctypes, itertools, os, platform, sys
+from pathlib import Path
+from containers.launcher import Launcher
+from core.rootfs import DirectoryLayer
+from tests.containers.running import Runner
+
+join, folder, layer = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+keyctl, add_key = (250, 248) if platform.machine() == "x86_64" else (219, 217)
+libc = ctypes.CDLL(None, use_errno=True)
+if join:  # as where a service manager gives each service one
+    assert libc.syscall(keyctl, 1, b"shiplap-test") > 0
+assert libc.syscall(add_key, b"user", b"shiplap-test-key", b"secret", 6, -3) > 0
+print(libc.syscall(keyctl, 0, -3, 0))
+program = f"my ($t, $n) = ('user', 'shiplap-test-key');"
+program += f"printf '%d %d', syscall({keyctl}, 0, -3, 0), syscall({keyctl}, 10, -3, $t, $n, 0)"
+(folder / "launcher").mkdir()
+with Launcher(folder / "launcher") as launcher:
+    runner = Runner(launcher, folder, DirectoryLayer(layer), itertools.count())
+    print(runner.status("perl", "-e", program, filtered=False)[1])
+"""
+
+
+def test_step_dies_with_its_launcher_whatever_user_it_runs_as(debian: DebianRunner) -> None:
+    """PR_SET_PDEATHSIG, which the kernel forgets when the user changes: asked by prctl(PR_GET_PDEATHSIG)."""
+    number = {"x86_64": 157}.get(os.uname().machine, 167)
+    ask = f"my $n = pack('i', 0); syscall({number}, 2, $n, 0, 0, 0) == 0 or die $!; print unpack('i', $n)"
+    assert debian.perl(ask) == "9"
+    assert debian.perl(ask, user="nobody") == "9"
+
+
 def test_what_tells_of_the_host_is_hidden(debian: DebianRunner) -> None:
     said = debian(
         "cat /proc/kcore /proc/keys /proc/timer_list /proc/sched_debug 2>/dev/null | head -c 100;"

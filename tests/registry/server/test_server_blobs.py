@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import io
+import sqlite3
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -311,6 +314,32 @@ def test_upload_that_another_request_is_writing_409(bench: Bench, monkeypatch: p
             assert response.status_code == 409
             assert code_of(response) == "BLOB_UPLOAD_INVALID"
     assert bench.client("PUT", f"{location}?digest={digest_of(b'x')}", data=b"x").status_code == 201
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_upload_that_ended_while_a_request_waited_for_it_404(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Who held the lock finished it: its bytes are a blob by now, and nobody may write to that file."""
+    location = bench.client.begin()
+    path = bench.store.root / "serve" / "uploads" / location.rpartition("/")[2]
+    lock = uploads._lock
+
+    def waited(file: BinaryIO) -> None:
+        """The other request ends while this one waits, its file open."""
+        monkeypatch.setattr(uploads, "_lock", lock)
+        path.rename(path.with_name("kept"))
+        kept.extend([path.with_name("kept")])
+        with sqlite3.connect(bench.store.root / "store.db") as connection:
+            connection.execute("DELETE FROM registry_uploads WHERE id = ?", (path.name,))
+        lock(file)
+
+    kept: list[Path] = []
+    monkeypatch.setattr(uploads, "_lock", waited)
+    where = location if method == "PATCH" else f"{location}?digest={digest_of(b'x')}"
+    response = bench.client(method, where, data=b"x")
+    assert (response.status_code, code_of(response)) == (404, "BLOB_UPLOAD_UNKNOWN")
+    assert kept[0].read_bytes() == b""
 
 
 def test_mount_with_the_blob_in_the_body_201_by_either(client: InProcess) -> None:

@@ -25,5 +25,10 @@ def csrf(client: FlaskClient) -> str:
     """The token that forms and scripts of the session send, as ``_csrf`` or X-CSRF-Token."""
     cookie = client.get_cookie(SESSION)
     assert cookie is not None
-    digest = hmac.digest(cookie.value.encode(), b"shiplap csrf", "sha256")
+    return token_of(cookie.value)
+
+
+def token_of(cookie: str) -> str:
+    """The token of a cookie's value."""
+    digest = hmac.digest(cookie.encode(), b"shiplap csrf", "sha256")
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from pipelines.service import Service
-from tests.web.guard.signing import PASSWORD, csrf, sign_in
-from web.guard.cookies import SESSION
+from tests.web.guard.signing import PASSWORD, csrf, sign_in, token_of
+from web.guard.cookies import SESSION, VISIT
 from web.guard.redirects import same_origin
 
 
@@ -49,7 +49,9 @@ def test_cookie_is_secure_when_the_browser_came_by_https(client: FlaskClient, al
     response = client.post(
         "/login", data={"_csrf": token, "name": alice, "password": PASSWORD}, base_url="https://localhost"
     )
-    assert all("Secure" in cookie for cookie in response.headers.getlist("Set-Cookie") if SESSION in cookie)
+    assert response.status_code == 303
+    (cookie,) = [cookie for cookie in response.headers.getlist("Set-Cookie") if cookie.startswith(f"{SESSION}=")]
+    assert "; Secure" in cookie
 
 
 @pytest.mark.parametrize(("name", "password"), [("alice", "wrong"), ("nobody", PASSWORD), ("", ""), ("\0", "\0")])
@@ -214,6 +216,26 @@ def test_form_of_another_site_is_refused(client: FlaskClient, service: Service, 
 
 def test_visitor_cannot_be_signed_in_by_another_site(client: FlaskClient, alice: str) -> None:
     assert client.post("/login", data={"name": alice, "password": PASSWORD}).status_code == 403
+
+
+@pytest.mark.parametrize("visit", [None, ""], ids=["no cookie", "an empty cookie"])
+def test_token_of_no_session_is_not_accepted(client: FlaskClient, alice: str, visit: str | None) -> None:
+    """It would be a constant, which every other site knows."""
+    if visit is not None:
+        client.set_cookie(VISIT, visit)
+    response = client.post("/login", data={"_csrf": token_of(""), "name": alice, "password": PASSWORD})
+    assert response.status_code == 403
+    assert client.get_cookie(SESSION) is None
+
+
+def test_token_of_a_visitor_is_not_accepted_within_a_session(client: FlaskClient, service: Service) -> None:
+    """A visitor's cookie can be somebody else's doing, as that of a page that shares the host's name."""
+    sign_in(client, service)
+    client.set_cookie(VISIT, "planted")
+    form = {"name": "eve", "role": "admin"}
+    assert client.post("/users", data={"_csrf": token_of("planted"), **form}).status_code == 403
+    assert service.users.find("eve") is None
+    assert client.post("/users", data={"_csrf": csrf(client), **form}).status_code == 201
 
 
 def test_script_of_a_page_uses_the_api_by_its_session(client: FlaskClient, service: Service) -> None:
