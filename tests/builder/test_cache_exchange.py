@@ -294,6 +294,23 @@ def test_layer_that_the_registry_has_lost_is_built_instead(make: Machines, watch
     assert "is broken" in two.warnings()[0]
 
 
+def test_what_a_lost_layer_led_to_is_forgotten(make: Machines, watched: Relay, tmp_path: Path) -> None:
+    """What is built instead is another layer; of the first answers, which named steps above it, nothing stays."""
+    text = "FROM base\nRUN head -c 16 /dev/urandom | md5sum > /a\nRUN cat /a > /b\n"
+    one, name = make("one"), f"{watched.host}/cache/forgotten"
+    first = built(one.run(text, cache_to=(f"type=registry,ref={name},mode=max",)))
+    lost = one.store.layers.compressed(first.diff_ids[-2], "gzip").digest
+    watched.faults.append(RelayFault(f"GET .*/blobs/{lost}", 404))
+    two, cache = make("two"), f"{tmp_path}/again"
+    second = two.run(text, cache_from=(name,), cache_to=(f"type=local,dest={cache},mode=max",))
+    assert (second.executed, second.cached) == (2, 0)
+    assert not set(built(second).diff_ids[-2:]) & set(first.diff_ids)
+    assert len(manifest_of(tmp_path / "again")["layers"]) == 2
+    three = make("three")
+    assert three.outcomes_of(text, cache_from=(f"type=local,src={cache}",)) == (0, 2)
+    assert three.read(built(three.run(text)), "b") == two.read(built(second), "a")
+
+
 def test_inline_cache_travels_with_the_image(make: Machines, registry: DebianRegistry) -> None:
     one, name = make("one"), Reference.parse(f"{registry.host}/inline/app:1")
     result = one.run(TWO, cache_to=("type=inline",))

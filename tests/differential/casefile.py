@@ -3,8 +3,10 @@
 A file holds cases, each ``=== NAME``, then options (lines that begin with ``@``), then the Dockerfile. Without a FROM
 (and without ``@bare``) it begins with ``FROM base``. The context is the one of `context.py`, changed by the options:
 
-    @rejects             both builders must refuse; without it both must succeed
-    @differs REASON      the builders do not agree, on purpose, and this is why; a case that says so and agrees fails
+    @rejects WORDS       both builders must refuse; without it both must succeed. WORDS: of Shiplap's message
+    @differs REASON      the builders do not agree, on purpose, and this is why; a case that says so and agrees fails.
+                         It has @rejects where Shiplap refuses (BuildKit then need not), and else:
+    @ours LINE           what Shiplap's image has and base has not, a line each, as `outcomes.py` describes images
     @file PATH CONTENT   a file more, or another content; \\n and \\t are escapes
     @ignore LINE         a line of .dockerignore
     @link PATH TARGET    a symbolic link
@@ -33,13 +35,19 @@ _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 
 @dataclass(slots=True)
 class Case:
-    """One build, and what is to be expected of it. differs: empty, or the reason why the results are not the same."""
+    """One build, and what is to be expected of it.
+
+    rejects: words of Shiplap's message; empty when it builds.
+    differs: empty, or the reason why the results are not the same.
+    ours: of a case that differs, what Shiplap's image has and base has not.
+    """
 
     theme: str
     name: str
     dockerfile: str = ""
-    rejects: bool = False
+    rejects: str = ""
     differs: str = ""
+    ours: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
@@ -83,6 +91,10 @@ def _parse_case(theme: str, block: str) -> Case:
             bare = True
         else:
             _set(case, option, value)
+    if "\n@rejects\n" in block:
+        raise ValueError(f"{theme}: {case.name}: @rejects says nothing of Shiplap's message")
+    if bool(case.differs and not case.rejects) != bool(case.ours):
+        raise ValueError(f"{theme}: {case.name}: a case that differs, and no other, says what Shiplap's image is")
     bare = bare or _FROM.search(rest) is not None
     case.dockerfile = rest.rstrip("\n") + "\n" if bare else f"FROM base\n{rest.rstrip()}\n"
     return case
@@ -91,9 +103,11 @@ def _parse_case(theme: str, block: str) -> Case:
 def _set(case: Case, option: str, value: str) -> None:
     match option:
         case "rejects":
-            case.rejects = True
+            case.rejects = value
         case "differs":
             case.differs = value
+        case "ours":
+            case.ours.append(value)
         case "file":
             path, _, content = value.partition(" ")
             case.files[path] = re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], content)

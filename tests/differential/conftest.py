@@ -31,6 +31,7 @@ class Bench:
         self._shared = write_context(directory / "context")
         key = directory / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a key", "-f", key], check=True)
+        self._base: list[str] | None = None
         self._ours = Ours(directory / "root", base, key)
         self._buildkit = BuildKit(directory, base, key)
         self._serving = ExitStack()
@@ -39,6 +40,21 @@ class Bench:
         self._theirs: dict[tuple[str, str], Future[tuple[Outcome, Path]]] = {}
         for number, case in enumerate(cases):
             self._theirs[case.theme, case.name] = self._threads.submit(self._build_theirs, case, f"case-{number}")
+
+    def words(self, text: str) -> str:
+        """What the words of a case stand for, put in their place."""
+        return self._places.put_into(text)
+
+    def gained(self, ours: Outcome) -> list[str]:
+        """The lines of Shiplap's image that its ``base`` has not."""
+        if self._base is None:
+            case = Case("", "base", dockerfile="FROM base\n")
+            file = self._directory / "base.Dockerfile"
+            file.write_text(case.dockerfile)
+            self._base = self._ours.build(case, self._shared, file, self._places).image
+        assert self._base is not None
+        assert ours.image is not None
+        return [line for line in ours.image if line not in self._base]
 
     def both(self, case: Case) -> tuple[Outcome, Outcome]:
         """BuildKit's outcome, and Shiplap's."""

@@ -80,6 +80,19 @@ def test_two_administrators_cannot_disable_each_other_at_once(service: Service) 
     assert sum(not user.disabled for user in service.users.list()) == 1
 
 
+def test_sweep_takes_only_what_has_ended(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = service.users.create("ann", "member", PASSWORD)
+    session, link = service.sessions.begin(user, address="", agent=""), service.links.create("ann")
+    service.sessions.sweep()
+    assert service.sessions.find(session) is not None
+    assert service.links.find(link).user == "ann"
+    ends = service.links.find(link).expires_at
+    monkeypatch.setattr(service.sessions, "_clock", lambda: ends + 1)
+    service.sessions.sweep()
+    with pytest.raises(LinkError):  # by its own clock it would be good
+        service.links.find(link)
+
+
 def test_link_is_good_for_one_of_many_who_use_it_at_once(service: Service) -> None:
     text = service.links.create_first()
     assert text is not None
