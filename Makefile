@@ -13,6 +13,9 @@ TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 # Every top-level package, and the tests, which are none.
 CODE := $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests
 
+# What the shells run: by the first line, for they have no endings.
+SCRIPTS := $(shell grep --files-with-matches --recursive --max-count=1 --extended-regexp '^\#!.*[/ ](ba)?sh$$' scripts compose)
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +31,13 @@ test: check ## check, then every test (as root)
 	@VENV=$(VENV) scripts/test $(TEST_WORKERS)
 
 .PHONY: check
-check: $(VENV)/.installed ## lint, formatting, types, and who imports whom
+check: $(VENV)/.installed ## lint, formatting, types, scripts, and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/oxlint --deny-warnings web/static
 
 .PHONY: bench
 bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -66,3 +67,20 @@ def test_debian_base_holds_no_trace_of_this_hosts_name_or_resolver(debian_tar: P
         names = set(tar.getnames())
     assert names & {"./etc/resolv.conf", "./etc/hostname", "./dev/null"} == set()
     assert "./etc/ssl/certs/ca-certificates.crt" in names
+
+
+def test_what_the_lock_does_not_name_is_found(tmp_path: Path) -> None:
+    """``scripts/venv`` removes it: a test must not pass by what somebody installed by hand."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    for name in ("shiplap", "Flask", "zope.stray", "Hand_Made"):
+        (site / f"{name}-1.0.dist-info").mkdir()
+        (site / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    found = subprocess.run([_SCRIPTS / "unlocked", venv / "bin" / "python"], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["hand-made", "zope-stray"]
+
+
+def test_this_environment_is_the_locks() -> None:
+    found = subprocess.run([_SCRIPTS / "unlocked", sys.executable], capture_output=True, text=True, check=True)
+    assert found.stdout == ""

@@ -3,7 +3,9 @@
 // Understood: SGR (styles, 16 colours as classes, 256 and true colours), OSC 8 links to http and https, carriage
 // returns (what is shown is what would be left on a line). Every other sequence is dropped.
 
+// oxlint-disable-next-line no-control-regex -- they are what is looked for
 const SEQUENCE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\]([^\x07\x1b]*)(?:\x07|\x1b\\|$)|[PX^_][^\x1b]*(?:\x1b\\|$)|[ -/]*[0-~])?/g;
+// oxlint-disable-next-line no-control-regex
 const CONTROL = /[\x00-\x08\x0b-\x1f\x7f]/g;
 const STYLES = { 1: "bold", 2: "faint", 3: "italic", 4: "underline", 7: "inverse", 9: "struck" };
 const ENDS = { 22: ["bold", "faint"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["struck"] };

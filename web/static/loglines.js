@@ -74,7 +74,7 @@ export class LogLines extends EventTarget {
     const page = Math.floor((line.n - 1) / PAGE);
     let lines = this.pages.get(page);
     if (!lines) {
-      lines = new Array(PAGE);
+      lines = Array.from({ length: PAGE });
       this.pages.set(page, lines);
       this.#forget(page);
     }
