@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -15,23 +16,31 @@ from types import FrameType
 from typing import Final
 
 from cli.errors import CommandError
-from core.processes import end_with_parent
+from core.processes import adopt_orphans, end_with_parent, kill_descendants, reap_adopted
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _STEADY_S: Final = 30.0  # a process that ran for so long is no hopeless case
 _POLL_S: Final = 0.1
+_REAP_S: Final = 5.0
+_KILL_S: Final = 3.0
 
 
 @dataclass(slots=True)
 class Child:
-    """A process to keep. stop_s: how long it gets to end by itself after SIGTERM. is_ready: polled after each start."""
+    """A process to keep.
+
+    stop_s: how long it gets to end by itself after SIGTERM.
+    hurry_s: and how long once a second signal has come, when all processes of its group get a SIGTERM.
+    is_ready: polled after each start.
+    """
 
     name: str
     arguments: Sequence[str]
     stop_s: float
     is_ready: Callable[[], bool] = lambda: True
     environment: Mapping[str, str] = field(default_factory=dict)
+    hurry_s: float = 1.0
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause_s: float = _FIRST_PAUSE_S
@@ -41,13 +50,15 @@ class Child:
 class Supervisor:
     """Start children in order with ``start``, then ``run`` until a signal says to end. A context manager.
 
-    Leaving it ends them, the last one first. A second signal meanwhile kills what is left.
+    Leaving it ends them, the last one first. A second signal meanwhile gives each ``hurry_s``, and then kills what is
+    left. No process that they have started outlives this one, whatever became of its parents.
     """
 
     def __init__(self) -> None:
         self._children: list[Child] = []
         self._ending = threading.Event()
         self._hurry = False
+        self._reap_at = 0.0
         self.received: int | None = None
 
     def start(self, child: Child, *, timeout_s: float) -> None:
@@ -69,8 +80,12 @@ class Supervisor:
         while not self._ending.wait(_POLL_S):
             for child in self._children:
                 self._look_after(child)
+            if time.monotonic() > self._reap_at:
+                self._reap_at = time.monotonic() + _REAP_S
+                reap_adopted(child.process.pid for child in self._children if child.process is not None)
 
     def __enter__(self) -> Supervisor:
+        adopt_orphans()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._handle)
         return self
@@ -78,6 +93,10 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         for child in reversed(self._children):
             self._stop(child)
+        left = kill_descendants(_KILL_S)
+        if left:
+            told = ", ".join(map(str, left))
+            sys.stderr.write(f"warning: these processes do not end, the kernel holds them: {told}\n")
 
     @property
     def ending(self) -> bool:
@@ -115,8 +134,14 @@ class Supervisor:
         if process.poll() is None:
             process.terminate()
         deadline = time.monotonic() + child.stop_s
+        hurried = False
         while process.poll() is None:
-            if self._hurry or time.monotonic() > deadline:
+            if self._hurry and not hurried:
+                hurried = True
+                deadline = min(deadline, time.monotonic() + child.hurry_s)
+                with contextlib.suppress(ProcessLookupError):  # all of its group: what it waits for is told as well
+                    os.killpg(process.pid, signal.SIGTERM)
+            if time.monotonic() > deadline:
                 process.kill()
             time.sleep(_POLL_S / 5)
 

@@ -1,13 +1,18 @@
-"""Processes that are not to outlive the one that started them."""
+"""Processes that are not to outlive the one that started them, and all that these start."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import time
+from collections.abc import Iterable
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_POLL_S: Final = 0.02
 
 
 def end_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
@@ -15,3 +20,53 @@ def end_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it died before we said so
         os.kill(os.getpid(), number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what descendants leave behind when they die, in place of process 1.  prctl(2)."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """The IDs of all processes below ``ancestor`` now, those too that have ended and wait for their parent."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    found: list[int] = []
+    pending = [ancestor]
+    while pending:
+        below = children.get(pending.pop(), [])
+        found += below
+        pending += below
+    return found
+
+
+def reap_adopted(own: Iterable[int] = ()) -> None:
+    """Take note of the end of orphans that were adopted. own: children whose end somebody else waits for."""
+    kept = set(own)
+    me = os.getpid()
+    for process in descendants(me):
+        if process not in kept:
+            with contextlib.suppress(ChildProcessError):  # somebody else's child
+                os.waitpid(process, os.WNOHANG)
+
+
+def kill_descendants(timeout_s: float) -> list[int]:
+    """SIGKILL all processes below this one, and what they start meanwhile, until there is none.
+
+    Only for who has called ``adopt_orphans``, and waits for no child any more. Returns those that did not end within
+    ``timeout_s``: the kernel holds them in a system call.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left = descendants(os.getpid())
+        for process in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        reap_adopted()
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(_POLL_S)

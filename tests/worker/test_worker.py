@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import tarfile
 import time
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -122,6 +125,31 @@ def test_cancel_ends_a_running_step_within_a_second(service: Service, workers: W
     assert finished(service, run.number).state == "cancelled"
     assert time.monotonic() - asked < 5  # a second when the machine has nothing else to do
     assert texts(service, run.number, "status")[-1] == "cancelled"
+
+
+def deep_archive() -> bytes:
+    """Two members in turn, each in a directory 500 deep of its own, a hundred thousand times: minutes of work."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for top in ("x", "y"):
+            tar.addfile(tarfile.TarInfo(f"{top}/" * 500 + "f"))
+        size = tar.offset
+    return gzip.compress(made.getvalue()[:size] * 100_000, 1)
+
+
+@pytest.mark.parametrize("how", ["cancel", "time-out"])
+def test_an_archive_without_end_is_left_when_the_run_has_to_end(service: Service, workers: Workforce, how: str) -> None:
+    workers.start()
+    options = BuildOptions(timeout_s=10) if how == "time-out" else BuildOptions()
+    source = upload(service.contexts, {"Dockerfile": "FROM base\nADD a.tar.gz /d/\n", "a.tar.gz": deep_archive()})
+    run = service.runs.submit(RunRequest(source, options=options))
+    if how == "cancel":
+        eventually(lambda: any(step.state == "running" for step in service.runs.steps(run.number)), why="it unpacks")
+        service.runs.cancel(run.number)
+    ended = finished(service, run.number)
+    assert (ended.state, ended.reason) == (
+        ("cancelled", "cancelled") if how == "cancel" else ("failed", "stopped after 10 s, the run's time-out")
+    )
 
 
 def test_run_that_takes_too_long_is_stopped(service: Service, workers: Workforce) -> None:
