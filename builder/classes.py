@@ -1,16 +1,16 @@
 """For whom what a step leaves counts: known before it runs, and part of the key under which it is remembered.
 
 A step is *common* when its key names all that takes part in it. It is its *project's* when a stored secret, an SSH
-agent or a credential takes part, and its *domain's* when something does that came with the request, or that earlier
-steps left in a cache mount; here, or in a step below or one that it reads from. What takes part and is not in the
-operation is a *fact*, which joins the operation's digest: that a mount had no value, too. Docs: ``docs/trust.md``.
+agent, a deploy key or a credential takes part, and its *domain's* when something does that came with the request, or
+that earlier steps left in a cache mount; here, or in a step below or one that it reads from. What takes part and is not
+in the operation is a *fact*, which joins the operation's digest: that a mount had no value, too. ``docs/trust.md``.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from builder.graph import LayerOp, RunOp, Vertex
+from builder.graph import CopyOp, LayerOp, RunOp, Vertex
 from builder.mounts import CacheMount, SecretMount, SshMount
 from builder.request import GIVEN, BuildRequest
 from core.trust import Privacy, Scope, scoped
@@ -63,6 +63,8 @@ class StepClasses:
 
 def part_takers(op: LayerOp, request: BuildRequest) -> tuple[Privacy, tuple[tuple[str, ...], ...]]:
     """What takes part in a step by itself and is not in its operation: how private that is, and its facts."""
+    if isinstance(op, CopyOp) and any(part.source is None and not part.context for part in op.parts):
+        return request.context_privacy, ()  # which files there are is in the key
     if not isinstance(op, RunOp) or not (op.mounts or op.untracked_env):
         return Privacy.COMMON, ()
     found: list[tuple[Privacy, tuple[str, ...]]] = []

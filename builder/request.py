@@ -13,7 +13,7 @@ from builder.limits import StepLimits
 from builder.output import Output
 from builder.remotes.access import SourceAccess
 from core.platforms import Platform
-from core.trust import HOST, Domain
+from core.trust import HOST, Domain, Privacy
 
 if TYPE_CHECKING:
     from builder.graph import GitOp, HttpOp
@@ -55,6 +55,7 @@ class BuildRequest(NamedTuple):
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
     platforms: what to build for; none: for this machine. attest: what is to be said of the images.
     domain: for whom it is built, and so whose results it may use.
+    context_privacy: how far what is copied from ``context`` may go.
     own_secrets: which of ``secrets`` came with the request; the others are stored for the project.
     fingerprint: stands for a secret's value in cache keys, so that nobody can guess it; None: that there is one counts.
     shared_cache_mounts: IDs of cache mounts that all builds share which are of no fork.
@@ -85,6 +86,7 @@ class BuildRequest(NamedTuple):
     hold_failures: bool = False
     attest: Attestations = Attestations()
     domain: Domain = HOST
+    context_privacy: Privacy = Privacy.COMMON
     own_secrets: frozenset[str] = frozenset()
     fingerprint: Callable[[bytes], str] | None = None
     shared_cache_mounts: frozenset[str] = frozenset()

@@ -25,12 +25,12 @@ from core.platforms import Platform
 from core.reach import Reach
 from core.references import Reference
 from core.settings import RegistrySettings, Settings
-from core.trust import Domain
+from core.trust import Domain, Privacy
 from dockerfile_grammar import IgnorePatterns
 from images.store import Store
 from pipelines.domains import domain_of, found, unambiguous
 from pipelines.logwriter import LogWriter
-from pipelines.model import Claim, ContextSource, GitSource, RunResult
+from pipelines.model import Claim, ContextSource, GitSource, RunResult, Source
 from pipelines.sources import Checkout, fetch_git, reach, repositories
 from pipelines.tags import TagFacts, image_names
 from registry.client import Client, ClientConfig, push
@@ -107,6 +107,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         cache_from=caches,
                         cache_to=shared_targets(caches),
                         domain=domain,
+                        context_privacy=_privacy(run.source),
                         own_secrets=frozenset(run.own_secrets),
                         fingerprint=service.secrets.fingerprint,
                         shared_cache_mounts=frozenset(service.settings.shared_cache_mounts),
@@ -170,6 +171,11 @@ def _settled(work: Work, source: GitSource, checkout: Checkout) -> Domain:
     domain = found(claim.run, source, project, checkout)
     work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, unambiguous(source, checkout)))
     return domain
+
+
+def _privacy(source: Source) -> Privacy:
+    """How far the files may go: those that only a deploy key opens are the project's."""
+    return Privacy.PROJECT if isinstance(source, GitSource) and source.ssh_key else Privacy.COMMON
 
 
 def _ssh(work: Work, source: GitSource) -> SshAccess | None:

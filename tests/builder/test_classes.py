@@ -150,6 +150,7 @@ REQUEST_MEMBERS: Final = {
     "named_contexts": "by content", "allow": "only allows", "limits": "the host's, the same for all runs",
     "no_cache_stages": "which steps run", "cache_from": "imports are the domain's", "cache_to": "not of steps",
     "lineage": "what is told", "hold_failures": "failures", "attest": "not of steps", "domain": "decides the scope",
+    "context_privacy": "decides the class",
     "own_secrets": "decide the class", "fingerprint": "in the facts", "shared_cache_mounts": "the domain's anyway",
 }  # fmt: skip
 
@@ -199,6 +200,15 @@ def test_ssh_agent_makes_a_step_the_project_s(request_: BuildRequest) -> None:
     given = request_._replace(access=SourceAccess(ssh={"default": object()}))  # type: ignore[dict-item]  # an agent
     assert part_takers(_with(SSH), given) == (Privacy.PROJECT, (("ssh", "default", "given"),))
     assert part_takers(_with(SSH), request_) == (Privacy.COMMON, (("ssh", "default", "missing"),))
+
+
+def test_what_is_copied_from_a_context_that_a_deploy_key_opened_is_the_project_s(request_: BuildRequest) -> None:
+    opened = request_._replace(context_privacy=Privacy.PROJECT)
+    copied, named = CopyOp.of(CopySpec(("a",), "/b")), CopyOp.of(CopySpec(("a",), "/b"), "named")
+    from_stage = CopyOp((CopyPart(CopySpec(("a",), "/b"), 0), CopyPart(CopySpec(("a",), "/b"))))
+    found = [part_takers(op, opened)[0] for op in (copied, named, from_stage, RUN)]
+    assert found == [Privacy.PROJECT, Privacy.COMMON, Privacy.PROJECT, Privacy.COMMON]
+    assert part_takers(copied, request_) == (Privacy.COMMON, ())
 
 
 def test_cache_mount_and_proxies_make_a_step_the_domain_s(request_: BuildRequest) -> None:

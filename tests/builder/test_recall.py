@@ -20,6 +20,7 @@ from builder.request import BuildRequest, NamedImage, Output
 from builder.result import RecalledResult
 from core.events import BuildPlanned, StepFinished, Warned
 from core.references import Reference
+from core.trust import of_user
 from dockerfile_grammar import IgnorePatterns
 from images.store import Store
 from tests.builder.workshops import Steps, Workshop, workshop
@@ -158,6 +159,7 @@ def _option(**options: Any) -> Callable[[Shop], None]:
         _another_build, _ignore, _option(no_cache=True), _option(pull=True), _option(target="first"),
         _option(build_args={"VERSION": "1"}), _option(labels={"g": "h"}), _option(network="none"),
         _option(add_hosts=(("a", "10.0.0.1"),)), _option(no_cache_stages=("first",)), _option(source_date_epoch=0),
+        _option(secrets={"token": b"1234"}), _option(domain=of_user("p", "ann")),
     ],
 )  # fmt: skip
 def test_what_has_changed_is_not_recalled(shop: Shop, change: Callable[[Shop], None]) -> None:
@@ -165,6 +167,16 @@ def test_what_has_changed_is_not_recalled(shop: Shop, change: Callable[[Shop], N
     assert isinstance(shop.build(), RecalledResult)
     change(shop)
     assert not isinstance(shop.build(), RecalledResult)
+
+
+def test_step_that_had_a_secret_is_not_recalled_without_it(shop: Shop) -> None:
+    shop.text = "FROM base\nRUN --mount=type=secret,id=token true\n"
+    for secrets in ({"token": b"1234"}, {}, {"other": b"1234"}):
+        shop.build(secrets=secrets)
+        assert isinstance(shop.build(secrets=secrets), RecalledResult)
+    shop.build(secrets={"token": b"1234"})
+    assert isinstance(shop.build(secrets={"token": b"4321"}), RecalledResult)  # at the host the presence counts
+    assert shop.build().cached == 1
 
 
 def test_other_code_recalls_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

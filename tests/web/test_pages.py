@@ -121,6 +121,16 @@ def test_run_again_changes_what_the_form_says_and_reports_no_commit(
     assert run.trigger.context == ""
 
 
+def test_fork_s_run_with_other_arguments_is_the_fork_s(member: FlaskClient, service: Service) -> None:
+    source = GitSource("https://git.example.org/a.git", "0" * 40, trusted=False)
+    run = service.runs.submit(RunRequest(source), Trigger("pull_request", pull_request=7, fork=True))
+    service.runs.cancel(run.number)
+    form = {"_csrf": csrf(member), "arguments": "A=2", "target": "", "file": "", "ref": "0" * 40}
+    assert member.post(f"/runs/{run.number}/again", data=form).status_code == 303
+    again = service.runs.get(run.number + 1)
+    assert (again.domain, again.trigger.by) == ("fork 7", "grace")
+
+
 @pytest.mark.parametrize("arguments", ["no equals", "1A=2", "=x"])
 def test_run_again_explains_what_is_wrong(member: FlaskClient, service: Service, ended: int, arguments: str) -> None:
     response = member.post(f"/runs/{ended}/again", data={"_csrf": csrf(member), "arguments": arguments})

@@ -11,6 +11,8 @@ from flask import Blueprint, Response, g, redirect, request
 
 from core.digests import Digest
 from core.references import Reference
+from core.trust import Domain
+from pipelines.domains import domain_of
 from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from registry.server.errors import SpecError
@@ -112,7 +114,8 @@ def run_again(number: int) -> Response:
     run = service().runs.get(number)
     form = {name: request.form.get(name, "").replace("\r\n", "\n") for name in ("arguments", "target", "file", "ref")}
     try:
-        made = service().runs.submit(_request(run, form, no_cache="no_cache" in request.form), _trigger(run))
+        wanted = _request(run, form, no_cache="no_cache" in request.form)
+        made = service().runs.submit(wanted, _trigger(run), _strangers(run))
     except InvalidRequestError as error:
         shown = page(
             "run_again.html", run=run, values={**form, "no_cache": "no_cache" in request.form}, error=told(error)
@@ -164,6 +167,12 @@ def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:
     if isinstance(source, GitSource) and form["ref"].strip() != source.ref:
         source = msgspec.structs.replace(source, ref=form["ref"].strip())
     return RunRequest(source, run.project, options, run.priority, run.worker_labels, run.max_attempts)
+
+
+def _strangers(run: Run) -> Domain | None:
+    """What a fork's pull request brought stays the fork's, whoever asks for it, and with whatever arguments."""
+    domain = domain_of(run)
+    return domain if domain is not None and domain.is_fork else None
 
 
 def _trigger(run: Run) -> Trigger:
