@@ -18,10 +18,16 @@ CACHE: Final = "cache"
 """Where the registry has the projects' build caches."""
 
 
+def is_cache(repository: str) -> bool:
+    """Whether it is where workers keep a project's build cache: whoever writes one decides what others build."""
+    first, _, rest = repository.partition("/")
+    return first == CACHE and bool(rest)
+
+
 def owner_of(repository: str, is_project: Callable[[str], bool]) -> str:
     """The project of a repository of the service's registry. repository: without registry and tag."""
     first, _, rest = repository.partition("/")
-    if first == CACHE and rest:
+    if is_cache(repository):
         first = rest.partition("/")[0]
     return first if is_project(first) else COMMONS
 

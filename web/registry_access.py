@@ -8,13 +8,15 @@ Runs have tokens of their own, by which their workers pull and push what is thei
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pipelines.errors import TokenError
+from pipelines.ownership import is_cache
 from pipelines.runtokens import RunRights
 from pipelines.tokens import fingerprint
 from registry.server.access import Account
-from registry.server.users import ACTIONS, TOKEN_PREFIX, Grant
+from registry.server.users import ACTIONS, TOKEN_PREFIX
 
 if TYPE_CHECKING:
     from pipelines.service import Service
@@ -67,5 +69,17 @@ def _run_account(rights: RunRights) -> Account:
     return Account(f"{_RUN}{rights.run}/{rights.known}", (rights,))
 
 
+@dataclass(frozen=True, slots=True)
+class _TokenRight:
+    """What an API token allows. Build caches are written by runs, each its own domain's; and by administrators."""
+
+    scope: str
+
+    def covers(self, repository: str, action: str) -> bool:
+        if action == "push" and is_cache(repository) and self.scope != "admin":
+            return False
+        return action in _ACTIONS[self.scope]
+
+
 def _account(known: str, scope: str) -> Account:
-    return Account(f"{_PREFIX}{known}", (Grant("*", frozenset(_ACTIONS[scope])),))
+    return Account(f"{_PREFIX}{known}", (_TokenRight(scope),))

@@ -16,9 +16,9 @@ from core.references import Reference
 from core.trust import Domain, protected
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
+from pipelines.ownership import CACHE
 from pipelines.tags import TagFacts, fit_for_tag
 
-_PLACE = "cache/"
 _HASH_DIGITS = 12
 _LANE_DIGITS = 32  # others choose the names of branches, and must find no second one for the same tag
 _NAME_LENGTH = 60  # a tag has up to 128
@@ -31,7 +31,7 @@ def shared_caches(run: Run, domain: Domain, facts: TagFacts, names: tuple[Refere
     """
     if not facts.registry or domain.is_fork:
         return ()
-    repository = f"{facts.registry}/{_PLACE}{facts.project}"
+    repository = f"{facts.registry}/{CACHE}/{facts.project}"
     what = _what(run, names)
     tags = dict.fromkeys(f"{_lane(each)}-{what}" for each in (domain, protected(domain.project)))
     return tuple(CacheFrom("registry", f"{repository}:{tag}", optional=True) for tag in tags)
@@ -45,9 +45,9 @@ def shared_targets(read: tuple[CacheFrom, ...]) -> tuple[CacheTo, ...]:
 def refuse_cache_names(names: Iterable[Reference], registry: str) -> None:
     """Raise InvalidRequestError for an image in a cache's place: whoever may name one decides what others build."""
     for name in names:
-        if registry and name.familiar.startswith(f"{registry}/{_PLACE}"):
+        if registry and name.familiar.startswith(f"{registry}/{CACHE}/"):
             raise InvalidRequestError(
-                f"{name.familiar}: below {registry}/{_PLACE} is what workers share", hint="choose another name"
+                f"{name.familiar}: below {registry}/{CACHE}/ is what workers share", hint="choose another name"
             )
 
 

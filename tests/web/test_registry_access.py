@@ -63,6 +63,17 @@ def test_build_token_may_push(registry: Client, service: Service) -> None:
     assert push_status(registry, {"Authorization": f"Bearer {token}"}) == 202
 
 
+def test_build_caches_are_written_by_runs_and_administrators_alone(registry: Client, service: Service) -> None:
+    """Whoever may write the protected lane's decides what the default branch ships."""
+    service.projects.put(Project("web"))
+    tokens = {scope: basic(service.tokens.create(scope, [scope])[1]) for scope in ("build", "admin")}
+    assert {scope: begin(registry, "cache/web", headers) for scope, headers in tokens.items()} == {
+        "build": 403, "admin": 202,
+    }  # fmt: skip
+    assert begin(registry, "cache", tokens["build"]) == 202  # an image of this name
+    assert begin(registry, "cache/web", basic(claimed(service).token)) == 202
+
+
 def test_read_token_may_only_pull(registry: Client, service: Service) -> None:
     token = service.tokens.create("reader", ["read"])[1]
     assert registry.get("/v2/app/tags/list", headers=basic(token)).status_code == 404
