@@ -30,6 +30,11 @@ test: check ## check, then every test (as root)
 	@scripts/install-debian run base serve demo test
 	@VENV=$(VENV) scripts/test $(TEST_WORKERS)
 
+.PHONY: test-all
+test-all: $(VENV)/.installed ## hours: every Python, newest dependencies, coverage, mutants (ARGS="coverage")
+	@scripts/install-debian run base serve demo test
+	@scripts/test-all $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting, types, scripts, and who imports whom
 	$(BIN)/ruff check

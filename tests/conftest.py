@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,26 @@ def pytest_report_header() -> str:
     if os.geteuid() == 0:
         return "privileges: root"
     return "privileges: none; tests that start containers or make base images will fail (run as root)"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run files, and the tests in them, in a random order")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whoever leans on the test before finds out. Files stay together: some share what is dear to make."""
+    seed = config.getoption("--shuffle")
+    if seed is None:
+        return
+    chance = random.Random(seed)
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    order = list(files)
+    chance.shuffle(order)
+    for file in order:
+        chance.shuffle(files[file])
+    items[:] = [item for file in order for item in files[file]]
 
 
 def _rootfs(kind: str) -> Path:
