@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.differential.summary import pytest_terminal_summary as pytest_terminal_summary
+from tests.toolkit import host
 from tests.toolkit.noskips import pytest_make_collect_report as pytest_make_collect_report
 from tests.toolkit.noskips import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
@@ -41,6 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for file in order:
         chance.shuffle(files[file])
     items[:] = [item for file in order for item in files[file]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_places(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests find on the host is held against this run's own folders."""
+    host.own_places.append(str(tmp_path_factory.getbasetemp()))
 
 
 def _rootfs(kind: str) -> Path:

@@ -21,6 +21,7 @@ from core.references import Reference
 from dockerfile_grammar import DockerfileError
 from registry.client import Client, ClientConfig
 from tests.builder.workshops import Layout, Workshop, workshop
+from tests.toolkit.bounds import stretched
 from tests.toolkit.foreign import run_tool
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -166,7 +167,7 @@ def test_what_cannot_run_here_runs_in_an_emulator(shop: Workshop, foreign: Path,
         ["unshare", "--mount", "sh", "-c", script, magic],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=stretched(120),
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
     assert ran.returncode == 0, ran.stderr

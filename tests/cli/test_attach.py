@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cli.attach import SignalForwarder, output_for, relayed_terminal, window_size
+from tests.toolkit.bounds import stretched
 
 
 class Pty:
@@ -30,7 +31,7 @@ class Pty:
 
     def read(self, until: bytes) -> bytes:
         found = b""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + stretched(10)
         while until not in found:
             assert select.select([self.user], [], [], max(0, deadline - time.monotonic()))[0], f"only {found!r} came"
             found += os.read(self.user, 4096)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 
@@ -128,7 +129,7 @@ def test_output_to_standard_output_is_a_tar(base_store: Shiplap, context: Path) 
     with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
         names = {member.name.removeprefix("./") for member in tar}
     process.stdout.close()
-    assert process.wait(60) == 0
+    assert process.wait(stretched(60)) == 0
     assert {"name", "copy", "bin/sh"} <= names
 
 
@@ -165,7 +166,7 @@ def test_signal_cancels_the_build(base_store: Shiplap, context: Path, number: in
         assert process.poll() is None
     process.send_signal(number)
     rest = process.stderr.read().decode()
-    assert process.wait(60) == code
+    assert process.wait(stretched(60)) == code
     process.stderr.close()
     assert "#2 CANCELED" in rest
     assert "Traceback" not in rest
@@ -177,7 +178,7 @@ def test_nobody_reading_the_progress_does_not_fail_the_build(base_store: Shiplap
     )
     assert process.stderr is not None
     process.stderr.close()
-    process.wait(60)
+    process.wait(stretched(60))
     assert base_store.json("image", "inspect", "cli-unread")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cli.build_debug import read_debug_options
 from cli.errors import CommandError
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -76,7 +77,7 @@ def test_shell_on_a_terminal_is_a_terminal(shiplap: Shiplap, project: Path) -> N
         os.write(user, b"tty; echo at-$(pwd)\r")
         assert b"/dev/pts/0" in read_until(user, b"at-/work")
         os.write(user, b"exit\r")
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=stretched(60)) == 1
     finally:
         process.kill()
         process.wait()
@@ -85,7 +86,7 @@ def test_shell_on_a_terminal_is_a_terminal(shiplap: Shiplap, project: Path) -> N
 
 def read_until(fd: int, wanted: bytes) -> bytes:
     found = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + stretched(60)
     while wanted not in found:
         assert select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0], f"only {found!r} came"
         found += os.read(fd, 4096)

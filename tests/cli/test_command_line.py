@@ -19,6 +19,7 @@ from cli.errors import CommandError, describe, is_users
 from cli.lazy import LazyGroup
 from cli.main import main
 from core.errors import ShiplapError
+from tests.toolkit.bounds import stretched
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +45,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         text=True,
         cwd=_CHECKOUT,
         env={**os.environ, **environment},
-        timeout=60,
+        timeout=stretched(60),
         check=False,
     )
 
@@ -190,7 +191,7 @@ def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
     process.stdout.close()
     message = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) == 141
+    assert process.wait(stretched(60)) == 141
     assert message == b""
 
 

@@ -20,6 +20,7 @@ from cli.progress.pump import Pump
 from cli.signals import cancelling
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepStarted
 from tests.cli.terminal import Terminal
+from tests.toolkit.bounds import stretched
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -87,7 +88,7 @@ def test_second_signal_ends_the_process_at_once() -> None:
         "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=_CHECKOUT, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=_CHECKOUT, timeout=stretched(30), check=False
     )
     assert result.returncode == 130
     assert result.stdout == "closed\n"

@@ -10,6 +10,7 @@ import time
 from cli.progress.jsonlines import JsonDisplay
 from cli.progress.pump import Pump
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted, Warned
+from tests.toolkit.bounds import stretched
 
 
 class Recorder:
@@ -72,7 +73,7 @@ def test_build_goes_on_when_nobody_reads_the_progress() -> None:
 def test_display_is_refreshed_while_nothing_happens() -> None:
     display = Recorder()
     with Pump(display):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + stretched(10)
         while display.refreshes < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert display.refreshes >= 3
@@ -83,7 +84,7 @@ def test_slow_reader_holds_the_build_up_instead_of_filling_memory() -> None:
 
     class Stuck(Recorder):
         def handle(self, event: Event) -> None:
-            gate.wait(10)
+            gate.wait(stretched(10))
             super().handle(event)
 
     display = Stuck()

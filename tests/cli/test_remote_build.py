@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import pytest
 
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 
@@ -61,7 +62,7 @@ def serving(privileged: None, tmp_path_factory: pytest.TempPathFactory, busybox_
     serving = start_serving(shiplap)
     yield serving
     serving.process.terminate()
-    assert serving.process.wait(60) == 0
+    assert serving.process.wait(stretched(60)) == 0
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def context(tmp_path: Path) -> Path:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + stretched(60)
     while not condition():
         assert time.monotonic() < deadline, f"waited for long, and not yet: {what}"
         time.sleep(0.05)
@@ -149,7 +150,7 @@ def test_interrupted_build_is_cancelled_there(serving: Serving, context: Path) -
     with process.stderr:
         wait_for_line(process.stderr, r"\d started")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(stretched(30)) == 130
     assert serving.runs()[0]["state"] == "cancelled"
 
 
@@ -209,7 +210,7 @@ def test_worker_that_is_killed_is_replaced_and_the_run_completes(serving: Servin
     os.killpg(int(worker[0]), signal.SIGKILL)
     with process.stderr:
         rest = process.stderr.read()
-    assert process.wait(120) == 0, rest
+    assert process.wait(stretched(120)) == 0, rest
     assert "ended" in rest
     run = serving.runs()[0]
     assert (run["state"], run["attempt"]) == ("succeeded", 2)
@@ -247,7 +248,7 @@ def test_sending_says_how_far_it_is_and_ends_with_ctrl_c(serving: Serving, conte
         wait_for_line(process.stderr, r'"what":"sending files","current_bytes":[1-9]')
         process.send_signal(signal.SIGINT)
         assert "cancelled before the run was queued" in process.stderr.read()
-    assert process.wait(60) == 130
+    assert process.wait(stretched(60)) == 130
 
 
 def descendants(pid: int) -> list[int]:
@@ -360,7 +361,7 @@ def test_service_that_is_killed_leaves_no_process(shiplap: Shiplap) -> None:
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "its processes have ended")
     again = start_serving(shiplap)
     again.process.terminate()
-    assert again.process.wait(60) == 0
+    assert again.process.wait(stretched(60)) == 0
 
 
 def test_root_too_long_for_a_socket_is_said(tmp_path: Path) -> None:
@@ -396,4 +397,4 @@ def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path,
         assert third("run", "--rm", f"{host}/kept:latest", "cat", "/context/name").stdout == f"{tmp_path}\n"
     finally:
         restored.process.terminate()
-        assert restored.process.wait(60) == 0
+        assert restored.process.wait(stretched(60)) == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -77,7 +78,7 @@ def test_terminated_container_ends_with_its_own_exit_code(base_store: Shiplap) -
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 7
+    assert process.wait(stretched(30)) == 7
     process.stdout.close()
 
 
@@ -91,7 +92,7 @@ def test_second_interrupt_kills_what_ignores_the_first(base_store: Shiplap) -> N
     time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 137
+    assert process.wait(stretched(30)) == 137
     process.stdout.close()
 
 
@@ -110,7 +111,7 @@ class Typist:
 
     def read(self, until: str) -> str:
         found = b""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + stretched(30)
         while until.encode() not in found:
             assert select.select([self._user], [], [], max(0, deadline - time.monotonic()))[0], f"only {found!r} came"
             found += os.read(self._user, 4096)
@@ -133,7 +134,7 @@ def test_command_on_a_terminal(base_store: Shiplap) -> None:
         typist.read("got it\r\nasleep\r\n")
         typist.type("\x03")  # Ctrl-C is the container's: it ends the sleep, not the shell, and not us
         typist.read("ended by 130\r\n")
-        assert typist.process.wait(30) == 9
+        assert typist.process.wait(stretched(30)) == 9
         assert termios.tcgetattr(typist.program) == typist.before
     finally:
         typist.close()
@@ -166,7 +167,7 @@ def _running(command: str) -> bool:
 
 def _until(condition: object) -> None:
     assert callable(condition)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + stretched(30)
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)

@@ -8,6 +8,7 @@ import pytest
 
 from cli.errors import CommandError
 from cli.secrets import read_secrets
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 
@@ -96,4 +97,4 @@ def test_locked_cache_holds_between_two_builds(base_store: Shiplap, tmp_path: Pa
             f"mkdir /c/alone && sleep 0.5 && rmdir /c/alone && echo {name} >> /c/done\n"
         )
         builds.append(base_store.start("build", context))
-    assert [build.wait(120) for build in builds] == [0, 0]
+    assert [build.wait(stretched(120)) for build in builds] == [0, 0]

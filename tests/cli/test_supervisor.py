@@ -17,6 +17,7 @@ from core.processes import descendants
 from core.settings import ServiceSettings
 from pipelines.model import RunRequest
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import eventually, upload
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
@@ -60,7 +61,7 @@ def test_a_second_signal_ends_what_does_not_end_by_itself_and_all_it_has_started
         time.sleep(1)
         assert keeper.poll() is None  # one signal lets it finish what it is at
         keeper.send_signal(signal.SIGTERM)
-        assert keeper.wait(60) == 0
+        assert keeper.wait(stretched(60)) == 0
     assert [process for process in below if is_alive(process)] == []
 
 
@@ -104,7 +105,7 @@ def test_serve_ends_on_a_second_signal_and_leaves_no_process(
                 time.sleep(1)
                 assert serving.poll() is None  # the run may finish
                 serving.send_signal(signal.SIGTERM)
-                assert serving.wait(120) == 0
+                assert serving.wait(stretched(120)) == 0
                 assert [_command(process) for process in below if is_alive(process)] == []
                 assert service.runs.get(run.number).state == ("running" if stuck else "queued")
         finally:

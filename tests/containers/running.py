@@ -13,6 +13,7 @@ from typing import Any
 from containers.launcher import Container, Launcher
 from containers.spec import ContainerSpec, ExitStatus
 from core.rootfs import DirectoryLayer
+from tests.toolkit.bounds import Deadline, stretched
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Runner:
         with open(os.devnull, "rb") as null, open(said, "wb") as output:
             out = output.fileno()
             spec = self.spec(*args, **fields)
-            status = self.launcher.start(spec, stdin=null.fileno(), stdout=out, stderr=out).wait(60)
+            status = self.launcher.start(spec, stdin=null.fileno(), stdout=out, stderr=out).wait(stretched(60))
         return status, said.read_text()
 
     def __call__(self, script: str, **fields: object) -> str:
@@ -119,9 +120,9 @@ def descendants(pid: int) -> list[int]:
 
 def eventually(condition: Callable[[], object], timeout_s: float = 15) -> bool:
     """Whether the condition becomes true in time."""
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     while not condition():
-        if time.monotonic() > deadline:
+        if deadline.passed():
             return False
         time.sleep(0.02)
     return True

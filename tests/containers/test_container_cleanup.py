@@ -21,6 +21,7 @@ from containers.reclaim import reclaim
 from containers.spec import ExitStatus
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner, Traces, descendants, eventually
+from tests.toolkit.bounds import stretched
 from tests.toolkit.host import mount_table
 
 # A command that does not want to end: it ignores signals and leaves processes behind in sessions of their own.
@@ -76,7 +77,7 @@ def test_kill_takes_the_whole_container_and_its_control_groups(run: Runner) -> N
     assert len(inside) >= 4
     assert groups
     container.kill()
-    assert container.wait(10) == ExitStatus(137, 9)
+    assert container.wait(stretched(10)) == ExitStatus(137, 9)
     assert not _sleepers(run.launcher)
     assert eventually(lambda: not any(os.path.isdir(path) for path in groups))
 
@@ -111,7 +112,7 @@ def test_killed_launcher_takes_its_containers_along(run: Runner, victim: str) ->
     before = mount_table()
     os.kill(outer if victim == "outer" else inner, signal.SIGKILL)
     with pytest.raises(LauncherError, match="ended"):
-        container.wait(10)
+        container.wait(stretched(10))
     assert eventually(lambda: not [name for name in traces.left() if ":[" in name])
     assert mount_table() == before
     with pytest.raises(LauncherError, match="gone"):
@@ -215,7 +216,7 @@ def test_new_launcher_reclaims_by_itself_and_spares_the_living(run: Runner, tmp_
     reclaim()
     assert set(mine.cgroups) <= set(mine.left())
     container.kill()
-    container.wait(10)
+    container.wait(stretched(10))
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -241,7 +242,7 @@ def test_many_processes_die_with_their_container(run: Runner) -> None:
     os.close(reader)
     assert len(_sleepers(run.launcher)) >= 300
     container.kill()
-    container.wait(20)
+    container.wait(stretched(20))
     assert not _sleepers(run.launcher)
 
 
@@ -258,7 +259,7 @@ def test_much_output_flows(run: Runner) -> None:
     while chunk := os.read(reader, 1 << 16):
         total += len(chunk)
     os.close(reader)
-    assert container.wait(10).code == 0
+    assert container.wait(stretched(10)).code == 0
     assert total == 50_000_000
 
 
@@ -268,7 +269,7 @@ def test_output_that_nobody_reads_ends_the_writer(run: Runner) -> None:
     os.close(writer)
     os.read(reader, 10)
     os.close(reader)
-    assert container.wait(10) == ExitStatus(1)  # EPIPE; a first process does not die of its own SIGPIPE
+    assert container.wait(stretched(10)) == ExitStatus(1)  # EPIPE; a first process does not die of its own SIGPIPE
 
 
 def test_twenty_containers_at_once(run: Runner) -> None:
@@ -278,13 +279,13 @@ def test_twenty_containers_at_once(run: Runner) -> None:
     def one(number: int) -> None:
         with open(os.devnull, "r+b") as null:
             fd = null.fileno()
-            codes[number] = run.launcher.start(specs[number], stdin=fd, stdout=fd, stderr=fd).wait(60).code
+            codes[number] = run.launcher.start(specs[number], stdin=fd, stdout=fd, stderr=fd).wait(stretched(60)).code
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(stretched(60))
     assert codes == {number: number for number in range(20)}
 
 

@@ -17,6 +17,7 @@ import pytest
 from containers import netlink, network
 from containers.launcher import Launcher
 from tests.containers.running import Runner, descendants, eventually
+from tests.toolkit.bounds import stretched
 
 _SECRET = b"secret of the host\n"
 
@@ -55,7 +56,7 @@ class Server:
         self.tcp.shutdown(socket.SHUT_RDWR)
         self.tcp.close()
         self.udp.close()
-        self._thread.join(5)
+        self._thread.join(stretched(5))
 
 
 @pytest.fixture(params=["127.0.0.1", "0.0.0.0"])
@@ -117,7 +118,7 @@ def test_containers_do_not_reach_each_other(run: Runner) -> None:
     assert "secret" not in said
     assert "1 packets received" not in said
     listening.kill()
-    assert listening.wait(10).code == 137
+    assert listening.wait(stretched(10)).code == 137
 
 
 def test_outside_is_reachable_by_name(run: Runner) -> None:
@@ -195,7 +196,7 @@ def test_resolver_on_the_hosts_loopback_is_used(run: Runner, tmp_path: Path) -> 
     """As with systemd-resolved: nothing else of the loopback is reachable, but names resolve."""
     resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     resolver.bind(("127.0.0.53", 53))
-    resolver.settimeout(20)
+    resolver.settimeout(stretched(20))
 
     def answer() -> None:
         query, client = resolver.recvfrom(512)
@@ -220,7 +221,7 @@ def test_resolver_on_the_hosts_loopback_is_used(run: Runner, tmp_path: Path) -> 
         )
     finally:
         resolver.close()
-        thread.join(25)
+        thread.join(stretched(25))
     assert f"nameserver {network.DNS_FORWARD}" in done.stdout
     assert "198.51.100.17" in done.stdout, done.stdout + done.stderr
 

@@ -18,6 +18,7 @@ from containers.errors import ContainerError, MountError, UserError
 from containers.spec import Bind, ExitStatus, Tmpfs
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner
+from tests.toolkit.bounds import stretched
 
 DOCKER_CAPABILITIES = "00000000a80425fb"  # /proc/self/status in `docker run busybox`
 
@@ -44,7 +45,7 @@ def test_two_containers_share_no_namespace(run: Runner) -> None:
     assert len(said) == 7
     assert not said & set(run(script.removesuffix("; sleep 60")).splitlines(keepends=True))
     first.kill()
-    first.wait(10)
+    first.wait(stretched(10))
 
 
 def test_root_is_mapped_to_a_subordinate_range(run: Runner) -> None:
@@ -230,7 +231,7 @@ def test_missing_interpreter_is_told_from_missing_command(run: Runner) -> None:
 def test_signal_is_reported_as_128_plus_number(run: Runner) -> None:
     container = run.start("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done")
     container.signal(9)
-    assert container.wait(10) == ExitStatus(137, 9)
+    assert container.wait(stretched(10)) == ExitStatus(137, 9)
 
 
 def test_handled_signal_reaches_the_process(run: Runner) -> None:
@@ -240,7 +241,7 @@ def test_handled_signal_reaches_the_process(run: Runner) -> None:
     assert os.read(reader, 10) == b"ready\n"
     os.close(reader)
     container.signal(15)
-    assert container.wait(10) == ExitStatus(3)
+    assert container.wait(stretched(10)) == ExitStatus(3)
 
 
 def test_wait_times_out_and_can_be_repeated(run: Runner) -> None:
@@ -248,7 +249,7 @@ def test_wait_times_out_and_can_be_repeated(run: Runner) -> None:
     with pytest.raises(TimeoutError):
         container.wait(0.05)
     container.kill()
-    assert container.wait(10) == container.wait(10) == ExitStatus(137, 9)
+    assert container.wait(stretched(10)) == container.wait(stretched(10)) == ExitStatus(137, 9)
     container.kill()
 
 
@@ -287,7 +288,7 @@ def test_other_users_can_reopen_their_output(run: Runner) -> None:
         os.close(writer)
         assert os.read(reader, 100) == b"again\n"
         os.close(reader)
-        assert container.wait(10).code == 0
+        assert container.wait(stretched(10)).code == 0
 
 
 def test_etc_files_describe_the_container(run: Runner) -> None:
@@ -380,7 +381,7 @@ def test_terminal_is_the_containers_own(run: Runner) -> None:
     )
     assert container.terminal is not None
     said = _read_terminal(container.terminal)
-    assert container.wait(10).code == 0
+    assert container.wait(stretched(10)).code == 0
     assert said.split()[:3] == ["/dev/pts/0", "30", "90"]
     container.close()
 
@@ -391,7 +392,7 @@ def test_terminal_can_be_resized(run: Runner) -> None:
     container.resize(11, 22)
     os.write(container.terminal, b"\n")
     assert "11 22" in _read_terminal(container.terminal)
-    container.wait(10)
+    container.wait(stretched(10))
     container.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 _SAME, _DIFFERENT = 10, 10
@@ -57,7 +58,7 @@ def test_twenty_builds_while_others_remove_and_prune(
             with log.open("wb") as output:
                 arguments = ("build", "--network", "none", "-t", name, "--build-arg", f"WHO={name}", context)
                 builds.append(shiplap.start(*arguments, stdout=output, stderr=subprocess.STDOUT))
-        codes = [build.wait(240) for build in builds]
+        codes = [build.wait(stretched(240)) for build in builds]
     finally:
         done.set()
         meddler.join()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolkit.bounds import stretched
 from tests.toolkit.host import HostState, adopting_orphans, children, wait_until_gone
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
@@ -87,7 +88,7 @@ def test_build_after_fifty_sigkills_succeeds_and_nothing_is_left_behind(
         shiplap(*_build_arguments(context, _LAST_ROUND))
         assert wait_until_gone(known) == {}
 
-    assert HostState.capture().new_since(before) == {}
+    assert before.gained() == {}
     assert set(os.listdir(shiplap.root / "tmp")) <= {".lock"}
     _assert_store_is_sound(shiplap.root)
     names = {name for image in shiplap.json("image", "ls", "--json") for name in image["names"]}
@@ -117,11 +118,11 @@ def test_interrupted_build_ends_soon_and_leaves_nothing_behind(
             assert line, f"the build ended by itself:\n{log.decode()}"
             log += line
         build.send_signal(number)
-        code = build.wait(timeout=30)
+        code = build.wait(timeout=stretched(30))
         log += build.stdout.read()
         build.stdout.close()
         assert wait_until_gone(known) == {}
     assert code in (128 + number, -number)
     assert b"Traceback" not in log
-    assert HostState.capture().new_since(before) == {}
+    assert before.gained() == {}
     assert shiplap.json("image", "ls", "--json")[0]["names"] == ["busybox:latest"]

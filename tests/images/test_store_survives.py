@@ -23,6 +23,7 @@ from images.oci import Descriptor, ImageConfig
 from images.records import CacheRecord
 from images.store import Store
 from images.verify import verify
+from tests.toolkit.bounds import Deadline, stretched
 
 # Writes, tags, looks up, indexes, prunes and removes, for ever; any error but the expected ones ends it with status 1.
 WORKLOAD = """
@@ -93,12 +94,12 @@ def start(seed: int, root: Path, turns: int = -1) -> subprocess.Popen[str]:
 
 def assert_sound(root: Path) -> None:
     """Nothing left over but what rows mention, and all of it right."""
-    until = time.monotonic() + 5
+    until = Deadline(5)
     while True:
         with Store.open(root) as store:
             sessions = [name for name in os.listdir(root / "tmp") if not name.startswith(".")]
         # A child of the killed process has its lock, too, from being forked until it is another program.
-        if sessions == [store.tmp.name] or time.monotonic() > until:
+        if sessions == [store.tmp.name] or until.passed():
             break
         time.sleep(0.01)
     assert sessions == [store.tmp.name]
@@ -138,7 +139,7 @@ def test_sigkill_at_any_moment_leaves_a_sound_store(tmp_path: Path) -> None:
 def test_processes_that_write_and_prune_at_once_never_lose_what_they_lease(tmp_path: Path) -> None:
     processes = [start(100 + number, tmp_path, turns=15) for number in range(4)]
     for process in processes:
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=stretched(200))
         assert process.returncode == 0, errors
     assert_sound(tmp_path)
 

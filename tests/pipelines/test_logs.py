@@ -22,6 +22,7 @@ from pipelines.logstore import Line, line_near
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import eventually, numbers
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
@@ -211,7 +212,7 @@ def test_second_attempt_goes_on_where_the_first_was_lost(service: Service) -> No
     eventually(lambda: len(lines) >= 20)
     service.claims.release(claim.number, claim.attempt, "its worker died")
     first.emit(StepOutput(1, 1, b"from beyond\n", 1.0))
-    assert lost.wait(10)
+    assert lost.wait(stretched(10))
     first.close()
     again = service.claims.take("other", ())
     assert again is not None

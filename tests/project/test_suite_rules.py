@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolkit import bounds
+
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _GOOD = "def test_good():\n    pass\n"
 _BAD = "def test_bad():\n    assert False, 'always'\n"
@@ -180,6 +182,59 @@ def test_earlier_failures_are_not_this_runs(suite: Suite) -> None:
 def test_what_is_no_number_of_workers_is_refused(suite: Suite) -> None:
     result = subprocess.run([suite.folder / "scripts" / "test", "-v"], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (1, "usage: scripts/test WORKERS [PYTEST ARGUMENT]...\n")
+
+
+_WAITS = re.compile(
+    r"\.(?:wait|join|communicate)\((?:timeout=)?(\d[\d.]*)\)|\btimeout=(\d[\d.]*)[,)]|settimeout\((\d[\d.]*)\)"
+    r"|monotonic\(\) \+ (\d[\d.]*)"
+)
+_OF_ANOTHER_PROGRAM = (
+    "urlopen('http",
+    'urlopen("http',
+    "HEALTHCHECK",
+    "launcher.start(spec, stdin=0",
+    "print(launcher.start(",
+)
+_SHORT_S = 5.0
+"""Below this it is no bound against hanging: a pause, or a wait that is meant to end without the thing waited for."""
+
+
+def test_bounds_against_hanging_are_stretched_on_a_slow_machine() -> None:
+    """A literal number of seconds is right on one machine only: see tests/toolkit/bounds.py."""
+    literal = [
+        f"{path.relative_to(_CHECKOUT)}:{number}: {line.strip()}"
+        for path in sorted((_CHECKOUT / "tests").rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if not any(words in line for words in _OF_ANOTHER_PROGRAM)
+        for found in _WAITS.findall(line)
+        if float(next(filter(None, found)).rstrip(".")) >= _SHORT_S
+    ]
+    assert literal == []
+
+
+def test_bound_moves_with_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, factor = [100.0], [1.0]
+    monkeypatch.setattr(bounds, "slowness", lambda: factor[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    deadline = bounds.Deadline(10, "the moon")
+    now[0] += 19
+    assert not deadline.passed()
+    factor[0] = 3.0
+    now[0] += 40
+    assert deadline
+    now[0] += 2
+    assert not deadline
+    with pytest.raises(AssertionError, match="not within 60 s: the moon"):
+        deadline.check()
+
+
+def test_slow_machine_is_found_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for load, least, most in ((0.0, 1.0, 20.0), (6.0 * (os.cpu_count() or 1), 6.0, 20.0), (1e6, 20.0, 20.0)):
+        monkeypatch.setattr(bounds, "_found", (-1e9, 1.0))
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert least <= bounds.slowness() <= most
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    assert bounds.slowness() == 20.0  # it is asked now and again only
 
 
 def test_known_flaky_tests_have_a_date_and_an_issue_and_exist() -> None:

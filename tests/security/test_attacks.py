@@ -16,6 +16,7 @@ from containers.spec import ALL_CAPABILITIES, Bind, File
 from core.rootfs import DirectoryLayer
 from tests.containers.running import eventually
 from tests.security.conftest import DebianRunner
+from tests.toolkit.bounds import stretched
 
 KERNEL_FILES = (
     "/proc/sys/kernel/core_pattern",
@@ -223,7 +224,7 @@ def test_secret_of_another_step_cannot_be_read(debian: DebianRunner) -> None:
     )
     assert secret.decode() not in said
     other.kill()
-    other.wait(10)
+    other.wait(stretched(10))
     os.close(reader)
 
 

@@ -13,6 +13,7 @@ from containers.cgroups import Hierarchy
 from containers.errors import LimitError
 from containers.spec import Limits, ResourceLimit
 from tests.security.conftest import DebianRunner
+from tests.toolkit.bounds import stretched
 
 V2 = Hierarchy("/sys/fs/cgroup", 2, ("cpu", "io", "memory", "pids"))
 V1 = Hierarchy("/sys/fs/cgroup/all", 1, ("cpu", "memory", "pids"))
@@ -147,4 +148,4 @@ def test_what_is_counted_for_each_user_is_not_the_hosts(debian: DebianRunner) ->
         )
         assert int(debian.perl(_HOARD.replace("sleep 60", ""))) == taken
     hoarder.kill()
-    hoarder.wait(20)
+    hoarder.wait(stretched(20))

@@ -18,6 +18,7 @@ import pytest
 
 from containers.errors import NamespaceError
 from containers.rootless import subordinate_ids
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ class User:
         try:
             return subprocess.run(
                 ["unshare", "--mount", "sh", "-c", "\n".join(lines), "sh", *map(str, command)],
-                env=environment, text=True, capture_output=True, check=check, timeout=120,
+                env=environment, text=True, capture_output=True, check=check, timeout=stretched(120),
             )  # fmt: skip
         except subprocess.CalledProcessError as error:
             raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.toolkit.bounds import stretched
 from tests.toolkit.registries import free_port, serving
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -175,7 +176,7 @@ def relay(upstream_host: str) -> Iterator[Relay]:
             fault = made.take(f"{self.command} {self.path}")
             status, answered, data = 0, [], b""
             if fault is None or fault.reached:
-                upstream = http.client.HTTPConnection(upstream_host, timeout=60)
+                upstream = http.client.HTTPConnection(upstream_host, timeout=stretched(60))
                 upstream.request(self.command, self.path, body, headers)
                 response = upstream.getresponse()
                 status, answered, data = response.status, response.getheaders(), response.read()

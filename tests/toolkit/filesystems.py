@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.toolkit.bounds import stretched
+
 _SIZE_BYTES: Final = 1 << 30  # sparse; xfs takes no less than 300 MB
 _MAKERS: Final = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q"), "btrfs": ("mkfs.btrfs", "-q")}
 
@@ -37,10 +39,10 @@ def mounted(kind: str, directory: Path) -> Iterator[Path]:
         image = directory / f"{kind}.img"
         with image.open("wb") as file:
             file.truncate(_SIZE_BYTES)
-        subprocess.run([*_MAKERS[kind], str(image)], check=True, capture_output=True, timeout=120)
+        subprocess.run([*_MAKERS[kind], str(image)], check=True, capture_output=True, timeout=stretched(120))
         mount = ["mount", "-o", "loop", str(image), str(place)]
-    subprocess.run(mount, check=True, capture_output=True, timeout=120)
+    subprocess.run(mount, check=True, capture_output=True, timeout=stretched(120))
     try:
         yield place
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True, capture_output=True, timeout=120)
+        subprocess.run(["umount", "--lazy", str(place)], check=True, capture_output=True, timeout=stretched(120))

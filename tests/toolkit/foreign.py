@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.toolkit.bounds import stretched
+
 
 def run_tool(*command: str | Path, timeout_s: float = 180) -> str:
     """Run a program that has to succeed and return its standard output. Fails the test showing all it said."""
@@ -16,7 +18,7 @@ def run_tool(*command: str | Path, timeout_s: float = 180) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=stretched(timeout_s),
         env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
     )
     if result.returncode != 0:

@@ -1,4 +1,7 @@
-"""What a build could leave behind on the host: processes, mounts, cgroups, network interfaces and namespaces."""
+"""What a build could leave behind on the host: processes, mounts, cgroups, network interfaces.
+
+Other programs come and go meanwhile, a dockerd or another run of this suite: what they do is left out.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,22 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from tests.toolkit.bounds import Deadline
+
 _PR_SET_CHILD_SUBREAPER = 36
+_OTHERS = ("/run/docker/", "/run/netns", "/run/user/", "/var/lib/containers/", "/var/lib/docker/", "/var/tmp/")
+_OWN_INTERFACES = re.compile(r"v\d+|out")
+"""As ``containers.network`` names them in the hub: on the host none may be."""
+
+own_places: list[str] = []
+"""This run's folders, by ``conftest.py``."""
 
 
 @contextlib.contextmanager
@@ -50,27 +63,43 @@ def children() -> dict[int, str]:
 
 
 def mount_table() -> list[str]:
-    """The lines of this process's mountinfo, without what other pytest workers' tests mount below their own folders."""
-    own = f"/popen-{os.environ.get('PYTEST_XDIST_WORKER', '')}/"
+    """The lines of this process's mountinfo, without what others mount in folders of their own."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line for line in lines if "/popen-gw" not in line or own in line]
+    return [line for line in lines if not _is_others(line.split()[4])]
+
+
+def _is_others(place: str) -> bool:
+    temporary = tempfile.gettempdir()
+    if place.startswith(f"{temporary}/"):
+        return not any(place.startswith(f"{own}/") for own in own_places)
+    return place.startswith(_OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """Names of what exists on this host, except processes. cgroups: those that nobody uses any more."""
+    """Names of what exists on this host and could be ours, but for processes.
+
+    mounts: where they are.
+    cgroups: those that nobody uses any more.
+    interfaces: those that have names as ours.
+    """
 
     mounts: frozenset[str]
     cgroups: frozenset[str]
     interfaces: frozenset[str]
-    network_namespaces: frozenset[str]
 
     @classmethod
     def capture(cls) -> HostState:
         mounts = [line.split()[4] for line in mount_table()]
-        named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
-        interfaces = os.listdir("/sys/class/net")
-        return cls(frozenset(mounts), frozenset(_abandoned_cgroups()), frozenset(interfaces), frozenset(named))
+        interfaces = filter(_OWN_INTERFACES.fullmatch, os.listdir("/sys/class/net"))
+        return cls(frozenset(mounts), frozenset(_abandoned_cgroups()), frozenset(interfaces))
+
+    def gained(self) -> dict[str, list[str]]:
+        """What is new since, by kind, and stays: a launcher of another run that was killed is cleaned up after soon."""
+        deadline = Deadline(5)
+        while (new := HostState.capture().new_since(self)) and deadline:
+            time.sleep(0.1)
+        return new
 
     def new_since(self, before: HostState) -> dict[str, list[str]]:
         """What exists in ``self`` and did not ``before``, by kind; empty when nothing is new."""
@@ -96,9 +125,9 @@ def _abandoned_cgroups() -> Iterator[str]:
             os.close(fd)
 
 
-def wait_until_gone(known: set[int], deadline_s: float = 10) -> dict[int, str]:
+def wait_until_gone(known: set[int]) -> dict[int, str]:
     """Wait until this process has no children beside ``known``; returns those that are still there at the end."""
-    end = time.monotonic() + deadline_s
-    while (left := {pid: words for pid, words in children().items() if pid not in known}) and time.monotonic() < end:
+    deadline = Deadline(10)
+    while (left := {pid: words for pid, words in children().items() if pid not in known}) and deadline:
         time.sleep(0.02)
     return left

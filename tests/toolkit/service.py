@@ -21,6 +21,7 @@ from pipelines.contexts import ContextEntry, Contexts
 from pipelines.model import ContextSource, Run
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually as eventually
+from tests.toolkit.bounds import stretched
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 20.0
@@ -139,7 +140,7 @@ class WorkerProcess:
     def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, and wait until it has drained."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout_s)
+        return self.process.wait(stretched(timeout_s))
 
 
 @dataclass

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.toolkit.bounds import stretched
+
 DEBIAN_NAME = "debian:trixie-slim"
 BUSYBOX_NAME = "busybox"
 _COMMAND = (sys.executable, "-P", "-c", "from cli.main import main; raise SystemExit(main())")
@@ -55,7 +57,7 @@ class Shiplap:
             capture_output=True,
             env=self.environment(env),
             cwd=cwd or self.root.parent,
-            timeout=timeout_s,
+            timeout=stretched(timeout_s),
         )
         out, err = (text.decode(errors="backslashreplace") for text in (result.stdout, result.stderr))
         if check and result.returncode != 0:

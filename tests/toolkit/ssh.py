@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.toolkit.bounds import Deadline
 from tests.toolkit.registries import free_port
 
 _START_S = 20.0
@@ -58,12 +59,12 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
 
 
 def _known_hosts(port: int, process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + _START_S
+    deadline = Deadline(_START_S, "sshd answers")
     while True:
         command = ["ssh-keyscan", "-p", str(port), "-t", "ed25519", "127.0.0.1"]
         found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
         if found.stdout.strip():
             return found.stdout
         assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, "sshd does not answer"
+        deadline.check()
         time.sleep(0.05)

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from web.app import create_app
 
 
@@ -38,7 +39,7 @@ def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ]
     with subprocess.Popen(["redis-server", *arguments]) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + stretched(20)
             while not path.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
             yield path

@@ -19,6 +19,7 @@ from core.settings import ServiceSettings
 from pipelines.logwriter import LogWriter
 from pipelines.model import ContextSource, RunRequest, RunResult
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +52,7 @@ class WebProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "web", "--listen", f"127.0.0.1:{self.port}"]
         self._process = subprocess.Popen(command, env=self.environment(), start_new_session=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + stretched(60)
         while not self.answers():
             assert self._process.poll() is None, "the web process ended"
             assert time.monotonic() < deadline, "the web process does not answer"
@@ -66,11 +67,11 @@ class WebProcess:
         """Only the process that was started, and not the one that serves."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(60)
+        self._process.wait(stretched(60))
 
     def wait(self) -> int:
         assert self._process is not None
-        return self._process.wait(60)
+        return self._process.wait(stretched(60))
 
     def peak_memory_bytes(self) -> int:
         """The most that the process that serves ever had resident."""
@@ -90,7 +91,7 @@ class WebProcess:
     ) -> None:
         if self._process is not None and self._process.poll() is None:
             self.signal(signal.SIGKILL)
-            self._process.wait(60)
+            self._process.wait(stretched(60))
 
     def answers(self) -> bool:
         """Whether anybody does at the port."""

@@ -19,6 +19,7 @@ from cli.remote.servers import Server
 from core.settings import ServiceSettings
 from pipelines.loglines import LogLine
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import eventually
 from tests.web.processes import FakeWorker, WebProcess
 
@@ -49,7 +50,7 @@ class Reader(threading.Thread):
             self.lines.append(line)
 
     def wait_for(self, count: int) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + stretched(60)
         while len(self.lines) < count:
             assert time.monotonic() < deadline, f"{len(self.lines)} lines came, expected {count}"
             time.sleep(0.02)
@@ -66,7 +67,7 @@ def test_follower_gets_every_line_and_then_the_run(server: Server, service: Serv
     reader.wait_for(100)
     worker.write(101, 3000)
     worker.finish()
-    reader.join(60)
+    reader.join(stretched(60))
     assert [line.n for line in reader.lines] == list(range(1, len(reader.lines) + 1))
     assert outputs(reader.lines) == [f"line {number}" for number in range(1, 3001)]
     assert reader.follower.ended is not None
@@ -79,8 +80,8 @@ def test_follower_of_an_ended_run_gets_all_of_it(server: Server, service: Servic
     worker.finish()
     reader = Reader(server, worker.number)
     later = Reader(server, worker.number, after=1234)
-    reader.join(60)
-    later.join(60)
+    reader.join(stretched(60))
+    later.join(stretched(60))
     assert outputs(reader.lines) == [f"line {number}" for number in range(1, 2501)]
     assert later.lines == reader.lines[1234:]
 
@@ -96,7 +97,7 @@ def test_killed_web_process_costs_followers_no_line(web: WebProcess, server: Ser
         worker.write(1000 + round_, 1000 + round_)
         web.start()
     worker.finish()
-    reader.join(60)
+    reader.join(stretched(60))
     assert [line.n for line in reader.lines] == list(range(1, len(reader.lines) + 1))
     assert len(outputs(reader.lines)) == 303
 
@@ -113,7 +114,7 @@ def test_master_that_is_killed_alone_leaves_nobody_at_its_port(
     web.start()
     worker.write(101, 200)
     worker.finish()
-    reader.join(60)
+    reader.join(stretched(60))
     assert len(outputs(reader.lines)) == 200
 
 
@@ -127,7 +128,7 @@ def test_web_process_that_is_told_to_end_does_so_while_logs_are_followed(
     assert web.wait() == 0
     web.start()
     worker.finish()
-    reader.join(60)
+    reader.join(stretched(60))
     assert reader.follower.ended is not None
 
 
@@ -192,7 +193,7 @@ def test_last_event_beats_the_query(server: Server, service: Service, header: di
     worker = FakeWorker(service)
     worker.write(1, 5)
     worker.finish()
-    with Client(server, timeout_s=10) as client:
+    with Client(server, timeout_s=stretched(10)) as client:
         response = client.stream(f"/runs/{worker.number}/events", headers=header, query={"after": "2"})
         ids = [line for line in iter(response.readline, b"") if line.startswith(b"id: ")]
     assert ids[0] == b"id: %d\n" % first
@@ -200,7 +201,7 @@ def test_last_event_beats_the_query(server: Server, service: Service, header: di
 
 def test_stream_begins_at_once_and_says_what_it_is(server: Server, service: Service) -> None:
     worker = FakeWorker(service)
-    with Client(server, timeout_s=10) as client:
+    with Client(server, timeout_s=stretched(10)) as client:
         response: http.client.HTTPResponse = client.stream(f"/runs/{worker.number}/events")
         assert response.headers["Content-Type"] == "text/event-stream"
         assert response.headers["X-Accel-Buffering"] == "no"

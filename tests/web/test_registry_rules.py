@@ -16,6 +16,7 @@ from core.digests import Digest
 from core.settings import ServiceSettings
 from pipelines.service import Service
 from tests.registry.server.serving import OCI_MANIFEST, digest_of, manifest_of, serving
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import eventually
 from tests.web.processes import WebProcess
 
@@ -122,7 +123,7 @@ def test_rules_that_cannot_be_read_are_said_at_the_start(settings: ServiceSettin
     (settings.root / "serve" / "registry.toml").write_text('[[repository]]\npattern = "*"\nqouta = "1 GB"\n')
     command = [sys.executable, "-m", "web", "--listen", "127.0.0.1:0"]
     environment = WebProcess(settings).environment()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=stretched(60), check=False)
     assert done.returncode == 1
     assert "registry.toml: repository '*': unknown name 'qouta'" in done.stderr
     assert "did you mean 'quota'?" in done.stderr

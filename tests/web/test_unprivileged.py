@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from core.settings import ServiceSettings
+from tests.toolkit.bounds import stretched
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _NOBODY = 65534
@@ -62,7 +63,7 @@ def test_pages_are_served_by_a_process_that_is_nobody(settings: ServiceSettings,
                     told |= json.loads(line)
             assert told["uid"] == _NOBODY
             assert told["loaded"] == []
-            connection = http.client.HTTPConnection("127.0.0.1", int(str(told["port"])), timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", int(str(told["port"])), timeout=stretched(30))
             for address, expected in _ANSWERS.items():
                 connection.request("GET", address)
                 answer = connection.getresponse()

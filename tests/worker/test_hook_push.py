@@ -29,6 +29,7 @@ from pipelines.hooks.settings import HookSettings
 from pipelines.loglines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.toolkit.forgepayloads import AFTER, NONE, SECRET, Hook, gitea_push, github_pull_request, github_push
 from tests.toolkit.forgeserver import ForgeServer, forge_server
 from tests.toolkit.git import git, serving_git
@@ -254,7 +255,7 @@ def send_as_gitea(team: Team, commit: str) -> int:
     hook.document["repository"].update(repository)
     headers, body = hook.request()
     request = urllib.request.Request(f"{team.web.url}/hooks/forged", body, headers, method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=stretched(10)) as answer:
         assert answer.status == 202
         (number,) = json.load(answer)["runs"]
         return int(number)

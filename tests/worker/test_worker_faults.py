@@ -15,6 +15,7 @@ from pipelines.database import migrate
 from pipelines.loglines import LogLine, decode_line
 from pipelines.model import BuildOptions, Run, RunRequest
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import (
     PostgresServer,
     RedisServer,
@@ -53,7 +54,7 @@ class Follower:
 
     def ended(self) -> list[LogLine]:
         """Everything, once the run has ended: numbered without gap or double, and the same as what is stored."""
-        self._thread.join(60)
+        self._thread.join(stretched(60))
         assert not self._thread.is_alive()
         assert [line.n for line in self.lines] == list(range(1, len(self.lines) + 1))
         stored = self._service.logs.read(self._number, 1, len(self.lines) + 1)

@@ -19,6 +19,7 @@ from cli.progress.screen import Screen
 from cli.progress.transfers import PlainTransfers, TtyTransfers, open_transfers
 from registry.client import LayerProgress
 from tests.registry.conftest import layer_tar
+from tests.toolkit.bounds import stretched
 from tests.toolkit.faulty import Answer, ScriptedRegistry, Seen
 from tests.toolkit.foreign import run_tool
 from tests.toolkit.registries import DebianRegistry, debian_registry
@@ -111,7 +112,7 @@ def test_login_asks_on_a_terminal(shiplap: Shiplap, guarded: DebianRegistry, doc
     said += _until(ours, b"Password: ")
     os.write(ours, b"s3cret\n")
     said += _until(ours, b"Login Succeeded")
-    assert process.wait(30) == 0
+    assert process.wait(stretched(30)) == 0
     os.close(ours)
     assert b"s3cret" not in said
 
@@ -162,7 +163,7 @@ def stalled(scripted: ScriptedRegistry) -> Iterator[tuple[str, threading.Event]]
 
     def stall(seen: Seen, answer: Answer) -> Answer:
         asked.set()
-        over.wait(60)
+        over.wait(stretched(60))
         return answer
 
     scripted.fault(f"GET .*{digest}", *[stall] * 3)
@@ -173,9 +174,9 @@ def stalled(scripted: ScriptedRegistry) -> Iterator[tuple[str, threading.Event]]
 def test_interrupted_pull_exits_130_and_leaves_nothing(shiplap: Shiplap, stalled: tuple[str, threading.Event]) -> None:
     name, asked = stalled
     process = shiplap.start("pull", name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert asked.wait(60)
+    assert asked.wait(stretched(60))
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130  # although the registry says nothing
+    assert process.wait(stretched(30)) == 130  # although the registry says nothing
     assert shiplap.json("image", "ls", "--json") == []
     assert shiplap("image", "verify").returncode == 0
 
@@ -185,7 +186,7 @@ def test_killed_pull_is_begun_anew(
 ) -> None:
     name, asked = stalled
     process = shiplap.start("pull", name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert asked.wait(60)
+    assert asked.wait(stretched(60))
     process.kill()
     process.wait()
     scripted.faults.clear()

@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from core.digests import Digest
+from tests.toolkit.bounds import stretched
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -174,7 +175,7 @@ class Server:
         return self._ended()
 
     def _ended(self) -> int:
-        code = self.process.wait(timeout=60)
+        code = self.process.wait(timeout=stretched(60))
         self.http.clear()
         assert self.process.stdout is not None
         self.process.stdout.close()

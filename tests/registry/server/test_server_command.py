@@ -12,6 +12,7 @@ import pytest
 import urllib3
 
 from tests.registry.server.serving import Server, digest_of, serving
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import Shiplap
 
 
@@ -166,11 +167,11 @@ def test_ls_and_gc(server: Server) -> None:
 def test_tls_at_a_plain_port_is_told_so(server: Server) -> None:
     address = ("127.0.0.1", int(server.host.rpartition(":")[2]))
     for half in (b"\x16", b"\x16\x03\x01\x00\x0a\x0a\x0a"):  # and then nothing more
-        with socket.create_connection(address, timeout=30) as peer, peer.makefile("rb") as answer:
+        with socket.create_connection(address, timeout=stretched(30)) as peer, peer.makefile("rb") as answer:
             peer.sendall(half)
             assert answer.readline() == b"HTTP/1.0 400 Bad Request\r\n"
             assert answer.read().endswith(b"and a TLS handshake came.\n")
-    with socket.create_connection(address, timeout=30) as peer, pytest.raises(ssl.SSLError) as caught:
+    with socket.create_connection(address, timeout=stretched(30)) as peer, pytest.raises(ssl.SSLError) as caught:
         ssl.create_default_context().wrap_socket(peer, server_hostname="127.0.0.1")
     assert not isinstance(caught.value, ssl.SSLEOFError)  # what comes is no TLS: clients know that for plain HTTP
     assert server("GET", "/v2/").status == 200

@@ -18,13 +18,16 @@ from tests.registry.server.serving import (
     encode,
     serving,
 )
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import Shiplap
 
 _OPEN = "--tls-verify=false"
 
 
 def _run(*command: str | Path, env: dict[str, str] | None = None) -> str:
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=240, env=env)
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=stretched(240), env=env
+    )
     assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
     return result.stdout
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from core.settings import ServiceSettings
@@ -20,6 +20,7 @@ from pipelines.database import migrate
 from pipelines.service import Service
 from registry.server.registry import Registry
 from registry.server.settings import ServerSettings
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import RedisServer
 from tests.web.browser import plays
 from tests.web.browser.stage import Stage
@@ -110,6 +111,7 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"]
         )
+        expect.set_options(timeout=stretched(10) * 1000)
         yield browser
         browser.close()
 
@@ -118,6 +120,7 @@ def signed_in(browser: Browser, site: Site, name: str, **options: Any) -> Browse
     """A context with the session of a user."""
     context = browser.new_context(base_url=site.url, **options)
     text = site.service.sessions.begin(site.service.users.get(name), address="127.0.0.1", agent="test")
+    context.set_default_timeout(stretched(30) * 1000)
     context.add_cookies([{"name": "shiplap_session", "value": text, "url": site.url}])
     return context
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
 from tests.toolkit import forgepayloads as sent
+from tests.toolkit.bounds import stretched
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook
 from tests.web.browser.conftest import Site, signed_in
 from tests.web.browser.stage import HOSTILE
@@ -27,7 +28,7 @@ def deliver(site: Site, project: str, hook: Hook, secret: str = SECRET) -> dict[
     """As the forge does it: over the network, without a session."""
     headers, body = hook.request(secret)
     request = urllib.request.Request(f"{site.url}/hooks/{project}", body, headers, method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=stretched(10)) as answer:
         decoded: dict[str, Any] = json.load(answer)
         return decoded
 
