@@ -22,6 +22,7 @@ from registry.server.impatience import Impatient
 from registry.server.plain import PlainWorker
 from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
+from web.hooks.pending import PendingThread
 from web.hooks.statuses import status_thread
 from web.housekeeping import Housekeeper
 from web.registry_access import ServiceAccounts
@@ -103,6 +104,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         registry = self._registry(service)
         app = create_app(service, registry, self._identities())
         status_thread(service).start()
+        PendingThread(service).start()
         Housekeeper(service, registry, every_s=registry.settings.collect_every_s).start()
         wsgi = with_registry(app, Impatient(application(registry), registry.settings.stalled_s))
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])

@@ -8,6 +8,7 @@ import click
 
 from cli.errors import CommandError
 from cli.options import json_option
+from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import require_private, required_server
@@ -17,7 +18,7 @@ _MAX_PASSWORD_BYTES = 64 << 10
 _KINDS = click.Choice(("secret", "login", "image", "bare"))
 
 
-@click.group("grant")
+@click.group("grant", cls=Group)
 def command() -> None:
     """Give projects of a build service what is not their own.
 

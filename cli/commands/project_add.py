@@ -10,7 +10,7 @@ from cli.errors import CommandError
 from cli.project_options import changed, settings_options
 from cli.remote.choice import host_option
 from cli.remote.http import Client
-from cli.remote.servers import required_server
+from cli.remote.servers import is_here, required_server
 from core.settings import Settings
 
 
@@ -34,6 +34,11 @@ def command(root: str | None, /, *, name: str, bare: bool, **given: Any) -> None
     if bare and given["repository"]:
         raise CommandError("--bare makes a repository, --repository names one that there is", hint="give one of them")
     server = required_server(host_option(), root)
+    if bare and not is_here(server, root):
+        raise CommandError(
+            f"--bare makes a repository on the machine of the service, and {server.url} is not the one that runs here",
+            hint="run it there, or shiplap --host local project add … --bare",
+        )
     with Client(server) as client:
         if any(project["name"] == name for project in client.call("GET", "/projects")["projects"]):
             raise CommandError(f"there is a project {name} already", hint=f"shiplap project set {name} …")

@@ -56,6 +56,14 @@ def token(root: str | None, *, project: str, forget: bool) -> None:
         client.call("PUT", f"/projects/{project}/status-token", {"token": text})
 
 
+@command.command("script")
+def script() -> None:
+    """Print the post-receive hook of a bare repository, which says what it needs."""
+    from cli.bare import HOOK
+
+    click.echo(HOOK, nl=False)
+
+
 @command.command("ls")
 @click.argument("project")
 @click.option("-n", "--last", type=click.IntRange(1, 300), default=20, help="How many.  [default: 20]")

@@ -116,6 +116,12 @@ def required_server(host: str | None, root: str | None) -> Server:
     return server(url, root)
 
 
+def is_here(server: Server, root: str | None) -> bool:
+    """Whether it is the service that runs on this machine and this root."""
+    own = _own_service(root)
+    return bool(own) and (server.url == own or _same_service(server.url, own))
+
+
 def require_private(server: Server, what: str) -> None:
     """Nobody on the way can read what is sent: TLS, or this machine. Raises RemoteError."""
     parts = urlsplit(server.url)
