@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, protected
+from pipelines.hooks.settings import HookSettings
 from pipelines.model import ContextSource, GitSource, Project, Run, Source, Trigger
 
 if TYPE_CHECKING:  # who submits runs fetches nothing
@@ -51,12 +52,21 @@ def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> 
     hook, ref, head = project.hook, checkout.found, checkout.head
     if run.trigger.kind == "push":
         return _of_branch_named(run.project, run.trigger.branch, head.branch)
-    if (source.url, source.known_hosts) == (hook.repository, hook.known_hosts):
+    if _is_as_the_project_has_it(run, source, hook):
         if ref.branch:
             return _of_branch_named(run.project, ref.branch, head.branch)
         if ref.tag or ref.commit == head.commit:
             return protected(run.project)
     return of_user(run.project, run.trigger.by)
+
+
+def _is_as_the_project_has_it(run: Run, source: GitSource, hook: HookSettings) -> bool:
+    """Whether nobody could bend what the steps do: by another server, by arguments, by the addresses of hosts.
+
+    What such a run left in a cache mount would be in what the next one ships.
+    """
+    chosen, options = (source.url, source.known_hosts, run.options.build_args), run.options
+    return chosen == (hook.repository, hook.known_hosts, hook.build_args) and not options.add_hosts
 
 
 def unambiguous(source: GitSource, checkout: Checkout) -> GitSource:

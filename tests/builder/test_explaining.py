@@ -129,6 +129,18 @@ def test_value_that_is_probably_secret_is_never_kept(workshop: Workshop) -> None
     assert b"hunter2" not in (workshop.store.root / "store.db").read_bytes()
 
 
+def test_secret_that_is_missing_now_is_told_and_no_value_of_it(workshop: Workshop) -> None:
+    text = "FROM base\nRUN --mount=type=secret,id=token true\n"
+    proxy = {"HTTP_PROXY": "http://hunter3"}
+    workshop.build(text, secrets={"token": b"hunter2"})
+    step, changes = first_reason(workshop, text)
+    assert step.startswith("RUN")
+    assert changes == (Change("option", "secret token", "given", "missing"),)
+    _, changes = first_reason(workshop, text, secrets={"token": b"hunter2"}, build_args=proxy)
+    assert "hunter" not in repr(changes)
+    assert {change.name for change in changes} >= {"proxies"}
+
+
 def test_files_of_the_context_are_named(workshop: Workshop) -> None:
     workshop.build(TEXT)
     source = workshop.context / "src"

@@ -15,7 +15,7 @@ from pipelines.forges import FORGES
 from pipelines.forges.events import Payload
 from pipelines.hooks.planning import Await, Build, by_hand, plan
 from pipelines.hooks.settings import HookSettings
-from pipelines.model import Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult, Trigger
+from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult, Trigger
 from pipelines.secrets import Secrets
 from pipelines.service import Service
 from pipelines.sources import Checkout, fetch_git
@@ -157,6 +157,26 @@ def test_what_the_server_says_decides_of_a_run_by_hand(service: Service, reposit
 def test_a_branch_at_the_default_branch_s_tip_is_still_another_branch(service: Service, repository: Repository) -> None:
     git(repository.path, "branch", "same", "main")
     assert for_whom(service, repository, GitSource(repository.url, "same")) == of_branch("p", "same")
+
+
+@pytest.mark.parametrize(
+    "options", [BuildOptions(build_args={"MIRROR": "http://evil.test"}), BuildOptions(add_hosts=(("a", "10.0.0.1"),))]
+)
+def test_default_branch_with_arguments_of_one_s_own_is_for_who_gave_them_alone(
+    service: Service, repository: Repository, options: BuildOptions
+) -> None:
+    """Its steps write to the cache mounts of whom it is for."""
+    source = GitSource(repository.url, "main")
+    run = service.runs.submit(RunRequest(source, "p", options), BY_ANN)
+    assert found(run, source, project_of(repository), repository.fetch(source)) == of_user("p", "ann")
+
+
+def test_default_branch_with_the_project_s_arguments_is_protected(service: Service, repository: Repository) -> None:
+    hook = HookSettings(repository.url, "plain", build_args={"MIRROR": "http://ours.test"})
+    build = by_hand(Project("p", hook=hook), "", "ann")
+    run = service.runs.submit(build.request, build.trigger)
+    assert isinstance(run.source, GitSource)
+    assert found(run, run.source, Project("p", hook=hook), repository.fetch(run.source)) == protected("p")
 
 
 def test_another_repository_is_for_who_named_it_alone(service: Service, repository: Repository, tmp_path: Path) -> None:
