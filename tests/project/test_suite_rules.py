@@ -184,6 +184,32 @@ def test_what_is_no_number_of_workers_is_refused(suite: Suite) -> None:
     assert (result.returncode, result.stderr) == (1, "usage: scripts/test WORKERS [PYTEST ARGUMENT]...\n")
 
 
+def test_random_order_is_repeated_by_its_seed_and_keeps_files_together(suite: Suite) -> None:
+    conftest = suite.folder / "conftest.py"
+    conftest.write_text(
+        conftest.read_text() + "from tests.conftest import pytest_addoption, pytest_collection_modifyitems\n"
+    )
+    for name in ("a", "b", "c"):
+        suite.add(name, "".join(f"def test_{number}():\n    pass\n" for number in range(5)))
+    orders = [
+        [line for line in suite.run("--collect-only", "-q", *options, script=False).stdout.splitlines() if "::" in line]
+        for options in ((), ("--shuffle=1",), ("--shuffle=1",), ("--shuffle=2",))
+    ]
+    assert orders[1] == orders[2]
+    assert orders[1] != orders[3]
+    assert orders[0] != orders[1]
+    for order in orders:
+        assert sorted(order) == sorted(orders[0])
+        files = [line.partition("::")[0] for line in order]
+        assert len([file for at, file in enumerate(files) if at == 0 or files[at - 1] != file]) == 4
+
+
+def test_test_all_knows_its_parts() -> None:
+    result = subprocess.run([_CHECKOUT / "scripts" / "test-all", "everything"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Usage: scripts/test-all [pythons|newest|coverage|mutants]")
+
+
 _WAITS = re.compile(
     r"\.(?:wait|join|communicate)\((?:timeout=)?(\d[\d.]*)\)|\btimeout=(\d[\d.]*)[,)]|settimeout\((\d[\d.]*)\)"
     r"|monotonic\(\) \+ (\d[\d.]*)"
