@@ -295,11 +295,15 @@ class _Evaluation:
 
     def parts(self, parts: tuple[_Part, ...], raw_escapes: bool, splitter: _Splitter | None = None) -> str:
         texts = []
+        grown = 0
         for part in parts:
             text = part.evaluate(self, raw_escapes)
             texts.append(text)
+            plain = isinstance(part, _Text)
+            if not plain and self._env:
+                grown += len(text)
+                shellpatterns.check_growth(grown)
             if splitter is not None:
-                plain = isinstance(part, _Text)
                 is_variable = isinstance(part, _Variable | _Modified | _Replaced)
                 raw = part.raw if isinstance(part, _Text) else not is_variable
                 splitter.add(text, part.position, raw=raw, advances=plain)

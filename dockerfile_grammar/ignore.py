@@ -15,6 +15,7 @@ from typing import Self, TypeAlias
 
 from msgspec import Struct
 
+from core.cancellation import check
 from dockerfile_grammar import globs
 from dockerfile_grammar.errors import PatternError
 from dockerfile_grammar.lines import GO_SPACE
@@ -24,6 +25,10 @@ _Matcher: TypeAlias = Callable[[str], object]
 
 # More wildcards than this, and a backtracking matcher could take too long: then the states are followed in parallel.
 _MAX_BACKTRACKING_WILDCARDS = 3
+# Of these, so many that go across slashes: each one more is as many times slower as a path has directories.
+_MAX_BACKTRACKING_UNBOUNDED = 2
+# Patterns in one regular expression. While one is matched, nothing else of the process goes on.
+_ALTERNATIVES = 50
 _SPECIAL = re.compile(r"[*?\[\]\\]")
 
 
@@ -161,19 +166,34 @@ def _matcher(texts: list[str]) -> _Matcher:
         tokens = _tokens(text)
         if not _SPECIAL.search(text):
             exact.add(text)
-        elif sum(not isinstance(token, str) for token in tokens) <= _MAX_BACKTRACKING_WILDCARDS:
+        elif _is_quick(tokens):
             regexps.append("".join(token if isinstance(token, str) else token.regexp for token in tokens))
         else:
             careful.append(_Parallel(tokens).matches)
     matchers: list[_Matcher] = []
     if exact:
         matchers.append(exact.__contains__)
-    if regexps:
-        matchers.append(re.compile("|".join(f"(?:{regexp})" for regexp in regexps)).fullmatch)
+    for at in range(0, len(regexps), _ALTERNATIVES):
+        alternatives = "|".join(f"(?:{regexp})" for regexp in regexps[at : at + _ALTERNATIVES])
+        matchers.append(re.compile(alternatives).fullmatch)
     matchers += careful
     if len(matchers) == 1:
         return matchers[0]
-    return lambda path: any(matcher(path) for matcher in matchers)
+
+    def any_matches(path: str) -> bool:
+        for matcher in matchers:
+            check()
+            if matcher(path):
+                return True
+        return False
+
+    return any_matches
+
+
+def _is_quick(tokens: list[str | _Wildcard]) -> bool:
+    wildcards = [token for token in tokens if not isinstance(token, str)]
+    unbounded = sum(token is not _STAR for token in wildcards)
+    return len(wildcards) <= _MAX_BACKTRACKING_WILDCARDS and unbounded <= _MAX_BACKTRACKING_UNBOUNDED
 
 
 class _Wildcard(Struct, frozen=True):

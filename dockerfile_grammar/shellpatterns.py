@@ -6,8 +6,21 @@ Source: moby/buildkit, frontend/dockerfile/shell/lex.go (convertShellPatternToRe
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from dockerfile_grammar.errors import ExpansionError, shown
+
+MAX_GROWTH: Final = 1 << 20
+"""How many characters variables may add to one word: lines that double a variable would fill any memory."""
+
+
+def check_growth(size: int) -> None:
+    """Raises ExpansionError when variables have put ``size`` characters into one word, and that is too much."""
+    if size > MAX_GROWTH:
+        raise ExpansionError(
+            f"variables make a word longer than {MAX_GROWTH} characters",
+            hint="Linux takes 128 KiB in one variable or argument; put what is longer into a file",
+        )
 
 
 def trim(value: str, pattern: str, side: str) -> str:
@@ -32,12 +45,14 @@ def replace_first(value: str, pattern: str, replacement: str) -> str:
 def replace_all(value: str, pattern: str, replacement: str) -> str:
     """As Go's ReplaceAllString: no empty match right after a match, and ``$`` in the replacement names a group."""
     out: list[str] = []
-    end = 0
+    end = grown = 0
     for match in _compile(pattern, greedy=True).finditer(value):
         if out and match.start() == match.end() == end:
             continue
         out += (value[end : match.start()], _go_template(replacement, match[0]))
         end = match.end()
+        grown += len(out[-1])
+        check_growth(grown)
     return "".join((*out, value[end:]))
 
 

@@ -305,3 +305,13 @@ def test_no_heredoc_opener(word: str) -> None:
 def test_pattern_of_many_stars_takes_no_exponential_time(operator: str) -> None:
     pattern = "*a" * 25 + "*b" + ("/x" if operator == "/" else "")
     assert expand(f"${{V{operator}{pattern}}}", {"V": "a" * 500}) == "a" * 500
+
+
+def test_variables_cannot_make_a_word_of_any_length() -> None:
+    """Each line of a Dockerfile can double a variable: forty would fill any memory."""
+    assert len(expand("$V$V", {"V": "x" * 500_000})) == 1_000_000
+    with pytest.raises(ExpansionError, match="variables make a word longer than"):
+        expand("$V$V", {"V": "x" * 1_000_000})
+    with pytest.raises(ExpansionError, match="variables make a word longer than"):
+        expand("${V//a/$R}", {"V": "a" * 2000, "R": "b" * 2000})
+    assert expand("long " * 400_000 + "$V", {"V": "x"}) == "long " * 400_000 + "x"  # what is written there is no growth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.cancellation import asking
 from dockerfile_grammar import IgnorePatterns
 from dockerfile_grammar.errors import PatternError
 
@@ -166,3 +167,24 @@ def test_results_do_not_depend_on_the_order_of_questions() -> None:
 def test_hostile_pattern_takes_no_exponential_time() -> None:
     assert not IgnorePatterns.parse("*a" * 30 + "b").matches("a" * 250)
     assert not IgnorePatterns.parse("**/a" * 20 + "/b").matches("/".join("a" * 60))
+
+
+def test_patterns_across_many_directories_are_followed_in_parallel() -> None:
+    """With three, the time goes with the third power of a path's directories: a path may have two thousand."""
+    path = "a/" * 2000
+    assert not IgnorePatterns.of(["**/a/**/a/**/b"]).matches(path + "c")
+    assert IgnorePatterns.of(["**/a/**/a/**/c"]).matches(path + "c")
+
+
+def test_many_patterns_are_tried_in_turns() -> None:
+    many = IgnorePatterns.of([*(f"*.{number}" for number in range(500)), "d/*.x"])
+    assert [many.matches(path) for path in ("f.0", "f.499", "f.500", "d/f.x")] == [True, True, False, True]
+    asked = 0
+
+    def question() -> None:
+        nonlocal asked
+        asked += 1
+
+    with asking(question):
+        assert not many.matches("f.y")
+    assert asked >= 10
