@@ -9,6 +9,7 @@ from flask import g
 from pipelines.errors import ScopeError, TokenError
 from pipelines.tokens import allows
 from pipelines.users import SCOPES_OF
+from registry.server.listening.vouching import vouch
 from web.calls import Caller
 from web.errors import ForbiddenError, UnauthenticatedError
 from web.guard.cookies import session_text
@@ -30,6 +31,7 @@ def authenticate(service: Service, request: Request, scope: str) -> Caller:
     if found is None:
         raise UnauthenticatedError("this needs an API token", hint=None)
     g.session, g.user = found
+    vouch()
     if request.method not in SAFE:
         check_csrf(in_session=True)
     user, scopes = found[1], SCOPES_OF[found[1].role]
@@ -48,4 +50,5 @@ def _by_token(service: Service, request: Request, scope: str) -> Caller:
         raise ForbiddenError(error.message, hint=error.hint) from error
     except TokenError as error:
         raise UnauthenticatedError(error.message, hint=error.hint) from error
+    vouch()
     return Caller(token.name, token.scopes, token.owner, token)

@@ -15,11 +15,12 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from core.files import write_atomically
 from core.processes import end_with_parent
+from core.proxies import TrustedProxies
 from core.settings import OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
 from registry.server.app import application
 from registry.server.impatience import Impatient
-from registry.server.plain import PlainWorker
+from registry.server.listening.worker import ListeningWorker
 from web.app import EXTENSION, create_app, with_registry
 from web.guard.proxies import BehindProxies
 from web.hooks.pending import PendingThread
@@ -40,14 +41,15 @@ _GRACE_S: Final = 10
 _KEEPALIVE_S: Final = 30
 
 
-class Worker(PlainWorker):
-    """A gthread worker that tells the streams when it is to stop, as it is when its master is gone.
+class Worker(ListeningWorker):
+    """A worker that tells the streams when it is to stop, as it is when its master is gone.
 
     Left to itself it would serve those streams for as long as they go on, and hold the port against the next master.
     """
 
     def init_process(self) -> None:
         end_with_parent(self.ppid)
+        self.proxies = self.app.proxies
         super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -76,13 +78,18 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self._settings = settings
         super().__init__()
 
+    @property
+    def proxies(self) -> TrustedProxies:
+        """Whose connections count for the clients that they name."""
+        return TrustedProxies(self._service_settings.trusted_proxies)
+
     def load_config(self) -> None:
         for name, value in {
             "bind": self._settings.address,
             "workers": 1,
             "worker_class": "web.server.Worker",
             "threads": self._settings.threads,
-            "worker_connections": self._settings.threads + 600,
+            "worker_connections": Worker.most_connections(self._settings.threads),
             "keepalive": _KEEPALIVE_S,
             "graceful_timeout": _GRACE_S,
             "timeout": 60,

@@ -38,10 +38,12 @@ from worker.keeper import Keeper
 from worker.resources import Resources
 
 _FINISH_PAUSE_S: Final = 0.5
-_INFRASTRUCTURE: Final = (
-    ContextDamagedError, DatabaseUnreachableError, LauncherError, MountError, NamespaceError, NetworkError, SecretError,
-    SourceUnreachableError, StorageFullError, UnreachableError, UpstreamError,
+_HERE: Final = (
+    ContextDamagedError, LauncherError, MountError, NamespaceError, NetworkError, SecretError, StorageFullError,
+    UpstreamError,
 )  # fmt: skip
+"""What the worker may be to blame for."""
+
 _ELSEWHERE: Final = (DatabaseUnreachableError, SourceUnreachableError, UnreachableError)
 """Of servers that are away: that makes no worker sick."""
 
@@ -120,10 +122,10 @@ class Execution:
             self._stopped(writer)
         elif self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
             self._stopped(writer)
-        elif _is_the_machines(error):
+        elif (blame := _machines_fault(error)) is not None:
             if isinstance(error, ContainerError):
                 self._resources.renew_launcher()
-            self._fail(writer, _told(error), "elsewhere" if isinstance(error, _ELSEWHERE) else "worker")
+            self._fail(writer, _told(error), blame)
         else:
             result = RunResult(error=_told(error), duration_s=self._duration())
             self._end(writer, "failed", error.message.partition("\n")[0], result)
@@ -204,13 +206,18 @@ class Execution:
         return time.monotonic() - self._began
 
 
-def _is_the_machines(error: BaseException | None) -> bool:
-    """Whether the same run may succeed later: what lies behind an error with a place in the Dockerfile counts, too."""
+def _machines_fault(error: BaseException | None) -> Blame | None:
+    """Whose fault it is that the same run may succeed later; None: it is the run's own, and it will not.
+
+    What lies behind an error with a place in the Dockerfile counts, too.
+    """
     while error is not None:
-        if isinstance(error, _INFRASTRUCTURE) or (isinstance(error, ResponseError) and error.retryable):
-            return True
+        if isinstance(error, _ELSEWHERE) or (isinstance(error, ResponseError) and error.retryable):
+            return "elsewhere"
+        if isinstance(error, _HERE):
+            return "worker"
         error = error.__cause__
-    return False
+    return None
 
 
 def _told(error: ShiplapError) -> str:

@@ -15,11 +15,13 @@ from registry.errors import ErrorCode
 from registry.server.blob_views import BlobViews
 from registry.server.errors import CredentialsNeededError, SpecError
 from registry.server.http import json_response, location, own_url
+from registry.server.listening.vouching import vouch
 from registry.server.manifest_views import ManifestViews
 from registry.server.names import parse_name
 from registry.server.registry import Registry
 from registry.server.token_views import TokenViews
 from registry.server.upload_views import UploadViews
+from registry.server.users import EVERYONE
 
 EXTENSION: Final = "shiplap-registry"
 
@@ -48,6 +50,8 @@ def application(registry: Registry) -> Flask:
             return
         authorization = request.headers.get("Authorization", "")
         g.client = registry.gate.identify(authorization, address=request.remote_addr or "")
+        if g.client.is_known and not g.client.trusted and g.client.user != EVERYONE:
+            vouch()
         if name is not None:
             action = _needed(request.method, request.endpoint)
             registry.gate.require(g.client, name, action)

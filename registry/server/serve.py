@@ -23,7 +23,7 @@ from registry.server.app import EXTENSION, application
 from registry.server.collect import collect
 from registry.server.errors import ServerSettingsError
 from registry.server.impatience import Impatient
-from registry.server.plain import PlainWorker
+from registry.server.listening.worker import ListeningWorker
 from registry.server.registry import Registry
 from registry.server.schema import prepare
 from registry.server.settings import Access, ServerSettings
@@ -107,9 +107,10 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         host, port = parse_address(self._listener.address)
         values: dict[str, Any] = {
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
-            "worker_class": PlainWorker,
+            "worker_class": ListeningWorker,
             "workers": 1,
             "threads": _THREADS,
+            "worker_connections": ListeningWorker.most_connections(_THREADS),
             "timeout": 0,  # of the whole worker: a thread that sends 4 GB to a slow client is no reason to kill it
             "graceful_timeout": _GRACEFUL_S,
             "keepalive": _KEEPALIVE_S,

@@ -29,9 +29,10 @@ _START_TIMEOUT_S = 20.0
 
 @dataclass
 class RedisServer:
-    """A Redis without TCP and without files. It can be killed, started again, and emptied."""
+    """A Redis without files, and without TCP unless ``address`` says where. It can be killed, started, and emptied."""
 
     directory: Path
+    address: tuple[str, int] | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +43,21 @@ class RedisServer:
         program = shutil.which("redis-server")
         assert program, "redis-server is not installed: scripts/install-debian test"
         socket = self.directory / "redis.sock"
-        options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(self.directory), "--save", ""]
+        host, port = self.address or ("127.0.0.1", 0)
+        options = [
+            "--bind",
+            host,
+            "--port",
+            str(port),
+            "--protected-mode",
+            "no",
+            "--unixsocket",
+            str(socket),
+            "--dir",
+            str(self.directory),
+            "--save",
+            "",
+        ]
         options += ["--appendonly", "no", "--maxmemory-policy", "noeviction"]
         with (self.directory / "redis.log").open("ab") as log:
             self.process = subprocess.Popen([program, *options], stdout=log, stderr=log)
@@ -65,10 +80,10 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(directory: Path) -> Iterator[RedisServer]:
+def redis_server(directory: Path, address: tuple[str, int] | None = None) -> Iterator[RedisServer]:
     """Redis below ``directory``, whose path must be short enough for a socket."""
     directory.mkdir(parents=True, exist_ok=True)
-    server = RedisServer(directory)
+    server = RedisServer(directory, address)
     try:
         server.start()
         yield server
@@ -78,17 +93,18 @@ def redis_server(directory: Path) -> Iterator[RedisServer]:
 
 @dataclass
 class PostgresServer:
-    """A PostgreSQL cluster on a private socket, as the user postgres."""
+    """A PostgreSQL cluster on a private socket, as the user postgres. address: where it listens by TCP, too."""
 
     directory: Path
     binaries: Path
+    address: str = ""
 
     @property
     def url(self) -> str:
         return f"postgresql://postgres@/postgres?host={self.directory}"
 
     def control(self, *words: str) -> None:
-        options = f"-c listen_addresses= -c unix_socket_directories={self.directory} -c fsync=off"
+        options = f"-c listen_addresses={self.address} -c unix_socket_directories={self.directory} -c fsync=off"
         subprocess.run(
             [self.binaries / "pg_ctl", "-D", self.directory / "data", "-l", self.directory / "log", "-w",
              "-o", options, *words],
@@ -101,16 +117,19 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def postgres_server(directory: Path) -> Iterator[PostgresServer]:
+def postgres_server(directory: Path, address: str = "") -> Iterator[PostgresServer]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert found, "postgresql is not installed: scripts/install-debian test"
     directory.mkdir(parents=True)
     shutil.chown(directory, "postgres", "postgres")
-    server = PostgresServer(directory, found[-1])
+    server = PostgresServer(directory, found[-1], address)
     subprocess.run(
         [server.binaries / "initdb", "-D", directory / "data", "-A", "trust", "--no-sync", "-U", "postgres"],
         user="postgres", group="postgres", extra_groups=[], check=True, stdout=subprocess.DEVNULL, cwd="/",
     )  # fmt: skip
+    if address:
+        with (directory / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {address}/24 trust\n")
     server.control("start")
     try:
         yield server

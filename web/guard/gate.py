@@ -9,6 +9,7 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, g, redirect, request
 
 from pipelines.users import Role, User
+from registry.server.listening.vouching import vouch
 from web.errors import ForbiddenError
 from web.guard import cookies
 from web.guard.csrf import check_csrf, csrf_token
@@ -56,6 +57,8 @@ def current_user() -> User | None:
         text = cookies.session_text()
         found = service().sessions.find(text) if text else None
         g.session, g.user = found if found is not None else (None, None)
+        if found is not None:
+            vouch()
     user: User | None = g.user
     return user
 
