@@ -44,6 +44,8 @@ def celery_app(redis_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             "health_check_interval": 25,
+            "interval_start": 0,
+            "max_retries": 1,  # of who sends: the reaper sends again what was not sent
             "retry_on_timeout": True,
             "socket_connect_timeout": 3,
             **_over_the_network(redis_url),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -19,19 +20,20 @@ from pipelines.database import migrate
 from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
 from pipelines.model import ContextSource, RunRequest, RunResult
 from pipelines.service import Service
-from tests.toolkit.service import PostgresServer, eventually
+from tests.toolkit.service import PostgresServer, RedisServer, eventually
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
 _PORT = 6432
+_numbers = itertools.count()
 
 
 @pytest.fixture(params=["session", "transaction"])
 def pooled(
-    request: pytest.FixtureRequest, shared_postgres: PostgresServer, tmp_path: Path
+    request: pytest.FixtureRequest, shared_postgres: PostgresServer, shared_redis: RedisServer, tmp_path: Path
 ) -> Iterator[ServiceSettings]:
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
     assert program, "pgbouncer is not installed: scripts/install-debian test"
-    name = f"pooled_{request.param}"
+    name = f"pooled{next(_numbers)}"
     with psycopg.connect(shared_postgres.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     directory = Path(tempfile.mkdtemp(prefix="shiplap-pool-"))
@@ -49,7 +51,7 @@ def pooled(
         try:
             eventually(lambda: (directory / f".s.PGSQL.{_PORT}").exists(), why="pgbouncer listens")
             url = f"postgresql://postgres@/{name}?host={directory}&port={_PORT}"
-            yield ServiceSettings(tmp_path / "root", url, "unix:///nonexistent/redis.sock")
+            yield ServiceSettings(tmp_path / "root", url, shared_redis.url)
         finally:
             process.terminate()
     shutil.rmtree(directory)

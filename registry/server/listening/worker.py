@@ -112,10 +112,7 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         elif now - self._swept_at >= _SWEEP_S:
             self._swept_at = now
             for guest in self._lobby.overdue(now):
-                if guest.stage == "parked":
-                    self._refuse(guest, _BUSY)
-                else:
-                    self._drop(guest)
+                self._end(guest)
 
     def murder_pending(self) -> None:
         """Make room for requests that wait for a thread."""
@@ -197,15 +194,22 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             if not is_there:
                 self._drop(conn)
             return
-        if not is_there:
+        if not is_there and not conn.received:
             self._drop(conn)
             return
         if conn.stage == "idle" and conn.received:
             self._lobby.leave(conn)
             if not self._enter(conn, "head", _HEAD_S):
                 return
-        if not self._advance(conn):
+        if self._advance(conn):
+            return
+        if is_there:
             self._watch(conn, selectors.EVENT_READ)
+        elif conn.head is None:
+            self._drop(conn)
+        else:  # the client sends no more of the body: that is for the application to answer
+            self._lobby.leave(conn)
+            self._start(conn)
 
     def _advance(self, conn: Connection) -> bool:
         """Give it to a thread, or answer it, if so much has come. False: more has to come."""
@@ -269,6 +273,15 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         conn.drop()
         conn.stage = "closing"
         self.nr_conns -= 1
+
+    def _end(self, conn: Any) -> None:
+        """Its time is over."""
+        if conn.stage == "parked":
+            self._refuse(conn, _BUSY)
+        elif conn.stage == "head" and conn.hello_bytes():
+            self._refuse(conn, _SPEAKS_TLS)
+        else:
+            self._drop(conn)
 
     # Who has to go, and who has to wait.
 

@@ -312,6 +312,14 @@ def test_connections_of_a_trusted_proxy_count_for_the_clients_that_it_names() ->
         assert sum(is_open(peer) for peer in liar) == 5
 
 
+def test_client_that_ends_its_side_is_answered() -> None:
+    with serving() as running:
+        for data, answer in ((GET, b"0\n"), (post(5) + b"hello", b"5\n"), (post(500) + b"hello", b"5\n")):
+            peer = running.send(data)
+            peer.shutdown(socket.SHUT_WR)
+            assert received(peer).endswith(b"\r\n\r\n" + answer)
+
+
 def test_heads_without_end_are_refused() -> None:
     with serving() as running:
         peer = running.send(b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 10_000)
