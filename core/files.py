@@ -22,6 +22,19 @@ def fsync_directory(path: str | Path) -> None:
         os.close(fd)
 
 
+def make_directory(path: Path, *, mode: int = 0o777) -> None:
+    """Make a directory, and its parents, where they are missing; the new names are durable."""
+    missing = []
+    above = path
+    while not above.is_dir():
+        missing.append(above)
+        above = above.parent
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    for made in missing:
+        with contextlib.suppress(PermissionError):  # one may be allowed to write a directory, and not to read it
+            fsync_directory(made.parent)
+
+
 def fsync_file(path: str | Path) -> None:
     """Make what has been written to a file durable, whoever wrote it."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

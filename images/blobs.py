@@ -112,8 +112,8 @@ class BlobWriter:
     def commit(self, expected: Digest | None = None) -> Digest:
         """Make what was written a blob, leased to this session, and return its digest.
 
-        With ``sync`` (the default) it survives power loss from here on. Raises DigestMismatchError when the digest is
-        not ``expected``; nothing is kept then.
+        With ``sync`` (the default) its bytes have reached the disk; its row does with the next durable transaction,
+        such as ``images.put``'s. Raises DigestMismatchError when the digest is not ``expected``; nothing is kept then.
         """
         return self._finish(None, expected)
 

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from core.errors import StorageFullError
-from core.files import storage_errors
+from core.files import fsync_directory, make_directory, storage_errors
 from images.blobs import BlobStore
 from images.database import Database, release_ballast
 from images.errors import StoreAccessError, StoreLostError
@@ -211,9 +211,11 @@ def _make_directories(root: Path) -> None:
         return
     try:
         # Private: set-user-ID programs in snapshots are as real on this disk as in the image, and blobs are somebody's.
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(root, mode=0o700)
         for name in ("blobs", "blobs/sha256", "snapshots", "tmp"):
             (root / name).mkdir(mode=0o711 if name == "snapshots" else 0o755, exist_ok=True)
+        for directory in (root / "blobs", root):  # a store.db that survives finds them
+            fsync_directory(directory)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise StoreAccessError(
             f"cannot make the store at {root}: {error.strerror}", hint="choose a directory of your own with --root"

@@ -30,7 +30,14 @@ from sqlalchemy import delete, insert, select, update
 from core.cancellation import check
 from core.digests import Digest
 from core.errors import InvalidReferenceError
-from core.files import fsync_directory, reclaim_scratch, scratch_directory, storage_errors, write_atomically
+from core.files import (
+    fsync_directory,
+    make_directory,
+    reclaim_scratch,
+    scratch_directory,
+    storage_errors,
+    write_atomically,
+)
 from core.kernel import sync_filesystem
 from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
@@ -89,7 +96,7 @@ class Contexts:
         self._manifests = directory / "manifests"
         self._tmp = directory / "tmp"
         for made in (self._blobs, self._manifests, self._tmp):
-            made.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(made, mode=0o700)
         reclaim_scratch(self._tmp, _SCRATCH)
 
     def begin(self, entries: Sequence[ContextEntry]) -> tuple[str, list[str]]:

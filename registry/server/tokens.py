@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from core.files import fsync_directory
+from core.files import fsync_directory, make_directory
 
 _HEADER: Final = {"alg": "HS256", "typ": "JWT"}
 _LEEWAY_S: Final = 5
@@ -102,7 +102,7 @@ class TokenSigner:
 
 def load_key(path: Path) -> bytes:
     """The signing key; made on first use, by whichever process is first."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path.parent, mode=0o700)
     if not path.exists():
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
