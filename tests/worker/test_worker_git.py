@@ -50,6 +50,23 @@ def test_private_repository_is_built_with_a_deploy_key(
         assert refusals(service, source, server, tmp_path) == []
 
 
+def test_what_a_deploy_key_opened_is_the_project_s(
+    settings: ServiceSettings, service: Service, workers: Workforce, repository: Path, tmp_path: Path
+) -> None:
+    """Others that build the very same, with a key of their own, do not learn that it was built."""
+    with ssh_server(tmp_path) as server:
+        workers.start("--concurrency", "1", environ={"SHIPLAP_GIT_ALLOWED_HOSTS": "127.0.0.1"})
+        url = f"ssh://root@127.0.0.1:{server.port}{repository}"
+        source = GitSource(url, ref="main", ssh_key="deploy", known_hosts=server.known_hosts)
+        counts = []
+        for project in ("one", "one", "two"):
+            service.secrets.put("deploy", server.key.read_bytes(), project=project)
+            run = finished(service, service.runs.submit(RunRequest(source, project)).number)
+            assert run.result is not None, run.reason
+            counts.append((run.result.executed, run.result.cached))
+        assert counts == [(2, 0), (0, 2), (2, 0)]
+
+
 def refusals(service: Service, source: GitSource, server: SshServer, directory: Path) -> list[str]:
     """What is fetched although it must not be: with another key, with none, from a server that is not known."""
     stranger, impostor = make_key(directory / "stranger"), make_key(directory / "impostor")
