@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.mutation.choosing import ROOT, choose, read_reach, room_of
 from tests.mutation.mutants import Mutant, mutants_of
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import slowness, stretched
 
 _LONGEST_TEST_S, _LONGEST_S = 60.0, 1800.0
 _FIRST = 10
@@ -62,7 +62,7 @@ class Workshop:
 
     def _pytest(self, *places: str) -> tuple[int | None, str]:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        command += [f"--timeout={stretched(_LONGEST_TEST_S):.0f}", *places]
+        command += [f"--timeout={_LONGEST_TEST_S * min(slowness(), 3):.0f}", *places]
         environment = {**os.environ, "PYTHONPATH": str(self._folder)}
         with (
             tempfile.TemporaryFile("w+") as output,
