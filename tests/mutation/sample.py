@@ -55,6 +55,8 @@ class Workshop:
             return "lives"
         if code is None:
             return "hangs"
+        if code < 0:
+            return f"unclear: somebody ended the tests by signal {-code}"
         named = re.search(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - |$)", said, re.MULTILINE)
         if named is None:
             return f"noticed: nothing can be imported ({code})"
