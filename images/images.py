@@ -19,7 +19,6 @@ from images.errors import (
     ImageNotFoundError,
     InvalidConfigError,
     InvalidManifestError,
-    MissingBlobError,
 )
 from images.indexes import SET_NAME, IndexStore
 from images.layers import LayerStore
@@ -301,7 +300,7 @@ class ImageStore:
             return Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=self._blobs.size(diff_id))
         origin = self._layer_store.origin(diff_id)
         if origin is None:
-            raise MissingBlobError(f"layer {diff_id} is not in the store")
+            raise self._blobs.absent(diff_id, "layer")
         return origin.blob
 
     def _leased(self, row: Sequence[Any]) -> Image:
@@ -324,6 +323,8 @@ class ImageStore:
                 return decode_config(file.read())
         except FileNotFoundError:
             return None
+        except InvalidConfigError as error:  # it could be read when it was put
+            raise self._blobs.note_damaged(image_id) from error
 
     def _layers(self, image_id: str) -> _DiffIDs:
         rows = self._database.all("SELECT diff_id FROM image_layers WHERE image_id = ? ORDER BY position", (image_id,))

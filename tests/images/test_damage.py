@@ -135,6 +135,25 @@ def test_loading_a_good_copy_repairs(store: Store, size: int, noted: bool) -> No
         assert tar.read() == tar_of(size)
 
 
+def test_a_config_that_cannot_be_read_is_named_and_comes_back(store: Store) -> None:
+    image = put_image(store)
+    archive = save_of(store, image)
+    store.blobs.path(image.id).write_bytes(b"\0" * store.blobs.size(image.id))
+    for look in (lambda: store.images.get(image.id), store.images.list):
+        with pytest.raises(DamagedBlobError, match=image.id):
+            look()
+    load(store, io.BytesIO(archive))
+    assert store.images.get(image.id) == image
+
+
+def test_an_image_is_not_made_of_a_damaged_layer(store: Store) -> None:
+    diff_id = put_layer(store)
+    damage(store, diff_id)
+    verify(store)
+    with pytest.raises(DamagedBlobError, match=diff_id):
+        store.images.put(ImageConfig.for_platform(Platform.host()), [diff_id])
+
+
 def test_importing_a_good_copy_repairs(store: Store) -> None:
     config = ImageConfig.for_platform(Platform.host())
     image = import_rootfs(store, io.BytesIO(tar_of(1000)), config)
