@@ -133,8 +133,10 @@ def test_token_that_was_made_works_until_it_is_revoked(api: Api) -> None:
 
 
 def test_project_keeps_its_settings(api: Api) -> None:
-    api("PUT", "/projects/web", {"concurrency": 3})
+    api("PUT", "/projects/web", {"concurrency": 3, "weight": 2})
     assert api("GET", "/projects/web")["concurrency"] == 3
+    assert api("GET", "/projects/web")["weight"] == 2
+    api("PUT", "/projects/web", {"weight": 0}, status=422)
     assert "web" in [project["name"] for project in api("GET", "/projects")["projects"]]
     api("GET", "/projects/nope", status=404)
 

@@ -169,3 +169,16 @@ def test_a_queue_that_is_away_is_told(member: FlaskClient, service: Service, mon
 
     monkeypatch.setattr(service.queue, "ping", away)
     assert "nothing new is started: Redis does not answer" in unescape(member.get("/workers").text)
+
+
+def test_worker_that_is_sick_says_why(member: FlaskClient, service: Service) -> None:
+    service.workers.beat("bad", (), 2)
+    for _ in range(3):
+        service.runs.submit(RunRequest(_CONTEXT))
+        claim = service.claims.take("bad", ())
+        assert claim is not None
+        service.claims.fail(claim, "no space left on <the disk>", "worker")
+    shown = unescape(member.get("/workers").text)
+    assert "3 runs in a row failed by the machine's fault, the last, run 3: no space left on <the disk>" in shown
+    assert "status-sick" in shown
+    assert "<the disk>" not in member.get("/workers").text

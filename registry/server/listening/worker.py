@@ -27,6 +27,7 @@ from registry.server.listening.bodies import LEAST_RATE, PATIENCE_S
 from registry.server.listening.connection import Connection
 from registry.server.listening.heads import MAX_HEAD_BYTES, Head
 from registry.server.listening.lobby import Bounds, Guest, Lobby, Stage, site
+from registry.server.listening.room import Room
 from registry.server.listening.vouching import answering
 
 _HEAD_S: Final = 20.0
@@ -230,7 +231,7 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             return conn.stage != "body" and not self._await_body(conn, head)
         self._lobby.leave(conn)
         self._count_for_client(conn, head)
-        if conn.heavy and not self._has_room_for(conn, self._slow()):
+        if conn.heavy and not self._room().takes(conn):
             self._watch(conn, 0)
             if self._enter(conn, "parked", _PARKED_S):
                 self._parked.append(conn)
@@ -302,40 +303,27 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         if conn.is_over_ip:
             conn.address = site(self.proxies.client(conn.client[0], head.forwarded_for))
 
-    def _slow(self) -> list[Connection]:
-        """Those whose body a thread waits for in vain, as far as one can tell."""
-        now = time.monotonic()
-        return [conn for conn in self._answered if conn.heavy and conn.is_slow(now)]
-
-    def _has_room_for(self, conn: Connection, slow: list[Connection]) -> bool:
-        """Whether a thread may wait for this one's body: half of them do for the slow, an eighth for one address.
-
-        Those with credentials are let in before: the application knows at once whether these are good.
-        """
-        if conn.head is not None and conn.head.names_somebody and len(self._answered) < self.cfg.threads * 3 // 4:
-            return True
-        if len(slow) >= max(1, self.cfg.threads // 2):
-            return False
-        own = sum(other.address == conn.address for other in slow)
-        return own < max(1, int(self.cfg.threads) // 8)
+    def _room(self) -> Room:
+        """What there is for large bodies just now."""
+        return Room(int(self.cfg.threads), list(self._answered), time.monotonic())
 
     def _start_parked(self) -> None:
         """Give threads to those that had to wait for one, and take them from those that are slow."""
         if not self._parked:
             return
-        slow = self._slow()
+        room = self._room()
         wait: list[Connection] = []
         for conn in self._parked:
             if conn.gone or conn.stage != "parked":
                 continue
-            if self._has_room_for(conn, slow):
+            if room.takes(conn):
                 self._lobby.leave(conn)
                 self._start(conn)
-                slow.append(conn)
+                room.add(conn)
             else:
                 wait.append(conn)
         self._parked = deque(wait)
-        self._cut_slowest(len(wait), _CUT_AFTER_S, slow)
+        self._cut_slowest(len(wait), _CUT_AFTER_S, room.slow)
 
     def _cut_slowest(self, count: int, after_s: float, among: list[Connection]) -> None:
         """End up to ``count`` requests of slow clients, those that began first."""
