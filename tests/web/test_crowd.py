@@ -14,6 +14,7 @@ import pytest
 
 from core.settings import ServiceSettings
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.web.processes import FakeWorker, WebProcess
 
 _SIZE = 2000
@@ -35,7 +36,7 @@ def crowd(port: int, data: bytes, addresses: int) -> Iterator[list[socket.socket
         members = []
         for number in range(_SIZE):
             member = stack.enter_context(socket.socket())
-            member.settimeout(10)
+            member.settimeout(stretched(10))
             member.bind((f"127.7.{number % addresses // 250}.{1 + number % addresses % 250}", 0))
             with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                 member.connect(("127.0.0.1", port))
@@ -46,7 +47,7 @@ def crowd(port: int, data: bytes, addresses: int) -> Iterator[list[socket.socket
 
 def seconds(port: int, path: str, headers: dict[str, str], status: int = 200) -> float:
     began = time.monotonic()
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=stretched(60))) as client:
         client.request("GET", path, headers=headers)
         answer = client.getresponse()
         answer.read()
@@ -78,7 +79,7 @@ def test_crowd_of_the_own_address_keeps_nobody_out(web: WebProcess) -> None:
 def test_follower_of_a_log_is_not_cut_by_a_crowd(web: WebProcess, service: Service) -> None:
     worker = FakeWorker(service)
     token = service.tokens.create("t", ["read"])[1]
-    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as follower:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=stretched(60)) as follower:
         head = f"GET /api/v1/runs/{worker.number}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
         follower.sendall(head.encode())
         assert follower.recv(12) == b"HTTP/1.1 200"
@@ -99,7 +100,7 @@ def test_large_context_is_taken_from_somebody_known_in_spite_of_a_crowd(web: Web
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
     with crowd(web.port, _KINDS["bodies for a webhook"], 500):
         began = time.monotonic()
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)) as client:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", web.port, timeout=stretched(60))) as client:
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
             client.request("PUT", f"/api/v1/contexts/blobs/{digest}", content, headers)
             assert client.getresponse().status in (200, 201, 204)

@@ -17,6 +17,7 @@ import pytest
 
 from registry.server.listening.heads import Head, find_head
 from registry.server.listening.lobby import site
+from tests.toolkit.bounds import stretched
 from tests.toolkit.listening import MUCH
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -34,7 +35,7 @@ class Running:
         peer = self._open.enter_context(socket.socket())
         if small:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        peer.settimeout(30)
+        peer.settimeout(stretched(30))
         peer.bind((source, 0))
         peer.connect(("127.0.0.1", self.port))
         return peer
@@ -106,7 +107,7 @@ def is_open(peer: socket.socket) -> bool:
     except ConnectionResetError:
         return False
     finally:
-        peer.settimeout(30)
+        peer.settimeout(stretched(30))
 
 
 def answer_time(running: Running, data: bytes = GET, source: str = "127.0.0.1") -> float:
