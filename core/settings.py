@@ -260,9 +260,10 @@ class OidcSettings(NamedTuple):
 
 def _role(entry: str) -> tuple[str, str]:
     value, _, role = entry.rpartition("=")
-    if not value or role not in ("viewer", "member", "admin"):
+    if not value or role not in ("guest", "viewer", "member", "admin"):
         raise SettingsError(
-            f"SHIPLAP_OIDC_ROLES has {entry!r}", hint="write VALUE=viewer, VALUE=member or VALUE=admin, commas between"
+            f"SHIPLAP_OIDC_ROLES has {entry!r}",
+            hint="write VALUE=ROLE, commas between; a role is guest, viewer, member or admin",
         )
     return value, role
 

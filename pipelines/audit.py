@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,12 +16,15 @@ from pipelines.schema import audit
 KEEP_S: Final = 400 * 86400.0
 """A year, and some days to look at it."""
 
-_LENGTHS: Final = {"actor": 200, "action": 60, "subject": 300, "address": 64}
+_LENGTHS: Final = {"actor": 200, "action": 60, "subject": 300, "address": 64, "project": 100}
 _MAX_DETAIL: Final = 2000
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """actor: a user's name, ``token NAME``, or what else acted. address: the client's, "" for this machine's shell."""
+    """actor: a user's name, ``token NAME``, or what else acted. address: the client's, "" for this machine's shell.
+
+    project: the one that it was about; "" for what was about the service.
+    """
 
     id: int
     at: float
@@ -30,6 +33,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     subject: str
     detail: str
     address: str
+    project: str = ""
 
 
 class Audit:
@@ -39,9 +43,11 @@ class Audit:
         self._database = database
         self._clock = clock
 
-    def add(self, actor: str, action: str, subject: str, detail: str = "", *, address: str = "") -> None:
+    def add(
+        self, actor: str, action: str, subject: str, detail: str = "", *, address: str = "", project: str = ""
+    ) -> None:
         """Note that it was done. No secrets in ``detail``; what is too long is cut."""
-        texts = {"actor": actor, "action": action, "subject": subject, "address": address}
+        texts = {"actor": actor, "action": action, "subject": subject, "address": address, "project": project}
         values = {name: _storable(text)[: _LENGTHS[name]] for name, text in texts.items()}
         with self._database.write() as connection:
             connection.execute(insert(audit).values(at=self._clock(), detail=_storable(detail)[:_MAX_DETAIL], **values))
@@ -55,10 +61,16 @@ class Audit:
         since: float | None = None,
         until: float | None = None,
         before: int | None = None,
+        projects: Collection[str] | None = None,
         limit: int = 100,
     ) -> list[AuditEntry]:
-        """The newest first. actor, action: exactly these; subject: what it contains; before: only smaller ids."""
+        """The newest first. actor, action: exactly these; subject: what it contains; before: only smaller ids.
+
+        projects: only what was about these.
+        """
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+        if projects is not None:
+            query = query.where(audit.c.project.in_(projects))
         if actor:
             query = query.where(audit.c.actor == _storable(actor))
         if action:
@@ -91,4 +103,4 @@ def _storable(text: str) -> str:
 
 
 def _from_row(row: Row[Any]) -> AuditEntry:
-    return AuditEntry(row.id, row.at, row.actor, row.action, row.subject, row.detail, row.address)
+    return AuditEntry(row.id, row.at, row.actor, row.action, row.subject, row.detail, row.address, row.project)

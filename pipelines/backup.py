@@ -41,6 +41,7 @@ from pipelines.schema import (
     grants,
     log_chunks,
     metadata,
+    project_roles,
     projects,
     registry_logins,
     run_secrets,
@@ -57,7 +58,7 @@ from pipelines.tokens import bring_back, installed
 
 _TABLES: Final = (  # each after those that it refers to
     projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
-    deliveries, approvals, statuses, registry_logins, grants,
+    deliveries, approvals, statuses, registry_logins, grants, project_roles,
 )  # fmt: skip
 _HEADER: Final = "shiplap-backup.json"
 _KEY: Final = "secret.key"

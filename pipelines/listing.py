@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -57,10 +57,19 @@ class Listing:
         self._explain = explain
 
     def page(
-        self, wanted: RunFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
+        self,
+        wanted: RunFilter,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 50,
+        projects: Collection[str] | None = None,
     ) -> RunPage:
-        """At most ``limit`` runs: the newest, those before a number, or those just after one."""
-        query = select(runs).where(*_conditions(wanted)).limit(limit + 1)
+        """At most ``limit`` runs: the newest, those before a number, or those just after one.
+
+        projects: only of these.
+        """
+        query = select(runs).where(*_conditions(wanted), *_of(projects)).limit(limit + 1)
         upward = after is not None and before is None
         if before is not None:
             query = query.where(runs.c.number < before)
@@ -89,14 +98,19 @@ class Listing:
         """What is being built, by number."""
         return self._runs(select(runs).where(runs.c.state == "running").order_by(runs.c.number))
 
-    def count(self, state: RunState) -> int:
-        """How many runs are in ``state``."""
+    def count(self, state: RunState, *, projects: Collection[str] | None = None) -> int:
+        """How many runs are in ``state``. projects: only of these."""
+        query = select(func.count()).select_from(runs).where(runs.c.state == state, *_of(projects))
         with self._database.read() as connection:
-            return int(connection.execute(select(func.count()).where(runs.c.state == state)).scalar() or 0)
+            return int(connection.execute(query).scalar() or 0)
 
     def _runs(self, query: Select[Any]) -> list[Run]:
         with self._database.read() as connection:
             return [run_from_row(row) for row in connection.execute(query)]
+
+
+def _of(projects: Collection[str] | None) -> list[ColumnElement[bool]]:
+    return [] if projects is None else [runs.c.project.in_(projects)]
 
 
 def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -133,11 +133,17 @@ class Runs:
         state: RunState | None = None,
         before: int | None = None,
         limit: int = 50,
+        projects: Collection[str] | None = None,
     ) -> list[Run]:
-        """The newest first. before: only runs with smaller numbers, to go on from a list's last. limit: at most 500."""
+        """The newest first. limit: at most 500. projects: only of these.
+
+        before: only runs with smaller numbers, to go on from a list's last.
+        """
         wanted = select(runs).order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
         if project is not None:
             wanted = wanted.where(runs.c.project == project)
+        if projects is not None:
+            wanted = wanted.where(runs.c.project.in_(projects))
         if state is not None:
             wanted = wanted.where(runs.c.state == state)
         if before is not None:

@@ -143,6 +143,16 @@ grants = Table(
     Column("may_push", Boolean, nullable=False),  # of images
 )
 
+project_roles = Table(
+    "project_roles",  # besides the roles of users and the scopes of tokens, see pipelines.roles
+    metadata,
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("subject", String(64), primary_key=True),  # a user's name, or a token's hash
+    Column("role", String(16), nullable=False),
+    Index("project_roles_by_subject", "kind", "subject"),
+)
+
 run_secrets = Table(
     "run_secrets",  # given with a run, for it alone; gone when it ends
     metadata,
@@ -313,9 +323,11 @@ audit = Table(
     Column("subject", String(300), nullable=False),
     Column("detail", Text, nullable=False),
     Column("address", String(64), nullable=False),
+    Column("project", String(100), nullable=False, default="", server_default=""),  # empty: of the service
+    Index("audit_by_project", "project", "id"),
     Index("audit_by_actor", "actor", "id"),
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

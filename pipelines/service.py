@@ -22,6 +22,7 @@ from pipelines.logins import Logins
 from pipelines.logs import Logs
 from pipelines.projects import Projects
 from pipelines.queue import Queue, redis_client
+from pipelines.roles import Roles
 from pipelines.runs import Runs
 from pipelines.runtokens import RunTokens
 from pipelines.secrets import Secrets
@@ -69,6 +70,7 @@ class Service:
         self.throttle = Throttle(database)
         self.audit = Audit(database)
         self.tokens = Tokens(database, serve / "admin.token")
+        self.roles = Roles(database, self.tokens)
 
     @classmethod
     def open(cls, settings: ServiceSettings) -> Self:

@@ -63,10 +63,13 @@ class Tokens:
     def create(
         self, name: str, scopes: Sequence[str], expires_in_s: float | None = None, *, owner: str | None = None
     ) -> tuple[Token, str]:
-        """A new token, and its text, which cannot be had again. Raises InvalidRequestError, NotFoundError."""
+        """A new token, and its text, which cannot be had again. Raises InvalidRequestError, NotFoundError.
+
+        scopes: what it may in all projects; none where it gets a role in some (``pipelines.roles``).
+        """
         if not name.strip() or len(name) > 200 or "\0" in name:
             raise InvalidRequestError("a token needs a name of at most 200 characters")
-        if not scopes or set(scopes) - set(SCOPES):
+        if set(scopes) - set(SCOPES):
             raise InvalidRequestError(f"invalid scopes {', '.join(scopes) or 'none'}", hint=f"one of {SCOPES}")
         if expires_in_s is not None and not 0 < expires_in_s < 1e10:
             raise InvalidRequestError("a token expires after a positive number of seconds")
@@ -106,17 +109,15 @@ class Tokens:
         self._note_use(token)
         return token
 
-    def identify(self, text: str) -> tuple[Token, str]:
-        """The token that ``text`` is, and the largest scope that it has today. Raises TokenError."""
-        row = self._valid(tokens.c.hash == _hash(text))
-        token = _from_row(row)
+    def identify(self, text: str) -> Token:
+        """The token that ``text`` is; ``pipelines.roles`` knows what it may. Raises TokenError."""
+        token = _from_row(self._valid(tokens.c.hash == _hash(text)))
         self._note_use(token)
-        return token, _largest_scope(row)
+        return token
 
-    def standing(self, fingerprint: str) -> tuple[Token, str]:
-        """As ``identify``, of a token that was identified before. Raises TokenError."""
-        row = self._valid(tokens.c.hash == fingerprint)
-        return _from_row(row), _largest_scope(row)
+    def standing(self, known: str) -> Token:
+        """As ``identify``, of a token that was identified before. known: its ``fingerprint``. Raises TokenError."""
+        return _from_row(self._valid(tokens.c.hash == known))
 
     def list(self, *, owner: str | None = None) -> list[Token]:
         """All, or those of one user."""
@@ -205,15 +206,6 @@ def _hash(text: str) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
-def _largest_scope(row: Row[Any]) -> str:
-    """The largest scope that both the token and its owner's role include; every token and every role includes one."""
-    own = row.scopes.split(",")
-    return max(
-        (scope for scope in SCOPES if allows(own, scope) and (row.owner is None or allows(SCOPES_OF[row.role], scope))),
-        key=SCOPES.index,
-    )
-
-
 def _from_row(row: Row[Any]) -> Token:
-    scopes = tuple(row.scopes.split(","))
+    scopes = tuple(scope for scope in row.scopes.split(",") if scope)
     return Token(row.id, row.name, scopes, row.created_at, row.expires_at, row.last_used_at, row.owner)

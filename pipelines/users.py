@@ -21,11 +21,16 @@ from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError, SignInError
 from pipelines.schema import sessions, sign_in_links, users
 
-Role: TypeAlias = Literal["viewer", "member", "admin"]
+Role: TypeAlias = Literal["guest", "viewer", "member", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-"""Each may do what those before it may."""
+"""Each may do what those before it may. A guest may only what roles in projects allow (``pipelines.roles``)."""
 
-SCOPES_OF: Final[dict[str, tuple[str, ...]]] = {"viewer": ("read",), "member": ("build",), "admin": ("admin",)}
+SCOPES_OF: Final[dict[str, tuple[str, ...]]] = {
+    "guest": (),
+    "viewer": ("read",),
+    "member": ("build",),
+    "admin": ("admin",),
+}
 """What a user of each role may do through the API, in terms of tokens' scopes."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")

@@ -1,4 +1,4 @@
-"""Who asks the API, and whether they may: by an API token, or by the session of a page."""
+"""Who asks the API: by an API token, or by the session of a page. ``web.guard.rights`` says whether they may."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from flask import g
 
-from pipelines.errors import ScopeError, TokenError
-from pipelines.tokens import allows
+from pipelines.errors import TokenError
 from pipelines.users import SCOPES_OF
 from registry.server.listening.vouching import vouch
 from web.calls import Caller
-from web.errors import ForbiddenError, UnauthenticatedError
+from web.errors import UnauthenticatedError
 from web.guard.cookies import session_text
 from web.guard.csrf import check_csrf
 from web.guard.gate import SAFE
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from pipelines.service import Service
 
 
-def authenticate(service: Service, request: Request, scope: str) -> Caller:
+def authenticate(service: Service, request: Request) -> Caller:
     """Who asks. An Authorization header goes before a session. Raises UnauthenticatedError and ForbiddenError."""
     if "Authorization" in request.headers:
-        return _by_token(service, request, scope)
+        return _by_token(service, request)
     text = session_text()
     found = service.sessions.find(text) if text else None
     if found is None:
@@ -34,21 +33,17 @@ def authenticate(service: Service, request: Request, scope: str) -> Caller:
     vouch()
     if request.method not in SAFE:
         check_csrf(in_session=True)
-    user, scopes = found[1], SCOPES_OF[found[1].role]
-    if not allows(scopes, scope):
-        raise ForbiddenError(f"{user.name} has the role {user.role}, which does not allow {scope}")
-    return Caller(user.name, scopes, user.name, None)
+    user = found[1]
+    return Caller(user.name, SCOPES_OF[user.role], user.name, None, service.roles.of_user(user))
 
 
-def _by_token(service: Service, request: Request, scope: str) -> Caller:
+def _by_token(service: Service, request: Request) -> Caller:
     scheme, _, text = request.headers["Authorization"].partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
         raise UnauthenticatedError("this needs an API token", hint=None)
     try:
-        token = service.tokens.verify(text.strip(), scope)
-    except ScopeError as error:
-        raise ForbiddenError(error.message, hint=error.hint) from error
+        token = service.tokens.identify(text.strip())
     except TokenError as error:
         raise UnauthenticatedError(error.message, hint=error.hint) from error
     vouch()
-    return Caller(token.name, token.scopes, token.owner, token)
+    return Caller(token.name, token.scopes, token.owner, token, service.roles.of_token(token))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from web.failures import add_error_handlers
 from web.guard import install as guard
 from web.guard import note
 from web.guard.notes import has_noted, subject_of
+from web.guard.rights import Target, check
 from web.hooks import badge, receive
 from web.hub import Hub
 from web.metrics import exposition
@@ -25,7 +26,7 @@ from web.pages import PAGES
 from web.pages.frame import install
 from web.pages.oidc import PROVIDER
 from web.requestlog import log_requests
-from web.views import admin, contexts, grants, projects, runs, secrets, users
+from web.views import admin, contexts, grants, members, projects, runs, secrets, users
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
     from web.guard.oidc import Provider
 
 PREFIX: Final = "/api/v1"
-APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api)
+APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api, members.api)
 EXTENSION: Final = "shiplap"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
+_DIGITS: Final = 17  # longer than any run's number
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -96,7 +98,10 @@ def with_registry(app: WSGIApplication, registry: WSGIApplication) -> WSGIApplic
 
 def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Response]:
     def view(**path: str) -> Response:
-        caller = None if endpoint.scope is None else authenticate(service, request, endpoint.scope)
+        caller = None
+        if endpoint.scope is not None:
+            caller = authenticate(service, request)
+            check(service, caller.rights, endpoint.scope, _target(path))
         arguments: dict[str, Any] = endpoint.path_arguments(path)
         query = endpoint.query_argument(request.args)
         if query is not None:
@@ -111,6 +116,12 @@ def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Respo
         return response
 
     return view
+
+
+def _target(path: Mapping[str, str]) -> Target:
+    """What a call is about, by its path; what is malformed there is told once it is known that it may be."""
+    run = path.get("run", "")
+    return Target(path.get("project", ""), int(run) if run.isascii() and run.isdigit() and len(run) < _DIGITS else 0)
 
 
 def _json_bytes() -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.roles import Level, Rights
+from web.guard.rights import check_project
 from web.hub import Hub
 
 if TYPE_CHECKING:
@@ -17,12 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. name: of the token, or of the session's user. user: whom it acts for; None: a robot."""
+    """Who asks.
+
+    name: of the token, or of the session's user.
+    scopes: of the token, or what the user's role allows, in all projects.
+    user: whom it acts for; None: a robot.
+    rights: what it may do now, in all projects and in single ones.
+    """
 
     name: str
     scopes: tuple[str, ...]
     user: str | None
     token: Token | None
+    rights: Rights
 
     @property
     def actor(self) -> str:
@@ -45,6 +54,15 @@ class Call:
     def actor(self) -> str:
         """Who asks, as the audit trail and runs name it."""
         return self.caller.actor if self.caller is not None else "(nobody)"
+
+    @property
+    def rights(self) -> Rights:
+        """What the sender may do."""
+        return self.caller.rights if self.caller is not None else Rights()
+
+    def require(self, level: Level, project: str) -> None:
+        """For a project that stood in a body or query. Raises NotFoundError and ForbiddenError."""
+        check_project(self.service, self.rights, level, project)
 
 
 @dataclass(frozen=True, slots=True)

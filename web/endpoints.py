@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, get_type_hints
 
 import msgspec
 
+from pipelines.roles import Level
 from web.errors import InvalidRequestError
 
 Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -30,7 +31,8 @@ _SPECIAL: Final = ("call", "query", "body", "return")
 class Endpoint:
     """One operation of the API.
 
-    path: below /api/v1, ``{name}`` for parameters. scope: what a token must have; None: anybody may ask.
+    path: below /api/v1, ``{name}`` for parameters. scope: what the sender must be
+    allowed, in the project that the path is about, see ``web.guard.rights``; None: anybody may ask.
     result: the type of what is sent as JSON, None for an empty answer. media: where it is not JSON, the content type of
     what comes (result is then not encoded). accepts: the same for what is sent. location: where what was made is found,
     below /api/v1, with ``{0.member}`` of the result. errors: codes by status, for the document. noted: whether it is in
@@ -40,7 +42,7 @@ class Endpoint:
     method: Method
     path: str
     handler: Handler
-    scope: str | None
+    scope: Level | None
     status: int
     path_types: Mapping[str, Any]
     query: type[msgspec.Struct] | None
@@ -98,7 +100,7 @@ class Api:
         method: Method,
         path: str,
         *,
-        scope: str | None,
+        scope: Level | None,
         status: int = 200,
         media: str = "application/json",
         accepts: str = "application/json",

@@ -1,4 +1,5 @@
-"""API tokens open the registry, too: who may read may pull, who may build may push, an administrator may delete.
+"""API tokens open the registry, too: who may read a project may pull its images, who may build may push, who maintains
+it may delete.
 
 docker login sends an API token as the password, with any user name; others send it as a Bearer token. The rights are
 those of the moment: a token that was revoked opens nothing any more, nor do the signed tokens that were got with it.
@@ -8,22 +9,37 @@ Runs have tokens of their own, by which their workers pull and push what is thei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pipelines.errors import TokenError
-from pipelines.ownership import is_cache
+from pipelines.ownership import is_cache, owner_of
+from pipelines.roles import Level, Rights
 from pipelines.runtokens import RunRights
-from pipelines.tokens import fingerprint
+from pipelines.tokens import Token, fingerprint
 from registry.server.access import Account
-from registry.server.users import ACTIONS, TOKEN_PREFIX
+from registry.server.users import TOKEN_PREFIX
 
 if TYPE_CHECKING:
     from pipelines.service import Service
 
-_ACTIONS: Final = {"read": ("pull",), "build": ("pull", "push"), "admin": ACTIONS}
+_NEEDED: Final[dict[str, Level]] = {"pull": "read", "push": "build", "delete": "maintain"}
 _PREFIX: Final = "api-token/"  # no user of the registry has a slash in the name
 _RUN: Final = "run/"
+
+
+class ImageRights(NamedTuple):
+    """What rights in projects are in repositories. projects: names of all, where there are roles in single ones."""
+
+    rights: Rights
+    projects: frozenset[str]
+
+    def covers(self, repository: str, action: str) -> bool:
+        """Whether they allow this action there."""
+        # Build caches are written by runs, each its own domain's; and by administrators.
+        needed = "admin" if action == "push" and is_cache(repository) else _NEEDED.get(action, "admin")
+        if self.rights.may_everywhere(needed):
+            return True
+        return self.rights.may(owner_of(repository, self.projects.__contains__), needed)
 
 
 class ServiceAccounts:
@@ -35,6 +51,7 @@ class ServiceAccounts:
     def __init__(self, service: Service) -> None:
         self._tokens = service.tokens
         self._run_tokens = service.run_tokens
+        self._roles = service.roles
 
     def log_in(self, password: str) -> Account | None:
         """None: it is no token of ours that is valid."""
@@ -44,10 +61,10 @@ class ServiceAccounts:
         if rights is not None:
             return _run_account(rights)
         try:
-            _, scope = self._tokens.identify(password)
+            token = self._tokens.identify(password)
         except TokenError:
             return None
-        return _account(fingerprint(password), scope)
+        return self._account(fingerprint(password), token)
 
     def find(self, name: str) -> Account | None:
         """None: it is none of ours, or the token is not valid any more, or the attempt has ended."""
@@ -59,27 +76,16 @@ class ServiceAccounts:
         if kind + slash != _PREFIX:
             return None
         try:
-            _, scope = self._tokens.standing(rest)
+            token = self._tokens.standing(rest)
         except TokenError:
             return None
-        return _account(rest, scope)
+        return self._account(rest, token)
+
+    def _account(self, known: str, token: Token) -> Account:
+        rights = self._roles.of_token(token)
+        names = self._roles.project_names() if rights.projects else frozenset()
+        return Account(f"{_PREFIX}{known}", (ImageRights(rights, names),))
 
 
 def _run_account(rights: RunRights) -> Account:
     return Account(f"{_RUN}{rights.run}/{rights.known}", (rights,))
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenRight:
-    """What an API token allows. Build caches are written by runs, each its own domain's; and by administrators."""
-
-    scope: str
-
-    def covers(self, repository: str, action: str) -> bool:
-        if action == "push" and is_cache(repository) and self.scope != "admin":
-            return False
-        return action in _ACTIONS[self.scope]
-
-
-def _account(known: str, scope: str) -> Account:
-    return Account(f"{_PREFIX}{known}", (_TokenRight(scope),))

@@ -12,6 +12,7 @@ _COMMANDS = {
     "ls": LazyCommand("cli.commands.project_ls", "List projects."),
     "show": LazyCommand("cli.commands.project_show", "Show a project's settings, as JSON."),
     "rm": LazyCommand("cli.commands.project_rm", "Remove a project with its runs, logs, deliveries and secrets."),
+    "member": LazyCommand("cli.commands.project_member", "Say who may what in a project."),
     "hook": LazyCommand("cli.commands.project_hook", "Manage a project's webhook: secret, deliveries, approvals."),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
@@ -28,23 +29,39 @@ def command() -> None:
 @command.command("add")
 @click.argument("name")
 @click.option(
-    "--scope", type=click.Choice(("read", "build", "admin")), default="build",
-    help="What it allows; each includes those before it.  [default: build]",
+    "--scope", type=click.Choice(("read", "build", "admin")),
+    help="What it allows in all projects; each includes those before it.  [default: build]",
+)  # fmt: skip
+@click.option("--project", metavar="NAME", help="Let it be for this project alone.")
+@click.option(
+    "--role", type=click.Choice(("read", "build", "maintain")), help="What it may there.  [default: build]"
 )  # fmt: skip
 @click.option("--days", type=click.FloatRange(min=0, min_open=True, max=3660), help="Let it expire.  [default: never]")
 @json_option
 @click.pass_obj
-def add(root: str | None, *, name: str, scope: str, days: float | None, as_json: bool) -> None:
+def add(
+    root: str | None,
+    *,
+    name: str,
+    scope: str | None,
+    project: str | None,
+    role: str | None,
+    days: float | None,
+    as_json: bool,
+) -> None:
     """Make a token and print it. It is shown this once: only its hash is kept.
 
     \b
     shiplap token add ci --scope build --days 90
+    shiplap token add ci --project web --role build
     """
-    body: dict[str, Any] = {"name": name, "scopes": [scope]}
+    if (project and scope) or (role and not project):
+        raise CommandError("--scope is for all projects, --project and --role are for one", hint="take either")
+    body: dict[str, Any] = {"name": name, **({"role": role or "build"} if project else {"scopes": [scope or "build"]})}
     if days:
         body["expires_in_s"] = max(1, round(days * _DAY_S))
     with Client(required_server(host_option(), root)) as client:
-        made = client.call("POST", "/tokens", body)
+        made = client.call("POST", f"/projects/{project}/tokens" if project else "/tokens", body)
     if as_json:
         print_json({**made["token"], "secret": made["secret"]})
     else:

@@ -17,7 +17,7 @@ from cli.remote.http import Client
 from cli.remote.servers import required_server
 from cli.table import age, print_json, table
 
-_ROLES = click.Choice(("viewer", "member", "admin"))
+_ROLES = click.Choice(("guest", "viewer", "member", "admin"))
 _MAX_PASSWORD_BYTES = 4096
 
 
@@ -25,7 +25,8 @@ _MAX_PASSWORD_BYTES = 4096
 def command() -> None:
     """Manage the people who may sign in to a build service.
 
-    A viewer looks, a member also builds, an admin does everything. Robots get tokens instead: 'shiplap token'.
+    A viewer looks, a member also builds, an admin does everything; a guest may what roles in projects allow: 'shiplap
+    project member'. Robots get tokens instead: 'shiplap token'.
     """
 
 

@@ -4,7 +4,8 @@
     @require("member")
     def cancel(number: int) -> Response: ...      # flask.g.user is a pipelines.users.User
 
-A page's view without ``require`` needs a viewer, and one marked ``public`` nobody; ``install`` makes one hook enforce
+A page's view without ``require`` is for whoever is signed in and may read the project, run or image that it is about
+(``web.guard.rights``), and one marked ``public`` for everybody; ``install`` makes one hook enforce
 it, so that a forgotten decorator opens nothing. The same hook checks the CSRF token of every request that is not GET or
 HEAD: the hidden field ``_csrf`` (``csrf_token()`` in templates) or the header X-CSRF-Token. The API's calls by session
 are checked by ``web.access`` with ``caller_by_session``.

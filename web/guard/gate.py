@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from flask import Flask, Response, current_app, g, redirect, request
 
-from pipelines.users import Role, User
+from pipelines.roles import Level
+from pipelines.users import User
 from registry.server.listening.vouching import vouch
 from web.errors import ForbiddenError
 from web.guard import cookies
 from web.guard.csrf import check_csrf, csrf_token
 from web.guard.notes import note_action
+from web.guard.rights import Target, check, may
 
 if TYPE_CHECKING:
     from pipelines.service import Service
 
+Need: TypeAlias = Literal["guest", "viewer", "member", "maintainer", "admin"]
 View = TypeVar("View", bound=Callable[..., Any])
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 _EXTENSION: Final = "shiplap-guard"
-_required: Final[dict[Callable[..., Any], Role | None]] = {}
+_OF_PROJECTS: Final = ("projects", "project_settings")
+_required: Final[dict[Callable[..., Any], Need | None]] = {}
+_LEVELS: Final[dict[Need, Level]] = {
+    "guest": "read", "viewer": "read", "member": "build", "maintainer": "maintain", "admin": "admin",
+}  # fmt: skip
 
 
-def require(role: Role) -> Callable[[View], View]:
-    """The view is for users who have ``role`` or more."""
+def require(role: Need) -> Callable[[View], View]:
+    """The view is for users who may what ``role`` may; in the project that the address is about, if it is about one.
+
+    guest: who may read that project; without a project, whoever is signed in. maintainer: who maintains the project.
+    """
 
     def mark(view: View) -> View:
         _required[view] = role
@@ -41,9 +51,18 @@ def public(view: View) -> View:
     return view
 
 
-def required_role(view: Callable[..., Any]) -> Role | None:
+def required_role(view: Callable[..., Any]) -> Need | None:
     """What the hook asks for; None: nothing."""
-    return _required.get(view, "viewer")
+    return _required.get(view, "guest")
+
+
+def target_of(blueprint: str | None, arguments: Mapping[str, Any]) -> Target:
+    """What a page is about."""
+    if blueprint in _OF_PROJECTS:
+        return Target(project=arguments.get("name", ""))
+    return Target(
+        run=arguments.get("number", 0) if blueprint == "run_pages" else 0, repository=arguments.get("repository", "")
+    )
 
 
 def service() -> Service:
@@ -67,6 +86,7 @@ def install(app: Flask, service: Service, pages: Collection[str]) -> None:
     """Guard the blueprints named ``pages``, and give templates ``csrf_token()``."""
     app.extensions[_EXTENSION] = service
     app.jinja_env.globals["csrf_token"] = csrf_token
+    app.jinja_env.globals["may"] = may
 
     @app.before_request
     def guard() -> Response | None:
@@ -78,11 +98,8 @@ def install(app: Flask, service: Service, pages: Collection[str]) -> None:
             return _ask_to_sign_in()
         if request.method not in SAFE:
             check_csrf(in_session=user is not None)
-        if role is not None and user is not None and not user.is_at_least(role):
-            raise ForbiddenError(
-                f"this is for users with the role {role}; {user.name} has the role {user.role}",
-                hint="an administrator can change it",
-            )
+        if role is not None and user is not None:
+            _check_role(service, user, role)
         return None
 
     @app.after_request
@@ -92,6 +109,22 @@ def install(app: Flask, service: Service, pages: Collection[str]) -> None:
                 note_action(service, response)
             cookies.send_visit(response)
         return response
+
+
+def _check_role(service: Service, user: User, role: Need) -> None:
+    rights = g.rights = service.roles.of_user(user)
+    target = target_of(request.blueprint, request.view_args or {})
+    if target == Target():
+        enough = role == "guest" or (
+            rights.may_somewhere("maintain") if role == "maintainer" else rights.may_everywhere(_LEVELS[role])
+        )
+        if not enough:
+            raise ForbiddenError(
+                f"this is for users with the role {role}; {user.name} has the role {user.role}",
+                hint="an administrator can change it",
+            )
+        return
+    check(service, rights, _LEVELS[role], target)
 
 
 def _ask_to_sign_in() -> Response:

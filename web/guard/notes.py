@@ -24,7 +24,7 @@ def note(service: Service, action: str, subject: str = "", detail: str = "", *, 
     if actor is None:
         user = g.get("user")
         actor = user.name if user is not None else "(nobody)"
-    service.audit.add(actor, action, subject, detail, address=request.remote_addr or "")
+    service.audit.add(actor, action, subject, detail, address=request.remote_addr or "", project=g.get("project", ""))
 
 
 def has_noted() -> bool:

@@ -10,7 +10,7 @@ from flask import Response, redirect, request
 from pipelines.errors import SignInError
 from pipelines.throttle import Bucket
 from pipelines.users import User
-from web.guard import cookies
+from web.guard import browsers, cookies
 from web.guard.notes import note
 from web.guard.redirects import same_origin
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def by_password(service: Service, name: str, password: str) -> User:
-    """Raises SignInError, and ThrottledError when this name or this address was wrong too often."""
-    buckets = _buckets(name)
+    """Raises SignInError, and ThrottledError when this name from here, or whoever is here, was wrong too often."""
+    buckets = _buckets(service, name)
     service.throttle.take(buckets)
     try:
         user = service.users.sign_in(name, password)
@@ -34,7 +34,7 @@ def by_password(service: Service, name: str, password: str) -> User:
 
 def bound_address(service: Service) -> None:
     """Count what is no password and still costs something. Raises ThrottledError."""
-    service.throttle.take(_buckets("")[1:])
+    service.throttle.take([_of_address()])
 
 
 def begin(service: Service, user: User, target: str, *, how: str) -> Response:
@@ -49,6 +49,7 @@ def begin(service: Service, user: User, target: str, *, how: str) -> Response:
     note(service, "sign in", user.name, how, actor=user.name)
     response = _redirect(same_origin(target))
     cookies.set_session(response, text)
+    browsers.remember(service, response, user.name)
     return response
 
 
@@ -67,12 +68,23 @@ def _redirect(target: str) -> Response:
     return found
 
 
-def _buckets(name: str) -> list[Bucket]:
-    """Ten wrong passwords at once for a name, then one a minute; thirty for an address, then one every ten seconds."""
-    return [
-        Bucket(f"name {name.strip().lower()}", 10, 60.0),
-        Bucket(f"address {_site(request.remote_addr or '')}", 30, 10.0),
-    ]
+def _buckets(service: Service, name: str) -> list[Bucket]:
+    """What bounds wrong passwords, so that nobody's close the way in for somebody elsewhere.
+
+    A browser that the user signed in with before: ten at once, then one a minute, whatever others do. From elsewhere
+    the same for a name at an address, thirty for an address, then one every ten seconds, and for a name a thousand
+    from all addresses together, then one every ten seconds: a hundred machines' worth.
+    """
+    name = name.strip().lower()
+    browser = browsers.known_browser(service, name)
+    if browser:
+        return [Bucket(f"browser {browser}", 10, 60.0)]
+    site = _site(request.remote_addr or "")
+    return [Bucket(f"name {name} at {site}", 10, 60.0), _of_address(), Bucket(f"name {name}", 1000, 10.0)]
+
+
+def _of_address() -> Bucket:
+    return Bucket(f"address {_site(request.remote_addr or '')}", 30, 10.0)
 
 
 def _site(address: str) -> str:

@@ -39,7 +39,8 @@ _HEIGHT: Final = 20
 def badge(project: str) -> AnyResponse:
     """The picture; 404 for projects that are not the asker's to see."""
     found = service().projects.get(project)
-    if not found.hook.public_badge and current_user() is None:
+    user = current_user()
+    if not found.hook.public_badge and (user is None or not service().roles.of_user(user).may(project, "read")):
         raise NotFoundError(f"there is no project {project}")
     branch = request.args.get("branch") or None
     run = newest(service().database, project, branch=branch)

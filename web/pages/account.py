@@ -8,8 +8,8 @@ from flask import Blueprint, Response, g, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import InvalidRequestError, SignInError, ThrottledError
-from pipelines.tokens import SCOPES, allows
-from pipelines.users import SCOPES_OF, User
+from pipelines.tokens import SCOPES
+from pipelines.users import User
 from web.errors import ForbiddenError
 from web.guard import note, require, signing_in
 from web.pages.frame import service
@@ -25,14 +25,14 @@ _DONE: Final = {
 
 
 @blueprint.get("")
-@require("viewer")
+@require("guest")
 def show_account() -> Response:
     """Everything that is one's own."""
     return _page()
 
 
 @blueprint.post("/password")
-@require("viewer")
+@require("guest")
 def change_password() -> Response:
     """Set a new password, by the present one; signs in anew, so that no session from before is good."""
     user: User = g.user
@@ -53,7 +53,7 @@ def change_password() -> Response:
 
 
 @blueprint.post("/sessions/<int:session>/end")
-@require("viewer")
+@require("guest")
 def end_session(session: int) -> AnyResponse:
     """Sign one other browser out."""
     service().sessions.end_one(g.user.name, session)
@@ -61,7 +61,7 @@ def end_session(session: int) -> AnyResponse:
 
 
 @blueprint.post("/sessions/end-all")
-@require("viewer")
+@require("guest")
 def end_all_sessions() -> Response:
     """Sign out everywhere, here too."""
     service().sessions.end_all(g.user.name)
@@ -70,12 +70,12 @@ def end_all_sessions() -> Response:
 
 
 @blueprint.post("/tokens")
-@require("viewer")
+@require("guest")
 def create_token() -> Response:
     """Make a token that may do no more than its owner."""
     user: User = g.user
     form = TokenForm.read()
-    if not allows(SCOPES_OF[user.role], form.scope):
+    if not g.rights.may_somewhere(form.scope):
         raise ForbiddenError(f"{user.name} has the role {user.role}, which does not allow {form.scope}")
     try:
         token, secret = form.create(service(), owner=user.name)
@@ -85,7 +85,7 @@ def create_token() -> Response:
 
 
 @blueprint.post("/tokens/<int:token>/revoke")
-@require("viewer")
+@require("guest")
 def revoke_token(token: int) -> AnyResponse:
     """Revoke one of one's own."""
     service().tokens.revoke(token, owner=g.user.name)
@@ -100,7 +100,7 @@ def _page(status: int = 200, **more: str) -> Response:
         sessions=service().sessions.list(user.name),
         current=g.session.id,
         tokens=service().tokens.list(owner=user.name),
-        scopes=[scope for scope in SCOPES if allows(SCOPES_OF[user.role], scope)],
+        scopes=[scope for scope in SCOPES if g.rights.may_somewhere(scope)],
         notice=_DONE.get(request.args.get("done", "")),
         **more,
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, g, render_template, request
 
 from web.errors import InvalidRequestError
 from web.guard import require
@@ -19,7 +19,7 @@ _MAX_ID: Final = 2**53
 
 
 @blueprint.get("")
-@require("admin")
+@require("maintainer")
 def list_entries() -> str:
     """The newest first. since, until: days, both included, in UTC."""
     filters = {name: request.args.get(name, "").strip() for name in ("actor", "action", "subject", "since", "until")}
@@ -31,6 +31,7 @@ def list_entries() -> str:
         since=since.timestamp() if since else None,
         until=(until + timedelta(days=1)).timestamp() if until else None,
         before=_number(request.args.get("before", "")),
+        projects=g.rights.where("maintain"),
         limit=_PAGE + 1,
     )
     given = {name: value for name, value in filters.items() if value}

@@ -21,6 +21,7 @@ _GB: Final = 1_000_000_000
 
 
 @blueprint.get("/disk")
+@require("viewer")
 def show_disk() -> Response:
     """The sums that are known at once; the page asks for those of the cache, which take counting, by itself."""
     store = registry().store
@@ -36,6 +37,7 @@ def show_disk() -> Response:
 
 
 @blueprint.get("/disk/cache")
+@require("viewer")
 def show_cache() -> Response:
     """What the build cache takes, and the items that were used last: cache mounts are walked for it."""
     return page("disk_cache.html", **_cache())

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from flask import Blueprint, Response, current_app, redirect, request
+from flask import Blueprint, Response, current_app, g, redirect, request
 
 from images.contents import directory, paths_below
 from images.errors import ImagesError
@@ -15,7 +15,8 @@ from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from registry.server.browse import Browser, ImageView, parse_reference
 from registry.server.errors import SpecError
 from web.guard import require
-from web.pages.frame import page, registry
+from web.guard.rights import may_repository
+from web.pages.frame import page, registry, service
 
 blueprint: Final = Blueprint("image_pages", __name__)
 
@@ -28,7 +29,8 @@ _MAX_PACKAGES: Final = 5000
 def list_repositories() -> Response:
     """All repositories."""
     text = request.args.get("text", "").strip().lower()
-    found = [repository for repository in _browser().repositories() if text in repository.name.lower()]
+    seen = [found for found in _browser().repositories() if may_repository(service(), g.rights, "read", found.name)]
+    found = [repository for repository in seen if text in repository.name.lower()]
     return page("images.html", repositories=found, text=text, notice=_notice())
 
 
@@ -64,6 +66,7 @@ def show_image(repository: str, reference: str) -> Response:
         packages=packages[:_MAX_PACKAGES],
         package_count=len(packages),
         name=f"{request.host}/{repository}{joint}{reference}",
+        may_delete=may_repository(service(), g.rights, "build", repository),
     )
 
 

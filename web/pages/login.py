@@ -43,7 +43,7 @@ def log_in() -> Response:
 
 
 @blueprint.post("/logout")
-@require("viewer")
+@require("guest")
 def log_out() -> Response:
     """End this session."""
     return signing_in.end(service())

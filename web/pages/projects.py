@@ -14,6 +14,7 @@ from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
 from web.guard import note, require
+from web.guard.rights import visible
 from web.hooks.statuses import public_url
 from web.pages.frame import number_argument, page, service
 from web.pages.projects_chart import draw
@@ -28,7 +29,8 @@ _BODY_BYTES: Final = 1 << 18
 @blueprint.get("")
 def list_projects() -> Response:
     """All of them, with how the newest run went."""
-    found = service().projects.list()
+    seen = visible(g.rights)
+    found = [project for project in service().projects.list() if seen is None or project.name in seen]
     runs = {project.name: newest(service().database, project.name) for project in found}
     latest = {project.name: next(iter(service().deliveries.list(project.name, limit=1)), None) for project in found}
     return page("projects.html", projects=found, runs=runs, latest=latest)

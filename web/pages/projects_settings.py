@@ -1,18 +1,20 @@
-"""Setting a project up and changing it: repository, filters, secrets, tokens; all for administrators."""
+"""Setting a project up and changing it: repository, filters, secrets, tokens, members; for who maintains it."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, redirect, request
+from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from core.errors import ShiplapError
-from pipelines.errors import ConflictError, InvalidRequestError
+from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
+from pipelines.roles import PROJECT_ROLES, ProjectRole
 from pipelines.tags import TagFacts, image_names
 from web.guard import note, require
+from web.guard.rights import bounded
 from web.hooks.statuses import public_url
 from web.pages.frame import page, service, told
 from web.pages.projects import frame_of
@@ -26,6 +28,8 @@ _NOTICES: Final = {
     "no-token": "The token is forgotten: commits are marked no more.",
     "secret": "The secret is stored.",
     "no-secret": "The secret is deleted.",
+    "member": "The role is given.",
+    "no-member": "The role is taken away.",
 }
 
 
@@ -56,7 +60,7 @@ def create_project() -> Response:
 
 
 @blueprint.get("/<name>/settings")
-@require("admin")
+@require("maintainer")
 def settings(name: str) -> Response:
     """The form."""
     project = service().projects.get(name)
@@ -64,26 +68,26 @@ def settings(name: str) -> Response:
 
 
 @blueprint.post("/<name>/settings")
-@require("admin")
+@require("maintainer")
 def save(name: str) -> Response:
     """Change all settings."""
     project = service().projects.get(name)
     try:
-        service().projects.put(project_of(name, request.form))
+        service().projects.put(bounded(service(), g.rights, project_of(name, request.form)))
     except ShiplapError as error:
         return _form(project, as_given(request.form), 422, error=told(error))
     return redirect(f"/projects/{name}/settings?done=saved", 303)
 
 
 @blueprint.get("/<name>/names")
-@require("admin")
+@require("maintainer")
 def preview_names(name: str) -> Response:
     """A part of the form: what the tag template makes of some runs."""
     return page("project_names.html", **_names(name, request.args.get("tag_template", "")))
 
 
 @blueprint.post("/<name>/webhook")
-@require("admin")
+@require("maintainer")
 def renew_secret(name: str) -> Response:
     """Give the webhook another secret: the one that was typed in, or a new one."""
     try:
@@ -95,7 +99,7 @@ def renew_secret(name: str) -> Response:
 
 
 @blueprint.post("/<name>/status-token")
-@require("admin")
+@require("maintainer")
 def set_status_token(name: str) -> Response:
     """Store the token for statuses, or forget it."""
     token = "" if "forget" in request.form else request.form.get("token", "").strip()
@@ -108,7 +112,7 @@ def set_status_token(name: str) -> Response:
 
 
 @blueprint.post("/<name>/secrets")
-@require("admin")
+@require("maintainer")
 def put_secret(name: str) -> Response:
     """Store a secret of the project."""
     project = service().projects.get(name)
@@ -121,11 +125,50 @@ def put_secret(name: str) -> Response:
 
 
 @blueprint.post("/<name>/secrets/<secret>/delete")
-@require("admin")
+@require("maintainer")
 def delete_secret(name: str, secret: str) -> Response:
     """Forget a secret of the project."""
     service().secrets.delete(secret, project=name)
     return redirect(f"/projects/{name}/settings?done=no-secret#secrets", 303)
+
+
+@blueprint.post("/<name>/members")
+@require("maintainer")
+def set_member(name: str) -> Response:
+    """Give a user a role in the project."""
+    project = service().projects.get(name)
+    subject, role = request.form.get("subject", "").strip(), _role(request.form.get("role", ""))
+    try:
+        service().roles.set(name, "user", subject, role)
+    except NotFoundError as error:
+        return _form(project, shown(project), 422, error=told(error))
+    note(service(), "set member", f"project={name} user={subject}", role)
+    return redirect(f"/projects/{name}/settings?done=member#access", 303)
+
+
+@blueprint.post("/<name>/members/remove")
+@require("maintainer")
+def remove_member(name: str) -> Response:
+    """Take a role away. A token that had no other may nothing any more."""
+    kind, subject = request.form.get("kind", ""), request.form.get("subject", "")
+    service().roles.remove(name, "token" if kind == "token" else "user", subject)
+    note(service(), "remove member", f"project={name} {kind}={subject}")
+    return redirect(f"/projects/{name}/settings?done=no-member#access", 303)
+
+
+@blueprint.post("/<name>/tokens")
+@require("maintainer")
+def create_token(name: str) -> Response:
+    """Make a robot's token for this project: it is shown this once."""
+    project, role = service().projects.get(name), _role(request.form.get("role", ""))
+    try:
+        token, secret = service().roles.create_token(name, request.form.get("name", "").strip(), role)
+    except InvalidRequestError as error:
+        return _form(project, shown(project), 422, error=told(error))
+    note(service(), "create token", f"project={name} token={token.id}", f"{token.name}: {role}")
+    answer = _form(project, shown(project), 201, token_secret=secret, token_name=token.name)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 @blueprint.post("/<name>/remove")
@@ -138,6 +181,12 @@ def remove(name: str) -> Response:
     except ConflictError as error:
         return _form(project, shown(project), 409, error=told(error))
     return redirect("/projects", 303)
+
+
+def _role(text: str) -> ProjectRole:
+    if text not in PROJECT_ROLES:
+        raise InvalidRequestError(f"there is no role {text[:40]!r}", hint=f"one of {', '.join(PROJECT_ROLES)}")
+    return text
 
 
 def _connect(status: int, **given: str) -> Response:
@@ -164,6 +213,8 @@ def _form(project: Project, values: dict[str, Any], status: int = 200, **more: A
         **_names(project.name, values["tag_template"]),
         values=values,
         secrets=service().secrets.list(project=project.name),
+        members=service().roles.members(project.name),
+        grants=service().grants.list(project=project.name),
         hook_url=f"{public_url(service())}/hooks/{project.name}",
         **more,
     )

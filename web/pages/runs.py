@@ -6,10 +6,11 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
-from flask import Blueprint, redirect, request
+from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from pipelines.listing import GROUPS, RunFilter
+from web.guard.rights import visible
 from web.pages.frame import fresh, number_argument, page, service
 
 blueprint: Final = Blueprint("runs_pages", __name__)
@@ -29,7 +30,8 @@ def list_runs() -> Response:
     """What was queued, what runs, how it ended."""
     wanted = _filter()
     before, after = number_argument("before"), number_argument("after")
-    found = service().listing.page(wanted, before=before, after=after, limit=_LIMIT)
+    seen = visible(g.rights)
+    found = service().listing.page(wanted, before=before, after=after, limit=_LIMIT, projects=seen)
     shown: dict[str, Any] = {
         "page": found,
         "wanted": wanted,
@@ -40,8 +42,8 @@ def list_runs() -> Response:
     }
     if request.headers.get("HX-Request"):
         return fresh("runs_table.html", found, **shown)
-    names = [project.name for project in service().projects.list()]
-    counts = {state: service().listing.count(state) for state in ("queued", "running")}
+    names = [project.name for project in service().projects.list() if seen is None or project.name in seen]
+    counts = {state: service().listing.count(state, projects=seen) for state in ("queued", "running")}
     return page("runs.html", **shown, projects=names, counts=counts)
 
 

@@ -6,9 +6,10 @@ import time
 from typing import Any, Final
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from pipelines.errors import QueueUnreachableError
+from web.guard.rights import seen_workers, visible
 from web.pages.frame import fresh, page, service
 
 blueprint: Final = Blueprint("worker_pages", __name__)
@@ -30,7 +31,8 @@ def list_workers() -> Response:
 
 
 def _shown() -> dict[str, Any]:
-    workers = service().workers.list()
+    seen = visible(g.rights)
+    workers = seen_workers(service(), g.rights)
     alive = [worker for worker in workers if worker.state != "lost"]
     error = ""
     try:
@@ -41,9 +43,9 @@ def _shown() -> dict[str, Any]:
         "workers": workers,
         "slots": sum(worker.concurrency for worker in alive),
         "taken": sum(len(worker.runs) for worker in alive),
-        "running": {run.number: run for run in service().listing.running()},
-        "waiting": service().listing.waiting(_SHOWN),
-        "waiting_count": service().listing.count("queued"),
+        "running": {run.number: run for run in service().listing.running() if seen is None or run.project in seen},
+        "waiting": [run for run in service().listing.waiting(_SHOWN) if seen is None or run.project in seen],
+        "waiting_count": service().listing.count("queued", projects=seen),
         "queue_error": error,
         "moment": time.time(),
     }

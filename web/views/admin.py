@@ -11,6 +11,7 @@ from pipelines.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note
+from web.guard.rights import seen_workers
 
 api: Final = Api("administration")
 
@@ -89,4 +90,4 @@ def revoke_token(call: Call, token: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 @api.endpoint("GET", "/workers", scope="read")
 def list_workers(call: Call) -> WorkerList:
     """List workers, with what they do."""
-    return WorkerList(list(call.service.workers.list()))
+    return WorkerList(seen_workers(call.service, call.rights))

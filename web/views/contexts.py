@@ -10,7 +10,7 @@ from pipelines.blobstream import MEDIA_TYPE, Part, SupportsRead, decode_blobs, e
 from pipelines.contexts import ContextEntry
 from web.calls import Call, Streamed
 from web.endpoints import Api
-from web.errors import LengthRequiredError
+from web.errors import ForbiddenError, LengthRequiredError
 
 api: Final = Api("contexts")
 
@@ -77,13 +77,21 @@ def fetch_blobs(call: Call, body: BlobsRequest) -> Streamed:
 
     For workers whose disk is not the one that contexts are uploaded to.
     """
+    _check_worker(call)
     return Streamed(encode_blobs(call.service.contexts.blobs(body.digests)))
 
 
 @api.endpoint("GET", "/contexts/{context}", scope="build", media=_CONTEXT, errors=_NOT_HERE)
 def show_context(call: Call, context: DigestText) -> Streamed:
     """Show the entries of a build context, byte for byte as its digest has them."""
+    _check_worker(call)
     return Streamed(iter([call.service.contexts.manifest(context)]))
+
+
+def _check_worker(call: Call) -> None:
+    """What anybody sent is for those who may build everything: workers. Raises ForbiddenError."""
+    if not call.rights.may_everywhere("build"):
+        raise ForbiddenError("this is for workers", hint="it needs the right to build in all projects")
 
 
 def _body(call: Call) -> SupportsRead:

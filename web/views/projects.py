@@ -16,6 +16,7 @@ from pipelines.projects import MAX_WEIGHT
 from pipelines.tags import TagFacts, image_names
 from web.calls import Call
 from web.endpoints import Api
+from web.guard.rights import bounded, visible
 from web.hooks.statuses import public_url
 
 api: Final = Api("projects")
@@ -144,7 +145,8 @@ class ImageNames(msgspec.Struct, frozen=True):
 @api.endpoint("GET", "/projects", scope="read")
 def list_projects(call: Call) -> ProjectList:
     """List projects."""
-    return ProjectList(list(call.service.projects.list()))
+    seen = visible(call.rights)
+    return ProjectList([found for found in call.service.projects.list() if seen is None or found.name in seen])
 
 
 @api.endpoint("GET", "/projects/{project}", scope="read", errors=_NO_PROJECT)
@@ -153,16 +155,17 @@ def show_project(call: Call, project: Name) -> Project:
     return call.service.projects.get(project)
 
 
-@api.endpoint("PUT", "/projects/{project}", scope="admin")
+@api.endpoint("PUT", "/projects/{project}", scope="maintain")
 def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
     """Set up a project, or change all of its settings.
 
-    The webhook's secret and the token for statuses are not among these: they stay as they are.
+    The webhook's secret and the token for statuses are not among these: they stay as they are. So do concurrency and
+    weight, unless an administrator of the service sends them. Only such a one sets a project up.
     """
     settings = Project(
         project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook, weight=body.weight
     )
-    call.service.projects.put(settings)
+    call.service.projects.put(bounded(call.service, call.rights, settings))
     return call.service.projects.get(project)
 
 
@@ -175,14 +178,14 @@ def delete_project(call: Call, project: Name) -> None:
     call.service.projects.remove(project)
 
 
-@api.endpoint("POST", "/projects/{project}/webhook", scope="admin", status=201, errors=_NO_PROJECT)
+@api.endpoint("POST", "/projects/{project}/webhook", scope="maintain", status=201, errors=_NO_PROJECT)
 def create_webhook(call: Call, project: Name, body: WebhookSecret) -> Webhook:
     """Give the project's webhook a secret, in place of the one that it may have: it opens for no other then."""
     secret = call.service.projects.set_webhook_secret(project, body.secret)
     return Webhook(f"{public_url(call.service)}/hooks/{project}", secret)
 
 
-@api.endpoint("PUT", "/projects/{project}/status-token", scope="admin", status=204, errors=_NO_PROJECT)
+@api.endpoint("PUT", "/projects/{project}/status-token", scope="maintain", status=204, errors=_NO_PROJECT)
 def put_status_token(call: Call, project: Name, body: StatusToken) -> None:
     """Store the token with which commits are marked at the forge. It is encrypted, and never shown."""
     call.service.projects.set_status_token(project, body.token)

@@ -13,6 +13,7 @@ from pipelines.sources import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import InvalidRequestError, MissingContextError
+from web.guard.rights import visible
 
 api: Final = Api("runs")
 
@@ -84,6 +85,7 @@ def submit_run(call: Call, body: RunRequest) -> Run:
 
     The source is an uploaded context (POST /contexts), or a git repository that the worker fetches.
     """
+    call.require("build", body.project)
     source = body.source
     if isinstance(source, ContextSource) and not call.service.contexts.has(source.context):
         raise MissingContextError(
@@ -97,9 +99,12 @@ def submit_run(call: Call, body: RunRequest) -> Run:
 @api.endpoint("GET", "/runs", scope="read")
 def list_runs(call: Call, query: RunQuery) -> RunList:
     """List runs, the newest first."""
-    return RunList(
-        call.service.runs.list(project=query.project, state=query.state, before=query.before, limit=query.limit)
+    if query.project is not None:
+        call.require("read", query.project)
+    found = call.service.runs.list(
+        project=query.project, state=query.state, before=query.before, limit=query.limit, projects=visible(call.rights)
     )
+    return RunList(found)
 
 
 @api.endpoint("GET", "/runs/{run}", scope="read", errors=_NO_RUN)

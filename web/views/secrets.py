@@ -54,19 +54,19 @@ def delete_secret(call: Call, secret: Name) -> None:
     call.service.secrets.delete(secret)
 
 
-@api.endpoint("GET", "/projects/{project}/secrets", scope="admin", errors=_NO_PROJECT)
+@api.endpoint("GET", "/projects/{project}/secrets", scope="maintain", errors=_NO_PROJECT)
 def list_project_secrets(call: Call, project: Name) -> SecretList:
     """List the names of a project's own secrets."""
     return SecretList(list(call.service.secrets.list(project=call.service.projects.get(project).name)))
 
 
-@api.endpoint("PUT", "/projects/{project}/secrets/{secret}", scope="admin", status=204, errors=_NO_PROJECT)
+@api.endpoint("PUT", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_PROJECT)
 def put_project_secret(call: Call, project: Name, secret: Name, body: SecretValue) -> None:
     """Store a secret of a project: only its runs get it, in place of the service's of the same name."""
     call.service.secrets.put(secret, _bytes(body), project=call.service.projects.get(project).name)
 
 
-@api.endpoint("DELETE", "/projects/{project}/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
+@api.endpoint("DELETE", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_SECRET)
 def delete_project_secret(call: Call, project: Name, secret: Name) -> None:
     """Delete a secret of a project."""
     call.service.secrets.delete(secret, project=project)

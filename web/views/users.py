@@ -120,9 +120,12 @@ def sign_user_out(call: Call, name: UserName) -> None:
     call.service.sessions.end_all(call.service.users.get(name).name)
 
 
-@api.endpoint("GET", "/audit", scope="admin")
+@api.endpoint("GET", "/audit", scope="maintain")
 def list_audit_entries(call: Call, query: AuditQuery) -> AuditList:
-    """List what was done by whom, the newest first."""
+    """List what was done by whom, the newest first.
+
+    An administrator sees all, others what was done in the projects that they maintain.
+    """
     entries = call.service.audit.list(
         actor=query.actor,
         action=query.action,
@@ -130,6 +133,7 @@ def list_audit_entries(call: Call, query: AuditQuery) -> AuditList:
         since=query.since,
         until=query.until,
         before=query.before,
+        projects=call.rights.where("maintain"),
         limit=query.limit,
     )
     return AuditList(list(entries))

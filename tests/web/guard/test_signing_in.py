@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from pipelines.service import Service
 from tests.web.guard.signing import PASSWORD, csrf, sign_in, token_of
+from web.guard.browsers import COOKIE
 from web.guard.cookies import SESSION, VISIT
 from web.guard.redirects import same_origin
 
@@ -101,6 +102,59 @@ def test_name_is_closed_for_a_while_after_many_wrong_passwords(
     assert log_in(client, "bob", "wrong").status_code == 401  # others are not shut out
     service.throttle._clock = lambda: 61.0
     assert log_in(client, alice, PASSWORD).status_code == 303
+
+
+def from_address(client: FlaskClient, address: str, password: str) -> int:
+    token = form_token(client.get("/login"))
+    form = {"_csrf": token, "name": "alice", "password": password}
+    return client.post("/login", data=form, environ_base={"REMOTE_ADDR": address}).status_code
+
+
+def test_wrong_passwords_of_others_do_not_shut_a_user_out_elsewhere(
+    client: FlaskClient, service: Service, alice: str
+) -> None:
+    service.throttle._clock = lambda: 1.0
+    service.users._decoy = "scrypt$1$AAAA$AAAA"  # quick
+    for _ in range(10):
+        assert from_address(client, "192.0.2.66", "wrong") == 401
+    assert from_address(client, "192.0.2.66", PASSWORD) == 429
+    assert from_address(client, "198.51.100.7", PASSWORD) == 303
+
+
+def test_wrong_passwords_of_others_do_not_shut_a_known_browser_out_here(
+    client: FlaskClient, service: Service, alice: str
+) -> None:
+    service.throttle._clock = lambda: 1.0
+    assert log_in(client, alice, PASSWORD).status_code == 303
+    client.delete_cookie(SESSION)
+    stranger = client.application.test_client()
+    for _ in range(10):
+        assert log_in(stranger, alice, "wrong").status_code == 401
+    assert log_in(stranger, alice, PASSWORD).status_code == 429
+    assert log_in(client, alice, PASSWORD).status_code == 303
+    client.delete_cookie(SESSION)
+    for _ in range(10):  # and is bounded itself
+        assert log_in(client, alice, "wrong").status_code == 401
+    assert log_in(client, alice, PASSWORD).status_code == 429
+
+
+@pytest.mark.parametrize("forged", ["x", "AAAA", "é", "x" * 2000, "another's"])
+def test_browser_that_nobody_knows_is_bounded_as_all_are(
+    client: FlaskClient, service: Service, alice: str, forged: str
+) -> None:
+    service.throttle._clock = lambda: 1.0
+    if forged == "another's":
+        service.users.create("bob", "member", PASSWORD)
+        other = client.application.test_client()
+        log_in(other, "bob", PASSWORD)
+        cookie = other.get_cookie(COOKIE)
+        assert cookie is not None
+        forged = cookie.value
+    for _ in range(10):
+        client.set_cookie(COOKIE, forged)
+        assert log_in(client, alice, "wrong").status_code == 401
+    client.set_cookie(COOKIE, forged)
+    assert log_in(client, alice, PASSWORD).status_code == 429
 
 
 def test_address_is_closed_after_trying_many_names(client: FlaskClient, service: Service) -> None:

@@ -1,0 +1,56 @@
+"""Browsers that a user has signed in with before. Others' wrong passwords do not close the way in for these.
+
+A cookie says so: sealed with the service's key, for one user, for half a year. It opens nothing; whoever has it is
+bounded apart from everybody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from flask import Response, request
+
+from pipelines.errors import SecretError
+
+if TYPE_CHECKING:
+    from pipelines.service import Service
+
+COOKIE: Final = "shiplap_browser"
+_LIFETIME_S: Final = 180 * 86400
+_PURPOSE: Final = "known browser"
+_MAX: Final = 1000
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """user: who signed in. browser: which one, at random. until: seconds since the epoch."""
+
+    user: str
+    browser: str
+    until: float
+
+
+def remember(service: Service, response: Response, user: str) -> None:
+    """The user has signed in with this browser."""
+    known = _Known(user, secrets.token_urlsafe(12), time.time() + _LIFETIME_S)
+    text = base64.urlsafe_b64encode(service.secrets.seal(_PURPOSE, msgspec.json.encode(known))).decode()
+    response.set_cookie(
+        COOKIE, text, max_age=_LIFETIME_S, httponly=True, samesite="Lax", secure=request.is_secure, path="/"
+    )
+
+
+def known_browser(service: Service, user: str) -> str:
+    """Which browser this is, if ``user`` signed in with it before; empty otherwise."""
+    text = request.cookies.get(COOKIE, "")
+    if not text or len(text) > _MAX:
+        return ""
+    try:
+        data = service.secrets.unseal(_PURPOSE, base64.urlsafe_b64decode(text.encode()))
+    except (SecretError, binascii.Error, ValueError):
+        return ""
+    known = msgspec.json.decode(data, type=_Known)
+    return known.browser if known.user == user and known.until > time.time() else ""
