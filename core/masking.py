@@ -1,7 +1,9 @@
 """Secrets are masked before anything of a log is stored or sent: as they are, and in the forms that tools print them.
 
 Forms: the whole value and each of its lines; base64 (both alphabets) at each of the three alignments, and as
-``base64`` wraps it at 76 columns; URL-encoded, JSON-escaped, shell-quoted, and hexadecimal in both cases.
+``base64`` wraps it at 76 columns; URL-encoded with escapes in both cases, with and without the slash; JSON-escaped as
+Python and as Go do it, and JSON within JSON; quoted for shells, as Python's and bash's quote, with backslashes, and as
+``printf %q`` does it; escaped for HTML; hexadecimal in both cases.
 """
 
 from __future__ import annotations
@@ -12,30 +14,40 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Literal
+from html import escape
+from typing import Final
 from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 MIN_LENGTH: Final = 4
 """Shorter values cannot be masked without making logs unreadable, so they are refused as secrets."""
 
+_WORD: Final = 4  # bytes
+_WORD_FORM: Final = 2 * _WORD - 1  # bytes of the shortest form that covers a word at a multiple of 4
 _BASE64_LINE_BYTES: Final = 57  # 76 columns
 
 
-class FormFinder:
-    """Finds any of many byte strings, each of MIN_LENGTH or more, at some hundred MB/s where there is none.
+_PERCENT: Final = re.compile("%[0-9A-F]{2}")
+_GO: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_BASH_ANYWHERE: Final = re.compile(r"[!\"$&'()*,;<>?\[\\\]^`{|} ]")
+_BASH_SPECIAL: Final = re.compile(_BASH_ANYWHERE.pattern + "|^[#~]")
+_IN_DOUBLE_QUOTES: Final = re.compile(r'[$`"\\]')
 
-    A key of 40 lines has 500 forms, which no regular expression looks for quickly. But wherever a form of 15 bytes
-    stands, one of its 8 first 8-byte words stands at a multiple of 8, so it is enough to look at each such word of the
-    data; for shorter forms likewise at words of 4 bytes. For the shortest ones a regular expression has to do.
+
+class FormFinder:
+    """Finds any of many byte strings, each of MIN_LENGTH or more, in one pass, however many they are.
+
+    Twenty secrets have a thousand forms, which no regular expression looks for quickly. But wherever a form of 11 bytes
+    stands, one of its first 8 words of 4 bytes stands at a multiple of 8, so it is enough to look whether one of these
+    is a word of the data. With shorter forms among them it is the first 4 words, at multiples of 4. For those of less
+    than 7 bytes a regular expression has to do.
     """
 
     def __init__(self, forms: Iterable[bytes]) -> None:
         ordered = sorted(set(forms), key=len, reverse=True)
         self.longest = len(ordered[0]) if ordered else 0
-        self._words = [_Words(8, [form for form in ordered if len(form) >= 15])]
-        self._words.append(_Words(4, [form for form in ordered if 7 <= len(form) < 15]))
-        short = [form for form in ordered if len(form) < 7]
+        self._words = _Words([form for form in ordered if len(form) >= _WORD_FORM])
+        short = [form for form in ordered if len(form) < _WORD_FORM]
         self._pattern = re.compile(b"(?=(" + b"|".join(map(re.escape, short)) + b"))") if short else None
         self._beginnings = {form[:length] for form in ordered for length in range(1, MIN_LENGTH)}
         self._by_beginning: dict[bytes, list[bytes]] = {}
@@ -44,7 +56,7 @@ class FormFinder:
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Where forms are, none overlapping another: at each place the longest, and then on behind it."""
-        found = [span for words in self._words for span in words.spans(data)]
+        found = self._words.spans(data)
         if self._pattern is not None:
             found += [match.span(1) for match in self._pattern.finditer(data)]  # ahead, so that they may overlap
         chosen: list[tuple[int, int]] = []
@@ -74,31 +86,38 @@ class FormFinder:
 
 
 class _Words:
-    """Forms of at least 2 · size - 1 bytes, by each of their first ``size`` words of ``size`` bytes."""
+    """Forms of 7 bytes or more, by their first words of 4 bytes: of which one stands at a multiple of ``_step``."""
 
-    def __init__(self, size: Literal[4, 8], forms: Sequence[bytes]) -> None:
-        self._size = size
-        self._format: Literal["I", "Q"] = "I" if size == 4 else "Q"
+    def __init__(self, forms: Sequence[bytes]) -> None:
+        self._step = 8 if all(len(form) >= 8 + _WORD - 1 for form in forms) else _WORD
         self._forms: dict[int, list[tuple[int, bytes]]] = {}
         for form in forms:
-            for offset in range(size):
-                word = int.from_bytes(form[offset : offset + size], sys.byteorder)
+            for offset in range(self._step):
+                word = int.from_bytes(form[offset : offset + _WORD], sys.byteorder)
                 self._forms.setdefault(word, []).append((offset, form))
+        self._known = frozenset(self._forms)
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Every occurrence of every form."""
         if not self._forms:
             return []
-        words = memoryview(data)[: len(data) - len(data) % self._size].cast(self._format)
-        if self._forms.keys().isdisjoint(words):
-            return []
+        words = memoryview(data)[: len(data) - len(data) % _WORD].cast("I")[:: self._step // _WORD]
         found = set()
-        for index, word in enumerate(words):
-            for offset, form in self._forms.get(word, ()):
-                start = index * self._size - offset
-                if start >= 0 and data.startswith(form, start):
-                    found.add((start, start + len(form)))
+        for word in self._known.intersection(words):  # all of the data, once
+            for at in self._places(data, word.to_bytes(_WORD, sys.byteorder)):
+                for offset, form in self._forms[word]:
+                    if at >= offset and data.startswith(form, at - offset):
+                        found.add((at - offset, at - offset + len(form)))
         return sorted(found)
+
+    def _places(self, data: bytes, word: bytes) -> Iterator[int]:
+        """Where the word stands at a multiple of the step; looked for once in each step at the most."""
+        at = data.find(word)
+        while at >= 0:
+            beyond = at % self._step
+            if not beyond:
+                yield at
+            at = data.find(word, at + self._step - beyond)
 
 
 class Masker:
@@ -162,14 +181,49 @@ def _encoded(value: bytes) -> Iterator[str]:
     text = value.decode("utf-8", "replace")
     if "\n" not in text:
         yield text
-        yield shlex.quote(text).strip("'")
-    yield quote(text, safe="")
-    yield quote_plus(text)
-    yield json.dumps(text)[1:-1]
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield from _of_shells(text)
+    yield from _of_urls(text)
+    yield from _of_json(text)
+    yield from (escape(text, quote=True), escape(text, quote=False), _in_html_of_go(text))
     yield value.hex()
     yield value.hex().upper()
     yield from _base64(value)
+
+
+def _of_urls(text: str) -> Iterator[str]:
+    kept = ("", "/", "!'()*", "/:@!$&'()*+,;=")  # by Python, twice; encodeURIComponent; in the path of an address
+    for escaped in (quote_plus(text), *(quote(text, safe=safe) for safe in kept)):
+        yield escaped
+        yield _PERCENT.sub(lambda match: match[0].lower(), escaped)
+
+
+def _of_json(text: str) -> Iterator[str]:
+    """Python's, JavaScript's and Go's; and each of them once more, as a string within JSON."""
+    for inner in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], _in_json_of_go(text)):
+        yield inner
+        yield json.dumps(inner)[1:-1]
+        yield json.dumps(inner, ensure_ascii=False)[1:-1]
+        yield _in_json_of_go(inner)
+
+
+def _in_json_of_go(text: str) -> str:
+    """``encoding/json``, "String values encode as JSON strings … the runes <, >, &, U+2028 and U+2029 are escaped"."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].translate(_GO)
+
+
+def _in_html_of_go(text: str) -> str:
+    """``html.EscapeString``."""
+    return escape(text, quote=False).replace("'", "&#39;").replace('"', "&#34;")
+
+
+def _of_shells(text: str) -> Iterator[str]:
+    yield shlex.quote(text).strip("'")
+    yield text.replace("'", "'\\''")  # as bash shows what it runs (set -x), and coreutils' printf %q
+    yield _BASH_SPECIAL.sub(r"\\\g<0>", text)  # bash's printf %q; a '#' or '~' may be quoted in front alone
+    yield _BASH_ANYWHERE.sub(r"\\\g<0>", text)
+    yield _IN_DOUBLE_QUOTES.sub(r"\\\g<0>", text)
+    yield text.replace("\\", "\\\\").replace("'", "\\'")  # $'…'
+    yield text.encode("unicode_escape").decode()  # Python's repr()
 
 
 def _base64(value: bytes) -> Iterator[str]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import subprocess
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +53,103 @@ def test_secret_is_masked_between_any_characters(before: str, after: str) -> Non
     masked = Masker([b"correct-horse-battery"]).mask(f"{before}correct-horse-battery{after}")
     assert "correct-horse" not in masked
     assert MASK in masked
+
+
+SECRET = "p&ss/<w>rd$1 'x' \"y\" ~z\\q"
+"""Something of everything that tools escape."""
+
+FORMS: dict[str, str] = {
+    "as it is": SECRET,
+    "quote, leaving the slash": "p%26ss/%3Cw%3Erd%241%20%27x%27%20%22y%22%20~z%5Cq",
+    "quote": "p%26ss%2F%3Cw%3Erd%241%20%27x%27%20%22y%22%20~z%5Cq",
+    "lower-case escapes": "p%26ss%2f%3cw%3erd%241%20%27x%27%20%22y%22%20~z%5cq",
+    "lower-case escapes, leaving the slash": "p%26ss/%3cw%3erd%241%20%27x%27%20%22y%22%20~z%5cq",
+    "a form's": "p%26ss%2F%3Cw%3Erd%241+%27x%27+%22y%22+~z%5Cq",
+    "encodeURIComponent": "p%26ss%2F%3Cw%3Erd%241%20'x'%20%22y%22%20~z%5Cq",
+    "JSON": "p&ss/<w>rd$1 'x' \\\"y\\\" ~z\\\\q",
+    "JSON of Go": "p\\u0026ss/\\u003cw\\u003erd$1 'x' \\\"y\\\" ~z\\\\q",
+    "JSON in JSON": "p&ss/<w>rd$1 'x' \\\\\\\"y\\\\\\\" ~z\\\\\\\\q",
+    "JSON of Go in JSON": "p\\\\u0026ss/\\\\u003cw\\\\u003erd$1 'x' \\\\\\\"y\\\\\\\" ~z\\\\\\\\q",
+    "shlex.quote": "p&ss/<w>rd$1 '\"'\"'x'\"'\"' \"y\" ~z\\q",
+    "set -x": "p&ss/<w>rd$1 '\\''x'\\'' \"y\" ~z\\q",
+    "printf %q": "p\\&ss/\\<w\\>rd\\$1\\ \\'x\\'\\ \\\"y\\\"\\ ~z\\\\q",
+    "in double quotes": "p&ss/<w>rd\\$1 'x' \\\"y\\\" ~z\\\\q",
+    "$'…'": "p&ss/<w>rd$1 \\'x\\' \"y\" ~z\\\\q",
+    "repr": "p&ss/<w>rd$1 'x' \"y\" ~z\\\\q",
+    "HTML": "p&amp;ss/&lt;w&gt;rd$1 &#x27;x&#x27; &quot;y&quot; ~z\\q",
+    "HTML of Go": "p&amp;ss/&lt;w&gt;rd$1 &#39;x&#39; &#34;y&#34; ~z\\q",
+    "hexadecimal": SECRET.encode().hex(),
+    "hexadecimal, upper case": SECRET.encode().hex().upper(),
+    "base64": base64.b64encode(SECRET.encode()).decode(),
+    "base64 of addresses": base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    "base64, one behind": base64.b64encode(b"x" + SECRET.encode()).decode()[2:],
+    "base64, two behind": base64.b64encode(b"xx" + SECRET.encode()).decode()[3:],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_form_that_tools_print_is_masked(form: str) -> None:
+    masker = Masker([SECRET.encode()])
+    shown = masker.mask(f"before {FORMS[form]} after")
+    assert re.fullmatch(r"before \*\*\*[=A-Za-z0-9/+_-]{0,4} after", shown), shown
+
+
+@pytest.mark.parametrize(
+    "secret", [SECRET, "#begins so", "~/home", "tab\tand nothing", "a,b{c}[d]*?!", "ümlaut & more", "it's"]
+)
+@pytest.mark.parametrize("script", ['printf "%q\\n" "$S"', 'echo "${S@Q}"', 'set -x; : "$S"', "declare -p S"])
+def test_what_bash_prints_is_masked(secret: str, script: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", script], env={"S": secret, "LC_ALL": "C.UTF-8"}, check=True, capture_output=True, text=True
+    )
+    told = done.stdout + done.stderr
+    shown = Masker([secret.encode()]).mask(told)
+    assert MASK in shown, told
+    assert secret[2:] not in shown
+
+
+_shown = st.characters(min_codepoint=33, exclude_categories=["C", "Z"])
+
+
+@given(st.text(_shown, min_size=4, max_size=30))
+def test_json_of_anything_is_masked_whoever_escapes_it(secret: str) -> None:
+    masker = Masker([secret.encode()])
+    for ascii_only in (True, False):
+        inner = json.dumps({"key": secret}, ensure_ascii=ascii_only)
+        assert masker.mask(inner) == '{"key": "***"}'
+        assert json.loads(masker.mask(json.dumps(inner, ensure_ascii=ascii_only))) == '{"key": "***"}'
+
+
+class Counted(bytes):
+    """Bytes that count how often something is looked for, or compared, in them."""
+
+    asked = 0
+
+    def find(self, *arguments: Any) -> int:
+        type(self).asked += 1
+        return super().find(*arguments)
+
+    def startswith(self, *arguments: Any) -> bool:
+        type(self).asked += 1
+        return super().startswith(*arguments)
+
+
+def asked(finder: FormFinder, data: bytes) -> int:
+    Counted.asked = 0
+    finder.spans(Counted(data))
+    return Counted.asked
+
+
+def test_text_without_secrets_is_gone_through_once_however_many_there_are() -> None:
+    """One pass, in C, of a word each 4 or 8 bytes: nothing is looked for form by form."""
+    text = b"#12 [build 3/9] RUN make all && echo done: compiling main.o, linking; 42 % \n" * 1000
+    forms = [f"S{number}K-{number * 7919:09d}-xyz".encode() for number in range(5000)]
+    few, many = FormFinder(forms[:1]), FormFinder(forms)
+    assert (asked(few, text), asked(many, text)) == (0, 0)
+    assert FormFinder([b"elevenbytes"])._words._step == 8
+    assert FormFinder([b"elevenbytes", b"sevenby"])._words._step == 4
+
+
+def test_text_that_is_all_but_a_secret_costs_no_more_than_its_length() -> None:
+    assert asked(FormFinder([b"a" * 11 + b"b"]), b"a" * 8000) <= 8000 // 8 * 9 + 9
+    assert asked(FormFinder([b"a" * 7 + b"b"]), b"a" * 8000) <= 8000 // 4 * 5 + 5
