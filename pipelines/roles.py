@@ -135,7 +135,7 @@ class Roles:
         """A robot's token for one project, and its text. Raises NotFoundError, InvalidRequestError."""
         if role not in PROJECT_ROLES:
             raise InvalidRequestError(f"invalid role {role!r}", hint=f"one of {', '.join(PROJECT_ROLES)}")
-        token, text = self._tokens.create(name, (), expires_in_s)
+        token, text = self._tokens.create_without_scope(name, expires_in_s)
         try:
             self.set(project, "token", str(token.id), role)
         except NotFoundError:

@@ -65,12 +65,21 @@ class Tokens:
     ) -> tuple[Token, str]:
         """A new token, and its text, which cannot be had again. Raises InvalidRequestError, NotFoundError.
 
-        scopes: what it may in all projects; none where it gets a role in some (``pipelines.roles``).
+        scopes: what it may in all projects.
         """
+        if not scopes or set(scopes) - set(SCOPES):
+            raise InvalidRequestError(f"invalid scopes {', '.join(scopes) or 'none'}", hint=f"one of {SCOPES}")
+        return self._create(name, scopes, expires_in_s, owner)
+
+    def create_without_scope(self, name: str, expires_in_s: float | None = None) -> tuple[Token, str]:
+        """As ``create``, of a robot's token that may nothing until it has a role in a project (``pipelines.roles``)."""
+        return self._create(name, (), expires_in_s, None)
+
+    def _create(
+        self, name: str, scopes: Sequence[str], expires_in_s: float | None, owner: str | None
+    ) -> tuple[Token, str]:
         if not name.strip() or len(name) > 200 or "\0" in name:
             raise InvalidRequestError("a token needs a name of at most 200 characters")
-        if set(scopes) - set(SCOPES):
-            raise InvalidRequestError(f"invalid scopes {', '.join(scopes) or 'none'}", hint=f"one of {SCOPES}")
         if expires_in_s is not None and not 0 < expires_in_s < 1e10:
             raise InvalidRequestError("a token expires after a positive number of seconds")
         text = _PREFIX + randomness.token_urlsafe(32)
