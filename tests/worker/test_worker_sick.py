@@ -32,7 +32,7 @@ def other_key(tmp_path: Path) -> dict[str, str]:
 def test_misconfigured_worker_does_not_use_up_the_attempts_of_a_run(
     service: Service, workers: Workforce, tmp_path: Path
 ) -> None:
-    service.secrets.put("TOKEN", b"a value")
+    service.secrets.put("TOKEN", b"a value", project="default")
     workers.start("--concurrency", "1", environ=other_key(tmp_path))
     run = submit(service, 1)
     began = time.monotonic()
@@ -46,7 +46,7 @@ def test_misconfigured_worker_does_not_use_up_the_attempts_of_a_run(
 def test_misconfigured_worker_is_sick_and_says_why_while_others_go_on(
     service: Service, workers: Workforce, tmp_path: Path
 ) -> None:
-    service.secrets.put("TOKEN", b"a value")
+    service.secrets.put("TOKEN", b"a value", project="default")
     workers.start("--concurrency", "1", environ=other_key(tmp_path))
     for number in range(3):
         submit(service, number)
