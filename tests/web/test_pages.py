@@ -129,6 +129,7 @@ def test_fork_s_run_with_other_arguments_is_the_fork_s(member: FlaskClient, serv
     assert member.post(f"/runs/{run.number}/again", data=form).status_code == 303
     again = service.runs.get(run.number + 1)
     assert (again.domain, again.trigger.by) == ("fork 7", "grace")
+    assert "domain: fork 7" in member.get(f"/runs/{again.number}").text
 
 
 @pytest.mark.parametrize("arguments", ["no equals", "1A=2", "=x"])
