@@ -39,8 +39,9 @@ _POLL_S: Final = 0.1
 _MOUNTED: Final = "/mnt"  # where git sees its directory, whose own path nobody may walk
 _SHOWN_BYTES: Final = 2000
 _AWAY: Final = re.compile(  # what git, curl and ssh say of servers that do not answer, and of connections that broke
-    r"(?i)failed to connect|could not connect|connection (?:refused|reset|timed out)|operation timed out|"
-    r"no route to host|network is unreachable|returned error: 5\d\d|early EOF|unexpected disconnect"
+    r"(?i)failed to connect|could not connect|connection (?:refused|reset|closed|timed out)|operation timed out|"
+    r"could not resolve (?:host|proxy)|temporary failure in name resolution|no route to host|network is unreachable|"
+    r"empty reply from server|returned error: 5\d\d|code 5\d\d from proxy|early EOF|unexpected disconnect"
 )
 _TREE, _AGENT, _KNOWN_HOSTS, _REPOSITORY, _CONFIG = "tree", "agent", "known_hosts", "repository", "config"
 

@@ -34,10 +34,12 @@ COMMANDS = dict(commands(shiplap))
 
 
 def words(name: str, file: Path) -> list[str]:
-    """A command line that is complete: with a value for each argument."""
+    """A command line that is complete: with a value for each argument and each option that must be given."""
     found = name.split()
     for parameter in COMMANDS[name].params:
-        if isinstance(parameter, click.Argument):
+        if isinstance(parameter, click.Option) and parameter.required:
+            found += [parameter.opts[0], "1"]
+        elif isinstance(parameter, click.Argument):
             kind = parameter.type
             value = kind.choices[0] if isinstance(kind, click.Choice) else "1"
             found += [str(file) if isinstance(kind, click.Path) else str(value)] * (2 if parameter.nargs != 1 else 1)
