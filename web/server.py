@@ -76,6 +76,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, service_settings: ServiceSettings, settings: WebSettings) -> None:
         self._service_settings = service_settings
         self._settings = settings
+        self._note = b""
         super().__init__()
 
     @property
@@ -139,9 +140,12 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def _announce(self, arbiter: Any) -> None:
         """Leave a note of where we listen for commands on this machine."""
         port = arbiter.LISTENERS[0].sock.getsockname()[1]
-        write_atomically(self._url_file, self._settings.local_url(port).encode() + b"\n")
+        self._note = self._settings.local_url(port).encode() + b"\n"
+        write_atomically(self._url_file, self._note)
 
     def _forget(self, arbiter: Any) -> None:
+        """Take the note away, unless it is another web process's by now. The listeners are closed already."""
         del arbiter
         with contextlib.suppress(FileNotFoundError):
-            self._url_file.unlink()
+            if self._url_file.read_bytes() == self._note:
+                self._url_file.unlink()
