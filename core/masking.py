@@ -182,9 +182,9 @@ def _encoded(value: bytes) -> Iterator[str]:
     if "\n" not in text:
         yield text
         yield from _of_shells(text)
+        yield from (escape(text, quote=True), escape(text, quote=False), _in_html_of_go(text))
     yield from _of_urls(text)
     yield from _of_json(text)
-    yield from (escape(text, quote=True), escape(text, quote=False), _in_html_of_go(text))
     yield value.hex()
     yield value.hex().upper()
     yield from _base64(value)

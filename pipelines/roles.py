@@ -95,6 +95,18 @@ class Roles:
             role = connection.execute(select(users.c.role).where(users.c.name == token.owner)).scalar_one()
             return rights.within(_of_user(connection, token.owner, role))
 
+    def now(self, user: str | None, token: Token | None) -> Rights:
+        """What somebody who was let in before may at this moment: by a token, or else as a user."""
+        if token is not None:
+            try:
+                return self.of_token(token)
+            except NotFoundError:  # it was revoked
+                return Rights()
+        with self._database.read() as connection:
+            wanted = select(users.c.role).where(users.c.name == user, users.c.disabled.is_(False))
+            role = connection.execute(wanted).scalar()
+            return Rights() if role is None else _of_user(connection, str(user), role)
+
     def members(self, project: str) -> list[Member]:
         """Users by name, then tokens by id. Those who may by a role in the service are not among them."""
         of_users = select(project_roles.c.subject, project_roles.c.role).where(

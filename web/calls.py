@@ -60,6 +60,12 @@ class Call:
         """What the sender may do."""
         return self.caller.rights if self.caller is not None else Rights()
 
+    def still_may(self, level: Level, project: str) -> bool:
+        """Whether the sender may do it now, long after the call began."""
+        if self.caller is None:
+            return False
+        return self.service.roles.now(self.caller.user, self.caller.token).may(project, level)
+
     def require(self, level: Level, project: str) -> None:
         """For a project that stood in a body or query. Raises NotFoundError and ForbiddenError."""
         check_project(self.service, self.rights, level, project)

@@ -296,6 +296,29 @@ def test_secret_is_not_sent_where_others_could_read_it(serving: Serving, context
         assert "is not sent to http://ci.example:8080" in result.stderr
 
 
+def test_roles_in_a_project_are_given_and_bound_a_token(serving: Serving) -> None:
+    serving.shiplap("project", "add", "roles")
+    serving.shiplap("project", "add", "elsewhere")
+    serving.shiplap("user", "add", "gus", "--role", "guest")
+    serving.shiplap("project", "member", "set", "roles", "gus", "build")
+    token = serving.shiplap("token", "add", "robot", "--project", "roles", "--role", "read").stdout.strip()
+    members = serving.shiplap.json("project", "member", "ls", "roles", "--json")
+    assert [(member["kind"], member["name"], member["role"]) for member in members] == [
+        ("user", "gus", "build"), ("token", "robot", "read"),
+    ]  # fmt: skip
+    mine = {"SHIPLAP_TOKEN": token}
+    listed = json.loads(serving.shiplap("project", "ls", "--json", env=mine).stdout)
+    assert [project["name"] for project in listed] == ["roles"]
+    assert (
+        "there is no project elsewhere" in serving.shiplap("project", "show", "elsewhere", env=mine, check=False).stderr
+    )
+    serving.shiplap("project", "member", "rm", "roles", "gus")
+    serving.shiplap("project", "member", "rm", "roles", members[1]["subject"], "--token")
+    assert serving.shiplap.json("project", "member", "ls", "roles", "--json") == []
+    for project in ("roles", "elsewhere"):
+        serving.shiplap("project", "rm", "--yes", project)
+
+
 def test_tokens_are_made_listed_and_taken_back(serving: Serving) -> None:
     token = serving.shiplap("token", "add", "reader", "--scope", "read", "--days", "1").stdout.strip()
     with_token = {"SHIPLAP_TOKEN": token}

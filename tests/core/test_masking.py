@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.masking import MASK, MIN_LENGTH, FormFinder, Masker
+from core.masking import MASK, MIN_LENGTH, FormFinder, Masker, forms_of
 
 _few = st.sampled_from([97, 98, 99])
 _forms = st.lists(st.lists(_few, min_size=4, max_size=40).map(bytes), min_size=1, max_size=12)
@@ -118,6 +118,12 @@ def test_json_of_anything_is_masked_whoever_escapes_it(secret: str) -> None:
         inner = json.dumps({"key": secret}, ensure_ascii=ascii_only)
         assert masker.mask(inner) == '{"key": "***"}'
         assert json.loads(masker.mask(json.dumps(inner, ensure_ascii=ascii_only))) == '{"key": "***"}'
+
+
+@given(st.text(_shown, min_size=4, max_size=30).map(lambda text: f"<{text}>\n"))
+def test_no_form_has_a_line_feed_in_it(secret: str) -> None:
+    """What masks whole lines, and what holds output back, counts on it."""
+    assert [form for form in forms_of([secret.encode()]) if "\n" in form] == []
 
 
 class Counted(bytes):

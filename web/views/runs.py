@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Annotated, Final, TypeAlias
 
@@ -20,6 +21,8 @@ api: Final = Api("runs")
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53, description="A run's number")]
 _NO_RUN: Final = {404: "There is no such run"}
 _RUN: Final = "/runs/{0.number}"
+_ASK_AGAIN_S: Final = 10.0
+"""How long a follower whose right was taken away sees on."""
 _line: Final = msgspec.json.Decoder(LogLine)
 
 
@@ -188,7 +191,13 @@ def _last_event_id(call: Call) -> int | None:
 
 def _events(call: Call, number: int, after: int) -> Iterator[bytes]:
     yield b"retry: 1000\n\n"  # also sends the headers at once
-    yield from call.hub.follow(number, after)
+    project, asked_at = call.service.runs.get(number).project, time.monotonic()
+    for piece in call.hub.follow(number, after):
+        if time.monotonic() - asked_at >= _ASK_AGAIN_S:
+            if not call.still_may("read", project):
+                return
+            asked_at = time.monotonic()
+        yield piece
     if call.hub.stopping:
         return
     run = call.service.runs.get(number)

@@ -6,6 +6,7 @@ Two projects, ``web`` and ``other``; somebody has a role in ``web``, and must le
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -21,9 +22,11 @@ from pipelines.service import Service
 from registry.server.app import application
 from registry.server.registry import Registry
 from registry.server.settings import ServerSettings
+from tests.toolkit.service import eventually
 from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
-from web.app import create_app
+from web.app import EXTENSION, create_app
+from web.hub import HEARTBEAT
 from web.registry_access import ServiceAccounts
 
 SOURCE = GitSource("https://git.example/x")
@@ -136,6 +139,20 @@ def test_token_of_a_project_is_for_it_alone(app: Flask, both: Service, role: Pro
     api("PUT", "/projects/web/members/user/nobody", {"role": "read"}, status=404 if maintains else 403)
     api("DELETE", "/projects/web", status=403)
     api("POST", "/contexts/blobs/fetch", {"digests": ["sha256:" + "0" * 64]}, status=403)
+
+
+def test_follower_of_a_log_is_cut_off_once_the_role_is_taken(
+    app: Flask, both: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.views.runs._ASK_AGAIN_S", 0.0)
+    hub = app.extensions[EXTENSION]
+    hub._clock = itertools.count(0, 11).__next__  # a heartbeat at each look
+    api = robot(app, both, "read")
+    pieces = api.send("GET", "/runs/1/events", buffered=False).iter_encoded()
+    assert [next(pieces), next(pieces)] == [b"retry: 1000\n\n", HEARTBEAT]
+    both.roles.remove("web", "token", both.roles.members("web")[0].subject)
+    assert list(pieces) == []
+    eventually(lambda: not hub._tails, why="nobody follows the run any more")
 
 
 def test_hidden_and_absent_cannot_be_told_apart(app: Flask, both: Service) -> None:
