@@ -23,7 +23,8 @@ this machine, and is not done while a service is chosen."""
 _SERVICE: Final = {
     "build": "", "login": "", "logout": "", "runs": "ls show logs cancel retry", "secret": "ls rm set",
     "token": "add ls rm", "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
-    "grant": "add rm ls login logout logins", "project hook": "approvals approve ls redeliver secret show token",
+    "project member": "ls set rm", "grant": "add rm ls login logout logins",
+    "project hook": "approvals approve ls redeliver secret show token",
 }  # fmt: skip
 _THIS_MACHINE: Final = {
     "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "context": "ls add use rm", "registry": "serve",

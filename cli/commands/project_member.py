@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.options import json_option
+from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
@@ -14,7 +15,7 @@ _ROLES = click.Choice(("read", "build", "maintain"))
 _token_option = click.option("--token", "is_token", is_flag=True, help="WHO is the id of a robot's token.")
 
 
-@click.group("member")
+@click.group("member", cls=Group)
 def command() -> None:
     """Say who may what in a project, besides those who may in all.
 
