@@ -102,6 +102,7 @@ class Archive:
         those belong to root. Raises ArchiveError and CopyConflictError.
         """
         inside = _Inside(destination, target, self._name)
+        inodes: dict[int, list[Node]] = {}  # by the identity of each of its names
         for index, (member, _) in enumerate(self._members()):
             path = clean(os.fsdecode(member.name))
             if not path:
@@ -110,7 +111,12 @@ class Archive:
             check_length(os.fsdecode(member.link), self._name)
             place = self._place(inside, path, created_at)
             if member.kind == tarreader.HARDLINK:
-                node = self._linked(inside, member)
+                linked = self._linked(inside, member)
+                node = linked.twin()
+                names = inodes.setdefault(id(linked), [linked])
+                names.append(node)
+                inodes[id(node)] = names
+                self._describe(names, member, owner, timestamp)
             else:
                 node = self._node(member, ArchiveMember(number, index, member.size), owner, timestamp)
             kind = destination.kind(place)
@@ -196,7 +202,7 @@ class Archive:
                 )
 
     def _linked(self, inside: _Inside, member: TarEntry) -> Node:
-        """Another name for a file that this instruction has already unpacked."""
+        """The file that a hard link is another name of; this instruction has already unpacked it."""
         parent, name = split(clean(os.fsdecode(member.link)))
         node = inside.node(join(resolve(inside, parent), name))
         if node is None or stat.S_ISDIR(node.mode):
@@ -205,7 +211,22 @@ class Archive:
                 "which the archive does not have",
                 hint="a hard link can only lead to a file that comes before it in the same archive",
             )
-        return node.twin()
+        return node
+
+    def _describe(
+        self, names: Sequence[Node], member: TarEntry, owner: tuple[int, int] | None, timestamp: int | None
+    ) -> None:
+        """Give an inode what the header of a hard link says, under all its names: unpacking sets it once more.
+
+        The mode and the time of a symbolic link stay: they would be those of the file that it leads to.
+        """
+        uid, gid = owner or (member.uid, member.gid)
+        mtime = member.mtime if timestamp is None else timestamp
+        for node in names:
+            node.uid, node.gid = uid, gid
+            if not stat.S_ISLNK(node.mode):
+                node.mode = stat.S_IFMT(node.mode) | member.mode
+                node.mtime = mtime
 
     def _node(
         self, member: TarEntry, content: ArchiveMember, owner: tuple[int, int] | None, timestamp: int | None
@@ -215,9 +236,9 @@ class Archive:
         mtime = member.mtime if timestamp is None else timestamp
         xattrs = {name: value for name, value in member.xattrs.items() if ships(name)}
         node = Node(kind | member.mode, uid, gid, mtime, xattrs=xattrs or None)
-        if kind == stat.S_IFREG:
+        if kind != stat.S_IFDIR:
             node.content = content
-        elif kind == stat.S_IFLNK:
+        if kind == stat.S_IFLNK:
             node.target = os.fsdecode(member.link)
         node.rdev = member.rdev
         if kind == stat.S_IFCHR and node.rdev == 0:

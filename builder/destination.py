@@ -36,10 +36,12 @@ Content: TypeAlias = Entry | ArchiveMember | bytes | None
 
 
 class Node:
-    """One planned entry of the layer. mode has its type bits; ``below``: the directory is in the root filesystem too.
+    """One planned entry of the layer. mode has its type bits.
 
-    content: of a regular file; two nodes with the same one are names of one inode. hides: a file stands where the root
-    filesystem has a directory; opaque: a new directory does.
+    below: the directory is in the root filesystem too.
+    content: of a regular file, or which member of an archive it is. Two nodes with the same one are names of one inode.
+    hides: a file stands where the root filesystem has a directory.
+    opaque: a new directory stands there.
     """
 
     __slots__ = ("below", "content", "gid", "hides", "mode", "mtime", "opaque", "rdev", "target", "uid", "xattrs")

@@ -53,6 +53,7 @@ def write_nodes(
     content = _ContentWriter(looked_at_ns, writer, earlier)
     is_plain = not archives
     members: list[dict[int, list[tuple[bytes, Node]]]] = [{} for _ in archives]
+    first_names: dict[ArchiveMember, bytes] = {}  # of links and devices, which may have several too
     try:
         for path, node in nodes.items():
             check()
@@ -76,6 +77,8 @@ def write_nodes(
                 writer.directory(name, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
                 if node.opaque:
                     writer.opaque(name)
+            elif isinstance(node.content, ArchiveMember) and first_names.setdefault(node.content, name) is not name:
+                writer.hardlink(name, first_names[node.content], node.mode, node.uid, node.gid, node.mtime)
             elif kind == stat.S_IFLNK:
                 writer.symlink(name, os.fsencode(node.target), node.uid, node.gid, node.mtime)
             else:

@@ -169,7 +169,13 @@ def test_hard_links_inside_the_archive_are_kept(add: Callable[..., Layer]) -> No
         tar(("f", FILE, "1", 0o600), ("d/h", HARD, "f", 0o600), ("d/l", LINK, "../f", 0o777), ("m", HARD, "d/l", 0o777))
     )
     assert layer.content == {"o/f": "1"}
-    assert (layer["o/d/h"].linkname, layer["o/m"].linkname) == ("o/f", "../f")
+    assert (layer["o/d/h"].linkname, layer["o/d/l"].linkname, layer["o/m"].linkname) == ("o/f", "../f", "o/d/l")
+    assert layer["o/m"].islnk()
+
+
+def test_the_header_of_a_hard_link_is_the_files_under_all_its_names(add: Callable[..., Layer]) -> None:
+    layer = add(tar(("f", FILE, "1", 0o600), ("h", HARD, "f", 0o640), ("l", LINK, "f", 0o777), ("k", HARD, "l", 0o600)))
+    assert [layer[name].mode for name in ("o/f", "o/h", "o/l", "o/k")] == [0o640, 0o640, 0o777, 0o777]
 
 
 def test_members_that_replace_each_other(add: Callable[..., Layer]) -> None:

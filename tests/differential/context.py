@@ -38,7 +38,7 @@ def write_context(directory: Path, case: Case | None = None) -> Path:
     plain = _archive()
     for name, data in {
         "plain.tar": plain, "packed.tar.gz": gzip.compress(plain, mtime=0), "packed.tar.bz2": bz2.compress(plain),
-        "packed.tar.xz": lzma.compress(plain), "renamed.bin": plain,
+        "packed.tar.xz": lzma.compress(plain), "renamed.bin": plain, "links.tar": _archive_of_links(),
     }.items():  # fmt: skip
         (directory / name).write_bytes(data)
     modes = {"exec": 0o755, "setuid": 0o4755, "private": 0o600, "sticky": 0o1777, "d/sub": 0o750, "d/b": 0o640}
@@ -69,6 +69,30 @@ def _archive() -> bytes:
         _member(tar, "t/symlink", type=tarfile.SYMTYPE, linkname="file", mode=0o777)
         _member(tar, "t/hardlink", type=tarfile.LNKTYPE, linkname="t/file", mode=0o640, uid=7, gid=8)
         _member(tar, "no/parents/here", b"deep")
+    return sink.getvalue()
+
+
+def _archive_of_links() -> bytes:
+    """A tar whose hard links have headers of their own, other than those of the files that they are names of."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.GNU_FORMAT) as tar:
+
+        def pair(name: str, link: str = "", **values: object) -> None:
+            _member(tar, name, b"linked", mode=0o640, uid=7, gid=8)
+            _member(tar, f"{name}-link", b"", type=tarfile.LNKTYPE, linkname=link or name, **values)
+
+        pair("owner", mode=0o640, uid=9, gid=10)
+        pair("mode", mode=0o4711, uid=7, gid=8)
+        pair("time", mode=0o640, uid=7, gid=8, mtime=_EPOCH_S + 7 * _DAY_S)
+        pair("dotted", link="./dotted", mode=0o604, uid=9, gid=10)
+        pair("rooted", link="/rooted", mode=0o604, uid=9, gid=10)
+        pair("in/deep", mode=0o604, uid=9, gid=10)
+        pair("chain", mode=0o600, uid=9, gid=10)
+        _member(tar, "chain-end", type=tarfile.LNKTYPE, linkname="chain-link", mode=0o644, uid=11, gid=12)
+        _member(tar, "symlink", type=tarfile.SYMTYPE, linkname="owner", mode=0o777, uid=7, gid=8)
+        _member(tar, "symlink-link", type=tarfile.LNKTYPE, linkname="symlink", mode=0o600, uid=9, gid=10)
+        _member(tar, "fifo", type=tarfile.FIFOTYPE, mode=0o640, uid=7, gid=8)
+        _member(tar, "fifo-link", type=tarfile.LNKTYPE, linkname="fifo", mode=0o604, uid=9, gid=10)
     return sink.getvalue()
 
 
