@@ -23,6 +23,7 @@ from builder.request import BuildRequest
 from builder.rootfs import RootFS
 from containers.spec import Bind, File, Mount, Tmpfs, Tree
 from core.trust import COMMON, Scope
+from images.cachemounts import Beginning
 from images.store import Store
 
 _STRICTEST = ("locked", "private", "shared")
@@ -57,7 +58,8 @@ class Mounter:
                     case BindMount():
                         mounts.append(self._tree(mount, sources[mount.source], stack))
                     case CacheMount():
-                        mounts.append(Bind(caches[mount.id], mount.target, readonly=mount.readonly))
+                        cache = caches[mount.id, self._beginning(mount, sources)]
+                        mounts.append(Bind(cache, mount.target, readonly=mount.readonly))
                     case TmpfsMount():
                         mounts.append(Tmpfs(mount.target, mount.size_bytes))
                     case SecretMount():
@@ -109,24 +111,33 @@ class Mounter:
 
     def _hold_caches(
         self, op: RunOp, sources: Sequence[RootFS], stopped: Callable[[], bool], stack: ExitStack
-    ) -> dict[str, str]:
-        """The directories of the step's caches by ID, held until ``stack`` ends."""
-        held: dict[str, str] = {}
-        mounts = [mount for mount in op.mounts if isinstance(mount, CacheMount)]
-        # By ID, so that two steps cannot wait for each other. An ID that is there twice is held once, by the stricter.
-        for mount in sorted(mounts, key=lambda mount: (mount.id, _STRICTEST.index(mount.sharing))):
-            if mount.id in held:
+    ) -> dict[tuple[str, Beginning], str]:
+        """The directories of the step's caches, held until ``stack`` ends."""
+        held: dict[tuple[str, Beginning], str] = {}
+        mounts = [
+            (mount.id, self._beginning(mount, sources), mount) for mount in op.mounts if isinstance(mount, CacheMount)
+        ]
+        # In order, so that two steps cannot wait for each other. One that is there twice is held once, by the stricter.
+        for name, beginning, mount in sorted(mounts, key=lambda it: (it[:2], _STRICTEST.index(it[2].sharing))):
+            if (name, beginning) in held:
                 continue
 
             def create(path: str, mount: CacheMount = mount) -> None:
                 self._create(path, mount, sources)
 
-            hold = self._store.cache_mounts.use(mount.id, mount.sharing, create, stopped, scope=self._scope(mount))
+            hold = self._store.cache_mounts.use(
+                name, mount.sharing, create, stopped, beginning=beginning, scope=self._scope(mount)
+            )
             path = stack.enter_context(hold)
             if path is None:
                 raise BuildCancelledError("cancelled")
-            held[mount.id] = path
+            held[name, beginning] = path
         return held
+
+    def _beginning(self, mount: CacheMount, sources: Sequence[RootFS]) -> Beginning:
+        """What tells caches of one ID apart."""
+        source = "" if mount.source is None else f"{mount.path} of {sources[mount.source].identity()}"
+        return Beginning(mount.uid, mount.gid, mount.mode, source)
 
     def _scope(self, mount: CacheMount) -> Scope:
         """Whose directory it is: what strangers leave in theirs, nobody else builds with, whatever is shared."""

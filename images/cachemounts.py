@@ -5,8 +5,12 @@
                                    Its content is the mount's ID, for people
     cache-mounts/.locks            byte-range locks by name: each directory is made once
 
-The key is a digest of the mount's ID, and of whose it is unless it is everybody's. Number 0 is the one that all use;
-the others are for ``private`` mounts that found it busy. Whoever holds no lock may find a directory gone.
+The key is a digest of the mount's ID, of what it begins as (its owner, mode and source), and of whose it is unless it
+is everybody's. Number 0 is the one that all use; the others are for ``private`` mounts that found it busy. Whoever
+holds no lock may find a directory gone.
+
+Version 0.1 had the ID alone in the key. What it left is taken over, with its content, by the first mount of that ID
+that asks for the owner that it has.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from core.files import storage_errors
 from core.trust import COMMON, Scope, scoped
@@ -44,6 +48,28 @@ class CacheMount(NamedTuple):
     in_use: bool
 
 
+class Beginning(NamedTuple):
+    """What a cache is when it is made. Two mounts of one ID that begin otherwise are two caches, as in BuildKit.
+
+    uid, gid, mode: of the directory.
+    source: identity of the files that it begins with; empty for none.
+    """
+
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
+    source: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What is not the default, for people."""
+        owner = f" ({self.uid}:{self.gid} {self.mode:04o})" if self[:3] != (0, 0, 0o755) else ""
+        return owner + (" (begun from files)" if self.source else "")
+
+
+_EMPTY: Final = Beginning()
+
+
 class CacheMounts:
     """The cache mounts below a store's root; any number of threads and processes may use them at once."""
 
@@ -58,9 +84,10 @@ class CacheMounts:
         create: Callable[[str], None],
         stopped: Callable[[], bool],
         *,
+        beginning: Beginning = _EMPTY,
         scope: Scope = COMMON,
     ) -> Iterator[str | None]:
-        """Hold the directory called ``name`` in ``scope``.
+        """Hold the directory called ``name`` in ``scope`` that began as ``beginning`` says.
 
         Yields its path; None when ``stopped`` came true while waiting.
         shared: with others who share it; waits for one who has it locked. locked: alone; waits for all others. private:
@@ -68,8 +95,8 @@ class CacheMounts:
         mode, owner and content. Raises StorageFullError and what ``create`` raises.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        key = scoped(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), scope)[:32]
-        shown = f"{name} of {scope}" if scope else name
+        key, earlier_key = _key(f"{name}\0{tuple(beginning)}", scope), _key(name, scope)
+        shown = name + beginning.shown + (f" of {scope}" if scope else "")
         kind = fcntl.LOCK_SH if sharing == "shared" else fcntl.LOCK_EX
         for number in count():
             path = self._directory / f"{key}-{number}"
@@ -84,6 +111,8 @@ class CacheMounts:
                         with storage_errors("a cache mount"):
                             os.write(fd, shown.encode("utf-8", "surrogateescape")[:_LONGEST_NAME])
                     os.utime(fd)  # when it was last used
+                    if not path.is_dir():
+                        self._take_over(self._directory / f"{earlier_key}-{number}", path, beginning)
                     self._make(path, create)
                     yield str(path)
                     return
@@ -92,6 +121,21 @@ class CacheMounts:
                     return
             finally:
                 os.close(fd)
+
+    def _take_over(self, earlier: Path, path: Path, beginning: Beginning) -> None:
+        """Have what version 0.1 left under the ID alone, if it has the owner asked for and nobody uses it just now."""
+        try:
+            fd = os.open(f"{earlier}.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            if _locked(fd, fcntl.LOCK_EX):
+                with contextlib.suppress(FileNotFoundError), named(self._directory / ".locks", path.name):
+                    owner = os.stat(earlier)
+                    if (owner.st_uid, owner.st_gid) == (beginning.uid, beginning.gid) and not path.is_dir():
+                        os.rename(earlier, path)
+        finally:
+            os.close(fd)
 
     def _make(self, path: Path, create: Callable[[str], None]) -> None:
         if path.is_dir():
@@ -150,6 +194,10 @@ class CacheMounts:
         until: only those last used before this time, in seconds since the epoch.
         """
         return sum(self.remove(lock.stem, until) for lock in sorted(self._directory.glob("*.lock")))
+
+
+def _key(text: str, scope: Scope) -> str:
+    return scoped(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), scope)[:32]
 
 
 def _locked(fd: int, kind: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import subprocess
 import sys
@@ -112,6 +113,38 @@ def test_cache_has_the_mode_and_owner_it_was_made_with(workshop: Workshop) -> No
         "RUN --mount=type=cache,target=/d stat -c %a:%u:%g /d\n"
     )
     assert workshop.seen.output().split() == ["700:12:34", "755:0:0"]
+
+
+def test_cache_of_another_owner_or_source_is_another_cache(workshop: Workshop) -> None:
+    """As in BuildKit: what root left is not in the way of a user who asks for a cache of their own."""
+    step = "RUN --mount=type=cache,id=one,target=/c{} ls -A /c; touch /c/{} && stat -c %u:%a /c\n"
+    asked = ("", ",uid=1000", ",uid=1000,gid=1000", ",mode=0700", ",from=base,source=/etc")
+    for number, options in enumerate(asked):
+        workshop.build("FROM base\n" + step.format(options, f"made-{number}"))
+        assert "made-" not in workshop.seen.output()
+    workshop.build("FROM base\nUSER 1000\n" + step.format(",uid=1000", "again"))  # also in another build
+    assert workshop.seen.output().split() == ["made-1", "1000:755"]
+    shown = {mount.name for mount in workshop.store.cache_mounts.list()}
+    assert {"one", "one (1000:0 0755)", "one (1000:1000 0755)", "one (0:0 0700)", "one (begun from files)"} == shown
+
+
+@pytest.mark.parametrize(("owner", "first"), [((0, 0), ""), ((1000, 0), ",uid=1000")])
+def test_cache_that_an_earlier_version_left_is_its_first_owners(
+    workshop: Workshop, owner: tuple[int, int], first: str
+) -> None:
+    key = hashlib.sha256(b"pip").hexdigest()[:32]
+    left = workshop.store.root / "cache-mounts" / f"{key}-0"
+    left.mkdir(parents=True)
+    (left / "wheel").touch()
+    os.chown(left, *owner)
+    left.with_name(f"{left.name}.lock").write_text("pip")
+    step = "FROM base\nRUN --mount=type=cache,id=pip,target=/c{} ls -A /c; touch /c/new\n"
+    workshop.build(step.format(",uid=7"))
+    assert workshop.seen.output() == ""
+    workshop.build(step.format(first))
+    assert workshop.seen.output().split() == ["wheel"]
+    workshop.build(step.format(first) + "RUN true\n", no_cache=True)
+    assert workshop.seen.output().split() == ["new", "wheel"]
 
 
 def test_cache_can_be_read_only(workshop: Workshop) -> None:
