@@ -12,6 +12,7 @@ A file holds cases, each ``=== NAME``, then options (lines that begin with ``@``
     @link PATH TARGET    a symbolic link
     @mode PATH OCTAL     chmod
     @arg NAME=VALUE      --build-arg
+    @archive NAME        a tar more in the context: one of those that `context.py` can make
     @label NAME=VALUE    --label
     @target STAGE        --target
     @platform PLATFORM   --platform
@@ -50,6 +51,7 @@ class Case:
     ours: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    archives: list[str] = field(default_factory=list)
     modes: dict[str, int] = field(default_factory=dict)
     ignore: str = ""
     args: dict[str, str] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Case:
 
     @property
     def changes_context(self) -> bool:
-        return bool(self.files or self.links or self.modes)
+        return bool(self.files or self.links or self.modes or self.archives)
 
 
 def read_cases(directory: Path) -> list[Case]:
@@ -122,6 +124,8 @@ def _set(case: Case, option: str, value: str) -> None:
             case.modes[path] = int(mode, 8)
         case "arg":
             key, _, case.args[key] = value.partition("=")
+        case "archive":
+            case.archives.append(value)
         case "label":
             key, _, case.labels[key] = value.partition("=")
         case "target":

@@ -8,7 +8,9 @@ import io
 import lzma
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from tests.differential.casefile import Case
 
@@ -38,9 +40,11 @@ def write_context(directory: Path, case: Case | None = None) -> Path:
     plain = _archive()
     for name, data in {
         "plain.tar": plain, "packed.tar.gz": gzip.compress(plain, mtime=0), "packed.tar.bz2": bz2.compress(plain),
-        "packed.tar.xz": lzma.compress(plain), "renamed.bin": plain, "links.tar": _archive_of_links(),
+        "packed.tar.xz": lzma.compress(plain), "renamed.bin": plain,
     }.items():  # fmt: skip
         (directory / name).write_bytes(data)
+    for name in case.archives if case else ():
+        (directory / name).write_bytes(_ARCHIVES[name]())
     modes = {"exec": 0o755, "setuid": 0o4755, "private": 0o600, "sticky": 0o1777, "d/sub": 0o750, "d/b": 0o640}
     for path, mode in {**modes, **(case.modes if case else {})}.items():
         (directory / path).chmod(mode)
@@ -96,6 +100,14 @@ def _archive_of_links() -> bytes:
     return sink.getvalue()
 
 
+def _archive_of(name: str) -> bytes:
+    """A tar with one file."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        _member(tar, name, b"deep")
+    return sink.getvalue()
+
+
 def write_base(busybox_tar: Path, target: Path) -> None:
     """The root filesystem that both builders import as ``base``: busybox, a few users, and things to copy onto."""
     with tarfile.open(busybox_tar) as source, tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
@@ -135,3 +147,12 @@ def _member(tar: tarfile.TarFile, name: str, data: bytes = b"", **values: object
     for key, value in values.items():
         setattr(member, key, value)
     tar.addfile(member, io.BytesIO(data))
+
+
+_ARCHIVES: Final[dict[str, Callable[[], bytes]]] = {
+    "links.tar": _archive_of_links,
+    "deep.tar": lambda: _archive_of("a/" * 900 + "f"),
+    "too-long.tar": lambda: _archive_of("x" * 256),
+    "too-deep.tar": lambda: _archive_of("a/" * 2047 + "abc"),
+}
+"""What ``@archive`` puts into a context, by name."""
