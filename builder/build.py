@@ -195,7 +195,7 @@ class _Build:
             executor,
             self._monitor,
             explainer,
-            classes=StepClasses(self._request),
+            classes=StepClasses(self._request, self._resolver.privacy),
             no_cache=lambda vertex: _runs_anyway(vertex, self._request),
             unknown_owner=self._tell_unknown_owner,
             cancelled=self._cancelled,

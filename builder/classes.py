@@ -8,9 +8,10 @@ in the operation is a *fact*, which joins the operation's digest: that a mount h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from builder.graph import CopyOp, LayerOp, RunOp, Vertex
+from builder.graph import BaseOp, CopyOp, LayerOp, RunOp, Vertex
 from builder.mounts import CacheMount, SecretMount, SshMount
 from builder.request import GIVEN, BuildRequest
 from core.trust import Privacy, Scope, scoped
@@ -42,13 +43,19 @@ class StepClass(NamedTuple):
 class StepClasses:
     """The classes of one build's steps. Every vertex is asked or told after those that it builds on, and once."""
 
-    def __init__(self, request: BuildRequest) -> None:
+    def __init__(self, request: BuildRequest, of_base: Callable[[str], Privacy]) -> None:
+        """of_base: how far goes what is built on an image, by its ID."""
         self._request = request
+        self._of_base = of_base
         self._domain = request.domain
         self._privacies: dict[Vertex, Privacy] = {}
 
+    def bring_base(self, vertex: Vertex, op: BaseOp) -> None:
+        """Say that the vertex is a base image."""
+        self._privacies[vertex] = self._of_base(op.image)
+
     def bring(self, vertex: Vertex, privacy: Privacy) -> None:
-        """Say how far a base image or something fetched may go."""
+        """Say how far something fetched may go."""
         self._privacies[vertex] = privacy
 
     def of(self, vertex: Vertex, op: LayerOp) -> StepClass:

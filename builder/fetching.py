@@ -28,7 +28,7 @@ from builder.remotes.giturls import redacted
 from builder.remotes.http import HttpFiles, Progress, Response
 from core.digests import DiffID
 from core.files import storage_errors
-from core.trust import Privacy
+from core.trust import Privacy, scoped
 from images.records import CacheRecord
 from images.store import Store
 from images.tarwriter import TarWriter
@@ -68,22 +68,45 @@ class Fetcher:
     def layer(self, op: FetchOp, progress: Progress) -> FetchedLayer:
         """The layer with what is there now. progress: as in ``HttpFiles.fetch``.
 
-        Raises FetchError, InvalidUrlError, BuildCancelledError.
+        What was fetched before is known to those alone for whom it counts: a URL, a checksum or a commit that is named
+        shows no right to it. Raises FetchError, InvalidUrlError, BuildCancelledError.
         """
-        layer = self._http(op, progress) if isinstance(op, HttpOp) else self._git(op)
-        return msgspec.structs.replace(layer, privacy=_privacy(op, self._request))
+        given = _privacy(op, self._request)
+        if isinstance(op, HttpOp):
+            return self._http(op, progress, given)
+        return self._git(op, given)
+
+    def _known(self, key: str, given: Privacy) -> tuple[CacheRecord, Privacy] | None:
+        """What has this key for this build, and how far that goes.
+
+        given: what takes part besides. Something that everybody was shown is not asked for with a credential.
+        """
+        for privacy in Privacy:
+            if privacy < given:
+                continue
+            for scope in self._request.domain.asks(privacy):
+                record = self._store.cache.get(scoped(key, scope))
+                if record is not None:
+                    return record, privacy
+        return None
+
+    def _put(self, record: CacheRecord, privacy: Privacy) -> None:
+        domain = self._request.domain
+        scope = domain.writes(privacy)
+        owned = record._replace(key=scoped(record.key, scope), scope=scope, owner=domain.project_scope)
+        self._store.cache.put(owned)
 
     # Files
 
-    def _http(self, op: HttpOp, progress: Progress) -> FetchedLayer:
+    def _http(self, op: HttpOp, progress: Progress, given: Privacy) -> FetchedLayer:
         by_checksum = _key("checksum", op.name, op.checksum)
         by_url = _key("url", op.name, op.url)
-        if op.checksum and (record := self._store.cache.get(by_checksum)) is not None:
-            return _of(record)
+        if op.checksum and (known := self._known(by_checksum, given)) is not None:
+            return _of(*known)
         files = HttpFiles(self._access.http(self._secrets), self._stopped)
-        record = None if op.checksum else self._store.cache.get(by_url)
-        if record is not None and files.is_unchanged(op.url, json.loads(record.detail)["etag"]):
-            return _of(record)
+        known = None if op.checksum else self._known(by_url, given)
+        if known is not None and files.is_unchanged(op.url, json.loads(known[0].detail)["etag"]):
+            return _of(*known)
         start = time.monotonic()
         with storage_errors(redacted(op.url)), tempfile.TemporaryFile(dir=self._store.tmp) as content:
             sink = _Hashing(content)
@@ -97,10 +120,11 @@ class Fetcher:
             diff_id = self._write_file(op, content, said)
         detail = json.dumps({"etag": said.etag, "checksum": checksum}).encode()
         made = CacheRecord(by_checksum, _OP, diff_id, time.time(), time.monotonic() - start, redacted(op.url), detail)
-        self._store.cache.put(made._replace(key=_key("checksum", op.name, checksum)))
+        privacy = max(given, Privacy.COMMON if files.is_public else Privacy.PROJECT)
+        self._put(made._replace(key=_key("checksum", op.name, checksum)), privacy)
         if said.etag:
-            self._store.cache.put(made._replace(key=by_url))
-        return FetchedLayer(diff_id, made.created_at, False, checksum)
+            self._put(made._replace(key=by_url), privacy)
+        return FetchedLayer(diff_id, made.created_at, False, checksum, privacy)
 
     def _write_file(self, op: HttpOp, content: BinaryIO, said: Response) -> DiffID:
         content.flush()
@@ -112,7 +136,7 @@ class Fetcher:
 
     # Repositories
 
-    def _git(self, op: GitOp) -> FetchedLayer:
+    def _git(self, op: GitOp, given: Privacy) -> FetchedLayer:
         reference = op.reference
         directory = Path(tempfile.mkdtemp(prefix="git-", dir=self._store.tmp))
         try:
@@ -129,12 +153,12 @@ class Fetcher:
                     found = git.find(reference.ref)
                 found.check(reference)
                 key = _key("git", reference.remote.url, found.name if op.keep_git_dir else "", found.commit, repr(op))
-                record = self._store.cache.get(key)
-                return _of(record) if record is not None else self._checkout(op, key, git or connect(), found)
+                known = self._known(key, given)
+                return _of(*known) if known is not None else self._checkout(op, key, git or connect(), found, given)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _checkout(self, op: GitOp, key: str, git: Git, found: Found) -> FetchedLayer:
+    def _checkout(self, op: GitOp, key: str, git: Git, found: Found, given: Privacy) -> FetchedLayer:
         start = time.monotonic()
         checkout = git.checkout(
             found,
@@ -149,8 +173,9 @@ class Fetcher:
             key, _OP, diff_id, time.time(), time.monotonic() - start, f"{name}#{checkout.commit}",
             json.dumps({"commit": checkout.commit}).encode(),
         )  # fmt: skip
-        self._store.cache.put(record)
-        return FetchedLayer(diff_id, record.created_at, False, checkout.commit)
+        privacy = max(given, Privacy.COMMON if git.is_public else Privacy.PROJECT)
+        self._put(record, privacy)
+        return FetchedLayer(diff_id, record.created_at, False, checkout.commit, privacy)
 
     def _write_tree(self, tree: Path, timestamp: int) -> DiffID:
         """All of it, with the commit's time: so that the same commit is the same layer, whoever fetches it when."""
@@ -195,7 +220,9 @@ def _key(*parts: str) -> str:
 
 
 def _privacy(op: FetchOp, request: BuildRequest) -> Privacy:
-    """What may have been fetched with a credential stays with those who have it."""
+    """What may have been fetched with a credential stays with those who have it; what the host fetched, with it."""
+    if request.domain.is_host:
+        return Privacy.PROJECT  # it reaches more than runs do
     given = [name for name in request.secrets if name.startswith(_CREDENTIALS)]
     if not request.own_secrets.isdisjoint(given):
         return Privacy.DOMAIN
@@ -206,7 +233,7 @@ def _privacy(op: FetchOp, request: BuildRequest) -> Privacy:
     return Privacy.PROJECT if given or by_url else Privacy.COMMON
 
 
-def _of(record: CacheRecord) -> FetchedLayer:
+def _of(record: CacheRecord, privacy: Privacy) -> FetchedLayer:
     assert record.diff_id is not None
     detail = json.loads(record.detail)
-    return FetchedLayer(record.diff_id, record.created_at, True, detail.get("checksum") or detail["commit"])
+    return FetchedLayer(record.diff_id, record.created_at, True, detail.get("checksum") or detail["commit"], privacy)

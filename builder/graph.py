@@ -19,7 +19,6 @@ from builder.mounts import RunMount
 from core.digests import DiffID
 from core.events import StepInfo
 from core.platforms import Platform
-from core.trust import Privacy
 from images.oci import History, ImageConfig
 
 if TYPE_CHECKING:
@@ -31,15 +30,10 @@ _KEY_FORMAT = "shiplap-1"
 
 
 class BaseOp(msgspec.Struct, frozen=True):
-    """An image's layers as they are; ``scratch`` has none.
-
-    image: its ID.
-    privacy: how far what is made of it may go.
-    """
+    """An image's layers as they are; ``scratch`` has none. image: its ID."""
 
     diff_ids: tuple[DiffID, ...]
     image: str = ""
-    privacy: Privacy = Privacy.COMMON
 
 
 class RunFile(msgspec.Struct, frozen=True):

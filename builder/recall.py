@@ -112,7 +112,8 @@ def recall(request: BuildRequest, store: Store, monitor: Monitor, files: Context
 def may_be_recalled(request: BuildRequest) -> bool:
     """Whether an outcome can stand for all that this request asks for."""
     return (
-        bool(request.context.key)
+        request.domain.is_host  # a run asks registries what names mean
+        and bool(request.context.key)
         and all(output == Output("image", names=output.names) for output in request.outputs)
         and len(request.outputs) == 1
         and len(request.platforms) <= 1
@@ -185,7 +186,7 @@ def _is_current(outcome: Outcome, request: BuildRequest, store: Store) -> bool:
 def _mean_the_same(bases: Sequence[tuple[str, str]], store: Store) -> bool:
     """Whether each of the names is that image's, and not an index's, of which the platform chooses."""
     try:
-        targets = [store.lookup.by_text(name) for name, _ in bases]
+        targets = [store.lookup.of_base(name) for name, _ in bases]
     except ShiplapError:
         return False
     return all(

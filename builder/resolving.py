@@ -18,6 +18,7 @@ from core.errors import InvalidReferenceError, ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted
 from core.platforms import Platform
 from core.references import Reference
+from core.trust import Privacy
 from images.errors import ImageNotFoundError
 from images.images import Image
 from images.platforms import preferences
@@ -61,6 +62,8 @@ class Resolver:
         self._lock = threading.Lock()  # steps that need layers run in threads
         self._new_step: NewStep
         self._found: dict[tuple[str, Platform], Image] = {}
+        self._private: set[Digest] = set()
+        self._pinned: dict[str, Reference] = {}  # what names of registries were found to mean
         self.mismatches: list[Mismatch] = []
         self._stack = contextlib.ExitStack()
 
@@ -85,6 +88,14 @@ class Resolver:
         """The layers of the images that were looked up, by name."""
         return {name: tuple(image.diff_ids) for (name, _), image in self._found.items()}
 
+    def privacy(self, image: str) -> Privacy:
+        """How far goes what is built on an image that was looked up, by its ID.
+
+        One that its registry shows to nobody but this project is the project's. What the host's administrator named is
+        everybody's: see docs/trust.md.
+        """
+        return Privacy.PROJECT if image in self._private else Privacy.COMMON
+
     def environments(self) -> dict[str, dict[str, str]]:
         """The variables of the images that were looked up, by name."""
         return {
@@ -93,10 +104,15 @@ class Resolver:
         }
 
     def _resolve(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+        if self._store.holdings.domain.is_host:
+            return self._resolve_for_host(name, platform, new_step)
+        return self._resolve_for_run(name, platform, new_step)
+
+    def _resolve_for_host(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
         reference = _reference(name)
         missing: ImageNotFoundError | None = None
         try:
-            here = self._store.images.resolve(name, platform or self._platform)
+            here = self._store.images.resolve_base(name, platform or self._platform)
         except ImageNotFoundError as error:
             missing = error
         else:
@@ -111,6 +127,27 @@ class Resolver:
             missing = ImageNotFoundError(f"{name} is here for {here.config.platform}, not for {platform}")
         return self._pull(self._connect, reference, platform or self._platform, new_step, missing)
 
+    def _resolve_for_run(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+        """What the name means at its registry now, by the run's own rights, unless the host's administrator gave it.
+
+        What others pulled, built or pushed names nothing; nor does an ID, which is a hash.
+        """
+        if name.startswith("sha256:"):
+            raise ImageNotFoundError(f"{name} is an ID, which names nothing in a run", hint="write the image's name")
+        reference = Reference.parse(name)
+        wanted = platform or self._platform
+        if not self._always:
+            here = self._store.images.given(reference, wanted)
+            if here is not None and (platform is None or here.config.platform in preferences(platform)):
+                return here
+        if self._connect is None:
+            raise ImageNotFoundError(f"no such image: {name}", hint=_BRING_IT_IN)
+        missing = ImageNotFoundError(
+            f"no such image: {name}",
+            hint="is the name right, and may this run pull it? docs/trust.md says who names what",
+        )
+        return self._pull(self._connect, self._pinned.get(str(reference), reference), wanted, new_step, missing)
+
     def _pull(
         self,
         connect: Connect,
@@ -119,14 +156,21 @@ class Resolver:
         new_step: NewStep,
         missing: ImageNotFoundError | None,
     ) -> Image:
-        from registry.client import pull
+        from registry.client import pull, shown_to_anybody
         from registry.errors import OutOfBoundsError, RegistryError
 
         step = new_step(f"[internal] pull {reference.with_default_tag().familiar}")
         try:
             with self._shown(step) as monitor:
                 client = self._connected(connect)
-                return pull(reference, self._store, client=client, platform=platform, lazy=True, monitor=monitor).image
+                # What a run's image says that it consists of is checked before a cache key is made of it.
+                lazy = self._store.holdings.domain.is_host
+                pulled = pull(reference, self._store, client=client, platform=platform, lazy=lazy, monitor=monitor)
+                if not lazy and not shown_to_anybody(reference, pulled.digest, self._store, client):
+                    self._private.add(pulled.image.id)
+                # For another platform, too, the name means what it has meant.
+                self._pinned.setdefault(str(reference), reference._replace(digest=pulled.digest))
+                return pulled.image
         except RegistryError as error:
             if missing is None:
                 raise

@@ -186,7 +186,7 @@ class Solver:
         self._monitor.emit(StepStarted(vertex.step.id, time.time()))
         start = time.monotonic()
         if isinstance(vertex.op, BaseOp):
-            self._classes.bring(vertex, vertex.op.privacy)
+            self._classes.bring_base(vertex, vertex.op)
             self._finish(vertex, "done", start)
             return RootFS(tuple(LayerHandle.known(diff_id) for diff_id in vertex.op.diff_ids))
         try:

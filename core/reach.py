@@ -66,6 +66,11 @@ class Reach(NamedTuple):
         self._check(host, port, addresses)
         return str(addresses[0])
 
+    def names(self, host: str, port: int) -> bool:
+        """Whether the host is let through by name, whatever its addresses; so that what it has need not be public."""
+        name = host.lower().rstrip(".")
+        return name in self.allowed or _end(name, port) in self.allowed
+
     def check_name(self, host: str, port: int) -> None:
         """Check what is reached through a proxy, which looks names up by itself: one that we cannot find is its to
         refuse. Raises OutOfReachError.
@@ -77,8 +82,7 @@ class Reach(NamedTuple):
                 return
 
     def _check(self, host: str, port: int, addresses: Sequence[_Address]) -> None:
-        name = host.lower().rstrip(".")
-        if name in self.allowed or _end(name, port) in self.allowed:
+        if self.names(host, port):
             return
         denied = [ipaddress.ip_network(network) for network in self.denied]
         for address in addresses:

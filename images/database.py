@@ -168,6 +168,19 @@ _MIGRATIONS: Final = (
     ALTER TABLE records ADD COLUMN scope TEXT NOT NULL DEFAULT '';
     ALTER TABLE records ADD COLUMN owner TEXT NOT NULL DEFAULT 'host';
     """,
+    """
+    -- given: the scope (core/trust.py) of the run that gave the name; empty: the host's administrator did
+    ALTER TABLE names ADD COLUMN given TEXT NOT NULL DEFAULT '';
+    -- for whom layers count as here, and which blob of which registry was found to be which layer: see holdings.py
+    CREATE TABLE holdings (scope TEXT NOT NULL, diff_id TEXT NOT NULL, PRIMARY KEY (diff_id, scope)) WITHOUT ROWID;
+    CREATE TABLE pairs (
+        blob TEXT NOT NULL, diff_id TEXT NOT NULL, registry TEXT NOT NULL, PRIMARY KEY (diff_id, blob, registry)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER holdings_are_forgotten AFTER DELETE ON layers BEGIN
+        DELETE FROM holdings WHERE diff_id = old.diff_id;
+        DELETE FROM pairs WHERE diff_id = old.diff_id;
+    END;
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

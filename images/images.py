@@ -20,7 +20,8 @@ from images.errors import (
     InvalidConfigError,
     InvalidManifestError,
 )
-from images.indexes import SET_NAME, IndexStore
+from images.holdings import Holdings
+from images.indexes import IndexStore, set_name
 from images.layers import LayerStore
 from images.lookup import Lookup, Target
 from images.oci import (
@@ -82,14 +83,17 @@ _References: TypeAlias = list[Reference]
 class ImageStore:
     """Images by ID and by name. What is put, found or resolved stays, layers and all, while the session lasts."""
 
-    def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore, layers: LayerStore) -> None:
+    def __init__(
+        self, root: Path, database: Database, session: Session, blobs: BlobStore, layers: LayerStore, holdings: Holdings
+    ) -> None:
         self._root = root
+        self._holdings = holdings
         self._database = database
         self._session = session
         self._blobs = blobs
         self._layer_store = layers
         self._lookup = Lookup(database)
-        self.indexes = IndexStore(database, blobs, self)
+        self.indexes = IndexStore(database, blobs, self, holdings)
 
     def put(
         self,
@@ -144,7 +148,7 @@ class ImageStore:
                 [(image_id, position, diff_id) for position, diff_id in enumerate(layers)],
             )
             for name in names:
-                connection.execute(SET_NAME, (str(name.with_default_tag()), image_id, None))
+                set_name(connection, name, image_id, None, self._holdings.domain)
         return self.get(image_id)
 
     def get(self, image_id: Digest) -> Image:
@@ -166,7 +170,25 @@ class ImageStore:
         index's is taken as it is.
         Raises ImageNotFoundError (with similar names as the hint), AmbiguousImageError, InvalidReferenceError.
         """
-        target = self._lookup.by_text(text)
+        return self._chosen(self._lookup.by_text(text), platform)
+
+    def given(self, name: Reference, platform: Platform | None = None) -> Image | None:
+        """What the host's administrator called so, for builds of the service, which know no other names in the store.
+
+        platform: as for ``resolve``. Its layers are here for this session.
+        """
+        target = self._lookup.given(name)
+        if target is None:
+            return None
+        image = self._chosen(target, platform)
+        self._holdings.admit(image.diff_ids)
+        return image
+
+    def resolve_base(self, text: str, platform: Platform | None = None) -> Image:
+        """As ``resolve``, for the host's own builds and containers: names that runs gave do not count."""
+        return self._chosen(self._lookup.of_base(text), platform)
+
+    def _chosen(self, target: Target, platform: Platform | None) -> Image:
         if target.index_digest is not None and (platform is not None or target.name is None):
             return self.get(self.indexes.choose(target.index_digest, platform))
         return self.get(target.image_id)
@@ -205,7 +227,7 @@ class ImageStore:
         """
         with self._database.transaction(durable=True) as connection:
             if connection.execute("SELECT 1 FROM images WHERE id = ?", (target,)).fetchone() is not None:
-                connection.execute(SET_NAME, (str(name.with_default_tag()), target, None))
+                set_name(connection, name, target, None, self._holdings.domain)
                 return
         self.indexes.put(self.indexes.get(target).data, names=(name,))
 

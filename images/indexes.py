@@ -16,9 +16,11 @@ from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
+from core.trust import COMMON, Domain
 from images.blobs import BlobStore
 from images.database import Database
 from images.errors import ImageNotFoundError, InvalidManifestError, MissingBlobError
+from images.holdings import Holdings
 from images.lookup import Lookup
 from images.oci import Descriptor, Index, Manifest, decode_index, decode_manifest, encode
 from images.platforms import choose, offered
@@ -26,10 +28,20 @@ from images.platforms import choose, offered
 if TYPE_CHECKING:
     from images.images import Image, ImageStore
 
-SET_NAME: Final = (
-    "INSERT INTO names (name, image_id, index_digest) VALUES (?, ?, ?) ON CONFLICT (name)"
-    " DO UPDATE SET image_id = excluded.image_id, index_digest = excluded.index_digest"
+# A run does not take a name that the administrator has given.
+_SET_NAME: Final = (
+    "INSERT INTO names (name, image_id, index_digest, given) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
+    " DO UPDATE SET image_id = excluded.image_id, index_digest = excluded.index_digest, given = excluded.given"
+    " WHERE excluded.given = '' OR names.given <> ''"
 )
+
+
+def set_name(
+    connection: sqlite3.Connection, name: Reference, image: Digest, index: Digest | None, domain: Domain
+) -> None:
+    """Give an image, or an index and its default image, the name (``latest`` unless tagged), for ``domain``."""
+    given = COMMON if domain.is_host else domain.scope
+    connection.execute(_SET_NAME, (str(name.with_default_tag()), image, index, given))
 
 
 class IndexEntry(NamedTuple):
@@ -61,8 +73,9 @@ _Indexes: TypeAlias = list[StoredIndex]  # within the class, "list" is the metho
 class IndexStore:
     """Indexes by digest and by name. What is put or found stays, with all that it has, while the session lasts."""
 
-    def __init__(self, database: Database, blobs: BlobStore, images: ImageStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, images: ImageStore, holdings: Holdings) -> None:
         self._database = database
+        self._holdings = holdings
         self._blobs = blobs
         self._images = images
         self._lookup = Lookup(database)
@@ -97,7 +110,7 @@ class IndexStore:
             self._insert(connection, digest, rows, kept)
             default = self._default(document, rows)
             for name in names:
-                connection.execute(SET_NAME, (str(name.with_default_tag()), default, digest))
+                set_name(connection, name, default, digest, self._holdings.domain)
         return self.get(digest)
 
     def get(self, digest: Digest) -> StoredIndex:

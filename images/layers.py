@@ -13,6 +13,7 @@ from core.digests import DiffID, Digest
 from images.blobs import BlobStore, BlobWriter
 from images.database import Database
 from images.errors import DigestMismatchError, MissingBlobError
+from images.holdings import Holdings
 from images.locks import named
 from images.sessions import Session
 
@@ -52,22 +53,29 @@ class LayerSource(Protocol):
 class LayerWriter(BlobWriter):
     """A sink for one layer's uncompressed tar."""
 
+    def __init__(self, blobs: BlobStore, path: str, holdings: Holdings, *, sync: bool, cached: bool) -> None:
+        super().__init__(blobs, path, sync=sync, cached=cached)
+        self._holdings = holdings
+
     def commit(self, expected: Digest | None = None) -> DiffID:
-        """As BlobWriter.commit, and the blob is registered as a layer."""
-        return DiffID(self._finish(_register, expected))
+        """As BlobWriter.commit, and the blob is registered as a layer, which is here for this session."""
+        diff_id = DiffID(self._finish(_register, expected))
+        self._holdings.admit((diff_id,))
+        return diff_id
 
 
 class LayerStore:
     """Layers by diff ID. What is written or looked up is leased to the session.
 
     A layer may be *away*: images have it, the store does not, but knows a registry that does. Whoever asks for its
-    content makes ``source`` bring it first.
+    content makes ``source`` bring it first. A layer that the session's domain does not hold counts as not here.
     """
 
     source: LayerSource | None = None
 
-    def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore) -> None:
+    def __init__(self, root: Path, database: Database, session: Session, blobs: BlobStore, holdings: Holdings) -> None:
         self._locks = root / "tmp" / ".layers"
+        self._holdings = holdings
         self._database = database
         self._session = session
         self._blobs = blobs
@@ -77,10 +85,14 @@ class LayerStore:
 
         cached: as for ``BlobStore.writer``.
         """
-        return LayerWriter(self._blobs, self._session.new_path(), sync=sync, cached=cached)
+        return LayerWriter(self._blobs, self._session.new_path(), self._holdings, sync=sync, cached=cached)
 
     def has(self, diff_id: DiffID) -> bool:
         """Whether the layer is here; if so it stays for this session."""
+        return self.is_stored(diff_id) and self._holdings.has(diff_id)
+
+    def is_stored(self, diff_id: DiffID) -> bool:
+        """Whether the store has the layer, whoever may know; if so it stays for this session."""
         self._session.lease((diff_id,))
         return self._database.one("SELECT 1 FROM sound_layers WHERE diff_id = ?", (diff_id,)) is not None
 

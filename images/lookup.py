@@ -19,11 +19,13 @@ class Target(NamedTuple):
 
     index_digest: when it is an index; image_id is then the one of its images that this host runs (or its first).
     name: the name in the store that found it; None when a digest did.
+    is_given: whether the host's administrator gave that name; a run of the service names things for people only.
     """
 
     image_id: Digest
     index_digest: Digest | None = None
     name: Reference | None = None
+    is_given: bool = True
 
 
 class Lookup:
@@ -53,17 +55,42 @@ class Lookup:
             raise self.not_found(text)
         return found
 
+    def of_base(self, text: str) -> Target:
+        """As ``by_text``, for the host's own builds and containers: names that runs gave do not count."""
+        target = self.by_text(text)
+        if not target.is_given:
+            raise self.not_found(text)
+        return target
+
     def by_name(self, reference: Reference) -> Target | None:
         """What has this name (``latest`` unless tagged), or what ``NAME@DIGEST`` pins."""
         name = reference.with_default_tag()
-        row = self._database.one("SELECT image_id, index_digest FROM names WHERE name = ?", (str(name),))
+        row = self._database.one("SELECT image_id, index_digest, given FROM names WHERE name = ?", (str(name),))
         if row is not None:
-            return _target(row[0], row[1], name)
+            return _target(row[0], row[1], name)._replace(is_given=not row[2])
         if name.digest is None:
             return None
         if name.tag is not None:
             return self.by_name(name._replace(tag=None))  # the digest says it all
         return self._pinned(name.name, name.digest)
+
+    def given(self, reference: Reference) -> Target | None:
+        """What the host's administrator gave this name, or another of the same repository, to what a digest pins."""
+        name = reference.with_default_tag()
+        row = self._database.one("SELECT image_id, index_digest FROM names WHERE name = ? AND given = ''", (str(name),))
+        if row is not None:
+            return _target(row[0], row[1], name)
+        if name.digest is None:
+            return None
+        for found, image_id, index in self._database.all(_NAMED_BY_DIGEST, (name.digest,)):
+            known = Reference.parse(found)
+            if known.name == name.name and self._is_given(known):
+                return _target(image_id, index, known)
+        return None
+
+    def _is_given(self, name: Reference) -> bool:
+        row = self._database.one("SELECT given FROM names WHERE name = ?", (str(name.with_default_tag()),))
+        return row is not None and not row[0]
 
     def is_named(self, reference: Reference, image_id: str) -> bool:
         """Whether the name (``latest`` unless tagged) is this image's, and no index's."""

@@ -10,6 +10,7 @@ from core.digests import DiffID
 from core.trust import COMMON, HOST, Scope
 from images.database import Database
 from images.errors import MissingBlobError
+from images.holdings import Holdings
 from images.sessions import Session
 
 _TOUCH_AFTER_S: Final = 3600.0  # times of use are for pruning by age; an hour is exact enough
@@ -48,9 +49,10 @@ _INSERT: Final = (
 class CacheRecords:
     """Cache records and the memo. A record whose layer is gone does not exist."""
 
-    def __init__(self, database: Database, session: Session) -> None:
+    def __init__(self, database: Database, session: Session, holdings: Holdings) -> None:
         self._database = database
         self._session = session
+        self._holdings = holdings
         self._touched: set[str] = set()
         self._touched_memo: set[tuple[str, str]] = set()
 
@@ -63,6 +65,7 @@ class CacheRecords:
             self._session.lease((row[2],))
             if self._database.one("SELECT 1 FROM sound_layers WHERE diff_id = ?", (row[2],)) is None:
                 return None
+            self._holdings.admit((row[2],))
         if time.time() - row[-1] > _TOUCH_AFTER_S:
             self._touched.add(key)
             if len(self._touched) >= _FLUSH_AT:

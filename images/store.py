@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Self
 
 from core.errors import StorageFullError
 from core.files import fsync_directory, make_directory, storage_errors
+from core.trust import Domain
 from images.blobs import BlobStore
 from images.database import Database, release_ballast
 from images.errors import StoreAccessError, StoreLostError
+from images.holdings import Holdings
 from images.layers import LayerStore
 from images.locks import exclusive
 from images.records import CacheRecords
@@ -54,8 +56,9 @@ class Store:
         self._session = session
         self._closed = False
         self.blobs = BlobStore(root, database, session)
-        self.layers = LayerStore(root, database, session, self.blobs)
-        self.cache = CacheRecords(database, session)
+        self.holdings = Holdings(database)
+        self.layers = LayerStore(root, database, session, self.blobs, self.holdings)
+        self.cache = CacheRecords(database, session, self.holdings)
         self._images: ImageStore | None = None
         self._snapshots: Snapshots | None = None
         self._cache_mounts: CacheMounts | None = None
@@ -106,13 +109,17 @@ class Store:
             undo.pop_all()
             return store
 
+    def act_for(self, domain: Domain) -> None:
+        """From now on, look things up and give names for this domain. Without a word it is the host's own use."""
+        self.holdings.domain = domain
+
     @property
     def images(self) -> ImageStore:
         """Images and their names."""
         if self._images is None:
             from images.images import ImageStore
 
-            self._images = ImageStore(self.root, self.database, self._session, self.blobs, self.layers)
+            self._images = ImageStore(self.root, self.database, self._session, self.blobs, self.layers, self.holdings)
         return self._images
 
     @property

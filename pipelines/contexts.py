@@ -6,6 +6,7 @@
       tmp/               what is being written; locked, so that what a killed process left is known and removed
 
 A client sends the entries, gets the digests that are missing, sends those, and submits a run of the context's digest.
+What others sent counts as missing: a digest is no right to a file, and no answer tells what others have.
 A worker makes the tree: files are hard links to the blobs where mode and time fit (they are never written through),
 else copies. A worker with another root fetches what it lacks from the web process first (``pipelines.upstream``).
 """
@@ -43,6 +44,7 @@ from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, InvalidRequestError, NotFoundError, UpstreamError
 from pipelines.schema import contexts
+from pipelines.senders import Senders
 from pipelines.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Contexts:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
+        self._senders = Senders(database)
         self._upstream = upstream
         self._clock = clock
         self._blobs = directory / "blobs"
@@ -99,9 +102,10 @@ class Contexts:
             make_directory(made, mode=0o700)
         reclaim_scratch(self._tmp, _SCRATCH)
 
-    def begin(self, entries: Sequence[ContextEntry]) -> tuple[str, list[str]]:
+    def begin(self, entries: Sequence[ContextEntry], sender: str = "") -> tuple[str, list[str]]:
         """Take a context's entries, in any order; returns its digest, and those of the files that are not here yet.
 
+        sender: who has not sent a file before has to send it, whoever else did; empty: the service itself.
         Raises InvalidRequestError for entries that make no tree.
         """
         ordered = sorted(entries, key=lambda entry: entry.path.split("/"))
@@ -114,13 +118,14 @@ class Contexts:
                     os.utime(self._used(entry.digest))
         write_atomically(self._manifests / digest.hex, data, mode=0o600)
         self._touch(digest, sum(entry.size for entry in ordered))
-        return str(digest), self._missing(ordered)
+        self._senders.note([str(digest)], sender)
+        return str(digest), self._missing(ordered, sender)
 
-    def put_blob(self, digest: str, stream: SupportsRead) -> None:
+    def put_blob(self, digest: str, stream: SupportsRead, sender: str = "") -> None:
         """Take a file's content. Raises InvalidRequestError when it is not what ``digest`` says, StorageFullError."""
-        self.put_blobs([(digest, stream)])
+        self.put_blobs([(digest, stream)], sender)
 
-    def put_blobs(self, blobs: Iterable[tuple[str, SupportsRead]]) -> int:
+    def put_blobs(self, blobs: Iterable[tuple[str, SupportsRead]], sender: str = "") -> int:
         """Take many files' contents, which are made durable together; returns how many. Raises as ``put_blob``."""
         taken: set[str] = set()
         count = 0
@@ -138,6 +143,7 @@ class Contexts:
             for name in taken:
                 os.rename(f"{directory}/{name}", self._blobs / name)
             fsync_directory(self._blobs)
+        self._senders.note([f"sha256:{name}" for name in taken], sender)
         return count
 
     def manifest(self, context: str) -> bytes:
@@ -152,10 +158,13 @@ class Contexts:
                 raise NotFoundError(f"the file {digest[:19]} of a build context is not here", hint="upload it again")
         return found
 
-    def has(self, context: str) -> bool:
-        """Whether the context and all its files are here."""
+    def has(self, context: str, sender: str = "") -> bool:
+        """Whether the context and all its files are here, and this sender has sent them."""
+        digest = _digest(context)
+        if not self._senders.sent([str(digest)], sender):
+            return False
         try:
-            return not self._missing(self._entries(_digest(context)))
+            return not self._missing(self._entries(digest), sender)
         except NotFoundError:
             return False
 
@@ -217,6 +226,7 @@ class Contexts:
             ]
             for digest in old:
                 connection.execute(delete(contexts).where(contexts.c.digest == digest))
+                self._senders.forget(connection, [digest])
                 (self._manifests / Digest(digest).hex).unlink(missing_ok=True)
             known = {Digest(row.digest).hex for row in connection.execute(select(contexts.c.digest))}
         for name in os.listdir(self._manifests):  # of contexts that a process with another root swept
@@ -230,10 +240,14 @@ class Contexts:
             for entry in _manifests.decode((self._manifests / manifest).read_bytes())
             if entry.digest
         }
+        gone = []
         for name in os.listdir(self._blobs):
             path = self._blobs / name
             if name not in used and path.stat().st_atime < before:
                 path.unlink(missing_ok=True)
+                gone.append(f"sha256:{name}")
+        with self._database.write() as connection:
+            self._senders.forget(connection, gone)
         return len(old)
 
     @contextlib.contextmanager
@@ -255,9 +269,10 @@ class Contexts:
     def _used(self, digest: str) -> Path:
         return self._blobs / Digest(digest).hex
 
-    def _missing(self, entries: Sequence[ContextEntry]) -> list[str]:
-        wanted = dict.fromkeys(entry.digest for entry in entries if entry.type == "file")
-        return [digest for digest in wanted if not self._used(digest).exists()]
+    def _missing(self, entries: Sequence[ContextEntry], sender: str = "") -> list[str]:
+        wanted = list(dict.fromkeys(entry.digest for entry in entries if entry.type == "file"))
+        sent = self._senders.sent(wanted, sender)
+        return [digest for digest in wanted if digest not in sent or not self._used(digest).exists()]
 
     def _fetched(self, digest: Digest) -> list[ContextEntry]:
         """The entries of a context, once all of it is here that upstream has."""

@@ -78,7 +78,8 @@ class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """What ``shiplap build`` takes as options.
 
     file: the Dockerfile's path in the context. tags: names of the image; none means the project's template. secrets:
-    names of stored secrets. timeout_s: of the whole build, at most MAX_TIMEOUT_S.
+    names of stored secrets. timeout_s: of the whole build, at most MAX_TIMEOUT_S. pull: what the host's administrator
+    calls by the names in FROM does not count; registries are asked in every run anyway.
     """
 
     file: str | None = None
@@ -87,6 +88,7 @@ class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     build_args: dict[str, str] = {}
     labels: dict[str, str] = {}
     no_cache: bool = False
+    pull: bool = False
     platform: str | None = None
     network: Literal["default", "none"] = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()

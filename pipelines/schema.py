@@ -197,6 +197,13 @@ contexts = Table(
     Column("used_at", Float, nullable=False),
 )
 
+senders = Table(
+    "senders",  # of contexts and of their files: who has shown to have them
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("sender", String(200), primary_key=True),
+)
+
 deliveries = Table(
     "deliveries",  # what forges sent to webhooks, and what came of it
     metadata,
@@ -329,5 +336,5 @@ audit = Table(
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

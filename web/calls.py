@@ -34,6 +34,13 @@ class Caller:
     rights: Rights
 
     @property
+    def sender(self) -> str:
+        """Whose the files are that it sends: the user's, whichever token is used; a robot's own."""
+        if self.user is not None or self.token is None:
+            return f"user {self.user or self.name}"
+        return f"robot {self.token.id}"
+
+    @property
     def actor(self) -> str:
         """As the audit trail and runs name it."""
         if self.token is None:

@@ -79,6 +79,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (tree, facts, domain):
+        work.store.act_for(domain)
         if facts.commit:
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
@@ -98,6 +99,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         build_args=options.build_args,
                         labels=options.labels,
                         no_cache=options.no_cache,
+                        pull=options.pull,
                         platforms=(Platform.parse(options.platform),) if options.platform else (),
                         network=options.network,
                         add_hosts=options.add_hosts,

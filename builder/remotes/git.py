@@ -125,6 +125,8 @@ class Git:
         self._ssh = self._ssh_options(access)
         self._route = self._local_route(access.local) if access.local else route_to(remote, access, self._ssh)
         self.url = self._route.url
+        self.is_public = access.reach.public_only and not access.local and not access.reach.names(*_place(remote))
+        """Whether all that was fetched so far is at public addresses, and not let through by name."""
         self.run("init", "--quiet", "--template=", "--initial-branch=master", ".")
 
     def __enter__(self) -> Git:
@@ -214,7 +216,9 @@ class Git:
             path = paths.get(name, "")
             if path not in links:  # git has looked it up by its path, but may read a file like this in another way
                 raise FetchError(f"{self._remote.url}: .gitmodules does not say where submodule {name[:100]!r} is")
-            route = route_to(parse_remote(url), self._access, self._ssh)
+            remote = parse_remote(url)
+            route = route_to(remote, self._access, self._ssh)
+            self.is_public = self.is_public and not self._access.reach.names(*_place(remote))
             # As it was checked, and not as git would read what was written.
             self.run("config", "--local", f"submodule.{name}.url", route.url, folder=folder)
             routes.append((path, route))
@@ -310,6 +314,10 @@ class Git:
             kind = FetchUnreachableError if hint is None and _AWAY.search(text) else FetchError
             raise kind(f"git {words[0]} of {self._remote.url} failed: {text or process.returncode}", hint=hint)
         return out.decode("utf-8", "replace")
+
+
+def _place(remote: GitRemote) -> tuple[str, int]:
+    return remote.host, remote.port
 
 
 def _sandbox(local: Path | None) -> list[str]:

@@ -60,6 +60,8 @@ class HttpFiles:
         self._access = access
         self._stopped = stopped
         self._sockets = OpenSockets()
+        self.is_public = access.reach.public_only
+        """Whether all that was asked so far is at public addresses, and not let through by name."""
 
     def is_unchanged(self, url: str, etag: str) -> bool:
         """Whether the server still has what it called ``etag``. An answer that does not say so is a no."""
@@ -177,6 +179,7 @@ class HttpFiles:
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         address = pinned(self._access.reach, host, port)
+        self.is_public = self.is_public and not self._access.reach.names(host, port)
         proxy = proxy_for(self._access.proxies, parts.scheme, host) if address is None else ""
         kinds = {
             "http": self._sockets.noting(urllib3.HTTPConnectionPool),

@@ -142,7 +142,6 @@ def build_image(
         not_there = {
             **output.not_on_a_server(),
             "--network host": network == "host",
-            "--pull": pull,
             "--no-cache-filter": no_cache_filter,
             "--cache-from": cache_from,
             "--cache-to": cache_to,
@@ -164,6 +163,7 @@ def build_image(
             "platform": str(platforms[0]) if platforms else None,
             "network": network,
             "add_hosts": host_pairs(add_hosts),
+            **({"pull": True} if pull else {}),  # servers of before would refuse the word
         }
         return build_on(
             url, root, context, file, options,

@@ -26,6 +26,7 @@ from registry.client.pulling import Pulled, pull
 from registry.client.pushing import Pushed, push
 from registry.client.referrers import referrers_of
 from registry.client.retrying import RetryPolicy
+from registry.client.showing import shown_to_anybody
 
 __all__ = [
     "FINAL_STATES",
@@ -47,5 +48,6 @@ __all__ = [
     "push",
     "referrers_of",
     "registry_domain",
+    "shown_to_anybody",
     "verify",
 ]

@@ -40,10 +40,19 @@ class From(Protocol):
     def __call__(self, get: Callable[[Repository], _T], /) -> _T: ...
 
 
-def import_layer(store: Store, diff_id: DiffID, layer: Descriptor, has_it: From, reporter: LayerReporter) -> None:
-    """Download the layer, unless somebody else just did. Raises RegistryErrors and ImagesErrors."""
+def import_layer(
+    store: Store, diff_id: DiffID, layer: Descriptor, registry: str, has_it: From, reporter: LayerReporter
+) -> None:
+    """Download the layer, unless it is here: that an image says so of some blob is not enough.
+
+    The blob has to be one that was found to be the layer. Whether a build that does not hold the layer may have it,
+    its registry (``Reference.domain``) says: to a question where the store had the blob from there before, else by
+    sending the blob.
+    Raises RegistryErrors and ImagesErrors.
+    """
+    holdings = store.holdings
     with store.layers.fetching(diff_id) as here:
-        if here:
+        if (here and holdings.is_pair(layer.digest, diff_id)) or _is_confirmed(store, diff_id, layer, registry, has_it):
             reporter.state("Already exists", current_bytes=layer.size)
             return
         reporter.state("Downloading")
@@ -54,7 +63,18 @@ def import_layer(store: Store, diff_id: DiffID, layer: Descriptor, has_it: From,
             store.layers.import_compressed(source, diff_id=diff_id, expected=expected, sync=False)
         finally:
             source.close()
+        holdings.note_pair(layer.digest, diff_id, registry)
+        holdings.hold(diff_id)
     reporter.state("Pull complete", current_bytes=layer.size)
+
+
+def _is_confirmed(store: Store, diff_id: DiffID, layer: Descriptor, registry: str, has_it: From) -> bool:
+    """Whether the layer, which is here for others, is this build's to have: its registry shows it the blob."""
+    if not store.holdings.is_pair_of(layer.digest, diff_id, registry) or not store.layers.is_stored(diff_id):
+        return False
+    has_it(lambda place: place.check_blob(layer.digest))
+    store.holdings.hold(diff_id)
+    return True
 
 
 def may_stay_away(layer: Descriptor) -> bool:

@@ -34,11 +34,11 @@ class Finder:
         ]
 
     def head(self) -> Digest | None:
-        """What the tag stands for now, which costs less than asking for the manifest, and no quota.
+        """What the tag, or the digest, stands for now: costs less than asking for the manifest, and no quota.
 
         None where only a GET will tell (more).
         """
-        tag = str(self._reference.tag)
+        tag = str(self._reference.digest or self._reference.tag)
         for mirror in self._repositories[:-1]:
             try:
                 return mirror.resolve(tag)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from core.errors import StorageFullError
+from core.errors import ShiplapError, StorageFullError
 from core.references import Reference
 from images.errors import ImagesError
 from images.layers import Origin
@@ -44,18 +44,21 @@ class RegistryLayers:
         )
 
     def _layer(self, origins: Sequence[Origin], monitor: TransferMonitor) -> None:
+        first: ShiplapError | None = None
         for origin in origins:
             try:
-                finder = Finder(Reference.parse(origin.repository), self._client, monitor)
+                reference = Reference.parse(origin.repository)
+                finder = Finder(reference, self._client, monitor)
                 reporter = LayerReporter(monitor, origin.blob.digest.short, origin.blob.size)
-                import_layer(self._store, origin.diff_id, origin.blob, finder.any_blob, reporter)
+                import_layer(self._store, origin.diff_id, origin.blob, reference.domain, finder.any_blob, reporter)
                 return
             except (TransferCancelledError, StorageFullError):
                 raise
             except (RegistryError, ImagesError) as error:
-                if origin is origins[-1]:
-                    raise LayerUnavailableError(
-                        f"layer {origin.diff_id} is needed and not here: blob {origin.blob.digest} of"
-                        f" {origin.repository} cannot be fetched: {error.message}",
-                        hint=error.hint or "the image was pulled without its layers; is its registry in reach?",
-                    ) from error
+                first = first or error
+        if first is not None:  # of the latest place; the others may be known through somebody else
+            raise LayerUnavailableError(
+                f"layer {origins[0].diff_id} is needed and not here: blob {origins[0].blob.digest} of"
+                f" {origins[0].repository} cannot be fetched: {first.message}",
+                hint=first.hint or "the image was pulled without its layers; is its registry in reach?",
+            ) from first

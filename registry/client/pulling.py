@@ -102,16 +102,21 @@ class _Pull:
         self._asked = options.platform if isinstance(options.platform, Platform) else None
         self._platform = self._asked or Platform.host()
         self._monitor = monitor
+        self._is_host = store.holdings.domain.is_host
         self._name = reference if reference.digest is None else reference._replace(tag=None)
         self._finder = Finder(reference, client, monitor)
 
     def run(self) -> Pulled:
         reference = self._reference
-        digest = reference.digest or self._finder.head()
-        known = self._known(digest) if digest else None
+        # Of a digest that is named the host takes what it has. A run has to be shown what it names.
+        shown = reference.digest if self._is_host else None
+        shown = shown or self._finder.head()
+        digest = reference.digest or shown
+        known = self._known(digest) if digest and shown else None
         if digest and known:
             self._store.images.tag(self._name, known)
-            return Pulled(self._store.images.resolve(str(self._name)), digest, fresh=False)
+            here = self._store.images
+            return Pulled(here.resolve(str(self._name)) if self._is_host else here.get(known), digest, fresh=False)
         top, place = self._finder.manifest(digest or str(reference.tag))
         self._monitor.message(f"{reference.digest or reference.tag}: Pulling from {reference.path}")
         if self._options.platform == "all" and is_index(document_type(top)):
@@ -195,6 +200,11 @@ class _Pull:
         diff_ids = config.rootfs.diff_ids
         pairs = dict(zip(diff_ids, found.manifest.layers, strict=True))
         missing = set(self._store.layers.missing(list(pairs)))
+        claimed = {
+            diff_id
+            for diff_id, layer in pairs.items()
+            if diff_id not in missing and not self._store.holdings.is_pair(layer.digest, diff_id)
+        }
         lazily = {diff_id for diff_id in missing if self._options.lazy and may_stay_away(pairs[diff_id])}
         note_origins(self._store, self._reference, {diff_id: pairs[diff_id] for diff_id in lazily})
         wanted = []
@@ -202,8 +212,9 @@ class _Pull:
             if diff_id in lazily:
                 continue
             reporter = LayerReporter(self._monitor, layer.digest.short, layer.size)
-            reporter.state("Waiting" if diff_id in missing else "Already exists")
-            if diff_id in missing:
+            is_wanted = diff_id in missing or diff_id in claimed
+            reporter.state("Waiting" if is_wanted else "Already exists")
+            if is_wanted:
                 wanted.append((diff_id, layer, reporter))
         if wanted:
             in_parallel(
@@ -226,9 +237,8 @@ class _Pull:
         descriptor = found.manifest.config
         if descriptor.size > MAX_DOCUMENT_BYTES:
             raise InvalidResponseError(f"image config {descriptor.digest} is stated to have {descriptor.size} bytes")
-        try:
-            data = self._store.blobs.read_checked(descriptor.digest)
-        except MissingBlobError:
+        data = self._here(descriptor.digest) if self._is_host else None
+        if data is None:
             data = self._finder.blob(found.repository, lambda place: place.blob(descriptor.digest, descriptor.size))
         config = decode_config(data)
         if len(config.rootfs.diff_ids) != len(found.manifest.layers):
@@ -243,5 +253,12 @@ class _Pull:
             )
         return data, config
 
+    def _here(self, digest: Digest) -> bytes | None:
+        try:
+            return self._store.blobs.read_checked(digest)
+        except MissingBlobError:
+            return None
+
     def _layer(self, found_in: Repository, diff_id: DiffID, layer: Descriptor, reporter: LayerReporter) -> None:
-        import_layer(self._store, diff_id, layer, partial(self._finder.blob, found_in), reporter)
+        has_it = partial(self._finder.blob, found_in)
+        import_layer(self._store, diff_id, layer, self._reference.domain, has_it, reporter)

@@ -191,7 +191,7 @@ class _Push:
         sources = sources_of(self._store, self._name, layer.digest)
 
         def send() -> tuple[str, str] | None:
-            here = self._opened(layer.digest) if self._store.blobs.has(layer.digest) else None
+            here = self._opened(layer.digest) if self._may_send(layer.digest, diff_id) else None
             with refusals_of_damage(self._store, layer.digest):
                 return self._sender.send(
                     layer, here, sources=sources, moved=lambda sent: reporter.moved("Pushing", sent)
@@ -208,6 +208,14 @@ class _Push:
             reporter.state("Mounted from", source, current_bytes=layer.size)
         else:
             reporter.state("Pushed" if outcome == "pushed" else "Layer already exists", current_bytes=layer.size)
+
+    def _may_send(self, blob: Digest, diff_id: DiffID | None) -> bool:
+        """Whether the blob is here; for a run only where it was found to be a layer that the run holds."""
+        if not self._store.blobs.has(blob):
+            return False
+        if self._store.holdings.domain.is_host or diff_id is None:
+            return True
+        return self._store.layers.has(diff_id) and self._store.holdings.is_pair(blob, diff_id)
 
     def _fetch(self, diff_id: DiffID) -> None:
         """Have the layer here, if need be by this push's own connections."""

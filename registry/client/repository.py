@@ -141,6 +141,12 @@ class Repository:
         response.close()
         return True
 
+    def check_blob(self, digest: Digest) -> None:
+        """Raises NotFoundError, and other RegistryErrors, unless the registry shows us the blob, by HEAD."""
+        self.client.call(
+            self.endpoint, "HEAD", self.url(f"blobs/{digest}"), expect={200}, scopes=self.scopes("pull")
+        ).close()
+
     def is_new(self) -> bool:
         """Whether nothing has been pushed to it. False where the registry does not say so clearly."""
         try:

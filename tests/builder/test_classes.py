@@ -231,18 +231,18 @@ def vertex(op: Any, below: Vertex | None = None, *sources: Vertex) -> Vertex:
 
 
 def classed(request: BuildRequest, *vertices: Vertex) -> list[StepClass]:
-    classes = StepClasses(request)
+    classes = StepClasses(request, lambda image: Privacy.PROJECT if image == PRIVATE.image else Privacy.COMMON)
     found = []
     for each in vertices:
         if isinstance(each.op, BaseOp):
-            classes.bring(each, each.op.privacy)
+            classes.bring_base(each, each.op)
         else:
             found.append(classes.of(each, each.op))  # type: ignore[arg-type]  # nothing is fetched here
     return found
 
 
 BASE: Final = BaseOp((DiffID("sha256:" + "0" * 64),))
-PRIVATE: Final = msgspec.structs.replace(BASE, privacy=Privacy.PROJECT)
+PRIVATE: Final = msgspec.structs.replace(BASE, image="sha256:" + "1" * 64)
 COPY: Final = CopyOp.of(CopySpec(("a",), "/b"))
 
 

@@ -22,6 +22,7 @@ from builder.remotes.gitroute import basic
 from builder.remotes.http import proxy_for
 from builder.remotes.ssh import SshAgent
 from core.reach import Reach
+from core.trust import HOST, of_branch, of_fork, protected
 from tests.builder.test_build import Workshop, built
 from tests.toolkit.files import FileServer, serving_files
 from tests.toolkit.git import GitServer, git, serving_git
@@ -318,6 +319,51 @@ def test_submodules_that_are_not_fetched_by_a_service(
         git(path, "commit", "--quiet", "-m", "one")
         with pytest.raises(BuilderError, match=message):
             workshop.build(f"FROM base\nADD http://a.test:{server.port}/app.git /x\n", access=bounded("a.test"))
+
+
+def test_commit_or_checksum_that_others_fetched_is_fetched_again(
+    workshop: Workshop, server: GitServer, files: FileServer, repository: Path
+) -> None:
+    commit = git(repository, "rev-parse", "main")
+    checksum = f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+    access = SourceAccess(Reach(public_only=True, allowed=("127.0.0.1",)))
+    texts = (
+        f"FROM scratch\nADD {server.url}/app.git#{commit} /x\n",
+        f"FROM scratch\nADD --checksum={checksum} {files.url}/dir/f /x\n",
+    )
+    shop = protected("shop")
+    domains = (HOST, shop, shop, of_branch("shop", "b"), protected("other"), of_fork("shop", 1))
+    for text in texts:
+        asked = []
+        for domain in domains:
+            workshop.store.act_for(domain)
+            before = len(server.requests) + len(files.requests)
+            workshop.build(text, access=access, domain=domain)
+            asked.append(len(server.requests) + len(files.requests) > before)
+        assert asked == [True, True, False, False, True, True]
+
+
+def test_what_everybody_may_fetch_is_fetched_once_for_all(workshop: Workshop, files: FileServer) -> None:
+    class Public(Reach):
+        """As if the server were at a public address."""
+
+        def pin(self, host: str, port: int) -> str:
+            return "127.0.0.1"
+
+    port = files.url.rpartition(":")[2]
+    checksum = f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+    text = f"FROM scratch\nADD --checksum={checksum} http://public.test:{port}/dir/f /x\n"
+    token = {"HTTP_AUTH_TOKEN_public.test": b"t"}
+    asked = []
+    for domain, secrets in (
+        (protected("shop"), {}), (protected("other"), {}), (of_fork("shop", 1), {}), (of_fork("shop", 1), {}),
+        (protected("third"), token), (protected("third"), token), (protected("fourth"), token),
+    ):  # fmt: skip
+        workshop.store.act_for(domain)
+        before = len(files.requests)
+        workshop.build(text, access=SourceAccess(Public(public_only=True)), domain=domain, secrets=secrets)
+        asked.append(len(files.requests) - before)
+    assert asked == [1, 0, 0, 0, 1, 0, 1]
 
 
 def test_git_directory_is_kept_where_asked_for(workshop: Workshop, server: GitServer, repository: Path) -> None:

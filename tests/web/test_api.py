@@ -87,6 +87,39 @@ def test_context_is_asked_for_only_what_is_missing(api: Api) -> None:
     assert reply["missing"] == [sha256(b"3")]
 
 
+def user_of(client: FlaskClient, service: Service, name: str) -> Api:
+    """A member with a token."""
+    service.users.create(name, "member", "a long password")
+    return Api(client, service.tokens.create(f"of {name}", ["build"], owner=name)[1])
+
+
+def test_file_that_somebody_else_sent_is_missing_and_no_context_of_theirs_is_built(
+    client: FlaskClient, service: Service, api: Api
+) -> None:
+    ann, bob = (user_of(client, service, name) for name in ("ann", "bob"))
+    context = upload(ann, Dockerfile=b"FROM scratch\n", plans=b"secret")
+    source = {"source": {"type": "context", "context": context}}
+    for other in (bob, Api(client, service.tokens.create("ci", ["build"])[1])):
+        other("POST", "/runs", source, status=409)  # a digest that was seen in a log
+        entries = {"entries": [file_entry("stolen", b"secret"), file_entry("own", b"mine")]}
+        reply = other("POST", "/contexts", entries)
+        assert set(reply["missing"]) == {sha256(b"secret"), sha256(b"mine")}
+        other("PUT", f"/contexts/blobs/{sha256(b'mine')}", data=b"mine", status=204)
+        other("POST", "/runs", {"source": {"type": "context", "context": reply["context"]}}, status=409)
+    ann("POST", "/runs", source, status=201)
+    assert upload(bob, Dockerfile=b"FROM scratch\n", plans=b"secret") == context  # who has the files may build them
+    bob("POST", "/runs", source, status=201)
+    again = ann("POST", "/contexts", {"entries": [file_entry("plans", b"secret")]})
+    assert again["missing"] == []
+
+
+def test_files_are_one_user_s_whichever_token_sends_them(client: FlaskClient, service: Service) -> None:
+    first = user_of(client, service, "ann")
+    second = Api(client, service.tokens.create("another", ["build"], owner="ann")[1])
+    upload(first, f=b"x")
+    assert second("POST", "/contexts", {"entries": [file_entry("f", b"x")]})["missing"] == []
+
+
 def test_many_small_files_come_in_one_request(api: Api, service: Service) -> None:
     contents = [b"", b"x", b"line\nline\n", b"y" * 700_000]
     entries = [file_entry(str(number), data) for number, data in enumerate(contents)]

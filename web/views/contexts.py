@@ -47,8 +47,11 @@ class BlobsReply(msgspec.Struct, frozen=True):
 
 @api.endpoint("POST", "/contexts", scope="build", noted=False)
 def begin_context(call: Call, body: ContextRequest) -> ContextReply:
-    """Describe a build context, and learn which files the server lacks."""
-    context, missing = call.service.contexts.begin(body.entries)
+    """Describe a build context, and learn which files the server lacks.
+
+    Files that only others have sent count as lacking.
+    """
+    context, missing = call.service.contexts.begin(body.entries, _sender(call))
     return ContextReply(context, missing)
 
 
@@ -58,7 +61,7 @@ def begin_context(call: Call, body: ContextRequest) -> ContextReply:
 )  # fmt: skip
 def put_blob(call: Call, digest: DigestText) -> None:
     """Send one file's content."""
-    call.service.contexts.put_blob(digest, _body(call))
+    call.service.contexts.put_blob(digest, _body(call), _sender(call))
 
 
 @api.endpoint("POST", "/contexts/blobs", scope="build", accepts=MEDIA_TYPE, noted=False)
@@ -68,7 +71,7 @@ def put_blobs(call: Call) -> BlobsReply:
     The body is a sequence of records: the digest, a space, the size in bytes as decimal digits, a newline, and then so
     many bytes.
     """
-    return BlobsReply(call.service.contexts.put_blobs(decode_blobs(_body(call))))
+    return BlobsReply(call.service.contexts.put_blobs(decode_blobs(_body(call)), _sender(call)))
 
 
 @api.endpoint("POST", "/contexts/blobs/fetch", scope="build", media=MEDIA_TYPE, noted=False, errors=_NOT_HERE)
@@ -86,6 +89,11 @@ def show_context(call: Call, context: DigestText) -> Streamed:
     """Show the entries of a build context, byte for byte as its digest has them."""
     _check_worker(call)
     return Streamed(iter([call.service.contexts.manifest(context)]))
+
+
+def _sender(call: Call) -> str:
+    assert call.caller is not None, "every endpoint here asks for a token"
+    return call.caller.sender
 
 
 def _check_worker(call: Call) -> None:

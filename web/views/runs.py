@@ -90,7 +90,8 @@ def submit_run(call: Call, body: RunRequest) -> Run:
     """
     call.require("build", body.project)
     source = body.source
-    if isinstance(source, ContextSource) and not call.service.contexts.has(source.context):
+    sender = call.caller.sender if call.caller is not None else ""
+    if isinstance(source, ContextSource) and not call.service.contexts.has(source.context, sender):
         raise MissingContextError(
             f"the context {source.context[:19]} is not here, or not all of it", hint="send it first: POST /contexts"
         )

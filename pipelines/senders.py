@@ -1,0 +1,51 @@
+"""Who sent which files of build contexts: what others sent, a sender has to send as well before it is built with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from pipelines.database import Database
+from pipelines.schema import senders
+
+_ASKED_AT_ONCE: Final = 500
+
+
+class Senders:
+    """Rows of digests (of files, and of whole contexts) and senders. The service itself, "", has sent all there is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sent(self, digests: Sequence[str], sender: str) -> frozenset[str]:
+        """Those that the sender has sent."""
+        if not sender:
+            return frozenset(digests)
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for at in range(0, len(digests), _ASKED_AT_ONCE):
+                some = digests[at : at + _ASKED_AT_ONCE]
+                known = select(senders.c.digest).where(senders.c.sender == sender, senders.c.digest.in_(some))
+                found.update(connection.execute(known).scalars())
+        return frozenset(found)
+
+    def note(self, digests: Sequence[str], sender: str) -> None:
+        """Remember that the sender has sent them."""
+        known = self.sent(digests, sender)
+        rows = [{"digest": digest, "sender": sender} for digest in digests if digest not in known]
+        if not rows:
+            return
+        try:
+            with self._database.write() as connection:
+                for at in range(0, len(rows), _ASKED_AT_ONCE):
+                    connection.execute(insert(senders), rows[at : at + _ASKED_AT_ONCE])
+        except IntegrityError:  # somebody sends the same twice at a time, and one of the two was first
+            self.note(digests, sender)
+
+    def forget(self, connection: Connection, digests: Sequence[str]) -> None:
+        """Of what is removed nobody has sent anything; in the caller's transaction."""
+        for digest in digests:
+            connection.execute(delete(senders).where(senders.c.digest == digest))
