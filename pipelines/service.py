@@ -51,7 +51,7 @@ class Service:
         self.secrets = Secrets(database, settings.secret_key_file or serve / "secret.key")
         self.logins = Logins(database, self.secrets)
         self.grants = Grants(database)
-        self.borders = Borders(database, self._registries, repositories(settings))
+        self.borders = Borders(database, self.registries, repositories(settings))
         self.run_tokens = RunTokens(database)
         self.runs = Runs(database, self.queue, self.workers, self.secrets, self.borders)
         self.listing = Listing(database, self.runs.explain)
@@ -82,14 +82,14 @@ class Service:
             database.close()
             raise
 
-    def _registries(self) -> frozenset[str]:
-        """The hosts by which the service's own registry is known."""
+    def registries(self) -> frozenset[str]:
+        """The names of the service's own registry, HOST[:PORT]: by setting, in public, and on this machine."""
         try:
             listening = (self.settings.root / "serve" / "url").read_text().strip()
         except FileNotFoundError:
             listening = ""
         urls = (listening, self.settings.public_url)
-        return frozenset((self.settings.registry, *(urlsplit(url).netloc for url in urls))) - {""}
+        return frozenset((self.settings.registry, *(urlsplit(url).netloc.lower() for url in urls))) - {""}
 
     def close(self) -> None:
         self.queue.close()

@@ -237,19 +237,20 @@ def _bounds(work: Work) -> Reach:
 def _client(work: Work) -> Client:
     """Speaks to registries with the rights of the run's project, never with the worker's.
 
-    Its reach is the run's, and the service's own registry, wherever that is.
+    Its reach is the run's, and the service's own registry, wherever that is and by whichever of its names.
     """
     service = work.resources.service
     settings = service.settings
     insecure = [settings.registry] if settings.registry else []
-    bounds = _bounds(work).allowing(settings.registry)
+    registries = service.registries()
+    bounds = _bounds(work).allowing(*registries)
     config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure, reach=bounds)
 
     def answers_as_ours(domain: str) -> bool:
         return client.is_ours(config.endpoints(domain, mirrors=False)[0])
 
     found = RunCredentials(
-        work.claim, service.grants, service.logins, registry=settings.registry, answers_as_ours=answers_as_ours,
+        work.claim, service.grants, service.logins, registries=registries, answers_as_ours=answers_as_ours,
         docker_config=config.docker_config,
     )  # fmt: skip
     client = Client(

@@ -17,8 +17,8 @@ from registry.credentials import Credentials, CredentialStore
 class RunCredentials:
     """Looks up log-ins for one attempt. Thread-safe.
 
-    registry: the host of the registry that the service's images are in; empty for none.
-    answers_as_ours: whether a host speaks as a registry of Shiplap's; asked only for ``registry``.
+    registries: the names of the service's own registry, HOST[:PORT].
+    answers_as_ours: whether a host speaks as a registry of Shiplap's; asked only for ``registries``.
     docker_config: the worker's own.
     """
 
@@ -28,14 +28,14 @@ class RunCredentials:
         grants: Grants,
         logins: Logins,
         *,
-        registry: str,
+        registries: frozenset[str],
         answers_as_ours: Callable[[str], bool],
         docker_config: Path,
     ) -> None:
         self._claim = claim
         self._grants = grants
         self._logins = logins
-        self._registry = registry
+        self._registries = registries
         self._answers_as_ours = answers_as_ours
         self._docker_config = docker_config
 
@@ -47,7 +47,7 @@ class RunCredentials:
         if self._grants.has(run.project, "login", domain):
             stored = self._logins.reveal(domain)
             return Credentials(*stored) if stored is not None else CredentialStore(self._docker_config).get(domain)
-        if domain == self._registry and self._answers_as_ours(domain):
+        if domain in self._registries and self._answers_as_ours(domain):
             return Credentials(f"run-{run.number}", self._claim.token)
         if self._grants.has(run.project, "login", "*"):
             return CredentialStore(self._docker_config).get(domain)

@@ -121,6 +121,13 @@ def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("name", ["shiplap", "shiplap-worker"])
+def test_workers_find_log_ins_elsewhere_than_in_the_home_that_is_hidden(name: str) -> None:
+    lines = (_COMPOSE / "systemd" / f"{name}.service").read_text().splitlines()
+    assert "ProtectHome=yes" in lines
+    assert "Environment=DOCKER_CONFIG=/etc/shiplap/docker" in lines
+
+
 @pytest.mark.parametrize("name", ["shiplap-web", "shiplap-migrate"])
 def test_units_without_privileges_are_closed(name: str) -> None:
     """By systemd's own measure, of 10: what is below 3 counts as good."""

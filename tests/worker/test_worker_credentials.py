@@ -21,6 +21,7 @@ from tests.web.processes import WebProcess
 from worker.credentials import RunCredentials
 
 OURS = "ci.example:5000"
+PUBLIC = "ci.example"
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def credentials(service: Service, directory: Path, *, trusted: bool = True, ours
         claim,
         service.grants,
         service.logins,
-        registry=OURS,
+        registries=frozenset((OURS, PUBLIC)),
         answers_as_ours=lambda _: ours,
         docker_config=docker_config(directory, OURS, "ghcr.io", "quay.io"),
     )
@@ -74,6 +75,29 @@ def test_log_ins_that_all_have_are_not_the_services_own(service: Service, tmp_pa
     own = found.find(OURS)
     assert own is not None
     assert own.username == "run-1"
+
+
+def test_services_public_name_is_its_own_too(service: Service, tmp_path: Path) -> None:
+    """Behind a proxy with TLS, Dockerfiles name the registry as people do."""
+    found = credentials(service, tmp_path / "docker")
+    own = found.find(PUBLIC)
+    assert own is not None
+    assert own.username == "run-1"
+    assert found.find(f"{PUBLIC}.evil.example") is None
+
+
+def test_run_pulls_by_the_public_name_what_it_pushed_by_another(
+    service: Service, web: WebProcess, workers: Workforce, tmp_path: Path
+) -> None:
+    pushed_to = web.url.removeprefix("http://")
+    public = pushed_to.replace("127.0.0.1", "localhost")
+    environ = {"SHIPLAP_REGISTRY": pushed_to, "SHIPLAP_PUBLIC_URL": f"http://{public}", "DOCKER_CONFIG": str(tmp_path)}
+    workers.start("--concurrency", "1", environ=environ)
+    service.projects.put(Project("web", tag_template="{registry}/{project}:{number}"))
+    for dockerfile in ("FROM scratch\nCOPY Dockerfile /\n", f"FROM {public}/web:1\nCOPY Dockerfile /again\n"):
+        source = upload(service.contexts, {"Dockerfile": dockerfile})
+        ended = finished(service, service.runs.submit(RunRequest(source, "web")).number)
+        assert ended.state == "succeeded", ended.result
 
 
 def test_token_of_a_run_is_not_told_to_a_registry_of_others(service: Service, tmp_path: Path) -> None:
