@@ -55,10 +55,14 @@ class Content:
         self._directory = store.root / "blobs" / "sha256"
 
     def find(self, repository: str, digest: Digest) -> Blob:
-        """Look a blob up. Raises SpecError 404 BLOB_UNKNOWN, whether it is elsewhere or nowhere."""
+        """Look a blob up. Raises SpecError 404 BLOB_UNKNOWN, whether it is elsewhere or nowhere.
+
+        One that is known to be damaged counts as absent: whoever pushes it again sends the bytes that repair it.
+        """
         row = self._rows.one(
             "SELECT b.content, b.size, b.touched_at, r.id FROM registry_blobs b JOIN registry_repositories r"
-            " ON r.id = b.repository WHERE r.name = ? AND b.digest = ?",
+            " ON r.id = b.repository WHERE r.name = ? AND b.digest = ?"
+            " AND b.content NOT IN (SELECT digest FROM damaged)",
             (repository, digest),
         )
         if row is None:
@@ -131,7 +135,8 @@ class Content:
         with self._rows.transaction() as connection:
             found = connection.execute(
                 "SELECT b.content, b.size, r.name FROM registry_blobs b JOIN registry_repositories r"
-                " ON r.id = b.repository WHERE b.digest = ? AND (? IS NULL OR r.name = ?)",
+                " ON r.id = b.repository WHERE b.digest = ? AND (? IS NULL OR r.name = ?)"
+                " AND b.content NOT IN (SELECT digest FROM damaged)",
                 (digest, source, source),
             ).fetchall()
             for content, size, name in found:
@@ -140,7 +145,7 @@ class Content:
                     return True
             if source is None and digest.algorithm == "sha256" and readable(""):
                 row = connection.execute(
-                    "SELECT size FROM blobs WHERE digest = ? AND NOT volatile", (digest,)
+                    "SELECT size FROM sound_blobs WHERE digest = ? AND NOT volatile", (digest,)
                 ).fetchone()
                 if row is not None:
                     self.link(connection, repository, Blob(digest, digest, row[0]))

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
+from core.digests import Digest
 from registry.server import uploads
 from tests.registry.server.conftest import Bench
 from tests.registry.server.serving import (
@@ -347,3 +348,22 @@ def test_mount_with_the_blob_in_the_body_201_by_either(client: InProcess) -> Non
     for body in (b"here", b"not looked at"):
         assert client("POST", path, data=body).status_code == 201
     assert client.blob(digest_of(b"here")) == b"here"
+
+
+def test_blob_that_is_known_to_be_damaged_is_absent_until_it_is_pushed_again(bench: Bench) -> None:
+    data = b"whole" * 1000
+    digest = bench.client.push_blob(data, name="a/b")
+    file = bench.store.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    file.chmod(0o600)
+    file.write_bytes(b"Whole" + data[5:])
+    bench.store.blobs.note_damaged(Digest(digest))
+    assert bench.client("HEAD", f"/v2/a/b/blobs/{digest}").status_code == 404
+    assert bench.client("GET", f"/v2/a/b/blobs/{digest}").status_code == 404
+    assert bench.client("POST", f"/v2/c/d/blobs/uploads/?mount={digest}&from=a/b").status_code == 202
+    assert bench.client("POST", f"/v2/c/d/blobs/uploads/?mount={digest}").status_code == 202
+    bench.client.push_blob(data, name="a/b")
+    response = bench.client("GET", f"/v2/a/b/blobs/{digest}")
+    assert response.data == data
+    response.close()
+    assert file.read_bytes() == data
+    assert bench.client("POST", f"/v2/c/d/blobs/uploads/?mount={digest}&from=a/b").status_code == 201
