@@ -62,7 +62,7 @@ def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[s
     from images.errors import ImageNotFoundError
 
     try:
-        return store.images.resolve_base(name)
+        return store.images.resolve(name)
     except ImageNotFoundError as missing:
         from cli.signals import cancelling
         from core.references import Reference

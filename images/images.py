@@ -185,7 +185,7 @@ class ImageStore:
         return image
 
     def resolve_base(self, text: str, platform: Platform | None = None) -> Image:
-        """As ``resolve``, for the host's own builds and containers: names that runs gave do not count."""
+        """As ``resolve``, for the host's own builds: names that runs gave do not count."""
         return self._chosen(self._lookup.of_base(text), platform)
 
     def _chosen(self, target: Target, platform: Platform | None) -> Image:

@@ -56,7 +56,7 @@ class Lookup:
         return found
 
     def of_base(self, text: str) -> Target:
-        """As ``by_text``, for the host's own builds and containers: names that runs gave do not count."""
+        """As ``by_text``, for the host's own builds: names that runs gave do not count."""
         target = self.by_text(text)
         if not target.is_given:
             raise self.not_found(text)
