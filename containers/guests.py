@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
 _BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+_OOM_SCORE = 500  # as if it had half of the memory in addition to what it has.  proc_pid_oom_score_adj(5)
 _SPARES = {"default": 2, "none": 1, "host": 1}
 """Containers to have ready, by kind of network, once one of that kind was asked for."""
 
@@ -78,6 +79,7 @@ class Guests:
         session: Session,
     ) -> None:
         self._loop = loop
+        self._oom_score = max(_OOM_SCORE, _own_oom_score())  # to lower it would need a privilege
         self._ranges = ranges
         self._layers = layers
         self._session = session
@@ -201,6 +203,7 @@ class Guests:
         self._loop.watch(ours.fileno(), lambda: self._on_channel(guest))
         try:
             idmap.write_maps(pid, self._ranges)
+            _offer_to_oom_killer(pid, self._oom_score)
             wire.send(ours, "mapped")
         except (ContainerError, OSError):
             self._kill(guest)
@@ -408,4 +411,18 @@ def _signal_process(pidfd: int, number: int) -> None:
 
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
+        os.close(fd)
+
+
+def _own_oom_score() -> int:
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
+def _offer_to_oom_killer(pid: int, score: int) -> None:
+    """Where memory runs out the kernel takes containers first, and not the service. Raising needs no privilege."""
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % score)
+    finally:
         os.close(fd)

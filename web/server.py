@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from core.files import write_atomically
+from core.notify import ServiceManager
 from core.processes import end_with_parent
 from core.proxies import TrustedProxies
 from core.settings import OidcSettings, ServiceSettings
@@ -77,6 +78,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self._service_settings = service_settings
         self._settings = settings
         self._note = b""
+        self._manager = ServiceManager.from_environ()
         super().__init__()
 
     @property
@@ -142,6 +144,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         port = arbiter.LISTENERS[0].sock.getsockname()[1]
         self._note = self._settings.local_url(port).encode() + b"\n"
         write_atomically(self._url_file, self._note)
+        self._manager.ready()
 
     def _forget(self, arbiter: Any) -> None:
         """Take the note away, unless it is another web process's by now. The listeners are closed already."""

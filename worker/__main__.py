@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Sequence
 
 from celery.platforms import SecurityWarning
+from celery.signals import worker_ready
 
 from containers.network import parse_networks
 from containers.rootless import become_root
 from core.errors import ShiplapError
+from core.notify import ServiceManager
 from core.settings import ServiceSettings, StepSettings
 from pipelines.jsonlogs import configuration
 from pipelines.queue import check_labels, queues_of_worker
@@ -35,9 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", default="", help="what runs may ask for, commas between")
     given = parser.parse_args(arguments)
     logging.config.dictConfig(configuration())
+    manager = ServiceManager.from_environ()
     try:
         settings = _settings(given)
         become_root()  # without root: of a user namespace; before anything starts a thread
+        worker_ready.connect(lambda **_: manager.ready(), weak=False)  # it consumes
         serve(settings)
     except ShiplapError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201 - the outermost layer

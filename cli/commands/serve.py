@@ -14,6 +14,7 @@ import click
 from cli.errors import CommandError
 from cli.supervisor import Child, Supervisor
 from core.files import try_lock
+from core.notify import ServiceManager
 from core.settings import ServiceSettings
 
 _DRAIN_S = 600.0
@@ -42,6 +43,7 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     from pipelines.service import Service
 
     settings = ServiceSettings.from_environ(root=root)
+    manager = ServiceManager.from_environ()
     own_redis = not os.environ.get("SHIPLAP_REDIS_URL")
     with _alone(settings.root), Supervisor() as supervisor:
         migrate(settings)
@@ -69,7 +71,9 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         told = [f"Shiplap serves at {url}", f"The administrator's token is in {token_file}", *_welcome(settings, url)]
         click.echo("\n".join(told))  # at once: whoever reads may go away after the first line
         sys.stdout.flush()
+        manager.ready()
         supervisor.run()
+        manager.ending()
         click.echo("Ending: runs that are being built may finish (once more to end at once)", err=True)
     return 0
 

@@ -16,7 +16,8 @@ import pytest
 from core.settings import ServiceSettings
 
 _COMPOSE: Final = Path(__file__).resolve().parents[2] / "compose"
-_UNITS: Final = sorted((_COMPOSE / "systemd").glob("*.service"))
+_SERVICES: Final = sorted((_COMPOSE / "systemd").glob("*.service"))
+_UNITS: Final = [*_SERVICES, *sorted((_COMPOSE / "systemd").glob("*.timer"))]
 _runtime = runpy.run_path(str(_COMPOSE / "runtime_requirements.py"))
 
 
@@ -128,7 +129,30 @@ def test_workers_find_log_ins_elsewhere_than_in_the_home_that_is_hidden(name: st
     assert "Environment=DOCKER_CONFIG=/etc/shiplap/docker" in lines
 
 
-@pytest.mark.parametrize("name", ["shiplap-web", "shiplap-migrate"])
+@pytest.mark.parametrize("unit", _SERVICES, ids=lambda unit: unit.stem)
+def test_units_bound_rights_families_and_what_the_kernel_takes_first(unit: Path) -> None:
+    names = {line.partition("=")[0] for line in unit.read_text().splitlines()}
+    assert {"CapabilityBoundingSet", "RestrictAddressFamilies", "OOMScoreAdjust"} <= names
+
+
+def test_migrations_run_at_each_start() -> None:
+    """A unit that remains after its exit is started no second time, and web refuses the old schema for ever."""
+    lines = (_COMPOSE / "systemd" / "shiplap-migrate.service").read_text().splitlines()
+    assert not [line for line in lines if line.startswith("RemainAfterExit")]
+
+
+@pytest.mark.parametrize("name", ["shiplap", "shiplap-web", "shiplap-worker"])
+def test_units_are_started_when_they_say_so(name: str) -> None:
+    assert "Type=notify" in (_COMPOSE / "systemd" / f"{name}.service").read_text().splitlines()
+
+
+def test_user_of_the_units_is_what_systemd_understands(tmp_path: Path) -> None:
+    shutil.copytree(_COMPOSE / "systemd" / "sysusers.d", tmp_path / "etc" / "sysusers.d")
+    subprocess.run(["systemd-sysusers", f"--root={tmp_path}"], check=True)
+    assert "shiplap:" in (tmp_path / "etc" / "passwd").read_text()
+
+
+@pytest.mark.parametrize("name", ["shiplap-web", "shiplap-migrate", "shiplap-backup"])
 def test_units_without_privileges_are_closed(name: str) -> None:
     """By systemd's own measure, of 10: what is below 3 counts as good."""
     unit = _COMPOSE / "systemd" / f"{name}.service"

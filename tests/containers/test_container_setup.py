@@ -446,3 +446,9 @@ def _read_terminal(master: int) -> str:
             break
         data += chunk
     return data.decode()
+
+
+def test_kernel_takes_a_step_before_the_service(run: Runner) -> None:
+    """Of the processes of a full host or cgroup, the kernel kills the one with the highest score."""
+    assert run("cat /proc/self/oom_score_adj") == "500\n"
+    assert Path("/proc/self/oom_score_adj").read_text() != "500\n"
