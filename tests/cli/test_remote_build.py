@@ -324,7 +324,7 @@ def test_tokens_are_made_listed_and_taken_back(serving: Serving) -> None:
     with_token = {"SHIPLAP_TOKEN": token}
     assert serving.shiplap("runs", "ls", env=with_token).returncode == 0
     refused = serving.shiplap("token", "ls", env=with_token, check=False)
-    assert "allows read, this needs admin" in refused.stderr
+    assert "this needs the right to administer the service; yours is to read" in refused.stderr
     listed = serving.shiplap.json("token", "ls", "--json")
     (own,) = [entry for entry in listed if entry["name"] == "reader"]
     assert own["expires_at"] - own["created_at"] == 86400

@@ -49,7 +49,8 @@ def check(service: Service, rights: Rights, needed: Level, target: Target) -> No
     setattr(g, _RIGHTS, rights)
     if target == Target():
         if not rights.may_somewhere(needed):
-            raise ForbiddenError(f"this needs the right to {_told(needed)}", hint="an administrator can give it")
+            yours = "" if rights.everywhere == "none" else f"; yours is to {_told(rights.everywhere)}"
+            raise ForbiddenError(f"this needs the right to {_told(needed)}{yours}", hint="an administrator can give it")
         return
     if request.method in _LOOKING and rights.may_everywhere(needed):
         return
