@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from cli.options import json_option
-from cli.progress.text import harmless, size_text
+from cli.progress.text import harmless, one_line, size_text
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
 from cli.remote.wording import outcome, source_text, took
 from cli.table import age, print_json, rfc3339, table
+from pipelines.loglines import LogLine
+from pipelines.logtail import last_output
 
 
 @click.command("show")
@@ -25,6 +29,7 @@ def command(root: str | None, *, run: int, as_json: bool) -> None:
     with Client(required_server(host_option(), root)) as client:
         shown: dict[str, Any] = client.call("GET", f"/runs/{run}")
         steps: list[dict[str, Any]] = client.call("GET", f"/runs/{run}/steps")["steps"]
+        tail = [] if as_json or shown["state"] != "failed" else _tail(client, run, steps)
     if as_json:
         print_json({**shown, "steps": steps})
         return
@@ -32,8 +37,24 @@ def command(root: str | None, *, run: int, as_json: bool) -> None:
     if steps:
         click.echo("\n" + table(("LINE", "STEP", "STATE", "TOOK", "SIZE", "LOG"), [_row(step) for step in steps]))
     error = (shown["result"] or {}).get("error")
+    if tail:
+        click.echo("\n" + "\n".join(tail))
     if error:
         click.echo("\n" + harmless(error))
+
+
+def _tail(client: Client, run: int, steps: list[dict[str, Any]]) -> list[str]:
+    """The last lines that the failed step printed, below its name; none where no step failed, or it printed nothing."""
+
+    def read(first: int, limit: int) -> Sequence[LogLine]:
+        page = client.call("GET", f"/runs/{run}/log", query={"first": str(first), "limit": str(limit)})
+        return msgspec.convert(page["lines"], list[LogLine])
+
+    for step in steps:
+        if step["state"] == "failed":
+            lines = last_output(read, step=step["index"], first_line=step["first_line"], last_line=step["last_line"])
+            return ["------", f" > {one_line(step['name'])}:", *map(harmless, lines), "------"] if lines else []
+    return []
 
 
 def _facts(run: dict[str, Any], now: float) -> list[str]:
@@ -41,7 +62,7 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
     facts = {
         "run": f"{run['number']} of project {run['project']}",
         "state": outcome(run),
-        "reason": run["reason"] if run["state"] not in ("queued", "succeeded") else "",
+        "reason": run["reason"] if _tells_more(run) else "",
         "what": source_text(run),
         "created": f"{rfc3339(int(run['created_at']))} ({age(max(0.0, now - run['created_at']))})",
         "took": took(run, now),
@@ -52,6 +73,12 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
         "steps": f"{result.get('executed', 0)} executed, {result.get('cached', 0)} cached" if result else "",
     }
     return [f"{name + ':':9} {value}" for name, value in facts.items() if value]
+
+
+def _tells_more(run: dict[str, Any]) -> bool:
+    """Whether the reason is told nowhere else: a run that waits has it in its state, one that failed in its error."""
+    error = (run["result"] or {}).get("error") or ""
+    return run["state"] not in ("queued", "succeeded") and run["reason"] not in error
 
 
 def _row(step: dict[str, Any]) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ class _Shown:
     def emit(self, event: Event) -> None:
         if isinstance(event, BuildPlanned):
             steps = tuple(step._replace(id=step.id + 1) for step in event.steps)
-            self._infos = {step.id: step for step in steps}
+            self._infos.update((step.id, step) for step in steps)  # a build announces its cache's steps later
             self._report.emit(BuildPlanned((_OWN_STEP, *steps)))
             return
         if isinstance(event, Warned):

@@ -137,6 +137,22 @@ def test_step_that_fails_is_shown_with_its_place(serving: Serving, context: Path
     assert serving.runs()[0]["state"] == "failed"
 
 
+def test_last_lines_of_the_failed_step_are_told_with_its_failure(serving: Serving, context: Path) -> None:
+    (context / "token").write_text("hunter2-hunter2")
+    step = "RUN --mount=type=secret,id=token seq 100; cat /run/secrets/token; echo; exit 3\n"
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\n{step}")
+    asked = ("--secret", f"id=token,src={context / 'token'}", context)
+    quiet = serving.shiplap("--host", serving.url, "build", "-q", *asked, check=False)
+    assert quiet.stderr.index("\n100\n") < quiet.stderr.index("error: Dockerfile:2:")
+    shown = serving.shiplap("runs", "show", str(serving.runs()[0]["number"])).stdout
+    between = shown.partition("------\n")[2].partition("\n------\n")
+    assert between[0].splitlines()[1:] == [*map(str, range(87, 101)), "***"]
+    assert "hunter2" not in shown + quiet.stderr
+    assert "Dockerfile:2:" in between[2]
+    assert shown.count("exit code: 3") == 1, shown
+    assert "reason:" not in shown
+
+
 def test_quiet_build_prints_just_the_id(serving: Serving, context: Path) -> None:
     result = serving.shiplap("--host", serving.url, "build", "-q", context)
     assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", result.stdout)

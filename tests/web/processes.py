@@ -122,6 +122,16 @@ class FakeWorker:
         for number in range(first, last + 1):
             self._writer.emit(StepOutput(0, 1, b"line %d\n" % number, time.time()))
 
+    def write_and_fail(self, *output: bytes) -> None:
+        """The step prints lines and fails, and the run with it."""
+        for data in output:
+            self._writer.emit(StepOutput(0, 1, data + b"\n", time.time()))
+        self._writer.emit(StepFinished(0, "failed", 1.0, time.time(), "exit code: 1"))
+        self._writer.close()
+        result = RunResult(error="error: Dockerfile:1:1: RUN much: exit code: 1")
+        self._service.claims.finish(self._claim, "failed", "RUN much: exit code: 1", result, store=self._writer.store)
+        self._writer.end()
+
     def write_and_finish(self, last: int) -> None:
         self.write(1, last)
         self.finish()

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from pipelines.model import BuildOptions, ContextSource, GitSource, RunRequest, RunResult, Trigger
 from pipelines.service import Service
 from tests.web.guard.signing import csrf, sign_in
+from tests.web.processes import FakeWorker
 
 _CONTEXT = ContextSource("sha256:" + "0" * 64)
 
@@ -183,3 +184,28 @@ def test_worker_that_is_sick_says_why(member: FlaskClient, service: Service) -> 
     assert "3 runs in a row failed by the machine's fault, the last, run 3: no space left on <the disk>" in shown
     assert "status-sick" in shown
     assert "<the disk>" not in member.get("/workers").text
+
+
+@pytest.mark.parametrize("part", ["", "/head"])
+def test_last_lines_of_the_failed_step_stand_where_the_failure_is_told(
+    member: FlaskClient, service: Service, part: str
+) -> None:
+    worker = FakeWorker(service)
+    worker.write(1, 1200)
+    worker.write_and_fail(b"\x1b[31mred\x1b[0m <b>", b"10 %\r99 %", b"\x1b]0;title\x07last")
+    headers = {"HX-Request": "true"} if part else {}
+    shown = member.get(f"/runs/{worker.number}{part}", headers=headers).text
+    tail = shown.partition('printed">')[2].partition("</pre>")[0]
+    assert unescape(tail).splitlines() == [
+        *(f"line {number}" for number in range(1189, 1201)),
+        "red <b>",
+        "99 %",
+        "last",
+    ]
+    assert "<b>" not in tail
+
+
+def test_run_that_succeeded_has_no_last_lines(member: FlaskClient, service: Service) -> None:
+    worker = FakeWorker(service)
+    worker.write_and_finish(3)
+    assert "The last lines" not in member.get(f"/runs/{worker.number}").text

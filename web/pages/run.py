@@ -14,6 +14,8 @@ from core.references import Reference
 from core.trust import Domain
 from pipelines.domains import domain_of
 from pipelines.errors import ConflictError, InvalidRequestError
+from pipelines.loglines import LogLine, decode_line
+from pipelines.logtail import last_output
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from registry.server.errors import SpecError
 from web.errors import NotFoundError
@@ -40,7 +42,7 @@ def show_run(number: int) -> Response:
         "run.html",
         run=run,
         **shown,
-        failed_line=_failed_line(shown["steps"]),
+        **_failure(run, shown["steps"]),
         images=_images(run),
         after=max(0, run.lines - _TAIL_LINES),
         notice=_NOTICES.get(request.args.get("done", "")),
@@ -51,9 +53,9 @@ def show_run(number: int) -> Response:
 def show_head(number: int) -> Response:
     """What the page says of the run as a whole, for as long as that changes."""
     run = service().runs.get(number)
-    failed_line = _failed_line(service().runs.steps(number)) if run.state == "failed" else 0
+    failure = _failure(run, service().runs.steps(number) if run.state == "failed" else ())
     basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
-    return fresh("run_head.html", basis, run=run, failed_line=failed_line, images=_images(run))
+    return fresh("run_head.html", basis, run=run, **failure, images=_images(run))
 
 
 @blueprint.get("/runs/<int:number>/steps")
@@ -149,9 +151,17 @@ def _steps(run: Run) -> dict[str, Any]:
     return {"steps": steps, "timeline": draw(steps, run.started_at, run.finished_at or time.time())}
 
 
-def _failed_line(steps: Sequence[Step]) -> int:
-    """Where the log says that a step failed; 0 for nowhere."""
-    return next((step.last_line for step in steps if step.state == "failed"), 0)
+def _failure(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
+    """Where the log says that a step failed, 0 for nowhere; its name, and the last lines that it printed."""
+    failed = next((step for step in steps if step.state == "failed"), None)
+    if failed is None:
+        return {"failed_line": 0, "failed_step": "", "tail": []}
+
+    def read(first: int, limit: int) -> list[LogLine]:
+        return [decode_line(data) for _, data in service().logs.read(run.number, first, limit)]
+
+    tail = last_output(read, step=failed.index, first_line=failed.first_line, last_line=failed.last_line)
+    return {"failed_line": failed.last_line, "failed_step": failed.name, "tail": tail if run.state == "failed" else []}
 
 
 def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:

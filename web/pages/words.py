@@ -8,6 +8,11 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+_CONTROL: Final = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC and its like: titles, links
+    r"|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+)
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -49,6 +54,11 @@ def size(size_bytes: float) -> str:
         if value < 999.5 or unit == _UNITS[-1]:
             break
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def plain(line: str) -> str:
+    """A line of a log without what steers terminals, as colours; of one that overwrites itself, the last state."""
+    return _CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2])
 
 
 def ago(at: float, now: float | None = None) -> str:
@@ -116,5 +126,6 @@ def weblink(url: str) -> str:
 
 
 FILTERS: Final = {
-    word.__name__: word for word in (ago, as_json, axis, browser, duration, epoch, iso, plural, short, size, weblink)
+    word.__name__: word
+    for word in (ago, as_json, axis, browser, duration, epoch, iso, plain, plural, short, size, weblink)
 }

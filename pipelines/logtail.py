@@ -1,0 +1,44 @@
+"""The end of what a failed step printed, for wherever its failure is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pipelines.loglines import LogLine
+
+TAIL_LINES: Final = 15
+_WINDOW_LINES: Final = 200
+_WINDOWS: Final = 5  # what steps beside it print may stand between its lines: no more is looked at than this
+_MAX_CHARACTERS: Final = 2000
+
+
+def last_output(
+    read: Callable[[int, int], Sequence[LogLine]], *, step: int, first_line: int, last_line: int
+) -> list[str]:
+    """The last TAIL_LINES lines that ``step`` printed, as the log has them: masked, with colours.
+
+    read: the log's lines from a number on, at most so many; fewer where they are long. first_line, last_line: where the
+    log speaks of the step; of what lies more than 1000 lines before its end nothing is looked at. Of a line of more
+    than 2000 characters there is its end.
+    """
+    if not first_line:
+        return []
+    found: list[str] = []
+    end = last_line
+    for _ in range(_WINDOWS):
+        start = max(first_line, end - _WINDOW_LINES + 1)
+        found = _printed(read, step, start, end) + found
+        end = start - 1
+        if len(found) >= TAIL_LINES or end < first_line:
+            break
+    return found[-TAIL_LINES:]
+
+
+def _printed(read: Callable[[int, int], Sequence[LogLine]], step: int, start: int, end: int) -> list[str]:
+    """What ``step`` printed from line ``start`` to line ``end``."""
+    texts: list[str] = []
+    while start <= end and (lines := read(start, end - start + 1)):
+        texts += [line.text[-_MAX_CHARACTERS:] for line in lines if line.kind == "output" and line.step == step]
+        start = lines[-1].n + 1
+    return texts
