@@ -151,6 +151,11 @@ class ServiceSettings(NamedTuple):
     shared_cache: bool = True
     shared_cache_mounts: tuple[str, ...] = ()
 
+    @property
+    def key_file(self) -> Path:
+        """What secrets are encrypted with."""
+        return self.secret_key_file or self.root / "serve" / "secret.key"
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
         """Read ``SHIPLAP_ROOT``, and ``SHIPLAP_`` with the members' names: ``SHIPLAP_REDIS_URL``; lists have commas.

@@ -31,6 +31,7 @@ from pipelines.gitbackup import MEMBERS as GIT_MEMBERS
 from pipelines.gitbackup import staged_repositories, write_repositories
 from pipelines.imagebackup import LIST as IMAGE_LIST
 from pipelines.imagebackup import read_images, write_images
+from pipelines.keynumbers import note_key
 from pipelines.schema import (
     HEAD,
     approvals,
@@ -162,6 +163,8 @@ def _read(archive: tarfile.TarFile, service: Service) -> list[Path]:
     with staged_repositories(archive, saved, repositories(service.settings)) as put_in_place:
         with service.secrets.keys.replaced(keys), service.database.write() as connection:
             _replace_tables(archive, service, connection)
+            if keys:
+                note_key(connection, keys[0])
         return put_in_place()
 
 

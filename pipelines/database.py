@@ -31,6 +31,8 @@ from pipelines.errors import (
     DatabaseUnreachableError,
     SchemaError,
 )
+from pipelines.keynumbers import settle_key
+from pipelines.keyring import KeyRing
 from pipelines.postgres import postgres_engine, wait_patiently
 from pipelines.schema import HEAD
 
@@ -118,7 +120,8 @@ class Database:
 def migrate(settings: ServiceSettings) -> list[str]:
     """Bring the schema up to date and return the revisions that were applied; several processes may call it at once.
 
-    Raises SchemaError when the database is newer than this version, and what ``Database.open`` raises.
+    Makes the key of secrets, too. Raises SecretError, SchemaError when the database is newer than this version, and
+    what ``Database.open`` raises.
     """
     from alembic import command
     from alembic.config import Config
@@ -140,6 +143,7 @@ def migrate(settings: ServiceSettings) -> list[str]:
                 raise SchemaError(f"the database has schema {before}, which this version does not know")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            settle_key(connection, KeyRing(settings.key_file))
         return known[known.index(before) + 1 :] if before else known
     finally:
         database.close()

@@ -1,6 +1,6 @@
 """The key that values are sealed with, and those of before that may still open some.
 
-secret.key             mode 0600, made at the first use; what is sealed from now on is sealed with it
+secret.key             mode 0600, made when the database is; what is sealed from now on is sealed with it
 secret.key-<hash>      beside it: the key of before while a restore brings another one; what the first does not
                        open is tried with these
 """
@@ -72,23 +72,35 @@ class KeyRing:
     def _new(self) -> bytes:
         """Made aside and linked into place, so that of two processes one wins, and nobody reads half a key."""
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        write_atomically(temporary, os.urandom(_KEY_BYTES), mode=0o600)
+        try:
+            write_atomically(temporary, os.urandom(_KEY_BYTES), mode=0o600)
+        except (FileNotFoundError, PermissionError) as error:
+            raise SecretError(f"the key {self.file} cannot be made: {error.strerror}") from error
         try:
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, self.file)
+                fsync_directory(self.file.parent)
             return self.file.read_bytes()
         finally:
             os.unlink(temporary)
 
     def _beside(self, key: bytes) -> Path:
-        return self.file.with_name(f"{self.file.name}-{hashlib.sha256(key).hexdigest()[:_HASH_DIGITS]}")
+        return self.file.with_name(f"{self.file.name}-{number_of(key)}")
 
     def _others(self) -> list[Path]:
         return sorted(self.file.parent.glob(f"{self.file.name}-{'[0-9a-f]' * _HASH_DIGITS}"))
 
 
+def number_of(key: bytes) -> str:
+    """What tells keys apart, and nothing of the key."""
+    return hashlib.sha256(key).hexdigest()[:_HASH_DIGITS]
+
+
 def _checked(file: Path) -> bytes:
-    key = file.read_bytes()
+    try:
+        key = file.read_bytes()
+    except (PermissionError, IsADirectoryError) as error:
+        raise SecretError(f"the key {file} cannot be read: {error.strerror}") from error
     if len(key) != _KEY_BYTES:
         raise SecretError(f"{file} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")
     return key

@@ -336,5 +336,11 @@ audit = Table(
     Index("audit_by_action", "action", "id"),
 )
 
-HEAD = "0010"
+key_numbers = Table(
+    "key_numbers",  # of the key that secrets are sealed with: one row, see pipelines.keynumbers
+    metadata,
+    Column("number", String(16), primary_key=True),
+)
+
+HEAD = "0011"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -1,4 +1,4 @@
-"""Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made at the first use).
+"""Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made when the database is).
 
 A secret belongs to the service, to a project, or to a single run, with which it was sent and with whose end it is
 forgotten; a run that asks for a name gets its own first, then its project's, then the service's, if its project was
@@ -29,6 +29,7 @@ from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
 from pipelines.grants import forget_grants_of_name, has_grant
+from pipelines.keynumbers import check_key, note_key
 from pipelines.keyring import KeyRing
 from pipelines.schema import run_secrets, secrets
 
@@ -94,6 +95,16 @@ class Secrets:
         """What stands for a value where that must show neither itself nor, to who guesses, whether a guess is right."""
         purpose = hmac.digest(self.keys.current(), b"a secret's value, in the key of a build's step", "sha256")
         return hmac.digest(purpose, value, "sha256").hex()
+
+    def check_key(self) -> None:
+        """Raises SecretError unless this host's key is the service's."""
+        with self._database.read() as connection:
+            check_key(connection, self.keys)
+
+    def take_key(self) -> None:
+        """Let this host's key be the service's from now on; it is made if there is none."""
+        with self._database.write() as connection:
+            note_key(connection, self.keys.current())
 
     def seal_for_run(self, connection: Connection, run: int, values: Mapping[str, bytes]) -> None:
         """Keep secrets that came with a run, in the transaction that makes it. ``check_secret`` has seen them."""

@@ -48,7 +48,7 @@ class Service:
         self.live = LiveLogs(self._redis)
         self.queue = Queue(settings.redis_url)
         self.workers = Workers(database)
-        self.secrets = Secrets(database, settings.secret_key_file or serve / "secret.key")
+        self.secrets = Secrets(database, settings.key_file)
         self.logins = Logins(database, self.secrets)
         self.grants = Grants(database)
         self.borders = Borders(database, self.registries, repositories(settings))

@@ -50,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(settings: WorkerSettings) -> None:
-    """Work until SIGTERM. Raises SchemaError, DatabaseUnreachableError and other ShiplapErrors at the start."""
-    Service.open(settings.service).close()  # a schema that is not ours is said here, not by every pool process
+    """Work until SIGTERM. Raises SchemaError, SecretError and other ShiplapErrors at the start."""
+    with Service.open(settings.service) as service:  # what is wrong is said here, not by every pool process
+        service.secrets.check_key()
     # Containers need root; the danger that Celery warns of, messages that are programs, is closed off: only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_app(settings)

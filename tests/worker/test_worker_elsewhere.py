@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +173,18 @@ def test_no_image_takes_the_place_of_a_shared_cache(name: str) -> None:
         refuse_cache_names([Reference.parse(name)], "ci:5000")
     refuse_cache_names([Reference.parse("ci:5000/cachet/app"), Reference.parse("cache/app")], "ci:5000")
     refuse_cache_names([Reference.parse(name)], "")
+
+
+def test_worker_with_another_key_refuses_to_start(settings: ServiceSettings, tmp_path: Path) -> None:
+    key = tmp_path / "other.key"
+    key.write_bytes(b"k" * 32)
+    environ = {
+        **os.environ,
+        "SHIPLAP_ROOT": str(settings.root),
+        "SHIPLAP_DATABASE_URL": settings.database_url,
+        "SHIPLAP_REDIS_URL": settings.redis_url,
+        "SHIPLAP_SECRET_KEY_FILE": str(key),
+    }
+    done = subprocess.run([sys.executable, "-m", "worker"], env=environ, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{key} is another key" in done.stderr
