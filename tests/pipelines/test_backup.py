@@ -219,6 +219,7 @@ def test_old_key_stays_until_another_services_backup_is_committed(
     restore_killed(settings, tmp_path / "other.tar", "backup._replace_tables = end")  # once more loses nothing either
     assert service.secrets.reveal(["mine", "new"]) == {"mine": b"correct horse", "new": b"sealed since"}
     restore(settings, tmp_path / "other.tar")
+    service.secrets.check_key()  # the number came with the key
     assert service.secrets.reveal(["theirs"]) == {"theirs": b"battery staple"}
     assert [path.name for path in (settings.root / "serve").glob("secret.key*")] == ["secret.key"]
     restore(settings, tmp_path / "mine.tar")  # which was made with keys of both
