@@ -7,6 +7,7 @@ import sys
 from typing import Final
 
 from core.errors import ShiplapError
+from core.listening import require_free
 from core.settings import OidcSettings, ServiceSettings
 from web.settings import DEFAULT_LISTEN, WebSettings
 
@@ -24,6 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = WebSettings.parse(options.listen)
+        require_free(settings.host, settings.port)
         service_settings = ServiceSettings.from_environ()
         OidcSettings.from_environ()
         from pipelines.service import Service

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import SettingsError
+from core.listening import parse_listen
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8080"
-_LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]*):(\d{1,5})")
 _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 
 
@@ -25,10 +23,7 @@ class WebSettings:
     @classmethod
     def parse(cls, listen: str) -> WebSettings:
         """From HOST:PORT. Raises SettingsError."""
-        match = _LISTEN.fullmatch(listen)
-        if match is None or int(match[2]) > 65535:
-            raise SettingsError(f"cannot listen on {listen!r}", hint="write HOST:PORT, as in 0.0.0.0:8080")
-        return cls(match[1], int(match[2]))
+        return cls(*parse_listen(listen))
 
     @property
     def is_public(self) -> bool:

@@ -14,6 +14,7 @@ import click
 from cli.errors import CommandError
 from cli.supervisor import Child, Supervisor
 from core.files import try_lock
+from core.listening import parse_listen, require_free
 from core.notify import ServiceManager
 from core.settings import ServiceSettings
 
@@ -45,7 +46,9 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     settings = ServiceSettings.from_environ(root=root)
     manager = ServiceManager.from_environ()
     own_redis = not os.environ.get("SHIPLAP_REDIS_URL")
+    address = parse_listen(listen)
     with _alone(settings.root), Supervisor() as supervisor:
+        require_free(*address)
         migrate(settings)
         renew_hooks(settings.root)
         with Service.open(settings) as service:
