@@ -157,7 +157,7 @@ def output_for(fd: int) -> Iterator[int]:
 def _raw_mode(fd: int) -> Iterator[None]:
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSANOW)  # not TCSAFLUSH, its default: what was typed ahead is for the program
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cli.progress.text import size_text
 from core.settings import ServiceSettings
 
 
@@ -23,3 +24,7 @@ def command(root: str | None, *, file: Path, images: bool) -> None:
     from pipelines.backup import backup
 
     backup(ServiceSettings.from_environ(root=root), file.absolute(), images=images)
+    what = "runs, logs, projects, tokens, secrets and their key, contexts, repositories" + (
+        ", images" if images else ""
+    )
+    click.echo(f"{file}: {size_text(file.stat().st_size)}: {what}", err=True)

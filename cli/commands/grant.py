@@ -10,7 +10,7 @@ from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import require_private, required_server
 from cli.table import print_json, rfc3339, table
 
@@ -94,7 +94,7 @@ def login(root: str | None, *, registry: str, username: str, password_stdin: boo
     server = required_server(host_option(), root)
     require_private(server, "a password")
     with Client(server) as client:
-        client.call("PUT", f"/logins/{registry}", {"username": username, "password": password})
+        client.call("PUT", f"/logins/{segment(registry)}", {"username": username, "password": password})
         for project in given:
             client.call("PUT", "/grants", {"project": project, "kind": "login", "name": registry})
 
@@ -119,7 +119,7 @@ def logins(root: str | None, *, as_json: bool) -> None:
 def logout(root: str | None, *, registry: str) -> None:
     """Forget the login to a registry."""
     with Client(required_server(host_option(), root)) as client:
-        client.call("DELETE", f"/logins/{registry}")
+        client.call("DELETE", f"/logins/{segment(registry)}")
 
 
 def _password(registry: str, *, from_stdin: bool) -> str:

@@ -9,7 +9,7 @@ import click
 from cli.errors import CommandError
 from cli.project_options import changed, settings_options
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import is_here, required_server
 from core.settings import Settings
 
@@ -43,15 +43,15 @@ def command(root: str | None, /, *, name: str, bare: bool, **given: Any) -> None
         if any(project["name"] == name for project in client.call("GET", "/projects")["projects"]):
             raise CommandError(f"there is a project {name} already", hint=f"shiplap project set {name} …")
         if not bare:
-            client.call("PUT", f"/projects/{name}", changed({}, given))
+            client.call("PUT", f"/projects/{segment(name)}", changed({}, given))
             if given["repository"]:
-                webhook = client.call("POST", f"/projects/{name}/webhook", {})
+                webhook = client.call("POST", f"/projects/{segment(name)}/webhook", {})
                 click.echo(f"URL      {webhook['url']}\nsecret   {webhook['secret']}")
             return
         place = Settings.from_environ(root=root).root
         given |= {"forge": "plain", "repository": f"file://{repository_path(place, name)}"}
-        client.call("PUT", f"/projects/{name}", changed({}, given))  # which checks the name
+        client.call("PUT", f"/projects/{segment(name)}", changed({}, given))  # which checks the name
         repository = make_repository(place, name)
-        webhook = client.call("POST", f"/projects/{name}/webhook", {})
+        webhook = client.call("POST", f"/projects/{segment(name)}/webhook", {})
         install_hook(repository, f"{server.url}/hooks/{name}", webhook["secret"])
     click.echo(f"git push {repository} HEAD:main")

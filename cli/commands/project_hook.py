@@ -12,7 +12,7 @@ from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import require_private, required_server
 from cli.table import age, print_json, table
 
@@ -32,7 +32,7 @@ def secret(root: str | None, *, project: str, stdin: bool) -> None:
     require_private(server, "a secret")
     body = {"secret": sys.stdin.readline().rstrip("\r\n")} if stdin else {}
     with Client(server) as client:
-        webhook = client.call("POST", f"/projects/{project}/webhook", body)
+        webhook = client.call("POST", f"/projects/{segment(project)}/webhook", body)
     click.echo(f"URL      {webhook['url']}")
     if not stdin:
         click.echo(f"secret   {webhook['secret']}")
@@ -53,7 +53,7 @@ def token(root: str | None, *, project: str, forget: bool) -> None:
         if not text:
             raise CommandError("no token came on standard input", hint="--rm forgets the one that there is")
     with Client(server) as client:
-        client.call("PUT", f"/projects/{project}/status-token", {"token": text})
+        client.call("PUT", f"/projects/{segment(project)}/status-token", {"token": text})
 
 
 @command.command("script")
@@ -72,7 +72,7 @@ def script() -> None:
 def ls(root: str | None, *, project: str, last: int, as_json: bool) -> None:
     """List what the forge sent, the newest first."""
     with Client(required_server(host_option(), root)) as client:
-        answer = client.call("GET", f"/projects/{project}/deliveries", query={"limit": str(last)})
+        answer = client.call("GET", f"/projects/{segment(project)}/deliveries", query={"limit": str(last)})
     deliveries: list[dict[str, Any]] = answer["deliveries"]
     if as_json:
         print_json(deliveries)
@@ -95,7 +95,7 @@ def ls(root: str | None, *, project: str, last: int, as_json: bool) -> None:
 def show(root: str | None, *, project: str, delivery: int) -> None:
     """Show a delivery with its headers and body, as JSON."""
     with Client(required_server(host_option(), root)) as client:
-        print_json(client.call("GET", f"/projects/{project}/deliveries/{delivery}"))
+        print_json(client.call("GET", f"/projects/{segment(project)}/deliveries/{delivery}"))
 
 
 @command.command("redeliver")
@@ -105,7 +105,7 @@ def show(root: str | None, *, project: str, delivery: int) -> None:
 def redeliver(root: str | None, *, project: str, delivery: int) -> None:
     """Act on a delivery once more, by the settings of now."""
     with Client(required_server(host_option(), root)) as client:
-        made = client.call("POST", f"/projects/{project}/deliveries/{delivery}/redeliver")
+        made = client.call("POST", f"/projects/{segment(project)}/deliveries/{delivery}/redeliver")
     click.echo(f"{made['outcome']}: {made['reason']}")
 
 
@@ -116,7 +116,7 @@ def redeliver(root: str | None, *, project: str, delivery: int) -> None:
 def approvals(root: str | None, *, project: str, as_json: bool) -> None:
     """List the commits of forks that wait for approval."""
     with Client(required_server(host_option(), root)) as client:
-        answer = client.call("GET", f"/projects/{project}/approvals", query={"state": "waiting"})
+        answer = client.call("GET", f"/projects/{segment(project)}/approvals", query={"state": "waiting"})
     waiting: list[dict[str, Any]] = answer["approvals"]
     if as_json:
         print_json(waiting)
@@ -142,6 +142,6 @@ def approve(root: str | None, *, project: str, approval: int, commit: str, rejec
     """
     what = "reject" if reject else "approve"
     with Client(required_server(host_option(), root)) as client:
-        run = client.call("POST", f"/projects/{project}/approvals/{approval}/{what}", {"commit": commit})
+        run = client.call("POST", f"/projects/{segment(project)}/approvals/{approval}/{what}", {"commit": commit})
     if run is not None:
         click.echo(run["number"])

@@ -7,7 +7,7 @@ import click
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
 from cli.table import print_json, table
 
@@ -30,7 +30,7 @@ def command() -> None:
 def ls(root: str | None, *, project: str, as_json: bool) -> None:
     """List who has a role in a project."""
     with Client(required_server(host_option(), root)) as client:
-        members = client.call("GET", f"/projects/{project}/members")["members"]
+        members = client.call("GET", f"/projects/{segment(project)}/members")["members"]
     if as_json:
         print_json(members)
         return
@@ -52,7 +52,7 @@ def set_(root: str | None, *, project: str, who: str, role: str, is_token: bool)
     shiplap project member set web 7 read --token
     """
     with Client(required_server(host_option(), root)) as client:
-        client.call("PUT", f"/projects/{project}/members/{_kind(is_token)}/{who}", {"role": role})
+        client.call("PUT", f"/projects/{segment(project)}/members/{_kind(is_token)}/{segment(who)}", {"role": role})
 
 
 @command.command("rm")
@@ -63,7 +63,7 @@ def set_(root: str | None, *, project: str, who: str, role: str, is_token: bool)
 def remove(root: str | None, *, project: str, who: str, is_token: bool) -> None:
     """Take a role in a project away."""
     with Client(required_server(host_option(), root)) as client:
-        client.call("DELETE", f"/projects/{project}/members/{_kind(is_token)}/{who}")
+        client.call("DELETE", f"/projects/{segment(project)}/members/{_kind(is_token)}/{segment(who)}")
 
 
 def _kind(is_token: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
 
 
@@ -18,4 +18,4 @@ def command(root: str | None, *, name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Remove {name} with all its runs and logs?", abort=True, err=True)
     with Client(required_server(host_option(), root)) as client:
-        client.call("DELETE", f"/projects/{name}")
+        client.call("DELETE", f"/projects/{segment(name)}")

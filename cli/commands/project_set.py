@@ -8,7 +8,7 @@ import click
 
 from cli.project_options import changed, settings_options
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
 
 
@@ -22,4 +22,6 @@ def command(root: str | None, /, *, name: str, **given: Any) -> None:
     A list (--branch, --path, …) is replaced as a whole; '' empties it.
     """
     with Client(required_server(host_option(), root)) as client:
-        client.call("PUT", f"/projects/{name}", changed(client.call("GET", f"/projects/{name}"), given))
+        client.call(
+            "PUT", f"/projects/{segment(name)}", changed(client.call("GET", f"/projects/{segment(name)}"), given)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
 from cli.table import print_json
 
@@ -19,4 +19,4 @@ def command(root: str | None, *, name: str) -> None:
     What is as usual is left out.
     """
     with Client(required_server(host_option(), root)) as client:
-        print_json(client.call("GET", f"/projects/{name}"))
+        print_json(client.call("GET", f"/projects/{segment(name)}"))

@@ -12,7 +12,7 @@ from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import require_private, required_server
 from cli.table import print_json, rfc3339, table
 
@@ -53,7 +53,7 @@ def set_(root: str | None, *, name: str, file: BinaryIO, project: str, given: tu
     server = required_server(host_option(), root)
     require_private(server, "a secret")
     with Client(server) as client:
-        client.call("PUT", f"{_path(project)}/{name}", {"value_base64": base64.b64encode(value).decode()})
+        client.call("PUT", f"{_path(project)}/{segment(name)}", {"value_base64": base64.b64encode(value).decode()})
         for owner in given:
             client.call("PUT", "/grants", {"project": owner, "kind": "secret", "name": name})
         if project or given:
@@ -85,11 +85,11 @@ def remove(root: str | None, *, names: tuple[str, ...], project: str) -> None:
     """Delete secrets. Runs that ask for them fail from now on."""
     with Client(required_server(host_option(), root)) as client:
         for name in names:
-            client.call("DELETE", f"{_path(project)}/{name}")
+            client.call("DELETE", f"{_path(project)}/{segment(name)}")
 
 
 def _path(project: str) -> str:
-    return f"/projects/{project}/secrets" if project else "/secrets"
+    return f"/projects/{segment(project)}/secrets" if project else "/secrets"
 
 
 def _value(name: str, file: BinaryIO) -> bytes:

@@ -11,7 +11,7 @@ from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
 from cli.table import age, print_json, rfc3339, table
 
@@ -61,7 +61,7 @@ def add(
     if days:
         body["expires_in_s"] = max(1, round(days * _DAY_S))
     with Client(required_server(host_option(), root)) as client:
-        made = client.call("POST", f"/projects/{project}/tokens" if project else "/tokens", body)
+        made = client.call("POST", f"/projects/{segment(project)}/tokens" if project else "/tokens", body)
     if as_json:
         print_json({**made["token"], "secret": made["secret"]})
     else:

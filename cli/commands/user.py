@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -13,7 +12,7 @@ from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
-from cli.remote.http import Client
+from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
 from cli.table import age, print_json, table
 
@@ -66,7 +65,7 @@ def ls(root: str | None, *, as_json: bool) -> None:
             user["name"],
             user["role"],
             _way_in(user),
-            "never" if user["signed_in_at"] is None else f"{age(max(0.0, now - user['signed_in_at']))} ago",
+            "never" if user["signed_in_at"] is None else age(max(0.0, now - user["signed_in_at"])),
         )
         for user in users
     ]
@@ -113,12 +112,12 @@ def enable(root: str | None, *, name: str) -> None:
 def link(root: str | None, *, name: str) -> None:
     """Print a link by which a user chooses a new password: once, within 24 hours."""
     with Client(required_server(host_option(), root)) as client:
-        click.echo(client.call("POST", f"/users/{quote(name.lower(), safe='')}/link")["link"])
+        click.echo(client.call("POST", f"/users/{segment(name.lower())}/link")["link"])
 
 
 def _change(root: str | None, name: str, change: dict[str, Any]) -> None:
     with Client(required_server(host_option(), root)) as client:
-        client.call("PATCH", f"/users/{quote(name.lower(), safe='')}", change)
+        client.call("PATCH", f"/users/{segment(name.lower())}", change)
 
 
 def _way_in(user: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from cli.progress.choose import choose_mode
 from cli.queueing import QueueOptions
 from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
 from cli.remote.errors import RemoteCancelledError
-from cli.remote.http import PREFIX, Client
+from cli.remote.http import Client
 from cli.remote.servers import Server, server
 from cli.secrets import split_secrets
 from core.errors import ShiplapError
@@ -71,7 +71,7 @@ def build_on(
 def _detach(chosen: Server, request: RemoteRequest, report: BuildReport) -> int:
     with Client(chosen) as client:
         run = submit(client, request, report, threading.Event())
-    click.echo(f"{chosen.url}{PREFIX}/runs/{run['number']}")
+    click.echo(f"{chosen.url}/runs/{run['number']}")
     return 0
 
 

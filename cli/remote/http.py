@@ -7,10 +7,10 @@ import http.client
 import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from cli import VERSION
-from cli.remote.errors import ServerError, UnreachableServerError
+from cli.remote.errors import RemoteError, ServerError, UnreachableServerError
 from cli.remote.servers import Server
 
 PREFIX: Final = "/api/v1"
@@ -18,6 +18,13 @@ _TIMEOUT_S: Final = 60.0
 _ERROR_BYTES: Final = 64 << 10
 _BLOCK_BYTES: Final = 256 << 10
 _REPEATABLE: Final = ("GET", "PUT", "DELETE")
+
+
+def segment(name: str) -> str:
+    """A name that somebody typed as one part of a path. Raises RemoteError for what would lead to another address."""
+    if name in ("", ".", "..") or "/" in name:
+        raise RemoteError(f"{name!r} is no name", hint="names have letters, digits, '.', '_' and '-', and no '/'")
+    return quote(name, safe="")
 
 
 class Body(Protocol):

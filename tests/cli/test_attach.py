@@ -68,6 +68,14 @@ def test_bytes_go_both_ways_and_the_terminal_is_raw_meanwhile(ours: Pty, theirs:
     assert termios.tcgetattr(ours.program) == before
 
 
+def test_what_was_typed_ahead_reaches_the_program(ours: Pty, theirs: Pty) -> None:
+    os.write(ours.user, b"typed ahead\n")
+    with relayed_terminal(theirs.user, stdin=ours.program, stdout=ours.program):
+        assert select.select([theirs.program], [], [], stretched(10))[0]
+        assert os.read(theirs.program, 100) == b"typed ahead\n"
+        os.close(theirs.program)
+
+
 def test_terminal_is_restored_after_an_exception(ours: Pty, theirs: Pty) -> None:
     before = termios.tcgetattr(ours.program)
     os.close(theirs.program)

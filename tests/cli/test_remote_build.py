@@ -172,7 +172,7 @@ def test_interrupted_build_is_cancelled_there(serving: Serving, context: Path) -
 
 def test_detached_build_prints_its_address_and_can_be_followed(serving: Serving, context: Path) -> None:
     address = serving.shiplap("--host", serving.url, "build", "--detach", context).stdout.strip()
-    assert address.startswith(f"{serving.url}/api/v1/runs/")
+    assert re.fullmatch(re.escape(serving.url) + r"/runs/\d+", address), "the page's address"
     number = address.rpartition("/")[2]
     log = serving.shiplap("runs", "logs", "-f", number).stdout.splitlines()
     assert str(context.parent) in log
@@ -421,7 +421,8 @@ def test_unreachable_server_is_said(shiplap: Shiplap, context: Path) -> None:
 def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path, tmp_path: Path) -> None:
     serving.build("-t", "kept", context)
     number = str(serving.runs()[0]["number"])
-    serving.shiplap("backup", "--images", tmp_path / "backup.tar")
+    wrote = serving.shiplap("backup", "--images", tmp_path / "backup.tar").stderr
+    assert re.match(rf"{tmp_path}/backup\.tar: [\d.]+[kMG]?B: runs, logs, .*, images$", wrote)
     other = Shiplap(tmp_path / "other")
     other("restore", tmp_path / "backup.tar")
     restored = start_serving(other)
@@ -437,3 +438,19 @@ def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path,
     finally:
         restored.process.terminate()
         assert restored.process.wait(stretched(60)) == 0
+
+
+@pytest.mark.parametrize("name", ["default/secrets", "../users", "..", "", "/"])
+def test_name_with_a_slash_reaches_no_other_address(serving: Serving, name: str) -> None:
+    for words in (("show", name), ("rm", "--yes", name), ("hook", "ls", name), ("member", "ls", name)):
+        refused = serving.shiplap("project", *words, check=False)
+        assert refused.returncode == 1
+        assert f"{name!r} is no name" in refused.stderr
+
+
+def test_name_of_a_project_may_have_any_other_letter_and_is_answered_as_a_name(serving: Serving) -> None:
+    for name in ("a b", "a?b", "a#b", "ä%2f"):
+        refused = serving.shiplap("project", "show", name, check=False)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+        assert "no such" in refused.stderr or "name" in refused.stderr or "project" in refused.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +42,13 @@ def test_user_is_added_changed_and_disabled(shiplap: Shiplap) -> None:
     assert {user["name"]: user["disabled"] for user in shiplap.json("user", "ls", "--json")} == {
         "alice": False, "bob": False,
     }  # fmt: skip
+
+
+def test_list_says_how_long_ago_somebody_signed_in(shiplap: Shiplap) -> None:
+    shiplap("user", "add", "carol")
+    with contextlib.closing(sqlite3.connect(shiplap.root / "serve" / "service.db")) as database, database:
+        database.execute("UPDATE users SET signed_in_at = ? WHERE name = 'carol'", (time.time() - 7500,))
+    assert re.search(r" 2 hours ago$", shiplap("user", "ls").stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
