@@ -152,7 +152,7 @@ def lock(directory: int) -> bool:
 
 
 def tell(what: dict[str, object]) -> tuple[str, str]:
-    """The service's own answer, to be shown; or an empty one, and why there is none."""
+    """The service's own answer, in words; or an empty one, and why there is none."""
     url, headers, body = str(what["url"]), what["headers"], str(what["body"])
     assert isinstance(headers, dict)
     parts = urllib.parse.urlsplit(url)
@@ -171,7 +171,7 @@ def tell(what: dict[str, object]) -> tuple[str, str]:
         reason = getattr(error, "reason", error)
         return "", getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     if is_final(status, text):
-        return " ".join(text.split()), ""
+        return in_words(json.loads(text)), ""
     return "", f"{url} answered {status}"
 
 
@@ -184,6 +184,21 @@ def is_final(status: int, text: str) -> bool:
     if not isinstance(answer, dict):
         return False
     return "outcome" in answer if status < 300 else "error" in answer and status in (400, 401, 403, 411, 413)
+
+
+def in_words(answer: dict[str, object]) -> str:
+    """What became of a push: where its runs are to be seen, or why there are none."""
+    error, links, reason = answer.get("error"), answer.get("links"), answer.get("reason")
+    if "outcome" not in answer:
+        message = error.get("message") if isinstance(error, dict) else error
+        told = f"Shiplap refused the push: {message or 'it gave no reason'}"
+    elif isinstance(links, list) and links:
+        told = "Shiplap builds it: " + " ".join(map(str, links))
+    elif answer["outcome"] == "queued":
+        told = f"Shiplap builds it: {reason or 'it is in the queue'}"
+    else:
+        told = f"Shiplap builds nothing: {reason or answer['outcome']}"
+    return "".join(letter if letter.isprintable() else " " for letter in told)
 
 
 def say(text: str) -> None:

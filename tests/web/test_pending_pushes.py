@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_push_while_the_service_is_down_is_built_when_it_is_back(
     service: Service, repository: Path, clone: Path, web: WebProcess
 ) -> None:
     with web:
-        assert '"outcome":"queued"' in push(clone, "first")
+        assert re.search(r"^remote: Shiplap builds it: http://\S+/runs/1 *$", push(clone, "first"), re.MULTILINE)
         assert kept(repository) == []
     said = push(clone, 'second "quoted"', "HEAD:main", "HEAD:docs")
     assert "Connection refused" in said
@@ -226,12 +227,12 @@ def test_hook_elsewhere_tells_what_it_kept_with_the_next_push(repository: Path, 
             assert len(kept(repository)) == number
         assert {body["title"] for body in server.bodies} == {"push 1"}  # the newer ones wait for it
         server.bodies.clear()
-        server.status, server.body = 202, b'{"outcome": "queued"}'
-        assert '{"outcome": "queued"}' in push(clone, "push 8")
+        server.status, server.body = 202, b'{"outcome": "queued", "reason": "run \\u001b[2J9"}'
+        assert "Shiplap builds it: run  [2J9" in push(clone, "push 8")
         assert [body["title"] for body in server.bodies] == [f"push {number}" for number in range(1, 9)]
         assert kept(repository) == []
         server.status, server.body = 403, b'{"error": {"message": "the signature does not fit"}}'
-        assert "the signature does not fit" in push(clone, "push 9")
+        assert "Shiplap refused the push: the signature does not fit" in push(clone, "push 9")
         assert kept(repository) == [], "what the service refused is not told again"
 
 
