@@ -209,3 +209,18 @@ def test_run_that_succeeded_has_no_last_lines(member: FlaskClient, service: Serv
     worker = FakeWorker(service)
     worker.write_and_finish(3)
     assert "The last lines" not in member.get(f"/runs/{worker.number}").text
+
+
+def test_who_is_signed_in_keeps_the_navigation_on_a_page_that_does_not_exist(member: FlaskClient) -> None:
+    for path in ("/nowhere", "/runs/x/y", "/runs/999999"):
+        lost = member.get(path)
+        assert lost.status_code == 404
+        assert '<nav class="nav" aria-label="Main">' in lost.text
+        assert "<span>grace</span>" in lost.text
+
+
+def test_a_stranger_learns_nothing_from_a_page_that_does_not_exist(client: FlaskClient) -> None:
+    lost = client.get("/nowhere", headers={"Cookie": "shiplap_session=nonsense"})
+    assert lost.status_code == 404
+    assert "<nav" not in lost.text
+    assert client.get("/api/v1/nowhere").get_json()["error"]["code"] == "not_found"

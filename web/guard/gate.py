@@ -90,6 +90,10 @@ def install(app: Flask, service: Service, pages: Collection[str]) -> None:
 
     @app.before_request
     def guard() -> Response | None:
+        if request.routing_exception is not None:  # no such page: who is signed in keeps the navigation there
+            lost = current_user()
+            g.rights = service.roles.of_user(lost) if lost is not None else None
+            return None
         if request.blueprint not in pages or request.endpoint is None:
             return None
         user = current_user()
