@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
 from cli.places import Group
+
+_ALIKE: Final = 0.7
+"""Of difflib's ratio: 'ps' is like 'push' by 0.67, and means something else."""
 
 
 class LazyCommand(NamedTuple):
@@ -60,5 +63,5 @@ class LazyGroup(Group):
     def _near(self, name: str) -> str:
         import difflib
 
-        near = difflib.get_close_matches(name, self.lazy, n=1)
+        near = difflib.get_close_matches(name, self.lazy, n=1, cutoff=_ALIKE)
         return f" (did you mean {near[0]!r}?)" if near else ""

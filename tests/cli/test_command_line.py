@@ -88,6 +88,16 @@ def test_version_option_imports_not_even_click() -> None:
     assert "click" not in python("-c", code).stdout.partition("loaded: ")[2].split()
 
 
+@pytest.mark.parametrize("word", ["ps", "exec", "logs", "search"])
+def test_command_of_docker_s_that_is_not_here_is_not_taken_for_another(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    message = capsys.readouterr().err
+    assert f"no such command: {word!r}" in message
+    assert "did you mean" not in message
+
+
 def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "Commands:" in capsys.readouterr().err
