@@ -10,7 +10,7 @@ from builder.graph import PlannedImage
 from builder.rootfs import WrittenLayer
 from core.digests import DiffID
 from core.platforms import Platform
-from images.oci import History, ImageConfig, RootFS, format_time
+from images.oci import CREATED_ANNOTATION, History, ImageConfig, RootFS, format_time
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -41,9 +41,13 @@ def image_config(planned: PlannedImage, layers: Sequence[WrittenLayer], *, epoch
     The same plan with the same layers gives the same bytes, so that a build from the cache gives the same image.
     """
     history = _with_times(planned.history, layers, epoch)
+    created, container = history[-1].created if history else "", planned.config.config
+    if planned.dates_label:
+        container = msgspec.structs.replace(container, labels={**container.labels, CREATED_ANNOTATION: created})
     return msgspec.structs.replace(
         planned.config,
-        created=history[-1].created if history else "",
+        created=created,
+        config=container,
         history=history,
         rootfs=RootFS(diff_ids=tuple(layer.diff_id for layer in layers)),
     )

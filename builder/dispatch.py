@@ -124,7 +124,7 @@ class Dispatcher:
 
     def _label(self, instruction: ast.Label) -> None:
         pairs = [(self._expand(item.name), self._expand(item.value)) for item in instruction.assignments]
-        self._state.set(labels={**self._state.config.labels, **dict(pairs)})
+        self._state.set_labels(dict(pairs))
         self._record("LABEL " + " ".join(f"{name}={value}" for name, value in pairs))
 
     def _expose(self, instruction: ast.Expose) -> None:

@@ -50,7 +50,7 @@ from dockerfile_grammar import (
 from dockerfile_grammar.ast import Arg
 from dockerfile_grammar.errors import ExpansionError, did_you_mean
 from images.images import Image
-from images.oci import ImageConfig
+from images.oci import CREATED_ANNOTATION, ImageConfig
 from images.platforms import preferences
 
 ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep], Image]
@@ -118,11 +118,15 @@ class Frontend:
 
     def plan(self) -> PlannedImage:
         state = self.stage_state(target_index(self.dockerfile, self.request.target))
-        config = state.finished(self.request.labels)
+        set_already = state.own_labels.union(self.request.labels)
+        defaults = {name: value for name, value in self.request.default_labels.items() if name not in set_already}
+        config = state.finished({**defaults, **self.request.labels})
         if self.request.platforms:
             config = config.on_platform(self.platform)
         scanned = self._scanned(state) if self.request.attest.sbom else ()
-        return PlannedImage(state.tail, config, tuple(state.history), self.platform, scanned)
+        return PlannedImage(
+            state.tail, config, tuple(state.history), self.platform, scanned, defaults.get(CREATED_ANNOTATION) == ""
+        )
 
     def _scanned(self, target: StageState) -> tuple[tuple[str, Vertex], ...]:
         """What BUILDKIT_SBOM_SCAN_… adds to the SBOM: the context by the target's word, stages by their own."""

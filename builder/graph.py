@@ -175,7 +175,7 @@ class PlannedImage(msgspec.Struct, frozen=True):
 
     result: its filesystem; None when it has no layer. history: one entry per instruction, base first; an entry with
     no ``created`` gets one from its layer. platform: what it is built for. scanned: what the SBOM is of besides, by
-    name.
+    name. dates_label: whether a label is to get the time when the image was made.
     """
 
     result: Vertex | None
@@ -183,6 +183,7 @@ class PlannedImage(msgspec.Struct, frozen=True):
     history: tuple[History, ...]
     platform: Platform
     scanned: tuple[tuple[str, Vertex], ...] = ()
+    dates_label: bool = False
 
     @property
     def base_layers(self) -> int:

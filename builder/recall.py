@@ -217,6 +217,7 @@ def _key(request: BuildRequest) -> str:
     asked = (
         request.target,
         list(request.labels.items()),
+        list(request.default_labels.items()),
         [str(platform) for platform in (*request.platforms, request.platform)],
         request.network,
         request.add_hosts,

@@ -58,6 +58,8 @@ class BuildRequest(NamedTuple):
     context_privacy: how far what is copied from ``context`` may go.
     own_secrets: which of ``secrets`` came with the request; the others are stored for the project.
     fingerprint: stands for a secret's value in cache keys, so that nobody can guess it; None: that there is one counts.
+    default_labels: those that are set unless the Dockerfile or ``labels`` set them; in no step's key. An empty
+    org.opencontainers.image.created among them becomes the time that the image itself says.
     shared_cache_mounts: IDs of cache mounts that all builds share which are of no fork.
     """
 
@@ -90,6 +92,7 @@ class BuildRequest(NamedTuple):
     own_secrets: frozenset[str] = frozenset()
     fingerprint: Callable[[bytes], str] | None = None
     shared_cache_mounts: frozenset[str] = frozenset()
+    default_labels: Mapping[str, str] = _NOTHING
 
     @property
     def platform(self) -> Platform:

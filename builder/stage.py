@@ -21,7 +21,7 @@ class StageState:
 
     variables: what ``$name`` means here: ENV and ARG in the order of the file, the later one of a name wins (measured
     on BuildKit). declared_args: ARG names in the order of the file, for ``RUN |2 a=… b=…`` of the history. scan_args:
-    those of them that are about the SBOM.
+    those of them that are about the SBOM. own_labels: names of those that the Dockerfile sets, not the base image.
     """
 
     def __init__(self, config: ImageConfig, tail: Vertex | None) -> None:
@@ -31,6 +31,7 @@ class StageState:
         self.variables: dict[str, str] = {}
         self.declared_args: dict[str, str | None] = {}
         self.scan_args: dict[str, str] = {}
+        self.own_labels: frozenset[str] = frozenset()
         self.history: list[History] = list(config.history)
         self.has_own_cmd = False
         for item in config.config.env:
@@ -50,6 +51,7 @@ class StageState:
         stage.history = list(self.history)
         stage.variables = dict(self.variables)
         stage.scan_args = dict(self.scan_args)
+        stage.own_labels = self.own_labels
         return stage
 
     def take_triggers(self) -> tuple[str, ...]:
@@ -65,6 +67,11 @@ class StageState:
     def set(self, **members: Any) -> None:
         """Replace members of the container config."""
         self.image = msgspec.structs.replace(self.image, config=msgspec.structs.replace(self.config, **members))
+
+    def set_labels(self, pairs: Mapping[str, str]) -> None:
+        """LABEL."""
+        self.own_labels = self.own_labels.union(pairs)
+        self.set(labels={**self.config.labels, **pairs})
 
     def set_author(self, author: str) -> None:
         self.image = msgspec.structs.replace(self.image, author=author)

@@ -41,7 +41,7 @@ _OPTIONS = (
     click.option("--public-badge/--no-public-badge", default=None, help="Who is not signed in sees the badge too."),
     click.option("--concurrency", type=click.IntRange(0), metavar="N", help="Runs at once; 0: no limit."),
     click.option("--weight", type=click.IntRange(1, 1000), metavar="N", help="Of its share of the workers.  [1]"),
-    click.option("--tag-template", metavar="TEXT", help="Names of images: {registry}/{project}:{branch}-{commit}"),
+    click.option("--tag-template", metavar="TEXT", help="Names of images.  [{defaults}]"),
     click.option("--keep-runs", type=click.IntRange(0), metavar="N", help="How many runs are kept; 0: all."),
     click.option("--keep-days", type=click.IntRange(0), metavar="N", help="How long runs are kept; 0: for ever."),
 )  # fmt: skip

@@ -40,6 +40,7 @@ from pipelines.schema import (
     counters,
     deliveries,
     grants,
+    image_tags,
     log_chunks,
     metadata,
     project_roles,
@@ -59,7 +60,7 @@ from pipelines.tokens import bring_back, installed
 
 _TABLES: Final = (  # each after those that it refers to
     projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
-    deliveries, approvals, statuses, registry_logins, grants, project_roles,
+    deliveries, approvals, statuses, registry_logins, grants, project_roles, image_tags,
 )  # fmt: skip
 _HEADER: Final = "shiplap-backup.json"
 _KEY: Final = "secret.key"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, protected
+from pipelines.defaultnames import Origin
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import ContextSource, GitSource, Project, Run, Source, Trigger
 
@@ -67,6 +68,30 @@ def _is_as_the_project_has_it(run: Run, source: GitSource, hook: HookSettings) -
     """
     chosen, options = (source.url, source.known_hosts, run.options.build_args), run.options
     return chosen == (hook.repository, hook.known_hosts, hook.build_args) and not options.add_hosts
+
+
+def origin(run: Run, domain: Domain, hook: HookSettings, checkout: Checkout) -> Origin:
+    """What the run's image may be called after: nothing that only its author says, and nothing that is not the whole.
+
+    By hand that is a build as the project has it: another target's image is not what its branch's name stands for.
+    """
+    if domain.lane not in ("protected", "branch"):
+        return Origin()
+    is_default, commit, trigger = domain.lane == "protected", checkout.commit, run.trigger
+    match trigger.kind:
+        case "push":
+            return Origin(trigger.branch, is_default, commit=commit)
+        case "tag":
+            return Origin(tag=trigger.tag, commit=commit)
+        case "pull_request":
+            return Origin(pull_request=trigger.pull_request, commit=commit)
+    assert isinstance(run.source, GitSource)
+    options = run.options
+    asked = (run.source.subdirectory, options.file, options.target, options.platform)
+    if asked != (hook.context, hook.file, hook.target, None):
+        return Origin()
+    found = checkout.found
+    return Origin(found.branch, is_default and bool(found.branch), found.tag, commit=commit)
 
 
 def unambiguous(source: GitSource, checkout: Checkout) -> GitSource:

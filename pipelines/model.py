@@ -217,7 +217,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     concurrency: int = 0
-    tag_template: str = "{registry}/{project}:{number}"
+    tag_template: str = "{defaults}"
     keep_runs: int = 200
     keep_days: int = 30
     hook: HookSettings = HookSettings()

@@ -21,7 +21,7 @@ from pipelines.hooks.checking import check_hook
 from pipelines.hooks.settings import HookSettings
 from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, Project
-from pipelines.schema import projects, runs, secrets
+from pipelines.schema import image_tags, projects, runs, secrets
 from pipelines.secrets import Secrets
 from pipelines.tags import check_template
 
@@ -86,6 +86,7 @@ class Projects:
             remember(connection, runs.c.project == name)
             connection.execute(delete(runs).where(runs.c.project == name))
             connection.execute(delete(secrets).where(secrets.c.project == name))
+            connection.execute(delete(image_tags).where(image_tags.c.project == name))
             forget_grants(connection, name)
             connection.execute(delete(projects).where(projects.c.name == name))
 

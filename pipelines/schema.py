@@ -342,5 +342,15 @@ key_numbers = Table(
     Column("number", String(16), primary_key=True),
 )
 
-HEAD = "0011"
+image_tags = Table(
+    "image_tags",  # which run has each of the default names that move, see pipelines.naming
+    metadata,
+    Column("project", ForeignKey("projects.name"), primary_key=True),
+    Column("tag", String(128), primary_key=True),
+    Column("owner", Text, nullable=False),  # for what the name stands: no other ever gets it
+    Column("run", Integer, nullable=False),  # which may have been removed
+    Column("attempt", Integer, nullable=False),
+)
+
+HEAD = "0012"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -20,6 +20,7 @@ from pipelines.listing import Listing
 from pipelines.live import LiveLogs
 from pipelines.logins import Logins
 from pipelines.logs import Logs
+from pipelines.naming import Naming
 from pipelines.projects import Projects
 from pipelines.queue import Queue, redis_client
 from pipelines.roles import Roles
@@ -57,6 +58,7 @@ class Service:
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
+        self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))
         self.deliveries = Deliveries(database)
         self.approvals = Approvals(database, self.runs)

@@ -2,6 +2,7 @@
 
 Members: registry, project, number (of the run), branch, tag (of git), commit (12 digits). A template may have several
 names, separated by spaces or commas; one whose member is empty for a run (no branch, no registry) is left out.
+``{defaults}`` alone is the number and what ``pipelines.defaultnames`` adds to it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from core.references import Reference
 from pipelines.errors import InvalidRequestError
 
 _MEMBERS: Final = ("registry", "project", "number", "branch", "tag", "commit")
+DEFAULTS: Final = "{defaults}"
+"""A part of a template: the names that projects have unless somebody chose others."""
+
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class TagFacts(msgspec.Struct, frozen=True):
-    """What is known of a run; empty where it does not apply."""
+    """What is known of a run; empty where it does not apply. own: the tag of the default names that is its alone."""
 
     project: str
     number: int
@@ -29,6 +33,7 @@ class TagFacts(msgspec.Struct, frozen=True):
     branch: str = ""
     tag: str = ""
     commit: str = ""
+    own: str = ""
 
 
 def check_template(template: str) -> None:
@@ -39,7 +44,10 @@ def check_template(template: str) -> None:
 
 
 def image_names(template: str, facts: TagFacts) -> tuple[Reference, ...]:
-    """The names for a run. Raises InvalidRequestError for a template with unknown members or impossible names."""
+    """The names for a run that are its own; of the default ones that is the number.
+
+    Raises InvalidRequestError for a template with unknown members or impossible names.
+    """
     values = {
         "registry": facts.registry,
         "project": facts.project,
@@ -48,8 +56,10 @@ def image_names(template: str, facts: TagFacts) -> tuple[Reference, ...]:
         "tag": fit_for_tag(facts.tag),
         "commit": facts.commit[:12],
     }
+    defaults = f"{{registry}}/{{project}}:{facts.own or facts.number}"
     found = []
-    for part in re.split(r"[\s,]+", template.strip()):
+    for written in re.split(r"[\s,]+", template.strip()):
+        part = defaults if written == DEFAULTS else written
         if not part:
             continue
         if all(values[member] for member in _members(part)):
@@ -60,6 +70,11 @@ def image_names(template: str, facts: TagFacts) -> tuple[Reference, ...]:
     return tuple(found)
 
 
+def has_defaults(template: str) -> bool:
+    """Whether the default names are among the template's."""
+    return DEFAULTS in re.split(r"[\s,]+", template)
+
+
 def _members(part: str) -> list[str]:
     try:
         fields = [(name, form, conversion) for _, name, form, conversion in string.Formatter().parse(part)]
@@ -68,7 +83,8 @@ def _members(part: str) -> list[str]:
     for name, form, conversion in fields:
         if name is not None and (name not in _MEMBERS or form or conversion):
             raise InvalidRequestError(
-                f"tag template {part!r} has the unknown member {{{name}}}", hint=f"members: {', '.join(_MEMBERS)}"
+                f"tag template {part!r} has the unknown member {{{name}}}",
+                hint=f"members: {', '.join(_MEMBERS)}; or {DEFAULTS}",
             )
     return [name for name, _, _ in fields if name is not None]
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from builder.build import build
 from builder.contexts import Context
-from builder.errors import ContextDamagedError, DockerfileNotFoundError, stop_when
+from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
@@ -28,17 +28,20 @@ from core.settings import RegistrySettings, Settings
 from core.trust import Domain, Privacy
 from dockerfile_grammar import IgnorePatterns
 from images.store import Store
-from pipelines.domains import domain_of, found, unambiguous
+from pipelines.defaultnames import Origin, default_tags, named
+from pipelines.domains import domain_of, found, origin, unambiguous
 from pipelines.logwriter import LogWriter
-from pipelines.model import Claim, ContextSource, GitSource, RunResult, Source
+from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
 from pipelines.sources import Checkout, fetch_git, reach, repositories
-from pipelines.tags import TagFacts, image_names
+from pipelines.tags import TagFacts, has_defaults, image_names
 from registry.client import Client, ClientConfig, push
 from worker.credentials import RunCredentials
+from worker.describing import annotations_of, labels_of
 from worker.keeper import Keeper
 from worker.resources import Resources
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_targets
 
+_PUSHING_S: Final = 0.2  # how often is looked whether another run has pushed
 _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh looks for the host's name alone
 
 
@@ -58,10 +61,14 @@ class Work(NamedTuple):
 
 
 class SourceFiles(NamedTuple):
-    """What is to be built, in a directory of this attempt's own. contents: the sha256 of each file, where known."""
+    """What is to be built, in a directory of this attempt's own. contents: the sha256 of each file, where known.
+
+    origin: what its image may be called after.
+    """
 
     directory: Path
     contents: Mapping[str, bytes] | None = None
+    origin: Origin = Origin()
 
 
 def is_trusted(claim: Claim) -> bool:
@@ -98,6 +105,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         target=options.target,
                         build_args=options.build_args,
                         labels=options.labels,
+                        default_labels=labels_of(run.source, facts.commit, tree.origin),
                         no_cache=options.no_cache,
                         pull=options.pull,
                         platforms=(Platform.parse(options.platform),) if options.platform else (),
@@ -124,10 +132,12 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
     layers = work.store.layers
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
     pushed = _push(work, names, result, writer)
+    more = _default_names(work, tree.origin, facts, writer)
+    _push(work, more, result, writer)
     return RunResult(
         image=str(result.config_digest),
         manifest=str(pushed or result.manifest_digest),
-        names=tuple(name.familiar for name in names),
+        names=tuple(name.familiar for name in (*names, *more)),
         executed=result.executed,
         cached=result.cached,
     )
@@ -138,12 +148,13 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     run, service = work.claim.run, work.resources.service
     registry = service.settings.registry
     domain = domain_of(run)
+    own = work.keeper.insist(lambda: service.naming.number_tag(run.project, run.number))
     if isinstance(run.source, ContextSource):
         assert domain is not None  # it is who sent it
         directory = work.scratch / "context"
         contents = service.contexts.materialise(run.source.context, directory)
         try:
-            yield SourceFiles(directory, contents), TagFacts(run.project, run.number, registry), domain
+            yield SourceFiles(directory, contents), TagFacts(run.project, run.number, registry, own=own), domain
         except ContextDamagedError as error:
             service.contexts.drop_damaged(error.digest)
             raise
@@ -160,16 +171,16 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         local=repositories(service.settings),
         ask_head=domain is None,
     )
+    project = work.keeper.insist(lambda: service.projects.get(run.project))
     if domain is None:
-        domain = _settled(work, run.source, checkout)
-    facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit)
-    yield SourceFiles(checkout.context), facts, domain
+        domain = _settled(work, run.source, checkout, project)
+    facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit, own)
+    yield SourceFiles(checkout.context, origin=origin(run, domain, project.hook, checkout)), facts, domain
 
 
-def _settled(work: Work, source: GitSource, checkout: Checkout) -> Domain:
+def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project) -> Domain:
     """For whom the run is, now that the repository's server has said what it builds; kept for all attempts."""
     claim, service = work.claim, work.resources.service
-    project = work.keeper.insist(lambda: service.projects.get(claim.run.project))
     domain = found(claim.run, source, project, checkout)
     work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, unambiguous(source, checkout)))
     return domain
@@ -210,6 +221,28 @@ def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
     return names
 
 
+def _default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWriter) -> tuple[Reference, ...]:
+    """What the image is called besides, now that it is pushed: what no newer one has.
+
+    Waits for a run that is pushing under one of the names.
+    """
+    service, run = work.resources.service, work.claim.run
+    if not is_trusted(work.claim) or run.options.tags or not facts.registry:
+        return ()
+    if not has_defaults(work.keeper.insist(lambda: service.projects.get(run.project)).tag_template):
+        return ()
+    wanted = default_tags(origin)
+    while True:
+        taken = work.keeper.insist(lambda: service.naming.take(work.claim, wanted))
+        if taken is not None:
+            break
+        if work.keeper.stopped.wait(_PUSHING_S):
+            raise BuildCancelledError("the build was stopped while another run pushed")
+    for tag, other in taken.left:
+        writer.status(f"{tag} stays with run {other}")
+    return named(facts, taken.tags)
+
+
 def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> Digest | None:
     """Send the image to each name that says where. Nothing is sent once the run is another attempt's.
 
@@ -222,7 +255,8 @@ def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer:
     with _client(work) as client:
         for name in remote:
             work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
-            pushed = push(name, work.store, client=client, image=result.image)
+            about = annotations_of(work.claim.run.source, result.image.config)
+            pushed = push(name, work.store, client=client, image=result.image, annotations=about)
             digest = pushed.digest
             writer.status(f"pushed {name.familiar}@{digest}")
     return digest

@@ -7,9 +7,11 @@ the store keeps them. What the registry has, or can mount, is not needed here: l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal, TypeVar
+
+import msgspec
 
 from core.digests import DiffID, Digest
 from core.platforms import Platform
@@ -61,6 +63,7 @@ def push(
     platform: Platform | None = None,
     compression: Compression | None = None,
     by_digest: bool = False,
+    annotations: Mapping[str, str] | None = None,
     monitor: TransferMonitor | None = None,
     parallel: int = DEFAULT_PARALLEL,
 ) -> Pushed:
@@ -68,7 +71,8 @@ def push(
 
     image: what to send; None is what the name stands for in the store. platform: of an index only this image, with
     the manifest that the index names. compression: of layers; None keeps the layers that an image was pulled with,
-    and is gzip for others. by_digest: under its digest only, whatever tag the name has. Layers that the registry has
+    and is gzip for others. by_digest: under its digest only, whatever tag the name has.
+    annotations: of the manifest, where it is made here. Layers that the registry has
     are not sent, and those that another of its repositories is known to have are mounted. Raises RegistryErrors,
     ImageNotFoundError, MissingBlobError and StorageFullError.
     """
@@ -81,7 +85,7 @@ def push(
         name = name._replace(tag=None)
     pushing = _Push(name, store, client, monitor or NullTransferMonitor(), parallel, blobs)
     if isinstance(what, Image):
-        return pushing.image(what, compression)
+        return pushing.image(what, compression, annotations or {})
     if platform is not None:
         chosen = store.images.indexes.choose(what.digest, platform)
         entry = next(entry for entry in what.entries if entry.image is not None and entry.image.id == chosen)
@@ -109,14 +113,14 @@ class _Push:
         self._repository = Repository(client, endpoint, name.path)
         self._sender = Sender(self._repository, blobs)
 
-    def image(self, image: Image, compression: Compression | None) -> Pushed:
+    def image(self, image: Image, compression: Compression | None, annotations: Mapping[str, str]) -> Pushed:
         self._announce()
         if compression is None and image.manifest_is_given:
             try:
                 return self.manifest(self._store.blobs.read_checked(image.manifest_digest), image)
             except _NotHereError:
                 self._monitor.message("The layers are not here as they came: the image gets a new digest")
-        made = self._packed(image, compression)
+        made = msgspec.structs.replace(self._packed(image, compression), annotations=dict(annotations))
         data = encode(made)
         self._send_small(made.config)
         return self._finish(OCI_MANIFEST, data, image, made)

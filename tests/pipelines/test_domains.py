@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy.engine import Connection
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, protected
-from pipelines.domains import domain_of, found, told, unambiguous
+from pipelines.defaultnames import Origin
+from pipelines.domains import domain_of, found, origin, told, unambiguous
 from pipelines.errors import StaleAttemptError
 from pipelines.forges import FORGES
 from pipelines.forges.events import Payload
@@ -202,6 +204,51 @@ def test_branch_built_by_hand_is_asked_of_the_server(service: Service, repositor
         assert isinstance(build, Build)
         assert isinstance(build.request.source, GitSource)
         assert for_whom(service, repository, build.request.source, build.trigger) == domain
+
+
+# What its image is called after
+
+
+def after(service: Service, repository: Repository, source: GitSource, trigger: Trigger, **options: Any) -> Origin:
+    run = service.runs.submit(RunRequest(source, "p", options=BuildOptions(**options)), trigger)
+    checkout, project = repository.fetch(source), project_of(repository)
+    return origin(run, domain_of(run) or found(run, source, project, checkout), project.hook, checkout)
+
+
+def test_image_is_called_after_what_the_server_says(service: Service, repository: Repository, tmp_path: Path) -> None:
+    url, tip, other = repository.url, repository.tip, repository.other
+
+    def by_ann(source: GitSource, **options: Any) -> Origin:
+        return after(service, repository, source, BY_ANN, **options)
+
+    assert by_ann(GitSource(url)) == by_ann(GitSource(url, "main")) == Origin("main", is_default=True, commit=tip)
+    assert by_ann(GitSource(url, "other")) == Origin("other", commit=other)
+    assert by_ann(GitSource(url, "v1")) == Origin(tag="v1", commit=other)
+    assert by_ann(GitSource(url, repository.forked, branch="main", tag="v1")) == Origin()
+    assert by_ann(GitSource(url, tip, branch="other", tag="v1")) == Origin(commit=tip)
+    assert by_ann(GitSource(url, "main", subdirectory=".")) == Origin()
+    for options in ({"target": "test"}, {"file": "Other"}, {"platform": "linux/arm64"}, {"build_args": {"a": "b"}}):
+        assert by_ann(GitSource(url, "main"), **options) == Origin()
+    elsewhere = Repository(tmp_path / "elsewhere")
+    run = submitted(service, source := GitSource(elsewhere.url, "main"))
+    checkout = elsewhere.fetch(source)
+    domain = found(run, source, project_of(repository), checkout)
+    assert origin(run, domain, project_of(repository).hook, checkout) == Origin()
+
+
+def test_image_is_called_after_what_the_forge_says(service: Service, repository: Repository) -> None:
+    source, tip = GitSource(repository.url, repository.tip, branch="lies", tag="v9"), repository.tip
+
+    def told_by(trigger: Trigger) -> Origin:
+        return after(service, repository, source, trigger)
+
+    assert told_by(Trigger("push", branch="x", default_branch="main")) == Origin("x", commit=tip)
+    main = Origin("main", is_default=True, commit=tip)
+    assert told_by(Trigger("push", branch="main", default_branch="main")) == main
+    assert told_by(Trigger("push", branch="main")) == main
+    assert told_by(Trigger("tag", tag="v1.2.3")) == Origin(tag="v1.2.3", commit=tip)
+    assert told_by(Trigger("pull_request", branch="main", pull_request=7)) == Origin(pull_request=7, commit=tip)
+    assert told_by(Trigger("pull_request", branch="main", pull_request=7, fork=True)) == Origin()
 
 
 # Kept

@@ -172,6 +172,9 @@ def test_names_of_images_are_tried(api: Api) -> None:
     query: dict[str, Any] = {"template": "{registry}/{project}:{branch}", "branch": "feature/x"}
     assert api("GET", "/projects/app/image-names", query_string=query) == {"names": ["registry.example/app:feature-x"]}
     api("GET", "/projects/app/image-names", query_string={"template": "{nothing}"}, status=422)
+    query = {"template": "{defaults}", "branch": "main", "default": "true"}
+    names = [f"registry.example/app:{tag}" for tag in ("1", "main", "latest")]
+    assert api("GET", "/projects/app/image-names", query_string=query) == {"names": names}
 
 
 def test_run_says_who_asked_for_it(api: Api, service: Service) -> None:

@@ -8,11 +8,12 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from core.errors import ShiplapError
+from pipelines.defaultnames import Origin, all_names
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
 from pipelines.roles import PROJECT_ROLES, ProjectRole
-from pipelines.tags import TagFacts, image_names
+from pipelines.tags import TagFacts
 from web.guard import note, require
 from web.guard.rights import bounded
 from web.hooks.statuses import public_url
@@ -228,10 +229,14 @@ def _names(name: str, template: str) -> dict[str, Any]:
     runs = (
         ("a push to main", TagFacts(name, 12, registry, branch="main", commit="4f2d9c81a07be2")),
         ("a push to feature/login", TagFacts(name, 13, registry, branch="feature/login", commit="91b0d3375c6faa")),
-        ("the tag v1.2", TagFacts(name, 14, registry, tag="v1.2", commit="4f2d9c81a07be2")),
+        ("the tag v1.2.3", TagFacts(name, 14, registry, tag="v1.2.3", commit="4f2d9c81a07be2")),
     )
     try:
-        found = [(what, [image.familiar for image in image_names(template, facts)]) for what, facts in runs]
+        found = [(what, [name.familiar for name in all_names(template, each, _origin(each))]) for what, each in runs]
     except InvalidRequestError as error:
         return {"names": (), "names_error": told(error)}
     return {"names": found, "names_error": ""}
+
+
+def _origin(facts: TagFacts) -> Origin:
+    return Origin(facts.branch, facts.branch == "main", facts.tag, commit=facts.commit)

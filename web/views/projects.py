@@ -6,6 +6,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from pipelines.defaultnames import Origin, all_names
 from pipelines.hooks.approvals import Approval, ApprovalState
 from pipelines.hooks.deliveries import Delivery
 from pipelines.hooks.history import Point, history
@@ -13,7 +14,7 @@ from pipelines.hooks.outbox import SentStatus, list_statuses
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project, Run
 from pipelines.projects import MAX_WEIGHT
-from pipelines.tags import TagFacts, image_names
+from pipelines.tags import TagFacts
 from web.calls import Call
 from web.endpoints import Api
 from web.guard.rights import bounded, visible
@@ -128,12 +129,13 @@ class History(msgspec.Struct, frozen=True):
 
 
 class TemplateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """template: of names; the rest stands for a run's."""
+    """template: of names; the rest stands for a run's. default: whether the branch is the default one."""
 
     template: Annotated[str, msgspec.Meta(max_length=500)]
     branch: Annotated[str, msgspec.Meta(max_length=255)] = ""
     tag: Annotated[str, msgspec.Meta(max_length=255)] = ""
     commit: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    default: bool = False
 
 
 class ImageNames(msgspec.Struct, frozen=True):
@@ -252,4 +254,5 @@ def preview_names(call: Call, project: Name, query: TemplateQuery) -> ImageNames
     """Show what a tag template makes of a run. The project need not exist."""
     registry = call.service.settings.registry or "registry.example"
     facts = TagFacts(project, 1, registry, query.branch, query.tag, query.commit)
-    return ImageNames([name.familiar for name in image_names(query.template, facts)])
+    origin = Origin(query.branch, query.default, query.tag, commit=query.commit)
+    return ImageNames([name.familiar for name in all_names(query.template, facts, origin)])

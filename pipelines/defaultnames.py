@@ -1,0 +1,108 @@
+"""The tags that an image gets besides its run's number, unless somebody chose others.
+
+A branch's name, ``latest`` for the default branch, a version and its shorter forms, ``sha-COMMIT``, ``pr-N``. Whose a
+tag is may not depend on what an author called a branch: what looks like one of the others' gets digits of its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from core.references import Reference
+from pipelines.tags import TagFacts, fit_for_tag, has_defaults, image_names
+
+_DIGITS: Final = 7
+_VERSION: Final = re.compile(r"v?((?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){0,2})", re.ASCII)
+_PRERELEASE: Final = re.compile(r"v?(\d{1,9}\.\d{1,9}\.\d{1,9}-[0-9A-Za-z.-]{1,80})", re.ASCII)
+_OTHERS: Final = re.compile(rf"latest|\d.*|(pr|run)-\d+|sha-.*|.*-[0-9a-f]{{{_DIGITS}}}", re.IGNORECASE)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What a run builds, as the service knows it to be; empty where it cannot be shown.
+
+    branch, tag: of the project's own repository.
+    is_default: whether the branch is the default one.
+    pull_request: from the own repository; 0 for none.
+    commit: the full id.
+    """
+
+    branch: str = ""
+    is_default: bool = False
+    tag: str = ""
+    pull_request: int = 0
+    commit: str = ""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A tag, and for what it stands: ``branch main``, ``version 1.2.3``. Only the same may take it over."""
+
+    tag: str
+    owner: str
+
+
+def default_tags(origin: Origin) -> tuple[Wanted, ...]:
+    """What the image may be called besides its number."""
+    found: list[Wanted] = []
+    if origin.branch:
+        found.append(Wanted(branch_tag(origin.branch), f"branch {origin.branch}"))
+        if origin.is_default:
+            found.append(Wanted("latest", "default"))
+    if origin.pull_request:
+        found.append(Wanted(f"pr-{origin.pull_request}", f"pull request {origin.pull_request}"))
+    version = version_of(origin.tag)
+    if "-" in version:
+        found.append(Wanted(version, f"pre-release {version}"))
+    elif version:
+        parts = version.split(".")
+        found += [Wanted(".".join(parts[:count]), f"version {version}") for count in range(len(parts), 0, -1)]
+    if origin.commit:
+        found.append(Wanted(f"sha-{origin.commit[:12]}", f"commit {origin.commit}"))
+    return tuple(found)
+
+
+def version_of(tag: str) -> str:
+    """``1.2.3`` of the tag v1.2.3, ``1.2.3-rc.1`` of v1.2.3-rc.1; empty for a tag that is no version."""
+    found = _VERSION.fullmatch(tag) or _PRERELEASE.fullmatch(tag)
+    return found[1] if found else ""
+
+
+def named(facts: TagFacts, tags: Iterable[str]) -> tuple[Reference, ...]:
+    """The project's images with these tags; none without a registry."""
+    if not facts.registry:
+        return ()
+    return tuple(Reference.parse(f"{facts.registry}/{facts.project}:{tag}") for tag in tags)
+
+
+def all_names(template: str, facts: TagFacts, origin: Origin) -> tuple[Reference, ...]:
+    """What a run is called if nothing newer is. Raises InvalidRequestError."""
+    found = image_names(template, facts)
+    if not has_defaults(template):
+        return found
+    return (*found, *named(facts, (each.tag for each in default_tags(origin))))
+
+
+def branch_tag(branch: str) -> str:
+    """The tag of a branch: its name where that can be no other's tag, else with digits of its hash."""
+    name = fit_for_tag(branch)
+    if name == branch and not name.startswith("_") and not _OTHERS.fullmatch(name):
+        return name
+    digest = hashlib.sha256(branch.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]
+    prefix = "branch" if not name or name[0].isdigit() else ""
+    return "-".join(part for part in (prefix, name, digest) if part)
+
+
+def may_replace(wanted: str, run: int, held: str, holder: int) -> bool:
+    """Whether what this run builds may take a tag from what that one built: newer, and of the same thing."""
+    if wanted.startswith("version ") and held.startswith("version "):
+        return (_precedence(wanted), run) >= (_precedence(held), holder)
+    return wanted == held and run >= holder
+
+
+def _precedence(owner: str) -> tuple[int, ...]:
+    numbers = [int(part) for part in owner.removeprefix("version ").split(".")]
+    return (*numbers, 0, 0)[:3]

@@ -1,0 +1,88 @@
+"""Which run has which of a project's default names: decided when an image is pushed, and nothing ever moves back.
+
+A run takes its names in one transaction, and keeps others from taking them until it has ended. So of two runs that
+push at the same time the newer one is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from pipelines.claims import fence
+from pipelines.database import Database
+from pipelines.defaultnames import Wanted, may_replace
+from pipelines.model import Claim
+from pipelines.schema import image_tags, projects, runs
+
+
+class Taken(NamedTuple):
+    """tags: that the run may push now. left: those that a newer run has, or another thing, with the run's number."""
+
+    tags: tuple[str, ...]
+    left: tuple[tuple[str, int], ...]
+
+
+class Naming:
+    """Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def number_tag(self, project: str, number: int) -> str:
+        """What the run itself is called: its number, but where a version of the project is called that."""
+        query = select(image_tags.c.run).where(image_tags.c.project == project, image_tags.c.tag == str(number))
+        with self._database.read() as connection:
+            return str(number) if connection.execute(query).first() is None else f"run-{number}"
+
+    def take(self, claim: Claim, wanted: Sequence[Wanted]) -> Taken | None:
+        """Give the run its names, as far as it may have them; None: who pushes one just now has to end first.
+
+        Raises StaleAttemptError.
+        """
+        project, number = claim.run.project, claim.number
+        if not wanted:
+            return Taken((), ())
+        tags: list[Wanted] = []
+        left: list[tuple[str, int]] = []
+        with self._database.write() as connection:
+            fence(connection, claim)
+            this = projects.c.name == project
+            connection.execute(update(projects).where(this).values(weight=projects.c.weight))  # one at a time
+            rows = select(image_tags).where(
+                image_tags.c.project == project, image_tags.c.tag.in_([each.tag for each in wanted])
+            )
+            held = {row.tag: row for row in connection.execute(rows)}
+            for each in wanted:
+                row = held.get(each.tag)
+                if row is None or may_replace(each.owner, number, row.owner, row.run):
+                    if row is not None and _is_pushing(connection, row.run, row.attempt, number):
+                        return None
+                    if each.tag.isdigit() and _is_going(connection, project, int(each.tag), number):
+                        left.append((each.tag, int(each.tag)))
+                    else:
+                        tags.append(each)
+                else:
+                    left.append((each.tag, row.run))
+            mine = [each.tag for each in tags]
+            connection.execute(delete(image_tags).where(image_tags.c.project == project, image_tags.c.tag.in_(mine)))
+            for each in tags:
+                values = {"project": project, "tag": each.tag, "owner": each.owner}
+                connection.execute(insert(image_tags).values(**values, run=number, attempt=claim.attempt))
+        return Taken(tuple(mine), tuple(left))
+
+
+def _is_pushing(connection: Connection, run: int, attempt: int, mine: int) -> bool:
+    here = select(runs.c.number).where(runs.c.number == run, runs.c.attempt == attempt, runs.c.state == "running")
+    return run != mine and connection.execute(here).first() is not None
+
+
+def _is_going(connection: Connection, project: str, number: int, mine: int) -> bool:
+    """Whether the run with this number may still push under it."""
+    here = select(runs.c.number).where(
+        runs.c.number == number, runs.c.project == project, runs.c.state.in_(("queued", "running"))
+    )
+    return number != mine and connection.execute(here).first() is not None
