@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import weakref
-from typing import Any
+from typing import Any, Final
+
+NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+"""OpenSSL's words for a peer that does not speak TLS: the ``reason`` of an ssl.SSLError."""
 
 
 class OpenSockets:

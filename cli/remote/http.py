@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from cli import VERSION
 from cli.remote.errors import RemoteError, ServerError, UnreachableServerError
 from cli.remote.servers import Server
+from core.connections import NOT_TLS
 
 PREFIX: Final = "/api/v1"
 _TIMEOUT_S: Final = 60.0
@@ -163,6 +164,12 @@ class Client:
         return f"shiplap login --host {self.server.url}, or SHIPLAP_TOKEN"
 
     def _unreachable(self, error: Exception) -> UnreachableServerError:
+        code = getattr(error, "reason", None)  # of ssl.SSLError: OpenSSL's word
+        if code in NOT_TLS:
+            return UnreachableServerError(
+                f"cannot reach {self.server.url}: what answers there does not speak TLS",
+                hint=f"plain HTTP is http://{urlsplit(self.server.url).netloc}; over it everybody on the way can read",
+            )
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return UnreachableServerError(
             f"cannot reach {self.server.url}: {reason}", hint="is the service running there? (shiplap serve)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from core.connections import OpenSockets, is_exempt, reason
+from core.connections import NOT_TLS, OpenSockets, is_exempt, reason
 from core.errors import HostNotFoundError, OutOfReachError
 from registry.client.config import ClientConfig, hostname, is_loopback
 from registry.client.http import Request, redacted
@@ -23,7 +23,6 @@ _CONNECT_TIMEOUT_S: Final = 20.0
 _READ_TIMEOUT_S: Final = 60.0  # for a single read: a connection over which nothing comes is taken for broken
 _POOL_SIZE: Final = 16
 _DRAIN_BYTES: Final = 64 << 10
-_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
 
 class Urllib3Response:
@@ -271,7 +270,7 @@ def _tls_error(error: Exception, host: str, certificates: Path) -> UnreachableEr
     if isinstance(cause, ssl.SSLEOFError):
         return UnreachableError(f"the connection to {host} ended during the TLS handshake", connected=True)
     told = (cause.reason if cause else None) or str(error)
-    if told in _NOT_TLS:
+    if told in NOT_TLS:
         return PlainHttpServerError(
             f"{host} does not speak TLS",
             hint=f"if it is meant to be plain HTTP: --insecure-registry {host}, or SHIPLAP_INSECURE_REGISTRIES={host}",

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -416,6 +418,25 @@ def test_unreachable_server_is_said(shiplap: Shiplap, context: Path) -> None:
     result = shiplap("--host", "http://127.0.0.1:1", "build", context, check=False)
     assert result.returncode == 1
     assert "cannot reach http://127.0.0.1:1" in result.stderr
+
+
+def test_plain_http_behind_an_https_address_is_told_in_words(shiplap: Shiplap) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = shiplap("--host", f"https://127.0.0.1:{port}", "runs", "ls", check=False)
+        thread.join()
+    assert result.returncode == 1
+    assert f"cannot reach https://127.0.0.1:{port}: what answers there does not speak TLS" in result.stderr
+    assert f"http://127.0.0.1:{port}" in result.stderr
+    assert "SSL" not in result.stderr
 
 
 def test_backup_brings_back_what_a_service_knew(serving: Serving, context: Path, tmp_path: Path) -> None:
