@@ -11,8 +11,9 @@ from core.settings import ServiceSettings
 @click.option("--new-key", is_flag=True, help="The secrets' key is lost: take this host's, or a new one, for it.")
 @click.pass_obj
 def command(root: str | None, *, new_key: bool) -> None:
-    """Bring the service's database to the schema of this version, and make the key of secrets.
+    """Bring the service's database to the schema of this version.
 
+    It also makes the key that secrets are encrypted with, unless there is one.
     'shiplap serve' does it by itself; 'shiplap web' and 'shiplap worker' refuse to start until it was done.
     """
     from pipelines.database import migrate

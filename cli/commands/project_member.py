@@ -17,8 +17,9 @@ _token_option = click.option("--token", "is_token", is_flag=True, help="WHO is t
 
 @click.group("member", cls=Group)
 def command() -> None:
-    """Say who may what in a project, besides those who may in all.
+    """Say who may what in a project.
 
+    Those who may in all projects are not its members.
     read: look, pull images. build: also start runs, push images. maintain: also settings, secrets, members.
     """
 

@@ -159,9 +159,15 @@ def test_agent_that_nobody_gave_is_no_socket_unless_required(workshop: Workshop)
     assert "--ssh key" in (caught.value.hint or "")
 
 
-def test_agent_is_not_part_of_the_cache_key_and_its_place_is(workshop: Workshop, tmp_path: Path) -> None:
+def test_whether_there_is_an_agent_and_where_is_part_of_the_cache_key_and_which_is_not(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     text = "FROM base\nRUN --mount=type=ssh,target={} true\n"
-    access = SourceAccess(ssh={"default": SshAgent.of_keys([str(make_key(tmp_path))])})
+    agents = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        agents.append(SourceAccess(ssh={"default": SshAgent.of_keys([str(make_key(tmp_path / name))])}))
     assert workshop.counts(text.format("/a")) == (1, 0)
-    assert workshop.counts(text.format("/a"), access=access) == (0, 1)
-    assert workshop.counts(text.format("/b"), access=access) == (1, 0)
+    assert workshop.counts(text.format("/a"), access=agents[0]) == (1, 0)
+    assert workshop.counts(text.format("/a"), access=agents[1]) == (0, 1)
+    assert workshop.counts(text.format("/b"), access=agents[0]) == (1, 0)
