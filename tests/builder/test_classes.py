@@ -144,6 +144,7 @@ def test_every_member_of_a_copy_is_in_the_key() -> None:
 REQUEST_MEMBERS: Final = {
     "dockerfile": "in operations", "dockerfile_name": "messages", "context": "by content", "outputs": "not of steps",
     "target": "which steps", "build_args": "in operations; proxies decide the class", "labels": "config",
+    "default_labels": "config",
     "no_cache": "which steps run", "pull": "bases, by content", "platforms": "bases, by content",
     "network": "in operations", "add_hosts": "in operations", "source_date_epoch": "in operations",
     "secrets": "decide the class", "access": "agents decide the class; what is fetched counts by content",

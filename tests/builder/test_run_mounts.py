@@ -216,7 +216,8 @@ def _other_process(root: Path) -> subprocess.Popen[str]:
 
 def test_locked_cache_waits_for_another_process(workshop: Workshop) -> None:
     with _other_process(workshop.store.root) as other:
-        threading.Timer(0.3, lambda: other.communicate("go\n")).start()
+        assert other.stdin is not None
+        threading.Timer(0.3, print, ["go"], {"file": other.stdin, "flush": True}).start()
         workshop.build("FROM base\nRUN --mount=type=cache,target=/c,sharing=locked cat /c/from-the-other\n")
     assert workshop.seen.output() == "done"
 

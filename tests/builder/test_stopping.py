@@ -183,7 +183,7 @@ def test_the_indexer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
     with stopped_after(2):
         indexer.wait()
     with pytest.raises(ChildProcessError):  # it was killed, and its end taken note of
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(indexer._pid, os.WNOHANG)
 
 
 def rpm_database(path: Path, rows: str) -> Path:

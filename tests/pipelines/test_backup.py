@@ -84,7 +84,13 @@ def commit_and_push(clone: Path, text: str, *options: str) -> str:
     (clone / "f").write_text(text)
     git(clone, "add", ".")
     git(clone, "commit", "--quiet", "-m", text)
-    git(clone, "push", "--quiet", *options, "origin", "HEAD:main")
+    for tries_left in reversed(range(5)):
+        try:
+            git(clone, "push", "--quiet", *options, "origin", "HEAD:main")
+            break
+        except subprocess.CalledProcessError:  # somebody who packs refs had this one at that moment
+            if not tries_left:
+                raise
     return git(clone, "rev-parse", "HEAD").strip()
 
 

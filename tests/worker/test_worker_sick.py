@@ -21,19 +21,20 @@ def info(service: Service, name: str) -> WorkerInfo:
     return next(worker for worker in service.workers.list() if worker.name == name)
 
 
-def other_key(tmp_path: Path) -> dict[str, str]:
-    """What makes a worker open no secret: another service's key."""
-    key = tmp_path / "other.key"
-    key.write_bytes(bytes(range(32)))
+def start_without_key(service: Service, workers: Workforce, tmp_path: Path) -> None:
+    """Start a worker that soon opens no secret any more: its key becomes another service's."""
+    key = tmp_path / "copy.key"
+    key.write_bytes(service.secrets.keys.file.read_bytes())
     key.chmod(0o600)
-    return {"SHIPLAP_SECRET_KEY_FILE": str(key)}
+    workers.start("--concurrency", "1", environ={"SHIPLAP_SECRET_KEY_FILE": str(key)})
+    key.write_bytes(bytes(range(32)))
 
 
 def test_misconfigured_worker_does_not_use_up_the_attempts_of_a_run(
     service: Service, workers: Workforce, tmp_path: Path
 ) -> None:
     service.secrets.put("TOKEN", b"a value", project="default")
-    workers.start("--concurrency", "1", environ=other_key(tmp_path))
+    start_without_key(service, workers, tmp_path)
     run = submit(service, 1)
     began = time.monotonic()
     eventually(lambda: service.runs.get(run.number).attempt == 2, why="it is tried again")
@@ -47,7 +48,7 @@ def test_misconfigured_worker_is_sick_and_says_why_while_others_go_on(
     service: Service, workers: Workforce, tmp_path: Path
 ) -> None:
     service.secrets.put("TOKEN", b"a value", project="default")
-    workers.start("--concurrency", "1", environ=other_key(tmp_path))
+    start_without_key(service, workers, tmp_path)
     for number in range(3):
         submit(service, number)
     eventually(lambda: info(service, "worker-1").state == "sick", why="the misconfigured worker is sick")
