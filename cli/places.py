@@ -13,8 +13,6 @@ from typing import Any, Final, Literal, TypeAlias
 import click
 
 from cli.errors import CommandError
-from cli.remote.choice import chosen_server, host_option
-from core.settings import RemoteSettings
 
 Place: TypeAlias = Literal["there", "here", "refused"]
 """there: the command asks the service. here: it is about this machine by its nature. refused: it is about what is on
@@ -73,6 +71,8 @@ def check(words: Sequence[str]) -> None:
     name = " ".join(words)
     if PLACES[name] != "refused":
         return
+    from cli.remote.choice import chosen_server  # not for `--help`, nor for commands that ask by themselves
+
     url = chosen_server()
     if url is not None:
         raise CommandError(
@@ -82,6 +82,9 @@ def check(words: Sequence[str]) -> None:
 
 
 def _chosen_by() -> str:
+    from cli.remote.choice import host_option
+    from core.settings import RemoteSettings
+
     if host_option() is not None:
         return "--host"
     return "SHIPLAP_HOST" if RemoteSettings.from_environ().host else "the context that is in use"
