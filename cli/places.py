@@ -15,8 +15,12 @@ import click
 from cli.errors import CommandError
 
 Place: TypeAlias = Literal["there", "here", "refused"]
-"""there: the command asks the service. here: it is about this machine by its nature. refused: it is about what is on
-this machine, and is not done while a service is chosen."""
+"""What a command does while a service is chosen.
+
+there: it asks the service.
+here: it works on this machine, which it is about by its nature.
+refused: it is about what is on this machine, and is not done.
+"""
 
 _SERVICE: Final = {
     "build": "", "login": "", "logout": "", "runs": "ls show logs cancel retry", "secret": "ls rm set",
