@@ -41,7 +41,9 @@ _SHOWN_BYTES: Final = 2000
 _AWAY: Final = re.compile(  # what git, curl and ssh say of servers that do not answer, and of connections that broke
     r"(?i)failed to connect|could not connect|connection (?:refused|reset|closed|timed out)|operation timed out|"
     r"could not resolve (?:host|proxy)|temporary failure in name resolution|no route to host|network is unreachable|"
-    r"empty reply from server|returned error: 5\d\d|code 5\d\d from proxy|early EOF|unexpected disconnect"
+    r"empty reply from server|returned error: 5\d\d|code 5\d\d from proxy|early EOF|unexpected disconnect|"
+    r"non-properly terminated|error in the p(?:ull|ush) function|SSL_ERROR_SYSCALL|unexpected eof while reading|"
+    r"(?:recv|send) failure"
 )
 _TREE, _AGENT, _KNOWN_HOSTS, _REPOSITORY, _CONFIG = "tree", "agent", "known_hosts", "repository", "config"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,6 +14,7 @@ from builder.remotes.git import _AWAY
 from core.settings import ServiceSettings
 from pipelines.model import GitSource, RunRequest
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.toolkit.service import Workforce, eventually, finished
 
 
@@ -23,6 +27,10 @@ from tests.toolkit.service import Workforce, eventually, finished
         "fatal: unable to access 'https://git.lan/': Received HTTP code 503 from proxy after CONNECT",
         "fatal: unable to access 'https://git.lan/': Empty reply from server",
         "kex_exchange_identification: Connection closed by remote host",
+        "fatal: GnuTLS, handshake failed: The TLS connection was non-properly terminated.",
+        "fatal: unable to access 'https://git.lan/': gnutls_handshake() failed: Error in the pull function.",
+        "fatal: unable to access 'https://git.lan/': OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to x",
+        "fatal: unable to access 'https://git.lan/': Recv failure: Connection was aborted",
     ],
 )
 def test_what_git_says_of_servers_that_are_away(text: str) -> None:
@@ -36,6 +44,8 @@ def test_what_git_says_of_servers_that_are_away(text: str) -> None:
         "git@git.lan: Permission denied (publickey).",
         "fatal: couldn't find remote ref refs/heads/no",
         "fatal: unable to access 'https://git.lan/': The requested URL returned error: 403",
+        "fatal: unable to access 'https://x/': gnutls_handshake() failed: An unexpected TLS packet was received.",
+        "fatal: unable to access 'https://git.lan/': server certificate verification failed. CAfile: none",
     ],
 )
 def test_what_git_says_of_servers_that_answered(text: str) -> None:
@@ -50,33 +60,37 @@ def test_run_of_an_absent_git_host_is_tried_again_and_ends_as_an_error(
     workers.start("--concurrency", "2", environ={"SHIPLAP_GIT_ALLOWED_HOSTS": "127.0.0.1"})
     urls = ["https://git.invalid/team/app.git", f"https://127.0.0.1:{refusing}/app.git"]
     numbers = [service.runs.submit(RunRequest(GitSource(url, ref="main"))).number for url in urls]
-    with socket.create_server(("127.0.0.1", 0)) as server, breaking_off(server):
-        url = f"https://127.0.0.1:{server.getsockname()[1]}/app.git"
-        numbers.append(service.runs.submit(RunRequest(GitSource(url, ref="main"))).number)
+    with hanging_up() as closing, hanging_up(reset=True) as resetting:
+        for port in (closing, resetting):
+            url = f"https://127.0.0.1:{port}/app.git"
+            numbers.append(service.runs.submit(RunRequest(GitSource(url, ref="main"))).number)
         eventually(lambda: service.runs.get(numbers[0]).attempt >= 2, timeout_s=60, why="it is tried again")
         for number in numbers:
             run = finished(service, number, timeout_s=120)
             assert (run.state, run.attempt) == ("error", run.max_attempts), run.reason
 
 
-class breaking_off:  # noqa: N801 - read as a phrase
-    """Whoever connects to ``server`` is cut off."""
+@contextmanager
+def hanging_up(*, reset: bool = False) -> Iterator[int]:
+    """The port of a server that hangs up in the middle of every handshake: politely, or by a reset."""
 
-    def __init__(self, server: socket.socket) -> None:
-        self._server = server
-        self._thread = threading.Thread(target=self._cut)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-
-    def _cut(self) -> None:
+    def serve() -> None:
         while True:
             try:
-                peer, _ = self._server.accept()
+                peer, _ = server.accept()
             except OSError:
                 return
-            peer.close()
+            with peer:
+                peer.settimeout(stretched(5))
+                peer.recv(65536)  # what is left unread would make a reset of the closing
+                if reset:
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
