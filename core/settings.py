@@ -133,7 +133,7 @@ class ServiceSettings(NamedTuple):
     networks whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the
     system's where repositories are fetched and forges told of runs; None: the system's. shared_cache: whether workers
     share the build cache through ``registry``. shared_cache_mounts: IDs of cache mounts that the runs of all projects
-    have in common, but for forks.
+    have in common, but for forks. metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
     """
 
     root: Path
@@ -150,6 +150,7 @@ class ServiceSettings(NamedTuple):
     git_ca_file: Path | None = None
     shared_cache: bool = True
     shared_cache_mounts: tuple[str, ...] = ()
+    metrics_token: str = ""
 
     @property
     def key_file(self) -> Path:
@@ -181,6 +182,7 @@ class ServiceSettings(NamedTuple):
             Path(ca_file).expanduser().absolute() if ca_file else None,
             _switch(env, "SHIPLAP_SHARED_CACHE", default=True),
             _listed(env.get("SHIPLAP_SHARED_CACHE_MOUNTS", "")),
+            _secret(env, "SHIPLAP_METRICS_TOKEN"),
         )
 
 

@@ -48,9 +48,9 @@ class Audit:
     ) -> None:
         """Note that it was done. No secrets in ``detail``; what is too long is cut."""
         texts = {"actor": actor, "action": action, "subject": subject, "address": address, "project": project}
-        values = {name: _storable(text)[: _LENGTHS[name]] for name, text in texts.items()}
+        values = {name: printable(text)[: _LENGTHS[name]] for name, text in texts.items()}
         with self._database.write() as connection:
-            connection.execute(insert(audit).values(at=self._clock(), detail=_storable(detail)[:_MAX_DETAIL], **values))
+            connection.execute(insert(audit).values(at=self._clock(), detail=printable(detail)[:_MAX_DETAIL], **values))
 
     def list(
         self,
@@ -72,11 +72,11 @@ class Audit:
         if projects is not None:
             query = query.where(audit.c.project.in_(projects))
         if actor:
-            query = query.where(audit.c.actor == _storable(actor))
+            query = query.where(audit.c.actor == printable(actor))
         if action:
-            query = query.where(audit.c.action == _storable(action))
+            query = query.where(audit.c.action == printable(action))
         if subject:
-            query = query.where(audit.c.subject.contains(_storable(subject), autoescape=True))
+            query = query.where(audit.c.subject.contains(printable(subject), autoescape=True))
         if since is not None:
             query = query.where(audit.c.at >= since)
         if until is not None:
@@ -97,9 +97,13 @@ class Audit:
             connection.execute(delete(audit).where(audit.c.at < self._clock() - KEEP_S))
 
 
-def _storable(text: str) -> str:
-    """PostgreSQL takes no NUL, and neither database a lone surrogate."""
-    return text.replace("\0", "").encode(errors="replace").decode()
+def printable(text: str) -> str:
+    """What strangers wrote, for logs and the trail: nothing in it ends a line, steers a terminal or turns words round.
+
+    PostgreSQL takes no NUL either, and neither database a lone surrogate.
+    """
+    whole = text.replace("\0", "").encode(errors="replace").decode()
+    return "".join(character if character.isprintable() else "\ufffd" for character in whole)
 
 
 def _from_row(row: Row[Any]) -> AuditEntry:

@@ -66,7 +66,14 @@ class ScopeError(PipelineError):
 
 
 class SignInError(PipelineError):
-    """Nobody can sign in with this name and password, or by this identity. Says no more than that."""
+    """Nobody can sign in with this name and password, or by this identity. Says no more than that.
+
+    reason: what the administrator learns of it besides, from log and audit; nothing that a token said but names.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, reason: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason or message
 
 
 class LinkError(PipelineError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING
 
 from flask import g
@@ -35,6 +36,14 @@ def authenticate(service: Service, request: Request) -> Caller:
         check_csrf(in_session=True)
     user = found[1]
     return Caller(user.name, SCOPES_OF[user.role], user.name, None, service.roles.of_user(user))
+
+
+def authenticate_scraper(wanted: str, request: Request) -> None:
+    """Whoever reads the metrics has the token that the settings want; "": anybody may. Raises UnauthenticatedError."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    known = scheme.lower() == "bearer" and hmac.compare_digest(text.strip().encode(), wanted.encode())
+    if wanted and not known:
+        raise UnauthenticatedError("this needs the token of SHIPLAP_METRICS_TOKEN", hint=None)
 
 
 def _by_token(service: Service, request: Request) -> Caller:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from flask import Flask, Response, request
 
-from web.access import authenticate
+from registry.server.http import transport_headers
+from web.access import authenticate, authenticate_scraper
 from web.calls import Call, Streamed
 from web.endpoints import Endpoint, decode_body
 from web.errors import TooLargeError, UnsupportedTypeError
@@ -71,9 +72,11 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
     add_error_handlers(app)
     log_requests(app)
 
+    always = {**_SECURITY, **transport_headers(service.settings.public_url)}
+
     @app.after_request
     def secure(response: Response) -> Response:
-        for name, value in _SECURITY.items():
+        for name, value in always.items():
             response.headers.setdefault(name, value)
         return response
 
@@ -179,4 +182,5 @@ def _add_operation(app: Flask, service: Service) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
+        authenticate_scraper(service.settings.metrics_token, request)
         return Response(exposition(service), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
@@ -120,13 +122,22 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
 
     def _registry(self, service: Service) -> Registry:
-        """By the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never."""
+        """By the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never.
+
+        Whoever comes by the name that runs push to is answered by it: their workers may not reach the public address.
+        """
         from images.store import Store
         from registry.server.registry import Registry
         from registry.server.settings import settings_of
 
         root = self._service_settings.root
+        name = self._service_settings.registry or urlsplit(self._note.decode().strip()).netloc
         settings = settings_of(root, access="users")
+        settings = replace(
+            settings,
+            public_url=settings.public_url or self._service_settings.public_url,
+            other_names=frozenset({name}) - {urlsplit(self._service_settings.public_url).netloc},
+        )
         return Registry.serving(Store.open(root), settings, accounts=ServiceAccounts(service))
 
     def _identities(self) -> Provider | None:

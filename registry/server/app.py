@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -14,7 +15,7 @@ from registry import OURS_HEADER
 from registry.errors import ErrorCode
 from registry.server.blob_views import BlobViews
 from registry.server.errors import CredentialsNeededError, SpecError
-from registry.server.http import json_response, location, own_url
+from registry.server.http import json_response, location, own_url, transport_headers
 from registry.server.listening.vouching import vouch
 from registry.server.manifest_views import ManifestViews
 from registry.server.names import parse_name
@@ -65,6 +66,7 @@ def application(registry: Registry) -> Flask:
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         response.headers[OURS_HEADER] = "1"
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(transport_headers(registry.settings.public_url))
         return response
 
     return app
@@ -136,8 +138,8 @@ def _failure(status: int, code: ErrorCode, message: str) -> Response:
 
 
 def _challenge(registry: Registry, error: CredentialsNeededError) -> str:
-    service = request.host
-    parts = [f'realm="{own_url(registry.settings)}/v2/token"', f'service="{service}"']
+    url = own_url(registry.settings)
+    parts = [f'realm="{url}/v2/token"', f'service="{urlsplit(url).netloc}"']
     if error.scope:
         parts.append(f'scope="{error.scope}"')
     if error.error:

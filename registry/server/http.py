@@ -17,6 +17,7 @@ from registry.server.settings import ServerSettings
 from registry.server.uploads import BrokenBodyError
 
 _PIECE_BYTES: Final = 1 << 20
+_YEAR_S: Final = 365 * 86400
 _CONTENT_RANGE: Final = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/(?:\d+|\*))?")
 _RANGE: Final = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*")
 
@@ -40,8 +41,16 @@ def location(path: str) -> str:
 
 
 def own_url(settings: ServerSettings) -> str:
-    """The address that clients reach this server by: from the settings, else as they wrote it."""
-    return settings.public_url.rstrip("/") or f"{request.scheme}://{request.host}{request.script_root}"
+    """The address that clients reach this server by. What they wrote counts only where no setting says it."""
+    public = settings.public_url.rstrip("/")
+    if public and request.host not in settings.other_names:
+        return public
+    return f"{request.scheme}://{request.host}{request.script_root}"
+
+
+def transport_headers(public_url: str) -> dict[str, str]:
+    """What keeps browsers to https where that is how people reach a server.  RFC 6797."""
+    return {"Strict-Transport-Security": f"max-age={_YEAR_S}"} if public_url.startswith("https://") else {}
 
 
 def body_length() -> int | None:

@@ -61,6 +61,7 @@ class Policy:
 
 
 _NO_RULES: Final = Policy("*")
+_NO_SETTINGS: Final = {"access", "other_names", "policies"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,20 @@ class ServerSettings:
     """What holds for the whole server.
 
     access: "open" lets everyone do everything, "users" asks for credentials, "open-until-users" is open as long as
-    there are no users (for loopback). anonymous_pull: everyone may pull everything. public_url: where clients reach
-    the server when that is not what their Host header says. allow_missing: take manifests whose parts are not here
-    (sparse indexes). grace_s: how long unreferenced content waits for its manifest. upload_expiry_s: since its last
-    byte. stalled_s: how long a client may neither send nor take a byte before its connection is closed.
+        there are no users (for loopback).
+    anonymous_pull: everyone may pull everything.
+    public_url: where clients reach the server; "": where their Host headers say.
+    other_names: HOST[:PORT] by which some reach it all the same; those are answered by the name that they used.
+    allow_missing: take manifests whose parts are not here (sparse indexes).
+    grace_s: how long unreferenced content waits for its manifest.
+    upload_expiry_s: since its last byte.
+    stalled_s: how long a client may neither send nor take a byte before its connection is closed.
     """
 
     access: Access = "users"
     anonymous_pull: bool = False
     public_url: str = ""
+    other_names: frozenset[str] = frozenset()
     allow_missing: bool = False
     token_lifetime_s: int = 300
     max_manifest_bytes: int = 4 << 20
@@ -117,7 +123,7 @@ def load_settings(path: Path, *, access: Access) -> ServerSettings:
 def settings_from(document: Mapping[str, Any], *, access: Access) -> ServerSettings:
     """The settings of a parsed TOML document. Raises ServerSettingsError."""
     plain = {name: value for name, value in document.items() if name != "repository"}
-    _check_names(plain, {f.name for f in fields(ServerSettings)} - {"access", "policies"}, "setting")
+    _check_names(plain, {f.name for f in fields(ServerSettings)} - _NO_SETTINGS, "setting")
     for name, value in plain.items():
         _check_kind(name, value, type(getattr(_DEFAULTS, name)))
     policies = tuple(_policy(entry) for entry in document.get("repository", ()))

@@ -33,10 +33,12 @@ def free_port() -> int:
 class WebProcess:
     """A context manager. ``kill`` and ``start`` again as often as wanted: the port stays."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, **more: str) -> None:
+        """more: variables of its environment besides."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = settings
+        self._more = more
         self._process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
@@ -47,6 +49,7 @@ class WebProcess:
             "SHIPLAP_ROOT": str(self._settings.root),
             "SHIPLAP_REDIS_URL": self._settings.redis_url,
             "SHIPLAP_DATABASE_URL": self._settings.database_url,
+            **self._more,
         }
 
     def start(self) -> None:

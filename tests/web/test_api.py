@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from pipelines.service import Service
 from tests.web.conftest import Api
-from web.app import APIS
+from web.app import APIS, create_app
 from web.endpoints import PARAMETER, Endpoint
 
 ENDPOINTS = [endpoint for api in APIS for endpoint in api]
@@ -243,6 +243,27 @@ def test_answers_carry_security_headers(client: FlaskClient) -> None:
 def test_probes_need_no_token(client: FlaskClient) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").json == {"ready": True, "database": "ok", "queue": "ok"}
+
+
+def test_pages_keep_to_https_where_that_is_the_public_address(service: Service) -> None:
+    for url, said in (("https://ci.example", "max-age=31536000"), ("http://ci.example", None), ("", None)):
+        service.settings = service.settings._replace(public_url=url)
+        browser = create_app(service).test_client()
+        for path in ("/login", "/healthz", "/api/v1/runs", "/nothing"):
+            assert browser.get(path).headers.get("Strict-Transport-Security") == said, (url, path)
+
+
+def test_metrics_ask_for_their_token_where_there_is_one(service: Service) -> None:
+    service.settings = service.settings._replace(metrics_token="gauge")
+    scraper = create_app(service).test_client()
+    token = service.tokens.create("test", ["admin"])[1]
+    for authorization in ("", "Bearer", "Bearer ", "Bearer gaug", "Bearer gaugé", "Basic gauge", f"Bearer {token}"):
+        refused = scraper.get("/metrics", headers={"Authorization": authorization} if authorization else {})
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"] == 'Bearer realm="shiplap"'
+        assert b"shiplap_queue" not in refused.data
+    assert b"shiplap_queue_depth" in scraper.get("/metrics", headers={"Authorization": "bearer gauge"}).data
+    assert scraper.get("/healthz").status_code == 200
 
 
 def test_metrics_count_what_waits(api: Api, client: FlaskClient) -> None:

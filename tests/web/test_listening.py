@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 
 from core.settings import ServiceSettings
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from tests.web.processes import WebProcess
 from web.settings import WebSettings
 
@@ -22,6 +25,25 @@ from web.settings import WebSettings
 )  # fmt: skip
 def test_loopback_is_told_from_the_rest(listen: str, is_public: bool) -> None:
     assert WebSettings.parse(listen).is_public is is_public
+
+
+@pytest.mark.parametrize("registry", ["", "images.internal:5000"])
+def test_registry_s_realm_is_the_public_address_but_for_who_comes_by_the_registry_s_name(
+    settings: ServiceSettings, service: Service, registry: str
+) -> None:
+    del service  # it has made the database
+    process = WebProcess(settings, SHIPLAP_PUBLIC_URL="https://ci.example", SHIPLAP_REGISTRY=registry)
+    own = registry or f"127.0.0.1:{process.port}"
+
+    def realm(host: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=stretched(20))
+        with contextlib.closing(connection):
+            connection.request("GET", "/v2/", headers={"Host": host})
+            return str(connection.getresponse().headers["WWW-Authenticate"]).split('"')[1]
+
+    with process:
+        hosts = ("ci.example", "evil.example", f"localhost:{process.port}", own)
+        assert [realm(host) for host in hosts] == [*["https://ci.example/v2/token"] * 3, f"http://{own}/v2/token"]
 
 
 @pytest.mark.parametrize(

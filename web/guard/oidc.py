@@ -52,12 +52,16 @@ class TokenReply(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom the provider vouches for. name: what it suggests to call them."""
+    """Whom the provider vouches for.
+
+    name: what it suggests to call them.
+    values: of the claim that roles go by; None: it says nothing of that.
+    """
 
     issuer: str
     subject: str
     name: str
-    role: Role
+    values: frozenset[str] | None
 
 
 class Provider:
@@ -102,14 +106,26 @@ class Provider:
         if self._settings.role_claim not in claims and self._discover().userinfo_endpoint and reply.access_token:
             claims = {**self._user_info(reply.access_token, str(claims["sub"])), **claims}
         suggested = claims.get("preferred_username") or claims.get("email") or claims["sub"]
-        return Identity(self._settings.issuer, str(claims["sub"]), str(suggested), self._role(claims))
+        said = claims.get(self._settings.role_claim)
+        values = None if said is None else frozenset(map(str, said if isinstance(said, list) else [said]))
+        return Identity(self._settings.issuer, str(claims["sub"]), str(suggested), values)
 
-    def _role(self, claims: Mapping[str, Any]) -> Role:
-        said = claims.get(self._settings.role_claim, [])
-        values = {"*", *(str(value) for value in (said if isinstance(said, list) else [said]))}
-        fitting = [role for value, role in self._settings.roles if value in values]
+    def role(self, identity: Identity) -> Role:
+        """The highest that the settings give to who has these values. Raises SignInError where they give none."""
+        values = identity.values or frozenset()
+        fitting = [role for value, role in self._settings.roles if value == "*" or value in values]
         if not fitting:
-            raise SignInError("the provider knows you, but gives you no role here", hint="an administrator can")
+            claim = f"the claim {self._settings.role_claim!r}"
+            said = (
+                f"the provider sent nothing in {claim}"
+                if identity.values is None
+                else f"{claim} has {len(values)} values"
+            )
+            raise SignInError(
+                "the provider knows you, but gives you no role here",
+                hint="an administrator can",
+                reason=f"no role: {said}, and SHIPLAP_OIDC_ROLES has none that fits",
+            )
         return cast(Role, max(fitting, key=lambda role: ROLES.index(cast(Role, role))))
 
     def _exchange(self, code: str, sign_in: SignIn, redirect_uri: str) -> TokenReply:

@@ -37,6 +37,14 @@ def bound_address(service: Service) -> None:
     service.throttle.take([_of_address()])
 
 
+def bound_refusals(service: Service) -> None:
+    """Count a sign-in that was refused, each of which is noted: a stranger is not to fill the trail.
+
+    Raises ThrottledError.
+    """
+    service.throttle.take([Bucket(f"refusals at {_site(request.remote_addr or '')}", 30, 10.0)])
+
+
 def begin(service: Service, user: User, target: str, *, how: str) -> Response:
     """A new session for the user, in place of the browser's old one, and on to ``target`` if that is ours.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from typing import Final, cast
 
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from pipelines.audit import printable
 from pipelines.errors import SignInError
+from pipelines.jsonlogs import MEMBERS
 from web.errors import NotFoundError
 from web.guard import note, public, signing_in
 from web.guard.links import base_url
@@ -23,6 +26,11 @@ blueprint: Final = Blueprint("oidc", __name__, url_prefix="/oidc")
 
 _COOKIE: Final = "shiplap_oidc"
 _COOKIE_S: Final = 600
+_UNKNOWN: Final = "(by the provider)"
+_LONGEST: Final = 100  # characters of what the provider, or who comes instead of it, may say
+_LONGEST_REASON: Final = 500
+
+_log = logging.getLogger(__name__)
 
 
 @blueprint.get("/sign-in")
@@ -35,7 +43,7 @@ def leave() -> AnyResponse:
     try:
         address = provider.address(sign_in, _redirect_uri())
     except SignInError as error:
-        return _refused(error)
+        return _refused(error, _UNKNOWN)
     response = redirect(address, 303)
     response.set_cookie(
         _COOKIE, sign_in.state, max_age=_COOKIE_S, httponly=True, samesite="Lax", secure=request.is_secure,
@@ -50,17 +58,24 @@ def come_back() -> AnyResponse:
     """Where the provider sends the browser: check everything, and sign in."""
     provider = _provider()
     state = request.args.get("state", "")
+    who = _UNKNOWN
     try:
         if not hmac.compare_digest(state.encode(), request.cookies.get(_COOKIE, "").encode()) or not state:
             raise SignInError("this sign-in was begun in another browser, or too long ago", hint="begin again")
         sign_in = service().sign_ins.take(state)
         if "error" in request.args:
-            raise SignInError(f"the provider refused: {request.args['error'][:100]}")
+            refusal = request.args["error"][:_LONGEST]
+            described = request.args.get("error_description", "")[:_LONGEST]
+            raise SignInError(
+                f"the provider refused: {refusal}",
+                reason=f"the provider refused: {refusal}: {described}" if described else "",
+            )
         identity = provider.identify(request.args.get("code", ""), sign_in, _redirect_uri())
-        user = service().users.sign_in_by_identity(identity.issuer, identity.subject, identity.name, identity.role)
+        who = identity.name[:_LONGEST]
+        role = provider.role(identity)
+        user = service().users.sign_in_by_identity(identity.issuer, identity.subject, identity.name, role)
     except SignInError as error:
-        note(service(), "fail to sign in", "(by the provider)", error.message, actor="(nobody)")
-        return _refused(error)
+        return _refused(error, who)
     response = signing_in.begin(service(), user, sign_in.next, how=f"by {identity.issuer}")
     response.delete_cookie(_COOKIE, path="/oidc")
     return response
@@ -77,7 +92,20 @@ def _redirect_uri() -> str:
     return f"{base_url(service())}/oidc/callback"
 
 
-def _refused(error: SignInError) -> Response:
+def _refused(error: SignInError, who: str) -> Response:
+    """The page that says so, and the reason in log and audit trail; of one address only so many of them.
+
+    who: as the provider calls them. Raises ThrottledError.
+    """
+    signing_in.bound_refusals(service())
+    _log.warning(
+        "a sign-in by %s was refused for %s: %s",
+        _provider().name,
+        printable(who),
+        printable(error.reason)[:_LONGEST_REASON],
+        extra={MEMBERS: {"client": request.remote_addr or ""}},
+    )
+    note(service(), "fail to sign in", who, error.reason[:_LONGEST_REASON], actor="(nobody)")
     text = render_template("error.html", status=401, title="Not signed in", message=error.message, hint=error.hint)
     response = Response(text, 401)
     response.delete_cookie(_COOKIE, path="/oidc")

@@ -68,7 +68,18 @@ def test_base_401_names_the_token_service(guarded: Bench) -> None:
 
 def test_public_url_is_what_the_challenge_names(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(ServerSettings(access="users", public_url="https://images.example/"))
-    assert _challenge(bench.client("GET", "/v2/"))["realm"] == "https://images.example/v2/token"
+    told = bench.client("GET", "/v2/", headers={"Host": "evil.example"})
+    assert _challenge(told) == {"realm": "https://images.example/v2/token", "service": "images.example"}
+    assert told.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_who_comes_by_another_known_name_is_answered_by_it(make_bench: Callable[..., Bench]) -> None:
+    names = frozenset({"registry.internal:5000"})
+    bench = make_bench(ServerSettings(access="users", public_url="https://images.example", other_names=names))
+    told = bench.client("GET", "/v2/", headers={"Host": "registry.internal:5000"})
+    assert _challenge(told)["realm"] == "http://registry.internal:5000/v2/token"
+    told = bench.client("GET", "/v2/", headers={"Host": "registry.internal"})
+    assert _challenge(told)["realm"] == "https://images.example/v2/token"
 
 
 @pytest.mark.parametrize(

@@ -245,3 +245,88 @@ def test_sign_ins_by_a_provider_are_bounded(service: Service, provider: Identity
     for _ in range(30):
         leave(client)
     assert client.get("/oidc/sign-in").status_code == 429
+
+
+def refusal(service: Service, caplog: pytest.LogCaptureFixture) -> tuple[str, str]:
+    """Whom and why, of the newest entry in the trail, which the log has as well."""
+    entry = service.audit.list(limit=1)[0]
+    assert (entry.actor, entry.action) == ("(nobody)", "fail to sign in")
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "web.pages.oidc"]
+    assert said == f"a sign-in by Example was refused for {entry.subject}: {entry.detail}"
+    return entry.subject, entry.detail
+
+
+@pytest.mark.parametrize(
+    ("claims", "options", "who", "why"),
+    [
+        ({"nonce": "another"}, {}, "(by the provider)", "ID token is not valid: invalid_claim: Invalid claim: 'nonce'"),
+        ({"exp": 1}, {}, "(by the provider)", "ID token is not valid: expired_token"),
+        (
+            {"groups": ["a", "b"]},
+            {"roles": (("ops", "admin"),)},
+            "Jane.Doe",
+            "no role: the claim 'groups' has 2 values",
+        ),
+        ({}, {"roles": (("ops", "admin"),)}, "Jane.Doe", "no role: the provider sent nothing in the claim 'groups'"),
+    ],
+    ids=["nonce", "expired", "values", "no claim"],
+)
+def test_reason_of_a_refusal_is_in_log_and_trail(
+    service: Service,
+    provider: IdentityProvider,
+    caplog: pytest.LogCaptureFixture,
+    claims: dict[str, Any],
+    options: dict[str, Any],
+    who: str,
+    why: str,
+) -> None:
+    provider.claims = claims
+    assert come_back(client_of(service, provider, **options), provider).status_code == 401
+    told = refusal(service, caplog)
+    assert told[0] == who
+    assert why in told[1]
+    assert "another" not in told[1]
+
+
+def test_signature_provider_and_state_are_reasons_too(
+    service: Service, provider: IdentityProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.key = ECKey.generate_key("P-256", {"kid": "one"})
+    come_back(client_of(service, provider), provider)
+    assert "bad_signature" in refusal(service, caplog)[1]
+    caplog.clear()
+    client_of(service, provider).get("/oidc/callback?state=x&code=y")
+    assert "begun in another browser" in refusal(service, caplog)[1]
+    caplog.clear()
+    provider.metadata = {"issuer": "https://evil.example"}
+    client_of(service, provider).get("/oidc/sign-in")
+    assert "says that it is 'https://evil.example'" in refusal(service, caplog)[1]
+
+
+def test_disabled_user_is_named_in_log_and_trail(
+    service: Service, provider: IdentityProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    come_back(client_of(service, provider), provider)
+    service.users.create("boss", "admin")
+    service.users.set_disabled("jane.doe", True)
+    come_back(client_of(service, provider), provider)
+    assert refusal(service, caplog) == ("Jane.Doe", "this user is disabled")
+
+
+def test_what_a_stranger_says_of_a_refusal_is_short_and_steers_nothing(
+    service: Service, provider: IdentityProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(service, provider)
+    state = parse_qs(urlsplit(leave(client)).query)["state"][0]
+    said = {"error": "denied\r\n\x1b[2J\u202e", "error_description": "y" * 9000}
+    assert client.get("/oidc/callback", query_string={"state": state, **said}).status_code == 401
+    detail = refusal(service, caplog)[1]
+    assert detail == f"the provider refused: denied\ufffd\ufffd\ufffd[2J\ufffd: {'y' * 100}"
+
+
+def test_refusals_of_one_address_do_not_fill_the_trail(service: Service, provider: IdentityProvider) -> None:
+    service.throttle._clock = lambda: 1.0
+    client = client_of(service, provider)
+    statuses = [client.get("/oidc/callback?state=x").status_code for _ in range(40)]
+    assert statuses == [401] * 30 + [429] * 10
+    assert len(service.audit.list(action="fail to sign in", limit=100)) == 30
