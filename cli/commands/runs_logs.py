@@ -11,6 +11,7 @@ from cli.remote.choice import host_option
 from cli.remote.following import Follower
 from cli.remote.http import Client
 from cli.remote.servers import required_server
+from cli.running import say
 
 _PAGE: Final = 5000
 _FOUND: Final = 1000
@@ -27,8 +28,10 @@ def command(root: str | None, *, run: int, follow: bool, numbers: bool, first: i
     """Print a run's log."""
     server = required_server(host_option(), root)
     if follow:
+        with Client(server) as client:
+            client.call("GET", f"/runs/{run}")  # what is wrong from the start is said at once
         wanted = (search or "").casefold()
-        for line in Follower(server, run, after=first - 1).lines():
+        for line in Follower(server, run, after=first - 1, onlooker=_Onlooker()).lines():
             if wanted in line.text.casefold():
                 _print(line.n, line.text, numbers=numbers)
         return
@@ -42,6 +45,16 @@ def command(root: str | None, *, run: int, follow: bool, numbers: bool, first: i
             for line in page["lines"]:
                 _print(line["n"], line["text"], numbers=numbers)
             following = page["next"]
+
+
+class _Onlooker:
+    """Says on standard error what is not part of the log."""
+
+    def away(self, text: str) -> None:
+        say(f"warning: {text}")
+
+    def back(self) -> None:
+        say("the service answers again")
 
 
 def _print(number: int, text: str, *, numbers: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from cli.remote.http import Client
 from cli.remote.manifest import describe
 from cli.remote.sending import send_context
 from cli.remote.servers import Server, require_private
-from cli.signals import cancelling
+from cli.signals import Received, cancelling
 from core.digests import Digest
 from core.events import (
     BuildPlanned,
@@ -43,6 +44,7 @@ from pipelines.loglines import to_event
 _GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _TAIL_LINES: Final = 200
 _OWN_STEP: Final = StepInfo(0, "[internal] send build context")
+_AWAY_STEP: Final = StepInfo(998, "[internal] wait for the service")  # behind all others, which grow in number
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,11 @@ def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) 
         try:
             with Client(server) as client:
                 run = submit(client, request, report, cancelled)
-            cancel_when(cancelled, server, int(run["number"]))
-            ended = follow(Follower(server, int(run["number"])), report)
+            number = int(run["number"])
+            onlooker = _Onlooker(number, report, cancelled, received)
+            follower = Follower(server, number, onlooker=onlooker)
+            cancel_when(cancelled, follower, server, number, onlooker.leave)
+            ended = follow(follower, report)
         except BuildCancelledError as error:
             raise RemoteCancelledError(error.message, exit_code=received.exit_code) from error
         if ended["state"] == "cancelled":
@@ -149,6 +154,43 @@ def _source(client: Client, request: RemoteRequest, report: BuildReport, cancell
     request.options["file"] = manifest.dockerfile
     report.emit(StepFinished(0, "done", time.monotonic() - began, time.time()))
     return {"type": "context", "context": digest}
+
+
+class _Onlooker:
+    """Shows as a step that the service is away, and ends the command when somebody wants it to end meanwhile."""
+
+    def __init__(self, number: int, report: BuildReport, cancelled: threading.Event, received: Received) -> None:
+        self._number = number
+        self._report = report
+        self._cancelled = cancelled
+        self._received = received
+        self._away_since = 0.0
+
+    def away(self, text: str) -> None:
+        """Raises RemoteCancelledError when nobody waits for the run any more."""
+        if self._cancelled.is_set():
+            raise self._unheard()
+        self._away_since = time.monotonic()
+        self._report.emit(BuildPlanned((_AWAY_STEP,)))
+        self._report.emit(StepStarted(_AWAY_STEP.id, time.time()))
+        self._report.emit(StepOutput(_AWAY_STEP.id, 2, f"{text}\n".encode(), time.time()))
+
+    def back(self) -> None:
+        took_s = time.monotonic() - self._away_since
+        self._report.emit(StepFinished(_AWAY_STEP.id, "done", took_s, time.time()))
+
+    def leave(self) -> None:
+        """End the process from a thread beside the one that follows, which may wait for the service for long."""
+        self._report.close()
+        self._report.failed(self._unheard())
+        os._exit(self._received.exit_code)
+
+    def _unheard(self) -> RemoteCancelledError:
+        return RemoteCancelledError(
+            f"the service is away: run {self._number} was not cancelled, and may go on there",
+            hint=f"when it answers again: shiplap runs cancel {self._number}",
+            exit_code=self._received.exit_code,
+        )
 
 
 class _Shown:

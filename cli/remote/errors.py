@@ -47,6 +47,6 @@ class RemoteBuildError(RemoteError):
 class RemoteCancelledError(RemoteError):
     """exit_code: 128 + the signal that asked for it; 130 where somebody else cancelled the run."""
 
-    def __init__(self, message: str, *, exit_code: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, exit_code: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.exit_code = exit_code

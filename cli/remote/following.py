@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from cli.remote.errors import RunLostError, ServerError, UnreachableServerError
 from cli.remote.http import Client
@@ -16,9 +16,12 @@ from pipelines.loglines import LogLine, decode_line
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
-_PATIENCE_S: Final = 300.0  # a server that is away for longer is given up
-_SILENCE_S: Final = 45.0  # heartbeats come every ten seconds
-_UNAVAILABLE: Final = (502, 503, 504)
+_TOLD_AFTER_S: Final = 3.0
+_PATIENCE_S: Final = 60.0  # a restart and an upgrade take less
+_ANSWER_S: Final = 10.0  # until an answer begins, once it has been said that the server is away
+_SILENCE_S: Final = 10.0 + _TOLD_AFTER_S  # heartbeats come every ten seconds
+_CANCELLING_S: Final = 5.0
+_UNAVAILABLE: Final = (502, 503, 504)  # of a proxy whose server is being restarted, too
 
 
 class Message(NamedTuple):
@@ -29,10 +32,21 @@ class Message(NamedTuple):
     data: str
 
 
+class Onlooker(Protocol):
+    """Who wants to know whether the server is there."""
+
+    def away(self, text: str) -> None:
+        """It has been away for three seconds; text: why, and what becomes of the run."""
+
+    def back(self) -> None:
+        """It answers again."""
+
+
 class Follower:
     """The log of a run. ended: the run, as the API has it, once ``lines`` is exhausted.
 
-    clock, pause: for tests. After a broken connection it goes on exactly behind the last line that it had.
+    last: the number of the last line that came. away: the onlooker was told that the server is away. clock, pause: for
+    tests. After a broken connection it goes on exactly behind the last line that it had.
     """
 
     def __init__(
@@ -41,44 +55,47 @@ class Follower:
         number: int,
         *,
         after: int = 0,
+        onlooker: Onlooker | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.ended: dict[str, Any] | None = None
         self.last = after
+        self.away = False
         self._server = server
         self._number = number
+        self._onlooker = onlooker
         self._clock = clock
         self._pause = pause
+        self._absent_since: float | None = None
+        self._next_pause_s = _FIRST_PAUSE_S
 
     def lines(self) -> Iterator[LogLine]:
         """Each line once, in order, until the run has ended. Raises RemoteError when the server stays away."""
-        trouble_since: float | None = None
-        wait_s = _FIRST_PAUSE_S
         while self.ended is None:
-            before = self.last
+            began = self._clock()
             try:
                 yield from self._connection()
-            except (UnreachableServerError, ServerError, http.client.HTTPException, OSError) as error:
+                began = self._clock()
+                why = f"{self._server.url} has ended the connection"
+            except (UnreachableServerError, ServerError) as error:
                 if isinstance(error, ServerError) and error.status not in _UNAVAILABLE:
                     raise
-                now = self._clock()
-                if trouble_since is None or self.last > before:
-                    trouble_since, wait_s = now, _FIRST_PAUSE_S
-                if now - trouble_since > _PATIENCE_S:
-                    raise RunLostError(
-                        f"the server has been away for {_PATIENCE_S:.0f} seconds; run {self._number} may go on there",
-                        hint=f"shiplap runs logs -f {self._number} follows it again",
-                    ) from error
+                why = error.message
+            except TimeoutError:
+                began = self._clock() - _TOLD_AFTER_S  # when a heartbeat was due
+                why = f"{self._server.url} has been silent for {_SILENCE_S:.0f} s"
+            except (http.client.HTTPException, OSError) as error:
+                began = self._clock()
+                why = f"the connection to {self._server.url} broke: {error}"
             if self.ended is None:
-                self._pause(wait_s)
-                wait_s = min(_LONGEST_PAUSE_S, wait_s * 2)
+                self._wait(why, began)
 
     def _connection(self) -> Iterator[LogLine]:
-        with Client(self._server, timeout_s=_SILENCE_S) as client:
+        with Client(self._server, timeout_s=self._answer_s()) as client:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
-            response = client.stream(f"/runs/{self._number}/events", headers=headers)
-            for message in messages(response):
+            response = client.stream(f"/runs/{self._number}/events", headers=headers, silence_s=_SILENCE_S)
+            for message in messages(_Heard(response, self._heard)):
                 if message.event == "end":
                     self.ended = json.loads(message.data)
                     return
@@ -86,8 +103,65 @@ class Follower:
                     self.last = int(message.id)
                     yield decode_line(message.data.encode())
 
+    def _answer_s(self) -> float:
+        """How long to wait for an answer to begin: not beyond the moment when something is to be said."""
+        if self._absent_since is None:
+            return _TOLD_AFTER_S
+        absent_s = self._clock() - self._absent_since
+        return max(_FIRST_PAUSE_S, min(_ANSWER_S, (_PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s))
 
-def messages(stream: http.client.HTTPResponse) -> Iterator[Message]:
+    def _heard(self, line: bytes) -> None:
+        """Something came: the server is there. Only its greeting is no proof that it has the log."""
+        if self.away:
+            self.away = False
+            if self._onlooker is not None:
+                self._onlooker.back()
+        if line.strip() and not line.startswith(b"retry:"):
+            self._absent_since, self._next_pause_s = None, _FIRST_PAUSE_S
+
+    def _wait(self, why: str, began: float) -> None:
+        """Before the next try. began: since when the server is away, if this is the first. Raises RunLostError."""
+        if self._absent_since is None:
+            self._absent_since = began
+        absent_s = self._clock() - self._absent_since
+        if absent_s >= _PATIENCE_S:
+            raise RunLostError(
+                f"the server has been away for {_PATIENCE_S:.0f} s ({why}); run {self._number} may go on there",
+                hint=f"shiplap runs logs -f {self._number} follows it again",
+            )
+        if absent_s >= _TOLD_AFTER_S and not self.away:
+            self.away = True
+            if self._onlooker is not None:
+                self._onlooker.away(
+                    f"{why}: trying again until it has been away for {_PATIENCE_S:.0f} s;"
+                    f" run {self._number} goes on there"
+                )
+        left_s = (_PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s
+        self._pause(min(self._next_pause_s, left_s))
+        self._next_pause_s = min(_LONGEST_PAUSE_S, self._next_pause_s * 2)
+
+
+class Lines(Protocol):
+    """What has lines, the end of a stream being an empty one."""
+
+    def readline(self) -> bytes: ...
+
+
+class _Heard:
+    """A stream whose lines are told of when they come."""
+
+    def __init__(self, stream: Lines, heard: Callable[[bytes], None]) -> None:
+        self._stream = stream
+        self._heard = heard
+
+    def readline(self) -> bytes:
+        line = self._stream.readline()
+        if line:
+            self._heard(line)
+        return line
+
+
+def messages(stream: Lines) -> Iterator[Message]:
     """Decode text/event-stream; an event that was cut off is dropped.  Spec: HTML, "Server-sent events"."""
     event, identity = "message", ""
     data: list[str] = []
@@ -108,25 +182,24 @@ def messages(stream: http.client.HTTPResponse) -> Iterator[Message]:
             identity = value
 
 
-def cancel_when(cancelled: threading.Event, server: Server, number: int) -> threading.Thread:
-    """A thread that cancels the run once ``cancelled`` is set, be the server away just then or not.
+def cancel_when(
+    cancelled: threading.Event, follower: Follower, server: Server, number: int, unheard: Callable[[], object]
+) -> threading.Thread:
+    """A thread that cancels the run once ``cancelled`` is set; whoever follows the run then sees it end.
 
-    Whoever follows the run then sees it end.
+    unheard: is called, in this thread, when the server is away.
     """
 
     def wait() -> None:
         cancelled.wait()
-        while True:
-            try:
-                with Client(server, timeout_s=10) as client:
-                    client.call("POST", f"/runs/{number}/cancel")
-                return
-            except ServerError as error:
-                if error.status not in _UNAVAILABLE:
-                    return  # it has ended
-            except UnreachableServerError:
-                pass
-            time.sleep(_FIRST_PAUSE_S)
+        try:
+            with Client(server, timeout_s=_FIRST_PAUSE_S if follower.away else _CANCELLING_S) as client:
+                client.call("POST", f"/runs/{number}/cancel")
+        except ServerError as error:
+            if error.status in _UNAVAILABLE:  # others: it has ended
+                unheard()
+        except UnreachableServerError:
+            unheard()
 
     thread = threading.Thread(target=wait, name="cancel", daemon=True)
     thread.start()

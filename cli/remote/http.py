@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -43,6 +44,7 @@ class Client:
         self.server = server
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None  # of the last answer, which may outlive the connection
 
     def call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Any:
         """Send ``body`` as JSON to ``path`` below /api/v1; the decoded answer, None when it is empty.
@@ -61,19 +63,29 @@ class Client:
         return _decoded(self._answer(method, path, file, headers, None))
 
     def stream(
-        self, path: str, *, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        silence_s: float | None = None,
     ) -> http.client.HTTPResponse:
-        """GET what is long or has no end: the caller reads it, and closes this client unless it read to the end."""
+        """GET what is long or has no end: the caller reads it, and closes this client unless it read to the end.
+
+        silence_s: how long nothing may come once the answer has begun; None: as long as until it begins.
+        """
         response = self._send("GET", path, None, headers or {}, query)
         if response.status >= http.HTTPStatus.BAD_REQUEST:
             raise self._refusal(response)
+        if silence_s is not None and self._socket is not None:
+            self._socket.settimeout(silence_s)
         return response
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._socket = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +143,7 @@ class Client:
         if self._connection is None:
             self._connection = self._connect()
         self._connection.request(method, target, body=data, headers=dict(headers))
+        self._socket = self._connection.sock
         return self._connection.getresponse()
 
     def _connect(self) -> http.client.HTTPConnection:

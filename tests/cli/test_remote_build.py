@@ -42,11 +42,11 @@ def start(shiplap: Shiplap, *args: str | Path) -> subprocess.Popen[str]:
     return process
 
 
-def start_serving(shiplap: Shiplap) -> Serving:
+def start_serving(shiplap: Shiplap, listen: str = "127.0.0.1:0") -> Serving:
     log = (shiplap.root.parent / "serve.log").open("w")
     with log:
         process: subprocess.Popen[Any] = shiplap.start(
-            "serve", "--listen", "127.0.0.1:0", stdout=subprocess.PIPE, stderr=log, text=True
+            "serve", "--listen", listen, stdout=subprocess.PIPE, stderr=log, text=True
         )
     assert process.stdout is not None
     with process.stdout:
@@ -403,6 +403,84 @@ def test_service_that_is_killed_leaves_no_process(shiplap: Shiplap) -> None:
     again = start_serving(shiplap)
     again.process.terminate()
     assert again.process.wait(stretched(60)) == 0
+
+
+@pytest.fixture
+def mortal(privileged: None, tmp_path: Path, busybox_tar: Path) -> Iterator[Serving]:
+    """A service that the test may kill; what runs at the end, at its address, is ended."""
+    shiplap = Shiplap(tmp_path / "root")
+    shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
+    serving = start_serving(shiplap)
+    yield serving
+    if serving.process.poll() is None:
+        serving.process.kill()
+        serving.process.wait(stretched(60))
+
+
+def test_followers_survive_a_service_that_is_killed_and_started_again(mortal: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nRUN echo started; sleep 2; for i in $(seq 1000); do echo line $i; done\n"
+    )
+    build = start(mortal.shiplap, "--host", mortal.url, "build", "--progress", "plain", context)
+    assert build.stderr is not None
+    wait_for_line(build.stderr, r"\d started")
+    logs: subprocess.Popen[Any] = mortal.shiplap.start(
+        "--host", mortal.url, "runs", "logs", "-fn", "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert logs.stdout is not None
+    wait_for_line(logs.stdout, r"started")
+    mortal.process.kill()
+    mortal.process.wait(stretched(60))
+    wait_for_line(build.stderr, r"trying again until it has been away for 60 s; run 1 goes on there")
+    again = start_serving(mortal.shiplap, mortal.url.removeprefix("http://"))
+    try:
+        rest, warnings = logs.communicate(timeout=stretched(120))
+        assert logs.returncode == 0, warnings
+        followed = rest.splitlines()
+        assert [int(line.split()[0]) for line in followed] == list(
+            range(int(followed[0].split()[0]), int(followed[-1].split()[0]) + 1)
+        )
+        whole = mortal.shiplap("--host", mortal.url, "runs", "logs", "-n", "1").stdout.splitlines()
+        assert followed == whole[-len(followed) :]
+        assert "the service answers again" in warnings
+        with build.stderr:
+            shown = build.stderr.read()
+        assert build.wait(stretched(120)) == 0, shown
+        assert re.findall(r" line (\d+)$", shown, re.MULTILINE) == [str(number) for number in range(1, 1001)]
+    finally:
+        again.process.terminate()
+        again.process.wait(stretched(60))
+
+
+def test_any_signal_ends_a_follower_whose_service_is_away(mortal: Serving, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo started; sleep 100\n")
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    builds = []
+    for _ in signals:
+        build = start(mortal.shiplap, "--host", mortal.url, "build", "--progress", "plain", context)
+        assert build.stderr is not None
+        wait_for_line(build.stderr, r"#1 DONE")
+        builds.append(build)
+    wait_until(lambda: len(mortal.runs()) == len(signals), "all are queued")
+    logs: subprocess.Popen[Any] = mortal.shiplap.start(
+        "--host", mortal.url, "runs", "logs", "-f", "1", stdout=subprocess.PIPE, text=True
+    )
+    assert logs.stdout is not None
+    wait_for_line(logs.stdout, r"started")
+    mortal.process.kill()
+    mortal.process.wait(stretched(60))
+    for build, number in zip(builds, signals, strict=True):
+        assert build.poll() is None
+        build.send_signal(number)
+        assert build.wait(stretched(10)) == 128 + number
+        assert build.stderr is not None
+        with build.stderr:
+            shown = build.stderr.read()
+        assert re.search(r"error: the service is away: run \d was not cancelled, and may go on there", shown)
+        assert re.search(r"hint: when it answers again: shiplap runs cancel \d", shown)
+    with logs.stdout:
+        logs.send_signal(signal.SIGINT)
+        assert logs.wait(stretched(10)) == 130
 
 
 def test_root_too_long_for_a_socket_is_said(tmp_path: Path) -> None:
