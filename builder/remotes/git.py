@@ -264,7 +264,9 @@ class Git:
 
     def _local_route(self, repository: Path) -> Route:
         # Whoever it belongs to: the service's administrator has put it where it is.
-        (self._directory / _CONFIG).write_text("[safe]\n\tdirectory = *\n")
+        config = self._directory / _CONFIG
+        config.write_text("[safe]\n\tdirectory = *\n")
+        config.chmod(0o644)  # whatever the umask: nobody reads it
         if self._sandboxed:
             (self._directory / _REPOSITORY).mkdir(mode=0o755)
             repository = Path(_MOUNTED, _REPOSITORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -89,6 +90,20 @@ def test_repository_of_this_machine_is_fetched_only_from_its_place(privileged: N
     assert (found.commit, found.branch) == (head, "main")
     with pytest.raises(SourceError, match="not on this worker's machine"):
         fetch_git(GitSource(f"file://{place}/nothing.git"), tmp_path / "two", local=place)
+
+
+def test_repository_of_this_machine_is_fetched_under_the_umask_of_the_units(privileged: None, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", "work")
+    (tmp_path / "work" / "Dockerfile").write_text("FROM base\n")
+    git(tmp_path / "work", "add", ".")
+    git(tmp_path / "work", "commit", "--quiet", "-m", "one")
+    git(tmp_path, "clone", "--quiet", "--bare", "work", "git/app.git")
+    before = os.umask(0o077)
+    try:
+        found = fetch_git(GitSource(f"file://{tmp_path}/git/app.git", "main"), tmp_path / "one", local=tmp_path / "git")
+    finally:
+        os.umask(before)
+    assert found.branch == "main"
 
 
 @pytest.mark.parametrize(
