@@ -213,12 +213,15 @@ def _erofs(folder: Path) -> _Outcome:
     tar, image, place = folder / "layer.tar", folder / "layer.erofs", folder / "mounted"
     _write_tar(tar)
     place.mkdir()
-    made = subprocess.run(
-        ["mkfs.erofs", "--quiet", "--tar=i", "--aufs", str(image), str(tar)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        made = subprocess.run(
+            ["mkfs.erofs", "--quiet", "--tar=i", "--aufs", str(image), str(tar)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as refusal:  # it is there, and for another machine or C library
+        return _Outcome(False, f"mkfs.erofs cannot be executed: {refusal.strerror}", "apt-get install erofs-utils")
     if made.returncode != 0:
         return _Outcome(False, made.stderr.strip() or "mkfs.erofs failed", "a newer erofs-utils: 1.7 or later")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import mmap
 import os
 import select
@@ -42,15 +43,39 @@ _S_IFDIR: Final = 0o040000
 # These say that no layer can be indexed and mounted here; other errors are about one layer.
 _NEVER: Final = frozenset({errno.ENODEV, errno.ENOSYS, errno.EPERM, errno.ENOTBLK, errno.EACCES})
 
+_NO_ROOM: Final = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})  # for any process at all
+# The loader's or a shell's word for a program that cannot run here, and a processor's for one that is not for it.
+_NOT_STARTED: Final = frozenset({126, 127, -signal.SIGILL, -signal.SIGSYS})
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
 class ErofsError(SnapshotError):
     """This layer cannot be indexed, or its index not mounted. ``final``: nor can any other on this host."""
 
-    def __init__(self, message: str, *, final: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, final: bool = False, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.final = final
+
+
+class BrokenProgramError(ErofsError):
+    """The host has a program of that name, and it does not start: somebody is to look at it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"mkfs.erofs cannot be executed ({reason}): layers are unpacked instead of indexed, which is slower",
+            final=True,
+            hint="install erofs-utils for this machine and its C library, or remove the file",
+        )
+
+
+def warn_once(error: BrokenProgramError) -> None:
+    """In each process: it would say the same of every layer of every build."""
+    if error.message not in _told:
+        _told.add(error.message)
+        _log.warning("%s; %s", error.message, error.hint)
 
 
 class DirectoryMetadata(NamedTuple):
@@ -64,7 +89,7 @@ class DirectoryMetadata(NamedTuple):
 
 
 class Indexer:
-    """A running ``mkfs.erofs``. Raises ErofsError when it is not installed."""
+    """A running ``mkfs.erofs``. Raises ErofsError when it is not installed or does not start."""
 
     def __init__(self, tar: str, image: str) -> None:
         """Begin to index ``tar`` into the new file ``image``. Messages go to ``image`` with ``.log`` added."""
@@ -72,16 +97,26 @@ class Indexer:
         self._log = image + ".log"
         # All inodes extended: only these have room for any owner, and for a time.
         options = ["--quiet", "--tar=i", "--aufs", "-T0", "--mkfs-time", "-Eforce-inode-extended"]
-        log = (os.POSIX_SPAWN_OPEN, 1, self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # Opened here and not by the new process, so that what fails there is the program and not our disk.
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             self._pid = os.posix_spawnp(
                 _MKFS,
                 [_MKFS, *options, image, tar],
                 os.environ,
-                file_actions=[log, (os.POSIX_SPAWN_DUP2, 1, 2)],
+                file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
             )
-        except FileNotFoundError:
-            raise ErofsError("mkfs.erofs is not installed (erofs-utils)", final=True) from None
+        except OSError as error:
+            import shutil
+
+            if error.errno in _NO_ROOM:
+                raise
+            if error.errno == errno.ENOENT and shutil.which(_MKFS) is None:
+                raise ErofsError("mkfs.erofs is not installed (erofs-utils)", final=True) from None
+            # An interpreter or loader that is missing is ENOENT, too.
+            raise BrokenProgramError(error.strerror or str(error)) from None
+        finally:
+            os.close(log)
 
     def wait(self) -> None:
         """Wait until the index is written, however long that takes for this tar. Raises ErofsError."""
@@ -102,6 +137,9 @@ class Indexer:
         if code != 0:
             with open(self._log, "rb") as file:
                 lines = file.read(4000).decode(errors="replace").split("\n")
+            if code in _NOT_STARTED:
+                said = signal.strsignal(-code) if code < 0 else f"exit status {code}"
+                raise BrokenProgramError(lines[0] or str(said))
             raise ErofsError(f"mkfs.erofs on {self._tar}: exit status {code}: {lines[0]}")
         os.unlink(self._log)
 

@@ -29,7 +29,16 @@ from core.files import storage_errors
 from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from images.database import Database
-from images.erofs import DirectoryMetadata, ErofsError, Indexer, check_mountable, correct, root_metadata
+from images.erofs import (
+    BrokenProgramError,
+    DirectoryMetadata,
+    ErofsError,
+    Indexer,
+    check_mountable,
+    correct,
+    root_metadata,
+    warn_once,
+)
 from images.errors import InvalidLayerError, SnapshotError
 from images.layers import LayerStore
 from images.locks import named
@@ -299,7 +308,10 @@ class Snapshots:
                     raise SnapshotError(f"cannot set up {os.fsdecode(path)!r} of layer {diff_id}: {error}") from error
 
     def _note_failure(self, error: ErofsError) -> None:
-        _log.info("unpacking instead of indexing: %s", error)
+        if isinstance(error, BrokenProgramError):
+            warn_once(error)
+        else:
+            _log.info("unpacking instead of indexing: %s", error)
         if error.final:
             self._no_erofs = error.message
 

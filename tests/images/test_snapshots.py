@@ -18,6 +18,7 @@ import pytest
 
 from core.digests import DiffID
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
+from images.erofs import Indexer
 from images.errors import InvalidLayerError, MissingBlobError
 from images.store import Store
 
@@ -402,3 +403,43 @@ def test_the_debian_base_is_what_gnu_tar_makes_of_it(store: Store, tmp_path: Pat
     subprocess.run(["tar", "--numeric-owner", "-p", "-C", str(expected), "-xf", str(debian_tar)], check=True)
     with mounted(lowers, tmp_path) as root:
         assert tree(root) == tree(expected)
+
+
+_BROKEN = {
+    "no permission": (b"#!/bin/sh\n", 0o600),
+    "a directory": (None, 0o755),
+    "no program": (b"\0\0\0\0", 0o755),
+    "an interpreter that is missing": (b"#!/lib/ld-musl-nowhere.so.1\n", 0o755),
+    "a loader's refusal": (b"#!/bin/sh\necho 'libz.so.9: cannot open shared object file' >&2; exit 127\n", 0o755),
+    "another processor's": (b"#!/bin/sh\nkill -ILL $$\n", 0o755),
+}
+
+
+@pytest.mark.parametrize("kind", _BROKEN)
+def test_mkfs_erofs_that_does_not_start_is_told_once_and_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    content, mode = _BROKEN[kind]
+    program = tmp_path / "bin" / "mkfs.erofs"
+    program.parent.mkdir()
+    if content is None:
+        program.mkdir()
+    else:
+        program.write_bytes(content)
+    program.chmod(mode)
+    monkeypatch.setattr("images.erofs._MKFS", str(program))
+    monkeypatch.setattr("images.erofs._told", set())
+    for root in ("one", "two"):
+        with Store.open(tmp_path / root) as store:
+            diff_ids = [layer(store, entry("./", "d", mode=0o755), entry(name)) for name in ("a", "b")]
+            lowers = store.snapshots.lowers(diff_ids)
+            assert [type(lower) for lower in lowers] == [DirectoryLayer] * 2
+            with mounted(lowers, tmp_path) as merged:
+                assert sorted(tree(merged)) == ["a", "b"]
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "mkfs.erofs cannot be executed" in said
+
+
+def test_no_file_for_mkfs_erofs_s_messages_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Indexer(str(tmp_path / "layer.tar"), str(tmp_path / "nowhere" / "index"))
