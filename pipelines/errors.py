@@ -57,6 +57,10 @@ class StaleAttemptError(PipelineError):
     """The run is no longer this attempt's: it was given to another worker, or has ended."""
 
 
+class BareRepositoryError(PipelineError):
+    """A bare repository beside the service cannot be made, or is not fit to be served."""
+
+
 class TokenError(PipelineError):
     """No token, or one that is unknown, revoked or expired."""
 

@@ -28,11 +28,13 @@ def main() -> int:
         require_free(settings.host, settings.port)
         service_settings = ServiceSettings.from_environ()
         OidcSettings.from_environ()
+        from pipelines.bare.making import renew_hooks
         from pipelines.service import Service
         from pipelines.tokens import WORKERS
         from registry.server.settings import settings_of
 
         settings_of(service_settings.root, access="users")
+        renew_hooks(service_settings.root)
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
             service.tokens.ensure_admin_file()
             if service_settings.web_token:

@@ -19,7 +19,7 @@ from web.guard import install as guard
 from web.guard import note
 from web.guard.notes import has_noted, subject_of
 from web.guard.rights import Target, check
-from web.hooks import badge, receive
+from web.hooks import badge, follow, receive
 from web.hub import Hub
 from web.metrics import exposition
 from web.openapi import document
@@ -80,7 +80,7 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
             response.headers.setdefault(name, value)
         return response
 
-    for blueprint in (receive.blueprint, badge.blueprint):
+    for blueprint in (receive.blueprint, follow.blueprint, badge.blueprint):
         app.register_blueprint(blueprint)
     app.extensions[PROVIDER] = identities
     install(app, service, registry)

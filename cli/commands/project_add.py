@@ -29,7 +29,7 @@ def command(root: str | None, /, *, name: str, bare: bool, **given: Any) -> None
     shiplap project add web --repository https://github.com/me/web.git --branch main --path '!docs'
     shiplap project add app --bare
     """
-    from cli.bare import install_hook, make_repository, repository_path
+    from pipelines.bare.making import install_hook, make_repository, repository_path
 
     if bare and given["repository"]:
         raise CommandError("--bare makes a repository, --repository names one that there is", hint="give one of them")

@@ -59,7 +59,7 @@ def token(root: str | None, *, project: str, forget: bool) -> None:
 @command.command("script")
 def script() -> None:
     """Print the post-receive hook of a bare repository, which says what it needs."""
-    from cli.bare import HOOK
+    from pipelines.bare.making import HOOK
 
     click.echo(HOOK, nl=False)
 

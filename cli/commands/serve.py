@@ -39,7 +39,6 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     shiplap serve
     shiplap --host http://127.0.0.1:8080 build -t app .
     """
-    from cli.bare import renew_hooks
     from pipelines.database import migrate
     from pipelines.service import Service
 
@@ -50,7 +49,6 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     with _alone(settings.root), Supervisor() as supervisor:
         require_free(*address)
         migrate(settings)
-        renew_hooks(settings.root)
         with Service.open(settings) as service:
             token_file = service.tokens.ensure_admin_file()
         environment = {"SHIPLAP_ROOT": str(settings.root)}

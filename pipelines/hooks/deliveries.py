@@ -86,6 +86,15 @@ class Deliveries:
         body = None if row.body is None else zstandard.decompress(bytes(row.body), max_output_size=MAX_BODY_BYTES)
         return Received(_from_row(row), msgspec.json.decode(row.headers, type=dict[str, str]), body)
 
+    def runs_of(self, project: str, delivery: str) -> tuple[int, ...]:
+        """What the delivery with this id of the forge's started. Raises NotFoundError."""
+        wanted = select(deliveries.c.runs).where(deliveries.c.project == project, deliveries.c.delivery == delivery)
+        with self._database.read() as connection:
+            found = connection.execute(wanted).scalar()
+        if found is None:
+            raise NotFoundError(f"project {project} has no delivery {delivery[:_MAX_REASON]}")
+        return _numbers.decode(found)
+
     def refuse(
         self, project: str, forge: str, event: str, headers: Mapping[str, str], status: int, reason: str
     ) -> None:

@@ -29,7 +29,7 @@ from pipelines.model import Project
 from pipelines.projects import Projects
 
 DIRECTORY: Final = "shiplap-pending"
-"""In the repository; cli/post_receive.py knows it as well."""
+"""In the repository; pipelines/bare/post_receive.py knows it as well."""
 
 _MAX_BYTES: Final = 64 << 10
 _MAX_FILES: Final = 1000  # of one repository at once

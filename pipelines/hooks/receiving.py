@@ -80,6 +80,18 @@ class Receiver:
         except IntegrityError:
             return Answer(self._deliveries.repeat(project.name, delivery), repeated=True)
 
+    def started(self, name: str, headers: Mapping[str, str], body: bytes, delivery: str) -> tuple[int, ...]:
+        """The runs that a bare repository's push started, for its hook, which signed ``body`` to ask for them.
+
+        Raises MissingSignatureError and WrongSignatureError as ``receive``; NotFoundError when no such delivery came.
+        """
+        project, secret = self._find(name)
+        plain = FORGES["plain"]
+        plain.verify(secret or _NO_SECRET, headers, body)
+        if project is None or secret is None or project.hook.forge != plain.name:
+            raise WrongSignatureError("the signature does not fit", hint="is the project's name right?")
+        return self._deliveries.runs_of(name, delivery)
+
     def redeliver(self, name: str, number: int) -> Delivery:
         """Do again what a stored delivery says, by the settings of now. Raises NotFoundError and ConflictError."""
         received = self._deliveries.get(name, number)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.bare import HOOK, install_hook, make_repository, renew_hooks
 from core.settings import ServiceSettings
+from pipelines.bare.making import HOOK, install_hook, make_repository, renew_hooks
 from pipelines.hooks.pending import DIRECTORY, PendingPushes
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
@@ -127,7 +127,7 @@ def test_nothing_is_built_because_there_is_a_ref(
     push(clone, "one")
     other = make_repository(settings.root, "other") / "hooks" / "post-receive"
     other.write_text("#!/bin/sh\n# somebody's own\n")
-    monkeypatch.setattr("cli.bare._is_former", lambda path: path.read_text() == former)
+    monkeypatch.setattr("pipelines.bare.making._is_former", lambda path: path.read_text() == former)
     renew_hooks(settings.root)
     assert script.read_text() == HOOK
     assert os.access(script, os.X_OK)
@@ -246,3 +246,61 @@ def test_hook_needs_python_and_git_only(repository: Path, clone: Path, tmp_path:
     said = push(clone, "one", PATH=str(programs))
     assert "The push is kept" in said
     assert len(kept(repository)) == 1
+
+
+def test_refs_of_any_letters_are_told(repository: Path, clone: Path, service: Service, web: WebProcess) -> None:
+    """A delivery's id goes as a header, which takes few letters, and not many of them."""
+    odd = ("refs/heads/\u65e5\u672c/\u00e9", "refs/heads/$(id);`id`&|", "refs/tags/" + "v" * 230)
+    with web:
+        for _ in range(2):  # the same commit there twice is two pushes
+            said = push(clone, "odd", *(f"HEAD:{ref}" for ref in odd))
+            assert said.count("Shiplap builds it: ") == len(odd)
+            push(clone, "gone", *(f":{ref}" for ref in odd))
+    assert kept(repository) == []
+    assert len(service.runs.list()) == 2 * len(odd)
+    assert {run.trigger.branch or run.trigger.tag for run in service.runs.list()} == {
+        ref.split("/", 2)[2] for ref in odd
+    }
+
+
+def test_push_that_the_service_took_first_is_answered_all_the_same(
+    repository: Path, clone: Path, service: Service, web: WebProcess
+) -> None:
+    """The service looks every few seconds: a hook that was slow finds its file gone."""
+    hook = repository / "hooks" / "post-receive"
+    hook.write_text(HOOK.replace("reason = tell_kept(answers)", "time.sleep(1); reason = tell_kept(answers)"))
+    taker = PendingPushes(service.projects, service.receiver, repository.parent)
+    with web:
+        end = threading.Event()
+        thread = threading.Thread(target=lambda: [taker.deliver() for _ in iter(lambda: end.wait(0.02), True)])
+        thread.start()
+        try:
+            said = push(clone, "one")
+        finally:
+            end.set()
+            thread.join()
+    assert "Shiplap builds it: " in said
+    assert titles(service) == ["one"]
+
+
+def test_repository_is_whose_the_root_is(settings: ServiceSettings, service: Service, privileged: None) -> None:
+    """root runs the command; the web process is somebody else, as with the systemd units."""
+    os.chown(settings.root, 65534, 65534)
+    path = make_repository(settings.root, "theirs")
+    install_hook(path, "http://127.0.0.1:1/hooks/theirs", "s3cret")
+    assert {found.lstat().st_uid for found in (path, *path.rglob("*"))} == {65534}
+
+
+def test_author_is_a_number_where_the_user_has_no_name(repository: Path, clone: Path, privileged: None) -> None:
+    """As in a container that runs as any number."""
+    (repository / DIRECTORY).mkdir()
+    for path in (repository, *repository.rglob("*")):
+        os.chown(path, 3210987, 3210987)
+    reading = "dac_read_search"  # the test's directory is where only root can go
+    caps = [f"--{kind}=-all,+{reading}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    somebody = ["setpriv", "--reuid=3210987", "--regid=3210987", "--clear-groups", *caps]
+    line = f"{'0' * 40} {'0' * 40} refs/heads/x\n"
+    hook = repository / "hooks" / "post-receive"
+    subprocess.run([*somebody, sys.executable, hook], cwd=repository, input=line, text=True, check=True)
+    (file,) = kept(repository)
+    assert json.loads(json.loads(file.read_text())["body"])["author"] == "3210987"

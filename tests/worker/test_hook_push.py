@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.bare import HOOK
 from core.platforms import Platform
 from core.references import Reference
 from core.settings import ServiceSettings
 from images.archive import import_rootfs
 from images.oci import ImageConfig
 from images.store import Store
+from pipelines.bare.making import HOOK
 from pipelines.database import migrate
 from pipelines.hooks.planning import by_hand
 from pipelines.hooks.settings import HookSettings

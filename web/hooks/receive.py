@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -43,16 +45,9 @@ class UnsignedError(RequestError):
 @blueprint.post("/hooks/<project>/<forge>")
 def receive(project: str, forge: str = "") -> Response:
     """Take a webhook. forge: where the headers do not tell, or to be strict."""
-    body = _body()
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    try:
+    body, headers = signed_request()
+    with refusals():
         answer = service().receiver.receive(project, headers, body, forge=forge)
-    except MissingSignatureError as error:
-        raise UnsignedError(error.message, hint=error.hint) from error
-    except WrongSignatureError as error:
-        raise ForbiddenError(error.message, hint=error.hint) from error
-    except WebhookError as error:
-        raise RequestError(error.message, hint=error.hint) from error
     delivery = answer.delivery
     reason = f"delivery {delivery.delivery} came before: {delivery.reason}" if answer.repeated else delivery.reason
     links = tuple(run_url(service(), run) for run in delivery.runs)
@@ -61,8 +56,25 @@ def receive(project: str, forge: str = "") -> Response:
     return Response(msgspec.json.encode(reply), status, mimetype="application/json")
 
 
+def signed_request() -> tuple[bytes, dict[str, str]]:
+    """The raw bytes, which are what is signed; and the headers, with names in lower case."""
+    return _body(), {name.lower(): value for name, value in request.headers.items()}
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Answers for what the receiver refuses."""
+    try:
+        yield
+    except MissingSignatureError as error:
+        raise UnsignedError(error.message, hint=error.hint) from error
+    except WrongSignatureError as error:
+        raise ForbiddenError(error.message, hint=error.hint) from error
+    except WebhookError as error:
+        raise RequestError(error.message, hint=error.hint) from error
+
+
 def _body() -> bytes:
-    """The raw bytes, which are what is signed."""
     if request.content_length is None:
         raise LengthRequiredError("the request has no Content-Length")
     if request.content_length > MAX_BODY_BYTES:

@@ -11,6 +11,8 @@ installs it, ``shiplap project hook script`` prints it. Beside it, in shiplap.co
 A push is kept in shiplap-pending/ before it is told, and removed when the service has answered. What stays there is
 told with the next push, in order, and by ``hooks/post-receive </dev/null``; the service itself takes it from
 repositories below its ROOT/git. It knows a delivery by its id: one that it has had starts nothing.
+
+``git push -o follow`` shows the log of what is built until it has ended. Whoever goes away ends nothing by that.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ import http.client
 import json
 import os
 import pwd
+import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +40,8 @@ TIMEOUT_S = 10.0
 LOCK_S = 15.0
 MAX_ANSWER = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SILENCE_S = 30.0  # the service sends something every 10
+AWAY_S = 60.0  # for a service that is started again
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -49,15 +55,31 @@ def main() -> None:
     """Keep each line of standard input, then tell all that is kept. git runs this in the repository."""
     settings = read_settings()
     os.makedirs(PENDING, mode=0o700, exist_ok=True)
+    pushes = []
+    answers: dict[str, dict[str, object]] = {}
     for number, line in enumerate(sys.stdin.buffer):
         before, after, ref = line.decode(errors="replace").split(" ", 2)
-        keep(delivery(settings, before, after, ref.rstrip("\n")), f"{time.time_ns()}-{number:06}.json")
-    reason = tell_kept()
+        what = delivery(settings, before, after, ref.rstrip("\n"))
+        if keep(what, f"{time.time_ns()}-{number:06}.json", answers):
+            pushes.append(what)
+    reason = tell_kept(answers)
+    for what in pushes:
+        if not reason and id_of(what) not in answers:  # somebody else told it, and its answer is for us
+            answer, reason = tell(what)
+            note(what, answer, answers)
     if reason:
         later = "it will be built when the service answers again"
         if not settings["REPOSITORY"].startswith("file:"):
             later = "it is told with the next push, or by hooks/post-receive </dev/null"
         say(f"Shiplap could not be told ({reason}). The push is kept: {later}.")
+    if "follow" in push_options():
+        follow_all(settings, answers)
+
+
+def push_options() -> list[str]:
+    """What was given as ``git push -o …``."""
+    count = os.environ.get("GIT_PUSH_OPTION_COUNT", "")
+    return [os.environ.get(f"GIT_PUSH_OPTION_{number}", "") for number in range(int(count) if count.isdigit() else 0)]
 
 
 def read_settings() -> dict[str, str]:
@@ -74,17 +96,37 @@ def delivery(settings: dict[str, str], before: str, after: str, ref: str) -> dic
         "before": before,
         "after": after,
         "title": title_of(after),
-        "author": pwd.getpwuid(os.getuid()).pw_name,
+        "author": os.environ.get("SHIPLAP_PUSHER") or user_name(),
     }
     body = json.dumps(push)
-    signature = hmac.new(settings["HOOK_SECRET"].encode(), body.encode(), hashlib.sha256).hexdigest()
+    number = hashlib.sha256(f"{after} {ref} {time.time_ns()}".encode(errors="replace")).hexdigest()
     headers = {
         "Content-Type": "application/json",
         "X-Shiplap-Event": "push",
-        "X-Shiplap-Signature": f"sha256={signature}",
-        "X-Shiplap-Delivery": f"{after}-{ref}-{time.time_ns()}"[:200],
+        "X-Shiplap-Signature": signature(settings, body),
+        "X-Shiplap-Delivery": number,  # a ref may have letters that no header can have
     }
     return {"url": settings["HOOK_URL"], "headers": headers, "body": body}
+
+
+def signature(settings: dict[str, str], body: str) -> str:
+    """By which the service knows that it comes from this repository."""
+    return "sha256=" + hmac.new(settings["HOOK_SECRET"].encode(), body.encode(), hashlib.sha256).hexdigest()
+
+
+def id_of(what: dict[str, object]) -> str:
+    """Of a delivery."""
+    headers = what["headers"]
+    assert isinstance(headers, dict)
+    return str(headers.get("X-Shiplap-Delivery"))
+
+
+def user_name() -> str:
+    """Who runs this; a number where nobody has given it a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def title_of(commit: str) -> str:
@@ -96,8 +138,8 @@ def title_of(commit: str) -> str:
     return done.stdout.decode(errors="replace").strip()[:200]
 
 
-def keep(what: dict[str, object], name: str) -> None:
-    """Durable before it is told. Without room for it, it is told at once or never, and that is said."""
+def keep(what: dict[str, object], name: str, answers: dict[str, dict[str, object]]) -> bool:
+    """Durable before it is told. False: without room for it, it was told at once or never, and that is said."""
     try:
         aside = f"{PENDING}/.{name}"
         with open(aside, "w", encoding="utf-8") as file:
@@ -110,10 +152,14 @@ def keep(what: dict[str, object], name: str) -> None:
         os.close(directory)
     except OSError as error:
         answer, reason = tell(what)
-        say(answer or f"Shiplap could not be told ({reason}), and the push could not be kept ({error}): push again.")
+        note(what, answer, answers)
+        if not answer:
+            say(f"Shiplap could not be told ({reason}), and the push could not be kept ({error}): push again.")
+        return False
+    return True
 
 
-def tell_kept() -> str:
+def tell_kept(answers: dict[str, dict[str, object]]) -> str:
     """The oldest first; why it ended before all were told, empty when they are."""
     directory = os.open(PENDING, os.O_RDONLY)
     try:
@@ -129,12 +175,19 @@ def tell_kept() -> str:
             answer, reason = tell(what)
             if not answer:
                 return reason
-            say(answer)
+            note(what, answer, answers)
             if os.path.exists(path):
                 os.unlink(path)
         return ""
     finally:
         os.close(directory)
+
+
+def note(what: dict[str, object], answer: dict[str, object], answers: dict[str, dict[str, object]]) -> None:
+    """Say what became of a delivery, if anything has."""
+    if answer:
+        answers[id_of(what)] = answer
+        say(in_words(answer))
 
 
 def lock(directory: int) -> bool:
@@ -151,28 +204,40 @@ def lock(directory: int) -> bool:
             return True
 
 
-def tell(what: dict[str, object]) -> tuple[str, str]:
-    """The service's own answer, in words; or an empty one, and why there is none."""
+def tell(what: dict[str, object]) -> tuple[dict[str, object], str]:
+    """The service's own answer; or an empty one, and why there is none."""
     url, headers, body = str(what["url"]), what["headers"], str(what["body"])
     assert isinstance(headers, dict)
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        return "", f"{url} is no address of a webhook"
-    is_near = parts.hostname in LOOPBACK
-    opener = urllib.request.build_opener(NoRedirects(), *([urllib.request.ProxyHandler({})] if is_near else []))
     try:
-        request = urllib.request.Request(url, body.encode(), headers)  # noqa: S310 - the scheme was looked at
-        with opener.open(request, timeout=TIMEOUT_S) as answer:
+        with send(url, headers, body, TIMEOUT_S) as answer:
             status, text = answer.status, answer.read(MAX_ANSWER).decode(errors="replace")
     except urllib.error.HTTPError as error:
         with error:
             status, text = error.code, error.read(MAX_ANSWER).decode(errors="replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return "", getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        return {}, why(error)
     if is_final(status, text):
-        return in_words(json.loads(text)), ""
-    return "", f"{url} answered {status}"
+        return dict(json.loads(text)), ""
+    return {}, f"{url} answered {status}"
+
+
+def send(url: str, headers: dict[str, str], body: str, timeout_s: float) -> http.client.HTTPResponse:
+    """The answer to a POST. Raises OSError, HTTPException, ValueError."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{url} is no address of a webhook")
+    is_near = parts.hostname in LOOPBACK
+    opener = urllib.request.build_opener(NoRedirects(), *([urllib.request.ProxyHandler({})] if is_near else []))
+    request = urllib.request.Request(url, body.encode(), headers)  # noqa: S310 - the scheme was looked at
+    answer = opener.open(request, timeout=timeout_s)
+    assert isinstance(answer, http.client.HTTPResponse)
+    return answer
+
+
+def why(error: BaseException) -> str:
+    """Of an error of ``send``'s, for people."""
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
 
 
 def is_final(status: int, text: str) -> bool:
@@ -198,7 +263,60 @@ def in_words(answer: dict[str, object]) -> str:
         told = f"Shiplap builds it: {reason or 'it is in the queue'}"
     else:
         told = f"Shiplap builds nothing: {reason or answer['outcome']}"
-    return "".join(letter if letter.isprintable() else " " for letter in told)
+    return printable(told)
+
+
+def follow_all(settings: dict[str, str], answers: dict[str, dict[str, object]]) -> None:
+    """Show the logs of all runs that were started, one after the other."""
+    for number in (signal.SIGINT, signal.SIGPIPE):  # whoever pushed has gone: so do we, without a word
+        signal.signal(number, signal.SIG_DFL)
+    descriptor = os.environ.get("SHIPLAP_FOLLOWING")
+    if descriptor:  # the service's, which gave a push that it serves a deadline
+        os.write(int(descriptor), b"f")
+    for delivery_id, answer in answers.items():
+        runs = answer.get("runs")
+        for run in runs if isinstance(runs, list) else []:
+            reason = follow(settings, delivery_id, run)
+            if reason:
+                say(f"Shiplap does not show run {run} any more ({reason}). It goes on.")
+
+
+def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
+    """Show a log until the run has ended; why it broke off before, else empty."""
+    url = settings["HOOK_URL"].rstrip("/") + "/follow"
+    parent, after, reason = os.getppid(), 0, ""
+    end = time.monotonic() + AWAY_S
+    while time.monotonic() < end:
+        body = json.dumps({"delivery": delivery_id, "run": run, "after": after})
+        headers = {"Content-Type": "application/json", "X-Shiplap-Signature": signature(settings, body)}
+        try:
+            with send(url, headers, body, SILENCE_S) as answer:
+                for line in answer:
+                    if os.getppid() != parent:
+                        sys.exit()
+                    kind, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+                    if kind == "end":
+                        say(printable(text))
+                        return ""
+                    if kind.isdigit():
+                        after = int(kind)
+                        say(printable(text))
+                    end = time.monotonic() + AWAY_S
+        except urllib.error.HTTPError as error:
+            with error:
+                reason = f"{url} answered {error.code}"
+            if error.code < 500:
+                return reason
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = why(error)
+        time.sleep(1)
+    return reason or "it ended"
+
+
+def printable(text: str) -> str:
+    """Without colours, and without what else a terminal takes for orders."""
+    plain = re.sub(r"\x1b\[[0-9;:]*m", "", text).replace("\t", "    ")
+    return "".join(letter if letter.isprintable() else " " for letter in plain)
 
 
 def say(text: str) -> None:
