@@ -20,6 +20,11 @@ def read_all(data: bytes, *, seekable: bool = False) -> list[tuple[TarEntry, byt
     return [(entry, reader.read(entry.size)) for entry in reader]
 
 
+def headers(data: bytes, *, seekable: bool = False) -> list[TarEntry]:
+    """The entries without their content: who believed a size of years would be at it for years."""
+    return list(TarReader(io.BytesIO(data), seekable=seekable))
+
+
 def sample() -> bytes:
     sink = io.BytesIO()
     writer = TarWriter(sink)
@@ -192,9 +197,15 @@ def test_map_of_a_sparse_file_is_held_to_file_and_content(records: dict[str, byt
     stored = 512
     fields = {f"GNU__sparse__{key}": value.replace(b"%d", b"%d" % stored) for key, value in records.items()}
     with pytest.raises(InvalidLayerError, match=f"the map of a sparse file {why}"):
-        read_all(after_records(pax(**fields)))
+        headers(after_records(pax(**fields)))
     ((entry, got),) = read_all(after_records(pax(GNU__sparse__map=b"2,%d" % stored, GNU__sparse__size=b"600")))
     assert (entry.size, got) == (600, (bytes(2) + b"9" * 512).ljust(600, b"\0"))
+
+
+@pytest.mark.parametrize("seekable", [False, True])
+def test_file_that_claims_to_be_longer_than_any_is_refused_by_its_header(seekable: bool) -> None:
+    with pytest.raises(InvalidLayerError, match="an entry of 9223372036854775808 bytes"):
+        headers(after_records(pax(size=b"9223372036854775808")), seekable=seekable)
 
 
 @pytest.mark.parametrize(
