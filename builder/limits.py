@@ -37,6 +37,23 @@ class StepLimits(NamedTuple):
     output_rate: int = 0
 
 
+class _Room(NamedTuple):
+    """What a file system tells of what was done to it since the step began, by whomever.
+
+    is_written: it has a limit's worth of bytes less.
+    is_made: it has more than ``most_inodes`` inodes less.
+    most_inodes: a limit of a hundredth of the bytes is one of a hundredth of the inodes, where their number is fixed.
+    free_bytes: what it has left.
+    is_nearly_full: so little that the host is in danger.
+    """
+
+    is_written: bool
+    is_made: bool
+    most_inodes: int
+    free_bytes: int
+    is_nearly_full: bool
+
+
 class Watch:
     """Looks at one running step.
 
@@ -80,39 +97,49 @@ class Watch:
             return f"it printed more than {limits.output_bytes} bytes, the limit of output for a step"
         if limits.disk_bytes and now >= self._next_disk_check:
             self._next_disk_check = now + _DISK_CHECK_S
-            return self._disk_exceeded(count_anyway=now >= self._next_count)
+            # Others, who remove files meanwhile, hide from the file system's free space what the step writes: so files
+            # are also counted every few seconds, and more rarely the longer that takes.
+            return self.disk_exceeded() if now >= self._next_count else self._disk_exceeded_by_its_look()
         return None
 
     def disk_exceeded(self) -> str | None:
         """As ``exceeded``, of the disk alone, counted at once: for a step that has ended."""
-        return self._disk_exceeded(count_anyway=True)
+        return None if self._at_begin is None else self._counted(self._room(self._at_begin))
 
-    def _disk_exceeded(self, *, count_anyway: bool) -> str | None:
-        """Count what was written, if the file system has a limit's worth less than before, or if ``count_anyway``.
-
-        To ask for its free space costs nothing, but others, who remove files meanwhile, hide what the step writes: so
-        files are also counted every few seconds, and more rarely the longer that takes.
-
-        Of bytes and of inodes: a limit of a hundredth of the bytes is one of a hundredth of the inodes, where a file
-        system has a fixed number. What a step hides from counting, in files that it has removed and holds open, ends it
-        when the disk is nearly full.
-        """
-        limit, before = self._limits.disk_bytes, self._at_begin
-        if before is None:
+    def _disk_exceeded_by_its_look(self) -> str | None:
+        """As ``disk_exceeded``, but counts only if the file system has a limit's worth less: asking costs nothing."""
+        if self._at_begin is None:
             return None
-        now = os.statvfs(self._upper)
+        room = self._room(self._at_begin)
+        return self._counted(room) if room.is_written or room.is_made else None
+
+    def _room(self, before: os.statvfs_result) -> _Room:
+        limit, now = self._limits.disk_bytes, os.statvfs(self._upper)
         most_inodes = max(_FEWEST_INODES, before.f_files * limit // max(1, before.f_blocks * before.f_frsize))
         free = now.f_bfree * now.f_frsize
-        written = before.f_bfree * before.f_frsize - free > limit
-        made = before.f_ffree - now.f_ffree > most_inodes
-        if not written and not made and not count_anyway:
-            return None
+        return _Room(
+            is_written=before.f_bfree * before.f_frsize - free > limit,
+            is_made=before.f_ffree - now.f_ffree > most_inodes,
+            most_inodes=most_inodes,
+            free_bytes=free,
+            is_nearly_full=free < min(_RESERVE_BYTES, now.f_blocks * now.f_frsize // 20),
+        )
+
+    def _counted(self, room: _Room) -> str | None:
+        """Count the files, and hold them against the limit.
+
+        What a step hides from counting, in files that it has removed and holds open, ends it when the disk is nearly
+        full.
+        """
+        limit = self._limits.disk_bytes
         size_bytes, inodes = self._count()
         if size_bytes > limit:
             return f"it wrote more than {limit} bytes, the limit of disk for a step"
-        if made and inodes > most_inodes:
-            return f"it made more than {most_inodes} files, which is what its limit of {limit} bytes of disk allows"
-        if written and free < min(_RESERVE_BYTES, now.f_blocks * now.f_frsize // 20):
+        if room.is_made and inodes > room.most_inodes:
+            most = room.most_inodes
+            return f"it made more than {most} files, which is what its limit of {limit} bytes of disk allows"
+        if room.is_written and room.is_nearly_full:
+            free = room.free_bytes
             return f"the disk is nearly full: {free} bytes are free, over {limit} less than when the step began"
         return None
 

@@ -58,8 +58,7 @@ class Mounter:
                     case BindMount():
                         mounts.append(self._tree(mount, sources[mount.source], stack))
                     case CacheMount():
-                        cache = caches[mount.id, self._beginning(mount, sources)]
-                        mounts.append(Bind(cache, mount.target, readonly=mount.readonly))
+                        mounts.append(Bind(caches[mount], mount.target, readonly=mount.readonly))
                     case TmpfsMount():
                         mounts.append(Tmpfs(mount.target, mount.size_bytes))
                     case SecretMount():
@@ -111,7 +110,7 @@ class Mounter:
 
     def _hold_caches(
         self, op: RunOp, sources: Sequence[RootFS], stopped: Callable[[], bool], stack: ExitStack
-    ) -> dict[tuple[str, Beginning], str]:
+    ) -> dict[CacheMount, str]:
         """The directories of the step's caches, held until ``stack`` ends."""
         held: dict[tuple[str, Beginning], str] = {}
         mounts = [
@@ -132,7 +131,7 @@ class Mounter:
             if path is None:
                 raise BuildCancelledError("cancelled")
             held[name, beginning] = path
-        return held
+        return {mount: held[name, beginning] for name, beginning, mount in mounts}
 
     def _beginning(self, mount: CacheMount, sources: Sequence[RootFS]) -> Beginning:
         """What tells caches of one ID apart."""

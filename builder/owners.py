@@ -13,7 +13,9 @@ from typing import Final, Literal, NamedTuple
 from builder.errors import OwnerError
 
 _MAX_ID: Final = 2**32 - 2
-_MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_ACCOUNTS_BYTES: Final = 16 << 20
+"""What is read of a file of accounts."""
+
 _ROOT: Final = "root"
 
 
@@ -130,5 +132,11 @@ def _entries(rootfs_fd: int, path: str) -> Iterator[list[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return
     with open(fd, encoding="utf-8", errors="surrogateescape") as file:
-        for line in file.read(_MAX_BYTES).splitlines():
-            yield line.strip().split(":")
+        yield from account_entries(file.read(MAX_ACCOUNTS_BYTES))
+
+
+def account_entries(text: str) -> Iterator[list[str]]:
+    """The fields of each line of an /etc/passwd or /etc/group."""
+    for line in text.splitlines():
+        if entry := line.strip():
+            yield entry.split(":")

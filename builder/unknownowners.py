@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from builder.checking import CheckFinding, check_options
 from builder.naming import SCRATCH
-from builder.owners import UnknownName, nearest_name
+from builder.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
 from builder.request import BuildRequest
 from core.digests import DiffID
 from dockerfile_grammar import Dockerfile, Instruction, ast
@@ -46,7 +46,6 @@ AccountsOf: TypeAlias = Callable[[str], Accounts | None]
 
 _USERS: Final = "/etc/passwd"
 _GROUPS: Final = "/etc/group"
-_MAX_BYTES: Final = 16 << 20
 
 
 def accounts_in(store: Store, diff_ids: Sequence[DiffID]) -> Accounts | None:
@@ -61,12 +60,12 @@ def accounts_in(store: Store, diff_ids: Sequence[DiffID]) -> Accounts | None:
         for merged in flatten([stack.enter_context(store.layers.open(diff_id)) for diff_id in diff_ids]):
             name, size = merged.entry.name, merged.entry.size
             if name in (_USERS[1:].encode(), _GROUPS[1:].encode()):
-                if merged.entry.kind != FILE or size > _MAX_BYTES:
+                if merged.entry.kind != FILE or size > MAX_ACCOUNTS_BYTES:
                     return None
                 texts[name] = Content(merged.chunks, size).read(size).decode("utf-8", "surrogateescape")
 
     def names(path: str) -> tuple[str, ...]:
-        return tuple(line.partition(":")[0] for line in texts.get(path[1:].encode(), "").splitlines())
+        return tuple(fields[0] for fields in account_entries(texts.get(path[1:].encode(), "")))
 
     return Accounts(names(_USERS), names(_GROUPS))
 

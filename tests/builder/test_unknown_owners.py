@@ -79,12 +79,12 @@ def test_stage_from_scratch_has_no_names_but_root(shop: Workshop) -> None:
 
 
 def test_accounts_are_read_from_the_layers_of_an_image(shop: Workshop) -> None:
-    (shop.context / "passwd").write_text("one:x:1:1:::\n# two\n")
+    (shop.context / "passwd").write_text("one:x:1:1:::\n\n \ttwo:x:2:2:::\n# three\n")
     image = shop.build("FROM base\nCOPY passwd /etc/passwd\n", Output("image")).image
     assert image is not None
     found = accounts_in(shop.store, image.diff_ids)
     assert found is not None
-    assert found.users == ("one", "# two")
+    assert found.users == ("one", "two", "# three")  # as a step looks names up
     assert accounts_in(shop.store, ()) == Accounts()
 
 
