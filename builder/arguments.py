@@ -83,25 +83,17 @@ def dated(request: BuildRequest, dockerfile: Dockerfile) -> BuildRequest:
 
 def _declared_epoch(request: BuildRequest, dockerfile: Dockerfile) -> int | None:
     """What the last ``ARG SOURCE_DATE_EPOCH=N`` before the first FROM says; None without one, or for an empty one."""
-    if not any(it.name.text == EPOCH_ARG for arg in dockerfile.meta_args for it in arg.declarations):
+    if not dockerfile.meta_args:
         return None
-    from dockerfile_grammar.errors import ExpansionError
-    from dockerfile_grammar.expansion import expand
+    from builder.evaluation import Evaluator  # a remembered build evaluates nothing
 
-    values = platform_args(Platform.host(), request.platform)
     epoch = None
-    for declaration in (it for arg in dockerfile.meta_args for it in arg.declarations):
-        if declaration.default is None:
+    for declaration, name, default, _ in Evaluator(dockerfile, request.build_args).meta_args(request.platform).declared:
+        if name != EPOCH_ARG or declaration.default is None:
             continue
-        try:
-            default = expand(declaration.default.text, values, escape=dockerfile.escape)
-        except ExpansionError:  # the frontend tells it, with its place
-            return None
-        values[declaration.name.text] = request.build_args.get(declaration.name.text, default)
-        if declaration.name.text == EPOCH_ARG:
-            if default and not _is_epoch(default):
-                raise dockerfile.error(f"ARG {EPOCH_ARG} is {default!r}", declaration.default.span, hint=_EPOCH_HINT)
-            epoch = int(default) if default else None
+        if default and not _is_epoch(default):
+            raise dockerfile.error(f"ARG {EPOCH_ARG} is {default!r}", declaration.default.span, hint=_EPOCH_HINT)
+        epoch = int(default) if default else None
     return epoch
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from builder.adding import Archive, open_archive
 from builder.copiedlayer import EarlierLayer
-from builder.copyspec import CopySpec
+from builder.copyspec import CopySpec, heredoc_file
 from builder.destination import Destination, Node
 from builder.digesting import content_digest, manifest
 from builder.errors import CopyConflictError
@@ -123,7 +123,7 @@ class _Planner:
                     continue
             self._copy(source)
         for name, content in self._spec.heredocs:
-            target = self._target(name, is_directory=False)
+            target = self._target(heredoc_file(name), is_directory=False)
             node = self._node(_HEREDOC_MODE, 0, 0, self._created_at)
             node.content = content
             self._put_file(target, node, f"<<{name}")

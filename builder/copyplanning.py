@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder.copyspec import CopySpec
+from builder.copyspec import CopySpec, heredoc_file
 from builder.graph import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
-from builder.heredocs import heredoc_content
 from builder.stage import StageState
 from core.errors import ShiplapError
 from dockerfile_grammar import Stage, Word, ast
+from dockerfile_grammar.errors import shown
 
 if TYPE_CHECKING:
     from builder.frontend import Frontend
@@ -48,9 +48,7 @@ class CopyPlanner:
         spec = CopySpec(
             sources=words,
             destination=absolute_path(self._state.config.working_dir, self._expand(copy.destination)),
-            heredocs=tuple(
-                (heredoc.name, heredoc_content(self._file, heredoc, self._state.variables)) for heredoc in copy.contents
-            ),
+            heredocs=tuple((heredoc.name, self._content(heredoc)) for heredoc in copy.contents),
             chown=self._expand(copy.chown) if copy.chown else "",
             chmod=self._expand(copy.chmod) if copy.chmod else "",
             link=copy.link,
@@ -59,6 +57,15 @@ class CopyPlanner:
         parts = self._copy(copy, spec) if isinstance(copy, ast.Copy) else self._add(copy, spec, lines)
         op = CopyOp(parts, self._frontend.request.source_date_epoch)
         return PlannedCopy(op, tuple(self._sources), self._created_by(copy, spec))
+
+    def _content(self, heredoc: ast.Heredoc) -> bytes:
+        if not heredoc_file(heredoc.name):
+            raise self._file.error(
+                f"<<{shown(heredoc.name)}: a here-document is copied as a file of its name, and no file has this one",
+                heredoc.span,
+                hint="give it a name without slashes; directories belong to the destination: <<NAME /dir/file",
+            )
+        return self._frontend.words.content(heredoc, self._state.variables)
 
     def _copy(self, copy: ast.Copy, spec: CopySpec) -> tuple[CopyPart, ...]:
         spec = spec._replace(parents=copy.parents)
@@ -152,7 +159,7 @@ class CopyPlanner:
         return " ".join(words) + " # buildkit"
 
     def _expand(self, word: Word) -> str:
-        return self._frontend.expand(word, self._state.variables)
+        return self._frontend.words.expand(word, self._state.variables)
 
 
 def file_name(url: str) -> str:

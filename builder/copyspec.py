@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from builder.paths import clean
+
 
 class CopySpec(NamedTuple):
     """One COPY or ADD. All words are expanded.
@@ -31,3 +33,14 @@ class CopySpec(NamedTuple):
     @property
     def verb(self) -> str:
         return "ADD" if self.is_add or self.extract_archives else "COPY"
+
+
+def heredoc_file(name: str) -> str:
+    """What a here-document is called in the directory that it is copied to; empty where no file can be made of it.
+
+    BuildKit makes the file in an empty directory first, and copies it from there: ``./a`` and ``x/../a`` are ``a``, and
+    of ``w/a`` it says that there is no such file or directory.
+    Source: moby/buildkit, solver/llbsolver/file/backend.go (mkfile).
+    """
+    path = clean(name)
+    return "" if "/" in path else path

@@ -117,7 +117,7 @@ class Dispatcher:
 
     def _arg(self, instruction: ast.Arg) -> None:
         shown = []
-        for name, default, value in self._frontend.evaluate_arg(instruction, self._state.variables):
+        for _, name, default, value in self._frontend.evaluate_arg(instruction, self._state.variables):
             shown.append(name if default is None else f"{name}={default}")
             self._state.declare_arg(name, self._frontend.global_args.get(name) if value is None else value)
         self._record("ARG " + " ".join(shown))
@@ -130,7 +130,7 @@ class Dispatcher:
     def _expose(self, instruction: ast.Expose) -> None:
         ports: set[str] = set()
         for word in instruction.ports:
-            for text in self._frontend.expand_words(word, self._state.variables):
+            for text in self._frontend.words.expand_words(word, self._state.variables):
                 try:
                     ports.update(parse_port(text))
                 except ShiplapError as error:
@@ -182,7 +182,7 @@ class Dispatcher:
         return self._state.shell(command.text) if isinstance(command, ast.ShellForm) else command.argv
 
     def _expand(self, word: Word) -> str:
-        return self._frontend.expand(word, self._state.variables)
+        return self._frontend.words.expand(word, self._state.variables)
 
     def _add_vertex(self, op: Op, text: str, lines: SourceLines, sources: tuple[Vertex, ...] = ()) -> None:
         vertex = self._frontend.vertex(op, self._next_name(text), self._stage, lines, self._state.tail, sources)

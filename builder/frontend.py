@@ -27,6 +27,7 @@ from builder.arguments import (
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
+from builder.evaluation import EvaluatedArg, Evaluator
 from builder.graph import BaseOp, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, WorkdirOp, describe
 from builder.mounts import EMPTY_DIRECTORY, context_spec
 from builder.naming import SCRATCH, context_key
@@ -43,12 +44,10 @@ from dockerfile_grammar import (
     Instruction,
     Stage,
     Word,
-    expand,
     expand_with_names,
-    expand_words,
 )
 from dockerfile_grammar.ast import Arg
-from dockerfile_grammar.errors import ExpansionError, did_you_mean
+from dockerfile_grammar.errors import did_you_mean
 from images.images import Image
 from images.oci import CREATED_ANNOTATION, ImageConfig
 from images.platforms import preferences
@@ -114,7 +113,9 @@ class Frontend:
             MULTI_PLATFORM_ARG,
         }
         self.platform_args = platform_args(Platform.host(), platform)
-        self.global_args = self._evaluate_meta_args()
+        self.words = Evaluator(dockerfile, request.build_args)
+        self.global_args, declared = self.words.meta_args(platform)
+        self.used_args.update(evaluated.name for evaluated in declared)
 
     def plan(self) -> PlannedImage:
         state = self.stage_state(target_index(self.dockerfile, self.request.target))
@@ -143,39 +144,11 @@ class Frontend:
                 found.append((self._stage_name(self.dockerfile.stages[index]), state.tail))
         return tuple(found)
 
-    def _evaluate_meta_args(self) -> dict[str, str]:
-        """The ARGs before the first FROM: name to value, of those that have one."""
-        values = dict(self.platform_args)
-        for instruction in self.dockerfile.meta_args:
-            for name, _, value in self.evaluate_arg(instruction, values):
-                if value is not None:
-                    values[name] = value  # noqa: PERF403 - the next ARG of the line sees it
-        return values
-
-    def evaluate_arg(self, instruction: Arg, visible: dict[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
-        """ARG's names, each with its default and its value, sequentially: a default may use the ARGs before it.
-
-        Either may be None. The caller defines a value in ``visible`` before it asks for the next one.
-        """
-        for declaration in instruction.declarations:
-            name = self.expand(declaration.name, visible)
-            self.used_args.add(name)
-            default = None if declaration.default is None else self.expand(declaration.default, visible)
-            yield name, default, self.request.build_args.get(name, default)
-
-    def expand(self, word: Word, env: dict[str, str]) -> str:
-        """Expand a word, giving an error its place."""
-        try:
-            return expand(word.text, env, escape=self.dockerfile.escape)
-        except ExpansionError as error:
-            raise error.at(self.dockerfile.source, word.span) from None
-
-    def expand_words(self, word: Word, env: dict[str, str]) -> list[str]:
-        """Expand to any number of words, as EXPOSE does, giving an error its place."""
-        try:
-            return expand_words(word.text, env, escape=self.dockerfile.escape)
-        except ExpansionError as error:
-            raise error.at(self.dockerfile.source, word.span) from None
+    def evaluate_arg(self, instruction: Arg, visible: dict[str, str]) -> Iterator[EvaluatedArg]:
+        """As ``Evaluator.arg``; a build argument that an ARG asks for is used."""
+        for evaluated in self.words.arg(instruction, visible):
+            self.used_args.add(evaluated.name)
+            yield evaluated
 
     # Stages
 
@@ -189,7 +162,7 @@ class Frontend:
         named = self._named(stage.name) if stage.name else None
         if named is not None:
             return self._from_named(named, stage)
-        base = self.expand(stage.base, self.global_args)
+        base = self.words.expand(stage.base, self.global_args)
         if not base:
             raise self.dockerfile.error(
                 f"the base image's name is empty after expansion of {stage.base.text}",
@@ -282,7 +255,7 @@ class Frontend:
     def _stage_platform(self, stage: Stage) -> Platform:
         if stage.platform is None:
             return self.platform
-        text = self.expand(stage.platform, self.global_args)
+        text = self.words.expand(stage.platform, self.global_args)
         if not text:
             raise self._empty_platform(stage.platform)
         try:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 from builder.errors import InstructionError
+from dockerfile_grammar.errors import shown
 
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _HINT = "write PORT, FIRST-LAST, PORT/udp or PORT/sctp"
@@ -19,24 +20,25 @@ def parse_port(text: str) -> list[str]:
     ports, _, protocol = container.partition("/")
     first, last = _range(ports, text)
     if (protocol or "tcp").lower() not in _PROTOCOLS:
-        raise InstructionError(f"invalid protocol {protocol!r} in port {text!r}", hint="tcp, udp or sctp")
+        raise InstructionError(f"invalid protocol {protocol!r} in port {shown(text)!r}", hint="tcp, udp or sctp")
     address, _, host_ports = host.rpartition(":")
     if address and not _is_address(address):
-        raise InstructionError(f"invalid address {address!r} in port {text!r}", hint=_HINT)
+        raise InstructionError(f"invalid address {address!r} in port {shown(text)!r}", hint=_HINT)
     if host_ports:
         host_first, host_last = _range(host_ports, text)
         if first != last and host_last - host_first != last - first:
-            raise InstructionError(f"two ranges of different lengths in port {text!r}", hint=_HINT)
+            raise InstructionError(f"two ranges of different lengths in port {shown(text)!r}", hint=_HINT)
     return [f"{port}/{(protocol or 'tcp').lower()}" for port in range(first, last + 1)]
 
 
 def _range(ports: str, text: str) -> tuple[int, int]:
     match = _RANGE.fullmatch(ports)
     if match is None:
-        raise InstructionError(f"invalid port {text!r}", hint=_HINT)
+        raise InstructionError(f"invalid port {shown(text)!r}", hint=_HINT)
     first, last = int(match[1]), int(match[2] or match[1])
     if last > _LAST_PORT or last < first:
-        raise InstructionError(f"invalid port range {text!r}", hint=f"ports go up to {_LAST_PORT}, the lower one first")
+        hint = f"ports go up to {_LAST_PORT}, the lower one first"
+        raise InstructionError(f"invalid port range {shown(text)!r}", hint=hint)
     return first, last
 
 

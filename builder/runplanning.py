@@ -169,7 +169,7 @@ class RunPlanner:
         return self._state.shell(first.text), (), shown
 
     def _expand(self, word: Word) -> str:
-        return self._frontend.expand(word, self._state.variables)
+        return self._frontend.words.expand(word, self._state.variables)
 
     def _unsupported(self, what: str, span: Span, hint: str) -> UnsupportedError:
         return UnsupportedError(self._file.error(f"{what} is not supported", span).render(), hint=hint)

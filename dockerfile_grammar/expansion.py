@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from dockerfile_grammar import shellpatterns
 from dockerfile_grammar.errors import ExpansionError, shown
+from dockerfile_grammar.growth import check_growth
 from dockerfile_grammar.lines import GO_SPACE
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ class _Evaluation:
             plain = isinstance(part, _Text)
             if not plain and self._env:
                 grown += len(text)
-                shellpatterns.check_growth(grown)
+                check_growth(grown)
             if splitter is not None:
                 is_variable = isinstance(part, _Variable | _Modified | _Replaced)
                 raw = part.raw if isinstance(part, _Text) else not is_variable

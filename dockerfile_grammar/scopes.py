@@ -13,6 +13,7 @@ from msgspec import Struct
 from dockerfile_grammar import ast
 from dockerfile_grammar.errors import ExpansionError
 from dockerfile_grammar.expansion import Expansion, expand_body, expand_with_names
+from dockerfile_grammar.growth import Growth
 from dockerfile_grammar.words import expandable_words
 
 PLATFORM_ARGS = frozenset(
@@ -48,6 +49,7 @@ class Scopes:
         self._dockerfile = dockerfile
         self._build_args = build_args
         self._base_env = base_env
+        self._growth = Growth()
         self._stage_envs: dict[str, tuple[dict[str, str], set[str]]] = {}
         self.global_env = self._global_env(build_args)
         self.default_env = self._global_env({})
@@ -57,15 +59,19 @@ class Scopes:
     def expand(self, word: ast.Word, env: Mapping[str, str]) -> Expansion:
         """Expand a word; one that cannot be is taken as it is."""
         try:
-            return expand_with_names(word.text, env, escape=self._dockerfile.escape)
+            return self._counted(word, expand_with_names(word.text, env, escape=self._dockerfile.escape))
         except ExpansionError:
             return Expansion(word.text, frozenset(), frozenset())
 
     def _expand_body(self, body: ast.Word, env: Mapping[str, str]) -> Expansion:
         try:
-            return expand_body(body.text, env)
+            return self._counted(body, expand_body(body.text, env))
         except ExpansionError:
             return Expansion(body.text, frozenset(), frozenset())
+
+    def _counted(self, word: ast.Word, expansion: Expansion) -> Expansion:
+        self._growth.add(word.text, expansion.text)
+        return expansion
 
     def _global_env(self, build_args: Mapping[str, str]) -> dict[str, str]:
         env = dict.fromkeys(PLATFORM_ARGS, _UNKNOWN)

@@ -6,21 +6,9 @@ Source: moby/buildkit, frontend/dockerfile/shell/lex.go (convertShellPatternToRe
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from dockerfile_grammar.errors import ExpansionError, shown
-
-MAX_GROWTH: Final = 1 << 20
-"""How many characters variables may add to one word: lines that double a variable would fill any memory."""
-
-
-def check_growth(size: int) -> None:
-    """Raises ExpansionError when variables have put ``size`` characters into one word, and that is too much."""
-    if size > MAX_GROWTH:
-        raise ExpansionError(
-            f"variables make a word longer than {MAX_GROWTH} characters",
-            hint="Linux takes 128 KiB in one variable or argument; put what is longer into a file",
-        )
+from dockerfile_grammar.growth import check_growth
 
 
 def trim(value: str, pattern: str, side: str) -> str:

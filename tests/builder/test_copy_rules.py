@@ -618,6 +618,11 @@ def test_heredocs_become_files(bench: Bench) -> None:
     assert (layer["x/a"].mode, layer["x/a"].mtime) == (0o644, CREATED_AT)
 
 
+@pytest.mark.parametrize("name", ["a", "./a", "/a", "../a", "x/../a", "../../x//../a/."])
+def test_heredoc_is_copied_by_the_name_that_it_has_in_an_empty_directory(bench: Bench, name: str) -> None:
+    assert bench.copy("/x/y/", heredocs=((name, b"A\n"),)).content == {"x/y/a": "A\n"}
+
+
 def test_heredoc_to_a_name_with_owner_and_mode(bench: Bench) -> None:
     layer = bench.copy("/z/k", heredocs=(("c", b"C\n"),), chmod="755", chown="4:5")
     assert layer.content == {"z/k": "C\n"}

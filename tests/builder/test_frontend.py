@@ -158,6 +158,28 @@ def test_copy_heredoc_expands_unless_quoted(tmp_path: Path) -> None:
     assert copy_op(planned(text, tmp_path)).spec.heredocs == (("X", b"1\n"), ("Y", b"$A\n"))
 
 
+@pytest.mark.parametrize("verb", ["COPY", "ADD"])
+@pytest.mark.parametrize("name", ["w/a", "/w/a", "../w/a", ".", "..", "/", "a/.."])
+def test_heredoc_whose_name_no_file_can_have_is_refused_with_the_reason(tmp_path: Path, verb: str, name: str) -> None:
+    with pytest.raises(DockerfileError, match=r"2:[56]: <<.* copied as a file of its name, and no file has") as caught:
+        planned(f"FROM base\n{verb} <<{name} /d/\nx\n{name}\n", tmp_path)
+    assert "without slashes" in (caught.value.hint or "")
+
+
+def test_lines_cannot_make_a_plan_of_any_size_by_variables(tmp_path: Path) -> None:
+    """Each of them is short, and each word that comes of it is allowed."""
+    long = f"FROM base\nARG a={'x' * 10_000}\nARG b={'$a' * 100}\n"
+    assert len(dict(planned(f"{long}LABEL l=$b\n", tmp_path).plan.images[0].config.config.labels)["l"]) == 1_000_000
+    for line in ("LABEL l=$b\n", "ARG c=$b\n", "COPY <<e /\n$b\ne\n", "LABEL $b=x\n"):
+        with pytest.raises(DockerfileError, match=r"Dockerfile:\d+:\d+: up to here, variables make .* 16 MiB"):
+            planned(long + line * 17, tmp_path)
+    ports = f'FROM base\nARG a="{"80 " * 3000}"\nARG b="{"$a" * 100}"\n'
+    with pytest.raises(DockerfileError, match=r"Dockerfile:\d+:\d+: up to here, variables make .* 16 MiB"):
+        planned(ports + "EXPOSE $b\n" * 40, tmp_path)
+    with pytest.raises(DockerfileError, match=r"Dockerfile:\d+:\d+: up to here, variables make .* 16 MiB"):
+        planned(long.partition("\n")[2] + "ARG c=$b\n" * 17 + "FROM base\n", tmp_path)
+
+
 def test_run_heredoc_with_shebang_becomes_a_file(tmp_path: Path) -> None:
     op = run_op(planned("FROM base\nRUN <<E\n#!/bin/x\nbody\nE\n", tmp_path))
     assert op.args == ("/bin/sh", "-c", "/dev/pipes/E")

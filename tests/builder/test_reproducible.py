@@ -129,6 +129,10 @@ def test_argument_before_the_first_from_is_the_epoch(shops: tuple[Workshop, Work
     none = shops[0].build(head + TEXT, Output("image"), build_args={"SOURCE_DATE_EPOCH": ""})
     assert none.image is not None
     assert none.image.config.created != declared.image.config.created  # type: ignore[union-attr]
+    by_name = shops[0].build(f"ARG N=SOURCE_DATE_EPOCH\nARG $N={EPOCH}\n" + TEXT, Output("image"), no_cache=True)
+    assert by_name.config_digest == given.config_digest
+    with pytest.raises(DockerfileError, match=r"1:23: .*notime"):
+        shops[0].build("ARG SOURCE_DATE_EPOCH=${X:?notime}\n" + TEXT, Output("image"))
     with pytest.raises(DockerfileError, match=r"1:23: ARG SOURCE_DATE_EPOCH is 'soon'"):
         shops[0].build("ARG SOURCE_DATE_EPOCH=soon\n" + TEXT, Output("image"))
 

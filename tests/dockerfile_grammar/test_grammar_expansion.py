@@ -7,6 +7,7 @@ import pytest
 from dockerfile_grammar import DockerfileError, ast, expand, expand_body, expand_with_names, expand_words, parse
 from dockerfile_grammar.errors import ExpansionError
 from dockerfile_grammar.expansion import heredoc_opener, split_raw
+from dockerfile_grammar.growth import Growth
 
 ENV = {"PWD": "/home", "SHELL": "bash", "KOREAN": "한국어", "NULL": "", "FOO": "xxyy", "STAR": "a***yy*"}
 
@@ -315,3 +316,12 @@ def test_variables_cannot_make_a_word_of_any_length() -> None:
     with pytest.raises(ExpansionError, match="variables make a word longer than"):
         expand("${V//a/$R}", {"V": "a" * 2000, "R": "b" * 2000})
     assert expand("long " * 400_000 + "$V", {"V": "x"}) == "long " * 400_000 + "x"  # what is written there is no growth
+
+
+def test_variables_cannot_make_a_file_of_any_length() -> None:
+    growth = Growth()
+    for _ in range(16):
+        growth.add("$V", "x" * ((1 << 20) + 2))
+    growth.add("written, and long " * 1000, "shorter")  # which gives nothing back
+    with pytest.raises(ExpansionError, match="longer by more than 16 MiB"):
+        growth.add("", "x")
