@@ -14,6 +14,7 @@ from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, 
 from pipelines.defaultnames import Origin
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import ContextSource, GitSource, Project, Run, Source, Trigger
+from pipelines.senders import shown_sender
 
 if TYPE_CHECKING:  # who submits runs fetches nothing
     from pipelines.sources import Checkout
@@ -27,9 +28,9 @@ def told(source: Source, project: str, trigger: Trigger) -> Domain | None:
     if trigger.fork:
         return of_fork(project, trigger.pull_request)
     if isinstance(source, ContextSource):
-        return of_user(project, trigger.by)
+        return of_user(project, _who(trigger))
     if not source.trusted:
-        return of_stranger(project, trigger.by)
+        return of_stranger(project, _who(trigger))
     match trigger.kind:
         case "tag":
             return protected(project)
@@ -58,7 +59,12 @@ def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> 
             return _of_branch_named(run.project, ref.branch, head.branch)
         if ref.tag or ref.commit == head.commit:
             return protected(run.project)
-    return of_user(run.project, run.trigger.by)
+    return of_user(run.project, _who(run.trigger))
+
+
+def _who(trigger: Trigger) -> str:
+    """Of whom a run by hand is. Runs that were queued before senders were noted have what they are called by."""
+    return shown_sender(trigger.sender) or trigger.by
 
 
 def _is_as_the_project_has_it(run: Run, source: GitSource, hook: HookSettings) -> bool:

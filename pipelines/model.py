@@ -54,10 +54,14 @@ Source: TypeAlias = ContextSource | GitSource
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     """What made a run.
 
-    by: who, as the forge, the user or the token is called. commit: full id, of webhooks' runs; its status is reported
-    under ``context`` unless that is empty. title: of the commit or pull request. url: where the forge shows it. fork:
-    a pull request from another repository. delivery: of the webhook. default_branch: of the repository, as the forge's
-    payload says it; empty where it does not.
+    by: who, as the forge, the user or the token is called: for people only, since whoever is called so chose it.
+    commit: full id, of webhooks' runs; its status is reported under ``context`` unless that is empty.
+    title: of the commit or pull request.
+    url: where the forge shows it.
+    fork: a pull request from another repository.
+    delivery: of the webhook.
+    default_branch: of the repository, as the forge's payload says it; empty where it does not.
+    sender: who asked for the run here, see ``pipelines.senders``; empty for webhooks' runs.
     """
 
     kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
@@ -72,6 +76,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     delivery: int = 0
     context: str = ""
     default_branch: str = ""
+    sender: str = ""
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

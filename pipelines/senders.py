@@ -11,7 +11,23 @@ from sqlalchemy.exc import IntegrityError
 from pipelines.database import Database
 from pipelines.schema import senders
 
+_USER: Final = "user "
 _ASKED_AT_ONCE: Final = 500
+
+
+def user_sender(name: str) -> str:
+    """A user of the service, whichever way they come in: no other has this name, now or later."""
+    return f"{_USER}{name}"
+
+
+def robot_sender(token: int) -> str:
+    """A robot, by the number of its token: what tokens are called may be the same, or look like somebody's name."""
+    return f"robot {token}"
+
+
+def shown_sender(sender: str) -> str:
+    """As domains of ``core.trust`` are called: ``ann``, ``robot 7``. Names of users have no spaces."""
+    return sender.removeprefix(_USER)
 
 
 class Senders:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.roles import Level, Rights
+from pipelines.senders import robot_sender, user_sender
 from web.guard.rights import check_project
 from web.hub import Hub
 
@@ -35,10 +36,10 @@ class Caller:
 
     @property
     def sender(self) -> str:
-        """Whose the files are that it sends: the user's, whichever token is used; a robot's own."""
+        """Whose the files and runs are that it sends: the user's, whichever token is used; a robot's own."""
         if self.user is not None or self.token is None:
-            return f"user {self.user or self.name}"
-        return f"robot {self.token.id}"
+            return user_sender(self.user or self.name)
+        return robot_sender(self.token.id)
 
     @property
     def actor(self) -> str:

@@ -68,10 +68,10 @@ def plan(project: Project, payload: Payload) -> tuple[Action, ...]:
     return tuple(_action(project, event) for event in payload.events)
 
 
-def by_hand(project: Project, branch: str, by: str) -> Build:
+def by_hand(project: Project, branch: str, by: str, sender: str) -> Build:
     """The newest commit of a branch, built as a push of it would be; branch: empty is the default one.
 
-    Raises InvalidRequestError.
+    by, sender: who asks, see ``Trigger``. Raises InvalidRequestError.
     """
     if not project.hook.repository:
         raise InvalidRequestError(f"project {project.name} has no repository", hint="its settings have a field for it")
@@ -82,7 +82,7 @@ def by_hand(project: Project, branch: str, by: str) -> Build:
     source = _source(project.hook)
     if branch:
         source = msgspec.structs.replace(source, ref=f"refs/heads/{branch}", branch=branch)
-    return Build(_request(project, source, project.hook.push_secrets), Trigger(by=by, branch=branch))
+    return Build(_request(project, source, project.hook.push_secrets), Trigger(by=by, branch=branch, sender=sender))
 
 
 def lane(trigger: Trigger) -> tuple[str, str] | None:

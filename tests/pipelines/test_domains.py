@@ -156,6 +156,29 @@ def test_what_the_server_says_decides_of_a_run_by_hand(service: Service, reposit
     assert asked("refs/pull/7/head", branch="main") == of_user("p", "ann")
 
 
+def test_git_s_author_decides_nothing(service: Service, repository: Repository) -> None:
+    """Whoever commits writes any name there: an administrator's for a fork's commit, a stranger's on the own branch."""
+
+    def commit_as(name: str, branch: str) -> str:
+        git(repository.path, "checkout", "--quiet", *(("--detach", "main") if not branch else (branch,)))
+        who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+               for what, value in (("NAME", name), ("EMAIL", f"{name}@example.org"))}  # fmt: skip
+        signed = f"work\n\nSigned-off-by: {name} <{name}@example.org>"
+        git(repository.path, "commit", "--quiet", "--allow-empty", "-m", signed, **who)
+        made = git(repository.path, "rev-parse", "HEAD")
+        git(repository.path, "checkout", "--quiet", "main")  # which is the default branch
+        return made
+
+    service.users.create("root", "admin", "a long password")
+    for name in ("root", "stranger"):
+        commit_as(name, "other")
+        assert for_whom(service, repository, GitSource(repository.url, "other")) == of_branch("p", "other")
+        commit_as(name, "main")
+        assert for_whom(service, repository, GitSource(repository.url, "main")) == protected("p")
+        git(repository.path, "update-ref", "refs/pull/8/head", forked := commit_as(name, ""))
+        assert for_whom(service, repository, GitSource(repository.url, forked)) == of_user("p", "ann")
+
+
 def test_a_branch_at_the_default_branch_s_tip_is_still_another_branch(service: Service, repository: Repository) -> None:
     git(repository.path, "branch", "same", "main")
     assert for_whom(service, repository, GitSource(repository.url, "same")) == of_branch("p", "same")
@@ -175,7 +198,7 @@ def test_default_branch_with_arguments_of_one_s_own_is_for_who_gave_them_alone(
 
 def test_default_branch_with_the_project_s_arguments_is_protected(service: Service, repository: Repository) -> None:
     hook = HookSettings(repository.url, "plain", build_args={"MIRROR": "http://ours.test"})
-    build = by_hand(Project("p", hook=hook), "", "ann")
+    build = by_hand(Project("p", hook=hook), "", "ann", "user ann")
     run = service.runs.submit(build.request, build.trigger)
     assert isinstance(run.source, GitSource)
     assert found(run, run.source, Project("p", hook=hook), repository.fetch(run.source)) == protected("p")
@@ -200,7 +223,7 @@ def test_push_without_the_forge_s_word_is_asked_of_the_server(service: Service, 
 
 def test_branch_built_by_hand_is_asked_of_the_server(service: Service, repository: Repository) -> None:
     for branch, domain in (("", protected("p")), ("main", protected("p")), ("other", of_branch("p", "other"))):
-        build = by_hand(project_of(repository), branch, "ann")
+        build = by_hand(project_of(repository), branch, "ann", "user ann")
         assert isinstance(build, Build)
         assert isinstance(build.request.source, GitSource)
         assert for_whom(service, repository, build.request.source, build.trigger) == domain

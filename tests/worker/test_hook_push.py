@@ -168,7 +168,7 @@ def test_three_commands_lead_to_a_green_build(team: Team) -> None:
     (run,) = team.service.runs.list(project="local")
     assert finished(team.service, run.number).state == "succeeded"
     assert "no forge" in output(team.service, run)
-    wanted = by_hand(team.service.projects.get("local"), "main", "ada")  # what the button Build does
+    wanted = by_hand(team.service.projects.get("local"), "main", "ada", "user ada")  # what the button Build does
     again = finished(team.service, team.service.runs.submit(wanted.request, wanted.trigger).number)
     assert again.state == "succeeded", again.reason
     log = [decode_line(data).text for _, data in team.service.logs.read(again.number, 1, 10)]

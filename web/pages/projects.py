@@ -13,6 +13,7 @@ from pipelines.hooks.history import history, newest
 from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
+from pipelines.senders import user_sender
 from web.guard import note, require
 from web.guard.rights import visible
 from web.hooks.statuses import public_url
@@ -66,7 +67,8 @@ _NOTICES: Final = {
 def build(name: str) -> Response:
     """The newest commit of a branch, without waiting for a push."""
     project = service().projects.get(name)
-    wanted = by_hand(project, request.form.get("branch", "").strip(), g.user.name)
+    branch = request.form.get("branch", "").strip()
+    wanted = by_hand(project, branch, g.user.name, user_sender(g.user.name))
     run = service().runs.submit(wanted.request, wanted.trigger)
     note(service(), "build branch", f"project={name} run={run.number}", wanted.trigger.branch)
     return redirect(f"/runs/{run.number}", 303)

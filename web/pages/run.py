@@ -17,6 +17,7 @@ from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.loglines import LogLine, decode_line
 from pipelines.logtail import last_output
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
+from pipelines.senders import user_sender
 from registry.server.errors import SpecError
 from web.errors import NotFoundError
 from web.guard import require
@@ -189,7 +190,13 @@ def _trigger(run: Run) -> Trigger:
     """Of a run that somebody started here: it says of what, and reports no commit's status."""
     before = run.trigger
     return Trigger(
-        by=g.user.name, branch=before.branch, tag=before.tag, commit=before.commit, title=before.title, url=before.url
+        by=g.user.name,
+        branch=before.branch,
+        tag=before.tag,
+        commit=before.commit,
+        title=before.title,
+        url=before.url,
+        sender=user_sender(g.user.name),
     )
 
 

@@ -97,7 +97,7 @@ def submit_run(call: Call, body: RunRequest) -> Run:
         )
     if isinstance(source, GitSource):
         parse_url(source.url, repositories(call.service.settings))
-    return call.service.runs.submit(body, Trigger(by=call.actor))
+    return call.service.runs.submit(body, Trigger(by=call.actor, sender=sender))
 
 
 @api.endpoint("GET", "/runs", scope="read")
