@@ -22,6 +22,7 @@ from pipelines.model import ContextSource, Run
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually as eventually
 from tests.toolkit.bounds import stretched
+from tests.toolkit.host import adopting_orphans, children, wait_until_gone
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 20.0
@@ -200,9 +201,12 @@ class Workforce:
         return worker
 
     def end(self) -> None:
-        for worker in self.workers:
-            worker.process.kill()
-            worker.process.wait()
+        """Kill them, and wait until all that they started has ended, too: it may still write below their root."""
+        with adopting_orphans():
+            known = set(children())
+            for worker in self.workers:
+                worker.kill()
+            assert wait_until_gone(known) == {}
 
 
 @contextlib.contextmanager

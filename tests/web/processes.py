@@ -20,6 +20,7 @@ from pipelines.logwriter import LogWriter
 from pipelines.model import ContextSource, RunRequest, RunResult
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
+from tests.toolkit.host import adopting_orphans, children, wait_until_gone
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -93,8 +94,11 @@ class WebProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.signal(signal.SIGKILL)
-            self._process.wait(stretched(60))
+            with adopting_orphans():  # the process that serves may still write below the root
+                known = set(children())
+                self.signal(signal.SIGKILL)
+                self._process.wait(stretched(60))
+                assert wait_until_gone(known) == {}
 
     def answers(self) -> bool:
         """Whether anybody does at the port."""
