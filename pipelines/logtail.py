@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -11,6 +12,11 @@ TAIL_LINES: Final = 15
 _WINDOW_LINES: Final = 200
 _WINDOWS: Final = 5  # what steps beside it print may stand between its lines: no more is looked at than this
 _MAX_CHARACTERS: Final = 2000
+_CONTROL: Final = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC and its like: titles, links
+    r"|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+)
 
 
 def last_output(
@@ -33,6 +39,11 @@ def last_output(
         if len(found) >= TAIL_LINES or end < first_line:
             break
     return found[-TAIL_LINES:]
+
+
+def plain(line: str) -> str:
+    """A line of a log without what steers terminals, as colours; of one that overwrites itself, the last state."""
+    return _CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2])
 
 
 def _printed(read: Callable[[int, int], Sequence[LogLine]], step: int, start: int, end: int) -> list[str]:

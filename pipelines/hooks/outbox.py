@@ -13,8 +13,11 @@ from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
 from pipelines.forges.events import StatusState
+from pipelines.loglines import LogLine, decode_line
+from pipelines.logstore import read_lines
+from pipelines.logtail import last_output, plain
 from pipelines.model import Run, RunState
-from pipelines.schema import statuses
+from pipelines.schema import statuses, steps
 
 Outcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
 
@@ -27,6 +30,8 @@ _DESCRIPTIONS: Final[dict[StatusState, str]] = {
     "error": "could not be built", "cancelled": "cancelled",
 }  # fmt: skip
 _MAX_DESCRIPTION: Final = 140
+"""What every forge takes."""
+_LEAST_REASON: Final = 60  # characters of it that the step's last line leaves
 
 
 class SentStatus(msgspec.Struct, frozen=True):
@@ -53,6 +58,8 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
         return
     state = _STATES[run.state]
     told = run.reason.partition("\n")[0] if run.is_final and run.reason else _DESCRIPTIONS[state]
+    if run.state == "failed":
+        told = _with_line(told, _last_line(connection, run))
     connection.execute(
         insert(statuses).values(
             project=run.project,
@@ -60,7 +67,7 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
             commit=trigger.commit,
             context=trigger.context,
             state=state,
-            description=told[:_MAX_DESCRIPTION],
+            description=_cut(_one_line(told), _MAX_DESCRIPTION),
             created_at=now,
             outcome="waiting",
             due_at=now,
@@ -79,3 +86,33 @@ def list_statuses(database: Database, project: str, *, limit: int = 100) -> list
             )
             for row in connection.execute(wanted)
         ]  # fmt: skip
+
+
+def _last_line(connection: Connection, run: Run) -> str:
+    """What the step that failed printed last, masked as the log has it; "" where it printed nothing."""
+    wanted = select(steps).where(steps.c.run == run.number, steps.c.attempt == run.attempt, steps.c.state == "failed")
+    step = connection.execute(wanted.order_by(steps.c.step).limit(1)).first()
+    if step is None:
+        return ""
+
+    def read(first: int, limit: int) -> list[LogLine]:
+        return [decode_line(data) for _, data in read_lines(connection, run.number, first, limit)]
+
+    printed = last_output(read, step=step.step, first_line=step.first_line, last_line=step.last_line)
+    return next((text for line in reversed(printed) if (text := _one_line(plain(line)))), "")
+
+
+def _with_line(reason: str, line: str) -> str:
+    """Both, as far as there is room: of the line its beginning, and of a long reason, too."""
+    if not line:
+        return reason
+    return f"{_cut(reason, max(_LEAST_REASON, _MAX_DESCRIPTION - len(line) - 2))}: {line}"
+
+
+def _one_line(text: str) -> str:
+    """Nothing that is not printed: neither what steers displays, nor what turns the direction of text."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput
+from core.masking import Masker
 from pipelines.hooks.outbox import SentStatus, list_statuses
 from pipelines.hooks.sending import StatusSender
 from pipelines.hooks.settings import HookSettings
 from pipelines.hooks.transport import HttpTransport
+from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult, RunState, Trigger
 from pipelines.service import Service
 from pipelines.sources import reach
@@ -133,6 +136,49 @@ def test_ends_are_told_apart(
     send_all(sender)
     assert forge.calls[-1].body["state"] == told
     assert forge.calls[-1].body["description"] == "because"
+
+
+def fail(service: Service, claim: Claim, reason: str, *output: bytes, secret: bytes = b"hunter2-hunter2") -> None:
+    """End the run as one whose second step failed, after it printed ``output``."""
+    writer = LogWriter(claim, service.database, service.live, Masker([secret]), lost=lambda: None)
+    writer.emit(BuildPlanned((StepInfo(0, "RUN noise"), StepInfo(1, "RUN much"))))
+    for data in output:
+        writer.emit(StepOutput(1, 1, data, 0.0))
+    writer.emit(StepOutput(0, 1, b"of another step\n", 0.0))
+    writer.emit(StepFinished(1, "failed", 1.0, 0.0, "exit code: 1"))
+    writer.close()
+    service.claims.finish(claim, "failed", reason, RunResult(), store=writer.store)
+
+
+LONG_REASON = "RUN " + "x" * 300
+
+
+@pytest.mark.parametrize("name", list(CALLS))
+@pytest.mark.parametrize(
+    ("reason", "output", "told"),
+    [
+        ("RUN much: exit code: 1", [b"one\n", b"no such file\n"], "RUN much: exit code: 1: no such file"),
+        ("failed", [b"\x1b[31merror\x1b[0m:\tdisk \x00full\n", b"\n \x1b[0m\n"], "failed: error: disk full"),
+        ("failed", [b"10 %\r99 %\n"], "failed: 99 %"),
+        ("failed", [b"key is hunter2-hunter2\n"], "failed: key is ***"),
+        ("failed", ["\u202egnp.exe\u2066 \x1b]0;title\x07ü".encode()], "failed: gnp.exe ü"),
+        ("failed\nat length", [], "failed"),
+        ("failed", [b"y" * 900], "failed: " + "y" * 131 + "…"),
+        (LONG_REASON, [b"y" * 900], LONG_REASON[:59] + "…: " + "y" * 77 + "…"),
+        (LONG_REASON, [b"short"], LONG_REASON[:132] + "…: short"),
+        (LONG_REASON, [], LONG_REASON[:139] + "…"),
+    ],
+    ids=range(10),
+)
+@on_one_database
+def test_failure_is_told_with_one_line_of_what_the_step_printed(
+    service: Service, forge: ForgeServer, sender: StatusSender, name: str, reason: str, output: list[bytes], told: str
+) -> None:
+    set_up(service, forge, name)
+    fail(service, begin(service), reason, *output)
+    send_all(sender)
+    assert forge.calls[-1].body["description"] == told
+    assert len(told) <= 140
 
 
 def test_forge_that_is_down_is_asked_again_later_and_told_the_newest(

@@ -8,11 +8,8 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-_CONTROL: Final = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC and its like: titles, links
-    r"|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
-)
+from pipelines.logtail import plain
+
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -54,11 +51,6 @@ def size(size_bytes: float) -> str:
         if value < 999.5 or unit == _UNITS[-1]:
             break
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
-
-
-def plain(line: str) -> str:
-    """A line of a log without what steers terminals, as colours; of one that overwrites itself, the last state."""
-    return _CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2])
 
 
 def ago(at: float, now: float | None = None) -> str:
