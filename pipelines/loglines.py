@@ -117,19 +117,25 @@ class LineMaker:
         self._open: dict[tuple[int, int], _OpenLine] = {}
         self._steps: dict[int, StepInfo] = {}
         self._progress: dict[int, str] = {}
+        self._turn = 0
 
     def lines(self, event: Event) -> list[LogLine]:
         """The lines that ``event`` completes."""
         return self._output(event) if isinstance(event, StepOutput) else list(self._others(event))
 
     def partials(self) -> list[LogLine]:
-        """The lines that have begun and not ended, as far as they changed since they were asked for. Numbered 0."""
-        found = []
+        """The lines that have begun and not ended, as far as they changed since they were asked for. Numbered 0.
+
+        Followers see the last one best: of several that grow, each is that in turn.
+        """
+        found: list[LogLine] = []
         for (step, stream), line in self._open.items():
             text = line.begun()
             if text is not None:
                 found.append(LogLine(0, "output", text, self._clock(), step, stream))
-        return found
+        self._turn += 1
+        first = self._turn % max(1, len(found))
+        return found[first:] + found[:first]
 
     def _output(self, event: StepOutput) -> list[LogLine]:
         step, stream, data, at = event

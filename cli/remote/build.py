@@ -39,7 +39,7 @@ from core.events import (
     Warned,
 )
 from core.settings import RemoteSettings
-from pipelines.loglines import to_event
+from pipelines.loglines import LogLine, to_event
 
 _GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _TAIL_LINES: Final = 200
@@ -100,9 +100,10 @@ def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) 
                 run = submit(client, request, report, cancelled)
             number = int(run["number"])
             onlooker = _Onlooker(number, report, cancelled, received)
-            follower = Follower(server, number, onlooker=onlooker)
+            shown = _Shown(report)
+            follower = Follower(server, number, onlooker=onlooker, begun=shown.begin)
             cancel_when(cancelled, follower, server, number, onlooker.leave)
-            ended = follow(follower, report)
+            ended = follow(follower, shown)
         except BuildCancelledError as error:
             raise RemoteCancelledError(error.message, exit_code=received.exit_code) from error
         if ended["state"] == "cancelled":
@@ -110,15 +111,14 @@ def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) 
     return _result(ended)
 
 
-def follow(follower: Follower, report: BuildReport) -> dict[str, Any]:
+def follow(follower: Follower, shown: _Shown) -> dict[str, Any]:
     """Show a run until it has ended; the run. Raises RemoteBuildError when a step failed, RunLostError for others."""
-    shown = _Shown(report)
     for line in follower.lines():
         event = to_event(line)
         if event is not None:
             shown.emit(event)
         elif "attempt" in line.text and shown.began:
-            report.emit(Warned(line.text))
+            shown.emit(Warned(line.text))
     ended = follower.ended
     assert ended is not None
     result = ended.get("result") or {}
@@ -194,14 +194,28 @@ class _Onlooker:
 
 
 class _Shown:
-    """The server's events behind our own step: its ids are moved up by one."""
+    """The server's events behind our own step: its ids are moved up by one.
+
+    A line that has begun is shown as output without an end, as a build here would show it. When the whole line comes,
+    only what is new of it follows.
+    """
 
     def __init__(self, report: BuildReport) -> None:
         self._report = report
         self._infos: dict[int, StepInfo] = {}
         self._tails: dict[int, deque[bytes]] = {}
+        self._begun: dict[tuple[int, int], str] = {}  # by step and stream
         self.failed: StepInfo | None = None
         self.began = False
+
+    def begin(self, line: LogLine) -> None:
+        """Show a line that has begun, or has grown."""
+        event = to_event(line)
+        if not isinstance(event, StepOutput) or not line.text:
+            return
+        key = event.id + 1, event.stream
+        self._report.emit(StepOutput(*key, _more(self._begun.get(key, ""), line.text).encode(), event.at))
+        self._begun[key] = line.text
 
     def emit(self, event: Event) -> None:
         if isinstance(event, BuildPlanned):
@@ -215,15 +229,34 @@ class _Shown:
         moved = event._replace(id=event.id + 1)
         if isinstance(moved, StepStarted):
             self.began = True
+            self._end_lines(moved)
         elif isinstance(moved, StepOutput):
             self._tails.setdefault(moved.id, deque(maxlen=_TAIL_LINES)).append(moved.data)
+            begun = self._begun.pop((moved.id, moved.stream), "")
+            if begun:
+                moved = moved._replace(data=_more(begun, moved.data.decode()).encode())
         elif isinstance(moved, StepFinished) and moved.outcome == "failed":
             self.failed = self._infos.get(moved.id)
         self._report.emit(moved)
 
+    def _end_lines(self, start: StepStarted) -> None:
+        """End what a lost worker's attempt at the step left without an end."""
+        for stream in (1, 2):
+            if self._begun.pop((start.id, stream), ""):
+                self._report.emit(StepOutput(start.id, 2 if stream == 2 else 1, b"\n", start.at))
+
     def tail(self) -> bytes:
         """The last lines of the step that failed."""
         return b"".join(self._tails.get(self.failed.id, ())) if self.failed else b""
+
+
+def _more(begun: str, line: str) -> str:
+    """What of a line is still to be shown after ``begun``, the last state of it that was; all, if it is another one.
+
+    A carriage return begins the line anew, for displays as for terminals.
+    """
+    at = f"\r{line}".rfind(f"\r{begun}")
+    return line[at + len(begun) :] if at >= 0 else f"\r{line}"
 
 
 def _result(run: dict[str, Any]) -> RemoteResult:

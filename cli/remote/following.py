@@ -45,8 +45,9 @@ class Onlooker(Protocol):
 class Follower:
     """The log of a run. ended: the run, as the API has it, once ``lines`` is exhausted.
 
-    last: the number of the last line that came. away: the onlooker was told that the server is away. clock, pause: for
-    tests. After a broken connection it goes on exactly behind the last line that it had.
+    last: the number of the last line that came. away: the onlooker was told that the server is away. begun: hears of
+    each line that has begun and not ended, and again as it grows; it comes whole when it ends. clock, pause: for tests.
+    After a broken connection it goes on exactly behind the last line that it had.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Follower:
         *,
         after: int = 0,
         onlooker: Onlooker | None = None,
+        begun: Callable[[LogLine], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -65,6 +67,7 @@ class Follower:
         self._server = server
         self._number = number
         self._onlooker = onlooker
+        self._begun = begun
         self._clock = clock
         self._pause = pause
         self._absent_since: float | None = None
@@ -99,7 +102,9 @@ class Follower:
                 if message.event == "end":
                     self.ended = json.loads(message.data)
                     return
-                if message.event == "message" and message.id:
+                if message.event == "partial" and self._begun is not None:
+                    self._begun(decode_line(message.data.encode()))
+                elif message.event == "message" and message.id:
                     self.last = int(message.id)
                     yield decode_line(message.data.encode())
 

@@ -131,6 +131,18 @@ def test_follower_sees_a_line_while_the_step_still_runs(service: Service) -> Non
     finish(service, claim, writer)
 
 
+def test_of_several_lines_that_grow_each_is_shown_in_its_turn() -> None:
+    maker = LineMaker(1, Masker(), lambda: 0.0)
+    last = []
+    for round_ in range(6):
+        for step in range(3):
+            maker.lines(StepOutput(step, 1, b"\r%d" % round_, 0.0))
+        shown = maker.partials()
+        assert sorted(line.step for line in shown) == [0, 1, 2]
+        last.append(shown[-1].step)
+    assert sorted(last[:3]) == sorted(last[3:]) == [0, 1, 2]
+
+
 def test_line_without_an_end_is_shown_while_it_grows(service: Service) -> None:
     claim = claimed(service)
     writer = writer_of(service, claim, b"hunter22")

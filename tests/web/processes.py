@@ -129,6 +129,10 @@ class FakeWorker:
         for number in range(first, last + 1):
             self._writer.emit(StepOutput(0, 1, b"line %d\n" % number, time.time()))
 
+    def begin(self, text: str) -> None:
+        """A line that does not end yet."""
+        self._writer.emit(StepOutput(0, 1, text.encode(), time.time()))
+
     def write_and_fail(self, *output: bytes) -> None:
         """The step prints lines and fails, and the run with it."""
         for data in output:

@@ -41,7 +41,8 @@ class Reader(threading.Thread):
 
     def __init__(self, server: Server, number: int, after: int = 0) -> None:
         super().__init__(daemon=True)
-        self.follower = Follower(server, number, after=after)
+        self.begun: list[str] = []
+        self.follower = Follower(server, number, after=after, begun=lambda line: self.begun.append(line.text))
         self.lines: list[LogLine] = []
         self.start()
 
@@ -72,6 +73,19 @@ def test_follower_gets_every_line_and_then_the_run(server: Server, service: Serv
     assert outputs(reader.lines) == [f"line {number}" for number in range(1, 3001)]
     assert reader.follower.ended is not None
     assert reader.follower.ended["state"] == "succeeded"
+
+
+def test_follower_hears_of_a_line_before_it_ends_and_gets_it_once(server: Server, service: Service) -> None:
+    worker = FakeWorker(service)
+    reader = Reader(server, worker.number)
+    worker.write(1, 1)
+    worker.begin("Password: ")
+    eventually(lambda: reader.begun[-1:] == ["Password: "])
+    worker.begin("given\n")
+    worker.finish()
+    reader.join(stretched(60))
+    assert outputs(reader.lines) == ["line 1", "Password: given"]
+    assert reader.begun == ["Password: "]
 
 
 def test_follower_of_an_ended_run_gets_all_of_it(server: Server, service: Service) -> None:
