@@ -1,7 +1,8 @@
 // Text of terminals as elements. Everything becomes text nodes: nothing in a log is ever parsed as HTML.
 //
 // Understood: SGR (styles, 16 colours as classes, 256 and true colours), OSC 8 links to http and https, carriage
-// returns (what is shown is what would be left on a line). Every other sequence is dropped.
+// returns (what is shown is what would be left on a line). Every other sequence is dropped. Plain addresses of http and
+// https are links to just what they say.
 
 // oxlint-disable-next-line no-control-regex -- they are what is looked for
 const SEQUENCE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\]([^\x07\x1b]*)(?:\x07|\x1b\\|$)|[PX^_][^\x1b]*(?:\x1b\\|$)|[ -/]*[0-~])?/g;
@@ -9,20 +10,41 @@ const SEQUENCE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\]([^\x07\x1b]*)(?:\x07|\
 const CONTROL = /[\x00-\x08\x0b-\x1f\x7f]/g;
 const STYLES = { 1: "bold", 2: "faint", 3: "italic", 4: "underline", 7: "inverse", 9: "struck" };
 const ENDS = { 22: ["bold", "faint"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["struck"] };
+const ADDRESS = /(?<![\p{L}\p{N}+.-])https?:\/\/[\p{L}\p{M}\p{N}\-._~:/?#[\]@!$&()*+,;=%]+/giu;
 const LEVELS = [0, 95, 135, 175, 215, 255];
 
-/** Append `text`, in which `marks` ([start, end] in the plain text) are highlighted, to `parent`. */
-export function append(parent, text, marks = []) {
-  const pen = { styles: new Set(), front: null, back: null, link: "" };
+/**
+ * Append `text`, in which `marks` ([start, end] in the plain text) are highlighted, to `parent`.
+ * goesOn: there is more of the line than this, so that an address at its end may be half of one.
+ */
+export function append(parent, text, marks = [], goesOn = false) {
+  const parts = partsOf(text);
+  const addresses = addressesOf(parts, goesOn);
   let at = 0;
+  for (const { plain, span, link } of parts) {
+    const begin = at;
+    while (at < begin + plain.length) {
+      while (addresses.length && addresses[0].end <= at) addresses.shift();
+      const [address, end] = [addresses[0], begin + plain.length];
+      const isInside = address && address.start <= at;
+      const stop = Math.min(end, isInside ? address.end : address?.start ?? end);
+      let into = parent;
+      if (link) into = anchor(parent, link);
+      else if (isInside) into = address.element ??= anchor(parent, address.text); // it may have several colours
+      if (span) into = into.appendChild(span.cloneNode());
+      appendMarked(into, plain.slice(at - begin, stop - begin), marks, at);
+      at = stop;
+    }
+  }
+}
+
+// What is shown, in stretches of one look: its text, an empty element that has the look, and where OSC 8 leads.
+function partsOf(text) {
+  const pen = { styles: new Set(), front: null, back: null, link: "" };
+  const parts = [];
   const put = (part) => {
     const plain = part.replace(CONTROL, "");
-    if (!plain) return;
-    const target = pen.link ? anchor(parent, pen.link) : parent;
-    const styled = dress(pen);
-    const into = styled ? target.appendChild(styled) : target;
-    appendMarked(into, plain, marks, at);
-    at += plain.length;
+    if (plain) parts.push({ plain, span: dress(pen), link: pen.link });
   };
   let end = 0;
   const shown = lastWritten(text);
@@ -33,6 +55,43 @@ export function append(parent, text, marks = []) {
     else if (match[3]?.startsWith("8;")) pen.link = safeLink(match[3].slice(match[3].indexOf(";", 2) + 1));
   }
   put(shown.slice(end));
+  return parts;
+}
+
+// The addresses in the text that stand outside of OSC 8 links: where, and what they say.
+function addressesOf(parts, goesOn) {
+  const text = parts.map((part) => (part.link ? " ".repeat(part.plain.length) : part.plain)).join("");
+  if (!text.includes("://")) return [];
+  const found = [];
+  for (const match of text.matchAll(ADDRESS)) {
+    if (goesOn && match.index + match[0].length === text.length) continue;
+    const address = withoutEnd(match[0]);
+    if (isPlain(address)) found.push({ start: match.index, end: match.index + address.length, text: address });
+  }
+  return found;
+}
+
+// Without what belongs to the sentence around it: full stops and the like, and brackets that were not opened in it.
+function withoutEnd(address) {
+  const open = { ")": 0, "]": 0 };
+  for (const letter of address) {
+    if (letter === "(") open[")"]++;
+    else if (letter === "[") open["]"]++;
+    else if (letter in open) open[letter]--;
+  }
+  let end = address.length;
+  for (; end; end--) {
+    const last = address[end - 1];
+    if (open[last] < 0) open[last]++;
+    else if (!".,;:!?*".includes(last)) break;
+  }
+  return address.slice(0, end);
+}
+
+// Whether it leads where it seems to: "https://example.org@evil.example/" does not.
+function isPlain(address) {
+  const url = parsed(address);
+  return url !== null && !url.username && !url.password;
 }
 
 /** The text without sequences, as `append` shows it. */
@@ -69,11 +128,15 @@ function anchor(parent, link) {
 }
 
 function safeLink(text) {
+  const url = parsed(text);
+  return url && (url.protocol === "http:" || url.protocol === "https:") ? url.href : "";
+}
+
+function parsed(text) {
   try {
-    const url = new URL(text);
-    return url.protocol === "http:" || url.protocol === "https:" ? url.href : "";
+    return new URL(text);
   } catch {
-    return "";
+    return null;
   }
 }
 

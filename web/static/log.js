@@ -130,7 +130,7 @@ function write(element, line) {
   if (line.kind === "finish") text = finished(line);
   const cut = text.length > MAX_CHARACTERS;
   if (cut) text = text.slice(0, MAX_CHARACTERS);
-  append(element, text, query ? places(strip(text)) : []);
+  append(element, text, query ? places(strip(text)) : [], cut || !line.n);
   if (cut) {
     const more = element.appendChild(document.createElement("a"));
     more.href = `/api/v1/runs/${lines.run}/log?first=${line.n}&limit=1`;

@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.toolkit.bounds import stretched
 from tests.web.browser import plays
 from tests.web.browser.addresses import PAGES
 from tests.web.browser.conftest import Site, signed_in
@@ -170,6 +171,95 @@ def test_colours_and_links_of_terminals_and_nothing_else(page: Page, evil: int) 
     expect(log.get_by_text("click")).to_have_count(1)
     expect(log.get_by_role("link", name="click")).to_have_count(0)
     assert log.locator("script, img").count() == 0
+
+
+_LINKED = (
+    "see https://docs.example.org/a_(b)?x=1&y=%20#part, or (http://localhost:8080/).",
+    "\x1b[1mFetching \x1b[36mhttps://pkg.example\x1b[33m.org/left\x1b[0m/pad.tgz\x1b[0m\x1b[31m!\x1b[0m",
+    "<a href=\"https://quoted.example/x\">'https://single.example/y'",
+    "HTTPS://LOUD.EXAMPLE/ http://[::1]:5000/v2/] https://bücher.example/größe。",
+    "javascript:alert(1) ftp://a.example/ git+https://b.example/ xhttps://c.example https:// http://) data:,x",
+    "https://example.org@evil.example/ file:///etc/passwd JAVASCRIPT:https",
+    "\x1b]8;;https://target.example/\x07https://shown.example/\x1b]8;;\x07 https://after.example/",
+    "x" * 3980 + " https://cut.example/" + "y" * 400,
+)
+
+
+def test_addresses_in_a_log_are_links_to_what_they_say(page: Page, site: Site) -> None:
+    act = Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, None, output=_LINKED)
+    number = site.stage.play(Play((act,), state="running", began_s=2.0))
+    page.goto(f"/runs/{number}")
+    log = page.locator(".log-lines")
+    expect(log).to_contain_text("after.example")
+
+    def links() -> list[list[str]]:
+        found: list[list[str]] = log.locator(".t a").evaluate_all(
+            "all => all.map(a => [a.textContent, a.getAttribute('href'), a.rel, a.target])"
+        )
+        return found
+
+    shown = [text for text, _, _, _ in links()]
+    assert shown == [
+        "https://docs.example.org/a_(b)?x=1&y=%20#part",
+        "http://localhost:8080/",
+        "https://pkg.example.org/left/pad.tgz",
+        "https://quoted.example/x",
+        "https://single.example/y",
+        "HTTPS://LOUD.EXAMPLE/",
+        "http://[::1]:5000/v2/",
+        "https://bücher.example/größe",
+        "https://shown.example/",
+        "https://after.example/",
+        " … 401 more characters",
+    ]
+    plain = [link for link in links()[:-1] if link[0] != "https://shown.example/"]
+    assert [(text, text, "noopener noreferrer nofollow", "_blank") for text, _, _, _ in plain] == list(
+        map(tuple, plain)
+    )
+    assert log.locator("a:has-text('left/pad') .a-f6").inner_text() == "https://pkg.example"
+    site.stage.begin(number, 0, "at https://half.exa")
+    expect(log.locator(".l").last).to_contain_text("half.exa")
+    expect(log.get_by_role("link", name="half.exa")).to_have_count(0)
+    site.stage.say(number, 0, "mple/way")
+    expect(log.get_by_role("link", name="https://half.example/way", exact=True)).to_have_count(1)
+    page.get_by_role("searchbox", name="Search the log").fill("example/way")
+    page.keyboard.press("Enter")
+    expect(log.get_by_role("link", name="https://half.example/way", exact=True).locator("mark")).to_have_count(1)
+    site.stage.finish(number, 0)
+
+
+def test_lines_full_of_addresses_are_drawn_at_once(page: Page, site: Site) -> None:
+    hostile = (
+        "https://a" + ")" * 3900,
+        "https://" * 480,
+        "https://a.b/ " * 300,
+        "(" * 2000 + "https://a.b/" + ")" * 1900,
+    )
+    act = Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, output=hostile * 30)
+    page.goto(f"/runs/{site.stage.play(Play((act,), began_s=2.0))}")
+    expect(page.locator(".log-lines .t a").first).to_be_visible()
+    took_ms = page.evaluate(
+        """() => new Promise((done) => {
+             const began = performance.now();
+             document.querySelector(".log-view").scrollTop = 1200;
+             requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - began)));
+           })"""
+    )
+    assert took_ms < stretched(2) * 1000
+
+
+def test_last_lines_of_a_failed_step_have_their_colours(page: Page, site: Site, evil: int) -> None:
+    page.goto(f"/runs/{site.runs['RED']}")
+    tail = page.locator("figure.tail")
+    expect(tail.locator(".a-f1")).to_have_text(["npm error"] * 3)
+    expect(tail.get_by_role("link")).to_have_text("https://npm.example.org/left-padd")
+    act = Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, None, output=("\x1b[32mfine", f"\x1b[31m{HOSTILE}\x1b[0m"))
+    number = site.stage.play(Play((act,), state="running", began_s=2.0))
+    page.goto(f"/runs/{number}")
+    site.stage.finish(number, 0, "failed", "exit code: 1")
+    expect(tail.locator(".a-f1")).to_have_text(HOSTILE)  # the head came anew, and no page
+    expect(tail.locator(".a-f2")).to_have_text("fine")
+    assert tail.locator("script, img").count() == 0
 
 
 def test_a_failed_run_shows_its_end(page: Page, site: Site) -> None:
