@@ -253,7 +253,7 @@ class OidcSettings(NamedTuple):
         client_id = env.get("SHIPLAP_OIDC_CLIENT_ID", "")
         if not client_id:
             raise SettingsError("SHIPLAP_OIDC_ISSUER is set, SHIPLAP_OIDC_CLIENT_ID is not", hint="the provider has it")
-        scopes = env.get("SHIPLAP_OIDC_SCOPES", "openid profile email").replace(",", " ").split()
+        scopes = (env.get("SHIPLAP_OIDC_SCOPES") or "openid profile email").replace(",", " ").split()
         return cls(
             issuer,
             client_id,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from core.settings import ServiceSettings
+from core.settings import OidcSettings, RegistrySettings, ServiceSettings, Settings, StepSettings
 
 _COMPOSE: Final = Path(__file__).resolve().parents[2] / "compose"
 _SERVICES: Final = sorted((_COMPOSE / "systemd").glob("*.service"))
@@ -62,7 +62,9 @@ def test_every_service_that_stays_is_watched(services: Mapping[str, Any]) -> Non
 
 
 def test_secrets_are_files_and_nowhere_else(prepared: Path, services: Mapping[str, Any]) -> None:
-    secrets = [file.read_bytes().strip() for file in (prepared / "secrets").iterdir()]
+    contents = {file.name: file.read_bytes().strip() for file in (prepared / "secrets").iterdir()}
+    assert {name for name, content in contents.items() if not content} == {"metrics_token", "oidc_client_secret"}
+    secrets = [content for content in contents.values() if content]
     assert len(set(secrets)) == 6
     text = json.dumps(services)
     assert not [secret for secret in secrets if secret.decode(errors="replace") in text]
@@ -97,8 +99,80 @@ def test_worker_has_no_log_in_to_the_registry(prepared: Path) -> None:
     assert {secret["source"] for secret in worker["secrets"]} == {
         "database_url", "redis_url", "secret_key", "worker_token",
     }  # fmt: skip
-    assert "DOCKER_CONFIG" not in worker["environment"]
     assert not [path for path in (prepared / "secrets").iterdir() if "docker" in path.name]
+    assert list((prepared / "config").iterdir()) == []  # what DOCKER_CONFIG names is below it
+
+
+class Asked(dict[str, str]):
+    """An environment that notes what is looked up in it, and has what lets everything be looked up."""
+
+    def __init__(self, **values: str) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def _read_by(*kinds: Any) -> set[str]:
+    """The variables that these settings are read from."""
+    asked = Asked(SHIPLAP_OIDC_ISSUER="https://id.example", SHIPLAP_OIDC_CLIENT_ID="x")
+    for kind in kinds:
+        kind.from_environ(asked)
+    return asked.names
+
+
+# What only workers look at, what compose.yaml itself decides, and what no service of it has a use for.
+_WORKERS: Final = {
+    "SHIPLAP_WORKER_LABELS", "SHIPLAP_SHARED_CACHE", "SHIPLAP_SHARED_CACHE_MOUNTS", "SHIPLAP_WEB_URL",
+    "SHIPLAP_CACHE_MAX", "SHIPLAP_DENIED_NETWORKS",
+}  # fmt: skip
+_DECIDED: Final = {"SHIPLAP_ROOT", "SHIPLAP_WEB_URL", "DOCKER_CONFIG"}
+_NOT_OF_A_SERVICE: Final = {"SOURCE_DATE_EPOCH", "XDG_DATA_HOME", "HTTPS_PROXY", "NO_PROXY"}
+_READ_BY: Final = {
+    "web": _read_by(ServiceSettings, OidcSettings, RegistrySettings) - _WORKERS,
+    "worker": _read_by(Settings, ServiceSettings, StepSettings, RegistrySettings)
+    - {"SHIPLAP_TRUSTED_PROXIES", "SHIPLAP_METRICS_TOKEN", "SHIPLAP_METRICS_TOKEN_FILE"},
+}
+_SETTABLE: Final = set.union(*_READ_BY.values()) - _DECIDED - _NOT_OF_A_SERVICE
+
+
+def _is_given(name: str, given: Mapping[str, str]) -> bool:
+    """Whether a service gets a variable, or the file that is its other form."""
+    return name in given or f"{name}_FILE" in given or name.removesuffix("_FILE") in given
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_every_setting_reaches_the_services_that_read_it(prepared: Path, name: str) -> None:
+    values = {variable: f"of-{variable}" for variable in _SETTABLE}
+    given = configured(prepared, **values)[name]["environment"]
+    missing = {variable for variable in _READ_BY[name] - _NOT_OF_A_SERVICE - _DECIDED if not _is_given(variable, given)}
+    assert not missing
+    files = {variable for variable in given if variable.endswith("_FILE") and given[variable].startswith("/run/")}
+    for variable in _READ_BY[name] & given.keys() - _DECIDED - files:
+        assert given[variable].endswith(values[variable]), variable
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_what_is_not_set_counts_as_that(prepared: Path, services: Mapping[str, Any], name: str) -> None:
+    given = {variable: _in_place(prepared, value) for variable, value in services[name]["environment"].items()}
+    decided = {variable for variable, value in services[name]["environment"].items() if value}
+    without = {variable: value for variable, value in given.items() if variable in decided}
+    for kind in (ServiceSettings, OidcSettings, RegistrySettings, StepSettings):
+        assert kind.from_environ(given) == kind.from_environ(without), kind
+    assert Settings.from_environ(given).cache_max == Settings.from_environ({}).cache_max
+
+
+def test_secrets_of_web_are_for_web_alone(prepared: Path) -> None:
+    (prepared / "secrets" / "metrics_token").write_text("gauge\n")
+    services = configured(prepared)
+    given = {variable: _in_place(prepared, value) for variable, value in services["web"]["environment"].items()}
+    assert ServiceSettings.from_environ(given).metrics_token == "gauge"
+    (prepared / "secrets" / "metrics_token").write_text("")
+    for name in ("worker", "migrate"):
+        sources = {secret["source"] for secret in services[name]["secrets"]}
+        assert not sources & {"metrics_token", "oidc_client_secret"}
 
 
 def test_address_and_networks_are_chosen_by_the_environment(prepared: Path) -> None:
