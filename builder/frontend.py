@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import TypeAlias
 
 import msgspec
@@ -35,9 +34,10 @@ from builder.planning import GraphBuilder, platform_label
 from builder.request import BuildRequest, NamedImage
 from builder.resolving import NewStep
 from builder.stage import StageState
-from builder.targeting import target_index
+from builder.targeting import is_surely_mistyped, nearest_stage, target_index
 from core.errors import ShiplapError
 from core.platforms import Platform
+from core.suggestions import suggestion
 from dockerfile_grammar import (
     Dockerfile,
     DockerfileError,
@@ -47,13 +47,16 @@ from dockerfile_grammar import (
     expand_with_names,
 )
 from dockerfile_grammar.ast import Arg
-from dockerfile_grammar.errors import did_you_mean
+from images.errors import ImageNotFoundError
 from images.images import Image
 from images.oci import CREATED_ANNOTATION, ImageConfig
 from images.platforms import preferences
 
-ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep], Image]
-"""From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none."""
+ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep | None], Image]
+"""From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none.
+
+The last argument makes the step that a pull is shown as; with None no registry is asked.
+"""
 
 _INDEX = re.compile(r"[+-]?[0-9]+")
 
@@ -267,7 +270,7 @@ class Frontend:
         """FROM's --platform is empty: name the variable that has no value, and the one that was probably meant."""
         names = expand_with_names(word.text, self.global_args, escape=self.dockerfile.escape).undefined
         what = f"{', '.join(f'${name}' for name in sorted(names))} has no value" if names else f"{word.text} is empty"
-        near = did_you_mean(min(names), self.global_args, form="$" + "{}") if names else None
+        near = suggestion(min(names), self.global_args, form="$" + "{}") if names else None
         return self.dockerfile.error(
             f"FROM --platform: {what} before the first FROM", word.span, hint=near or "write --platform=$BUILDPLATFORM"
         )
@@ -281,14 +284,22 @@ class Frontend:
         return None
 
     def resolve(self, name: str, word: Word, before: int, platform: Platform | None = None) -> Image:
-        """Look an image up. The error names the place, and the stage that was probably meant."""
+        """Look an image up. The error names the place, and the stage that was probably meant.
+
+        No registry is asked for what is surely a stage's name, mistyped: without a network that takes its time, and
+        with one the answer may be a stranger's image.
+        """
+        near = nearest_stage(self.dockerfile, name, before)
+        surely = near is not None and is_surely_mistyped(self.dockerfile, name, near, word)
         try:
-            return self._resolve(name, platform, self._graph.step)
-        except ShiplapError as error:
-            names = [stage.name for stage in self.dockerfile.stages[:before] if stage.name]
-            near = get_close_matches(name.lower(), names, 1, 0.7)
-            hint = f'did you mean the stage "{near[0]}"?' if near else error.hint
+            return self._resolve(name, platform, None if surely else self._graph.step)
+        except ImageNotFoundError as error:
+            hint = error.hint if near is None else f"did you mean the stage {near}?"
+            if surely:
+                hint = f"{hint} An image of that name is docker.io/library/{name}"
             raise self.dockerfile.error(error.message, word.span, hint=hint) from error
+        except ShiplapError as error:
+            raise self.dockerfile.error(error.message, word.span, hint=error.hint) from error
 
     # Vertices
 

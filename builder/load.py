@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.contexts import Context
 from builder.errors import ContextError, DockerfileNotFoundError
+from core.suggestions import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from builder.remotes.access import Remote
@@ -157,16 +158,13 @@ def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
 
 def _near(names: list[str], wanted: str, directory: str) -> str | None:
     """What was probably meant, and how to say it. names: the files that there are in the directory."""
-    from difflib import get_close_matches
-
-    lower = {name.lower(): name for name in names}
-    candidates = get_close_matches(wanted.lower(), lower, 1, 0.75) or [  # Makefile is at 0.67
-        name for name in lower if name.endswith((".dockerfile", "containerfile"))
+    found = nearest(wanted, names) or [
+        name for name in names if name.lower().endswith((".dockerfile", "containerfile"))
     ]
-    if not candidates:
+    if not found:
         return None
-    name = lower[candidates[0]]
-    return f"did you mean {name}? (shiplap build -f {os.path.normpath(os.path.join(directory, name))})"
+    call = f"shiplap build -f {os.path.normpath(os.path.join(directory, found[0]))}"
+    return f"{did_you_mean(found[:1])} ({call})"
 
 
 def _files_in(directory: str) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from builder.annotations import annotation_option
 from builder.errors import OutputError
 from builder.output import OUTPUT_TYPES, Annotation, Compression, Output, OutputType, Packaging
 from core.references import Reference
+from core.suggestions import suggestion
 
 _STREAMED: Final = {"oci", "docker", "tar"}
 _OF_IMAGES: Final = (
@@ -175,10 +175,9 @@ class _Options:
             raise OutputError(
                 f"invalid output {self.text!r}: {key} is not an option of outputs", hint="use --insecure-registry HOST"
             )
-        close = get_close_matches(key, known, 1)
         raise OutputError(
             f"invalid output {self.text!r}: unsupported option {key!r}",
-            hint=f"did you mean {close[0]}?" if close else f"supported for type={self.type}: {', '.join(known)}",
+            hint=suggestion(key, known) or f"supported for type={self.type}: {', '.join(known)}",
         )
 
 
@@ -187,10 +186,9 @@ def _type(name: str, text: str) -> OutputType:
         if name == kind:
             return kind
     known = (*OUTPUT_TYPES, "registry")
-    close = get_close_matches(name, known, 1)
     raise OutputError(
         f"invalid output {text!r}: " + (f"unknown type {name!r}" if name else "no type"),
-        hint=f"did you mean type={close[0]}?" if close else f"types: {', '.join(known)}",
+        hint=suggestion(name, known, form="type={}") or f"types: {', '.join(known)}",
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from builder.errors import OwnerError
+from core.suggestions import nearest
 
 _MAX_ID: Final = 2**32 - 2
 MAX_ACCOUNTS_BYTES: Final = 16 << 20
@@ -103,9 +104,7 @@ def _group(whole: str, name: str, rootfs_fd: int | None, gid: int, unknown: list
 
 def nearest_name(name: str, names: list[str]) -> str:
     """The most similar of ``names``; empty where none is similar."""
-    from dockerfile_grammar.errors import suggestion
-
-    return suggestion(name, names) or ""
+    return next(iter(nearest(name, names)), "")
 
 
 def _no_accounts(whole: str, kind: str, name: str) -> OwnerError:

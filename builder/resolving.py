@@ -67,8 +67,10 @@ class Resolver:
         self.mismatches: list[Mismatch] = []
         self._stack = contextlib.ExitStack()
 
-    def __call__(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+    def __call__(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
         """The image. platform: the one that is asked for by name; None is the build's, and any that is here will do.
+
+        new_step: makes the step that a pull is shown as; with None no registry is asked.
 
         Raises ImageNotFoundError, InvalidReferenceError, and what a pull raises.
         """
@@ -103,12 +105,12 @@ class Resolver:
             for (name, _), image in self._found.items()
         }
 
-    def _resolve(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+    def _resolve(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
         if self._store.holdings.domain.is_host:
             return self._resolve_for_host(name, platform, new_step)
         return self._resolve_for_run(name, platform, new_step)
 
-    def _resolve_for_host(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+    def _resolve_for_host(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
         reference = _reference(name)
         missing: ImageNotFoundError | None = None
         try:
@@ -119,7 +121,7 @@ class Resolver:
             right = platform is None or here.config.platform in preferences(platform)
             if reference is None or (right and not self._always):
                 return here
-        if reference is None or self._connect is None:
+        if reference is None or self._connect is None or new_step is None:
             if missing is None:
                 return here  # of another platform
             raise ImageNotFoundError(missing.message, hint=missing.hint or _BRING_IT_IN)
@@ -127,7 +129,7 @@ class Resolver:
             missing = ImageNotFoundError(f"{name} is here for {here.config.platform}, not for {platform}")
         return self._pull(self._connect, reference, platform or self._platform, new_step, missing)
 
-    def _resolve_for_run(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+    def _resolve_for_run(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
         """What the name means at its registry now, by the run's own rights, unless the host's administrator gave it.
 
         What others pulled, built or pushed names nothing; nor does an ID, which is a hash.
@@ -140,7 +142,7 @@ class Resolver:
             here = self._store.images.given(reference, wanted)
             if here is not None and (platform is None or here.config.platform in preferences(platform)):
                 return here
-        if self._connect is None:
+        if self._connect is None or new_step is None:
             raise ImageNotFoundError(f"no such image: {name}", hint=_BRING_IT_IN)
         missing = ImageNotFoundError(
             f"no such image: {name}",

@@ -20,6 +20,7 @@ from builder.filetree import Entry, PathFilter, SourceTree
 from builder.paths import clean, join, resolve, split
 from builder.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
 from core.cancellation import check
+from core.suggestions import did_you_mean, nearest
 
 _REMOTE: Final = re.compile(r"(https?|git|ssh)://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 
@@ -166,8 +167,7 @@ def _not_found(tree: SourceTree, spec: CopySpec, written: str, path: str) -> Sou
             hint=f"add the line !{real} to the end of .dockerignore",
             word=written,
         )
-    near = _near(tree, real)
-    return SourceNotFoundError(message, hint=f'did you mean "{near}"?' if near else _advice(spec), word=written)
+    return SourceNotFoundError(message, hint=_near(tree, real) or _advice(spec), word=written)
 
 
 def _advice(spec: CopySpec) -> str:
@@ -177,15 +177,11 @@ def _advice(spec: CopySpec) -> str:
 
 
 def _near(tree: SourceTree, path: str) -> str | None:
-    """Something that is there and looks like ``path``, for people who mistyped it."""
-    import difflib
-
+    """The hint that names something that is there and looks like ``path``."""
     parent, name = split(path)
     mode = tree.mode(parent)
     while mode is None or not stat.S_ISDIR(mode):
         parent, name = split(parent)
         mode = tree.mode(parent)
     names = [other for other in tree.names(parent) if tree.stat(join(parent, other)) is not None]
-    folded = {other.lower(): other for other in names}
-    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.7)
-    return join(parent, folded[found[0]]) if found else None
+    return did_you_mean([join(parent, found) for found in nearest(name, names)])

@@ -6,6 +6,7 @@ import re
 import signal
 
 from builder.errors import InstructionError
+from core.suggestions import suggestion
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 _REAL_TIME = re.compile(r"RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?")
@@ -30,7 +31,4 @@ def check_signal(text: str) -> None:
     names = {member.name.removeprefix("SIG") for member in signal.Signals} | {*_OTHER_NAMES}
     if name in names or _REAL_TIME.fullmatch(name):
         return
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, sorted(names), 1)
-    raise InstructionError(f"unknown signal {text!r}", hint=f"did you mean SIG{near[0]}?" if near else None)
+    raise InstructionError(f"unknown signal {text!r}", hint=suggestion(name, sorted(names), form="SIG{}"))

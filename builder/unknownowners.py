@@ -17,6 +17,7 @@ from builder.naming import SCRATCH
 from builder.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
 from builder.request import BuildRequest
 from core.digests import DiffID
+from core.suggestions import aside, did_you_mean
 from dockerfile_grammar import Dockerfile, Instruction, ast
 from dockerfile_grammar.checks import Subject, skipping
 from dockerfile_grammar.scopes import Scopes
@@ -85,7 +86,7 @@ def check_owners(
 
 def finding_of(unknown: UnknownName, line: int) -> CheckFinding:
     """What is told of a name."""
-    near = f" (did you mean {unknown.near}?)" if unknown.near else ""
+    near = aside(did_you_mean([unknown.near] if unknown.near else []))
     stands_in = "root" if unknown.kind == "user" else "the user's own group"
     detail = f"{unknown.written}: the image has no {unknown.kind} '{unknown.name}', {stands_in} is taken instead{near}"
     return CheckFinding(OWNER_RULE.name, OWNER_RULE.description, OWNER_RULE.anchor, detail, line, line)

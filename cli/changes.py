@@ -57,6 +57,6 @@ def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path)
         return plan(dockerfile, request, _no_image).plan.image.config
 
 
-def _no_image(name: str, platform: Platform | None, new_step: NewStep) -> Image:
+def _no_image(name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
     del platform, new_step
     raise CommandError(f"{_NAME} needs no image, and asked for {name}")

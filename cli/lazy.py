@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from cli.places import Group
-
-_ALIKE: Final = 0.7
-"""Of difflib's ratio: 'ps' is like 'push' by 0.67, and means something else."""
+from core.suggestions import aside, suggestion
 
 
 class LazyCommand(NamedTuple):
@@ -51,7 +49,7 @@ class LazyGroup(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.lazy and not args[0].startswith("-"):
-            raise click.UsageError(f"no such command: {args[0]!r}{self._near(args[0])}", ctx)
+            raise click.UsageError(f"no such command: {args[0]!r}{aside(suggestion(args[0], self.lazy))}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         return (args[0] if args else name), command, rest  # an alias shows under the name that was typed
 
@@ -59,9 +57,3 @@ class LazyGroup(Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in self.lazy.items() if not entry.hidden])
-
-    def _near(self, name: str) -> str:
-        import difflib
-
-        near = difflib.get_close_matches(name, self.lazy, n=1, cutoff=_ALIKE)
-        return f" (did you mean {near[0]!r}?)" if near else ""

@@ -17,10 +17,10 @@ from msgspec import Struct
 from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
+from core.suggestions import aside, suggestion
 from dockerfile_grammar import ast
 from dockerfile_grammar.ast import Span
 from dockerfile_grammar.comments import description_above, skipped_above
-from dockerfile_grammar.errors import suggestion
 from dockerfile_grammar.ignore import IgnorePatterns, clean_path
 from dockerfile_grammar.scopes import Scopes
 from dockerfile_grammar.secrecy import names_a_secret
@@ -206,8 +206,7 @@ def _undefined_var(subject: Subject) -> Iterator[Detail]:
 
 
 def _near(name: str, candidates: frozenset[str], *, sign: str = "") -> str:
-    near = suggestion(name, sorted(candidates))
-    return "" if near is None else f" (did you mean {sign}{near}?)"
+    return aside(suggestion(name, sorted(candidates), form=sign + "{}"))
 
 
 def _workdir_relative_path(subject: Subject) -> Iterator[Detail]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Self
 
 from core.errors import ShiplapError
@@ -113,16 +111,3 @@ def shown(text: str | None) -> str:
 
 
 _LONGEST_TEXT = 60
-
-
-def suggestion(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that ``word`` was probably meant to be, ignoring case; None when nothing is near."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[near[0]] if near else None
-
-
-def did_you_mean(word: str, candidates: Iterable[str], *, form: str = "{}") -> str | None:
-    """``did you mean X?`` for use as a hint, or None. form: how the candidate is written."""
-    near = suggestion(word, candidates)
-    return None if near is None else f"did you mean {form.format(near)}?"

@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from core.suggestions import suggestion
 from dockerfile_grammar.ast import Flag, Word
-from dockerfile_grammar.errors import FlagError, did_you_mean, shown
+from dockerfile_grammar.errors import FlagError, shown
 from dockerfile_grammar.lines import LogicalLine
 from dockerfile_grammar.source import Source
 from dockerfile_grammar.syntax import FlagParts
@@ -77,7 +78,7 @@ class FlagSet:
         for flag in flags:
             kind = known.get(flag.name)
             if kind is None:
-                hint = did_you_mean(flag.name, known, form="--{}")
+                hint = suggestion(flag.name, known, form="--{}")
                 if hint is None:
                     allowed = ", ".join(f"--{name}" for name in sorted(known))
                     hint = f"{instruction} has {allowed}" if known else f"{instruction} has no flags"
@@ -128,7 +129,7 @@ class FlagSet:
         if flag is None:
             return allowed[0]
         if flag.value not in allowed:
-            hint = did_you_mean(flag.value or "", allowed) or f"it can be {', '.join(allowed)}"
+            hint = suggestion(flag.value or "", allowed) or f"it can be {', '.join(allowed)}"
             raise self.error(f"{self.instruction}: --{name} cannot be {shown(flag.value)!r}", flag, hint)
         return flag.value
 

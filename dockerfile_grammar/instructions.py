@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from msgspec import Struct
 
+from core.suggestions import suggestion
 from dockerfile_grammar.ast import (
     Add,
     AnyInstruction,
@@ -47,7 +48,6 @@ from dockerfile_grammar.errors import (
     FlagError,
     HeredocError,
     StageError,
-    did_you_mean,
     shown,
 )
 from dockerfile_grammar.expansion import HeredocOpener, heredoc_opener
@@ -420,7 +420,7 @@ def _healthcheck(context: Context, common: _Common, flags: FlagSet) -> Healthche
         raise _health_error(context, "HEALTHCHECK requires at least one argument")
     kind = context.word(body.kind)
     if kind.text.upper() not in {"CMD", "NONE"}:
-        hint = did_you_mean(kind.text, ("CMD", "NONE"))
+        hint = suggestion(kind.text, ("CMD", "NONE"))
         raise _health_error(context, f"HEALTHCHECK: unknown type {shown(kind.text)!r}", kind.span, hint)
     command = _command(context, body.command)
     if isinstance(command, ExecForm):

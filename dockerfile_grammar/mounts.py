@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
+from core.suggestions import suggestion
 from dockerfile_grammar import tables
 from dockerfile_grammar.ast import Flag
-from dockerfile_grammar.errors import MountError, did_you_mean, shown
+from dockerfile_grammar.errors import MountError, shown
 from dockerfile_grammar.source import Position, Source, Span
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def parse_device(flag: Flag, source: Source) -> Device:
         elif not name:
             name = entry.text
         else:
-            hint = did_you_mean(entry.key, ("name", "required")) or "--device=vendor/class=name,required"
+            hint = suggestion(entry.key, ("name", "required")) or "--device=vendor/class=name,required"
             raise MountError(
                 f"RUN --device: unexpected field {shown(entry.text)!r}", hint=hint, source=source, span=entry.span
             )
@@ -139,13 +140,13 @@ class _Draft(Struct):
         key = _KEYS.get(entry.key)
         if entry.value is None:
             if key not in _BARE_KEYS:
-                hint = did_you_mean(entry.key, _KEYS) if key is None else f"write {entry.key}=…"
+                hint = suggestion(entry.key, _KEYS) if key is None else f"write {entry.key}=…"
                 raise self.error(f"invalid field {shown(entry.text)!r}, must be a key=value pair", entry.span, hint)
             value = "true"
         else:
             value = expand(entry.value)
         if key is None:
-            hint = did_you_mean(entry.key, _KEYS)
+            hint = suggestion(entry.key, _KEYS)
             raise self.error(f"unexpected key {shown(entry.key)!r} in {shown(entry.text)!r}", entry.span, hint)
         self.spans[key] = entry.span
         self._set(key, value, entry)
@@ -175,7 +176,7 @@ class _Draft(Struct):
 
     def _choice(self, value: str, allowed: tuple[str, ...], what: str, entry: _Field) -> str:
         if value.lower() not in allowed:
-            hint = did_you_mean(value, allowed) or f"it can be {', '.join(allowed)}"
+            hint = suggestion(value, allowed) or f"it can be {', '.join(allowed)}"
             raise self.error(f"unsupported {what} {shown(value)!r}", entry.span, hint)
         return value.lower()
 

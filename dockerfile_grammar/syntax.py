@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
+from core.suggestions import suggestion
 from dockerfile_grammar import tables
-from dockerfile_grammar.errors import DockerfileSyntaxError, UnknownInstructionError, did_you_mean, shown, suggestion
+from dockerfile_grammar.errors import DockerfileSyntaxError, UnknownInstructionError, shown
 from dockerfile_grammar.lines import GO_SPACE, LogicalLine
 from dockerfile_grammar.source import Source
 
@@ -211,8 +212,8 @@ def _explain(text: str, position: int, line: LogicalLine, source: Source) -> Doc
     if keyword == "FROM":
         message = "FROM requires either one or three arguments"
         hint = "FROM image, or FROM image AS name"
-        if rest.lower() != "as" and (near := suggestion(rest, ["AS"])) and len(rest) <= 3:
-            hint = f"did you mean {near}?"
+        if rest.lower() != "as":
+            hint = suggestion(rest, ["AS"]) or hint
     elif keyword in {"ENV", "LABEL"}:
         message = f"{keyword}: no '=' in {shown(rest)!r}"
         hint = 'write name=value; quote a value that has spaces: name="a value"'
@@ -241,7 +242,7 @@ def _word_end(text: str, position: int) -> int:
 def _unknown_instruction(text: str, position: int, line: LogicalLine, source: Source) -> UnknownInstructionError:
     end = _word_end(text, position)
     word = text[position:end]
-    hint = did_you_mean(word, INSTRUCTIONS)
+    hint = suggestion(word, INSTRUCTIONS)
     if not word:
         message, hint = "an instruction is missing: the line continues with nothing", "remove the line"
     else:

@@ -7,10 +7,12 @@ from typing import Final, NamedTuple
 from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.references import Reference
+from core.suggestions import did_you_mean, nearest
 from images.database import Database
 from images.errors import AmbiguousImageError, ImageNotFoundError
 
 _MIN_PREFIX: Final = 4
+_MOST_NEAR: Final = 3
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -131,16 +133,14 @@ class Lookup:
 
     def not_found(self, text: str) -> ImageNotFoundError:
         """The error, with names that are similar."""
-        import difflib
-
         tags: dict[str, list[str]] = {}
         for (name,) in self._database.all("SELECT name FROM names ORDER BY name"):
             reference = Reference.parse(name)
             tags.setdefault(reference.familiar_name, []).append(reference.familiar)
         bare = text.partition("@")[0]
         repository = bare.rpartition(":")[0] if ":" in bare.rpartition("/")[2] else bare
-        near = [name for close in difflib.get_close_matches(repository, tags) for name in tags[close]]
-        hint = "did you mean " + " or ".join(near[:3]) + "?" if near else "shiplap image ls shows the images there are"
+        near = [name for close in nearest(repository, tags, _MOST_NEAR) for name in tags[close]]
+        hint = did_you_mean(near[:_MOST_NEAR]) or "shiplap image ls shows the images there are"
         return ImageNotFoundError(f"no such image: {text}", hint=hint)
 
 

@@ -29,12 +29,12 @@ _UNNAMED: Final = "image"
 class RecordingResolver:
     """Looks images up as ``resolve`` does, and keeps which they were."""
 
-    def __init__(self, store: Store, resolve: Callable[[str, Platform | None, NewStep], Image]) -> None:
+    def __init__(self, store: Store, resolve: Callable[[str, Platform | None, NewStep | None], Image]) -> None:
         self._store = store
         self._resolve = resolve
         self.images: dict[Digest, BaseImage] = {}
 
-    def __call__(self, name: str, platform: Platform | None, new_step: NewStep) -> Image:
+    def __call__(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
         image = self._resolve(name, platform, new_step)
         try:
             reference = Reference.parse(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Final, TypeVar
 
 from builder.cacheio.spec import CacheCompression, CacheFrom, CacheMode, CacheTo
@@ -12,6 +11,7 @@ from builder.errors import CacheOptionError
 from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.references import Reference
+from core.suggestions import suggestion
 
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -96,10 +96,8 @@ class _Option:
             raise self.error("an inline cache is read from the image that has it", hint="write type=registry,ref=IMAGE")
         if kind in _ELSEWHERE:
             raise self.error(f"type={kind} is not supported", hint="type=registry keeps a cache beside the images")
-        close = get_close_matches(kind, types, 1)
-        raise self.error(
-            f"unknown type {kind!r}", hint=f"did you mean type={close[0]}?" if close else f"types: {', '.join(types)}"
-        )
+        hint = suggestion(kind, types, form="type={}") or f"types: {', '.join(types)}"
+        raise self.error(f"unknown type {kind!r}", hint=hint)
 
     def needed(self, key: str) -> str:
         value = self.take(key)
@@ -125,9 +123,8 @@ class _Option:
     def end(self, known: tuple[str, ...]) -> None:
         if self._members:
             key = next(iter(self._members))
-            close = get_close_matches(key, known, 1)
             supported = f"supported: type{''.join(f', {name}' for name in known)}"
-            raise self.error(f"unsupported option {key!r}", hint=f"did you mean {close[0]}?" if close else supported)
+            raise self.error(f"unsupported option {key!r}", hint=suggestion(key, known) or supported)
 
 
 def _reference(option: _Option) -> str:

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from core.digests import Digest
 from core.references import Reference
+from core.suggestions import did_you_mean, nearest
 from images.oci import OCI_INDEX, OCI_MANIFEST
 from registry.client.client import Client
 from registry.client.monitor import TransferMonitor
@@ -103,11 +104,9 @@ class Finder:
         tags = repository.tags(_TAGS_ASKED)
         if not tags or tag in tags:
             return None
-        from difflib import get_close_matches
-
-        similar = get_close_matches(tag, tags, _TAGS_TOLD)
-        if similar:
-            return f"there is no tag {tag!r}; did you mean {' or '.join(map(repr, similar))}?"
+        meant = did_you_mean(nearest(tag, tags, _TAGS_TOLD))
+        if meant:
+            return f"there is no tag {tag!r}; {meant}"
         more = ", …" if len(tags) > _TAGS_TOLD else ""
         return f"there is no tag {tag!r}; there are {', '.join(tags[:_TAGS_TOLD])}{more}"
 

@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from core.suggestions import suggestion
 from registry.server.errors import ServerSettingsError
 
 Access: TypeAlias = Literal["open", "users", "open-until-users"]
@@ -170,14 +171,9 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _check_names(values: Mapping[str, Any], known: set[str], where: str) -> None:
-    import difflib
-
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ServerSettingsError(
-                f"{where}: unknown name {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
-            )
+            raise ServerSettingsError(f"{where}: unknown name {name!r}", hint=suggestion(name, known))
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:

@@ -157,14 +157,14 @@ def test_missing_literal_source_fails_and_says_where_it_looked(bench: Bench) -> 
         bench.copy("requirments.txt", "/x")
     assert "COPY requirments.txt" in caught.value.message
     assert str(bench.context_path) in caught.value.message
-    assert caught.value.hint == 'did you mean "requirements.txt"?'
+    assert caught.value.hint == "did you mean requirements.txt?"
 
 
 def test_missing_source_below_a_mistyped_directory_suggests_the_directory(bench: Bench) -> None:
     bench.context({"source/main.c": ""})
     with pytest.raises(SourceNotFoundError) as caught:
         bench.copy("sorce/main.c", "/x")
-    assert caught.value.hint == 'did you mean "source"?'
+    assert caught.value.hint == "did you mean source?"
 
 
 def test_one_missing_source_of_several_fails(bench: Bench) -> None:

@@ -18,10 +18,11 @@ from builder.graph import CopyOp, RunOp, WorkdirOp
 from builder.request import BuildRequest
 from builder.resolving import NewStep
 from core.digests import DiffID, Digest
-from core.errors import ShiplapError
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError, parse
+from images.errors import ImageNotFoundError
 from images.oci import ImageConfig, encode
+from registry.errors import OutOfBoundsError
 
 CASES = sorted((Path(__file__).parent / "buildkit").iterdir())
 BASE = SimpleNamespace(
@@ -31,13 +32,9 @@ BASE = SimpleNamespace(
 )
 
 
-class NoSuchImageError(ShiplapError):
-    pass
-
-
-def resolve(name: str, platform: Platform | None, new_step: NewStep) -> Any:
+def resolve(name: str, platform: Platform | None, new_step: NewStep | None) -> Any:
     if name != "base":
-        raise NoSuchImageError(f"no such image: {name}", hint="import it")
+        raise ImageNotFoundError(f"no such image: {name}", hint="import it")
     return BASE
 
 
@@ -196,7 +193,7 @@ def test_workdir_step_knows_the_user(tmp_path: Path) -> None:
     ("text", "message", "hint"),
     [
         ("FROM bsae\n", "1:6: no such image: bsae", "import it"),
-        ("FROM base AS build\nFROM biuld\n", "2:6: no such image: biuld", 'did you mean the stage "build"?'),
+        ("FROM base AS build\nFROM biuld\n", "2:6: no such image: biuld", "did you mean the stage build?"),
         (
             "FROM base\nCOPY --from=later a b\nFROM base AS later\nCOPY --from=0 x y\n",
             "--from=later is a later",
@@ -224,7 +221,7 @@ def test_error_names_the_place_and_the_next_step(text: str, message: str, hint: 
 def test_unknown_target_suggests_a_stage(tmp_path: Path) -> None:
     with pytest.raises(DockerfileError, match="target stage 'biuld'") as caught:
         planned("FROM base AS build\n", tmp_path, target="biuld")
-    assert caught.value.hint == 'did you mean "build"?'
+    assert caught.value.hint == "did you mean build?"
 
 
 def test_device_is_refused_with_the_place(tmp_path: Path) -> None:
@@ -260,3 +257,66 @@ def test_remote_source_that_makes_no_sense_is_refused_with_the_place(line: str, 
     with pytest.raises(DockerfileError) as caught:
         planned(f"FROM base\n{line}\n", tmp_path)
     assert "Dockerfile:2:" in str(caught.value)
+
+
+class Asked:
+    """Looks images up, and keeps whether a registry was to be asked. known: the names that the store has."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = {"base", *known}
+        self.registries: list[str] = []
+
+    def __call__(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Any:
+        if new_step is not None and name not in self.known:
+            self.registries.append(name)
+            raise OutOfBoundsError("no network")
+        if name not in self.known:
+            raise ImageNotFoundError(f"no such image: {name}")
+        return BASE
+
+
+def plan_with(asked: Asked, text: str, tmp_path: Path) -> None:
+    with Context.open_directory(str(tmp_path)) as context:
+        plan(parse(text.encode(), "Dockerfile"), BuildRequest(text.encode(), "Dockerfile", context), asked)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM base AS build\nFROM biuld\n",
+        "FROM base AS build\nFROM base\nCOPY --from=biuld a b\n",
+        "FROM base AS build\nFROM base\nCOPY --from=buidl a b\n",
+        "FROM base AS assets\nFROM base\nRUN --mount=from=asets,target=/x true\n",
+    ],
+)
+def test_no_registry_is_asked_for_a_stage_that_is_surely_mistyped(text: str, tmp_path: Path) -> None:
+    asked = Asked()
+    with pytest.raises(DockerfileError, match="no such image") as caught:
+        plan_with(asked, text, tmp_path)
+    assert asked.registries == []
+    assert (caught.value.hint or "").startswith(f"did you mean the stage {text.split()[3]}?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM base AS nginx2\nFROM nginx\n",
+        "FROM base AS nodes\nFROM base\nCOPY --from=node a b\n",
+        "FROM base AS ruby\nFROM rudy:3\n",
+        "FROM base AS php\nFROM pho\n",
+        "FROM base AS gonlang\nFROM base\nCOPY --from=golang a b\nFROM golang:1.24\n",
+        "FROM base AS later\nFROM base\nCOPY --from=docker.io/library/latre a b\n",
+    ],
+)
+def test_a_registry_is_asked_for_what_may_be_an_image(text: str, tmp_path: Path) -> None:
+    asked = Asked()
+    with pytest.raises(DockerfileError, match="no network") as caught:
+        plan_with(asked, text, tmp_path)
+    assert len(asked.registries) == 1
+    assert "did you mean" not in (caught.value.hint or "")
+
+
+def test_an_image_of_the_store_is_taken_however_like_a_stage_it_is_called(tmp_path: Path) -> None:
+    asked = Asked("biuld")
+    plan_with(asked, "FROM base AS build\nFROM biuld\n", tmp_path)
+    assert asked.registries == []

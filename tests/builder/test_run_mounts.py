@@ -333,7 +333,7 @@ def test_missing_source_is_an_error_with_the_place(workshop: Workshop) -> None:
     with pytest.raises(StepError, match=r'RUN --mount source /go.sun: "/go.sun" not found') as raised:
         workshop.build("FROM base\nRUN --mount=source=go.sun,target=/m true\n")
     assert "Dockerfile:2:" in raised.value.render()
-    assert raised.value.hint == 'did you mean "go.sum"?'
+    assert raised.value.hint == "did you mean go.sum?"
     with pytest.raises(StepError, match=r'RUN --mount source /none: "/none" not found in what it is from') as raised:
         workshop.build("FROM base AS a\nRUN true\nFROM base\nRUN --mount=from=a,source=/none,target=/m true\n")
     assert "Dockerfile:4:" in raised.value.render()

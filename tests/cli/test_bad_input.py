@@ -79,7 +79,7 @@ def test_copy_of_an_ignored_file_says_that_it_is_ignored(shiplap: Shiplap, tmp_p
 
 def test_copy_from_an_unknown_stage_suggests_the_near_one(shiplap: Shiplap, tmp_path: Path) -> None:
     result = _build(shiplap, tmp_path, "FROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /a\n")
-    _fails(result, "Dockerfile:3", "biuld", 'did you mean the stage "build"?')
+    _fails(result, "Dockerfile:3", "biuld", "did you mean the stage build?")
 
 
 def test_unknown_target_suggests_the_near_stage(shiplap: Shiplap, tmp_path: Path) -> None:

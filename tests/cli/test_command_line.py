@@ -106,8 +106,8 @@ def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["biuld"], "no such command: 'biuld' (did you mean 'build'?)"),
-        (["image", "lss"], "did you mean 'ls'?"),
+        (["biuld"], "no such command: 'biuld' (did you mean build?)"),
+        (["image", "lss"], "did you mean ls?"),
         (["image", "ls", "--jsno"], "--json"),
         (["build"], "CONTEXT"),
         (["build", "--progress", "fancy", "."], "'fancy' is not one of"),

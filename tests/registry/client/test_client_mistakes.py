@@ -64,7 +64,7 @@ def test_registry_without_a_base_is_pulled_from(scripted: ScriptedRegistry, stor
 @pytest.mark.parametrize(
     ("tag", "hint"),
     [
-        ("v1.01", "there is no tag 'v1.01'; did you mean 'v1.0.1' or 'v1.0'?"),
+        ("v1.01", "there is no tag 'v1.01'; did you mean v1.0.1 or v1.0?"),
         ("latest", "there is no tag 'latest'; there are edge, old, v1.0, …"),
     ],
 )
