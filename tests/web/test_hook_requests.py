@@ -151,7 +151,7 @@ def test_badge_says_how_the_newest_push_went_and_only_to_whom_it_may(
     client: FlaskClient, service: Service, project: str
 ) -> None:
     ended(service, "succeeded", Trigger("push", branch="main"))
-    assert client.get("/badge/app.svg").status_code == 404
+    assert "build: unknown" in client.get("/badge/app.svg").get_data(as_text=True)
     service.projects.put(Project("app", hook=HookSettings(repository=REPOSITORY, public_badge=True)))
     badge = client.get("/badge/app.svg")
     assert badge.mimetype == "image/svg+xml"
@@ -165,7 +165,11 @@ def test_badge_says_how_the_newest_push_went_and_only_to_whom_it_may(
     ended(service, "failed", Trigger("push", branch="main"))
     assert "build: failing" in client.get("/badge/app.svg", headers={"If-None-Match": tag}).get_data(as_text=True)
     assert "no runs" in client.get("/badge/app.svg?branch=other").get_data(as_text=True)
-    assert client.get("/badge/other.svg").status_code == 404
+    hidden = client.get("/badge/other.svg")
+    assert (hidden.status_code, hidden.mimetype) == (200, "image/svg+xml")
+    assert "build: unknown" in hidden.get_data(as_text=True)
+    assert hidden.headers["Cache-Control"].startswith("private")
+    assert hidden.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
 
 def test_names_of_images_are_tried(api: Api) -> None:

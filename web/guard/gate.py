@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from flask import Flask, Response, current_app, g, redirect, request
 
@@ -132,9 +132,22 @@ def _check_role(service: Service, user: User, role: Need) -> None:
 
 
 def _ask_to_sign_in() -> Response:
+    if request.headers.get("HX-Request") == "true":  # a part of a page: the whole one is to go there, and to come back
+        page = _path_of(request.headers.get("HX-Current-URL", ""))
+        return Response(status=401, headers={"HX-Redirect": _sign_in_page(page)})
     # What was sent by another method is lost, and must not be repeated by itself.
-    following = f"?next={quote(request.full_path.rstrip('?'), safe='/')}" if request.method in SAFE else ""
-    where = f"/login{following}"
-    if request.headers.get("HX-Request") == "true":  # a fragment: the whole page is to go there
-        return Response(status=401, headers={"HX-Redirect": where})
-    return cast(Response, redirect(where, 303))
+    page = request.full_path.rstrip("?") if request.method in SAFE else ""
+    return cast(Response, redirect(_sign_in_page(page), 303))
+
+
+def _path_of(address: str) -> str:
+    """All but whose it is; empty for what is no URL."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return urlunsplit(("", "", parts.path, parts.query, parts.fragment))
+
+
+def _sign_in_page(following: str) -> str:
+    return f"/login?next={quote(following, safe='/')}" if following else "/login"

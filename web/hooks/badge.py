@@ -1,7 +1,8 @@
 """GET /badge/PROJECT.svg[?branch=NAME]: the state of the newest run, for READMEs.
 
-A project says whether everybody may see it; to others it is as if it were not there. It is fetched again at every
-look, and 304 when nothing changed: the caches of forges (GitHub's camo) honour that.
+A project says whether everybody may see it. To others it is the same grey picture as for a project that is not there: a
+README shows a picture and no torn one, and nobody learns what there is. It is fetched again at every look, and 304 when
+nothing changed: the caches of forges (GitHub's camo) honour that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import NotFoundError
 from pipelines.hooks.history import newest
-from pipelines.model import RunState
+from pipelines.model import Project, RunState
 from web.guard import current_user
 from web.pages.frame import service
 
@@ -29,6 +30,7 @@ _LOOKS: Final[dict[RunState | None, tuple[str, str]]] = {
     "queued": ("queued", "#57606a"),
     None: ("no runs", "#57606a"),
 }
+_HIDDEN: Final = ("unknown", "#57606a")
 _LABEL: Final = "build"
 _PADDING: Final = 6
 _LETTER: Final = 6.6  # px, about, at 11 px
@@ -37,19 +39,31 @@ _HEIGHT: Final = 20
 
 @blueprint.get("/badge/<project>.svg")
 def badge(project: str) -> AnyResponse:
-    """The picture; 404 for projects that are not the asker's to see."""
-    found = service().projects.get(project)
-    user = current_user()
-    if not found.hook.public_badge and (user is None or not service().roles.of_user(user).may(project, "read")):
-        raise NotFoundError(f"there is no project {project}")
-    branch = request.args.get("branch") or None
-    run = newest(service().database, project, branch=branch)
-    word, colour = _LOOKS[run.state if run else None]
+    """The picture; of a project that is not the asker's to see it says only that."""
+    found = _visible(project)
+    if found is None:
+        word, colour = _HIDDEN
+    else:
+        run = newest(service().database, project, branch=request.args.get("branch") or None)
+        word, colour = _LOOKS[run.state if run else None]
     response = Response(draw(_LABEL, word, colour), mimetype="image/svg+xml")
-    response.headers["Cache-Control"] = ("public" if found.hook.public_badge else "private") + ", no-cache, max-age=0"
+    is_public = found is not None and found.hook.public_badge
+    response.headers["Cache-Control"] = ("public" if is_public else "private") + ", no-cache, max-age=0"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     response.add_etag()
     return response.make_conditional(request)
+
+
+def _visible(name: str) -> Project | None:
+    """The project, if the asker may see its badge."""
+    try:
+        found = service().projects.get(name)
+    except NotFoundError:
+        return None
+    user = current_user()
+    if found.hook.public_badge or (user is not None and service().roles.of_user(user).may(name, "read")):
+        return found
+    return None
 
 
 def draw(label: str, word: str, colour: str) -> str:

@@ -128,6 +128,14 @@ document.addEventListener("submit", (event) => {
   dialog.showModal();
 });
 
+// Signing in leads back to the line that was asked for. No server hears of it: browsers keep what follows "#" to themselves.
+if (location.pathname === "/login" && location.hash) {
+  const next = document.querySelector('form[action="/login"] input[name="next"]');
+  if (next && !next.value.includes("#")) next.value += location.hash;
+  const provider = document.getElementById("provider");
+  if (provider) provider.search = new URLSearchParams({ next: next.value });
+}
+
 // Keys: "/" goes to the search field of the page.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;

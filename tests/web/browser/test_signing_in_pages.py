@@ -44,6 +44,26 @@ def test_who_asks_for_a_page_signs_in_and_gets_it(visitor: Page, site: Site) -> 
     expect(visitor).to_have_url(re.compile("/login"))
 
 
+def test_the_line_of_a_permalink_survives_signing_in(visitor: Page, site: Site) -> None:
+    address = f"/runs/{site.runs['LONG']}#L1200-L1210"
+    visitor.goto(address)
+    log_in(visitor, "ada", "wrong password")
+    expect(visitor.get_by_role("alert")).to_contain_text("Wrong name or password")
+    log_in(visitor, "ada", PASSWORD)
+    expect(visitor).to_have_url(f"{site.url}{address}")
+    expect(visitor.locator(".l.chosen .n").first).to_have_text("1200")
+
+
+def test_a_session_that_ends_while_a_page_is_shown_leads_back_to_its_line(page: Page, site: Site) -> None:
+    address = f"/runs/{site.runs['GREEN']}#L2"
+    page.goto(address)
+    page.context.clear_cookies()
+    page.evaluate("htmx.ajax('GET', location.pathname + '/head', { target: '#head', swap: 'none' })")
+    expect(page).to_have_url(re.compile("/login"))
+    log_in(page, "ada", PASSWORD)
+    expect(page).to_have_url(f"{site.url}{address}")
+
+
 def test_invited_user_chooses_a_password_and_makes_a_token(page: Page, visitor: Page, site: Site) -> None:
     page.goto("/users")
     page.get_by_label("Name of a new user").fill("barbara")
@@ -83,9 +103,9 @@ def test_provider_of_another_site_signs_in(visitor: Page, site: Site) -> None:
         settings = OidcSettings(provider.issuer, CLIENT_ID, CLIENT_SECRET, roles=(("*", "viewer"),), name="Example")
         site.app.extensions[PROVIDER] = Provider(settings)
         try:
-            visitor.goto("/workers")
+            visitor.goto("/workers#row-1")
             visitor.get_by_role("link", name="Sign in by Example").click()
-            expect(visitor).to_have_url(f"{site.url}/workers")
+            expect(visitor).to_have_url(f"{site.url}/workers#row-1")
         finally:
             site.app.extensions[PROVIDER] = None
     expect(visitor.get_by_role("link", name="jane.doe")).to_be_visible()

@@ -323,5 +323,19 @@ def test_page_that_was_asked_for_comes_after_signing_in(target: str) -> None:
 def test_page_without_a_session_leads_to_signing_in_and_back(client: FlaskClient) -> None:
     response = client.get("/account?done=x")
     assert (response.status_code, response.headers["Location"]) == (303, "/login?next=/account%3Fdone%3Dx")
-    fragment = client.get("/account", headers={"HX-Request": "true"})
-    assert (fragment.status_code, fragment.headers["HX-Redirect"]) == (401, "/login?next=/account")
+
+
+@pytest.mark.parametrize(
+    ("shown", "following"),
+    [
+        ("http://localhost/runs/7?done=x#L3", "/login?next=/runs/7%3Fdone%3Dx%23L3"),
+        ("https://evil.example/runs/7", "/login?next=/runs/7"),
+        ("http://[", "/login"),
+        ("", "/login"),
+    ],
+)
+def test_part_of_a_page_without_a_session_leads_back_to_the_page(
+    client: FlaskClient, shown: str, following: str
+) -> None:
+    part = client.get("/runs/7/head", headers={"HX-Request": "true", "HX-Current-URL": shown})
+    assert (part.status_code, part.headers["HX-Redirect"]) == (401, following)
