@@ -113,15 +113,14 @@ class Claims:
         with self._database.write() as connection:
             fence(connection, claim)
 
-    def is_cancelled(self, claim: Claim) -> bool:
-        """Whether somebody wants the run to stop. Raises StaleAttemptError when it is no longer this attempt's."""
+    def why_cancelled(self, claim: Claim) -> str | None:
+        """Why the run is to stop, for people; None: it is not. Raises StaleAttemptError when another has it."""
         with self._database.read() as connection:
-            row = connection.execute(
-                select(runs.c.state, runs.c.attempt, runs.c.cancel_requested).where(runs.c.number == claim.number)
-            ).first()
+            columns = (runs.c.state, runs.c.attempt, runs.c.cancel_requested, runs.c.reason)
+            row = connection.execute(select(*columns).where(runs.c.number == claim.number)).first()
         if row is None or row.state != "running" or row.attempt != claim.attempt:
             raise StaleAttemptError(f"run {claim.number} is no longer attempt {claim.attempt}'s")
-        return bool(row.cancel_requested)
+        return str(row.reason) if row.cancel_requested else None
 
     def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
         """Write down for whom the run is, once for all of its attempts. source: what it builds, in no two ways.

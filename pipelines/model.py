@@ -62,6 +62,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     delivery: of the webhook.
     default_branch: of the repository, as the forge's payload says it; empty where it does not.
     sender: who asked for the run here, see ``pipelines.senders``; empty for webhooks' runs.
+    retry_of: the run that this one repeats; 0 for none.
     """
 
     kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
@@ -77,6 +78,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     context: str = ""
     default_branch: str = ""
     sender: str = ""
+    retry_of: int = 0
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -140,6 +142,7 @@ class Run(msgspec.Struct, frozen=True):
     attempt: 0 until a worker took it. reason: why it waits, or why it ended as it did. lines, log_bytes: of its log,
     as far as it is stored. own_secrets: names of those that came with it; they are forgotten when it ends. domain: for
     whom it is, a ``core.trust`` label; empty until a worker has found out which branch the repository's default one is.
+    cancelled_by: who wanted it to end. superseded_by: the newer run because of which it ended; 0 for none.
     """
 
     number: int
@@ -164,6 +167,8 @@ class Run(msgspec.Struct, frozen=True):
     own_secrets: tuple[str, ...] = ()
     trigger: Trigger = Trigger()
     domain: str = ""
+    cancelled_by: str = ""
+    superseded_by: int = 0
 
     @property
     def is_final(self) -> bool:

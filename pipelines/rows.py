@@ -41,4 +41,6 @@ def run_from_row(row: Row[Any]) -> Run:
         own_secrets=_names.decode(row.own_secrets),
         trigger=_triggers.decode(row.trigger),
         domain=row.domain,
+        cancelled_by=row.cancelled_by,
+        superseded_by=row.superseded_by,
     )

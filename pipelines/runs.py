@@ -20,6 +20,7 @@ from pipelines.borders import Borders
 from pipelines.database import Database
 from pipelines.documents import has_nul
 from pipelines.domains import domain_of, told
+from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.outbox import note_state
 from pipelines.loglines import LogLine, encode_line, text_size
@@ -166,33 +167,37 @@ class Runs:
                 for row in rows
             ]  # fmt: skip
 
-    def cancel(self, number: int, why: str = "cancelled") -> Run:
+    def cancel(self, number: int, *, by: str = "", superseded_by: int = 0, why: str = "") -> Run:
         """End a waiting run; tell the worker of a running one, which stops it within a second.
 
-        why: for people. Raises NotFoundError, and ConflictError when it has ended.
+        by: who wants it. superseded_by: the newer run because of which nobody waits for this one any more. why: for
+        people, where it is neither; of a run that is being stopped already, the first reason stays. Raises
+        NotFoundError, and ConflictError when it has ended.
         """
         now = self._clock()
+        told = why or why_cancelled(by, superseded_by)
+        reasons = {"reason": told, "cancelled_by": by, "superseded_by": superseded_by, "cancel_requested": True}
         with self._database.write() as connection:
             ended = connection.execute(
                 update(runs)
                 .where(runs.c.number == number, runs.c.state == "queued")
-                .values(state="cancelled", reason=why, finished_at=now, cancel_requested=True, result="{}")
+                .values(state="cancelled", finished_at=now, result="{}", **reasons)
             )
             if ended.rowcount:
                 forget_run_secrets(connection, number)
                 run = _get(connection, number)
                 note_state(connection, run, now)
-                line = LogLine(run.lines + 1, "status", f"{why} before it started", now)
+                line = LogLine(run.lines + 1, "status", f"{told} before it started", now)
                 data = [(line.n, encode_line(line))]
                 store_lines(connection, number, run.attempt, data, [text_size(line.text)])
             else:
-                told = connection.execute(
+                connection.execute(
                     update(runs)
-                    .where(runs.c.number == number, runs.c.state == "running")
-                    .values(cancel_requested=True, reason=why)
+                    .where(runs.c.number == number, runs.c.state == "running", runs.c.cancel_requested.is_(False))
+                    .values(**reasons)
                 )
                 run = _get(connection, number)
-                if not told.rowcount:
+                if run.is_final:
                     raise ConflictError(f"run {number} has ended: {run.state}")
             return _get(connection, number)
 
@@ -211,7 +216,7 @@ class Runs:
             )
         return self.submit(
             RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts),
-            msgspec.structs.replace(run.trigger, by=by or run.trigger.by),
+            msgspec.structs.replace(run.trigger, by=by or run.trigger.by, retry_of=number),
             domain_of(run),
         )
 

@@ -68,6 +68,8 @@ runs = Table(
     Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
     Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
     Column("token", String(64), nullable=False, default="", server_default=""),  # a hash; see pipelines.runtokens
+    Column("cancelled_by", Text, nullable=False, default="", server_default=""),
+    Column("superseded_by", Integer, nullable=False, default=0, server_default="0"),  # a run's number; 0 for none
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "priority", "number"),
     Index("runs_by_project", "project", "number"),
@@ -352,5 +354,5 @@ image_tags = Table(
     Column("attempt", Integer, nullable=False),
 )
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

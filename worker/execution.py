@@ -19,6 +19,7 @@ from containers.errors import ContainerError, LauncherError, MountError, Namespa
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
 from images.store import Store
+from pipelines.endings import ended
 from pipelines.errors import (
     DatabaseUnreachableError,
     NothingToBuildError,
@@ -134,7 +135,7 @@ class Execution:
         timeout_s = self._claim.run.options.timeout_s
         match self._keeper.why:
             case "cancelled":
-                self._end(writer, "cancelled", "cancelled", RunResult(duration_s=self._duration()))
+                self._end(writer, "cancelled", self._keeper.told, RunResult(duration_s=self._duration()))
             case "timeout":
                 told = f"stopped after {timeout_s} s, the run's time-out"
                 self._end(writer, "failed", told, RunResult(error=told, duration_s=self._duration()))
@@ -147,7 +148,7 @@ class Execution:
     def _end(self, writer: LogWriter, state: RunState, reason: str, result: RunResult) -> None:
         """Store the rest of the log and the final state in one transaction, however long the database is away."""
         writer.close()
-        writer.add_last(f"{state}: {reason}" if reason and reason != state else state)
+        writer.add_last(ended(state, reason))
         masked = RunResult(
             result.image, result.manifest, result.names, result.executed, result.cached, result.duration_s,
             writer.masked(result.error),

@@ -22,12 +22,17 @@ _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """A thread for one claim, as a context manager. stopped: set once the build has to end; ``why`` says the reason."""
+    """A thread for one claim, as a context manager.
+
+    stopped: set once the build has to end; ``why`` says the reason.
+    told: of a run that was cancelled, why, for people.
+    """
 
     def __init__(
         self, claim: Claim, claims: Claims, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stopped = threading.Event()
+        self.told = "cancelled"
         self._claim = claim
         self._claims = claims
         self._clock = clock
@@ -77,7 +82,9 @@ class Keeper:
             if now - self._renewed_at >= RENEW_S:
                 self._claims.renew(self._claim)
                 self._renewed_at = now
-            if self._claims.is_cancelled(self._claim):
+            told = self._claims.why_cancelled(self._claim)
+            if told is not None:
+                self.told = told
                 self.stop("cancelled")
             self._held_at = now
         except StaleAttemptError:

@@ -14,7 +14,7 @@ from cli.progress.text import harmless, one_line, size_text
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
-from cli.remote.wording import outcome, source_text, took
+from cli.remote.wording import outcome, repeats, source_text, took
 from cli.table import age, print_json, rfc3339, table
 from pipelines.loglines import LogLine
 from pipelines.logtail import last_output
@@ -64,6 +64,7 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
         "state": outcome(run),
         "reason": run["reason"] if _tells_more(run) else "",
         "what": source_text(run),
+        "repeats": repeats(run),
         "created": f"{rfc3339(int(run['created_at']))} ({age(max(0.0, now - run['created_at']))})",
         "took": took(run, now),
         "worker": run["worker"],
@@ -76,9 +77,10 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
 
 
 def _tells_more(run: dict[str, Any]) -> bool:
-    """Whether the reason is told nowhere else: a run that waits has it in its state, one that failed in its error."""
+    """Whether the reason is told nowhere else: by the state of a run, or by the error of one that failed."""
     error = (run["result"] or {}).get("error") or ""
-    return run["state"] not in ("queued", "succeeded") and run["reason"] not in error
+    told_by_state = run["cancel_requested"] or run["state"] in ("queued", "succeeded", "cancelled")
+    return not told_by_state and run["reason"] not in error
 
 
 def _row(step: dict[str, Any]) -> tuple[str, ...]:

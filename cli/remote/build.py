@@ -39,6 +39,7 @@ from core.events import (
     Warned,
 )
 from core.settings import RemoteSettings
+from pipelines.endings import ended as ended_words
 from pipelines.loglines import LogLine, to_event
 
 _GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
@@ -107,7 +108,8 @@ def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) 
         except BuildCancelledError as error:
             raise RemoteCancelledError(error.message, exit_code=received.exit_code) from error
         if ended["state"] == "cancelled":
-            raise RemoteCancelledError(f"run {run['number']} was cancelled", exit_code=received.exit_code)
+            told = ended_words("cancelled", ended["reason"])
+            raise RemoteCancelledError(f"run {run['number']} was {told}", exit_code=received.exit_code)
     return _result(ended)
 
 

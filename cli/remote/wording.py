@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.endings import ended, repeated
+
 
 def outcome(run: dict[str, Any]) -> str:
-    """The state, and for a run that waits, why."""
-    if run["state"] == "queued" and run["reason"]:
-        return f"queued: {run['reason']}"
+    """The state, and for a run that waits or was cancelled, why."""
+    reason = _printable(run["reason"])
     if run["state"] == "running" and run["cancel_requested"]:
-        return "running, being cancelled"
-    return str(run["state"])
+        return f"running, being {ended('cancelled', reason)}"
+    return ended(run["state"], reason) if run["state"] in ("queued", "cancelled") else str(run["state"])
+
+
+def repeats(run: dict[str, Any]) -> str:
+    """``retry of #1 by ana``; "" for a run that repeats none."""
+    trigger = run["trigger"]
+    return repeated(trigger.get("retry_of", 0), _printable(trigger.get("by", "")))
 
 
 def took(run: dict[str, Any], now: float) -> str:
@@ -33,15 +40,21 @@ def source_text(run: dict[str, Any]) -> str:
 
 
 def title_text(run: dict[str, Any]) -> str:
-    """What a list calls it: the commit's title and where it is, else ``source_text``.
+    """What a list calls it: the commit's title and where it is, else ``source_text``; and what it repeats.
 
     Titles come from whoever pushes: what is not printable, such as what steers terminals, is left out.
     """
     trigger = run["trigger"]
-    title = "".join(letter for letter in trigger.get("title", "") if letter.isprintable())
+    title = _printable(trigger.get("title", ""))
+    again = repeats(run)
     if not title:
-        return source_text(run)
+        return ", ".join(filter(None, (again, source_text(run))))
     pull = trigger.get("pull_request")
     where = f"pull request {pull}" if pull else trigger.get("branch") or trigger.get("tag") or ""
     place = " ".join(filter(None, (where, trigger.get("commit", "")[:12])))
-    return f"{title} ({''.join(letter for letter in place if letter.isprintable())})" if place else title
+    where = f" ({_printable(place)})" if place else ""
+    return f"{again}: {title}{where}" if again else f"{title}{where}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())

@@ -12,6 +12,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
+from pipelines.endings import repeated
 from pipelines.forges.events import StatusState
 from pipelines.loglines import LogLine, decode_line
 from pipelines.logstore import read_lines
@@ -57,7 +58,7 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
     if not trigger.commit or not trigger.context:
         return
     state = _STATES[run.state]
-    told = run.reason.partition("\n")[0] if run.is_final and run.reason else _DESCRIPTIONS[state]
+    told = run.reason.partition("\n")[0] if run.is_final and run.reason else _description(run, state)
     if run.state == "failed":
         told = _with_line(told, _last_line(connection, run))
     connection.execute(
@@ -73,6 +74,11 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
             due_at=now,
         )
     )
+
+
+def _description(run: Run, state: StatusState) -> str:
+    again = repeated(run.trigger.retry_of, run.trigger.by)
+    return f"{_DESCRIPTIONS[state]} ({again})" if again else _DESCRIPTIONS[state]
 
 
 def list_statuses(database: Database, project: str, *, limit: int = 100) -> list[SentStatus]:

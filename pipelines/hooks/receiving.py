@@ -148,14 +148,14 @@ class Receiver:
         for run in done.runs:
             self._runs.announce(run)
             if project.hook.cancel_superseded:
-                self._cancel_lane(project.name, run.trigger, f"superseded by run {run.number}", before=run.number)
+                self._cancel_lane(project.name, run.trigger, superseded_by=run.number)
         if project.hook.cancel_superseded:
             for trigger in done.awaited:
                 why = f"superseded by commit {trigger.commit[:12]}, which waits for approval"
-                self._cancel_lane(project.name, trigger, why, but=trigger.commit)
+                self._cancel_lane(project.name, trigger, why=why, but=trigger.commit)
         for pull_request in done.closed:
             trigger = Trigger("pull_request", pull_request=pull_request)
-            self._cancel_lane(project.name, trigger, f"pull request {pull_request} was closed")
+            self._cancel_lane(project.name, trigger, why=f"pull request {pull_request} was closed")
         return self._deliveries.get(project.name, number).delivery
 
     def _apply(self, connection: Connection, project: Project, payload: Payload, delivery: int) -> _Done:
@@ -186,19 +186,23 @@ class Receiver:
         return done
 
     def _cancel_lane(
-        self, project: str, trigger: Trigger, why: str, *, before: int | None = None, but: str = ""
+        self, project: str, trigger: Trigger, *, superseded_by: int = 0, why: str = "", but: str = ""
     ) -> None:
-        """End the runs of the same branch or pull request that nobody waits for any more. but: not of this commit."""
+        """End the runs of the same branch or pull request that nobody waits for any more.
+
+        superseded_by: the run that takes their place; only older ones end. why: where there is none. but: not of this
+        commit.
+        """
         wanted = lane(trigger)
         if wanted is None:
             return
         for state in ("queued", "running"):
-            for run in self._runs.list(project=project, state=state, before=before, limit=_MAX_ACTIVE):
+            for run in self._runs.list(project=project, state=state, before=superseded_by or None, limit=_MAX_ACTIVE):
                 stays = run.cancel_requested or (but and run.trigger.commit == but)
                 if lane(run.trigger) == wanted and not stays:
                     with contextlib.suppress(ConflictError, NotFoundError):
-                        self._runs.cancel(run.number, why)
-                        _log.info("run %d: %s", run.number, why)
+                        ended = self._runs.cancel(run.number, superseded_by=superseded_by, why=why)
+                        _log.info("run %d: %s", run.number, ended.reason)
 
 
 class _Done(NamedTuple):

@@ -169,7 +169,14 @@ def test_interrupted_build_is_cancelled_there(serving: Serving, context: Path) -
         wait_for_line(process.stderr, r"\d started")
         process.send_signal(signal.SIGINT)
         assert process.wait(stretched(30)) == 130
-    assert serving.runs()[0]["state"] == "cancelled"
+    run = serving.runs()[0]
+    assert (run["state"], run["reason"]) == ("cancelled", f"cancelled by {run['cancelled_by']}")
+    assert f"cancelled by {run['cancelled_by']}" in serving.shiplap("runs", "ls").stdout
+    number = str(run["number"])
+    assert f"cancelled by {run['cancelled_by']}" in serving.shiplap("runs", "show", number).stdout
+    again = serving.shiplap("runs", "retry", number).stdout.strip()
+    assert f"retry of #{number} by {run['cancelled_by']}" in serving.shiplap("runs", "show", again).stdout
+    serving.shiplap("runs", "cancel", again)
 
 
 def test_detached_build_prints_its_address_and_can_be_followed(serving: Serving, context: Path) -> None:

@@ -191,9 +191,10 @@ def test_newer_push_supersedes_the_branch_s_older_runs(service: Service) -> None
     third = send(service, sent.github_push()).delivery.runs[0]
     assert service.runs.get(first).cancel_requested
     service.claims.finish(claim, "cancelled", "cancelled", RunResult(), store=lambda connection: None)
-    assert service.runs.get(first).reason == f"superseded by run {second}"
+    assert service.runs.get(first).superseded_by == second
+    assert service.runs.get(first).reason == f"superseded by #{second}"
     assert service.runs.get(second).state == "cancelled"
-    assert service.runs.get(second).reason == f"superseded by run {third}"
+    assert service.runs.get(second).reason == f"superseded by #{third}"
     assert [service.runs.get(number).state for number in (other, tag, third)] == ["queued"] * 3
 
 

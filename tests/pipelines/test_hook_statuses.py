@@ -181,6 +181,21 @@ def test_failure_is_told_with_one_line_of_what_the_step_printed(
     assert len(told) <= 140
 
 
+@on_one_database
+def test_a_forge_is_told_what_superseded_a_run_and_what_one_repeats(
+    service: Service, forge: ForgeServer, sender: StatusSender
+) -> None:
+    set_up(service, forge)
+    claim = begin(service)
+    service.runs.cancel(claim.number, superseded_by=6)
+    finish(service, claim, "cancelled", "cancelled: superseded by #6")
+    send_all(sender)
+    assert forge.calls[-1].body["description"] == "superseded by #6"
+    service.runs.retry(claim.number, by="ana")
+    send_all(sender)
+    assert forge.calls[-1].body["description"] == f"waits for a worker (retry of #{claim.number} by ana)"
+
+
 def test_forge_that_is_down_is_asked_again_later_and_told_the_newest(
     service: Service, forge: ForgeServer, sender: StatusSender, clock: Clock
 ) -> None:

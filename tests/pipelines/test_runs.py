@@ -159,7 +159,7 @@ def test_stale_attempt_cannot_write_or_end_the_run(service: Service) -> None:
     with pytest.raises(StaleAttemptError):
         service.claims.renew(stale)
     with pytest.raises(StaleAttemptError):
-        service.claims.is_cancelled(stale)
+        service.claims.why_cancelled(stale)
     with pytest.raises(StaleAttemptError):
         finish(service, stale)
     assert service.runs.get(run.number).worker == "two"
@@ -322,7 +322,9 @@ def test_lines_of_a_dead_worker_that_only_redis_has_are_kept(service: Service) -
 
 def test_queued_run_is_cancelled_at_once(service: Service) -> None:
     run = submitted(service)
-    assert service.runs.cancel(run.number).state == "cancelled"
+    ended = service.runs.cancel(run.number, by="ana")
+    assert (ended.state, ended.reason, ended.cancelled_by) == ("cancelled", "cancelled by ana", "ana")
+    assert decode_line(service.logs.read(run.number)[-1][1]).text == "cancelled by ana before it started"
     assert service.claims.take("w", ()) is None
     with pytest.raises(ConflictError, match="has ended: cancelled"):
         service.runs.cancel(run.number)
@@ -332,9 +334,11 @@ def test_queued_run_is_cancelled_at_once(service: Service) -> None:
 def test_running_run_is_told_to_cancel_and_not_tried_again(service: Service) -> None:
     run = submitted(service)
     claim = taken(service)
-    assert not service.claims.is_cancelled(claim)
-    service.runs.cancel(run.number)
-    assert service.claims.is_cancelled(claim)
+    assert service.claims.why_cancelled(claim) is None
+    service.runs.cancel(run.number, by="ana")
+    service.runs.cancel(run.number, by="bob")
+    assert service.claims.why_cancelled(claim) == "cancelled by ana"
+    assert service.runs.get(run.number).cancelled_by == "ana"
     service.claims.release(run.number, claim.attempt, "its worker died")
     assert service.runs.get(run.number).state == "cancelled"
 
@@ -344,8 +348,9 @@ def test_retry_is_a_new_run_of_the_same_request(service: Service) -> None:
     with pytest.raises(ConflictError):
         service.runs.retry(run.number)
     service.runs.cancel(run.number)
-    again = service.runs.retry(run.number)
+    again = service.runs.retry(run.number, by="ana")
     assert again.number > run.number
+    assert (again.trigger.retry_of, again.trigger.by) == (run.number, "ana")
     assert (again.source, again.priority, again.worker_labels) == (run.source, 3, ("gpu",))
 
 

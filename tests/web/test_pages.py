@@ -110,6 +110,26 @@ def test_retry_says_who_wanted_it(member: FlaskClient, service: Service, ended: 
     assert response.status_code == 303
     assert response.headers["Location"] == f"/runs/{ended + 1}?done=again"
     assert service.runs.get(ended + 1).trigger.by == "grace"
+    told = f'retry of <a class="num" href="/runs/{ended}">#{ended}</a> by grace'
+    assert told in member.get(f"/runs/{ended + 1}").text
+    assert told in member.get("/runs").text
+
+
+def test_who_cancelled_a_run_and_what_superseded_it_is_told_on_its_page_and_in_the_list(
+    member: FlaskClient, service: Service
+) -> None:
+    source = GitSource("https://git.example.org/a.git")
+    mine, old, going = (service.runs.submit(RunRequest(source)).number for _ in range(3))
+    member.post(f"/runs/{mine}/cancel", data={"_csrf": csrf(member)})
+    assert service.claims.take("w", ()) is not None
+    service.runs.cancel(old, superseded_by=going)
+    link = f'superseded by <a class="num" href="/runs/{going}">#{going}</a>'
+    assert f"S{link[1:]}" in member.get(f"/runs/{old}").text
+    assert f"S{link[1:]}" in member.get(f"/runs/{old}/head").text
+    assert "Cancelled by grace" in member.get(f"/runs/{mine}").text
+    listed = member.get("/runs").text
+    assert link in listed
+    assert "cancelled by grace" in listed
 
 
 def test_run_again_changes_what_the_form_says_and_reports_no_commit(

@@ -36,10 +36,10 @@ class TroubledClaims(Claims):
             raise self.error
         self.renewals += 1
 
-    def is_cancelled(self, claim: Claim) -> bool:
+    def why_cancelled(self, claim: Claim) -> str | None:
         if self.error is not None and not self.only_writes:
             raise self.error
-        return self.cancelled
+        return "superseded by #6" if self.cancelled else None
 
 
 class Held:
@@ -92,6 +92,7 @@ def test_cancellation_and_timeout_stop_the_build() -> None:
     assert held.look_on(5) is None
     claims.cancelled = True
     assert held.look_on(1) == "cancelled"
+    assert held.keeper.told == "superseded by #6"
     assert held.keeper.stopped.is_set()
     assert Held(TroubledClaims(), timeout_s=20).look_on(21) == "timeout"
 

@@ -120,11 +120,12 @@ def test_cancel_ends_a_running_step_within_a_second(service: Service, workers: W
     workers.start()
     run = submit(service, "FROM base\nRUN echo started; sleep 300\n")
     wait_for_output(service, run.number)
-    service.runs.cancel(run.number)
+    service.runs.cancel(run.number, superseded_by=6)
     asked = time.monotonic()
     assert finished(service, run.number).state == "cancelled"
     assert time.monotonic() - asked < 5  # a second when the machine has nothing else to do
-    assert texts(service, run.number, "status")[-1] == "cancelled"
+    assert texts(service, run.number, "status")[-1] == "cancelled: superseded by #6"
+    assert service.runs.get(run.number).reason == "superseded by #6"
 
 
 def deep_archive() -> bytes:

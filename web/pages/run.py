@@ -88,7 +88,7 @@ def map_log(number: int) -> Response:
 def cancel(number: int) -> Response:
     """Stop it; where it has ended meanwhile, that is as good."""
     try:
-        run = service().runs.cancel(number)
+        run = service().runs.cancel(number, by=g.user.name)
     except ConflictError:
         return _to(number, "")
     return _to(number, "cancelled" if run.is_final else "cancelling")

@@ -127,7 +127,7 @@ def list_steps(call: Call, run: Number) -> StepList:
 @api.endpoint("POST", "/runs/{run}/cancel", scope="build", errors={**_NO_RUN, 409: "It has ended already"})
 def cancel_run(call: Call, run: Number) -> Run:
     """Cancel a run: at once while it waits, within a second when it runs."""
-    return call.service.runs.cancel(run)
+    return call.service.runs.cancel(run, by=call.actor)
 
 
 @api.endpoint(
