@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 
 from cli import VERSION
@@ -12,7 +11,6 @@ TYPE_CHECKING = False  # type checkers take the name for typing.TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
-    from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is not None:
             return _run(asked)
         sys.excepthook = _report_bug
-        _leave(_run(asked))
+        code = _run(asked)
+        from core.leaving import leave
+
+        leave(code)
     except KeyboardInterrupt:  # while importing; later it is dealt with where something must be ended
         return 130
 
@@ -43,19 +44,6 @@ def _run(asked: Sequence[str]) -> int:
     from cli.running import guarded
 
     return guarded(plain.run)
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process without taking the interpreter apart object by object, which costs 5 to 8 ms."""
-    import atexit
-
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:  # nobody reads, or the disk is full; both were reported where it mattered
-            continue
-    os._exit(code)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +24,7 @@ _STEADY_S: Final = 30.0  # a process that ran for so long is no hopeless case
 _POLL_S: Final = 0.1
 _REAP_S: Final = 5.0
 _KILL_S: Final = 3.0
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Supervisor:
         left = kill_descendants(_KILL_S)
         if left:
             told = ", ".join(map(str, left))
-            sys.stderr.write(f"warning: these processes do not end, the kernel holds them: {told}\n")
+            _log.warning("these processes do not end, the kernel holds them: %s", told)
 
     @property
     def ending(self) -> bool:
@@ -124,8 +125,7 @@ class Supervisor:
         child.restart_at = now + child.pause_s
         child.process = None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        sys.stderr.write(f"warning: {child.name} {how}; starting it again\n")
-        sys.stderr.flush()
+        _log.warning("%s %s; starting it again", child.name, how)
 
     def _stop(self, child: Child) -> None:
         process = child.process

@@ -1,5 +1,7 @@
 """What the service's processes say on standard error: a JSON object a line, which collectors of logs can take apart.
 
+At a terminal there is no collector but a person, who gets plain lines, and none about each request.
+
 A message that begins with ``run 7:`` is about that run; others are about the one that the process works on, if any.
 """
 
@@ -9,6 +11,7 @@ import contextlib
 import json
 import logging
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -17,6 +20,7 @@ from typing import Any, Final
 MEMBERS: Final = "shiplap"
 """Where a record keeps what is no text: ``logger.info(…, extra={MEMBERS: {…}})``."""
 
+_OF_REQUESTS: Final = ("gunicorn.error", "gunicorn.access", "web.request", "registry.server")
 _RUN: Final = re.compile(r"^run (\d+):")
 _working_on = 0
 
@@ -53,16 +57,30 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(members, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def configuration(loggers: Mapping[str, Mapping[str, object]] = MappingProxyType({})) -> dict[str, Any]:
-    """For logging.config.dictConfig: everything to standard error as JSON, but what libraries chat about.
+class PlainFormatter(logging.Formatter):
+    """For people: the time of day here, the level where it is bad news, the message; traceback where there is one."""
 
-    loggers: more of them.
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}{record.getMessage()}{trace}"
+
+
+def configuration(
+    loggers: Mapping[str, Mapping[str, object]] = MappingProxyType({}), *, at_terminal: bool | None = None
+) -> dict[str, Any]:
+    """For logging.config.dictConfig: everything to standard error, but what libraries chat about.
+
+    loggers: more of them. at_terminal: whether a person reads; None: whether standard error is a terminal.
     """
+    person = sys.stderr.isatty() if at_terminal is None else at_terminal
+    levels = {name: {"level": "WARNING"} for name in ("alembic", "amqp", "celery", "kombu")}
+    chat = {name: {**loggers.get(name, {}), "level": "WARNING"} for name in _OF_REQUESTS} if person else {}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "formatters": {"chosen": {"()": PlainFormatter if person else JsonFormatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen"}},
         "root": {"level": "INFO", "handlers": ["stderr"]},
-        "loggers": {**{name: {"level": "WARNING"} for name in ("alembic", "amqp", "celery", "kombu")}, **loggers},
+        "loggers": {**levels, **loggers, **chat},
     }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import logging.config
 import sys
 from typing import Final
 
 from core.errors import ShiplapError
+from core.leaving import leave
 from core.listening import require_free
 from core.settings import OidcSettings, ServiceSettings
+from pipelines.jsonlogs import configuration
+from pipelines.welcome import Welcome
 from web.settings import DEFAULT_LISTEN, WebSettings
 
-_PLAIN_HTTP: Final = """\
-warning: {} is plain HTTP, and others can connect: whoever is on the way can read tokens, passwords and sessions
-hint: let a proxy with TLS stand before it, and set SHIPLAP_PUBLIC_URL=https://…
-"""
+_PLAIN_HTTP: Final = (
+    "%s is plain HTTP, and others can connect: whoever is on the way can read tokens, passwords and sessions"
+    " (let a proxy with TLS stand before it, and set SHIPLAP_PUBLIC_URL=https://…)"
+)
+_log: Final = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -23,6 +29,7 @@ def main() -> int:
     parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="[default: %(default)s]")
     parser.add_argument("--no-welcome", action="store_true", help="Whoever starts this tells the first link.")
     options = parser.parse_args()
+    logging.config.dictConfig(configuration())
     try:
         settings = WebSettings.parse(options.listen)
         require_free(settings.host, settings.port)
@@ -36,7 +43,7 @@ def main() -> int:
         settings_of(service_settings.root, access="users")
         renew_hooks(service_settings.root)
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
-            service.tokens.ensure_admin_file()
+            token_file = service.tokens.ensure_admin_file()
             if service_settings.web_token:
                 service.tokens.adopt(WORKERS, service_settings.web_token, ["build"])
             link = None if options.no_welcome else service.links.create_first()
@@ -44,16 +51,26 @@ def main() -> int:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
     if settings.is_public and not service_settings.public_url.startswith("https://"):
-        sys.stderr.write(_PLAIN_HTTP.format(settings.address))
-    if link is not None:
-        base = service_settings.public_url or settings.local_url(settings.port)
-        sys.stdout.write(f"Nobody can sign in yet. Make the first administrator, once:\n{base}/welcome?link={link}\n")
-        sys.stdout.flush()
+        _log.warning(_PLAIN_HTTP, settings.address)
+
+    def welcome(url: str) -> None:
+        if not options.no_welcome:
+            base = service_settings.public_url or url
+            Welcome(url, base, service_settings.root, token_file, link).say(sys.stdout)
+
     from web.server import Server
 
-    Server(service_settings, settings).run()
+    Server(service_settings, settings, welcome).run()
     return 0
 
 
+def _ended() -> int:
+    """What ``main`` returns, or gunicorn's processes, this one and its worker, leave with."""
+    try:
+        return main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(_ended())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -74,11 +75,14 @@ class _Application:
 
 
 class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """Gunicorn with our settings instead of its command line."""
+    """Gunicorn with our settings instead of its command line. welcome: learns the URL as soon as there is one."""
 
-    def __init__(self, service_settings: ServiceSettings, settings: WebSettings) -> None:
+    def __init__(
+        self, service_settings: ServiceSettings, settings: WebSettings, welcome: Callable[[str], None] | None = None
+    ) -> None:
         self._service_settings = service_settings
         self._settings = settings
+        self._welcome = welcome
         self._note = b""
         self._manager = ServiceManager.from_environ()
         super().__init__()
@@ -153,8 +157,11 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def _announce(self, arbiter: Any) -> None:
         """Leave a note of where we listen for commands on this machine."""
         port = arbiter.LISTENERS[0].sock.getsockname()[1]
-        self._note = self._settings.local_url(port).encode() + b"\n"
+        url = self._settings.local_url(port)
+        self._note = url.encode() + b"\n"
         write_atomically(self._url_file, self._note)
+        if self._welcome is not None:
+            self._welcome(url)
         self._manager.ready()
 
     def _forget(self, arbiter: Any) -> None:

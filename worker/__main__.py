@@ -17,6 +17,7 @@ from celery.signals import worker_ready
 from containers.network import parse_networks
 from containers.rootless import become_root
 from core.errors import ShiplapError
+from core.leaving import leave
 from core.notify import ServiceManager
 from core.settings import ServiceSettings, StepSettings
 from pipelines.jsonlogs import configuration
@@ -82,4 +83,4 @@ def _settings(given: argparse.Namespace) -> WorkerSettings:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

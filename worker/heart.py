@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Final
 
+from core.leaving import leave
 from core.settings import ServiceSettings
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.jsonlogs import configuration
@@ -102,3 +103,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave(0)

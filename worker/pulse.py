@@ -21,12 +21,17 @@ _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 
 
 class Pulse:
-    """A context manager: the heart's process lives from entry to exit, and is started anew should it die."""
+    """A context manager: the heart's process lives from entry to exit, and is started anew should it die.
+
+    While messages are consumed, a pipe wakes the consumer's loop when the worker is to end. Its poll goes on after a
+    signal (PEP 475), for as long as nothing comes.
+    """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._draining = False
+        self._wakes: int | None = None  # the pipe's end to write to
 
     def attach(self, app: Celery) -> None:
         """Be told while messages are consumed, and when the worker drains."""
@@ -40,10 +45,16 @@ class Pulse:
             def start(self, parent: Any) -> None:
                 pulse.tell(b"t")
                 self.timer = parent.timer.call_repeatedly(_TURN_S, pulse.tell, (b"t",))
+                self.woken, pulse._wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+                parent.hub.add_reader(self.woken, os.read, self.woken, 1)
 
             def stop(self, parent: Any) -> None:
-                del parent
                 self.timer.cancel()
+                wakes, pulse._wakes = pulse._wakes, None
+                if wakes is not None:
+                    parent.hub.remove(self.woken)
+                    os.close(self.woken)
+                    os.close(wakes)
 
         app.steps["consumer"].add(Consuming)
         worker_shutting_down.connect(self._drain, weak=False)
@@ -78,6 +89,8 @@ class Pulse:
     def _drain(self, **_: Any) -> None:
         self._draining = True
         self.tell(b"d")
+        if self._wakes is not None:
+            os.write(self._wakes, b"!")
 
     def _start(self) -> None:
         settings = self._settings

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import logging.config
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,10 +21,14 @@ from core.listening import parse_listen, require_free
 from core.notify import ServiceManager
 from core.settings import ServiceSettings
 
+if TYPE_CHECKING:
+    from pipelines.welcome import Welcome
+
 _DRAIN_S = 600.0
 _HURRY_S = 10.0  # for runs to go back into the queue; with the other processes' time it is less than 20 s
 _START_S = 30.0
 _MAX_SOCKET_PATH = 107  # bytes in sun_path, less the one that ends it: unix(7)
+_log: Final = logging.getLogger(__name__)
 
 
 @click.command("serve")
@@ -40,8 +47,10 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     shiplap --host http://127.0.0.1:8080 build -t app .
     """
     from pipelines.database import migrate
+    from pipelines.jsonlogs import configuration
     from pipelines.service import Service
 
+    logging.config.dictConfig(configuration())
     settings = ServiceSettings.from_environ(root=root)
     manager = ServiceManager.from_environ()
     own_redis = not os.environ.get("SHIPLAP_REDIS_URL")
@@ -69,13 +78,11 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         supervisor.start(
             Child("the worker", arguments, _DRAIN_S, environment=environment, hurry_s=_HURRY_S), timeout_s=_START_S
         )
-        told = [f"Shiplap serves at {url}", f"The administrator's token is in {token_file}", *_welcome(settings, url)]
-        click.echo("\n".join(told))  # at once: whoever reads may go away after the first line
-        sys.stdout.flush()
+        _welcome(settings, url, token_file).say(sys.stdout)
         manager.ready()
         supervisor.run()
         manager.ending()
-        click.echo("Ending: runs that are being built may finish (once more to end at once)", err=True)
+        _log.info("ending: runs that are being built may finish (once more to end at once)")
     return 0
 
 
@@ -87,15 +94,13 @@ def _forget_credentials(root: Path) -> None:
         directory.rmdir()
 
 
-def _welcome(settings: ServiceSettings, url: str) -> list[str]:
-    """While there are no users, a link that makes the first administrator; earlier ones are good no more."""
+def _welcome(settings: ServiceSettings, url: str, token_file: Path) -> Welcome:
+    """While there are no users, with a link that makes the first administrator; earlier ones are good no more."""
     from pipelines.service import Service
+    from pipelines.welcome import Welcome
 
     with Service.open(settings) as service:
-        link = service.links.create_first()
-    if link is None:
-        return []
-    return [f"Make the first user, an administrator: {settings.public_url or url}/welcome?link={link}"]
+        return Welcome(url, settings.public_url or url, settings.root, token_file, service.links.create_first())
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -47,7 +48,7 @@ def test_git_push_starts_a_green_build_in_five_commands(
         try:
             assert serving.stdout is not None
             said = [serving.stdout.readline().decode() for _ in range(3)]
-            assert re.search(r"http://127.0.0.1:\d+/welcome\?link=\S+", said[2])
+            assert re.fullmatch(r"http://127.0.0.1:\d+/welcome\?link=\S+", json.loads(said[2])["link"])
             assert add[0] == follow[0] == "shiplap"
             shiplap(*add[1:])
             assert push[0] == "git"

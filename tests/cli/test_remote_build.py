@@ -51,9 +51,7 @@ def start_serving(shiplap: Shiplap, listen: str = "127.0.0.1:0") -> Serving:
     assert process.stdout is not None
     with process.stdout:
         line = process.stdout.readline()
-    match = re.search(r"http://\S+", line)
-    assert match is not None, line
-    return Serving(shiplap, match[0], process)
+    return Serving(shiplap, json.loads(line)["url"], process)
 
 
 @pytest.fixture(scope="module")

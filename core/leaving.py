@@ -1,0 +1,23 @@
+"""How our processes end: the interpreter is not taken apart object by object (5 ms, and 100 with Celery)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # type checkers take the name for typing.TYPE_CHECKING
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, after what was registered to run at its end, and with all that was written told."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads, or the disk is full; both were reported where it mattered
+            continue
+    os._exit(code)

@@ -1,0 +1,62 @@
+"""What a service says once it serves: a short summary to who sits at a terminal, JSON lines to whatever else reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from pipelines.jsonlogs import MEMBERS, JsonFormatter
+
+
+class Welcome(NamedTuple):
+    """What a person needs who has just started a service.
+
+    url: where it can be reached from this machine.
+    base: of the addresses that others open; the public URL, where there is one.
+    root: where everything is kept.
+    token_file: has the administrator's token.
+    link: the secret of the link that makes the first user; None once there are users.
+    """
+
+    url: str
+    base: str
+    root: Path
+    token_file: Path
+    link: str | None
+
+    def say(self, out: TextIO) -> None:
+        """At once: whoever reads may go away after the first line."""
+        lines = self.summary() if out.isatty() else self._json()
+        out.write("".join(f"{line}\n" for line in lines))
+        out.flush()
+
+    def summary(self) -> Iterator[str]:
+        """The lines for people."""
+        yield f"Shiplap serves at {self.base}"
+        yield ""
+        if self.link is not None:
+            yield "  Nobody can sign in yet. Make the first user, an administrator, once:"
+            yield f"    {self._link}"
+        yield "  Build here, from any directory with a Dockerfile:"
+        yield f"    shiplap --host {self.url} build -t app ."
+        yield f"  Everything is in {self.root}, the administrator's token in {self.token_file}"
+        yield ""
+        yield "Ctrl-C ends it: runs that are being built may finish."
+
+    def _json(self) -> Iterator[str]:
+        yield _line(f"Shiplap serves at {self.url}", url=self.url)
+        yield _line(f"The administrator's token is in {self.token_file}", file=str(self.token_file))
+        if self.link is not None:
+            yield _line(f"Make the first user, an administrator: {self._link}", link=self._link)
+
+    @property
+    def _link(self) -> str:
+        return f"{self.base}/welcome?link={self.link}"
+
+
+def _line(message: str, **members: Any) -> str:
+    record = logging.LogRecord(__name__, logging.INFO, __file__, 0, message, (), None)
+    setattr(record, MEMBERS, members)
+    return JsonFormatter().format(record)
