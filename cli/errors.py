@@ -9,6 +9,7 @@ import os
 import sys
 
 from core.errors import ShiplapError
+from core.openfiles import OUT_OF_FILES, how_to_allow_more
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -20,7 +21,7 @@ class CommandError(ShiplapError):
 def is_users(error: BaseException) -> bool:
     """Whether ``error`` comes from input or from the machine; others are bugs of ours."""
     if isinstance(error, OSError):
-        return error.filename is not None or error.errno in _OUT_OF_SPACE
+        return error.filename is not None or error.errno in (*_OUT_OF_SPACE, *OUT_OF_FILES)
     return isinstance(error, ShiplapError) or _is_clicks(error)
 
 
@@ -62,6 +63,8 @@ def _os_error(error: OSError) -> str:
     text = f"error: {error.strerror or error}" + (f": {' -> '.join(names)}" if names else "")
     if error.errno in _OUT_OF_SPACE:
         text += "\nhint: free some space (shiplap image prune removes what nothing uses) and run the same command again"
+    elif error.errno in OUT_OF_FILES:
+        text += f"\nhint: {how_to_allow_more()}"
     elif error.errno == errno.EROFS:
         text += "\nhint: that file system is read-only; --root DIR or SHIPLAP_ROOT choose another place for images"
     elif error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:

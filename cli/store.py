@@ -33,6 +33,18 @@ def open_store(root: str | None, insecure: Sequence[str] = ()) -> Store:
 
     as_root()
 
-    store = Store.open(Settings.from_environ(root=root).root)
+    place = Settings.from_environ(root=root).root
+    is_new = not (place / "store.db").exists()
+    store = Store.open(place)
+    if is_new:
+        _warn_of_unfit(str(place))
     store.layers.source = LayersOnDemand(store, root, insecure)
     return store
+
+
+def _warn_of_unfit(place: str) -> None:
+    from cli.running import say
+    from core.filesystems import way_out, why_unfit
+
+    if unfit := why_unfit(place):
+        say(f"warning: {unfit}: builds with RUN, and `shiplap run`, will fail\nhint: {way_out(place)}")

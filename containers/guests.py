@@ -8,6 +8,7 @@ import time
 
 from containers import events, idmap, network, seccomp, setup, stubs, syscalls, wire
 from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
+from core.openfiles import OUT_OF_FILES, how_to_allow_more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class Guests:
         except ContainerError as error:
             reply(client, error_message(error))
         except OSError as error:
-            reply(client, error_message(ContainerError(f"cannot make a container: {error}")))
+            hint = how_to_allow_more() if error.errno in OUT_OF_FILES else None
+            reply(client, error_message(ContainerError(f"cannot make a container: {error}", hint=hint)))
         if guest is None:
             client.close()
             _close_all(fds)

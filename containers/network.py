@@ -19,6 +19,7 @@ import os
 from containers import netlink, syscalls, wire
 from containers.errors import NetworkError
 from containers.setup import GUEST_INTERFACE
+from core.openfiles import how_to_allow_more
 
 OUTWARD = "out"
 DNS_FORWARD = "169.254.1.1"
@@ -26,7 +27,7 @@ ALWAYS_DENIED = ("169.254.0.0/16",)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SLOTS = 1 << 15
 _FIRST_INDEX = 100
-_REMEDY = "apt-get install passt nftables, or run without a network: --network=none"
+_PACKAGES = {"pasta": "passt", "nft": "nftables"}
 
 # Where the containers' addresses may come from: the block for benchmarks (RFC 2544), which no real network uses; then
 # corners of the private ranges.
@@ -142,6 +143,31 @@ def resolv_conf(text: str, host_addresses: set[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def find_program(name: str) -> str | None:
+    """Where ``pasta`` or ``nft`` is, whatever this process's PATH says: that of users often lacks /usr/sbin."""
+    candidates = [f"{folder}/{name}" for folder in _PATH.split(":")]
+    return next((path for path in candidates if os.access(path, os.X_OK)), None)
+
+
+def remedy(name: str, said: str = "") -> str:
+    """What to do about ``pasta`` or ``nft`` that is missing, or that failed with what it ``said``."""
+    return f"{_mending(name, said)}; or run without a network: --network=none"
+
+
+def _mending(name: str, said: str) -> str:
+    if not said:
+        return f"apt-get install {_PACKAGES[name]}"
+    if "Too many open files" in said:
+        return how_to_allow_more()
+    if "/dev/net/tun" in said:
+        if not os.path.exists("/dev/net/tun"):
+            return "as root: modprobe tun; in a container, give it the device /dev/net/tun"
+        return "as root: chmod 666 /dev/net/tun, as udev does"
+    if name == "nft":
+        return "the kernel may lack a part of nftables: as root, modprobe -a nf_tables nft_masq nft_reject_inet nft_ct"
+    return "`shiplap doctor` tries it again"
+
+
 class Hub:
     """The hub of this launcher. Made at once; usable when ``starting`` processes have all ended well.
 
@@ -170,7 +196,7 @@ class Hub:
         if status != 0:
             with open(f"{self._folder}/{name}.log", encoding="utf-8", errors="replace") as file:
                 said = file.read(2000).strip()
-            raise NetworkError(f"{name} failed to set up the containers' network: {said}", hint=_REMEDY)
+            raise NetworkError(f"{name} failed to set up the containers' network: {said}", hint=remedy(name, said))
         if name == "pasta":
             with open(f"{self._folder}/pasta.pid", encoding="ascii") as file:
                 self.daemon = int(file.read())
@@ -260,10 +286,11 @@ class Hub:
 
     def _spawn(self, name: str, arguments: list[str], netns: int = -1) -> int:
         """Start a program, in another network namespace if one is given; its pid. Raises NetworkError."""
-        candidates = [f"{folder}/{name}" for folder in _PATH.split(":")]
-        program = next((path for path in candidates if os.access(path, os.X_OK)), None)
+        program = find_program(name)
         if program is None:
-            raise NetworkError(f"the program {name} that connects containers to the network is missing", hint=_REMEDY)
+            raise NetworkError(
+                f"the program {name} that connects containers to the network is missing", hint=remedy(name)
+            )
         log = os.open(f"{self._folder}/{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         pid = os.fork()
         if pid == 0:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import cgroups, idmap, mounts, seccomp, syscalls
+from containers import cgroups, idmap, mounts, network, seccomp, syscalls
 from containers.errors import ContainerError, NamespaceError, SeccompError
 from containers.launcher import Launcher
+from containers.rootfs import mount_erofs
 from containers.rootless import become_root
 from containers.spec import ContainerSpec, Network
+from core import filesystems
 from core.namespaces import is_initial
 
 _NAMESPACES = (
@@ -101,16 +103,17 @@ def _root() -> _Outcome:
 
 
 def _probes(folder: Path) -> Iterator[_Probe]:
+    yield _Probe("file system of the root", lambda: _filesystem(folder.parent))
     yield _Probe("overlay in a user namespace", _overlay)
     if is_initial():  # in a user namespace the IDs on disk are the containers' own
         yield _Probe("idmapped mounts", lambda: _idmapped(folder))
     erofs_purpose = "layers are indexed in place instead of unpacked"
-    yield _Probe("mkfs.erofs", lambda: _program("mkfs.erofs", "erofs-utils", erofs_purpose), essential=False)
+    yield _Probe("mkfs.erofs", lambda: _program("mkfs.erofs", erofs_purpose), essential=False)
     yield _Probe("EROFS from a file", lambda: _erofs(folder), essential=False)
     yield _Probe("cgroups", _cgroups, essential=False)
     yield _Probe("system call filter", _filter)
-    yield _Probe("pasta", lambda: _program("pasta", "passt", "connects containers to the network"))
-    yield _Probe("nft", lambda: _program("nft", "nftables", "separates containers from the host and each other"))
+    yield _Probe("pasta", lambda: _networks("pasta", "connects containers to the network"))
+    yield _Probe("nft", lambda: _networks("nft", "separates containers from the host and each other"))
     if os.geteuid() == 0:
         yield _Probe("container", lambda: _container(folder, "none"))
         yield _Probe("container network", lambda: _container(folder, "default"))
@@ -171,6 +174,12 @@ def _overlay() -> _Outcome:
     return _Outcome(not error, error or "works", "Linux 5.11 or newer, modprobe overlay" if error else "")
 
 
+def _filesystem(root: Path) -> _Outcome:
+    unfit = filesystems.why_unfit(str(root))
+    detail = unfit or f"{filesystems.kind_of(str(root))} at {root}"
+    return _Outcome(not unfit, detail, filesystems.way_out(str(root)) if unfit else "")
+
+
 def _idmapped(folder: Path) -> _Outcome:
     error = ""
     try:
@@ -187,14 +196,19 @@ def _idmapped(folder: Path) -> _Outcome:
             os.close(userns)
     except (OSError, ContainerError) as failure:
         error = str(failure)
-    remedy = f"Linux 5.19 or newer, and a root directory on ext4, xfs, btrfs or tmpfs instead of {folder.parent}"
+    remedy = f"Linux 5.19 or newer, and a root directory on {filesystems.GOOD_KINDS} instead of {folder.parent}"
     return _Outcome(not error, error or f"work on {folder.parent}", remedy if error else "")
 
 
-def _program(name: str, package: str, purpose: str) -> _Outcome:
+def _program(name: str, purpose: str) -> _Outcome:
     path = shutil.which(name)
-    remedy = "" if path else f"apt-get install {package}"
-    return _Outcome(path is not None, f"{path or 'missing'} ({purpose})", remedy)
+    return _Outcome(path is not None, f"{path or 'missing'} ({purpose})", "" if path else "apt-get install erofs-utils")
+
+
+def _networks(name: str, purpose: str) -> _Outcome:
+    """A program that the launcher starts, looked for as it does."""
+    path = network.find_program(name)
+    return _Outcome(path is not None, f"{path or 'missing'} ({purpose})", "" if path else network.remedy(name))
 
 
 def _filter() -> _Outcome:
@@ -227,7 +241,7 @@ def _erofs(folder: Path) -> _Outcome:
 
     def work() -> None:
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-        syscalls.mount(str(image), str(place), "erofs", syscalls.MS_RDONLY, f"device={tar}")
+        mount_erofs(str(image), str(tar), str(place))
         os.stat(place / "file")
 
     error = _attempt(syscalls.CLONE_NEWNS, work)
@@ -256,12 +270,12 @@ def _cgroups() -> _Outcome:
     return _Outcome(bool(usable), "; ".join(usable) or "none is writable", "" if usable else remedy)
 
 
-def _container(folder: Path, network: Network) -> _Outcome:
+def _container(folder: Path, kind: Network) -> _Outcome:
     """All of it: a container of no layers gets as far as not finding its command."""
-    state, upper = folder / f"state-{network}", folder / f"upper-{network}"
+    state, upper = folder / f"state-{kind}", folder / f"upper-{kind}"
     for path in (state, upper, upper / "fs", upper / "work"):
         path.mkdir()
-    spec = ContainerSpec(layers=(), upper=str(upper), args=("/nothing",), network=network)
+    spec = ContainerSpec(layers=(), upper=str(upper), args=("/nothing",), network=kind)
     try:
         with Launcher(state) as launcher, open(os.devnull, "r+b") as null:
             fd = null.fileno()

@@ -13,8 +13,9 @@ import os
 from containers import mounts, syscalls
 from containers.errors import MountError
 from containers.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, MS_NODEV, MS_NOSUID, MS_RDONLY, OPEN_TREE_CLONE
+from core.filesystems import GOOD_KINDS
 
-_IDMAP_HINT = "put Shiplap's root (SHIPLAP_ROOT or --root) on ext4, xfs, btrfs or tmpfs; `shiplap doctor` tries it"
+_IDMAP_HINT = f"put Shiplap's root (SHIPLAP_ROOT or --root) on {GOOD_KINDS}; `shiplap doctor` tries it"
 
 
 class Layers:
@@ -40,8 +41,7 @@ class Layers:
         if place is None:
             place = self._new_directory(f"e{len(self._erofs)}")
             try:
-                flags = MS_RDONLY | MS_NODEV
-                syscalls.mount(image, place, "erofs", flags, f"device={_checked_option(device)}")
+                mount_erofs(image, device, place)
             except OSError as error:
                 os.rmdir(place)
                 raise MountError(
@@ -134,10 +134,19 @@ def _ancestor(path: str) -> str:
     return path
 
 
-def _checked_option(text: str) -> str:
-    if "," in text:
-        raise MountError(f"a comma in the path of a layer: {text}", hint="choose a root directory without commas")
-    return text
+def mount_erofs(image: str, device: str, place: str) -> None:
+    """Mount the index ``image`` over the tar ``device``, both files. Raises OSError."""
+    index = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # By their descriptors: paths may have commas, which part options, and be longer than options may.
+            options = f"device=/proc/self/fd/{data}"
+            syscalls.mount(f"/proc/self/fd/{index}", place, "erofs", MS_RDONLY | MS_NODEV, options)
+        finally:
+            os.close(data)
+    finally:
+        os.close(index)
 
 
 def _open_directory(path: str) -> int:

@@ -21,6 +21,7 @@ from containers.errors import NamespaceError
 
 _NEEDED: Final = 65536
 _OWN_ID: Final = 1
+_NO_PROGRAM: Final = 127  # os.spawnvp's word for a program that cannot be executed
 
 
 def become_root() -> None:
@@ -55,11 +56,19 @@ def become_root() -> None:
         os.close(entered)
         _pid, status = os.waitpid(helper, 0)
     code = os.waitstatus_to_exitcode(status)
+    if code == _NO_PROGRAM:
+        raise NamespaceError(
+            f"newuidmap or newgidmap, which map the subordinate IDs of {name}, is missing",
+            hint="apt-get install uidmap, or run Shiplap as root",
+        )
     if code:
         raise NamespaceError(
             f"newuidmap or newgidmap did not map the subordinate IDs of {name}: exit status {code}",
-            hint="apt-get install uidmap; they have to be set-user-ID root",
+            hint="both have to be set-user-ID root, on a file system without nosuid, and not started without new"
+            " privileges (no_new_privs): ls -l /usr/bin/newuidmap",
         )
+    if not os.environ.get("HOME") and (home := _home(uid)):
+        os.environ["HOME"] = home  # of user 0 the password database has another
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
@@ -83,6 +92,13 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _home(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return ""
 
 
 def subordinate_ids(path: str, name: str, uid: int) -> int:

@@ -26,6 +26,7 @@ import termios
 from containers import capabilities, mounts, netlink, stubs, syscalls, users, wire
 from containers.errors import ContainerError, LimitError, MountError, NamespaceError
 from containers.limits import DEFAULT_SHM_BYTES
+from core.filesystems import GOOD_KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,9 +278,11 @@ def _overlay(layers: list[tuple[int, str]], upper: tuple[int, str] | None, targe
     try:
         mounts.overlay(lowers, f"../m{upper[0]}/{upper[1]}" if upper else None, f"../{target}", links)
     except OSError as error:
+        hint = "see the last lines of `dmesg`; `shiplap doctor` tells whether this host can"
+        if error.errno == errno.EINVAL:  # of what is mounted here, only the root's file system may be the host's choice
+            hint = f"is Shiplap's root on {GOOD_KINDS}? Elsewhere, as on overlayfs: --root DIR or SHIPLAP_ROOT; {hint}"
         raise MountError(
-            f"cannot mount an overlay of {len(lowers)} directories: {error.strerror}",
-            hint="see the last lines of `dmesg`; `shiplap doctor` tells whether this host can",
+            f"cannot mount an overlay of {len(lowers)} directories: {error.strerror}", hint=hint
         ) from error
 
 

@@ -6,11 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from core.errors import SettingsError
 from core.namespaces import is_initial
 from core.quantities import parse_size
+
+# Bytes. SQLite opens no path longer than 511, and the longest below a root is serve/service.db-journal.
+_LONGEST_ROOT: Final = 480
 
 
 class CacheMax(NamedTuple):
@@ -56,14 +59,14 @@ class Settings(NamedTuple):
         Raises SettingsError.
         """
         env = os.environ if environ is None else environ
-        chosen = root or env.get("SHIPLAP_ROOT") or _default_root(env)
+        data = _root(env, root)
         epoch_text = env.get("SOURCE_DATE_EPOCH", "")
         if epoch_text and not (epoch_text.isascii() and epoch_text.isdigit()):
             raise SettingsError(
                 f"SOURCE_DATE_EPOCH is {epoch_text!r}", hint="it is a number of seconds since 1970-01-01 UTC"
             )
         return cls(
-            Path(chosen).expanduser().absolute(),
+            data,
             int(epoch_text) if epoch_text else None,
             env.get("SHIPLAP_DENIED_NETWORKS", ""),
             CacheMax.parse(env.get("SHIPLAP_CACHE_MAX", "")),
@@ -90,7 +93,7 @@ class RegistrySettings(NamedTuple):
         env = os.environ if environ is None else environ
         insecure = [entry.strip() for entry in env.get("SHIPLAP_INSECURE_REGISTRIES", "").split(",")]
         return cls(
-            Path(env.get("DOCKER_CONFIG") or "~/.docker").expanduser().absolute(),
+            _path(env, env.get("DOCKER_CONFIG") or "~/.docker"),
             tuple(entry for entry in insecure if entry),
             env.get("http_proxy", ""),  # lower case only: HTTP_PROXY may come from a request's header (httpoxy)
             env.get("https_proxy") or env.get("HTTPS_PROXY", ""),
@@ -114,8 +117,8 @@ class RemoteSettings(NamedTuple):
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, host: str | None = None) -> Self:
         """Read ``SHIPLAP_HOST`` (``host`` beats it), ``SHIPLAP_TOKEN``, ``XDG_CONFIG_HOME`` and ``XDG_CACHE_HOME``."""
         env = os.environ if environ is None else environ
-        config = Path(env.get("XDG_CONFIG_HOME") or "~/.config").expanduser().absolute() / "shiplap"
-        cache = Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "shiplap"
+        config = _path(env, _xdg(env, "XDG_CONFIG_HOME") or "~/.config") / "shiplap"
+        cache = _path(env, _xdg(env, "XDG_CACHE_HOME") or "~/.cache") / "shiplap"
         return cls(
             host if host is not None else env.get("SHIPLAP_HOST", ""), env.get("SHIPLAP_TOKEN", ""), config, cache
         )
@@ -174,12 +177,12 @@ class ServiceSettings(NamedTuple):
             env.get("SHIPLAP_REGISTRY", ""),
             _listed(env.get("SHIPLAP_WORKER_LABELS", "")),
             _listed(env.get("SHIPLAP_GIT_ALLOWED_HOSTS", "")),
-            Path(key_file).expanduser().absolute() if key_file else None,
+            _path(env, key_file) if key_file else None,
             env.get("SHIPLAP_WEB_URL", "").rstrip("/"),
             _secret(env, "SHIPLAP_WEB_TOKEN"),
             env.get("SHIPLAP_PUBLIC_URL", "").rstrip("/"),
             _listed(env.get("SHIPLAP_TRUSTED_PROXIES", "127.0.0.0/8,::1")),
-            Path(ca_file).expanduser().absolute() if ca_file else None,
+            _path(env, ca_file) if ca_file else None,
             _switch(env, "SHIPLAP_SHARED_CACHE", default=True),
             _listed(env.get("SHIPLAP_SHARED_CACHE_MOUNTS", "")),
             _secret(env, "SHIPLAP_METRICS_TOKEN"),
@@ -313,8 +316,58 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(entry for part in text.split(",") if (entry := part.strip()))
 
 
+def _root(env: Mapping[str, str], given: str | None) -> Path:
+    """Where all data lives. given: on the command line, where a path is meant from the working directory."""
+    named = env.get("SHIPLAP_ROOT", "")
+    if not given and named and not named.startswith(("/", "~")):
+        raise SettingsError(
+            f"SHIPLAP_ROOT is {named!r}, which would be another place in each directory",
+            hint=f"write the whole path: SHIPLAP_ROOT={Path(named).absolute()}",
+        )
+    root = _path(env, given or named or _default_root(env))
+    length = len(os.fsencode(root))
+    if length > _LONGEST_ROOT:
+        raise SettingsError(
+            f"the root's path is too long: {length} bytes, and {_LONGEST_ROOT} are the most: {str(root)[:60]}…",
+            hint="choose a shorter one with --root DIR or SHIPLAP_ROOT",
+        )
+    return root
+
+
 def _default_root(env: Mapping[str, str]) -> str:
     if os.geteuid() == 0 and is_initial():
         return "/var/lib/shiplap"
-    data_home = env.get("XDG_DATA_HOME") or "~/.local/share"
-    return f"{data_home}/shiplap"
+    return f"{_xdg(env, 'XDG_DATA_HOME') or '~/.local/share'}/shiplap"
+
+
+def _xdg(env: Mapping[str, str], name: str) -> str:
+    """A directory's variable; one that is not absolute is invalid, and ignored: XDG Base Directory Specification."""
+    text = env.get(name, "")
+    return text if text.startswith("/") else ""
+
+
+def _path(env: Mapping[str, str], text: str) -> Path:
+    """``text`` as an absolute path; ``~`` is the user's home directory. Raises SettingsError."""
+    if text == "~" or text.startswith("~/"):
+        return Path(_home(env) + text[1:])
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~NAME
+        raise SettingsError(f"no home directory is known for {text}") from error
+
+
+def _home(env: Mapping[str, str]) -> str:
+    home = env.get("HOME", "")
+    if not home:
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            raise SettingsError(
+                f"HOME is not set, and nobody knows a user {os.getuid()} who might have a home directory",
+                hint="set HOME to a directory of this user's: HOME=/srv/builder shiplap …",
+            ) from None
+    if not home.startswith("/"):
+        raise SettingsError(f"HOME is {home!r}, which is no absolute path", hint="set HOME to a directory of yours")
+    return home.rstrip("/")

@@ -17,6 +17,7 @@ from celery.signals import worker_ready
 from containers.network import parse_networks
 from containers.rootless import become_root
 from core.errors import ShiplapError
+from core.filesystems import require_fit
 from core.leaving import leave
 from core.notify import ServiceManager
 from core.settings import ServiceSettings, StepSettings
@@ -75,6 +76,7 @@ def serve(settings: WorkerSettings) -> None:
 
 def _settings(given: argparse.Namespace) -> WorkerSettings:
     service = ServiceSettings.from_environ()
+    require_fit(str(service.root))
     listed = [label.strip() for label in given.labels.split(",") if label.strip()] or service.worker_labels
     steps = StepSettings.from_environ()
     parse_networks(steps.denied_networks)

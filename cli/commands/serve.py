@@ -17,6 +17,7 @@ import click
 from cli.errors import CommandError
 from cli.supervisor import Child, Supervisor
 from core.files import try_lock
+from core.filesystems import require_fit
 from core.listening import parse_listen, require_free
 from core.notify import ServiceManager
 from core.settings import ServiceSettings
@@ -55,6 +56,7 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     manager = ServiceManager.from_environ()
     own_redis = not os.environ.get("SHIPLAP_REDIS_URL")
     address = parse_listen(listen)
+    require_fit(str(settings.root))
     with _alone(settings.root), Supervisor() as supervisor:
         require_free(*address)
         migrate(settings)

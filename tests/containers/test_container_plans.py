@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from containers import cgroups, idmap, mounts, network, users
 from containers.errors import NamespaceError, NetworkError, UserError
 from containers.launcher import Launcher
+from core.openfiles import how_to_allow_more
 
 PASSWD = [
     "root:x:0:0:root:/root:/bin/sh",
@@ -203,3 +205,41 @@ def test_unused_launcher_starts_nothing(tmp_path: Path) -> None:
     with Launcher(tmp_path) as launcher:
         assert launcher.pid == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "expected"),
+    [
+        ("nft", "", "apt-get install nftables"),
+        ("pasta", "", "apt-get install passt"),
+        ("pasta", "Failed to open() /dev/net/tun: Permission denied", "as root: chmod 666 /dev/net/tun"),
+        ("pasta", "Failed to open() /dev/net/tun: No such file or directory", "modprobe tun"),
+        ("pasta", "Failed to open() /dev/net/tun: Permission denied\nToo many open files", "allow more open files"),
+        ("nft", "Error: Could not process rule: No such file or directory", "modprobe -a nf_tables"),
+        ("pasta", "No external routable interface", "`shiplap doctor`"),
+    ],
+)
+def test_remedy_is_for_what_a_program_of_the_network_said(
+    name: str, said: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda path: "No such" not in said)
+    found = network.remedy(name, said)
+    assert expected in found
+    assert found.endswith("; or run without a network: --network=none")
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((64, 20000), "allow more open files than 64: ulimit -n 4096"),
+        ((64, 2000), "allow more open files than 64: ulimit -n 2000"),
+        ((64, 64), "allow more open files than 64: LimitNOFILE="),
+        ((8192, resource.RLIM_INFINITY), "allow more open files than 8192: ulimit -n 16384"),
+        ((8192, 8192), "allow more open files than 8192: LimitNOFILE="),
+    ],
+)
+def test_more_open_files_come_from_whoever_limits_them(
+    limits: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    assert how_to_allow_more().startswith(expected)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from core.errors import SettingsError, StorageFullError
 from core.files import storage_errors, try_lock, write_atomically
 from core.kernel import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2, start_writeback
-from core.settings import OidcSettings, ServiceSettings, Settings
+from core.settings import OidcSettings, RegistrySettings, RemoteSettings, ServiceSettings, Settings
 
 
 @pytest.fixture
@@ -122,9 +123,44 @@ def test_root_by_option_then_environment_then_default(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert Settings.from_environ({}).root == Path("/var/lib/shiplap")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("HOME", "/home/me")
-    assert Settings.from_environ({}).root == Path("/home/me/.local/share/shiplap")
-    assert Settings.from_environ({"XDG_DATA_HOME": "/data"}).root == Path("/data/shiplap")
+    home = {"HOME": "/home/me"}
+    assert Settings.from_environ(home).root == Path("/home/me/.local/share/shiplap")
+    assert Settings.from_environ({"XDG_DATA_HOME": "/data", **home}).root == Path("/data/shiplap")
+    assert Settings.from_environ({"XDG_DATA_HOME": "data", **home}).root == Path("/home/me/.local/share/shiplap")
+
+
+def test_home_is_the_password_databases_when_it_is_not_set() -> None:
+    own = pwd.getpwuid(os.getuid()).pw_dir
+    for environ in ({}, {"HOME": ""}):
+        assert RegistrySettings.from_environ(environ).docker_config == Path(own, ".docker")
+    assert RegistrySettings.from_environ({"HOME": "/"}).docker_config == Path("/.docker")
+
+
+def test_home_that_nobody_knows_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
+    with pytest.raises(SettingsError, match="HOME is not set, and nobody knows a user 3999999999") as error:
+        RemoteSettings.from_environ({})
+    assert "set HOME to a directory" in str(error.value.hint)
+    with pytest.raises(SettingsError, match="HOME is 'home', which is no absolute path"):
+        RemoteSettings.from_environ({"HOME": "home"})
+    with pytest.raises(SettingsError, match="no home directory is known for ~nobody-has-this-name"):
+        Settings.from_environ({"SHIPLAP_ROOT": "~nobody-has-this-name/x"})
+
+
+def test_root_that_depends_on_the_working_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="SHIPLAP_ROOT is 'store'") as error:
+        Settings.from_environ({"SHIPLAP_ROOT": "store"})
+    assert f"SHIPLAP_ROOT={tmp_path}/store" in str(error.value.hint)
+    assert Settings.from_environ({"SHIPLAP_ROOT": "store"}, root="given").root == tmp_path / "given"
+
+
+def test_root_of_a_path_that_is_too_long_is_refused_with_its_length() -> None:
+    Settings.from_environ({}, root="/" + "x" * 479)
+    with pytest.raises(SettingsError, match="1200 bytes, and 480 are the most") as error:
+        Settings.from_environ({"SHIPLAP_ROOT": "/" + "ä" * 599 + "x"})
+    assert "shorter" in str(error.value.hint)
+    assert len(error.value.message) < 200
 
 
 def test_source_date_epoch() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,13 @@ class User:
     name: str
     folder: Path
 
-    def __call__(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command as the user. Root's own files (Python may be in /root) are shown at readable places."""
+    def __call__(
+        self, *command: str | Path, check: bool = True, tun: str = "666", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as the user. Root's own files (Python may be in /root) are shown at readable places.
+
+        tun: the mode of /dev/net/tun. env: more of the environment.
+        """
         visible = {
             "python": Path(sys.base_prefix),
             "packages": Path(sysconfig.get_path("purelib")),
@@ -54,17 +59,18 @@ class User:
             lines += [f"mkdir -p {self.folder}/{name}", f"mount --bind {source} {self.folder}/{name}"]
         lines += [
             # udev gives it to everybody; a machine without udev does not.
-            f"mknod -m 666 {self.folder}/tun c 10 200 && mount --bind {self.folder}/tun /dev/net/tun",
+            f"mknod -m {tun} {self.folder}/tun c 10 200 && mount --bind {self.folder}/tun /dev/net/tun",
             f"cd {self.folder}/home",
             f'exec setpriv --reuid={self.name} --regid={self.name} --init-groups --inh-caps=-all "$@"',
         ]
         environment = {
             "HOME": f"{self.folder}/home",
-            "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",  # as login gives it to users
             "LD_LIBRARY_PATH": f"{self.folder}/python/lib",
             "PYTHONPATH": f"{self.folder}/checkout:{self.folder}/packages",
             "SOURCE_DATE_EPOCH": "1700000000",
             "TERM": "dumb",
+            **(env or {}),
         }
         try:
             return subprocess.run(
@@ -76,10 +82,17 @@ class User:
         finally:
             (self.folder / "tun").unlink(missing_ok=True)
 
-    def shiplap(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def shiplap(
+        self,
+        *arguments: str | Path,
+        check: bool = True,
+        prefix: Sequence[str] = (),
+        tun: str = "666",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         python = f"{self.folder}/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
         main = "from cli.main import main; raise SystemExit(main())"
-        return self(python, "-P", "-c", main, *arguments, check=check)
+        return self(*prefix, python, "-P", "-c", main, *arguments, check=check, tun=tun, env=env)
 
 
 def _administer(*command: str) -> None:
@@ -176,6 +189,36 @@ def test_doctor_says_what_a_user_can_do(user: User) -> None:
     assert "as root of a user namespace" in result.stdout
     assert "MISSING" not in result.stdout
     assert "This host can build and run images" in result.stdout
+
+
+def test_device_that_only_root_may_open_is_said_with_what_helps(user: User) -> None:
+    build = user.shiplap("build", "--no-cache", "-q", "context", tun="600", check=False)
+    for result in (user.shiplap("doctor", tun="600", check=False), build):
+        assert result.returncode == 1
+        assert "as root: chmod 666 /dev/net/tun" in result.stdout + result.stderr
+        assert "apt-get install" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("12:20000", "allow more open files than 12: ulimit -n 4096"),
+        ("16:20000", "allow more open files than 16: ulimit -n 4096"),
+        ("40:40", "allow more open files than 40: LimitNOFILE= of the unit"),
+    ],
+)
+def test_too_few_open_files_are_said_with_what_helps(user: User, limit: str, expected: str) -> None:
+    for words in (("doctor",), ("build", "--no-cache", "-q", "context")):
+        result = user.shiplap(*words, prefix=("prlimit", f"--nofile={limit}"), check=False)
+        assert result.returncode == 1
+        assert expected in result.stdout + result.stderr
+        assert "Traceback" not in result.stderr
+        assert "apt-get install" not in result.stdout + result.stderr
+
+
+def test_home_that_is_not_set_is_the_users_and_not_roots(user: User) -> None:
+    assert BUSYBOX_NAME in user.shiplap("image", "ls", env={"HOME": ""}).stdout
+    assert user.shiplap("run", "--network", "none", BUSYBOX_NAME, "echo", "works", env={"HOME": ""}).stdout == "works\n"
 
 
 def test_limit_that_no_control_group_can_hold_is_refused(user: User) -> None:
