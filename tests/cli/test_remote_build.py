@@ -18,7 +18,7 @@ from typing import IO, Any
 import pytest
 
 from tests.toolkit.bounds import stretched
-from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap, start_service
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,7 @@ def start(shiplap: Shiplap, *args: str | Path) -> subprocess.Popen[str]:
 
 
 def start_serving(shiplap: Shiplap, listen: str = "127.0.0.1:0") -> Serving:
-    log = (shiplap.root.parent / "serve.log").open("w")
-    with log:
-        process: subprocess.Popen[Any] = shiplap.start(
-            "serve", "--listen", listen, stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    assert process.stdout is not None
-    with process.stdout:
-        line = process.stdout.readline()
-    return Serving(shiplap, json.loads(line)["url"], process)
+    return Serving(shiplap, *start_service(shiplap, listen))
 
 
 @pytest.fixture(scope="module")

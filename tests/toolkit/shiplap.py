@@ -102,3 +102,16 @@ class Shiplap:
     def json(self, *args: str | Path) -> Any:
         """Run and decode what is printed."""
         return json.loads(self(*args).stdout)
+
+
+def start_service(shiplap: Shiplap, listen: str = "127.0.0.1:0") -> tuple[str, subprocess.Popen[str]]:
+    """``shiplap serve``, once it says where it is: its URL, and the process to end. Its log is beside the root."""
+    with (shiplap.root.parent / "serve.log").open("w") as log:
+        process: subprocess.Popen[Any] = shiplap.start(
+            "serve", "--listen", listen, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    assert process.stdout is not None
+    with process.stdout:
+        line = process.stdout.readline()
+    url: str = json.loads(line)["url"]
+    return url, process

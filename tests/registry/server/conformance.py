@@ -19,7 +19,6 @@ from tests.registry.server.serving import (
     OCI_INDEX,
     OCI_MANIFEST,
     OCTETS,
-    Server,
     descriptor,
     digest_of,
     encode,
@@ -95,15 +94,30 @@ class Data:
         return data
 
 
+@dataclass(frozen=True)
+class Target:
+    """A registry that runs. token: opens it, as a Bearer's; empty where it is open."""
+
+    url: str
+    http: urllib3.PoolManager
+    token: str = ""
+
+    def __call__(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Send a request; path may be a Location."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        url = path if "://" in path else self.url + path
+        return self.http.request(method, url, headers=headers | options.pop("headers", {}), **options)
+
+
 class Registry:
     """The requests of the program, each with what it expects."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self.repo = f"conformance/repo{next(_numbers)}"
 
     def __call__(self, method: str, path: str, expect: int, **options: Any) -> urllib3.BaseHTTPResponse:
-        response = self.server(method, path, **options)
+        response = self._target(method, path, **options)
         assert response.status == expect, (method, path, response.status, response.data[:300])
         return response
 

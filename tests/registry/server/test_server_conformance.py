@@ -6,10 +6,11 @@ ways to push a blob, and for each data set push, list, head, pull, referrers and
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -17,21 +18,38 @@ import pytest
 import urllib3
 
 from core.digests import Digest
-from tests.registry.server.conformance import ACCEPT, ARTIFACT_1, ARTIFACT_2, GZIPPED, Data, Registry
+from tests.registry.server.conformance import ACCEPT, ARTIFACT_1, ARTIFACT_2, GZIPPED, Data, Registry, Target
 from tests.registry.server.serving import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
-    Server,
     descriptor,
     digest_of,
     index_of,
+    serving,
 )
+from tests.toolkit.bounds import stretched
+from tests.toolkit.shiplap import Shiplap, start_service
+
+
+@pytest.fixture(scope="module", params=["registry serve", "serve"])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """``shiplap registry serve``, open; and the registry of ``shiplap serve``, with its administrator's token."""
+    root = tmp_path_factory.mktemp("conformance") / "root"
+    with contextlib.ExitStack() as stack:
+        http = stack.enter_context(urllib3.PoolManager(retries=False, maxsize=32))
+        if request.param == "registry serve":
+            yield Target(stack.enter_context(serving(root)).url, http)
+            return
+        url, process = start_service(Shiplap(root))
+        stack.callback(process.wait, stretched(60))
+        stack.callback(process.terminate)
+        yield Target(url, http, (root / "serve" / "admin.token").read_text().strip())
 
 
 @pytest.fixture
-def registry(shared_server: Server) -> Registry:
-    return Registry(shared_server)
+def registry(target: Target) -> Registry:
+    return Registry(target)
 
 
 _Push = Callable[[Registry, Digest, bytes], urllib3.BaseHTTPResponse]
