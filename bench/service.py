@@ -1,18 +1,19 @@
 """The service: ``python -m bench.service``. What the queue adds to a build, and how many builds it gets through.
 
 One ``shiplap serve`` with Redis, SQLite and registry of its own and a worker that does one run at a time; a second one
-joins for the last row. Every build has one RUN step that no cache knows.
+joins for the last row. Every build has one RUN step that no cache knows. The rows of a long log have a step that prints
+a file: all else that it takes is done by the log's way from the step to the database, with secrets to mask or without.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import datetime
 import http.client
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -36,6 +37,9 @@ _MANY_S: Final = 600.0
 _STEP: Final = "FROM bench-base\nARG SALT\nRUN echo built $SALT\n"
 _FIRST_LINE_BUDGET_S: Final = 0.150
 _OVERHEAD_BUDGET_S: Final = 0.150
+_LOG: Final = "FROM bench-base\nCOPY log /\nARG SALT\nRUN echo $SALT && cat /log\n"
+_SECRETS: Final = 20
+_MASKING_BUDGET: Final = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.service", description="Time the build service.")
     parser.add_argument("--runs", type=int, default=20, help="samples of each latency  [default: 20]")
     parser.add_argument("--many", type=int, default=100, help="runs queued at once for the throughput  [default: 100]")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="of the long log  [default: 1000000]")
+    parser.add_argument("--logs", type=int, default=5, help="samples of the long log, each way  [default: 5]")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="svc-", dir=options.directory))  # short: there will be sockets in it
     try:
-        figures = _measure(directory, options.runs, options.many)
+        figures = _measure(directory, options)
     except ToolError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -131,13 +137,14 @@ def main() -> int:
     return 0
 
 
-def _measure(directory: Path, runs: int, many: int) -> list[Figure]:
+def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
+    runs, many = options.runs, options.many
     context = directory / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(_STEP)
     with _serving(directory / "r") as service:
-        run([*_shiplap(service.root), "--host", service.url, "build", "-q", context])  # sends the context
-        digest = service.call("GET", "/runs?limit=1")["runs"][0]["source"]["context"]
+        logs = _long_logs(service, directory / "long", options.lines, options.logs) if options.logs else []
+        digest = _sent(service, context)
         first = [service.first_line_s(digest, f"line {number}") for number in range(runs)]
         here: list[float] = []
         there: list[float] = []
@@ -155,7 +162,44 @@ def _measure(directory: Path, runs: int, many: int) -> list[Figure]:
         Figure("queued", "the same with --host", statistics.median(there), "s", there),
         Figure("overhead", "what the service adds", statistics.median(overhead), "s", overhead, _OVERHEAD_BUDGET_S),
         Figure("per-minute", f"builds per minute, {many} queued, two workers", rate, "/min", [rate]),
+        *logs,
     ]
+
+
+def _long_logs(service: Service, context: Path, lines: int, count: int) -> list[Figure]:
+    """A step that prints ``lines`` lines, in turns without secrets and with some that it does not print."""
+    context.mkdir()
+    (context / "Dockerfile").write_text(_LOG)
+    with (context / "log").open("w") as log:
+        for number in range(lines):
+            log.write(f"[{number:7}] cc -O2 -Wall -c src/part{number % 97}.c -o out/{number:x}.o\n")
+    digest = _sent(service, context)
+    secrets = [os.urandom(20).hex().encode() for _ in range(_SECRETS)]
+    given = {f"secret{number}": base64.b64encode(secret).decode() for number, secret in enumerate(secrets)}
+    plain: list[float] = []
+    masked: list[float] = []
+    for number in range(count):
+        pair = [(plain, {}), (masked, given)]
+        for samples, hidden in pair if number % 2 else reversed(pair):
+            body = {**request(digest, f"{number} {len(hidden)}"), "secrets": hidden}
+            (ended,) = service.ended(service.call("POST", "/runs", body)["number"])
+            if ended["state"] != "succeeded":
+                raise ToolError(f"run {ended['number']}: {ended['state']}: {ended['reason']}")
+            samples.append(ended["finished_at"] - ended["started_at"])
+    ratios = [with_ / without for with_, without in zip(masked, plain, strict=True)]
+    title = f"a log of {lines:,} lines"
+    return [
+        Figure("log", title, statistics.median(plain), "s", plain),
+        Figure("log-masked", f"the same with {_SECRETS} secrets", statistics.median(masked), "s", masked),
+        Figure("masking", "the latter by the former", statistics.median(ratios), "", ratios, _MASKING_BUDGET),
+    ]
+
+
+def _sent(service: Service, context: Path) -> str:
+    """The digest of a context that a first build has sent."""
+    run([*_shiplap(service.root), "--host", service.url, "build", "-q", context])
+    digest: str = service.call("GET", "/runs?limit=1")["runs"][0]["source"]["context"]
+    return digest
 
 
 def _per_minute(service: Service, context: str, many: int) -> float:
@@ -184,12 +228,10 @@ def _serving(root: Path) -> Iterator[Service]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://\S+", line):
-                break
-        else:
+        line = process.stdout.readline()
+        if not line:
             raise ToolError("the service did not start:\n" + (root.parent / "serve.log").read_text()[-4000:])
-        service = Service(found[0], root)
+        service = Service(json.loads(line)["url"], root)
         _wait_for_workers(service, 1)
         yield service
     finally:

@@ -16,6 +16,9 @@ import msgspec
 from core.references import Reference
 from pipelines.tags import TagFacts, fit_for_tag, has_defaults, image_names
 
+COMMIT_OWNER: Final = "commit "
+"""How ``Wanted.owner`` of a single commit's tag begins."""
+
 _DIGITS: Final = 7
 _VERSION: Final = re.compile(r"v?((?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){0,2})", re.ASCII)
 _PRERELEASE: Final = re.compile(r"v?(\d{1,9}\.\d{1,9}\.\d{1,9}-[0-9A-Za-z.-]{1,80})", re.ASCII)
@@ -61,7 +64,7 @@ def default_tags(origin: Origin) -> tuple[Wanted, ...]:
         parts = version.split(".")
         found += [Wanted(".".join(parts[:count]), f"version {version}") for count in range(len(parts), 0, -1)]
     if origin.commit:
-        found.append(Wanted(f"sha-{origin.commit[:12]}", f"commit {origin.commit}"))
+        found.append(Wanted(f"sha-{origin.commit[:12]}", f"{COMMIT_OWNER}{origin.commit}"))
     return tuple(found)
 
 

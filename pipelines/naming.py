@@ -7,16 +7,18 @@ push at the same time the newer one is the last.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from pipelines.claims import fence
 from pipelines.database import Database
-from pipelines.defaultnames import Wanted, may_replace
+from pipelines.defaultnames import COMMIT_OWNER, Wanted, may_replace
 from pipelines.model import Claim
 from pipelines.schema import image_tags, projects, runs
+
+KEPT_COMMITS: Final = 10_000
 
 
 class Taken(NamedTuple):
@@ -73,6 +75,21 @@ class Naming:
                 values = {"project": project, "tag": each.tag, "owner": each.owner}
                 connection.execute(insert(image_tags).values(**values, run=number, attempt=claim.attempt))
         return Taken(tuple(mine), tuple(left))
+
+    def sweep(self) -> None:
+        """Forget the oldest names of single commits: all other names are few, but of these each run adds one.
+
+        Of the newest KEPT_COMMITS in a project, no other commit with the same digits gets the name.
+        """
+        with self._database.write() as connection:
+            for project in connection.execute(select(projects.c.name)).scalars().all():
+                of_commits = (image_tags.c.project == project) & image_tags.c.owner.startswith(COMMIT_OWNER)
+                newest = select(image_tags.c.run, image_tags.c.tag).where(of_commits)
+                newest = newest.order_by(image_tags.c.run.desc(), image_tags.c.tag)
+                oldest = newest.offset(KEPT_COMMITS).limit(1)
+                row = connection.execute(oldest).first()
+                if row is not None:
+                    connection.execute(delete(image_tags).where(of_commits, image_tags.c.run <= row.run))
 
 
 def _is_pushing(connection: Connection, run: int, attempt: int, mine: int) -> bool:

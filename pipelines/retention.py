@@ -26,7 +26,9 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 def sweep(service: Service, now: float) -> Swept:
-    """Remove runs that are beyond both limits of their project, with steps and logs; and contexts out of use."""
+    """Remove runs that are beyond both limits of their project, with steps and logs; contexts out of use; and what is
+    out of date of all else that grows.
+    """
     removed = 0
     for project in service.projects.list():
         if not project.keep_runs or not project.keep_days:
@@ -45,7 +47,7 @@ def sweep(service: Service, now: float) -> Swept:
             )
             remember(connection, *beyond)
             removed += connection.execute(delete(runs).where(*beyond)).rowcount
-    for swept in (service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit):
+    for swept in (service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit, service.naming):
         swept.sweep()
     return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))
 

@@ -59,19 +59,27 @@ def collect(registry: Registry, *, grace_s: float | None = None) -> CollectRepor
 
 
 def expired_tags(tags: Iterable[tuple[str, float]], rules: Retention, policy: Policy, now: float) -> list[str]:
-    """Which of these (name, moved at) the rules give up: those that no rule keeps. Immutable tags stay."""
-    newest_first = sorted(tags, key=lambda tag: (-tag[1], tag[0]))
+    """Which of these (name, moved at) the rules give up: those that they are about and no rule keeps.
+
+    Immutable tags stay.
+    """
+    meant = (tag for tag in tags if _fits(tag[0], rules.tags))
+    newest_first = sorted(meant, key=lambda tag: (-tag[1], tag[0]))
     expired = []
     for position, (name, moved_at) in enumerate(newest_first):
         kept = (
             policy.is_immutable(name)
             or (rules.keep_last is not None and position < rules.keep_last)
             or (rules.keep_days is not None and moved_at >= now - rules.keep_days * _DAY_S)
-            or any(fnmatchcase(name, pattern) for pattern in rules.keep_tags)
+            or _fits(name, rules.keep_tags)
         )
         if not kept:
             expired.append(name)
     return expired
+
+
+def _fits(tag: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(tag, pattern) for pattern in patterns)
 
 
 def _apply_retention(

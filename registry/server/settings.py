@@ -10,6 +10,7 @@ mirror = "registry.example:5000"  # pull what is not here from there
 keep_last = 20                    # a tag stays when any of these holds
 keep_days = 90
 keep_tags = ["latest", "v*"]
+tags = ["*"]                      # the others stay
 """
 
 from __future__ import annotations
@@ -33,11 +34,18 @@ _DAY_S: Final = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which tags stay: the ``keep_last`` newest, those moved within ``keep_days``, those that fit ``keep_tags``."""
+    """Which tags stay.
+
+    keep_last: so many of the newest.
+    keep_days: those moved within so many days.
+    keep_tags: those that fit one of these patterns.
+    tags: patterns of those that the rule is about, and counts; all others stay.
+    """
 
     keep_last: int | None = None
     keep_days: float | None = None
     keep_tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +165,12 @@ def _policy(entry: Any) -> Policy:
     if "retention" in values:
         rules = dict(values["retention"])
         _check_names(rules, {f.name for f in fields(Retention)}, f"{where}: retention")
-        rules["keep_tags"] = _texts(rules.get("keep_tags", []), f"{where}: keep_tags")
-        if not rules["keep_tags"] and len(rules) == 1:
-            raise ServerSettingsError(f"{where}: retention without a rule would remove every tag")
+        for name in {"keep_tags", "tags"} & rules.keys():
+            rules[name] = _texts(rules[name], f"{where}: {name}")
+        if not any(rules.get(name) not in (None, ()) for name in ("keep_last", "keep_days", "keep_tags")):
+            raise ServerSettingsError(
+                f"{where}: retention without a rule would remove every tag", hint="keep_last, keep_days or keep_tags"
+            )
         values["retention"] = Retention(**rules)
     return Policy(**values)
 

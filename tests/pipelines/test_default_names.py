@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from pipelines.defaultnames import Origin, Wanted, all_names, branch_tag, default_tags, may_replace
 from pipelines.errors import StaleAttemptError
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
 from pipelines.naming import Taken
+from pipelines.retention import sweep
+from pipelines.schema import image_tags
 from pipelines.service import Service
 from pipelines.tags import TagFacts
 
@@ -150,6 +155,24 @@ def test_projects_have_names_of_their_own_and_lose_them_when_removed(service: Se
     service.projects.remove("other")
     (again,) = claims(service, 1, "other")
     assert service.naming.take(again, MAIN) == Taken(("main", "latest"), ())
+
+
+def test_names_of_single_commits_are_remembered_of_the_newest_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.naming.KEPT_COMMITS", 2)
+    commits = [f"{number:040x}" for number in range(1, 6)]
+    mine, theirs = claims(service, 4), claims(service, 1, "other")
+    for claim, commit in zip((*mine, *theirs), commits, strict=True):
+        service.naming.take(claim, default_tags(Origin(f"b{commit[-1]}", commit=commit)))
+        end(service, claim)
+    sweep(service, time.time())
+    with service.database.read() as connection:
+        left = connection.execute(select(image_tags.c.project, image_tags.c.tag)).all()
+    of_app = {f"b{number}" for number in range(1, 5)} | {f"sha-{commits[number][:12]}" for number in (2, 3)}
+    assert {tuple(row) for row in left} == {
+        *(("app", tag) for tag in of_app), ("other", "b5"), ("other", f"sha-{commits[4][:12]}"),
+    }  # fmt: skip
 
 
 def test_new_projects_have_the_default_names_and_old_ones_keep_theirs(service: Service) -> None:

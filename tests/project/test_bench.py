@@ -40,11 +40,14 @@ def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Pat
 
 def test_short_service_bench_measures_every_figure(privileged: None) -> None:
     with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
-        result = measured("bench.service", Path(directory), "--runs", "1", "--many", "2")
+        result = measured(
+            "bench.service", Path(directory), "--runs", "1", "--many", "2", *("--logs", "1", "--lines", "2000")
+        )
     rows = {entry["key"]: entry["value"] for entry in result["rows"]}
-    assert list(rows) == ["first-line", "local", "queued", "overhead", "per-minute"]
+    assert list(rows) == ["first-line", "local", "queued", "overhead", "per-minute", "log", "log-masked", "masking"]
     assert rows["first-line"] > 0
     assert rows["per-minute"] > 0
+    assert rows["masking"] == rows["log-masked"] / rows["log"]
 
 
 def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path) -> None:

@@ -138,6 +138,9 @@ def test_retention_removes_tags_and_what_only_they_led_to(make_bench: Callable[.
         (Retention(keep_tags=("v*", "new")), ["old"]),
         (Retention(keep_last=0, keep_days=1), ["v1", "old"]),
         (Retention(keep_last=3), []),
+        (Retention(keep_last=1, tags=("old", "v*")), ["old"]),
+        (Retention(keep_days=1, tags=("new",)), []),
+        (Retention(keep_days=1, tags=()), []),
     ],
 )
 def test_retention_rules(rules: Retention, gone: list[str]) -> None:
