@@ -5,7 +5,7 @@ process that forks containers) and its client, the network hub, cgroups, user lo
 Dockerfiles, images, registries; a root filesystem is given as ``core.rootfs`` layers and nothing more is known of it.
 
 Two kinds of module. ``spec``, ``launcher``, ``errors``, ``reclaim`` and ``doctor`` are the client's side, with
-``probes``, the main program of doctor's process. The launcher
+``probes``, the main program of doctor's process. ``confined`` is a program by itself. The launcher
 process is ``server`` (its main program), ``guests`` (the containers), ``setup`` (what a container's first process
 does), ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups``, ``idmap``,
 ``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``. Its start is on a build's critical path, so these

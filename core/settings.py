@@ -189,6 +189,32 @@ class ServiceSettings(NamedTuple):
         )
 
 
+class GitSettings(NamedTuple):
+    """What the environment says of serving the repositories of ROOT/git over HTTP.
+
+    push_max_bytes: of one push; 0 is no limit. time_s: how long one request may take. at_once: how many are answered
+    at the same time.
+    """
+
+    push_max_bytes: int = 2 << 30
+    time_s: int = 3600
+    at_once: int = 16
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``SHIPLAP_GIT_PUSH_MAX`` (a size as in ``2g``), ``_GIT_TIME`` and ``_GIT_AT_ONCE``.
+
+        Raises SettingsError.
+        """
+        env = os.environ if environ is None else environ
+        usual = cls()
+        return cls(
+            _size(env, "SHIPLAP_GIT_PUSH_MAX", usual.push_max_bytes),
+            max(1, int(_number(env, "SHIPLAP_GIT_TIME", usual.time_s))),
+            max(1, int(_number(env, "SHIPLAP_GIT_AT_ONCE", usual.at_once))),
+        )
+
+
 class StepSettings(NamedTuple):
     """What the environment says a step of the service's runs may use; 0 is no limit. See builder.limits.StepLimits.
 

@@ -40,4 +40,9 @@ def bare_owner(url: str, local: Path | None) -> str:
     path = PurePosixPath(parts.path)
     if not path.is_relative_to(local) or path == PurePosixPath(local):
         return ""
-    return path.relative_to(local).parts[0].removesuffix(".git")
+    return bare_owner_below(str(path.relative_to(local)))
+
+
+def bare_owner_below(path: str) -> str:
+    """The project of the repository at this path below ROOT/git."""
+    return path.partition("/")[0].removesuffix(".git")

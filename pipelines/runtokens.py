@@ -12,14 +12,14 @@ import re
 import secrets as randomness
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
-from pipelines.grants import Grant, covers, images_of
+from pipelines.grants import Grant, covers, has_grant, images_of
 from pipelines.ownership import COMMONS, owner_of
 from pipelines.schema import projects, runs
 
@@ -50,6 +50,13 @@ class RunRights(msgspec.Struct, frozen=True):
         return covers(self.given, repository, push=action == "push")
 
 
+class SourceRights(NamedTuple):
+    """What a running attempt may do with one project's bare repositories: fetch, or nothing."""
+
+    run: int
+    may_read: bool
+
+
 class RunTokens:
     """Thread-safe."""
 
@@ -65,6 +72,17 @@ class RunTokens:
             if row is None or not hmac.compare_digest(row.token, _hash(text)):
                 return None
             return _rights(connection, row)
+
+    def source(self, text: str, project: str) -> SourceRights | None:
+        """What whose token it is may do with a project's bare repositories; None for what is no token (any more)."""
+        match = _TOKEN.fullmatch(text)
+        if match is None:
+            return None
+        with self._row(int(match[1])) as (connection, row):
+            if row is None or not hmac.compare_digest(row.token, _hash(text)):
+                return None
+            may_read = row.project == project or has_grant(connection, row.project, "bare", project)
+            return SourceRights(row.number, may_read)
 
     def standing(self, run: int, known: str) -> RunRights | None:
         """The rights of the attempt whose token is known so; None once it has ended."""

@@ -11,7 +11,7 @@ from typing import Final
 from core.errors import ShiplapError
 from core.leaving import leave
 from core.listening import require_free
-from core.settings import OidcSettings, ServiceSettings
+from core.settings import GitSettings, OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
 from pipelines.welcome import Welcome
 from web.settings import DEFAULT_LISTEN, WebSettings
@@ -35,6 +35,7 @@ def main() -> int:
         require_free(settings.host, settings.port)
         service_settings = ServiceSettings.from_environ()
         OidcSettings.from_environ()
+        GitSettings.from_environ()
         from pipelines.bare.making import renew_hooks
         from pipelines.service import Service
         from pipelines.tokens import WORKERS

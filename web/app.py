@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api, members.api)
 EXTENSION: Final = "shiplap"
+REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
 _DIGITS: Final = 17  # longer than any run's number
@@ -94,6 +95,16 @@ def with_registry(app: WSGIApplication, registry: WSGIApplication) -> WSGIApplic
     def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         chosen = registry if path == "/v2" or path.startswith("/v2/") else app
+        return chosen(environ, start_response)
+
+    return dispatch
+
+
+def with_repositories(app: WSGIApplication, repositories: WSGIApplication) -> WSGIApplication:
+    """Send /git/ to the bare repositories, the rest to ``app``."""
+
+    def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        chosen = repositories if environ.get("PATH_INFO", "").startswith(REPOSITORIES) else app
         return chosen(environ, start_response)
 
     return dispatch

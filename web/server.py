@@ -20,12 +20,13 @@ from core.files import write_atomically
 from core.notify import ServiceManager
 from core.processes import end_with_parent
 from core.proxies import TrustedProxies
-from core.settings import OidcSettings, ServiceSettings
+from core.settings import GitSettings, OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
 from registry.server.app import application
 from registry.server.impatience import Impatient
 from registry.server.listening.worker import ListeningWorker
-from web.app import EXTENSION, create_app, with_registry
+from web.app import EXTENSION, create_app, with_registry, with_repositories
+from web.gitserving.application import GitServing
 from web.guard.proxies import BehindProxies
 from web.hooks.pending import PendingThread
 from web.hooks.statuses import status_thread
@@ -122,8 +123,11 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         status_thread(service).start()
         PendingThread(service).start()
         Housekeeper(service, registry, every_s=registry.settings.collect_every_s).start()
-        wsgi = with_registry(app, Impatient(application(registry), registry.settings.stalled_s))
-        return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), app.extensions[EXTENSION])
+        hub, stalled_s = app.extensions[EXTENSION], registry.settings.stalled_s
+        repositories = GitServing(service, GitSettings.from_environ(), lambda: hub.stopping)
+        wsgi = with_registry(app, Impatient(application(registry), stalled_s))
+        wsgi = with_repositories(wsgi, Impatient(repositories, stalled_s))
+        return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), hub)
 
     def _registry(self, service: Service) -> Registry:
         """By the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never.

@@ -16,14 +16,14 @@ from core.settings import Settings
 
 @click.command("add")
 @click.argument("name")
-@click.option("--bare", is_flag=True, help="Make a bare repository beside the service, to push to by its path.")
+@click.option("--bare", is_flag=True, help="Make a bare repository beside the service, to push to.")
 @settings_options
 @click.pass_obj
 def command(root: str | None, /, *, name: str, bare: bool, **given: Any) -> None:
     """Make a project, and a webhook if it has a repository.
 
     What is printed is for the forge: the address of the webhook, and its secret, which is shown only now. With --bare
-    nothing has to be done but to push; it is for the machine that the service runs on.
+    nothing has to be done but to push, by path or from elsewhere; it is for the machine that the service runs on.
 
     \b
     shiplap project add web --repository https://github.com/me/web.git --branch main --path '!docs'
@@ -55,3 +55,7 @@ def command(root: str | None, /, *, name: str, bare: bool, **given: Any) -> None
         webhook = client.call("POST", f"/projects/{segment(name)}/webhook", {})
         install_hook(repository, f"{server.url}/hooks/{name}", webhook["secret"])
     click.echo(f"git push {repository} HEAD:main")
+    base = str(webhook["url"]).removesuffix(f"/hooks/{name}")
+    click.echo(
+        f"git push {base}/git/{name}.git HEAD:main    # from anywhere: a token is the password (shiplap token add)"
+    )

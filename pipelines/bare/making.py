@@ -73,6 +73,15 @@ def install_hook(repository: Path, url: str, secret: str) -> None:
     _give(repository, script, repository / "shiplap.conf")
 
 
+def install_served_hook(directory: Path) -> None:
+    """The only hook that runs when somebody pushes over HTTP, whatever the repository has: made in a directory of ours.
+
+    Raises OSError.
+    """
+    directory.mkdir(mode=0o755, exist_ok=True)
+    write_atomically(directory / "post-receive", HOOK.encode(), mode=0o755)
+
+
 def renew_hooks(root: Path) -> None:
     """Replace the hooks that former versions installed below ROOT/git; what somebody changed stays.
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from core.settings import OidcSettings, RegistrySettings, ServiceSettings, Settings, StepSettings
+from core.settings import GitSettings, OidcSettings, RegistrySettings, ServiceSettings, Settings, StepSettings
 
 _COMPOSE: Final = Path(__file__).resolve().parents[2] / "compose"
 _SERVICES: Final = sorted((_COMPOSE / "systemd").glob("*.service"))
@@ -131,7 +131,7 @@ _WORKERS: Final = {
 _DECIDED: Final = {"SHIPLAP_ROOT", "SHIPLAP_WEB_URL", "DOCKER_CONFIG", "HOME"}
 _NOT_OF_A_SERVICE: Final = {"SOURCE_DATE_EPOCH", "XDG_DATA_HOME", "HTTPS_PROXY", "NO_PROXY"}
 _READ_BY: Final = {
-    "web": _read_by(ServiceSettings, OidcSettings, RegistrySettings) - _WORKERS,
+    "web": _read_by(ServiceSettings, OidcSettings, RegistrySettings, GitSettings) - _WORKERS,
     "worker": _read_by(Settings, ServiceSettings, StepSettings, RegistrySettings)
     - {"SHIPLAP_TRUSTED_PROXIES", "SHIPLAP_METRICS_TOKEN", "SHIPLAP_METRICS_TOKEN_FILE"},
 }
@@ -159,7 +159,7 @@ def test_what_is_not_set_counts_as_that(prepared: Path, services: Mapping[str, A
     given = {variable: _in_place(prepared, value) for variable, value in services[name]["environment"].items()}
     decided = {variable for variable, value in services[name]["environment"].items() if value}
     without = {variable: value for variable, value in given.items() if variable in decided}
-    for kind in (ServiceSettings, OidcSettings, RegistrySettings, StepSettings):
+    for kind in (ServiceSettings, OidcSettings, RegistrySettings, StepSettings, GitSettings):
         assert kind.from_environ(given) == kind.from_environ(without), kind
     assert Settings.from_environ(given).cache_max == Settings.from_environ({}).cache_max
 

@@ -161,9 +161,13 @@ def test_three_commands_lead_to_a_green_build(team: Team) -> None:
     """As the README has it: make the project, push, look."""
     root = team.service.settings.root
     told = shiplap(team, "--root", str(root), "project", "add", "local", "--bare")
-    assert told == f"git push {root}/git/local.git HEAD:main\n"
+    by_path, by_http = told.splitlines()
+    assert by_path == f"git push {root}/git/local.git HEAD:main"
+    assert by_http.startswith(f"git push {PUBLIC_URL}/git/local.git HEAD:main ")
     team.commit("FROM base\nRUN echo no forge\n")
-    done = subprocess.run(["git", "-C", team.clone, *told.split()[1:]], stderr=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        ["git", "-C", team.clone, *by_path.split()[1:]], stderr=subprocess.PIPE, text=True, check=True
+    )
     assert f"Shiplap builds it: {PUBLIC_URL}/runs/" in done.stderr
     (run,) = team.service.runs.list(project="local")
     assert finished(team.service, run.number).state == "succeeded"
