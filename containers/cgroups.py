@@ -131,7 +131,8 @@ class Session:
                 try:
                     _write(f"{hierarchy.parent}/{self.name}/{container}/cgroup.kill", b"1")
                 except OSError as error:
-                    if error.errno not in (errno.ENOENT, errno.ENODEV):
+                    # Without a descriptor to spare it stays with the death of the pid namespace.
+                    if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EMFILE, errno.ENFILE):
                         raise
 
     def remove(self, container: str) -> None:

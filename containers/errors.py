@@ -17,6 +17,10 @@ class MountError(ContainerError):
     """A layer, a bind source or a mount point cannot be mounted."""
 
 
+class PlaceError(MountError):
+    """A place that was asked for does not fit the root filesystem: no fault of the machine's."""
+
+
 class UserError(ContainerError):
     """The user or group that the process is to have does not exist in the root filesystem, or is not mapped."""
 
@@ -43,6 +47,7 @@ BY_NAME: dict[str, type[ContainerError]] = {
         ContainerError,
         NamespaceError,
         MountError,
+        PlaceError,
         UserError,
         NetworkError,
         SeccompError,

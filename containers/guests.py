@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import time
 
 from containers import events, idmap, network, seccomp, setup, stubs, syscalls, wire
 from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
+from containers.guest import Guest, error_message
 from core.openfiles import OUT_OF_FILES, how_to_allow_more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from typing import Any
 
     from containers.cgroups import Session
@@ -25,44 +26,6 @@ _BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _OOM_SCORE = 500  # as if it had half of the memory in addition to what it has.  proc_pid_oom_score_adj(5)
 _SPARES = {"default": 2, "none": 1, "host": 1}
 """Containers to have ready, by kind of network, once one of that kind was asked for."""
-
-
-class Guest:
-    """A container's first process, from before its spec is known until it has been reaped.
-
-    channel: to its set-up code, None after execve. client: to whom asked for it, None for a spare one. request: the
-    spec and its descriptors until they are passed on. connected: whether its interface was made. limited: whether it
-    has limits. message: why the command could not be executed. made: what set-up had to put into the upper layer.
-    """
-
-    __slots__ = (
-        "channel",
-        "client",
-        "connected",
-        "limited",
-        "made",
-        "message",
-        "name",
-        "network",
-        "pid",
-        "pidfd",
-        "request",
-        "upper",
-    )
-
-    def __init__(self, name: str, pid: int, channel: _socket.socket, kind: str) -> None:
-        self.name = name
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.channel: _socket.socket | None = channel
-        self.network = kind
-        self.connected = False
-        self.limited = False
-        self.client: _socket.socket | None = None
-        self.request: tuple[Any, list[int]] | None = None
-        self.message = ""
-        self.upper: str | None = None
-        self.made: list[stubs.Stub] = []
 
 
 class Guests:
@@ -144,11 +107,20 @@ class Guests:
             return
         try:
             guest = self._create(kind)
-            self._spares.append(guest)
-            if kind == "default" and self._uplink.ready:
-                self._connect(guest)
         except (ContainerError, OSError):
             self._kinds.clear()  # whoever needs one will be told why there is none
+            return
+        self._spares.append(guest)
+        if kind == "default" and self._uplink.ready:
+            self._connect_spare(guest)
+
+    def _connect_spare(self, guest: Guest) -> None:
+        if guest.channel is None:
+            return  # it has ended
+        try:
+            self._connect(guest)
+        except (ContainerError, OSError):
+            self._kill(guest)
 
     def _missing_spare(self) -> str | None:
         for kind in self._kinds:
@@ -160,8 +132,10 @@ class Guests:
 
     def _take_spare(self, kind: str) -> Guest | None:
         for guest in self._spares:
-            if guest.network == kind:
+            # What has ended is passed over: a spare one is the first that the kernel takes when memory runs out.
+            if guest.network == kind and guest.report is None and not events.readable(guest.pidfd, 0):
                 self._spares.remove(guest)
+                guest.was_spare = True
                 return guest
         return None
 
@@ -181,25 +155,34 @@ class Guests:
         self._count += 1
         name = str(self._count)
         into, joins = self._session.create(name)
-        ours, theirs = wire.socket_pair()
+        ours = theirs = None
         try:
+            ours, theirs = wire.socket_pair()
             flags = _NAMESPACES | (0 if kind == "host" else syscalls.CLONE_NEWNET)
             pid = idmap.clone_as(idmap.owner(self._ranges, self._count), flags, into)
             if pid == 0:
                 setup.run(theirs, joins, network=kind)
+            pidfd = _watched(pid)
         except OSError as error:
-            ours.close()
+            if ours is not None:
+                ours.close()
             self._session.remove(name)
             if error.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
                 raise NamespaceError(
                     f"cannot make the namespaces of a container: {error.strerror}",
                     hint="sysctls like user.max_user_namespaces limit them; `shiplap doctor` tells which are missing",
                 ) from error
+            if error.errno == errno.EAGAIN:
+                raise ContainerError(
+                    f"cannot make the process of a container: {error.strerror}",
+                    hint="there may be no more processes: ulimit -u, pids.max of the control group, TasksMax=",
+                ) from error
             raise
         finally:
-            theirs.close()
+            if theirs is not None:
+                theirs.close()
             _close_all([fd for fd in (into, *joins) if fd >= 0])
-        guest = Guest(name, pid, ours, kind)
+        guest = Guest(name, pid, pidfd, ours, kind)
         self._all[name] = guest
         self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
         self._loop.watch(ours.fileno(), lambda: self._on_channel(guest))
@@ -207,9 +190,10 @@ class Guests:
             idmap.write_maps(pid, self._ranges)
             _offer_to_oom_killer(pid, self._oom_score)
             wire.send(ours, "mapped")
-        except (ContainerError, OSError):
-            self._kill(guest)
-            raise
+        except ContainerError as error:
+            self._fail(guest, error)
+        except OSError as error:  # also when it has ended meanwhile
+            self._fail(guest, ContainerError(f"cannot make a container: {error}"))
         return guest
 
     def _connect(self, guest: Guest) -> None:
@@ -218,18 +202,18 @@ class Guests:
         guest.connected = True
 
     def _dispatch(self, guest: Guest) -> None:
-        """Send a guest what it needs to go on."""
+        """Send a guest what it needs to go on, unless it has ended."""
+        if guest.channel is None:
+            return
         assert guest.request is not None
-        assert guest.channel is not None
         spec, fds = guest.request
-        guest.request = None
         trees: list[int] = []
         try:
             if guest.network == "default" and not guest.connected:
                 self._connect(guest)
             if spec["limited"]:
                 self._session.limit(guest.name, spec["limits"])
-                guest.limited = True
+                guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]
             order = self._order(spec, trees)
             for fd in fds[1:]:
                 _give_pipe(fd, *self._ranges)
@@ -239,11 +223,10 @@ class Guests:
                 _close_all(some)
             wire.send(guest.channel, ("start", order), [*fds, *trees])
         except ContainerError as error:
-            self._fail(guest, error_message(error))
+            self._fail(guest, error)
         except OSError as error:
-            self._fail(guest, error_message(ContainerError(f"cannot start the container: {error}")))
+            self._fail(guest, ContainerError(f"cannot start the container: {error}"))
         finally:
-            _close_all(fds)
             _close_all(trees)
 
     def _order(self, spec: Any, trees: list[int]) -> dict[str, Any]:
@@ -294,16 +277,16 @@ class Guests:
         waiting, self._waiting = self._waiting, []
         if error is None:
             for guest in self._spares:
-                try:
-                    if guest.network == "default":
-                        self._connect(guest)
-                except (ContainerError, OSError):
-                    self._kill(guest)
+                if guest.network == "default":
+                    self._connect_spare(guest)
             for guest in waiting:
                 self._dispatch(guest)
             return
+        for guest in self._all.values():
+            if guest.connected:
+                guest.lost = error_message(error)
         for guest in waiting:
-            self._fail(guest, error_message(error))
+            self._fail(guest, error)
         while (spare := self._take_spare("default")) is not None:
             self._kill(spare)
         self._kinds.discard("default")
@@ -317,19 +300,21 @@ class Guests:
             return
         message: Any = received[0]
         if message[0] == "kill":
+            guest.killed = True
             self._kill(guest)
         else:
-            _signal_process(guest.pidfd, message[1])
+            guest.signal(message[1])
 
     def _on_channel(self, guest: Guest) -> None:
-        """What set-up has to say; the end of the channel means that the command is being executed."""
+        """What set-up has to say; the end of the channel is the beginning of the command, or the process's own end."""
         assert guest.channel is not None
         received = wire.receive(guest.channel)
         if received is None:
             self._loop.unwatch(guest.channel.fileno())
             guest.channel.close()
             guest.channel = None
-            if guest.client is not None:
+            if guest.client is not None and guest.executing and guest.report is None:
+                _drop_request(guest)
                 reply(guest.client, ("started",))
             return
         message: Any = received[0]
@@ -341,15 +326,17 @@ class Guests:
             guest.message = message[2]
         elif message[0] == "made":
             guest.made = message[1]
+        elif message[0] == "executing":
+            guest.executing = True
         else:
-            self._fail(guest, message)
+            guest.report = message
+            self._kill(guest)
 
-    def _fail(self, guest: Guest, message: tuple[Any, ...]) -> None:
-        """The container cannot be had: tell the client, unless it is a spare one, and end the process."""
-        if guest.client is not None:
-            reply(guest.client, message)
-            self._forget_client(guest)
-        self._kill(guest)
+    def _fail(self, guest: Guest, error: ContainerError) -> None:
+        """The launcher cannot go on with it: let it end, and say by itself if something else was wrong before."""
+        guest.failure = guest.failure or error_message(error)
+        if guest.channel is not None:
+            guest.channel.shutdown(_socket.SHUT_WR)
 
     def _on_exit(self, guest: Guest) -> None:
         while guest.channel is not None:
@@ -358,16 +345,22 @@ class Guests:
         self._loop.unwatch(guest.pidfd)
         os.close(guest.pidfd)
         del self._all[guest.name]
-        for others in (self._waiting, self._spares):
-            if guest in others:
-                others.remove(guest)
-        if guest.request is not None:
-            _close_all(guest.request[1])
+        if guest in self._waiting:
+            self._waiting.remove(guest)
+        if guest in self._spares:
+            self._spares.remove(guest)
+            self._kinds.discard(guest.network)  # not again and again: whoever needs one will be told why there is none
         if guest.made and guest.upper is not None:
             stubs.remove(guest.upper, guest.made)
+        if guest.client is not None and guest.request is not None and guest.was_killed_as_spare(status):
+            client, (spec, fds) = guest.client, guest.request
+            guest.client = guest.request = None
+            self._loop.unwatch(client.fileno())
+            self.start(client, spec, fds)
+        _drop_request(guest)
         if guest.client is not None:
             exceeded = self._session.exceeded(guest.name) if guest.limited else []
-            reply(guest.client, ("exit", status, guest.message, exceeded))
+            reply(guest.client, guest.outcome(status, exceeded))
             self._forget_client(guest)
         self._session.doom(guest.name)
 
@@ -378,13 +371,8 @@ class Guests:
             guest.client = None
 
     def _kill(self, guest: Guest) -> None:
-        _signal_process(guest.pidfd, syscalls.SIGKILL)
+        guest.signal(syscalls.SIGKILL)
         self._session.kill(guest.name)
-
-
-def error_message(error: ContainerError) -> tuple[str, str, str, str | None]:
-    """An error as the client gets it."""
-    return ("error", type(error).__name__, error.message, error.hint)
 
 
 def reply(client: _socket.socket, value: object, fds: list[int] | tuple[int, ...] = ()) -> None:
@@ -404,11 +392,21 @@ def _give_pipe(fd: int, uid: int, gid: int) -> None:
         return  # somebody else's, as can be where we are root of a user namespace only
 
 
-def _signal_process(pidfd: int, number: int) -> None:
+def _watched(pid: int) -> int:
+    """A pidfd of a new child, which ends where there is none to be had."""
     try:
-        syscalls.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        return
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, syscalls.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _drop_request(guest: Guest) -> None:
+    """It is not needed any more, and a pipe in it would stay open."""
+    if guest.request is not None:
+        _close_all(guest.request[1])
+        guest.request = None
 
 
 def _close_all(fds: list[int]) -> None:

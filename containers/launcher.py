@@ -45,29 +45,38 @@ class Container:
         self._answers = answers
         self._lock = threading.Lock()
         self._status: ExitStatus | None = None
+        self._error: ContainerError | None = None
 
     def wait(self, timeout_s: float | None = None) -> ExitStatus:
         """Wait until the container has ended and everything of it is gone.
 
-        Raises TimeoutError after ``timeout_s``; LauncherError when the launcher died (the container with it).
+        Raises TimeoutError after ``timeout_s``; LauncherError when the launcher died (the container with it);
+        NetworkError when its command failed, and its network had ended before.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         if not self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
             raise TimeoutError("the container is still running")
         try:
+            if self._error is not None:
+                raise self._error
             if self._status is None:
                 if deadline is not None and not readable(self._answers.fileno(), deadline - time.monotonic()):
                     raise TimeoutError("the container is still running")
-                message = _answer(self._answers, "exit")[0]
+                try:
+                    message = _answer(self._answers, "exit")[0]
+                except ContainerError as error:
+                    self._error = error
+                    raise
+                finally:
+                    self._answers.close()
                 self._status = _exit_status(message[1], message[2], tuple(message[3]))
-                self._answers.close()
             return self._status
         finally:
             self._lock.release()
 
     def ended(self) -> bool:
         """Whether ``wait`` would return at once."""
-        return self._status is not None or readable(self._answers.fileno(), 0)
+        return self._status is not None or self._error is not None or readable(self._answers.fileno(), 0)
 
     def kill(self) -> None:
         """SIGKILL all its processes. Does nothing when it has ended."""
@@ -197,6 +206,12 @@ class Launcher:
                 self._reap()
 
     def _request(self, kind: str, value: object, *fds: int) -> _socket.socket:
+        try:
+            return self._asked(kind, value, *fds)
+        except OSError as error:
+            raise ContainerError(f"cannot ask the launcher process for anything: {error.strerror}") from error
+
+    def _asked(self, kind: str, value: object, *fds: int) -> _socket.socket:
         ours, theirs = wire.socket_pair()
         try:
             body = wire.to_memfd(value)
@@ -244,10 +259,12 @@ class Launcher:
                 hint="call containers.rootless.become_root first, or run as root",
             )
         ours, theirs = wire.socket_pair()
-        log = os.open(self._state / "launcher.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        opened: list[int] = []
         source = str(Path(__file__).parent.parent)
         try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            opened.append(log := os.open(self._state / "launcher.log", flags, 0o600))
+            opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
             self._pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, *_BOOT, source, str(self._state), ",".join(self._denied), connected],
@@ -269,8 +286,8 @@ class Launcher:
             raise LauncherError(f"cannot start the launcher process: {error.strerror}") from error
         finally:
             theirs.close()
-            os.close(log)
-            os.close(null)
+            for fd in opened:
+                os.close(fd)
         self._control = ours
         return ours
 

@@ -6,6 +6,7 @@ cgroup v2: Documentation/admin-guide/cgroup-v2.rst; v1: Documentation/admin-guid
 
 from __future__ import annotations
 
+import errno
 import os
 
 from containers.errors import LimitError
@@ -68,7 +69,16 @@ def apply(limits: dict[str, Any], group: str, hierarchy: Hierarchy) -> None:
                 continue  # the kernel does not account for swap: there is none to be limited
             raise LimitError(f"this host's cgroups have no {name}") from error
         except OSError as error:
+            if error.errno == errno.EBUSY and name.startswith("memory."):
+                raise too_little_memory(limits["memory_bytes"]) from error
             raise LimitError(f"cannot set {name} to {value}: {error.strerror}") from error
+
+
+def too_little_memory(limit_bytes: int) -> LimitError:
+    """The container cannot begin: what prepares it takes more."""
+    return LimitError(
+        f"the set-up of the container ran out of memory: its limit is {limit_bytes} bytes", hint="give it more"
+    )
 
 
 def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:

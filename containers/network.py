@@ -186,21 +186,34 @@ class Hub:
         self._addresses = self.host.addresses()
         self._subnet = choose_subnet(self.host.routes())
         self._link = self._make_namespace()
+        self._failures: dict[str, str] = {}
         text = rules(self._addresses, denied=denied, resolvers=nameservers(self.resolv_conf()))
         pasta = self._start_pasta()  # first: everybody waits for it
-        self.starting = {pasta: "pasta", self._start_filter(text): "nft"}
+        try:
+            self.starting = {pasta: "pasta", self._start_filter(text): "nft"}
+        except (NetworkError, OSError):
+            os.kill(pasta, syscalls.SIGKILL)
+            os.waitpid(pasta, 0)
+            raise
 
     def ended(self, pid: int, status: int) -> None:
-        """A process of ``starting`` ended with a wait status. Raises NetworkError when it failed."""
+        """A process of ``starting`` ended with a wait status. Raises NetworkError when one failed, and all have ended.
+
+        Of two that fail it names the same one whichever was first: what is told is not to depend on chance.
+        """
         name = self.starting.pop(pid)
         if status != 0:
             with open(f"{self._folder}/{name}.log", encoding="utf-8", errors="replace") as file:
                 said = file.read(2000).strip()
-            raise NetworkError(f"{name} failed to set up the containers' network: {said}", hint=remedy(name, said))
-        if name == "pasta":
+            self._failures[name] = said or _ended(status)
+        elif name == "pasta":
             with open(f"{self._folder}/pasta.pid", encoding="ascii") as file:
                 self.daemon = int(file.read())
             self._mtu = self._link.mtu(OUTWARD)
+        if self._failures and not self.starting:
+            failed = max(self._failures)  # pasta before nft
+            said = self._failures[failed]
+            raise NetworkError(f"{failed} failed to set up the containers' network: {said}", hint=remedy(failed, said))
         self.ready = self.ready or not self.starting
 
     def connect(self, netns: int) -> tuple[int, int, int]:
@@ -319,6 +332,11 @@ def _furnished_namespace(place: str) -> netlink.Netlink:
         os.write(fd, value)
         os.close(fd)
     return link
+
+
+def _ended(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
 
 
 def host_resolv_conf() -> str:

@@ -18,11 +18,13 @@ import sys
 from containers import cgroups, idmap, syscalls, wire
 from containers.errors import ContainerError, MountError, NamespaceError, NetworkError
 from containers.events import Loop
-from containers.guests import Guests, error_message, reply
+from containers.guest import error_message
+from containers.guests import Guests, reply
 from containers.rootfs import Layers
 from containers.setup import STAGING
 from containers.uplink import Uplink
 from core import namespaces
+from core.openfiles import how_to_allow_more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Server:
 
     def __init__(self, control: _socket.socket, parent: int, folder: str, loop: Loop, uplink: Uplink) -> None:
         self._control = control
+        self._reserve = os.dup(control.fileno())  # a descriptor to do without when there are no others
         self._parent = parent
         self._running = True
         self._reclaimed = False
@@ -85,14 +88,31 @@ class Server:
             cgroups.abandoned(self._hierarchies)
 
     def _on_request(self) -> None:
-        received = wire.receive(self._control)
+        if self._reserve >= 0:  # so that at least the client's socket comes through, who then learns why no other did
+            os.close(self._reserve)
+        received = wire.receive_what_fits(self._control)
         if received is None:
             self._running = False
             return
-        kind, fds = received
+        kind, fds, whole = received
         if kind == "warm":
             self._guests.warm()
-            return
+        elif whole:
+            self._serve(kind, fds)
+        elif fds:
+            client = wire.from_fd(fds[0])
+            told = ContainerError("cannot take a request: too many open files", hint=how_to_allow_more())
+            reply(client, error_message(told))
+            client.close()
+            for fd in fds[1:]:
+                os.close(fd)
+        try:
+            self._reserve = os.dup(self._control.fileno())
+        except OSError:
+            self._reserve = -1  # all are in use
+
+    def _serve(self, kind: str, fds: list[int]) -> None:
+        """fds: the client's socket, the memfd of what is asked for, and others."""
         client, body = wire.from_fd(fds[0]), fds[1]
         request: Any = wire.from_memfd(body)
         if kind == "start":
@@ -132,18 +152,14 @@ def main(control_fd: int, folder: str, denied: str, connected: str) -> NoReturn:
             _seal_program()
             parent = os.pidfd_open(os.getpid())
             syscalls.unshare(syscalls.CLONE_NEWPID)
-            pid = os.fork()
+            pid = _forked()
             if pid:
                 control.close()
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
-                _isolate(folder)
-                loop = Loop()
-                uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))))
-                if connected:
-                    _begin(uplink)  # before all else: this is what a first container waits for
-                Server(control, parent, folder, loop, uplink).serve()
+                server = _prepared(control, parent, folder, denied, connected)
+                server.serve()
                 code = 0
         except ContainerError as error:
             wire.send(control, error_message(error))
@@ -162,6 +178,28 @@ def main(control_fd: int, folder: str, denied: str, connected: str) -> NoReturn:
         traceback.print_exc()
     finally:
         os._exit(code & 0xFF)
+
+
+def _forked() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        raise ContainerError(f"cannot start the launcher's second process: {error.strerror}") from error
+
+
+def _prepared(control: _socket.socket, parent: int, folder: str, denied: str, connected: str) -> Server:
+    """Everything up to the first request. Raises PermissionError, and ContainerError for what else is refused."""
+    try:
+        _isolate(folder)
+        loop = Loop()
+        uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))))
+        if connected:
+            _begin(uplink)  # before all else: this is what a first container waits for
+        return Server(control, parent, folder, loop, uplink)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ContainerError(f"cannot prepare for containers: {error}") from error
 
 
 def _seal_program() -> None:

@@ -3,8 +3,9 @@
 The launcher makes it by clone3 in new user, mount, pid, uts, ipc and network namespaces, usually before anybody asked
 for a container: ``_prepare`` needs no spec and makes what does not depend on one (/dev, /proc, /sys). ``_finish`` then
 has little left to do. Messages from the launcher, in order: ``mapped`` (the ID maps are written), ``network`` (an
-interface was put into this namespace; not for every container), ``trees``, ``start``. Replies: an error, a terminal, or
-nothing: the socket closes at execve.
+interface was put into this namespace; not for every container), ``trees``, ``start``. Replies: an error, or a terminal
+where one was asked for, and ``executing`` when all is ready; then the socket closes at execve. A socket that closes
+without a word is a set-up that was killed.
 
 Nothing of the host is trusted to the container: once the root has changed no module can be imported and no descriptor
 but stdio and the socket (close-on-exec) exists. Until then no path is resolved in the container's files.
@@ -24,7 +25,7 @@ import sys
 import termios
 
 from containers import capabilities, mounts, netlink, stubs, syscalls, users, wire
-from containers.errors import ContainerError, LimitError, MountError, NamespaceError
+from containers.errors import ContainerError, LimitError, MountError, NamespaceError, PlaceError
 from containers.limits import DEFAULT_SHM_BYTES
 from core.filesystems import GOOD_KINDS
 
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGING = "staging"
 GUEST_INTERFACE = 2  # index of eth0; 1 is lo
+
+_OF_THE_FILES = (
+    errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
+)  # fmt: skip
+_OF_THE_MACHINE = (errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Why a program that can be executed is not."""
 
 _NOT_FOUND, _NOT_EXECUTABLE, _FAILED = 127, 126, 125
 _MOST_ACCOUNT_BYTES = 4 << 20  # of /etc/passwd, of /etc/group
@@ -70,6 +77,12 @@ def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoRe
             kind = NamespaceError if refused else ContainerError
             hint = "`shiplap doctor` tells what this host lacks" if refused else None
             wire.send(channel, ("error", kind.__name__, f"cannot set up the container: {error}", hint))
+        except EOFError:
+            raise
+        except Exception as error:
+            # The outermost layer of this process: without a word from here its end would be taken for the command's.
+            what = f"cannot set up the container: {type(error).__name__}: {error}"
+            wire.send(channel, ("error", ContainerError.__name__, what, None))
     except (BrokenPipeError, EOFError):
         pass  # the launcher is gone, or wants this container no more
     finally:
@@ -226,7 +239,7 @@ def _file(place: str, target: str, content: bytes, mode: int, uid: int, gid: int
             os.fchmod(fd, mode)
     except OSError as error:
         hint = "IDs in a container are below 65536" if error.errno == errno.EINVAL else None
-        raise MountError(f"cannot make the file {target}: {error.strerror}", hint=hint) from error
+        raise _refusal(error, f"cannot make the file {target}: {error.strerror}", hint) from error
     tree = syscalls.open_tree(syscalls.AT_FDCWD, place, syscalls.OPEN_TREE_CLONE)
     _restrict(tree, syscalls.MOUNT_ATTR_RDONLY)
     return tree
@@ -240,9 +253,10 @@ def _tree(place: str, stack: Any, source: str, target: str) -> int:
     try:
         found = syscalls.openat2(root, source, os.O_PATH, resolve=mounts.RESOLVE_IN_ROOT)
     except OSError as error:
-        raise MountError(
+        raise _refusal(
+            error,
             f"cannot mount {source} on {target}: {os.strerror(error.errno or 0)}",
-            hint=f"there is no {source} in what is mounted" if error.errno == errno.ENOENT else None,
+            f"there is no {source} in what is mounted" if error.errno == errno.ENOENT else None,
         ) from error
     finally:
         os.close(root)
@@ -297,7 +311,7 @@ def _attach(tree: int, root: int, path: str) -> list[stubs.Stub]:
             mounts.attach(tree, root, path)
             return made
     except OSError as error:
-        raise MountError(f"cannot mount on {path} in the root filesystem: {error.strerror}") from error
+        raise _refusal(error, f"cannot mount on {path} in the root filesystem: {error.strerror}") from error
     return []
 
 
@@ -340,7 +354,9 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: 
     for number in range(1, 32):  # Python ignores SIGPIPE and SIGXFSZ, which would last beyond execve
         if number not in (syscalls.SIGKILL, syscalls.SIGSTOP):
             syscalls.signal_default(number)
-    _exec(list(spec["args"]), env)
+    limited = any(name == "nproc" for name, _soft, _hard in spec["ulimits"])  # then it is the one who asked for it
+    wire.send(channel, ("executing",))
+    _exec(list(spec["args"]), env, () if limited else _OF_THE_MACHINE)
 
 
 def _lines(path: str) -> list[str]:
@@ -371,7 +387,12 @@ def _enter_directory(path: str) -> None:
         os.chdir(path)
         os.getcwd()  # fails when the directory is not below the root (CVE-2024-21626)
     except OSError as error:
-        raise MountError(f"cannot use {path} as working directory: {error.strerror}") from error
+        raise _refusal(error, f"cannot use {path} as working directory: {error.strerror}") from error
+
+
+def _refusal(error: OSError, message: str, hint: str | None = None) -> MountError:
+    """Whose fault it is that a place cannot be had: that of the files there, or the machine's."""
+    return (PlaceError if error.errno in _OF_THE_FILES else MountError)(message, hint=hint)
 
 
 def _set_ulimits(wanted: list[tuple[str, int, int]]) -> None:
@@ -402,8 +423,11 @@ def _become(user: users.User, allowed: int) -> None:
         syscalls.capset(effective=allowed, permitted=allowed, inheritable=0)
 
 
-def _exec(args: list[str], env: dict[str, str]) -> NoReturn:
-    """Execute args[0], searched in PATH as docker does. Raises CommandError."""
+def _exec(args: list[str], env: dict[str, str], unable: tuple[int, ...]) -> NoReturn:
+    """Execute args[0], searched in PATH as docker does. Raises CommandError, and ContainerError (``unable``).
+
+    unable: numbers of errors that say nothing about the command.
+    """
     name = args[0]
     if "/" in name:
         candidates = [name]
@@ -417,6 +441,8 @@ def _exec(args: list[str], env: dict[str, str]) -> NoReturn:
             if os.path.lexists(path) and not os.path.isdir(path):
                 refused = refused or error
         except OSError as error:
+            if error.errno in unable:
+                raise ContainerError(f"cannot execute {name}: {error.strerror}") from error
             refused = error
             if error.errno != errno.EACCES:
                 break

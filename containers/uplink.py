@@ -44,8 +44,12 @@ class Uplink:
         hub = network.Hub(folder, self._denied)
         self._hub = hub
         self._loop.watch(hub.host.fileno(), self._on_addresses)
-        for pid in hub.starting:
-            self._watch_process(pid)
+        try:
+            for pid in hub.starting:
+                self._watch_process(pid)
+        except OSError:
+            self._lose(hub)
+            raise
 
     def stop(self) -> None:
         """Have its processes end; nothing is connected any more. The kernel takes some 20 ms to take pasta apart."""
@@ -95,12 +99,14 @@ class Uplink:
             if pid == hub.daemon:
                 raise NetworkError("pasta, which connects containers to the network, has ended", hint="see `dmesg`")
             hub.ended(pid, status)
-        except NetworkError as error:
+            if hub.ready and not was_ready:
+                self._watch_process(hub.daemon)
+        except (NetworkError, OSError) as error:
             self._lose(hub)
-            self.changed(error)
+            told = error if isinstance(error, NetworkError) else NetworkError(f"cannot keep the network: {error}")
+            self.changed(told)
             return
         if hub.ready and not was_ready:
-            self._watch_process(hub.daemon)
             self.changed(None)
 
     def _lose(self, hub: network.Hub) -> None:

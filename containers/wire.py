@@ -7,6 +7,7 @@ big value (a spec) travels in a memfd instead. ``_socket`` is what ``socket`` wr
 from __future__ import annotations
 
 import _socket
+import errno
 import marshal
 import os
 import struct  # not array, which brings collections.abc: the launcher would start a fifth later
@@ -41,18 +42,39 @@ def send(sock: _socket.socket, value: Any, fds: list[int] | tuple[int, ...] = ()
 
 
 def receive(sock: _socket.socket) -> tuple[Any, list[int]] | None:
-    """The next message and its descriptors (close-on-exec); None when the other side has closed."""
-    try:
-        data, ancillary, _flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
+    """The next message and its descriptors (close-on-exec); None when the other side has closed.
+
+    Raises OSError (EMFILE) when this process may not have that many descriptors.
+    """
+    received = receive_what_fits(sock)
+    if received is None:
         return None
+    value, fds, whole = received
+    if not whole:
+        for fd in fds:
+            os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return value, fds
+
+
+def receive_what_fits(sock: _socket.socket) -> tuple[Any, list[int], bool] | None:
+    """As ``receive``, with the descriptors that this process may still have, and whether these are all."""
+    try:
+        data, ancillary, flags, _address = _receive(sock)
+    except ConnectionResetError:
+        # It closed without having read all of ours. The kernel tells that first, and once; then comes what it had sent.
+        data, ancillary, flags, _address = _receive(sock)
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds += struct.unpack(f"{len(payload) // 4}i", payload[: len(payload) // 4 * 4])
     if not data:
         return None
-    return marshal.loads(data), fds  # noqa: S302 - the sender is this program
+    return marshal.loads(data), fds, not flags & _socket.MSG_CTRUNC  # noqa: S302 - the sender is this program
+
+
+def _receive(sock: _socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    return sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
 
 
 def to_memfd(value: Any) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from builder.errors import ContextDamagedError
-from containers.errors import ContainerError, LauncherError, MountError, NamespaceError, NetworkError
+from containers.errors import ContainerError, PlaceError, UserError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
 from images.store import Store
@@ -39,11 +39,11 @@ from worker.keeper import Keeper
 from worker.resources import Resources
 
 _FINISH_PAUSE_S: Final = 0.5
-_HERE: Final = (
-    ContextDamagedError, LauncherError, MountError, NamespaceError, NetworkError, SecretError, StorageFullError,
-    UpstreamError,
-)  # fmt: skip
+_HERE: Final = (ContainerError, ContextDamagedError, SecretError, StorageFullError, UpstreamError)
 """What the worker may be to blame for."""
+
+_OF_THE_BUILD: Final = (PlaceError, UserError)
+"""Of containers' errors those that the image or the Dockerfile makes: they would come again."""
 
 _ELSEWHERE: Final = (DatabaseUnreachableError, SourceUnreachableError, UnreachableError)
 """Of servers that are away: that makes no worker sick."""
@@ -215,7 +215,7 @@ def _machines_fault(error: BaseException | None) -> Blame | None:
     while error is not None:
         if isinstance(error, _ELSEWHERE) or (isinstance(error, ResponseError) and error.retryable):
             return "elsewhere"
-        if isinstance(error, _HERE):
+        if isinstance(error, _HERE) and not isinstance(error, _OF_THE_BUILD):
             return "worker"
         error = error.__cause__
     return None

@@ -1,0 +1,120 @@
+"""One container as the launcher sees it: its first process, and what is told of its end."""
+
+from __future__ import annotations
+
+import os
+
+from containers import stubs, syscalls
+from containers.errors import ContainerError
+from containers.limits import too_little_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any
+
+
+class Guest:
+    """A container's first process, from before its spec is known until it has been reaped.
+
+    channel: to its set-up code, None after execve.
+    client: to whom asked for it, None for a spare one.
+    was_spare: it was made before anybody asked.
+    request: the spec and its descriptors, until the command is being executed.
+    connected: whether its interface was made.
+    limited, memory_bytes: whether it has limits, and that of memory, 0 for none.
+    message: why the command could not be executed.
+    made: what set-up had to put into the upper layer.
+
+    Why there is no container, or how it ended, is told when the process has ended, and not before: then all that it had
+    to say has come. The first of these counts:
+
+    report: what its set-up code said itself.
+    executing: it got to the command, whose end its end is; but for ``lost``, a failed command's network that had ended.
+    killed: the client asked for the end.
+    failure: why the launcher could not go on with it, and let it end.
+    """
+
+    __slots__ = (
+        "channel",
+        "client",
+        "connected",
+        "executing",
+        "failure",
+        "killed",
+        "limited",
+        "lost",
+        "made",
+        "memory_bytes",
+        "message",
+        "name",
+        "network",
+        "pid",
+        "pidfd",
+        "report",
+        "request",
+        "upper",
+        "was_spare",
+    )
+
+    def __init__(self, name: str, pid: int, pidfd: int, channel: _socket.socket, kind: str) -> None:
+        self.name = name
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel: _socket.socket | None = channel
+        self.network = kind
+        self.connected = False
+        self.limited = False
+        self.memory_bytes = 0
+        self.client: _socket.socket | None = None
+        self.request: tuple[Any, list[int]] | None = None
+        self.message = ""
+        self.upper: str | None = None
+        self.made: list[stubs.Stub] = []
+        self.report: tuple[Any, ...] | None = None
+        self.failure: tuple[Any, ...] | None = None
+        self.lost: tuple[Any, ...] | None = None
+        self.executing = False
+        self.killed = False
+        self.was_spare = False
+
+    def outcome(self, status: int, exceeded: list[str]) -> tuple[Any, ...]:
+        """What the client is told at the end. status: as of waitpid. exceeded: see ``limits.exceeded``."""
+        if self.report is not None:
+            return self.report
+        if self.executing:
+            if self.lost is not None and status and not self.killed:
+                return self.lost
+            return ("exit", status, self.message, exceeded)
+        code = os.waitstatus_to_exitcode(status)
+        if self.failure is not None and code >= 0:
+            return self.failure
+        return error_message(self._death(code, exceeded))
+
+    def was_killed_as_spare(self, status: int) -> bool:
+        """Whether another one can take its place: it had waited, where memory runs out as a victim, and was killed."""
+        untold = self.report is None and self.failure is None and not self.executing
+        return self.was_spare and untold and os.WIFSIGNALED(status)
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        try:
+            syscalls.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def _death(self, code: int, exceeded: list[str]) -> ContainerError:
+        """It has ended before the command, and without a word."""
+        if "memory" in exceeded:
+            return too_little_memory(self.memory_bytes)
+        if code < 0:
+            return ContainerError(
+                f"the set-up of the container was ended by signal {-code}",
+                hint="signal 9 is what the kernel sends when this machine runs out of memory" if code == -9 else None,
+            )
+        return ContainerError(f"the set-up of the container ended with code {code}")
+
+
+def error_message(error: ContainerError) -> tuple[str, str, str, str | None]:
+    """An error as the client gets it."""
+    return ("error", type(error).__name__, error.message, error.hint)
