@@ -33,7 +33,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(directory: Path, **environment: str) -> dict[str, Any]:
     """The services of compose.yaml as docker-compose understands them."""
     command: list[str | Path] = ["docker-compose", "--file", directory / "compose.yaml", "config", "--format", "json"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", **environment})
+    env = {"PATH": "/usr/bin:/bin", **environment}
+    done = subprocess.run(command, check=True, capture_output=True, env=env)
+    assert done.stderr == b""  # no warning of a variable that nobody has to set
     services: dict[str, Any] = json.loads(done.stdout)["services"]
     return services
 
