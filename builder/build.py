@@ -154,6 +154,7 @@ class _Build:
             executed=solution.executed,
             cached=solution.cached,
             layers=solution.layers,
+            cache=caching.cache,
         )
 
     def _warn(self, unused_args: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from images.store import Store
 
 if TYPE_CHECKING:
     from builder.cacheio.importing import CacheImports
+    from builder.cacheio.used import UsedCache
     from builder.classes import StepClass
     from images.oci import Descriptor
 
@@ -128,6 +129,19 @@ class BuildCache:
             known[record.key] = record
             known.update((other.key, other) for other in self._imports.siblings(record))
         return list(known.values())
+
+    def leaves(self) -> UsedCache:
+        """What this build leaves for a cache elsewhere, to be written there once the build is over."""
+        from builder.cacheio.used import UsedCache
+
+        records = tuple(sorted(self.used()))
+        elsewhere = {}
+        if self._imports is not None:
+            for record in records:
+                found = None if record.diff_id is None else self._imports.find_layer(record.diff_id)
+                if record.diff_id is not None and found is not None:
+                    elsewhere[record.diff_id] = found[1]
+        return UsedCache(records, tuple(self._used), elsewhere)
 
     def answers(self) -> dict[str, CacheRecord]:
         """What answered or was made in this build, by the keys under which it was."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from builder.buildcache import BuildCache
     from core.digests import DiffID, Digest
     from core.platforms import Platform
     from core.references import Reference
@@ -20,6 +21,7 @@ class BuildResult(NamedTuple):
     config, its ID; for an index, the index's digest. root: what the last output that is an image goes out as; None
     when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
     steps that the cache answered; FROM counts as neither. layers: what each step of that kind made, by its ID.
+    cache: what answered and what was made, for who writes it elsewhere.
     """
 
     id: str
@@ -31,6 +33,7 @@ class BuildResult(NamedTuple):
     executed: int
     cached: int
     layers: Mapping[int, DiffID]
+    cache: BuildCache
 
     @property
     def manifest_digest(self) -> Digest:

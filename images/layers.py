@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from core.cancellation import check
 from core.digests import DiffID, Digest
 from images.blobs import BlobStore, BlobWriter
 from images.database import Database
@@ -194,6 +195,18 @@ class LayerStore:
                 diff_id, compression, _DEFAULT_LEVELS[compression] if level is None else level
             )
 
+    def made_before(self, diff_id: DiffID, compression: Compression) -> Descriptor | None:
+        """The layer's compressed blob as it was known last, whether it is still here or not; None if there never was.
+
+        A registry that has it spares the work of making it again.
+        """
+        row = self._database.one(
+            "SELECT digest, size FROM compressed WHERE diff_id = ? AND compression = ?"
+            " ORDER BY level IS NOT NULL, level, digest LIMIT 1",
+            (diff_id, compression),
+        )
+        return None if row is None else _descriptor(compression, Digest(row[0]), row[1])
+
     def original(self, diff_id: DiffID) -> Descriptor | None:
         """The compressed blob that the layer came as, from a registry or an archive; None if it was made here."""
         rows = self._database.all(
@@ -260,6 +273,7 @@ class LayerStore:
             behind = sink if self._blobs.size(diff_id) < _SMALL_BYTES else stack.enter_context(Behind(sink))
             with CompressingWriter(behind, compression, level) as compressor:
                 while data := tar.read(_CHUNK_BYTES):
+                    check()
                     compressor.write(data)
             stack.close()  # (The end of the tar is told only when its digest is right.)
             digest, size = sink.commit(), sink.size

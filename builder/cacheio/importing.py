@@ -32,8 +32,9 @@ class OpenSource(Protocol):
 class CacheImports:
     """All ``--cache-from`` of a build. Thread-safe. Nothing is read before a first question is asked.
 
-    new_step: makes the step that shows an import or a transfer. stopped: whether transfers ought to end. A cache that
-    cannot be read, or turns out to be broken, is a warning: the build goes on without what it has not.
+    new_step: makes the one step that shows the import and, whenever it goes on, the transfers. stopped: whether
+    transfers ought to end. A cache that cannot be read, or turns out to be broken, is a warning: the build goes on
+    without what it has not.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class CacheImports:
         self._open_source = open_source
         self._store = store
         self._monitor = monitor
-        self._new_step = new_step
+        self._shown = _Shown(monitor, lambda: new_step(_step_name(origins)))
         self._stopped = stopped
         self._lock = threading.Lock()
         self._loaded: list[tuple[CacheSource, CacheContents]] | None = None
@@ -99,8 +100,7 @@ class CacheImports:
             # With mode=min a cache names layers that it does not have, which serves until something needs one.
             self._all_have_layers = True
             raise LayerLostError("a layer of the cache is needed, and is not part of it")
-        count = "a layer" if len(wanted) == 1 else f"{len(wanted)} layers"
-        with _Shown(self._monitor, self._new_step(f"[internal] fetch {count} from the cache")) as shown:
+        with self._shown as shown:
             places = [(diff_id, *place) for diff_id, place in found if place is not None]
             if len(places) == 1:
                 self._fetch_one(shown, *places[0])
@@ -141,56 +141,76 @@ class CacheImports:
     def _load(self) -> list[tuple[CacheSource, CacheContents]]:
         with self._lock:
             if self._loaded is None:
-                self._loaded = [loaded for origin in self._origins if (loaded := self._read(origin)) is not None]
+                with self._shown as shown:
+                    found = [self._read(origin, shown) for origin in self._origins]
+                self._loaded = [loaded for loaded in found if loaded is not None]
                 for _, contents in reversed(self._loaded):  # the first that is named wins
                     self._records.update((record.key, record) for record in contents.records)
                 self._ops = {record.op for record in self._records.values()}
             return self._loaded
 
-    def _read(self, origin: CacheFrom) -> tuple[CacheSource, CacheContents] | None:
+    def _read(self, origin: CacheFrom, shown: _Shown) -> tuple[CacheSource, CacheContents] | None:
         from registry.errors import NotFoundError, TransferCancelledError
 
-        with _Shown(self._monitor, self._new_step(f"[internal] import the cache {origin}")) as shown:
-            try:
-                source = self._open_source(origin)
-                return source, source.read()
-            except TransferCancelledError as error:
-                raise BuildCancelledError("cancelled") from error
-            except (ShiplapError, OSError) as error:
-                if not _is_the_caches(error):
-                    raise
-                if origin.optional and isinstance(error, NotFoundError):
-                    shown.reason = "there is none yet"
-                    return None
-                shown.reason = str(error)
-                self._monitor.emit(Warned(f"the cache {origin} is not used: {error}"))
+        try:
+            source = self._open_source(origin)
+            return source, source.read()
+        except TransferCancelledError as error:
+            raise BuildCancelledError("cancelled") from error
+        except (ShiplapError, OSError) as error:
+            if not _is_the_caches(error):
+                raise
+            if origin.optional and isinstance(error, NotFoundError):
+                shown.note("there is none yet")
                 return None
+            shown.note(str(error))
+            self._monitor.emit(Warned(f"the cache {origin} is not used: {error}"))
+            return None
 
 
 class _Shown:
-    """A step on the monitor, from beginning to end. reason: what there is to tell of it."""
+    """A step on the monitor that may go on after it has ended: it then has taken as long as all of its parts.
 
-    def __init__(self, monitor: Monitor, step: StepInfo) -> None:
+    make: makes the step, when it begins.
+    """
+
+    def __init__(self, monitor: Monitor, make: Callable[[], StepInfo]) -> None:
         self._monitor = monitor
-        self._id = step.id
-        self.reason: str | None = None
-        monitor.emit(BuildPlanned((step,)))
+        self._make = make
+        self._step: StepInfo | None = None
+        self._notes: list[str] = []
+        self._took_s = 0.0
+
+    def note(self, reason: str) -> None:
+        """Tell this of the step when it ends."""
+        if reason not in self._notes:
+            self._notes.append(reason)
 
     def progress(self, layer: Descriptor, moved: int) -> None:
-        self._monitor.emit(StepProgress(self._id, f"layer {layer.digest.short}", moved, layer.size))
+        assert self._step is not None
+        self._monitor.emit(StepProgress(self._step.id, f"layer {layer.digest.short}", moved, layer.size))
 
     def __enter__(self) -> _Shown:
-        self._start = time.monotonic()
-        self._monitor.emit(StepStarted(self._id, time.time()))
+        if self._step is None:
+            self._step = self._make()
+            self._monitor.emit(BuildPlanned((self._step,)))
+        self._start = time.monotonic() - self._took_s
+        self._monitor.emit(StepStarted(self._step.id, time.time() - self._took_s))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        assert self._step is not None
         outcome: Outcome = (
             "done" if error is None else "cancelled" if isinstance(error, BuildCancelledError) else "failed"
         )
-        reason = self.reason or (str(error) if outcome == "failed" else None)
-        duration_s = time.monotonic() - self._start
-        self._monitor.emit(StepFinished(self._id, outcome, duration_s, time.time(), reason))
+        reason = "; ".join(self._notes) or (str(error) if outcome == "failed" else None)
+        self._took_s = time.monotonic() - self._start
+        self._monitor.emit(StepFinished(self._step.id, outcome, self._took_s, time.time(), reason))
+
+
+def _step_name(origins: Sequence[CacheFrom]) -> str:
+    more = f" and {len(origins) - 1} more" if len(origins) > 1 else ""
+    return f"[internal] import the cache {origins[0]}{more}"
 
 
 def _is_the_caches(error: Exception) -> bool:

@@ -75,6 +75,13 @@ class RepositoryTarget:
         except NotFoundError:
             return False
 
+    def read(self) -> bytes | None:
+        """The manifest that the name stands for; None where there is none."""
+        try:
+            return self._repository.manifest(str(self._name.tag)).data
+        except NotFoundError:
+            return None
+
     def finish(self, manifest: bytes) -> None:
         self._repository.put_manifest(str(self._name.tag), OCI_MANIFEST, manifest)
 

@@ -86,7 +86,7 @@ def test_steps_of_other_stages_are_answered_without_their_layers(make: Machines,
     layers = len(manifest_of(tmp_path / "cache")["layers"])
     assert layers == {"min": 3, "max": 6}[mode]
     assert two.outcomes_of(TWO, cache_from=(f"type=local,src={tmp_path}/cache",)) == (0, 6)
-    assert two.internal_steps()[-1] == "fetch 3 layers from the cache"
+    assert set(two.internal_steps()) == {f"import the cache {tmp_path}/cache"}, "one row reads and fetches"
 
 
 def test_mode_max_answers_what_changed_steps_build_on(make: Machines, tmp_path: Path) -> None:
