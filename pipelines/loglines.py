@@ -117,6 +117,7 @@ class LineMaker:
         self._open: dict[tuple[int, int], _OpenLine] = {}
         self._steps: dict[int, StepInfo] = {}
         self._progress: dict[int, str] = {}
+        self._moving: dict[int, StepProgress] = {}  # of each step, what was not shown yet
         self._turn = 0
 
     def lines(self, event: Event) -> list[LogLine]:
@@ -124,11 +125,12 @@ class LineMaker:
         return self._output(event) if isinstance(event, StepOutput) else list(self._others(event))
 
     def partials(self) -> list[LogLine]:
-        """The lines that have begun and not ended, as far as they changed since they were asked for. Numbered 0.
+        """The lines that have begun and not ended, and how far transfers are, where that changed. Numbered 0.
 
         Followers see the last one best: of several that grow, each is that in turn.
         """
-        found: list[LogLine] = []
+        found = [self._progress_line(0, event) for event in self._moving.values()]
+        self._moving.clear()
         for (step, stream), line in self._open.items():
             text = line.begun()
             if text is not None:
@@ -158,14 +160,12 @@ class LineMaker:
                 yield LogLine(self._number(), "start", self._name(step), at, step=step)
             case StepFinished():
                 yield from self._finish(event)
-            case StepProgress(step, what, current_bytes, total_bytes):
+            case StepProgress(step, what):
                 if self._progress.get(step) != what:  # one line for each thing, not for each piece of it
                     self._progress[step] = what
-                    text = self._masker.mask(what)
-                    yield LogLine(
-                        self._number(), "progress", text, self._clock(), step=step,
-                        current_bytes=current_bytes, total_bytes=total_bytes,
-                    )  # fmt: skip
+                    yield self._progress_line(self._number(), event)
+                else:
+                    self._moving[step] = event
             case Warned(message, line, rule):
                 yield LogLine(
                     self._number(), "warning", self._masker.mask(message), self._clock(), line=line, rule=rule
@@ -181,6 +181,7 @@ class LineMaker:
             yield from self._close(step, stream, self._clock())
 
     def _finish(self, event: StepFinished) -> Iterator[LogLine]:
+        self._moving.pop(event.id, None)
         for stream in (1, 2):
             yield from self._close(event.id, stream, event.at)
         reason = self._masker.mask(event.reason or "")
@@ -195,6 +196,12 @@ class LineMaker:
             duration_s=event.duration_s,
             reason=reason,
         )
+
+    def _progress_line(self, number: int, event: StepProgress) -> LogLine:
+        return LogLine(
+            number, "progress", self._masker.mask(event.what), self._clock(), step=event.id,
+            current_bytes=event.current_bytes, total_bytes=event.total_bytes,
+        )  # fmt: skip
 
     def _close(self, step: int, stream: int, at: float) -> Iterator[LogLine]:
         found = self._open.pop((step, stream), None)

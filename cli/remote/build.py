@@ -211,8 +211,10 @@ class _Shown:
         self.began = False
 
     def begin(self, line: LogLine) -> None:
-        """Show a line that has begun, or has grown."""
+        """Show a line that has begun, or has grown; or how far a transfer is."""
         event = to_event(line)
+        if isinstance(event, StepProgress):
+            self._report.emit(event._replace(id=event.id + 1))
         if not isinstance(event, StepOutput) or not line.text:
             return
         key = event.id + 1, event.stream

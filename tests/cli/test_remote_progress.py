@@ -12,9 +12,9 @@ from cli.build_report import BuildReport
 from cli.progress.jsonlines import JsonDisplay
 from cli.progress.plain import PlainDisplay
 from cli.remote.build import _Shown
-from core.events import Event, StepOutput, StepStarted
+from core.events import Event, StepOutput, StepProgress, StepStarted
 from core.masking import Masker
-from pipelines.loglines import LineMaker, decode_line, encode_line, to_event
+from pipelines.loglines import LineMaker, LogLine, decode_line, encode_line, to_event
 from tests.cli.test_progress_tty import Watched
 
 
@@ -107,6 +107,16 @@ def test_attempt_that_was_lost_leaves_no_half_line_before_the_next_one_s() -> No
     remote._maker = LineMaker(1, Masker(), lambda: 100.0)
     remote.out(b"whole\n")
     assert [line for line in seen.look().splitlines() if "#" in line] == [" => => # half", " => => # whole"]
+
+
+def test_bytes_of_a_transfer_move() -> None:
+    seen = Watched(columns=60)
+    remote = Remote(seen.display)
+    seen.plan("[internal] send build context", "pushing image")
+    seen.start(1)
+    remote.shown.emit(StepProgress(0, "layers", 0, 90_000_000))
+    remote.shown.begin(LogLine(0, "progress", "layers", 100.0, 0, current_bytes=45_000_000, total_bytes=90_000_000))
+    assert "# layers: 45MB / 90MB" in seen.look()
 
 
 def test_last_lines_of_a_failure_have_no_halves() -> None:

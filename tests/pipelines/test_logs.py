@@ -143,6 +143,20 @@ def test_of_several_lines_that_grow_each_is_shown_in_its_turn() -> None:
     assert sorted(last[:3]) == sorted(last[3:]) == [0, 1, 2]
 
 
+def test_transfer_is_one_line_whose_bytes_are_shown_as_they_move() -> None:
+    maker = LineMaker(1, Masker([b"hunter2-hunter2"]), lambda: 0.0)
+    told = [
+        line for at in range(0, 100, 10) for line in maker.lines(StepProgress(0, "layers of hunter2-hunter2", at, 90))
+    ]
+    assert [(line.n, line.text, line.current_bytes, line.total_bytes) for line in told] == [(1, "layers of ***", 0, 90)]
+    (shown,) = maker.partials()
+    assert (shown.n, shown.kind, shown.text, shown.current_bytes) == (0, "progress", "layers of ***", 90)
+    assert maker.partials() == []
+    maker.lines(StepProgress(0, "layers of hunter2-hunter2", 90, 90))
+    maker.lines(StepFinished(0, "done", 1.0, 0.0))
+    assert maker.partials() == []
+
+
 def test_line_without_an_end_is_shown_while_it_grows(service: Service) -> None:
     claim = claimed(service)
     writer = writer_of(service, claim, b"hunter22")

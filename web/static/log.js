@@ -7,6 +7,7 @@ const ROW = 20; // px, as in app.css
 const MARGIN = 20; // rows beyond what is seen
 const MAX_HEIGHT = 12_000_000; // px; browsers end somewhere above, and beyond it scrolling is proportional
 const MAX_CHARACTERS = 4000; // of a row
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
 const panel = document.getElementById("log");
 const view = panel.querySelector(".log-view");
@@ -128,6 +129,7 @@ function told(step) {
 function write(element, line) {
   let text = line.text;
   if (line.kind === "finish") text = finished(line);
+  if (line.kind === "progress" && !line.n && line.total_bytes) text = `${text}: ${size(line.current_bytes ?? 0)} of ${size(line.total_bytes)}`;
   const cut = text.length > MAX_CHARACTERS;
   if (cut) text = text.slice(0, MAX_CHARACTERS);
   append(element, text, query ? places(strip(text)) : [], cut || !line.n);
@@ -136,6 +138,13 @@ function write(element, line) {
     more.href = `/api/v1/runs/${lines.run}/log?first=${line.n}&limit=1`;
     more.textContent = ` … ${(line.text.length - MAX_CHARACTERS).toLocaleString()} more characters`;
   }
+}
+
+// As the pages have it: decimal units, three digits.
+function size(bytes) {
+  let power = 0;
+  while (power < UNITS.length - 1 && bytes >= 999.5 * 1000 ** power) power++;
+  return `${Number((bytes / 1000 ** power).toPrecision(3))} ${UNITS[power]}`;
 }
 
 function finished(line) {

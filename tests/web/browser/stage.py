@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from core.events import BuildPlanned, Event, Outcome, StepFinished, StepInfo, StepOutput, StepStarted
+from core.events import BuildPlanned, Event, Outcome, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted
 from core.masking import Masker
 from pipelines.claims import Claims
 from pipelines.logwriter import LogWriter
@@ -111,6 +111,10 @@ class Stage:
         """More output of a run that is open."""
         for line in lines:
             self.writers[number][1].emit(StepOutput(step, 1, line.encode() + b"\n", time.time()))
+
+    def move(self, number: int, step: int, what: str, current_bytes: int, total_bytes: int) -> None:
+        """A transfer of a run that is open goes on."""
+        self.writers[number][1].emit(StepProgress(step, what, current_bytes, total_bytes))
 
     def finish(self, number: int, step: int, state: RunState = "succeeded", reason: str = "") -> Run:
         """End the step and the run."""

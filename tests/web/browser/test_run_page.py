@@ -228,6 +228,21 @@ def test_addresses_in_a_log_are_links_to_what_they_say(page: Page, site: Site) -
     site.stage.finish(number, 0)
 
 
+def test_transfer_shows_its_bytes_while_it_goes_on(page: Page, site: Site) -> None:
+    number = site.stage.play(_LIVE)
+    page.goto(f"/runs/{number}")
+    log = page.locator(".log-lines")
+    expect(log).to_contain_text("high water")
+    for sent in (0, 45_000_000):
+        site.stage.move(number, 0, "layers", sent, 90_000_000)
+    expect(log.locator(".l").last).to_contain_text("layers: 45 MB of 90 MB")
+    site.stage.move(number, 0, "layers", 90_000_000, 90_000_000)
+    site.stage.finish(number, 0)
+    expect(page.locator("#head .status-succeeded")).to_be_visible()
+    expect(log.get_by_text("layers", exact=True)).to_have_count(1)
+    expect(log.get_by_text("90 MB")).to_have_count(0)
+
+
 def test_lines_full_of_addresses_are_drawn_at_once(page: Page, site: Site) -> None:
     hostile = (
         "https://a" + ")" * 3900,
