@@ -7,7 +7,7 @@ no counter ever falls.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from sqlalchemy import and_, func, insert, not_, select, update
@@ -18,9 +18,12 @@ from pipelines.model import FINAL_STATES
 from pipelines.schema import counters, runs, steps
 
 if TYPE_CHECKING:
+    from pipelines.database import Database
     from pipelines.service import Service
 
+CacheWritten: TypeAlias = Literal["written", "unchanged", "failed", "dropped"]
 _ENDED: Final = "ended."
+_CACHE: Final = "cache."
 # No cache answers for a FROM, nor for what the builder does on its own account, which has no line in the Dockerfile.
 _IS_FROM: Final = and_(steps.c.name.like("[%] FROM %"), steps.c.name.regexp_match(r"^\[[^]]*\] FROM "))
 _CACHEABLE: Final = (steps.c.line > 0, not_(_IS_FROM))
@@ -30,7 +33,8 @@ class Metrics(msgspec.Struct, frozen=True):
     """Gauges: queue_depth, running, runs_by_state (of those that are kept), workers_by_state. The rest are totals.
 
     wait: from queued to started; run: from started to finished; in seconds. cache_hits, cache_misses: steps that the
-    cache answered, and steps that ran; of those for which it can.
+    cache answered, and steps that ran; of those for which it can. cache_written: what became of runs' parts of the
+    shared cache.
     """
 
     queue_depth: int
@@ -44,6 +48,7 @@ class Metrics(msgspec.Struct, frozen=True):
     cache_hits: int
     cache_misses: int
     workers_by_state: dict[str, int]
+    cache_written: dict[str, int]
 
 
 def snapshot(service: Service) -> Metrics:
@@ -63,18 +68,27 @@ def snapshot(service: Service) -> Metrics:
         cache_hits=int(totals["cache_hits"]),
         cache_misses=int(totals["cache_misses"]),
         workers_by_state=dict(Counter(worker.state for worker in service.workers.list())),
+        cache_written={outcome: int(totals[f"{_CACHE}{outcome}"]) for outcome in get_args(CacheWritten)},
     )
+
+
+def count_cache(database: Database, outcome: CacheWritten) -> None:
+    """A run's part of the shared cache came to this. Raises DatabaseUnreachableError."""
+    with database.write() as connection:
+        _add(connection, f"{_CACHE}{outcome}", 1)
 
 
 def remember(connection: Connection, *which: ColumnElement[bool]) -> None:
     """Count what the runs ``which`` add to the totals: this transaction removes them."""
-    known = _remembered(connection)
     for name, value in _totals(connection, *which).items():
-        if name in known:
-            changed = update(counters).where(counters.c.name == name).values(value=counters.c.value + value)
-            connection.execute(changed)
-        elif value:
-            connection.execute(insert(counters).values(name=name, value=value))
+        if value:
+            _add(connection, name, value)
+
+
+def _add(connection: Connection, name: str, value: float) -> None:
+    changed = update(counters).where(counters.c.name == name).values(value=counters.c.value + value)
+    if not connection.execute(changed).rowcount:
+        connection.execute(insert(counters).values(name=name, value=value))
 
 
 def _totals(connection: Connection, *which: ColumnElement[bool]) -> dict[str, float]:

@@ -2,6 +2,10 @@
 
 A token is made when a worker claims the run, and kept as a hash in the run's row, where the next claim replaces it. So
 it is fenced by the attempt and ends with it; there is nothing to revoke. Runs of what strangers wrote get none.
+
+One thing outlives the attempt: a run that succeeded may still have its part of the build cache to write. Until its
+worker has done that (``forget``), for CACHE_S at most, its token writes the project's cache, and reads the project's
+images, whose layers the cache shares. It opens nothing else.
 """
 
 from __future__ import annotations
@@ -10,18 +14,22 @@ import hashlib
 import hmac
 import re
 import secrets as randomness
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
 from pipelines.grants import Grant, covers, has_grant, images_of
-from pipelines.ownership import COMMONS, owner_of
+from pipelines.ownership import COMMONS, is_cache, owner_of
 from pipelines.schema import projects, runs
+
+CACHE_S: Final = 600.0
+"""For how long after its run's end a token may write the cache."""
 
 _KNOWN_BY: Final = 20  # hexadecimal digits
 _TOKEN: Final = re.compile(r"shp_run_(\d{1,18})_[A-Za-z0-9_-]{43}")
@@ -33,6 +41,7 @@ class RunRights(msgspec.Struct, frozen=True):
     known: by what the token is known, which opens nothing.
     projects: names of projects: of the run's own, and of all others where it has what is no other's.
     given: image repositories that are not its own.
+    ended: the run has succeeded, and only its part of the build cache is left to be written.
     """
 
     run: int
@@ -40,13 +49,16 @@ class RunRights(msgspec.Struct, frozen=True):
     project: str
     projects: frozenset[str]
     given: tuple[Grant, ...]
+    ended: bool = False
 
     def covers(self, repository: str, action: str) -> bool:
         """Whether it may ``pull`` from or ``push`` to the repository; ``delete`` nowhere."""
         if action not in ("pull", "push"):
             return False
         if owner_of(repository, self.projects.__contains__) == self.project:
-            return True
+            return not self.ended or action == "pull" or is_cache(repository)
+        if self.ended:
+            return False
         return covers(self.given, repository, push=action == "push")
 
 
@@ -58,10 +70,11 @@ class SourceRights(NamedTuple):
 
 
 class RunTokens:
-    """Thread-safe."""
+    """Thread-safe. clock: seconds since the epoch."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._clock = clock
 
     def log_in(self, text: str) -> RunRights | None:
         """Whose token it is; None for what is none, or none any more."""
@@ -79,7 +92,7 @@ class RunTokens:
         if match is None:
             return None
         with self._row(int(match[1])) as (connection, row):
-            if row is None or not hmac.compare_digest(row.token, _hash(text)):
+            if row is None or row.state != "running" or not hmac.compare_digest(row.token, _hash(text)):
                 return None
             may_read = row.project == project or has_grant(connection, row.project, "bare", project)
             return SourceRights(row.number, may_read)
@@ -89,10 +102,16 @@ class RunTokens:
         with self._row(run) as (connection, row):
             return _rights(connection, row) if row is not None and _known(row.token) == known else None
 
+    def forget(self, run: int, attempt: int) -> None:
+        """Let the token of a run that has ended open nothing any more. Raises DatabaseUnreachableError."""
+        with self._database.write() as connection:
+            forget_token(connection, run, attempt)
+
     @contextmanager
     def _row(self, run: int) -> Iterator[tuple[Connection, Any]]:
-        wanted = select(runs.c.number, runs.c.project, runs.c.token).where(
-            runs.c.number == run, runs.c.state == "running", runs.c.token != ""
+        writes_cache = and_(runs.c.state == "succeeded", runs.c.finished_at > self._clock() - CACHE_S)
+        wanted = select(runs.c.number, runs.c.project, runs.c.token, runs.c.state).where(
+            runs.c.number == run, runs.c.token != "", or_(runs.c.state == "running", writes_cache)
         )
         with self._database.read() as connection:
             yield connection, connection.execute(wanted).first()
@@ -104,10 +123,16 @@ def new_token(run: int) -> tuple[str, str]:
     return text, _hash(text)
 
 
+def forget_token(connection: Connection, run: int, attempt: int) -> None:
+    """``RunTokens.forget`` in a transaction of the caller's."""
+    connection.execute(update(runs).where(runs.c.number == run, runs.c.attempt == attempt).values(token=""))
+
+
 def _rights(connection: Connection, row: Row[Any]) -> RunRights:
     names = connection.execute(select(projects.c.name)).scalars() if row.project == COMMONS else (row.project,)
     given = tuple(images_of(connection, row.project))
-    return RunRights(row.number, _known(row.token), row.project, frozenset(names), given)
+    ended = row.state != "running"
+    return RunRights(row.number, _known(row.token), row.project, frozenset(names), given, ended)
 
 
 def _known(token_hash: str) -> str:

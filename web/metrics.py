@@ -49,6 +49,12 @@ class _Collector:
         steps.add_metric(["hit"], metrics.cache_hits)
         steps.add_metric(["miss"], metrics.cache_misses)
         yield steps
+        cache = CounterMetricFamily(
+            "shiplap_shared_cache", "What became of runs' parts of the shared cache.", labels=["outcome"]
+        )
+        for outcome, count in metrics.cache_written.items():
+            cache.add_metric([outcome], count)
+        yield cache
         workers = GaugeMetricFamily("shiplap_workers", "Workers, by state.", labels=["state"])
         for state in ("idle", "busy", "draining", "sick", "lost"):
             workers.add_metric([state], metrics.workers_by_state.get(state, 0))

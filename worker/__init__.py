@@ -1,1 +1,1 @@
-"""The Celery worker: takes runs from the queue and builds them; leases, cancellation, the reaper."""
+"""The Celery worker: takes runs from the queue and builds them; leases, cancellation, the reaper, the shared cache."""

@@ -26,6 +26,7 @@ from pipelines.queue import check_labels, queues_of_worker
 from pipelines.service import Service
 from worker.pulse import Pulse
 from worker.resources import WorkerSettings
+from worker.sideprocess import ExporterProcess
 from worker.tasks import make_app
 
 _MAX_CONCURRENCY = 64
@@ -57,9 +58,10 @@ def serve(settings: WorkerSettings) -> None:
         service.secrets.check_key()
     # Containers need root; the danger that Celery warns of, messages that are programs, is closed off: only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app = make_app(settings)
-    with Pulse(settings) as pulse:
+    with Pulse(settings) as pulse, ExporterProcess(settings) as exporter:
+        app = make_app(settings, exporter.outlet)
         pulse.attach(app)
+        exporter.attach(app)
         worker = app.Worker(
             hostname=f"worker@{settings.name}",
             pool="prefork",

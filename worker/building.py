@@ -18,13 +18,12 @@ from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult
-from containers.network import parse_networks
 from core.cancellation import asking
 from core.digests import Digest
 from core.platforms import Platform
 from core.reach import Reach
 from core.references import Reference
-from core.settings import RegistrySettings, Settings
+from core.settings import Settings
 from core.trust import Domain, Privacy
 from dockerfile_grammar import IgnorePatterns
 from images.store import Store
@@ -32,14 +31,16 @@ from pipelines.defaultnames import Origin, default_tags, named
 from pipelines.domains import domain_of, found, origin, unambiguous
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
-from pipelines.sources import Checkout, fetch_git, reach, repositories
+from pipelines.sources import Checkout, fetch_git, repositories
 from pipelines.tags import TagFacts, has_defaults, image_names
-from registry.client import Client, ClientConfig, push
-from worker.credentials import RunCredentials
+from registry.client import Client, push
+from worker.cacheexport import CacheExport
+from worker.connecting import bounds_of, client_of
 from worker.describing import annotations_of, labels_of
 from worker.keeper import Keeper
+from worker.pushstep import PushStep, StepNumbers
 from worker.resources import Resources
-from worker.sharedcache import refuse_cache_names, shared_caches, shared_targets
+from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 
 _PUSHING_S: Final = 0.2  # how often is looked whether another run has pushed
 _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh looks for the host's name alone
@@ -76,13 +77,21 @@ def is_trusted(claim: Claim) -> bool:
     return claim.run.is_trusted
 
 
-def build_and_push(work: Work, writer: LogWriter) -> RunResult:
-    """Do it all; the result lacks the duration. Raises ShiplapErrors of all rooms below."""
+class Done(NamedTuple):
+    """What an attempt came to. result: lacks the duration. export: what is left to be written to the shared cache."""
+
+    result: RunResult
+    export: CacheExport | None
+
+
+def build_and_push(work: Work, writer: LogWriter) -> Done:
+    """Do it all but for the shared cache. Raises ShiplapErrors of all rooms below."""
     with asking(stop_when(work.keeper.stopped.is_set)):
         return _build_and_push(work, writer)
 
 
-def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
+def _build_and_push(work: Work, writer: LogWriter) -> Done:
+    numbered = StepNumbers(writer)
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (tree, facts, domain):
@@ -115,7 +124,6 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
                         secrets=work.secrets,
                         access=SourceAccess(reach=_bounds(work)),
                         cache_from=caches,
-                        cache_to=shared_targets(caches),
                         domain=domain,
                         context_privacy=_privacy(run.source),
                         own_secrets=frozenset(run.own_secrets),
@@ -124,23 +132,29 @@ def _build_and_push(work: Work, writer: LogWriter) -> RunResult:
                     ),
                     store=work.store,
                     launcher=work.resources.launcher(),
-                    monitor=writer,
+                    monitor=numbered,
                     cancelled=work.keeper.stopped,
                     connect=lambda: _client(work),
                     cache_max=Settings.from_environ().cache_max,
                 )
     layers = work.store.layers
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
-    pushed = _push(work, names, result, writer)
-    more = _default_names(work, tree.origin, facts, writer)
-    _push(work, more, result, writer)
-    return RunResult(
+    with PushStep(numbered) as step:
+        pushed = _push(work, names, result, writer, step)
+        more = _default_names(work, tree.origin, facts, writer)
+        _push(work, more, result, writer, step)
+    told = RunResult(
         image=str(result.config_digest),
         manifest=str(pushed or result.manifest_digest),
         names=tuple(name.familiar for name in (*names, *more)),
         executed=result.executed,
         cached=result.cached,
     )
+    place = shared_target(caches)
+    if place is None:
+        return Done(told, None)
+    near = tuple(str(name) for name in names if _names_a_registry(name))
+    return Done(told, CacheExport(work.claim, domain, place, near, result.cache.leaves()))
 
 
 @contextlib.contextmanager
@@ -243,7 +257,9 @@ def _default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWrite
     return named(facts, taken.tags)
 
 
-def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter) -> Digest | None:
+def _push(
+    work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter, step: PushStep
+) -> Digest | None:
     """Send the image to each name that says where. Nothing is sent once the run is another attempt's.
 
     Returns what the manifest is called there, where layers are compressed; None: it was sent nowhere.
@@ -256,43 +272,28 @@ def _push(work: Work, names: tuple[Reference, ...], result: BuildResult, writer:
         for name in remote:
             work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
             about = annotations_of(work.claim.run.source, result.image.config)
-            pushed = push(name, work.store, client=client, image=result.image, annotations=about)
+            pushed = push(
+                name, work.store, client=client, image=result.image, annotations=about, monitor=step.transfer()
+            )
             digest = pushed.digest
             writer.status(f"pushed {name.familiar}@{digest}")
     return digest
 
 
 def _bounds(work: Work) -> Reach:
-    """What all that a run fetches may be fetched from."""
-    settings = work.resources.settings
-    return reach(settings.service.git_allowed_hosts, denied=parse_networks(settings.steps.denied_networks))
+    """What all that the run fetches may be fetched from."""
+    return bounds_of(work.resources.settings)
 
 
 def _client(work: Work) -> Client:
-    """Speaks to registries with the rights of the run's project, never with the worker's.
-
-    Its reach is the run's, and the service's own registry, wherever that is and by whichever of its names.
-    """
-    service = work.resources.service
-    settings = service.settings
-    insecure = [settings.registry] if settings.registry else []
-    registries = service.registries()
-    bounds = _bounds(work).allowing(*registries)
-    config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=insecure, reach=bounds)
-
-    def answers_as_ours(domain: str) -> bool:
-        return client.is_ours(config.endpoints(domain, mirrors=False)[0])
-
-    found = RunCredentials(
-        work.claim, service.grants, service.logins, registries=registries, answers_as_ours=answers_as_ours,
-        docker_config=config.docker_config,
-    )  # fmt: skip
-    client = Client(
-        config,
-        credentials=lambda domain: work.keeper.insist(lambda: found.find(domain)),
+    """Speaks to registries with the rights of the run's project, for as long as the attempt goes on."""
+    return client_of(
+        work.claim,
+        work.resources.service,
+        work.resources.settings,
         cancelled=work.keeper.stopped,
+        insist=work.keeper.insist,
     )
-    return client
 
 
 def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnorePatterns | None]:

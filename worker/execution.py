@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from sqlalchemy.engine import Connection
 
 from builder.errors import ContextDamagedError
 from containers.errors import ContainerError, PlaceError, UserError
@@ -33,8 +34,10 @@ from pipelines.faults import Blame
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, RunResult, RunState
 from pipelines.reaper import waiting
+from pipelines.runtokens import forget_token
 from registry.errors import ResponseError, UnreachableError
-from worker.building import Work, build_and_push, is_trusted
+from worker.building import Done, Work, build_and_push, is_trusted
+from worker.cacheexport import Outlet
 from worker.keeper import Keeper
 from worker.resources import Resources
 
@@ -54,8 +57,9 @@ _log = logging.getLogger(__name__)
 class Execution:
     """Does what a claim says. ``interrupt`` may be called from a signal handler."""
 
-    def __init__(self, claim: Claim, resources: Resources) -> None:
+    def __init__(self, claim: Claim, resources: Resources, outlet: Outlet) -> None:
         self._claim = claim
+        self._outlet = outlet
         self._resources = resources
         self._service = resources.service
         self._began = time.monotonic()
@@ -108,11 +112,22 @@ class Execution:
                 scratch = store.tmp / "run"
                 scratch.mkdir(mode=0o700)
                 work = Work(self._claim, self._resources, store, secrets, scratch, self._keeper)
-                result = msgspec.structs.replace(build_and_push(work, writer), duration_s=self._duration())
+                done = build_and_push(work, writer)
+                self._succeed(writer, done)
         except ShiplapError as error:
             self._settle(writer, error)
-        else:
-            self._end(writer, "succeeded", "", result)
+
+    def _succeed(self, writer: LogWriter, done: Done) -> None:
+        """The run is over; what is left of it for the shared cache is written beside the runs that follow."""
+        token_is_needed = done.export is not None and self._outlet.offer(done.export)
+        result = msgspec.structs.replace(done.result, duration_s=self._duration())
+
+        def store(connection: Connection) -> None:
+            writer.store(connection)
+            if not token_is_needed:
+                forget_token(connection, self._claim.number, self._claim.attempt)
+
+        self._end(writer, "succeeded", "", result, store)
 
     def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
         """End the run, or give it back, as what went wrong has it."""
@@ -145,8 +160,18 @@ class Execution:
             case _:
                 self._give_back(writer, "its worker was told to stop, or lost its connection to the queue")
 
-    def _end(self, writer: LogWriter, state: RunState, reason: str, result: RunResult) -> None:
-        """Store the rest of the log and the final state in one transaction, however long the database is away."""
+    def _end(
+        self,
+        writer: LogWriter,
+        state: RunState,
+        reason: str,
+        result: RunResult,
+        store: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """Store the rest of the log and the final state in one transaction, however long the database is away.
+
+        store: stores what else belongs into it, and the log.
+        """
         writer.close()
         writer.add_last(ended(state, reason))
         masked = RunResult(
@@ -155,7 +180,7 @@ class Execution:
         )  # fmt: skip
 
         def finish() -> None:
-            self._service.claims.finish(self._claim, state, writer.masked(reason), masked, store=writer.store)
+            self._service.claims.finish(self._claim, state, writer.masked(reason), masked, store=store or writer.store)
             writer.end()
 
         self._write(finish)

@@ -6,18 +6,17 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from celery import Celery, bootsteps
 from celery.signals import worker_shutting_down
 
+from worker.processes import environment_of
 from worker.resources import WorkerSettings
 
 _TURN_S: Final = 1.0
 _END_TIMEOUT_S: Final = 15.0
-_CHECKOUT: Final = Path(__file__).resolve().parents[1]
 
 
 class Pulse:
@@ -95,12 +94,11 @@ class Pulse:
     def _start(self) -> None:
         settings = self._settings
         command = [sys.executable, "-m", "worker.heart", settings.name, str(settings.concurrency), *settings.labels]
-        path = os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in a terminal is the worker's to handle
-            env={**os.environ, "SHIPLAP_ROOT": str(settings.service.root), "PYTHONPATH": path},
+            env=environment_of(settings),
         )
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)

@@ -3,6 +3,8 @@
 A project's caches are in ``REGISTRY/cache/PROJECT``, a tag for each thing that is built of it and each of the project's
 domains. A run reads its own domain's, and then the protected lane's; it writes its own. So nothing that a branch wrote
 ever gets into what the default branch ships. What comes from strangers neither reads nor writes.
+
+A run writes when it has ended: see ``worker.exporter``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from builder.cacheio.spec import CacheFrom, CacheTo
+from builder.cacheio.spec import CacheFrom
 from core.references import Reference
 from core.trust import Domain, protected
 from pipelines.errors import InvalidRequestError
@@ -37,9 +39,9 @@ def shared_caches(run: Run, domain: Domain, facts: TagFacts, names: tuple[Refere
     return tuple(CacheFrom("registry", f"{repository}:{tag}", optional=True) for tag in tags)
 
 
-def shared_targets(read: tuple[CacheFrom, ...]) -> tuple[CacheTo, ...]:
-    """Which of the caches that the run reads it writes, too: the first. One that cannot be written fails no run."""
-    return tuple(CacheTo("registry", place.location, mode="max", ignore_error=True) for place in read[:1])
+def shared_target(read: tuple[CacheFrom, ...]) -> str | None:
+    """Which of the caches that the run reads it writes, too: the first, its own domain's. None where it reads none."""
+    return read[0].location if read else None
 
 
 def refuse_cache_names(names: Iterable[Reference], registry: str) -> None:

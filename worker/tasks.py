@@ -17,6 +17,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from pipelines.errors import DatabaseUnreachableError, WorkerSickError
 from pipelines.jsonlogs import working_on
 from pipelines.queue import TASK_NAME, celery_app
+from worker.cacheexport import Outlet
 from worker.execution import Execution
 from worker.resources import Resources, WorkerSettings
 
@@ -24,11 +25,14 @@ _PAUSE_S: Final = 2.0  # so that a worker that takes nothing leaves the messages
 _log = logging.getLogger(__name__)
 
 
-def make_app(settings: WorkerSettings) -> Celery:
-    """The application with its task. Each pool process opens what it needs once, after the fork."""
+def make_app(settings: WorkerSettings, outlet: Outlet) -> Celery:
+    """The application with its task. Each pool process opens what it needs once, after the fork.
+
+    outlet: takes what runs leave for the shared cache.
+    """
     app = celery_app(settings.service.redis_url)
     app.conf.worker_soft_shutdown_timeout = 10.0
-    process = _PoolProcess(settings)
+    process = _PoolProcess(settings, outlet)
 
     def run(number: int) -> None:
         process.work(number)
@@ -40,8 +44,9 @@ def make_app(settings: WorkerSettings) -> Celery:
 
 
 class _PoolProcess:
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, outlet: Outlet) -> None:
         self._settings = settings
+        self._outlet = outlet
         self._resources: Resources | None = None
 
     def start(self, **_: Any) -> None:
@@ -68,7 +73,7 @@ class _PoolProcess:
         if claim is None:
             _log.debug("nothing to do for the message of run %d", number)
             return
-        execution = Execution(claim, resources)
+        execution = Execution(claim, resources, self._outlet)
         with working_on(claim.number), _terminating(execution) as received:
             _log.info("run %d: attempt %d begins", claim.number, claim.attempt)
             execution.run()

@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from images.store import Store
 from pipelines.grants import Grant
-from pipelines.model import Claim, GitSource, Project, RunRequest
+from pipelines.model import Claim, GitSource, Project, RunRequest, RunResult, RunState
 from pipelines.service import Service
 from registry.server.app import application
 from registry.server.registry import Registry
@@ -204,6 +204,31 @@ def test_signed_token_of_a_run_ends_with_the_attempt(registry: Client, service: 
     assert following is not None
     assert begin(registry, "web", signed) == 401
     assert begin(registry, "web", basic(following.token)) == 202
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "error"])
+def test_token_of_a_run_that_succeeded_writes_the_build_cache_alone(
+    registry: Client, service: Service, state: RunState
+) -> None:
+    claim = claimed(service)
+    put_blob(registry, "web/app", b"a layer", basic(claim.token))
+    scopes = "&".join(f"scope=repository:{name}:pull,push" for name in ("web/app", "cache/web"))
+    answer = registry.get(f"/v2/token?{scopes}", headers=basic(claim.token))
+    assert answer.json is not None
+    service.claims.finish(claim, state, "", RunResult(), store=lambda connection: None)
+    digest = f"sha256:{hashlib.sha256(b'a layer').hexdigest()}"
+    for headers in (basic(claim.token), {"Authorization": f"Bearer {answer.json['token']}"}):
+        if state != "succeeded":
+            assert begin(registry, "cache/web", headers) == 401
+            continue
+        assert begin(registry, "cache/web", headers) == 202
+        assert begin(registry, "cache/web", headers, mount=digest) == 201
+        assert registry.head(f"/v2/web/app/blobs/{digest}", headers=headers).status_code == 200
+        for repository in ("web", "web/app", "other", "cache/other", "tool"):
+            assert begin(registry, repository, headers) in (401, 403), repository
+        assert registry.delete("/v2/cache/web/manifests/1", headers=headers).status_code in (401, 403)
+    service.run_tokens.forget(claim.number, claim.attempt)
+    assert begin(registry, "cache/web", basic(claim.token)) == 401
 
 
 def test_catalogue_shows_a_run_its_projects_repositories(registry: Client, service: Service) -> None:

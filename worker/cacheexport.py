@@ -1,0 +1,86 @@
+"""What a run leaves to be written to the shared cache, and how its process hands that to the one that does it.
+
+The run has ended by then: ``worker.exporter`` writes the cache beside the runs that follow. It is given a file in
+memory, over a socket that both inherited: what a run leaves may be large, and the attempt's token touches no disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from builder.cacheio.used import UsedCache
+from core.digests import Digest
+from core.trust import Domain
+from pipelines.model import Claim
+
+_MOST_BYTES: Final = 256 << 20
+_log = logging.getLogger(__name__)
+
+
+class CacheExport(msgspec.Struct, frozen=True):
+    """One run's part of the shared cache.
+
+    claim: of the attempt, by whose token the registry is used.
+    domain: for whom the run was.
+    place: the name in the registry that is to stand for it.
+    near: names of the run's image, which have its layers already.
+    used: what there is to be written.
+    """
+
+    claim: Claim
+    domain: Domain
+    place: str
+    near: tuple[str, ...]
+    used: UsedCache
+
+
+class Outlet:
+    """The end of the socket where exports go in. Any process that inherited it may use it."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+
+    def offer(self, export: CacheExport) -> bool:
+        """Hand it over. False: nobody takes it just now, and the cache stays as it is."""
+        with _in_memory(msgspec.msgpack.encode(export, enc_hook=str)) as file:
+            try:
+                socket.send_fds(self._end, [b"export"], [file])
+            except OSError as error:  # so many wait already, or nobody is there
+                _log.warning("run %d: its part of the shared cache is not written: %s", export.claim.number, error)
+                return False
+        return True
+
+
+def receive(end: socket.socket) -> CacheExport | None:
+    """The next export; None at the end, when nobody is left who could send one. Raises msgspec.MsgspecError."""
+    message, files, _, _ = socket.recv_fds(end, 16, 1)
+    if not message:
+        return None
+    with open(files[0], "rb") as file:  # closes it
+        file.seek(0)
+        return msgspec.msgpack.decode(file.read(_MOST_BYTES), type=CacheExport, dec_hook=_digest)
+
+
+@contextlib.contextmanager
+def _in_memory(data: bytes) -> Iterator[int]:
+    file = os.memfd_create("cache-export")
+    try:
+        with open(file, "wb", closefd=False) as sink:
+            sink.write(data)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _digest(kind: type, text: object) -> object:
+    if issubclass(kind, Digest) and isinstance(text, str):
+        return kind.parse(text)
+    raise NotImplementedError(kind)

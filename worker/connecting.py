@@ -1,0 +1,55 @@
+"""How a worker speaks to registries for a run: with the rights of the run's project, never with its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from containers.network import parse_networks
+from core.reach import Reach
+from core.settings import RegistrySettings
+from pipelines.model import Claim
+from pipelines.service import Service
+from pipelines.sources import reach
+from registry.client import Client, ClientConfig
+from worker.credentials import RunCredentials
+from worker.resources import WorkerSettings
+
+T = TypeVar("T")
+
+
+class Insist(Protocol):
+    """Asks the database, for as long as that makes sense. Raises what the question raises."""
+
+    def __call__(self, ask: Callable[[], T], /) -> T: ...
+
+
+def bounds_of(settings: WorkerSettings) -> Reach:
+    """What all that a run fetches may be fetched from."""
+    return reach(settings.service.git_allowed_hosts, denied=parse_networks(settings.steps.denied_networks))
+
+
+def client_of(
+    claim: Claim, service: Service, settings: WorkerSettings, *, cancelled: threading.Event, insist: Insist
+) -> Client:
+    """A client with the log-ins of the run's project.
+
+    Its reach is the run's, and the service's own registry, wherever that is and by whichever of its names.
+    """
+    own = service.settings.registry
+    registries = service.registries()
+    bounds = bounds_of(settings).allowing(*registries)
+    config = ClientConfig.load(
+        RegistrySettings.from_environ(), service.settings.root, insecure=[own] if own else [], reach=bounds
+    )
+
+    def answers_as_ours(domain: str) -> bool:
+        return client.is_ours(config.endpoints(domain, mirrors=False)[0])
+
+    found = RunCredentials(
+        claim, service.grants, service.logins, registries=registries, answers_as_ours=answers_as_ours,
+        docker_config=config.docker_config,
+    )  # fmt: skip
+    client = Client(config, credentials=lambda domain: insist(lambda: found.find(domain)), cancelled=cancelled)
+    return client

@@ -1,0 +1,201 @@
+"""A process beside Celery's that writes what runs leave to the shared cache, one run's after another's.
+
+So no run waits for it, nor does a place for runs. It is bounded: by the number that waits, by the time of each, and by
+its own priority, which is low. Nobody's log tells of it: what fails is told in the worker's, and counted. Being told to
+end drops all that is not done; a worker that is killed takes it with it. Then the cache lacks what those runs left, and
+the next one that needs it runs the steps and leaves it anew.
+
+``python -m worker.exporter PARENT DESCRIPTOR NAME``: the worker's process, and the socket that exports come over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.config
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from builder.cacheio.renewing import lease, renew_cache
+from builder.errors import stop_when
+from core.cancellation import asking
+from core.errors import ShiplapError
+from core.processes import end_with_parent
+from core.references import Reference
+from core.settings import ServiceSettings, StepSettings
+from images.store import Store
+from pipelines.errors import DatabaseUnreachableError, SchemaError
+from pipelines.jsonlogs import configuration, working_on
+from pipelines.metrics import CacheWritten, count_cache
+from pipelines.runtokens import CACHE_S
+from pipelines.service import Service
+from registry.client import Client
+from worker.cacheexport import CacheExport, receive
+from worker.connecting import client_of
+from worker.exportqueue import ExportQueue, Waiting
+from worker.resources import WorkerSettings
+
+_IDLE_S: Final = 30.0  # then it ends, and is started again when there is more
+_END_S: Final = 1.0  # for what is under way: a registry that does not answer is not waited for
+_NICENESS: Final = 10
+_log = logging.getLogger("worker.exporter")  # also as a process of its own
+
+
+class _UnderWay(NamedTuple):
+    """What is being written. stopped: set it to end that soon."""
+
+    export: CacheExport
+    stopped: threading.Event
+
+
+class Exporter:
+    """Works until ``stop``, or until nothing has come for a while. idle_s: how long."""
+
+    def __init__(self, settings: WorkerSettings, service: Service, end: socket.socket, idle_s: float = _IDLE_S) -> None:
+        self._settings = settings
+        self._service = service
+        self._end = end
+        self._idle_s = idle_s
+        self._queue = ExportQueue()
+        self._wake_read, self._wake_write = os.pipe()
+        self._stopping = False
+        self._current: _UnderWay | None = None
+        self._thread = threading.Thread(target=self._work, name="exports", daemon=True)
+
+    def stop(self) -> None:
+        """End soon. May be called from a signal handler."""
+        self._stopping = True
+        current = self._current
+        if current is not None:
+            current.stopped.set()
+        os.write(self._wake_write, b"x")
+
+    def run(self) -> bool:
+        """Returns whether all of it has come to its end; where not, the process has to."""
+        self._thread.start()
+        while not self._stopping:
+            watched: list[Any] = [self._end, self._wake_read]
+            readable, _, _ = select.select(watched, [], [], self._idle_s)
+            if self._end in readable and not self._receive():
+                self.stop()  # the worker is gone
+            elif not readable and self._queue.is_idle:
+                break
+        for left in self._queue.close():
+            self._drop(left, "the worker ends")
+        self._thread.join(_END_S)
+        current = self._current if self._thread.is_alive() else None
+        if current is not None:
+            self._tell(current.export, "dropped", "the worker ends")
+        return not self._thread.is_alive()
+
+    def _receive(self) -> bool:
+        """Take one. False: there is nobody left who could send another."""
+        try:
+            export = receive(self._end)
+        except msgspec.MsgspecError as error:
+            _log.error("what a run left for the shared cache cannot be read: %s", error)
+            return True
+        if export is None:
+            return False
+        try:
+            waiting = self._leased(export)
+        except ShiplapError as error:
+            self._tell(export, "failed", str(error))
+            return True
+        for gone in self._queue.put(waiting):
+            self._drop(gone, "a newer run leaves another, or too many wait")
+        return True
+
+    def _leased(self, export: CacheExport) -> Waiting:
+        """What is pruned before this moment is left out."""
+        with contextlib.ExitStack() as undo:
+            store = undo.enter_context(Store.open(self._settings.service.root))
+            store.act_for(export.domain)
+            lease(store, export.used)
+            undo.pop_all()
+        return Waiting(export, store, time.monotonic() + CACHE_S)
+
+    def _work(self) -> None:
+        while (waiting := self._queue.take()) is not None:
+            with waiting.store, working_on(waiting.export.claim.number):
+                self._export(waiting)
+
+    def _export(self, waiting: Waiting) -> None:
+        export, began = waiting.export, time.monotonic()
+        with self._bounded(waiting) as stopped:
+            try:
+                with asking(stop_when(stopped.is_set)), self._client(export, stopped) as client:
+                    near = tuple(map(Reference.parse, export.near))
+                    place = Reference.parse(export.place)
+                    written = renew_cache(export.used, place, near, client=client, store=waiting.store)
+            except ShiplapError as error:
+                outcome: CacheWritten = "dropped" if stopped.is_set() else "failed"
+                self._tell(export, outcome, "it was stopped" if stopped.is_set() else str(error))
+            else:
+                self._tell(export, "written" if written else "unchanged", f"{time.monotonic() - began:.2f} s")
+
+    @contextlib.contextmanager
+    def _bounded(self, waiting: Waiting) -> Iterator[threading.Event]:
+        """An event that is set when the export has to end: its time is over, or the worker ends."""
+        stopped = threading.Event()
+        timer = threading.Timer(max(0.0, waiting.until - time.monotonic()), stopped.set)
+        timer.daemon = True
+        self._current = _UnderWay(waiting.export, stopped)
+        if self._stopping:
+            stopped.set()
+        timer.start()
+        try:
+            yield stopped
+        finally:
+            timer.cancel()
+            self._current = None
+
+    def _client(self, export: CacheExport, stopped: threading.Event) -> Client:
+        return client_of(export.claim, self._service, self._settings, cancelled=stopped, insist=lambda ask: ask())
+
+    def _drop(self, waiting: Waiting, why: str) -> None:
+        waiting.store.close()
+        self._tell(waiting.export, "dropped", why)
+
+    def _tell(self, export: CacheExport, outcome: CacheWritten, why: str) -> None:
+        """In the log and in the numbers; and nobody needs the token any more."""
+        run, level = export.claim.number, logging.WARNING if outcome == "failed" else logging.INFO
+        _log.log(level, "run %d: %s: the shared cache %s: %s", run, export.place, outcome, why)
+        try:
+            self._service.run_tokens.forget(run, export.claim.attempt)
+            count_cache(self._service.database, outcome)
+        except (DatabaseUnreachableError, SchemaError) as error:
+            _log.warning("run %d: %s", run, error)
+
+
+def main() -> None:
+    """The process. It ends with the worker, however that ends."""
+    parent, descriptor, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    end_with_parent(parent)
+    os.nice(_NICENESS)
+    logging.config.dictConfig(configuration())
+    settings = WorkerSettings(ServiceSettings.from_environ(), name, steps=StepSettings.from_environ())
+    with Service.open(settings.service) as service, socket.socket(fileno=descriptor) as end:
+        exporter = Exporter(settings, service, end)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            exporter.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        if not exporter.run():
+            os._exit(1)  # its session is reclaimed by whoever opens the store next
+
+
+if __name__ == "__main__":
+    main()

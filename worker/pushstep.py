@@ -1,0 +1,108 @@
+"""The push of a run's image as a step of the build: one row, with the bytes of all its layers together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from builder.errors import BuildCancelledError
+from core.events import BuildPlanned, Event, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted
+from registry.client.monitor import FINAL_STATES, LayerProgress
+
+_NAME: Final = "pushing image"
+_WHAT: Final = "layers"
+
+
+class StepNumbers:
+    """A monitor that hands a build's events on, and knows which number its next step may have."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._lock = threading.Lock()
+        self._next = 0
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, BuildPlanned):
+            with self._lock:
+                self._next = max(self._next, *(step.id + 1 for step in event.steps), 0)
+        self._monitor.emit(event)
+
+    def new_step(self, name: str) -> StepInfo:
+        """A step behind all that were planned."""
+        with self._lock:
+            step = StepInfo(self._next, name)
+        self.emit(BuildPlanned((step,)))
+        return step
+
+
+class PushStep:
+    """A context manager. The step begins with the first transfer; where nothing is sent anywhere there is none."""
+
+    def __init__(self, numbers: StepNumbers) -> None:
+        self._numbers = numbers
+        self._step: StepInfo | None = None
+        self._began = 0.0
+        self._transfers: list[_Transfer] = []
+
+    def transfer(self) -> _Transfer:
+        """The monitor of one more push."""
+        if self._step is None:
+            self._began = time.monotonic()
+            self._step = self._numbers.new_step(_NAME)
+            self._numbers.emit(StepStarted(self._step.id, time.time()))
+        made = _Transfer(self._numbers, self._step.id)
+        self._transfers.append(made)
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._step is None:
+            return
+        outcome: Outcome = "done"
+        if error is not None:
+            outcome = "cancelled" if isinstance(error, BuildCancelledError) else "failed"
+        reason = self._told() if error is None else str(error)
+        duration_s = time.monotonic() - self._began
+        self._numbers.emit(StepFinished(self._step.id, outcome, duration_s, time.time(), reason))
+
+    def _told(self) -> str:
+        sent = sum(transfer.sent for transfer in self._transfers)
+        if sent:
+            return "1 layer sent" if sent == 1 else f"{sent} layers sent"
+        return "the registry had all layers"
+
+
+class _Transfer:
+    """A TransferMonitor that adds up. sent: how many layers had to be sent."""
+
+    def __init__(self, monitor: Monitor, step_id: int) -> None:
+        self._monitor = monitor
+        self._step_id = step_id
+        self._lock = threading.Lock()
+        self._layers: dict[str, LayerProgress] = {}
+
+    def layer(self, progress: LayerProgress) -> None:
+        with self._lock:
+            self._layers[progress.id] = progress
+            current = sum(_done_bytes(layer) for layer in self._layers.values())
+            total = sum(layer.total_bytes for layer in self._layers.values())
+        if progress.state == "Pushing" or progress.state in FINAL_STATES:
+            self._monitor.emit(StepProgress(self._step_id, _WHAT, current, total))
+
+    def message(self, text: str) -> None:
+        del text  # the step's own name says it
+
+    @property
+    def sent(self) -> int:
+        with self._lock:
+            return sum(layer.state == "Pushed" for layer in self._layers.values())
+
+
+def _done_bytes(layer: LayerProgress) -> int:
+    return layer.total_bytes if layer.state in FINAL_STATES else layer.current_bytes
