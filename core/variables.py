@@ -1,0 +1,424 @@
+"""Every environment variable that Shiplap reads, as data: docs/settings.md is made of it, by scripts/settings-document.
+
+A test holds it against what ``core.settings`` looks up, and against every name that the code has.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+EVERYTHING: Final = "everything"
+SERVICE: Final = "serve, web, worker, migrate, backup, restore"
+
+
+class Variable(NamedTuple):
+    """A variable.
+
+    name: as it is in the environment.
+    meaning: what it does, as a phrase.
+    values: what may be in it: unit, bounds, form.
+    default: what counts when it is not set, or empty; "" when nothing does.
+    readers: the commands that look at it.
+    in_file: whether ``NAME_FILE`` may name a file with the value, in its place.
+    """
+
+    name: str
+    meaning: str
+    values: str
+    default: str
+    readers: str
+    in_file: bool = False
+
+
+class Group(NamedTuple):
+    """Variables under one heading. about: a sentence or two above them, in Markdown."""
+
+    title: str
+    about: str
+    variables: tuple[Variable, ...]
+
+
+_PLACES: Final = Group(
+    "Places",
+    "Where Shiplap and its user keep things. `~` at the beginning of a path is the user's home directory.",
+    (
+        Variable(
+            "SHIPLAP_ROOT",
+            "where images, the cache, and what the service knows are kept; `--root` comes first",
+            "a whole path of at most 480 bytes, on ext4, xfs, btrfs or tmpfs",
+            "`/var/lib/shiplap` for root, `~/.local/share/shiplap` for others",
+            EVERYTHING,
+        ),
+        Variable("HOME", "the user's home directory", "a whole path", "as the password database has it", EVERYTHING),
+        Variable(
+            "XDG_DATA_HOME",
+            "the root is `shiplap` in it, for who is not root",
+            "a whole path, else it is ignored",
+            "`~/.local/share`",
+            EVERYTHING,
+        ),
+        Variable(
+            "XDG_CONFIG_HOME",
+            "`shiplap/contexts.json` in it has the services that the user works with",
+            "a whole path, else it is ignored",
+            "`~/.config`",
+            "commands that ask a service",
+        ),
+        Variable(
+            "XDG_CACHE_HOME",
+            "`shiplap/contexts` in it remembers digests of files that were sent",
+            "a whole path, else it is ignored",
+            "`~/.cache`",
+            "build on a service",
+        ),
+    ),
+)
+
+_BUILDS: Final = Group(
+    "Builds on this machine, and workers",
+    "",
+    (
+        Variable(
+            "SHIPLAP_CACHE_MAX",
+            "what the [build cache](cache.md) may take; it removes what was not used for longest",
+            "a size (`20g`), a part of the disk (`40%`), or `none`",
+            "`60%`",
+            "build, worker",
+        ),
+        Variable(
+            "SHIPLAP_DENIED_NETWORKS",
+            "what steps, and whatever else a run fetches, are not to reach; the host itself and link-local addresses "
+            "never are reached",
+            "IPv4 networks or addresses, commas between: `10.0.0.0/8,192.168.7.1`",
+            "",
+            "build, run, worker",
+        ),
+        Variable(
+            "SOURCE_DATE_EPOCH",
+            "the time of everything that a build or an import makes",
+            "seconds since 1970-01-01 UTC",
+            "",
+            "build, image import",
+        ),
+        Variable(
+            "SSH_AUTH_SOCK",
+            "the agent behind `--ssh default`, and behind git over ssh",
+            "a socket's path",
+            "",
+            "build",
+        ),
+        Variable(
+            "PATH",
+            "where `git`, `ssh`, `mkfs.erofs`, `newuidmap` and `redis-server` are looked for; `pasta` and `nft` are "
+            "found in the usual places, whatever it says",
+            "directories, colons between",
+            "",
+            EVERYTHING,
+        ),
+    ),
+)
+
+_REGISTRIES: Final = Group(
+    "Registries",
+    "Read by whatever pulls, pushes or logs in: commands on this machine, and workers. `ROOT/registries.json` and "
+    "`certs.d` are in [the registry](registry.md).",
+    (
+        Variable(
+            "DOCKER_CONFIG",
+            "the directory of `config.json`, which has log-ins, and of `certs.d`",
+            "a path",
+            "`~/.docker`",
+            "pull, push, build, login, logout, worker",
+        ),
+        Variable(
+            "SHIPLAP_INSECURE_REGISTRIES",
+            "registries that are spoken to without TLS, or whose certificates nobody vouches for",
+            "HOST[:PORT] or networks, commas between",
+            "",
+            "pull, push, build, worker",
+        ),
+        Variable(
+            "http_proxy",
+            "the proxy for `http://` addresses; in lower case only",
+            "a URL",
+            "",
+            "pull, push, build, worker",
+        ),
+        Variable("https_proxy", "the proxy for `https://` addresses", "a URL", "", "pull, push, build, worker"),
+        Variable("HTTPS_PROXY", "counts where `https_proxy` is not set", "a URL", "", "pull, push, build, worker"),
+        Variable(
+            "no_proxy",
+            "what is reached without a proxy",
+            "hosts, `.domain` or `*`, commas between",
+            "",
+            "pull, push, build, worker",
+        ),
+        Variable("NO_PROXY", "counts where `no_proxy` is not set", "as `no_proxy`", "", "pull, push, build, worker"),
+    ),
+)
+
+_CLIENT: Final = Group(
+    "The command, and a service that it asks",
+    "",
+    (
+        Variable(
+            "SHIPLAP_HOST",
+            "the service that is to do it; `--host` comes first, and `local` means this machine",
+            "a URL, or the name of a context",
+            "the context in use, else this machine",
+            "commands that ask a service",
+        ),
+        Variable(
+            "SHIPLAP_TOKEN",
+            "the token for that service, before every stored one",
+            "`shp_…`",
+            "",
+            "commands that ask a service",
+        ),
+        Variable("NO_COLOR", "no colours", "anything", "", EVERYTHING),
+        Variable(
+            "TERM",
+            "`dumb`: plain progress; a container on a terminal gets it in a debugging shell",
+            "a terminal's kind",
+            "",
+            "build, run, pull, push",
+        ),
+        Variable("SHIPLAP_DEBUG", "errors are printed with their traceback", "`1`", "", EVERYTHING),
+    ),
+)
+
+_SERVICE: Final = Group(
+    "The service",
+    "The same on all of its hosts, but for `SHIPLAP_ROOT` and what says *worker* alone. "
+    "[Deploying](deploy.md) has whole examples.",
+    (
+        Variable(
+            "SHIPLAP_DATABASE_URL",
+            "the database: users, projects, runs, logs ([how to make one](deploy.md#postgresql-and-redis))",
+            "`postgresql://USER:PASSWORD@HOST[:PORT]/NAME` or `sqlite:////PATH`",
+            "`sqlite:///ROOT/serve/service.db`",
+            SERVICE,
+            in_file=True,
+        ),
+        Variable(
+            "SHIPLAP_REDIS_URL",
+            "the queue, and the live ends of logs ([how to set it up](deploy.md#postgresql-and-redis)); "
+            "`serve` starts one of its own when it is not set",
+            "`redis://[:PASSWORD@]HOST:6379/0`, `rediss://…` or `unix:///PATH`",
+            "`unix://ROOT/serve/redis/redis.sock`",
+            SERVICE,
+            in_file=True,
+        ),
+        Variable(
+            "SHIPLAP_SECRET_KEY_FILE",
+            "the key that secrets are encrypted with, which is the same on all hosts",
+            "a path of a file of 32 bytes",
+            "`ROOT/serve/secret.key`",
+            SERVICE,
+        ),
+        Variable(
+            "SHIPLAP_PUBLIC_URL",
+            "where people reach the pages: in links, statuses and invitations; also a name of the registry",
+            "a URL",
+            "as requests have it",
+            "serve, web, worker",
+        ),
+        Variable(
+            "SHIPLAP_REGISTRY",
+            "what runs push to; without it a worker keeps images to itself",
+            "HOST[:PORT]",
+            "with `serve` its own address",
+            "serve, web, worker",
+        ),
+        Variable(
+            "SHIPLAP_TRUSTED_PROXIES",
+            "whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed",
+            "addresses or networks, commas between",
+            "`127.0.0.0/8,::1`",
+            "serve, web",
+        ),
+        Variable(
+            "SHIPLAP_METRICS_TOKEN",
+            "what `/metrics` asks for; without it, nothing",
+            "a text, sent as `Authorization: Bearer …`",
+            "",
+            "serve, web",
+            in_file=True,
+        ),
+        Variable(
+            "SHIPLAP_GIT_ALLOWED_HOSTS",
+            "hosts with private addresses that runs may clone, ADD and pull from and push to, and that may be told "
+            "how runs went",
+            "HOST or HOST:PORT, commas between",
+            "",
+            "serve, web, worker",
+        ),
+        Variable(
+            "SHIPLAP_GIT_CA_FILE",
+            "certificates to trust, instead of the system's, where repositories are fetched and forges told of runs",
+            "a path of a file that everybody may read",
+            "the system's certificates",
+            "serve, web, worker",
+        ),
+        Variable(
+            "SHIPLAP_WORKER_LABELS",
+            "what runs may ask of this worker; `--labels` comes first",
+            "words, commas between",
+            "",
+            "worker",
+        ),
+        Variable(
+            "SHIPLAP_WEB_URL",
+            "from where a worker on another host fetches build contexts",
+            "a URL",
+            "they are below its own root",
+            "worker",
+        ),
+        Variable(
+            "SHIPLAP_WEB_TOKEN",
+            "a token for that, with the scope `build`",
+            "`shp_…`",
+            "",
+            "web, worker",
+            in_file=True,
+        ),
+        Variable(
+            "SHIPLAP_SHARED_CACHE",
+            "whether this worker shares its build cache through `SHIPLAP_REGISTRY`",
+            "`on` or `off`",
+            "`on`",
+            "worker",
+        ),
+        Variable(
+            "SHIPLAP_SHARED_CACHE_MOUNTS",
+            "cache mounts that the runs of all projects have in common, but for forks ([trust](trust.md))",
+            "ids of `RUN --mount=type=cache`, commas between",
+            "",
+            "worker",
+        ),
+        Variable(
+            "NOTIFY_SOCKET", "where systemd hears that the service is ready", "a socket", "", "serve, web, worker"
+        ),
+    ),
+)
+
+_STEPS: Final = Group(
+    "What a step of the service's runs may use",
+    "Sizes are in bytes or with a unit (`512m`, `2g`; powers of 1024). `0` is no limit.",
+    (
+        Variable("SHIPLAP_STEP_MEMORY", "its memory", "a size", "three quarters of the host's", "serve, worker"),
+        Variable("SHIPLAP_STEP_CPUS", "its processors", "a number: `1.5`", "`0`", "serve, worker"),
+        Variable("SHIPLAP_STEP_PIDS", "its processes and threads", "a number", "`4096`", "serve, worker"),
+        Variable(
+            "SHIPLAP_STEP_DISK",
+            "what it may write to disk, its layer and its mounts together",
+            "a size",
+            "`20g`",
+            "serve, worker",
+        ),
+        Variable("SHIPLAP_STEP_OUTPUT", "what it may print", "a size", "`4g`", "serve, worker"),
+        Variable(
+            "SHIPLAP_STEP_OUTPUT_RATE",
+            "what it may print in a second; who prints faster waits",
+            "a size",
+            "`0`",
+            "serve, worker",
+        ),
+    ),
+)
+
+_OIDC: Final = Group(
+    "Signing in with OpenID Connect",
+    "[Users](users.md) says how a provider is set up. Without `SHIPLAP_OIDC_ISSUER` the others are not looked at.",
+    (
+        Variable("SHIPLAP_OIDC_ISSUER", "the provider", "a URL with `https://`", "", "serve, web"),
+        Variable("SHIPLAP_OIDC_CLIENT_ID", "what the provider calls this service", "a text", "", "serve, web"),
+        Variable(
+            "SHIPLAP_OIDC_CLIENT_SECRET", "the password that belongs to it", "a text", "", "serve, web", in_file=True
+        ),
+        Variable(
+            "SHIPLAP_OIDC_SCOPES",
+            "what is asked for, beside `openid`",
+            "words, spaces or commas between",
+            "`openid profile email`",
+            "serve, web",
+        ),
+        Variable(
+            "SHIPLAP_OIDC_ROLE_CLAIM", "the claim whose values give roles", "a claim's name", "`groups`", "serve, web"
+        ),
+        Variable(
+            "SHIPLAP_OIDC_ROLES",
+            "which value gives which role, the highest that fits; `*` fits everybody; nobody else gets in",
+            "VALUE=ROLE, commas between; guest, viewer, member or admin",
+            "",
+            "serve, web",
+        ),
+        Variable("SHIPLAP_OIDC_NAME", "what the button says", "a text", "the provider's host", "serve, web"),
+    ),
+)
+
+_UNITS: Final = Group(
+    "The units, and compose.yaml",
+    "Read by systemd or docker, not by Shiplap: they become options of its commands, networks and volumes.",
+    (
+        Variable(
+            "SHIPLAP_LISTEN",
+            "the address of pages, API and registry; `--listen`",
+            "HOST:PORT",
+            "`127.0.0.1:8080`",
+            "the units of serve and web, compose",
+        ),
+        Variable(
+            "SHIPLAP_CONCURRENCY",
+            "runs at the same time; `--concurrency`",
+            "1 to 64",
+            "`2`",
+            "the unit of worker, compose",
+        ),
+        Variable("SHIPLAP_IMAGE", "Shiplap's own image", "an image's name", "`shiplap:latest`", "compose"),
+        Variable(
+            "SHIPLAP_FRONT",
+            "the network of web and workers",
+            "the first three numbers of a free /24 network",
+            "`172.31.98`",
+            "compose",
+        ),
+        Variable(
+            "SHIPLAP_BACK",
+            "that of PostgreSQL and Redis, which has no way out",
+            "the first three numbers of a free /24 network",
+            "`172.31.99`",
+            "compose",
+        ),
+        Variable(
+            "SHIPLAP_CONFIG",
+            "a directory that web and worker see as `/etc/shiplap`",
+            "a path",
+            "`compose/config`",
+            "compose",
+        ),
+    ),
+)
+
+GROUPS: Final = (_PLACES, _BUILDS, _REGISTRIES, _CLIENT, _SERVICE, _STEPS, _OIDC, _UNITS)
+
+OF_STEPS: Final = (
+    ("PATH", "`/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`"),
+    ("HOME", "the home directory of the step's user, by the image's `/etc/passwd`"),
+    ("TERM", "`xterm`, on a terminal"),
+    ("HOSTNAME", "the container's name; of `shiplap run` only"),
+    ("SSH_AUTH_SOCK", "the agent's socket, with `RUN --mount=type=ssh`"),
+    ("HTTP_PROXY", "and `HTTPS_PROXY`, `FTP_PROXY`, `NO_PROXY`, `ALL_PROXY`, in both cases: as build arguments say"),
+    ("SOURCE_DATE_EPOCH", "where an ARG declares it: the build's epoch"),
+)
+
+# What one process of Shiplap's tells another by the environment: nobody sets them.
+INTERNAL: Final = frozenset({"SHIPLAP_PUSHER", "SHIPLAP_FOLLOWING"})
+
+
+def names() -> frozenset[str]:
+    """All names of GROUPS, the ``_FILE`` variants too."""
+    variables = [variable for group in GROUPS for variable in group.variables]
+    return frozenset(
+        name for variable in variables for name in ((variable.name, f"{variable.name}_FILE")[: 1 + variable.in_file])
+    )
