@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, get_type_hints
 import msgspec
 
 from pipelines.roles import Level
+from pipelines.shapes import described, explain
 from web.errors import InvalidRequestError
 
 Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -76,7 +77,7 @@ class Endpoint:
 
     def path_arguments(self, values: Mapping[str, str]) -> dict[str, Any]:
         """Decode what stood in the path. Raises InvalidRequestError."""
-        return {name: _convert(text, self.path_types[name], f"{name} in the path") for name, text in values.items()}
+        return {name: _from_path(name, text, self.path_types[name]) for name, text in values.items()}
 
     def query_argument(self, values: Mapping[str, str]) -> msgspec.Struct | None:
         """Decode the query string. Raises InvalidRequestError, also for parameters that there are none of."""
@@ -147,7 +148,7 @@ def decode_body(data: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"the body is not as it should be: {error}", hint=_DOCUMENT) from error
+        raise InvalidRequestError(explain(error, kind, "the body"), hint=_DOCUMENT) from error
     except msgspec.DecodeError as error:
         raise InvalidRequestError(f"the body is no JSON: {error}") from error
     except (UnicodeDecodeError, RecursionError) as error:
@@ -161,4 +162,16 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"{what}: {error}", hint=_DOCUMENT) from error
+        raise InvalidRequestError(explain(error, kind, what), hint=_DOCUMENT) from error
+
+
+def _from_path(name: str, text: str, kind: Any) -> Any:
+    """A part of the path. Raises InvalidRequestError."""
+    told = described(kind)
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        if told:
+            thing, _, form = told.partition(": ")
+            raise InvalidRequestError(f"{text[:100]!r} is not {thing}", hint=form or _DOCUMENT) from error
+        raise InvalidRequestError(explain(error, kind, f"{name} in the path"), hint=_DOCUMENT) from error

@@ -138,10 +138,13 @@ def approvals(root: str | None, *, project: str, as_json: bool) -> None:
 def approve(root: str | None, *, project: str, approval: int, commit: str, reject: bool) -> None:
     """Build a commit of a fork, once you have looked at it.
 
-    COMMIT is the whole id of what you looked at: if the pull request has another one by now, nothing is built.
+    APPROVAL and COMMIT are as 'approvals' lists them; the first 12 digits of the commit will do. If the pull request
+    has another commit by now, nothing is built.
     """
     what = "reject" if reject else "approve"
     with Client(required_server(host_option(), root)) as client:
-        run = client.call("POST", f"/projects/{segment(project)}/approvals/{approval}/{what}", {"commit": commit})
+        run = client.call(
+            "POST", f"/projects/{segment(project)}/approvals/{approval}/{what}", {"commit": commit.lower()}
+        )
     if run is not None:
         click.echo(run["number"])

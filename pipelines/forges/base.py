@@ -13,6 +13,7 @@ import msgspec
 from pipelines.documents import has_nul
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.forges.events import ApiCall, ForgeName, Payload, Status
+from pipelines.shapes import explain
 
 NO_COMMIT: Final = frozenset({"", "0" * 40, "0" * 64})
 """How forges write that there is no commit: before a branch was made, or after it was deleted."""
@@ -73,8 +74,10 @@ def decode(headers: Mapping[str, str], body: bytes, kind: type[_T]) -> _T:
         raise WebhookError("the body has a NUL character")
     try:
         return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise WebhookError(f"the body is not as this forge sends it: {explain(error, kind, 'it')}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WebhookError(f"the body is not as this forge sends it: {error}") from error
+        raise WebhookError(f"the body is no JSON that can be read: {error}") from error
 
 
 def commit_or_none(text: str | None) -> str:

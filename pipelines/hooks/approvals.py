@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from sqlalchemy import insert, select, update
@@ -18,6 +18,7 @@ from pipelines.schema import approvals
 
 ApprovalState: TypeAlias = Literal["waiting", "approved", "rejected", "outdated"]
 
+_LEAST_DIGITS: Final = 12
 _requests = msgspec.json.Decoder(RunRequest)
 _triggers = msgspec.json.Decoder(Trigger)
 
@@ -90,8 +91,9 @@ class Approvals:
         )
 
     def approve(self, project: str, number: int, commit: str, by: str) -> Run:
-        """Build the commit. commit: the one that was looked at, which must be the one that waits.
+        """Build the commit. commit: the one that was looked at, or its first digits, as messages and pages show them.
 
+        It must be the one that waits: a number is one commit's for good, whatever else begins with these digits.
         Raises NotFoundError, and ConflictError when it was decided before, or another commit waits.
         """
         with self._database.write() as connection:
@@ -114,7 +116,7 @@ class Approvals:
         ).first()
         if row is None:
             raise NotFoundError(f"project {project} has no approval {number}")
-        if row.commit != commit:
+        if len(commit) < _LEAST_DIGITS or not row.commit.startswith(commit.lower()):
             raise ConflictError(
                 f"approval {number} is for commit {row.commit[:12]}, not {commit[:12]}", hint="look at the commit again"
             )

@@ -203,7 +203,9 @@ def test_newer_commit_of_a_fork_ends_the_run_of_the_approved_one(service: Servic
     set_up(service, pull_requests="approve")
     send(service, sent.github_pull_request("opened", fork=True))
     (waiting,) = service.approvals.list("app", state="waiting")
-    run = service.approvals.approve("app", waiting.id, AFTER, "admin")
+    with pytest.raises(ConflictError, match="is for commit"):
+        service.approvals.approve("app", waiting.id, AFTER[:11], "admin")
+    run = service.approvals.approve("app", waiting.id, AFTER[:12].upper(), "admin")
     send(service, sent.github_pull_request("reopened", fork=True))
     assert service.runs.get(run.number).state == "queued", "it is of the newest commit"
     newer = "9" * 40

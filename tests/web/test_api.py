@@ -205,6 +205,30 @@ def test_what_cannot_be_is_refused_with_a_reason(api: Api, method: str, path: st
     assert error["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "told"),
+    [
+        ("PUT", "/projects/my%20app", {}, "'my app' is not a project's name"),
+        ("PUT", "/secrets/a%20b", {"value": "x"}, "'a b' is not a secret's name"),
+        ("GET", "/runs/x", None, "run in the path has to be a whole number"),
+        ("GET", "/runs?limit=0", None, "limit has to be a whole number, at least 1"),
+        ("GET", "/runs?nonsens=1", None, "there is no field nonsens"),
+        ("GET", "/runs?state=done", None, "state is 'done'; it can be queued, running"),
+        ("POST", "/runs", {"source": {"type": "pigeon"}}, "source.type is 'pigeon'; it can be context or git"),
+        ("POST", "/runs", {}, "source is missing"),
+        ("POST", "/tokens", {"name": "x", "scopes": ["god"]}, "scopes[0] is 'god'; it can be read, build or admin"),
+        ("POST", "/users", {"name": "A B", "role": "viewer"}, "name has to be a user's name: up to 64"),
+    ],
+)
+def test_who_mistypes_something_is_told_the_field_and_what_it_may_be(
+    api: Api, method: str, path: str, body: Any, told: str
+) -> None:
+    error = api(method, path, body, status=422)["error"]
+    assert error["message"].startswith(told)
+    assert "`" not in error["message"]
+    assert "^[" not in error["message"] + (error.get("hint") or "")
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_body_that_is_no_json_is_refused(api: Api, data: bytes) -> None:
     api("POST", "/runs", data=data, content_type="application/json", status=422)

@@ -10,6 +10,7 @@ import msgspec
 from pipelines.errors import InvalidRequestError
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
+from pipelines.shapes import explain
 
 _LISTS: Final = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")
 _TEXTS: Final = (
@@ -37,7 +38,7 @@ def project_of(name: str, form: Mapping[str, str]) -> Project:
             hook=msgspec.convert(hook, HookSettings),
         )
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"the form: {error}") from error
+        raise InvalidRequestError(explain(error, HookSettings, "the form")) from error
 
 
 def shown(project: Project) -> dict[str, Any]:

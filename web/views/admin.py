@@ -15,7 +15,6 @@ from web.guard.rights import seen_workers
 
 api: Final = Api("administration")
 
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Scope: TypeAlias = Literal["read", "build", "admin"]
 _MAX_EXPIRY_S: Final = 10 * 366 * 86400
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
 import msgspec
 
@@ -11,10 +11,10 @@ from pipelines.contexts import ContextEntry
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import ForbiddenError, LengthRequiredError
+from web.views.names import DigestText
 
 api: Final = Api("contexts")
 
-DigestText: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 _CONTEXT: Final = "application/vnd.shiplap.context+json"
 _NOT_HERE: Final = {404: "It is not here, or no longer"}
 _MAX_FETCHED: Final = 10_000

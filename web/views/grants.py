@@ -11,12 +11,11 @@ from pipelines.logins import LoginInfo
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note
+from web.views.names import GrantedProject, RegistryHost
 
 api: Final = Api("grants")
 
-Project: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(?:\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,99})$")]
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Registry: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.\[\]:-]{1,255}$")]
 _NO_GRANT: Final = {404: "The project was not given this"}
 _NO_LOGIN: Final = {404: "There is no log-in to this registry"}
 
@@ -36,7 +35,7 @@ class GrantQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """project: ``*`` for all. kind: secret, login, image or bare. may_push: of images, besides pulling."""
 
-    project: Project
+    project: GrantedProject
     kind: Kind
     name: Name
     may_push: bool = False
@@ -45,7 +44,7 @@ class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GrantKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which grant: its members without its rights."""
 
-    project: Project
+    project: GrantedProject
     kind: Kind
     name: Name
 
@@ -91,12 +90,12 @@ def list_logins(call: Call) -> LoginList:
 
 
 @api.endpoint("PUT", "/logins/{registry}", scope="admin", status=204)
-def put_login(call: Call, registry: Registry, body: LoginRequest) -> None:
+def put_login(call: Call, registry: RegistryHost, body: LoginRequest) -> None:
     """Store a log-in to a registry. It is encrypted on disk; projects use it once it was given to them."""
     call.service.logins.put(registry, body.username, body.password)
 
 
 @api.endpoint("DELETE", "/logins/{registry}", scope="admin", status=204, errors=_NO_LOGIN)
-def delete_login(call: Call, registry: Registry) -> None:
+def delete_login(call: Call, registry: RegistryHost) -> None:
     """Forget the log-in to a registry, and to whom it was given."""
     call.service.logins.delete(registry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
 import msgspec
 
@@ -11,11 +11,10 @@ from pipelines.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note
+from web.views.names import ProjectName, Subject
 
 api: Final = Api("members")
 
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-Subject: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 _NOBODY: Final = {404: "There is no such project, user or token"}
 _MAX_EXPIRY_S: Final = 10 * 366 * 86400
 
@@ -48,27 +47,27 @@ class NewProjectToken(msgspec.Struct, frozen=True):
 
 
 @api.endpoint("GET", "/projects/{project}/members", scope="maintain", errors=_NOBODY)
-def list_members(call: Call, project: Name) -> MemberList:
+def list_members(call: Call, project: ProjectName) -> MemberList:
     """List who has a role in a project."""
     return MemberList(list(call.service.roles.members(call.service.projects.get(project).name)))
 
 
 @api.endpoint("PUT", "/projects/{project}/members/{kind}/{subject}", scope="maintain", status=204, errors=_NOBODY)
-def put_member(call: Call, project: Name, kind: Kind, subject: Subject, body: MemberRole) -> None:
+def put_member(call: Call, project: ProjectName, kind: Kind, subject: Subject, body: MemberRole) -> None:
     """Give a user (by name) or a robot's token (by id) a role in a project, in place of an earlier one."""
     call.service.roles.set(project, kind, subject, body.role)
     note(call.service, "set member", f"project={project} {kind}={subject}", body.role, actor=call.actor)
 
 
 @api.endpoint("DELETE", "/projects/{project}/members/{kind}/{subject}", scope="maintain", status=204, errors=_NOBODY)
-def delete_member(call: Call, project: Name, kind: Kind, subject: Subject) -> None:
+def delete_member(call: Call, project: ProjectName, kind: Kind, subject: Subject) -> None:
     """Take the role in a project away. What the service's own roles allow stays."""
     call.service.roles.remove(project, kind, subject)
     note(call.service, "remove member", f"project={project} {kind}={subject}", actor=call.actor)
 
 
 @api.endpoint("POST", "/projects/{project}/tokens", scope="maintain", status=201, errors=_NOBODY)
-def create_project_token(call: Call, project: Name, body: ProjectTokenRequest) -> NewProjectToken:
+def create_project_token(call: Call, project: ProjectName, body: ProjectTokenRequest) -> NewProjectToken:
     """Make a robot's token for one project. It is listed, and taken back, among the members."""
     token, secret = call.service.roles.create_token(project, body.name, body.role, body.expires_in_s)
     note(

@@ -19,12 +19,11 @@ from web.calls import Call
 from web.endpoints import Api
 from web.guard.rights import bounded, visible
 from web.hooks.statuses import public_url
+from web.views.names import Commit, ProjectName
 
 api: Final = Api("projects")
 
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Id: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-Commit: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12,64}$")]
 _NO_PROJECT: Final = {404: "There is no such project"}
 _NOTHING: Final = {404: "There is no such thing in this project"}
 _DECIDED: Final = {**_NOTHING, 409: "It was decided before, or is for another commit"}
@@ -152,13 +151,13 @@ def list_projects(call: Call) -> ProjectList:
 
 
 @api.endpoint("GET", "/projects/{project}", scope="read", errors=_NO_PROJECT)
-def show_project(call: Call, project: Name) -> Project:
+def show_project(call: Call, project: ProjectName) -> Project:
     """Show a project."""
     return call.service.projects.get(project)
 
 
 @api.endpoint("PUT", "/projects/{project}", scope="maintain")
-def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
+def put_project(call: Call, project: ProjectName, body: ProjectSettings) -> Project:
     """Set up a project, or change all of its settings.
 
     The webhook's secret and the token for statuses are not among these: they stay as they are. So do concurrency and
@@ -175,33 +174,33 @@ def put_project(call: Call, project: Name, body: ProjectSettings) -> Project:
     "DELETE", "/projects/{project}", scope="admin", status=204,
     errors={**_NO_PROJECT, 409: "A run of it has not ended"},
 )  # fmt: skip
-def delete_project(call: Call, project: Name) -> None:
+def delete_project(call: Call, project: ProjectName) -> None:
     """Delete a project with its runs, logs, deliveries and secrets."""
     call.service.projects.remove(project)
 
 
 @api.endpoint("POST", "/projects/{project}/webhook", scope="maintain", status=201, errors=_NO_PROJECT)
-def create_webhook(call: Call, project: Name, body: WebhookSecret) -> Webhook:
+def create_webhook(call: Call, project: ProjectName, body: WebhookSecret) -> Webhook:
     """Give the project's webhook a secret, in place of the one that it may have: it opens for no other then."""
     secret = call.service.projects.set_webhook_secret(project, body.secret)
     return Webhook(f"{public_url(call.service)}/hooks/{project}", secret)
 
 
 @api.endpoint("PUT", "/projects/{project}/status-token", scope="maintain", status=204, errors=_NO_PROJECT)
-def put_status_token(call: Call, project: Name, body: StatusToken) -> None:
+def put_status_token(call: Call, project: ProjectName, body: StatusToken) -> None:
     """Store the token with which commits are marked at the forge. It is encrypted, and never shown."""
     call.service.projects.set_status_token(project, body.token)
 
 
 @api.endpoint("GET", "/projects/{project}/deliveries", scope="read", errors=_NO_PROJECT)
-def list_deliveries(call: Call, project: Name, query: PageQuery) -> DeliveryList:
+def list_deliveries(call: Call, project: ProjectName, query: PageQuery) -> DeliveryList:
     """List what the forge sent, and what came of it."""
     name = call.service.projects.get(project).name
     return DeliveryList(list(call.service.deliveries.list(name, before=query.before, limit=query.limit)))
 
 
 @api.endpoint("GET", "/projects/{project}/deliveries/{delivery}", scope="build", errors=_NOTHING)
-def show_delivery(call: Call, project: Name, delivery: Id) -> DeliveryDetails:
+def show_delivery(call: Call, project: ProjectName, delivery: Id) -> DeliveryDetails:
     """Show a delivery with its headers and body."""
     found = call.service.deliveries.get(project, delivery)
     body = None if found.body is None else found.body[:_BODY_SHOWN].decode("utf-8", "replace")
@@ -212,45 +211,45 @@ def show_delivery(call: Call, project: Name, delivery: Id) -> DeliveryDetails:
     "POST", "/projects/{project}/deliveries/{delivery}/redeliver", scope="build", status=201,
     errors={**_NOTHING, 409: "It was refused, and its body not kept"},
 )  # fmt: skip
-def redeliver(call: Call, project: Name, delivery: Id) -> Delivery:
+def redeliver(call: Call, project: ProjectName, delivery: Id) -> Delivery:
     """Act on a delivery once more, by the settings of now."""
     return call.service.receiver.redeliver(project, delivery)
 
 
 @api.endpoint("GET", "/projects/{project}/approvals", scope="read", errors=_NO_PROJECT)
-def list_approvals(call: Call, project: Name, query: ApprovalQuery) -> ApprovalList:
+def list_approvals(call: Call, project: ProjectName, query: ApprovalQuery) -> ApprovalList:
     """List the commits of pull requests from forks, and what was decided about them."""
     name = call.service.projects.get(project).name
     return ApprovalList(list(call.service.approvals.list(name, state=query.state)))
 
 
 @api.endpoint("POST", "/projects/{project}/approvals/{approval}/approve", scope="build", status=201, errors=_DECIDED)
-def approve(call: Call, project: Name, approval: Id, body: Decision) -> Run:
+def approve(call: Call, project: ProjectName, approval: Id, body: Decision) -> Run:
     """Build a commit of a fork: this one, and none that comes after it."""
     return call.service.approvals.approve(project, approval, body.commit, call.actor)
 
 
 @api.endpoint("POST", "/projects/{project}/approvals/{approval}/reject", scope="build", status=204, errors=_DECIDED)
-def reject(call: Call, project: Name, approval: Id, body: Decision) -> None:
+def reject(call: Call, project: ProjectName, approval: Id, body: Decision) -> None:
     """Do not build a commit of a fork."""
     call.service.approvals.reject(project, approval, body.commit, call.actor)
 
 
 @api.endpoint("GET", "/projects/{project}/statuses", scope="read", errors=_NO_PROJECT)
-def list_commit_statuses(call: Call, project: Name) -> StatusList:
+def list_commit_statuses(call: Call, project: ProjectName) -> StatusList:
     """List what the forge was told of commits, or is to be told."""
     return StatusList(list_statuses(call.service.database, call.service.projects.get(project).name))
 
 
 @api.endpoint("GET", "/projects/{project}/history", scope="read", errors=_NO_PROJECT)
-def show_history(call: Call, project: Name, query: HistoryQuery) -> History:
+def show_history(call: Call, project: ProjectName, query: HistoryQuery) -> History:
     """Show how long the project's runs took, and what the cache answered."""
     name = call.service.projects.get(project).name
     return History(history(call.service.database, name, branch=query.branch, limit=query.limit))
 
 
 @api.endpoint("GET", "/projects/{project}/image-names", scope="read")
-def preview_names(call: Call, project: Name, query: TemplateQuery) -> ImageNames:
+def preview_names(call: Call, project: ProjectName, query: TemplateQuery) -> ImageNames:
     """Show what a tag template makes of a run. The project need not exist."""
     registry = call.service.settings.registry or "registry.example"
     facts = TagFacts(project, 1, registry, query.branch, query.tag, query.commit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -12,10 +12,10 @@ from pipelines.secrets import SecretInfo
 from web.calls import Call
 from web.endpoints import Api
 from web.errors import InvalidRequestError
+from web.views.names import ProjectName, SecretName
 
 api: Final = Api("secrets")
 
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 _NO_SECRET: Final = {404: "There is no such secret"}
 _NO_PROJECT: Final = {404: "There is no such project"}
 
@@ -40,7 +40,7 @@ def list_secrets(call: Call) -> SecretList:
 
 
 @api.endpoint("PUT", "/secrets/{secret}", scope="admin", status=204)
-def put_secret(call: Call, secret: Name, body: SecretValue) -> None:
+def put_secret(call: Call, secret: SecretName, body: SecretValue) -> None:
     """Store a secret of the service, in place of one of that name. It is encrypted on disk, and masked in logs.
 
     A project may use it once it was given it: PUT /grants. A secret that is stored anew stays given.
@@ -49,25 +49,25 @@ def put_secret(call: Call, secret: Name, body: SecretValue) -> None:
 
 
 @api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
-def delete_secret(call: Call, secret: Name) -> None:
+def delete_secret(call: Call, secret: SecretName) -> None:
     """Delete a secret, and forget to whom it was given."""
     call.service.secrets.delete(secret)
 
 
 @api.endpoint("GET", "/projects/{project}/secrets", scope="maintain", errors=_NO_PROJECT)
-def list_project_secrets(call: Call, project: Name) -> SecretList:
+def list_project_secrets(call: Call, project: ProjectName) -> SecretList:
     """List the names of a project's own secrets."""
     return SecretList(list(call.service.secrets.list(project=call.service.projects.get(project).name)))
 
 
 @api.endpoint("PUT", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_PROJECT)
-def put_project_secret(call: Call, project: Name, secret: Name, body: SecretValue) -> None:
+def put_project_secret(call: Call, project: ProjectName, secret: SecretName, body: SecretValue) -> None:
     """Store a secret of a project: only its runs get it, in place of the service's of the same name."""
     call.service.secrets.put(secret, _bytes(body), project=call.service.projects.get(project).name)
 
 
 @api.endpoint("DELETE", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_SECRET)
-def delete_project_secret(call: Call, project: Name, secret: Name) -> None:
+def delete_project_secret(call: Call, project: ProjectName, secret: SecretName) -> None:
     """Delete a secret of a project."""
     call.service.secrets.delete(secret, project=project)
 

@@ -12,10 +12,10 @@ from web.calls import Call
 from web.endpoints import Api
 from web.guard import note
 from web.guard.links import welcome_url
+from web.views.names import UserName
 
 api: Final = Api("users")
 
-UserName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$")]
 Password: TypeAlias = Annotated[str, msgspec.Meta(min_length=8, max_length=1024)]
 _NO_USER: Final = {404: "There is no such user"}
 
