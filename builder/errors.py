@@ -129,4 +129,11 @@ class InstructionError(BuilderError):
 
 
 class DockerfileNotFoundError(BuilderError):
-    """There is no Dockerfile where one was expected, or it cannot be read."""
+    """There is no Dockerfile where one was expected, or it cannot be read.
+
+    found: those that the context has, the nearest first; None where nobody looked.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, found: tuple[str, ...] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.found = found

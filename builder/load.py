@@ -6,6 +6,7 @@ import io
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -146,14 +147,28 @@ def ignore_patterns(
 
 
 def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
+    from builder.dockerfiles import dockerfiles_in
+
     tree = context.tree()
     files = [each for each in tree.names("") if stat.S_ISREG(tree.mode(each) or 0)]
+    found = dockerfiles_in(context)
     # In a directory -f is a path from here; of a repository or a tar it is one inside.
     directory = context.name if os.path.isdir(context.name) else ""
     return DockerfileNotFoundError(
         f"there is no {name} in {tree.label}",
-        hint=_near(files, name, directory) or "name another file with -f",
+        hint=_near(files, name, directory) or _one_of(found, directory) or "name another file with -f",
+        found=found,
     )
+
+
+def _one_of(found: Sequence[str], directory: str) -> str | None:
+    """What to say of the Dockerfiles further down."""
+    if not found:
+        return None
+    call = f"-f {os.path.normpath(os.path.join(directory, found[0]))}"
+    if len(found) == 1:
+        return f"{did_you_mean(found)} (shiplap build {call})"
+    return f"there are {', '.join(found)}; name one of them, as in shiplap build {call}"
 
 
 def _near(names: list[str], wanted: str, directory: str) -> str | None:

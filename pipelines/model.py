@@ -124,7 +124,8 @@ class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a run ended.
 
     image, manifest: digests; of what was pushed the manifest as registries have it. names: under which the image can
-    be had. error: for people.
+    be had. error: for people. dockerfiles: of a run that found no Dockerfile, those that the context has, the nearest
+    first; null where that was not what it failed by.
     """
 
     image: str = ""
@@ -134,6 +135,7 @@ class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
     cached: int = 0
     duration_s: float = 0.0
     error: str = ""
+    dockerfiles: tuple[str, ...] | None = None
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -173,5 +173,6 @@ def _from_path(name: str, text: str, kind: Any) -> Any:
     except msgspec.ValidationError as error:
         if told:
             thing, _, form = told.partition(": ")
+            thing = thing[0].lower() + thing[1:]
             raise InvalidRequestError(f"{text[:100]!r} is not {thing}", hint=form or _DOCUMENT) from error
         raise InvalidRequestError(explain(error, kind, f"{name} in the path"), hint=_DOCUMENT) from error

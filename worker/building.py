@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from builder.build import build
 from builder.contexts import Context
+from builder.dockerfiles import dockerfiles_in
 from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAccess, SshAgent
@@ -304,7 +305,9 @@ def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnoreP
         if data is not None:
             break
     else:
-        raise DockerfileNotFoundError(f"there is no {candidates[0]} in the build context", hint="name it with -f")
+        found = dockerfiles_in(context)
+        there = f" (there is {', '.join(found)})" if found else ""
+        raise DockerfileNotFoundError(f"there is no {candidates[0]} in the build context{there}", found=found)
     for ignore_name in (f"{name}.dockerignore", ".dockerignore"):
         ignore = context.read(ignore_name)
         if ignore is not None:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from sqlalchemy.engine import Connection
 
-from builder.errors import ContextDamagedError
+from builder.errors import ContextDamagedError, DockerfileNotFoundError
 from containers.errors import ContainerError, PlaceError, UserError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
@@ -143,7 +143,8 @@ class Execution:
                 self._resources.renew_launcher()
             self._fail(writer, _told(error), blame)
         else:
-            result = RunResult(error=_told(error), duration_s=self._duration())
+            found = error.found if isinstance(error, DockerfileNotFoundError) else None
+            result = RunResult(error=_told(error), duration_s=self._duration(), dockerfiles=found)
             self._end(writer, "failed", error.message.partition("\n")[0], result)
 
     def _stopped(self, writer: LogWriter) -> None:
@@ -177,6 +178,7 @@ class Execution:
         masked = RunResult(
             result.image, result.manifest, result.names, result.executed, result.cached, result.duration_s,
             writer.masked(result.error),
+            None if result.dockerfiles is None else tuple(map(writer.masked, result.dockerfiles)),
         )  # fmt: skip
 
         def finish() -> None:

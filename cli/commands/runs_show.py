@@ -14,7 +14,7 @@ from cli.progress.text import harmless, one_line, size_text
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
-from cli.remote.wording import outcome, repeats, source_text, took
+from cli.remote.wording import dockerfile_hint, outcome, repeats, source_text, took
 from cli.table import age, print_json, rfc3339, table
 from pipelines.loglines import LogLine
 from pipelines.logtail import last_output
@@ -41,6 +41,8 @@ def command(root: str | None, *, run: int, as_json: bool) -> None:
         click.echo("\n" + "\n".join(tail))
     if error:
         click.echo("\n" + harmless(error))
+    if hint := dockerfile_hint(shown):
+        click.echo(f"hint: {hint}")
 
 
 def _tail(client: Client, run: int, steps: list[dict[str, Any]]) -> list[str]:

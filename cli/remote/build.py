@@ -26,6 +26,7 @@ from cli.remote.http import Client
 from cli.remote.manifest import describe
 from cli.remote.sending import send_context
 from cli.remote.servers import Server, require_private
+from cli.remote.wording import dockerfile_hint
 from cli.signals import Received, cancelling
 from core.digests import Digest
 from core.events import (
@@ -125,7 +126,9 @@ def follow(follower: Follower, shown: _Shown) -> dict[str, Any]:
     assert ended is not None
     result = ended.get("result") or {}
     if ended["state"] == "failed":
-        raise RemoteBuildError(result.get("error") or ended["reason"] or "the build failed", shown.failed, shown.tail())
+        hint = dockerfile_hint(ended)
+        told = (result.get("error") or ended["reason"] or "the build failed") + (f"\nhint: {hint}" if hint else "")
+        raise RemoteBuildError(told, shown.failed, shown.tail())
     if ended["state"] == "error":
         reason = result.get("error") or ended["reason"] or "the service could not run it"
         raise RunLostError(

@@ -21,6 +21,17 @@ def repeats(run: dict[str, Any]) -> str:
     return repeated(trigger.get("retry_of", 0), _printable(trigger.get("by", "")))
 
 
+def dockerfile_hint(run: dict[str, Any]) -> str:
+    """What to do about a run that found no Dockerfile, here on the command line; "" for all others."""
+    found = (run["result"] or {}).get("dockerfiles")
+    if found is None:
+        return ""
+    path = _printable(found[0]) if found else "PATH"
+    if run["trigger"].get("kind", "manual") == "manual":
+        return f"name it: shiplap build -f {path}"
+    return f"name it in the project's settings: shiplap project set {run['project']} --file {path}"
+
+
 def took(run: dict[str, Any], now: float) -> str:
     """How long it has run; "" before it does. now: seconds since the epoch."""
     if run["started_at"] is None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.contexts import Context
+from builder.dockerfiles import dockerfiles_in
 from builder.errors import ContextError, DockerfileNotFoundError
 from builder.load import BuildSource, open_source
 
@@ -100,6 +102,50 @@ def test_missing_dockerfile_suggests_the_one_that_is_there(context: Path, tmp_pa
     with pytest.raises(DockerfileNotFoundError, match="there is no Dockerfile in the build context") as caught:
         opened(context, scratch=tmp_path / "s")
     assert caught.value.hint == f"did you mean Containerfile? (shiplap build -f {context}/Containerfile)"
+
+
+def test_missing_dockerfile_names_those_further_down_the_nearest_first(context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").unlink()
+    (context / "web" / "deep").mkdir(parents=True)
+    (context / "api").mkdir()
+    (context / "node_modules" / "x").mkdir(parents=True)
+    (context / ".git").mkdir()
+    for path in ("web/deep/Dockerfile", "node_modules/x/Dockerfile", ".git/Dockerfile", "web/Dockerfile.dockerignore"):
+        (context / path).write_text("FROM scratch\n")
+    with pytest.raises(DockerfileNotFoundError) as caught:
+        opened(context, scratch=tmp_path / "s")
+    assert caught.value.found == ("web/deep/Dockerfile",)
+    call = f"shiplap build -f {context}/web/deep/Dockerfile"
+    assert caught.value.hint == f"did you mean web/deep/Dockerfile? ({call})"
+    (context / "api" / "dev.Dockerfile").write_text("FROM scratch\n")
+    (context / "api" / "bad\nDockerfile").write_text("FROM scratch\n")
+    with pytest.raises(DockerfileNotFoundError) as caught:
+        opened("-", None, packed(context), scratch=tmp_path / "t")
+    assert caught.value.found == ("api/dev.Dockerfile", "web/deep/Dockerfile")
+    told = (
+        "there are api/dev.Dockerfile, web/deep/Dockerfile; name one of them, as in shiplap build -f api/dev.Dockerfile"
+    )
+    assert caught.value.hint == told
+
+
+def test_the_look_for_dockerfiles_is_bounded(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"d{number:02}").mkdir()
+        (tmp_path / f"d{number:02}" / "Dockerfile").touch()
+    with Context.open_directory(str(tmp_path)) as wide:
+        assert len(dockerfiles_in(wide)) == 8
+    deep = tmp_path / "deep" / "a/b/c/d/e"
+    deep.mkdir(parents=True)
+    (deep / "Dockerfile").touch()
+    with Context.open_directory(str(tmp_path / "deep")) as context:
+        assert dockerfiles_in(context) == ()
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(5001):
+        (many / f"a{number}").touch()
+    (many / "z.Dockerfile").touch()
+    with Context.open_directory(str(many)) as context:
+        assert dockerfiles_in(context) == ()
 
 
 def test_missing_named_dockerfile_suggests_a_near_name(context: Path, tmp_path: Path) -> None:

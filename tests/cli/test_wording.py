@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.remote.wording import outcome, title_text
+from cli.remote.wording import dockerfile_hint, outcome, title_text
 
 _GIT = {"type": "git", "url": "https://git.example.org/app.git", "ref": "main"}
 
@@ -42,3 +42,17 @@ def test_a_list_shows_the_commit_s_title_where_there_is_one(trigger: dict[str, A
 )
 def test_a_list_shows_why_a_run_waits_or_was_cancelled(state: str, reason: str, asked: bool, told: str) -> None:
     assert outcome({"state": state, "reason": reason, "cancel_requested": asked}) == told
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "told"),
+    [
+        (None, "push", ""),
+        ({"error": "exit code: 1"}, "push", ""),
+        ({"dockerfiles": []}, "push", "name it in the project's settings: shiplap project set web --file PATH"),
+        ({"dockerfiles": ["x/y"]}, "tag", "name it in the project's settings: shiplap project set web --file x/y"),
+        ({"dockerfiles": ["a/Dockerfile", "b/Dockerfile"]}, "manual", "name it: shiplap build -f a/Dockerfile"),
+    ],
+)
+def test_a_missing_dockerfile_is_named_as_the_run_was_started(result: Any, kind: str, told: str) -> None:
+    assert dockerfile_hint({"result": result, "project": "web", "trigger": {"kind": kind}}) == told

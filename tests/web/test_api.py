@@ -210,13 +210,13 @@ def test_what_cannot_be_is_refused_with_a_reason(api: Api, method: str, path: st
     [
         ("PUT", "/projects/my%20app", {}, "'my app' is not a project's name"),
         ("PUT", "/secrets/a%20b", {"value": "x"}, "'a b' is not a secret's name"),
-        ("GET", "/runs/x", None, "run in the path has to be a whole number"),
+        ("GET", "/runs/x", None, "'x' is not a run's number"),
         ("GET", "/runs?limit=0", None, "limit has to be a whole number, at least 1"),
         ("GET", "/runs?nonsens=1", None, "there is no field nonsens"),
-        ("GET", "/runs?state=done", None, "state is 'done'; it can be queued, running"),
+        ("GET", "/runs?state=done", None, "state is 'done'; it can be cancelled, error"),
         ("POST", "/runs", {"source": {"type": "pigeon"}}, "source.type is 'pigeon'; it can be context or git"),
         ("POST", "/runs", {}, "source is missing"),
-        ("POST", "/tokens", {"name": "x", "scopes": ["god"]}, "scopes[0] is 'god'; it can be read, build or admin"),
+        ("POST", "/tokens", {"name": "x", "scopes": ["god"]}, "scopes[0] is 'god'; it can be admin, build or read"),
         ("POST", "/users", {"name": "A B", "role": "viewer"}, "name has to be a user's name: up to 64"),
     ],
 )

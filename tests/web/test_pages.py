@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from html import unescape
+from html import escape, unescape
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,6 +13,7 @@ from pipelines.model import BuildOptions, ContextSource, GitSource, RunRequest, 
 from pipelines.service import Service
 from tests.web.guard.signing import csrf, sign_in
 from tests.web.processes import FakeWorker
+from web.pages.words import passages
 
 _CONTEXT = ContextSource("sha256:" + "0" * 64)
 
@@ -248,3 +249,28 @@ def test_a_stranger_learns_nothing_from_a_page_that_does_not_exist(client: Flask
     assert lost.status_code == 404
     assert "<nav" not in lost.text
     assert client.get("/api/v1/nowhere").get_json()["error"]["code"] == "not_found"
+
+
+def test_an_error_s_excerpt_keeps_its_columns_and_its_sentences_do_not() -> None:
+    error = "Dockerfile:2:7: COPY: unknown flag\n    2 | \tCOPY --form\n      | \t     ^^^^^^\nhint: --from?"
+    assert [(part.is_excerpt, part.text.count("\n")) for part in passages(error)] == [(False, 0), (True, 1), (False, 0)]
+    assert "\n".join(part.text for part in passages(error)) == error
+    assert [tuple(part) for part in passages("a | b\n12 | x\n   |")] == [(False, "a | b"), (True, "12 | x\n   |")]
+
+
+@pytest.mark.parametrize("found", [(), ("web/Dockerfile", "<b>/Dockerfile")])
+def test_a_run_without_a_dockerfile_leads_to_the_project_s_setting(
+    client: FlaskClient, service: Service, found: tuple[str, ...]
+) -> None:
+    run = service.runs.submit(RunRequest(GitSource("https://git.example.org/a.git")))
+    claim = service.claims.take("w", ())
+    assert claim is not None
+    result = RunResult(error="there is no Dockerfile in the build context", dockerfiles=found)
+    service.claims.finish(claim, "failed", result.error, result, store=lambda connection: None)
+    admin, member = client, client.application.test_client()
+    sign_in(admin, service, "ada", "admin")
+    sign_in(member, service, "grace", "member")
+    page = admin.get(f"/runs/{run.number}").text
+    assert '<a href="/projects/default/settings#f-file">' in page
+    assert all(f"<code>{escape(path)}</code>" in page for path in found)
+    assert "which a maintainer can change" in member.get(f"/runs/{run.number}").text

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from pipelines.logtail import plain
 
+_EXCERPT: Final = re.compile(r" *\d* \|(?: |$)")
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
+
+
+class Passage(NamedTuple):
+    """A part of an error's text. is_excerpt: lines of a file with their numbers, of which carets mark columns."""
+
+    is_excerpt: bool
+    text: str
+
+
+def passages(error: str) -> list[Passage]:
+    """An error in parts, so that its sentences can be wrapped and its excerpts cannot."""
+    grouped = itertools.groupby(error.rstrip("\n").split("\n"), lambda line: _EXCERPT.match(line) is not None)
+    return [Passage(is_excerpt, "\n".join(lines)) for is_excerpt, lines in grouped]
 
 
 def duration(seconds: float | None) -> str:
@@ -119,5 +134,5 @@ def weblink(url: str) -> str:
 
 FILTERS: Final = {
     word.__name__: word
-    for word in (ago, as_json, axis, browser, duration, epoch, iso, plain, plural, short, size, weblink)
+    for word in (ago, as_json, axis, browser, duration, epoch, iso, passages, plain, plural, short, size, weblink)
 }

@@ -1,0 +1,66 @@
+"""The Dockerfiles that a context has, for who named none there is, or named none and has none at the usual place."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from builder.errors import ContextError
+from core.cancellation import check
+
+if TYPE_CHECKING:
+    from builder.contexts import Context
+    from builder.filetree import SourceTree
+
+_NAMES: Final = ("dockerfile", "containerfile")
+_MOST: Final = 8
+_MOST_LOOKED_AT: Final = 5000
+_DEEPEST: Final = 4
+_OTHERS: Final = ("node_modules", "vendor")
+"""Directories with what others wrote, and Dockerfiles of theirs."""
+
+
+def dockerfiles_in(context: Context) -> tuple[str, ...]:
+    """Paths in the context, the nearest to its root first: a few, after a look at a bounded part of it."""
+    found: list[str] = []
+    for path in _files(context.tree()):
+        if _is_dockerfile(path.rpartition("/")[2]):
+            found.append(path)
+        if len(found) == _MOST:
+            break
+    return tuple(found)
+
+
+def _files(tree: SourceTree) -> Iterator[str]:
+    """Regular files, level by level, each sorted."""
+    level, left = [""], _MOST_LOOKED_AT
+    for _ in range(_DEEPEST):
+        below: list[str] = []
+        for directory in level:
+            for name in _names(tree, directory):
+                check()
+                left -= 1
+                if left < 0:
+                    return
+                path = f"{directory}/{name}" if directory else name
+                mode = tree.mode(path) or 0
+                if stat.S_ISREG(mode):
+                    yield path
+                elif stat.S_ISDIR(mode) and not name.startswith(".") and name not in _OTHERS:
+                    below.append(path)
+        level = below
+
+
+def _names(tree: SourceTree, directory: str) -> list[str]:
+    try:
+        return [name for name in tree.names(directory) if name.isprintable()]
+    except ContextError:  # not to be read, or gone by now
+        return []
+
+
+def _is_dockerfile(name: str) -> bool:
+    lower = name.lower()
+    if lower.endswith(".dockerignore"):
+        return False
+    return lower in _NAMES or lower.partition(".")[0] in _NAMES or lower.rpartition(".")[2] in _NAMES
