@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.web.browser import plays
 from tests.web.browser.addresses import PAGES
 from tests.web.browser.conftest import Site, signed_in
 
@@ -17,13 +19,27 @@ _COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 _RUN = """async (rules) => (await axe.run({ runOnly: rules })).violations.map(
   (rule) => `${rule.id}: ${rule.nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`)"""
 
+_PLACES = """(texts) => texts.map((text) => {
+  const node = document.querySelector("pre.excerpt").firstChild;
+  const range = document.createRange();
+  const at = node.data.indexOf(text);
+  range.setStart(node, at);
+  range.setEnd(node, at + text.length);
+  const box = range.getBoundingClientRect();
+  return [box.left, box.top];
+})"""
 
+
+@pytest.mark.parametrize("width", [1366, 390])
 @pytest.mark.parametrize(("scheme", "rules"), [("light", _STANDARDS), ("dark", _COLOURS)])
 def test_no_page_breaks_a_rule(
-    browser: Browser, site: Site, scheme: Literal["light", "dark"], rules: dict[str, object]
+    browser: Browser, site: Site, scheme: Literal["light", "dark"], rules: dict[str, object], width: int
 ) -> None:
     found = {}
-    with signed_in(browser, site, "ada", color_scheme=scheme, bypass_csp=True, reduced_motion="reduce") as context:
+    size = {"width": width, "height": 844}
+    with signed_in(
+        browser, site, "ada", color_scheme=scheme, bypass_csp=True, reduced_motion="reduce", viewport=size
+    ) as context:
         context.add_init_script(_AXE)
         page = context.new_page()
         for name, path in PAGES.items():
@@ -31,6 +47,23 @@ def test_no_page_breaks_a_rule(
             if broken := page.evaluate(_RUN, rules):
                 found[name] = broken
     assert found == {}
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_a_caret_points_at_its_column(browser: Browser, site: Site, width: int) -> None:
+    """Also where the line that it points into is longer than the screen is wide, and begins with a tab."""
+    line = "\tRUN echo " + "a-word " * 30 + "&& mkae"
+    caret = "\t" + " " * (len(line) - 5) + "^^^^"
+    error = f"Dockerfile:12:{len(line) - 4}: exit code: 127\n   12 | {line}\n      | {caret}\nhint: is it installed?"
+    with signed_in(browser, site, "ada", viewport={"width": width, "height": 844}) as context:
+        page = context.new_page()
+        number = site.stage.play(replace(plays.RED, error=error))
+        page.goto(f"/runs/{number}")
+        expect(page.locator("pre.excerpt")).to_have_count(1)
+        word, mark = page.evaluate(_PLACES, ["mkae", "^^^^"])
+        assert abs(word[0] - mark[0]) < 1
+        assert word[1] < mark[1] < word[1] + 40
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_keyboard_goes_past_the_navigation(page: Page, site: Site) -> None:
