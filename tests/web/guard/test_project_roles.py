@@ -224,7 +224,7 @@ def test_token_of_a_user_does_no_more_than_the_user(app: Flask, both: Service) -
 def test_badge_is_for_who_may_read_the_project(app: Flask, both: Service) -> None:
     client = guest(app, both, "read")
     assert client.get("/badge/web.svg").status_code == 200
-    assert "build: no runs" in client.get("/badge/web.svg").get_data(as_text=True)
+    assert "build: queued" in client.get("/badge/web.svg").get_data(as_text=True)
     hidden, absent = client.get("/badge/other.svg"), client.get("/badge/nothing.svg")
     assert "build: unknown" in hidden.get_data(as_text=True)
     assert (hidden.status_code, hidden.data, [*hidden.headers]) == (200, absent.data, [*absent.headers])
