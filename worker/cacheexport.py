@@ -64,6 +64,8 @@ def receive(end: socket.socket) -> CacheExport | None:
     message, files, _, _ = socket.recv_fds(end, 16, 1)
     if not message:
         return None
+    if not files:  # this process has as many open as it may
+        raise msgspec.DecodeError("its content is missing")
     with open(files[0], "rb") as file:  # closes it
         file.seek(0)
         return msgspec.msgpack.decode(file.read(_MOST_BYTES), type=CacheExport, dec_hook=_digest)

@@ -230,6 +230,7 @@ def test_half_a_message_hurts_nobody(
 ) -> None:
     with open("/dev/null", "rb") as nothing:
         socket.send_fds(ends[1], [b"export"], [nothing.fileno()])
+    ends[1].send(b"export")
     claim = succeeded(service)
     assert Outlet(ends[1]).offer(left_by(claim, f"127.0.0.1:{free_port()}"))
     with exporting(settings, "ci:5000", ends[0], 0.1) as exporter:
