@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import click
 
-from cli import VERSION
 from cli.errors import describe
 from cli.lazy import LazyCommand, LazyGroup
 from cli.running import guarded, say
+from core.release import described
 
 _COMMANDS = {
     "build": LazyCommand("cli.commands.build", "Build an image from a Dockerfile."),
@@ -50,6 +50,13 @@ _COMMANDS = {
 }
 
 
+def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    del parameter
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"shiplap {described()}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     lazy=_COMMANDS,
@@ -66,7 +73,9 @@ _COMMANDS = {
     metavar="URL",
     help="The build service that is to do it, or the name of a context.  [default: $SHIPLAP_HOST, else this machine]",
 )
-@click.version_option(VERSION, prog_name="shiplap", message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 @click.pass_context
 def shiplap(ctx: click.Context, root: str | None, host: str | None) -> None:
     """Build container images from Dockerfiles, and run them. No daemon.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from cli import VERSION
+from core.release import described
 
 TYPE_CHECKING = False  # type checkers take the name for typing.TYPE_CHECKING
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``shiplap`` with ``arguments`` and return its exit code; without, run it with the process's, and end that."""
     asked = sys.argv[1:] if arguments is None else list(arguments)
     if asked == ["--version"]:  # scripts ask for it often: answered before click is imported
-        sys.stdout.write(f"shiplap {VERSION}\n")
+        sys.stdout.write(f"shiplap {described()}\n")
         return 0
     # Imports make many objects and no garbage: looking for cycles every 700 of them takes a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)

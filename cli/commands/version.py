@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
-from cli import VERSION
+from core.release import described
 
 
 @click.command("version")
 def command() -> None:
-    """Show the version."""
-    click.echo(f"shiplap {VERSION}")
+    """Show the version.
+
+    With the commit that it was built from, where that is known.
+    """
+    click.echo(f"shiplap {described()}")

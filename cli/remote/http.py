@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from cli import VERSION
 from cli.remote.errors import RemoteError, ServerError, UnreachableServerError
 from cli.remote.servers import Server
 from core.connections import NOT_TLS
+from core.release import VERSION
 
 PREFIX: Final = "/api/v1"
 _TIMEOUT_S: Final = 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,13 +14,14 @@ from pathlib import Path
 import click
 import pytest
 
-from cli import VERSION
 from cli.app import run, shiplap
 from cli.errors import CommandError, describe, is_users
 from cli.lazy import LazyGroup
 from cli.main import main
 from core.errors import ShiplapError
+from core.release import VERSION
 from tests.toolkit.bounds import stretched
+from tests.toolkit.git import git
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -70,9 +72,29 @@ def test_help_of_every_command_shows_its_own_name(path: tuple[str, ...], capsys:
 def test_version_agrees_with_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
+    commit = git(_CHECKOUT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").strip()
     for arguments in (["--version"], ["version"], ["--root", "/nowhere", "--version"]):
         assert main(arguments) == 0
-        assert capsys.readouterr().out == f"shiplap {VERSION}\n"
+        assert capsys.readouterr().out == f"shiplap {VERSION}, commit {commit}\n"
+
+
+def test_commit_is_said_of_this_checkout_alone(tmp_path: Path) -> None:
+    """Of files that lie in somebody else's repository, or in one that git is told of, nothing is known."""
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "-m", "theirs")
+    shutil.copytree(_CHECKOUT / "core", tmp_path / "packages" / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from core.release import commit; print(repr(commit()))"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "packages"), "GIT_DIR": str(tmp_path / ".git")}
+
+    def said() -> str:
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout.strip()
+
+    assert said() == "''"
+    (tmp_path / "packages" / "core" / "commit.txt").write_text("0123456789ab\n")
+    assert said() == "'0123456789ab'"
 
 
 def test_help_imports_no_room_below_and_nothing_heavy() -> None:
@@ -206,4 +228,4 @@ def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
 
 
 def test_python_minus_m_is_the_command() -> None:
-    assert python("-m", "cli", "--version").stdout == f"shiplap {VERSION}\n"
+    assert python("-m", "cli", "--version").stdout.startswith(f"shiplap {VERSION}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.toolkit.git import git
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -25,8 +28,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (_CHECKOUT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((_CHECKOUT / name).read_bytes())
+    git(source, "init", "--quiet")
+    git(source, "add", ".")
+    git(source, "commit", "--quiet", "-m", "a release")
     options = ("--no-deps", "--no-build-isolation", "--wheel-dir", directory)
     subprocess.run([sys.executable, *_PIP, "wheel", *options, source], check=True, stdin=subprocess.DEVNULL)
+    (directory / "commit").write_text(git(source, "rev-parse", "--short=12", "HEAD") + "\n")
     return next(directory.glob("*.whl"))
 
 
@@ -56,10 +63,31 @@ def test_wheel_holds_the_rooms_with_their_data_and_no_tests(wheel: Path) -> None
     assert data <= set(names)
 
 
+def test_wheel_knows_the_commit_that_it_was_built_from(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("core/commit.txt").decode() == (wheel.parent / "commit").read_text()
+
+
+def test_source_archive_brings_its_commit_to_the_wheels_that_are_built_of_it(wheel: Path, tmp_path: Path) -> None:
+    source = wheel.parent / "source"
+    code = f"import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    (tree,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    code = f"import setuptools.build_meta as b; b.build_wheel({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    (built,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(built) as files:
+        assert files.read("core/commit.txt").decode() == (wheel.parent / "commit").read_text()
+
+
 def test_installed_command_builds_and_runs(
     privileged: None, installed: Callable[..., str], busybox_tar: Path, tmp_path: Path
 ) -> None:
     assert installed("--version").startswith("shiplap ")
+    assert ", commit " in installed("version")
     (tmp_path / "Dockerfile").write_text(
         "FROM scratch AS files\nCOPY Dockerfile /\n\n"
         "FROM busybox\nCOPY --from=files / /\nRUN wc -l < /Dockerfile > /lines\n"
