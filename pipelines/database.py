@@ -15,7 +15,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import Update, create_engine, event, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -33,8 +33,11 @@ from pipelines.errors import (
 )
 from pipelines.keynumbers import settle_key
 from pipelines.keyring import KeyRing
-from pipelines.postgres import postgres_engine, wait_patiently
+from pipelines.postgres import check_encoding, postgres_engine, wait_patiently
 from pipelines.schema import HEAD
+
+if TYPE_CHECKING:  # migrating alone needs it
+    from alembic.config import Config
 
 _BUSY_TIMEOUT_S: Final = 30
 _POOL_SIZE: Final = 20
@@ -123,30 +126,48 @@ def migrate(settings: ServiceSettings) -> list[str]:
     Makes the key of secrets, too. Raises SecretError, SchemaError when the database is newer than this version, and
     what ``Database.open`` raises.
     """
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
     serve = settings.root / "serve"
     serve.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+    known = known_schemas()
     database = Database(_engine(settings))
     try:
         with _file_lock(serve / "migrate.lock"), database.write() as connection:
             if not database.is_sqlite:
+                check_encoding(connection)
                 wait_patiently(connection)
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             before = _applied(connection)
             if before is not None and before not in known:
                 raise SchemaError(f"the database has schema {before}, which this version does not know")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            upgrade(connection, "head")
             settle_key(connection, KeyRing(settings.key_file))
         return known[known.index(before) + 1 :] if before else known
     finally:
         database.close()
+
+
+def known_schemas() -> list[str]:
+    """All that there have been up to this version's, the oldest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
+
+
+def upgrade(connection: Connection, schema: str) -> None:
+    """Apply the migrations up to ``schema`` (or ``head``) that the database lacks."""
+    from alembic import command
+
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, schema)
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def _applied(connection: Connection) -> str | None:

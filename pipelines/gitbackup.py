@@ -250,7 +250,7 @@ def _put_in_place(staged: Path, top: Path) -> list[Path]:
         place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not os.path.lexists(place):
             os.rename(new, place)
-        elif _refs(new) == _refs(place) and place.is_symlink() == new.is_symlink():
+        elif refs_of(new) == refs_of(place) and place.is_symlink() == new.is_symlink():
             exchange(new, place)
         else:
             kept = aside / name
@@ -278,7 +278,7 @@ def _units(directory: Path, below: str = "") -> Iterator[str]:
             yield from _units(directory, name)
 
 
-def _refs(repository: Path) -> dict[str, bytes]:
+def refs_of(repository: Path) -> dict[str, bytes]:
     """The files that hold a repository's refs, or what the one file or link at that path is."""
     if repository.is_symlink():
         return {"": os.fsencode(os.readlink(repository))}
@@ -336,3 +336,31 @@ def _opened(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def member_refs(archive: tarfile.TarFile) -> dict[str, dict[str, bytes]]:
+    """What ``refs_of`` would say of each unit of a backup, by its path, once it was unpacked."""
+    members = {member.name: member for member in archive if member.name.startswith(MEMBERS)}
+    tops = {name for name in members if all(f"{name}/{part}" in members for part in ("objects", "refs", "HEAD"))}
+    units: dict[str, dict[str, bytes]] = {}
+    for name, member in members.items():
+        parts = name.split("/")
+        above = ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
+        top = next((path for path in above if path in tops), None)
+        if top is None:
+            if member.issym():
+                units[_inside(name)] = {"": os.fsencode(member.linkname)}
+            elif member.isreg():
+                units[_inside(name)] = {"": _content(archive, member)}
+            continue
+        refs = units.setdefault(_inside(top), {})
+        inside = name[len(top) + 1 :]
+        if member.isreg() and (inside == "packed-refs" or inside.startswith(("refs/", "reftable/"))):
+            refs[inside] = _content(archive, member)
+    return units
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    assert stream is not None, "a regular file"
+    return stream.read()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tarfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
+from core.cancellation import check
 from core.digests import Digest
 from pipelines.errors import BackupError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 LIST: Final = "registry.json"
 _DIRECTORY: Final = "images"
+_PIECE_BYTES: Final = 1 << 20
 
 
 def write_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
@@ -60,6 +63,21 @@ def read_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
                     add_manifest(registry, repository.name, manifest, data)
         except SpecError as error:
             raise BackupError(f"the backup's images are damaged: {error}") from error
+
+
+def check_images(archive: tarfile.TarFile) -> int:
+    """Whether all images of a backup are whole; how many manifests there are. Raises BackupError, KeyError."""
+    from registry.server.portable import PortableRepository
+
+    repositories = msgspec.json.decode(_opened(archive, LIST).read(), type=list[PortableRepository])
+    for content in sorted({content for repository in repositories for content in repository.contents()}):
+        hashed, stream = hashlib.new(content.algorithm), _opened(archive, f"{_DIRECTORY}/{content.hex}")
+        while piece := stream.read(_PIECE_BYTES):
+            check()
+            hashed.update(piece)
+        if hashed.hexdigest() != content.hex:
+            raise BackupError(f"{_DIRECTORY}/{content.hex} in the backup is damaged: its content has another digest")
+    return sum(len(repository.manifests) for repository in repositories)
 
 
 def _blobs(repositories: list[PortableRepository]) -> set[Digest]:

@@ -8,6 +8,7 @@ secret.key-<hash>      beside it: the key of before while a restore brings anoth
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -48,15 +49,26 @@ class KeyRing:
 
         Inside of the block what was sealed with either is committed to opening with one of them: killed at any
         instant, all keys are there. The former ones go once the block has ended well; if it did not, all stay, for
-        nobody knows what a broken connection has committed.
+        nobody knows what a broken connection has committed. Raises SecretError where the file cannot be replaced.
         """
         if not keys:
             yield
             return
         former = self.kept()
-        for key in (*former, *keys):
-            write_atomically(self._beside(key), key, mode=0o600)
-        write_atomically(self.file, keys[0], mode=0o600)
+        if former == list(keys):  # the service's own backup; where the key is mounted nothing could be written
+            yield
+            return
+        try:
+            for key in (*former, *keys):
+                write_atomically(self._beside(key), key, mode=0o600)
+            write_atomically(self.file, keys[0], mode=0o600)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY):
+                raise
+            raise SecretError(
+                f"the key {self.file} cannot give way to the backup's ({number_of(keys[0])}): {error.strerror}",
+                hint="put the key that the backup was made with there first (compose: compose/secrets/secret_key)",
+            ) from error
         try:
             yield
         except BaseException:
@@ -101,6 +113,11 @@ def _checked(file: Path) -> bytes:
         key = file.read_bytes()
     except (PermissionError, IsADirectoryError) as error:
         raise SecretError(f"the key {file} cannot be read: {error.strerror}") from error
-    if len(key) != _KEY_BYTES:
-        raise SecretError(f"{file} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")
+    check_content(key, str(file))
     return key
+
+
+def check_content(key: bytes, where: str) -> None:
+    """Raises SecretError for what is no key. where: for the message."""
+    if len(key) != _KEY_BYTES:
+        raise SecretError(f"{where} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")

@@ -21,6 +21,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL, Connection, Engine
 
+from pipelines.errors import SchemaError
+
 _CONNECT_S: Final = 5
 _UNHEARD_S: Final = 15
 _PROBE_AFTER_S: Final = 5
@@ -59,6 +61,7 @@ def postgres_engine(url: URL, pool_size: int) -> Engine:
         pool_pre_ping=True,
         connect_args={
             "application_name": "shiplap",
+            "client_encoding": "UTF8",  # else that of the database, and text of SQL_ASCII comes as bytes
             "autocommit": True,
             "connect_timeout": _CONNECT_S,
             "keepalives": 1,
@@ -81,3 +84,13 @@ def wait_patiently(connection: Connection) -> None:
     """From here to the transaction's end it may wait for locks, and be silent, for however long."""
     for statement in _PATIENT:
         connection.exec_driver_sql(statement)
+
+
+def check_encoding(connection: Connection) -> None:
+    """Raises SchemaError unless the database holds all of Unicode: names and messages may have any letter."""
+    name, encoding = connection.exec_driver_sql("SELECT current_database(), current_setting('server_encoding')").one()
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"the database {name} has the encoding {encoding}, and Shiplap needs UTF8",
+            hint="make another, and name it in SHIPLAP_DATABASE_URL: createdb -E UTF8 -T template0 -O USER NAME",
+        )

@@ -27,7 +27,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from core.settings import ServiceSettings
-from pipelines import backup
+from pipelines import restore as backup
 from pipelines.contexts import Contexts
 
 def end(*_, **__):

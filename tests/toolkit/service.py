@@ -125,7 +125,7 @@ def postgres_server(directory: Path, address: str = "") -> Iterator[PostgresServ
     shutil.chown(directory, "postgres", "postgres")
     server = PostgresServer(directory, found[-1], address)
     subprocess.run(
-        [server.binaries / "initdb", "-D", directory / "data", "-A", "trust", "--no-sync", "-U", "postgres"],
+        [server.binaries / "initdb", "-D", directory / "data", "-A", "trust", "-E", "UTF8", "-N", "-U", "postgres"],
         user="postgres", group="postgres", extra_groups=[], check=True, stdout=subprocess.DEVNULL, cwd="/",
     )  # fmt: skip
     if address:

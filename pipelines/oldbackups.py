@@ -1,0 +1,75 @@
+"""Tables of an older schema: they are migrated in a database of their own, before anything of the service changes.
+
+An SQLite file gets the schema that the backup names, then its rows, then every migration since, as the service's own
+database would have had them: what a migration makes of what is there, it makes of a backup as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from sqlalchemy import MetaData, Table, create_engine, event, insert, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, NoSuchTableError, StatementError
+
+from pipelines.backupformat import rows_of, table_name
+from pipelines.database import upgrade
+from pipelines.errors import BackupError
+
+Rows: TypeAlias = Callable[[Table], Iterator[Mapping[str, object]]]
+
+_BATCH_ROWS: Final = 200
+
+
+@contextlib.contextmanager
+def migrated_rows(archive: tarfile.TarFile, schema: str, directory: Path) -> Iterator[Rows]:
+    """The rows of each of today's tables, of a backup of an older schema. directory: a scratch one, for the file.
+
+    Raises BackupError for rows that the older schema has no place for.
+    """
+    engine = create_engine(f"sqlite:///{directory}/restore.db", hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: object, record: object) -> None:
+        del record
+        connection.execute("PRAGMA synchronous=OFF")  # type: ignore[attr-defined]  # nobody needs it after a crash
+
+    try:
+        with engine.connect() as connection:
+            upgrade(connection, schema)
+            _fill(archive, connection)
+            upgrade(connection, "head")
+            connection.commit()
+            yield lambda table: _rows(connection, table)
+    finally:
+        engine.dispose()
+
+
+def _fill(archive: tarfile.TarFile, connection: Connection) -> None:
+    for member in archive.getnames():
+        name = table_name(member)
+        if name is None:
+            continue
+        batch: list[dict[str, object]] = []
+        try:
+            table = Table(name, MetaData(), autoload_with=connection, resolve_fks=False)
+            for row in rows_of(archive, name):
+                batch.append(row)
+                if len(batch) >= _BATCH_ROWS:
+                    connection.execute(insert(table), batch)
+                    batch = []
+            if batch:
+                connection.execute(insert(table), batch)
+        except NoSuchTableError as error:
+            raise BackupError(f"the backup has a table {name}, which its schema has not") from error
+        except (DBAPIError, StatementError) as error:
+            raise BackupError(f"the backup's table {name} does not fit its schema: {error}") from error
+
+
+def _rows(connection: Connection, table: Table) -> Iterator[Mapping[str, object]]:
+    for row in connection.execute(select(table).execution_options(yield_per=_BATCH_ROWS)).mappings():
+        yield dict(row)

@@ -1,0 +1,187 @@
+"""Restore a backup while the service runs, whichever release since the first made it; or see what that would do.
+
+What is replaced is replaced in one transaction. Killed before that, the service is what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+import msgspec
+from sqlalchemy import Table, cast, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlalchemy.engine import Connection
+
+from core.files import reclaim_scratch, scratch_directory, storage_errors
+from core.settings import ServiceSettings
+from pipelines.backupformat import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, opened, read_header, rows_of
+from pipelines.contexts import ContextEntry
+from pipelines.database import Database, known_schemas, migrate
+from pipelines.errors import BackupError
+from pipelines.gitbackup import MEMBERS as GIT_MEMBERS
+from pipelines.gitbackup import staged_repositories
+from pipelines.imagebackup import LIST as IMAGE_LIST
+from pipelines.imagebackup import read_images
+from pipelines.keynumbers import note_key
+from pipelines.oldbackups import Rows, migrated_rows
+from pipelines.schema import HEAD, runs
+from pipelines.service import Service
+from pipelines.sources import repositories
+from pipelines.tokens import bring_back, installed
+
+_BATCH_ROWS: Final = 200
+_SCRATCH: Final = ".restoring-"
+_DAMAGED: Final = (
+    tarfile.TarError, msgspec.DecodeError, msgspec.ValidationError, KeyError, EOFError, UnicodeDecodeError,
+)  # fmt: skip
+
+
+def restore(settings: ServiceSettings, path: Path) -> list[Path]:
+    """As ``Saved.restore``, from a file."""
+    with path.open("rb") as file, Saved.reading(file, str(path)) as saved:
+        return saved.restore(settings)
+
+
+class Saved:
+    """A backup that is open for reading.
+
+    header: who made it, and when.
+    left_out: what a restore does not bring back, for people.
+    """
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self.archive = archive
+        self.names = frozenset(archive.getnames())
+        self.header: Header = read_header(archive, known_schemas())
+        self.left_out = LEFT_OUT if self.has_images else (*LEFT_OUT, NO_IMAGES)
+
+    @classmethod
+    @contextlib.contextmanager
+    def reading(cls, file: IO[bytes], name: str) -> Iterator[Self]:
+        """Open a backup. file: seekable. name: for messages.
+
+        Raises BackupError for what is none, is not whole, or is of a newer version; also from inside of the block.
+        """
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                yield cls(archive)
+        except _DAMAGED as error:
+            raise BackupError(f"{name} is no whole backup of a Shiplap service: {error}") from error
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the built-in registry's images are in it."""
+        return IMAGE_LIST in self.names
+
+    @property
+    def is_older(self) -> bool:
+        """Whether its tables have to be migrated."""
+        return self.header.schema != HEAD
+
+    def restore(self, settings: ServiceSettings) -> list[Path]:
+        """Make the service what it was: everything that it knows is replaced, in one transaction.
+
+        A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again, and the
+        tokens of its own machines stay good. Images are added to those that are there. Repositories take the places of
+        those that are there; returns where those are now that had other refs.
+        """
+        migrate(settings)
+        with Service.open(settings) as service, self._rows(settings.root / "serve") as rows:
+            moved = self._replace(service, rows)
+            if self.has_images:
+                read_images(self.archive, settings)
+            return moved
+
+    @contextlib.contextmanager
+    def _rows(self, parent: Path) -> Iterator[Rows]:
+        """The rows of today's tables. parent: where a scratch directory may be."""
+        if not self.is_older:
+            yield lambda table: rows_of(self.archive, table.name)
+            return
+        with storage_errors(str(parent)):
+            reclaim_scratch(parent, _SCRATCH)
+            with (
+                scratch_directory(parent, _SCRATCH) as directory,
+                migrated_rows(self.archive, self.header.schema, directory) as rows,
+            ):
+                yield rows
+
+    def _replace(self, service: Service, rows: Rows) -> list[Path]:
+        manifests, keys, saved = [], [], []
+        for member in self.archive:
+            kind, _, name = member.name.partition("/")
+            if kind == "blobs":
+                service.contexts.put_blob(f"sha256:{name}", opened(self.archive, member))
+            elif kind == "manifests":
+                data = opened(self.archive, member).read()
+                manifests.append(msgspec.json.decode(data, type=list[ContextEntry]))
+            elif is_key(kind):
+                keys.append(opened(self.archive, member).read())
+            elif kind == GIT_MEMBERS.rstrip("/"):
+                saved.append(member)
+        for entries in manifests:
+            service.contexts.begin(entries)
+        with staged_repositories(self.archive, saved, repositories(service.settings)) as put_in_place:
+            with service.secrets.keys.replaced(keys), service.database.write() as connection:
+                _replace_tables(service.database, rows, connection)
+                if keys:
+                    note_key(connection, keys[0])
+            return put_in_place()
+
+
+def is_key(member: str) -> bool:
+    """Whether a member is a key of secrets."""
+    return member == KEY or member.startswith(f"{KEY}-")
+
+
+def _replace_tables(database: Database, rows: Rows, connection: Connection) -> None:
+    database.wait_patiently(connection)
+    attempts = {row.number: row.attempt for row in connection.execute(select(runs.c.number, runs.c.attempt))}
+    own_tokens = installed(connection)
+    for table in reversed(TABLES):
+        connection.execute(delete(table))
+    for table in TABLES:
+        _fill(connection, table, rows(table))
+        _advance_sequence(connection, database, table)
+    bring_back(connection, own_tokens)
+    _begin_again(connection, attempts)
+
+
+def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
+    """Queue the runs that ran when the backup was made, and those whose workers know of a later attempt.
+
+    attempts: of the runs before this. Workers that go on with any of them are fenced: no number is given again.
+    """
+    going = select(runs.c.number, runs.c.attempt).where(runs.c.state.in_(("queued", "running")))
+    for number, attempt in connection.execute(going).all():
+        later = max(0, attempts.get(number, 0) - attempt)
+        changes: dict[str, Any] = {"attempt": attempt + later, "max_attempts": runs.c.max_attempts + later}
+        changes |= {"state": "queued", "reason": "", "worker": ""}
+        connection.execute(update(runs).where(runs.c.number == number).values(**changes))
+
+
+def _fill(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
+    batch = []
+    for row in rows:
+        batch.append(dict(row))
+        if len(batch) >= _BATCH_ROWS:
+            connection.execute(insert(table), batch)
+            batch = []
+    if batch:
+        connection.execute(insert(table), batch)
+
+
+def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:
+    """PostgreSQL does not see that rows came with their numbers. Those given since the backup are not given again."""
+    column = table.autoincrement_column
+    if database.is_sqlite or column is None:
+        return
+    highest = connection.execute(select(func.max(column))).scalar()
+    if highest is not None:
+        sequence = func.pg_get_serial_sequence(table.name, column.name)
+        given = func.coalesce(func.pg_sequence_last_value(cast(sequence, REGCLASS)), 0)
+        connection.execute(select(func.setval(sequence, func.greatest(highest, given))))
