@@ -21,7 +21,7 @@ def settings_of(server: PostgresServer, name: str, root: Path, encoding: str) ->
     """Of a service on a new database of this encoding."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
-    return ServiceSettings(root, server.url.replace("/postgres?", f"/{name}?"), "")
+    return ServiceSettings(root, server.url.replace("/postgres?", f"/{name}?"), f"unix://{root}/none.sock")
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
