@@ -273,4 +273,5 @@ def test_a_run_without_a_dockerfile_leads_to_the_project_s_setting(
     page = admin.get(f"/runs/{run.number}").text
     assert '<a href="/projects/default/settings#f-file">' in page
     assert all(f"<code>{escape(path)}</code>" in page for path in found)
+    assert "as the project's <a" in page
     assert "which a maintainer can change" in member.get(f"/runs/{run.number}").text

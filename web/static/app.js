@@ -61,6 +61,24 @@ document.addEventListener("htmx:configRequest", (event) => {
 });
 document.addEventListener("htmx:afterSettle", tell);
 
+// What is wider than the screen scrolls sideways, by keys too: then, and only then, it is a stop for them.
+const reach = () => {
+  for (const box of document.querySelectorAll(".scroll, .copyable code")) {
+    if (box.dataset.reach === undefined && box.hasAttribute("tabindex")) continue;
+    if (box.scrollWidth > box.clientWidth) {
+      box.dataset.reach = "";
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", box.querySelector("caption")?.textContent ?? box.textContent);
+    } else if (box.dataset.reach !== undefined) {
+      for (const name of ["tabindex", "role", "aria-label", "data-reach"]) box.removeAttribute(name);
+    }
+  }
+};
+reach();
+addEventListener("resize", reach);
+document.addEventListener("htmx:afterSettle", reach);
+
 // Polled parts are swapped only when they changed, so that nothing is taken from under a pointer; hidden pages rest.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const tag = event.detail.xhr.getResponseHeader("ETag");
