@@ -29,23 +29,38 @@ _V2_WANTED = ("cpu", "memory", "pids", "io")
 
 
 class Hierarchy:
-    """One mounted cgroup hierarchy. path: where it is mounted; version: 1 or 2; controllers: what it can limit."""
+    """One mounted cgroup hierarchy.
 
-    __slots__ = ("controllers", "path", "version")
+    path: where it is mounted.
+    version: 1 or 2.
+    controllers: what it can limit.
+    group: the name of the enclosure that the session is to be in; empty for none.
+    """
 
-    def __init__(self, path: str, version: int, controllers: tuple[str, ...]) -> None:
+    __slots__ = ("controllers", "group", "path", "version")
+
+    def __init__(self, path: str, version: int, controllers: tuple[str, ...], group: str = "") -> None:
         self.path = path
         self.version = version
         self.controllers = controllers
+        self.group = group
+
+    @property
+    def top(self) -> str:
+        """The directory of all that is Shiplap's."""
+        return f"{self.path}/{PARENT}"
 
     @property
     def parent(self) -> str:
-        """The directory that holds Shiplap's sessions."""
-        return f"{self.path}/{PARENT}"
+        """The directory that holds the session's."""
+        return f"{self.top}/{self.group}" if self.group else self.top
 
 
-def hierarchies(mountinfo: str) -> list[Hierarchy]:
-    """The hierarchies in ``mountinfo`` (text of /proc/PID/mountinfo) that are of use to us, each once."""
+def hierarchies(mountinfo: str, group: str = "") -> list[Hierarchy]:
+    """The hierarchies in ``mountinfo`` (text of /proc/PID/mountinfo) that are of use to us, each once.
+
+    group: see Hierarchy.
+    """
     found: dict[tuple[int, tuple[str, ...]], Hierarchy] = {}
     for line in mountinfo.splitlines():
         before, separator, after = line.partition(" - ")
@@ -54,9 +69,9 @@ def hierarchies(mountinfo: str) -> list[Hierarchy]:
         path = before.split(" ")[4].replace("\\040", " ")
         fstype, _source, options = after.split(" ")[:3]
         if fstype == "cgroup2":
-            found.setdefault((2, ()), Hierarchy(path, 2, _available(path)))
+            found.setdefault((2, ()), Hierarchy(path, 2, _available(path), group))
         elif controllers := tuple(sorted(_V1_WANTED.intersection(options.split(",")))):
-            found.setdefault((1, controllers), Hierarchy(path, 1, controllers))
+            found.setdefault((1, controllers), Hierarchy(path, 1, controllers, group))
     return list(found.values())
 
 
@@ -72,10 +87,23 @@ class Session:
             try:
                 self._locks.append(_claim(hierarchy, name))
             except OSError as error:
-                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT) or _is_lost(hierarchy):
                     raise
             else:
                 self.hierarchies.append(hierarchy)
+
+    def bound(self, memory_bytes: int, swap_bytes: int | None) -> bool:
+        """Hold all in this session's group together to that much; whether this host can. swap_bytes: None: any."""
+        total = limits.UNLIMITED if swap_bytes is None else memory_bytes + swap_bytes
+        wanted = {"memory_bytes": memory_bytes, "memory_swap_bytes": total, "cpus": 0.0, "cpu_shares": 0, "pids": 0}
+        if limits.missing({**wanted, "optional": ()}, self.hierarchies) is not None:
+            return False
+        try:
+            for hierarchy in self.hierarchies:
+                limits.apply(wanted, f"{hierarchy.parent}/{self.name}", hierarchy)
+        except LimitError:  # a controller that is there, and not passed on to groups below
+            return False
+        return True
 
     def create(self, container: str) -> tuple[int, list[int]]:
         """Make the groups of a container, and tell how a process gets into them.
@@ -159,7 +187,8 @@ class Session:
         """Remove the session's own directories."""
         for hierarchy in self.hierarchies:
             remove_tree(f"{hierarchy.parent}/{self.name}")
-            _rmdir(hierarchy.parent)
+            if not hierarchy.group:
+                _rmdir(hierarchy.parent)
         for fd in self._locks:
             os.close(fd)
         self.hierarchies, self._locks = [], []
@@ -169,14 +198,15 @@ def abandoned(found: list[Hierarchy]) -> list[str]:
     """Remove the groups of sessions whose launcher is gone; the paths removed."""
     removed = []
     for hierarchy in found:
-        if not os.access(hierarchy.parent, os.W_OK):
+        if not os.access(hierarchy.top, os.W_OK):
             continue  # there are none, or they are another user's
-        try:
-            names = [entry.name for entry in os.scandir(hierarchy.parent) if entry.is_dir()]
-        except (FileNotFoundError, PermissionError):
-            continue
-        for name in names:
-            path = f"{hierarchy.parent}/{name}"
+        paths = []
+        for folder in dict.fromkeys((hierarchy.parent, hierarchy.top)):
+            try:
+                paths += [entry.path for entry in os.scandir(folder) if entry.is_dir()]
+            except (FileNotFoundError, PermissionError):
+                continue
+        for path in paths:
             lock = _lock(path)
             if lock is None:
                 continue
@@ -185,7 +215,7 @@ def abandoned(found: list[Hierarchy]) -> list[str]:
                     removed.append(path)
             finally:
                 os.close(lock)
-        _rmdir(hierarchy.parent)
+        _rmdir(hierarchy.top)
     return removed
 
 
@@ -217,11 +247,19 @@ def _kill_members(folder: str, files: list[str]) -> None:
                 continue
 
 
+def _is_lost(hierarchy: Hierarchy) -> bool:
+    """Whether the enclosure was there, and has gone: without it nothing would bound the containers."""
+    return bool(hierarchy.group) and os.path.isdir(hierarchy.top) and not os.path.isdir(hierarchy.parent)
+
+
 def _claim(hierarchy: Hierarchy, name: str) -> int:
     """Make the session's directory and lock it; the lock's descriptor."""
     path = f"{hierarchy.parent}/{name}"
     while True:
-        _mkdir(hierarchy.parent)
+        if not hierarchy.group:
+            _mkdir(hierarchy.parent)
+        elif not os.path.isdir(hierarchy.parent):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), hierarchy.parent)
         try:
             _mkdir(path)
         except FileNotFoundError:
@@ -232,7 +270,7 @@ def _claim(hierarchy: Hierarchy, name: str) -> int:
         if lock is not None:
             os.close(lock)  # a reclaiming process was between our mkdir and our lock
     if hierarchy.version == 2:
-        for folder in (hierarchy.path, hierarchy.parent, path):
+        for folder in dict.fromkeys((hierarchy.path, hierarchy.top, hierarchy.parent, path)):
             _delegate(folder, hierarchy.controllers)
     return lock
 

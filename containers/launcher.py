@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,7 @@ from containers import wire
 from containers.errors import BY_NAME, ContainerError, LauncherError, NamespaceError
 from containers.events import readable
 from containers.spec import ContainerSpec, ExitStatus, layers_to_wire, to_wire
+from core.cancellation import check
 from core.rootfs import DirectoryLayer, RootLayer
 
 if TYPE_CHECKING:
@@ -32,16 +33,19 @@ if TYPE_CHECKING:
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server import main; main(3, *sys.argv[2:])"
 _BOOT = ("-I", "-S", "-E", "-c", _PROGRAM)
 _CLOSE_TIMEOUT_S = 10.0
+_PLACE_POLL_S = 0.2
 
 
 class Container:
     """A running container, until ``wait`` has returned or ``close`` was called.
 
-    terminal: the other end of the container's terminal when the spec asked for one, else None.
+    terminal: the other end of the container's terminal when the spec asked for one, else None. over: is called when it
+    has ended.
     """
 
-    def __init__(self, answers: _socket.socket, terminal: int | None) -> None:
+    def __init__(self, answers: _socket.socket, terminal: int | None, over: Callable[[], object]) -> None:
         self.terminal = terminal
+        self._over: Callable[[], object] | None = over
         self._answers = answers
         self._lock = threading.Lock()
         self._status: ExitStatus | None = None
@@ -69,6 +73,7 @@ class Container:
                     raise
                 finally:
                     self._answers.close()
+                    self._end()
                 self._status = _exit_status(message[1], message[2], tuple(message[3]))
             return self._status
         finally:
@@ -96,9 +101,16 @@ class Container:
     def close(self) -> None:
         """Kill it if it still runs, without waiting, and close its terminal."""
         self._answers.close()
+        self._end()
         if self.terminal is not None:
             os.close(self.terminal)
             self.terminal = None
+
+    def _end(self) -> None:
+        """Say once that it is over, or will be at once."""
+        over, self._over = self._over, None
+        if over is not None:
+            over()
 
     def __enter__(self) -> Self:
         return self
@@ -119,11 +131,14 @@ class Launcher:
 
     state: an existing private directory, in which it leaves ``launcher.log`` at most. denied_networks: what containers
     are not to reach, beside the host and link-local addresses, as in ``10.0.0.0/8,192.168.0.0/16``. Raises NetworkError
-    when it is anything else.
+    when it is anything else. group: the name of an ``enclosure.Enclosure``, which holds its containers. at_once: how
+    many containers may run at a time, 0 for any number; others wait.
     """
 
-    def __init__(self, state: Path, *, denied_networks: str = "") -> None:
+    def __init__(self, state: Path, *, denied_networks: str = "", group: str = "", at_once: int = 0) -> None:
         self._state = state
+        self._group = group
+        self._places = threading.Semaphore(at_once) if at_once else None
         self._denied = _networks(denied_networks)
         self._lock = threading.Lock()
         self._control: _socket.socket | None = None
@@ -168,9 +183,24 @@ class Launcher:
 
         stdin, stdout, stderr: descriptors that become the command's, which the caller may close afterwards; not used
         with a terminal. A command that cannot be executed is no exception but an exit status of 126 or 127.
-        Raises ContainerError when the container cannot be set up.
+        Raises ContainerError when the container cannot be set up, and what ``check`` raises while it waits for a place.
         """
-        answers = self._request("start", to_wire(spec), stdin, stdout, stderr)
+        self._take_place()
+        try:
+            return self._started(self._request("start", to_wire(spec), stdin, stdout, stderr))
+        except BaseException:
+            self._give_place()
+            raise
+
+    def _take_place(self) -> None:
+        while self._places is not None and not self._places.acquire(timeout=_PLACE_POLL_S):
+            check()
+
+    def _give_place(self) -> None:
+        if self._places is not None:
+            self._places.release()
+
+    def _started(self, answers: _socket.socket) -> Container:
         terminal = None
         try:
             message, fds = _answer(answers, "started", "terminal")
@@ -182,7 +212,7 @@ class Launcher:
             if terminal is not None:
                 os.close(terminal)
             raise
-        return Container(answers, terminal)
+        return Container(answers, terminal, self._give_place)
 
     def retire(self) -> None:
         """Let the process end behind the caller's back, which takes the kernel some 40 ms; ``close`` is still to come.
@@ -267,7 +297,7 @@ class Launcher:
             opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, *_BOOT, source, str(self._state), ",".join(self._denied), connected],
+                [sys.executable, *_BOOT, source, str(self._state), ",".join(self._denied), connected, self._group],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),

@@ -39,10 +39,12 @@ class Server:
     """Serves one client.
 
     parent: a descriptor of the process that it dies with. folder: the directory that the private tmpfs is mounted on.
-    uplink: the containers' network, whose events ``loop`` has.
+    uplink: the containers' network, whose events ``loop`` has. group: see ``cgroups.Hierarchy``.
     """
 
-    def __init__(self, control: _socket.socket, parent: int, folder: str, loop: Loop, uplink: Uplink) -> None:
+    def __init__(
+        self, control: _socket.socket, parent: int, folder: str, loop: Loop, uplink: Uplink, group: str
+    ) -> None:
         self._control = control
         self._reserve = os.dup(control.fileno())  # a descriptor to do without when there are no others
         self._parent = parent
@@ -52,7 +54,7 @@ class Server:
         self._ranges = idmap.host_ranges()
         userns = idmap.user_namespace(self._ranges) if any(self._ranges) else -1
         self._layers = Layers(f"{folder}/layers", userns)
-        self._hierarchies = cgroups.hierarchies(_read("/proc/self/mountinfo"))
+        self._hierarchies = cgroups.hierarchies(_read("/proc/self/mountinfo"), group)
         self._session = cgroups.Session(os.urandom(6).hex(), self._hierarchies)
         self._guests = Guests(loop, uplink, self._ranges, self._layers, self._session)
 
@@ -139,11 +141,12 @@ class Server:
             os.close(fd)
 
 
-def main(control_fd: int, folder: str, denied: str, connected: str) -> NoReturn:
+def main(control_fd: int, folder: str, denied: str, connected: str, group: str) -> NoReturn:
     """Serve the client at the other end of ``control_fd``: the whole life of the launcher's two processes.
 
     folder: an existing directory; only the launcher sees what it mounts there. denied: networks that containers are
-    not to reach, with commas between. connected: not empty when the first one is expected to have a network.
+    not to reach, with commas between. connected: not empty when the first one is expected to have a network. group: the
+    name of the enclosure that the containers are to be in; empty for none.
     """
     code = 1
     try:
@@ -158,7 +161,7 @@ def main(control_fd: int, folder: str, denied: str, connected: str) -> NoReturn:
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
-                server = _prepared(control, parent, folder, denied, connected)
+                server = _prepared(control, parent, folder, denied, connected, group)
                 server.serve()
                 code = 0
         except ContainerError as error:
@@ -187,7 +190,7 @@ def _forked() -> int:
         raise ContainerError(f"cannot start the launcher's second process: {error.strerror}") from error
 
 
-def _prepared(control: _socket.socket, parent: int, folder: str, denied: str, connected: str) -> Server:
+def _prepared(control: _socket.socket, parent: int, folder: str, denied: str, connected: str, group: str) -> Server:
     """Everything up to the first request. Raises PermissionError, and ContainerError for what else is refused."""
     try:
         _isolate(folder)
@@ -195,7 +198,7 @@ def _prepared(control: _socket.socket, parent: int, folder: str, denied: str, co
         uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))))
         if connected:
             _begin(uplink)  # before all else: this is what a first container waits for
-        return Server(control, parent, folder, loop, uplink)
+        return Server(control, parent, folder, loop, uplink, group)
     except PermissionError:
         raise
     except OSError as error:

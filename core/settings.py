@@ -218,9 +218,9 @@ class GitSettings(NamedTuple):
 class StepSettings(NamedTuple):
     """What the environment says a step of the service's runs may use; 0 is no limit. See builder.limits.StepLimits.
 
-    Without a word, none takes the host down: three quarters of its memory, 4096 processes, 20 GiB of disk and 4 GiB of
-    output. given: the controllers (``memory``, ``cpu``, ``pids``) of those that were asked for by name.
-    denied_networks: as in Settings.
+    Without a word, none takes the host down: three quarters of the memory that there is, of the machine or of the
+    smallest limit of the process' control groups, 4096 processes, 20 GiB of disk and 4 GiB of output. given: the
+    controllers (``memory``, ``cpu``, ``pids``) of those that were asked for by name. denied_networks: as in Settings.
     """
 
     memory_bytes: int
@@ -233,16 +233,19 @@ class StepSettings(NamedTuple):
     denied_networks: str = ""
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+    def from_environ(cls, environ: Mapping[str, str] | None = None, *, memory_bytes: int | None = None) -> Self:
         """Read ``SHIPLAP_STEP_MEMORY``, ``_CPUS``, ``_PIDS``, ``_DISK``, ``_OUTPUT`` and ``_OUTPUT_RATE``.
 
-        Sizes as in ``2g``. Raises SettingsError.
+        Sizes as in ``2g``. memory_bytes: how much there is. Raises SettingsError.
         """
         env = os.environ if environ is None else environ
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if memory_bytes is None:
+            from core.memory import memory_limit  # not at the top: all commands import this module
+
+            memory_bytes = memory_limit().memory_bytes
         named = {"memory": "SHIPLAP_STEP_MEMORY", "cpu": "SHIPLAP_STEP_CPUS", "pids": "SHIPLAP_STEP_PIDS"}
         return cls(
-            _size(env, "SHIPLAP_STEP_MEMORY", physical * 3 // 4),
+            _size(env, "SHIPLAP_STEP_MEMORY", memory_bytes * 3 // 4),
             _number(env, "SHIPLAP_STEP_CPUS", 0.0),
             int(_number(env, "SHIPLAP_STEP_PIDS", 4096)),
             _size(env, "SHIPLAP_STEP_DISK", 20 << 30),

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 
+from containers.enclosure import Enclosure
 from containers.network import parse_networks
 from containers.rootless import become_root
 from core.errors import ShiplapError
 from core.filesystems import require_fit
 from core.leaving import leave
+from core.memory import in_mib, memory_limit, planned
 from core.notify import ServiceManager
 from core.settings import ServiceSettings, StepSettings
 from pipelines.jsonlogs import configuration
@@ -30,6 +32,7 @@ from worker.sideprocess import ExporterProcess
 from worker.tasks import make_app
 
 _MAX_CONCURRENCY = 64
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=2, metavar="N", help="runs at once  [default: 2]")
     parser.add_argument("--name", default=f"{platform.node()}-{os.getpid()}", help="unique among all workers")
     parser.add_argument("--labels", default="", help="what runs may ask for, commas between")
+    parser.add_argument(
+        "--reserved", type=int, default=0, metavar="BYTES", help="memory that others take under the same limit"
+    )
     given = parser.parse_args(arguments)
     logging.config.dictConfig(configuration())
     manager = ServiceManager.from_environ()
@@ -56,6 +62,26 @@ def serve(settings: WorkerSettings) -> None:
     """Work until SIGTERM. Raises SchemaError, SecretError and other ShiplapErrors at the start."""
     with Service.open(settings.service) as service:  # what is wrong is said here, not by every pool process
         service.secrets.check_key()
+    with Enclosure(settings.bound_bytes, settings.swap_bytes) as enclosure:
+        _tell(settings, enclosure)
+        _work(settings._replace(group=enclosure.name))
+
+
+def _tell(settings: WorkerSettings, enclosure: Enclosure) -> None:
+    """What bounds the steps, for the log."""
+    held = "a control group holds them to it"
+    if not enclosure.name:
+        held = "no control group can hold them to it here: when there is no more, the kernel ends steps first"
+    _log.info(
+        "runs at a time: %d; steps at a time in each: %s; memory for all steps: %s (%s)",
+        settings.concurrency,
+        settings.steps_at_once or "any number",
+        in_mib(settings.bound_bytes),
+        held,
+    )
+
+
+def _work(settings: WorkerSettings) -> None:
     # Containers need root; the danger that Celery warns of, messages that are programs, is closed off: only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     with Pulse(settings) as pulse, ExporterProcess(settings) as exporter:
@@ -80,10 +106,24 @@ def _settings(given: argparse.Namespace) -> WorkerSettings:
     service = ServiceSettings.from_environ()
     require_fit(str(service.root))
     listed = [label.strip() for label in given.labels.split(",") if label.strip()] or service.worker_labels
-    steps = StepSettings.from_environ()
+    limit = memory_limit()
+    steps = StepSettings.from_environ(memory_bytes=limit.memory_bytes)
     parse_networks(steps.denied_networks)
-    concurrency = max(1, min(given.concurrency, _MAX_CONCURRENCY))
-    return WorkerSettings(service, given.name, check_labels(listed), concurrency, steps)
+    wanted = max(1, min(given.concurrency, _MAX_CONCURRENCY))
+    capacity = planned(limit, wanted, given.reserved)
+    if capacity.runs < wanted:
+        _log.warning("runs at a time: %d instead of %d, for there are %s", capacity.runs, wanted, limit)
+    step_bytes = min(steps.memory_bytes or capacity.bound_bytes, capacity.bound_bytes)
+    return WorkerSettings(
+        service,
+        given.name,
+        check_labels(listed),
+        capacity.runs,
+        steps._replace(memory_bytes=step_bytes),
+        steps_at_once=capacity.steps,
+        bound_bytes=capacity.bound_bytes,
+        swap_bytes=limit.swap_bytes,
+    )
 
 
 if __name__ == "__main__":

@@ -15,13 +15,26 @@ from pipelines.service import Service
 
 
 class WorkerSettings(NamedTuple):
-    """name: unique among all workers. labels: sorted. concurrency: runs at once. steps: what theirs may use."""
+    """What a worker's processes have in common.
+
+    name: unique among all workers.
+    labels: sorted.
+    concurrency: runs at once.
+    steps: what theirs may use.
+    steps_at_once: of one run; 0 is any number.
+    bound_bytes, swap_bytes: memory and swap for the steps of all runs together; None: any amount.
+    group: the name of the enclosure that holds them to it, empty where there is none.
+    """
 
     service: ServiceSettings
     name: str
     labels: tuple[str, ...] = ()
     concurrency: int = 1
     steps: StepSettings = StepSettings(0)
+    steps_at_once: int = 0
+    bound_bytes: int = 0
+    swap_bytes: int | None = None
+    group: str = ""
 
 
 class Resources:
@@ -45,7 +58,12 @@ class Resources:
     def launcher(self) -> Launcher:
         with self._lock:
             if self._launcher is None:
-                self._launcher = Launcher(self._store.tmp, denied_networks=self.settings.steps.denied_networks)
+                self._launcher = Launcher(
+                    self._store.tmp,
+                    denied_networks=self.settings.steps.denied_networks,
+                    group=self.settings.group,
+                    at_once=self.settings.steps_at_once,
+                )
             return self._launcher
 
     @property

@@ -19,6 +19,7 @@ from cli.supervisor import Child, Supervisor
 from core.files import try_lock
 from core.filesystems import require_fit
 from core.listening import parse_listen, require_free
+from core.memory import SERVICE_BYTES, memory_limit, planned
 from core.notify import ServiceManager
 from core.settings import ServiceSettings
 
@@ -59,6 +60,7 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     require_fit(str(settings.root))
     with _alone(settings.root), Supervisor() as supervisor:
         require_free(*address)
+        planned(memory_limit(), concurrency, SERVICE_BYTES)  # with too little nothing is started
         migrate(settings)
         with Service.open(settings) as service:
             token_file = service.tokens.ensure_admin_file()
@@ -76,7 +78,7 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         url = url_file.read_text().strip()
         environment["SHIPLAP_REGISTRY"] = settings.registry or url.partition("//")[2]
         _forget_credentials(settings.root)
-        arguments = [*_python("worker"), "--concurrency", str(concurrency)]
+        arguments = [*_python("worker"), "--concurrency", str(concurrency), "--reserved", str(SERVICE_BYTES)]
         supervisor.start(
             Child("the worker", arguments, _DRAIN_S, environment=environment, hurry_s=_HURRY_S), timeout_s=_START_S
         )

@@ -1,0 +1,46 @@
+"""A control group for the containers of several launchers, which bounds what they use together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from containers.cgroups import Session, hierarchies
+
+
+class Enclosure:
+    """A context manager: the group exists from entry to exit, or until all processes that entered it have died.
+
+    ``shiplap/NAME/<session>/<container>``: as launchers do with their sessions, this process holds a lock on the
+    directory, so that whoever finds it free may remove it.
+
+    name: what launchers are given; empty where this host cannot bound the group.
+    """
+
+    def __init__(self, memory_bytes: int, swap_bytes: int | None = None) -> None:
+        self.name = ""
+        self._memory_bytes = memory_bytes
+        self._swap_bytes = swap_bytes
+        self._session: Session | None = None
+
+    def __enter__(self) -> Self:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+        session = Session(f"all-{os.urandom(6).hex()}", hierarchies(mounts))
+        try:
+            bounded = session.bound(self._memory_bytes, self._swap_bytes)
+        except BaseException:
+            session.close()
+            raise
+        if bounded:
+            self.name, self._session = session.name, session
+        else:
+            session.close()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            self._session.close()
