@@ -306,7 +306,13 @@ _STEPS: Final = Group(
     "What a step of the service's runs may use",
     "Sizes are in bytes or with a unit (`512m`, `2g`; powers of 1024). `0` is no limit.",
     (
-        Variable("SHIPLAP_STEP_MEMORY", "its memory", "a size", "three quarters of the host's", "serve, worker"),
+        Variable(
+            "SHIPLAP_STEP_MEMORY",
+            "its memory",
+            "a size",
+            "three quarters of what [there is](deploy.md#memory)",
+            "serve, worker",
+        ),
         Variable("SHIPLAP_STEP_CPUS", "its processors", "a number: `1.5`", "`0`", "serve, worker"),
         Variable("SHIPLAP_STEP_PIDS", "its processes and threads", "a number", "`4096`", "serve, worker"),
         Variable(

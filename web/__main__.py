@@ -44,6 +44,7 @@ def main() -> int:
         settings_of(service_settings.root, access="users")
         renew_hooks(service_settings.root)
         with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
+            service.secrets.check_key()
             token_file = service.tokens.ensure_admin_file()
             if service_settings.web_token:
                 service.tokens.adopt(WORKERS, service_settings.web_token, ["build"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from containers.network import parse_networks
 from core.reach import Reach
-from core.settings import RegistrySettings
+from core.settings import RegistrySettings, ServiceSettings
 from pipelines.model import Claim
 from pipelines.service import Service
 from pipelines.sources import reach
@@ -30,6 +31,14 @@ def bounds_of(settings: WorkerSettings) -> Reach:
     return reach(settings.service.git_allowed_hosts, denied=parse_networks(settings.steps.denied_networks))
 
 
+def insecure_registries(settings: ServiceSettings) -> tuple[str, ...]:
+    """The service's registry, where it may do without TLS: not by the name that has it in public."""
+    public = urlsplit(settings.public_url)
+    if not settings.registry or (public.scheme == "https" and public.netloc.lower() == settings.registry.lower()):
+        return ()
+    return (settings.registry,)
+
+
 def client_of(
     claim: Claim, service: Service, settings: WorkerSettings, *, cancelled: threading.Event, insist: Insist
 ) -> Client:
@@ -37,11 +46,13 @@ def client_of(
 
     Its reach is the run's, and the service's own registry, wherever that is and by whichever of its names.
     """
-    own = service.settings.registry
     registries = service.registries()
     bounds = bounds_of(settings).allowing(*registries)
     config = ClientConfig.load(
-        RegistrySettings.from_environ(), service.settings.root, insecure=[own] if own else [], reach=bounds
+        RegistrySettings.from_environ(),
+        service.settings.root,
+        insecure=insecure_registries(service.settings),
+        reach=bounds,
     )
 
     def answers_as_ours(domain: str) -> bool:

@@ -24,6 +24,7 @@ from tests.toolkit.service import Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 from worker.building import is_trusted
+from worker.connecting import insecure_registries
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 
 DOCKERFILE = """FROM base
@@ -185,7 +186,8 @@ def test_no_image_takes_the_place_of_a_shared_cache(name: str) -> None:
     refuse_cache_names([Reference.parse(name)], "")
 
 
-def test_worker_with_another_key_refuses_to_start(settings: ServiceSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["worker", "web"])
+def test_process_with_another_key_refuses_to_start(settings: ServiceSettings, tmp_path: Path, module: str) -> None:
     key = tmp_path / "other.key"
     key.write_bytes(b"k" * 32)
     environ = {
@@ -195,6 +197,24 @@ def test_worker_with_another_key_refuses_to_start(settings: ServiceSettings, tmp
         "SHIPLAP_REDIS_URL": settings.redis_url,
         "SHIPLAP_SECRET_KEY_FILE": str(key),
     }
-    done = subprocess.run([sys.executable, "-m", "worker"], env=environ, stderr=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-m", module, *(["--listen", "127.0.0.1:0"] if module == "web" else [])]
+    done = subprocess.run(command, env=environ, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert f"{key} is another key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("registry", "public_url", "insecure"),
+    [
+        ("", "https://ci.example.org", ()),
+        ("ci.example.org", "https://ci.example.org", ()),
+        ("CI.example.org:8443", "https://ci.example.org:8443/", ()),
+        ("ci.example.org", "http://ci.example.org", ("ci.example.org",)),
+        ("ci.example.org:8080", "https://ci.example.org", ("ci.example.org:8080",)),
+        ("web:8080", "", ("web:8080",)),
+    ],
+)
+def test_registry_that_has_tls_in_public_is_not_spoken_to_without(
+    tmp_path: Path, registry: str, public_url: str, insecure: tuple[str, ...]
+) -> None:
+    assert insecure_registries(ServiceSettings(tmp_path, "", "", registry, public_url=public_url)) == insecure
