@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from core.settings import ServiceSettings
+from core.certificates import certificate_places
+from core.settings import RegistrySettings, ServiceSettings
 from pipelines.audit import Audit
 from pipelines.borders import Borders
 from pipelines.claims import Claims
@@ -63,7 +64,8 @@ class Service:
         self.deliveries = Deliveries(database)
         self.approvals = Approvals(database, self.runs)
         self.receiver = Receiver(database, self.projects, self.runs, self.deliveries, self.approvals)
-        upstream = Upstream(settings.web_url, settings.web_token) if settings.web_url else None
+        places = certificate_places(RegistrySettings.from_environ().docker_config, settings.root)
+        upstream = Upstream(settings.web_url, settings.web_token, places) if settings.web_url else None
         self.contexts = Contexts(database, serve / "contexts", upstream=upstream)
         self.users = Users(database)
         self.sessions = Sessions(database)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
+from core.certificates import SYSTEM_CERTIFICATES, client_context, shown_certificate, trust_hint
 from pipelines.blobstream import Part, decode_blobs
 from pipelines.errors import NotFoundError, UpstreamError
 
@@ -18,14 +22,19 @@ _BATCH: Final = 5000
 _TIMEOUT_S: Final = 60.0
 _NOT_FOUND: Final = 404
 _OK: Final = 200
+_HTTPS_PORT: Final = 443
 
 
 class Upstream:
-    """The contexts of the service at ``url``. token: an API token with the scope build."""
+    """The contexts of the service at ``url``. token: an API token with the scope build.
 
-    def __init__(self, url: str, token: str) -> None:
+    certificates: directories like ``certs.d`` with what is believed besides the system's CAs.
+    """
+
+    def __init__(self, url: str, token: str, certificates: Sequence[Path] = ()) -> None:
         self._url = url
         self._token = token
+        self._certificates = certificates
 
     def manifest(self, context: str) -> bytes:
         """The entries of a context as they are hashed. Raises NotFoundError, UpstreamError."""
@@ -44,7 +53,10 @@ class Upstream:
         import urllib3  # takes a while, and most workers share the root
 
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        pool = urllib3.PoolManager(retries=urllib3.Retry(3, redirect=0, backoff_factor=0.3, allowed_methods=None))
+        parts = urlsplit(self._url)
+        trust = client_context(parts.netloc, self._certificates) if parts.scheme == "https" else None
+        retries = urllib3.Retry(3, redirect=0, backoff_factor=0.3, allowed_methods=None)
+        pool = urllib3.PoolManager(retries=retries, ssl_context=trust)
         try:
             response = pool.request(
                 method, f"{self._url}/api/v1{path}", body=body, headers=headers,
@@ -54,9 +66,22 @@ class Upstream:
                 self._check(response)
                 yield response
         except urllib3.exceptions.HTTPError as error:
-            raise UpstreamError(f"cannot fetch a build context from {self._url}: {error}", hint=_HINT) from error
+            raise self._failure(error) from error
         finally:
             pool.clear()
+
+    def _failure(self, error: urllib3.exceptions.HTTPError) -> UpstreamError:
+        what = f"cannot fetch a build context from {self._url}"
+        cause = next((arg for arg in getattr(error, "reason", error).args if isinstance(arg, ssl.SSLError)), None)
+        if not isinstance(cause, ssl.SSLCertVerificationError):
+            return UpstreamError(f"{what}: {error}", hint=_HINT)
+        parts = urlsplit(self._url)
+        host, place = parts.hostname or "", next(iter(self._certificates[-1:]), SYSTEM_CERTIFICATES) / parts.netloc
+        shown = shown_certificate(host, parts.port or _HTTPS_PORT, host)
+        return UpstreamError(
+            f"{what}: its certificate is not trusted: {cause.verify_message}",
+            hint=trust_hint(cause.verify_code, place, shown) or _HINT,
+        )
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
         if response.status == _OK:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -17,6 +18,7 @@ from core.release import VERSION
 
 PREFIX: Final = "/api/v1"
 _TIMEOUT_S: Final = 60.0
+_HTTPS_PORT: Final = 443
 _ERROR_BYTES: Final = 64 << 10
 _BLOCK_BYTES: Final = 256 << 10
 _REPEATABLE: Final = ("GET", "PUT", "DELETE")
@@ -149,8 +151,14 @@ class Client:
     def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.server.url)
         if parts.scheme == "https":
+            from core.certificates import client_context
+
             return http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=self._timeout_s, blocksize=_BLOCK_BYTES
+                parts.hostname or "",
+                parts.port,
+                timeout=self._timeout_s,
+                context=client_context(parts.netloc, self.server.certificates),
+                blocksize=_BLOCK_BYTES,
             )
         return http.client.HTTPConnection(
             parts.hostname or "", parts.port, timeout=self._timeout_s, blocksize=_BLOCK_BYTES
@@ -176,7 +184,20 @@ class Client:
             return None
         return f"shiplap login --host {self.server.url}, or SHIPLAP_TOKEN"
 
+    def _untrusted(self, error: ssl.SSLCertVerificationError) -> UnreachableServerError:
+        from core.certificates import SYSTEM_CERTIFICATES, shown_certificate, trust_hint
+
+        parts = urlsplit(self.server.url)
+        host = parts.hostname or ""
+        place = next(iter(self.server.certificates[1:]), SYSTEM_CERTIFICATES) / parts.netloc
+        return UnreachableServerError(
+            f"the certificate of {self.server.url} is not trusted: {error.verify_message}",
+            hint=trust_hint(error.verify_code, place, shown_certificate(host, parts.port or _HTTPS_PORT, host)),
+        )
+
     def _unreachable(self, error: Exception) -> UnreachableServerError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return self._untrusted(error)
         code = getattr(error, "reason", None)  # of ssl.SSLError: OpenSSL's word
         if code in NOT_TLS:
             return UnreachableServerError(

@@ -8,7 +8,7 @@ import click
 
 from cli.errors import CommandError
 from cli.remote.http import Client
-from cli.remote.servers import Contexts, Server, parse_url
+from cli.remote.servers import Contexts, Server, parse_url, trusted_places
 from core.settings import RemoteSettings
 
 _TOKEN_BYTES = 4096
@@ -22,7 +22,7 @@ def login_to_service(host: str, *, from_stdin: bool) -> None:
     contexts = Contexts.load(RemoteSettings.from_environ(host=""))
     url = contexts.urls.get(host) or parse_url(host)
     token = _token(url, from_stdin=from_stdin)
-    with Client(Server(url, token)) as client:
+    with Client(Server(url, token, trusted_places(url, None))) as client:
         known = client.call("GET", "/whoami")
     contexts.tokens[url] = token
     contexts.save()

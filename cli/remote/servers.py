@@ -15,17 +15,21 @@ from urllib.parse import urlsplit
 from cli.remote.choice import LOCAL
 from cli.remote.errors import NoServerError, RemoteError
 from core.files import write_atomically
-from core.settings import RemoteSettings, Settings
+from core.settings import RegistrySettings, RemoteSettings, Settings
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """url: scheme, host and port, without a path. token: "" when we have none."""
+    """url: scheme, host and port, without a path. token: "" when we have none.
+
+    certificates: directories like ``certs.d`` with what is believed besides the system's CAs.
+    """
 
     url: str
     token: str
+    certificates: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)
@@ -99,7 +103,16 @@ def server(url: str, root: str | None) -> Server:
     token = settings.token or Contexts.load(settings).tokens.get(url, "")
     if not token and (own := _own_service(root)) and _same_service(url, own):
         token = _read(Settings.from_environ(root=root).root / "serve" / "admin.token")
-    return Server(url, token)
+    return Server(url, token, trusted_places(url, root))
+
+
+def trusted_places(url: str, root: str | None) -> tuple[Path, ...]:
+    """Where certificates for the server at ``url`` may be: where those for registries are, as it is one, too."""
+    if not url.startswith("https://"):
+        return ()
+    from core.certificates import certificate_places
+
+    return certificate_places(RegistrySettings.from_environ().docker_config, Settings.from_environ(root=root).root)
 
 
 def required_server(host: str | None, root: str | None) -> Server:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from core.certificates import certificate_places
 from core.reach import ANYWHERE, Reach
 from core.references import DEFAULT_DOMAIN
 from core.settings import RegistrySettings
 from registry.errors import RegistryConfigError
 
 _DEFAULT_HOST: Final = "registry-1.docker.io"  # where docker.io's images are served
-_SYSTEM_CERTS: Final = Path("/etc/docker/certs.d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ClientConfig:
         named = _strings(document.get("insecure-registries", []), "insecure-registries", path)
         return cls(
             docker_config=settings.docker_config,
-            certificates=(_SYSTEM_CERTS, settings.docker_config / "certs.d", root / "certs.d"),
+            certificates=certificate_places(settings.docker_config, root),
             insecure=tuple(map(_insecure, (*insecure, *settings.insecure_registries, *named))),
             mirrors=mirrors,
             http_proxy=settings.http_proxy,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+from core.certificates import Shown, load_certificates, shown_certificate, trust_hint
 from core.connections import NOT_TLS, OpenSockets, is_exempt, reason
-from core.errors import HostNotFoundError, OutOfReachError
+from core.errors import HostNotFoundError, OutOfReachError, SettingsError
 from registry.client.config import ClientConfig, hostname, is_loopback
 from registry.client.http import Request, redacted
 from registry.errors import OutOfBoundsError, PlainHttpServerError, RegistryConfigError, TlsError, UnreachableError
 
 if TYPE_CHECKING:  # urllib3 costs 56 ms: imported when there is something to send
     import urllib3
+
+_Look: TypeAlias = Callable[[], Shown | None]
 
 _CONNECT_TIMEOUT_S: Final = 20.0
 _READ_TIMEOUT_S: Final = 60.0  # for a single read: a connection over which nothing comes is taken for broken
@@ -104,7 +107,7 @@ class Urllib3Transport:
             if self._config.reach.public_only:  # another address may answer
                 self._pools.pop((parts.scheme, parts.netloc), None)
             certificates = self._config.docker_config / "certs.d" / parts.netloc
-            raise _translated(error, parts.netloc, certificates) from error
+            raise _translated(error, parts.netloc, certificates, lambda: self._look(parts)) from error
         finally:
             if isinstance(body, Generator):
                 body.close()  # and the file that it reads
@@ -195,8 +198,22 @@ class Urllib3Transport:
         else:
             context.load_default_certs()
         for directory in self._config.certificates:
-            _load_certificates(context, directory / host)
+            try:
+                load_certificates(context, directory / host)
+            except SettingsError as error:
+                raise RegistryConfigError(error.message, hint=error.hint) from error
         return context
+
+    def _look(self, parts: SplitResult) -> Shown | None:
+        """At the certificate that a server shows; through a proxy nobody looks."""
+        if self._proxy(parts.scheme, parts.netloc):
+            return None
+        host, port = _location(parts)
+        try:
+            address = self._config.reach.pin(host, port)
+        except (HostNotFoundError, OutOfReachError):  # it was another one a moment ago
+            return None
+        return shown_certificate(address or host, port, host)
 
     def _load_system_cas(self, host: str) -> bool:
         """Returns whether that was still to be done."""
@@ -214,35 +231,18 @@ def _location(parts: SplitResult) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
-    """docker's ``certs.d/HOST/``: every ``*.crt`` is a CA, ``NAME.cert`` with ``NAME.key`` is the client's own."""
-    try:
-        names = sorted(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for path in names:
-        try:
-            if path.suffix == ".crt":
-                context.load_verify_locations(path)
-            elif path.suffix == ".cert":
-                context.load_cert_chain(path, path.with_suffix(".key"))
-        except (ssl.SSLError, OSError) as error:
-            hint = "*.crt are CA certificates in PEM form; a client certificate NAME.cert has its key in NAME.key"
-            raise RegistryConfigError(f"{path} cannot be used: {error}", hint=hint) from error
-
-
 def _needs_no_proxy(name: str, no_proxy: str) -> bool:
     return is_loopback(name if ":" not in name else f"[{name}]") or is_exempt(name, no_proxy)
 
 
-def _translated(error: Exception, host: str, certificates: Path) -> UnreachableError | TlsError:
-    """certificates: where this user may put some for ``host``."""
+def _translated(error: Exception, host: str, certificates: Path, look: _Look) -> UnreachableError | TlsError:
+    """certificates: where this user may put some for ``host``. look: at the one that it shows."""
     import urllib3.exceptions as kinds
 
     if isinstance(error, kinds.ProxyError):
         return UnreachableError(f"cannot reach {host} through the proxy: {reason(error)}")
     if isinstance(error, kinds.SSLError):
-        return _tls_error(error, host, certificates)
+        return _tls_error(error, host, certificates, look)
     if isinstance(error, kinds.NameResolutionError):
         return UnreachableError(
             f"cannot find the registry {host}: {reason(error)}", hint="is its name spelt right, and DNS working?"
@@ -262,10 +262,10 @@ def _is_untrusted(error: Exception) -> bool:
     return isinstance(_tls_cause(error), ssl.SSLCertVerificationError)
 
 
-def _tls_error(error: Exception, host: str, certificates: Path) -> UnreachableError | TlsError:
+def _tls_error(error: Exception, host: str, certificates: Path, look: _Look) -> UnreachableError | TlsError:
     cause = _tls_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = _x509_hint(cause.verify_message, host, certificates)
+        hint = _x509_hint(cause, host, certificates, look())
         return TlsError(f"{host}: x509: {cause.verify_message}", hint=hint)
     if isinstance(cause, ssl.SSLEOFError):
         return UnreachableError(f"the connection to {host} ended during the TLS handshake", connected=True)
@@ -283,12 +283,8 @@ def _tls_error(error: Exception, host: str, certificates: Path) -> UnreachableEr
     return TlsError(f"{host}: TLS failed: {told}")
 
 
-def _x509_hint(message: str, host: str, certificates: Path) -> str:
-    lower = message.lower()
-    if "expired" in lower or "not yet valid" in lower:
-        return "renew the registry's certificate, and look at this machine's clock"
-    if "mismatch" in lower or "not valid for" in lower:
-        return "use the name that the certificate was made for"
-    return (
-        f"put the CA's certificate into {certificates}/ca.crt (or do without verification: --insecure-registry {host})"
-    )
+def _x509_hint(cause: ssl.SSLCertVerificationError, host: str, certificates: Path, shown: Shown | None) -> str | None:
+    hint = trust_hint(cause.verify_code, certificates, shown)
+    if hint is None or "ca.crt" not in hint:
+        return hint
+    return f"{hint} (or do without verification: --insecure-registry {host})"

@@ -233,7 +233,7 @@ def test_name_that_the_certificate_lacks_is_told(
     certificates = certs_d(tmp_path, host, {"ca.crt": authority.ca})
     with pytest.raises(TlsError, match="localhost") as caught:
         pull(Reference.parse(f"{host}/x"), store, client=client_for(certificates=(certificates,)))
-    assert caught.value.hint == "use the name that the certificate was made for"
+    assert caught.value.hint == "use a name that the certificate was made for: 127.0.0.1"
 
 
 def test_client_certificate_is_shown(
