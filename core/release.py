@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # ``typing`` takes its time, and the command's start wait
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = "0.1.0"  # here and not from the installed metadata: importlib.metadata takes 13 ms to import
+VERSION = "0.2.0"  # here and not from the installed metadata: importlib.metadata takes 13 ms to import
 
 
 def commit() -> str:
