@@ -127,16 +127,16 @@ class RemoteSettings(NamedTuple):
 class ServiceSettings(NamedTuple):
     """What the environment says to the processes of the service.
 
-    database_url: ``sqlite:///PATH`` or ``postgresql://…``. redis_url: ``unix://PATH`` or ``redis[s]://…``.
-    registry: HOST[:PORT] that runs push to; empty keeps images in the worker's store. worker_labels: what runs may ask
-    of a worker. git_allowed_hosts: hosts that may be cloned from although their addresses are private.
-    secret_key_file: what secrets are encrypted with; None: ``ROOT/serve/secret.key``. web_url, web_token: from where a
-    worker fetches build contexts that are not below its own root; empty: they all are. public_url: where people reach
-    the pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or
-    networks whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the
-    system's where repositories are fetched and forges told of runs; None: the system's. shared_cache: whether workers
-    share the build cache through ``registry``. shared_cache_mounts: IDs of cache mounts that the runs of all projects
-    have in common, but for forks. metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
+    database_url: ``sqlite:///PATH`` or ``postgresql://…``. redis_url: ``unix://PATH`` or ``redis[s]://…``. registry:
+    HOST[:PORT] that runs push to; empty keeps images in the worker's store. worker_labels: what runs may ask of a
+    worker. git_allowed_hosts: hosts that may be cloned from although their addresses are private. secret_key_file: what
+    secrets are encrypted with; None: ``ROOT/serve/secret.key``. web_url, web_token: from where a worker fetches bare
+    repositories, and contexts that are not below its own root; empty: all are. public_url: where people reach the
+    pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or networks
+    whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the system's
+    where repositories are fetched and forges told of runs; None: the system's. shared_cache: whether workers share the
+    build cache through ``registry``. shared_cache_mounts: IDs of cache mounts that the runs of all projects have in
+    common, but for forks. metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
     """
 
     root: Path

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -27,10 +27,13 @@ from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
 from pipelines.hooks.filters import means_any
 from pipelines.model import GitSource
+from pipelines.ownership import bare_owner_below
 
 _SCHEMES: Final = ("https", "ssh")
+_TOP: Final = "git"  # ROOT/git, and /git/ of the web process
 _FILE: Final = "file"
 _SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/].*)")
+_ELSEWHERE_HINT: Final = "a worker with a root of its own needs SHIPLAP_WEB_URL, from where it fetches them"
 _URL_HINT: Final = "write https://HOST/PATH or ssh://USER@HOST/PATH, without passwords"
 
 
@@ -49,6 +52,32 @@ class Checkout(msgspec.Struct, frozen=True):
     tag: str
     found: Found
     head: Head
+
+
+class Served(msgspec.Struct, frozen=True):
+    """How a worker with a root of its own fetches what is below the service's ROOT/git: over HTTP, for one run.
+
+    url: of the web process. authorization: the header with the run's token; empty where it has none.
+    owns: whether the run may fetch the bare repositories of the project with this name. The web process decides that;
+    this only finds the name in a path.
+    """
+
+    url: str
+    authorization: str
+    owns: Callable[[str], bool]
+
+    def remote(self, url: str) -> GitRemote:
+        """Where a file URL's repository is served. Raises SourceError.
+
+        The service's root is not known here; below it is ``git``, and below that the project's name.
+        """
+        if not self.authorization:
+            raise SourceError("a run of what strangers wrote fetches no repository of the service's from elsewhere")
+        parts = urlsplit(url).path.split("/")
+        for place, name in enumerate(parts[1:], 1):
+            if parts[place - 1] == _TOP and self.owns(bare_owner_below(name)):
+                return check_remote(urlsplit(f"{self.url}/{_TOP}/{'/'.join(parts[place:])}"))
+        raise SourceError(f"{url[:200]} is no repository of the project's that {self.url} serves")
 
 
 def parse_url(url: str, local: Path | None = None) -> GitRemote:
@@ -83,14 +112,14 @@ def _local_remote(url: str, parts: SplitResult, local: Path | None) -> GitRemote
     if local is None or local == Path(path) or not Path(path).is_relative_to(local):
         raise InvalidRequestError(
             f"{url[:200]} is not below {local or 'a directory of repositories'}",
-            hint="put the repository, or a link to it, there",
+            hint=f"put the repository, or a link to it, there; {_ELSEWHERE_HINT}",
         )
     return GitRemote(url, _FILE, "", 0)
 
 
 def repositories(settings: ServiceSettings) -> Path:
     """ROOT/git, whose repositories may be named by file URLs."""
-    return settings.root / "git"
+    return settings.root / _TOP
 
 
 def reach(allowed_hosts: Sequence[str], resolve: Resolve = look_up, *, denied: Sequence[str] = ()) -> Reach:
@@ -114,20 +143,20 @@ def fetch_git(
     ca_file: str | None = None,
     ssh: SshAccess | None = None,
     local: Path | None = None,
+    served: Served | None = None,
     ask_head: bool = False,
 ) -> Checkout:
     """Fetch one commit into ``directory``, which is made.
 
     bounds: what may be connected to; None: public hosts. ca_file: certificates to trust instead of the system's.
     ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name.
+    served: from where they are fetched in place of that directory, if at all.
     ask_head: ask for the server's default branch, too.
     Raises InvalidRequestError and SourceError, which is a SourceUnreachableError when the server does not answer;
     SourceError too once ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
     """
-    remote = parse_url(source.url, local)
-    repository = _repository(remote) if remote.scheme == _FILE else None
-    access = GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file, local=repository)
     try:
+        remote, access = _way(source.url, GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file), local, served)
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:
             found = git.find(source.ref)
@@ -150,12 +179,19 @@ def fetch_git(
     return Checkout(checkout.tree, checkout.commit, branch, tag, found, head)
 
 
-def _repository(remote: GitRemote) -> Path:
-    """Where a file URL's repository is. Raises SourceError."""
+def _way(url: str, access: GitAccess, local: Path | None, served: Served | None) -> tuple[GitRemote, GitAccess]:
+    """What is to be fetched, and how. Raises InvalidRequestError, InvalidUrlError, SourceError."""
+    if not url.startswith(f"{_FILE}:"):
+        return parse_url(url), access
+    if served is not None:
+        remote, header = served.remote(url), served.authorization
+        bounds = access.reach.allowing(urlsplit(remote.url).netloc)
+        return remote, msgspec.structs.replace(access, reach=bounds, header=lambda _: header)
+    remote = parse_url(url, local)
     path = Path(urlsplit(remote.url).path)
     if not path.is_dir():
-        raise SourceError(f"{remote.url} is not on this worker's machine")
-    return path
+        raise SourceError(f"{remote.url} is not on this worker's machine", hint=_ELSEWHERE_HINT)
+    return remote, msgspec.structs.replace(access, local=path)
 
 
 def _check_paths(git: Git, found: Found, source: GitSource) -> None:

@@ -16,6 +16,7 @@ from builder.contexts import Context
 from builder.dockerfiles import dockerfiles_in
 from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
 from builder.remotes.access import SourceAccess
+from builder.remotes.gitroute import basic
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult
@@ -32,7 +33,7 @@ from pipelines.defaultnames import Origin, default_tags, named
 from pipelines.domains import domain_of, found, origin, unambiguous
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
-from pipelines.sources import Checkout, fetch_git, repositories
+from pipelines.sources import Checkout, Served, fetch_git, repositories
 from pipelines.tags import TagFacts, has_defaults, image_names
 from registry.client import Client, push
 from worker.cacheexport import CacheExport
@@ -184,6 +185,7 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
         ssh=_ssh(work, run.source),
         local=repositories(service.settings),
+        served=_served(work),
         ask_head=domain is None,
     )
     project = work.keeper.insist(lambda: service.projects.get(run.project))
@@ -191,6 +193,22 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         domain = _settled(work, run.source, checkout, project)
     facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit, own)
     yield SourceFiles(checkout.context, origin=origin(run, domain, project.hook, checkout)), facts, domain
+
+
+def _served(work: Work) -> Served | None:
+    """How the service's bare repositories are fetched by a worker that has an address of it; None: by their paths.
+
+    Never by what is there: a copy that somebody left would be built.
+    """
+    service, claim = work.resources.service, work.claim
+    if not service.settings.web_url:
+        return None
+
+    def owns(project: str) -> bool:
+        return project == claim.run.project or service.grants.has(claim.run.project, "bare", project)
+
+    login = basic(f"run-{claim.run.number}:{claim.token}") if claim.token else ""
+    return Served(service.settings.web_url, login, lambda project: work.keeper.insist(lambda: owns(project)))
 
 
 def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project) -> Domain:

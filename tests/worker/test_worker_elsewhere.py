@@ -14,12 +14,16 @@ import pytest
 from core.references import Reference
 from core.settings import ServiceSettings
 from core.trust import of_branch, of_fork, of_user, protected
+from pipelines.bare.making import install_hook, make_repository
 from pipelines.errors import InvalidRequestError
+from pipelines.grants import Grant
+from pipelines.hooks.settings import HookSettings
 from pipelines.loglines import decode_line
 from pipelines.metrics import snapshot
-from pipelines.model import BuildOptions, GitSource, Run, RunRequest
+from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
 from pipelines.service import Service
 from pipelines.tags import TagFacts
+from tests.toolkit.git import git
 from tests.toolkit.service import Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
@@ -92,6 +96,57 @@ def test_worker_without_the_address_of_the_web_process_says_so(
     workers.start("--concurrency", "1", environ={**environ, "SHIPLAP_WEB_URL": ""})
     run = finished(service, submit(service, "small").number)
     assert run.state == "failed"
+    assert run.result is not None
+    assert "SHIPLAP_WEB_URL" in run.result.error
+
+
+def bare_repository(settings: ServiceSettings, service: Service, web: WebProcess, name: str, directory: Path) -> str:
+    """As ``project add --bare`` makes it, with something to build pushed over HTTP; its file URL."""
+    path = make_repository(settings.root, name)
+    service.projects.put(Project(name, hook=HookSettings(forge="plain", repository=f"file://{path}")))
+    install_hook(path, f"{web.url}/hooks/{name}", service.projects.set_webhook_secret(name))
+    clone = directory / f"clone-of-{name}"
+    git(directory, "init", "--quiet", "--initial-branch=main", str(clone))
+    (clone / "Dockerfile").write_text(f"FROM base\nRUN echo built for {name}\n")
+    git(clone, "add", ".")
+    git(clone, "commit", "--quiet", "-m", "one")
+    token = service.roles.create_token(name, "pusher", "build")[1]
+    git(clone, "push", "--quiet", f"http://x:{token}@127.0.0.1:{web.port}/git/{name}.git", "main")
+    return f"file://{path}"
+
+
+def test_bare_repository_comes_from_the_web_process(
+    settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path, busybox_tar: Path
+) -> None:
+    """A run gets its own project's, and what that was given."""
+    root = tmp_path / "elsewhere"
+    import_base(root, busybox_tar)
+    url = bare_repository(settings, service, web, "app", tmp_path)
+    others = bare_repository(settings, service, web, "other", tmp_path)
+    stale = root / "git" / "app.git"  # is not looked at
+    stale.mkdir(parents=True)
+    workers.start("--concurrency", "1", environ=elsewhere(settings, web, "", root))
+    (pushed,) = service.runs.list(project="app")
+    run = finished(service, pushed.number)
+    assert run.state == "succeeded", run.reason
+    assert output(service, run.number) == ["built for app"]
+    branch = finished(service, service.runs.submit(RunRequest(GitSource(url, "main"), "app")).number)
+    assert branch.state == "succeeded", branch.reason
+    service.grants.give(Grant("app", "bare", "other"))
+    given = finished(service, service.runs.submit(RunRequest(GitSource(others, "main"), "app")).number)
+    assert given.state == "succeeded", given.reason
+    strangers = service.runs.submit(RunRequest(GitSource(url, "main", trusted=False), "app"))
+    assert "strangers" in finished(service, strangers.number).reason
+
+
+def test_worker_without_the_address_says_so_of_repositories_too(
+    settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path
+) -> None:
+    bare_repository(settings, service, web, "app", tmp_path)
+    environ = elsewhere(settings, web, "", tmp_path / "elsewhere")
+    workers.start("--concurrency", "1", environ={**environ, "SHIPLAP_WEB_URL": ""})
+    (pushed,) = service.runs.list(project="app")
+    run = finished(service, pushed.number)
     assert run.result is not None
     assert "SHIPLAP_WEB_URL" in run.result.error
 
