@@ -13,12 +13,20 @@ from typing import Any, Final
 
 import pytest
 
-from core.settings import OidcSettings, RegistrySettings, RemoteSettings, ServiceSettings, Settings, StepSettings
+from core.settings import (
+    GitSettings,
+    OidcSettings,
+    RegistrySettings,
+    RemoteSettings,
+    ServiceSettings,
+    Settings,
+    StepSettings,
+)
 from core.variables import GROUPS, INTERNAL, Variable, names
 from tests.toolkit.bounds import stretched
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
-_KINDS: Final = (Settings, RegistrySettings, RemoteSettings, ServiceSettings, StepSettings, OidcSettings)
+_KINDS: Final = (Settings, RegistrySettings, RemoteSettings, ServiceSettings, StepSettings, OidcSettings, GitSettings)
 _PROVIDER: Final = {"SHIPLAP_OIDC_ISSUER": "https://id.example", "SHIPLAP_OIDC_CLIENT_ID": "x", "HOME": "/home/me"}
 _VARIABLES: Final = [variable for group in GROUPS for variable in group.variables]
 _ROOMS: Final = ("core", "images", "containers", "registry", "builder", "pipelines", "web", "worker", "cli")
@@ -104,7 +112,7 @@ def _read(environ: dict[str, str]) -> list[Any]:
     given = {**_PROVIDER, **environ}
     service = ServiceSettings.from_environ(given, root="/r")
     found: list[Any] = [Settings.from_environ(given, root="/r"), service._replace(secret_key_file=service.key_file)]
-    found += [kind.from_environ(given) for kind in (RegistrySettings, OidcSettings)]
+    found += [kind.from_environ(given) for kind in (RegistrySettings, OidcSettings, GitSettings)]
     return [*found, StepSettings.from_environ(given)._replace(given=frozenset())]
 
 

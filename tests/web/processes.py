@@ -53,8 +53,12 @@ class WebProcess:
             **self._more,
         }
 
+    def prefix(self) -> list[str]:
+        """What starts the process."""
+        return []
+
     def start(self) -> None:
-        command = [sys.executable, "-m", "web", "--listen", f"127.0.0.1:{self.port}"]
+        command = [*self.prefix(), sys.executable, "-m", "web", "--listen", f"127.0.0.1:{self.port}"]
         self._process = subprocess.Popen(command, env=self.environment(), start_new_session=True)
         deadline = time.monotonic() + stretched(60)
         while not self.answers():

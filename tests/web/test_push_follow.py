@@ -36,14 +36,20 @@ def web(settings: ServiceSettings, service: Service) -> Iterator[WebProcess]:
         yield web
 
 
-@pytest.fixture
-def clone(settings: ServiceSettings, service: Service, web: WebProcess, tmp_path: Path) -> Path:
+@pytest.fixture(params=["by path", "over HTTP"])
+def clone(
+    request: pytest.FixtureRequest, settings: ServiceSettings, service: Service, web: WebProcess, tmp_path: Path
+) -> Path:
     """Of a repository as ``project add --bare`` makes it, with a commit that was not pushed."""
     path = make_repository(settings.root, "app")
     service.projects.put(Project("app", hook=HookSettings(forge="plain", repository=f"file://{path}")))
     install_hook(path, f"{web.url}/hooks/app", service.projects.set_webhook_secret("app"))
     git(tmp_path, "clone", "--quiet", str(path), str(tmp_path / "clone"))
     git(tmp_path / "clone", "commit", "--quiet", "--allow-empty", "-m", "one")
+    if request.param == "over HTTP":
+        token = service.roles.create_token("app", "pusher", "build")[1]
+        address = f"http://x:{token}@127.0.0.1:{web.port}/git/app.git"
+        git(tmp_path / "clone", "remote", "set-url", "origin", address)
     return tmp_path / "clone"
 
 
@@ -116,11 +122,23 @@ def test_whoever_goes_away_ends_nothing(service: Service, clone: Path) -> None:
         os.killpg(push.pid, signal.SIGINT)
         push.wait(stretched(20))
     eventually(lambda: not group_of(push.pid), why="neither git nor the hook stays")
+    eventually(lambda: not served(), why="nor what the service started for it")
     run = service.runs.get(build.claim.number)
     assert (run.state, run.cancel_requested) == ("running", False)
     assert git(clone, "ls-remote", "origin", "refs/heads/main")
     build.end()
     assert service.runs.get(build.claim.number).state == "succeeded"
+
+
+def served() -> list[str]:
+    """The processes of pushes over HTTP."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            found += [path.parent.name] if b"SHIPLAP_PUSHER=token pusher\0" in path.read_bytes() else []
+        except OSError:
+            continue
+    return found
 
 
 def group_of(leader: int) -> list[str]:

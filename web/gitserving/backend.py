@@ -171,17 +171,19 @@ class Backend:
             self._end()
             for fd in (self._output, self._signal):
                 os.close(fd)
-            with contextlib.suppress(OSError):
-                self._input.close()
             self._errors.close()
 
     def _end(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        """First by the end of its input, at which git removes what it has begun: after a signal it leaves that."""
+        with contextlib.suppress(OSError):
+            self._input.close()
+        for number in (0, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):  # also what is left of the group after its leader
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
-                return
+                self._process.wait(0 if number == 0 and self._is_fed else _END_S)
+                if number:
+                    return
 
     def _write(self, piece: bytes) -> bool:
         """All of it; False: git wants no more. What it answers meanwhile is kept."""
