@@ -118,14 +118,14 @@ def test_dockerfile_cannot_be_outside_of_the_context(service: Service, workers: 
 
 def test_a_run_without_a_dockerfile_names_those_that_there_are(service: Service, workers: Workforce) -> None:
     workers.start("--concurrency", "1")
-    source = upload(service.contexts, {"web/Dockerfile": "FROM base\n", "a.txt": "x"})
+    source = upload(service.contexts, {"web.Dockerfile": "FROM base\n", "a.txt": "x"})
     run = finished(service, service.runs.submit(RunRequest(source)).number)
     assert (run.state, run.reason) == (
         "failed",
-        "there is no Dockerfile in the build context (there is web/Dockerfile)",
+        "there is no Dockerfile in the build context (there is web.Dockerfile)",
     )
     assert run.result is not None
-    assert run.result.dockerfiles == ("web/Dockerfile",)
+    assert run.result.dockerfiles == ("web.Dockerfile",)
     assert "hint" not in run.result.error  # what to do is said where it is shown
     nothing = finished(service, service.runs.submit(RunRequest(upload(service.contexts, {"a.txt": "x"}))).number)
     assert nothing.result is not None

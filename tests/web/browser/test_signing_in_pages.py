@@ -54,14 +54,16 @@ def test_the_line_of_a_permalink_survives_signing_in(visitor: Page, site: Site) 
     expect(visitor.locator(".l.chosen .n").first).to_have_text("1200")
 
 
-def test_a_session_that_ends_while_a_page_is_shown_leads_back_to_its_line(page: Page, site: Site) -> None:
+def test_a_session_that_ends_while_a_page_is_shown_leads_back_to_its_line(visitor: Page, site: Site) -> None:
     address = f"/runs/{site.runs['GREEN']}#L2"
-    page.goto(address)
-    page.context.clear_cookies()
-    page.evaluate("htmx.ajax('GET', location.pathname + '/head', { target: '#head', swap: 'none' })")
-    expect(page).to_have_url(re.compile("/login"))
-    log_in(page, "ada", PASSWORD)
-    expect(page).to_have_url(f"{site.url}{address}")
+    visitor.goto(address)
+    log_in(visitor, "ada", PASSWORD)
+    expect(visitor).to_have_url(f"{site.url}{address}")
+    visitor.context.clear_cookies()
+    visitor.evaluate("htmx.ajax('GET', location.pathname + '/head', { target: '#head', swap: 'none' })")
+    expect(visitor).to_have_url(re.compile("/login"))
+    log_in(visitor, "ada", PASSWORD)
+    expect(visitor).to_have_url(f"{site.url}{address}")
 
 
 def test_invited_user_chooses_a_password_and_makes_a_token(page: Page, visitor: Page, site: Site) -> None:
