@@ -58,7 +58,10 @@ def settings(tmp_path: Path, redis_socket: Path) -> ServiceSettings:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with all tables and nothing in them: migrating takes longer than most tests do."""
+    """An SQLite file with all tables and nothing in them: migrating takes longer than most tests do.
+
+    The key of its secrets is beside it.
+    """
     settings = ServiceSettings.from_environ({}, root=str(tmp_path_factory.mktemp("database")))
     migrate(settings)
     return settings.root / "serve" / "service.db"
@@ -67,7 +70,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def service(settings: ServiceSettings, empty_database: Path) -> Iterator[Service]:
     (settings.root / "serve").mkdir(parents=True)
-    shutil.copy(empty_database, settings.root / "serve")
+    for path in (empty_database, empty_database.with_name("secret.key")):
+        shutil.copy(path, settings.root / "serve")
     with Service.open(settings) as service:
         yield service
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def test_second_web_process_leaves_the_first_its_tokens_and_its_clients(
     settings: ServiceSettings, service: Service, tmp_path: Path
 ) -> None:
     elsewhere = ServiceSettings(tmp_path / "second", settings.database_url, settings.redis_url)
+    elsewhere.key_file.parent.mkdir(parents=True)
+    shutil.copy(settings.key_file, elsewhere.key_file)
     with WebProcess(settings) as first, urllib3.PoolManager(retries=False) as http:
         token, build = administrators_token(settings.root), service.tokens.create("ci", ["build"])[1]
         answer = http.request("GET", f"{first.url}/v2/token?scope=repository:app:pull",
