@@ -44,6 +44,10 @@ def write_repositories(archive: tarfile.TarFile, top: Path) -> None:
             _Saving(archive, top).tree(fd, MEMBERS.rstrip("/"))
 
 
+def _nothing(_: str) -> bool:
+    return False
+
+
 class _Saving:
     """Adds directories to an archive by descriptors, so that no link leads out of them. ``top``: for messages."""
 
@@ -52,15 +56,15 @@ class _Saving:
         self._top = top
         self._saved: set[str] = set()
 
-    def tree(self, fd: int, name: str, skip: Callable[[str], bool] = lambda _: False) -> None:
-        """A directory, and what is below it; a repository in its own order. skip: names in it to leave out."""
+    def tree(self, fd: int, name: str, skip: Callable[[str], bool] = _nothing) -> None:
+        """A directory, and what is below it; a repository in its own order. skip: names to leave out, at any depth."""
         self._add(_member(name, os.fstat(fd), tarfile.DIRTYPE))
         if _is_repository(fd):
             self._repository(fd, name)
             return
         for entry in sorted(names_in(fd)):
             if not skip(entry) and not entry.startswith(_RESTORING):
-                self._entry(fd, entry, name)
+                self._entry(fd, entry, name, skip)
 
     def _repository(self, fd: int, name: str) -> None:
         for entry in sorted(names_in(fd)):
@@ -138,8 +142,8 @@ class _Saving:
             time.sleep(_PACK_PAUSE_S * number)
         raise BackupError(f"{self._top.parent}/{name} was packed again and again", hint="save again")
 
-    def _entry(self, fd: int, entry: str, directory: str) -> bool:
-        """Whatever ``entry`` is; False: it is not there (any more)."""
+    def _entry(self, fd: int, entry: str, directory: str, skip: Callable[[str], bool] = _nothing) -> bool:
+        """Whatever ``entry`` is, with what is below it but for ``skip``; False: it is not there (any more)."""
         name = f"{directory}/{entry}"
         try:
             found = os.stat(entry, dir_fd=fd, follow_symlinks=False)
@@ -148,7 +152,7 @@ class _Saving:
             elif stat.S_ISDIR(found.st_mode):
                 with _below(fd, entry) as below:
                     if below is not None:
-                        self.tree(below, name)
+                        self.tree(below, name, skip)
             elif stat.S_ISREG(found.st_mode):
                 with open(os.open(entry, _FILE_FLAGS, dir_fd=fd), "rb", buffering=0) as file:
                     self._file(file, name)

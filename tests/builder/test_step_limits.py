@@ -102,6 +102,9 @@ def test_step_that_makes_too_many_files_is_stopped(monkeypatch: pytest.MonkeyPat
     assert watch.disk_exceeded() is None  # whoever filled it: not this file system
     _disk(monkeypatch, 900_000, 890_000)
     assert "made more than 976 files" in (watch.disk_exceeded() or "")
+    for number in range(200):
+        (tmp_path / str(number)).unlink()
+    assert watch.disk_exceeded() is None  # others made as many
 
 
 def test_step_that_hides_what_it_writes_is_stopped_when_the_disk_is_nearly_full(

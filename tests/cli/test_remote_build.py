@@ -334,6 +334,23 @@ def test_roles_in_a_project_are_given_and_bound_a_token(serving: Serving) -> Non
         serving.shiplap("project", "rm", "--yes", project)
 
 
+def test_failed_build_on_a_server_leaves_no_stale_files(serving: Serving, context: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "iid", tmp_path / "metadata"]
+    for file in files:
+        file.write_text("of the build before")
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN false\n")
+    assert serving.build("--iidfile", files[0], "--metadata-file", files[1], context, check=False).returncode == 1
+    assert not [file for file in files if file.exists()]
+
+
+@pytest.mark.parametrize("options", [("--project", "p", "--scope", "read"), ("--role", "read")])
+def test_token_is_for_all_projects_or_for_one(serving: Serving, options: tuple[str, ...]) -> None:
+    refused = serving.shiplap("token", "add", "both", *options, check=False)
+    assert refused.returncode == 1
+    assert "--scope is for all projects, --project and --role are for one" in refused.stderr
+    assert "both" not in [entry["name"] for entry in serving.shiplap.json("token", "ls", "--json")]
+
+
 def test_tokens_are_made_listed_and_taken_back(serving: Serving) -> None:
     token = serving.shiplap("token", "add", "reader", "--scope", "read", "--days", "1").stdout.strip()
     with_token = {"SHIPLAP_TOKEN": token}

@@ -111,9 +111,13 @@ def test_repository_comes_back_whole(
     (settings.root / "git" / "linked.git").symlink_to("/srv/elsewhere.git")
     git(settings.root, "init", "--quiet", "--bare", str(settings.root / "git" / "team" / "empty.git"))
     before = refs(repository)
+    locks = [repository / "config.lock", repository / "HEAD.lock", repository / "refs" / "heads" / "main.lock"]
+    for lock in locks:  # somebody is at it: whoever has it back would wait for them for ever
+        lock.touch()
     backup(settings, tmp_path / "backup.tar")
     shutil.rmtree(settings.root / "git")
     assert restore(settings, tmp_path / "backup.tar") == []
+    assert not [lock for lock in locks if lock.exists()]
     assert refs(repository) == before
     git(repository, "fsck", "--strict")
     assert git(repository, "log", "-1", "--format=%s", "main").strip() == "two"

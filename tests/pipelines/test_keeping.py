@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
 from sqlalchemy.engine import Connection
 
@@ -102,6 +104,13 @@ def test_many_processes_may_migrate_at_once(settings: ServiceSettings) -> None:
     *others, first = sorted(applied)
     assert others == [[], [], []]
     assert first[-1] == HEAD
+
+
+def test_tables_are_what_the_migrations_make(service: Service) -> None:
+    """Of PostgreSQL the lengths and the nulls, too: what the code takes for granted, and the database refuses."""
+    with service.database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
 
 
 def test_only_missing_files_of_a_context_are_asked_for(service: Service, tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def test_a_number_finds_its_run(service: Service, runs: list[int]) -> None:
     assert [run.number for run in service.listing.page(RunFilter(text=f"#{runs[2]}")).runs][:1] == [runs[2]]
 
 
+@pytest.mark.parametrize("text", ["²", "#²", "٣", "9" * 30, "#"])
+def test_what_is_no_number_of_a_run_finds_none(service: Service, runs: list[int], text: str) -> None:
+    assert service.listing.page(RunFilter(text=text)).runs == []
+
+
 def test_pages_go_both_ways(service: Service, runs: list[int]) -> None:
     first = service.listing.page(RunFilter(), limit=3)
     assert ([run.number for run in first.runs], first.newer, first.older) == (runs[:0:-1], None, runs[1])
