@@ -11,7 +11,7 @@ import pytest
 
 from cli.app import run, shiplap
 from cli.places import PLACES, Group
-from cli.remote.servers import Contexts
+from cli.remote.servers import Contexts, Server, is_here
 from core.settings import RemoteSettings
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
@@ -112,3 +112,24 @@ def test_image_is_removed_where_it_was_meant_only(
     assert shiplap("image", "rm", BUSYBOX_NAME, check=False).returncode == 1
     shiplap("--host", "local", "image", "inspect", BUSYBOX_NAME)
     shiplap("--host", "local", "image", "rm", BUSYBOX_NAME)
+
+
+@pytest.mark.parametrize(
+    ("own", "url", "is_ours"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080", True),
+        ("http://127.0.0.1:8080", "http://localhost:8080", True),
+        ("http://ci.example:8080", "http://ci.example:8080", True),
+        ("http://127.0.0.1:8080", "http://localhost:8081", False),
+        ("http://127.0.0.1:8080", "https://localhost:8080", False),
+        ("http://127.0.0.1:8080", "http://ci.example:8080", False),
+        ("", "http://localhost:8080", False),
+    ],
+)
+def test_service_of_this_machine_is_known_by_each_of_its_names(
+    tmp_path: Path, own: str, url: str, is_ours: bool
+) -> None:
+    """There a bare repository is made: elsewhere nobody could push to it."""
+    (tmp_path / "root" / "serve").mkdir(parents=True)
+    (tmp_path / "root" / "serve" / "url").write_text(f"{own}\n")
+    assert is_here(Server(url, ""), str(tmp_path / "root")) is is_ours

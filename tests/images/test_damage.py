@@ -15,7 +15,7 @@ from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
 from images.archive import SavedImage, import_rootfs, load, save, save_directory
-from images.damage import CheckedReader
+from images.damage import CheckedReader, same_content
 from images.errors import DamagedBlobError, MissingBlobError
 from images.images import Image
 from images.oci import ImageConfig
@@ -274,3 +274,21 @@ def test_a_reader_tells_the_end_only_of_what_is_right(tmp_path: Path, size: int)
     with pytest.raises(DamagedBlobError):
         read(wrong, lambda reader: list(iter(lambda: reader.read(70_000), b"")))
     assert told == [wrong, wrong]
+
+
+def test_blob_stays_while_its_successor_is_compared_with_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diff_id = put_layer(store)
+    leased = []
+
+    def compare(good: str, known: str) -> bool:
+        leased.append(other.database.one("SELECT count(*) FROM leases WHERE object = ?", (diff_id,)))
+        return same_content(good, known)
+
+    monkeypatch.setattr("images.damage.same_content", compare)
+    with store.database.transaction() as connection:
+        connection.execute("DELETE FROM leases")
+    with Store.open(store.root) as other:
+        assert put_layer(other) == diff_id
+    assert leased == [(1,)]
