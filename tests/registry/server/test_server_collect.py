@@ -130,6 +130,17 @@ def test_retention_removes_tags_and_what_only_they_led_to(make_bench: Callable[.
     assert bench.client("GET", "/v2/other/app/tags/list").json == {"name": "other/app", "tags": ["one"]}
 
 
+def test_retention_leaves_what_was_tagged_within_the_grace_period(make_bench: Callable[..., Bench]) -> None:
+    """Whoever pushes a tag may be about to move it to where the rules keep it."""
+    rules = Policy("*", retention=Retention(keep_tags=("v*",)))
+    bench = make_bench(ServerSettings(access="open", policies=(rules,)))
+    bench.client.push_image("new")
+    _age(bench, 0.9)
+    assert collect(bench.registry).tags == 0
+    _age(bench, 0.2)
+    assert collect(bench.registry).tags == 1
+
+
 @pytest.mark.parametrize(
     ("rules", "gone"),
     [
