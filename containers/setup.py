@@ -156,7 +156,7 @@ def _receive_start(channel: _socket.socket) -> tuple[Any, list[int], int | None]
         what: Any = message[0]
         if what[0] == "network":
             address, prefix, gateway = what[1]
-            _configure_network(address, prefix, gateway)
+            configure_network(address, prefix, gateway)
         elif what[0] == "trees":
             trees += message[1]
         else:
@@ -178,7 +178,8 @@ def _close_all_but(kept: set[int]) -> None:
     syscalls.close_range(first, 0x7FFFFFFF)
 
 
-def _configure_network(address: int, prefix: int, gateway: int) -> None:
+def configure_network(address: int, prefix: int, gateway: int) -> None:
+    """Give the interface that the hub has put into this network namespace its address and its way out."""
     link = netlink.Netlink()
     link.change(
         netlink.new_address(GUEST_INTERFACE, address, prefix),

@@ -15,7 +15,7 @@ from pipelines.errors import SecretError
 from pipelines.keyring import KeyRing, number_of
 from pipelines.schema import key_numbers, registry_logins, run_secrets, secrets
 
-_ORIGIN: Final = "ROOT/serve/secret.key of the web process's host"
+ORIGIN: Final = "ROOT/serve/secret.key of the web process's host"
 _LOST: Final = "if it is lost for good, and so the secrets: shiplap migrate --new-key"
 
 
@@ -24,7 +24,7 @@ def settle_key(connection: Connection, keys: KeyRing) -> None:
 
     Where the service has secrets and this host no key, the key is elsewhere: none is made here. Raises SecretError.
     """
-    if _noted(connection) is None and (keys.kept() or not _has_secrets(connection)):
+    if noted_number(connection) is None and (keys.kept() or not _has_secrets(connection)):
         note_key(connection, keys.current())
 
 
@@ -36,22 +36,23 @@ def note_key(connection: Connection, key: bytes) -> None:
 
 def check_key(connection: Connection, keys: KeyRing) -> None:
     """Raises SecretError unless this host has the service's key, or nobody knows yet which that is."""
-    noted = _noted(connection)
+    noted = noted_number(connection)
     kept = keys.kept()
     if noted is None or noted in map(number_of, kept):
         return
     if not kept:
         raise SecretError(
             f"there is no {keys.file}: the key that the service's secrets are encrypted with has the number {noted}",
-            hint=f"copy it from {_ORIGIN} and name the copy in SHIPLAP_SECRET_KEY_FILE; {_LOST}",
+            hint=f"copy it from {ORIGIN} and name the copy in SHIPLAP_SECRET_KEY_FILE; {_LOST}",
         )
     raise SecretError(
         f"{keys.file} is another key, of number {number_of(kept[0])}: the service's has the number {noted}",
-        hint=f"copy it anew from {_ORIGIN}; {_LOST}",
+        hint=f"copy it anew from {ORIGIN}; {_LOST}",
     )
 
 
-def _noted(connection: Connection) -> str | None:
+def noted_number(connection: Connection) -> str | None:
+    """The number of the service's key; None until it is known."""
     return connection.execute(select(key_numbers.c.number)).scalar()
 
 

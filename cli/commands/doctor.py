@@ -16,13 +16,27 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
+@click.option(
+    "--service",
+    "of_service",
+    is_flag=True,
+    help="Try the parts of a service instead, as the settings say.",
+)
 @json_option
 @click.pass_obj
-def command(root: str | None, *, as_json: bool) -> int:
+def command(root: str | None, *, of_service: bool, as_json: bool) -> int:
     """Check what this host offers, and say what to install.
 
     Fails when something is missing without which nothing can be built or run.
+
+    With --service it tries, as the settings in the environment say, what the service needs: database, key, Redis,
+    registry, public URL, OpenID Connect, git's tools, clocks and disk. It fails when one of them fails; none is waited
+    for longer than half a minute, and nothing that it writes stays.
     """
+    if of_service:
+        from cli.examination.report import examine_service
+
+        return examine_service(root, as_json=as_json)
     from containers.doctor import probe
 
     findings = probe(Settings.from_environ(root=root).root)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
+from registry.server.content import drop_if_empty
 from registry.server.manifests import delete_manifest
 from registry.server.registry import Registry
 from registry.server.settings import Policy, Retention
@@ -48,7 +49,7 @@ def collect(registry: Registry, *, grace_s: float | None = None) -> CollectRepor
             for digest in dead:
                 delete_manifest(connection, repository_id, digest)
             unlinked = _unlink_unreferenced(connection, repository_id, now - grace)
-            _drop_if_empty(connection, repository_id, now - grace)
+            drop_if_empty(connection, repository_id, now - grace)
         lines += [f"untagged: {name}:{tag}" for tag, _ in gone]
         lines += [f"deleted manifest: {name}@{digest}" for digest in dead]
         lines += [f"unlinked blob: {name}@{digest}" for digest in unlinked]
@@ -157,13 +158,3 @@ def _unlink_unreferenced(connection: sqlite3.Connection, repository_id: int, bef
             (repository_id, before),
         ).fetchall()
     ]
-
-
-def _drop_if_empty(connection: sqlite3.Connection, repository_id: int, before: float) -> None:
-    connection.execute(
-        "DELETE FROM registry_repositories WHERE id = ? AND created_at < ?"
-        " AND NOT EXISTS (SELECT 1 FROM registry_manifests WHERE repository = registry_repositories.id)"
-        " AND NOT EXISTS (SELECT 1 FROM registry_blobs WHERE repository = registry_repositories.id)"
-        " AND NOT EXISTS (SELECT 1 FROM registry_uploads u WHERE u.repository = registry_repositories.name)",
-        (repository_id, before),
-    )

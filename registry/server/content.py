@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import os
 import sqlite3
 import time
@@ -153,13 +154,15 @@ class Content:
         return False
 
     def unlink(self, repository: str, digest: Digest) -> None:
-        """Take a blob out of a repository. Raises SpecError 404 BLOB_UNKNOWN."""
+        """Take a blob out of a repository, which is no more when it was all. Raises SpecError 404 BLOB_UNKNOWN."""
         with self._rows.transaction() as connection:
             gone = connection.execute(
                 "DELETE FROM registry_blobs WHERE digest = ?"
-                " AND repository = (SELECT id FROM registry_repositories WHERE name = ?)",
+                " AND repository = (SELECT id FROM registry_repositories WHERE name = ?) RETURNING repository",
                 (digest, repository),
-            ).rowcount
+            ).fetchall()
+            for (repository_id,) in gone:
+                drop_if_empty(connection, repository_id, math.inf)
         if not gone:
             raise blob_unknown(digest)
 
@@ -225,3 +228,14 @@ def digest_of_file(fd: int, algorithm: str) -> Digest:
         hasher.update(buffer[:got])
         offset += got
     return Digest(f"{algorithm}:{hasher.hexdigest()}")
+
+
+def drop_if_empty(connection: sqlite3.Connection, repository_id: int, before: float) -> None:
+    """Forget a repository that has no content, nor an upload on its way, unless it was made after ``before``."""
+    connection.execute(
+        "DELETE FROM registry_repositories WHERE id = ? AND created_at < ?"
+        " AND NOT EXISTS (SELECT 1 FROM registry_manifests WHERE repository = registry_repositories.id)"
+        " AND NOT EXISTS (SELECT 1 FROM registry_blobs WHERE repository = registry_repositories.id)"
+        " AND NOT EXISTS (SELECT 1 FROM registry_uploads u WHERE u.repository = registry_repositories.name)",
+        (repository_id, before),
+    )

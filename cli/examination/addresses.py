@@ -1,0 +1,190 @@
+"""Looks at addresses: where people reach the pages, from here and from a step's network; the provider of identities."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from cli.examination.findings import Finding
+from core.errors import ShiplapError
+from core.settings import OidcSettings, ServiceSettings, Settings
+
+HERE: Final = "public URL"
+STEP: Final = "public URL, from a step"
+OIDC: Final = "OpenID Connect"
+_LARGEST: Final = 1 << 20
+_CONNECT_S, _READ_S = 5.0, 10.0
+_HEALTHY: Final = b"ok\n"
+_OK: Final = 200
+
+
+class _FetchError(ShiplapError):
+    """An address did not answer as it should."""
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+def look_at_public_url(settings: ServiceSettings) -> Iterator[Finding]:
+    """Fetch ``/healthz`` below it."""
+    url = settings.public_url
+    if not url:
+        remedy = "set SHIPLAP_PUBLIC_URL=https://…: links in statuses and invitations begin with it"
+        yield Finding(HERE, "WARN", "not set", remedy)
+        return
+    authorities = (settings.root / "certs.d" / urlsplit(url).netloc / "ca.crt", settings.git_ca_file)
+    answer = _fetch(f"{url}/healthz", tuple(file for file in authorities if file is not None and file.is_file()))
+    problem = _problem(answer)
+    if problem:
+        yield Finding(HERE, "FAILED", f"{url}/healthz {problem}", "is this the address of the service, or its proxy's?")
+    elif urlsplit(url).scheme != "https" and not _is_loopback(url):
+        yield Finding(HERE, "WARN", f"{url} answers, without TLS", "put a proxy with TLS before it: docs/deploy.md")
+    else:
+        yield Finding(HERE, "OK", f"{url} answers")
+
+
+def look_from_step(settings: ServiceSettings, folder: Path) -> Iterator[Finding]:
+    """The same from where steps are. Builds do not need it; a Dockerfile that fetches from the service does.
+
+    folder: an empty private directory, in which nothing is left.
+    """
+    from containers.errors import ContainerError
+    from containers.network import parse_networks
+    from containers.stepnetwork import in_step_network
+
+    url = settings.public_url
+    if not url:
+        return
+    denied = parse_networks(Settings.from_environ().denied_networks)
+    try:
+        said = in_step_network(folder, denied, lambda: _seen(f"{url}/healthz")).decode(errors="replace")
+    except ContainerError as error:
+        remedy = f"{error.hint or ''} (a host without a worker needs no network of steps)".strip()
+        yield Finding(STEP, "WARN", f"not tried: {error.message}", remedy)
+        return
+    if said:
+        remedy = "steps never reach their own host, nor SHIPLAP_DENIED_NETWORKS; builds need neither, only a Dockerfile"
+        yield Finding(STEP, "WARN", f"{url}/healthz {said}", f"{remedy} that fetches from the service")
+    else:
+        yield Finding(STEP, "OK", f"{url} answers")
+
+
+def look_at_oidc(settings: OidcSettings) -> Iterator[Finding]:
+    """Discovery, and the keys that tokens are signed with."""
+    if not settings.issuer:
+        yield Finding(OIDC, "OK", "no provider is set")
+        return
+    host = urlsplit(settings.issuer).netloc
+    about = _document(settings.issuer.rstrip("/") + "/.well-known/openid-configuration")
+    if about.get("issuer") != settings.issuer:
+        yield Finding(
+            OIDC, "FAILED", f"{host} says that it is {str(about.get('issuer'))[:200]!r}",
+            "SHIPLAP_OIDC_ISSUER must be exactly what it says",
+        )  # fmt: skip
+        return
+    missing = [name for name in ("authorization_endpoint", "token_endpoint", "jwks_uri") if not about.get(name)]
+    if missing:
+        yield Finding(OIDC, "FAILED", f"the discovery document of {host} has no {', '.join(missing)}")
+        return
+    keys = _document(str(about["jwks_uri"])).get("keys")
+    usable = [key for key in keys if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP")] if keys else []
+    if not usable:
+        yield Finding(
+            OIDC, "FAILED", f"{host} publishes no key that a token could be signed with", "ask its administrator"
+        )
+        return
+    if not settings.roles:
+        yield Finding(OIDC, "WARN", "no value of a claim gives a role: nobody gets in", "set SHIPLAP_OIDC_ROLES")
+    yield Finding(OIDC, "OK", f"{host} answers, with {len(usable)} keys")
+
+
+def _document(url: str) -> dict[str, Any]:
+    answer = _fetch(url)
+    if answer.status != _OK:
+        raise _FetchError(f"{_shown(url)} answered {answer.status}", hint="see SHIPLAP_OIDC_ISSUER")
+    try:
+        found = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise _FetchError(f"{_shown(url)} answered what is no JSON object", hint="see SHIPLAP_OIDC_ISSUER")
+    return found
+
+
+def _problem(answer: _Answer) -> str:
+    if answer.status != _OK:
+        return f"answers {answer.status}"
+    return "" if answer.body == _HEALTHY else "answers what is none of Shiplap's"
+
+
+def _seen(url: str) -> bytes:
+    """What is wrong with an address, from here; whom a step trusts is its image's matter."""
+    try:
+        return _problem(_fetch(url, trusting=True)).encode()
+    except _FetchError as error:
+        return f"does not answer: {error.message}".encode()
+
+
+def _fetch(url: str, authorities: tuple[Path, ...] = (), *, trusting: bool = False) -> _Answer:
+    """GET without following anything, and of a small body only. authorities: more certificates to trust.
+
+    trusting: any certificate does. Raises _FetchError.
+    """
+    import urllib3
+
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise _FetchError(f"{_shown(url)} is no address of the web", hint="it begins with https://")
+    context = ssl.create_default_context()
+    if trusting:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for file in authorities:
+        with contextlib.suppress(ssl.SSLError):
+            context.load_verify_locations(file)
+    timeout = urllib3.Timeout(connect=_CONNECT_S, read=_READ_S)
+    try:
+        with urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=context) as http:
+            headers = {"Accept-Encoding": "identity", "User-Agent": "shiplap"}
+            response = http.request("GET", url, headers=headers, redirect=False, preload_content=False)
+            body = response.read(_LARGEST + 1, decode_content=False)
+            response.close()
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise _FetchError(f"{_shown(url)}: {_why(error)}", hint=_hint(error)) from error
+    if len(body) > _LARGEST:
+        raise _FetchError(f"{_shown(url)} answers with more than {_LARGEST >> 20} MiB", hint="is it the right address?")
+    return _Answer(response.status, body)
+
+
+def _why(error: Exception) -> str:
+    import urllib3
+
+    from core.connections import reason
+
+    timed_out = isinstance(error, urllib3.exceptions.TimeoutError)
+    if timed_out and not isinstance(error, urllib3.exceptions.NewConnectionError):  # of its kind
+        return "no answer in time"
+    return reason(error)
+
+
+def _hint(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "its certificate is not trusted here: the system's, or SHIPLAP_GIT_CA_FILE, or ROOT/certs.d/HOST/ca.crt"
+    return "is its name spelt right, does it listen, and does no firewall stand between?"
+
+
+def _shown(url: str) -> str:
+    from registry.client.http import redacted
+
+    return redacted(url)[:200]
+
+
+def _is_loopback(url: str) -> bool:
+    from registry.client.config import is_loopback
+
+    return is_loopback(urlsplit(url).netloc)

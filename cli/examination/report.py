@@ -1,0 +1,100 @@
+"""All looks at a service, and what is printed of them: never a secret of the settings."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from cli.examination import addresses, registries
+from cli.examination.findings import Finding, Look
+from cli.examination.host import look_at_disk, look_at_git
+from cli.examination.running import examine
+from cli.examination.stores import look_at_database, look_at_key, look_at_redis
+from cli.table import print_json, table
+from core.masking import MASK, MIN_LENGTH, Masker
+from core.settings import OidcSettings, ServiceSettings
+from pipelines.keynumbers import ORIGIN
+
+_BOUND_S: Final = 20.0
+_LONG_BOUND_S: Final = 30.0
+_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def examine_service(root: str | None, *, as_json: bool) -> int:
+    """Print what all looks find; the exit code."""
+    settings = ServiceSettings.from_environ(root=root)
+    hide = _hider(settings)
+    with tempfile.TemporaryDirectory(prefix="shiplap-doctor-") as folder:
+        looked = examine(looks(settings, Path(folder)))
+    found = [finding._replace(detail=hide(finding.detail), remedy=hide(finding.remedy)) for finding in looked]
+    if as_json:
+        print_json([finding._asdict() for finding in found])
+    else:
+        click.echo(report(found))
+    return 1 if any(finding.state == "FAILED" for finding in found) else 0
+
+
+def looks(settings: ServiceSettings, folder: Path) -> list[Look]:
+    """What is tried, in the order in which it is told. folder: empty and private."""
+    public = "see SHIPLAP_PUBLIC_URL"
+    return [
+        Look("database", lambda: look_at_database(settings), _BOUND_S, "see SHIPLAP_DATABASE_URL"),
+        Look("key of secrets", lambda: look_at_key(settings), _BOUND_S, f"copy it anew from {ORIGIN}"),
+        Look("Redis", lambda: look_at_redis(settings), _BOUND_S, "see SHIPLAP_REDIS_URL"),
+        Look(registries.NAME, lambda: registries.look_at_registry(settings), _LONG_BOUND_S, "see SHIPLAP_REGISTRY"),
+        Look(addresses.HERE, lambda: addresses.look_at_public_url(settings), _BOUND_S, public),
+        Look(addresses.STEP, lambda: addresses.look_from_step(settings, folder), _LONG_BOUND_S, public),
+        Look(addresses.OIDC, _look_at_oidc, _BOUND_S, "see SHIPLAP_OIDC_ISSUER"),
+        Look("git's tools", lambda: look_at_git(settings), _BOUND_S, "apt-get install git openssh-client"),
+        Look("disk", lambda: look_at_disk(settings), _BOUND_S, "see SHIPLAP_ROOT"),
+    ]
+
+
+def _look_at_oidc() -> Iterator[Finding]:
+    yield from addresses.look_at_oidc(OidcSettings.from_environ())
+
+
+def report(found: Sequence[Finding]) -> str:
+    """The findings as a table, then what to do, then the verdict."""
+    rows = [(finding.name, finding.state, " ".join(finding.detail.split())) for finding in found]
+    lines = [table(("CHECK", "STATE", "DETAIL"), rows)]
+    remedies = [f"  {finding.name}: {finding.remedy}" for finding in found if finding.state != "OK" and finding.remedy]
+    if remedies:
+        lines += ["", "What to do:", *remedies]
+    count = Counter(finding.state for finding in found)
+    if count["FAILED"]:
+        verdict = f"{count['FAILED']} of {len(found)} checks failed."
+    elif count["WARN"]:
+        verdict = "The service can work; see whether what is marked WARN is meant so."
+    else:
+        verdict = "All that the service needs is there."
+    return "\n".join([*lines, "", verdict])
+
+
+class _Hider:
+    """Takes secrets out of a text: those of the settings in every form, and whatever stands before @ in an address."""
+
+    def __init__(self, secrets: set[str]) -> None:
+        self._masker = Masker(secret.encode() for secret in secrets if len(secret.encode()) >= MIN_LENGTH)
+
+    def __call__(self, text: str) -> str:
+        return self._masker.mask(_USER_INFORMATION.sub(f"{MASK}@", text))
+
+
+def _hider(settings: ServiceSettings) -> _Hider:
+    secrets = {settings.web_token, settings.metrics_token}
+    for url in (settings.database_url, settings.redis_url):
+        with contextlib.suppress(ValueError):
+            password = urlsplit(url).password or ""
+            secrets |= {password, unquote(password)}
+    with contextlib.suppress(OSError):
+        secrets.add(registries.admin_token(settings.root))
+    return _Hider(secrets - {""})
