@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cli.examination.findings import Finding
 from core.errors import ShiplapError
-from core.settings import OidcSettings, ServiceSettings, Settings
+from core.settings import OidcSettings, RegistrySettings, ServiceSettings, Settings
 
 HERE: Final = "public URL"
 STEP: Final = "public URL, from a step"
@@ -39,8 +39,7 @@ def look_at_public_url(settings: ServiceSettings) -> Iterator[Finding]:
         remedy = "set SHIPLAP_PUBLIC_URL=https://…: links in statuses and invitations begin with it"
         yield Finding(HERE, "WARN", "not set", remedy)
         return
-    authorities = (settings.root / "certs.d" / urlsplit(url).netloc / "ca.crt", settings.git_ca_file)
-    answer = _fetch(f"{url}/healthz", tuple(file for file in authorities if file is not None and file.is_file()))
+    answer = _fetch(f"{url}/healthz", tuple(_authorities(settings, urlsplit(url).netloc)))
     problem = _problem(answer)
     if problem:
         yield Finding(HERE, "FAILED", f"{url}/healthz {problem}", "is this the address of the service, or its proxy's?")
@@ -105,6 +104,17 @@ def look_at_oidc(settings: OidcSettings) -> Iterator[Finding]:
     yield Finding(OIDC, "OK", f"{host} answers, with {len(usable)} keys")
 
 
+def _authorities(settings: ServiceSettings, host: str) -> Iterator[Path]:
+    """Files of certificates that the service's own client believes at this host, beside the system's."""
+    from registry.client.config import ClientConfig
+
+    for place in ClientConfig.load(RegistrySettings.from_environ(), settings.root).certificates:
+        if (place / host).is_dir():
+            yield from sorted((place / host).glob("*.crt"))
+    if settings.git_ca_file is not None:
+        yield settings.git_ca_file
+
+
 def _document(url: str) -> dict[str, Any]:
     answer = _fetch(url)
     if answer.status != _OK:
@@ -145,7 +155,7 @@ def _fetch(url: str, authorities: tuple[Path, ...] = (), *, trusting: bool = Fal
     if trusting:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     for file in authorities:
-        with contextlib.suppress(ssl.SSLError):
+        with contextlib.suppress(ssl.SSLError, FileNotFoundError):
             context.load_verify_locations(file)
     timeout = urllib3.Timeout(connect=_CONNECT_S, read=_READ_S)
     try:
@@ -174,7 +184,7 @@ def _why(error: Exception) -> str:
 
 def _hint(error: Exception) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "its certificate is not trusted here: the system's, or SHIPLAP_GIT_CA_FILE, or ROOT/certs.d/HOST/ca.crt"
+        return "its certificate is not trusted here: a CA goes into DOCKER_CONFIG/certs.d/HOST/ca.crt, or the system"
     return "is its name spelt right, does it listen, and does no firewall stand between?"
 
 
