@@ -22,8 +22,10 @@ MASK: Final = "***"
 MIN_LENGTH: Final = 4
 """Shorter values cannot be masked without making logs unreadable, so they are refused as secrets."""
 
-_WORD: Final = 4  # bytes
-_WORD_FORM: Final = 2 * _WORD - 1  # bytes of the shortest form that covers a word at a multiple of 4
+_LONG_WORD: Final = 8  # bytes
+_WORD: Final = 4
+_LONG_FORM: Final = 2 * _LONG_WORD - 1  # bytes of the shortest form that covers a long word at a multiple of 8
+_WORD_FORM: Final = 2 * _WORD - 1  # and a word at a multiple of 4
 _BASE64_LINE_BYTES: Final = 57  # 76 columns
 
 
@@ -35,18 +37,19 @@ _IN_DOUBLE_QUOTES: Final = re.compile(r'[$`"\\]')
 
 
 class FormFinder:
-    """Finds any of many byte strings, each of MIN_LENGTH or more, in one pass, however many they are.
+    """Finds any of many byte strings, each of MIN_LENGTH or more, in time that grows with the data and not with them.
 
-    Twenty secrets have a thousand forms, which no regular expression looks for quickly. But wherever a form of 11 bytes
-    stands, one of its first 8 words of 4 bytes stands at a multiple of 8, so it is enough to look whether one of these
-    is a word of the data. With shorter forms among them it is the first 4 words, at multiples of 4. For those of less
-    than 7 bytes a regular expression has to do.
+    Twenty secrets have a thousand forms, which no regular expression looks for quickly. But wherever a form of 15 bytes
+    stands, one of its first 8 words of 8 bytes stands at a multiple of 8, so it is enough to look whether one of these
+    is a word of the data. Of shorter forms it is the first 4 words of 4 bytes, at multiples of 4: those of a log are in
+    them more often, above all where both are digits. For forms of less than 7 bytes a regular expression has to do.
     """
 
     def __init__(self, forms: Iterable[bytes]) -> None:
         ordered = sorted(set(forms), key=len, reverse=True)
         self.longest = len(ordered[0]) if ordered else 0
-        self._words = _Words([form for form in ordered if len(form) >= _WORD_FORM])
+        self._long = _Words([form for form in ordered if len(form) >= _LONG_FORM], _LONG_WORD)
+        self._words = _Words([form for form in ordered if _WORD_FORM <= len(form) < _LONG_FORM], _WORD)
         short = [form for form in ordered if len(form) < _WORD_FORM]
         self._pattern = re.compile(b"(?=(" + b"|".join(map(re.escape, short)) + b"))") if short else None
         self._beginnings = {form[:length] for form in ordered for length in range(1, MIN_LENGTH)}
@@ -56,7 +59,7 @@ class FormFinder:
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Where forms are, none overlapping another: at each place the longest, and then on behind it."""
-        found = self._words.spans(data)
+        found = self._long.spans(data) + self._words.spans(data)
         if self._pattern is not None:
             found += [match.span(1) for match in self._pattern.finditer(data)]  # ahead, so that they may overlap
         chosen: list[tuple[int, int]] = []
@@ -86,14 +89,17 @@ class FormFinder:
 
 
 class _Words:
-    """Forms of 7 bytes or more, by their first words of 4 bytes: of which one stands at a multiple of ``_step``."""
+    """Forms by their first words: of which one stands at a multiple of a word's size, wherever the form does.
 
-    def __init__(self, forms: Sequence[bytes]) -> None:
-        self._step = 8 if all(len(form) >= 8 + _WORD - 1 for form in forms) else _WORD
+    size: of a word in bytes; forms have at least 2 * size - 1 of them.
+    """
+
+    def __init__(self, forms: Sequence[bytes], size: int) -> None:
+        self._size = size
         self._forms: dict[int, list[tuple[int, bytes]]] = {}
         for form in forms:
-            for offset in range(self._step):
-                word = int.from_bytes(form[offset : offset + _WORD], sys.byteorder)
+            for offset in range(size):
+                word = int.from_bytes(form[offset : offset + size], sys.byteorder)
                 self._forms.setdefault(word, []).append((offset, form))
         self._known = frozenset(self._forms)
 
@@ -101,23 +107,18 @@ class _Words:
         """Every occurrence of every form."""
         if not self._forms:
             return []
-        words = memoryview(data)[: len(data) - len(data) % _WORD].cast("I")[:: self._step // _WORD]
+        words = memoryview(data)[: len(data) - len(data) % self._size].cast("Q" if self._size == _LONG_WORD else "I")
+        there = self._known.intersection(words)  # most data has none, and this is the quickest to tell
+        if not there:
+            return []
         found = set()
-        for word in self._known.intersection(words):  # all of the data, once
-            for at in self._places(data, word.to_bytes(_WORD, sys.byteorder)):
+        for number, word in enumerate(words):
+            if word in there:
+                at = number * self._size
                 for offset, form in self._forms[word]:
                     if at >= offset and data.startswith(form, at - offset):
                         found.add((at - offset, at - offset + len(form)))
         return sorted(found)
-
-    def _places(self, data: bytes, word: bytes) -> Iterator[int]:
-        """Where the word stands at a multiple of the step; looked for once in each step at the most."""
-        at = data.find(word)
-        while at >= 0:
-            beyond = at % self._step
-            if not beyond:
-                yield at
-            at = data.find(word, at + self._step - beyond)
 
 
 class Masker:
