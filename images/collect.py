@@ -178,11 +178,12 @@ class Collector:
         if sweep:
             # Before anything that needs space: this may be a full disk's only relief.
             orphans, unknown = self._files_without_row()
-            freed += self._remove_files(orphans)
+            freed += self._remove_doomed(orphans)
         reclaim_all(self._root, self._database)
         with self._database.transaction(durable=True) as connection:
             made = plan(connection)
-        freed += self._remove_files(made.blobs)
+            connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", _doomed(made.blobs))
+        freed += self._remove_doomed(made.blobs)
         for name in made.snapshots:
             freed += self._remove_snapshot(name)
         if sweep:
@@ -204,8 +205,17 @@ class Collector:
             return [], 0
         from images.found import of_unknown_images
 
-        unknown = of_unknown_images(directory, orphans)
+        # A removal that was killed has left what it said that it would remove.
+        doomed = {key.removeprefix(_DOOMED) for (key,) in self._database.all(_ALL_DOOMED)}
+        unknown = of_unknown_images(directory, orphans) - doomed
         return [digest for digest in orphans if digest not in unknown], len(unknown)
+
+    def _remove_doomed(self, digests: Sequence[str]) -> int:
+        freed = self._remove_files(digests)
+        if digests:
+            with self._database.transaction() as connection:
+                connection.executemany("DELETE FROM meta WHERE key = ?", _doomed(digests))
+        return freed
 
     def _remove_files(self, digests: Sequence[str]) -> int:
         freed = 0
@@ -232,6 +242,13 @@ class Collector:
         return remove_tree(aside)
 
 
+def _doomed(digests: Iterable[str]) -> list[tuple[str]]:
+    """The keys by which ``meta`` says that files are about to be removed: theirs are no images that it has lost."""
+    return [(f"{_DOOMED}{digest}",) for digest in digests]
+
+
+_DOOMED: Final = "doomed:"
+_ALL_DOOMED: Final = "SELECT key FROM meta WHERE key >= 'doomed:' AND key < 'doomed:~'"
 _IN_USE: Final = "SELECT 1 FROM blobs WHERE digest = ? UNION ALL SELECT 1 FROM leases WHERE object = ? LIMIT 1"
 _LEASED_BY_ANOTHER: Final = "SELECT session FROM leases WHERE object = ? AND session <> ? LIMIT 1"
 _PRUNABLE_INDEXES: Final = (

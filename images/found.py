@@ -1,8 +1,9 @@
 """What files say of themselves when no row does: manifests, indexes and configs among ``blobs/``, and what they name.
 
-A killed process leaves at most one file without a row: the one that it was just moving into place. A manifest and its
-config that both have none were an image once, so that it is the database that is not what it was: an older copy, or a
-new one. Such files are for ``images/rebuild.py``, and not for a prune.
+A killed process leaves at most one file without a row: the one that it was just moving into place; and those that it
+was just removing, of which ``images/collect.py`` keeps a list. A manifest and its config that both have none, and are
+not on it, were an image once, so that it is the database that is not what it was: an older copy, or a new one. Such
+files are for ``images/rebuild.py``, and not for a prune.
 """
 
 from __future__ import annotations

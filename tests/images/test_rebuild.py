@@ -224,6 +224,27 @@ def test_what_a_killed_process_leaves_is_garbage_as_before(tmp_path: Path) -> No
         assert verify(store) == []
 
 
+def test_what_a_killed_removal_leaves_is_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are gone, and a manifest and its config are there without them: that is no image which was lost."""
+    fill(tmp_path / "root")
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with Store.open(tmp_path / "root") as store:
+        before = files(tmp_path / "root")
+        with monkeypatch.context() as patched:
+            patched.setattr("images.collect.Collector._remove_files", killed)
+            with pytest.raises(KeyboardInterrupt):
+                store.images.remove("came")
+        assert files(tmp_path / "root") == before
+    with Store.open(tmp_path / "root") as store:
+        assert not [line for line in store.images.prune().lines if line.startswith("kept:")]
+        rows = {digest.removeprefix("sha256:") for (digest,) in store.database.all("SELECT digest FROM blobs")}
+        assert files(tmp_path / "root") == rows
+        assert store.database.all("SELECT key FROM meta WHERE key LIKE 'doomed:%'") == []
+
+
 def test_an_empty_store_may_be_begun_again(tmp_path: Path) -> None:
     with Store.open(tmp_path):
         pass
