@@ -67,12 +67,12 @@ def test_two_thousand_slow_connections_keep_nobody_out(web: WebProcess, service:
     token = {"Authorization": f"Bearer {service.tokens.create('t', ['read'])[1]}"}
     with crowd(web.port, _KINDS[kind], 500):
         for path, headers in itertools.islice(itertools.cycle([("/readyz", {}), ("/api/v1/runs", token)]), 10):
-            assert seconds(web.port, path, headers) < 10
+            assert seconds(web.port, path, headers) < stretched(10)
 
 
 def test_crowd_of_the_own_address_keeps_nobody_out(web: WebProcess) -> None:
     with crowd(web.port, b"GET / HTTP/1.1\r\n", 1) as members:
-        assert seconds(web.port, "/readyz", {}) < 10
+        assert seconds(web.port, "/readyz", {}) < stretched(10)
         assert members
 
 
@@ -104,4 +104,4 @@ def test_large_context_is_taken_from_somebody_known_in_spite_of_a_crowd(web: Web
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
             client.request("PUT", f"/api/v1/contexts/blobs/{digest}", content, headers)
             assert client.getresponse().status in (200, 201, 204)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < stretched(20)
