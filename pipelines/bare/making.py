@@ -78,7 +78,8 @@ def install_served_hook(directory: Path) -> None:
 
     Raises OSError.
     """
-    directory.mkdir(mode=0o755, exist_ok=True)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)  # whatever the umask: git passes by a hook that its user may not reach, without a word
     write_atomically(directory / "post-receive", HOOK.encode(), mode=0o755)
 
 

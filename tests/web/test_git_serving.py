@@ -7,6 +7,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,13 @@ from tests.web.processes import WebProcess
 
 @pytest.fixture
 def web(settings: ServiceSettings, service: Service) -> Iterator[WebProcess]:
-    with WebProcess(settings) as web:
+    """Under the units' umask."""
+    with ExitStack() as stack:
+        before = os.umask(0o077)
+        try:
+            web = stack.enter_context(WebProcess(settings))
+        finally:
+            os.umask(before)
         yield web
 
 
