@@ -214,7 +214,7 @@ for round_ in range(int(sys.argv[2])):
                 launcher.warm()
         for _ in range(5):
             try:
-                print("exit", launcher.start(spec, **io).wait(60).code)
+                print("exit", launcher.start(spec, **io).wait().code)
             except ContainerError as error:
                 print(type(error).__name__, str(error).partition("\\n")[0])
 """
@@ -230,6 +230,7 @@ def attempts(prepare: str, *arguments: str | Path, folder: Path) -> set[str]:
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=stretched(200),
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
