@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sqlite3
 import time
@@ -72,4 +73,6 @@ def test_link_of_the_first_start_is_told_by_the_web_process(tmp_path: Path, capf
     settings = ServiceSettings.from_environ({}, root=str(tmp_path / "root"))
     migrate(settings)
     with WebProcess(settings) as web:
-        assert re.search(rf"^{web.url}/welcome\?link=\S{{43}}$", capfd.readouterr().out, re.MULTILINE)
+        links = [line["link"] for line in map(json.loads, capfd.readouterr().out.splitlines()) if "link" in line]
+    assert len(links) == 1
+    assert re.fullmatch(rf"{web.url}/welcome\?link=\S{{43}}", links[0])

@@ -46,7 +46,7 @@ def test_connecting_makes_project_and_webhook(admin: FlaskClient, service: Servi
         ({"name": "web", "repository": ""}, "needs the repository"),
         ({"name": "Web", "repository": REPOSITORY}, "invalid project name"),
         ({"name": "web", "repository": REPOSITORY, "secret": "short"}, "16 to 500"),
-        ({"name": "web", "repository": REPOSITORY, "forge": "svn"}, "the form"),
+        ({"name": "web", "repository": REPOSITORY, "forge": "svn"}, "it can be bitbucket, forgejo"),
     ],
 )
 def test_mistakes_are_told_in_the_form(admin: FlaskClient, form: dict[str, str], told: str) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
+import json
+import os
+import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -46,21 +51,36 @@ def test_registry_s_realm_is_the_public_address_but_for_who_comes_by_the_registr
         assert [realm(host) for host in hosts] == [*["https://ci.example/v2/token"] * 3, f"http://{own}/v2/token"]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize(
     ("public_url", "warns"), [("", True), ("http://ci.example", True), ("https://ci.example", False)]
 )
 def test_plain_http_for_others_is_warned_of(
-    settings: ServiceSettings, service: Service, public_url: str, warns: bool
+    settings: ServiceSettings, service: Service, public_url: str, warns: bool, terminal: bool
 ) -> None:
     del service  # it has made the database
     process = WebProcess(settings)
     command = [sys.executable, "-m", "web", "--listen", f"0.0.0.0:{process.port}"]
     environment = {**process.environment(), "SHIPLAP_PUBLIC_URL": public_url}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as web:
-        assert web.stderr is not None
-        first = web.stderr.readline()
-        web.terminate()
-        web.communicate()
-    assert first.startswith("warning: 0.0.0.0") is warns
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    with open(reader, "rb", buffering=0) as said:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=writer) as web:
+            os.close(writer)
+            assert web.stdout is not None
+            assert web.stdout.readline()  # it serves, and has warned
+            web.terminate()
+            web.communicate()
+        lines = list(told(said))
+    if terminal:
+        warnings = [line.partition(" warning: ")[2] for line in lines if " warning: " in line]
+    else:
+        warnings = [line["message"] for line in map(json.loads, lines) if line["level"] == "warning"]
+    about = f"0.0.0.0:{process.port} is plain HTTP"
+    assert [warning.startswith(about) for warning in warnings] == [True] * warns
+
+
+def told(said: io.RawIOBase) -> Iterator[str]:
+    """The lines until nobody writes any more, which a terminal reports as an error."""
+    with contextlib.suppress(OSError):
+        while line := said.readline():
+            yield line.decode().rstrip()
