@@ -92,8 +92,11 @@ class Guest:
         return error_message(self._death(code, exceeded))
 
     def was_killed_as_spare(self, status: int) -> bool:
-        """Whether another one can take its place: it had waited, where memory runs out as a victim, and was killed."""
-        untold = self.report is None and self.failure is None and not self.executing
+        """Whether another one can take its place: it had waited, where memory runs out as a victim, and was killed.
+
+        A failure of ours says nothing against it: what is being killed has closed its channel before it has ended.
+        """
+        untold = self.report is None and not self.executing
         return self.was_spare and untold and os.WIFSIGNALED(status)
 
     def signal(self, number: int) -> None:

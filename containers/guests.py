@@ -10,7 +10,7 @@ import time
 from containers import events, idmap, network, seccomp, setup, stubs, syscalls, wire
 from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
 from containers.guest import Guest, error_message
-from core.openfiles import OUT_OF_FILES, how_to_allow_more
+from core.openfiles import hint_if_out_of_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ class Guests:
         except ContainerError as error:
             reply(client, error_message(error))
         except OSError as error:
-            hint = how_to_allow_more() if error.errno in OUT_OF_FILES else None
-            reply(client, error_message(ContainerError(f"cannot make a container: {error}", hint=hint)))
+            reply(client, error_message(_refused("cannot make a container", error)))
         if guest is None:
             client.close()
             _close_all(fds)
@@ -193,7 +192,7 @@ class Guests:
         except ContainerError as error:
             self._fail(guest, error)
         except OSError as error:  # also when it has ended meanwhile
-            self._fail(guest, ContainerError(f"cannot make a container: {error}"))
+            self._fail(guest, _refused("cannot make a container", error))
         return guest
 
     def _connect(self, guest: Guest) -> None:
@@ -225,7 +224,7 @@ class Guests:
         except ContainerError as error:
             self._fail(guest, error)
         except OSError as error:
-            self._fail(guest, ContainerError(f"cannot start the container: {error}"))
+            self._fail(guest, _refused("cannot start the container", error))
         finally:
             _close_all(trees)
 
@@ -381,6 +380,10 @@ def reply(client: _socket.socket, value: object, fds: list[int] | tuple[int, ...
         wire.send(client, value, fds)
     except (BrokenPipeError, ConnectionResetError):
         return
+
+
+def _refused(what: str, error: OSError) -> ContainerError:
+    return ContainerError(f"{what}: {error}", hint=hint_if_out_of_files(error))
 
 
 def _give_pipe(fd: int, uid: int, gid: int) -> None:

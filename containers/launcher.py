@@ -25,6 +25,7 @@ from containers.errors import BY_NAME, ContainerError, LauncherError, NamespaceE
 from containers.events import readable
 from containers.spec import ContainerSpec, ExitStatus, layers_to_wire, to_wire
 from core.cancellation import check
+from core.openfiles import hint_if_out_of_files
 from core.rootfs import DirectoryLayer, RootLayer
 
 if TYPE_CHECKING:
@@ -239,7 +240,8 @@ class Launcher:
         try:
             return self._asked(kind, value, *fds)
         except OSError as error:
-            raise ContainerError(f"cannot ask the launcher process for anything: {error.strerror}") from error
+            what = f"cannot ask the launcher process for anything: {error.strerror}"
+            raise ContainerError(what, hint=hint_if_out_of_files(error)) from error
 
     def _asked(self, kind: str, value: object, *fds: int) -> _socket.socket:
         ours, theirs = wire.socket_pair()
@@ -313,7 +315,8 @@ class Launcher:
             )
         except OSError as error:
             ours.close()
-            raise LauncherError(f"cannot start the launcher process: {error.strerror}") from error
+            what = f"cannot start the launcher process: {error.strerror}"
+            raise LauncherError(what, hint=hint_if_out_of_files(error)) from error
         finally:
             theirs.close()
             for fd in opened:

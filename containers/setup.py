@@ -28,6 +28,7 @@ from containers import capabilities, mounts, netlink, stubs, syscalls, users, wi
 from containers.errors import ContainerError, LimitError, MountError, NamespaceError, PlaceError
 from containers.limits import DEFAULT_SHM_BYTES
 from core.filesystems import GOOD_KINDS
+from core.openfiles import hint_if_out_of_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoRe
         except OSError as error:
             refused = error.errno in (errno.EPERM, errno.EACCES)
             kind = NamespaceError if refused else ContainerError
-            hint = "`shiplap doctor` tells what this host lacks" if refused else None
+            hint = "`shiplap doctor` tells what this host lacks" if refused else hint_if_out_of_files(error)
             wire.send(channel, ("error", kind.__name__, f"cannot set up the container: {error}", hint))
         except EOFError:
             raise

@@ -8,6 +8,11 @@ OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _ENOUGH = 1024  # a build takes some 120, of which pasta has 80
 
 
+def hint_if_out_of_files(error: OSError) -> str | None:
+    """``how_to_allow_more`` where that is what ``error`` is about."""
+    return how_to_allow_more() if error.errno in OUT_OF_FILES else None
+
+
 def how_to_allow_more() -> str:
     """What to do when this process, or what it starts, may open too few files."""
     import resource

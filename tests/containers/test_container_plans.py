@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from containers import cgroups, idmap, mounts, network, users
 from containers.errors import NamespaceError, NetworkError, UserError
 from containers.launcher import Launcher
-from core.openfiles import how_to_allow_more
+from core.openfiles import hint_if_out_of_files, how_to_allow_more
 
 PASSWD = [
     "root:x:0:0:root:/root:/bin/sh",
@@ -243,3 +244,5 @@ def test_more_open_files_come_from_whoever_limits_them(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
     assert how_to_allow_more().startswith(expected)
+    assert hint_if_out_of_files(OSError(errno.EMFILE, "")) == how_to_allow_more()
+    assert hint_if_out_of_files(OSError(errno.EPIPE, "")) is None

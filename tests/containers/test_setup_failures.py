@@ -17,6 +17,7 @@ import pytest
 
 from containers import wire
 from containers.errors import ContainerError, LimitError, MountError, NetworkError, PlaceError
+from containers.guest import Guest, error_message
 from containers.spec import ExitStatus, Limits
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner, descendants, eventually
@@ -163,6 +164,17 @@ def test_spare_containers_that_were_killed_are_nobodys_failure(run: Runner) -> N
     for _ in range(TIMES):
         assert run("echo well") == "well\n"
         kill_spares(run)
+
+
+def test_spare_container_that_closed_its_channel_before_it_was_killed_is_nobodys_failure() -> None:
+    ours, theirs = wire.socket_pair()
+    guest = Guest("1", 1, -1, ours, "none")
+    guest.was_spare = True
+    guest.failure = error_message(ContainerError("cannot start the container: Broken pipe"))
+    assert guest.was_killed_as_spare(signal.SIGKILL)
+    assert not guest.was_killed_as_spare(1 << 8)
+    ours.close()
+    theirs.close()
 
 
 def test_memory_that_is_too_little_for_the_set_up(run: Runner) -> None:
