@@ -16,7 +16,13 @@ from tests.toolkit.bounds import stretched
 
 DEBIAN_NAME = "debian:trixie-slim"
 BUSYBOX_NAME = "busybox"
-_COMMAND = (sys.executable, "-P", "-c", "from cli.main import main; raise SystemExit(main())")
+_SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background may have it ignored
+from cli.main import main
+raise SystemExit(main())
+"""
+_COMMAND = (sys.executable, "-P", "-c", _SCRIPT)
 
 
 @dataclass(frozen=True, slots=True)
