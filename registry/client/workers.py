@@ -27,13 +27,15 @@ def in_parallel(
         futures = [pool.submit(copy_context().run, act, item) for item in items]
         by_caller = False
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             by_caller = stop.is_set()
             if any(not future.done() or future.exception() is not None for future in futures):
                 stop.set()
                 pool.shutdown(cancel_futures=True)
-    errors = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
+    # First those from before ``stop`` was set here: what comes of it need not be a TransferCancelledError.
+    by_age = sorted(futures, key=lambda future: future not in ended)
+    errors = [error for future in by_age if not future.cancelled() and (error := future.exception()) is not None]
     if errors:
         if not by_caller:
             stop.clear()
