@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from pipelines.database import Database, _engine, migrate
 from pipelines.errors import DeniedError, InvalidRequestError, NotFoundError
 from pipelines.grants import Grant, Kind
 from pipelines.hooks.settings import HookSettings
-from pipelines.model import BuildOptions, ContextSource, GitSource, Project, Run, RunRequest, RunResult
+from pipelines.model import BuildOptions, ContextSource, GitSource, Project, Run, RunRequest, RunResult, RunState
 from pipelines.ownership import bare_owner, owner_of
+from pipelines.runtokens import CACHE_S, RunTokens
 from pipelines.service import Service
 
 CONTEXT = ContextSource("sha256:" + "0" * 64)
@@ -193,7 +195,8 @@ def test_run_of_no_project_has_what_is_nobodys(web: Service) -> None:
     assert [rights.covers(name, "push") for name in ("tool", "team/tool", "web", "cache/web")] == [1, 1, 0, 0]
 
 
-def test_token_of_a_run_ends_with_its_attempt(web: Service) -> None:
+@pytest.mark.parametrize("state", ["failed", "cancelled", "error"])
+def test_token_of_a_run_ends_with_its_attempt(web: Service, state: RunState) -> None:
     run = submit(web, "web")
     first = web.claims.take("worker-1", ())
     assert first is not None
@@ -206,10 +209,36 @@ def test_token_of_a_run_ends_with_its_attempt(web: Service) -> None:
     assert rights is not None
     assert web.run_tokens.standing(run.number, rights.known) == rights
     assert web.run_tokens.standing(run.number, "0" * 20) is None
-    web.claims.finish(second, "succeeded", "", RunResult(), store=lambda _: None)
+    assert second.token not in str(rows_of(web))
+    web.claims.finish(second, state, "", RunResult(), store=lambda _: None)
     assert web.run_tokens.log_in(second.token) is None
     assert web.run_tokens.standing(run.number, rights.known) is None
-    assert second.token not in str(rows_of(web))
+
+
+def test_token_of_a_run_that_succeeded_is_left_with_its_cache(web: Service) -> None:
+    web.grants.give(Grant("web", "image", "tool"))
+    run = submit(web, "web")
+    claim = web.claims.take("worker-1", ())
+    assert claim is not None
+    before = web.run_tokens.log_in(claim.token)
+    assert before is not None
+    web.claims.finish(claim, "succeeded", "", RunResult(), store=lambda _: None)
+    rights = web.run_tokens.log_in(claim.token)
+    assert rights is not None
+    assert rights.ended
+    assert web.run_tokens.standing(run.number, before.known) == rights
+    names = ("cache/web", "web", "web/base", "tool", "other", "cache/other")
+    assert [name for name in names if rights.covers(name, "push")] == ["cache/web"]
+    assert [name for name in names if rights.covers(name, "pull")] == ["cache/web", "web", "web/base"]
+    assert not any(rights.covers(name, "delete") for name in names)
+    assert web.run_tokens.source(claim.token, "web") is None
+    for after, is_good in ((CACHE_S - 60, True), (CACHE_S + 1, False)):
+        later = RunTokens(web.database, clock=lambda: time.time() + after)  # noqa: B023 - called in the loop alone
+        assert (later.log_in(claim.token) is not None) == is_good
+        assert (later.standing(run.number, rights.known) is not None) == is_good
+    web.run_tokens.forget(run.number, claim.attempt)
+    assert web.run_tokens.log_in(claim.token) is None
+    assert web.run_tokens.standing(run.number, rights.known) is None
 
 
 def test_run_of_a_stranger_has_no_token(web: Service) -> None:
