@@ -145,12 +145,14 @@ def test_too_large_a_push_is_refused_and_leaves_nothing(
 def sending(web: WebProcess, token: str, headers: str, body: bytes) -> socket.socket:
     """A connection on which the beginning of a push was sent."""
     login = base64.b64encode(f"x:{token}".encode()).decode()
-    peer = socket.create_connection(("127.0.0.1", web.port), stretched(20))
     head = (
         f"POST /git/app.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n"
         f"Content-Type: application/x-git-receive-pack-request\r\n{headers}\r\n"
     )
-    peer.sendall(head.encode() + body)
+    with contextlib.ExitStack() as undo:
+        peer = undo.enter_context(socket.create_connection(("127.0.0.1", web.port), stretched(20)))
+        peer.sendall(head.encode() + body)
+        undo.pop_all()
     return peer
 
 
@@ -175,10 +177,9 @@ def test_whoever_goes_away_leaves_no_process_and_no_ref(
         ("Content-Length: 100\r\n", b""),
         ("Transfer-Encoding: chunked\r\n", b"nonsense\r\n"),
     ):
-        peer = sending(web, token, headers, sent)
-        if sent.endswith(body[-9:-5]):
-            eventually(lambda: bool(processes_of("token robot-build")), why="git takes what there is")
-        peer.close()
+        with sending(web, token, headers, sent):
+            if sent.endswith(body[-9:-5]):
+                eventually(lambda: bool(processes_of("token robot-build")), why="git takes what there is")
         eventually(lambda: not processes_of("token robot-build"), why="nothing of it stays")
     assert git(repository, "for-each-ref") == ""
     peer = sending(web, token, f"Content-Length: {len(body)}\r\n", body)
