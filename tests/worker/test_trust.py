@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import pytest
+from sqlalchemy import select
 
 from core.settings import ServiceSettings
 from core.trust import Domain, of_branch, of_fork, of_user, protected
@@ -19,9 +20,10 @@ from pipelines.domains import domain_of
 from pipelines.hooks.settings import HookSettings
 from pipelines.loglines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest, RunResult, Source, Trigger
+from pipelines.schema import runs
 from pipelines.service import Service
 from tests.toolkit.git import git, make_certificate, serving_git
-from tests.toolkit.service import Workforce, finished, upload
+from tests.toolkit.service import Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 
@@ -61,7 +63,10 @@ class Scene:
         service.secrets.put("token", self.SECRET.encode(), project="app")
 
     def runs(self, who: Who, files: dict[str, str], *, secrets: tuple[str, ...] = (), **sent: bytes) -> Run:
-        """Build ``files`` for somebody, as the service would; the run, ended well. sent: secrets that come with it."""
+        """Build ``files`` for somebody, as the service would; the run, ended well, and all that it leaves written.
+
+        sent: secrets that come with it.
+        """
         domain = DOMAINS[who]
         source, trigger = self._source(domain, files)
         labels = ("first" if who == "main" else "second",) if self.apart else ()
@@ -70,6 +75,7 @@ class Scene:
         run = finished(self.service, self.service.runs.submit(request, trigger).number)
         assert run.state == "succeeded", (who, run.reason)
         assert domain_of(run) == domain
+        eventually(lambda: not self._may_write_cache(run), why="the run's part of the shared cache is written")
         return run
 
     def counts(
@@ -79,6 +85,12 @@ class Scene:
         result = self.runs(who, files, secrets=secrets, **sent).result
         assert isinstance(result, RunResult)
         return result.executed, result.cached
+
+    def _may_write_cache(self, run: Run) -> bool:
+        """Whether its worker still has the run's token: until it is done with the run's part of the shared cache."""
+        with self.service.database.read() as connection:
+            token = connection.execute(select(runs.c.token).where(runs.c.number == run.number)).scalar_one()
+        return bool(token)
 
     def output(self, run: Run) -> str:
         lines = [decode_line(data) for _, data in self.service.logs.read(run.number, 1, 1000)]
