@@ -254,7 +254,8 @@ def public_settings(settings: ServiceSettings, empty_database: Path, privileged:
     directory.chmod(0o755)
     root = directory / "root"
     (root / "serve").mkdir(parents=True)
-    shutil.copy(empty_database, root / "serve")
+    for path in (empty_database, empty_database.with_name("secret.key")):
+        shutil.copy(path, root / "serve")
     yield settings._replace(root=root, database_url=f"sqlite:///{root}/serve/service.db")
     shutil.rmtree(directory)
 

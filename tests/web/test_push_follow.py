@@ -54,10 +54,9 @@ def clone(
 
 
 def pushing(clone: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        ["git", "-C", clone, "push", *options, "origin", "HEAD:main"], stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    """A push that SIGINT ends: a suite that a shell has started in the background passes on that it is ignored."""
+    command = ["env", "--default-signal=INT", "git", "-C", str(clone), "push", *options, "origin", "HEAD:main"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 class Build:

@@ -20,8 +20,9 @@ from web.pages import PAGES
 OPEN: Final = {"openapi", "healthz", "readyz", "metrics", "static"}
 """For everybody, tokens or not: no data of runs is in them."""
 
-BY_THEMSELVES: Final = {"hooks", "badge"}
-"""Blueprints whose requests come from elsewhere: a forge signs its own, a badge is public where the project says so."""
+BY_THEMSELVES: Final = {"hooks", "follow", "badge"}
+"""Blueprints whose requests come from elsewhere: a forge and a bare repository's hook sign their own, a badge is public
+where the project says so."""
 
 PUBLIC_PAGES: Final = {"login.show_login", "login.log_in", "login.show_welcome", "login.welcome"}
 
