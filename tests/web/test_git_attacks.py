@@ -170,6 +170,9 @@ def request_of(clone: Path, ref: str) -> bytes:
 def test_whoever_goes_away_leaves_no_process_and_no_ref(
     service: Service, web: WebProcess, repository: Path, clone: Path
 ) -> None:
+    (clone / "large").write_bytes(os.urandom(128 << 10))  # the listener keeps a small body until all of it has come
+    git(clone, "add", ".")
+    git(clone, "commit", "--quiet", "-m", "large")
     token, body = member(service, "build"), request_of(clone, "refs/heads/half")
     for headers, sent in (
         (f"Content-Length: {len(body)}\r\n", body[:-5]),
