@@ -17,6 +17,7 @@ Resolve: TypeAlias = Callable[[str, int], Sequence[str]]
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_ANSWER_S: Final = 2.0
 _WEB_PORTS: Final = (443, 80)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
@@ -64,6 +65,8 @@ class Reach(NamedTuple):
         if not addresses:
             raise HostNotFoundError(f"{host} has no address")
         self._check(host, port, addresses)
+        if len(addresses) > 1 and self.names(host, port):  # localhost, above all, has an address that nobody listens at
+            return _answering([str(address) for address in addresses], port)
         return str(addresses[0])
 
     def names(self, host: str, port: int) -> bool:
@@ -97,6 +100,19 @@ class Reach(NamedTuple):
 
 
 ANYWHERE: Final = Reach()
+
+
+def _answering(addresses: Sequence[str], port: int) -> str:
+    """The first of them that takes a connection, else the first."""
+    import socket
+
+    for address in addresses:
+        try:
+            with socket.create_connection((address, port), _ANSWER_S):
+                return address
+        except OSError:
+            continue
+    return addresses[0]
 
 
 def _meant(address: _Address) -> tuple[_Address, ...]:

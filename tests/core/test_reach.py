@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from core.errors import HostNotFoundError, OutOfReachError
@@ -57,3 +59,11 @@ def test_host_without_an_address_is_another_error() -> None:
     Reach(public_only=True, resolve=fails).check_name("h.test", 443)  # the proxy may know it
     with pytest.raises(OutOfReachError):
         bounded("10.0.0.1").check_name("h.test", 443)
+
+
+def test_of_the_addresses_of_a_host_that_is_let_through_one_that_answers_is_pinned() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        named = bounded("::1", "127.0.0.1").allowing(f"localhost:{port}")
+        assert named.pin("localhost", port) == "127.0.0.1"
+    assert named.pin("localhost", port) == "::1"  # nobody listens
