@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from builder.build import build
 from builder.cacheio.options import parse_cache_from, parse_cache_to
 from builder.contexts import Context
@@ -15,8 +17,15 @@ from builder.result import BuildResult
 from core.events import BuildPlanned, StepFinished, Warned
 from registry.client import Client, ClientConfig, RetryPolicy
 from tests.builder.test_build import NAME, Recorder, Workshop
+from tests.toolkit.faulty import Relay, relay
+from tests.toolkit.registries import DebianRegistry, debian_registry
 
 Machines = Callable[..., "Machine"]
+
+TWO = (
+    "FROM base AS build\nRUN echo tools > /tools\nCOPY f /f\nRUN cat /tools /f > /out\n"
+    "FROM base\nRUN mkdir /app\nCOPY --from=build /out /app/out\nRUN cat /app/out\n"
+)
 
 
 class Machine(Workshop):
@@ -86,3 +95,23 @@ def machines(tmp_path: Path, base: Path) -> Iterator[Machines]:
 
         context.mkdir()
         yield make
+
+
+@pytest.fixture
+def make(tmp_path: Path, busybox_tar: Path) -> Iterator[Machines]:
+    with machines(tmp_path, busybox_tar) as maker:
+        (tmp_path / "context" / "f").write_text("file\n")
+        yield maker
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
+    with debian_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+@pytest.fixture
+def watched(registry: DebianRegistry) -> Iterator[Relay]:
+    """The registry, behind a relay that sees every request."""
+    with relay(registry.host) as started:
+        yield started

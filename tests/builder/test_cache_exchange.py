@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,16 @@ from core.digests import Digest
 from core.events import StepFinished
 from core.references import Reference
 from registry.client import push
-from tests.builder.cache_tools import Machine, Machines, machines
+from tests.builder import cache_tools
+from tests.builder.cache_tools import TWO, Machine, Machines
 from tests.builder.test_build import built
-from tests.toolkit.faulty import Relay, RelayFault, relay
-from tests.toolkit.registries import DebianRegistry, debian_registry
+from tests.toolkit.faulty import Relay, RelayFault
+from tests.toolkit.registries import DebianRegistry
 
 pytestmark = pytest.mark.usefixtures("privileged")
+make, registry, watched = cache_tools.make, cache_tools.registry, cache_tools.watched
 
 ONE = "FROM base\nRUN echo tools > /tools\nCOPY f /f\nRUN cat /tools /f > /out\n"
-TWO = (
-    "FROM base AS build\nRUN echo tools > /tools\nCOPY f /f\nRUN cat /tools /f > /out\n"
-    "FROM base\nRUN mkdir /app\nCOPY --from=build /out /app/out\nRUN cat /app/out\n"
-)
-
-
-@pytest.fixture
-def make(tmp_path: Path, busybox_tar: Path) -> Iterator[Machines]:
-    with machines(tmp_path, busybox_tar) as maker:
-        (tmp_path / "context" / "f").write_text("file\n")
-        yield maker
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
-    with debian_registry(tmp_path_factory.mktemp("registry")) as started:
-        yield started
-
-
-@pytest.fixture
-def watched(registry: DebianRegistry) -> Iterator[Relay]:
-    """The registry, behind a relay that sees every request."""
-    with relay(registry.host) as started:
-        yield started
 
 
 def transfers(seen: Relay, method: str = "GET") -> list[str]:

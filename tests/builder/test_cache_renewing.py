@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,35 +15,13 @@ from core.references import Reference
 from images.layers import Compression, LayerStore
 from images.oci import Descriptor
 from images.store import Store
-from tests.builder.cache_tools import Machine, Machines, machines
-from tests.toolkit.faulty import Relay, relay
-from tests.toolkit.registries import DebianRegistry, debian_registry
+from tests.builder import cache_tools
+from tests.builder.cache_tools import TWO, Machine, Machines
+from tests.toolkit.faulty import Relay
+from tests.toolkit.registries import DebianRegistry
 
 pytestmark = pytest.mark.usefixtures("privileged")
-
-TWO = (
-    "FROM base AS build\nRUN echo tools > /tools\nCOPY f /f\nRUN cat /tools /f > /out\n"
-    "FROM base\nRUN mkdir /app\nCOPY --from=build /out /app/out\nRUN cat /app/out\n"
-)
-
-
-@pytest.fixture
-def make(tmp_path: Path, busybox_tar: Path) -> Iterator[Machines]:
-    with machines(tmp_path, busybox_tar) as maker:
-        (tmp_path / "context" / "f").write_text("file\n")
-        yield maker
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
-    with debian_registry(tmp_path_factory.mktemp("registry")) as started:
-        yield started
-
-
-@pytest.fixture
-def watched(registry: DebianRegistry) -> Iterator[Relay]:
-    with relay(registry.host) as started:
-        yield started
+make, registry, watched = cache_tools.make, cache_tools.registry, cache_tools.watched
 
 
 def renew(machine: Machine, result: BuildResult, name: str) -> bool:
