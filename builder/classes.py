@@ -44,7 +44,10 @@ class StepClasses:
     """The classes of one build's steps. Every vertex is asked or told after those that it builds on, and once."""
 
     def __init__(self, request: BuildRequest, of_base: Callable[[str], Privacy]) -> None:
-        """of_base: how far goes what is built on an image, by its ID."""
+        """Begin a build without any.
+
+        of_base: how far goes what is built on an image, by its ID.
+        """
         self._request = request
         self._of_base = of_base
         self._domain = request.domain

@@ -114,7 +114,10 @@ class Server:
             self._reserve = -1  # all are in use
 
     def _serve(self, kind: str, fds: list[int]) -> None:
-        """fds: the client's socket, the memfd of what is asked for, and others."""
+        """Do what a client asks for.
+
+        fds: the client's socket, the memfd of what is asked for, and others.
+        """
         client, body = wire.from_fd(fds[0]), fds[1]
         request: Any = wire.from_memfd(body)
         if kind == "start":

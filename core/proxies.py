@@ -20,7 +20,7 @@ class TrustedProxies:
     """The proxies that may say who their client is. Immutable."""
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
-        """trusted: addresses and networks. Raises SettingsError."""
+        """Take the proxies that are believed: addresses and networks. Raises SettingsError."""
         self._trusted = [_network(text) for text in trusted]
 
     def trusts(self, peer: str) -> bool:

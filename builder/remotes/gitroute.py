@@ -40,7 +40,12 @@ class GitAccess(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """url: as git gets it. settings: options before git's command. environment: all of it."""
+    """How git is started to reach one remote.
+
+    url: as git gets it.
+    settings: options before git's command.
+    environment: all of it.
+    """
 
     url: str
     settings: tuple[str, ...]
@@ -96,7 +101,7 @@ _ENVIRONMENT: Final = {
 
 
 def _settings(schemes: Sequence[str], access: GitAccess) -> list[str]:
-    """schemes: that are allowed."""
+    """Git's configuration for a way by which the ``schemes`` are allowed, as options before its command."""
     settings = {
         "advice.detachedHead": "false",
         "core.fsmonitor": "false",

@@ -22,8 +22,10 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """url: scheme, host and port, without a path. token: "" when we have none.
+    """A build service, and how this user speaks to it.
 
+    url: scheme, host and port, without a path.
+    token: "" when we have none.
     certificates: directories like ``certs.d`` with what is believed besides the system's CAs.
     """
 

@@ -15,7 +15,7 @@ class BehindProxies:
     """WSGI middleware that sets REMOTE_ADDR and wsgi.url_scheme."""
 
     def __init__(self, app: WSGIApplication, trusted: Sequence[str]) -> None:
-        """trusted: addresses and networks. Raises SettingsError."""
+        """Take the proxies that are believed: addresses and networks. Raises SettingsError."""
         self._app = app
         self._proxies = TrustedProxies(trusted)
 
