@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,15 @@ def privileged() -> None:
     """For tests whose containers or mounts need root: without it they fail here and say so, they never pass unrun."""
     if os.geteuid() != 0:
         pytest.fail("this test starts containers or mounts file systems: run the suite as root (sudo make test)")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """For sockets, and open to the user postgres."""
+    directory = Path(tempfile.mkdtemp(prefix="shiplap-short-", dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,15 +34,6 @@ from tests.toolkit.shiplap import Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ORDER = ("OK", "WARN", "FAILED")
-
-
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """For sockets, and open to the user postgres."""
-    directory = Path(tempfile.mkdtemp(prefix="shiplap-looks-", dir="/tmp"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
 
 
 def _examined(shiplap: Shiplap, code: int, **environment: str) -> dict[str, tuple[str, str]]:

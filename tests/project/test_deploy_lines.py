@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import psycopg
-import pytest
 import redis
 
 from core.settings import ServiceSettings
@@ -20,15 +16,6 @@ from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.service import postgres_server
 
 _PAGE = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()
-
-
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """For sockets, and open to the user postgres."""
-    directory = Path(tempfile.mkdtemp(prefix="shiplap-lines-", dir="/tmp"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
 
 
 def _block(beginning: str) -> str:

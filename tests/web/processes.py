@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -157,3 +159,13 @@ class FakeWorker:
         self._writer.close()
         self._service.claims.finish(self._claim, "succeeded", "", RunResult(), store=self._writer.store)
         self._writer.end()
+
+
+def status_of(request: urllib.request.Request) -> int:
+    """What a web process answers, be it an error."""
+    try:
+        with urllib.request.urlopen(request, timeout=stretched(20)) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code

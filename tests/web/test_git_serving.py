@@ -21,7 +21,7 @@ from pipelines.roles import PROJECT_ROLES, ProjectRole
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.git import git
-from tests.web.processes import WebProcess
+from tests.web.processes import WebProcess, status_of
 
 
 @pytest.fixture
@@ -181,13 +181,7 @@ def status(web: WebProcess, token: str, path: str, *, method: str = "GET", **hea
     login = base64.b64encode(f"x:{token}".encode()).decode()
     sent = {"Authorization": f"Basic {login}", **{name.replace("_", "-"): value for name, value in headers.items()}}
     body = b"0000" if method == "POST" else None
-    request = urllib.request.Request(f"{web.url}{path}", body, sent if token else {}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=stretched(20)) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+    return status_of(urllib.request.Request(f"{web.url}{path}", body, sent if token else {}, method=method))
 
 
 def test_only_the_smart_protocol_is_spoken(service: Service, web: WebProcess, repository: Path, clone: Path) -> None:

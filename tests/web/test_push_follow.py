@@ -27,7 +27,7 @@ from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.git import git
 from tests.toolkit.service import eventually
-from tests.web.processes import WebProcess
+from tests.web.processes import WebProcess, status_of
 
 
 @pytest.fixture
@@ -159,13 +159,7 @@ def ask(web: WebProcess, project: str, secret: str, **wanted: object) -> int:
     headers = {"Content-Type": "application/json"}
     if secret:
         headers["X-Shiplap-Signature"] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    request = urllib.request.Request(f"{web.url}/hooks/{project}/follow", body, headers)
-    try:
-        with urllib.request.urlopen(request, timeout=stretched(20)) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+    return status_of(urllib.request.Request(f"{web.url}/hooks/{project}/follow", body, headers))
 
 
 def test_only_the_runs_of_ones_own_pushes_are_shown(service: Service, web: WebProcess, clone: Path) -> None:
