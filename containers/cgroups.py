@@ -15,6 +15,7 @@ import time
 
 from containers import limits
 from containers.errors import LimitError
+from core.mountinfo import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,15 +63,11 @@ def hierarchies(mountinfo: str, group: str = "") -> list[Hierarchy]:
     group: see Hierarchy.
     """
     found: dict[tuple[int, tuple[str, ...]], Hierarchy] = {}
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - ")
-        if not separator or not after.startswith("cgroup"):
-            continue
-        path = before.split(" ")[4].replace("\\040", " ")
-        fstype, _source, options = after.split(" ")[:3]
-        if fstype == "cgroup2":
+    for mount in mounts(mountinfo):
+        path = mount.place
+        if mount.kind == "cgroup2":
             found.setdefault((2, ()), Hierarchy(path, 2, _available(path), group))
-        elif controllers := tuple(sorted(_V1_WANTED.intersection(options.split(",")))):
+        elif mount.kind == "cgroup" and (controllers := tuple(sorted(_V1_WANTED.intersection(mount.options)))):
             found.setdefault((1, controllers), Hierarchy(path, 1, controllers, group))
     return list(found.values())
 

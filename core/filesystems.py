@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from core.errors import SettingsError
+from core.mountinfo import mounts
 
 GOOD_KINDS = "ext4, xfs, btrfs or tmpfs"
 _OVERLAY = "overlay"
@@ -22,11 +23,7 @@ def kind_of(path: str) -> str:
     finally:
         os.close(fd)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            mount, _, source = line.partition(" - ")
-            if mount.split()[0] == number:
-                return source.split()[0]
-    return ""
+        return next((mount.kind for mount in mounts(file.read()) if mount.number == number), "")
 
 
 def why_unfit(path: str) -> str:

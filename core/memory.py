@@ -9,12 +9,12 @@ Sources: cgroups(7), and Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/m
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from core.errors import SettingsError
+from core.mountinfo import mounts
 
 _MIB: Final = 1 << 20
 WORKER_BYTES: Final = 96 * _MIB
@@ -73,8 +73,8 @@ def memory_limit() -> MemoryLimit:
     """Of this process."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        mounts, groups = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape"), Path("/proc/self/cgroup")
-        return smallest_limit(physical, mounts, groups.read_text("utf-8", "surrogateescape"))
+        texts = [Path("/proc/self", name).read_text("utf-8", "surrogateescape") for name in ("mountinfo", "cgroup")]
+        return smallest_limit(physical, *texts)
     except FileNotFoundError:  # a kernel without control groups
         return MemoryLimit(physical)
 
@@ -120,21 +120,17 @@ def _groups(mountinfo: str, cgroup: str) -> Iterator[tuple[int, Path]]:
         _number, controllers, path = line.split(":", 2)
         for name in controllers.split(","):
             own[name] = path
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - ")
-        fields, kind = before.split(" "), after.split(" ")
-        if not separator or len(fields) < 5 or len(kind) < 3:
-            continue
-        if kind[0] == "cgroup2":
+    for mount in mounts(mountinfo):
+        if mount.kind == "cgroup2":
             version, controller = 2, ""
-        elif kind[0] == "cgroup" and "memory" in kind[2].split(","):
+        elif mount.kind == "cgroup" and "memory" in mount.options:
             version, controller = 1, "memory"
         else:
             continue
         if controller not in own:
             continue
-        top = Path(_unescaped(fields[4]))
-        below = _below(own[controller], _unescaped(fields[3]))
+        top = Path(mount.place)
+        below = _below(own[controller], mount.root)
         for folder in (top / below, *(top / below).parents):
             yield version, folder
             if folder == top:
@@ -179,8 +175,3 @@ def _statistics(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdecimal() and int(pair[1]) < _NONE}
-
-
-def _unescaped(text: str) -> str:
-    """A path of mountinfo: spaces and the like are octal numbers there."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
