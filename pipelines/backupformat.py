@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import base64
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, Final
 
 import msgspec
+from sqlalchemy import Table, insert
+from sqlalchemy.engine import Connection
 
 from core.release import VERSION
 from pipelines.errors import BackupError
@@ -46,6 +48,7 @@ TABLES: Final = (  # each after those that it refers to
     projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
     deliveries, approvals, statuses, registry_logins, grants, project_roles, image_tags,
 )  # fmt: skip
+BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"
 END: Final = "shiplap-backup.end"
 KEY: Final = "secret.key"
@@ -123,6 +126,18 @@ def rows_of(archive: tarfile.TarFile, table: str) -> Iterator[dict[str, object]]
     stream = opened(archive, f"{TABLE_MEMBERS}{table}{TABLE_ENDING}")
     while line := stream.readline(_MAX_LINE_BYTES):
         yield from_json(line)
+
+
+def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
+    """Insert them, some at a time: a log has millions."""
+    batch = []
+    for row in rows:
+        batch.append(dict(row))
+        if len(batch) >= BATCH_ROWS:
+            connection.execute(insert(table), batch)
+            batch = []
+    if batch:
+        connection.execute(insert(table), batch)
 
 
 def to_json(row: Any) -> dict[str, object]:

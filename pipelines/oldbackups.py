@@ -10,19 +10,17 @@ import contextlib
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from sqlalchemy import MetaData, Table, create_engine, event, insert, select
+from sqlalchemy import MetaData, Table, create_engine, event, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, StatementError
 
-from pipelines.backupformat import rows_of, table_name
+from pipelines.backupformat import BATCH_ROWS, insert_rows, rows_of, table_name
 from pipelines.database import upgrade
 from pipelines.errors import BackupError
 
 Rows: TypeAlias = Callable[[Table], Iterator[Mapping[str, object]]]
-
-_BATCH_ROWS: Final = 200
 
 
 @contextlib.contextmanager
@@ -54,16 +52,9 @@ def _fill(archive: tarfile.TarFile, connection: Connection) -> None:
         name = table_name(member)
         if name is None:
             continue
-        batch: list[dict[str, object]] = []
         try:
             table = Table(name, MetaData(), autoload_with=connection, resolve_fks=False)
-            for row in rows_of(archive, name):
-                batch.append(row)
-                if len(batch) >= _BATCH_ROWS:
-                    connection.execute(insert(table), batch)
-                    batch = []
-            if batch:
-                connection.execute(insert(table), batch)
+            insert_rows(connection, table, rows_of(archive, name))
         except NoSuchTableError as error:
             raise BackupError(f"the backup has a table {name}, which its schema has not") from error
         except (DBAPIError, StatementError) as error:
@@ -71,5 +62,5 @@ def _fill(archive: tarfile.TarFile, connection: Connection) -> None:
 
 
 def _rows(connection: Connection, table: Table) -> Iterator[Mapping[str, object]]:
-    for row in connection.execute(select(table).execution_options(yield_per=_BATCH_ROWS)).mappings():
+    for row in connection.execute(select(table).execution_options(yield_per=BATCH_ROWS)).mappings():
         yield dict(row)

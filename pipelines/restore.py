@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
 import msgspec
-from sqlalchemy import Table, cast, delete, func, insert, select, update
+from sqlalchemy import Table, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.engine import Connection
 
 from core.files import reclaim_scratch, scratch_directory, storage_errors
 from core.settings import ServiceSettings
-from pipelines.backupformat import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, opened, read_header, rows_of
+from pipelines.backupformat import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, insert_rows, opened, read_header, rows_of
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, known_schemas, migrate
 from pipelines.errors import BackupError
@@ -33,7 +33,6 @@ from pipelines.service import Service
 from pipelines.sources import repositories
 from pipelines.tokens import bring_back, installed
 
-_BATCH_ROWS: Final = 200
 _SCRATCH: Final = ".restoring-"
 _DAMAGED: Final = (
     tarfile.TarError, msgspec.DecodeError, msgspec.ValidationError, KeyError, EOFError, UnicodeDecodeError,
@@ -145,7 +144,7 @@ def _replace_tables(database: Database, rows: Rows, connection: Connection) -> N
     for table in reversed(TABLES):
         connection.execute(delete(table))
     for table in TABLES:
-        _fill(connection, table, rows(table))
+        insert_rows(connection, table, rows(table))
         _advance_sequence(connection, database, table)
     bring_back(connection, own_tokens)
     _begin_again(connection, attempts)
@@ -162,17 +161,6 @@ def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
         changes: dict[str, Any] = {"attempt": attempt + later, "max_attempts": runs.c.max_attempts + later}
         changes |= {"state": "queued", "reason": "", "worker": ""}
         connection.execute(update(runs).where(runs.c.number == number).values(**changes))
-
-
-def _fill(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
-    batch = []
-    for row in rows:
-        batch.append(dict(row))
-        if len(batch) >= _BATCH_ROWS:
-            connection.execute(insert(table), batch)
-            batch = []
-    if batch:
-        connection.execute(insert(table), batch)
 
 
 def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:
