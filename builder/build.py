@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.assembly import Built, image_config
+from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
 from builder.classes import StepClasses
@@ -27,7 +28,6 @@ from builder.parsing import parse_remembered
 from builder.pushing import Push
 from builder.recall import may_be_recalled, remember
 from builder.request import BuildRequest, Output
-from builder.resolving import Connect, Resolver
 from builder.result import BuildResult
 from builder.rootfs import RootFS
 from builder.solver import Solution, Solver

@@ -21,7 +21,7 @@ from dockerfile_grammar.ast import CheckOptions
 from images.store import Store
 
 if TYPE_CHECKING:
-    from builder.resolving import Mismatch
+    from builder.bases import Mismatch
     from dockerfile_grammar.checks import Subject
 
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"

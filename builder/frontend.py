@@ -23,6 +23,7 @@ from builder.arguments import (
     names_stage,
     platform_args,
 )
+from builder.bases import NewStep
 from builder.contexts import Context
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
@@ -32,7 +33,6 @@ from builder.mounts import EMPTY_DIRECTORY, context_spec
 from builder.naming import SCRATCH, context_key
 from builder.planning import GraphBuilder, platform_label
 from builder.request import BuildRequest, NamedImage
-from builder.resolving import NewStep
 from builder.stage import StageState
 from builder.targeting import is_surely_mistyped, nearest_stage, target_index
 from core.errors import ShiplapError

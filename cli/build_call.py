@@ -10,10 +10,10 @@ from cli.declared import Option
 from cli.errors import CommandError
 
 if TYPE_CHECKING:
+    from builder.bases import Connect
     from builder.checking import CheckFinding
     from builder.outline import Outline, Target
     from builder.request import BuildRequest
-    from builder.resolving import Connect
     from dockerfile_grammar import Dockerfile
     from images.store import Store
 
@@ -84,8 +84,8 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 
 def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, connect: Connect) -> list[CheckFinding]:
     """What the checks find, with the variables of those base images that can be had."""
+    from builder.bases import Resolver
     from builder.checking import base_names, check, check_platforms
-    from builder.resolving import Resolver
     from builder.unknownowners import check_owners
     from core.errors import ShiplapError
     from core.events import NullMonitor, StepInfo

@@ -13,9 +13,9 @@ from containers.errors import ContainerError
 from containers.launcher import Launcher
 
 if TYPE_CHECKING:
+    from builder.bases import Connect
     from builder.contextfiles import ContextFiles
     from builder.request import BuildRequest
-    from builder.resolving import Connect
     from builder.result import BuildResult
     from cli.build_report import BuildReport
     from core.settings import Settings

@@ -10,7 +10,7 @@ from cli.errors import CommandError
 from core.platforms import Platform
 
 if TYPE_CHECKING:
-    from builder.resolving import NewStep
+    from builder.bases import NewStep
     from images.images import Image
     from images.oci import ImageConfig
 

@@ -13,7 +13,7 @@ from core.platforms import Platform
 from core.references import Reference
 
 if TYPE_CHECKING:
-    from builder.resolving import Connect
+    from builder.bases import Connect
     from registry.client import Client
 
 

@@ -16,9 +16,9 @@ from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepProgress, StepStarted, Warned
 
 if TYPE_CHECKING:
+    from builder.bases import Connect
     from builder.cacheio.importing import CacheImports
     from builder.request import BuildRequest
-    from builder.resolving import Connect
     from images.oci import ImageConfig
     from images.store import Store
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from builder.bases import NewStep
 from builder.contexts import Context
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend import Planned, plan
 from builder.graph import CopyOp, RunOp, WorkdirOp
 from builder.request import BuildRequest
-from builder.resolving import NewStep
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError, parse
