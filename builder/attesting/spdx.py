@@ -6,9 +6,9 @@ import re
 from typing import Any, Final
 from urllib.parse import quote
 
+from builder.attesting.packages.model import Package
+from builder.attesting.packages.scan import Contents
 from builder.attesting.statements import package_url
-from builder.packages.model import Package
-from builder.packages.scan import Contents
 from core.digests import Digest
 
 PREDICATE_TYPE: Final = "https://spdx.dev/Document"

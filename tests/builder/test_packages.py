@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.packages.model import OperatingSystem
-from builder.packages.scan import Contents, scan
+from builder.attesting.packages.model import OperatingSystem
+from builder.attesting.packages.scan import Contents, scan
 from core.digests import DiffID
 from images.store import Store
 from images.tarwriter import TarWriter

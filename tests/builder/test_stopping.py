@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from builder.attesting.files import digests
+from builder.attesting.packages import rpm
+from builder.attesting.packages.model import OperatingSystem
 from builder.copying import CopySpec, content_digest, select
 from builder.errors import ArchiveError, BuildCancelledError, ContextError, CopyError, stop_when
 from builder.filetree import SourceTree
 from builder.layerwriter import LayerWriter
-from builder.packages import rpm
-from builder.packages.model import OperatingSystem
 from builder.unpacking import unpack_context
 from core.cancellation import asking, check
 from images.apply import apply_layer

@@ -12,7 +12,7 @@ import msgspec
 from tests.mutation.mutants import ROOMS
 
 STATEFUL = {
-    "builder.packages.npm._Manifest",
+    "builder.attesting.packages.npm._Manifest",
     "cli.progress.transfers._Layer",
     "cli.remote.manifest.Manifest",
     "cli.remote.servers.Contexts",

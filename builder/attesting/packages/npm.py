@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from builder.packages.model import Package, person
+from builder.attesting.packages.model import Package, person
 
 
 class _Manifest(msgspec.Struct):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from builder.packages.model import OperatingSystem, Package, qualified
+from builder.attesting.packages.model import OperatingSystem, Package, qualified
 from core.cancellation import check
 from core.errors import ShiplapError
 

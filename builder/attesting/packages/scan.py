@@ -15,8 +15,8 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from builder.packages import apk, dpkg, npm, python, rpm
-from builder.packages.model import OperatingSystem, Package
+from builder.attesting.packages import apk, dpkg, npm, python, rpm
+from builder.attesting.packages.model import OperatingSystem, Package
 from core.digests import DiffID
 from images.flatten import MergedEntry, flatten
 from images.stacking import topmost_of_each

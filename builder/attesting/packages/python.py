@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from builder.packages.model import Package, person
+from builder.attesting.packages.model import Package, person
 
 
 def packages(text: str, found_in: str) -> Iterator[Package]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.packages.model import OperatingSystem, Package, person, qualified
+from builder.attesting.packages.model import OperatingSystem, Package, person, qualified
 
 
 def packages(text: str, found_in: str, system: OperatingSystem) -> Iterator[Package]:
