@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from builder.buildcache import BuildCache
+    from builder.cacheio.buildcache import BuildCache
     from core.digests import DiffID, Digest
     from core.platforms import Platform
     from core.references import Reference

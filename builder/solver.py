@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from builder.buildcache import BuildCache
+from builder.cacheio.buildcache import BuildCache
 from builder.classes import StepClass, StepClasses
 from builder.copyjob import CopyJob
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when

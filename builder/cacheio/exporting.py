@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from builder.buildcache import BuildCache
+from builder.cacheio.buildcache import BuildCache
 from builder.cacheio.document import cache_manifest, config_descriptor, encode_records
 from builder.cacheio.places import CacheTarget
 from builder.cacheio.spec import CacheTo

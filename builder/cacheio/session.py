@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
-from builder.buildcache import BuildCache
+from builder.cacheio.buildcache import BuildCache
 from builder.cacheio.spec import INLINE_MEMBER, CacheTo
 from builder.errors import BuildCancelledError
 from core.digests import DiffID
