@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
+from builder.contexts.naming import SCRATCH
 from builder.errors import BuilderError, CheckError
-from builder.naming import SCRATCH
 from builder.parsing import grammar_version
 from builder.request import BuildRequest
 from dockerfile_grammar import Dockerfile, Stage

@@ -6,7 +6,7 @@ import functools
 import threading
 from typing import TYPE_CHECKING, Final
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copyjob import CopyFrom, CopyJob, SharedStatCache
 
 if TYPE_CHECKING:

@@ -24,13 +24,13 @@ from builder.arguments import (
     platform_args,
 )
 from builder.bases import NewStep
-from builder.contexts import Context
+from builder.contexts.context import Context
+from builder.contexts.naming import SCRATCH, context_key
 from builder.copyspec import CopySpec
 from builder.dispatch import Dispatcher
 from builder.evaluation import EvaluatedArg, Evaluator
 from builder.graph import BaseOp, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, WorkdirOp, describe
 from builder.mounts import EMPTY_DIRECTORY, context_spec
-from builder.naming import SCRATCH, context_key
 from builder.planning import GraphBuilder, platform_label
 from builder.request import BuildRequest, NamedImage
 from builder.stage import StageState

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from builder.attesting.options import Attestations
 from builder.cacheio.spec import CacheFrom, CacheTo
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.limits import StepLimits
 from builder.output import Output
 from builder.remotes.access import SourceAccess
@@ -51,7 +51,7 @@ class BuildRequest(NamedTuple):
     one another, so that a miss is explained against the last one; empty: those of the same directory.
     hold_failures: a RUN that fails is kept in its StepFailedError, for whoever catches that to enter and close.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
-    named_contexts: by ``builder.naming.context_key``; their directories are open as long as ``context``.
+    named_contexts: by ``builder.contexts.naming.context_key``; their directories are open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
     platforms: what to build for; none: for this machine. attest: what is to be said of the images.
     domain: for whom it is built, and so whose results it may use.

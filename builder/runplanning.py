@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.arguments import CACHE_NAMESPACE_ARG, DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
+from builder.contexts.naming import SCRATCH
 from builder.copyplanning import absolute_path
 from builder.errors import EntitlementError, UnsupportedError
 from builder.graph import RunFile, RunOp, SourceLines, Vertex
@@ -23,7 +24,6 @@ from builder.mounts import (
     source_path,
     ssh_mount,
 )
-from builder.naming import SCRATCH
 from builder.stage import StageState
 from dockerfile_grammar import Span, Stage, Word, ast
 from images.platforms import runs_here

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from builder.checking import CheckFinding, check_options
-from builder.naming import SCRATCH
+from builder.contexts.naming import SCRATCH
 from builder.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
 from builder.request import BuildRequest
 from core.digests import DiffID

@@ -59,9 +59,9 @@ def open_build_contexts(
     """The named contexts by key, closed with ``stack``. Raises CommandError and what opening them raises."""
     if not options.build_contexts:
         return {}
-    from builder.contexts import Context
-    from builder.namedcontexts import open_named_context
-    from builder.naming import context_key
+    from builder.contexts.context import Context
+    from builder.contexts.named import open_named_context
+    from builder.contexts.naming import context_key
 
     opened: dict[str, NamedContext] = {}
     for text in options.build_contexts:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from builder.build import build
-from builder.contexts import Context
-from builder.dockerfiles import dockerfiles_in
+from builder.contexts.context import Context
+from builder.contexts.dockerfiles import dockerfiles_in
 from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
 from builder.remotes.access import SourceAccess
 from builder.remotes.gitroute import basic

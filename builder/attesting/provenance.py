@@ -177,6 +177,6 @@ def _runs(plan: Plan) -> list[RunOp]:
 
 
 def _is_remote(request: BuildRequest) -> bool:
-    from builder.remoteload import is_remote
+    from builder.contexts.remote import is_remote
 
     return is_remote(request.context.name)

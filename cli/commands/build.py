@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from builder.contextfiles import ContextFiles
-from builder.load import open_source
+from builder.contexts.opening import open_source
 from builder.recall import recall
 from builder.remotes.access import Remote
 from builder.request import BuildRequest

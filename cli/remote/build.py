@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from builder.contexts.opening import open_source
 from builder.errors import BuildCancelledError
-from builder.load import open_source
 from cli.build_report import BuildReport
 from cli.queueing import QueueOptions
 from cli.remote.errors import RemoteBuildError, RemoteCancelledError, RunLostError

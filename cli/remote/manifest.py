@@ -12,11 +12,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from builder.contexts.opening import BuildSource
 from builder.copyspec import CopySpec
 from builder.digesting import hash_files
 from builder.errors import ContextError
 from builder.filetree import Entry, SourceTree
-from builder.load import BuildSource
 from builder.selecting import Selection, Source
 from builder.statcache import StatCache
 from core.files import write_atomically
@@ -49,7 +49,7 @@ class Manifest:
 
 
 def describe(source: BuildSource, context: str, file: str | None, *, cache: Path | None) -> Manifest:
-    """Describe what ``builder.load.open_source`` opened for ``context`` and ``file``.
+    """Describe what ``builder.contexts.opening.open_source`` opened for ``context`` and ``file``.
 
     cache: a directory that remembers what unchanged files hashed to. The Dockerfile and its ignore file are always in
     it, as they are needed there; ignore patterns apply to COPY there as they do here.

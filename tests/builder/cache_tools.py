@@ -11,7 +11,7 @@ import pytest
 
 from builder.build import build
 from builder.cacheio.options import parse_cache_from, parse_cache_to
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult
 from core.events import BuildPlanned, StepFinished, Warned

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copying import CopySpec, Selection, Written, select, write_layer
 from builder.filetree import Entry, SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns

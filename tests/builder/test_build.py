@@ -14,7 +14,7 @@ import pytest
 
 from builder.attesting.options import Attestations
 from builder.build import build
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.errors import BuildCancelledError
 from builder.failures import StepError, StepFailedError
 from builder.request import BuildRequest, Output

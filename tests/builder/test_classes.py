@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from builder.classes import StepClass, StepClasses, part_takers
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copyspec import CopySpec
 from builder.graph import (
     BaseOp,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copying import CopySpec, select
 from builder.errors import ContextError, SourceNotFoundError
 from dockerfile_grammar.ignore import IgnorePatterns
@@ -66,7 +66,7 @@ def test_context_that_cannot_be_opened_is_an_error(tmp_path: Path, monkeypatch: 
     def deny(path: str, flags: int) -> int:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("builder.contexts.os.open", deny)
+    monkeypatch.setattr("builder.contexts.context.os.open", deny)
     with pytest.raises(ContextError, match="Permission denied"):
         Context.open_directory(str(tmp_path))
 
@@ -240,7 +240,7 @@ def test_stream_that_is_no_tar_is_an_error(tmp_path: Path, data: bytes) -> None:
 
 
 def test_tar_context_that_is_too_big_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.contexts._MAX_STDIN_BYTES", 1 << 20)
+    monkeypatch.setattr("builder.contexts.context._MAX_STDIN_BYTES", 1 << 20)
     with pytest.raises(ContextError):
         Context.from_tar(io.BytesIO(gzip.compress(tar(("f", FILE, "\0" * (2 << 20))))), tmp_path)
 

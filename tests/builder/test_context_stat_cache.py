@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copying import CopySpec, content_digest, select, write_layer
 from builder.stamps import STAMP, is_settled
 from builder.statcache import StatCache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copying import CopySpec, Selection, content_digest, select, write_layer
 from builder.digesting import hash_files
 from builder.errors import ContextChangedError, ContextError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builder.bases import NewStep
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend import Planned, plan
 from builder.graph import CopyOp, RunOp, WorkdirOp

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.contexts import Context
-from builder.dockerfiles import dockerfiles_in
+from builder.contexts.context import Context
+from builder.contexts.dockerfiles import dockerfiles_in
+from builder.contexts.opening import BuildSource, open_source
 from builder.errors import ContextError, DockerfileNotFoundError
-from builder.load import BuildSource, open_source
 
 
 @pytest.fixture

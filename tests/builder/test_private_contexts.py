@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.copying import CopySpec, Selection, content_digest, select, write_layer
 from builder.errors import ContextChangedError, ContextDamagedError
 from builder.filetree import SourceTree

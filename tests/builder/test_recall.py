@@ -13,8 +13,8 @@ from builder import recall as recalling
 from builder import selecting
 from builder.build import build
 from builder.contextfiles import ContextFiles
-from builder.contexts import Context
-from builder.naming import context_key
+from builder.contexts.context import Context
+from builder.contexts.naming import context_key
 from builder.recall import may_be_recalled, recall
 from builder.request import BuildRequest, NamedImage, Output
 from builder.result import RecalledResult

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from builder.contexts import Context
+from builder.contexts.context import Context
+from builder.contexts.named import open_named_context
+from builder.contexts.naming import context_key
+from builder.contexts.opening import BuildSource, open_source
 from builder.errors import ContextError, DockerfileNotFoundError, FetchError
 from builder.failures import StepError
-from builder.load import BuildSource, open_source
-from builder.namedcontexts import open_named_context
-from builder.naming import context_key
 from builder.remotes.access import Remote
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError

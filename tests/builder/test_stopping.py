@@ -18,11 +18,11 @@ import pytest
 from builder.attesting.files import digests
 from builder.attesting.packages import rpm
 from builder.attesting.packages.model import OperatingSystem
+from builder.contexts.unpacking import unpack_context
 from builder.copying import CopySpec, content_digest, select
 from builder.errors import ArchiveError, BuildCancelledError, ContextError, CopyError, stop_when
 from builder.filetree import SourceTree
 from builder.layerwriter import LayerWriter
-from builder.unpacking import unpack_context
 from core.cancellation import asking, check
 from images.apply import apply_layer
 from images.diff import write_upper

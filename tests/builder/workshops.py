@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.build import build
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.request import BuildRequest
 from builder.result import BuildResult
 from containers.launcher import Launcher

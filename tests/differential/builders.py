@@ -12,10 +12,10 @@ from typing import IO, Any, ClassVar
 
 from bench.tools import Docker, ToolError
 from builder.build import build
-from builder.contexts import Context
-from builder.load import open_source
-from builder.namedcontexts import open_named_context
-from builder.naming import context_key
+from builder.contexts.context import Context
+from builder.contexts.named import open_named_context
+from builder.contexts.naming import context_key
+from builder.contexts.opening import open_source
 from builder.remotes.access import Remote, SourceAccess
 from builder.remotes.ssh import SshAgent
 from builder.request import BuildRequest, Output

@@ -10,7 +10,7 @@ from builder.errors import ContextError
 from core.cancellation import check
 
 if TYPE_CHECKING:
-    from builder.contexts import Context
+    from builder.contexts.context import Context
     from builder.filetree import SourceTree
 
 _NAMES: Final = ("dockerfile", "containerfile")

@@ -88,7 +88,7 @@ class Context:
 
         Nothing is written outside of that directory, whatever the tar says. Raises ContextError.
         """
-        from builder.unpacking import unpack_context
+        from builder.contexts.unpacking import unpack_context
 
         directory = scratch / "context"
         directory.mkdir(mode=0o700)

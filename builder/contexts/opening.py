@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from builder.contexts import Context
+from builder.contexts.context import Context
 from builder.errors import ContextError, DockerfileNotFoundError
 from core.suggestions import did_you_mean, nearest
 
@@ -47,7 +47,7 @@ def open_source(
     if context == _STDIN:
         return _from_stdin(file, stdin, scratch)
     if remote is not None and _MAYBE_REMOTE.match(context) and not os.path.isdir(context):
-        from builder.remoteload import is_remote
+        from builder.contexts.remote import is_remote
 
         if is_remote(context):
             return _from_elsewhere(context, file, stdin, scratch, remote)
@@ -82,7 +82,7 @@ def _from_stdin(file: str | None, stdin: BinaryIO, scratch: Path) -> BuildSource
 
 
 def _from_elsewhere(context: str, file: str | None, stdin: BinaryIO, scratch: Path, remote: Remote) -> BuildSource:
-    from builder.remoteload import fetch_context
+    from builder.contexts.remote import fetch_context
 
     opened, dockerfile = fetch_context(context, scratch, remote)
     if dockerfile is not None and file is None:
@@ -147,7 +147,7 @@ def ignore_patterns(
 
 
 def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
-    from builder.dockerfiles import dockerfiles_in
+    from builder.contexts.dockerfiles import dockerfiles_in
 
     tree = context.tree()
     files = [each for each in tree.names("") if stat.S_ISREG(tree.mode(each) or 0)]
