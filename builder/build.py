@@ -16,7 +16,7 @@ from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
 from builder.classes import StepClasses
-from builder.contextfiles import ContextFiles
+from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
 from builder.execution import Executor
 from builder.explaining.why import Explainer
@@ -41,7 +41,7 @@ from images.store import Store
 
 if TYPE_CHECKING:  # attestations cost a build without them nothing
     from builder.attesting.attestor import Attestor, RecordingResolver
-    from builder.owners import UnknownName
+    from builder.copying.owners import UnknownName
 
 
 def build(
@@ -180,7 +180,7 @@ class _Build:
 
     def _tell_unknown_owner(self, vertex: Vertex, unknown: UnknownName) -> None:
         """Warn of a name that root stands in for, unless that is skipped. Raises CheckError where it is an error."""
-        from builder.unknownowners import OWNER_RULE, finding_of, naming_line
+        from builder.copying.unknownowners import OWNER_RULE, finding_of, naming_line
         from dockerfile_grammar.checks import skipping
 
         options = check_options(self._dockerfile, self._request.build_args)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder import gotext, paths
+from builder import gotext
+from builder.copying import paths
 from builder.copyplanning import CopyPlanner
 from builder.graph import Op, SourceLines, Vertex, WorkdirOp
 from builder.ports import parse_port

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from builder.contextfiles import ContextFiles
-from builder.copyjob import CopyFrom, CopyJob
+from builder.copying.contextfiles import ContextFiles
+from builder.copying.job import CopyFrom, CopyJob
 from builder.graph import CopyOp, CopyPart, FetchOp, RunOp, Vertex, WorkdirOp
 from builder.request import BuildRequest
 from builder.rootfs import RootFS
@@ -20,11 +20,11 @@ from core.events import Monitor, StepProgress, Warned
 from images.store import Store
 
 if TYPE_CHECKING:
-    from builder.copying import Written
+    from builder.copying.filetree import SourceTree
+    from builder.copying.owners import UnknownName
+    from builder.copying.planner import Written
     from builder.fetching import FetchedLayer
-    from builder.filetree import SourceTree
     from builder.mounting import Mounter
-    from builder.owners import UnknownName
     from containers.spec import Mount
     from core.rootfs import RootLayer
     from images.snapshots import Upper
@@ -78,7 +78,7 @@ class Executor:
         source, label = sources[part.source], vertex.sources[part.source].step.name
 
         def open_tree(stack: contextlib.ExitStack) -> SourceTree:
-            from builder.filetree import SourceTree
+            from builder.copying.filetree import SourceTree
 
             return SourceTree(stack.enter_context(self._view(source)), label)
 
@@ -97,7 +97,7 @@ class Executor:
 
     def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> tuple[DiffID, tuple[UnknownName, ...]]:
         """Write the layer of a COPY or ADD; with the names of owners that the image does not have."""
-        from builder.copying import needs_rootfs
+        from builder.copying.planner import needs_rootfs
         from images.errors import DamagedBlobError
 
         def write(writer: TarWriter) -> Written:
@@ -117,8 +117,8 @@ class Executor:
 
     def make_workdir(self, op: WorkdirOp, parent: RootFS) -> tuple[DiffID, tuple[UnknownName, ...]]:
         """Write the layer that makes the missing directories, an empty one when there are none; and as ``copy``."""
-        from builder.copying import workdir_layer
-        from builder.owners import Owner, parse_chown
+        from builder.copying.owners import Owner, parse_chown
+        from builder.copying.planner import workdir_layer
 
         with self._view_or_none(parent) as below:
             owner = parse_chown(op.user, below, written="USER ") or Owner(0, 0)

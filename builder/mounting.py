@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from builder.copyjob import CopyFrom, CopyJob
+from builder.copying.filetree import SourceTree
+from builder.copying.job import CopyFrom, CopyJob
+from builder.copying.paths import clean, resolve
 from builder.errors import BuildCancelledError, SecretNotFoundError, SshKeyError
-from builder.filetree import SourceTree
 from builder.graph import RunOp
 from builder.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, selection_spec
-from builder.paths import clean, resolve
 from builder.request import BuildRequest
 from builder.rootfs import RootFS
 from containers.spec import Bind, File, Mount, Tmpfs, Tree

@@ -7,8 +7,8 @@ differs, or cannot be told, there is no answer, and the build takes its usual wa
 
 - the code, the Dockerfile, the ignore file and every option that a build depends on are the same bytes;
 - each name in FROM and ``--from`` still means the same image;
-- each file that COPY takes from the context has the same content: found out as always, by ``builder.selecting`` and
-  ``builder.digesting``;
+- each file that COPY takes from the context has the same content: found out as always, by
+  ``builder.copying.selecting`` and ``builder.copying.digesting``;
 - the cache has the same records under the same keys. A step's key is made of its operation, what is below it and what
   it reads; with the above the same, the first step's key is the same, so is its layer by the record, so is the second
   step's key, and so on to the image;
@@ -41,7 +41,7 @@ from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStart
 from images.errors import ImageNotFoundError
 
 if TYPE_CHECKING:
-    from builder.contextfiles import ContextFiles
+    from builder.copying.contextfiles import ContextFiles
     from builder.request import BuildRequest
     from images.records import CacheRecord
     from images.store import Store

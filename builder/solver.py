@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from builder.cacheio.buildcache import BuildCache
 from builder.classes import StepClass, StepClasses
-from builder.copyjob import CopyJob
+from builder.copying.job import CopyJob
+from builder.copying.owners import UnknownName
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when
 from builder.execution import Executor, files_of
 from builder.explaining.details import may_name_owner
@@ -38,7 +39,6 @@ from builder.graph import (
     op_digest,
 )
 from builder.layerwriter import LayerWriter
-from builder.owners import UnknownName
 from builder.promise import Promise
 from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
@@ -428,7 +428,7 @@ def _before_the_last_run(chain: Chain) -> Sequence[Vertex]:
 
 def _chain(op: CopyOp, parent: RootFS) -> str:
     """What a copy's result depends on besides the files: the filesystem below, unless it never looks at it."""
-    from builder.copying import needs_rootfs
+    from builder.copying.planner import needs_rootfs
 
     return parent.identity() if needs_rootfs(op.spec) else ""
 

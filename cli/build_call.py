@@ -86,7 +86,7 @@ def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, conne
     """What the checks find, with the variables of those base images that can be had."""
     from builder.bases import Resolver
     from builder.checking import base_names, check, check_platforms
-    from builder.unknownowners import check_owners
+    from builder.copying.unknownowners import check_owners
     from core.errors import ShiplapError
     from core.events import NullMonitor, StepInfo
 

@@ -14,7 +14,7 @@ from containers.launcher import Launcher
 
 if TYPE_CHECKING:
     from builder.bases import Connect
-    from builder.contextfiles import ContextFiles
+    from builder.copying.contextfiles import ContextFiles
     from builder.request import BuildRequest
     from builder.result import BuildResult
     from cli.build_report import BuildReport

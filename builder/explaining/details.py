@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from builder.copying.owners import UnknownName
 from builder.graph import BaseOp, CopyOp, Op, RunOp, Vertex, WorkdirOp
-from builder.owners import UnknownName
 from core.events import Change
 from dockerfile_grammar.secrecy import names_a_secret
 

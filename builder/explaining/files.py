@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from builder.copying.paths import join
 from builder.explaining.details import encodable
-from builder.paths import join
 from core.events import Change
 
 if TYPE_CHECKING:
-    from builder.selecting import Selection
+    from builder.copying.selecting import Selection
 
 MOST_CHANGES: Final = 100
 """More files than these are not named, only counted."""

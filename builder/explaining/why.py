@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from builder.copying.owners import UnknownName
 from builder.explaining.details import (
     StepDetail,
     base_of,
@@ -22,7 +23,6 @@ from builder.explaining.details import (
 from builder.explaining.files import Listing
 from builder.explaining.lineage import Lineage, matching
 from builder.graph import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
-from builder.owners import UnknownName
 from core.events import Change
 from core.trust import COMMON, Domain, scoped
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from builder.contextfiles import ContextFiles
 from builder.contexts.opening import open_source
+from builder.copying.contextfiles import ContextFiles
 from builder.recall import recall
 from builder.remotes.access import Remote
 from builder.request import BuildRequest

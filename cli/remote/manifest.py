@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from builder.contexts.opening import BuildSource
+from builder.copying.digesting import hash_files
+from builder.copying.filetree import Entry, SourceTree
+from builder.copying.selecting import Selection, Source
+from builder.copying.statcache import StatCache
 from builder.copyspec import CopySpec
-from builder.digesting import hash_files
 from builder.errors import ContextError
-from builder.filetree import Entry, SourceTree
-from builder.selecting import Selection, Source
-from builder.statcache import StatCache
 from core.files import write_atomically
 
 ELSEWHERE: Final = ".shiplap.Dockerfile"

@@ -252,7 +252,7 @@ def test_damaged_archive_is_an_error_that_names_it(add: Callable[..., Layer], co
 
 
 def test_archive_bomb_is_an_error(add: Callable[..., Layer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.adding._FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("builder.copying.archives._FREE_BYTES", 1 << 20)
     with pytest.raises(ArchiveError, match="more than"):
         add(zstandard.ZstdCompressor().compress(tar(("zeros", FILE, "\0" * (64 << 20), 0o644))))
 
@@ -265,7 +265,7 @@ def test_sparse_bomb_is_an_error(add: Callable[..., Layer]) -> None:
 
 
 def test_archive_that_changes_between_plan_and_write_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from builder.adding import Archive
+    from builder.copying.archives import Archive
 
     bench.context({"x.tar": tar(("f", FILE, "1" * 5000, 0o644))})
     plan = Archive.plan

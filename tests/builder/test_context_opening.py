@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from builder.contexts.context import Context
-from builder.copying import CopySpec, select
+from builder.copying.planner import CopySpec, select
 from builder.errors import ContextError, SourceNotFoundError
 from dockerfile_grammar.ignore import IgnorePatterns
 from tests.builder.copying_tools import OLD, Bench, make_tree
@@ -140,7 +140,7 @@ def test_globs_do_not_match_what_is_ignored(bench: Bench) -> None:
 
 
 def test_ignored_directories_are_not_walked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from builder.filetree import SourceTree
+    from builder.copying.filetree import SourceTree
 
     walked: list[str] = []
     open_directory = SourceTree.open_directory

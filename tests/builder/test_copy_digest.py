@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from builder.contexts.context import Context
-from builder.copying import CopySpec, Selection, content_digest, select, write_layer
-from builder.digesting import hash_files
+from builder.copying.digesting import hash_files
+from builder.copying.filetree import SourceTree
+from builder.copying.planner import CopySpec, Selection, content_digest, select, write_layer
+from builder.copying.statcache import StatCache
 from builder.errors import ContextChangedError, ContextError
-from builder.filetree import SourceTree
-from builder.statcache import StatCache
 from core.digests import Digest
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import CREATED_AT, Bench, Layer, Tree, directory_fd, make_tree
@@ -201,7 +201,7 @@ def test_directory_that_became_a_link_is_an_error_and_is_not_followed(bench: Ben
 def test_same_stat_within_a_tick_is_noticed_by_comparing_hashes(race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stamp is made to be equal, as it is when a file is written twice within one tick of the clock."""
     selection = race.hashed("1")
-    monkeypatch.setattr("builder.filetree.stamp_of", lambda fd: next(
+    monkeypatch.setattr("builder.copying.filetree.stamp_of", lambda fd: next(
         entry.stamp for entry in selection.entries() if entry.path == ("f" if os.fstat(fd).st_size else "g")
     ))  # fmt: skip
     assert race.write(selection).content["x/f"] == "1"
@@ -239,7 +239,7 @@ def test_unreadable_file_is_an_error_that_names_it(bench: Bench, monkeypatch: py
             raise PermissionError(13, "Permission denied", path)
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr("builder.filetree.os.open", deny)
+    monkeypatch.setattr("builder.copying.filetree.os.open", deny)
     with pytest.raises(ContextError, match=r"cannot read d/f in the build context .*permission denied") as caught:
         hash_files(selection)
     assert "dockerignore" in (caught.value.hint or "")
@@ -254,7 +254,7 @@ def test_big_files_are_hashed_whole(tmp_path: Path) -> None:
 def test_several_big_files_are_hashed_each_on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_tree(tmp_path / "context", {f"d{n % 2}/f{n}": str(n) * 100_000 for n in range(7)})
     one_after_another = digest(root)
-    monkeypatch.setattr("builder.digesting._BIG", 1)
+    monkeypatch.setattr("builder.copying.digesting._BIG", 1)
     assert digest(root) == one_after_another
 
 

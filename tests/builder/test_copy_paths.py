@@ -12,12 +12,12 @@ from pathlib import Path
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from builder.destination import Destination
+from builder.copying.destination import Destination
+from builder.copying.filetree import SourceTree
+from builder.copying.modes import parse_chmod
+from builder.copying.paths import clean, join, resolve, split
+from builder.copying.patterns import has_wildcards
 from builder.errors import CopyError
-from builder.filetree import SourceTree
-from builder.modes import parse_chmod
-from builder.paths import clean, join, resolve, split
-from builder.patterns import has_wildcards
 from core.kernel import RESOLVE_IN_ROOT, openat2
 from tests.builder.copying_tools import directory_fd, make_tree
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.copying import workdir_layer
+from builder.copying.planner import workdir_layer
 from builder.errors import CopyConflictError
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import CREATED_AT, Layer, Tree, check_written, directory_fd, make_tree

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from builder.contexts.context import Context
-from builder.copying import CopySpec, Selection, content_digest, select, write_layer
+from builder.copying.filetree import SourceTree
+from builder.copying.planner import CopySpec, Selection, content_digest, select, write_layer
 from builder.errors import ContextChangedError, ContextDamagedError
-from builder.filetree import SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import CREATED_AT, Layer, make_tree, note_opened
@@ -135,7 +135,9 @@ def test_a_tree_of_our_own_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Mo
         assert not context.key  # nothing of it is remembered for a build that cannot come
         selection = select(context.tree(), ALL)
         content_digest(selection)
-        monkeypatch.setattr("builder.layertar._HashingReader.read", None)  # it was written just now, but not by others
+        monkeypatch.setattr(
+            "builder.copying.layertar._HashingReader.read", None
+        )  # it was written just now, but not by others
         assert written(selection).content == {"x/f": "1"}
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from builder import recall as recalling
-from builder import selecting
 from builder.build import build
-from builder.contextfiles import ContextFiles
 from builder.contexts.context import Context
 from builder.contexts.naming import context_key
+from builder.copying import selecting
+from builder.copying.contextfiles import ContextFiles
 from builder.recall import may_be_recalled, recall
 from builder.request import BuildRequest, NamedImage, Output
 from builder.result import RecalledResult

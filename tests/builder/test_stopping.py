@@ -19,9 +19,9 @@ from builder.attesting.files import digests
 from builder.attesting.packages import rpm
 from builder.attesting.packages.model import OperatingSystem
 from builder.contexts.unpacking import unpack_context
-from builder.copying import CopySpec, content_digest, select
+from builder.copying.filetree import SourceTree
+from builder.copying.planner import CopySpec, content_digest, select
 from builder.errors import ArchiveError, BuildCancelledError, ContextError, CopyError, stop_when
-from builder.filetree import SourceTree
 from builder.layerwriter import LayerWriter
 from core.cancellation import asking, check
 from images.apply import apply_layer
@@ -217,7 +217,7 @@ def test_an_rpm_database_cannot_give_more_than_it_holds(tmp_path: Path) -> None:
 
 def count_lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
-    from builder.destination import Destination
+    from builder.copying.destination import Destination
 
     mode: Callable[[Destination, str], int | None] = Destination.mode
 

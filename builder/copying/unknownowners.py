@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from builder.checking import CheckFinding, check_options
 from builder.contexts.naming import SCRATCH
-from builder.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
+from builder.copying.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
 from builder.request import BuildRequest
 from core.digests import DiffID
 from core.suggestions import aside, did_you_mean

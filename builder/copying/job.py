@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from builder.copyspec import CopySpec
 
 if TYPE_CHECKING:
-    from builder.copiedlayer import CopiedLayer, EarlierLayer
-    from builder.copying import Written
+    from builder.copying.earlierlayer import CopiedLayer, EarlierLayer
+    from builder.copying.filetree import SourceTree
+    from builder.copying.planner import Written
+    from builder.copying.selecting import Selection
+    from builder.copying.statcache import StatCache
     from builder.explaining.files import Listing
-    from builder.filetree import SourceTree
-    from builder.selecting import Selection
-    from builder.statcache import StatCache
     from core.digests import DiffID
     from images.tarwriter import TarWriter
 
@@ -32,7 +32,7 @@ class SharedStatCache:
     def get(self) -> StatCache:
         """The cache; the caller holds ``lock``."""
         if self._cache is None:
-            from builder.statcache import StatCache
+            from builder.copying.statcache import StatCache
 
             self._cache = StatCache.load(self._load())
         return self._cache
@@ -75,7 +75,7 @@ class CopyJob:
     def selections(self) -> list[Selection]:
         """The files of each part, by name and stat data. Raises CopyError when one that is named is missing."""
         if not self._selections:
-            from builder.selecting import select
+            from builder.copying.selecting import select
 
             self._selections = [select(part.open_tree(self._stack), part.spec) for part in self._parts]
         return self._selections
@@ -98,7 +98,7 @@ class CopyJob:
         return list(map(Listing.of, self._selections, self._manifests))
 
     def _manifest(self, part: CopyFrom, selection: Selection) -> bytes:
-        from builder.digesting import manifest
+        from builder.copying.digesting import manifest
 
         if part.shared is None:
             return manifest(selection)
@@ -111,7 +111,7 @@ class CopyJob:
         Raises DamagedBlobError when contents were taken from an earlier layer that turned out to be damaged: what was
         written is not to be kept, and when it is called again, every file is read.
         """
-        from builder.copying import write_layer
+        from builder.copying.planner import write_layer
 
         first, *others = self.selections()
         with self._earlier() as earlier:

@@ -12,10 +12,10 @@ import os
 import stat
 from collections.abc import Sequence
 
-from builder.filetree import NO_XATTRS, Entry, SourceTree, encode_xattrs, read_xattrs
-from builder.modes import parse_chmod
-from builder.selecting import Selection
-from builder.statcache import StatCache
+from builder.copying.filetree import NO_XATTRS, Entry, SourceTree, encode_xattrs, read_xattrs
+from builder.copying.modes import parse_chmod
+from builder.copying.selecting import Selection
+from builder.copying.statcache import StatCache
 from core.cancellation import check
 from core.digests import Digest
 

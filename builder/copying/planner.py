@@ -11,18 +11,18 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from builder.adding import Archive, open_archive
-from builder.copiedlayer import EarlierLayer
+from builder.copying.archives import Archive, open_archive
+from builder.copying.destination import Destination, Node
+from builder.copying.digesting import content_digest, manifest
+from builder.copying.earlierlayer import EarlierLayer
+from builder.copying.filetree import Entry
+from builder.copying.layertar import Written, write_nodes
+from builder.copying.modes import parse_chmod
+from builder.copying.owners import parse_chown
+from builder.copying.paths import clean, join, resolve, split
+from builder.copying.selecting import Selection, Source, select
 from builder.copyspec import CopySpec, heredoc_file
-from builder.destination import Destination, Node
-from builder.digesting import content_digest, manifest
 from builder.errors import CopyConflictError
-from builder.filetree import Entry
-from builder.layertar import Written, write_nodes
-from builder.modes import parse_chmod
-from builder.owners import parse_chown
-from builder.paths import clean, join, resolve, split
-from builder.selecting import Selection, Source, select
 from core.cancellation import check
 from images.tarwriter import TarWriter
 

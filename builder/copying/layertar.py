@@ -8,13 +8,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from builder.adding import Archive
-from builder.copiedlayer import EarlierLayer
-from builder.destination import ArchiveMember, Node
+from builder.copying.archives import Archive
+from builder.copying.destination import ArchiveMember, Node
+from builder.copying.earlierlayer import EarlierLayer
+from builder.copying.filetree import Directory, Entry, read_xattrs
+from builder.copying.owners import UnknownName
+from builder.copying.paths import NAME_MAX, check_length
 from builder.errors import CopyError
-from builder.filetree import Directory, Entry, read_xattrs
-from builder.owners import UnknownName
-from builder.paths import NAME_MAX, check_length
 from core.cancellation import check
 from images.errors import LayerSourceError
 from images.survey import Survey

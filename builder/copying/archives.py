@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from builder.destination import ArchiveMember, Destination, Node
-from builder.digesting import hash_descriptor
+from builder.copying.destination import ArchiveMember, Destination, Node
+from builder.copying.digesting import hash_descriptor
+from builder.copying.filetree import Entry, SourceTree, ships
+from builder.copying.paths import check_length, clean, join, resolve, split
 from builder.errors import ArchiveError
-from builder.filetree import Entry, SourceTree, ships
-from builder.paths import check_length, clean, join, resolve, split
 from images import tarreader
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError

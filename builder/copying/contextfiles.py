@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from builder.contexts.context import Context
-from builder.copyjob import CopyFrom, CopyJob, SharedStatCache
+from builder.copying.job import CopyFrom, CopyJob, SharedStatCache
 
 if TYPE_CHECKING:
     from builder.copyspec import CopySpec
@@ -44,7 +44,7 @@ class ContextFiles:
         return kept or self._new_job(spec)
 
     def _new_job(self, spec: CopySpec) -> CopyJob:
-        from builder.copiedlayer import CopiedLayer
+        from builder.copying.earlierlayer import CopiedLayer
 
         key = self._contexts[""].key
         note = functools.partial(self._contents.__setitem__, spec)
