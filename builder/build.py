@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
-from builder.assembly import Built, image_config
 from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
 from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
@@ -20,12 +19,13 @@ from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
 from builder.execution import Executor
 from builder.explaining.why import Explainer
-from builder.exporting import Exported, Exporter
+from builder.exporting.assembly import Built, image_config
+from builder.exporting.exporter import Exported, Exporter
+from builder.exporting.push import Push
 from builder.failures import StepError
 from builder.frontend import plan
 from builder.graph import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.parsing import parse_remembered
-from builder.pushing import Push
 from builder.recall import may_be_recalled, remember
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult

@@ -53,8 +53,8 @@ class OutputOptions(NamedTuple):
         stored = Output("image", names=names)
         if not self.outputs and not self.push and not self.annotations:
             return (stored,)
-        from builder.annotations import parse_annotation
-        from builder.outputs import parse_output
+        from builder.exporting.annotations import parse_annotation
+        from builder.exporting.options import parse_output
 
         annotations = tuple(made for text in self.annotations for made in parse_annotation(text))
         outputs = [parse_output(text, names=names, annotations=annotations) for text in self.outputs]

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from builder.assembly import Built
 from builder.attesting import spdx
 from builder.attesting.options import Attestations
 from builder.attesting.packages.scan import Contents, scan
 from builder.attesting.provenance import PREDICATE_TYPE, BaseImage, Invocation, provenance
 from builder.attesting.statements import docker_purl, statement, statement_of_files
 from builder.bases import NewStep
-from builder.packing import Statement
+from builder.exporting.assembly import Built
+from builder.exporting.packing import Statement
 from core.digests import DiffID, Digest
 from core.errors import InvalidReferenceError
 from core.events import Monitor, Warned

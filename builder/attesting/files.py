@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO, Final
 
 from builder.attesting import provenance, spdx
-from builder.packing import Statement
+from builder.exporting.packing import Statement
 from images.flatten import flatten
 from images.tarreader import FILE, Content
 from images.tarwriter import TarWriter

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from builder.packing import Statement
+from builder.exporting.packing import Statement
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from builder.assembly import image_config
+from builder.exporting.assembly import image_config
 from builder.graph import PlannedImage
 from builder.rootfs import WrittenLayer
 from core.digests import DiffID

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 import zstandard
 
-from builder.assembly import Built
 from builder.errors import OutputError
+from builder.exporting.assembly import Built
+from builder.exporting.packing import pack
 from builder.output import Annotation, Output, Packaging
-from builder.packing import pack
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference

@@ -4,7 +4,7 @@ import pytest
 
 from builder import gotext
 from builder.errors import InstructionError, OutputError
-from builder.outputs import parse_output
+from builder.exporting.options import parse_output
 from builder.ports import parse_port
 from builder.request import Output
 from builder.signals import check_signal

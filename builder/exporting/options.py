@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from builder.annotations import annotation_option
 from builder.errors import OutputError
+from builder.exporting.annotations import annotation_option
 from builder.output import OUTPUT_TYPES, Annotation, Compression, Output, OutputType, Packaging
 from core.references import Reference
 from core.suggestions import suggestion

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from builder.assembly import Built
 from builder.errors import OutputError
+from builder.exporting.assembly import Built
 from builder.output import Compression, Output, Packaging
 from core.digests import Digest
 from core.files import replacing, storage_errors
@@ -27,8 +27,8 @@ from images.store import Store
 
 if TYPE_CHECKING:  # most builds only put an image into the store
     from builder.attesting.attestor import Attestor
-    from builder.packing import Attest, Packed
-    from builder.pushing import Push
+    from builder.exporting.packing import Attest, Packed
+    from builder.exporting.push import Push
     from images.indexes import StoredIndex
 
 _DEFAULT = Packaging()
@@ -111,7 +111,7 @@ class Exporter:
     def _image(self, output: Output, images: tuple[Built, ...]) -> Exported:
         if not self._several and self._attest is None and not output.push and output.packaging == _DEFAULT:
             return self._as_it_stands(output, images[0])
-        from builder.packing import pack
+        from builder.exporting.packing import pack
 
         packed = pack(
             self._store,
@@ -174,7 +174,7 @@ class Exporter:
         return images[0], images[0]
 
     def _archive(self, output: Output, images: tuple[Built, ...]) -> Exported:
-        from builder.packing import pack
+        from builder.exporting.packing import pack
 
         if output.type == "docker" and (self._several or self._attest is not None):
             what = "several platforms" if self._several else "attestations"
