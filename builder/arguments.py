@@ -85,7 +85,7 @@ def _declared_epoch(request: BuildRequest, dockerfile: Dockerfile) -> int | None
     """What the last ``ARG SOURCE_DATE_EPOCH=N`` before the first FROM says; None without one, or for an empty one."""
     if not dockerfile.meta_args:
         return None
-    from builder.evaluation import Evaluator  # a remembered build evaluates nothing
+    from builder.frontend.evaluation import Evaluator  # a remembered build evaluates nothing
 
     epoch = None
     for declaration, name, default, _ in Evaluator(dockerfile, request.build_args).meta_args(request.platform).declared:

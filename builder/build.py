@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
-from builder.checking import check_options, check_platforms, check_remembered, refuse_violations
 from builder.classes import StepClasses
 from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
@@ -23,9 +22,10 @@ from builder.exporting.assembly import Built, image_config
 from builder.exporting.exporter import Exported, Exporter
 from builder.exporting.push import Push
 from builder.failures import StepError
-from builder.frontend import plan
+from builder.frontend.checks import check_options, check_platforms, check_remembered, refuse_violations
+from builder.frontend.parsing import parse_remembered
+from builder.frontend.stages import plan
 from builder.graph import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
-from builder.parsing import parse_remembered
 from builder.recall import may_be_recalled, remember
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult

@@ -11,8 +11,8 @@ from cli.errors import CommandError
 
 if TYPE_CHECKING:
     from builder.bases import Connect
-    from builder.checking import CheckFinding
-    from builder.outline import Outline, Target
+    from builder.frontend.checks import CheckFinding
+    from builder.frontend.outline import Outline, Target
     from builder.request import BuildRequest
     from dockerfile_grammar import Dockerfile
     from images.store import Store
@@ -64,14 +64,14 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 
     Raises DockerfileError.
     """
-    from builder.parsing import parse_remembered
+    from builder.frontend.parsing import parse_remembered
 
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     if call.kind == "check":
         findings = _findings(dockerfile, request, store, connect)
         _print(_check_json(dockerfile, findings) if call.as_json else check_text(dockerfile, findings))
         return 1 if findings and not call.ignore_status else 0
-    from builder.outline import outline, targets
+    from builder.frontend.outline import outline, targets
 
     if call.kind == "targets":
         stages = targets(dockerfile)
@@ -85,8 +85,8 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, connect: Connect) -> list[CheckFinding]:
     """What the checks find, with the variables of those base images that can be had."""
     from builder.bases import Resolver
-    from builder.checking import base_names, check, check_platforms
     from builder.copying.unknownowners import check_owners
+    from builder.frontend.checks import base_names, check, check_platforms
     from core.errors import ShiplapError
     from core.events import NullMonitor, StepInfo
 

@@ -41,7 +41,7 @@ def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path)
     if not changes:
         return ImageConfig.for_platform(platform)
     from builder.contexts.context import Context
-    from builder.frontend import plan
+    from builder.frontend.stages import plan
     from builder.request import BuildRequest
     from dockerfile_grammar import parse, parse_onbuild
 

@@ -1,7 +1,7 @@
 """The build checks that need nothing but the file (and, for one of them, the ignore file): rules and findings.
 
 A rule is data and a pure function. Names, descriptions and details are BuildKit's, so that ``# check=skip=…`` means the
-same; InvalidBaseImagePlatform is not here, it needs the image: see builder/checking.py.
+same; InvalidBaseImagePlatform is not here, it needs the image: see builder/frontend/checks.py.
 Source: moby/buildkit, frontend/dockerfile/linter/ruleset.go and dockerfile2llb.
 """
 

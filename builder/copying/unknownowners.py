@@ -12,9 +12,9 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from builder.checking import CheckFinding, check_options
 from builder.contexts.naming import SCRATCH
 from builder.copying.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
+from builder.frontend.checks import CheckFinding, check_options
 from builder.request import BuildRequest
 from core.digests import DiffID
 from core.suggestions import aside, did_you_mean

@@ -2,12 +2,12 @@
 
 import pytest
 
-from builder import gotext
 from builder.errors import InstructionError, OutputError
 from builder.exporting.options import parse_output
-from builder.ports import parse_port
+from builder.frontend import gotext
+from builder.frontend.ports import parse_port
+from builder.frontend.stopsignal import check_signal
 from builder.request import Output
-from builder.signals import check_signal
 from core.references import Reference
 
 APP = Reference.parse("app:latest")

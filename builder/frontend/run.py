@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from builder.arguments import CACHE_NAMESPACE_ARG, DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
 from builder.contexts.naming import SCRATCH
-from builder.copyplanning import absolute_path
 from builder.errors import EntitlementError, UnsupportedError
+from builder.frontend.copy import absolute_path
+from builder.frontend.state import StageState
 from builder.graph import RunFile, RunOp, SourceLines, Vertex
 from builder.mounts import (
     CONTEXT_TARGET,
@@ -24,12 +25,11 @@ from builder.mounts import (
     source_path,
     ssh_mount,
 )
-from builder.stage import StageState
 from dockerfile_grammar import Span, Stage, Word, ast
 from images.platforms import runs_here
 
 if TYPE_CHECKING:
-    from builder.frontend import Frontend
+    from builder.frontend.stages import Frontend
     from containers.spec import Network
     from dockerfile_grammar.mounts import Mount
 

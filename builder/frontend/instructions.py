@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder import gotext
 from builder.copying import paths
-from builder.copyplanning import CopyPlanner
+from builder.frontend import gotext
+from builder.frontend.copy import CopyPlanner
+from builder.frontend.ports import parse_port
+from builder.frontend.run import RunPlanner
+from builder.frontend.state import StageState
+from builder.frontend.stopsignal import check_signal
 from builder.graph import Op, SourceLines, Vertex, WorkdirOp
-from builder.ports import parse_port
-from builder.runplanning import RunPlanner
-from builder.signals import check_signal
-from builder.stage import StageState
 from core.errors import ShiplapError
 from dockerfile_grammar import Instruction, Stage, Word, ast
 from images.oci import Healthcheck as HealthcheckConfig
 
 if TYPE_CHECKING:
-    from builder.frontend import Frontend
+    from builder.frontend.stages import Frontend
 
 
 class Dispatcher:

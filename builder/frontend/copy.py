@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from builder.copyspec import CopySpec, heredoc_file
+from builder.frontend.state import StageState
 from builder.graph import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
-from builder.stage import StageState
 from core.errors import ShiplapError
 from dockerfile_grammar import Stage, Word, ast
 from dockerfile_grammar.errors import shown
 
 if TYPE_CHECKING:
-    from builder.frontend import Frontend
+    from builder.frontend.stages import Frontend
     from builder.remotes.giturls import GitReference
 
 _FETCHED = "file"  # in the layer that it is fetched to, whatever its URL calls it
