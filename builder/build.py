@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
-from builder.classes import StepClasses
 from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
 from builder.execution import Executor
@@ -25,11 +24,12 @@ from builder.failures import StepError
 from builder.frontend.checks import check_options, check_platforms, check_remembered, refuse_violations
 from builder.frontend.parsing import parse_remembered
 from builder.frontend.stages import plan
-from builder.graph import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
+from builder.graph.classes import StepClasses
+from builder.graph.rootfs import RootFS
+from builder.graph.vertices import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.recall import may_be_recalled, remember
 from builder.request import BuildRequest, Output
 from builder.result import BuildResult
-from builder.rootfs import RootFS
 from builder.solver import Solution, Solver
 from containers.launcher import Launcher
 from core.cancellation import asking

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from builder.copying.contextfiles import ContextFiles
 from builder.copying.job import CopyFrom, CopyJob
-from builder.graph import CopyOp, CopyPart, FetchOp, RunOp, Vertex, WorkdirOp
+from builder.graph.rootfs import RootFS
+from builder.graph.vertices import CopyOp, CopyPart, FetchOp, RunOp, Vertex, WorkdirOp
 from builder.request import BuildRequest
-from builder.rootfs import RootFS
 from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.digests import DiffID

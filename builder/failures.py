@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError
-from builder.graph import SourceLines
+from builder.graph.vertices import SourceLines
 from core.events import StepInfo
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from builder.errors import FetchError
-from builder.graph import FetchOp, GitOp, HttpOp
+from builder.graph.vertices import FetchOp, GitOp, HttpOp
 from builder.remotes.git import Found, Git
 from builder.remotes.giturls import redacted
 from builder.remotes.http import HttpFiles, Progress, Response

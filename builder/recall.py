@@ -31,8 +31,8 @@ import dockerfile_grammar
 import images
 from builder.arguments import EPOCH_ARG, MULTI_PLATFORM_ARG
 from builder.codestamp import code_stamp
-from builder.copyspec import CopySpec
 from builder.explaining.lineage import Lineage
+from builder.graph.copyspec import CopySpec
 from builder.output import Output
 from builder.result import RecalledResult
 from core.digests import Digest
@@ -259,6 +259,6 @@ def _spec(members: Mapping[str, Any]) -> CopySpec:
     values["heredocs"] = tuple((name, body.encode("latin-1")) for name, body in members["heredocs"])
     if members["kind"] == CopySpec.__name__:
         return CopySpec(**values)
-    from builder.mounts import MountSpec
+    from builder.graph.mounts import MountSpec
 
     return MountSpec(**values)

@@ -16,7 +16,7 @@ from core.platforms import Platform
 from core.trust import HOST, Domain, Privacy
 
 if TYPE_CHECKING:
-    from builder.graph import GitOp, HttpOp
+    from builder.graph.vertices import GitOp, HttpOp
     from containers.spec import Network
 
 __all__ = ["BuildRequest", "Output"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from builder.errors import BuildCancelledError
 from builder.failures import StepFailedError
-from builder.graph import RunOp, Vertex
+from builder.graph.vertices import RunOp, Vertex
 from builder.limits import StepLimits, Watch
 from builder.masking import OutputMasker
 from builder.stephints import hint_for

@@ -16,7 +16,6 @@ import msgspec
 from msgspec.structs import replace
 
 from builder.cacheio.buildcache import BuildCache
-from builder.classes import StepClass, StepClasses
 from builder.copying.job import CopyJob
 from builder.copying.owners import UnknownName
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when
@@ -24,7 +23,10 @@ from builder.execution import Executor, files_of
 from builder.explaining.details import may_name_owner
 from builder.explaining.why import Explainer, Outcome
 from builder.failures import StepError
-from builder.graph import (
+from builder.graph.classes import StepClass, StepClasses
+from builder.graph.promise import Promise
+from builder.graph.rootfs import LayerHandle, RootFS, WrittenLayer
+from builder.graph.vertices import (
     BaseOp,
     Chain,
     CopyOp,
@@ -39,8 +41,6 @@ from builder.graph import (
     op_digest,
 )
 from builder.layerwriter import LayerWriter
-from builder.promise import Promise
-from builder.rootfs import LayerHandle, RootFS, WrittenLayer
 from containers.errors import MountError, UserError
 from core.cancellation import asking, check
 from core.digests import DiffID

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.graph import RunOp
-from builder.mounts import CacheMount
+from builder.graph.mounts import CacheMount
+from builder.graph.vertices import RunOp
 from core.platforms import Platform
 
 if TYPE_CHECKING:

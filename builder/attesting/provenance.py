@@ -16,8 +16,8 @@ import msgspec
 from builder.attesting.options import Provenance
 from builder.attesting.statements import docker_purl, package_url
 from builder.attesting.steps import Steps
-from builder.graph import GitOp, HttpOp, Plan, RunOp
-from builder.mounts import SecretMount, SshMount
+from builder.graph.mounts import SecretMount, SshMount
+from builder.graph.vertices import GitOp, HttpOp, Plan, RunOp
 from builder.remotes.giturls import redacted
 from builder.request import BuildRequest
 from core.digests import Digest

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from builder.graph import BaseOp, CopyOp, GitOp, HttpOp, Plan, RunOp, Vertex, WorkdirOp
-from builder.mounts import BindMount, CacheMount, RunMount, SecretMount, SshMount
+from builder.graph.mounts import BindMount, CacheMount, RunMount, SecretMount, SshMount
+from builder.graph.vertices import BaseOp, CopyOp, GitOp, HttpOp, Plan, RunOp, Vertex, WorkdirOp
 from builder.remotes.giturls import redacted
 from core.digests import Digest
 

@@ -15,7 +15,7 @@ from images.store import Store
 if TYPE_CHECKING:
     from builder.cacheio.importing import CacheImports
     from builder.cacheio.used import UsedCache
-    from builder.classes import StepClass
+    from builder.graph.classes import StepClass
     from images.oci import Descriptor
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from builder.contexts.context import Context
 from builder.contexts.opening import ignore_patterns
 from builder.errors import ContextError
-from builder.graph import GitOp, HttpOp
+from builder.graph.vertices import GitOp, HttpOp
 from builder.remotes.giturls import check_url, is_http_url, parse_git
 from builder.request import NamedContext, NamedImage
 from core.platforms import Platform

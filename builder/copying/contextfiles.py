@@ -10,7 +10,7 @@ from builder.contexts.context import Context
 from builder.copying.job import CopyFrom, CopyJob, SharedStatCache
 
 if TYPE_CHECKING:
-    from builder.copyspec import CopySpec
+    from builder.graph.copyspec import CopySpec
     from builder.request import BuildRequest
     from images.store import Store
 

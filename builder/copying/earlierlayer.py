@@ -18,7 +18,7 @@ from core.errors import ShiplapError
 from images.tarwriter import BLOCK, Stretch
 
 if TYPE_CHECKING:
-    from builder.copyspec import CopySpec
+    from builder.graph.copyspec import CopySpec
     from images.store import Store
 
 _KIND: Final = "copied-layer"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from builder.copyspec import CopySpec
+from builder.graph.copyspec import CopySpec
 
 if TYPE_CHECKING:
     from builder.copying.earlierlayer import CopiedLayer, EarlierLayer

@@ -21,8 +21,8 @@ from builder.copying.modes import parse_chmod
 from builder.copying.owners import parse_chown
 from builder.copying.paths import clean, join, resolve, split
 from builder.copying.selecting import Selection, Source, select
-from builder.copyspec import CopySpec, heredoc_file
 from builder.errors import CopyConflictError
+from builder.graph.copyspec import CopySpec, heredoc_file
 from core.cancellation import check
 from images.tarwriter import TarWriter
 

@@ -17,8 +17,8 @@ import msgspec
 from builder.copying.filetree import Entry, PathFilter, SourceTree
 from builder.copying.paths import clean, join, resolve, split
 from builder.copying.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
-from builder.copyspec import CopySpec
 from builder.errors import CopyError, SourceNotFoundError
+from builder.graph.copyspec import CopySpec
 from core.cancellation import check
 from core.suggestions import did_you_mean, nearest
 

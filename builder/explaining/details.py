@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from builder.copying.owners import UnknownName
-from builder.graph import BaseOp, CopyOp, Op, RunOp, Vertex, WorkdirOp
+from builder.graph.vertices import BaseOp, CopyOp, Op, RunOp, Vertex, WorkdirOp
 from core.events import Change
 from dockerfile_grammar.secrecy import names_a_secret
 
 if TYPE_CHECKING:
-    from builder.copyspec import CopySpec
+    from builder.graph.copyspec import CopySpec
 
 _COMMAND: Final = "command"
 _SHELL: Final = "shell"

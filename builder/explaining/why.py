@@ -22,7 +22,7 @@ from builder.explaining.details import (
 )
 from builder.explaining.files import Listing
 from builder.explaining.lineage import Lineage, matching
-from builder.graph import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
+from builder.graph.vertices import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
 from core.events import Change
 from core.trust import COMMON, Domain, scoped
 
@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
     layer: its diff ID. record: what the cache's record says of the step. listings: the files that it has copied.
     unknown_names: of owners, for which root stands in. facts: what takes part beside the operation, see
-    ``builder.classes``.
+    ``builder.graph.classes``.
     """
 
     op: str

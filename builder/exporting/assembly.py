@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from builder.graph import PlannedImage
-from builder.rootfs import WrittenLayer
+from builder.graph.rootfs import WrittenLayer
+from builder.graph.vertices import PlannedImage
 from core.digests import DiffID
 from core.platforms import Platform
 from images.oci import CREATED_ANNOTATION, History, ImageConfig, RootFS, format_time

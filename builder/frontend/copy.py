@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder.copyspec import CopySpec, heredoc_file
 from builder.frontend.state import StageState
-from builder.graph import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
+from builder.graph.copyspec import CopySpec, heredoc_file
+from builder.graph.vertices import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
 from core.errors import ShiplapError
 from dockerfile_grammar import Stage, Word, ast
 from dockerfile_grammar.errors import shown

@@ -12,7 +12,7 @@ from builder.frontend.ports import parse_port
 from builder.frontend.run import RunPlanner
 from builder.frontend.state import StageState
 from builder.frontend.stopsignal import check_signal
-from builder.graph import Op, SourceLines, Vertex, WorkdirOp
+from builder.graph.vertices import Op, SourceLines, Vertex, WorkdirOp
 from core.errors import ShiplapError
 from dockerfile_grammar import Instruction, Stage, Word, ast
 from images.oci import Healthcheck as HealthcheckConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from builder.graph import Chain, Op, SourceLines, Vertex
+from builder.graph.vertices import Chain, Op, SourceLines, Vertex
 from core.events import StepInfo
 from core.platforms import Platform
 

@@ -10,8 +10,7 @@ from builder.contexts.naming import SCRATCH
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend.copy import absolute_path
 from builder.frontend.state import StageState
-from builder.graph import RunFile, RunOp, SourceLines, Vertex
-from builder.mounts import (
+from builder.graph.mounts import (
     CONTEXT_TARGET,
     EMPTY_DIRECTORY,
     BindMount,
@@ -25,6 +24,7 @@ from builder.mounts import (
     source_path,
     ssh_mount,
 )
+from builder.graph.vertices import RunFile, RunOp, SourceLines, Vertex
 from dockerfile_grammar import Span, Stage, Word, ast
 from images.platforms import runs_here
 

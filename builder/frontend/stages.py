@@ -26,14 +26,25 @@ from builder.arguments import (
 from builder.bases import NewStep
 from builder.contexts.context import Context
 from builder.contexts.naming import SCRATCH, context_key
-from builder.copyspec import CopySpec
 from builder.frontend.evaluation import EvaluatedArg, Evaluator
 from builder.frontend.instructions import Dispatcher
 from builder.frontend.numbering import GraphBuilder, platform_label
 from builder.frontend.state import StageState
 from builder.frontend.target import is_surely_mistyped, nearest_stage, target_index
-from builder.graph import BaseOp, CopyOp, FetchOp, Op, Plan, PlannedImage, SourceLines, Vertex, WorkdirOp, describe
-from builder.mounts import EMPTY_DIRECTORY, context_spec
+from builder.graph.copyspec import CopySpec
+from builder.graph.mounts import EMPTY_DIRECTORY, context_spec
+from builder.graph.vertices import (
+    BaseOp,
+    CopyOp,
+    FetchOp,
+    Op,
+    Plan,
+    PlannedImage,
+    SourceLines,
+    Vertex,
+    WorkdirOp,
+    describe,
+)
 from builder.request import BuildRequest, NamedImage
 from core.errors import ShiplapError
 from core.platforms import Platform

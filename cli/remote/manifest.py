@@ -17,8 +17,8 @@ from builder.copying.digesting import hash_files
 from builder.copying.filetree import Entry, SourceTree
 from builder.copying.selecting import Selection, Source
 from builder.copying.statcache import StatCache
-from builder.copyspec import CopySpec
 from builder.errors import ContextError
+from builder.graph.copyspec import CopySpec
 from core.files import write_atomically
 
 ELSEWHERE: Final = ".shiplap.Dockerfile"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from builder.exporting.assembly import image_config
-from builder.graph import PlannedImage
-from builder.rootfs import WrittenLayer
+from builder.graph.rootfs import WrittenLayer
+from builder.graph.vertices import PlannedImage
 from core.digests import DiffID
 from core.platforms import Platform
 from images.oci import History, ImageConfig, encode

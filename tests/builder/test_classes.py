@@ -10,10 +10,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from builder.classes import StepClass, StepClasses, part_takers
 from builder.contexts.context import Context
-from builder.copyspec import CopySpec
-from builder.graph import (
+from builder.graph.classes import StepClass, StepClasses, part_takers
+from builder.graph.copyspec import CopySpec
+from builder.graph.mounts import BindMount, CacheMount, RunMount, SecretMount, SshMount, TmpfsMount
+from builder.graph.vertices import (
     BaseOp,
     CopyOp,
     CopyPart,
@@ -26,7 +27,6 @@ from builder.graph import (
     cache_key,
     op_digest,
 )
-from builder.mounts import BindMount, CacheMount, RunMount, SecretMount, SshMount, TmpfsMount
 from builder.remotes.access import SourceAccess
 from builder.request import BuildRequest
 from core.digests import DiffID

@@ -17,7 +17,7 @@ from builder.explaining.files import MOST_CHANGES, Listing, file_changes, pack, 
 from builder.explaining.lineage import matching
 from builder.explaining.why import Explainer, Outcome
 from builder.explaining.words import in_words
-from builder.graph import Vertex
+from builder.graph.vertices import Vertex
 from builder.request import Output
 from core.events import BuildPlanned, Change, StepFinished
 from core.references import Reference

@@ -15,7 +15,7 @@ from builder.bases import NewStep
 from builder.contexts.context import Context
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend.stages import Planned, plan
-from builder.graph import CopyOp, RunOp, WorkdirOp
+from builder.graph.vertices import CopyOp, RunOp, WorkdirOp
 from builder.request import BuildRequest
 from core.digests import DiffID, Digest
 from core.platforms import Platform

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from builder.failures import StepError
-from builder.graph import RunOp
-from builder.mounts import CacheMount
+from builder.graph.mounts import CacheMount
+from builder.graph.vertices import RunOp
 from builder.stephints import hint_for
 from containers.spec import ExitStatus
 from dockerfile_grammar import DockerfileError

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from builder.arguments import DEFAULT_HOSTNAME
-from builder.copyspec import CopySpec
-from builder.mounts import RunMount
+from builder.graph.copyspec import CopySpec
+from builder.graph.mounts import RunMount
 from core.digests import DiffID
 from core.events import StepInfo
 from core.platforms import Platform
@@ -222,7 +222,7 @@ def describe(op: FetchOp) -> str:
 
 
 def op_digest(op: LayerOp, facts: Sequence[tuple[str, ...]] = ()) -> str:
-    """Identify an operation, whatever it is applied to. facts: see ``builder.classes``."""
+    """Identify an operation, whatever it is applied to. facts: see ``builder.graph.classes``."""
     identity = (_KEY_FORMAT, op.identity(), *([facts] if facts else ()))
     return hashlib.sha256(repr(identity).encode("utf-8", "surrogateescape")).hexdigest()
 

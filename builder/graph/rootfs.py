@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder.promise import Promise
+from builder.graph.promise import Promise
 from core.digests import ChainID, DiffID, chain_id, chain_on
 from core.rootfs import DirectoryLayer, RootLayer
 

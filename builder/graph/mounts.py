@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from builder.copyspec import CopySpec
+from builder.graph.copyspec import CopySpec
 
 if TYPE_CHECKING:
     from dockerfile_grammar.mounts import Mount

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from builder.graph import BaseOp, CopyOp, LayerOp, RunOp, Vertex
-from builder.mounts import CacheMount, SecretMount, SshMount
+from builder.graph.mounts import CacheMount, SecretMount, SshMount
+from builder.graph.vertices import BaseOp, CopyOp, LayerOp, RunOp, Vertex
 from builder.request import GIVEN, BuildRequest
 from core.trust import Privacy, Scope, scoped
 
