@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from builder.copying.filetree import SourceTree
     from builder.copying.owners import UnknownName
     from builder.copying.planner import Written
-    from builder.fetching import FetchedLayer
     from builder.mounting import Mounter
+    from builder.remotes.fetching import FetchedLayer
     from containers.spec import Mount
     from core.rootfs import RootLayer
     from images.snapshots import Upper
@@ -86,7 +86,7 @@ class Executor:
 
     def fetch(self, vertex: Vertex, op: FetchOp, stopped: Callable[[], bool]) -> FetchedLayer:
         """The layer with what a URL or a git repository has now."""
-        from builder.fetching import Fetcher
+        from builder.remotes.fetching import Fetcher
 
         def progress(current: int, total: int) -> None:
             self._monitor.emit(StepProgress(vertex.step.id, "fetching", current, total))
