@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from builder.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
 from builder.copying.contextfiles import ContextFiles
@@ -28,8 +27,9 @@ from builder.graph.classes import StepClasses
 from builder.graph.rootfs import RootFS
 from builder.graph.vertices import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.recall import may_be_recalled, remember
-from builder.request import BuildRequest, Output
-from builder.result import BuildResult
+from builder.request.arguments import MULTI_PLATFORM_ARG, dated, is_true
+from builder.request.request import BuildRequest, Output
+from builder.request.result import BuildResult
 from builder.solver import Solution, Solver
 from containers.launcher import Launcher
 from core.cancellation import asking

@@ -12,7 +12,7 @@ from builder.copying.contextfiles import ContextFiles
 from builder.copying.job import CopyFrom, CopyJob
 from builder.graph.rootfs import RootFS
 from builder.graph.vertices import CopyOp, CopyPart, FetchOp, RunOp, Vertex, WorkdirOp
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from containers.errors import ContainerError
 from containers.launcher import Launcher
 from core.digests import DiffID

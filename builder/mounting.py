@@ -20,7 +20,7 @@ from builder.errors import BuildCancelledError, SecretNotFoundError, SshKeyError
 from builder.graph.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, selection_spec
 from builder.graph.rootfs import RootFS
 from builder.graph.vertices import RunOp
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from containers.spec import Bind, File, Mount, Tmpfs, Tree
 from core.trust import COMMON, Scope
 from images.cachemounts import Beginning

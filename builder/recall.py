@@ -29,12 +29,12 @@ import builder
 import core
 import dockerfile_grammar
 import images
-from builder.arguments import EPOCH_ARG, MULTI_PLATFORM_ARG
 from builder.codestamp import code_stamp
 from builder.explaining.lineage import Lineage
 from builder.graph.copyspec import CopySpec
-from builder.output import Output
-from builder.result import RecalledResult
+from builder.request.arguments import EPOCH_ARG, MULTI_PLATFORM_ARG
+from builder.request.output import Output
+from builder.request.result import RecalledResult
 from core.digests import Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted, Warned
@@ -42,7 +42,7 @@ from images.errors import ImageNotFoundError
 
 if TYPE_CHECKING:
     from builder.copying.contextfiles import ContextFiles
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
     from images.records import CacheRecord
     from images.store import Store
 

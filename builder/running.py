@@ -14,8 +14,8 @@ from typing import Literal
 from builder.errors import BuildCancelledError
 from builder.failures import StepFailedError
 from builder.graph.vertices import RunOp, Vertex
-from builder.limits import StepLimits, Watch
 from builder.masking import OutputMasker
+from builder.request.limits import StepLimits, Watch
 from builder.stephints import hint_for
 from containers.launcher import Container, Launcher
 from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cli.declared import Option
 
 if TYPE_CHECKING:
-    from builder.cacheio.spec import CacheFrom, CacheTo
+    from builder.request.cache import CacheFrom, CacheTo
 
 
 class CacheOptions(NamedTuple):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from builder.bases import Connect
     from builder.frontend.checks import CheckFinding
     from builder.frontend.outline import Outline, Target
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
     from dockerfile_grammar import Dockerfile
     from images.store import Store
 

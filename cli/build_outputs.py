@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from builder.attesting.options import Attestations, parse_attestations
-from builder.output import Output, Packaging
+from builder.request.attestations import Attestations, parse_attestations
+from builder.request.output import Output, Packaging
 from cli.declared import Option
 from cli.errors import CommandError
 from core.platforms import Platform

@@ -14,7 +14,7 @@ from core.events import BuildPlanned, Event, NullMonitor, StepFinished, StepInfo
 from core.references import Reference
 
 if TYPE_CHECKING:
-    from builder.request import Output
+    from builder.request.request import Output
     from core.digests import Digest
     from images.oci import Descriptor
 

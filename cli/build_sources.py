@@ -14,7 +14,7 @@ from cli.errors import CommandError
 
 if TYPE_CHECKING:
     from builder.remotes.ssh import SshAgent
-    from builder.request import NamedContext
+    from builder.request.request import NamedContext
     from core.platforms import Platform
     from images.store import Store
 

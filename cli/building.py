@@ -15,8 +15,8 @@ from containers.launcher import Launcher
 if TYPE_CHECKING:
     from builder.bases import Connect
     from builder.copying.contextfiles import ContextFiles
-    from builder.request import BuildRequest
-    from builder.result import BuildResult
+    from builder.request.request import BuildRequest
+    from builder.request.result import BuildResult
     from cli.build_report import BuildReport
     from core.settings import Settings
     from images.store import Store

@@ -42,7 +42,7 @@ def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path)
         return ImageConfig.for_platform(platform)
     from builder.contexts.context import Context
     from builder.frontend.stages import plan
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
     from dockerfile_grammar import parse, parse_onbuild
 
     for change in changes:

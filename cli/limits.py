@@ -11,7 +11,7 @@ from cli.options import duration
 from core.quantities import parse_size
 
 if TYPE_CHECKING:
-    from builder.limits import StepLimits
+    from builder.request.limits import StepLimits
     from containers.spec import Limits, ResourceLimit
 
 ULIMITS: Final = (
@@ -46,7 +46,7 @@ STEP_OPTIONS: Final = (
 
 def step_limits(options: Mapping[str, Any]) -> StepLimits:
     """What ``build``'s options ask for. Raises CommandError."""
-    from builder.limits import StepLimits
+    from builder.request.limits import StepLimits
 
     default = StepLimits()
     container = container_limits(options)

@@ -216,7 +216,9 @@ class GitSettings(NamedTuple):
 
 
 class StepSettings(NamedTuple):
-    """What the environment says a step of the service's runs may use; 0 is no limit. See builder.limits.StepLimits.
+    """What the environment says a step of the service's runs may use; 0 is no limit.
+
+    ``builder.request.limits.StepLimits`` is made of it.
 
     Without a word, none takes the host down: three quarters of the memory that there is, of the machine or of the
     smallest limit of the process' control groups, 4096 processes, 20 GiB of disk and 4 GiB of output. given: the

@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from builder.limits import StepLimits
+from builder.request.limits import StepLimits
 from containers.launcher import Launcher
 from containers.spec import Limits
 from core.settings import ServiceSettings, StepSettings

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from builder.cacheio.spec import CacheFrom
+from builder.request.cache import CacheFrom
 from core.references import Reference
 from core.trust import Domain, protected
 from pipelines.errors import InvalidRequestError

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from builder.attesting import spdx
-from builder.attesting.options import Attestations
 from builder.attesting.packages.scan import Contents, scan
 from builder.attesting.provenance import PREDICATE_TYPE, BaseImage, Invocation, provenance
 from builder.attesting.statements import docker_purl, statement, statement_of_files
 from builder.bases import NewStep
 from builder.exporting.assembly import Built
 from builder.exporting.packing import Statement
+from builder.request.attestations import Attestations
 from core.digests import DiffID, Digest
 from core.errors import InvalidReferenceError
 from core.events import Monitor, Warned

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import msgspec
 
-from builder.attesting.options import Provenance
 from builder.attesting.statements import docker_purl, package_url
 from builder.attesting.steps import Steps
 from builder.graph.mounts import SecretMount, SshMount
 from builder.graph.vertices import GitOp, HttpOp, Plan, RunOp
 from builder.remotes.giturls import redacted
-from builder.request import BuildRequest
+from builder.request.attestations import Provenance
+from builder.request.request import BuildRequest
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from builder.cacheio.spec import INLINE_MEMBER
 from builder.errors import CacheFormatError
+from builder.request.cache import INLINE_MEMBER
 from core.digests import DiffID, Digest
 from core.errors import InvalidReferenceError
 from images.oci import OCI_MANIFEST, Descriptor, ImageConfig, Manifest, encode

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from builder.cacheio.buildcache import BuildCache
 from builder.cacheio.document import cache_manifest, config_descriptor, encode_records
 from builder.cacheio.places import CacheTarget
-from builder.cacheio.spec import CacheTo
+from builder.request.cache import CacheTo
 from core.digests import DiffID
 from images.oci import OCI_LAYER, Descriptor
 from images.store import Store

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from builder.cacheio.spec import CacheFrom
 from builder.errors import BuildCancelledError, CacheFormatError, LayerLostError
+from builder.request.cache import CacheFrom
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted, Warned

@@ -17,8 +17,8 @@ from typing import BinaryIO, Final
 
 from builder.cacheio.document import CACHE_ARTIFACT
 from builder.cacheio.places import CacheContents, LayerStream, contents_of
-from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.errors import CacheExportError, CacheFormatError
+from builder.request.cache import CacheFrom, CacheTo
 from core.digests import Digest
 from core.errors import ShiplapError
 from core.files import replacing, write_atomically

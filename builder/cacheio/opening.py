@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Self
 
 from builder.cacheio.places import CacheSource, CacheTarget
-from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.errors import CacheOptionError
+from builder.request.cache import CacheFrom, CacheTo
 from core.platforms import Platform
 from core.references import Reference
 

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from builder.cacheio.spec import CacheCompression, CacheFrom, CacheMode, CacheTo
 from builder.errors import CacheOptionError
+from builder.request.cache import CacheCompression, CacheFrom, CacheMode, CacheTo
 from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.references import Reference

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from builder.cacheio.buildcache import BuildCache
-from builder.cacheio.spec import INLINE_MEMBER, CacheTo
 from builder.errors import BuildCancelledError
+from builder.request.cache import INLINE_MEMBER, CacheTo
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepProgress, StepStarted, Warned
@@ -18,7 +18,7 @@ from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepProgr
 if TYPE_CHECKING:
     from builder.bases import Connect
     from builder.cacheio.importing import CacheImports
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
     from images.oci import ImageConfig
     from images.store import Store
 

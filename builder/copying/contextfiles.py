@@ -11,7 +11,7 @@ from builder.copying.job import CopyFrom, CopyJob, SharedStatCache
 
 if TYPE_CHECKING:
     from builder.graph.copyspec import CopySpec
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
     from images.store import Store
 
 _STAT_CACHE: Final = "context"

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 from builder.contexts.naming import SCRATCH
 from builder.copying.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
 from builder.frontend.checks import CheckFinding, check_options
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from core.digests import DiffID
 from core.suggestions import aside, did_you_mean
 from dockerfile_grammar import Dockerfile, Instruction, ast

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from builder.errors import OutputError
-from builder.output import ANNOTATION_LEVELS, Annotation
+from builder.request.output import ANNOTATION_LEVELS, Annotation
 from core.errors import ShiplapError
 from core.platforms import Platform
 

@@ -14,7 +14,7 @@ import msgspec
 
 from builder.errors import OutputError
 from builder.exporting.assembly import Built
-from builder.output import Compression, Output, Packaging
+from builder.request.output import Compression, Output, Packaging
 from core.digests import Digest
 from core.files import replacing, storage_errors
 from core.namespaces import is_initial

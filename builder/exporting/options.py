@@ -8,7 +8,7 @@ from typing import Final
 
 from builder.errors import OutputError
 from builder.exporting.annotations import annotation_option
-from builder.output import OUTPUT_TYPES, Annotation, Compression, Output, OutputType, Packaging
+from builder.request.output import OUTPUT_TYPES, Annotation, Compression, Output, OutputType, Packaging
 from core.references import Reference
 from core.suggestions import suggestion
 

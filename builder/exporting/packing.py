@@ -12,7 +12,7 @@ import msgspec
 
 from builder.errors import OutputError
 from builder.exporting.assembly import Built
-from builder.output import AnnotationLevel, Compression, Packaging
+from builder.request.output import AnnotationLevel, Compression, Packaging
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from images.attestations import ATTESTATION_MANIFEST, IN_TOTO, PREDICATE_TYPE, REFERENCE_DIGEST, REFERENCE_TYPE

@@ -15,7 +15,7 @@ import msgspec
 from builder.contexts.naming import SCRATCH
 from builder.errors import BuilderError, CheckError
 from builder.frontend.parsing import grammar_version
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from dockerfile_grammar import Dockerfile, Stage
 from dockerfile_grammar.ast import CheckOptions
 from images.store import Store

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from builder.arguments import platform_args
 from builder.frontend.heredocs import heredoc_content
+from builder.request.arguments import platform_args
 from core.platforms import Platform
 from dockerfile_grammar import Dockerfile, Span, Word, expand, expand_words
 from dockerfile_grammar.ast import Arg, Declaration, Heredoc

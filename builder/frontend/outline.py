@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from builder.arguments import platform_args
 from builder.frontend.target import target_index
+from builder.request.arguments import platform_args
 from core.platforms import Platform
 from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, ast, expand
 from dockerfile_grammar.comments import description_above

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from builder.arguments import CACHE_NAMESPACE_ARG, DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
 from builder.contexts.naming import SCRATCH
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend.copy import absolute_path
@@ -25,6 +24,7 @@ from builder.graph.mounts import (
     ssh_mount,
 )
 from builder.graph.vertices import RunFile, RunOp, SourceLines, Vertex
+from builder.request.arguments import CACHE_NAMESPACE_ARG, DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
 from dockerfile_grammar import Span, Stage, Word, ast
 from images.platforms import runs_here
 

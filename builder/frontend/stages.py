@@ -12,17 +12,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from builder.arguments import (
-    CACHE_NAMESPACE_ARG,
-    EPOCH_ARG,
-    HOSTNAME_ARG,
-    MULTI_PLATFORM_ARG,
-    PROXY_ARGS,
-    SCAN_CONTEXT_ARG,
-    SCAN_STAGE_ARG,
-    names_stage,
-    platform_args,
-)
 from builder.bases import NewStep
 from builder.contexts.context import Context
 from builder.contexts.naming import SCRATCH, context_key
@@ -45,7 +34,18 @@ from builder.graph.vertices import (
     WorkdirOp,
     describe,
 )
-from builder.request import BuildRequest, NamedImage
+from builder.request.arguments import (
+    CACHE_NAMESPACE_ARG,
+    EPOCH_ARG,
+    HOSTNAME_ARG,
+    MULTI_PLATFORM_ARG,
+    PROXY_ARGS,
+    SCAN_CONTEXT_ARG,
+    SCAN_STAGE_ARG,
+    names_stage,
+    platform_args,
+)
+from builder.request.request import BuildRequest, NamedImage
 from core.errors import ShiplapError
 from core.platforms import Platform
 from core.suggestions import suggestion

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from builder.arguments import SCAN_ARGS
 from builder.graph.vertices import Vertex
+from builder.request.arguments import SCAN_ARGS
 from images.oci import ContainerConfig, History, ImageConfig
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

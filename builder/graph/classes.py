@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from builder.graph.mounts import CacheMount, SecretMount, SshMount
 from builder.graph.vertices import BaseOp, CopyOp, LayerOp, RunOp, Vertex
-from builder.request import GIVEN, BuildRequest
+from builder.request.request import GIVEN, BuildRequest
 from core.trust import Privacy, Scope, scoped
 
 _MISSING: Final = "missing"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from builder.arguments import DEFAULT_HOSTNAME
 from builder.graph.copyspec import CopySpec
 from builder.graph.mounts import RunMount
+from builder.request.arguments import DEFAULT_HOSTNAME
 from core.digests import DiffID
 from core.events import StepInfo
 from core.platforms import Platform

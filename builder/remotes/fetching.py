@@ -36,7 +36,7 @@ from images.tarwriter import TarWriter
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
 
 _OP: Final = "source"
 _CREDENTIALS: Final = ("GIT_AUTH_", "HTTP_AUTH_")

@@ -14,7 +14,7 @@ from builder.contexts.opening import open_source
 from builder.copying.contextfiles import ContextFiles
 from builder.recall import recall
 from builder.remotes.access import Remote
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from cli.build_cache import CACHE_OPTIONS, read_cache_options
 from cli.build_call import CALL_OPTIONS, answer, parse_call
 from cli.build_debug import DEBUG_OPTIONS, read_debug_options
@@ -37,7 +37,7 @@ from core.settings import Settings
 from images.store import Store
 
 if TYPE_CHECKING:
-    from builder.result import BuildResult, RecalledResult
+    from builder.request.result import BuildResult, RecalledResult
     from registry.client import Client
 
 _OPTIONS: Final = (

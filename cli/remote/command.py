@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from builder.request import Output
+from builder.request.request import Output
 from cli.build_report import BuildReport, ResultFiles, metadata_document
 from cli.errors import CommandError
 from cli.options import environ

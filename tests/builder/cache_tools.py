@@ -12,8 +12,8 @@ import pytest
 from builder.build import build
 from builder.cacheio.options import parse_cache_from, parse_cache_to
 from builder.contexts.context import Context
-from builder.request import BuildRequest, Output
-from builder.result import BuildResult
+from builder.request.request import BuildRequest, Output
+from builder.request.result import BuildResult
 from core.events import BuildPlanned, StepFinished, Warned
 from registry.client import Client, ClientConfig, RetryPolicy
 from tests.builder.test_build import NAME, Recorder, Workshop

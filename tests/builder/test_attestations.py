@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from builder.attesting.options import Attestations, Provenance
 from builder.attesting.statements import docker_purl, package_url
 from builder.errors import OutputError
-from builder.output import Output
+from builder.request.attestations import Attestations, Provenance
+from builder.request.output import Output
 from core.platforms import Platform
 from core.references import Reference
 from images.attestations import attestations

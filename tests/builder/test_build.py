@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import pytest
 
-from builder.attesting.options import Attestations
 from builder.build import build
 from builder.contexts.context import Context
 from builder.errors import BuildCancelledError
 from builder.failures import StepError, StepFailedError
-from builder.request import BuildRequest, Output
-from builder.result import BuildResult
+from builder.request.attestations import Attestations
+from builder.request.request import BuildRequest, Output
+from builder.request.result import BuildResult
 from containers.launcher import Launcher
 from core.events import Event, StepFinished, StepOutput, Warned
 from core.platforms import Platform

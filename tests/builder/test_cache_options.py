@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from builder.cacheio.options import parse_cache_from, parse_cache_to
-from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.errors import CacheOptionError
+from builder.request.cache import CacheFrom, CacheTo
 
 _DIGEST = "sha256:" + "a" * 64
 

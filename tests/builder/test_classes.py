@@ -28,7 +28,7 @@ from builder.graph.vertices import (
     op_digest,
 )
 from builder.remotes.access import SourceAccess
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from core.digests import DiffID
 from core.events import StepInfo
 from core.trust import COMMON, HOST, Domain, Privacy, of_branch, of_fork, of_user, protected, scoped

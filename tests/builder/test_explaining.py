@@ -18,7 +18,7 @@ from builder.explaining.lineage import matching
 from builder.explaining.why import Explainer, Outcome
 from builder.explaining.words import in_words
 from builder.graph.vertices import Vertex
-from builder.request import Output
+from builder.request.request import Output
 from core.events import BuildPlanned, Change, StepFinished
 from core.references import Reference
 from tests.builder.test_build import Workshop

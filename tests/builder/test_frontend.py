@@ -16,7 +16,7 @@ from builder.contexts.context import Context
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend.stages import Planned, plan
 from builder.graph.vertices import CopyOp, RunOp, WorkdirOp
-from builder.request import BuildRequest
+from builder.request.request import BuildRequest
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError, parse

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from builder.attesting.options import Attestations, Provenance, parse_attestations
 from builder.errors import OutputError
 from builder.exporting.annotations import parse_annotation
 from builder.exporting.options import parse_output
-from builder.output import Annotation, Output, Packaging
+from builder.request.attestations import Attestations, Provenance, parse_attestations
+from builder.request.output import Annotation, Output, Packaging
 from core.platforms import Platform
 from core.references import Reference
 

@@ -19,7 +19,7 @@ import zstandard
 from builder.errors import OutputError
 from builder.exporting.assembly import Built
 from builder.exporting.packing import pack
-from builder.output import Annotation, Output, Packaging
+from builder.request.output import Annotation, Output, Packaging
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference

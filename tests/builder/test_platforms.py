@@ -14,7 +14,7 @@ import pytest
 
 from builder.errors import OutputError
 from builder.failures import StepFailedError
-from builder.output import Output
+from builder.request.output import Output
 from core.events import StepStarted
 from core.platforms import Platform
 from core.references import Reference

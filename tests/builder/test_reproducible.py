@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.attesting.options import Attestations, Provenance
 from builder.errors import BuilderError, OutputError
-from builder.output import Output, Packaging
+from builder.request.attestations import Attestations, Provenance
+from builder.request.output import Output, Packaging
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError
 from tests.builder.workshops import Layout, Workshop, workshop

@@ -7,7 +7,7 @@ from builder.exporting.options import parse_output
 from builder.frontend import gotext
 from builder.frontend.ports import parse_port
 from builder.frontend.stopsignal import check_signal
-from builder.request import Output
+from builder.request.request import Output
 from core.references import Reference
 
 APP = Reference.parse("app:latest")

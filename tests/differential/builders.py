@@ -18,7 +18,7 @@ from builder.contexts.naming import context_key
 from builder.contexts.opening import open_source
 from builder.remotes.access import Remote, SourceAccess
 from builder.remotes.ssh import SshAgent
-from builder.request import BuildRequest, Output
+from builder.request.request import BuildRequest, Output
 from containers.launcher import Launcher
 from core.digests import DiffID
 from core.errors import ShiplapError

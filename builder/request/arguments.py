@@ -9,7 +9,7 @@ from builder.errors import BuilderError
 from core.platforms import Platform
 
 if TYPE_CHECKING:
-    from builder.request import BuildRequest
+    from builder.request.request import BuildRequest
     from dockerfile_grammar import Dockerfile
 
 EPOCH_ARG: Final = "SOURCE_DATE_EPOCH"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from builder.attesting.options import Attestations
-from builder.cacheio.spec import CacheFrom, CacheTo
 from builder.contexts.context import Context
-from builder.limits import StepLimits
-from builder.output import Output
 from builder.remotes.access import SourceAccess
+from builder.request.attestations import Attestations
+from builder.request.cache import CacheFrom, CacheTo
+from builder.request.limits import StepLimits
+from builder.request.output import Output
 from core.platforms import Platform
 from core.trust import HOST, Domain, Privacy
 
