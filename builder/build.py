@@ -19,7 +19,6 @@ from builder.explaining.why import Explainer
 from builder.exporting.assembly import Built, image_config
 from builder.exporting.exporter import Exported, Exporter
 from builder.exporting.push import Push
-from builder.failures import StepError
 from builder.frontend.checks import check_options, check_platforms, check_remembered, refuse_violations
 from builder.frontend.parsing import parse_remembered
 from builder.frontend.stages import plan
@@ -30,6 +29,7 @@ from builder.recall import may_be_recalled, remember
 from builder.request.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.request.request import BuildRequest, Output
 from builder.request.result import BuildResult
+from builder.running.failures import StepError
 from builder.solver import Solution, Solver
 from containers.launcher import Launcher
 from core.cancellation import asking

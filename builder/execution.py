@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from builder.copying.filetree import SourceTree
     from builder.copying.owners import UnknownName
     from builder.copying.planner import Written
-    from builder.mounting import Mounter
     from builder.remotes.fetching import FetchedLayer
+    from builder.running.mounts import Mounter
     from containers.spec import Mount
     from core.rootfs import RootLayer
     from images.snapshots import Upper
@@ -157,14 +157,14 @@ class Executor:
             return self._run(vertex, op, parent, stopped, mounts, secret_env, held)
 
     def _mounter(self) -> Mounter:
-        from builder.mounting import Mounter
+        from builder.running.mounts import Mounter
 
         return Mounter(self._store, self._request, self._view)
 
     def _masked(self) -> tuple[bytes, ...]:
         if not self._request.secrets:
             return ()
-        from builder.masking import secret_forms
+        from builder.running.masking import secret_forms
 
         return secret_forms(self._request.secrets.values())
 
@@ -179,8 +179,8 @@ class Executor:
         held: contextlib.ExitStack,
     ) -> Upper:
         """held: what the mounts need; kept with the upper directory when the step fails and is to be held."""
-        from builder.failures import HeldStep, StepFailedError
-        from builder.running import container_spec, run_step
+        from builder.running.failures import HeldStep, StepFailedError
+        from builder.running.step import container_spec, run_step
         from core.rootfs import DirectoryLayer
 
         limits = self._request.limits

@@ -22,7 +22,6 @@ from builder.errors import BuildCancelledError, BuilderError, ContextDamagedErro
 from builder.execution import Executor, files_of
 from builder.explaining.details import may_name_owner
 from builder.explaining.why import Explainer, Outcome
-from builder.failures import StepError
 from builder.graph.classes import StepClass, StepClasses
 from builder.graph.promise import Promise
 from builder.graph.rootfs import LayerHandle, RootFS, WrittenLayer
@@ -41,6 +40,7 @@ from builder.graph.vertices import (
     op_digest,
 )
 from builder.layerwriter import LayerWriter
+from builder.running.failures import StepError
 from containers.errors import MountError, UserError
 from core.cancellation import asking, check
 from core.digests import DiffID

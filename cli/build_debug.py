@@ -13,7 +13,7 @@ from cli.errors import CommandError
 from cli.running import say
 
 if TYPE_CHECKING:
-    from builder.failures import HeldStep
+    from builder.running.failures import HeldStep
     from cli.build_report import BuildReport
     from containers.launcher import Launcher
 
@@ -63,7 +63,7 @@ def entering_failures(options: DebugOptions, launcher: Launcher, report: BuildRe
     if not options.wanted:
         yield
         return
-    from builder.failures import StepFailedError
+    from builder.running.failures import StepFailedError
 
     try:
         yield

@@ -15,10 +15,10 @@ import pytest
 from builder.build import build
 from builder.contexts.context import Context
 from builder.errors import BuildCancelledError
-from builder.failures import StepError, StepFailedError
 from builder.request.attestations import Attestations
 from builder.request.request import BuildRequest, Output
 from builder.request.result import BuildResult
+from builder.running.failures import StepError, StepFailedError
 from containers.launcher import Launcher
 from core.events import Event, StepFinished, StepOutput, Warned
 from core.platforms import Platform

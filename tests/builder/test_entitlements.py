@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.failures import StepFailedError
+from builder.running.failures import StepFailedError
 from tests.builder.test_build import Workshop
 from tests.toolkit.files import serving_files
 

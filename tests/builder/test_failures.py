@@ -1,7 +1,7 @@
 """How a failed step is shown."""
 
-from builder.failures import StepFailedError, marked_lines
 from builder.graph.vertices import SourceLines
+from builder.running.failures import StepFailedError, marked_lines
 from core.events import StepInfo
 
 TEXT = "FROM base\nENV A=1\n\n  RUN one \\\n    && two\nRUN three\nRUN four\nRUN five\n"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import OutputError
-from builder.failures import StepFailedError
 from builder.request.output import Output
+from builder.running.failures import StepFailedError
 from core.events import StepStarted
 from core.platforms import Platform
 from core.references import Reference

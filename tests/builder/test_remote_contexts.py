@@ -15,8 +15,8 @@ from builder.contexts.named import open_named_context
 from builder.contexts.naming import context_key
 from builder.contexts.opening import BuildSource, open_source
 from builder.errors import ContextError, DockerfileNotFoundError, FetchError
-from builder.failures import StepError
 from builder.remotes.access import Remote
+from builder.running.failures import StepError
 from core.platforms import Platform
 from dockerfile_grammar import DockerfileError
 from images.archive import SavedImage, save_directory

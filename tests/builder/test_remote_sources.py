@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from builder.errors import BuildCancelledError, BuilderError
-from builder.failures import StepError
 from builder.remotes.access import SourceAccess
 from builder.remotes.git import Found, Git
 from builder.remotes.gitroute import basic
 from builder.remotes.http import proxy_for
 from builder.remotes.ssh import SshAgent
+from builder.running.failures import StepError
 from core.reach import Reach
 from core.trust import HOST, of_branch, of_fork, protected
 from tests.builder.test_build import Workshop, built

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import BuildCancelledError, UnsupportedError
-from builder.failures import StepError, StepFailedError
-from builder.masking import OutputMasker, secret_forms
+from builder.running.failures import StepError, StepFailedError
+from builder.running.masking import OutputMasker, secret_forms
 from core.events import StepOutput
 from dockerfile_grammar import DockerfileError
 from tests.builder.test_build import Workshop, built

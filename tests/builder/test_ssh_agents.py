@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SshKeyError
-from builder.failures import StepError
 from builder.remotes.access import SourceAccess
 from builder.remotes.ssh import SshAgent
+from builder.running.failures import StepError
 from core.platforms import Platform
 from core.references import Reference
 from images.archive import import_rootfs

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.failures import StepError
 from builder.graph.mounts import CacheMount
 from builder.graph.vertices import RunOp
-from builder.stephints import hint_for
+from builder.running.failures import StepError
+from builder.running.hints import hint_for
 from containers.spec import ExitStatus
 from dockerfile_grammar import DockerfileError
 from tests.builder.workshops import Workshop, workshop

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from builder.copying.unknownowners import OWNER_RULE, Accounts, accounts_in, find_unknown_owners
-from builder.failures import StepError
 from builder.request.output import Output
+from builder.running.failures import StepError
 from core.events import Warned
 from dockerfile_grammar import parse
 from tests.builder.workshops import Workshop, workshop

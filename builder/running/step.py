@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from builder.errors import BuildCancelledError
-from builder.failures import StepFailedError
 from builder.graph.vertices import RunOp, Vertex
-from builder.masking import OutputMasker
 from builder.request.limits import StepLimits, Watch
-from builder.stephints import hint_for
+from builder.running.failures import StepFailedError
+from builder.running.hints import hint_for
+from builder.running.masking import OutputMasker
 from containers.launcher import Container, Launcher
 from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
