@@ -14,7 +14,6 @@ from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
 from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
-from builder.execution import Executor
 from builder.explaining.why import Explainer
 from builder.exporting.assembly import Built, image_config
 from builder.exporting.exporter import Exported, Exporter
@@ -30,7 +29,8 @@ from builder.request.arguments import MULTI_PLATFORM_ARG, dated, is_true
 from builder.request.request import BuildRequest, Output
 from builder.request.result import BuildResult
 from builder.running.failures import StepError
-from builder.solver import Solution, Solver
+from builder.solving.executor import Executor
+from builder.solving.solver import Solution, Solver
 from containers.launcher import Launcher
 from core.cancellation import asking
 from core.errors import ShiplapError

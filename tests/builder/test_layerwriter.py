@@ -3,7 +3,7 @@
 import functools
 import threading
 
-from builder.layerwriter import LayerWriter
+from builder.solving.layerwriter import LayerWriter
 
 
 def test_jobs_run_in_order_and_finish_waits_for_them() -> None:

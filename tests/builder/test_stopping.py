@@ -22,7 +22,7 @@ from builder.contexts.unpacking import unpack_context
 from builder.copying.filetree import SourceTree
 from builder.copying.planner import CopySpec, content_digest, select
 from builder.errors import ArchiveError, BuildCancelledError, ContextError, CopyError, stop_when
-from builder.layerwriter import LayerWriter
+from builder.solving.layerwriter import LayerWriter
 from core.cancellation import asking, check
 from images.apply import apply_layer
 from images.diff import write_upper

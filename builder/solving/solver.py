@@ -19,7 +19,6 @@ from builder.cacheio.buildcache import BuildCache
 from builder.copying.job import CopyJob
 from builder.copying.owners import UnknownName
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when
-from builder.execution import Executor, files_of
 from builder.explaining.details import may_name_owner
 from builder.explaining.why import Explainer, Outcome
 from builder.graph.classes import StepClass, StepClasses
@@ -39,8 +38,9 @@ from builder.graph.vertices import (
     cache_key,
     op_digest,
 )
-from builder.layerwriter import LayerWriter
 from builder.running.failures import StepError
+from builder.solving.executor import Executor, files_of
+from builder.solving.layerwriter import LayerWriter
 from containers.errors import MountError, UserError
 from core.cancellation import asking, check
 from core.digests import DiffID
