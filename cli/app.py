@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from cli.errors import describe
+from cli.guarding import guarded, say
 from cli.lazy import LazyCommand, LazyGroup
-from cli.running import guarded, say
 from core.release import described
 
 _COMMANDS = {

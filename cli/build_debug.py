@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.declared import Option
 from cli.errors import CommandError
-from cli.running import say
+from cli.guarding import say
 
 if TYPE_CHECKING:
     from builder.running.failures import HeldStep

@@ -41,7 +41,7 @@ def _run(asked: Sequence[str]) -> int:
         from cli.app import run
 
         return run(asked)
-    from cli.running import guarded
+    from cli.guarding import guarded
 
     return guarded(plain.run)
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from cli.declared import Option
-from cli.running import say
+from cli.guarding import say
 from core.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:

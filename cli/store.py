@@ -43,7 +43,7 @@ def open_store(root: str | None, insecure: Sequence[str] = ()) -> Store:
 
 
 def _warn_of_unfit(place: str) -> None:
-    from cli.running import say
+    from cli.guarding import say
     from core.filesystems import way_out, why_unfit
 
     if unfit := why_unfit(place):

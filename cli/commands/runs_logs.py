@@ -6,12 +6,12 @@ from typing import Final
 
 import click
 
+from cli.guarding import say
 from cli.progress.text import harmless
 from cli.remote.choice import host_option
 from cli.remote.following import Follower
 from cli.remote.http import Client
 from cli.remote.servers import required_server
-from cli.running import say
 
 _PAGE: Final = 5000
 _FOUND: Final = 1000
