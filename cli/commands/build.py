@@ -15,21 +15,21 @@ from builder.copying.contextfiles import ContextFiles
 from builder.recall import recall
 from builder.remotes.access import Remote
 from builder.request.request import BuildRequest
-from cli.build_cache import CACHE_OPTIONS, read_cache_options
-from cli.build_call import CALL_OPTIONS, answer, parse_call
-from cli.build_debug import DEBUG_OPTIONS, read_debug_options
-from cli.build_outputs import OUTPUT_OPTIONS, OutputOptions
-from cli.build_report import BuildReport, ResultFiles, metadata_document
-from cli.build_sources import SOURCE_OPTIONS, SourceOptions, open_build_contexts, read_access, read_entitlements
+from cli.building.cache import CACHE_OPTIONS, read_cache_options
+from cli.building.call import CALL_OPTIONS, answer, parse_call
+from cli.building.debug import DEBUG_OPTIONS, read_debug_options
+from cli.building.outputs import OUTPUT_OPTIONS, OutputOptions
+from cli.building.queue import QUEUE_OPTIONS, QueueOptions
+from cli.building.report import BuildReport, ResultFiles, metadata_document
+from cli.building.secrets import read_secrets
+from cli.building.sources import SOURCE_OPTIONS, SourceOptions, open_build_contexts, read_access, read_entitlements
 from cli.declared import Command, Option
 from cli.errors import CommandError
 from cli.limits import STEP_OPTIONS, step_limits
 from cli.options import environ, host_pairs, image_name, text_pairs
 from cli.progress.choose import MODES, choose_mode
-from cli.queueing import QUEUE_OPTIONS, QueueOptions
 from cli.registry import INSECURE, open_client
 from cli.remote.choice import chosen_server
-from cli.secrets import read_secrets
 from cli.store import as_root
 from core.errors import ShiplapError
 from core.platforms import Platform
@@ -226,7 +226,7 @@ def build_image(
             result: BuildResult | RecalledResult | None = recall(request, store, report, copied)
             if result is None:
                 # Not imported before: most builds change nothing, and need nothing of it.
-                from cli.building import Ended, build_steps
+                from cli.building.local import Ended, build_steps
 
                 ended = build_steps(request, store, copied, settings, debugging, report, cancelled, connect)
                 if isinstance(ended, Ended):

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from builder.contexts.opening import open_source
 from builder.errors import BuildCancelledError
-from cli.build_report import BuildReport
-from cli.queueing import QueueOptions
+from cli.building.queue import QueueOptions
+from cli.building.report import BuildReport
 from cli.remote.errors import RemoteBuildError, RemoteCancelledError, RunLostError
 from cli.remote.following import Follower, cancel_when
 from cli.remote.http import Client

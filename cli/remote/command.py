@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import click
 
 from builder.request.request import Output
-from cli.build_report import BuildReport, ResultFiles, metadata_document
+from cli.building.queue import QueueOptions
+from cli.building.report import BuildReport, ResultFiles, metadata_document
+from cli.building.secrets import split_secrets
 from cli.errors import CommandError
 from cli.options import environ
 from cli.progress.choose import choose_mode
-from cli.queueing import QueueOptions
 from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
 from cli.remote.errors import RemoteCancelledError
 from cli.remote.http import Client
 from cli.remote.servers import Server, server
-from cli.secrets import split_secrets
 from core.errors import ShiplapError
 from core.references import Reference
 

@@ -10,7 +10,7 @@ import pytest
 
 from builder.copying.unknownowners import OWNER_RULE
 from builder.frontend.checks import PLATFORM_RULE
-from cli.build_call import Call, parse_call
+from cli.building.call import Call, parse_call
 from cli.errors import CommandError
 from core.platforms import Platform
 from dockerfile_grammar.checks import RULES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.build_debug import read_debug_options
+from cli.building.debug import read_debug_options
 from cli.errors import CommandError
 from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builder.errors import SshKeyError
-from cli.build_sources import SourceOptions, open_build_contexts, read_access, read_entitlements
+from cli.building.sources import SourceOptions, open_build_contexts, read_access, read_entitlements
 from cli.errors import CommandError
 from core.platforms import Platform
 from images.store import Store

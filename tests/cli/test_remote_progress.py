@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from cli.build_report import BuildReport
+from cli.building.report import BuildReport
 from cli.progress.jsonlines import JsonDisplay
 from cli.progress.plain import PlainDisplay
 from cli.remote.build import _Shown

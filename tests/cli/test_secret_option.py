@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.building.secrets import read_secrets
 from cli.errors import CommandError
-from cli.secrets import read_secrets
 from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 

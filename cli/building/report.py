@@ -148,7 +148,7 @@ class BuildReport:
     def _explained(self) -> list[str]:
         if not self._explain or self._mode == "quiet":
             return []
-        from cli.build_explained import explained
+        from cli.building.explained import explained
 
         steps = sorted(self._infos.items())
         return explained((info, self._ends[step_id]) for step_id, info in steps if step_id in self._ends)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuildCancelledError
-from cli.build_debug import DebugOptions, FailureShownError, entering_failures
+from cli.building.debug import DebugOptions, FailureShownError, entering_failures
 from cli.signals import Received, cancelling
 from containers.errors import ContainerError
 from containers.launcher import Launcher
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.copying.contextfiles import ContextFiles
     from builder.request.request import BuildRequest
     from builder.request.result import BuildResult
-    from cli.build_report import BuildReport
+    from cli.building.report import BuildReport
     from core.settings import Settings
     from images.store import Store
 

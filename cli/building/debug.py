@@ -14,7 +14,7 @@ from cli.guarding import say
 
 if TYPE_CHECKING:
     from builder.running.failures import HeldStep
-    from cli.build_report import BuildReport
+    from cli.building.report import BuildReport
     from containers.launcher import Launcher
 
 _SHELL = "/bin/sh"
