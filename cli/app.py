@@ -21,7 +21,7 @@ _COMMANDS = {
     "login": LazyCommand("cli.commands.login", "Log in to a registry: docker.io, or HOST[:PORT]."),
     "logout": LazyCommand("cli.commands.logout", "Forget the credentials for a registry: docker.io, or HOST[:PORT]."),
     "image": LazyCommand("cli.commands.image", "Manage images."),
-    "cache": LazyCommand("cli.commands.cache", "Look after the build cache."),
+    "cache": LazyCommand("cli.commands.cache.group", "Look after the build cache."),
     "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
     "registry": LazyCommand("cli.commands.registry", "Serve a registry, and manage it."),
     "serve": LazyCommand("cli.commands.serve", "Serve builds to a team: API, queue, worker, logs and registry."),

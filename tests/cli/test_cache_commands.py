@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.cache_filters import parse_filters
+from cli.commands.cache.filters import parse_filters
 from cli.errors import CommandError
 from core.errors import SettingsError
 from core.settings import CacheMax, Settings

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.cache_filters import parse_filters
+from cli.commands.cache.filters import parse_filters
 from cli.errors import CommandError
 from cli.options import duration
 from cli.progress.text import size_text

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.cache_filters import parse_filters
+from cli.commands.cache.filters import parse_filters
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.store import open_store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.cache_filters import parse_filters
+from cli.commands.cache.filters import parse_filters
 from cli.options import json_option
 from cli.progress.text import cut, one_line, size_text
 from cli.store import open_store
