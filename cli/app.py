@@ -31,7 +31,7 @@ _COMMANDS = {
     "grant": LazyCommand("cli.commands.grant", "Give projects of a build service what is not their own."),
     "token": LazyCommand("cli.commands.token", "Manage the API tokens of a build service."),
     "user": LazyCommand("cli.commands.user", "Manage the people who may sign in to a build service."),
-    "context": LazyCommand("cli.commands.context", "Manage the build services that this user works with."),
+    "context": LazyCommand("cli.commands.context.group", "Manage the build services that this user works with."),
     "web": LazyCommand("cli.commands.web", "Serve the API, log streams and the registry, without a worker."),
     "worker": LazyCommand("cli.commands.worker", "Build what is queued, without serving anything."),
     "migrate": LazyCommand("cli.commands.migrate", "Bring the service's database to the schema of this version."),
