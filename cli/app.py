@@ -20,7 +20,7 @@ _COMMANDS = {
     "push": LazyCommand("cli.commands.push", "Send images to the registries that their names begin with."),
     "login": LazyCommand("cli.commands.login", "Log in to a registry: docker.io, or HOST[:PORT]."),
     "logout": LazyCommand("cli.commands.logout", "Forget the credentials for a registry: docker.io, or HOST[:PORT]."),
-    "image": LazyCommand("cli.commands.image", "Manage images."),
+    "image": LazyCommand("cli.commands.image.group", "Manage images."),
     "cache": LazyCommand("cli.commands.cache.group", "Look after the build cache."),
     "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
     "registry": LazyCommand("cli.commands.registry", "Serve a registry, and manage it."),
@@ -39,14 +39,14 @@ _COMMANDS = {
     "restore": LazyCommand("cli.commands.restore", "Make a service what it was when FILE was saved."),
     "version": LazyCommand("cli.commands.version", "Show the version."),
     # docker's top-level words
-    "images": LazyCommand("cli.commands.image_ls", "List images.", hidden=True),
-    "rmi": LazyCommand("cli.commands.image_rm", "Remove names, and images that have none left.", hidden=True),
-    "tag": LazyCommand("cli.commands.image_tag", "Give an image another name.", hidden=True),
-    "history": LazyCommand("cli.commands.image_history", "Show how an image was made.", hidden=True),
-    "inspect": LazyCommand("cli.commands.image_inspect", "Show all about images, as JSON.", hidden=True),
-    "load": LazyCommand("cli.commands.image_load", "Load images from a tar (OCI layout or docker save).", hidden=True),
-    "save": LazyCommand("cli.commands.image_save", "Save images to a tar (OCI layout and docker load).", hidden=True),
-    "import": LazyCommand("cli.commands.image_import", "Make an image from a root filesystem tar.", hidden=True),
+    "images": LazyCommand("cli.commands.image.ls", "List images.", hidden=True),
+    "rmi": LazyCommand("cli.commands.image.rm", "Remove names, and images that have none left.", hidden=True),
+    "tag": LazyCommand("cli.commands.image.tag", "Give an image another name.", hidden=True),
+    "history": LazyCommand("cli.commands.image.history", "Show how an image was made.", hidden=True),
+    "inspect": LazyCommand("cli.commands.image.inspect", "Show all about images, as JSON.", hidden=True),
+    "load": LazyCommand("cli.commands.image.load", "Load images from a tar (OCI layout or docker save).", hidden=True),
+    "save": LazyCommand("cli.commands.image.save", "Save images to a tar (OCI layout and docker load).", hidden=True),
+    "import": LazyCommand("cli.commands.image.import", "Make an image from a root filesystem tar.", hidden=True),
 }
 
 

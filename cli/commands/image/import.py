@@ -35,7 +35,7 @@ def command(
 
     import msgspec
 
-    from cli.changes import changed_config
+    from cli.commands.image.changes import changed_config
     from images.archive import import_rootfs
     from images.oci import History, format_time
 
