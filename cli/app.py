@@ -26,7 +26,9 @@ _COMMANDS = {
     "registry": LazyCommand("cli.commands.registry", "Serve a registry, and manage it."),
     "serve": LazyCommand("cli.commands.serve", "Serve builds to a team: API, queue, worker, logs and registry."),
     "runs": LazyCommand("cli.commands.runs", "Look after the runs of a build service."),
-    "project": LazyCommand("cli.commands.project", "Manage what a build service builds when something is pushed."),
+    "project": LazyCommand(
+        "cli.commands.project.group", "Manage what a build service builds when something is pushed."
+    ),
     "secret": LazyCommand("cli.commands.secret", "Manage the secrets that a build service keeps for its runs."),
     "grant": LazyCommand("cli.commands.grant", "Give projects of a build service what is not their own."),
     "token": LazyCommand("cli.commands.token", "Manage the API tokens of a build service."),

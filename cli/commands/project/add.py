@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from cli.commands.project.options import changed, settings_options
 from cli.errors import CommandError
-from cli.project_options import changed, settings_options
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import is_here, required_server

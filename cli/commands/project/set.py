@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli.project_options import changed, settings_options
+from cli.commands.project.options import changed, settings_options
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
