@@ -23,7 +23,7 @@ _COMMANDS = {
     "image": LazyCommand("cli.commands.image.group", "Manage images."),
     "cache": LazyCommand("cli.commands.cache.group", "Look after the build cache."),
     "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
-    "registry": LazyCommand("cli.commands.registry", "Serve a registry, and manage it."),
+    "registry": LazyCommand("cli.commands.registry.group", "Serve a registry, and manage it."),
     "serve": LazyCommand("cli.commands.serve", "Serve builds to a team: API, queue, worker, logs and registry."),
     "runs": LazyCommand("cli.commands.runs", "Look after the runs of a build service."),
     "project": LazyCommand(

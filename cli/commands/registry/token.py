@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from cli.commands.registry.admin import parse_right, users_of
 from cli.options import json_option
 from cli.places import Group
-from cli.registry_admin import parse_right, users_of
 from cli.store import open_store
 from cli.table import print_json, rfc3339, table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.registry_admin import registry_settings, users_of
+from cli.commands.registry.admin import registry_settings, users_of
 from cli.store import open_store
 from core.settings import Settings
 

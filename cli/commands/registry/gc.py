@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli.registry_admin import registry_settings
+from cli.commands.registry.admin import registry_settings
 from cli.store import open_store
 
 

@@ -6,10 +6,10 @@ import sys
 
 import click
 
+from cli.commands.registry.admin import parse_right, users_of
 from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
-from cli.registry_admin import parse_right, users_of
 from cli.store import open_store
 from cli.table import print_json, table
 
