@@ -1,0 +1,20 @@
+"""``shiplap runs``: the group."""
+
+from __future__ import annotations
+
+import click
+
+from cli.lazy import LazyCommand, LazyGroup
+
+_COMMANDS = {
+    "ls": LazyCommand("cli.commands.runs.ls", "List the runs of a server, the newest first."),
+    "show": LazyCommand("cli.commands.runs.show", "Show a run and its steps."),
+    "logs": LazyCommand("cli.commands.runs.logs", "Print a run's log."),
+    "cancel": LazyCommand("cli.commands.runs.cancel", "Cancel runs."),
+    "retry": LazyCommand("cli.commands.runs.retry", "Run again what a run was."),
+}
+
+
+@click.group("runs", cls=LazyGroup, lazy=_COMMANDS)
+def command() -> None:
+    """Look after the runs of a build service."""
