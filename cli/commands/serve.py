@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.errors import CommandError
-from cli.supervisor import Child, Supervisor
+from cli.service.supervisor import Child, Supervisor
 from core.files import try_lock
 from core.filesystems import require_fit
 from core.listening import parse_listen, require_free

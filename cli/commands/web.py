@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli.parts import become
+from cli.service.processes import become
 
 
 @click.command("web")

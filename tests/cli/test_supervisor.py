@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import supervisor
 from cli.commands import serve
+from cli.service import supervisor
 from core.processes import descendants
 from core.settings import ServiceSettings
 from pipelines.model import RunRequest
@@ -23,9 +23,9 @@ from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 KEEPER = """
 import sys
-import cli.supervisor
-from cli.supervisor import Child, Supervisor
-cli.supervisor._REAP_S = 0.1
+import cli.service.supervisor
+from cli.service.supervisor import Child, Supervisor
+cli.service.supervisor._REAP_S = 0.1
 with Supervisor() as supervisor:
     supervisor.start(Child("it", sys.argv[1:], 600.0), timeout_s=60)
     print("started", flush=True)

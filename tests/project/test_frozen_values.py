@@ -16,7 +16,7 @@ STATEFUL = {
     "cli.progress.transfers._Layer",
     "cli.remote.manifest.Manifest",
     "cli.remote.servers.Contexts",
-    "cli.supervisor.Child",
+    "cli.service.supervisor.Child",
     "dockerfile_grammar.mounts._Draft",
     "images.collect._Plan",
     "images.found.Documents",

@@ -1,0 +1,1 @@
+"""The processes of ``shiplap serve``: what is started in which order, watched, and ended."""
