@@ -1,7 +1,7 @@
 """What a run may name: images of its own project, its own bare repositories, and what the project was given.
 
 It is asked when a run is submitted, and again by the worker, for names may come of a template. What the registry takes
-is decided there, by the run's token (``pipelines.runtokens``).
+is decided there, by the run's token (``pipelines.accounts.runtokens``).
 """
 
 from __future__ import annotations

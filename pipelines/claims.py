@@ -19,6 +19,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from core.trust import Domain
+from pipelines.accounts.runtokens import new_token
 from pipelines.choosing import Choice, Chooser
 from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
@@ -29,7 +30,6 @@ from pipelines.loglines import LogLine, decode_line, encode_line, text_size
 from pipelines.logstore import Line, store_lines
 from pipelines.model import Claim, GitSource, Run, RunResult, RunState
 from pipelines.rows import run_from_row
-from pipelines.runtokens import new_token
 from pipelines.schema import runs
 from pipelines.secrets import forget_run_secrets
 

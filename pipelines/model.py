@@ -205,7 +205,8 @@ class Claim(msgspec.Struct, frozen=True):
     """A run in a worker's hands: the only right to write to it, until another attempt begins.
 
     next_line: the number of the first line that this attempt logs.
-    token: opens the service's registry while this attempt runs, see ``pipelines.runtokens``; empty for strangers' runs.
+    token: opens the service's registry while this attempt runs; empty for strangers' runs. Made by
+    ``pipelines.accounts.runtokens``.
     """
 
     run: Run

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from core.files import reclaim_scratch, scratch_directory, storage_errors
 from core.settings import ServiceSettings
+from pipelines.accounts.tokens import bring_back, installed
 from pipelines.backupformat import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, insert_rows, opened, read_header, rows_of
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, known_schemas, migrate
@@ -31,7 +32,6 @@ from pipelines.oldbackups import Rows, migrated_rows
 from pipelines.schema import HEAD, runs
 from pipelines.service import Service
 from pipelines.sources import repositories
-from pipelines.tokens import bring_back, installed
 
 _SCRATCH: Final = ".restoring-"
 _DAMAGED: Final = (

@@ -67,7 +67,9 @@ runs = Table(
     Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.domains
     Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
     Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
-    Column("token", String(64), nullable=False, default="", server_default=""),  # a hash; see pipelines.runtokens
+    Column(
+        "token", String(64), nullable=False, default="", server_default=""
+    ),  # a hash; see pipelines.accounts.runtokens
     Column("cancelled_by", Text, nullable=False, default="", server_default=""),
     Column("superseded_by", Integer, nullable=False, default=0, server_default="0"),  # a run's number; 0 for none
     Index("runs_by_branch", "project", "branch", "number"),
@@ -146,7 +148,7 @@ grants = Table(
 )
 
 project_roles = Table(
-    "project_roles",  # besides the roles of users and the scopes of tokens, see pipelines.roles
+    "project_roles",  # besides the roles of users and the scopes of tokens, see pipelines.accounts.roles
     metadata,
     Column("project", ForeignKey("projects.name", ondelete="CASCADE"), primary_key=True),
     Column("kind", String(8), primary_key=True),

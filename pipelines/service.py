@@ -8,7 +8,14 @@ from urllib.parse import urlsplit
 
 from core.certificates import certificate_places
 from core.settings import RegistrySettings, ServiceSettings
-from pipelines.audit import Audit
+from pipelines.accounts.audit import Audit
+from pipelines.accounts.roles import Roles
+from pipelines.accounts.runtokens import RunTokens
+from pipelines.accounts.sessions import Links, Sessions
+from pipelines.accounts.sign_ins import SignIns
+from pipelines.accounts.throttle import Throttle
+from pipelines.accounts.tokens import Tokens
+from pipelines.accounts.users import Users
 from pipelines.borders import Borders
 from pipelines.claims import Claims
 from pipelines.contexts import Contexts
@@ -24,17 +31,10 @@ from pipelines.logs import Logs
 from pipelines.naming import Naming
 from pipelines.projects import Projects
 from pipelines.queue import Queue, redis_client
-from pipelines.roles import Roles
 from pipelines.runs import Runs
-from pipelines.runtokens import RunTokens
 from pipelines.secrets import Secrets
-from pipelines.sessions import Links, Sessions
-from pipelines.sign_ins import SignIns
 from pipelines.sources import repositories
-from pipelines.throttle import Throttle
-from pipelines.tokens import Tokens
 from pipelines.upstream import Upstream
-from pipelines.users import Users
 from pipelines.workers import Workers
 
 

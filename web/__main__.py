@@ -36,9 +36,9 @@ def main() -> int:
         service_settings = ServiceSettings.from_environ()
         OidcSettings.from_environ()
         GitSettings.from_environ()
+        from pipelines.accounts.tokens import WORKERS
         from pipelines.bare.making import renew_hooks
         from pipelines.service import Service
-        from pipelines.tokens import WORKERS
         from registry.server.settings import settings_of
 
         settings_of(service_settings.root, access="users")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from flask import g
 
+from pipelines.accounts.users import SCOPES_OF
 from pipelines.errors import TokenError
-from pipelines.users import SCOPES_OF
 from registry.server.listening.vouching import vouch
 from web.calls import Caller
 from web.errors import UnauthenticatedError

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.roles import Level, Rights
+from pipelines.accounts.roles import Level, Rights
 from pipelines.senders import robot_sender, user_sender
 from web.guard.rights import check_project
 from web.hub import Hub
@@ -14,8 +14,8 @@ from web.hub import Hub
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
+    from pipelines.accounts.tokens import Token
     from pipelines.service import Service
-    from pipelines.tokens import Token
 
 
 @dataclass(frozen=True, slots=True)

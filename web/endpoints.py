@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, get_type_hints
 
 import msgspec
 
-from pipelines.roles import Level
+from pipelines.accounts.roles import Level
 from pipelines.shapes import described, explain
 from web.errors import InvalidRequestError
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pipelines.accounts.roles import Level, Rights
+from pipelines.accounts.runtokens import RunRights
+from pipelines.accounts.tokens import Token, fingerprint
 from pipelines.errors import TokenError
 from pipelines.ownership import is_cache, owner_of
-from pipelines.roles import Level, Rights
-from pipelines.runtokens import RunRights
-from pipelines.tokens import Token, fingerprint
 from registry.server.access import Account
 from registry.server.users import TOKEN_PREFIX
 

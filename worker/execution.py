@@ -20,6 +20,7 @@ from containers.errors import ContainerError, PlaceError, UserError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
 from images.store import Store
+from pipelines.accounts.runtokens import forget_token
 from pipelines.endings import ended
 from pipelines.errors import (
     DatabaseUnreachableError,
@@ -34,7 +35,6 @@ from pipelines.faults import Blame
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, RunResult, RunState
 from pipelines.reaper import waiting
-from pipelines.runtokens import forget_token
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Work, build_and_push, is_trusted
 from worker.cacheexport import Outlet

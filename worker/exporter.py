@@ -34,10 +34,10 @@ from core.processes import end_with_parent
 from core.references import Reference
 from core.settings import ServiceSettings, StepSettings
 from images.store import Store
+from pipelines.accounts.runtokens import CACHE_S
 from pipelines.errors import DatabaseUnreachableError, SchemaError
 from pipelines.jsonlogs import configuration, working_on
 from pipelines.metrics import CacheWritten, count_cache
-from pipelines.runtokens import CACHE_S
 from pipelines.service import Service
 from registry.client import Client
 from worker.cacheexport import CacheExport, receive

@@ -252,7 +252,7 @@ def test_who_only_looks_is_let_in_while_the_disk_is_full(service: Service, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(service.database, "write", full)
-        patched.setattr("pipelines.sessions._NOTED_EVERY_S", -1)
+        patched.setattr("pipelines.accounts.sessions._NOTED_EVERY_S", -1)
         assert service.tokens.verify(token, "read").last_used_at is None
         assert service.sessions.find(session) is not None
     service.tokens.verify(token, "read")

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipelines.accounts.throttle import Bucket
 from pipelines.errors import (
     ConflictError,
     InvalidRequestError,
@@ -16,7 +17,6 @@ from pipelines.errors import (
     TokenError,
 )
 from pipelines.service import Service
-from pipelines.throttle import Bucket
 
 PASSWORD = "correct horse battery"
 

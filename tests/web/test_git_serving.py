@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from core.settings import ServiceSettings
+from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
 from pipelines.bare.making import install_hook, make_repository
 from pipelines.grants import Grant
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import GitSource, Project, RunRequest, RunResult
-from pipelines.roles import PROJECT_ROLES, ProjectRole
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.git import git

@@ -16,12 +16,12 @@ from core.settings import ServiceSettings
 from core.trust import of_branch
 from images.oci import Descriptor
 from images.records import CacheRecord
+from pipelines.accounts.runtokens import CACHE_S, RunTokens
 from pipelines.claims import Claims
 from pipelines.faults import pause_s
 from pipelines.loglines import decode_line
 from pipelines.logwriter import LogWriter
 from pipelines.model import BuildOptions, ContextSource, RunRequest, RunResult
-from pipelines.runtokens import CACHE_S, RunTokens
 from pipelines.service import Service
 from worker.building import Done, Work
 from worker.cacheexport import CacheExport, Outlet, receive

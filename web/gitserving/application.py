@@ -31,7 +31,7 @@ from web.gitserving.backend import Backend, BackendError, Job, TooLargeError, To
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from pipelines.roles import Level
+    from pipelines.accounts.roles import Level
     from pipelines.service import Service
 
 _ADDRESS: Final = re.compile(

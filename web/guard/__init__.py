@@ -2,7 +2,7 @@
 
     @blueprint.post("/runs/<int:number>/cancel")
     @require("member")
-    def cancel(number: int) -> Response: ...      # flask.g.user is a pipelines.users.User
+    def cancel(number: int) -> Response: ...      # flask.g.user is a pipelines.accounts.users.User
 
 A page's view without ``require`` is for whoever is signed in and may read the project, run or image that it is about
 (``web.guard.rights``), and one marked ``public`` for everybody; ``install`` makes one hook enforce

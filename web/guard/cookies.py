@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Response, g, request
 
-from pipelines.sessions import LIFETIME_S
+from pipelines.accounts.sessions import LIFETIME_S
 
 SESSION: Final = "shiplap_session"
 VISIT: Final = "shiplap_visit"

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from flask import Flask, Response, current_app, g, redirect, request
 
-from pipelines.roles import Level
-from pipelines.users import User
+from pipelines.accounts.roles import Level
+from pipelines.accounts.users import User
 from registry.server.listening.vouching import vouch
 from web.errors import ForbiddenError
 from web.guard import cookies

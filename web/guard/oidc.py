@@ -17,9 +17,9 @@ import msgspec
 import urllib3
 
 from core.settings import OidcSettings
+from pipelines.accounts.sign_ins import SignIn
+from pipelines.accounts.users import ROLES, Role
 from pipelines.errors import SignInError
-from pipelines.sign_ins import SignIn
-from pipelines.users import ROLES, Role
 
 _ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=10.0)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from flask import g, request
 
+from pipelines.accounts.roles import Level, Rights
 from pipelines.model import Project, WorkerInfo
 from pipelines.ownership import owner_of
-from pipelines.roles import Level, Rights
 from web.errors import ForbiddenError, NotFoundError
 
 if TYPE_CHECKING:

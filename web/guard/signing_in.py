@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from flask import Response, redirect, request
 
+from pipelines.accounts.throttle import Bucket
+from pipelines.accounts.users import User
 from pipelines.errors import SignInError
-from pipelines.throttle import Bucket
-from pipelines.users import User
 from web.guard import browsers, cookies
 from web.guard.notes import note
 from web.guard.redirects import same_origin

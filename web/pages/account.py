@@ -7,9 +7,9 @@ from typing import Final
 from flask import Blueprint, Response, g, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from pipelines.accounts.tokens import SCOPES
+from pipelines.accounts.users import User
 from pipelines.errors import InvalidRequestError, SignInError, ThrottledError
-from pipelines.tokens import SCOPES
-from pipelines.users import User
 from web.errors import ForbiddenError
 from web.guard import note, require, signing_in
 from web.pages.frame import service

@@ -7,8 +7,8 @@ from typing import Final
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from pipelines.accounts.sessions import Link
 from pipelines.errors import ConflictError, InvalidRequestError, LinkError, SignInError, ThrottledError
-from pipelines.sessions import Link
 from web.guard import current_user, public, require, signing_in
 from web.guard.redirects import same_origin
 from web.pages.frame import service, told

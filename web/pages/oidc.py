@@ -9,7 +9,7 @@ from typing import Final, cast
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from pipelines.audit import printable
+from pipelines.accounts.audit import printable
 from pipelines.errors import SignInError
 from pipelines.jsonlogs import MEMBERS
 from web.errors import NotFoundError

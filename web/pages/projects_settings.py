@@ -8,11 +8,11 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from core.errors import ShiplapError
+from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
 from pipelines.defaultnames import Origin, all_names
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
-from pipelines.roles import PROJECT_ROLES, ProjectRole
 from pipelines.tags import TagFacts
 from web.guard import note, require
 from web.guard.rights import bounded

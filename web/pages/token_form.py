@@ -7,9 +7,9 @@ from typing import Final, Self
 
 from flask import request
 
+from pipelines.accounts.tokens import SCOPES, Token
 from pipelines.errors import InvalidRequestError
 from pipelines.service import Service
-from pipelines.tokens import SCOPES, Token
 from web.guard import note
 
 DAYS: Final = ("30", "90", "365", "")

@@ -7,8 +7,8 @@ from typing import Final
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from pipelines.accounts.tokens import SCOPES
 from pipelines.errors import InvalidRequestError
-from pipelines.tokens import SCOPES
 from web.guard import require
 from web.pages.frame import service
 from web.pages.token_form import TokenForm

@@ -7,8 +7,8 @@ from typing import Final
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from pipelines.accounts.users import ROLES, Role
 from pipelines.errors import ConflictError, InvalidRequestError
-from pipelines.users import ROLES, Role
 from web.guard import note, require
 from web.guard.links import welcome_url
 from web.pages.frame import service, told

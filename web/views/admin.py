@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from pipelines.accounts.tokens import Token
 from pipelines.model import WorkerInfo
-from pipelines.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note

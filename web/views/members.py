@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from pipelines.roles import Kind, Member, ProjectRole
-from pipelines.tokens import Token
+from pipelines.accounts.roles import Kind, Member, ProjectRole
+from pipelines.accounts.tokens import Token
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note

@@ -6,8 +6,8 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from pipelines.audit import AuditEntry
-from pipelines.users import Role, User
+from pipelines.accounts.audit import AuditEntry
+from pipelines.accounts.users import Role, User
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note

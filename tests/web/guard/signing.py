@@ -7,8 +7,8 @@ import hmac
 
 from flask.testing import FlaskClient
 
+from pipelines.accounts.users import Role, User
 from pipelines.service import Service
-from pipelines.users import Role, User
 from web.guard.cookies import SESSION
 
 PASSWORD = "correct horse battery"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from pipelines.accounts.users import Role
 from pipelines.errors import ConflictError, ScopeError, TokenError
 from pipelines.service import Service
-from pipelines.users import Role
 from tests.web.conftest import Api
 from tests.web.guard.signing import PASSWORD, csrf, sign_in
 from web.guard.cookies import SESSION

@@ -9,8 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
+from pipelines.accounts.users import ROLES, Role
 from pipelines.service import Service
-from pipelines.users import ROLES, Role
 from tests.web.guard.signing import csrf, sign_in
 from web.app import APIS, PREFIX, create_app
 from web.guard.gate import SAFE, required_role, target_of

@@ -23,7 +23,10 @@ from pipelines.schema import sessions, sign_in_links, users
 
 Role: TypeAlias = Literal["guest", "viewer", "member", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-"""Each may do what those before it may. A guest may only what roles in projects allow (``pipelines.roles``)."""
+"""Each may do what those before it may. A guest may only what roles in projects allow.
+
+``pipelines.accounts.roles`` has those.
+"""
 
 SCOPES_OF: Final[dict[str, tuple[str, ...]]] = {
     "guest": (),
@@ -89,7 +92,7 @@ class Users:
     def sign_in(self, name: str, password: str) -> User:
         """The user with this name and password. Raises SignInError, the same and after the same time whatever is wrong.
 
-        Bound how often this is called: ``pipelines.throttle``.
+        Bound how often this is called: ``pipelines.accounts.throttle``.
         """
         with self._database.read() as connection:
             row = connection.execute(select(users).where(users.c.name == _as_stored(name))).first()

@@ -16,10 +16,10 @@ from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from core.files import write_atomically
+from pipelines.accounts.users import SCOPES_OF
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, ScopeError, TokenError
 from pipelines.schema import tokens, users
-from pipelines.users import SCOPES_OF
 
 SCOPES: Final = ("read", "build", "admin")
 """Each includes those before it."""
@@ -72,7 +72,10 @@ class Tokens:
         return self._create(name, scopes, expires_in_s, owner)
 
     def create_without_scope(self, name: str, expires_in_s: float | None = None) -> tuple[Token, str]:
-        """As ``create``, of a robot's token that may nothing until it has a role in a project (``pipelines.roles``)."""
+        """As ``create``, of a robot's token that may nothing until it has a role in a project.
+
+        ``pipelines.accounts.roles`` gives it one.
+        """
         return self._create(name, (), expires_in_s, None)
 
     def _create(
@@ -119,7 +122,7 @@ class Tokens:
         return token
 
     def identify(self, text: str) -> Token:
-        """The token that ``text`` is; ``pipelines.roles`` knows what it may. Raises TokenError."""
+        """The token that ``text`` is; ``pipelines.accounts.roles`` knows what it may. Raises TokenError."""
         token = _from_row(self._valid(tokens.c.hash == _hash(text)))
         self._note_use(token)
         return token

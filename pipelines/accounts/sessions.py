@@ -16,10 +16,10 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
+from pipelines.accounts.users import User, checked_hash, insert_user, user_from_row
 from pipelines.database import Database
 from pipelines.errors import LinkError, NotFoundError
 from pipelines.schema import sessions, sign_in_links, users
-from pipelines.users import User, checked_hash, insert_user, user_from_row
 
 IDLE_S: Final = 7 * 86400.0
 LIFETIME_S: Final = 30 * 86400.0

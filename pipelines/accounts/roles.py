@@ -13,11 +13,11 @@ import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
+from pipelines.accounts.tokens import Token, Tokens
+from pipelines.accounts.users import SCOPES_OF, User
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.schema import project_roles, projects, runs, tokens, users
-from pipelines.tokens import Token, Tokens
-from pipelines.users import SCOPES_OF, User
 
 ProjectRole: TypeAlias = Literal["read", "build", "maintain"]
 Level: TypeAlias = Literal["none", "read", "build", "maintain", "admin"]
