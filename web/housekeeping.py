@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from core.errors import ShiplapError
-from pipelines.retention import sweep
+from pipelines.keeping.retention import sweep
 from registry.server.collect import collect
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from core.leaving import leave
 from core.settings import ServiceSettings
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.jsonlogs import configuration
+from pipelines.keeping.retention import sweep
 from pipelines.reaper import Reaper
-from pipelines.retention import sweep
 from pipelines.service import Service
 from pipelines.workers import BEAT_S
 from worker.resources import WorkerSettings

@@ -30,7 +30,7 @@ def command(root: str | None, *, file: str, images: bool) -> None:
     shiplap backup service.tar
     shiplap backup - | ssh elsewhere 'umask 077; cat > service.tar'
     """
-    from pipelines.backup import backup, stream_backup
+    from pipelines.keeping.backup import backup, stream_backup
 
     settings = ServiceSettings.from_environ(root=root)
     if file == "-":

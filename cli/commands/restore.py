@@ -16,8 +16,8 @@ from core.files import storage_errors
 from core.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from pipelines.backupformat import Header
-    from pipelines.rehearsal import Rehearsal
+    from pipelines.keeping.format import Header
+    from pipelines.keeping.rehearsal import Rehearsal
 
 
 @click.command("restore")
@@ -35,8 +35,8 @@ def command(root: str | None, *, file: str, dry_run: bool) -> None:
     shiplap restore --dry-run service.tar
     shiplap restore service.tar
     """
-    from pipelines.rehearsal import rehearse
-    from pipelines.restore import Saved
+    from pipelines.keeping.rehearsal import rehearse
+    from pipelines.keeping.restore import Saved
 
     settings = ServiceSettings.from_environ(root=root)
     name = "standard input" if file == "-" else file

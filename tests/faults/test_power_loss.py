@@ -141,8 +141,8 @@ BACKUP = """
 import os, sys
 from pathlib import Path
 from core.settings import ServiceSettings
-from pipelines import backup as module
-from pipelines.backup import backup
+from pipelines.keeping import backup as module
+from pipelines.keeping.backup import backup
 module.commit = lambda: ""  # a checkout asks git for it, and what is recorded starts no process
 backup(ServiceSettings.from_environ({}, root=sys.argv[2]), Path(sys.argv[1]) / "backup.tar")
 os.write(1, b"PROMISE backup\\n")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from core.settings import ServiceSettings
-from pipelines.backup import backup, restore
 from pipelines.errors import BackupError
+from pipelines.keeping.backup import backup, restore
 from pipelines.service import Service
 from tests.toolkit.git import git
 from tests.toolkit.service import upload
@@ -27,7 +27,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from core.settings import ServiceSettings
-from pipelines import restore as backup
+from pipelines.keeping import restore as backup
 from pipelines.contexts import Contexts
 
 def end(*_, **__):

@@ -10,9 +10,9 @@ from sqlalchemy.engine import Connection
 
 from pipelines.defaultnames import Origin, Wanted, all_names, branch_tag, default_tags, may_replace
 from pipelines.errors import StaleAttemptError
+from pipelines.keeping.retention import sweep
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
 from pipelines.naming import Taken
-from pipelines.retention import sweep
 from pipelines.schema import image_tags
 from pipelines.service import Service
 from pipelines.tags import TagFacts

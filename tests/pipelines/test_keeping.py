@@ -19,7 +19,6 @@ from sqlalchemy.engine import Connection
 from core.events import BuildPlanned, StepFinished, StepInfo
 from core.masking import Masker
 from core.settings import ServiceSettings
-from pipelines.backup import backup, restore
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, migrate
 from pipelines.errors import (
@@ -34,11 +33,12 @@ from pipelines.errors import (
     TokenError,
 )
 from pipelines.grants import Grant
+from pipelines.keeping.backup import backup, restore
+from pipelines.keeping.retention import CONTEXTS_KEPT_S, sweep
 from pipelines.logs import decode_line
 from pipelines.logwriter import LogWriter
 from pipelines.metrics import snapshot
 from pipelines.model import ContextSource, Project, RunRequest, RunResult
-from pipelines.retention import CONTEXTS_KEPT_S, sweep
 from pipelines.schema import HEAD, metadata, runs
 from pipelines.service import Service
 from pipelines.tags import TagFacts, image_names

@@ -16,12 +16,12 @@ from sqlalchemy.types import Boolean, Float, Integer, LargeBinary
 
 from core.release import VERSION
 from core.settings import ServiceSettings
-from pipelines.backup import backup, restore, stream_backup
-from pipelines.backupformat import TABLES, to_json
 from pipelines.database import known_schemas, upgrade
 from pipelines.errors import BackupError, SecretError
-from pipelines.rehearsal import Exchange, Rehearsal, rehearse
-from pipelines.restore import Saved
+from pipelines.keeping.backup import backup, restore, stream_backup
+from pipelines.keeping.format import TABLES, to_json
+from pipelines.keeping.rehearsal import Exchange, Rehearsal, rehearse
+from pipelines.keeping.restore import Saved
 from pipelines.service import Service
 from tests.toolkit.git import git
 from tests.toolkit.service import upload

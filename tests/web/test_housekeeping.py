@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from core.errors import StorageFullError
 from images.store import Store
-from pipelines.retention import CONTEXTS_KEPT_S
+from pipelines.keeping.retention import CONTEXTS_KEPT_S
 from pipelines.schema import contexts
 from pipelines.service import Service
 from registry.server.registry import Registry

@@ -21,17 +21,17 @@ from sqlalchemy.engine import make_url
 
 from core.cancellation import check
 from core.settings import ServiceSettings
-from pipelines.backupformat import TABLES, opened
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database
 from pipelines.errors import BackupError, SchemaError
-from pipelines.gitbackup import MEMBERS as GIT_MEMBERS
-from pipelines.gitbackup import member_refs, refs_of
-from pipelines.imagebackup import LIST as IMAGE_LIST
-from pipelines.imagebackup import check_images
+from pipelines.keeping.format import TABLES, opened
+from pipelines.keeping.images import LIST as IMAGE_LIST
+from pipelines.keeping.images import check_images
+from pipelines.keeping.oldbackups import migrated_rows
+from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
+from pipelines.keeping.repositories import member_refs, refs_of
+from pipelines.keeping.restore import Saved, is_key
 from pipelines.keyring import check_content
-from pipelines.oldbackups import migrated_rows
-from pipelines.restore import Saved, is_key
 from pipelines.sources import repositories
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")

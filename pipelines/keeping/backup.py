@@ -1,9 +1,10 @@
 """Backups while the service runs: one tar with every table, the secrets' key, contexts, and repositories.
 
 The tables are JSON lines from one consistent snapshot, so a backup of SQLite can be restored into PostgreSQL and the
-other way round. The repositories are those of ROOT/git (``pipelines.gitbackup``). The built-in registry's images are in
-it if wanted, its own users and access tokens are not, nor are the build cache and Redis, which hold nothing that cannot
-be made again. The file holds the key of the secrets: keep it as you keep those. ``pipelines.restore`` reads it.
+other way round. The repositories are those of ROOT/git (``pipelines.keeping.repositories``). The built-in registry's
+images are in it if wanted, its own users and access tokens are not, nor are the build cache and Redis, which hold
+nothing that cannot be made again. The file holds the key of the secrets: keep it as you keep those.
+``pipelines.keeping.restore`` reads it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from sqlalchemy import select, text
 from core.files import fsync_directory, storage_errors
 from core.release import VERSION, commit
 from core.settings import ServiceSettings
-from pipelines.backupformat import END, HEADER, KEY, TABLE_ENDING, TABLE_MEMBERS, TABLES, Header, to_json
-from pipelines.gitbackup import write_repositories
-from pipelines.imagebackup import write_images
-from pipelines.restore import restore
+from pipelines.keeping.format import END, HEADER, KEY, TABLE_ENDING, TABLE_MEMBERS, TABLES, Header, to_json
+from pipelines.keeping.images import write_images
+from pipelines.keeping.repositories import write_repositories
+from pipelines.keeping.restore import restore
 from pipelines.schema import HEAD, contexts
 from pipelines.service import Service
 from pipelines.sources import repositories

@@ -19,16 +19,16 @@ from sqlalchemy.engine import Connection
 from core.files import reclaim_scratch, scratch_directory, storage_errors
 from core.settings import ServiceSettings
 from pipelines.accounts.tokens import bring_back, installed
-from pipelines.backupformat import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, insert_rows, opened, read_header, rows_of
 from pipelines.contexts import ContextEntry
 from pipelines.database import Database, known_schemas, migrate
 from pipelines.errors import BackupError
-from pipelines.gitbackup import MEMBERS as GIT_MEMBERS
-from pipelines.gitbackup import staged_repositories
-from pipelines.imagebackup import LIST as IMAGE_LIST
-from pipelines.imagebackup import read_images
+from pipelines.keeping.format import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, insert_rows, opened, read_header, rows_of
+from pipelines.keeping.images import LIST as IMAGE_LIST
+from pipelines.keeping.images import read_images
+from pipelines.keeping.oldbackups import Rows, migrated_rows
+from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
+from pipelines.keeping.repositories import staged_repositories
 from pipelines.keynumbers import note_key
-from pipelines.oldbackups import Rows, migrated_rows
 from pipelines.schema import HEAD, runs
 from pipelines.service import Service
 from pipelines.sources import repositories

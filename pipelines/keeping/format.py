@@ -4,8 +4,8 @@ shiplap-backup.json     Header; the first member
 secret.key, …-N         the keys of secrets, the current one first
 tables/NAME.jsonl       a row a line, bytes as {"base64": …}; of one moment
 manifests/…, blobs/…    contexts
-git/…                   repositories (``pipelines.gitbackup``)
-registry.json, images/  the built-in registry's (``pipelines.imagebackup``)
+git/…                   repositories (``pipelines.keeping.repositories``)
+registry.json, images/  the built-in registry's (``pipelines.keeping.images``)
 shiplap-backup.end      the last member: without it somebody cut the file off. Since 0.2.0
 """
 

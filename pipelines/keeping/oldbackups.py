@@ -16,9 +16,9 @@ from sqlalchemy import MetaData, Table, create_engine, event, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, StatementError
 
-from pipelines.backupformat import BATCH_ROWS, insert_rows, rows_of, table_name
 from pipelines.database import upgrade
 from pipelines.errors import BackupError
+from pipelines.keeping.format import BATCH_ROWS, insert_rows, rows_of, table_name
 
 Rows: TypeAlias = Callable[[Table], Iterator[Mapping[str, object]]]
 
