@@ -25,9 +25,9 @@ from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
 from pipelines.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
 from pipelines.hooks.outbox import note_state
-from pipelines.live import LiveLogs
-from pipelines.loglines import LogLine, decode_line, encode_line, text_size
-from pipelines.logstore import Line, store_lines
+from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
+from pipelines.logs.live import LiveLogs
+from pipelines.logs.store import Line, store_lines
 from pipelines.model import Claim, GitSource, Run, RunResult, RunState
 from pipelines.rows import run_from_row
 from pipelines.schema import runs

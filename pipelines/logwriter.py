@@ -23,9 +23,9 @@ from core.masking import Masker
 from pipelines.claims import fence
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, StaleAttemptError
-from pipelines.live import Batch, LiveLogs
-from pipelines.loglines import LineMaker, LogLine, encode_line, encode_lines, text_size
-from pipelines.logstore import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
+from pipelines.logs.lines import LineMaker, LogLine, encode_line, encode_lines, text_size
+from pipelines.logs.live import Batch, LiveLogs
+from pipelines.logs.store import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
 from pipelines.model import Claim, Step, StepState
 from pipelines.schema import steps as steps_table
 

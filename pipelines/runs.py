@@ -23,8 +23,8 @@ from pipelines.domains import domain_of, told
 from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.outbox import note_state
-from pipelines.loglines import LogLine, encode_line, text_size
-from pipelines.logstore import store_lines
+from pipelines.logs.lines import LogLine, encode_line, text_size
+from pipelines.logs.store import store_lines
 from pipelines.model import (
     FINAL_STATES,
     MAX_TIMEOUT_S,

@@ -25,9 +25,9 @@ from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Receiver
 from pipelines.listing import Listing
-from pipelines.live import LiveLogs
 from pipelines.logins import Logins
-from pipelines.logs import Logs
+from pipelines.logs.live import LiveLogs
+from pipelines.logs.reading import Logs
 from pipelines.naming import Naming
 from pipelines.projects import Projects
 from pipelines.queue import Queue, redis_client

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from core.errors import ShiplapError
 
 if TYPE_CHECKING:
-    from pipelines.logs import Logs
+    from pipelines.logs.reading import Logs
 
 _log = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ from core.events import (
 )
 from core.settings import RemoteSettings
 from pipelines.endings import ended as ended_words
-from pipelines.loglines import LogLine, to_event
+from pipelines.logs.lines import LogLine, to_event
 
 _GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _TAIL_LINES: Final = 200

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from cli.remote.errors import RunLostError, ServerError, UnreachableServerError
 from cli.remote.http import Client
 from cli.remote.servers import Server
-from pipelines.loglines import LogLine, decode_line
+from pipelines.logs.lines import LogLine, decode_line
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0

@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection
 from pipelines.database import Database
 from pipelines.endings import repeated
 from pipelines.forges.events import StatusState
-from pipelines.loglines import LogLine, decode_line
-from pipelines.logstore import read_lines
-from pipelines.logtail import last_output, plain
+from pipelines.logs.lines import LogLine, decode_line
+from pipelines.logs.store import read_lines
+from pipelines.logs.tail import last_output, plain
 from pipelines.model import Run, RunState
 from pipelines.schema import statuses, steps
 

@@ -14,7 +14,7 @@ from cli.progress.plain import PlainDisplay
 from cli.remote.build import _Shown
 from core.events import Event, StepOutput, StepProgress, StepStarted
 from core.masking import Masker
-from pipelines.loglines import LineMaker, LogLine, decode_line, encode_line, to_event
+from pipelines.logs.lines import LineMaker, LogLine, decode_line, encode_line, to_event
 from tests.cli.test_progress_tty import Watched
 
 

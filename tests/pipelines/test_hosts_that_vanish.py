@@ -16,7 +16,7 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.errors import DatabaseBusyError
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import ContextSource, Project, RunRequest
 from pipelines.reaper import Reaper
 from pipelines.service import Service

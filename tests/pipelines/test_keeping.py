@@ -35,7 +35,7 @@ from pipelines.errors import (
 from pipelines.grants import Grant
 from pipelines.keeping.backup import backup, restore
 from pipelines.keeping.retention import CONTEXTS_KEPT_S, sweep
-from pipelines.logs import decode_line
+from pipelines.logs.reading import decode_line
 from pipelines.logwriter import LogWriter
 from pipelines.metrics import snapshot
 from pipelines.model import ContextSource, Project, RunRequest, RunResult

@@ -16,9 +16,9 @@ import pytest
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted, Warned
 from core.masking import MASK, Masker
 from pipelines.errors import QueueUnreachableError
-from pipelines.live import LiveLogs
-from pipelines.loglines import LineMaker, decode_line, encode_line, to_event
-from pipelines.logstore import Line, line_near
+from pipelines.logs.lines import LineMaker, decode_line, encode_line, to_event
+from pipelines.logs.live import LiveLogs
+from pipelines.logs.store import Line, line_near
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
 from pipelines.service import Service

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.loglines import LogLine
-from pipelines.logtail import last_output
+from pipelines.logs.lines import LogLine
+from pipelines.logs.tail import last_output
 
 
 class Log:

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.errors import ConflictError, DatabaseFullError, InvalidRequestError, NotFoundError, StaleAttemptError
-from pipelines.live import Batch
-from pipelines.loglines import LogLine, decode_line, encode_line
+from pipelines.logs.lines import LogLine, decode_line, encode_line
+from pipelines.logs.live import Batch
 from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult
 from pipelines.reaper import Reaper
 from pipelines.schema import runs

@@ -21,7 +21,7 @@ STATEFUL = {
     "images.collect._Plan",
     "images.found.Documents",
     "images.rebuild.Rebuilt",
-    "pipelines.logs._StepOnly",
+    "pipelines.logs.reading._StepOnly",
     "registry.client.auth._Registry",
     "registry.server.browse._SpdxDocument",
     "registry.server.browse._SpdxPackage",

@@ -17,7 +17,7 @@ from cli.remote.following import Follower
 from cli.remote.http import Client
 from cli.remote.servers import Server
 from core.settings import ServiceSettings
-from pipelines.loglines import LogLine
+from pipelines.logs.lines import LogLine
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.service import eventually

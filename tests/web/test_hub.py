@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pipelines.logs import Logs
+from pipelines.logs.reading import Logs
 from web.hub import HEARTBEAT, Hub, encode
 
 STORED = 20_000

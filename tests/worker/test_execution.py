@@ -19,7 +19,7 @@ from images.records import CacheRecord
 from pipelines.accounts.runtokens import CACHE_S, RunTokens
 from pipelines.claims import Claims
 from pipelines.faults import pause_s
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.logwriter import LogWriter
 from pipelines.model import BuildOptions, ContextSource, RunRequest, RunResult
 from pipelines.service import Service

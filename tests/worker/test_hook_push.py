@@ -26,7 +26,7 @@ from pipelines.bare.making import HOOK
 from pipelines.database import migrate
 from pipelines.hooks.planning import by_hand
 from pipelines.hooks.settings import HookSettings
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched

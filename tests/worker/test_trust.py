@@ -18,7 +18,7 @@ from core.settings import ServiceSettings
 from core.trust import Domain, of_branch, of_fork, of_user, protected
 from pipelines.domains import domain_of
 from pipelines.hooks.settings import HookSettings
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest, RunResult, Source, Trigger
 from pipelines.schema import runs
 from pipelines.service import Service

@@ -17,7 +17,7 @@ from core.settings import ServiceSettings
 from images.store import Store
 from pipelines.errors import ConflictError
 from pipelines.grants import Grant
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, Project, Run, RunRequest
 from pipelines.schema import run_secrets
 from pipelines.service import Service

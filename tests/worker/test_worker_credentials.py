@@ -12,7 +12,7 @@ import pytest
 
 from core.settings import ServiceSettings
 from pipelines.grants import Grant
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, RunRequest
 from pipelines.service import Service
 from registry.credentials import Credentials

@@ -18,7 +18,7 @@ from pipelines.bare.making import install_hook, make_repository
 from pipelines.errors import InvalidRequestError
 from pipelines.grants import Grant
 from pipelines.hooks.settings import HookSettings
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.metrics import snapshot
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
 from pipelines.service import Service

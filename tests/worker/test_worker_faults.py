@@ -12,7 +12,7 @@ import pytest
 
 from core.settings import ServiceSettings
 from pipelines.database import migrate
-from pipelines.loglines import LogLine, decode_line
+from pipelines.logs.lines import LogLine, decode_line
 from pipelines.model import BuildOptions, Run, RunRequest
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched

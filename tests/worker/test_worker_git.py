@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from core.settings import ServiceSettings
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import GitSource, RunRequest
 from pipelines.service import Service
 from tests.toolkit.git import git

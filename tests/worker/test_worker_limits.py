@@ -13,7 +13,7 @@ import pytest
 from core.errors import StorageFullError
 from core.settings import ServiceSettings
 from pipelines.database import migrate
-from pipelines.loglines import decode_line
+from pipelines.logs.lines import decode_line
 from pipelines.model import RunRequest
 from pipelines.service import Service
 from tests.toolkit.service import RedisServer, Workforce, eventually, finished, upload, workforce

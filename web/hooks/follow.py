@@ -16,7 +16,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from pipelines.errors import NotFoundError as NoDeliveryError
-from pipelines.loglines import LogLine
+from pipelines.logs.lines import LogLine
 from pipelines.model import FINAL_STATES
 from registry.server.listening.vouching import vouch
 from web.errors import NotFoundError, RequestError, UnavailableError

@@ -14,8 +14,8 @@ from core.references import Reference
 from core.trust import Domain
 from pipelines.domains import domain_of
 from pipelines.errors import ConflictError, InvalidRequestError
-from pipelines.loglines import LogLine, decode_line
-from pipelines.logtail import last_output
+from pipelines.logs.lines import LogLine, decode_line
+from pipelines.logs.tail import last_output
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from pipelines.senders import user_sender
 from registry.server.errors import SpecError

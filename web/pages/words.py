@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from pipelines.logtail import plain
+from pipelines.logs.tail import plain
 
 _EXCERPT: Final = re.compile(r" *\d* \|(?: |$)")
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")

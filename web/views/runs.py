@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from pipelines.logs import LogLine
+from pipelines.logs.reading import LogLine
 from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
 from pipelines.sources import parse_url, repositories
 from web.calls import Call, Streamed

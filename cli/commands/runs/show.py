@@ -16,8 +16,8 @@ from cli.remote.http import Client
 from cli.remote.servers import required_server
 from cli.remote.wording import dockerfile_hint, outcome, repeats, source_text, took
 from cli.table import age, print_json, rfc3339, table
-from pipelines.loglines import LogLine
-from pipelines.logtail import last_output
+from pipelines.logs.lines import LogLine
+from pipelines.logs.tail import last_output
 
 
 @click.command("show")

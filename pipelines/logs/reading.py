@@ -16,9 +16,9 @@ from sqlalchemy import select
 
 from pipelines.database import Database
 from pipelines.errors import NotFoundError, QueueUnreachableError
-from pipelines.live import Batch, LiveLogs
-from pipelines.loglines import LogLine, decode_line, encode_line, to_event
-from pipelines.logstore import Line, line_near, read_lines, stored_lines
+from pipelines.logs.lines import LogLine, decode_line, encode_line, to_event
+from pipelines.logs.live import Batch, LiveLogs
+from pipelines.logs.store import Line, line_near, read_lines, stored_lines
 from pipelines.model import FINAL_STATES, RunState
 from pipelines.schema import runs
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pipelines.loglines import LogLine
+from pipelines.logs.lines import LogLine
 
 TAIL_LINES: Final = 15
 _WINDOW_LINES: Final = 200
