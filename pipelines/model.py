@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from pipelines.hooks.settings import HookSettings
+from pipelines.projects.hooks import HookSettings
 
 RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
 FINAL_STATES: Final[frozenset[RunState]] = frozenset({"succeeded", "failed", "cancelled", "error"})
@@ -221,7 +221,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Project(msgspec.Struct, frozen=True, omit_defaults=True):
-    """concurrency: how many of its runs may run at once, 0 is no limit. tag_template: see ``pipelines.tags``.
+    """concurrency: how many of its runs may run at once, 0 is no limit. tag_template: see ``pipelines.projects.tags``.
 
     keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever. has_webhook_secret,
     has_status_token: whether these are stored, which ``Projects`` does apart from the rest. weight: of its share; a

@@ -16,7 +16,6 @@ from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
 from core.trust import Domain
-from pipelines.borders import Borders
 from pipelines.database import Database
 from pipelines.documents import has_nul
 from pipelines.domains import domain_of, told
@@ -35,7 +34,8 @@ from pipelines.model import (
     Step,
     Trigger,
 )
-from pipelines.projects import ensure_project
+from pipelines.projects.borders import Borders
+from pipelines.projects.projects import ensure_project
 from pipelines.queue import Queue, check_labels
 from pipelines.reasons import Waiting
 from pipelines.rows import run_from_row

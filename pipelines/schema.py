@@ -31,7 +31,7 @@ projects = Table(
     Column("tag_template", Text, nullable=False),
     Column("keep_runs", Integer, nullable=False),
     Column("keep_days", Integer, nullable=False),
-    Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.hooks.settings
+    Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.projects.hooks
     Column("webhook_secret", LargeBinary),  # encrypted, as is the next
     Column("status_token", LargeBinary),
     Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.shares
@@ -139,7 +139,7 @@ registry_logins = Table(
 )
 
 grants = Table(
-    "grants",  # what projects may use that is not their own, see pipelines.grants
+    "grants",  # what projects may use that is not their own, see pipelines.projects.grants
     metadata,
     Column("project", String(100), primary_key=True),  # "*" for all
     Column("kind", String(16), primary_key=True),
@@ -347,7 +347,7 @@ key_numbers = Table(
 )
 
 image_tags = Table(
-    "image_tags",  # which run has each of the default names that move, see pipelines.naming
+    "image_tags",  # which run has each of the default names that move, see pipelines.projects.naming
     metadata,
     Column("project", ForeignKey("projects.name"), primary_key=True),
     Column("tag", String(128), primary_key=True),

@@ -16,11 +16,9 @@ from pipelines.accounts.sign_ins import SignIns
 from pipelines.accounts.throttle import Throttle
 from pipelines.accounts.tokens import Tokens
 from pipelines.accounts.users import Users
-from pipelines.borders import Borders
 from pipelines.claims import Claims
 from pipelines.contexts import Contexts
 from pipelines.database import Database
-from pipelines.grants import Grants
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Receiver
@@ -28,8 +26,10 @@ from pipelines.listing import Listing
 from pipelines.logins import Logins
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.reading import Logs
-from pipelines.naming import Naming
-from pipelines.projects import Projects
+from pipelines.projects.borders import Borders
+from pipelines.projects.grants import Grants
+from pipelines.projects.naming import Naming
+from pipelines.projects.projects import Projects
 from pipelines.queue import Queue, redis_client
 from pipelines.runs import Runs
 from pipelines.secrets import Secrets

@@ -25,9 +25,9 @@ from builder.remotes.ssh import SshAccess
 from core.reach import Reach, Resolve, look_up
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
-from pipelines.hooks.filters import means_any
 from pipelines.model import GitSource
-from pipelines.ownership import bare_owner_below
+from pipelines.projects.filters import means_any
+from pipelines.projects.ownership import bare_owner_below
 
 _SCHEMES: Final = ("https", "ssh")
 _TOP: Final = "git"  # ROOT/git, and /git/ of the web process

@@ -7,8 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from images.oci import CREATED_ANNOTATION, ImageConfig
-from pipelines.defaultnames import Origin, version_of
 from pipelines.model import GitSource, Source
+from pipelines.projects.defaultnames import Origin, version_of
 
 _PREFIX: Final = "org.opencontainers.image."
 _SOURCE: Final = f"{_PREFIX}source"

@@ -18,8 +18,8 @@ from core.references import Reference
 from core.trust import Domain, protected
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
-from pipelines.ownership import CACHE
-from pipelines.tags import TagFacts, fit_for_tag
+from pipelines.projects.ownership import CACHE
+from pipelines.projects.tags import TagFacts, fit_for_tag
 
 _HASH_DIGITS = 12
 _LANE_DIGITS = 32  # others choose the names of branches, and must find no second one for the same tag

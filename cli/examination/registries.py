@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from registry.credentials import Credentials
 
 NAME: Final = "registry"
-_PROJECTS_LONGEST_NAME: Final = 100  # pipelines.projects
+_PROJECTS_LONGEST_NAME: Final = 100  # pipelines.projects.projects
 _PIECE: Final = b"written by shiplap doctor\n"
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _DOCUMENT: Final = "application/vnd.oci.image.manifest.v1+json"

@@ -26,7 +26,7 @@ from pipelines.errors import ConflictError
 from pipelines.forges.errors import WebhookError
 from pipelines.hooks.receiving import Receiver
 from pipelines.model import Project
-from pipelines.projects import Projects
+from pipelines.projects.projects import Projects
 
 DIRECTORY: Final = "shiplap-pending"
 """In the repository; pipelines/bare/post_receive.py knows it as well."""

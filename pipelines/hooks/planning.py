@@ -20,10 +20,10 @@ from pipelines.forges.events import (
     Repository,
     Tag,
 )
-from pipelines.hooks.addresses import repository_key
-from pipelines.hooks.filters import means, means_any
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import BuildOptions, GitSource, Project, RunRequest, Trigger
+from pipelines.projects.addresses import repository_key
+from pipelines.projects.filters import means, means_any
+from pipelines.projects.hooks import HookSettings
 
 _FULL_COMMIT: Final = (40, 64)
 

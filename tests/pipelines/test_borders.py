@@ -16,10 +16,10 @@ from core.settings import ServiceSettings
 from pipelines.accounts.runtokens import CACHE_S, RunTokens
 from pipelines.database import Database, _engine, migrate
 from pipelines.errors import DeniedError, InvalidRequestError, NotFoundError
-from pipelines.grants import Grant, Kind
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import BuildOptions, ContextSource, GitSource, Project, Run, RunRequest, RunResult, RunState
-from pipelines.ownership import bare_owner, owner_of
+from pipelines.projects.grants import Grant, Kind
+from pipelines.projects.hooks import HookSettings
+from pipelines.projects.ownership import bare_owner, owner_of
 from pipelines.service import Service
 
 CONTEXT = ContextSource("sha256:" + "0" * 64)

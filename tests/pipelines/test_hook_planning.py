@@ -8,11 +8,11 @@ import pytest
 
 from pipelines.errors import InvalidRequestError
 from pipelines.forges.events import Event, Payload, Ping, PullRequest, PullRequestClosed, Push, Repository, Tag
-from pipelines.hooks.checking import check_hook
-from pipelines.hooks.filters import means, means_any
 from pipelines.hooks.planning import Action, Await, Build, Close, Skip, is_about, plan
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import GitSource, Project
+from pipelines.projects.checking import check_hook
+from pipelines.projects.filters import means, means_any
+from pipelines.projects.hooks import HookSettings
 
 URL = "https://git.example/o/r.git"
 COMMIT, BASE = "a" * 40, "b" * 40

@@ -11,8 +11,8 @@ from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSi
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.receiving import Answer
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import GitSource, Project, RunResult
+from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook

@@ -11,10 +11,10 @@ from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput
 from core.masking import Masker
 from pipelines.hooks.outbox import SentStatus, list_statuses
 from pipelines.hooks.sending import StatusSender
-from pipelines.hooks.settings import HookSettings
 from pipelines.hooks.transport import HttpTransport
 from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult, RunState, Trigger
+from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 from pipelines.sources import reach
 from tests.toolkit.forgepayloads import AFTER

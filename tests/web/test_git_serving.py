@@ -15,9 +15,9 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
 from pipelines.bare.making import install_hook, make_repository
-from pipelines.grants import Grant
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import GitSource, Project, RunRequest, RunResult
+from pipelines.projects.grants import Grant
+from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.git import git

@@ -16,9 +16,9 @@ from core.references import Reference
 from core.settings import ServiceSettings
 from images.store import Store
 from pipelines.errors import ConflictError
-from pipelines.grants import Grant
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, Project, Run, RunRequest
+from pipelines.projects.grants import Grant
 from pipelines.schema import run_secrets
 from pipelines.service import Service
 from tests.toolkit.registries import debian_registry

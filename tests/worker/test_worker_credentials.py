@@ -11,9 +11,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from core.settings import ServiceSettings
-from pipelines.grants import Grant
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, RunRequest
+from pipelines.projects.grants import Grant
 from pipelines.service import Service
 from registry.credentials import Credentials
 from tests.toolkit.service import Workforce, finished, upload

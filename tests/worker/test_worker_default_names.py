@@ -12,8 +12,8 @@ import pytest
 
 from core.settings import ServiceSettings
 from images.oci import OCI_MANIFEST
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest, Trigger
+from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 from tests.toolkit.git import git
 from tests.toolkit.registries import debian_registry

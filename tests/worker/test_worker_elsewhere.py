@@ -16,13 +16,13 @@ from core.settings import ServiceSettings
 from core.trust import of_branch, of_fork, of_user, protected
 from pipelines.bare.making import install_hook, make_repository
 from pipelines.errors import InvalidRequestError
-from pipelines.grants import Grant
-from pipelines.hooks.settings import HookSettings
 from pipelines.logs.lines import decode_line
 from pipelines.metrics import snapshot
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
+from pipelines.projects.grants import Grant
+from pipelines.projects.hooks import HookSettings
+from pipelines.projects.tags import TagFacts
 from pipelines.service import Service
-from pipelines.tags import TagFacts
 from tests.toolkit.git import git
 from tests.toolkit.service import Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess

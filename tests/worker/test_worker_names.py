@@ -14,8 +14,8 @@ from core.references import Reference
 from core.settings import ServiceSettings
 from images.oci import ImageConfig
 from images.store import Store
-from pipelines.grants import Grant
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
+from pipelines.projects.grants import Grant
 from pipelines.service import Service
 from registry.client import Client, ClientConfig, push
 from registry.credentials import Credentials

@@ -9,11 +9,11 @@ from werkzeug.wrappers import Response
 
 from core.errors import ShiplapError
 from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
-from pipelines.defaultnames import Origin, all_names
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
-from pipelines.tags import TagFacts
+from pipelines.projects.defaultnames import Origin, all_names
+from pipelines.projects.hooks import HookSettings
+from pipelines.projects.tags import TagFacts
 from web.guard import note, require
 from web.guard.rights import bounded
 from web.hooks.statuses import public_url

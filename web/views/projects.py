@@ -6,15 +6,15 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from pipelines.defaultnames import Origin, all_names
 from pipelines.hooks.approvals import Approval, ApprovalState
 from pipelines.hooks.deliveries import Delivery
 from pipelines.hooks.history import Point, history
 from pipelines.hooks.outbox import SentStatus, list_statuses
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project, Run
-from pipelines.projects import MAX_WEIGHT
-from pipelines.tags import TagFacts
+from pipelines.projects.defaultnames import Origin, all_names
+from pipelines.projects.hooks import HookSettings
+from pipelines.projects.projects import MAX_WEIGHT
+from pipelines.projects.tags import TagFacts
 from web.calls import Call
 from web.endpoints import Api
 from web.guard.rights import bounded, visible

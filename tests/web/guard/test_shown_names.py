@@ -15,8 +15,8 @@ from pipelines.domains import domain_of
 from pipelines.forges import FORGES
 from pipelines.forges.events import ForgeName
 from pipelines.hooks.planning import Action, Await, Build, plan
-from pipelines.hooks.settings import HookSettings
 from pipelines.model import Project
+from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import Hook

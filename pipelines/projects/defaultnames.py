@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from core.references import Reference
-from pipelines.tags import TagFacts, fit_for_tag, has_defaults, image_names
+from pipelines.projects.tags import TagFacts, fit_for_tag, has_defaults, image_names
 
 COMMIT_OWNER: Final = "commit "
 """How ``Wanted.owner`` of a single commit's tag begins."""

@@ -2,7 +2,7 @@
 
 Members: registry, project, number (of the run), branch, tag (of git), commit (12 digits). A template may have several
 names, separated by spaces or commas; one whose member is empty for a run (no branch, no registry) is left out.
-``{defaults}`` alone is the number and what ``pipelines.defaultnames`` adds to it.
+``{defaults}`` alone is the number and what ``pipelines.projects.defaultnames`` adds to it.
 """
 
 from __future__ import annotations

@@ -12,18 +12,18 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.borders import Borders
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from pipelines.grants import forget_grants
-from pipelines.hooks.addresses import known_forge
-from pipelines.hooks.checking import check_hook
-from pipelines.hooks.settings import HookSettings
 from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, Project
+from pipelines.projects.addresses import known_forge
+from pipelines.projects.borders import Borders
+from pipelines.projects.checking import check_hook
+from pipelines.projects.grants import forget_grants
+from pipelines.projects.hooks import HookSettings
+from pipelines.projects.tags import check_template
 from pipelines.schema import image_tags, projects, runs, secrets
 from pipelines.secrets import Secrets
-from pipelines.tags import check_template
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
 _MIN_SECRET: Final = 16

@@ -15,9 +15,9 @@ from sqlalchemy.engine import Connection
 from core.references import Reference
 from pipelines.database import Database
 from pipelines.errors import DeniedError
-from pipelines.grants import covers, has_grant, images_of
 from pipelines.model import GitSource, RunRequest
-from pipelines.ownership import bare_owner, owner_of
+from pipelines.projects.grants import covers, has_grant, images_of
+from pipelines.projects.ownership import bare_owner, owner_of
 from pipelines.schema import projects
 
 

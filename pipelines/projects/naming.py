@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 
 from pipelines.claims import fence
 from pipelines.database import Database
-from pipelines.defaultnames import COMMIT_OWNER, Wanted, may_replace
 from pipelines.model import Claim
+from pipelines.projects.defaultnames import COMMIT_OWNER, Wanted, may_replace
 from pipelines.schema import image_tags, projects, runs
 
 KEPT_COMMITS: Final = 10_000
