@@ -4,7 +4,7 @@
     with database.write() as connection: ...
 
 A write transaction of SQLite begins with BEGIN IMMEDIATE, so it never fails half-way for a lock. The truth about runs
-is here and nowhere else; ``pipelines.runs`` says what guards it.
+is here and nowhere else; ``pipelines.runs.runs`` says what guards it.
 """
 
 from __future__ import annotations

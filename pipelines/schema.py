@@ -34,7 +34,7 @@ projects = Table(
     Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.projects.hooks
     Column("webhook_secret", LargeBinary),  # encrypted, as is the next
     Column("status_token", LargeBinary),
-    Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.shares
+    Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.runs.shares
 )
 
 runs = Table(
@@ -64,7 +64,7 @@ runs = Table(
     Column("own_secrets", Text, nullable=False, default="[]", server_default="[]"),  # names; see run_secrets
     Column("trigger", Text, nullable=False, default="{}", server_default="{}"),  # a model.Trigger
     Column("branch", String(255), nullable=False, default="", server_default=""),  # of the trigger, for look-ups
-    Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.domains
+    Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.runs.domains
     Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
     Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
     Column(

@@ -16,13 +16,11 @@ from pipelines.accounts.sign_ins import SignIns
 from pipelines.accounts.throttle import Throttle
 from pipelines.accounts.tokens import Tokens
 from pipelines.accounts.users import Users
-from pipelines.claims import Claims
 from pipelines.contexts import Contexts
 from pipelines.database import Database
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Receiver
-from pipelines.listing import Listing
 from pipelines.logins import Logins
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.reading import Logs
@@ -30,12 +28,14 @@ from pipelines.projects.borders import Borders
 from pipelines.projects.grants import Grants
 from pipelines.projects.naming import Naming
 from pipelines.projects.projects import Projects
-from pipelines.queue import Queue, redis_client
-from pipelines.runs import Runs
+from pipelines.runs.claims import Claims
+from pipelines.runs.listing import Listing
+from pipelines.runs.queue import Queue, redis_client
+from pipelines.runs.runs import Runs
+from pipelines.runs.workers import Workers
 from pipelines.secrets import Secrets
 from pipelines.sources import repositories
 from pipelines.upstream import Upstream
-from pipelines.workers import Workers
 
 
 class Service:

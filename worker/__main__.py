@@ -24,7 +24,7 @@ from core.memory import in_mib, memory_limit, planned
 from core.notify import ServiceManager
 from core.settings import ServiceSettings, StepSettings
 from pipelines.jsonlogs import configuration
-from pipelines.queue import check_labels, queues_of_worker
+from pipelines.runs.queue import check_labels, queues_of_worker
 from pipelines.service import Service
 from worker.pulse import Pulse
 from worker.resources import WorkerSettings

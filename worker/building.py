@@ -29,11 +29,11 @@ from core.settings import Settings
 from core.trust import Domain, Privacy
 from dockerfile_grammar import IgnorePatterns
 from images.store import Store
-from pipelines.domains import domain_of, found, origin, unambiguous
-from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
 from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
+from pipelines.runs.domains import domain_of, found, origin, unambiguous
+from pipelines.runs.logwriter import LogWriter
 from pipelines.sources import Checkout, Served, fetch_git, repositories
 from registry.client import Client, push
 from worker.cacheexport import CacheExport

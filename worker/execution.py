@@ -1,8 +1,8 @@
 """One attempt at one run, from the claim to its one final state.
 
 A step that fails ends the run for good. What the machines did wrong (a launcher that died, a full disk, a registry out
-of reach, a worker told to stop) puts it back into the queue, until its attempts are used up. ``pipelines.faults`` says
-when it is tried again, and what becomes of a worker to which that happens again and again.
+of reach, a worker told to stop) puts it back into the queue, until its attempts are used up. ``pipelines.runs.faults``
+says when it is tried again, and what becomes of a worker to which that happens again and again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
 from images.store import Store
 from pipelines.accounts.runtokens import forget_token
-from pipelines.endings import ended
 from pipelines.errors import (
     DatabaseUnreachableError,
     NothingToBuildError,
@@ -31,10 +30,11 @@ from pipelines.errors import (
     StaleAttemptError,
     UpstreamError,
 )
-from pipelines.faults import Blame
-from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, RunResult, RunState
-from pipelines.reaper import waiting
+from pipelines.runs.endings import ended
+from pipelines.runs.faults import Blame
+from pipelines.runs.logwriter import LogWriter
+from pipelines.runs.reaper import waiting
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Work, build_and_push, is_trusted
 from worker.cacheexport import Outlet

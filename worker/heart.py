@@ -22,9 +22,9 @@ from core.settings import ServiceSettings
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.jsonlogs import configuration
 from pipelines.keeping.retention import sweep
-from pipelines.reaper import Reaper
+from pipelines.runs.reaper import Reaper
+from pipelines.runs.workers import BEAT_S
 from pipelines.service import Service
-from pipelines.workers import BEAT_S
 from worker.resources import WorkerSettings
 
 _ROUND_S: Final = 1.0

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, TypeVar
 
 from builder.errors import BuildCancelledError
-from pipelines.claims import LEASE_S, RENEW_S, WATCH_S, Claims
 from pipelines.errors import DatabaseDownError, DatabaseUnreachableError, SchemaError, StaleAttemptError
 from pipelines.model import Claim
+from pipelines.runs.claims import LEASE_S, RENEW_S, WATCH_S, Claims
 
 T = TypeVar("T")
 Stop: TypeAlias = Literal["cancelled", "timeout", "lost", "interrupted"]

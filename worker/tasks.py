@@ -16,7 +16,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 
 from pipelines.errors import DatabaseUnreachableError, WorkerSickError
 from pipelines.jsonlogs import working_on
-from pipelines.queue import TASK_NAME, celery_app
+from pipelines.runs.queue import TASK_NAME, celery_app
 from worker.cacheexport import Outlet
 from worker.execution import Execution
 from worker.resources import Resources, WorkerSettings

@@ -90,7 +90,7 @@ def look_at_redis(settings: ServiceSettings) -> Iterator[Finding]:
     """Log in, write a key that passes by itself and take it away, look at memory and policy, compare the clock."""
     import redis
 
-    from pipelines.queue import redis_client
+    from pipelines.runs.queue import redis_client
 
     name = "Redis"
     client = redis_client(settings.redis_url)

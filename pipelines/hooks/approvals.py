@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from pipelines.database import Database
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import Run, RunRequest, Trigger
-from pipelines.runs import Runs
+from pipelines.runs.runs import Runs
 from pipelines.schema import approvals
 
 ApprovalState: TypeAlias = Literal["waiting", "approved", "rejected", "outdated"]

@@ -27,7 +27,7 @@ from pipelines.hooks.deliveries import Deliveries, Delivery
 from pipelines.hooks.planning import Await, Build, Close, Skip, is_about, lane, plan
 from pipelines.model import Project, Run, Trigger
 from pipelines.projects.projects import Projects
-from pipelines.runs import Runs
+from pipelines.runs.runs import Runs
 
 _NO_SECRET: Final = b"what is signed with this is refused all the same"
 _MAX_ID: Final = 200

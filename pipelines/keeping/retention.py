@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, ContextSource
-from pipelines.rows import run_from_row
+from pipelines.runs.rows import run_from_row
 from pipelines.schema import runs
 from pipelines.service import Service
 

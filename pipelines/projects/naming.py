@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
-from pipelines.claims import fence
 from pipelines.database import Database
 from pipelines.model import Claim
 from pipelines.projects.defaultnames import COMMIT_OWNER, Wanted, may_replace
+from pipelines.runs.claims import fence
 from pipelines.schema import image_tags, projects, runs
 
 KEPT_COMMITS: Final = 10_000

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, protected
-from pipelines.domains import domain_of, found, origin, told, unambiguous
 from pipelines.errors import StaleAttemptError
 from pipelines.forges import FORGES
 from pipelines.forges.events import Payload
@@ -18,6 +17,7 @@ from pipelines.hooks.planning import Await, Build, by_hand, plan
 from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult, Trigger
 from pipelines.projects.defaultnames import Origin
 from pipelines.projects.hooks import HookSettings
+from pipelines.runs.domains import domain_of, found, origin, told, unambiguous
 from pipelines.secrets import Secrets
 from pipelines.service import Service
 from pipelines.sources import Checkout, fetch_git

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.claims import Claims
 from pipelines.errors import WorkerSickError
-from pipelines.faults import Blame, pause_s
 from pipelines.model import Claim, ContextSource, Run, RunRequest, RunResult, RunState, WorkerInfo
-from pipelines.reaper import waiting
+from pipelines.runs.claims import Claims
+from pipelines.runs.faults import Blame, pause_s
+from pipelines.runs.reaper import waiting
 from pipelines.service import Service
 
 SOURCE = ContextSource("sha256:" + "0" * 64)

@@ -12,9 +12,9 @@ from core.masking import Masker
 from pipelines.hooks.outbox import SentStatus, list_statuses
 from pipelines.hooks.sending import StatusSender
 from pipelines.hooks.transport import HttpTransport
-from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult, RunState, Trigger
 from pipelines.projects.hooks import HookSettings
+from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from pipelines.sources import reach
 from tests.toolkit.forgepayloads import AFTER

@@ -18,7 +18,7 @@ from pipelines.database import migrate
 from pipelines.errors import DatabaseBusyError
 from pipelines.logs.lines import decode_line
 from pipelines.model import ContextSource, Project, RunRequest
-from pipelines.reaper import Reaper
+from pipelines.runs.reaper import Reaper
 from pipelines.service import Service
 from tests.toolkit.netns import Host, other_host
 from tests.toolkit.service import PostgresServer, eventually, postgres_server, redis_server
@@ -32,13 +32,13 @@ from pipelines.service import Service
 service = Service.open(ServiceSettings(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
 """
 DIES_IN_A_CLAIM = f"""{OPEN}
-from pipelines.choosing import Chooser
+from pipelines.runs.choosing import Chooser
 with service.database.write() as connection:
     print(Chooser(connection, "gone", (), time.time(), sparing=False).choose().number, flush=True)
     time.sleep(1000)
 """
 DIES_WHILE_IT_RENEWS = f"""{OPEN}
-from pipelines.claims import fence
+from pipelines.runs.claims import fence
 claim = service.claims.take("gone", ())
 with service.database.write() as connection:
     fence(connection, claim)
@@ -59,7 +59,7 @@ except DatabaseUnreachableError:
 BUILDS_WITHOUT_REDIS = f"""{OPEN}
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepStarted
 from core.masking import Masker
-from pipelines.logwriter import LogWriter
+from pipelines.runs.logwriter import LogWriter
 from pipelines.model import RunResult
 claim = service.claims.take("w", ())
 writer = LogWriter(claim, service.database, service.live, Masker(), lost=lambda: None)

@@ -35,11 +35,11 @@ from pipelines.errors import (
 from pipelines.keeping.backup import backup, restore
 from pipelines.keeping.retention import CONTEXTS_KEPT_S, sweep
 from pipelines.logs.reading import decode_line
-from pipelines.logwriter import LogWriter
 from pipelines.metrics import snapshot
 from pipelines.model import ContextSource, Project, RunRequest, RunResult
 from pipelines.projects.grants import Grant
 from pipelines.projects.tags import TagFacts, image_names
+from pipelines.runs.logwriter import LogWriter
 from pipelines.schema import HEAD, metadata, runs
 from pipelines.service import Service
 from tests.toolkit.service import upload

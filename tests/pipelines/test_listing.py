@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.listing import RunFilter
 from pipelines.model import BuildOptions, ContextSource, GitSource, RunRequest, Trigger
+from pipelines.runs.listing import RunFilter
 from pipelines.service import Service
 
 _CONTEXT = ContextSource("sha256:" + "0" * 64)

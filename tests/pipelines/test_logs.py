@@ -19,8 +19,8 @@ from pipelines.errors import QueueUnreachableError
 from pipelines.logs.lines import LineMaker, decode_line, encode_line, to_event
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.store import Line, line_near
-from pipelines.logwriter import LogWriter
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
+from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.service import eventually, numbers

@@ -15,7 +15,7 @@ from pipelines.errors import ConflictError, DatabaseFullError, InvalidRequestErr
 from pipelines.logs.lines import LogLine, decode_line, encode_line
 from pipelines.logs.live import Batch
 from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult
-from pipelines.reaper import Reaper
+from pipelines.runs.reaper import Reaper
 from pipelines.schema import runs
 from pipelines.service import Service
 

@@ -12,11 +12,11 @@ from sqlalchemy import insert, text
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
-from pipelines.queue import queue_name
-from pipelines.reaper import waiting
+from pipelines.runs.queue import queue_name
+from pipelines.runs.reaper import waiting
+from pipelines.runs.shares import Turn, in_turn
 from pipelines.schema import runs
 from pipelines.service import Service
-from pipelines.shares import Turn, in_turn
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
 

@@ -18,8 +18,8 @@ from typing import Self
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepStarted
 from core.masking import Masker
 from core.settings import ServiceSettings
-from pipelines.logwriter import LogWriter
 from pipelines.model import ContextSource, RunRequest, RunResult
+from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.host import adopting_orphans, children, wait_until_gone

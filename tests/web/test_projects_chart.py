@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.hooks.history import Point
 from pipelines.model import RunState, Trigger
+from pipelines.runs.history import Point
 from web.pages.projects_chart import HEIGHT, WIDTH, draw
 
 

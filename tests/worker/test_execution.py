@@ -17,11 +17,11 @@ from core.trust import of_branch
 from images.oci import Descriptor
 from images.records import CacheRecord
 from pipelines.accounts.runtokens import CACHE_S, RunTokens
-from pipelines.claims import Claims
-from pipelines.faults import pause_s
 from pipelines.logs.lines import decode_line
-from pipelines.logwriter import LogWriter
 from pipelines.model import BuildOptions, ContextSource, RunRequest, RunResult
+from pipelines.runs.claims import Claims
+from pipelines.runs.faults import pause_s
+from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from worker.building import Done, Work
 from worker.cacheexport import CacheExport, Outlet, receive

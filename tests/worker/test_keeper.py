@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from builder.errors import BuildCancelledError
-from pipelines.claims import LEASE_S, Claims
 from pipelines.errors import (
     DatabaseDownError,
     DatabaseFullError,
@@ -14,6 +13,7 @@ from pipelines.errors import (
     StaleAttemptError,
 )
 from pipelines.model import BuildOptions, Claim, ContextSource, Run
+from pipelines.runs.claims import LEASE_S, Claims
 from worker.keeper import Keeper
 
 RUN = Run(

@@ -14,8 +14,8 @@ from flask import Blueprint, Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import NotFoundError
-from pipelines.hooks.history import newest
 from pipelines.model import Project, RunState
+from pipelines.runs.history import newest
 from web.guard import current_user
 from web.pages.frame import service
 

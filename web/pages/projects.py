@@ -9,10 +9,10 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from pipelines.forges import FORGES
-from pipelines.hooks.history import history, newest
 from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
+from pipelines.runs.history import history, newest
 from pipelines.senders import user_sender
 from web.guard import note, require
 from web.guard.rights import visible

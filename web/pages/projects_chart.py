@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from pipelines.hooks.history import Point
+from pipelines.runs.history import Point
 from web.pages.timeline import moments
 from web.pages.words import axis, duration
 

@@ -12,11 +12,11 @@ from flask import Blueprint, Response, g, redirect, request
 from core.digests import Digest
 from core.references import Reference
 from core.trust import Domain
-from pipelines.domains import domain_of
 from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.tail import last_output
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
+from pipelines.runs.domains import domain_of
 from pipelines.senders import user_sender
 from registry.server.errors import SpecError
 from web.errors import NotFoundError

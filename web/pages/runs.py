@@ -9,7 +9,7 @@ import msgspec
 from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
-from pipelines.listing import GROUPS, RunFilter
+from pipelines.runs.listing import GROUPS, RunFilter
 from web.guard.rights import visible
 from web.pages.frame import fresh, number_argument, page, service
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 from core.events import BuildPlanned, Event, Outcome, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted
 from core.masking import Masker
-from pipelines.claims import Claims
-from pipelines.logwriter import LogWriter
 from pipelines.model import (
     BuildOptions,
     Claim,
@@ -24,7 +22,9 @@ from pipelines.model import (
     RunState,
     Trigger,
 )
-from pipelines.runs import Runs
+from pipelines.runs.claims import Claims
+from pipelines.runs.logwriter import LogWriter
+from pipelines.runs.runs import Runs
 from pipelines.service import Service
 
 CONTEXT = ContextSource("sha256:" + "0" * 64)

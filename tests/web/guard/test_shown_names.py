@@ -11,12 +11,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.trust import Domain, of_user, protected
-from pipelines.domains import domain_of
 from pipelines.forges import FORGES
 from pipelines.forges.events import ForgeName
 from pipelines.hooks.planning import Action, Await, Build, plan
 from pipelines.model import Project
 from pipelines.projects.hooks import HookSettings
+from pipelines.runs.domains import domain_of
 from pipelines.service import Service
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import Hook

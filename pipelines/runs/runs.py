@@ -1,4 +1,4 @@
-"""Runs as their users see them: submit, look, cancel, retry. The worker's side is ``pipelines.claims``."""
+"""Runs as their users see them: submit, look, cancel, retry. The worker's side is ``pipelines.runs.claims``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from core.references import Reference
 from core.trust import Domain
 from pipelines.database import Database
 from pipelines.documents import has_nul
-from pipelines.domains import domain_of, told
-from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.hooks.outbox import note_state
 from pipelines.logs.lines import LogLine, encode_line, text_size
@@ -36,12 +34,14 @@ from pipelines.model import (
 )
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
-from pipelines.queue import Queue, check_labels
-from pipelines.reasons import Waiting
-from pipelines.rows import run_from_row
+from pipelines.runs.domains import domain_of, told
+from pipelines.runs.endings import why_cancelled
+from pipelines.runs.queue import Queue, check_labels
+from pipelines.runs.rows import run_from_row
+from pipelines.runs.waiting import Waiting
+from pipelines.runs.workers import Workers
 from pipelines.schema import runs, steps
 from pipelines.secrets import Secrets, check_secret, forget_run_secrets
-from pipelines.workers import Workers
 
 _MAX_PRIORITY: Final = 100
 _MAX_ATTEMPTS: Final = 10

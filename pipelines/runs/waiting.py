@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from pipelines.faults import later
 from pipelines.model import Run, WorkerInfo
+from pipelines.runs.faults import later
+from pipelines.runs.shares import turns
 from pipelines.schema import projects, runs
-from pipelines.shares import turns
 
 
 class Waiting:

@@ -3,7 +3,7 @@
 A claim is an UPDATE of a queued row that raises its attempt number; everything that the worker writes afterwards is
 fenced by that number. The worker shows that it lives by raising the row's ``pulse``; whoever sees the same pulse for
 LEASE_S of its own monotonic clock, while the database takes writes, may give the run to another
-(``pipelines.reaper``). So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
+(``pipelines.runs.reaper``). So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from sqlalchemy.engine import Connection
 
 from core.trust import Domain
 from pipelines.accounts.runtokens import new_token
-from pipelines.choosing import Choice, Chooser
 from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
-from pipelines.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
 from pipelines.hooks.outbox import note_state
 from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.store import Line, store_lines
 from pipelines.model import Claim, GitSource, Run, RunResult, RunState
-from pipelines.rows import run_from_row
+from pipelines.runs.choosing import Choice, Chooser
+from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
+from pipelines.runs.rows import run_from_row
 from pipelines.schema import runs
 from pipelines.secrets import forget_run_secrets
 
@@ -72,7 +72,7 @@ class Claims:
     def take(self, worker: str, labels: Sequence[str]) -> Claim | None:
         """The best run that waits and may run on a worker with ``labels``; None when there is none.
 
-        Higher priorities first, then fair shares (``pipelines.shares``); a project never gets more than its
+        Higher priorities first, then fair shares (``pipelines.runs.shares``); a project never gets more than its
         concurrency. A claim waits for no other: one that finds only what others hold just now looks again, soon.
         Raises WorkerSickError when the worker is to take nothing for now.
         """

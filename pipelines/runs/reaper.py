@@ -19,13 +19,13 @@ import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
-from pipelines.claims import LEASE_S, RENEW_S, Claims
 from pipelines.database import Database
 from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
-from pipelines.faults import is_due
-from pipelines.queue import Queue
+from pipelines.runs.claims import LEASE_S, RENEW_S, Claims
+from pipelines.runs.faults import is_due
+from pipelines.runs.queue import Queue
+from pipelines.runs.shares import turns
 from pipelines.schema import projects, runs
-from pipelines.shares import turns
 
 _DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes as long
 _log = logging.getLogger(__name__)

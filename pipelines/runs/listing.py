@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from pipelines.database import Database
 from pipelines.model import Run, RunState
-from pipelines.rows import run_from_row
+from pipelines.runs.rows import run_from_row
+from pipelines.runs.shares import turns
 from pipelines.schema import runs
-from pipelines.shares import turns
 
 StateGroup: TypeAlias = Literal["active", "queued", "running", "succeeded", "failed", "cancelled"]
 GROUPS: Final[dict[StateGroup, tuple[RunState, ...]]] = {

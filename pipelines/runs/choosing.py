@@ -15,9 +15,9 @@ import msgspec
 from sqlalchemy import func, or_, select
 from sqlalchemy.engine import Connection
 
-from pipelines.faults import Colleague, colleagues, is_due, is_others
+from pipelines.runs.faults import Colleague, colleagues, is_due, is_others
+from pipelines.runs.shares import fairest_first, going_by_project
 from pipelines.schema import projects, runs
-from pipelines.shares import fairest_first, going_by_project
 
 _PAGE: Final = 20
 _labels: Final = msgspec.json.Decoder(frozenset[str])

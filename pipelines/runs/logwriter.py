@@ -20,13 +20,13 @@ from sqlalchemy.engine import Connection
 
 from core.events import BuildPlanned, Event, StepFinished, StepOutput, StepStarted
 from core.masking import Masker
-from pipelines.claims import fence
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError, StaleAttemptError
 from pipelines.logs.lines import LineMaker, LogLine, encode_line, encode_lines, text_size
 from pipelines.logs.live import Batch, LiveLogs
 from pipelines.logs.store import CHUNK_BYTES, CHUNK_LINES, Line, store_lines
 from pipelines.model import Claim, Step, StepState
+from pipelines.runs.claims import fence
 from pipelines.schema import steps as steps_table
 
 _TICK_S: Final = 0.03

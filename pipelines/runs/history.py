@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES, RunState, Trigger
-from pipelines.rows import run_from_row
+from pipelines.runs.rows import run_from_row
 from pipelines.schema import runs
 
 _LOOKED_AT: Final = 50

@@ -11,8 +11,8 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from pipelines.database import Database
-from pipelines.faults import note_well, sicknesses
 from pipelines.model import WorkerInfo, WorkerState
+from pipelines.runs.faults import note_well, sicknesses
 from pipelines.schema import runs, workers
 
 BEAT_S: Final = 3.0
