@@ -125,7 +125,7 @@ secrets = Table(
     metadata,
     Column("project", String(100), primary_key=True),  # empty: of the whole service
     Column("name", String(200), primary_key=True),
-    Column("value", LargeBinary, nullable=False),  # encrypted, see pipelines.secrets
+    Column("value", LargeBinary, nullable=False),  # encrypted, see pipelines.sealing.vault
     Column("created_at", Float, nullable=False),
 )
 
@@ -341,7 +341,7 @@ audit = Table(
 )
 
 key_numbers = Table(
-    "key_numbers",  # of the key that secrets are sealed with: one row, see pipelines.keynumbers
+    "key_numbers",  # of the key that secrets are sealed with: one row, see pipelines.sealing.keynumbers
     metadata,
     Column("number", String(16), primary_key=True),
 )

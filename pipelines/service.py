@@ -21,7 +21,6 @@ from pipelines.database import Database
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Receiver
-from pipelines.logins import Logins
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.reading import Logs
 from pipelines.projects.borders import Borders
@@ -33,7 +32,8 @@ from pipelines.runs.listing import Listing
 from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.runs import Runs
 from pipelines.runs.workers import Workers
-from pipelines.secrets import Secrets
+from pipelines.sealing.logins import Logins
+from pipelines.sealing.vault import Secrets
 from pipelines.sources import repositories
 from pipelines.upstream import Upstream
 

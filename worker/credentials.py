@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.logins import Logins
 from pipelines.model import Claim
 from pipelines.projects.grants import Grants
+from pipelines.sealing.logins import Logins
 from registry.credentials import Credentials, CredentialStore
 
 

@@ -31,7 +31,7 @@ from pipelines.keeping.oldbackups import migrated_rows
 from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import member_refs, refs_of
 from pipelines.keeping.restore import Saved, is_key
-from pipelines.keyring import check_content
+from pipelines.sealing.keyring import check_content
 from pipelines.sources import repositories
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")

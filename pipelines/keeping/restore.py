@@ -28,8 +28,8 @@ from pipelines.keeping.images import read_images
 from pipelines.keeping.oldbackups import Rows, migrated_rows
 from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import staged_repositories
-from pipelines.keynumbers import note_key
 from pipelines.schema import HEAD, runs
+from pipelines.sealing.keynumbers import note_key
 from pipelines.service import Service
 from pipelines.sources import repositories
 

@@ -23,7 +23,7 @@ from pipelines.projects.grants import forget_grants
 from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import check_template
 from pipelines.schema import image_tags, projects, runs, secrets
-from pipelines.secrets import Secrets
+from pipelines.sealing.vault import Secrets
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
 _MIN_SECRET: Final = 16

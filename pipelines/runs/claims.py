@@ -31,7 +31,7 @@ from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
 from pipelines.runs.rows import run_from_row
 from pipelines.schema import runs
-from pipelines.secrets import forget_run_secrets
+from pipelines.sealing.vault import forget_run_secrets
 
 LEASE_S: Final = 15.0
 RENEW_S: Final = 3.0

@@ -41,7 +41,7 @@ from pipelines.runs.rows import run_from_row
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.workers import Workers
 from pipelines.schema import runs, steps
-from pipelines.secrets import Secrets, check_secret, forget_run_secrets
+from pipelines.sealing.vault import Secrets, check_secret, forget_run_secrets
 
 _MAX_PRIORITY: Final = 100
 _MAX_ATTEMPTS: Final = 10

@@ -18,7 +18,7 @@ from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Proje
 from pipelines.projects.defaultnames import Origin
 from pipelines.projects.hooks import HookSettings
 from pipelines.runs.domains import domain_of, found, origin, told, unambiguous
-from pipelines.secrets import Secrets
+from pipelines.sealing.vault import Secrets
 from pipelines.service import Service
 from pipelines.sources import Checkout, fetch_git
 from tests.toolkit import forgepayloads as sent

@@ -6,8 +6,8 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from pipelines.logins import LoginInfo
 from pipelines.projects.grants import Grant, Kind
+from pipelines.sealing.logins import LoginInfo
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note

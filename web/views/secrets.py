@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from pipelines.secrets import SecretInfo
+from pipelines.sealing.vault import SecretInfo
 from web.calls import Call
 from web.endpoints import Api
 from web.errors import InvalidRequestError

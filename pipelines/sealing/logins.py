@@ -14,7 +14,7 @@ from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.projects.grants import forget_grants_of_name
 from pipelines.schema import registry_logins
-from pipelines.secrets import Secrets
+from pipelines.sealing.vault import Secrets
 
 _REGISTRY: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?")
 _MAX: Final = 300

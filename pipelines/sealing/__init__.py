@@ -1,0 +1,1 @@
+"""Secrets and log-ins, encrypted at rest, and the key that they are encrypted with."""
