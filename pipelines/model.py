@@ -61,7 +61,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     fork: a pull request from another repository.
     delivery: of the webhook.
     default_branch: of the repository, as the forge's payload says it; empty where it does not.
-    sender: who asked for the run here, see ``pipelines.senders``; empty for webhooks' runs.
+    sender: who asked for the run here, see ``pipelines.sources.senders``; empty for webhooks' runs.
     retry_of: the run that this one repeats; 0 for none.
     """
 

@@ -16,7 +16,6 @@ from pipelines.accounts.sign_ins import SignIns
 from pipelines.accounts.throttle import Throttle
 from pipelines.accounts.tokens import Tokens
 from pipelines.accounts.users import Users
-from pipelines.contexts import Contexts
 from pipelines.database import Database
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
@@ -34,8 +33,9 @@ from pipelines.runs.runs import Runs
 from pipelines.runs.workers import Workers
 from pipelines.sealing.logins import Logins
 from pipelines.sealing.vault import Secrets
-from pipelines.sources import repositories
-from pipelines.upstream import Upstream
+from pipelines.sources.contexts import Contexts
+from pipelines.sources.git import repositories
+from pipelines.sources.upstream import Upstream
 
 
 class Service:

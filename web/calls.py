@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.accounts.roles import Level, Rights
-from pipelines.senders import robot_sender, user_sender
+from pipelines.sources.senders import robot_sender, user_sender
 from web.guard.rights import check_project
 from web.hub import Hub
 

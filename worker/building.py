@@ -34,7 +34,7 @@ from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
 from pipelines.runs.domains import domain_of, found, origin, unambiguous
 from pipelines.runs.logwriter import LogWriter
-from pipelines.sources import Checkout, Served, fetch_git, repositories
+from pipelines.sources.git import Checkout, Served, fetch_git, repositories
 from registry.client import Client, push
 from worker.cacheexport import CacheExport
 from worker.connecting import bounds_of, client_of

@@ -12,7 +12,7 @@ from core.reach import Reach
 from core.settings import RegistrySettings, ServiceSettings
 from pipelines.model import Claim
 from pipelines.service import Service
-from pipelines.sources import reach
+from pipelines.sources.git import reach
 from registry.client import Client, ClientConfig
 from worker.credentials import RunCredentials
 from worker.resources import WorkerSettings

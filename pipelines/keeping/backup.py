@@ -30,7 +30,7 @@ from pipelines.keeping.repositories import write_repositories
 from pipelines.keeping.restore import restore
 from pipelines.schema import HEAD, contexts
 from pipelines.service import Service
-from pipelines.sources import repositories
+from pipelines.sources.git import repositories
 
 __all__ = ["backup", "restore", "stream_backup"]
 

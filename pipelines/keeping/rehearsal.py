@@ -21,7 +21,6 @@ from sqlalchemy.engine import make_url
 
 from core.cancellation import check
 from core.settings import ServiceSettings
-from pipelines.contexts import ContextEntry
 from pipelines.database import Database
 from pipelines.errors import BackupError, SchemaError
 from pipelines.keeping.format import TABLES, opened
@@ -32,7 +31,8 @@ from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import member_refs, refs_of
 from pipelines.keeping.restore import Saved, is_key
 from pipelines.sealing.keyring import check_content
-from pipelines.sources import repositories
+from pipelines.sources.contexts import ContextEntry
+from pipelines.sources.git import repositories
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _PIECE_BYTES: Final = 1 << 20

@@ -19,7 +19,6 @@ from sqlalchemy.engine import Connection
 from core.files import reclaim_scratch, scratch_directory, storage_errors
 from core.settings import ServiceSettings
 from pipelines.accounts.tokens import bring_back, installed
-from pipelines.contexts import ContextEntry
 from pipelines.database import Database, known_schemas, migrate
 from pipelines.errors import BackupError
 from pipelines.keeping.format import KEY, LEFT_OUT, NO_IMAGES, TABLES, Header, insert_rows, opened, read_header, rows_of
@@ -31,7 +30,8 @@ from pipelines.keeping.repositories import staged_repositories
 from pipelines.schema import HEAD, runs
 from pipelines.sealing.keynumbers import note_key
 from pipelines.service import Service
-from pipelines.sources import repositories
+from pipelines.sources.contexts import ContextEntry
+from pipelines.sources.git import repositories
 
 _SCRATCH: Final = ".restoring-"
 _DAMAGED: Final = (

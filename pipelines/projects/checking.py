@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pipelines.errors import InvalidRequestError
 from pipelines.projects.filters import check_patterns
 from pipelines.projects.hooks import HookSettings
-from pipelines.sources import parse_url
+from pipelines.sources.git import parse_url
 
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTEXT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/-]{0,29}")  # Bitbucket's key has 40, and "/pr" may follow

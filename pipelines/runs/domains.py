@@ -14,10 +14,10 @@ from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, 
 from pipelines.model import ContextSource, GitSource, Project, Run, Source, Trigger
 from pipelines.projects.defaultnames import Origin
 from pipelines.projects.hooks import HookSettings
-from pipelines.senders import shown_sender
+from pipelines.sources.senders import shown_sender
 
 if TYPE_CHECKING:  # who submits runs fetches nothing
-    from pipelines.sources import Checkout
+    from pipelines.sources.git import Checkout
 
 
 def told(source: Source, project: str, trigger: Trigger) -> Domain | None:

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from cli.remote.http import Client
 from cli.remote.servers import Server
 from core.errors import ShiplapError
-from pipelines.upstream import Upstream
+from pipelines.sources.upstream import Upstream
 
 _NOW = datetime.datetime.now(datetime.UTC)
 _DAY = datetime.timedelta(days=1)

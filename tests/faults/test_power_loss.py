@@ -127,7 +127,7 @@ CONTEXTS = """
 import io, os, sys
 from pathlib import Path
 from core.digests import Digest
-from pipelines.contexts import Contexts
+from pipelines.sources.contexts import Contexts
 contexts = Contexts(None, Path(sys.argv[1]) / "contexts")
 first = 0
 for count in map(int, sys.argv[2:]):

@@ -28,7 +28,7 @@ import os, signal, sys
 from pathlib import Path
 from core.settings import ServiceSettings
 from pipelines.keeping import restore as backup
-from pipelines.contexts import Contexts
+from pipelines.sources.contexts import Contexts
 
 def end(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

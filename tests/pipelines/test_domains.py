@@ -20,7 +20,7 @@ from pipelines.projects.hooks import HookSettings
 from pipelines.runs.domains import domain_of, found, origin, told, unambiguous
 from pipelines.sealing.vault import Secrets
 from pipelines.service import Service
-from pipelines.sources import Checkout, fetch_git
+from pipelines.sources.git import Checkout, fetch_git
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.git import git
 

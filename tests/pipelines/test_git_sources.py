@@ -12,7 +12,7 @@ import pytest
 from core.errors import OutOfReachError
 from pipelines.errors import InvalidRequestError, SourceError, SourceUnreachableError
 from pipelines.model import GitSource
-from pipelines.sources import Checkout, fetch_git, parse_url, reach
+from pipelines.sources.git import Checkout, fetch_git, parse_url, reach
 from tests.toolkit.git import git, make_certificate, serving_git
 
 

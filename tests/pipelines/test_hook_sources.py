@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.model import GitSource
-from pipelines.sources import Checkout, fetch_git, parse_url, reach
+from pipelines.sources.git import Checkout, fetch_git, parse_url, reach
 from tests.toolkit.git import git, make_certificate, serving_git
 
 Fetch = Callable[..., Checkout]

@@ -16,7 +16,7 @@ from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
 from pipelines.projects.hooks import HookSettings
 from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
-from pipelines.sources import reach
+from pipelines.sources.git import reach
 from tests.toolkit.forgepayloads import AFTER
 from tests.toolkit.forgeserver import ForgeServer, forge_server
 

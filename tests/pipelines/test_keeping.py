@@ -19,7 +19,6 @@ from sqlalchemy.engine import Connection
 from core.events import BuildPlanned, StepFinished, StepInfo
 from core.masking import Masker
 from core.settings import ServiceSettings
-from pipelines.contexts import ContextEntry
 from pipelines.database import Database, migrate
 from pipelines.errors import (
     BackupError,
@@ -42,6 +41,7 @@ from pipelines.projects.tags import TagFacts, image_names
 from pipelines.runs.logwriter import LogWriter
 from pipelines.schema import HEAD, metadata, runs
 from pipelines.service import Service
+from pipelines.sources.contexts import ContextEntry
 from tests.toolkit.service import upload
 
 SOURCE = ContextSource("sha256:" + "0" * 64)

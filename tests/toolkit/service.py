@@ -17,9 +17,9 @@ from pathlib import Path
 import redis
 
 from core.settings import ServiceSettings
-from pipelines.contexts import ContextEntry, Contexts
 from pipelines.model import ContextSource, Run
 from pipelines.service import Service
+from pipelines.sources.contexts import ContextEntry, Contexts
 from tests.toolkit.bounds import eventually as eventually
 from tests.toolkit.bounds import stretched
 from tests.toolkit.host import adopting_orphans, children, wait_until_gone

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from core.errors import ShiplapError
 from pipelines.hooks.pending import PendingPushes
-from pipelines.sources import repositories
+from pipelines.sources.git import repositories
 
 if TYPE_CHECKING:
     from pipelines.service import Service

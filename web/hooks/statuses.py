@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.hooks.sending import SenderThread, StatusSender
 from pipelines.hooks.transport import HttpTransport
-from pipelines.sources import reach
+from pipelines.sources.git import reach
 
 if TYPE_CHECKING:
     from pipelines.service import Service

@@ -13,7 +13,7 @@ from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
 from pipelines.runs.history import history, newest
-from pipelines.senders import user_sender
+from pipelines.sources.senders import user_sender
 from web.guard import note, require
 from web.guard.rights import visible
 from web.hooks.statuses import public_url

@@ -17,7 +17,7 @@ from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.tail import last_output
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from pipelines.runs.domains import domain_of
-from pipelines.senders import user_sender
+from pipelines.sources.senders import user_sender
 from registry.server.errors import SpecError
 from web.errors import NotFoundError
 from web.guard import require

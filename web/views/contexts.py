@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from pipelines.blobstream import MEDIA_TYPE, Part, SupportsRead, decode_blobs, encode_blobs
-from pipelines.contexts import ContextEntry
+from pipelines.sources.blobstream import MEDIA_TYPE, Part, SupportsRead, decode_blobs, encode_blobs
+from pipelines.sources.contexts import ContextEntry
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import ForbiddenError, LengthRequiredError

@@ -10,7 +10,7 @@ import msgspec
 
 from pipelines.logs.reading import LogLine
 from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
-from pipelines.sources import parse_url, repositories
+from pipelines.sources.git import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import InvalidRequestError, MissingContextError

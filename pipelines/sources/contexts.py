@@ -8,7 +8,8 @@
 A client sends the entries, gets the digests that are missing, sends those, and submits a run of the context's digest.
 What others sent counts as missing: a digest is no right to a file, and no answer tells what others have.
 A worker makes the tree: files are hard links to the blobs where mode and time fit (they are never written through),
-else copies. A worker with another root fetches what it lacks from the web process first (``pipelines.upstream``).
+else copies. A worker with another root fetches what it lacks from the web process first, by
+``pipelines.sources.upstream``.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ from core.files import (
     write_atomically,
 )
 from core.kernel import sync_filesystem
-from pipelines.blobstream import SupportsRead
 from pipelines.database import Database
 from pipelines.errors import DatabaseUnreachableError, InvalidRequestError, NotFoundError, UpstreamError
 from pipelines.schema import contexts
-from pipelines.senders import Senders
-from pipelines.upstream import Upstream
+from pipelines.sources.blobstream import SupportsRead
+from pipelines.sources.senders import Senders
+from pipelines.sources.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 _SCRATCH: Final = "tmp"

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from core.certificates import SYSTEM_CERTIFICATES, client_context, shown_certificate, trust_hint
-from pipelines.blobstream import Part, decode_blobs
 from pipelines.errors import NotFoundError, UpstreamError
+from pipelines.sources.blobstream import Part, decode_blobs
 
 if TYPE_CHECKING:
     import urllib3

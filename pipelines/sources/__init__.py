@@ -1,0 +1,1 @@
+"""What runs are built from: contexts that somebody sent, and git repositories."""
