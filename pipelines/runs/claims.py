@@ -22,7 +22,6 @@ from core.trust import Domain
 from pipelines.accounts.runtokens import new_token
 from pipelines.database import Database
 from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
-from pipelines.hooks.outbox import note_state
 from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.store import Line, store_lines
@@ -32,6 +31,7 @@ from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_
 from pipelines.runs.rows import run_from_row
 from pipelines.schema import runs
 from pipelines.sealing.vault import forget_run_secrets
+from pipelines.statuses.outbox import note_state
 
 LEASE_S: Final = 15.0
 RENEW_S: Final = 3.0

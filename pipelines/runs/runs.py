@@ -19,7 +19,6 @@ from core.trust import Domain
 from pipelines.database import Database
 from pipelines.documents import has_nul
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from pipelines.hooks.outbox import note_state
 from pipelines.logs.lines import LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
 from pipelines.model import (
@@ -42,6 +41,7 @@ from pipelines.runs.waiting import Waiting
 from pipelines.runs.workers import Workers
 from pipelines.schema import runs, steps
 from pipelines.sealing.vault import Secrets, check_secret, forget_run_secrets
+from pipelines.statuses.outbox import note_state
 
 _MAX_PRIORITY: Final = 100
 _MAX_ATTEMPTS: Final = 10

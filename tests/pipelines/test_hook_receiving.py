@@ -9,11 +9,11 @@ import pytest
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.hooks.deliveries import Deliveries
-from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.receiving import Answer
 from pipelines.model import GitSource, Project, RunResult
 from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
+from pipelines.statuses.outbox import list_statuses
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook
 

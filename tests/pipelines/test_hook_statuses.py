@@ -9,14 +9,14 @@ import pytest
 
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput
 from core.masking import Masker
-from pipelines.hooks.outbox import SentStatus, list_statuses
-from pipelines.hooks.sending import StatusSender
-from pipelines.hooks.transport import HttpTransport
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult, RunState, Trigger
 from pipelines.projects.hooks import HookSettings
 from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from pipelines.sources.git import reach
+from pipelines.statuses.outbox import SentStatus, list_statuses
+from pipelines.statuses.sending import StatusSender
+from pipelines.statuses.transport import HttpTransport
 from tests.toolkit.forgepayloads import AFTER
 from tests.toolkit.forgeserver import ForgeServer, forge_server
 

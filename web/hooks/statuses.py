@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.hooks.sending import SenderThread, StatusSender
-from pipelines.hooks.transport import HttpTransport
 from pipelines.sources.git import reach
+from pipelines.statuses.sending import SenderThread, StatusSender
+from pipelines.statuses.transport import HttpTransport
 
 if TYPE_CHECKING:
     from pipelines.service import Service

@@ -9,11 +9,11 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from pipelines.forges import FORGES
-from pipelines.hooks.outbox import list_statuses
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
 from pipelines.runs.history import history, newest
 from pipelines.sources.senders import user_sender
+from pipelines.statuses.outbox import list_statuses
 from web.guard import note, require
 from web.guard.rights import visible
 from web.hooks.statuses import public_url

@@ -8,13 +8,13 @@ import msgspec
 
 from pipelines.hooks.approvals import Approval, ApprovalState
 from pipelines.hooks.deliveries import Delivery
-from pipelines.hooks.outbox import SentStatus, list_statuses
 from pipelines.model import Project, Run
 from pipelines.projects.defaultnames import Origin, all_names
 from pipelines.projects.hooks import HookSettings
 from pipelines.projects.projects import MAX_WEIGHT
 from pipelines.projects.tags import TagFacts
 from pipelines.runs.history import Point, history
+from pipelines.statuses.outbox import SentStatus, list_statuses
 from web.calls import Call
 from web.endpoints import Api
 from web.guard.rights import bounded, visible

@@ -22,11 +22,11 @@ from pipelines.errors import NotFoundError, SecretError
 from pipelines.forges import FORGES
 from pipelines.forges.errors import ForgeApiError, ForgeRefusalError
 from pipelines.forges.events import Status
-from pipelines.hooks.transport import Transport
 from pipelines.model import Project
 from pipelines.projects.addresses import repository_path
 from pipelines.projects.projects import Projects
 from pipelines.schema import runs, statuses
+from pipelines.statuses.transport import Transport
 
 _ROUND_S: Final = 1.0
 _BATCH: Final = 4

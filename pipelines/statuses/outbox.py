@@ -1,6 +1,7 @@
 """The outbox of commit statuses: a row for each state of a run, written in the transaction that changes the state.
 
-So no state is lost when a process dies, and none is told that never came to be. ``pipelines.hooks.sending`` sends them.
+So no state is lost when a process dies, and none is told that never came to be. ``pipelines.statuses.sending`` sends
+them.
 """
 
 from __future__ import annotations
