@@ -243,7 +243,7 @@ class _Build:
 
     def _attestor(self, recorder: RecordingResolver, plan: Plan, executor: Executor) -> Attestor:
         from builder.attesting.attestor import Attestor
-        from builder.attesting.provenance import Invocation
+        from builder.attesting.invocation import Invocation
 
         def invocation() -> Invocation:
             images = tuple(recorder.images.values())

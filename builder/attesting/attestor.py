@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from builder.attesting import spdx
+from builder.attesting.invocation import BaseImage, Invocation
 from builder.attesting.packages.scan import Contents, scan
-from builder.attesting.provenance import PREDICATE_TYPE, BaseImage, Invocation, provenance
+from builder.attesting.provenance import PREDICATE_TYPE, provenance
 from builder.attesting.statements import docker_purl, statement, statement_of_files
 from builder.bases import NewStep
 from builder.exporting.assembly import Built

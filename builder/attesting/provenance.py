@@ -8,56 +8,22 @@ from __future__ import annotations
 
 import base64
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-
-from builder.attesting.statements import docker_purl, package_url
+from builder.attesting.invocation import Invocation
 from builder.attesting.steps import Steps
 from builder.graph.mounts import SecretMount, SshMount
 from builder.graph.vertices import GitOp, HttpOp, Plan, RunOp
 from builder.remotes.giturls import redacted
 from builder.request.attestations import Provenance
 from builder.request.request import BuildRequest
-from core.digests import Digest
 from core.platforms import Platform
-from core.references import Reference
 from images.oci import format_time
 
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 _BUILD_TYPE: Final = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
 _FRONTEND: Final = "dockerfile.v0"
-
-
-class BaseImage(msgspec.Struct, frozen=True):
-    """An image that a build started from or copied from. name: None for one that was named by its ID."""
-
-    image_id: str
-    name: Reference | None
-    platform: Platform
-    digest: Digest
-
-    @property
-    def uri(self) -> str:
-        if self.name is None:
-            return package_url("oci", self.image_id.partition(":")[2], "", {"platform": str(self.platform)})
-        return docker_purl(self.name, self.platform)
-
-
-class Invocation(msgspec.Struct, frozen=True):
-    """One build, when it has ended. started_at, finished_at: seconds since the epoch.
-
-    fetched: for what came from URLs and repositories its ``sha256:…`` or commit.
-    """
-
-    id: str
-    started_at: float
-    finished_at: float
-    request: BuildRequest
-    plan: Plan
-    images: tuple[BaseImage, ...]
-    fetched: Mapping[HttpOp | GitOp, str]
 
 
 def provenance(options: Provenance, build: Invocation, platform: Platform) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from builder.remotes.giturls import redacted
 from core.digests import Digest
 
 if TYPE_CHECKING:
-    from builder.attesting.provenance import BaseImage
+    from builder.attesting.invocation import BaseImage
 
 
 class Steps:
