@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -12,17 +13,18 @@ _HEAD: Final = """\
 
 <!-- Made by scripts/settings-document from core/variables.py: change that, and run it. -->
 
-Every environment variable that Shiplap reads. A variable that is empty counts as not set. Where `NAME_FILE` is given
-as well, it may name a file that has the value, for values that are not to be seen in a process's environment; the
-variable itself comes first. What cannot be used is told when a command starts, with its name.
+Every environment variable that Shiplap reads. A variable that is empty counts as not set. Where
+`NAME_FILE` is given as well, it may name a file that has the value, for values that are not to be
+seen in a process's environment; the variable itself comes first. What cannot be used is told when a
+command starts, with its name.
 """
 
 _STEPS: Final = """\
 ## What steps see
 
-Steps get none of the variables above, save a proxy that was given as a build argument. A RUN, and `shiplap run`, see
-what the image and the Dockerfile say, and of these what is not said there. BuildKit's own build arguments are in
-[the language](dockerfile.md#arguments).
+Steps get none of the variables above, save a proxy that was given as a build argument. A RUN, and
+`shiplap run`, see what the image and the Dockerfile say, and of these what is not said there.
+BuildKit's own build arguments are in [the language](dockerfile.md#arguments).
 """
 
 
@@ -38,7 +40,8 @@ def settings_page() -> str:
 
 
 def _section(group: Group) -> str:
-    about = f"{group.about}\n\n" if group.about else ""
+    about = textwrap.fill(group.about, 100, break_long_words=False, break_on_hyphens=False)
+    about = f"{about}\n\n" if about else ""
     rows = [_row(variable) for variable in group.variables]
     return f"## {group.title}\n\n{about}{_table(('variable', 'is', 'may be', 'unless set', 'read by'), rows)}"
 

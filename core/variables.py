@@ -87,8 +87,7 @@ _BUILDS: Final = Group(
         ),
         Variable(
             "SHIPLAP_DENIED_NETWORKS",
-            "what steps, and whatever else a run fetches, are not to reach; the host itself and link-local addresses "
-            "never are reached",
+            "what steps and a run's own fetches may not reach; they never reach the host or link-local addresses",
             "IPv4 networks or addresses, commas between: `10.0.0.0/8,192.168.7.1`",
             "",
             "build, run, worker",
@@ -109,8 +108,7 @@ _BUILDS: Final = Group(
         ),
         Variable(
             "PATH",
-            "where `git`, `ssh`, `mkfs.erofs`, `newuidmap` and `redis-server` are looked for; `pasta` and `nft` are "
-            "found in the usual places, whatever it says",
+            "where `git`, `ssh`, `mkfs.erofs`, `newuidmap`, `redis-server` are; `pasta` and `nft` are in the usual places",
             "directories, colons between",
             "",
             EVERYTHING,

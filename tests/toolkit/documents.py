@@ -1,0 +1,135 @@
+"""The project's documents as text: their prose wrapped at 100 columns, the cells of their tables.
+
+``scripts/wrap-documents`` wraps them; ``tests/project/test_documents.py`` holds them to it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+WIDTH: Final = 100
+"""Columns of a line of prose."""
+CELL: Final = 120
+"""Characters of a table's cell, without the addresses of its links: a phrase. What is longer is a list or a section."""
+
+_ITEM = re.compile(r"(?:[-*] |\d+\. )")
+_ASIDE = re.compile(r"(#|\||<|\[[^\]]+\]: )")
+"""What begins a line that is no prose: a heading, a row of a table, HTML, the address of a link."""
+_UNBREAKABLE = re.compile(r"`[^`]+`|\]\([^)]*\)|!\[[^\]]*\]")
+_LONG_CODE: Final = 60
+"""Characters from which code within a sentence may be broken at its spaces."""
+_MARKUP_AT_START = re.compile(r"[-+*=]+$|#{1,6}$|\d+[.)]$|[>|<]")
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_BLANK: Final = "\0"
+
+
+class Block(NamedTuple):
+    """Lines of a document that belong together.
+
+    first: the number of the first line, from 1.
+    lines: without their ends.
+    is_prose: a paragraph or an item of a list, which may be wrapped anew.
+    """
+
+    first: int
+    lines: list[str]
+    is_prose: bool
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Go through a document: each paragraph and each item is one block, each other line is one."""
+    prose: list[str] = []
+    first = 0
+    fence = ""
+    in_list = False
+    for number, line in enumerate(text.splitlines(), 1):
+        inside = line.strip()
+        is_fence = inside.startswith(("```", "~~~"))
+        indent = len(line) - len(line.lstrip())
+        begins_item = _ITEM.match(inside) is not None and not fence
+        is_code = bool(fence) or is_fence or (indent >= 4 and not prose and not in_list)
+        if prose and (begins_item or is_code or not inside or _ASIDE.match(inside)):
+            yield Block(first, prose, is_prose=True)
+            prose = []
+        if is_fence and (not fence or inside == fence):
+            fence = "" if fence else inside[:3]
+        if is_code or not inside or _ASIDE.match(inside):
+            yield Block(number, [line], is_prose=False)
+        else:
+            if not prose:
+                first = number
+            prose.append(line)
+        in_list = begins_item or (in_list and (not inside or indent > 0))
+    if prose:
+        yield Block(first, prose, is_prose=True)
+
+
+def too_wide(text: str) -> list[int]:
+    """The numbers of the lines of prose that are wider than they need to be."""
+    wide = []
+    for block in blocks(text):
+        if block.is_prose and max(map(len, _filled(block.lines))) < max(map(len, block.lines)):
+            wide += [block.first + offset for offset, line in enumerate(block.lines) if len(line) > WIDTH]
+    return wide
+
+
+def wrapped(text: str) -> str:
+    """The document with each block of prose that has a line too wide wrapped anew; the others stay as they are."""
+    lines: list[str] = []
+    for block in blocks(text):
+        is_wide = block.is_prose and any(len(line) > WIDTH for line in block.lines)
+        lines += _filled(block.lines) if is_wide else block.lines
+    return "\n".join(lines) + "\n"
+
+
+def _filled(lines: list[str]) -> list[str]:
+    """A paragraph or an item in lines of at most WIDTH where its words allow that, and none that would be markup."""
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    marker = _ITEM.match(lines[0].lstrip())
+    start = lines[0][:indent] + (marker[0] if marker else "")
+    words = _words(" ".join([lines[0][len(start) :].strip(), *(line.strip() for line in lines[1:])]))
+    filled, current = [], start
+    for word in words:
+        is_first = not current.strip() or current == start
+        if not is_first and len(current) + 1 + len(word) > WIDTH and not _MARKUP_AT_START.match(word):
+            filled.append(current)
+            current = " " * len(start) + word
+        else:
+            current += word if is_first else f" {word}"
+    return [*filled, current]
+
+
+def _words(text: str) -> list[str]:
+    return [word.replace(_BLANK, " ") for word in _UNBREAKABLE.sub(_held, text).split()]
+
+
+def _held(found: re.Match[str]) -> str:
+    is_long_code = found[0].startswith("`") and len(found[0]) > _LONG_CODE
+    return found[0] if is_long_code else found[0].replace(" ", _BLANK)
+
+
+def long_cells(text: str) -> Iterator[tuple[int, str]]:
+    """The cells of tables that are paragraphs: the number of the line, and the cell as it is read."""
+    for block in blocks(text):
+        if not block.is_prose and block.lines[0].startswith("|"):
+            for cell in re.split(r"(?<!\\)\|", block.lines[0])[1:-1]:
+                read = _LINK.sub(r"\1", cell).strip()
+                if len(read) > CELL:
+                    yield block.first, read
+
+
+def main(paths: list[str]) -> None:
+    """Wrap these documents where they lie, and name those that changed."""
+    for path in map(Path, paths):
+        text = path.read_text()
+        if (anew := wrapped(text)) != text:
+            path.write_text(anew)
+            print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
