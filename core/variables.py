@@ -108,7 +108,8 @@ _BUILDS: Final = Group(
         ),
         Variable(
             "PATH",
-            "where `git`, `ssh`, `mkfs.erofs`, `newuidmap`, `redis-server` are; `pasta` and `nft` are in the usual places",
+            "where `git`, `ssh`, `mkfs.erofs`, `newuidmap` and `redis-server` are looked for; "
+            "`pasta` and `nft`: in the usual places",
             "directories, colons between",
             "",
             EVERYTHING,

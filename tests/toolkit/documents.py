@@ -19,7 +19,7 @@ CELL: Final = 120
 _ITEM = re.compile(r"(?:[-*] |\d+\. )")
 _ASIDE = re.compile(r"(#|\||<|\[[^\]]+\]: )")
 """What begins a line that is no prose: a heading, a row of a table, HTML, the address of a link."""
-_UNBREAKABLE = re.compile(r"`[^`]+`|\]\([^)]*\)|!\[[^\]]*\]")
+_UNBREAKABLE = re.compile(r"`[^`]+`|\[[^\]`]{1,60}\]\([^)]*\)|\]\([^)]*\)|!\[[^\]]*\]")
 _LONG_CODE: Final = 60
 """Characters from which code within a sentence may be broken at its spaces."""
 _MARKUP_AT_START = re.compile(r"[-+*=]+$|#{1,6}$|\d+[.)]$|[>|<]")
@@ -70,20 +70,25 @@ def blocks(text: str) -> Iterator[Block]:
 
 def too_wide(text: str) -> list[int]:
     """The numbers of the lines of prose that are wider than they need to be."""
-    wide = []
-    for block in blocks(text):
-        if block.is_prose and max(map(len, _filled(block.lines))) < max(map(len, block.lines)):
-            wide += [block.first + offset for offset, line in enumerate(block.lines) if len(line) > WIDTH]
-    return wide
+    return [
+        block.first + offset
+        for block in blocks(text)
+        if _is_wide(block)
+        for offset, line in enumerate(block.lines)
+        if len(line) > WIDTH
+    ]
 
 
 def wrapped(text: str) -> str:
-    """The document with each block of prose that has a line too wide wrapped anew; the others stay as they are."""
-    lines: list[str] = []
-    for block in blocks(text):
-        is_wide = block.is_prose and any(len(line) > WIDTH for line in block.lines)
-        lines += _filled(block.lines) if is_wide else block.lines
+    """The document with each block of prose that is too wide wrapped anew; the others stay as they are."""
+    lines = [line for block in blocks(text) for line in (_filled(block.lines) if _is_wide(block) else block.lines)]
     return "\n".join(lines) + "\n"
+
+
+def _is_wide(block: Block) -> bool:
+    """Whether the lines are too wide, and could be narrower: a link's address cannot be broken."""
+    widest = max(map(len, block.lines))
+    return block.is_prose and widest > WIDTH and max(map(len, _filled(block.lines))) < widest
 
 
 def _filled(lines: list[str]) -> list[str]:
@@ -112,14 +117,17 @@ def _held(found: re.Match[str]) -> str:
     return found[0] if is_long_code else found[0].replace(" ", _BLANK)
 
 
+def cells(row: str) -> list[str]:
+    """The cells of a table's row, as they are written but for the escapes of bars."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+
+
 def long_cells(text: str) -> Iterator[tuple[int, str]]:
     """The cells of tables that are paragraphs: the number of the line, and the cell as it is read."""
     for block in blocks(text):
         if not block.is_prose and block.lines[0].startswith("|"):
-            for cell in re.split(r"(?<!\\)\|", block.lines[0])[1:-1]:
-                read = _LINK.sub(r"\1", cell).strip()
-                if len(read) > CELL:
-                    yield block.first, read
+            read = [_LINK.sub(r"\1", cell) for cell in cells(block.lines[0])]
+            yield from ((block.first, cell) for cell in read if len(cell) > CELL)
 
 
 def main(paths: list[str]) -> None:
