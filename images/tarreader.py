@@ -2,7 +2,7 @@
 
 Understood: v7, ustar, PAX (local and global records, SCHILY.xattr) and GNU (long names, base-256 numbers, sparse files
 of the old kind and PAX 0.0, 0.1 and 1.0). Entries of other types (volume labels and the like) are skipped.
-The standard library's tarfile is ten times slower, decodes names, and keeps every member.
+The standard library's tarfile is three to four times slower, decodes names, and keeps every member: decision 21.
 Spec: pax(1) in POSIX.1-2017; GNU tar manual, "Tar Internals".
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,11 @@ _DOCUMENTS = sorted(
     for path in _CHECKOUT.glob(pattern)
     if path.name not in _LONGER
 )
+_DECISIONS = sorted((_CHECKOUT / "docs" / "decisions").glob("*.md"))
+_DATED = re.compile(
+    r"Date: (\d{4}-\d\d-\d\d)(?:, changed (\d{4}-\d\d-\d\d))?\. Status: (?:accepted|superseded by \d+)\."
+)
+_HEADINGS = ("Context", "Decision", "Consequences")
 _SENTENCE = "who reads this page on a screen, " * 4
 
 
@@ -87,6 +94,29 @@ def test_cell_is_as_long_as_what_is_read_of_it() -> None:
     assert list(long_cells(f"| {address} | {'x' * CELL} |")) == []
     assert list(long_cells(f"| {address} | {'x' * (CELL + 1)} |")) == [(1, "x" * (CELL + 1))]
     assert cells(r"| `a\|b` |  |") == ["`a|b`", ""]
+
+
+def _parts(decision: Path) -> tuple[str, list[str]]:
+    """The line below the title, and the headings; those of the second level."""
+    lines = decision.read_text().splitlines()
+    assert re.fullmatch(rf"# {int(decision.name[:4])}\. \S.*", lines[0]), lines[0]
+    return lines[2], [line[3:] for line in lines if line.startswith("## ")]
+
+
+@pytest.mark.parametrize("decision", _DECISIONS, ids=lambda path: path.stem)
+def test_decision_has_date_status_context_decision_and_consequences(decision: Path) -> None:
+    dated, headings = _parts(decision)
+    found = _DATED.fullmatch(dated)
+    assert found, dated
+    dates = [date for date in found.groups() if date]
+    assert dates == sorted({str(datetime.date.fromisoformat(date)) for date in dates})
+    assert [heading for heading in headings if heading in _HEADINGS] == list(_HEADINGS)
+
+
+def test_decisions_are_counted_as_they_were_made() -> None:
+    assert [int(decision.name[:4]) for decision in _DECISIONS] == list(range(1, len(_DECISIONS) + 1))
+    dates = [_parts(decision)[0][6:16] for decision in _DECISIONS]
+    assert dates == sorted(dates)
 
 
 def test_script_wraps_the_files_that_it_is_given(tmp_path: Path) -> None:
