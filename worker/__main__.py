@@ -26,6 +26,7 @@ from core.settings import ServiceSettings, StepSettings
 from pipelines.jsonlogs import configuration
 from pipelines.runs.queue import check_labels, queues_of_worker
 from pipelines.service import Service
+from worker.pool import Pool
 from worker.pulse import Pulse
 from worker.resources import WorkerSettings
 from worker.sideprocess import ExporterProcess
@@ -90,7 +91,7 @@ def _work(settings: WorkerSettings) -> None:
         exporter.attach(app)
         worker = app.Worker(
             hostname=f"worker@{settings.name}",
-            pool="prefork",
+            pool=Pool,
             concurrency=settings.concurrency,
             queues=queues_of_worker(settings.labels),
             loglevel=logging.getLogger().level,

@@ -72,14 +72,14 @@ class PushStep:
         self._numbers.emit(StepFinished(self._step.id, outcome, duration_s, time.time(), reason))
 
     def _told(self) -> str:
-        sent = sum(transfer.sent for transfer in self._transfers)
+        sent = len(set().union(*(transfer.sent for transfer in self._transfers)))
         if sent:
             return "1 layer sent" if sent == 1 else f"{sent} layers sent"
         return "the registry had all layers"
 
 
 class _Transfer:
-    """A TransferMonitor that adds up. sent: how many layers had to be sent."""
+    """A TransferMonitor that adds up. sent: the layers that had to be sent; small ones are sent without asking."""
 
     def __init__(self, monitor: Monitor, step_id: int) -> None:
         self._monitor = monitor
@@ -99,9 +99,9 @@ class _Transfer:
         del text  # the step's own name says it
 
     @property
-    def sent(self) -> int:
+    def sent(self) -> set[str]:
         with self._lock:
-            return sum(layer.state == "Pushed" for layer in self._layers.values())
+            return {name for name, layer in self._layers.items() if layer.state == "Pushed"}
 
 
 def _done_bytes(layer: LayerProgress) -> int:

@@ -19,6 +19,7 @@ from pipelines.jsonlogs import working_on
 from pipelines.runs.queue import TASK_NAME, celery_app
 from worker.cacheexport import Outlet
 from worker.execution import Execution
+from worker.pool import leave_pool
 from worker.resources import Resources, WorkerSettings
 
 _PAUSE_S: Final = 2.0  # so that a worker that takes nothing leaves the messages to others
@@ -56,10 +57,11 @@ class _PoolProcess:
         except DatabaseUnreachableError as error:
             _log.warning("%s", error)
 
-    def end(self, **_: Any) -> None:
+    def end(self, exitcode: int, **_: Any) -> None:
         if self._resources is not None:
             self._resources.close()
             self._resources = None
+        leave_pool(exitcode)
 
     def work(self, number: int) -> None:
         """Take the best run that waits, which need not be the one that the message tells of."""
