@@ -20,7 +20,7 @@ _TOLD_AFTER_S: Final = 3.0
 _PATIENCE_S: Final = 60.0  # a restart and an upgrade take less
 _ANSWER_S: Final = 10.0  # until an answer begins, once it has been said that the server is away
 _SILENCE_S: Final = 10.0 + _TOLD_AFTER_S  # heartbeats come every ten seconds
-_CANCELLING_S: Final = 5.0
+_CANCELLING_S: Final = 2.0  # whoever has pressed Ctrl-C does not wait for a service that is silent
 _UNAVAILABLE: Final = (502, 503, 504)  # of a proxy whose server is being restarted, too
 
 

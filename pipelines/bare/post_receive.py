@@ -27,6 +27,7 @@ import pwd
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,8 +41,12 @@ TIMEOUT_S = 10.0
 LOCK_S = 15.0
 MAX_ANSWER = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-SILENCE_S = 30.0  # the service sends something every 10
-AWAY_S = 60.0  # for a service that is started again
+TOLD_AFTER_S = 3.0  # for so long a service may be away before anything is said of it
+SILENCE_S = 10.0 + TOLD_AFTER_S  # a heartbeat comes every ten seconds
+AWAY_S = 60.0  # a restart and an upgrade take less
+ANSWER_S = 10.0  # until an answer begins, once it has been said that the service is away
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -281,19 +286,61 @@ def follow_all(settings: dict[str, str], answers: dict[str, dict[str, object]]) 
                 say(f"Shiplap does not show run {run} any more ({reason}). It goes on.")
 
 
+class Absence:
+    """How long the service has been away while a run is followed, and what is said of it."""
+
+    def __init__(self, run: object) -> None:
+        self.run = run
+        self.is_told = False
+        self.since = 0.0  # by the monotonic clock; 0: it is there
+        self.pause_s = FIRST_PAUSE_S
+
+    def left_s(self) -> float:
+        """Seconds until something is to be said, or it is given up."""
+        gone_s = time.monotonic() - self.since if self.since else 0.0
+        return max(FIRST_PAUSE_S, (AWAY_S if self.is_told else TOLD_AFTER_S) - gone_s)
+
+    def answered(self) -> None:
+        """It has begun to answer, which is no proof that it has the log."""
+        if self.is_told:
+            say(f"Shiplap answers again. Run {self.run} goes on:")
+        self.is_told = False
+
+    def end(self) -> None:
+        """It has sent something of the log, or said that there is nothing new."""
+        self.since, self.pause_s = 0.0, FIRST_PAUSE_S
+
+    def wait(self, reason: str, began: float) -> bool:
+        """Before the next try; False: it has been away for too long. began: when, if this is the first try."""
+        self.since = self.since or began
+        if time.monotonic() - self.since >= AWAY_S:
+            return False
+        if time.monotonic() - self.since >= TOLD_AFTER_S and not self.is_told:
+            self.is_told = True
+            say(f"Shiplap is away ({printable(reason)}): trying again for {AWAY_S:.0f} s. Run {self.run} goes on.")
+        time.sleep(min(self.pause_s, self.left_s()))
+        self.pause_s = min(LONGEST_PAUSE_S, self.pause_s * 2)
+        return True
+
+
 def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
     """Show a log until the run has ended; why it broke off before, else empty."""
     url = settings["HOOK_URL"].rstrip("/") + "/follow"
-    parent, after, reason = os.getppid(), 0, ""
-    end = time.monotonic() + AWAY_S
-    while time.monotonic() < end:
+    parent, after, absence = os.getppid(), 0, Absence(run)
+    while True:
         body = json.dumps({"delivery": delivery_id, "run": run, "after": after})
         headers = {"Content-Type": "application/json", "X-Shiplap-Signature": signature(settings, body)}
+        began, lines = time.monotonic(), 0
         try:
-            with send(url, headers, body, SILENCE_S) as answer:
+            with send(url, headers, body, min(ANSWER_S, absence.left_s())) as answer:
+                allow_silence(answer, SILENCE_S)
                 for line in answer:
                     if os.getppid() != parent:
                         sys.exit()
+                    lines += 1
+                    absence.answered()
+                    if lines > 1:  # the first one comes whether it has the log or not
+                        absence.end()
                     kind, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
                     if kind == "end":
                         say(printable(text))
@@ -301,7 +348,7 @@ def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
                     if kind.isdigit():
                         after = int(kind)
                         say(printable(text))
-                    end = time.monotonic() + AWAY_S
+            reason, began = "it ended the connection", time.monotonic()
         except urllib.error.HTTPError as error:
             with error:
                 reason = f"{url} answered {error.code}"
@@ -309,8 +356,19 @@ def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
                 return reason
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = why(error)
-        time.sleep(1)
-    return reason or "it ended"
+            if lines and isinstance(error, socket.timeout):
+                reason, began = f"it has been silent for {SILENCE_S:.0f} s", time.monotonic() - TOLD_AFTER_S
+            elif lines:
+                began = time.monotonic()
+        if os.getppid() != parent:
+            sys.exit()
+        if not absence.wait(reason, began):
+            return reason
+
+
+def allow_silence(answer: http.client.HTTPResponse, seconds: float) -> None:
+    """How long nothing may come from now on: an answer has to begin sooner. urllib has one time-out for both."""
+    answer.fp.raw._sock.settimeout(seconds)  # type: ignore[attr-defined]  # the socket below the file
 
 
 def printable(text: str) -> str:

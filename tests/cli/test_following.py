@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +14,7 @@ from cli.remote.errors import RunLostError, ServerError
 from cli.remote.following import Follower, cancel_when
 from cli.remote.servers import Server
 from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.scripted import Held, scripted
 
 RUN = 7
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nretry: 1000\n\n"
@@ -50,55 +50,6 @@ class Onlooker:
         self.told.append(("back", self._clock()))
 
 
-class Scripted:
-    """A server that answers each connection with the next of its answers, and then the last of them again and again.
-
-    asked: the heads of the requests. An answer of None is silence until the test ends.
-    """
-
-    def __init__(self, *answers: bytes | None) -> None:
-        self.asked: list[bytes] = []
-        self._answers = list(answers)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._held: list[socket.socket] = []
-        self.server = Server(f"http://127.0.0.1:{self._listener.getsockname()[1]}", "token")
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            head = b""
-            while b"\r\n\r\n" not in head and (data := connection.recv(4096)):
-                head += data
-            self.asked.append(head)
-            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-            if answer is None:
-                self._held.append(connection)
-                continue
-            connection.sendall(answer)
-            connection.close()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(stretched(10))
-        for connection in self._held:
-            connection.close()
-
-
-@contextmanager
-def scripted(*answers: bytes | None) -> Iterator[Scripted]:
-    server = Scripted(*answers)
-    try:
-        yield server
-    finally:
-        server.close()
-
-
 def event(number: int) -> bytes:
     return b'id: %d\ndata: {"n":%d,"kind":"output","text":"line %d","at":1.0}\n\n' % (number, number, number)
 
@@ -131,7 +82,7 @@ def test_proxy_whose_server_is_restarted_counts_as_away(status: bytes) -> None:
     onlooker = Onlooker(clock)
     answers = [refusal(status)] * 6 + [STREAM + event(1) + END]
     with scripted(*answers) as there:
-        follower = Follower(there.server, RUN, onlooker=onlooker, clock=clock, pause=clock.pause)
+        follower = Follower(Server(there.url, "token"), RUN, onlooker=onlooker, clock=clock, pause=clock.pause)
         assert [line.n for line in follower.lines()] == [1]
     assert [what for what, _ in onlooker.told] == ["away", "back"]
     assert follower.ended == {"number": 7, "state": "succeeded"}
@@ -141,7 +92,7 @@ def test_refusal_is_no_absence() -> None:
     clock = Clock()
     with scripted(refusal(b"404 Not Found")) as there:
         with pytest.raises(ServerError):
-            list(Follower(there.server, RUN, clock=clock, pause=clock.pause).lines())
+            list(Follower(Server(there.url, "token"), RUN, clock=clock, pause=clock.pause).lines())
         assert len(there.asked) == 1
 
 
@@ -152,7 +103,7 @@ def test_stream_that_is_cut_anywhere_goes_on_behind_the_last_whole_line() -> Non
         had = sum(len(event(1)) * number <= cut for number in (1, 2, 3))
         rest = b"".join(map(event, range(had + 1, 4)))
         with scripted(STREAM + whole[:cut], STREAM + rest + END) as there:
-            follower = Follower(there.server, RUN, clock=clock, pause=clock.pause)
+            follower = Follower(Server(there.url, "token"), RUN, clock=clock, pause=clock.pause)
             assert [(line.n, line.text) for line in follower.lines()] == [(n, f"line {n}") for n in (1, 2, 3)]
             assert b"Last-Event-ID: %d\r\n" % had in there.asked[1]
 
@@ -162,7 +113,7 @@ def test_short_breaks_are_told_to_nobody() -> None:
     onlooker = Onlooker(clock)
     answers = [STREAM + event(number) for number in range(1, 40)]
     with scripted(*answers, STREAM + END) as there:
-        follower = Follower(there.server, RUN, onlooker=onlooker, clock=clock, pause=clock.pause)
+        follower = Follower(Server(there.url, "token"), RUN, onlooker=onlooker, clock=clock, pause=clock.pause)
         assert [line.n for line in follower.lines()] == list(range(1, 40))
     assert onlooker.told == []
 
@@ -173,7 +124,7 @@ def test_server_that_greets_and_hangs_up_is_given_up() -> None:
         scripted(STREAM) as there,
         pytest.raises(RunLostError, match="has ended the connection"),
     ):
-        list(Follower(there.server, RUN, clock=clock, pause=clock.pause).lines())
+        list(Follower(Server(there.url, "token"), RUN, clock=clock, pause=clock.pause).lines())
     assert clock.now == pytest.approx(1060.0)
 
 
@@ -186,8 +137,8 @@ def test_server_that_accepts_and_says_nothing_is_away(
     monkeypatch.setattr(following, "_ANSWER_S", 0.3)
     onlooker = Onlooker(time.monotonic)
     got: list[int] = []
-    with scripted(*before, None) as there:
-        follower = Follower(there.server, RUN, onlooker=onlooker)
+    with scripted(*before, Held()) as there:
+        follower = Follower(Server(there.url, "token"), RUN, onlooker=onlooker)
         with pytest.raises(RunLostError, match="timed out"):
             got.extend(line.n for line in follower.lines())
     assert got == [1] * len(before)
@@ -198,26 +149,9 @@ def test_stream_that_falls_silent_is_away(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(following, "_SILENCE_S", 0.2)
     monkeypatch.setattr(following, "_PATIENCE_S", 4.0)
     onlooker = Onlooker(time.monotonic)
-    listener = socket.create_server(("127.0.0.1", 0))
-    kept: list[socket.socket] = []
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        connection.recv(4096)
-        connection.sendall(STREAM + event(1))
-        kept.append(connection)  # open, and nothing more comes
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", "token")
-    try:
-        with pytest.raises(RunLostError):
-            list(Follower(server, RUN, onlooker=onlooker).lines())
-        assert "has been silent for" in onlooker.texts[0]
-    finally:
-        thread.join(stretched(10))
-        for each in (listener, *kept):
-            each.close()
+    with scripted(Held(STREAM + event(1)), b"") as there, pytest.raises(RunLostError):
+        list(Follower(Server(there.url, "token"), RUN, onlooker=onlooker).lines())
+    assert "has been silent for" in onlooker.texts[0]
 
 
 @pytest.mark.parametrize("answers", [None, [refusal(b"502 Bad Gateway")], [b""]], ids=["nobody", "proxy", "hangs up"])
@@ -230,7 +164,8 @@ def test_cancelling_at_a_server_that_is_away_is_told(answers: list[bytes] | None
         thread.join(stretched(30))
     else:
         with scripted(*answers) as there:
-            thread = cancel_when(cancelled, Follower(there.server, RUN), there.server, RUN, unheard.set)
+            server = Server(there.url, "token")
+            thread = cancel_when(cancelled, Follower(server, RUN), server, RUN, unheard.set)
             cancelled.set()
             thread.join(stretched(30))
     assert unheard.is_set()
@@ -240,7 +175,8 @@ def test_cancelling_at_a_server_that_is_there_is_asked_once() -> None:
     cancelled, unheard = threading.Event(), threading.Event()
     answer = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
     with scripted(answer) as there:
-        thread = cancel_when(cancelled, Follower(there.server, RUN), there.server, RUN, unheard.set)
+        server = Server(there.url, "token")
+        thread = cancel_when(cancelled, Follower(server, RUN), server, RUN, unheard.set)
         assert there.asked == []
         cancelled.set()
         eventually(lambda: bool(there.asked), why="the server is asked")
