@@ -7,13 +7,15 @@ whether all have. Neither has anything to wait for here: see ``leave_pool`` and 
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from celery.concurrency.prefork import TaskPool
 
 
 class Pool(TaskPool):  # type: ignore[misc]  # celery has no types
     """Ends without a pause while no run is being built. While one is, Celery's way of waiting for it holds."""
+
+    _pool: Any
 
     def on_stop(self) -> None:
         """Wait until all processes have ended."""
@@ -28,7 +30,7 @@ class Pool(TaskPool):  # type: ignore[misc]  # celery has no types
 def leave_pool(exit_code: int) -> NoReturn:
     """End a process of the pool, once it is told to and has put everything away.
 
-    The worker has had all results by then (billiard's ``_ensure_messages_consumed``). What Celery's process would do yet
-    is to announce its end, and to wait for a second to be killed; the worker learns of its end from the kernel as well.
+    The worker has had all results by then (billiard's ``_ensure_messages_consumed``). What Celery's process would do
+    yet is to announce its end, and to wait for a second to be killed; the worker learns of it from the kernel as well.
     """
     os._exit(exit_code)
