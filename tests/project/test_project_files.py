@@ -5,35 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
-
-from cli.app import shiplap
-from cli.lazy import LazyGroup
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _DOCUMENTS = sorted([*_CHECKOUT.glob("*.md"), *_CHECKOUT.glob("docs/**/*.md"), *_CHECKOUT.glob("*/README.md")])
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
-
-
-def _commands(group: LazyGroup, words: str) -> Iterator[str]:
-    for name, entry in group.lazy.items():
-        if entry.hidden:
-            continue
-        command = group.get_command(click.Context(group), name)
-        if isinstance(command, LazyGroup):
-            yield from _commands(command, f"{words} {name}")
-        else:
-            yield f"{words} {name}"
-
-
-def test_every_command_is_in_the_readme() -> None:
-    assert isinstance(shiplap, LazyGroup)
-    readme = (_CHECKOUT / "README.md").read_text()
-    assert [words for words in _commands(shiplap, "shiplap") if words not in readme] == []
 
 
 @pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: str(path.relative_to(_CHECKOUT)))
