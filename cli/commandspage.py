@@ -34,9 +34,9 @@ docker's words work, too. The help does not list them.
 """
 
 _MORE: Final[Mapping[str, str]] = {
-    "build": "More: [the language](dockerfile.md), [outputs and platforms](outputs.md), [the build cache](cache.md),\n"
-    "[build checks](checks.md), [when a build fails](debugging.md), [limits of steps](security.md#limits),\n"
-    "[building on a service](service.md#building-on-it).",
+    "build": "More: [the language](dockerfile.md), [outputs and platforms](outputs.md),\n"
+    "[the build cache](cache.md), [build checks](checks.md), [when a build fails](debugging.md),\n"
+    "[limits of steps](security.md#limits), [building on a service](service.md#building-on-it).",
     "run": "More: [limits](security.md#limits).",
     "pull": "More: [registries](registry.md).",
     "push": "More: [registries](registry.md).",
