@@ -25,7 +25,7 @@ from builder.graph.classes import StepClasses
 from builder.graph.rootfs import RootFS
 from builder.graph.vertices import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.recall import may_be_recalled, remember
-from builder.request.arguments import MULTI_PLATFORM_ARG, dated, is_true
+from builder.request.arguments import MULTI_PLATFORM_ARG, dated
 from builder.request.request import BuildRequest, Output
 from builder.request.result import BuildResult
 from builder.running.failures import StepError
@@ -35,6 +35,7 @@ from containers.launcher import Launcher
 from core.cancellation import asking
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, NullMonitor, StepFinished, StepInfo, StepStarted, Warned
+from core.gobool import parse_bool
 from core.settings import CacheMax
 from dockerfile_grammar import Dockerfile
 from images.store import Store
@@ -138,7 +139,7 @@ class _Build:
         ]
         attest = None if self._recorder is None else self._attestor(self._recorder, planned.plan, executor)
         push = Push(self._store, self._connect, self._monitor, last_step.id)
-        several = is_true(self._request.build_args.get(MULTI_PLATFORM_ARG, ""))
+        several = bool(parse_bool(self._request.build_args.get(MULTI_PLATFORM_ARG, "")))
         exporter = Exporter(self._store, images, epoch=epoch, attest=attest, push=push, several=several)
         exported = _put_out(exporter, self._request.outputs, self._monitor, last_step)
         caching.export([diff_id for image in images for diff_id in image.diff_ids])

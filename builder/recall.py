@@ -32,7 +32,7 @@ import images
 from builder.codestamp import code_stamp
 from builder.explaining.lineage import Lineage
 from builder.graph.copyspec import CopySpec
-from builder.request.arguments import EPOCH_ARG, MULTI_PLATFORM_ARG
+from builder.request.arguments import EPOCH_ARG, INLINE_CACHE_ARG, MULTI_PLATFORM_ARG
 from builder.request.output import Output
 from builder.request.result import RecalledResult
 from core.digests import Digest
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from images.store import Store
 
 _KIND: Final = "outcome"
-_INLINE_ARG: Final = "BUILDKIT_INLINE_CACHE"
 
 
 class Outcome(NamedTuple):
@@ -118,7 +117,7 @@ def may_be_recalled(request: BuildRequest) -> bool:
         and len(request.outputs) == 1
         and len(request.platforms) <= 1
         and request.source_date_epoch is None
-        and request.build_args.keys().isdisjoint((EPOCH_ARG, MULTI_PLATFORM_ARG, _INLINE_ARG))
+        and request.build_args.keys().isdisjoint((EPOCH_ARG, MULTI_PLATFORM_ARG, INLINE_CACHE_ARG))
         and not (request.attest or request.named_contexts or request.cache_from or request.cache_to)
     )
 

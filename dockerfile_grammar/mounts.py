@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
+from core.gobool import parse_bool
 from core.suggestions import suggestion
 from dockerfile_grammar import tables
 from dockerfile_grammar.ast import Flag
@@ -41,8 +42,6 @@ _KEYS = {
     **{key: key for key in ("sharing", "mode", "uid", "gid")},
 }
 _BARE_KEYS = frozenset({"readonly", "readwrite", "required"})
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?", re.IGNORECASE | re.ASCII)
 _SIZE_UNITS = " kmgtp"
 _VARIABLE = re.compile(r"\$.", re.DOTALL)
@@ -181,9 +180,10 @@ class _Draft(Struct):
         return value.lower()
 
     def _boolean(self, value: str, entry: _Field) -> bool:
-        if value not in _TRUE | _FALSE:
+        said = parse_bool(value)
+        if said is None:
             raise self.error(f"invalid value for {entry.key}: {shown(value)!r}", entry.span, "write true or false")
-        return value in _TRUE
+        return said
 
     def _number(self, value: str, base: int, entry: _Field) -> int:
         digits = "01234567" if base == 8 else "0123456789"
@@ -226,14 +226,15 @@ class _Draft(Struct):
 
 
 def _boolean(entry: _Field, source: Source) -> bool:
-    if entry.value not in _TRUE | _FALSE:
+    said = parse_bool(entry.value or "")
+    if said is None:
         raise MountError(
             f"RUN --device: invalid value for {entry.key}: {shown(entry.value)!r}",
             hint="write true or false",
             source=source,
             span=entry.span,
         )
-    return entry.value in _TRUE
+    return said
 
 
 def _fields(flag: Flag, source: Source) -> Iterator[_Field]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from core.gobool import parse_bool
 from dockerfile_grammar.ast import (
     AnyInstruction,
     Arg,
@@ -174,19 +175,16 @@ def parse_check_options(text: str) -> CheckOptions:
         if not equals or key not in values:
             raise ValueError(f"invalid check option {part.strip()!r}")
         values[key] = value.strip()
-    if values["error"] not in {"", *_TRUE, *_FALSE}:
+    is_error = parse_bool(values["error"]) if values["error"] else False
+    if is_error is None:
         raise ValueError(f"check: error is true or false, not {values['error']!r}")
     return CheckOptions(
         skip=_names(values["skip"]),
         skip_all=values["skip"] == "all",
-        error=values["error"] in _TRUE,
+        error=is_error,
         experimental=_names(values["experimental"]),
         experimental_all=values["experimental"] == "all",
     )
-
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def _names(text: str) -> frozenset[str]:

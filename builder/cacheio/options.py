@@ -10,6 +10,7 @@ from builder.errors import CacheOptionError
 from builder.request.cache import CacheCompression, CacheFrom, CacheMode, CacheTo
 from core.digests import Digest
 from core.errors import InvalidReferenceError
+from core.gobool import parse_bool
 from core.references import Reference
 from core.suggestions import suggestion
 
@@ -116,9 +117,10 @@ class _Option:
         value = self._members.pop(key, None)
         if value is None:
             return default
-        if value.lower() not in ("true", "false", "1", "0"):
+        said = parse_bool(value)
+        if said is None:
             raise self.error(f"{key}={value} is neither true nor false")
-        return value.lower() in ("true", "1")
+        return said
 
     def end(self, known: tuple[str, ...]) -> None:
         if self._members:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Self
 
 from builder.cacheio.buildcache import BuildCache
 from builder.errors import BuildCancelledError
+from builder.request.arguments import INLINE_CACHE_ARG
 from builder.request.cache import INLINE_MEMBER, CacheTo
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepProgress, StepStarted, Warned
+from core.gobool import parse_bool
 
 if TYPE_CHECKING:
     from builder.bases import Connect
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from builder.request.request import BuildRequest
     from images.oci import ImageConfig
     from images.store import Store
-
-_INLINE_ARG = "BUILDKIT_INLINE_CACHE"
 
 
 class CacheSession:
@@ -47,7 +47,7 @@ class CacheSession:
         self._new_step = new_step
         self._stack = contextlib.ExitStack()
         self._inline = any(target.type == "inline" for target in request.cache_to) or (
-            request.build_args.get(_INLINE_ARG, "").lower() in ("1", "true")
+            parse_bool(request.build_args.get(INLINE_CACHE_ARG, "")) is True
         )
         self._targets = [target for target in request.cache_to if target.type != "inline"]
         imports: CacheImports | None = None

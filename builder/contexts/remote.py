@@ -14,9 +14,9 @@ from builder.remotes.git import Git
 from builder.remotes.giturls import GitReference, is_http_url, parse_git, redacted
 from builder.remotes.http import HttpFiles
 from core.files import storage_errors
+from core.gobool import parse_bool
 
 _KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FILE_NAME = "context"  # what BuildKit calls a Dockerfile that is the whole context
 _HEAD_BYTES = 512
 
@@ -44,7 +44,7 @@ def fetch_context(text: str, scratch: Path, remote: Remote) -> tuple[Context, by
 
 
 def _clone(reference: GitReference, text: str, directory: Path, remote: Remote) -> Context:
-    keep = bool(reference.keep_git_dir) or remote.build_args.get(_KEEP_GIT_DIR) in _TRUE
+    keep = bool(reference.keep_git_dir) or bool(parse_bool(remote.build_args.get(_KEEP_GIT_DIR, "")))
     access = remote.access.git(remote.secrets)
     with Git(reference.remote, directory / "repository", access, remote.stopped) as git:
         found = git.find(reference.ref)

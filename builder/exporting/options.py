@@ -9,6 +9,7 @@ from typing import Final
 from builder.errors import OutputError
 from builder.exporting.annotations import annotation_option
 from builder.request.output import OUTPUT_TYPES, Annotation, Compression, Output, OutputType, Packaging
+from core.gobool import parse_bool
 from core.references import Reference
 from core.suggestions import suggestion
 
@@ -30,10 +31,6 @@ _OPTIONS: Final[Mapping[OutputType, tuple[str, ...]]] = {
 }
 _COMPRESSIONS: Final[Mapping[str, Compression]] = {"uncompressed": "none", "gzip": "gzip", "zstd": "zstd"}
 _MAX_LEVELS: Final[Mapping[Compression, int]] = {"gzip": 9, "zstd": 22}
-# What Go's strconv.ParseBool takes; nothing after "=" is true there too.
-_BOOLEANS: Final = dict.fromkeys(("", "1", "t", "T", "true", "TRUE", "True"), True) | dict.fromkeys(
-    ("0", "f", "F", "false", "FALSE", "False"), False
-)
 
 
 def parse_output(text: str, *, names: Sequence[Reference] = (), annotations: Sequence[Annotation] = ()) -> Output:
@@ -133,9 +130,10 @@ class _Options:
         if key not in self._members or key not in _OPTIONS[self.type]:
             return None
         value = self.take(key)
-        if value not in _BOOLEANS:
+        said = parse_bool(value) if value else True  # nothing after "=" is true in buildx too
+        if said is None:
             raise OutputError(f"invalid output {self.text!r}: {key}={value} is neither true nor false")
-        return _BOOLEANS[value]
+        return said
 
     def compression(self) -> Compression | None:
         text = self.take("compression")

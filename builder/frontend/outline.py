@@ -8,6 +8,7 @@ import msgspec
 
 from builder.frontend.target import target_index
 from builder.request.arguments import platform_args
+from core.gobool import parse_bool
 from core.platforms import Platform
 from dockerfile_grammar import Dockerfile, Instruction, Stage, Word, ast, expand
 from dockerfile_grammar.comments import description_above
@@ -181,7 +182,8 @@ class _Outliner:
         target = mount.get("target") or mount.get("dst") or mount.get("destination") or ""
         fallback = {"secret": target.rpartition("/")[2], "ssh": "default"}[kind]
         name = mount.get("id") or mount.get("source") or mount.get("src") or fallback
-        required = mount.get("required", "false").lower() in ("", "1", "true")
+        said = mount.get("required", "false")
+        required = not said or parse_bool(said) is True
         known = self._needed[kind].get(name)
         self._needed[kind][name] = Needed(name, required or (known is not None and known.required), line)
 

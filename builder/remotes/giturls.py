@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 import msgspec
 
 from builder.errors import InvalidUrlError
+from core.gobool import parse_bool
 
 PORTS: Final = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 
@@ -22,8 +23,6 @@ _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no option of ssh
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
 _REF: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
 _CHECKSUM: Final = re.compile(r"[0-9a-f]{7,64}")
-_TRUE: Final = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE: Final = ("0", "f", "F", "FALSE", "false", "False")
 _FORMS: Final = "write https://HOST/REPOSITORY.git, ssh://USER@HOST/PATH or USER@HOST:PATH"
 
 
@@ -213,9 +212,10 @@ def _flag(given: Mapping[str, str], key: str, text: str) -> bool | None:
     value = given.get(key)
     if value is None:
         return None
-    if value and value not in _TRUE + _FALSE:
+    said = parse_bool(value) if value else True
+    if said is None:
         raise InvalidUrlError(f"{redacted(text)}: invalid value for {key}: {value!r}", hint="write true or false")
-    return value not in _FALSE
+    return said
 
 
 def _checked(found: GitReference) -> GitReference:

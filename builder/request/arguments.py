@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from builder.errors import BuilderError
+from core.gobool import parse_bool
 from core.platforms import Platform
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ DEFAULT_HOSTNAME = "buildkitsandbox"
 MULTI_PLATFORM_ARG: Final = "BUILDKIT_MULTI_PLATFORM"
 """The result is an index even where it is of one platform, and a directory of files has one for the platform."""
 
+INLINE_CACHE_ARG: Final = "BUILDKIT_INLINE_CACHE"
+"""The image carries its build cache in its config, as with ``--cache-to type=inline``."""
+
 SCAN_CONTEXT_ARG: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"
 SCAN_STAGE_ARG: Final = "BUILDKIT_SBOM_SCAN_STAGE"
 SCAN_ARGS: Final = frozenset({SCAN_CONTEXT_ARG, SCAN_STAGE_ARG})
 """What the SBOM is of besides the final stage. They take effect where an ARG declares them, and are no variables."""
-
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 CACHE_NAMESPACE_ARG = "BUILDKIT_CACHE_MOUNT_NS"
 """Builds with another value of it have other directories for ``RUN --mount=type=cache``, and no step of theirs that
@@ -53,14 +54,10 @@ def platform_args(build: Platform, target: Platform) -> dict[str, str]:
     return args
 
 
-def is_true(value: str) -> bool:
-    """As Go's strconv.ParseBool; what is neither true nor false is false."""
-    return value in _TRUE
-
-
 def names_stage(value: str, stage: str) -> bool:
     """Whether an argument that is a boolean, or a list of stages, is about this one."""
-    return value in _TRUE if value in _TRUE | _FALSE else stage in value.split(",")
+    said = parse_bool(value)
+    return stage in value.split(",") if said is None else said
 
 
 def dated(request: BuildRequest, dockerfile: Dockerfile) -> BuildRequest:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from builder.errors import OutputError
+from core.gobool import parse_bool
 
-_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "provenance": ("mode", "builder-id", "reproducible", "version", "disabled"),
     "sbom": ("disabled",),
@@ -75,9 +75,10 @@ def _provenance(members: Mapping[str, str]) -> Provenance:
 
 def _shorthand(text: str, option: str) -> dict[str, str]:
     """``true``, ``false``, or options as of ``--attest``."""
-    if text in _BOOLEANS:
-        return {} if _BOOLEANS[text] else {"disabled": "true"}
-    return _members(text, option)
+    said = parse_bool(text)
+    if said is None:
+        return _members(text, option)
+    return {} if said else {"disabled": "true"}
 
 
 def _members(text: str, option: str) -> dict[str, str]:
@@ -102,6 +103,7 @@ def _check(kind: str, members: Mapping[str, str]) -> None:
 
 
 def _boolean(text: str, kind: str) -> bool:
-    if text not in _BOOLEANS:
+    said = parse_bool(text)
+    if said is None:
         raise OutputError(f"invalid {kind}: {text!r} is neither true nor false")
-    return _BOOLEANS[text]
+    return said

@@ -33,6 +33,7 @@ def test_cache_from(text: str, expected: CacheFrom) -> None:
         ("host:5000/app", CacheTo("registry", "host:5000/app:latest")),
         ("type=registry,ref=a/b,mode=max", CacheTo("registry", "docker.io/a/b:latest", mode="max")),
         ("type=local,dest=dir,tag=t,ignore-error=true", CacheTo("local", "dir", "t", ignore_error=True)),
+        ("type=local,dest=dir,ignore-error=t", CacheTo("local", "dir", ignore_error=True)),
         ("type=local,dest=d,compression=zstd", CacheTo("local", "d", compression="zstd")),
         ("type=local,dest=d,compression=zstd,compression-level=7", CacheTo("local", "d", compression="zstd", level=7)),
         ("type=local,dest=d,force-compression=true", CacheTo("local", "d", level=1)),

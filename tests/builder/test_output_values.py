@@ -108,6 +108,7 @@ def test_annotations_that_cannot_be(text: str) -> None:
         (("type=provenance,mode=max", "type=sbom"), None, None, Attestations(Provenance("max"), sbom=True)),
         (("type=provenance,mode=max",), "false", None, Attestations()),
         (("type=sbom,disabled=true",), None, None, Attestations()),
+        ((), "True", "f", Attestations(Provenance())),
         (
             (),
             "mode=max,builder-id=https://ci/1,reproducible=true",

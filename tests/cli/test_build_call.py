@@ -205,6 +205,13 @@ def test_outline_has_the_global_arguments_that_the_target_uses_and_values_as_red
     assert "cache" not in listed
 
 
+def test_outline_needs_what_a_mount_requires_however_true_is_written(shiplap: Shiplap, project: Path) -> None:
+    mounts = (f"--mount=type=secret,id={name},required{value}" for name, value in [("a", "=t"), ("b", ""), ("c", "=F")])
+    (project / "Dockerfile").write_text(f"FROM scratch\nRUN {' '.join(mounts)} true\n")
+    listed = json.loads(shiplap("build", "--call=outline,format=json", project).stdout)
+    assert {it["name"]: it.get("required", False) for it in listed["secrets"]} == {"a": True, "b": True, "c": False}
+
+
 @pytest.mark.parametrize(
     ("text", "check", "expected"),
     [
