@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct
 
 from core.errors import InvalidReferenceError
+from core.fetchable import is_fetchable
 from core.platforms import Platform
 from core.references import Reference
 from core.suggestions import aside, suggestion
@@ -299,16 +300,12 @@ def _copy_ignored_file(subject: Subject) -> Iterator[Detail]:
         item = use.instruction
         if not isinstance(item, ast.Copy | ast.Add) or use.word not in item.sources:
             continue
-        if (isinstance(item, ast.Copy) and item.from_ is not None) or _is_remote(use.expansion.text):
+        if (isinstance(item, ast.Copy) and item.from_ is not None) or is_fetchable(use.expansion.text):
             continue
         path = clean_path("/" + use.expansion.text).lstrip("/")
         if path and subject.ignore.matches(path):
             text = f'Attempting to {item.NAME.capitalize()} file "{path}" that is excluded by .dockerignore'
             yield _detail(text, item, use.word)
-
-
-def _is_remote(source: str) -> bool:
-    return re.match(r"[a-z]+://|git@", source) is not None
 
 
 def _invalid_definition_description(subject: Subject) -> Iterator[Detail]:

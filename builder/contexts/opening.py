@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.contexts.context import Context
 from builder.errors import ContextError, DockerfileNotFoundError
+from core.fetchable import is_fetchable_context
 from core.suggestions import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_NAME = "Dockerfile"
 _STDIN = "-"
-_MAYBE_REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9.-]+:|github\.com/")
 MAX_DOCKERFILE_BYTES = 16 << 20
 _TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
 
@@ -46,7 +45,7 @@ def open_source(
     """
     if context == _STDIN:
         return _from_stdin(file, stdin, scratch)
-    if remote is not None and _MAYBE_REMOTE.match(context) and not os.path.isdir(context):
+    if remote is not None and is_fetchable_context(context) and not os.path.isdir(context):
         from builder.contexts.remote import is_remote
 
         if is_remote(context):

@@ -6,11 +6,9 @@ matched, stands for what it leads to; links further down stay links.
 
 from __future__ import annotations
 
-import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import msgspec
 
@@ -20,9 +18,8 @@ from builder.copying.patterns import IgnoreFilter, IncludeFilter, check_glob, gl
 from builder.errors import CopyError, SourceNotFoundError
 from builder.graph.copyspec import CopySpec
 from core.cancellation import check
+from core.fetchable import is_fetchable
 from core.suggestions import did_you_mean, nearest
-
-_REMOTE: Final = re.compile(r"(https?|git|ssh)://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -63,7 +60,7 @@ def select(tree: SourceTree, spec: CopySpec, *, clock_ns: Callable[[], int] = ti
     sources: list[Source] = []
     excluded = IgnoreFilter.of(spec.exclude) if spec.exclude else None
     for written in spec.sources:
-        if _REMOTE.match(written) and tree.stat_unfiltered(clean(written)) is None:
+        if is_fetchable(written) and tree.stat_unfiltered(clean(written)) is None:
             raise CopyError(
                 f"{spec.verb} {written}: {spec.verb} takes files, and no URL or git repository", hint="ADD is for these"
             )

@@ -12,6 +12,7 @@ from builder.frontend.state import StageState
 from builder.graph.copyspec import CopySpec, heredoc_file
 from builder.graph.vertices import CopyOp, CopyPart, FetchOp, GitOp, HttpOp, SourceLines, Vertex
 from core.errors import ShiplapError
+from core.fetchable import is_fetchable
 from dockerfile_grammar import Stage, Word, ast
 from dockerfile_grammar.errors import shown
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _FETCHED = "file"  # in the layer that it is fetched to, whatever its URL calls it
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
-_MAYBE_REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9.-]+:")
 
 
 class PlannedCopy(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class CopyPlanner:
 
     def _remote(self, add: ast.Add, word: Word, text: str) -> FetchOp | None:
         """What is to be fetched for a source; None for a file of the context."""
-        if not _MAYBE_REMOTE.match(text):
+        if not is_fetchable(text):
             return None
         from builder.remotes.giturls import check_url, is_http_url, parse_git
 

@@ -1,7 +1,7 @@
 """Git repositories, fetched shallowly by a git that can do little else.
 
-- Only the protocols of ``giturls.PORTS``; from a service the host's address is checked and pinned (``gitroute``), that
-  of every submodule too, and no redirects are followed.
+- Only the protocols of ``core.fetchable.PORTS``. From a service the host's address is checked and pinned
+  (``gitroute``), also that of every submodule. No redirects are followed.
 - No hooks, no filters, no configuration but ours; what the user wrote never is an option. Submodules only where asked.
 - git runs as nobody, without privileges to gain, in mount, process and IPC namespaces of its own that end with it, with
   limits on time and on the size of files, and may write to one directory only. (Started by somebody else than root it

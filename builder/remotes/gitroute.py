@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from builder.remotes.giturls import PORTS, GitRemote
+from builder.remotes.giturls import GitRemote
 from builder.remotes.reach import pinned
 from builder.remotes.ssh import SshAccess
+from core.fetchable import PORTS
 from core.reach import ANYWHERE, Reach
 
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")

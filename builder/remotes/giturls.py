@@ -13,12 +13,11 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 import msgspec
 
 from builder.errors import InvalidUrlError
+from core.fetchable import PORTS, USER_AT_HOST, is_short
 from core.gobool import parse_bool
 
-PORTS: Final = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
-
 _SCHEME: Final = re.compile(r"([A-Za-z0-9]+)://")
-_SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^?#]*)(?P<rest>.*)")
+_SCP: Final = re.compile(USER_AT_HOST + r"(?P<path>[^?#]*)(?P<rest>.*)")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no option of ssh
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
 _REF: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
@@ -76,7 +75,7 @@ def parse_git(text: str, *, context: bool = False) -> GitReference | None:
     if (scp := _SCP.fullmatch(text)) and not _SCHEME.match(text):
         rest = urlsplit(scp["rest"])
         return _with_query(_with_fragment(_scp_remote(scp), rest.fragment, text), rest.query, text)
-    short = context and text.startswith("github.com/")
+    short = context and is_short(text)
     if short:
         text = f"https://{text}"
     elif not (scheme := _SCHEME.match(text)) or scheme[1].lower() not in PORTS:

@@ -714,6 +714,12 @@ def test_copy_takes_no_urls_and_no_git_repositories(bench: Bench, source: str) -
         bench.copy(source, "/x/")
 
 
+@pytest.mark.parametrize("source", [".env@v1:old", "-x@host:f", "café@host:f"])
+def test_what_add_would_not_fetch_either_is_a_file_that_is_not_there(bench: Bench, source: str) -> None:
+    with pytest.raises(SourceNotFoundError, match="COPY"):
+        bench.copy(source, "/x/")
+
+
 def test_file_that_looks_like_a_repository_is_copied(bench: Bench) -> None:
     (bench.context_path / "me@host:notes").touch()
     assert bench.copy("me@host:notes", "/x/").names() == ["x", "x/me@host:notes"]

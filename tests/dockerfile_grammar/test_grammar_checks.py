@@ -223,6 +223,21 @@ def test_copy_of_an_ignored_file() -> None:
     assert run_checks(Subject(parse(text), ignore=IgnorePatterns.parse("*.md\n!y.md\n"))) == []
 
 
+def test_only_what_add_takes_from_the_context_is_ignored() -> None:
+    """ADD fetches from any user's host, and a name with "git@" in it or an unknown scheme is a file's."""
+    text = (
+        "# check=experimental=CopyIgnoredFile\nFROM a\n"
+        "ADD me@host:x.md https://h/x.md SSH://h/x.md /\n"
+        "ADD git@x.md /\n"
+        "ADD ftp://h/x.md /\n"
+    )
+    findings = run_checks(Subject(parse(text), ignore=IgnorePatterns.parse("**/*.md\n*.md\n")))
+    assert [(finding.line, finding.detail) for finding in findings] == [
+        (4, 'Attempting to Add file "git@x.md" that is excluded by .dockerignore'),
+        (5, 'Attempting to Add file "ftp:/h/x.md" that is excluded by .dockerignore'),
+    ]
+
+
 def test_base_image_environment_and_build_args_define_variables() -> None:
     dockerfile = parse("ARG image=a\nFROM $image\nARG v\nLABEL l=$LANG m=${v:-$w}\n")
     with_image = Subject(
