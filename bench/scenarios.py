@@ -16,7 +16,7 @@ from bench.workloads import Sizes
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. budget: the most that Shiplap may take, as a multiple of the peer's time (design.md)."""
+    """One line of the table. budget: the most that Shiplap may take, as a multiple of the peer's time."""
 
     key: str
     title: str

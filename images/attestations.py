@@ -1,7 +1,7 @@
 """What an index in the store attests of its images, as BuildKit attaches it.
 
 An attestation manifest names the manifest that it is about in an annotation; its layers are in-toto statements.
-Source: moby/buildkit, docs/attestations/attestation-storage.md.
+Source: moby/buildkit/docs/attestations/attestation-storage.md.
 """
 
 from __future__ import annotations

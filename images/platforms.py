@@ -1,4 +1,4 @@
-"""Which of an index's images runs on a platform.  Source: containerd's ``platforms.Only``."""
+"""Which of an index's images runs on a platform.  Source: ``Only`` in containerd's platforms."""
 
 from __future__ import annotations
 

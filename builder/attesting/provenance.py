@@ -1,7 +1,7 @@
 """SLSA provenance v1 of a build, with the fields that BuildKit's has.
 
-Sources: slsa.dev/spec/v1.1/provenance; moby/buildkit, docs/attestations/slsa-definitions.md, which says what the fields
-hold and is the build type for that reason; docs/decisions/ has what is different here.
+Sources: slsa.dev/spec/v1.1/provenance; moby/buildkit/docs/attestations/slsa-definitions.md, which says what the fields
+hold and is the build type for that reason; decision 9 has what is different here.
 """
 
 from __future__ import annotations

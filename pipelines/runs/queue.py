@@ -4,7 +4,9 @@ A message says no more than "there is something to do", with the number of the r
 claims the best run that it may have, in the database. So what matters is only that there are at least as many messages
 as waiting runs, which ``Queue.top_up`` sees to when Redis has lost some. Duplicates do no harm.
 
-The settings are those of ../shared/service.md, "Celery on Redis".
+The settings follow from that. Redis gives an unacknowledged message to another worker only after the longest run that
+there may be: a worker's death is found by its lease (``pipelines.runs.reaper``), long before. Results of tasks are kept
+nowhere.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Fetch = Callable[..., Checkout]
 
 @pytest.fixture(scope="module")
 def commits(privileged: None) -> Iterator[tuple[str, str, Fetch]]:
-    """Two commits of a branch, of which the second changed ``docs/a.md``, and what fetches from their repository."""
+    """Two commits of a branch, the second of which changed a file of ``docs``, and what fetches them."""
     directory = Path(tempfile.mkdtemp(prefix="shiplap-hook-"))
     directory.chmod(0o755)  # nobody, as whom git runs, has to read the certificate
     repository = directory / "repositories" / "app"

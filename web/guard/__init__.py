@@ -8,7 +8,7 @@ A page's view without ``require`` is for whoever is signed in and may read the p
 (``web.guard.rights``), and one marked ``public`` for everybody; ``install`` makes one hook enforce
 it, so that a forgotten decorator opens nothing. The same hook checks the CSRF token of every request that is not GET or
 HEAD: the hidden field ``_csrf`` (``csrf_token()`` in templates) or the header X-CSRF-Token. The API's calls by session
-are checked by ``web.access`` with ``caller_by_session``.
+are checked by ``web.access``.
 """
 
 from __future__ import annotations
