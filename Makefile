@@ -13,6 +13,15 @@ TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 # Every top-level package, and the tests, which are none.
 CODE := $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests
 
+# What `make check` runs, in this order.
+CHECKS := ruff format types imports scripts pages spelling references
+
+# Its own list of mistakes, and ours: the house writes British English.
+SPELL := $(BIN)/codespell --dictionary - --dictionary scripts/british.txt
+
+# What is read as text beside the code.
+PROSE := $(wildcard *.md) docs scripts compose examples Makefile
+
 # What the shells run: by the first line, for they have no endings.
 SCRIPTS := $(shell grep --files-with-matches --recursive --max-count=1 --extended-regexp '^\#!.*[/ ](ba)?sh$$' scripts compose)
 
@@ -36,13 +45,37 @@ test-all: $(VENV)/.installed ## hours: every Python, newest dependencies, covera
 	@scripts/test-all $(ARGS)
 
 .PHONY: check
-check: $(VENV)/.installed ## lint, formatting, types, scripts, and who imports whom
+check: $(CHECKS:%=check-%) ## lint, formatting, types, imports, scripts, spelling, references
+
+# Each check by itself: .pre-commit-config.yaml has the same list.
+.PHONY: $(CHECKS:%=check-%)
+$(CHECKS:%=check-%): $(VENV)/.installed
+
+check-ruff:
 	$(BIN)/ruff check
+
+check-format:
 	$(BIN)/ruff format --check
+
+check-types:
 	$(BIN)/mypy $(CODE)
+
+check-imports:
 	$(BIN)/lint-imports
+
+check-scripts:
 	$(BIN)/shellcheck $(SCRIPTS)
+
+check-pages:
 	$(BIN)/oxlint --deny-warnings web/static
+
+# What stands in quotes in a test may be misspelt on purpose.
+check-spelling:
+	$(SPELL) $(filter-out tests,$(CODE)) $(PROSE)
+	$(SPELL) --ignore-regex '(?<!")"[^"\n]+"(?!")|`[^`]+`' tests
+
+check-references:
+	$(BIN)/python -m tests.toolkit.references
 
 .PHONY: bench
 bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -44,6 +45,31 @@ def test_make_without_a_target_lists_the_targets() -> None:
     listed = subprocess.run(["make", "-C", _CHECKOUT], capture_output=True, text=True, check=True).stdout
     targets = re.findall(r"^\.PHONY: (\w+)$", (_CHECKOUT / "Makefile").read_text(), re.MULTILINE)
     assert [target for target in targets if f"make {target} " not in listed] == []
+
+
+def test_pre_commit_runs_what_make_check_runs() -> None:
+    checks = re.search(r"^CHECKS := (.*)$", (_CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert checks
+    configuration = (_CHECKOUT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"entry: (.+?),", configuration) == [f"make check-{name}" for name in checks[1].split()]
+    assert re.findall(r"repo: (.*)", configuration) == ["local"]  # nothing is fetched
+    planned = subprocess.run(["make", "--dry-run", "check"], cwd=_CHECKOUT, capture_output=True, text=True, check=True)
+    tools = ("ruff check", "ruff format", "mypy", "lint-imports", "shellcheck", "oxlint", "codespell", "references")
+    assert [tool for tool in tools if tool not in planned.stdout] == []
+
+
+def test_spelling_is_british_and_right(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("We recieve its behavior.\nWe receive its behaviour.\n")
+    tool = Path(sys.executable).parent / "codespell"
+    found = subprocess.run(
+        [tool, "--dictionary", "-", "--dictionary", "scripts/british.txt", page],
+        cwd=_CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
+    said = [line.removeprefix(f"{page}:") for line in found.stdout.splitlines() if line.startswith(str(page))]
+    assert said == ["1: recieve ==> receive", "1: behavior ==> behaviour"]
 
 
 def test_import_contract_names_every_room() -> None:
