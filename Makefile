@@ -14,7 +14,7 @@ TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 CODE := $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests
 
 # What `make check` runs, in this order.
-CHECKS := ruff format types imports scripts pages spelling references
+CHECKS := ruff format types imports scripts pages documents spelling references
 
 # Its own list of mistakes, and ours: the house writes British English.
 SPELL := $(BIN)/codespell --dictionary - --dictionary scripts/british.txt
@@ -45,7 +45,7 @@ test-all: $(VENV)/.installed ## hours: every Python, newest dependencies, covera
 	@scripts/test-all $(ARGS)
 
 .PHONY: check
-check: $(CHECKS:%=check-%) ## lint, formatting, types, imports, scripts, spelling, references
+check: $(CHECKS:%=check-%) ## lint, formatting, types, imports, scripts, documents, spelling, references
 
 # Each check by itself: .pre-commit-config.yaml has the same list.
 .PHONY: $(CHECKS:%=check-%)
@@ -68,6 +68,9 @@ check-scripts:
 
 check-pages:
 	$(BIN)/oxlint --deny-warnings web/static
+
+check-documents:
+	$(BIN)/python -m tests.toolkit.documents --check $(filter-out CHANGELOG.md,$(wildcard *.md)) docs
 
 # What stands in quotes in a test may be misspelt on purpose.
 check-spelling:

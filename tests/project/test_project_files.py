@@ -54,7 +54,17 @@ def test_pre_commit_runs_what_make_check_runs() -> None:
     assert re.findall(r"entry: (.+?),", configuration) == [f"make check-{name}" for name in checks[1].split()]
     assert re.findall(r"repo: (.*)", configuration) == ["local"]  # nothing is fetched
     planned = subprocess.run(["make", "--dry-run", "check"], cwd=_CHECKOUT, capture_output=True, text=True, check=True)
-    tools = ("ruff check", "ruff format", "mypy", "lint-imports", "shellcheck", "oxlint", "codespell", "references")
+    tools = (
+        "ruff check",
+        "ruff format",
+        "mypy",
+        "lint-imports",
+        "shellcheck",
+        "oxlint",
+        "documents",
+        "codespell",
+        "references",
+    )
     assert [tool for tool in tools if tool not in planned.stdout] == []
 
 

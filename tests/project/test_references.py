@@ -73,6 +73,7 @@ def test_what_is_gone_is_reported(tmp_path: Path, name: str) -> None:
         ("as ../shared/page.md says", ["../shared"]),
         ("as /work/page says", ["/work/"]),
         ("see the design.md", ["design.md"]),
+        ("billiard's ``open_gate`` and containerd's ``platforms.Only``", []),
     ],
 )
 def test_paths_and_decisions_count_without_backticks(tmp_path: Path, text: str, wrong: list[str]) -> None:
@@ -81,6 +82,11 @@ def test_paths_and_decisions_count_without_backticks(tmp_path: Path, text: str, 
     assert _broken(tmp_path, f"class X:\n    y: int\n    '''{text}'''\n") == wrong
     (tmp_path / "room/street/window.py").unlink()
     assert _broken(tmp_path, f"{text}\n", "docs/other.md") == wrong
+
+
+@pytest.mark.parametrize("owner", ["House's", "the house's", "the", "its"])
+def test_what_belongs_to_this_project_is_looked_for(tmp_path: Path, owner: str) -> None:
+    assert _broken(tmp_path, f'"""As {owner} ``open_gate``."""\n') == ["open_gate"]
 
 
 def test_strings_of_the_code_are_no_texts(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -130,14 +130,32 @@ def long_cells(text: str) -> Iterator[tuple[int, str]]:
             yield from ((block.first, cell) for cell in read if len(cell) > CELL)
 
 
-def main(paths: list[str]) -> None:
-    """Wrap these documents where they lie, and name those that changed."""
-    for path in map(Path, paths):
+def _documents(names: Iterable[str]) -> Iterator[Path]:
+    for path in map(Path, names):
+        yield from sorted(path.rglob("*.md")) if path.is_dir() else [path]
+
+
+def main(arguments: list[str]) -> int:
+    """Wrap these documents, and those in these directories, and name those that changed.
+
+    With ``--check`` change nothing, say what is to be done, and return 1 if there is something.
+    """
+    is_check = "--check" in arguments
+    found = 0
+    for path in _documents(argument for argument in arguments if argument != "--check"):
         text = path.read_text()
-        if (anew := wrapped(text)) != text:
+        if is_check:
+            said = [
+                f"{path}:{line}: wider than {WIDTH} columns: scripts/wrap-documents {path}" for line in too_wide(text)
+            ]
+            said += [f"{path}:{line}: a cell of over {CELL} characters: {cell}" for line, cell in long_cells(text)]
+            print(*said, sep="\n", end="\n" if said else "")
+            found += len(said)
+        elif (anew := wrapped(text)) != text:
             path.write_text(anew)
             print(path)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ A reference is one of these:
   as a module does may also be a value of one of its classes: ``store.blobs``;
 - in backticks, a single name of several words, as functions and classes have it: some code has to have it, be it as
   text;
+- what follows a possessive is somebody else's where no module or class is called so: billiard's ``leave_pool``;
 - anywhere, a file of this repository by its path, a decision by its number, and what leads out of the repository, which
   nothing may. This holds for scripts, the Makefile and deployment files, too.
 """
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-_BACKTICKS = re.compile(r"``([^`]+)``|(?<!`)`([^`\n]+)`(?!`)")
+_BACKTICKS = re.compile(r"(?:\b(\w+)'s )?(?:``([^`]+)``|(?<!`)`([^`\n]+)`(?!`))")
 _DOTTED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\(\))?")
 _SINGLE = re.compile(r"(_?[a-z]+(?:_[a-z0-9]+)+|(?:[A-Z][a-z0-9]+){2,})(?:\(\))?")
 _DATA = re.compile(r".*\.(?:json|db|log|key|cert|pem|git|test|io|d|yml)")
@@ -92,6 +93,8 @@ class Project:
                     self.made |= {f"{where}/{line.strip('/')}/" for line in path.read_text().split()}
                 if path.suffix == ".py" and top in self.rooms:
                     self._read(path)
+        self.decisions = {int(path.name[:4]) for path in root.glob("docs/decisions/[0-9]*.md")}
+        self.owners = {name.rpartition(".")[2].lower() for name in [*self.modules, *self.classes]}
 
     def _read(self, path: Path) -> None:
         parts = path.relative_to(self.root).with_suffix("").parts
@@ -277,20 +280,31 @@ def _other_files(root: Path) -> list[Path]:
 
 def _wrong(project: Project, text: str, module: Module | None) -> Iterator[tuple[int, str]]:
     """The references of a text that lead nowhere, each with the number of its line, from 0."""
-    wrong = list(_OUTSIDE.finditer(text))
-    wrong += [found for found in _PLAIN_PATH.finditer(text) if not _is_path(project, found[0], module)]
+    wrong = [*_wrong_anywhere(project, text, module), *_wrong_in_backticks(project, text, module)]
+    yield from dict.fromkeys((text.count("\n", 0, start), name) for start, name in wrong)
+
+
+def _wrong_anywhere(project: Project, text: str, module: Module | None) -> Iterator[tuple[int, str]]:
+    yield from ((found.start(), found[0]) for found in _OUTSIDE.finditer(text))
+    for found in _PLAIN_PATH.finditer(text):
+        if not _is_path(project, found[0], module):
+            yield found.start(), found[0]
     for found in _DECISION.finditer(text):
-        if not any((project.root / "docs" / "decisions").glob(f"{int(found[1] or found[2]):04}-*.md")):
-            wrong.append(found)
-    wrong += [
-        found for found in _BACKTICKS.finditer(text) if not _leads_somewhere(project, found[1] or found[2], module)
-    ]
-    yield from dict.fromkeys((text.count("\n", 0, found.start()), found[0].strip("`")) for found in wrong)
+        if int(found[1] or found[2]) not in project.decisions:
+            yield found.start(), found[0]
+
+
+def _wrong_in_backticks(project: Project, text: str, module: Module | None) -> Iterator[tuple[int, str]]:
+    for found in _BACKTICKS.finditer(text):
+        owner, name = found[1], found[2] or found[3]
+        is_others = owner is not None and owner.lower() not in project.owners
+        if not is_others and not _leads_somewhere(project, name, module):
+            yield found.start(), name
 
 
 def _leads_somewhere(project: Project, name: str, module: Module | None) -> bool:
     if _FILE.fullmatch(name):
-        return name in project.files or "*" in name
+        return module is None or name in project.files or "*" in name
     if _DATA.fullmatch(name):
         return True
     if "/" in name:
