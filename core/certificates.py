@@ -53,11 +53,24 @@ def load_certificates(context: ssl.SSLContext, directory: Path) -> None:
             raise SettingsError(f"{path} cannot be used: {error}", hint=hint) from error
 
 
+def any_host_context(ca_file: Path | str | None = None) -> ssl.SSLContext:
+    """To speak to any host: the system's CAs, or those of ``ca_file`` instead. Raises OSError where it has none.
+
+    Certificates are judged as git, curl and docker judge them. Contexts that Python 3.13 and urllib3 make by themselves
+    have X509_STRICT, too, which refuses a CA without ``keyUsage``, as ``openssl req -x509`` makes it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca_file is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(ca_file)
+    return context
+
+
 def client_context(host: str, places: Sequence[Path]) -> ssl.SSLContext:
     """To speak to HOST[:PORT]: the system's CAs, and those that ``places`` have for it. Raises SettingsError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = any_host_context()
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as docker: any certificate in *.crt is a root
-    context.load_default_certs()
     for place in places:
         load_certificates(context, place / host)
     return context

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from core.certificates import certificate_places
 from core.settings import RegistrySettings, ServiceSettings
@@ -16,6 +15,7 @@ from pipelines.accounts.sign_ins import SignIns
 from pipelines.accounts.throttle import Throttle
 from pipelines.accounts.tokens import Tokens
 from pipelines.accounts.users import Users
+from pipelines.addresses import own_registries
 from pipelines.database import Database
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries
@@ -87,13 +87,8 @@ class Service:
             raise
 
     def registries(self) -> frozenset[str]:
-        """The names of the service's own registry, HOST[:PORT]: by setting, in public, and on this machine."""
-        try:
-            listening = (self.settings.root / "serve" / "url").read_text().strip()
-        except FileNotFoundError:
-            listening = ""
-        urls = (listening, self.settings.public_url)
-        return frozenset((self.settings.registry, *(urlsplit(url).netloc.lower() for url in urls))) - {""}
+        """The names of the service's own registry, HOST[:PORT]."""
+        return own_registries(self.settings)
 
     def close(self) -> None:
         self.queue.close()

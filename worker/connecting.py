@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from containers.network import parse_networks
 from core.reach import Reach
-from core.settings import RegistrySettings, ServiceSettings
+from core.settings import RegistrySettings
+from pipelines.addresses import plain_registries
 from pipelines.model import Claim
 from pipelines.service import Service
 from pipelines.sources.git import reach
@@ -31,14 +32,6 @@ def bounds_of(settings: WorkerSettings) -> Reach:
     return reach(settings.service.git_allowed_hosts, denied=parse_networks(settings.steps.denied_networks))
 
 
-def insecure_registries(settings: ServiceSettings) -> tuple[str, ...]:
-    """The service's registry, where it may do without TLS: not by the name that has it in public."""
-    public = urlsplit(settings.public_url)
-    if not settings.registry or (public.scheme == "https" and public.netloc.lower() == settings.registry.lower()):
-        return ()
-    return (settings.registry,)
-
-
 def client_of(
     claim: Claim, service: Service, settings: WorkerSettings, *, cancelled: threading.Event, insist: Insist
 ) -> Client:
@@ -48,11 +41,14 @@ def client_of(
     """
     registries = service.registries()
     bounds = bounds_of(settings).allowing(*registries)
-    config = ClientConfig.load(
-        RegistrySettings.from_environ(),
-        service.settings.root,
-        insecure=insecure_registries(service.settings),
-        reach=bounds,
+    config = replace(
+        ClientConfig.load(
+            RegistrySettings.from_environ(),
+            service.settings.root,
+            insecure=plain_registries(service.settings),
+            reach=bounds,
+        ),
+        login="shiplap grant login",
     )
 
     def answers_as_ours(domain: str) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from builder.errors import BuildCancelledError, FetchError
 from builder.remotes.giturls import check_url, redacted
 from builder.remotes.reach import pinned
+from core.certificates import any_host_context
 from core.connections import OpenSockets, is_exempt, reason
 from core.reach import ANYWHERE, Reach
 
@@ -186,11 +187,13 @@ class HttpFiles:
             "https": self._sockets.noting(urllib3.HTTPSConnectionPool),
         }
         if proxy:
-            with urllib3.ProxyManager(proxy) as manager:
+            with urllib3.ProxyManager(proxy, ssl_context=any_host_context()) as manager:
                 manager.pool_classes_by_scheme = kinds
                 yield manager, True
             return
-        named = {"server_hostname": host, "assert_hostname": host} if secure and address is not None else {}
+        named: dict[str, Any] = {"ssl_context": any_host_context()} if secure else {}
+        if secure and address is not None:
+            named |= {"server_hostname": host, "assert_hostname": host}
         with kinds[parts.scheme](address or host, port, **named) as pool:
             yield pool, False
 

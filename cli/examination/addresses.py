@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from cli.examination.findings import Finding
+from core.certificates import any_host_context, certificate_places, client_context
 from core.errors import ShiplapError
 from core.settings import OidcSettings, RegistrySettings, ServiceSettings, Settings
 
@@ -39,7 +40,7 @@ def look_at_public_url(settings: ServiceSettings) -> Iterator[Finding]:
         remedy = "set SHIPLAP_PUBLIC_URL=https://…: links in statuses and invitations begin with it"
         yield Finding(HERE, "WARN", "not set", remedy)
         return
-    answer = _fetch(f"{url}/healthz", tuple(_authorities(settings, urlsplit(url).netloc)))
+    answer = _fetch(f"{url}/healthz", _service_context(settings, urlsplit(url).netloc))
     problem = _problem(answer)
     if problem:
         yield Finding(HERE, "FAILED", f"{url}/healthz {problem}", "is this the address of the service, or its proxy's?")
@@ -104,19 +105,18 @@ def look_at_oidc(settings: OidcSettings) -> Iterator[Finding]:
     yield Finding(OIDC, "OK", f"{host} answers, with {len(usable)} keys")
 
 
-def _authorities(settings: ServiceSettings, host: str) -> Iterator[Path]:
-    """Files of certificates that the service's own client believes at this host, beside the system's."""
-    from registry.client.config import ClientConfig
-
-    for place in ClientConfig.load(RegistrySettings.from_environ(), settings.root).certificates:
-        if (place / host).is_dir():
-            yield from sorted((place / host).glob("*.crt"))
+def _service_context(settings: ServiceSettings, host: str) -> ssl.SSLContext:
+    """What the service's own clients and its git believe at this host. Raises SettingsError."""
+    places = certificate_places(RegistrySettings.from_environ().docker_config, settings.root)
+    context = client_context(host, places)
     if settings.git_ca_file is not None:
-        yield settings.git_ca_file
+        with contextlib.suppress(OSError):  # what is wrong with it is a finding about git
+            context.load_verify_locations(settings.git_ca_file)
+    return context
 
 
 def _document(url: str) -> dict[str, Any]:
-    answer = _fetch(url)
+    answer = _fetch(url, any_host_context())
     if answer.status != _OK:
         raise _FetchError(f"{_shown(url)} answered {answer.status}", hint="see SHIPLAP_OIDC_ISSUER")
     try:
@@ -137,26 +137,24 @@ def _problem(answer: _Answer) -> str:
 def _seen(url: str) -> bytes:
     """What is wrong with an address, from here; whom a step trusts is its image's matter."""
     try:
-        return _problem(_fetch(url, trusting=True)).encode()
+        return _problem(_fetch(url, _trusting_context())).encode()
     except _FetchError as error:
         return f"does not answer: {error.message}".encode()
 
 
-def _fetch(url: str, authorities: tuple[Path, ...] = (), *, trusting: bool = False) -> _Answer:
-    """GET without following anything, and of a small body only. authorities: more certificates to trust.
+def _trusting_context() -> ssl.SSLContext:
+    """Any certificate does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
-    trusting: any certificate does. Raises _FetchError.
-    """
+
+def _fetch(url: str, context: ssl.SSLContext) -> _Answer:
+    """GET without following anything, and of a small body only. context: whom to believe. Raises _FetchError."""
     import urllib3
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise _FetchError(f"{_shown(url)} is no address of the web", hint="it begins with https://")
-    context = ssl.create_default_context()
-    if trusting:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    for file in authorities:
-        with contextlib.suppress(ssl.SSLError, FileNotFoundError):
-            context.load_verify_locations(file)
     timeout = urllib3.Timeout(connect=_CONNECT_S, read=_READ_S)
     try:
         with urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=context) as http:

@@ -33,16 +33,17 @@ _EMPTY: Final = "application/vnd.oci.empty.v1+json"
 
 def look_at_registry(settings: ServiceSettings) -> Iterator[Finding]:
     """Where there is none that is a warning: a worker then keeps its images to itself."""
+    from pipelines.addresses import listening_url, plain_registries
     from registry.client.client import Client
     from registry.client.config import ClientConfig
     from registry.client.logins import registry_domain
     from registry.client.retrying import RetryPolicy
 
-    host = settings.registry or _listening(settings.root)
+    host = settings.registry or urlsplit(listening_url(settings.root)).netloc
     if not host:
         yield Finding(NAME, "WARN", "none is named, and no service listens here", "set SHIPLAP_REGISTRY=HOST[:PORT]")
         return
-    config = ClientConfig.load(RegistrySettings.from_environ(), settings.root)
+    config = ClientConfig.load(RegistrySettings.from_environ(), settings.root, insecure=plain_registries(settings))
     domain = registry_domain(host)
     whose, credentials = _log_in_of(settings, config.docker_config, domain)
     with Client(config, credentials=lambda _: credentials, policy=RetryPolicy(tries=1)) as client:
@@ -65,12 +66,13 @@ _ADMIN: Final = "the administrator's token"
 
 def _log_in_of(settings: ServiceSettings, docker_config: Path, domain: str) -> tuple[str, Credentials | None]:
     """What the service has for this registry. Its own tokens go to its own addresses only."""
+    from pipelines.addresses import listening_url
     from registry.credentials import Credentials, CredentialStore
 
     stored = CredentialStore(docker_config).get(domain)
     if stored is not None:
         return f"that of {docker_config}/config.json", stored
-    if domain not in {_listening(settings.root), urlsplit(settings.public_url).netloc}:
+    if domain not in {urlsplit(url).netloc for url in (listening_url(settings.root), settings.public_url)}:
         return "", None
     with contextlib.suppress(FileNotFoundError, PermissionError):
         return _ADMIN, Credentials("doctor", admin_token(settings.root))
@@ -137,13 +139,6 @@ def _delete(repository: Repository, what: str) -> None:
         repository.endpoint, "DELETE", repository.url(what), expect={202, 404},
         scopes=repository.scopes("pull,push,delete"), retry=False,
     ).close()  # fmt: skip
-
-
-def _listening(root: Path) -> str:
-    """HOST:PORT of the web process of this root; empty where there is none."""
-    with contextlib.suppress(OSError):
-        return urlsplit((root / "serve" / "url").read_text(encoding="utf-8").strip()).netloc
-    return ""
 
 
 def _date(text: str | None) -> float | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
+from core.certificates import any_host_context
 from core.errors import HostNotFoundError, OutOfReachError
 from core.reach import Reach
 from pipelines.forges.errors import ForgeApiError, ForgeRefusalError
@@ -63,10 +64,13 @@ class HttpTransport:
     def _pool(self, scheme: str, host: str, address: str, port: int) -> urllib3.HTTPConnectionPool:
         if scheme != "https":
             return urllib3.HTTPConnectionPool(address, port, timeout=_TIMEOUT, maxsize=1)
+        try:
+            context = any_host_context(self._ca_file)
+        except OSError as error:
+            raise ForgeApiError(f"{self._ca_file} has no certificates: {error}") from error
         return urllib3.HTTPSConnectionPool(
-            address, port, timeout=_TIMEOUT, maxsize=1, ca_certs=self._ca_file, assert_hostname=host,
-            server_hostname=host, cert_reqs="CERT_REQUIRED",
-        )  # fmt: skip
+            address, port, timeout=_TIMEOUT, maxsize=1, ssl_context=context, assert_hostname=host, server_hostname=host
+        )
 
     def _judge(self, host: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
         if 200 <= status < 300 or (status == 400 and _TRANSITION in body):

@@ -115,6 +115,12 @@ class Authenticator:
         with self._lock:
             return self._credentials.get(domain) is not None
 
+    def user(self, domain: str) -> str | None:
+        """As whom ``domain`` is asked: empty for a token without a name, None while it is asked as anybody."""
+        with self._lock:
+            used = self._credentials.get(domain)
+        return used.username if used is not None else None
+
     def credentials(self, domain: str) -> Credentials | None:
         """Those that are used for ``domain``."""
         with self._lock:

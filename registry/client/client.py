@@ -262,7 +262,13 @@ class Client:
                 tries.after(error)
 
     def _failure(self, response: Response, request: Request, domain: str, *, doubtful: bool = False) -> RegistryError:
-        logged_in = self.auth.has_credentials(domain)
         return failure(
-            response, request.method, request.url, domain, logged_in=logged_in, now=time.time(), doubtful=doubtful
+            response,
+            request.method,
+            request.url,
+            domain,
+            user=self.auth.user(domain),
+            now=time.time(),
+            login=self.config.login,
+            doubtful=doubtful,
         )

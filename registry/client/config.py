@@ -22,6 +22,7 @@ from core.certificates import certificate_places
 from core.reach import ANYWHERE, Reach
 from core.references import DEFAULT_DOMAIN
 from core.settings import RegistrySettings
+from registry.client.failures import LOGIN
 from registry.errors import RegistryConfigError
 
 _DEFAULT_HOST: Final = "registry-1.docker.io"  # where docker.io's images are served
@@ -49,6 +50,7 @@ class ClientConfig:
     docker_config: the directory of docker's ``config.json``. certificates: directories like ``certs.d``.
     insecure: HOST[:PORT] and ranges. mirrors: URLs by domain.
     reach: which hosts may be connected to, for registries, and for whatever they name or redirect to.
+    login: the command that stores a log-in where it is looked for, for hints.
     """
 
     docker_config: Path
@@ -59,6 +61,7 @@ class ClientConfig:
     https_proxy: str = ""
     no_proxy: str = ""
     reach: Reach = ANYWHERE
+    login: str = LOGIN
 
     @classmethod
     def load(

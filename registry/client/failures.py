@@ -23,14 +23,26 @@ from registry.errors import (
 
 _KINDS: Final = {401: UnauthorizedError, 403: DeniedError, 404: NotFoundError, 429: RateLimitedError}
 _MESSAGE_LENGTH: Final = 300
+LOGIN: Final = "shiplap login"
 
 
 def failure(
-    response: Response, method: str, url: str, domain: str, *, logged_in: bool, now: float, doubtful: bool = False
+    response: Response,
+    method: str,
+    url: str,
+    domain: str,
+    *,
+    user: str | None,
+    now: float,
+    login: str = LOGIN,
+    doubtful: bool = False,
 ) -> ResponseError:
     """The error for ``response``, whose body is read here.
 
-    now: seconds since the epoch, for Retry-After dates. doubtful: whether this may be no registry at all.
+    user: as whom it was asked; empty for a token without a name, None for anybody.
+    now: seconds since the epoch, for Retry-After dates.
+    login: the command that stores a log-in.
+    doubtful: whether this may be no registry at all.
     """
     status = response.status
     retry_after_s = _retry_after(response.headers.get("Retry-After"), now)
@@ -43,7 +55,10 @@ def failure(
         elif ErrorCode.DENIED in codes:
             kind = DeniedError
     what = f"{method} {redacted(url)}: {status} {_phrase(status)}"
-    said = "; ".join(f"{entry.code}: {entry.message}" if entry.message else entry.code for entry in reported)
+    parts = [f"{entry.code}: {entry.message}" if entry.message else entry.code for entry in reported]
+    if kind is UnauthorizedError and user is not None:
+        parts.append(f"the log-in{f' as {user}' if user else ''} is not accepted")
+    said = "; ".join(parts)
     return kind(
         f"{what}: {said}" if said else what,
         method=method,
@@ -53,7 +68,7 @@ def failure(
         retry_after_s=retry_after_s,
         hint=_no_registry(url)
         if doubtful and not reported
-        else _hint(kind, status, domain, reported, retry_after_s, logged_in=logged_in),
+        else _hint(kind, status, _command(login, domain), reported, retry_after_s, logged_in=user is not None),
     )
 
 
@@ -95,16 +110,19 @@ def _retry_after(text: str | None, now: float) -> float | None:
         return None
 
 
+def _command(login: str, domain: str) -> str:
+    return login if domain == DEFAULT_DOMAIN and login == LOGIN else f"{login} {domain}"
+
+
 def _hint(
     kind: type[ResponseError],
     status: int,
-    domain: str,
+    login: str,
     reported: Sequence[ReportedError],
     retry_after_s: float | None,
     *,
     logged_in: bool,
 ) -> str | None:
-    login = "shiplap login" + ("" if domain == DEFAULT_DOMAIN else f" {domain}")
     codes = {entry.code for entry in reported}
     if kind is UnauthorizedError:
         return f"the stored credentials do not suffice: {login}" if logged_in else f"it may need credentials: {login}"

@@ -28,7 +28,6 @@ from tests.toolkit.service import Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 from worker.building import is_trusted
-from worker.connecting import insecure_registries
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 
 DOCKERFILE = """FROM base
@@ -256,20 +255,3 @@ def test_process_with_another_key_refuses_to_start(settings: ServiceSettings, tm
     done = subprocess.run(command, env=environ, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert f"{key} is another key" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("registry", "public_url", "insecure"),
-    [
-        ("", "https://ci.example.org", ()),
-        ("ci.example.org", "https://ci.example.org", ()),
-        ("CI.example.org:8443", "https://ci.example.org:8443/", ()),
-        ("ci.example.org", "http://ci.example.org", ("ci.example.org",)),
-        ("ci.example.org:8080", "https://ci.example.org", ("ci.example.org:8080",)),
-        ("web:8080", "", ("web:8080",)),
-    ],
-)
-def test_registry_that_has_tls_in_public_is_not_spoken_to_without(
-    tmp_path: Path, registry: str, public_url: str, insecure: tuple[str, ...]
-) -> None:
-    assert insecure_registries(ServiceSettings(tmp_path, "", "", registry, public_url=public_url)) == insecure

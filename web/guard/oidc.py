@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
+from core.certificates import any_host_context
 from core.settings import OidcSettings
 from pipelines.accounts.sign_ins import SignIn
 from pipelines.accounts.users import ROLES, Role
@@ -70,7 +71,7 @@ class Provider:
     def __init__(self, settings: OidcSettings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
-        self._http = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+        self._http = urllib3.PoolManager(timeout=_TIMEOUT, retries=False, ssl_context=any_host_context())
         self._lock = threading.Lock()
         self._metadata: tuple[float, Metadata] | None = None
         self._keys: tuple[float, dict[str, Any]] | None = None

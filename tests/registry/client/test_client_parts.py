@@ -273,10 +273,26 @@ class _Refused:
     ],
 )
 def test_refusals_tell_what_to_do(status: int, body: bytes, message: str, hint: str) -> None:
-    error = failure(_Refused(status, body), "GET", "https://ci/v2/x?token=a", "ci", logged_in=False, now=0)
+    error = failure(_Refused(status, body), "GET", "https://ci/v2/x?token=a", "ci", user=None, now=0)
     assert error.message.startswith(f"GET https://ci/v2/x?token=…: {message}")
     assert error.hint
     assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("user", "body", "told"),
+    [
+        ("robot", b"", "401 Unauthorized: the log-in as robot is not accepted"),
+        ("robot", b'{"errors":[{"code":"UNAUTHORIZED"}]}', "UNAUTHORIZED; the log-in as robot is not accepted"),
+        ("", b"", "401 Unauthorized: the log-in is not accepted"),
+        (None, b"", "401 Unauthorized"),
+    ],
+)
+def test_a_refused_log_in_is_named(user: str | None, body: bytes, told: str) -> None:
+    error = failure(_Refused(401, body), "HEAD", "https://ci/v2/x", "ci", user=user, now=0, login="shiplap grant login")
+    assert error.message.endswith(told)
+    assert error.hint is not None
+    assert error.hint.endswith("shiplap grant login ci")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +300,7 @@ def test_refusals_tell_what_to_do(status: int, body: bytes, message: str, hint: 
     [("120", 120.0), ("Thu, 01 Jan 1970 00:01:40 GMT", 90.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None)],
 )
 def test_retry_after_in_both_forms(header: str, seconds: float | None) -> None:
-    error = failure(_Refused(503, b"", {"Retry-After": header}), "GET", "https://ci/", "ci", logged_in=True, now=10)
+    error = failure(_Refused(503, b"", {"Retry-After": header}), "GET", "https://ci/", "ci", user="robot", now=10)
     assert error.retry_after_s == seconds
 
 
