@@ -101,6 +101,9 @@ def _tables_and_folds(text: str) -> Iterator[tuple[list[str], list[str] | None]]
         elif fold is not None:
             fold += [line] if line.startswith("- ") else []
         elif line.startswith(("| ", "- ")):
+            if above and above[0][0] != line[0]:  # a list, and then a table
+                yield above, None
+                above = []
             above.append(line)
         elif line:
             yield above, None
