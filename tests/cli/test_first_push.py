@@ -25,8 +25,9 @@ def readme_commands(root: Path) -> list[list[str]]:
 def test_git_push_starts_a_green_build_in_four_commands_after_the_install(
     privileged: None, shiplap: Shiplap, tmp_path: Path, busybox_tar: Path
 ) -> None:
-    install, import_base, build, run, serve, add, push, follow = readme_commands(shiplap.root)
-    assert install[0] == "scripts/install-debian"  # and pipx: tests/project installs the wheel
+    programs, install, import_base, build, run, serve, add, push, follow = readme_commands(shiplap.root)
+    assert programs[0] == "scripts/install-debian"
+    assert install[:2] == ["pipx", "install"]  # tests/project installs the wheel
     assert import_base[:3] == ["shiplap", "image", "import"]  # this, build and run: as `make demo` does them
     assert build[1] == "build"
     assert run[1] == "run"
