@@ -16,8 +16,8 @@ _README: Final = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def readme_commands(root: Path) -> list[list[str]]:
-    """The commands of README's "One minute", without prompt and comments, with ``root`` in place of the usual one."""
-    section = _README.read_text().partition("\n## One minute\n")[2].partition("\n## ")[0]
+    """The commands that README begins with, without prompt and comments, with ``root`` in place of the usual one."""
+    section = _README.read_text().partition("\n## In a minute or two\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^    \$ (.+)$", section.replace("/var/lib/shiplap", str(root)), re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
