@@ -42,8 +42,9 @@ class CacheMax(NamedTuple):
 class Settings(NamedTuple):
     """What the environment says.
 
-    root: where all data lives (design: "Data on disk"); always absolute. denied_networks: what containers are not to
-    reach, as in ``10.0.0.0/8,192.168.0.0/16``. cache_max: what the build cache may take.
+    root: where all data lives (docs/architecture.md, "Data on disk"); always absolute.
+    denied_networks: what containers are not to reach, as in ``10.0.0.0/8,192.168.0.0/16``.
+    cache_max: what the build cache may take.
     """
 
     root: Path

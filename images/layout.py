@@ -1,4 +1,4 @@
-"""Image layouts: the files of OCI's image-layout.md, in a tar or in a directory, with docker's beside them.
+"""Image layouts: the files of image-spec's image-layout.md, in a tar or in a directory, with docker's beside them.
 
     oci-layout  index.json  manifest.json  repositories  blobs/sha256/<hex>…
 

@@ -12,8 +12,9 @@ A reference is one of these:
 - in backticks, a single name of several words, as functions and classes have it: some code has to have it, be it as
   text;
 - what follows a possessive is somebody else's where no module or class is called so: billiard's ``leave_pool``;
-- anywhere, a file of this repository by its path, a decision by its number, and what leads out of the repository, which
-  nothing may. This holds for scripts, the Makefile and deployment files, too.
+- anywhere, a file of this repository by its path, a decision by its number, a page by its name (of a specification, or
+  behind a possessive, it is somebody else's), and a path that leads upwards, which may not leave the repository. This
+  holds for scripts, the Makefile and deployment files, too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _FILE = re.compile(r"[\w*-][\w*.-]*\.(?:py|md|html|js|css|lark|sql|case|toml|yam
 _PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*/?")
 _PLAIN_PATH = re.compile(r"(?<![\w/.<{-])[a-z_]+(?:/[\w-]+)+\.(?:py|md|yaml|lark|sql)\b")
 _DECISION = re.compile(r"\bdecisions? (\d+)\b|\bdecisions/(\d{4})")
-_OUTSIDE = re.compile(r"\.\./shared\b|(?<![\w/.])/work/|(?<![\w/-])design\.md\b")
+_UPWARDS = re.compile(r"(?<![\w/.`])(?<!\]\()(?:\.\./)+\w[\w./-]*\w")
+_PAGE = re.compile(r"(?:(\w+)'s )?(?<![\w/.`-])([A-Za-z][\w-]*\.md)\b")
+_SPECIFICATION = re.compile(r"[Ss]pec\b|[Ss]pecs\b|-spec")
 _WORD = re.compile(r"[A-Za-z_]\w+")
 
 
@@ -285,7 +288,16 @@ def _wrong(project: Project, text: str, module: Module | None) -> Iterator[tuple
 
 
 def _wrong_anywhere(project: Project, text: str, module: Module | None) -> Iterator[tuple[int, str]]:
-    yield from ((found.start(), found[0]) for found in _OUTSIDE.finditer(text))
+    if module is not None:  # documents' links are resolved by a test of their own; scripts lay links in other trees
+        for found in _UPWARDS.finditer(text):
+            target = (module.path.parent / found[0]).resolve()
+            if not (target.is_relative_to(project.root) and target.exists()):
+                yield found.start(), found[0]
+    for found in _PAGE.finditer(text):
+        is_others = found[1] is not None and found[1].lower() not in project.owners
+        is_standard = _SPECIFICATION.search(text, max(0, found.start() - 80), found.start(2))
+        if found[2] not in project.files and not is_others and not is_standard:
+            yield found.start(2), found[2]
     for found in _PLAIN_PATH.finditer(text):
         if not _is_path(project, found[0], module):
             yield found.start(), found[0]
