@@ -23,22 +23,10 @@ from core.files import storage_errors
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from images.errors import InvalidLayerError, SnapshotError
 from images.survey import MAX_XATTR_NAME_BYTES, ImpliedBytes
-from images.tarreader import (
-    CHARACTER_DEVICE,
-    DEVICE_TYPES,
-    DIRECTORY,
-    FIFO,
-    FILE,
-    HARDLINK,
-    SYMLINK,
-    TarEntry,
-    TarReader,
-    hidden_name,
-    normalise,
-    write_content,
-)
-from images.tarwriter import OPAQUE_NAME, WHITEOUT_PREFIX
+from images.tarheaders import CHARACTER_DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, normalise
+from images.tarreader import DEVICE_TYPES, TarEntry, TarReader, write_content
 from images.trees import empty_directory
+from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX, hidden_name
 
 _OPAQUE_ATTRIBUTE: Final = "user.overlay.opaque"
 _ORIGIN_ATTRIBUTE: Final = "user.overlay.origin"

@@ -37,7 +37,8 @@ from images.oci import (
     encode,
 )
 from images.store import Store
-from images.tarreader import TarReader, normalise
+from images.tarheaders import normalise
+from images.tarreader import TarReader
 from images.tarwriter import SupportsRead, SupportsWrite
 from images.unarchive import load
 

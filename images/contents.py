@@ -12,8 +12,10 @@ import msgspec
 
 from images.compression import DecompressingReader
 from images.errors import InvalidLayerError
-from images.tarreader import DIRECTORY, FILE, HARDLINK, SYMLINK, TarEntry, TarReader, hidden_name, normalise
-from images.tarwriter import WHITEOUT_PREFIX, SupportsRead
+from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
+from images.tarreader import TarEntry, TarReader
+from images.tarwriter import SupportsRead
+from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX, hidden_name
 
 Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "device", "removed", "emptied"]
 Change: TypeAlias = Literal["added", "modified", "removed", "same"]
@@ -131,7 +133,7 @@ def _entry(entry: TarEntry) -> Entry | None:
         hidden = hidden_name(base)
         if hidden:
             return Entry(_text(parent + b"/" + hidden if parent else hidden), "removed")
-        return Entry(_text(parent), "emptied") if base == b".wh..wh..opq" else None
+        return Entry(_text(parent), "emptied") if base == OPAQUE_NAME else None
     kind = _KINDS.get(entry.kind, "device")
     return Entry(_text(name), kind, entry.size, entry.mode & 0o7777, entry.uid, entry.gid, _text(entry.link))
 

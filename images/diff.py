@@ -26,7 +26,8 @@ from typing import NamedTuple
 from core.cancellation import check
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images.errors import LayerSourceError
-from images.tarwriter import WHITEOUT_PREFIX, TarWriter
+from images.tarwriter import TarWriter
+from images.whiteouts import WHITEOUT_PREFIX
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

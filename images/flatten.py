@@ -16,19 +16,10 @@ from core.cancellation import check
 from images.apply import Unpacker
 from images.errors import InvalidLayerError
 from images.tarcopy import write_entry
-from images.tarreader import (
-    CHARACTER_DEVICE,
-    DIRECTORY,
-    FILE,
-    HARDLINK,
-    SYMLINK,
-    Content,
-    TarEntry,
-    TarReader,
-    hidden_name,
-    normalise,
-)
-from images.tarwriter import OPAQUE_NAME, WHITEOUT_PREFIX, TarWriter
+from images.tarheaders import CHARACTER_DEVICE, DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
+from images.tarreader import Content, TarEntry, TarReader
+from images.tarwriter import TarWriter
+from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX, hidden_name
 
 _MAX_LINKS = 40  # as the kernel
 _CHUNK = 256 * 1024

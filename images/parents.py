@@ -68,7 +68,9 @@ class ParentDirectories:
         return table
 
     def _read(self, diff_id: DiffID) -> _Table:
-        from images.tarreader import DIRECTORY, TarReader, normalise
+        from images.tarheaders import DIRECTORY, normalise
+        from images.tarreader import TarReader
+        from images.whiteouts import METADATA_PREFIX, OPAQUE_NAME, WHITEOUT_PREFIX
 
         directories: dict[bytes, tuple[int, int, int, int, dict[str, bytes]]] = {}
         whiteouts: set[bytes] = set()
@@ -77,12 +79,13 @@ class ParentDirectories:
             for entry in TarReader(tar, seekable=True):
                 if entry.kind == DIRECTORY:
                     directories[normalise(entry.name)] = (entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs)
-                elif b".wh." in entry.name:
+                elif WHITEOUT_PREFIX in entry.name:
                     parent, _, name = normalise(entry.name).rpartition(b"/")
-                    if name == b".wh..wh..opq":
+                    if name == OPAQUE_NAME:
                         opaque.add(parent)
-                    elif name.startswith(b".wh.") and not name.startswith(b".wh..wh."):
-                        whiteouts.add(parent + b"/" + name[4:] if parent else name[4:])
+                    elif name.startswith(WHITEOUT_PREFIX) and not name.startswith(METADATA_PREFIX):
+                        hidden = name.removeprefix(WHITEOUT_PREFIX)
+                        whiteouts.add(parent + b"/" + hidden if parent else hidden)
         return directories, whiteouts, opaque
 
 
@@ -92,7 +95,8 @@ def implied_directories(path: str) -> dict[bytes, int]:
     Raises InvalidLayerError.
     """
     from images.survey import ImpliedBytes
-    from images.tarreader import DIRECTORY, TarReader, normalise
+    from images.tarheaders import DIRECTORY, normalise
+    from images.tarreader import TarReader
 
     directories: set[bytes] = set()
     implied = {b"": 0}

@@ -11,17 +11,33 @@ from typing import Final, NamedTuple
 
 from core.cancellation import check
 from images.errors import InvalidLayerError
+from images.tarheaders import (
+    BLOCK,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    HARDLINK,
+    MAX_METADATA_BYTES,
+    MAX_SIZE_BYTES,
+    SPARSE_KEY,
+    SYMLINK,
+    XATTR_KEY,
+    header_name,
+    normalise,
+    number,
+    pax_records,
+    plain,
+    too_big,
+)
+from images.whiteouts import METADATA_PREFIX, OPAQUE_NAME, WHITEOUT_PREFIX
 
 MAX_XATTR_NAME_BYTES: Final = 255
 """Linux, XATTR_NAME_MAX."""
 
-_ZEROS: Final = bytes(512)
-_XATTR: Final = b"SCHILY.xattr."
+_ZEROS: Final = bytes(BLOCK)
 _WITH_CONTENT: Final = frozenset(b"\x0007SxXgLK")  # the sizes of other types mean nothing
-_LINK, _SYMLINK, _CHARACTER, _DIRECTORY = b"1235"
+_LINK, _SYMLINK, _CHARACTER, _DIRECTORY = (kind[0] for kind in (HARDLINK, SYMLINK, CHARACTER_DEVICE, DIRECTORY))
 _PLAIN: Final = frozenset(b"\x0001234567")
-_TRAILING: Final = b"\0 "
-_MAX_EXTENDED: Final = 1 << 20
+_UNUSUAL_KEYS: Final = (SPARSE_KEY, b"SCHILY.xattr.user.overlay.", b"SCHILY.xattr.trusted.", b"LIBARCHIVE.")
 _MAX_IMPLIED_BYTES: Final = 64 << 20
 _ASK_EACH: Final = 256  # entries
 
@@ -93,19 +109,19 @@ def _survey(fd: int) -> Survey:
             above = parent
             while above not in directories and above not in implied:
                 implied_bytes.add(above)
-                implied[above] = _octal(header[136:148])
+                implied[above] = max(0, number(header[136:148], signed=True))
                 above = above.rpartition(b"/")[0]
-        if kind == _CHARACTER and not _octal(header[329:337]) and not _octal(header[337:345]):
+        if kind == _CHARACTER and not number(header[329:337]) and not number(header[337:345]):
             raise _UnusualError(f"a device {os.fsdecode(name)!r} that overlayfs takes for a whiteout")
         if kind == _DIRECTORY:
             directories.add(name)
             has_root = has_root or not name
         elif kind == _SYMLINK:
             links.add(name)
-        if base.startswith(b".wh."):
-            if base == b".wh..wh..opq" and last_parent:
+        if base.startswith(WHITEOUT_PREFIX):
+            if base == OPAQUE_NAME and last_parent:
                 opaque = True
-            elif base.startswith(b".wh..wh.") or base == b".wh." or kind == _LINK:
+            elif base.startswith(METADATA_PREFIX) or base == WHITEOUT_PREFIX or kind == _LINK:
                 raise _UnusualError(f"a special entry {os.fsdecode(name)!r}")
             else:
                 hidden.add(
@@ -126,14 +142,14 @@ def _entries(fd: int) -> Iterator[tuple[bytes, int, bytes]]:
     long_name: bytes | None = None
     long_size: int | None = None
     while True:
-        header = os.pread(fd, 512, offset)
-        if len(header) < 512 or header == _ZEROS:
+        header = os.pread(fd, BLOCK, offset)
+        if len(header) < BLOCK or header == _ZEROS:
             return
         kind = header[156]
-        size = _octal(header[124:136]) if kind in _WITH_CONTENT else 0
-        offset += 512
+        size = number(header[124:136]) if kind in _WITH_CONTENT else 0
+        offset += BLOCK
         if kind in b"xL":
-            if size > _MAX_EXTENDED:
+            if size > MAX_METADATA_BYTES:
                 raise _UnusualError("an extended header of over a megabyte")
             data = os.pread(fd, size, offset)
             if kind == 0x4C:
@@ -143,64 +159,35 @@ def _entries(fd: int) -> Iterator[tuple[bytes, int, bytes]]:
                 long_name = path if path is not None else long_name
                 long_size = content if content is not None else long_size
         elif kind in _PLAIN:
-            yield _name(header) if long_name is None else _normalised(long_name), kind, header
+            yield _normalised(header_name(header) if long_name is None else long_name), kind, header
             if long_size is not None and kind in _WITH_CONTENT:
                 size = long_size
             long_name = long_size = None
         elif kind != 0x4B:  # a long link target says nothing here
             raise _UnusualError(f"an entry of type {chr(kind)!r}")
-        offset += size + -size % 512
+        if size > MAX_SIZE_BYTES:
+            raise too_big(size)
+        offset += size + -size % BLOCK
 
 
 def _extended(data: bytes) -> tuple[bytes | None, int | None]:
     """Path and size from a PAX header. Raises _UnusualError for records that change what the content is."""
     path: bytes | None = None
     size: int | None = None
-    at = 0
-    while at < len(data) and data[at]:
-        digits, _, _ = data[at : at + 20].partition(b" ")
-        if not digits.isdigit() or not int(digits):
-            raise _UnusualError("a damaged extended header")
-        key, _, value = data[at + len(digits) + 1 : at + int(digits) - 1].partition(b"=")
-        at += int(digits)
+    for key, value in pax_records(data):
         if key == b"path":
             path = value
         elif key == b"size":
-            size = int(value) if value.isdigit() else 0
-        elif key.startswith((b"GNU.sparse.", b"SCHILY.xattr.user.overlay.", b"SCHILY.xattr.trusted.", b"LIBARCHIVE.")):
+            size = plain(value) if value else None
+        elif key.startswith(_UNUSUAL_KEYS):
             raise _UnusualError(f"a record {os.fsdecode(key)!r}")
-        elif key.startswith(_XATTR) and len(key) - len(_XATTR) > MAX_XATTR_NAME_BYTES:
+        elif key.startswith(XATTR_KEY) and len(key) - len(XATTR_KEY) > MAX_XATTR_NAME_BYTES:
             raise _UnusualError("an extended attribute with too long a name")  # mkfs.erofs would write a broken image
     return path, size
-
-
-def _name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    if header[345] and header[257:263] == b"ustar\0":
-        name = header[345:500].partition(b"\0")[0] + b"/" + name
-    return _normalised(name)
 
 
 def _normalised(name: bytes) -> bytes:
     name = name.removeprefix(b"./").rstrip(b"/")
     if name.startswith((b"/", b".")) or b"/." in name or b"//" in name:
-        from images.tarreader import normalise
-
         return normalise(name)
     return name
-
-
-def _octal(field: bytes) -> int:
-    if field[0] & 0x80:
-        number = int.from_bytes(field[1:], "big")
-        if field[0] != 0x80 or number >= 1 << 62:
-            return 0 if field[0] == 0xFF else _damaged(field)
-        return number
-    try:
-        return int(field.strip(_TRAILING) or b"0", 8)
-    except ValueError:
-        return _damaged(field)
-
-
-def _damaged(field: bytes) -> int:
-    raise InvalidLayerError(f"damaged tar: {field!r} where a number belongs")

@@ -6,7 +6,8 @@ from typing import Final
 
 from core.digests import DiffID
 from images.store import Store
-from images.tarreader import DEVICE_TYPES, DIRECTORY, FILE, HARDLINK, SYMLINK, TarEntry, TarReader
+from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK
+from images.tarreader import DEVICE_TYPES, TarEntry, TarReader
 from images.tarwriter import SupportsRead, TarWriter
 
 _CLAMPED: Final = "layer.clamped"

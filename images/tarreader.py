@@ -8,6 +8,7 @@ Spec: pax(1) in POSIX.1-2017; GNU tar manual, "Tar Internals".
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -16,30 +17,36 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from core.cancellation import check
-from images.errors import InvalidLayerError
-from images.tarwriter import BLOCK, WHITEOUT_PREFIX, SupportsRead
+from images.tarheaders import (
+    BLOCK,
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    MAX_DIGITS,
+    MAX_METADATA_BYTES,
+    MAX_SIZE_BYTES,
+    SPARSE_KEY,
+    XATTR_KEY,
+    damaged,
+    header_name,
+    number,
+    pax_records,
+    plain,
+    too_big,
+)
+from images.tarwriter import SupportsRead
 
-FILE: Final = b"0"
-HARDLINK: Final = b"1"
-SYMLINK: Final = b"2"
-CHARACTER_DEVICE: Final = b"3"
-BLOCK_DEVICE: Final = b"4"
-DIRECTORY: Final = b"5"
-FIFO: Final = b"6"
 DEVICE_TYPES: Final = {CHARACTER_DEVICE: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
 _KINDS = {bytes([code]): bytes([code]) for code in b"0123456"} | {b"\0": FILE, b"7": FILE, b"S": FILE}
-_METADATA_PREFIX = b".wh..wh."  # of aufs's own files
 _CHUNK = 256 * 1024
 _SEEKABLE_CHUNK = 64 * 1024  # less is read in vain before the next seek
-_MAX_METADATA = 1024 * 1024  # of a PAX header or long name, as Go's archive/tar has it; of all records of an entry too
 _USED_RECORDS = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
-_USED_PREFIXES = (b"SCHILY.xattr.", b"GNU.sparse.")
+_USED_PREFIXES = (XATTR_KEY, SPARSE_KEY)
 _MAX_SPARSE_MAP = 8 * 1024 * 1024
 _MAX_SPARSE_NUMBERS = _MAX_SPARSE_MAP // 12
-_MAX_DIGITS = 20
-_PATH_MAX = 4096
-_MAX_SIZE = 2**63 - 1
 _MAX_ID = 2**32 - 2  # the one above means "leave as it is" to chown
 _MAX_TIME = 2**40  # thirty thousand years; beyond that a time is nonsense and is cut
 _ZEROS = bytes(BLOCK)
@@ -179,7 +186,9 @@ class TarReader:
                 self._content = Content(self.chunks(), self._entry.size)
                 return self._entry
             else:
-                size = _number(header[124:136])
+                size = number(header[124:136])
+                if size > MAX_SIZE_BYTES:
+                    raise too_big(size)
                 self._skip(size + -size % BLOCK)
                 records = {}
 
@@ -205,36 +214,36 @@ class TarReader:
             pass
 
     def _parse(self, header: bytes, kind: bytes, records: _Records) -> TarEntry:
-        name = records.get(b"path") or _name(header)
+        name = records.get(b"path") or header_name(header)
         link = records.get(b"linkpath") or header[157:257].partition(b"\0")[0]
-        stored = _decimal(records, b"size", _number(header[124:136]))
+        stored = _decimal(records, b"size", number(header[124:136]))
         result = _KINDS[kind]
         if kind == b"\0" and name.endswith(b"/"):
             result = DIRECTORY  # as v7 wrote them
         if result != FILE:
             stored = 0
-        if stored > _MAX_SIZE:
-            self._fail(f"an entry of {stored} bytes")
+        if stored > MAX_SIZE_BYTES:
+            raise too_big(stored)
         self._content_end = self.offset + stored + -stored % BLOCK
         size, extents = stored, None
-        if result == FILE and (kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in records)):
+        if result == FILE and (kind == b"S" or any(key.startswith(SPARSE_KEY) for key in records)):
             name, size, extents = self._sparse(header, kind, records, name, stored)
         rdev = 0
         if result in (CHARACTER_DEVICE, BLOCK_DEVICE):
-            major, minor = _number(header[329:337]), _number(header[337:345])
+            major, minor = number(header[329:337]), number(header[337:345])
             if major >= 2**31 or minor >= 2**31:
                 self._fail(f"a device number of {major}:{minor}")
             rdev = os.makedev(major, minor)
-        uid = _decimal(records, b"uid", _number(header[108:116]))
-        gid = _decimal(records, b"gid", _number(header[116:124]))
+        uid = _decimal(records, b"uid", number(header[108:116]))
+        gid = _decimal(records, b"gid", number(header[116:124]))
         if uid > _MAX_ID or gid > _MAX_ID:
             self._fail(f"an owner of {uid}:{gid}")
         time = records.get(b"mtime")
-        mtime = _seconds(time) if time else _number(header[136:148], signed=True)
+        mtime = _seconds(time) if time else number(header[136:148], signed=True)
         return TarEntry(
             name,
             result,
-            _number(header[100:108]) & 0o7777,
+            number(header[100:108]) & 0o7777,
             uid,
             gid,
             size,
@@ -252,7 +261,7 @@ class TarReader:
         before = self.offset
         if kind == b"S":
             numbers = self._old_sparse_map(header)
-            size = _number(header[483:495])
+            size = number(header[483:495])
             self._content_end += self.offset - before  # the map's extra blocks are not counted in the size
             before = self.offset
         elif records.get(b"GNU.sparse.major") == b"1":
@@ -263,7 +272,7 @@ class TarReader:
             size = _decimal(records, b"GNU.sparse.size", 0)
             name = records.get(b"GNU.sparse.name") or name
             text = records[b"GNU.sparse.map"]
-            numbers = [_plain(number) for number in text.split(b",")] if text else []
+            numbers = [plain(number) for number in text.split(b",")] if text else []
         else:
             return name, stored, None
         extents = tuple(zip(numbers[0::2], numbers[1::2], strict=False))
@@ -272,7 +281,7 @@ class TarReader:
             if offset < position:
                 self._fail("the map of a sparse file is out of order")
             position = offset + length
-        if len(numbers) % 2 or position > size or size > _MAX_SIZE:
+        if len(numbers) % 2 or position > size or size > MAX_SIZE_BYTES:
             self._fail("the map of a sparse file exceeds the file")
         if sum(length for _, length in extents) != stored - (self.offset - before):
             self._fail("the map of a sparse file does not match its content")
@@ -285,7 +294,7 @@ class TarReader:
             for at in range(0, len(fields) - 23, 24):
                 if fields[at] == 0:
                     break
-                numbers += (_number(fields[at : at + 12]), _number(fields[at + 12 : at + 24]))
+                numbers += (number(fields[at : at + 12]), number(fields[at + 12 : at + 24]))
             if not more:
                 return numbers
             if len(numbers) > _MAX_SPARSE_NUMBERS:
@@ -303,33 +312,22 @@ class TarReader:
             read += BLOCK
             *lines, rest = (rest + self._exactly(BLOCK)).split(b"\n")
             if not numbers and lines:
-                wanted = 1 + 2 * _plain(lines[0])
+                wanted = 1 + 2 * plain(lines[0])
                 if wanted > _MAX_SPARSE_NUMBERS:
                     self._fail("the map of a sparse file is too long")
-            numbers += [_plain(line) for line in lines[: wanted - len(numbers)]]
-            if len(numbers) < wanted and len(rest) > _MAX_DIGITS:
+            numbers += [plain(line) for line in lines[: wanted - len(numbers)]]
+            if len(numbers) < wanted and len(rest) > MAX_DIGITS:
                 self._fail("the map of a sparse file has a line that is no number")
         return numbers[1:]
 
     def _pax(self, header: bytes) -> _Records:
-        data = self._metadata(header)
         records: _Records = {}
         sparse: list[bytes] = []  # PAX 0.0 repeats its keys
-        at = 0
-        while at < len(data) and data[at] != 0:
-            blank = data.find(b" ", at, at + 20)
-            length = _plain(data[at:blank]) if blank > 0 else 0
-            record = data[blank + 1 : at + length - 1]
-            key, equals, value = record.partition(b"=")
-            if not 0 < length <= len(data) - at or data[at + length - 1] != 10 or not equals or not key:
-                self._fail("a PAX record that is damaged")
+        for key, value in pax_records(self._metadata(header)):
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse.append(value)  # and the key stays: it tells of a sparse file
-            elif key in (b"path", b"linkpath", b"GNU.sparse.name") and b"\0" in value:
-                self._fail("a name with a NUL in it")
             if key in _USED_RECORDS or key.startswith(_USED_PREFIXES):
                 records[key] = value
-            at += length
         if sparse:
             records[b"GNU.sparse.map"] = b",".join(sparse)
         return records
@@ -339,13 +337,13 @@ class TarReader:
         if not before:
             return more
         merged = before | more
-        if sum(map(len, merged)) + sum(map(len, merged.values())) > _MAX_METADATA:
+        if sum(map(len, merged)) + sum(map(len, merged.values())) > MAX_METADATA_BYTES:
             self._fail("extended headers of more than a megabyte")
         return merged
 
     def _metadata(self, header: bytes) -> bytes:
-        size = _number(header[124:136])
-        if size > _MAX_METADATA:
+        size = number(header[124:136])
+        if size > MAX_METADATA_BYTES:
             self._fail(f"an extended header of {size} bytes")
         return self._exactly(size + -size % BLOCK)[:size]
 
@@ -363,7 +361,7 @@ class TarReader:
         checksum = 8 * 0x20 - 3  # see tarwriter._sum about Adler-32: no part here can reach its modulus either
         for part in (header[:148], header[156:334], header[334:]):
             checksum += zlib.adler32(part) & 0xFFFF
-        stated = _number(header[148:156])
+        stated = number(header[148:156])
         if stated != checksum and stated != sum(_SIGNED_SUM.unpack(header)) + 8 * 0x20:
             self._fail(f"no tar header at byte {self.offset - BLOCK}")
         return header
@@ -401,7 +399,12 @@ class TarReader:
         self._buffer, self._at = b"", 0
         if self._seekable:
             # Past the end too: the next read finds nothing, and that the archive is truncated.
-            self._stream.seek(left - 1, os.SEEK_CUR)  # type: ignore[union-attr]
+            try:
+                self._stream.seek(left - 1, os.SEEK_CUR)  # type: ignore[union-attr]
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOVERFLOW):
+                    raise
+                self._fail("it ends in the middle of a file")  # no file of this file system is as long
             if not self._stream.read(1):
                 self._fail("it ends in the middle of a file")
             return
@@ -421,91 +424,23 @@ class TarReader:
         return bool(more)
 
     def _fail(self, what: str) -> NoReturn:
-        raise InvalidLayerError(f"damaged tar: {what}")
-
-
-def normalise(name: bytes) -> bytes:
-    """A name relative to the root, without ``.``, ``..`` or doubled slashes; ``b""`` is the root.
-
-    Absolute names count from the root too, as GNU tar and docker have it. Raises InvalidLayerError when the name
-    climbs out of the root, or is longer than the kernel takes.
-    """
-    parts = name.split(b"/")
-    if len(name) >= _PATH_MAX:
-        raise InvalidLayerError(f"the layer has a name of {len(name)} bytes: {os.fsdecode(name[:60])!r}…")
-    if b"" not in parts and b"." not in parts and b".." not in parts:
-        return name
-    kept: list[bytes] = []
-    for part in parts:
-        if part == b"..":
-            if not kept:
-                raise InvalidLayerError(f"the layer has an entry that leads outside: {os.fsdecode(name)!r}")
-            kept.pop()
-        elif part not in (b"", b"."):
-            kept.append(part)
-    return b"/".join(kept)
-
-
-def hidden_name(name: bytes) -> bytes:
-    """What the whiteout ``name`` (a last component) hides; empty for the opaque marker and aufs's other files.
-
-    Raises InvalidLayerError when it says that the directory itself or its parent is gone.
-    """
-    if name.startswith(_METADATA_PREFIX):
-        return b""
-    hidden = name.removeprefix(WHITEOUT_PREFIX)
-    if hidden in (b"", b".", b".."):
-        raise InvalidLayerError(f"the layer has a whiteout of nothing that can be removed: {os.fsdecode(name)!r}")
-    return hidden
-
-
-def _name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    if header[345] and header[257:263] == b"ustar\0":  # GNU's own format has times where ustar has the prefix
-        return header[345:500].partition(b"\0")[0] + b"/" + name
-    return name
-
-
-def _number(field: bytes, *, signed: bool = False) -> int:
-    """Octal text, or base-256 as GNU tar writes what does not fit."""
-    if field[0] & 0x80:
-        number = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _base_256(field)
-    else:
-        digits = field.strip(b"\0 ")
-        try:
-            number = int(digits, 8) if digits else 0
-        except ValueError:
-            raise InvalidLayerError(f"damaged tar: {field!r} where a number belongs") from None
-    if number < 0 and not signed:
-        raise InvalidLayerError(f"damaged tar: {number} where a number of 0 or more belongs")
-    return number
-
-
-def _base_256(field: bytes) -> int:
-    return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-
-
-def _plain(text: bytes) -> int:
-    if not text.isdigit() or len(text) > _MAX_DIGITS:
-        raise InvalidLayerError(f"damaged tar: {text[:40]!r} where a number belongs")
-    return int(text)
+        raise damaged(what)
 
 
 def _decimal(records: _Records, key: bytes, otherwise: int) -> int:
     text = records.get(key)
-    return _plain(text) if text else otherwise
+    return plain(text) if text else otherwise
 
 
 def _seconds(text: bytes) -> int:
     """Whole seconds, rounded down, of a PAX time such as ``-1.5``."""
     whole, _, fraction = text.partition(b".")
     negative = whole.startswith(b"-")
-    seconds = _plain(whole.removeprefix(b"-") or b"0")
+    seconds = plain(whole.removeprefix(b"-") or b"0")
     if negative:
         return -seconds - (1 if fraction.strip(b"0") else 0)
     return seconds
 
 
 def _xattrs(records: _Records) -> dict[str, bytes]:
-    prefix = b"SCHILY.xattr."
-    return {os.fsdecode(key[len(prefix) :]): value for key, value in records.items() if key.startswith(prefix)}
+    return {os.fsdecode(key[len(XATTR_KEY) :]): value for key, value in records.items() if key.startswith(XATTR_KEY)}

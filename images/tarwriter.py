@@ -15,13 +15,11 @@ import os
 import stat
 import zlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from images.errors import LayerSourceError
-
-BLOCK: Final = 512
-WHITEOUT_PREFIX: Final = b".wh."
-OPAQUE_NAME: Final = b".wh..wh..opq"
+from images.tarheaders import BLOCK, XATTR_KEY
+from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX
 
 _MAX_ID = 0o7777777  # seven octal digits
 _MAX_NUMBER = 0o77777777777  # eleven
@@ -146,7 +144,7 @@ def _extended(
         key = os.fsencode(attribute)
         if b"=" in key or b"\0" in key:
             raise ValueError(f"an extended attribute's name that no tar can hold: {attribute!r}")
-        records[b"SCHILY.xattr." + key] = value
+        records[XATTR_KEY + key] = value
     pax = b""
     if records:
         data = b"".join(_record(key, value) for key, value in sorted(records.items()))

@@ -32,7 +32,8 @@ from images.oci import (
 )
 from images.platforms import is_image
 from images.store import Store
-from images.tarreader import FILE, HARDLINK, SYMLINK, TarReader, normalise
+from images.tarheaders import FILE, HARDLINK, SYMLINK, normalise
+from images.tarreader import TarReader
 from images.tarwriter import SupportsRead
 
 _SMALL = 64 * 1024

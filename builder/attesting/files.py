@@ -15,7 +15,8 @@ from typing import BinaryIO, Final
 from builder.attesting import provenance, spdx
 from builder.exporting.packing import Statement
 from images.flatten import flatten
-from images.tarreader import FILE, Content
+from images.tarheaders import FILE
+from images.tarreader import Content
 from images.tarwriter import TarWriter
 
 _NAMES: Final = {provenance.PREDICATE_TYPE: "provenance{}", spdx.PREDICATE_TYPE: "sbom{}.spdx"}

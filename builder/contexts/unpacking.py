@@ -15,7 +15,7 @@ from builder.copying.paths import clean, split
 from builder.errors import ContextError
 from core.files import storage_errors
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from images import tarreader
+from images import tarheaders
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, UnsupportedCompressionError
 from images.tarreader import TarEntry, TarReader, write_content
@@ -40,7 +40,7 @@ def unpack_context(stream: SupportsRead, directory: Path, *, limit_bytes: int) -
                 path = clean(os.fsdecode(member.name))
                 if not path:
                     continue
-                if member.kind == tarreader.DIRECTORY:
+                if member.kind == tarheaders.DIRECTORY:
                     os.close(_open_directory(root, path))
                     directories.append((path, member.mode, member.mtime))
                 else:
@@ -67,17 +67,17 @@ def _unpack(root: int, path: str, member: TarEntry, reader: TarReader) -> None:
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent_fd)
-        if member.kind == tarreader.SYMLINK:
+        if member.kind == tarheaders.SYMLINK:
             os.symlink(member.link, name, dir_fd=parent_fd)
             os.utime(name, (member.mtime, member.mtime), dir_fd=parent_fd, follow_symlinks=False)
-        elif member.kind == tarreader.HARDLINK:
+        elif member.kind == tarheaders.HARDLINK:
             other_parent, other = split(clean(os.fsdecode(member.link)))
             other_fd = _open_directory(root, other_parent)
             try:
                 os.link(other, name, src_dir_fd=other_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
             finally:
                 os.close(other_fd)
-        elif member.kind == tarreader.FILE:
+        elif member.kind == tarheaders.FILE:
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent_fd)
             try:
                 write_content(fd, member, reader.chunks())
@@ -85,7 +85,7 @@ def _unpack(root: int, path: str, member: TarEntry, reader: TarReader) -> None:
                 os.utime(fd, (member.mtime, member.mtime))
             finally:
                 os.close(fd)
-        elif member.kind == tarreader.FIFO:
+        elif member.kind == tarheaders.FIFO:
             os.mkfifo(name, member.mode, dir_fd=parent_fd)
     finally:
         os.close(parent_fd)

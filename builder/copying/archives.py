@@ -17,7 +17,7 @@ from builder.copying.digesting import hash_descriptor
 from builder.copying.filetree import Entry, SourceTree, ships
 from builder.copying.paths import check_length, clean, join, resolve, split
 from builder.errors import ArchiveError
-from images import tarreader
+from images import tarheaders
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError
 from images.survey import ImpliedBytes
@@ -31,12 +31,12 @@ _FREE_BYTES: Final = 1 << 30
 _MAX_MEMBERS: Final = 4_000_000
 _CREATED: Final = 0o755
 _TYPES: Final = {
-    tarreader.FILE: stat.S_IFREG,
-    tarreader.DIRECTORY: stat.S_IFDIR,
-    tarreader.SYMLINK: stat.S_IFLNK,
-    tarreader.CHARACTER_DEVICE: stat.S_IFCHR,
-    tarreader.BLOCK_DEVICE: stat.S_IFBLK,
-    tarreader.FIFO: stat.S_IFIFO,
+    tarheaders.FILE: stat.S_IFREG,
+    tarheaders.DIRECTORY: stat.S_IFDIR,
+    tarheaders.SYMLINK: stat.S_IFLNK,
+    tarheaders.CHARACTER_DEVICE: stat.S_IFCHR,
+    tarheaders.BLOCK_DEVICE: stat.S_IFBLK,
+    tarheaders.FIFO: stat.S_IFIFO,
 }
 _UNREADABLE = (CompressedDataError, InvalidLayerError, UnsupportedCompressionError)
 
@@ -110,7 +110,7 @@ class Archive:
             check_length(path, self._name)
             check_length(os.fsdecode(member.link), self._name)
             place = self._place(inside, path, created_at)
-            if member.kind == tarreader.HARDLINK:
+            if member.kind == tarheaders.HARDLINK:
                 linked = self._linked(inside, member)
                 node = linked.twin()
                 names = inodes.setdefault(id(linked), [linked])

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from core.digests import DiffID
 from core.errors import ShiplapError
-from images.tarwriter import BLOCK, Stretch
+from images.tarheaders import BLOCK
+from images.tarwriter import Stretch
 
 if TYPE_CHECKING:
     from builder.graph.copyspec import CopySpec

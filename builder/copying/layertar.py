@@ -18,7 +18,9 @@ from builder.errors import CopyError
 from core.cancellation import check
 from images.errors import LayerSourceError
 from images.survey import Survey
-from images.tarwriter import BLOCK, WHITEOUT_PREFIX, TarWriter
+from images.tarheaders import BLOCK
+from images.tarwriter import TarWriter
+from images.whiteouts import WHITEOUT_PREFIX
 
 _IN_NAME = b"/" + WHITEOUT_PREFIX
 

@@ -23,7 +23,8 @@ from dockerfile_grammar.checks import Subject, skipping
 from dockerfile_grammar.scopes import Scopes
 from images.flatten import flatten
 from images.store import Store
-from images.tarreader import FILE, Content
+from images.tarheaders import FILE
+from images.tarreader import Content
 
 
 class _OwnerRule(NamedTuple):

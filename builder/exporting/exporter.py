@@ -234,7 +234,7 @@ class Exporter:
     def _check_overlap(self, images: Sequence[Built]) -> None:
         """Raises OutputError when two platforms have a file of the same name."""
         from images.flatten import flatten
-        from images.tarreader import DIRECTORY
+        from images.tarheaders import DIRECTORY
 
         if len(images) == 1:
             return

@@ -17,7 +17,8 @@ from dockerfile_grammar import IgnorePatterns, parse
 from dockerfile_grammar.errors import DockerfileError
 from images.apply import apply_layer
 from images.errors import InvalidLayerError
-from images.tarreader import TarReader, normalise
+from images.tarheaders import normalise
+from images.tarreader import TarReader
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _LIMIT: Final = 1 << 22  # bytes of one entry's content that are read

@@ -103,3 +103,43 @@ def test_nor_make_them_when_they_are_unpacked(deep: Path, tmp_path: Path, monkey
     finally:
         os.close(root)
         remove_tree(str(tmp_path / "root"))  # pytest's own removal goes no deeper than Python's stack
+
+
+def _sized(field: bytes) -> bytes:
+    """A file's header whose size is ``field``, right to its checksum."""
+    header = bytearray(_header(b"f", b"0", 0))
+    header[124:136] = field
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        _sized(b"-0000001000\0"),  # leads back to where it stands: a scan would not end
+        _sized(b"\xff" * 12),
+        _sized(b"\x80" + (2**63 - 1).to_bytes(11, "big")),
+        _pax(b"x", {b"size": b"9" * 5000}) + _header(b"f", b"0", 0),
+        _pax(b"x", {b"size": b"%d" % (2**63 - 1)}) + _header(b"f", b"0", 0),
+        _pax(b"x", {b"size": b"many"}) + _header(b"f", b"0", 0),
+        _pax(b"x", {b"path": b"seen\0not"}) + _header(b"f", b"0", 0),
+        _header(b"p", b"x", 12) + b"12 path=abcd".ljust(512, b"\0") + _header(b"f", b"0", 0),
+    ],
+    ids=["back", "below 0", "no offset", "endless digits", "no offset in PAX", "no number", "NUL", "no end of line"],
+)
+def test_nonsense_is_refused_by_whoever_reads_headers(start: bytes, tmp_path: Path) -> None:
+    tar = tmp_path / "tar"
+    tar.write_bytes(start + _header(b"g", b"0", 0) + bytes(1024))
+    with pytest.raises(InvalidLayerError, match="damaged tar"):
+        survey(str(tar))
+    with pytest.raises(InvalidLayerError, match="damaged tar"), tar.open("rb", buffering=0) as opened:
+        list(TarReader(opened, seekable=True))
+
+
+def test_content_past_what_a_file_system_can_hold_is_missing(tmp_path: Path) -> None:
+    tar = tmp_path / "tar"
+    tar.write_bytes(_sized(b"\x80" + (2**62 - 1).to_bytes(11, "big")) + _header(b"g", b"0", 0) + bytes(1024))
+    assert survey(str(tar)).entries == 1
+    with pytest.raises(InvalidLayerError, match="ends in the middle"), tar.open("rb", buffering=0) as opened:
+        list(TarReader(opened, seekable=True))

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images.errors import InvalidLayerError
-from images.tarreader import DIRECTORY, FILE, HARDLINK, SYMLINK, TarEntry, TarReader, hidden_name, normalise
+from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
+from images.tarreader import TarEntry, TarReader
 from images.tarwriter import TarWriter
+from images.whiteouts import hidden_name
 
 
 def read_all(data: bytes, *, seekable: bool = False) -> list[tuple[TarEntry, bytes]]:

@@ -21,7 +21,8 @@ from core.digests import DiffID
 from images.flatten import MergedEntry, flatten
 from images.stacking import topmost_of_each
 from images.store import Store
-from images.tarreader import FILE, Content
+from images.tarheaders import FILE
+from images.tarreader import Content
 
 _MAX_TEXT_BYTES: Final = 64 << 20
 _MAX_DATABASE_BYTES: Final = 2 << 30
