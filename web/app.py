@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 
 from registry.server.http import transport_headers
 from web.access import authenticate, authenticate_scraper
+from web.backing import attach
 from web.calls import Call, Streamed
 from web.endpoints import Endpoint, decode_body
 from web.errors import TooLargeError, UnsupportedTypeError
@@ -25,7 +26,6 @@ from web.metrics import exposition
 from web.openapi import document
 from web.pages import PAGES
 from web.pages.frame import install
-from web.pages.oidc import PROVIDER
 from web.requestlog import log_requests
 from web.views import admin, contexts, grants, members, projects, runs, secrets, users
 from web.views.operation import readiness
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api, members.api)
-EXTENSION: Final = "shiplap"
 REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
@@ -56,13 +55,14 @@ _SECURITY: Final = {
 
 
 def create_app(service: Service, registry: Registry | None = None, identities: Provider | None = None) -> Flask:
-    """The service's own part: API and pages. ``app.extensions["shiplap"]`` is the Hub of log streams.
+    """The service's own part: API and pages.
 
     registry: the one that is served beside it, for the pages of images. identities: by whom people sign in
     besides passwords. The caller closes all.
     """
     app = Flask("web")
-    hub = app.extensions[EXTENSION] = Hub(service.logs)
+    hub = Hub(service.logs)
+    attach(app, service, hub, registry=registry, identities=identities)
     app.url_map.strict_slashes = False
     for api in APIS:
         for endpoint in api:
@@ -83,8 +83,7 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
 
     for blueprint in (receive.blueprint, follow.blueprint, badge.blueprint):
         app.register_blueprint(blueprint)
-    app.extensions[PROVIDER] = identities
-    install(app, service, registry)
+    install(app)
     guard(app, service, {page.name for page in PAGES})
     return app
 

@@ -25,7 +25,8 @@ from pipelines.jsonlogs import configuration
 from registry.server.app import application
 from registry.server.impatience import Impatient
 from registry.server.listening.worker import ListeningWorker
-from web.app import EXTENSION, create_app, with_registry, with_repositories
+from web.app import create_app, with_registry, with_repositories
+from web.backing import hub_of
 from web.gitserving.application import GitServing
 from web.guard.proxies import BehindProxies
 from web.hooks.pending import PendingThread
@@ -123,7 +124,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         status_thread(service).start()
         PendingThread(service).start()
         Housekeeper(service, registry, every_s=registry.settings.collect_every_s).start()
-        hub, stalled_s = app.extensions[EXTENSION], registry.settings.stalled_s
+        hub, stalled_s = hub_of(app), registry.settings.stalled_s
         repositories = GitServing(service, GitSettings.from_environ(), lambda: hub.stopping)
         wsgi = with_registry(app, Impatient(application(registry), stalled_s))
         wsgi = with_repositories(wsgi, Impatient(repositories, stalled_s))

@@ -13,7 +13,8 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from pipelines.model import ContextSource, RunRequest
 from pipelines.service import Service
-from web.app import EXTENSION, create_app
+from web.app import create_app
+from web.backing import hub_of
 
 _CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
 _EXAMPLES = 5
@@ -27,7 +28,7 @@ def serialize_blobs(context: Any, value: Any) -> bytes:
 
 def test_no_request_that_the_document_allows_fails(service: Service) -> None:
     app = create_app(service)
-    app.extensions[EXTENSION].stopping = True  # logs of waiting runs have no end
+    hub_of(app).stopping = True  # logs of waiting runs have no end
     run = service.runs.submit(RunRequest(ContextSource("sha256:" + "0" * 64)))
     service.runs.cancel(run.number)
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from flask import Flask, Response, current_app, g, redirect, request
+from flask import Flask, Response, g, redirect, request
 
 from pipelines.accounts.roles import Level
 from pipelines.accounts.users import User
 from registry.server.listening.vouching import vouch
+from web.backing import service
 from web.errors import ForbiddenError
 from web.guard import cookies
 from web.guard.csrf import check_csrf, csrf_token
@@ -24,7 +25,6 @@ Need: TypeAlias = Literal["guest", "viewer", "member", "maintainer", "admin"]
 View = TypeVar("View", bound=Callable[..., Any])
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
-_EXTENSION: Final = "shiplap-guard"
 _OF_PROJECTS: Final = ("projects", "project_settings")
 _required: Final[dict[Callable[..., Any], Need | None]] = {}
 _LEVELS: Final[dict[Need, Level]] = {
@@ -65,11 +65,6 @@ def target_of(blueprint: str | None, arguments: Mapping[str, Any]) -> Target:
     )
 
 
-def service() -> Service:
-    """Whose users these are."""
-    return cast("Service", current_app.extensions[_EXTENSION])
-
-
 def current_user() -> User | None:
     """The user of the request's session, looked up once a request; None without a good session."""
     if "user" not in g:
@@ -84,7 +79,6 @@ def current_user() -> User | None:
 
 def install(app: Flask, service: Service, pages: Collection[str]) -> None:
     """Guard the blueprints named ``pages``, and give templates ``csrf_token()``."""
-    app.extensions[_EXTENSION] = service
     app.jinja_env.globals["csrf_token"] = csrf_token
     app.jinja_env.globals["may"] = may
 

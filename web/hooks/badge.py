@@ -16,8 +16,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from pipelines.errors import NotFoundError
 from pipelines.model import Project, RunState
 from pipelines.runs.history import newest
+from web.backing import service
 from web.guard import current_user
-from web.pages.frame import service
 
 blueprint: Final = Blueprint("badge", __name__)
 

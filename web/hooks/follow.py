@@ -19,11 +19,11 @@ from pipelines.errors import NotFoundError as NoDeliveryError
 from pipelines.logs.lines import LogLine
 from pipelines.model import FINAL_STATES
 from registry.server.listening.vouching import vouch
+from web.backing import hub, service
 from web.errors import NotFoundError, RequestError, UnavailableError
 from web.hooks.receive import refusals, signed_request
 from web.hooks.statuses import run_url
 from web.hub import Hub
-from web.pages.frame import hub, service
 
 if TYPE_CHECKING:
     from pipelines.service import Service

@@ -10,9 +10,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from pipelines.accounts.tokens import SCOPES
 from pipelines.accounts.users import User
 from pipelines.errors import InvalidRequestError, SignInError, ThrottledError
+from web.backing import service
 from web.errors import ForbiddenError
 from web.guard import note, require, signing_in
-from web.pages.frame import service
 from web.pages.token_form import TokenForm
 
 blueprint: Final = Blueprint("account", __name__, url_prefix="/account")

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, g, render_template, request
 
+from web.backing import service
 from web.errors import InvalidRequestError
 from web.guard import require
-from web.pages.frame import service
 
 blueprint: Final = Blueprint("audit", __name__, url_prefix="/audit")
 

@@ -10,9 +10,10 @@ from flask import Blueprint, Response, redirect, request
 from pipelines.errors import InvalidRequestError
 from registry.server.collect import collect
 from registry.server.survey import list_repositories
+from web.backing import registry
 from web.guard import require
 from web.pages import words
-from web.pages.frame import page, registry
+from web.pages.frame import page
 
 blueprint: Final = Blueprint("disk_pages", __name__)
 

@@ -1,4 +1,4 @@
-"""What all pages share: the way to the service's objects, templates, static files, headers, and pages for errors."""
+"""What all pages share: templates, static files, headers, and pages for errors."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ import hashlib
 import time
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from flask import Flask, Response, current_app, render_template, request
+from flask import Flask, Response, render_template, request
 
 from core.errors import ShiplapError
-from web.errors import NotFoundError
 from web.guard import csrf_token
 from web.pages import words
 
 if TYPE_CHECKING:
-    from pipelines.service import Service
-    from registry.server.registry import Registry
-    from web.hub import Hub
+    pass
 
-_SERVICE: Final = "shiplap-service"
-_REGISTRY: Final = "shiplap-registry"
-_HUB: Final = "shiplap"
 _DIGITS: Final = 15
 _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -33,24 +27,6 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-
-
-def service() -> Service:
-    """The service that this application is of."""
-    return cast("Service", current_app.extensions[_SERVICE])
-
-
-def hub() -> Hub:
-    """Where logs are followed."""
-    return cast("Hub", current_app.extensions[_HUB])
-
-
-def registry() -> Registry:
-    """The registry beside this application. Raises NotFoundError where there is none."""
-    found = current_app.extensions[_REGISTRY]
-    if found is None:
-        raise NotFoundError("this web process has no registry", hint="shiplap serve and shiplap web have one")
-    return cast("Registry", found)
 
 
 def page(template: str, **shown: Any) -> Response:
@@ -103,12 +79,10 @@ def error_page(status: int, message: str, hint: str | None) -> Response:
     return response
 
 
-def install(app: Flask, service: Service, registry: Registry | None) -> None:
-    """Add the pages to an application. registry: None where the web process has none."""
+def install(app: Flask) -> None:
+    """Add the pages to an application."""
     from web.pages import PAGES
 
-    app.extensions[_SERVICE] = service
-    app.extensions[_REGISTRY] = registry
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(asset=_Assets().url, now=time.time)

@@ -14,9 +14,10 @@ from images.oci import Descriptor
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from registry.server.browse import Browser, ImageView, parse_reference
 from registry.server.errors import SpecError
+from web.backing import registry, service
 from web.guard import require
 from web.guard.rights import may_repository
-from web.pages.frame import page, registry, service
+from web.pages.frame import page
 
 blueprint: Final = Blueprint("image_pages", __name__)
 

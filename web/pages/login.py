@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request
+from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.accounts.sessions import Link
 from pipelines.errors import ConflictError, InvalidRequestError, LinkError, SignInError, ThrottledError
+from web.backing import provider, service
 from web.guard import current_user, public, require, signing_in
 from web.guard.redirects import same_origin
-from web.pages.frame import service, told
-from web.pages.oidc import PROVIDER
+from web.pages.frame import told
 
 blueprint: Final = Blueprint("login", __name__)
 
@@ -89,7 +89,7 @@ def _login_page(status: int = 200, error: str = "", name: str = "") -> Response:
         name=name,
         next=same_origin(target),
         no_users=not service().users.exist(),
-        provider=current_app.extensions.get(PROVIDER),
+        provider=provider(),
     )
     return Response(text, status)
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hmac
 import logging
-from typing import Final, cast
+from typing import Final
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request
+from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.accounts.audit import printable
 from pipelines.errors import SignInError
 from pipelines.jsonlogs import MEMBERS
+from web.backing import provider, service
 from web.errors import NotFoundError
 from web.guard import note, public, signing_in
 from web.guard.links import base_url
 from web.guard.oidc import Provider
 from web.guard.redirects import same_origin
-from web.pages.frame import service
-
-PROVIDER: Final = "shiplap-oidc"
-"""Where the application keeps its provider; nothing there: no such sign-in."""
 
 blueprint: Final = Blueprint("oidc", __name__, url_prefix="/oidc")
 
@@ -82,10 +79,10 @@ def come_back() -> AnyResponse:
 
 
 def _provider() -> Provider:
-    provider = current_app.extensions.get(PROVIDER)
-    if provider is None:
+    found = provider()
+    if found is None:
         raise NotFoundError("there is no provider of identities", hint="SHIPLAP_OIDC_ISSUER sets one up")
-    return cast(Provider, provider)
+    return found
 
 
 def _redirect_uri() -> str:

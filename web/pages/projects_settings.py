@@ -14,10 +14,11 @@ from pipelines.model import Project
 from pipelines.projects.defaultnames import Origin, all_names
 from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import TagFacts
+from web.backing import service
 from web.guard import note, require
 from web.guard.rights import bounded
 from web.hooks.statuses import public_url
-from web.pages.frame import page, service, told
+from web.pages.frame import page, told
 from web.pages.projects import frame_of
 from web.pages.projects_forms import as_given, project_of, shown
 

@@ -19,9 +19,10 @@ from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trig
 from pipelines.runs.domains import domain_of
 from pipelines.sources.senders import user_sender
 from registry.server.errors import SpecError
+from web.backing import registry, service
 from web.errors import NotFoundError
 from web.guard import require
-from web.pages.frame import fresh, page, registry, service, told
+from web.pages.frame import fresh, page, told
 from web.pages.timeline import draw
 
 blueprint: Final = Blueprint("run_pages", __name__)

@@ -10,8 +10,9 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from pipelines.runs.listing import GROUPS, RunFilter
+from web.backing import service
 from web.guard.rights import visible
-from web.pages.frame import fresh, number_argument, page, service
+from web.pages.frame import fresh, number_argument, page
 
 blueprint: Final = Blueprint("runs_pages", __name__)
 

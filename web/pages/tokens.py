@@ -9,8 +9,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.accounts.tokens import SCOPES
 from pipelines.errors import InvalidRequestError
+from web.backing import service
 from web.guard import require
-from web.pages.frame import service
 from web.pages.token_form import TokenForm
 
 blueprint: Final = Blueprint("tokens", __name__, url_prefix="/tokens")

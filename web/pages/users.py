@@ -9,9 +9,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.accounts.users import ROLES, Role
 from pipelines.errors import ConflictError, InvalidRequestError
+from web.backing import service
 from web.guard import note, require
 from web.guard.links import welcome_url
-from web.pages.frame import service, told
+from web.pages.frame import told
 
 blueprint: Final = Blueprint("users", __name__, url_prefix="/users")
 

@@ -9,8 +9,9 @@ import msgspec
 from flask import Blueprint, Response, g, request
 
 from pipelines.errors import QueueUnreachableError
+from web.backing import service
 from web.guard.rights import seen_workers, visible
-from web.pages.frame import fresh, page, service
+from web.pages.frame import fresh, page
 
 blueprint: Final = Blueprint("worker_pages", __name__)
 

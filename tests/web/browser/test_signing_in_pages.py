@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 from core.settings import OidcSettings
 from tests.web.browser.conftest import PASSWORD, Site
 from tests.web.guard.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from web.backing import PROVIDER
 from web.guard.oidc import Provider
-from web.pages.oidc import PROVIDER
 
 
 @pytest.fixture

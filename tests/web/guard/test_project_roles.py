@@ -25,7 +25,8 @@ from registry.server.settings import ServerSettings
 from tests.toolkit.service import eventually
 from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
-from web.app import EXTENSION, create_app
+from web.app import create_app
+from web.backing import hub_of
 from web.hub import HEARTBEAT
 from web.registry_access import ServiceAccounts
 
@@ -145,7 +146,7 @@ def test_follower_of_a_log_is_cut_off_once_the_role_is_taken(
     app: Flask, both: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("web.views.runs._ASK_AGAIN_S", 0.0)
-    hub = app.extensions[EXTENSION]
+    hub = hub_of(app)
     hub._clock = itertools.count(0, 11).__next__  # a heartbeat at each look
     api = robot(app, both, "read")
     pieces = api.send("GET", "/runs/1/events", buffered=False).iter_encoded()
