@@ -155,6 +155,8 @@ def _fetch(url: str, context: ssl.SSLContext) -> _Answer:
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise _FetchError(f"{_shown(url)} is no address of the web", hint="it begins with https://")
+    if context.verify_mode == ssl.CERT_NONE:  # that is meant so
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     timeout = urllib3.Timeout(connect=_CONNECT_S, read=_READ_S)
     try:
         with urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=context) as http:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _APART_WARN_S: Final = 10.0
 _APART_FAILED_S: Final = 60.0  # what sign-ins and tokens forgive
+_OF_CONTAINER: Final = (
+    "/run/secrets"  # where compose puts what all users of a container, and nobody else, are to read
+)
 _SEE_DATABASE: Final = 'docs/deploy.md, "PostgreSQL and Redis", has the lines that make it'
 
 
@@ -62,7 +65,7 @@ def look_at_key(settings: ServiceSettings) -> Iterator[Finding]:
     name, file = "key of secrets", settings.key_file
     ring = KeyRing(file)
     kept = ring.kept()
-    if kept and os.stat(file).st_mode & 0o077:
+    if kept and os.stat(file).st_mode & 0o077 and not file.is_relative_to(_OF_CONTAINER):
         yield Finding(name, "WARN", f"others may read {file}", f"chmod 600 {file}")
     database_file = sqlite_file(settings)
     own = f"{file} has the number {number_of(kept[0])}" if kept else f"there is no {file}"

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import redis
 
+from cli.examination import addresses, stores
 from cli.examination.addresses import look_at_oidc, look_at_public_url
 from cli.examination.findings import Finding
 from cli.examination.host import look_at_disk, look_at_git
@@ -29,6 +30,7 @@ from core.errors import ShiplapError
 from core.settings import OidcSettings, ServiceSettings
 from pipelines.database import migrate
 from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.certificates import certificate, serving
 from tests.toolkit.service import postgres_server, redis_server
 from tests.toolkit.shiplap import Shiplap
 
@@ -299,7 +301,7 @@ def test_clocks_may_be_seconds_apart_and_no_minutes(apart_s: float, state: str, 
     assert bool(found.remedy) == (state != "OK")
 
 
-def test_key_is_compared_with_the_databases_number(tmp_path: Path) -> None:
+def test_key_is_compared_with_the_databases_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = ServiceSettings.from_environ({}, root=str(tmp_path / "root"))
     assert [one.state for one in look_at_key(settings)] == ["WARN"]  # there is no database
     assert next(look_at_database(settings)).detail == f"there is no {tmp_path}/root/serve/service.db yet"
@@ -308,12 +310,21 @@ def test_key_is_compared_with_the_databases_number(tmp_path: Path) -> None:
     assert [one.state for one in look_at_key(settings)] == ["OK"]
     settings.key_file.chmod(0o644)
     assert [one.state for one in look_at_key(settings)] == ["WARN", "OK"]
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "_OF_CONTAINER", str(settings.key_file.parent))
+        assert [one.state for one in look_at_key(settings)] == ["OK"]
     settings.key_file.write_bytes(os.urandom(32))
     with pytest.raises(ShiplapError, match="is another key"):
         list(look_at_key(settings))
     settings.key_file.unlink()
     with pytest.raises(ShiplapError, match="there is no"):
         list(look_at_key(settings))
+
+
+def test_any_certificate_does_where_only_the_way_is_looked_at(tmp_path: Path) -> None:
+    file, _ = certificate(tmp_path, "Acme Root", name="localhost", begins=-1, ends=9)
+    with serving(file) as host:
+        assert addresses._seen(f"https://{host}") == b"answers what is none of Shiplap's"  # and warns of nothing
 
 
 def test_full_disk_is_said_with_its_kind(privileged: None, tmp_path: Path) -> None:
