@@ -16,6 +16,7 @@ from core.errors import SettingsError, ShiplapError
 
 _LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]*):(\d{1,5})")
 _MAX_PORT: Final = 65535
+_OF_SERVICE: Final = "--no-welcome"  # an argument of the web process that ``shiplap serve`` starts
 _LISTENING: Final = "0A"  # the state TCP_LISTEN in /proc/net/tcp: proc(5)
 _PATIENCE_S: Final = 5.0
 _POLL_S: Final = 0.1
@@ -26,24 +27,28 @@ class ListenError(ShiplapError):
 
 
 class Holder(NamedTuple):
-    """A process that listens. command, parent_command: its arguments, and those of the process that started it."""
+    """Who listens at a port: of several processes the one that has started the others.
+
+    command: its arguments.
+    webs: how many web processes of Shiplap's listen there.
+    """
 
     pid: int
     command: tuple[str, ...]
-    parent_command: tuple[str, ...] = ()
-
-    @property
-    def is_web(self) -> bool:
-        """Whether it is a web process of Shiplap's."""
-        return _runs_web(self.command)
+    webs: int = 0
 
     @property
     def may_be_ending(self) -> bool:
-        """Whether it may be a web process that outlived its parent. Those of a service that runs are none."""
-        return self.is_web and not _runs_web(self.parent_command) and "serve" not in self.parent_command
+        """Whether these may be web processes that outlived who started them, and end by themselves for that."""
+        return _runs_web(self.command) and (self.webs == 1 or _OF_SERVICE in self.command)
 
     def __str__(self) -> str:
-        shown = "shiplap web" if self.is_web else Path(self.command[0]).name if self.command else "a process"
+        if _runs_web(self.command):
+            shown = "shiplap web"
+        elif self.webs:
+            shown = "shiplap serve"
+        else:
+            shown = Path(self.command[0]).name if self.command else "a process"
         return f"{''.join(letter for letter in shown if letter.isprintable())} (process {self.pid})"
 
 
@@ -58,7 +63,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 def require_free(host: str, port: int) -> None:
     """Raise ListenError when the name has no address, the port is in use, or may not be taken.
 
-    A web process of Shiplap's that has lost its parent gets some seconds: it is ending.
+    Web processes of Shiplap's that have lost their parent get some seconds: they are ending.
     """
     end = time.monotonic() + _PATIENCE_S
     while (error := _bind(host, port)) is not None:
@@ -103,24 +108,37 @@ def _refusal(host: str, port: int, error: OSError) -> ListenError:
 
 
 def port_holder(port: int) -> Holder | None:
-    """The process that listens at a TCP port of this network namespace; None where that is not to be seen.
+    """Who listens at a TCP port of this network namespace; None where that is not to be seen.
 
     Another user's process is seen by root only.
     """
     inodes = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listeners(table, port)}
     if not inodes:
         return None
+    found: dict[int, tuple[tuple[str, ...], int]] = {}  # the arguments and the parent of each that has it open
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and _has_one_of(process, inodes):
             with contextlib.suppress(OSError):
-                parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[1].decode()
-                started_by = _command(parent) if parent != "0" else ()
-                return Holder(int(process.name), _command(process.name), started_by)
-    return None
+                found[int(process.name)] = _command(process), _parent(process)
+    first = next((pid for pid, (_, parent) in found.items() if parent not in found), None)
+    if first is None:
+        return None
+    command, parent = found[first]
+    webs = sum(_runs_web(each) for each, _ in found.values())
+    if webs and parent:
+        with contextlib.suppress(OSError):
+            started_by = _command(Path(f"/proc/{parent}"))
+            if "serve" in started_by:  # it would start them again
+                return Holder(parent, started_by, webs)
+    return Holder(first, command, webs)
 
 
-def _command(pid: str) -> tuple[str, ...]:
-    return tuple(Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0"))
+def _command(process: Path) -> tuple[str, ...]:
+    return tuple((process / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0"))
+
+
+def _parent(process: Path) -> int:
+    return int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
 def _runs_web(command: tuple[str, ...]) -> bool:

@@ -18,6 +18,7 @@ class Welcome(NamedTuple):
     root: where everything is kept.
     token_file: has the administrator's token.
     link: the secret of the link that makes the first user; None once there are users.
+    builds: whether a worker is among what was started.
     """
 
     url: str
@@ -25,6 +26,7 @@ class Welcome(NamedTuple):
     root: Path
     token_file: Path
     link: str | None
+    builds: bool = True
 
     def say(self, out: TextIO) -> None:
         """At once: whoever reads may go away after the first line."""
@@ -43,7 +45,10 @@ class Welcome(NamedTuple):
         yield f"    shiplap --host {self.url} build -t app ."
         yield f"  Everything is in {self.root}, the administrator's token in {self.token_file}"
         yield ""
-        yield "Ctrl-C ends it: runs that are being built may finish."
+        if self.builds:
+            yield "Ctrl-C ends it: runs that are being built may finish."
+        else:
+            yield "Runs wait for a worker: shiplap worker. Ctrl-C ends the pages only; what workers build goes on."
 
     def _json(self) -> Iterator[str]:
         yield _line(f"Shiplap serves at {self.url}", url=self.url)

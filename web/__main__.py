@@ -58,7 +58,7 @@ def main() -> int:
     def welcome(url: str) -> None:
         if not options.no_welcome:
             base = service_settings.public_url or url
-            Welcome(url, base, service_settings.root, token_file, link).say(sys.stdout)
+            Welcome(url, base, service_settings.root, token_file, link, builds=False).say(sys.stdout)
 
     from web.server import Server
 

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 _APART_WARN_S: Final = 10.0
 _APART_FAILED_S: Final = 60.0  # what sign-ins and tokens forgive
-_OF_CONTAINER: Final = (
-    "/run/secrets"  # where compose puts what all users of a container, and nobody else, are to read
-)
+_OF_CONTAINER: Final = "/run/secrets"  # where compose puts what all users of a container, and nobody else, are to read
 _SEE_DATABASE: Final = 'docs/deploy.md, "PostgreSQL and Redis", has the lines that make it'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from core.errors import SettingsError
 from core.listening import Holder, ListenError, parse_listen, port_holder, require_free
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.shiplap import Shiplap
 
 
@@ -72,18 +73,58 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         parse_listen(text)
 
 
+WEB = ("/usr/bin/python3", "-m", "web", "--listen", "127.0.0.1:8080")
+SERVE = ("/usr/bin/python3", "/usr/bin/shiplap", "serve")
+
+
 def test_a_process_is_shown_by_its_name_without_what_steers_terminals() -> None:
     assert str(Holder(7, ("/usr/sbin/nginx", "-g"))) == "nginx (process 7)"
-    assert str(Holder(7, ("/usr/bin/python3", "-m", "web", "--listen"))) == "shiplap web (process 7)"
+    assert str(Holder(7, WEB, 2)) == "shiplap web (process 7)"
+    assert str(Holder(7, SERVE, 2)) == "shiplap serve (process 7)"
     assert str(Holder(7, ("\x1b[2Jevil",))) == "[2Jevil (process 7)"
 
 
 def test_web_process_of_a_service_that_runs_is_not_waited_for() -> None:
-    web = ("/usr/bin/python3", "-m", "web", "--listen", "127.0.0.1:8080")
-    assert Holder(7, web, ("/sbin/init",)).may_be_ending
-    assert not Holder(7, web, web).may_be_ending
-    assert not Holder(7, web, ("/usr/bin/python3", "-m", "cli", "serve")).may_be_ending
-    assert not Holder(7, ("nginx",), ("/sbin/init",)).may_be_ending
+    assert Holder(7, WEB, 1).may_be_ending  # gunicorn's worker, whose master is gone
+    assert Holder(7, (*WEB, "--no-welcome"), 2).may_be_ending  # both of a service that is gone
+    assert not Holder(7, WEB, 2).may_be_ending
+    assert not Holder(7, SERVE, 2).may_be_ending
+    assert not Holder(7, ("nginx",)).may_be_ending
+
+
+_LISTENING = """
+import os, signal, socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+if os.fork():
+    os.wait()
+signal.pause()
+"""
+_STARTING = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m', 'web']))"
+
+
+@pytest.mark.parametrize("started_by", ["serve", "other"])
+def test_of_several_processes_the_one_that_started_the_others_is_named(tmp_path: Path, started_by: str) -> None:
+    """Whoever ends a process of ``shiplap serve`` gets another one."""
+    (tmp_path / "web.py").write_text(_LISTENING)
+    with subprocess.Popen(
+        [sys.executable, "-c", _STARTING, started_by], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as starter:  # fmt: skip
+        try:
+            assert starter.stdout is not None
+            port = int(starter.stdout.readline())
+            eventually(lambda: getattr(port_holder(port), "webs", 0) == 2, why="both processes listen")
+            holder = port_holder(port)
+            assert holder is not None
+            if started_by == "serve":
+                assert str(holder) == f"shiplap serve (process {starter.pid})"
+            else:
+                assert str(holder).startswith("shiplap web (process ")
+                assert int(Path(f"/proc/{holder.pid}/stat").read_text().split()[3]) == starter.pid
+            assert not holder.may_be_ending
+        finally:
+            os.killpg(starter.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("command", ["serve", "web"])

@@ -79,6 +79,8 @@ def test_who_starts_a_service_is_told_what_is_needed_in_words_or_in_json(link: s
     for needed in ("https://ci.example", "shiplap --host http://127.0.0.1:81 build", "/srv/serve/admin.token"):
         assert needed in screen.getvalue()
     assert ("https://ci.example/welcome?link=secret" in screen.getvalue()) == (link is not None)
+    assert list(welcome.summary())[-1] == "Ctrl-C ends it: runs that are being built may finish."
+    assert "Runs wait for a worker: shiplap worker." in list(welcome._replace(builds=False).summary())[-1]
     lines = [json.loads(line) for line in pipe.getvalue().splitlines()]
     assert lines[0]["url"] == "http://127.0.0.1:81"
     assert [line.get("link") for line in lines[2:]] == (
