@@ -183,9 +183,13 @@ class Hub:
         self.ready = False
         self.daemon = 0
         self.host = netlink.Netlink(watch_addresses=True)
-        self._addresses = self.host.addresses()
-        self._subnet = choose_subnet(self.host.routes())
-        self._link = self._make_namespace()
+        try:
+            self._addresses = self.host.addresses()
+            self._subnet = choose_subnet(self.host.routes())
+            self._link = self._make_namespace()
+        except (NetworkError, OSError):
+            self.host.close()
+            raise
         self._failures: dict[str, str] = {}
         text = rules(self._addresses, denied=denied, resolvers=nameservers(self.resolv_conf()))
         pasta = self._start_pasta()  # first: everybody waits for it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -281,3 +282,11 @@ def test_missing_helper_is_named_with_the_remedy_and_none_still_works(
     assert program in message
     assert f"apt-get install {'passt' if program == 'pasta' else 'nftables'};" in message
     assert code == "127"
+
+
+def test_namespace_whose_maker_was_killed_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A refusal would be told with the advice to ask ``shiplap doctor`` what the host lacks."""
+    monkeypatch.setattr(network, "_furnished_namespace", lambda place: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(OSError, match="the process that made it was killed") as caught:
+        network.Hub(str(tmp_path))
+    assert not isinstance(caught.value, PermissionError)

@@ -236,6 +236,18 @@ def test_directories_that_a_layer_only_implies_look_as_below(store: Store, tmp_p
     assert store.snapshots.lowers([base, top]) == store.snapshots.lowers([base, top])
 
 
+def test_implied_directory_in_one_with_attributes_looks_as_below_and_needs_no_unpacking(store: Store) -> None:
+    """In the index, the entries of a directory stand behind its attributes."""
+    base = layer(store, entry("d", "d"), entry("d/private", "d", mode=0o700, uid=7, gid=8))
+    top = layer(store, entry("d", "d", pax_headers={"SCHILY.xattr.user.key": "value"}), entry("d/private/file"))
+    lower = store.snapshots.lowers([base, top])[-1]
+    assert isinstance(lower, ErofsLayer)
+    with mounted((lower,), Path(store.tmp)) as root:
+        status = (root / "d" / "private").stat()
+        assert os.getxattr(root / "d", "user.key") == b"value"
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o700, 7, 8)
+
+
 def test_a_device_that_poses_as_a_whiteout_hides_nothing(store: Store, tmp_path: Path) -> None:
     base = layer(store, entry("file", data=b"1"))
     top = layer(store, entry("file", "c", devmajor=0, devminor=0), entry("x"))
@@ -271,8 +283,9 @@ def test_what_is_no_tar_is_an_error_of_ours_and_leaves_nothing(store: Store, con
     assert [name for name in os.listdir(store.root / "snapshots") if name != ".locks"] == []
 
 
-def test_a_layer_that_leads_outside_is_refused(store: Store) -> None:
-    diff_id = layer(store, entry("../../etc/passwd", data=b"x"))
+@pytest.mark.parametrize("name", ["../../etc/passwd", "etc/../../../etc/passwd", "etc//../../passwd"])
+def test_a_layer_that_leads_outside_is_refused(store: Store, name: str, way: str) -> None:
+    diff_id = layer(store, entry(name, data=b"x"))
     with pytest.raises(InvalidLayerError, match="outside"):
         store.snapshots.lowers([diff_id])
 
@@ -360,6 +373,16 @@ def test_a_snapshot_removed_by_hand_is_made_again(store: Store) -> None:
     (again,) = store.snapshots.lowers([diff_id])
     assert isinstance(again, ErofsLayer)
     assert os.path.exists(again.image)
+
+
+def test_what_was_found_once_is_not_looked_up_again(store: Store) -> None:
+    """Each step asks for all layers below it."""
+    diff_ids = [layer(store, entry("x")), layer(store), layer(store, entry("y"))]
+    found = store.snapshots.lowers(diff_ids)
+    asked: list[str] = []
+    store.database._connection.set_trace_callback(asked.append)
+    assert store.snapshots.lowers(diff_ids) == found
+    assert asked == []
 
 
 def test_more_than_a_hundred_layers_are_given_as_few_and_mean_the_same(store: Store, tmp_path: Path) -> None:
