@@ -137,6 +137,14 @@ def test_directory_can_be_skipped_only_if_nothing_below_comes_back(text: str, di
     assert IgnorePatterns.parse(text).can_skip(directory) is expected
 
 
+def test_slash_alone_leaves_out_nothing_and_brings_nothing_back() -> None:
+    """As moby's ``ignorefile.ReadAll`` has it: of "/" alone the slash stays."""
+    patterns = IgnorePatterns.parse("/\na\n!/")
+    assert patterns.texts == ("/", "a", "!/")
+    assert not patterns.matches("b")
+    assert patterns.can_skip("a")
+
+
 @pytest.mark.parametrize(("text", "line"), [("!", 1), ("a\n\n  !  \n", 3), ("ok\n[\n", 2), ("a[", 1), ("!b\\", 1)])
 def test_malformed_line_is_an_error_with_its_number(text: str, line: int) -> None:
     with pytest.raises(PatternError) as caught:
