@@ -156,6 +156,7 @@ class _Build:
             cached=solution.cached,
             layers=solution.layers,
             cache=caching.cache,
+            new_step=new_step,
         )
 
     def _warn(self, unused_args: Sequence[str]) -> None:

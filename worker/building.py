@@ -40,7 +40,7 @@ from worker.cacheexport import CacheExport
 from worker.connecting import bounds_of, client_of
 from worker.describing import annotations_of, labels_of
 from worker.keeper import Keeper
-from worker.pushstep import PushStep, StepNumbers
+from worker.pushstep import PushStep
 from worker.resources import Resources
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 
@@ -93,7 +93,6 @@ def build_and_push(work: Work, writer: LogWriter) -> Done:
 
 
 def _build_and_push(work: Work, writer: LogWriter) -> Done:
-    numbered = StepNumbers(writer)
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (tree, facts, domain):
@@ -134,14 +133,14 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
                     ),
                     store=work.store,
                     launcher=work.resources.launcher(),
-                    monitor=numbered,
+                    monitor=writer,
                     cancelled=work.keeper.stopped,
                     connect=lambda: _client(work),
                     cache_max=Settings.from_environ().cache_max,
                 )
     layers = work.store.layers
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
-    with PushStep(numbered) as step:
+    with PushStep(writer, result.new_step) as step:
         pushed = _push(work, names, result, writer, step)
         more = _default_names(work, tree.origin, facts, writer)
         _push(work, more, result, writer, step)

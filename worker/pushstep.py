@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
 from builder.errors import BuildCancelledError
-from core.events import BuildPlanned, Event, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted
+from core.events import BuildPlanned, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted
 from registry.client.monitor import FINAL_STATES, LayerProgress
 
 _NAME: Final = "pushing image"
 _WHAT: Final = "layers"
 
 
-class StepNumbers:
-    """A monitor that hands a build's events on, and knows which number its next step may have."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-        self._lock = threading.Lock()
-        self._next = 0
-
-    def emit(self, event: Event) -> None:
-        if isinstance(event, BuildPlanned):
-            with self._lock:
-                self._next = max(self._next, *(step.id + 1 for step in event.steps), 0)
-        self._monitor.emit(event)
-
-    def new_step(self, name: str) -> StepInfo:
-        """A step behind all that were planned."""
-        with self._lock:
-            step = StepInfo(self._next, name)
-        self.emit(BuildPlanned((step,)))
-        return step
-
-
 class PushStep:
-    """A context manager. The step begins with the first transfer; where nothing is sent anywhere there is none."""
+    """A context manager. The step begins with the first transfer; where nothing is sent anywhere there is none.
 
-    def __init__(self, numbers: StepNumbers) -> None:
-        self._numbers = numbers
+    new_step: makes it, behind all steps of the build.
+    """
+
+    def __init__(self, monitor: Monitor, new_step: Callable[[str], StepInfo]) -> None:
+        self._monitor = monitor
+        self._new_step = new_step
         self._step: StepInfo | None = None
         self._began = 0.0
         self._transfers: list[_Transfer] = []
@@ -50,9 +33,10 @@ class PushStep:
         """The monitor of one more push."""
         if self._step is None:
             self._began = time.monotonic()
-            self._step = self._numbers.new_step(_NAME)
-            self._numbers.emit(StepStarted(self._step.id, time.time()))
-        made = _Transfer(self._numbers, self._step.id)
+            self._step = self._new_step(_NAME)
+            self._monitor.emit(BuildPlanned((self._step,)))
+            self._monitor.emit(StepStarted(self._step.id, time.time()))
+        made = _Transfer(self._monitor, self._step.id)
         self._transfers.append(made)
         return made
 
@@ -69,7 +53,7 @@ class PushStep:
             outcome = "cancelled" if isinstance(error, BuildCancelledError) else "failed"
         reason = self._told() if error is None else str(error)
         duration_s = time.monotonic() - self._began
-        self._numbers.emit(StepFinished(self._step.id, outcome, duration_s, time.time(), reason))
+        self._monitor.emit(StepFinished(self._step.id, outcome, duration_s, time.time(), reason))
 
     def _told(self) -> str:
         sent = len(set().union(*(transfer.sent for transfer in self._transfers)))

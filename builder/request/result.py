@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from builder.bases import NewStep
     from builder.cacheio.buildcache import BuildCache
     from core.digests import DiffID, Digest
     from core.platforms import Platform
@@ -22,6 +23,8 @@ class BuildResult(NamedTuple):
     when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
     steps that the cache answered; FROM counts as neither. layers: what each step of that kind made, by its ID.
     cache: what answered and what was made, for who writes it elsewhere.
+    new_step: makes a step for what follows, such as a push; ``cache`` may still show steps of its own, so all numbers
+    come from here.
     """
 
     id: str
@@ -34,6 +37,7 @@ class BuildResult(NamedTuple):
     cached: int
     layers: Mapping[int, DiffID]
     cache: BuildCache
+    new_step: NewStep
 
     @property
     def manifest_digest(self) -> Digest:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.events import Event, StepFinished
+from core.events import Event, StepFinished, StepInfo
 from registry.client.monitor import LayerProgress, State
-from worker.pushstep import PushStep, StepNumbers
+from worker.pushstep import PushStep
 
 
 class Events:
@@ -29,7 +29,7 @@ class Events:
 )
 def test_layers_count_once_however_many_names_the_image_has(states: list[tuple[str, State]], told: str) -> None:
     events = Events()
-    with PushStep(StepNumbers(events)) as step:
+    with PushStep(events, lambda name: StepInfo(7, name)) as step:
         for _ in ("app:7", "app:main", "app:latest"):
             transfer = step.transfer()
             for layer, state in states:

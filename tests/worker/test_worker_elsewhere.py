@@ -198,6 +198,11 @@ def test_second_worker_runs_nothing_that_the_first_has_run(
     rows = [step.name.partition(" 127")[0] for step in service.runs.steps(run.number) if not step.line]
     assert rows == ["exporting to image", "[internal] import the cache", "pushing image"]
 
+    run = service.runs.submit(RunRequest(source, worker_labels=("second",), project="app"))
+    assert finished(service, run.number).state == "succeeded"  # it has all steps itself: the cache is asked at the end
+    rows = [step.name.partition(" 127")[0] for step in service.runs.steps(run.number) if not step.line]
+    assert sorted(rows) == ["[internal] import the cache", "exporting to image", "pushing image"]
+
 
 def test_what_strangers_wrote_gets_nothing_and_leaves_nothing(service: Service) -> None:
     run = service.runs.submit(RunRequest(GitSource("https://git.example/x", trusted=False), project="app"))
