@@ -11,7 +11,7 @@ from core.cancellation import check
 
 if TYPE_CHECKING:
     from builder.contexts.context import Context
-    from builder.copying.filetree import SourceTree
+    from builder.trees.filetree import SourceTree
 
 _NAMES: Final = ("dockerfile", "containerfile")
 _MOST: Final = 8

@@ -11,8 +11,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from builder.copying.paths import clean, split
 from builder.errors import ContextError
+from builder.paths import clean, split
 from core.files import storage_errors
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images import tarheaders

@@ -14,9 +14,9 @@ from typing import Final
 
 from builder.copying.destination import ArchiveMember, Destination, Node
 from builder.copying.digesting import hash_descriptor
-from builder.copying.filetree import Entry, SourceTree, ships
-from builder.copying.paths import check_length, clean, join, resolve, split
 from builder.errors import ArchiveError
+from builder.paths import check_length, clean, join, resolve, split
+from builder.trees.filetree import Entry, SourceTree, ships
 from images import tarheaders
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError

@@ -12,11 +12,11 @@ from builder.graph.copyspec import CopySpec
 
 if TYPE_CHECKING:
     from builder.copying.earlierlayer import CopiedLayer, EarlierLayer
-    from builder.copying.filetree import SourceTree
     from builder.copying.planner import Written
     from builder.copying.selecting import Selection
     from builder.copying.statcache import StatCache
     from builder.explaining.files import Listing
+    from builder.trees.filetree import SourceTree
     from core.digests import DiffID
     from images.tarwriter import TarWriter
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from builder.copying.archives import Archive
 from builder.copying.destination import ArchiveMember, Node
 from builder.copying.earlierlayer import EarlierLayer
-from builder.copying.filetree import Directory, Entry, read_xattrs
 from builder.copying.owners import UnknownName
-from builder.copying.paths import NAME_MAX, check_length
 from builder.errors import CopyError
+from builder.paths import NAME_MAX, check_length
+from builder.trees.filetree import Directory, Entry, read_xattrs
 from core.cancellation import check
 from images.errors import LayerSourceError
 from images.survey import Survey

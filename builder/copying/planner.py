@@ -15,14 +15,14 @@ from builder.copying.archives import Archive, open_archive
 from builder.copying.destination import Destination, Node
 from builder.copying.digesting import content_digest, manifest
 from builder.copying.earlierlayer import EarlierLayer
-from builder.copying.filetree import Entry
 from builder.copying.layertar import Written, write_nodes
 from builder.copying.modes import parse_chmod
 from builder.copying.owners import parse_chown
-from builder.copying.paths import clean, join, resolve, split
 from builder.copying.selecting import Selection, Source, select
 from builder.errors import CopyConflictError
 from builder.graph.copyspec import CopySpec, heredoc_file
+from builder.paths import clean, join, resolve, split
+from builder.trees.filetree import Entry
 from core.cancellation import check
 from images.tarwriter import TarWriter
 

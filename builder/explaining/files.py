@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from builder.copying.paths import join
 from builder.explaining.details import encodable
+from builder.paths import join
 from core.events import Change
 
 if TYPE_CHECKING:

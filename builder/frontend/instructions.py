@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder.copying import paths
+from builder import paths
 from builder.frontend import gotext
 from builder.frontend.copy import CopyPlanner
 from builder.frontend.ports import parse_port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from builder.copying.paths import clean
+from builder.paths import clean
 
 
 class CopySpec(NamedTuple):

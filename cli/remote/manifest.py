@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, Final
 
 from builder.contexts.opening import BuildSource
 from builder.copying.digesting import hash_files
-from builder.copying.filetree import Entry, SourceTree
 from builder.copying.selecting import Selection, Source
 from builder.copying.statcache import StatCache
 from builder.errors import ContextError
 from builder.graph.copyspec import CopySpec
+from builder.trees.filetree import Entry, SourceTree
 from core.files import write_atomically
 
 ELSEWHERE: Final = ".shiplap.Dockerfile"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from builder.copying.filetree import Entry, PathFilter, SourceTree
 from builder.errors import ContextDamagedError, ContextError
+from builder.trees.filetree import Entry, PathFilter, SourceTree
 
 
 class PrivateTree(SourceTree):
