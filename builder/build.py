@@ -27,7 +27,7 @@ from builder.graph.vertices import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, 
 from builder.recall import may_be_recalled, remember
 from builder.request.arguments import MULTI_PLATFORM_ARG, dated
 from builder.request.request import BuildRequest, Output
-from builder.request.result import BuildResult
+from builder.result import BuildResult
 from builder.running.failures import StepError
 from builder.solving.executor import Executor
 from builder.solving.solver import Solution, Solver

@@ -34,7 +34,7 @@ from builder.explaining.lineage import Lineage
 from builder.graph.copyspec import CopySpec
 from builder.request.arguments import EPOCH_ARG, INLINE_CACHE_ARG, MULTI_PLATFORM_ARG
 from builder.request.output import Output
-from builder.request.result import RecalledResult
+from builder.result import RecalledResult
 from core.digests import Digest
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted, Warned

@@ -19,7 +19,7 @@ from builder.remotes.access import SourceAccess
 from builder.remotes.gitroute import basic
 from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request.request import BuildRequest, Output
-from builder.request.result import BuildResult
+from builder.result import BuildResult
 from core.cancellation import asking
 from core.digests import Digest
 from core.platforms import Platform

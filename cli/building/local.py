@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builder.bases import Connect
     from builder.copying.contextfiles import ContextFiles
     from builder.request.request import BuildRequest
-    from builder.request.result import BuildResult
+    from builder.result import BuildResult
     from cli.building.report import BuildReport
     from core.settings import Settings
     from images.store import Store

@@ -37,7 +37,7 @@ from core.settings import Settings
 from images.store import Store
 
 if TYPE_CHECKING:
-    from builder.request.result import BuildResult, RecalledResult
+    from builder.result import BuildResult, RecalledResult
     from registry.client import Client
 
 _OPTIONS: Final = (

@@ -13,7 +13,7 @@ from builder.build import build
 from builder.cacheio.options import parse_cache_from, parse_cache_to
 from builder.contexts.context import Context
 from builder.request.request import BuildRequest, Output
-from builder.request.result import BuildResult
+from builder.result import BuildResult
 from core.events import BuildPlanned, StepFinished, Warned
 from registry.client import Client, ClientConfig, RetryPolicy
 from tests.builder.test_build import NAME, Recorder, Workshop

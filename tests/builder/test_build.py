@@ -17,7 +17,7 @@ from builder.contexts.context import Context
 from builder.errors import BuildCancelledError
 from builder.request.attestations import Attestations
 from builder.request.request import BuildRequest, Output
-from builder.request.result import BuildResult
+from builder.result import BuildResult
 from builder.running.failures import StepError, StepFailedError
 from containers.launcher import Launcher
 from core.events import Event, StepFinished, StepOutput, Warned

@@ -8,7 +8,7 @@ import pytest
 
 from builder.cacheio.renewing import lease, renew_cache
 from builder.errors import BuildCancelledError, stop_when
-from builder.request.result import BuildResult
+from builder.result import BuildResult
 from core.cancellation import asking
 from core.digests import DiffID
 from core.references import Reference

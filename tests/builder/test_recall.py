@@ -17,7 +17,7 @@ from builder.copying import selecting
 from builder.copying.contextfiles import ContextFiles
 from builder.recall import may_be_recalled, recall
 from builder.request.request import BuildRequest, NamedImage, Output
-from builder.request.result import RecalledResult
+from builder.result import RecalledResult
 from core.events import BuildPlanned, StepFinished, Warned
 from core.references import Reference
 from core.trust import of_user

@@ -11,7 +11,7 @@ from typing import Any
 from builder.build import build
 from builder.contexts.context import Context
 from builder.request.request import BuildRequest
-from builder.request.result import BuildResult
+from builder.result import BuildResult
 from containers.launcher import Launcher
 from core.events import Event
 from core.platforms import Platform
