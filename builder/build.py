@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from builder.assembly import Built, image_config
 from builder.bases import Connect, Resolver
 from builder.cacheio.session import CacheSession
 from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
 from builder.explaining.why import Explainer
-from builder.exporting.assembly import Built, image_config
 from builder.exporting.exporter import Exported, Exporter
 from builder.exporting.push import Push
 from builder.frontend.checks import check_options, check_platforms, check_remembered, refuse_violations

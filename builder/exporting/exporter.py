@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from builder.assembly import Built
 from builder.errors import OutputError
-from builder.exporting.assembly import Built
 from builder.request.output import Compression, Output, Packaging
 from core.digests import Digest
 from core.files import replacing, storage_errors

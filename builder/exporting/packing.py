@@ -10,8 +10,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from builder.assembly import Built
 from builder.errors import OutputError
-from builder.exporting.assembly import Built
 from builder.request.output import AnnotationLevel, Compression, Packaging
 from core.digests import DiffID, Digest
 from core.platforms import Platform

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from builder.exporting.assembly import image_config
+from builder.assembly import image_config
 from builder.graph.rootfs import WrittenLayer
 from builder.graph.vertices import PlannedImage
 from core.digests import DiffID

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 import zstandard
 
+from builder.assembly import Built
 from builder.errors import OutputError
-from builder.exporting.assembly import Built
 from builder.exporting.packing import pack
 from builder.request.output import Annotation, Output, Packaging
 from core.digests import DiffID, Digest
