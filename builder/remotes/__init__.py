@@ -1,5 +1,5 @@
 """What a build takes from elsewhere: files by URL, git repositories, keys of an SSH agent.
 
 Fetched here, with everything that keeps a hostile server or repository away from this machine; what is fetched becomes
-a layer in ``builder/remotes/fetching.py``. May not know of plans, steps or images.
+a layer in ``builder/solving/fetching.py``. May not know of plans, steps or images.
 """

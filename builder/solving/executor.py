@@ -22,8 +22,8 @@ from images.store import Store
 if TYPE_CHECKING:
     from builder.copying.owners import UnknownName
     from builder.copying.planner import Written
-    from builder.remotes.fetching import FetchedLayer
     from builder.running.mounts import Mounter
+    from builder.solving.fetching import FetchedLayer
     from builder.trees.filetree import SourceTree
     from containers.spec import Mount
     from core.rootfs import RootLayer
@@ -86,7 +86,7 @@ class Executor:
 
     def fetch(self, vertex: Vertex, op: FetchOp, stopped: Callable[[], bool]) -> FetchedLayer:
         """The layer with what a URL or a git repository has now."""
-        from builder.remotes.fetching import Fetcher
+        from builder.solving.fetching import Fetcher
 
         def progress(current: int, total: int) -> None:
             self._monitor.emit(StepProgress(vertex.step.id, "fetching", current, total))
