@@ -182,7 +182,7 @@ class _Build:
 
     def _tell_unknown_owner(self, vertex: Vertex, unknown: UnknownName) -> None:
         """Warn of a name that root stands in for, unless that is skipped. Raises CheckError where it is an error."""
-        from builder.copying.unknownowners import OWNER_RULE, finding_of, naming_line
+        from builder.frontend.unknownowners import OWNER_RULE, finding_of, naming_line
         from dockerfile_grammar.checks import skipping
 
         options = check_options(self._dockerfile, self._request.build_args)

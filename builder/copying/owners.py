@@ -1,7 +1,7 @@
 """``--chown``: numbers as they are, names through /etc/passwd and /etc/group of the image that is copied into.
 
 A name that is not there stands for root, as in BuildKit. Whoever asks gets these names too, to tell the user of them:
-see ``builder.copying.unknownowners``.
+see ``builder.frontend.unknownowners``.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, connect: Connect) -> list[CheckFinding]:
     """What the checks find, with the variables of those base images that can be had."""
     from builder.bases import Resolver
-    from builder.copying.unknownowners import check_owners
     from builder.frontend.checks import base_names, check, check_platforms
+    from builder.frontend.unknownowners import check_owners
     from core.errors import ShiplapError
     from core.events import NullMonitor, StepInfo
 

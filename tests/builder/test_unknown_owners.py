@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.copying.unknownowners import OWNER_RULE, Accounts, accounts_in, find_unknown_owners
+from builder.frontend.unknownowners import OWNER_RULE, Accounts, accounts_in, find_unknown_owners
 from builder.request.output import Output
 from builder.running.failures import StepError
 from core.events import Warned

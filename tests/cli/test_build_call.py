@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.copying.unknownowners import OWNER_RULE
 from builder.frontend.checks import PLATFORM_RULE
+from builder.frontend.unknownowners import OWNER_RULE
 from cli.building.call import Call, parse_call
 from cli.errors import CommandError
 from core.platforms import Platform
