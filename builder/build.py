@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.assembly import Built, image_config
 from builder.bases import Connect, Resolver
+from builder.cacheio.classes import StepClasses
 from builder.cacheio.session import CacheSession
 from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
@@ -21,7 +22,6 @@ from builder.exporting.push import Push
 from builder.frontend.checks import check_options, check_platforms, check_remembered, refuse_violations
 from builder.frontend.parsing import parse_remembered
 from builder.frontend.stages import plan
-from builder.graph.classes import StepClasses
 from builder.graph.rootfs import RootFS
 from builder.graph.vertices import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.recall import may_be_recalled, remember

@@ -13,9 +13,9 @@ from images.records import CacheRecord
 from images.store import Store
 
 if TYPE_CHECKING:
+    from builder.cacheio.classes import StepClass
     from builder.cacheio.importing import CacheImports
     from builder.cacheio.used import UsedCache
-    from builder.graph.classes import StepClass
     from images.oci import Descriptor
 
 

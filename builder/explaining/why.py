@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
     layer: its diff ID. record: what the cache's record says of the step. listings: the files that it has copied.
     unknown_names: of owners, for which root stands in. facts: what takes part beside the operation, see
-    ``builder.graph.classes``.
+    ``builder.cacheio.classes``.
     """
 
     op: str

@@ -222,7 +222,7 @@ def describe(op: FetchOp) -> str:
 
 
 def op_digest(op: LayerOp, facts: Sequence[tuple[str, ...]] = ()) -> str:
-    """Identify an operation, whatever it is applied to. facts: see ``builder.graph.classes``."""
+    """Identify an operation, whatever it is applied to. facts: see ``builder.cacheio.classes``."""
     identity = (_KEY_FORMAT, op.identity(), *([facts] if facts else ()))
     return hashlib.sha256(repr(identity).encode("utf-8", "surrogateescape")).hexdigest()
 

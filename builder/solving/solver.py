@@ -16,12 +16,12 @@ import msgspec
 from msgspec.structs import replace
 
 from builder.cacheio.buildcache import BuildCache
+from builder.cacheio.classes import StepClass, StepClasses
 from builder.copying.job import CopyJob
 from builder.copying.owners import UnknownName
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when
 from builder.explaining.details import may_name_owner
 from builder.explaining.why import Explainer, Outcome
-from builder.graph.classes import StepClass, StepClasses
 from builder.graph.promise import Promise
 from builder.graph.rootfs import LayerHandle, RootFS, WrittenLayer
 from builder.graph.vertices import (

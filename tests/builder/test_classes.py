@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from builder.cacheio.classes import StepClass, StepClasses, part_takers
 from builder.contexts.context import Context
-from builder.graph.classes import StepClass, StepClasses, part_takers
 from builder.graph.copyspec import CopySpec
 from builder.graph.mounts import BindMount, CacheMount, RunMount, SecretMount, SshMount, TmpfsMount
 from builder.graph.vertices import (
