@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from images.tarwriter import SupportsRead
 
 _MAX_STDIN_BYTES: Final = 64 << 30
+MAX_DOCKERFILE_BYTES: Final = 16 << 20
+"""No Dockerfile, and no ignore file, is bigger."""
 
 
 class Context:
@@ -120,7 +122,7 @@ class Context:
             return PrivateTree(self.fd, label, ignored=ignored)
         return KnownTree(self.fd, label, contents=self.contents, ignored=ignored)
 
-    def read(self, path: str, *, limit_bytes: int = 16 << 20) -> bytes | None:
+    def read(self, path: str, *, limit_bytes: int = MAX_DOCKERFILE_BYTES) -> bytes | None:
         """A file of it, ignored or not: the Dockerfile and .dockerignore. None when it is not there.
 
         Raises ContextError for what is no readable file of reasonable size.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from builder.contexts.context import Context
+from builder.contexts.context import MAX_DOCKERFILE_BYTES, Context
 from builder.errors import ContextError, DockerfileNotFoundError
 from core.fetchable import is_fetchable_context
 from core.suggestions import did_you_mean, nearest
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_NAME = "Dockerfile"
 _STDIN = "-"
-MAX_DOCKERFILE_BYTES = 16 << 20
-_TAR_MAGIC = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
 
 
 class BuildSource(NamedTuple):
@@ -69,6 +67,8 @@ def _from_stdin(file: str | None, stdin: BinaryIO, scratch: Path) -> BuildSource
             "the Dockerfile and the context cannot both come from standard input",
             hint="give a directory as the context, or put the Dockerfile into the tar",
         )
+    from builder.contexts.sniffing import looks_like_a_tar
+
     head = _read_head(stdin)
     if not looks_like_a_tar(head):
         if file is not None:
@@ -187,10 +187,6 @@ def _files_in(directory: str) -> list[str]:
             return [entry.name for entry in entries if entry.is_file()]
     except OSError:
         return []
-
-
-def looks_like_a_tar(head: bytes) -> bool:
-    return any(head[offset : offset + len(magic)] == magic for offset, magic in _TAR_MAGIC)
 
 
 def _read_head(stream: BinaryIO) -> bytes:

@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from builder.contexts.context import Context
+from builder.contexts.context import MAX_DOCKERFILE_BYTES, Context
+from builder.contexts.sniffing import looks_like_a_tar
 from builder.errors import ContextError
 from builder.remotes.access import Remote
 from builder.remotes.git import Git
@@ -61,8 +62,6 @@ def _clone(reference: GitReference, text: str, directory: Path, remote: Remote) 
 
 
 def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes | None]:
-    from builder.contexts.opening import MAX_DOCKERFILE_BYTES, looks_like_a_tar
-
     path = directory / _FILE_NAME
     with storage_errors(f"the context {redacted(url)}"), path.open("xb+") as file:
         said = HttpFiles(remote.access.http(remote.secrets), remote.stopped).fetch(url, file)
