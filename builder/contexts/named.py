@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.contexts.context import Context
+from builder.contexts.kinds import NamedContext, NamedImage
 from builder.contexts.opening import ignore_patterns
 from builder.errors import ContextError
 from builder.graph.vertices import GitOp, HttpOp
 from builder.remotes.giturls import check_url, is_http_url, parse_git
-from builder.request.request import NamedContext, NamedImage
 from core.platforms import Platform
 from core.references import Reference
 from images.store import Store

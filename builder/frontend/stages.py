@@ -14,6 +14,7 @@ import msgspec
 
 from builder.bases import NewStep
 from builder.contexts.context import Context
+from builder.contexts.kinds import NamedImage
 from builder.contexts.naming import SCRATCH, context_key
 from builder.frontend.evaluation import EvaluatedArg, Evaluator
 from builder.frontend.instructions import Dispatcher
@@ -45,7 +46,7 @@ from builder.request.arguments import (
     names_stage,
     platform_args,
 )
-from builder.request.request import BuildRequest, NamedImage
+from builder.request.request import BuildRequest
 from core.errors import ShiplapError
 from core.platforms import Platform
 from core.suggestions import suggestion

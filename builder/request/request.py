@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder.contexts.context import Context
 from builder.remotes.access import SourceAccess
@@ -16,7 +16,7 @@ from core.platforms import Platform
 from core.trust import HOST, Domain, Privacy
 
 if TYPE_CHECKING:
-    from builder.graph.vertices import GitOp, HttpOp
+    from builder.contexts.kinds import NamedContext
     from containers.spec import Network
 
 __all__ = ["BuildRequest", "Output"]
@@ -25,23 +25,6 @@ GIVEN: Final = "given"
 """Stands for a secret in cache keys where its value does not count."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
-class NamedImage(NamedTuple):
-    """A named context that is an image; ``scratch`` has no files.
-
-    others: names by platform, where ``name`` is one platform's image.
-    """
-
-    name: str
-    others: Mapping[str, str] = _NOTHING
-
-    def name_for(self, platform: Platform) -> str:
-        return self.others.get(str(platform), self.name)
-
-
-NamedContext: TypeAlias = "Context | NamedImage | HttpOp | GitOp"
-"""A directory, an image, a file by URL or a git repository."""
 
 
 class BuildRequest(NamedTuple):

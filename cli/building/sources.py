@@ -13,8 +13,8 @@ from cli.declared import Option
 from cli.errors import CommandError
 
 if TYPE_CHECKING:
+    from builder.contexts.kinds import NamedContext
     from builder.remotes.ssh import SshAgent
-    from builder.request.request import NamedContext
     from core.platforms import Platform
     from images.store import Store
 

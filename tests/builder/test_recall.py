@@ -12,11 +12,12 @@ import pytest
 from builder import recall as recalling
 from builder.build import build
 from builder.contexts.context import Context
+from builder.contexts.kinds import NamedImage
 from builder.contexts.naming import context_key
 from builder.copying import selecting
 from builder.copying.contextfiles import ContextFiles
 from builder.recall import may_be_recalled, recall
-from builder.request.request import BuildRequest, NamedImage, Output
+from builder.request.request import BuildRequest, Output
 from builder.result import RecalledResult
 from core.events import BuildPlanned, StepFinished, Warned
 from core.references import Reference
