@@ -20,12 +20,13 @@ from builder.explaining.why import Explainer
 from builder.exporting.exporter import Exported, Exporter
 from builder.exporting.push import Push
 from builder.frontend.checks import check_options, check_platforms, check_remembered, refuse_violations
+from builder.frontend.epoch import dated
 from builder.frontend.parsing import parse_remembered
 from builder.frontend.stages import plan
 from builder.graph.rootfs import RootFS
 from builder.graph.vertices import BaseOp, CopyOp, FetchOp, Plan, PlannedImage, Vertex
 from builder.recall import may_be_recalled, remember
-from builder.request.arguments import MULTI_PLATFORM_ARG, dated
+from builder.request.arguments import MULTI_PLATFORM_ARG
 from builder.request.request import BuildRequest, Output
 from builder.result import BuildResult
 from builder.running.failures import StepError

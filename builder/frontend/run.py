@@ -23,8 +23,8 @@ from builder.graph.mounts import (
     source_path,
     ssh_mount,
 )
-from builder.graph.vertices import RunFile, RunOp, SourceLines, Vertex
-from builder.request.arguments import CACHE_NAMESPACE_ARG, DEFAULT_HOSTNAME, HOSTNAME_ARG, proxy_env
+from builder.graph.vertices import DEFAULT_HOSTNAME, RunFile, RunOp, SourceLines, Vertex
+from builder.request.arguments import CACHE_NAMESPACE_ARG, HOSTNAME_ARG, proxy_env
 from dockerfile_grammar import Span, Stage, Word, ast
 from images.platforms import runs_here
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 from builder.graph.copyspec import CopySpec
 from builder.graph.mounts import RunMount
-from builder.request.arguments import DEFAULT_HOSTNAME
 from core.digests import DiffID
 from core.events import StepInfo
 from core.platforms import Platform
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
 _KEY_FORMAT = "shiplap-1"
 """Part of every cache key: a change of what an operation means changes it, and old records are never asked for."""
+
+DEFAULT_HOSTNAME: Final = "buildkitsandbox"
+"""What a RUN sees as the name of its host where nobody chose another. It is in no cache key."""
 
 
 class BaseOp(msgspec.Struct, frozen=True):
