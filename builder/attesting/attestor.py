@@ -11,9 +11,8 @@ from builder.attesting import spdx
 from builder.attesting.invocation import BaseImage, Invocation
 from builder.attesting.packages.scan import Contents, scan
 from builder.attesting.provenance import PREDICATE_TYPE, provenance
-from builder.attesting.statements import docker_purl, statement, statement_of_files
+from builder.attesting.statements import Statement, docker_purl, statement, statement_of_files
 from builder.bases import NewStep
-from builder.exporting.packing import Statement
 from builder.request.attestations import Attestations
 from core.digests import DiffID, Digest
 from core.errors import InvalidReferenceError

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO, Final
 
 from builder.attesting import provenance, spdx
-from builder.exporting.packing import Statement
+from builder.attesting.statements import Statement
 from images.flatten import flatten
 from images.tarheaders import FILE
 from images.tarreader import Content

@@ -65,3 +65,11 @@ def package_url(kind: str, name: str, version: str, qualifiers: Mapping[str, str
     return written + (
         "?" + "&".join(f"{key}={quote(value, safe=':')}" for key, value in known.items()) if known else ""
     )
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """An in-toto statement about a manifest, encoded. about: the part that it is of; empty for all that goes out."""
+
+    predicate_type: str
+    data: bytes
+    about: str = ""

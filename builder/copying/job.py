@@ -12,10 +12,10 @@ from builder.graph.copyspec import CopySpec
 
 if TYPE_CHECKING:
     from builder.copying.earlierlayer import CopiedLayer, EarlierLayer
+    from builder.copying.listings import Listing
     from builder.copying.planner import Written
     from builder.copying.selecting import Selection
     from builder.copying.statcache import StatCache
-    from builder.explaining.files import Listing
     from builder.trees.filetree import SourceTree
     from core.digests import DiffID
     from images.tarwriter import TarWriter
@@ -93,7 +93,7 @@ class CopyJob:
 
     def listings(self) -> list[Listing]:
         """What ``digest`` has seen, file by file."""
-        from builder.explaining.files import Listing
+        from builder.copying.listings import Listing
 
         return list(map(Listing.of, self._selections, self._manifests))
 

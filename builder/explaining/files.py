@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-import msgspec
-
+from builder.copying.listings import Listing
 from builder.explaining.details import encodable
 from builder.paths import join
 from core.events import Change
-
-if TYPE_CHECKING:
-    from builder.copying.selecting import Selection
 
 MOST_CHANGES: Final = 100
 """More files than these are not named, only counted."""
@@ -33,32 +29,6 @@ class _Source(NamedTuple):
 
 _Record: TypeAlias = tuple[str, str, str, str]
 """Of a file: path, ``"mode uid:gid"``, what it is, extended attributes."""
-
-
-class Listing(msgspec.Struct, frozen=True, array_like=True):
-    """What one part of a COPY selects. sources: where each of its sources is in its tree, as bytes."""
-
-    sources: tuple[bytes, ...]
-    manifest: bytes
-
-    @classmethod
-    def of(cls, selection: Selection, manifest: bytes) -> Listing:
-        """manifest: what ``digesting.manifest`` made of the selection."""
-        return cls(tuple(os.fsencode(source.path) for source in selection.sources), manifest)
-
-
-def pack(listings: Sequence[Listing]) -> bytes:
-    """For keeping: a third of the size."""
-    from isal import isal_zlib
-
-    return isal_zlib.compress(msgspec.msgpack.encode(listings), 1)
-
-
-def unpack(data: bytes) -> list[Listing]:
-    """What ``pack`` was given."""
-    from isal import isal_zlib
-
-    return msgspec.msgpack.decode(isal_zlib.decompress(data), type=list[Listing])
 
 
 def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[Change]:

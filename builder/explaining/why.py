@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from builder.copying.listings import Listing, pack, unpack
 from builder.copying.owners import UnknownName
 from builder.explaining.details import (
     StepDetail,
@@ -20,7 +21,6 @@ from builder.explaining.details import (
     operation_changes,
     stage_label,
 )
-from builder.explaining.files import Listing
 from builder.explaining.lineage import Lineage, matching
 from builder.graph.vertices import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
 from core.events import Change
@@ -120,8 +120,6 @@ class Explainer:
 
     def remember_files(self, outcome: Outcome) -> None:
         """Keep the names of what was copied under the digest of it."""
-        from builder.explaining.files import pack
-
         if outcome.listings:
             self._store.cache.memo_put(_FILES, scoped(outcome.content, self._files_scope), pack(outcome.listings))
 
@@ -182,7 +180,7 @@ class Explainer:
         kept = self._store.cache.memo_get(_FILES, scoped(old.content, self._files_scope))
         if kept is None:
             return [Change("changed", "its files")]
-        from builder.explaining.files import file_changes, unpack
+        from builder.explaining.files import file_changes
 
         return file_changes(unpack(kept), outcome.listings)
 

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from builder.assembly import Built
+from builder.attesting.statements import Statement
 from builder.errors import OutputError
 from builder.request.output import AnnotationLevel, Compression, Packaging
 from core.digests import DiffID, Digest
@@ -49,14 +50,6 @@ _DOCKER_TYPES: Final = {
 }
 _OCI_TYPES: Final = {docker: oci for oci, docker in _DOCKER_TYPES.items()} | {DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD}
 _DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
-
-
-class Statement(msgspec.Struct, frozen=True):
-    """An in-toto statement about a manifest, encoded. about: the part that it is of; empty for all that goes out."""
-
-    predicate_type: str
-    data: bytes
-    about: str = ""
 
 
 Attest: TypeAlias = Callable[[Built, Digest], Sequence[Statement]]

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builder.copying.listings import Listing, pack, unpack
 from builder.explaining.details import StepDetail
-from builder.explaining.files import MOST_CHANGES, Listing, file_changes, pack, unpack
+from builder.explaining.files import MOST_CHANGES, file_changes
 from builder.explaining.lineage import matching
 from builder.explaining.why import Explainer, Outcome
 from builder.explaining.words import in_words
