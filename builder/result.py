@@ -1,4 +1,4 @@
-"""What a build hands back."""
+"""What a build hands back. Nothing of ``builder`` below ``build`` and ``recall`` needs it."""
 
 from __future__ import annotations
 

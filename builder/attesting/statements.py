@@ -8,13 +8,20 @@ from urllib.parse import quote
 
 import msgspec
 
-from builder.exporting.packing import Statement
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
 
 _STATEMENT: Final = "https://in-toto.io/Statement/v0.1"
 _NO_NAME: Final = "_"  # what in-toto has for a subject that its digest alone identifies
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """An in-toto statement about a manifest, encoded. about: the part that it is of; empty for all that goes out."""
+
+    predicate_type: str
+    data: bytes
+    about: str = ""
 
 
 def statement(
@@ -65,11 +72,3 @@ def package_url(kind: str, name: str, version: str, qualifiers: Mapping[str, str
     return written + (
         "?" + "&".join(f"{key}={quote(value, safe=':')}" for key, value in known.items()) if known else ""
     )
-
-
-class Statement(msgspec.Struct, frozen=True):
-    """An in-toto statement about a manifest, encoded. about: the part that it is of; empty for all that goes out."""
-
-    predicate_type: str
-    data: bytes
-    about: str = ""

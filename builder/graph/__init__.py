@@ -1,5 +1,4 @@
-"""A build as data: vertices, what they copy, mount and run, and for whom their results count.
+"""A build as data: vertices, and what they copy, mount and run.
 
 Nothing in here knows a Dockerfile, and nothing does what a vertex says.
-
 """
