@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from containers.cgroups import Session, hierarchies
+from containers.cgroups import Session
+from containers.hierarchies import hierarchies
 
 
 class Enclosure:

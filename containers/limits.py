@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from containers.cgroups import Hierarchy
+    from containers.hierarchies import Hierarchy
 
 DEFAULT_SHM_BYTES: Final = 64 << 20  # docker's too
 CPU_PERIOD_US: Final = 100_000

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from containers import cgroups, idmap, mounts, network, seccomp, syscalls
 from containers.errors import ContainerError, NamespaceError, SeccompError
+from containers.hierarchies import hierarchies
 from containers.launcher import Launcher
 from containers.rootfs import mount_erofs
 from containers.rootless import become_root
@@ -260,7 +261,7 @@ def _write_tar(path: Path) -> None:
 
 
 def _cgroups() -> _Outcome:
-    found = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    found = hierarchies(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
     session = cgroups.Session(f"doctor-{os.getpid()}", found)
     try:
         usable = [f"v{hierarchy.version} {','.join(hierarchy.controllers) or '-'}" for hierarchy in session.hierarchies]

@@ -20,6 +20,7 @@ from containers.errors import ContainerError, MountError, NamespaceError, Networ
 from containers.events import Loop
 from containers.guest import error_message
 from containers.guests import Guests, reply
+from containers.hierarchies import hierarchies
 from containers.rootfs import Layers
 from containers.setup import STAGING
 from containers.uplink import Uplink
@@ -39,7 +40,7 @@ class Server:
     """Serves one client.
 
     parent: a descriptor of the process that it dies with. folder: the directory that the private tmpfs is mounted on.
-    uplink: the containers' network, whose events ``loop`` has. group: see ``cgroups.Hierarchy``.
+    uplink: the containers' network, whose events ``loop`` has. group: see ``hierarchies.Hierarchy``.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Server:
         self._ranges = idmap.host_ranges()
         userns = idmap.user_namespace(self._ranges) if any(self._ranges) else -1
         self._layers = Layers(f"{folder}/layers", userns)
-        self._hierarchies = cgroups.hierarchies(_read("/proc/self/mountinfo"), group)
+        self._hierarchies = hierarchies(_read("/proc/self/mountinfo"), group)
         self._session = cgroups.Session(os.urandom(6).hex(), self._hierarchies)
         self._guests = Guests(loop, uplink, self._ranges, self._layers, self._session)
 

@@ -11,6 +11,7 @@ import pytest
 
 from containers import cgroups, idmap, mounts, network, users
 from containers.errors import NamespaceError, NetworkError, UserError
+from containers.hierarchies import PARENT, Hierarchy, hierarchies
 from containers.launcher import Launcher
 from core.openfiles import hint_if_out_of_files, how_to_allow_more
 
@@ -169,7 +170,7 @@ MIXED = """\
 
 
 def test_cgroup_hierarchies_of_a_mixed_host() -> None:
-    found = [(item.path, item.version, item.controllers) for item in cgroups.hierarchies(MIXED)]
+    found = [(item.path, item.version, item.controllers) for item in hierarchies(MIXED)]
     assert found == [
         ("/sys/fs/cgroup/cpu,cpuacct", 1, ("cpu",)),
         ("/sys/fs/cgroup/my pids", 1, ("pids",)),
@@ -178,7 +179,7 @@ def test_cgroup_hierarchies_of_a_mixed_host() -> None:
 
 
 def test_abandoned_sessions_are_told_from_living_ones_by_their_lock(privileged: None) -> None:
-    found = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
+    found = hierarchies(Path("/proc/self/mountinfo").read_text())
     living, dead = cgroups.Session("test-living", found), cgroups.Session("test-dead", found)
     _into, joins = dead.create("1")
     for fd in (_into, *joins, *dead._locks):  # as if its process had been killed
@@ -192,8 +193,8 @@ def test_abandoned_sessions_are_told_from_living_ones_by_their_lock(privileged: 
 
 
 def test_groups_of_ended_containers_do_not_pile_up_while_nobody_sweeps(tmp_path: Path) -> None:
-    session = cgroups.Session("busy", [cgroups.Hierarchy(str(tmp_path), 1, ("pids",))])
-    groups = tmp_path / cgroups.PARENT / "busy"
+    session = cgroups.Session("busy", [Hierarchy(str(tmp_path), 1, ("pids",))])
+    groups = tmp_path / PARENT / "busy"
     for number in range(1000):
         (groups / str(number)).mkdir()
         session.doom(str(number))

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from containers import limits
-from containers.cgroups import Hierarchy
 from containers.errors import LimitError
+from containers.hierarchies import Hierarchy
 from containers.spec import Limits, ResourceLimit
 from tests.security.conftest import DebianRunner
 from tests.toolkit.bounds import stretched
