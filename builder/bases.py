@@ -20,9 +20,9 @@ from core.platforms import Platform
 from core.references import Reference
 from core.trust import Privacy
 from images.errors import ImageNotFoundError
-from images.images import Image
 from images.platforms import preferences
 from images.store import Store
+from images.stored import Image
 
 if TYPE_CHECKING:
     from core.digests import DiffID, Digest

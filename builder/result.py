@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from core.digests import DiffID, Digest
     from core.platforms import Platform
     from core.references import Reference
-    from images.images import Image
     from images.oci import Descriptor
+    from images.stored import Image
 
 
 class BuildResult(NamedTuple):

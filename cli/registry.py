@@ -14,8 +14,8 @@ from core.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
     from cli.progress.transfers import TransferDisplay
-    from images.images import Image
     from images.store import Store
+    from images.stored import Image
     from registry.client import Client, ClientConfig
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])

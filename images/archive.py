@@ -20,7 +20,6 @@ import msgspec
 from core.digests import DiffID, Digest
 from core.references import Reference
 from images.errors import InvalidArchiveError, InvalidLayerError
-from images.images import Image
 from images.indexes import StoredIndex
 from images.layout import DirectoryTarget, Root, Target, TarTarget, write_layout
 from images.oci import (
@@ -37,6 +36,7 @@ from images.oci import (
     encode,
 )
 from images.store import Store
+from images.stored import Image
 from images.tarheaders import normalise
 from images.tarreader import TarReader
 from images.tarwriter import SupportsRead, SupportsWrite

@@ -37,6 +37,7 @@ from images.oci import (
     encode,
 )
 from images.sessions import Session
+from images.stored import Image
 
 if TYPE_CHECKING:
     from images.collect import PruneReport
@@ -45,24 +46,6 @@ _SELECT: Final = (
     "SELECT id, manifest_digest, created_at, given, (SELECT coalesce(sum(size), 0) FROM image_layers"
     " JOIN layers USING (diff_id) WHERE image_id = images.id) FROM images "
 )
-
-
-class Image(NamedTuple):
-    """An image in the store.
-
-    id: the config's digest. diff_ids: its layers, base first. names: sorted, also those of indexes that it belongs to.
-    created_at: when it came into this store, seconds since the epoch. size_bytes: of its uncompressed layers, those
-    that are here. manifest_is_given: it came with the image, and is kept to the letter; else it was made here.
-    """
-
-    id: Digest
-    manifest_digest: Digest
-    config: ImageConfig
-    diff_ids: tuple[DiffID, ...]
-    names: tuple[Reference, ...]
-    created_at: float
-    size_bytes: int
-    manifest_is_given: bool = False
 
 
 class HistoryEntry(NamedTuple):
@@ -93,7 +76,7 @@ class ImageStore:
         self._blobs = blobs
         self._layer_store = layers
         self._lookup = Lookup(database)
-        self.indexes = IndexStore(database, blobs, self, holdings)
+        self.indexes = IndexStore(database, blobs, holdings, self.get)
 
     def put(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from core.digests import Digest
@@ -26,7 +26,7 @@ from images.oci import Descriptor, Index, Manifest, decode_index, decode_manifes
 from images.platforms import choose, offered
 
 if TYPE_CHECKING:
-    from images.images import Image, ImageStore
+    from images.stored import Image
 
 # A run does not take a name that the administrator has given.
 _SET_NAME: Final = (
@@ -73,11 +73,14 @@ _Indexes: TypeAlias = list[StoredIndex]  # within the class, "list" is the metho
 class IndexStore:
     """Indexes by digest and by name. What is put or found stays, with all that it has, while the session lasts."""
 
-    def __init__(self, database: Database, blobs: BlobStore, images: ImageStore, holdings: Holdings) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, holdings: Holdings, image: Callable[[Digest], Image]
+    ) -> None:
+        """image: the image with an ID, leased for this session; raises ImageNotFoundError."""
         self._database = database
         self._holdings = holdings
         self._blobs = blobs
-        self._images = images
+        self._image = image
         self._lookup = Lookup(database)
 
     def put(self, index: Index | bytes, *, names: Iterable[Reference] = ()) -> StoredIndex:
@@ -134,7 +137,7 @@ class IndexStore:
             data,
             document,
             tuple(
-                IndexEntry(entry, None if image_id is None else self._images.get(Digest(image_id)))
+                IndexEntry(entry, None if image_id is None else self._image(Digest(image_id)))
                 for entry, (image_id,) in zip(document.manifests, entries, strict=True)
             ),
             tuple(Reference.parse(name) for (name,) in names),

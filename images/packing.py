@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import msgspec
 
 from core.digests import DiffID
-from images.images import Image
 from images.layers import Compression
 from images.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, OciPlatform, encode
 from images.store import Store
+from images.stored import Image
 
 
 def pack(

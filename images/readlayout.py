@@ -9,7 +9,6 @@ from core.digests import Digest
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from core.platforms import Platform
 from images.errors import DigestMismatchError, ImageNotFoundError, InvalidArchiveError
-from images.images import Image
 from images.layout import blob_name
 from images.oci import (
     INDEX_TYPES,
@@ -22,6 +21,7 @@ from images.oci import (
     decode_manifest,
 )
 from images.store import Store
+from images.stored import Image
 
 _MAX_NESTING = 4
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS

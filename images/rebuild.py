@@ -24,11 +24,11 @@ from images.damage import hash_file
 from images.database import Database
 from images.errors import ImagesError, StoreAccessError, StoreBusyError, StoreCorruptError
 from images.found import Documents, blob_names, read_documents
-from images.images import Image
 from images.locks import exclusive
 from images.oci import DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Manifest
 from images.sessions import find_dead
 from images.store import Store, has_lost_its_database, rebuilding_file
+from images.stored import Image
 
 LOST: Final = (
     "names of images",

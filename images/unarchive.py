@@ -18,7 +18,6 @@ from core.platforms import Platform
 from core.references import Reference
 from images.compression import DecompressingReader
 from images.errors import DigestMismatchError, InvalidArchiveError, InvalidLayerError
-from images.images import Image
 from images.oci import (
     CONTAINERD_NAME_ANNOTATION,
     INDEX_TYPES,
@@ -32,6 +31,7 @@ from images.oci import (
 )
 from images.platforms import is_image
 from images.store import Store
+from images.stored import Image
 from images.tarheaders import FILE, HARDLINK, SYMLINK, normalise
 from images.tarreader import TarReader
 from images.tarwriter import SupportsRead

@@ -19,9 +19,9 @@ from core.errors import InvalidReferenceError
 from core.events import Monitor, Warned
 from core.platforms import Platform
 from core.references import Reference
-from images.images import Image
 from images.oci import encode, format_time, parse_time
 from images.store import Store
+from images.stored import Image
 
 _UNNAMED: Final = "image"
 

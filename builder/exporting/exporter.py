@@ -20,10 +20,10 @@ from core.files import replacing, storage_errors
 from core.namespaces import is_initial
 from core.references import Reference
 from images.errors import ImageNotFoundError
-from images.images import Image
 from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, decode_manifest, encode
 from images.stacking import topmost_of_each
 from images.store import Store
+from images.stored import Image
 
 if TYPE_CHECKING:  # most builds only put an image into the store
     from builder.attesting.attestor import Attestor

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from builder.errors import BuildCancelledError, OutputError
 from core.events import Monitor
 from core.references import Reference
-from images.images import Image
 from images.indexes import StoredIndex
 from images.store import Store
+from images.stored import Image
 
 if TYPE_CHECKING:
     from registry.client import Client

@@ -60,9 +60,9 @@ from dockerfile_grammar import (
 )
 from dockerfile_grammar.ast import Arg
 from images.errors import ImageNotFoundError
-from images.images import Image
 from images.oci import CREATED_ANNOTATION, ImageConfig
 from images.platforms import preferences
+from images.stored import Image
 
 ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep | None], Image]
 """From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none.

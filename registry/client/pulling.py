@@ -10,7 +10,6 @@ from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
 from images.errors import ImagesError, MissingBlobError
-from images.images import Image
 from images.oci import (
     CONFIG_TYPES,
     MAX_DOCUMENT_BYTES,
@@ -23,6 +22,7 @@ from images.oci import (
 )
 from images.platforms import choose, is_image, offered, preferences
 from images.store import Store
+from images.stored import Image
 from registry.client.client import Client
 from registry.client.contents import fetch_artifact, import_layer, may_stay_away, note_origins
 from registry.client.finding import Finder, document_type

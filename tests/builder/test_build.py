@@ -26,10 +26,10 @@ from core.references import Reference
 from dockerfile_grammar import DockerfileError, IgnorePatterns
 from images.archive import import_rootfs
 from images.flatten import write_merged
-from images.images import Image
 from images.layers import LayerWriter
 from images.oci import ImageConfig
 from images.store import Store
+from images.stored import Image
 from images.tarwriter import TarWriter
 
 pytestmark = pytest.mark.usefixtures("privileged")

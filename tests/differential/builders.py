@@ -25,9 +25,9 @@ from core.errors import ShiplapError
 from core.platforms import Platform
 from core.references import Reference
 from images.archive import import_rootfs
-from images.images import Image
 from images.oci import ImageConfig, encode
 from images.store import Store
+from images.stored import Image
 from tests.differential.casefile import Case
 from tests.differential.outcomes import Outcome, Reader
 from tests.differential.servers import Places

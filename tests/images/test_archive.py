@@ -22,9 +22,9 @@ from core.references import Reference
 from images.archive import SavedImage, import_rootfs, load, save, save_directory
 from images.compression import CompressingWriter
 from images.errors import DigestMismatchError, ImagesError, InvalidArchiveError
-from images.images import Image
 from images.oci import ContainerConfig, ImageConfig
 from images.store import Store
+from images.stored import Image
 from images.tarwriter import TarWriter
 
 

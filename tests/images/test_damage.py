@@ -17,10 +17,10 @@ from core.references import Reference
 from images.archive import SavedImage, import_rootfs, load, save, save_directory
 from images.damage import CheckedReader, same_content
 from images.errors import DamagedBlobError, MissingBlobError
-from images.images import Image
 from images.oci import ImageConfig
 from images.records import CacheRecord
 from images.store import Store
+from images.stored import Image
 from images.tarcopy import clamped_layer
 from images.tarwriter import TarWriter
 from images.verify import verify

@@ -20,10 +20,10 @@ from images.errors import (
     InvalidConfigError,
     MissingBlobError,
 )
-from images.images import Image
 from images.oci import ContainerConfig, History, ImageConfig, RootFS, decode_manifest, encode
 from images.records import CacheRecord
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 
 LINUX = Platform("linux", "amd64")

@@ -13,7 +13,6 @@ from core.platforms import Platform
 from core.references import Reference
 from images.archive import SavedImage, load, save, save_directory
 from images.errors import ImageInUseError, ImageNotFoundError, InvalidManifestError, MissingBlobError
-from images.images import Image
 from images.indexes import StoredIndex
 from images.oci import (
     OCI_CONFIG,
@@ -29,6 +28,7 @@ from images.oci import (
 )
 from images.packing import pack
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 
 ARM = Platform.parse("linux/arm64")

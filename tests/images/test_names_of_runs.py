@@ -10,9 +10,9 @@ from core.platforms import Platform
 from core.references import Reference
 from core.trust import of_fork, protected
 from images.errors import ImageNotFoundError
-from images.images import Image
 from images.oci import ImageConfig
 from images.store import Store
+from images.stored import Image
 
 APP = Reference.parse("app:1")
 DOMAINS = [protected("shop"), of_fork("shop", 1)]

@@ -16,11 +16,11 @@ from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
 from images.errors import StoreBusyError, StoreCorruptError, StoreError, StoreLostError
-from images.images import Image
 from images.oci import OCI_INDEX, ImageConfig, Index
 from images.packing import pack
 from images.rebuild import rebuild
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 from tests.images.test_damage import tar_of
 from tests.toolkit.damage import flip_byte

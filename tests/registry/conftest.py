@@ -17,9 +17,9 @@ import pytest
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
-from images.images import Image
 from images.oci import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageConfig
 from images.store import Store
+from images.stored import Image
 from registry.client import Client, ClientConfig, LayerProgress, RetryPolicy
 from registry.credentials import Credentials
 from tests.toolkit.faulty import ScriptedRegistry, scripted_registry

@@ -11,8 +11,8 @@ from core.platforms import Platform
 
 if TYPE_CHECKING:
     from builder.bases import NewStep
-    from images.images import Image
     from images.oci import ImageConfig
+    from images.stored import Image
 
 _NAME = "--change"
 _ALLOWED = (

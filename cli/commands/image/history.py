@@ -14,7 +14,8 @@ from cli.store import open_store
 from cli.table import age, print_json, stated_time, table
 
 if TYPE_CHECKING:
-    from images.images import HistoryEntry, Image
+    from images.images import HistoryEntry
+    from images.stored import Image
 
 _CREATED_BY_WIDTH = 45
 

@@ -14,9 +14,9 @@ from cli.table import print_json
 from core.platforms import Platform
 
 if TYPE_CHECKING:
-    from images.images import Image
     from images.indexes import IndexEntry
     from images.store import Store
+    from images.stored import Image
 
 
 @click.command("inspect")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from core.references import Reference
-from images.images import Image
 from images.store import Store
+from images.stored import Image
 from registry.client import Client, ClientConfig, login, logout, pull, push
 from registry.client.auth import Authenticator
 from registry.client.http import Request, Response

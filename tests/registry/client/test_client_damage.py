@@ -9,8 +9,8 @@ import pytest
 
 from core.references import Reference
 from images.errors import DamagedBlobError
-from images.images import Image
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 from registry.client import Client, pull, push
 from registry.errors import NotFoundError

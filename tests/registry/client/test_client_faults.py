@@ -15,8 +15,8 @@ from core.digests import Digest
 from core.errors import StorageFullError
 from core.references import Reference
 from images.errors import DigestMismatchError, ImagesError
-from images.images import Image
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 from registry.client import Client, ClientConfig, RetryPolicy, pull, push
 from registry.errors import (

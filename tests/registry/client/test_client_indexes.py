@@ -13,10 +13,10 @@ from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
 from images.errors import ImageNotFoundError
-from images.images import Image
 from images.oci import OCI_INDEX, Index
 from images.packing import pack
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 from registry.client import Client, pull, push
 from registry.errors import UnsupportedContentError

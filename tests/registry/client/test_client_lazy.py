@@ -11,9 +11,9 @@ import pytest
 from core.references import Reference
 from images.archive import SavedImage, save_directory
 from images.errors import MissingBlobError
-from images.images import Image
 from images.oci import ImageConfig, decode_manifest
 from images.store import Store
+from images.stored import Image
 from images.verify import verify
 from registry.client import Client, RegistryLayers, pull, push
 from registry.errors import LayerUnavailableError

@@ -10,8 +10,8 @@ import pytest
 
 from core.reach import Reach
 from core.references import Reference
-from images.images import Image
 from images.store import Store
+from images.stored import Image
 from registry.client import Client, ClientConfig, pull, push
 from registry.credentials import Credentials
 from registry.errors import OutOfBoundsError, RegistryError, UnreachableError

@@ -10,9 +10,9 @@ import pytest
 
 from core.digests import Digest
 from core.references import Reference
-from images.images import Image
 from images.oci import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, Descriptor
 from images.store import Store
+from images.stored import Image
 from registry.client import Client, push, referrers_of
 from registry.client.repository import Repository
 from registry.client.sending import Sender

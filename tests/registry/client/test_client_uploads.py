@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.references import Reference
-from images.images import Image
 from images.store import Store
+from images.stored import Image
 from registry.client import Client, pull, push
 from registry.client.uploading import upload_location
 from registry.errors import DeniedError, InvalidResponseError, ResponseError, TransferBrokenError
