@@ -1,9 +1,12 @@
-"""What becomes of a command's end: its exit code, and every error that a user can cause as a message."""
+"""What becomes of a command's end: its exit code, and every error that a user can cause as a message.
+
+Every command imports this: it imports no click.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cli.errors import describe, is_users, silence_output
 from core.errors import ShiplapError
@@ -28,6 +31,21 @@ def guarded(command: Callable[[], object]) -> int:
             raise
         say(describe(error))
         return 1
+
+
+def for_each(names: Iterable[str], act: Callable[[str], None]) -> int:
+    """Call ``act`` with each name, and go on after one that failed, as docker does. Prints errors.
+
+    Returns the exit code: 1 when any failed.
+    """
+    code = 0
+    for name in names:
+        try:
+            act(name)
+        except ShiplapError as error:
+            say(describe(error))
+            code = 1
+    return code
 
 
 def say(text: str) -> None:

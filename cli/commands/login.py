@@ -9,7 +9,8 @@ import click
 
 from cli.errors import CommandError
 from cli.registry import client_config, insecure_option
-from cli.remote.choice import LOCAL, host_option
+from cli.remote.choice import host_option
+from cli.remote.servers import LOCAL
 
 
 @click.command("login")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.registry import client_config
-from cli.remote.choice import LOCAL, host_option
+from cli.remote.choice import host_option
+from cli.remote.servers import LOCAL
 
 
 @click.command("logout")

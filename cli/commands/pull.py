@@ -7,8 +7,9 @@ from typing import Literal
 
 import click
 
-from cli.each import for_each
-from cli.registry import insecure_option, progress_option, transferring
+from cli.guarding import for_each
+from cli.registry import insecure_option, progress_option
+from cli.transfers import transferring
 from core.platforms import Platform
 from core.references import Reference
 

@@ -15,9 +15,10 @@ from cli.declared import declared
 from cli.errors import CommandError, describe, is_users
 from cli.limits import CONTAINER_OPTIONS, container_limits, resource_limits, shm_bytes
 from cli.options import env_file, environ, host_pairs, pairs
-from cli.registry import find_or_pull, insecure_option
+from cli.registry import insecure_option
 from cli.run_spec import command_line, environment, working_directory
 from cli.store import open_store
+from cli.transfers import find_or_pull
 from containers.launcher import Launcher
 from containers.spec import ContainerSpec
 from core.errors import ShiplapError

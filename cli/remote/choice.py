@@ -6,8 +6,6 @@ import sys
 
 from core.settings import RemoteSettings
 
-LOCAL = "local"  # the context that is no server
-
 
 def host_option() -> str | None:
     """The value of ``shiplap --host``, None when it was not given."""

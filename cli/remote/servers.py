@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from cli.remote.choice import LOCAL
 from cli.remote.errors import NoServerError, RemoteError
 from core.files import write_atomically
 from core.settings import RegistrySettings, RemoteSettings, Settings
 
+LOCAL = "local"  # the context that is no server
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

@@ -7,8 +7,7 @@ import re
 import click
 
 from cli.errors import CommandError
-from cli.remote.choice import LOCAL
-from cli.remote.servers import Contexts, parse_url
+from cli.remote.servers import LOCAL, Contexts, parse_url
 from core.settings import RemoteSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

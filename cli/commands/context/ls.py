@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.options import json_option
-from cli.remote.choice import LOCAL
-from cli.remote.servers import Contexts
+from cli.remote.servers import LOCAL, Contexts
 from cli.table import print_json, table
 from core.settings import RemoteSettings
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import click
 
 from cli.errors import CommandError
-from cli.remote.choice import LOCAL
-from cli.remote.servers import Contexts
+from cli.remote.servers import LOCAL, Contexts
 from core.settings import RemoteSettings
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.errors import CommandError
-from cli.remote.choice import LOCAL
-from cli.remote.servers import Contexts
+from cli.remote.servers import LOCAL, Contexts
 from core.settings import RemoteSettings
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.each import for_each
+from cli.guarding import for_each
 from cli.store import open_store
 from cli.table import print_json
 from core.platforms import Platform

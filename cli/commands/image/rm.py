@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.each import for_each
+from cli.guarding import for_each
 from cli.store import open_store
 
 

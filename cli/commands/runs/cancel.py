@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.each import for_each
+from cli.guarding import for_each
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
