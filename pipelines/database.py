@@ -31,10 +31,10 @@ from pipelines.errors import (
     DatabaseUnreachableError,
     SchemaError,
 )
+from pipelines.keys.keynumbers import settle_key
+from pipelines.keys.keyring import KeyRing
 from pipelines.postgres import check_encoding, postgres_engine, wait_patiently
 from pipelines.schema import HEAD
-from pipelines.sealing.keynumbers import settle_key
-from pipelines.sealing.keyring import KeyRing
 
 if TYPE_CHECKING:  # migrating alone needs it
     from alembic.config import Config

@@ -341,7 +341,7 @@ audit = Table(
 )
 
 key_numbers = Table(
-    "key_numbers",  # of the key that secrets are sealed with: one row, see pipelines.sealing.keynumbers
+    "key_numbers",  # of the key that secrets are sealed with: one row, see pipelines.keys.keynumbers
     metadata,
     Column("number", String(16), primary_key=True),
 )

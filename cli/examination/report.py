@@ -21,7 +21,7 @@ from cli.examination.stores import look_at_database, look_at_key, look_at_redis
 from cli.table import print_json, table
 from core.masking import MASK, MIN_LENGTH, Masker
 from core.settings import OidcSettings, ServiceSettings
-from pipelines.sealing.keynumbers import ORIGIN
+from pipelines.keys.keynumbers import ORIGIN
 
 _BOUND_S: Final = 20.0
 _LONG_BOUND_S: Final = 30.0

@@ -57,8 +57,8 @@ def look_at_database(settings: ServiceSettings) -> Iterator[Finding]:
 def look_at_key(settings: ServiceSettings) -> Iterator[Finding]:
     """Compare the key of this host with the number that the database has."""
     from pipelines.database import Database
-    from pipelines.sealing.keynumbers import check_key, noted_number
-    from pipelines.sealing.keyring import KeyRing, number_of
+    from pipelines.keys.keynumbers import check_key, noted_number
+    from pipelines.keys.keyring import KeyRing, number_of
 
     name, file = "key of secrets", settings.key_file
     ring = KeyRing(file)

@@ -30,7 +30,7 @@ from pipelines.keeping.oldbackups import migrated_rows
 from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import member_refs, refs_of
 from pipelines.keeping.restore import Saved, is_key
-from pipelines.sealing.keyring import check_content
+from pipelines.keys.keyring import check_content
 from pipelines.sources.contexts import ContextEntry
 from pipelines.sources.git import repositories
 

@@ -27,8 +27,8 @@ from pipelines.keeping.images import read_images
 from pipelines.keeping.oldbackups import Rows, migrated_rows
 from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import staged_repositories
+from pipelines.keys.keynumbers import note_key
 from pipelines.schema import HEAD, runs
-from pipelines.sealing.keynumbers import note_key
 from pipelines.service import Service
 from pipelines.sources.contexts import ContextEntry
 from pipelines.sources.git import repositories

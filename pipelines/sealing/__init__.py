@@ -1,1 +1,4 @@
-"""Secrets and log-ins, encrypted at rest, and the key that they are encrypted with."""
+"""Secrets and log-ins of the service, encrypted at rest.
+
+The key that they are encrypted with is ``pipelines.keys``'; who may use them is written in ``pipelines.owning``.
+"""

@@ -28,10 +28,10 @@ from sqlalchemy.engine import Connection
 from core.masking import MIN_LENGTH
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
+from pipelines.keys.keynumbers import check_key, note_key
+from pipelines.keys.keyring import KeyRing
 from pipelines.projects.grants import forget_grants_of_name, has_grant
 from pipelines.schema import run_secrets, secrets
-from pipelines.sealing.keynumbers import check_key, note_key
-from pipelines.sealing.keyring import KeyRing
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _MAX_BYTES: Final = 500 << 10

@@ -13,7 +13,7 @@ import pytest
 from core.release import VERSION
 from core.settings import ServiceSettings
 from pipelines.errors import SecretError
-from pipelines.sealing.keyring import KeyRing
+from pipelines.keys.keyring import KeyRing
 from pipelines.service import Service
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def test_own_backup_is_restored_where_the_key_cannot_be_replaced(root: Path, mon
 
     ring = KeyRing(root / "serve" / "secret.key")
     kept = ring.kept()
-    monkeypatch.setattr("pipelines.sealing.keyring.write_atomically", refuse)
+    monkeypatch.setattr("pipelines.keys.keyring.write_atomically", refuse)
     with ring.replaced(kept):
         pass
     with pytest.raises(SecretError, match="cannot give way to the backup's") as caught, ring.replaced([b"k" * 32]):

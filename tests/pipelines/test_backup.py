@@ -37,7 +37,7 @@ def end(*_, **__):
 backup.restore(ServiceSettings(Path(sys.argv[1]), sys.argv[2], sys.argv[3]), Path(sys.argv[4]))
 """
 _AFTER_THE_COMMIT = """
-from pipelines.sealing import keyring
+from pipelines.keys import keyring
 replace = backup._replace_tables
 
 def replace_and_end_later(*arguments):

@@ -12,8 +12,8 @@ from sqlalchemy import delete, insert, literal, select, union_all
 from sqlalchemy.engine import Connection
 
 from pipelines.errors import SecretError
+from pipelines.keys.keyring import KeyRing, number_of
 from pipelines.schema import key_numbers, registry_logins, run_secrets, secrets
-from pipelines.sealing.keyring import KeyRing, number_of
 
 ORIGIN: Final = "ROOT/serve/secret.key of the web process's host"
 _LOST: Final = "if it is lost for good, and so the secrets: shiplap migrate --new-key"
