@@ -139,7 +139,7 @@ registry_logins = Table(
 )
 
 grants = Table(
-    "grants",  # what projects may use that is not their own, see pipelines.projects.grants
+    "grants",  # what projects may use that is not their own, see pipelines.owning.grants
     metadata,
     Column("project", String(100), primary_key=True),  # "*" for all
     Column("kind", String(16), primary_key=True),

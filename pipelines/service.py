@@ -22,8 +22,8 @@ from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Receiver
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.reading import Logs
+from pipelines.owning.grants import Grants
 from pipelines.projects.borders import Borders
-from pipelines.projects.grants import Grants
 from pipelines.projects.naming import Naming
 from pipelines.projects.projects import Projects
 from pipelines.runs.claims import Claims

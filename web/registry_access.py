@@ -15,7 +15,7 @@ from pipelines.accounts.roles import Level, Rights
 from pipelines.accounts.runtokens import RunRights
 from pipelines.accounts.tokens import Token, fingerprint
 from pipelines.errors import TokenError
-from pipelines.projects.ownership import is_cache, owner_of
+from pipelines.owning.ownership import is_cache, owner_of
 from registry.server.access import Account
 from registry.server.users import TOKEN_PREFIX
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.model import Claim
-from pipelines.projects.grants import Grants
+from pipelines.owning.grants import Grants
 from pipelines.sealing.logins import Logins
 from registry.credentials import Credentials, CredentialStore
 

@@ -18,7 +18,7 @@ from core.references import Reference
 from core.trust import Domain, protected
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
-from pipelines.projects.ownership import CACHE
+from pipelines.owning.ownership import CACHE
 from pipelines.projects.tags import TagFacts, fit_for_tag
 
 _HASH_DIGITS = 12

@@ -161,7 +161,7 @@ class Roles:
             return connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar()
 
     def project_names(self) -> frozenset[str]:
-        """All projects, for ``pipelines.projects.ownership``."""
+        """All projects, for ``pipelines.owning.ownership``."""
         with self._database.read() as connection:
             return frozenset(connection.execute(select(projects.c.name)).scalars())
 

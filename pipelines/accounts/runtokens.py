@@ -24,8 +24,8 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
-from pipelines.projects.grants import Grant, covers, has_grant, images_of
-from pipelines.projects.ownership import COMMONS, is_cache, owner_of
+from pipelines.owning.grants import Grant, covers, has_grant, images_of
+from pipelines.owning.ownership import COMMONS, is_cache, owner_of
 from pipelines.schema import projects, runs
 
 CACHE_S: Final = 600.0

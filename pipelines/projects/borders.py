@@ -16,8 +16,8 @@ from core.references import Reference
 from pipelines.database import Database
 from pipelines.errors import DeniedError
 from pipelines.model import GitSource, RunRequest
-from pipelines.projects.grants import covers, has_grant, images_of
-from pipelines.projects.ownership import bare_owner, owner_of
+from pipelines.owning.grants import covers, has_grant, images_of
+from pipelines.owning.ownership import bare_owner, owner_of
 from pipelines.schema import projects
 
 

@@ -10,8 +10,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pipelines.errors import InvalidRequestError
-from pipelines.projects.filters import check_patterns
 from pipelines.projects.hooks import HookSettings
+from pipelines.sources.filters import check_patterns
 from pipelines.sources.git import parse_url
 
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -16,10 +16,10 @@ from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, Project
+from pipelines.owning.grants import forget_grants
 from pipelines.projects.addresses import known_forge
 from pipelines.projects.borders import Borders
 from pipelines.projects.checking import check_hook
-from pipelines.projects.grants import forget_grants
 from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import check_template
 from pipelines.schema import image_tags, projects, runs, secrets

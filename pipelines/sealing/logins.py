@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select
 
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
-from pipelines.projects.grants import forget_grants_of_name
+from pipelines.owning.grants import forget_grants_of_name
 from pipelines.schema import registry_logins
 from pipelines.sealing.vault import Secrets
 

@@ -2,7 +2,7 @@
 
 A secret belongs to the service, to a project, or to a single run, with which it was sent and with whose end it is
 forgotten; a run that asks for a name gets its own first, then its project's, then the service's, if its project was
-given that by name (``pipelines.projects.grants``).
+given that by name (``pipelines.owning.grants``).
 
 AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
 (SHIPLAP_SECRET_KEY_FILE names another place for it).
@@ -30,7 +30,7 @@ from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
 from pipelines.keys.keynumbers import check_key, note_key
 from pipelines.keys.keyring import KeyRing
-from pipelines.projects.grants import forget_grants_of_name, has_grant
+from pipelines.owning.grants import forget_grants_of_name, has_grant
 from pipelines.schema import run_secrets, secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

@@ -26,8 +26,8 @@ from core.reach import Reach, Resolve, look_up
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
 from pipelines.model import GitSource
-from pipelines.projects.filters import means_any
-from pipelines.projects.ownership import bare_owner_below
+from pipelines.owning.ownership import bare_owner_below
+from pipelines.sources.filters import means_any
 
 _SCHEMES: Final = ("https", "ssh")
 _TOP: Final = "git"  # ROOT/git, and /git/ of the web process

@@ -17,9 +17,9 @@ from pipelines.accounts.runtokens import CACHE_S, RunTokens
 from pipelines.database import Database, _engine, migrate
 from pipelines.errors import DeniedError, InvalidRequestError, NotFoundError
 from pipelines.model import BuildOptions, ContextSource, GitSource, Project, Run, RunRequest, RunResult, RunState
-from pipelines.projects.grants import Grant, Kind
+from pipelines.owning.grants import Grant, Kind
+from pipelines.owning.ownership import bare_owner, owner_of
 from pipelines.projects.hooks import HookSettings
-from pipelines.projects.ownership import bare_owner, owner_of
 from pipelines.service import Service
 
 CONTEXT = ContextSource("sha256:" + "0" * 64)

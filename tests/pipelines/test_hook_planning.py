@@ -11,8 +11,8 @@ from pipelines.forges.events import Event, Payload, Ping, PullRequest, PullReque
 from pipelines.hooks.planning import Action, Await, Build, Close, Skip, is_about, plan
 from pipelines.model import GitSource, Project
 from pipelines.projects.checking import check_hook
-from pipelines.projects.filters import means, means_any
 from pipelines.projects.hooks import HookSettings
+from pipelines.sources.filters import means, means_any
 
 URL = "https://git.example/o/r.git"
 COMMIT, BASE = "a" * 40, "b" * 40

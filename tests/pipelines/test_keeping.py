@@ -36,7 +36,7 @@ from pipelines.keeping.retention import CONTEXTS_KEPT_S, sweep
 from pipelines.logs.reading import decode_line
 from pipelines.metrics import snapshot
 from pipelines.model import ContextSource, Project, RunRequest, RunResult
-from pipelines.projects.grants import Grant
+from pipelines.owning.grants import Grant
 from pipelines.projects.tags import TagFacts, image_names
 from pipelines.runs.logwriter import LogWriter
 from pipelines.schema import HEAD, metadata, runs

@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from images.store import Store
 from pipelines.model import Claim, GitSource, Project, RunRequest, RunResult, RunState
-from pipelines.projects.grants import Grant
+from pipelines.owning.grants import Grant
 from pipelines.service import Service
 from registry.server.app import application
 from registry.server.registry import Registry

@@ -18,7 +18,7 @@ from images.store import Store
 from pipelines.errors import ConflictError
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, Project, Run, RunRequest
-from pipelines.projects.grants import Grant
+from pipelines.owning.grants import Grant
 from pipelines.schema import run_secrets
 from pipelines.service import Service
 from tests.toolkit.registries import debian_registry

@@ -13,7 +13,7 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, RunRequest
-from pipelines.projects.grants import Grant
+from pipelines.owning.grants import Grant
 from pipelines.service import Service
 from registry.credentials import Credentials
 from tests.toolkit.service import Workforce, finished, upload

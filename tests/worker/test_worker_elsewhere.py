@@ -19,7 +19,7 @@ from pipelines.errors import InvalidRequestError
 from pipelines.logs.lines import decode_line
 from pipelines.metrics import snapshot
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
-from pipelines.projects.grants import Grant
+from pipelines.owning.grants import Grant
 from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import TagFacts
 from pipelines.service import Service

@@ -15,7 +15,7 @@ from core.settings import ServiceSettings
 from images.oci import ImageConfig
 from images.store import Store
 from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
-from pipelines.projects.grants import Grant
+from pipelines.owning.grants import Grant
 from pipelines.service import Service
 from registry.client import Client, ClientConfig, push
 from registry.credentials import Credentials

@@ -22,7 +22,7 @@ from pipelines.bare.inspecting import NAME, inspect, locate
 from pipelines.bare.making import DIRECTORY, install_served_hook
 from pipelines.errors import BareRepositoryError, TokenError
 from pipelines.jsonlogs import MEMBERS
-from pipelines.projects.ownership import bare_owner_below
+from pipelines.owning.ownership import bare_owner_below
 from registry.server.listening.vouching import vouch
 from registry.server.users import TOKEN_PREFIX
 from web.gitserving.admission import Admission, Place

@@ -13,7 +13,7 @@ from flask import g, request
 
 from pipelines.accounts.roles import Level, Rights
 from pipelines.model import Project, WorkerInfo
-from pipelines.projects.ownership import owner_of
+from pipelines.owning.ownership import owner_of
 from web.errors import ForbiddenError, NotFoundError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from pipelines.projects.grants import Grant, Kind
+from pipelines.owning.grants import Grant, Kind
 from pipelines.sealing.logins import LoginInfo
 from web.calls import Call
 from web.endpoints import Api

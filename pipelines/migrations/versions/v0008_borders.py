@@ -73,7 +73,7 @@ def _repositories(template: str, project: str) -> list[str]:
 
 
 def _owner(repository: str, projects: set[str]) -> str:
-    """As ``pipelines.projects.ownership`` has it at this version."""
+    """As ``pipelines.owning.ownership`` has it at this version."""
     first, _, rest = repository.partition("/")
     if first == "cache" and rest:
         first = rest.partition("/")[0]
