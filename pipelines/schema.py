@@ -347,7 +347,7 @@ key_numbers = Table(
 )
 
 image_tags = Table(
-    "image_tags",  # which run has each of the default names that move, see pipelines.projects.naming
+    "image_tags",  # which run has each of the default names that move, see pipelines.runs.naming
     metadata,
     Column("project", ForeignKey("projects.name"), primary_key=True),
     Column("tag", String(128), primary_key=True),

@@ -24,10 +24,10 @@ from pipelines.logs.live import LiveLogs
 from pipelines.logs.reading import Logs
 from pipelines.owning.grants import Grants
 from pipelines.projects.borders import Borders
-from pipelines.projects.naming import Naming
 from pipelines.projects.projects import Projects
 from pipelines.runs.claims import Claims
 from pipelines.runs.listing import Listing
+from pipelines.runs.naming import Naming
 from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.runs import Runs
 from pipelines.runs.workers import Workers

@@ -21,6 +21,7 @@ from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
 from images.store import Store
 from pipelines.accounts.runtokens import forget_token
+from pipelines.endings import ended
 from pipelines.errors import (
     DatabaseUnreachableError,
     NothingToBuildError,
@@ -31,7 +32,6 @@ from pipelines.errors import (
     UpstreamError,
 )
 from pipelines.model import Claim, RunResult, RunState
-from pipelines.runs.endings import ended
 from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reaper import waiting

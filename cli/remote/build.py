@@ -40,8 +40,8 @@ from core.events import (
     Warned,
 )
 from core.settings import RemoteSettings
+from pipelines.endings import ended as ended_words
 from pipelines.logs.lines import LogLine, to_event
-from pipelines.runs.endings import ended as ended_words
 
 _GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _TAIL_LINES: Final = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.runs.endings import ended, repeated
+from pipelines.endings import ended, repeated
 
 
 def outcome(run: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from core.references import Reference
 from core.trust import Domain
 from pipelines.database import Database
 from pipelines.documents import has_nul
+from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.logs.lines import LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
@@ -34,7 +35,6 @@ from pipelines.model import (
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
 from pipelines.runs.domains import domain_of, told
-from pipelines.runs.endings import why_cancelled
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rows import run_from_row
 from pipelines.runs.waiting import Waiting

@@ -13,12 +13,12 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
+from pipelines.endings import repeated
 from pipelines.forges.events import StatusState
 from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.store import read_lines
 from pipelines.logs.tail import last_output, plain
 from pipelines.model import Run, RunState
-from pipelines.runs.endings import repeated
 from pipelines.schema import statuses, steps
 
 Outcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]

@@ -12,8 +12,8 @@ from pipelines.errors import StaleAttemptError
 from pipelines.keeping.retention import sweep
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
 from pipelines.projects.defaultnames import Origin, Wanted, all_names, branch_tag, default_tags, may_replace
-from pipelines.projects.naming import Taken
 from pipelines.projects.tags import TagFacts
+from pipelines.runs.naming import Taken
 from pipelines.schema import image_tags
 from pipelines.service import Service
 
@@ -160,7 +160,7 @@ def test_projects_have_names_of_their_own_and_lose_them_when_removed(service: Se
 def test_names_of_single_commits_are_remembered_of_the_newest_alone(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.projects.naming.KEPT_COMMITS", 2)
+    monkeypatch.setattr("pipelines.runs.naming.KEPT_COMMITS", 2)
     commits = [f"{number:040x}" for number in range(1, 6)]
     mine, theirs = claims(service, 4), claims(service, 1, "other")
     for claim, commit in zip((*mine, *theirs), commits, strict=True):
