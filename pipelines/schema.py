@@ -166,7 +166,7 @@ run_secrets = Table(
 )
 
 counters = Table(
-    "counters",  # what removed runs counted for, so that totals never fall; see pipelines.metrics
+    "counters",  # what removed runs counted for, so that totals never fall; see pipelines.counters
     metadata,
     Column("name", String(100), primary_key=True),
     Column("value", Float, nullable=False),

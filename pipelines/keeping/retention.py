@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import delete, select
 
-from pipelines.metrics import remember
+from pipelines.counters import remember
 from pipelines.model import FINAL_STATES, ContextSource
 from pipelines.runs.rows import run_from_row
 from pipelines.schema import runs

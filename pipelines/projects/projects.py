@@ -12,9 +12,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
+from pipelines.counters import remember
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from pipelines.metrics import remember
 from pipelines.model import FINAL_STATES, Project
 from pipelines.owning.grants import forget_grants
 from pipelines.projects.addresses import known_forge
