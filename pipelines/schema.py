@@ -31,7 +31,7 @@ projects = Table(
     Column("tag_template", Text, nullable=False),
     Column("keep_runs", Integer, nullable=False),
     Column("keep_days", Integer, nullable=False),
-    Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.projects.hooks
+    Column("hook", Text, nullable=False, default="{}", server_default="{}"),  # see pipelines.model.HookSettings
     Column("webhook_secret", LargeBinary),  # encrypted, as is the next
     Column("status_token", LargeBinary),
     Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.runs.shares

@@ -20,9 +20,8 @@ from pipelines.forges.events import (
     Repository,
     Tag,
 )
-from pipelines.model import BuildOptions, GitSource, Project, RunRequest, Trigger
+from pipelines.model import BuildOptions, GitSource, HookSettings, Project, RunRequest, Trigger
 from pipelines.projects.addresses import repository_key
-from pipelines.projects.hooks import HookSettings
 from pipelines.sources.filters import means, means_any
 
 _FULL_COMMIT: Final = (40, 64)

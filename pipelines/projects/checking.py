@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pipelines.errors import InvalidRequestError
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import HookSettings
 from pipelines.sources.filters import check_patterns
 from pipelines.sources.git import parse_url
 

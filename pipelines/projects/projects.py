@@ -15,12 +15,11 @@ from sqlalchemy.exc import IntegrityError
 from pipelines.counters import remember
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from pipelines.model import FINAL_STATES, Project
+from pipelines.model import FINAL_STATES, HookSettings, Project
 from pipelines.owning.grants import forget_grants
 from pipelines.projects.addresses import known_forge
 from pipelines.projects.borders import Borders
 from pipelines.projects.checking import check_hook
-from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import check_template
 from pipelines.schema import image_tags, projects, runs, secrets
 from pipelines.sealing.vault import Secrets

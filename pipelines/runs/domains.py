@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, protected
-from pipelines.model import ContextSource, GitSource, Project, Run, Source, Trigger
+from pipelines.model import ContextSource, GitSource, HookSettings, Project, Run, Source, Trigger
 from pipelines.projects.defaultnames import Origin
-from pipelines.projects.hooks import HookSettings
 from pipelines.sources.senders import shown_sender
 
 if TYPE_CHECKING:  # who submits runs fetches nothing

@@ -16,10 +16,19 @@ from core.settings import ServiceSettings
 from pipelines.accounts.runtokens import CACHE_S, RunTokens
 from pipelines.database import Database, _engine, migrate
 from pipelines.errors import DeniedError, InvalidRequestError, NotFoundError
-from pipelines.model import BuildOptions, ContextSource, GitSource, Project, Run, RunRequest, RunResult, RunState
+from pipelines.model import (
+    BuildOptions,
+    ContextSource,
+    GitSource,
+    HookSettings,
+    Project,
+    Run,
+    RunRequest,
+    RunResult,
+    RunState,
+)
 from pipelines.owning.grants import Grant, Kind
 from pipelines.owning.ownership import bare_owner, owner_of
-from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 
 CONTEXT = ContextSource("sha256:" + "0" * 64)

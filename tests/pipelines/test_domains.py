@@ -14,9 +14,19 @@ from pipelines.errors import StaleAttemptError
 from pipelines.forges import FORGES
 from pipelines.forges.events import Payload
 from pipelines.hooks.planning import Await, Build, by_hand, plan
-from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult, Trigger
+from pipelines.model import (
+    BuildOptions,
+    Claim,
+    ContextSource,
+    GitSource,
+    HookSettings,
+    Project,
+    Run,
+    RunRequest,
+    RunResult,
+    Trigger,
+)
 from pipelines.projects.defaultnames import Origin
-from pipelines.projects.hooks import HookSettings
 from pipelines.runs.domains import domain_of, found, origin, told, unambiguous
 from pipelines.sealing.vault import Secrets
 from pipelines.service import Service

@@ -9,9 +9,8 @@ import pytest
 from pipelines.errors import InvalidRequestError
 from pipelines.forges.events import Event, Payload, Ping, PullRequest, PullRequestClosed, Push, Repository, Tag
 from pipelines.hooks.planning import Action, Await, Build, Close, Skip, is_about, plan
-from pipelines.model import GitSource, Project
+from pipelines.model import GitSource, HookSettings, Project
 from pipelines.projects.checking import check_hook
-from pipelines.projects.hooks import HookSettings
 from pipelines.sources.filters import means, means_any
 
 URL = "https://git.example/o/r.git"

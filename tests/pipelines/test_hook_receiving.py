@@ -10,8 +10,7 @@ from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.hooks.deliveries import Deliveries
 from pipelines.hooks.receiving import Answer
-from pipelines.model import GitSource, Project, RunResult
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import GitSource, HookSettings, Project, RunResult
 from pipelines.service import Service
 from pipelines.statuses.outbox import list_statuses
 from tests.toolkit import forgepayloads as sent

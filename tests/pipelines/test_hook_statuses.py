@@ -9,8 +9,7 @@ import pytest
 
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput
 from core.masking import Masker
-from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult, RunState, Trigger
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import Claim, ContextSource, HookSettings, Project, RunRequest, RunResult, RunState, Trigger
 from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from pipelines.sources.git import reach

@@ -15,9 +15,8 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
 from pipelines.bare.making import install_hook, make_repository
-from pipelines.model import GitSource, Project, RunRequest, RunResult
+from pipelines.model import GitSource, HookSettings, Project, RunRequest, RunResult
 from pipelines.owning.grants import Grant
-from pipelines.projects.hooks import HookSettings
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.git import git

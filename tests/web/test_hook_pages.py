@@ -8,8 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from pipelines.model import ContextSource, GitSource, Project, RunRequest
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import ContextSource, GitSource, HookSettings, Project, RunRequest
 from pipelines.service import Service
 from tests.toolkit.forgepayloads import AFTER, SECRET, github_pull_request
 from tests.web.guard.signing import csrf, sign_in

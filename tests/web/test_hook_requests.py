@@ -8,8 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from pipelines.model import ContextSource, Project, RunRequest, RunResult, RunState, Trigger
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import ContextSource, HookSettings, Project, RunRequest, RunResult, RunState, Trigger
 from pipelines.service import Service
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook

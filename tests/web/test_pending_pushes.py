@@ -19,8 +19,7 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.bare.making import HOOK, install_hook, make_repository, renew_hooks
 from pipelines.hooks.pending import DIRECTORY, PendingPushes
-from pipelines.model import Project
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import HookSettings, Project
 from pipelines.service import Service
 from tests.toolkit.git import git
 from tests.toolkit.service import eventually

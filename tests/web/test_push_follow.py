@@ -20,8 +20,7 @@ from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepSt
 from core.masking import Masker
 from core.settings import ServiceSettings
 from pipelines.bare.making import install_hook, make_repository
-from pipelines.model import Claim, Project, RunResult
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import Claim, HookSettings, Project, RunResult
 from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched

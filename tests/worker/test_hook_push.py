@@ -26,8 +26,7 @@ from pipelines.bare.making import HOOK
 from pipelines.database import migrate
 from pipelines.hooks.planning import by_hand
 from pipelines.logs.lines import decode_line
-from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.forgepayloads import AFTER, NONE, SECRET, Hook, gitea_push, github_pull_request, github_push

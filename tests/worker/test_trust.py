@@ -17,8 +17,7 @@ from sqlalchemy import select
 from core.settings import ServiceSettings
 from core.trust import Domain, of_branch, of_fork, of_user, protected
 from pipelines.logs.lines import decode_line
-from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest, RunResult, Source, Trigger
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, RunResult, Source, Trigger
 from pipelines.runs.domains import domain_of
 from pipelines.schema import runs
 from pipelines.service import Service

@@ -12,8 +12,7 @@ import pytest
 
 from core.settings import ServiceSettings
 from images.oci import OCI_MANIFEST
-from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest, Trigger
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.service import Service
 from tests.toolkit.git import git
 from tests.toolkit.registries import debian_registry

@@ -18,9 +18,8 @@ from pipelines.bare.making import install_hook, make_repository
 from pipelines.errors import InvalidRequestError
 from pipelines.logs.lines import decode_line
 from pipelines.metrics import snapshot
-from pipelines.model import BuildOptions, GitSource, Project, Run, RunRequest
+from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest
 from pipelines.owning.grants import Grant
-from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import TagFacts
 from pipelines.service import Service
 from tests.toolkit.git import git

@@ -8,8 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from pipelines.errors import InvalidRequestError
-from pipelines.model import Project
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import HookSettings, Project
 from pipelines.shapes import explain
 
 _LISTS: Final = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")

@@ -10,9 +10,8 @@ from werkzeug.wrappers import Response
 from core.errors import ShiplapError
 from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from pipelines.model import Project
+from pipelines.model import HookSettings, Project
 from pipelines.projects.defaultnames import Origin, all_names
-from pipelines.projects.hooks import HookSettings
 from pipelines.projects.tags import TagFacts
 from web.backing import service
 from web.guard import note, require

@@ -8,9 +8,8 @@ import msgspec
 
 from pipelines.hooks.approvals import Approval, ApprovalState
 from pipelines.hooks.deliveries import Delivery
-from pipelines.model import Project, Run
+from pipelines.model import HookSettings, Project, Run
 from pipelines.projects.defaultnames import Origin, all_names
-from pipelines.projects.hooks import HookSettings
 from pipelines.projects.projects import MAX_WEIGHT
 from pipelines.projects.tags import TagFacts
 from pipelines.runs.history import Point, history

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pipelines.model import Project
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import HookSettings, Project
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.bounds import stretched
 from tests.toolkit.forgepayloads import AFTER, SECRET, Hook

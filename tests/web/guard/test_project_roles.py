@@ -16,8 +16,7 @@ from werkzeug.test import Client
 
 from images.store import Store
 from pipelines.accounts.roles import ProjectRole, Rights
-from pipelines.model import GitSource, Project, RunRequest, Trigger
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import GitSource, HookSettings, Project, RunRequest, Trigger
 from pipelines.service import Service
 from registry.server.app import application
 from registry.server.registry import Registry

@@ -14,8 +14,7 @@ from core.trust import Domain, of_user, protected
 from pipelines.forges import FORGES
 from pipelines.forges.events import ForgeName
 from pipelines.hooks.planning import Action, Await, Build, plan
-from pipelines.model import Project
-from pipelines.projects.hooks import HookSettings
+from pipelines.model import HookSettings, Project
 from pipelines.runs.domains import domain_of
 from pipelines.service import Service
 from tests.toolkit import forgepayloads as sent
