@@ -11,6 +11,9 @@ from builder.graph.vertices import SourceLines
 from core.events import StepInfo
 
 if TYPE_CHECKING:
+    from builder.graph.rootfs import RootFS
+    from builder.graph.vertices import RunOp
+    from builder.request.limits import StepLimits
     from containers.spec import ContainerSpec
 
 _CONTEXT_LINES = 2
@@ -57,11 +60,19 @@ class StepError(BuilderError):
 class HeldStep:
     """A failed step, kept as it was: its files, its mounts, and the container to enter it with.
 
-    spec: with the step's own command. Whoever has this closes it.
+    Whoever has this closes it.
+
+    spec: with the step's own command, on the files as it left them.
+    op: the step as it was planned.
+    parent: the files that it began with.
+    limits: what it was held to.
     """
 
-    def __init__(self, spec: ContainerSpec, kept: ExitStack) -> None:
+    def __init__(self, spec: ContainerSpec, kept: ExitStack, op: RunOp, parent: RootFS, limits: StepLimits) -> None:
         self.spec = spec
+        self.op = op
+        self.parent = parent
+        self.limits = limits
         self._kept = kept
 
     def close(self) -> None:

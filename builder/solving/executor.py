@@ -208,7 +208,8 @@ class Executor:
             above = self._store.snapshots.new_upper(seen)
             for left in (upper, above):
                 held.callback(self._store.snapshots.discard, left)
-            error.held = HeldStep(container_spec(op, seen, above.path, mounts, secret_env, limits), held.pop_all())
+            spec = container_spec(op, seen, above.path, mounts, secret_env, limits)
+            error.held = HeldStep(spec, held.pop_all(), op, parent, limits)
             raise
         except BaseException:
             self._store.snapshots.discard(upper)

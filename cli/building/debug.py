@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.declared import Option
 from cli.errors import CommandError
 from cli.guarding import say
+from core.errors import ShiplapError
+from core.settings import Settings
 
 if TYPE_CHECKING:
     from builder.running.failures import HeldStep
     from cli.building.report import BuildReport
     from containers.launcher import Launcher
+    from images.store import Store
 
 _SHELL = "/bin/sh"
 
@@ -58,8 +61,13 @@ def read_debug_options(debug: bool, invoke: str, *, context: str, file: str | No
 
 
 @contextlib.contextmanager
-def entering_failures(options: DebugOptions, launcher: Launcher, report: BuildReport) -> Iterator[None]:
-    """Within: a RUN that fails is shown, and entered if that is wanted. Raises FailureShownError then."""
+def entering_failures(
+    options: DebugOptions, launcher: Launcher, report: BuildReport, store: Store, secrets: Mapping[str, bytes]
+) -> Iterator[None]:
+    """Within: a RUN that fails is shown, and entered if that is wanted. Raises FailureShownError then.
+
+    secrets: the build's. Their values are not in the command that is printed, with which ``store`` can run it again.
+    """
     if not options.wanted:
         yield
         return
@@ -73,10 +81,28 @@ def entering_failures(options: DebugOptions, launcher: Launcher, report: BuildRe
         report.close()
         report.failed(error)
         try:
+            _tell_how_to_run_again(error.held, store, secrets)
             _enter(error.held, launcher, options.invoke)
         finally:
             error.held.close()
         raise FailureShownError from error
+
+
+def _tell_how_to_run_again(held: HeldStep, store: Store, secrets: Mapping[str, bytes]) -> None:
+    from cli.building.runcommand import keep_image, run_command
+
+    looked_for = Settings.from_environ().root
+    try:
+        image = keep_image(held, store)
+    except (ShiplapError, OSError) as error:  # a full disk, say; the shell may serve all the same
+        say(f"debug: the files that the step began with cannot be kept: {error}")
+        return
+    again = run_command(held, image, secrets, root="" if store.root == looked_for else str(store.root))
+    say(f"debug: to run the step again, by itself:\n\n    {again.text}\n")
+    if again.unset:
+        say(f"debug: set first, as the values are not shown: {', '.join(again.unset)}")
+    if again.left_out:
+        say(f"debug: not carried over: {'; '.join(again.left_out)}")
 
 
 def _enter(held: HeldStep, launcher: Launcher, invoke: str) -> None:

@@ -44,7 +44,7 @@ def build_steps(
         with ExitStack() as stack:
             launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
             received = stack.enter_context(cancelling(cancelled, at_once=launcher.close))
-            stack.enter_context(entering_failures(debugging, launcher, report))
+            stack.enter_context(entering_failures(debugging, launcher, report, store, request.secrets))
             if request.will_run:
                 with suppress(ContainerError):  # the first step will tell
                     launcher.warm()

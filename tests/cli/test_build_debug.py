@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import select
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from cli.building.debug import read_debug_options
+from cli.building.runcommand import quoted
 from cli.errors import CommandError
 from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
@@ -91,6 +95,111 @@ def read_until(fd: int, wanted: bytes) -> bytes:
         assert select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0], f"only {found!r} came"
         found += os.read(fd, 4096)
     return found
+
+
+def printed_command(stderr: str) -> str:
+    """What is to be pasted."""
+    after = stderr.split("debug: to run the step again, by itself:\n\n    ")
+    assert len(after) == 2, stderr
+    return after[1].partition("\n\ndebug: ")[0]
+
+
+def paste(shiplap: Shiplap, command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run it in a shell, as whoever reads it would."""
+    bin_directory = Path(sys.executable).parent
+    environ = {**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}", "SHIPLAP_ROOT": str(shiplap.root), **env}
+    return subprocess.run(
+        ["bash", "-c", command], env=environ, capture_output=True, text=True, check=False, timeout=stretched(60)
+    )
+
+
+def test_step_is_printed_as_a_command_that_does_the_same_when_pasted(shiplap: Shiplap, project: Path) -> None:
+    (project / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\n"
+        'ENV COLOUR="green  grass" QUOTED="it\'s \\$5"\n'
+        "ARG SIZE=big\n"
+        "RUN mkdir /work && echo kept > /work/before && chown -R 1234 /work\n"
+        "WORKDIR /work\nUSER 1234:7\n"
+        "RUN --network=none touch left; ls; cat before; pwd; id -u; id -g; hostname; echo $COLOUR $QUOTED $SIZE; \\\n"
+        "    cat /etc/hosts | grep db; ls /sys/class/net; ulimit -n; exit 7\n"
+    )
+    limits = ("--add-host", "db:10.1.2.3", "--ulimit", "nofile=100:200", "--memory", "64m")
+    result = shiplap("build", "--debug", "--progress=plain", "--invoke=true", *limits, project, check=False)
+    assert result.returncode == 1
+    again = paste(shiplap, printed_command(result.stderr))
+    printed = re.findall(r"^#\d+ \d+\.\d+ (.*)$", result.stderr, re.MULTILINE)
+    assert again.returncode == 7
+    seen = again.stdout.splitlines()
+    assert seen[:6] == ["before", "left", "kept", "/work", "1234", "7"]
+    assert "green grass it's $5 big" in seen
+    assert "100" in seen
+    assert seen == printed
+    assert "not carried over" not in result.stderr
+    assert paste(shiplap, printed_command(result.stderr)).stdout == again.stdout  # what it wrote is not there
+
+
+def test_command_tells_no_secret_and_names_what_it_lacks(shiplap: Shiplap, project: Path) -> None:
+    (project / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\n"
+        "ARG API_TOKEN\nARG WHERE=https://me:pw-123456@host/x\nARG COPIED\nARG WITHIN=/x/tok-abcdef/y\nARG PLAIN=seen\n"
+        "WORKDIR /at/$API_TOKEN\n"
+        "RUN --mount=type=secret,id=token,env=TOKEN,target=/run/token --mount=type=ssh \\\n"
+        "    --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=bind,target=/b \\\n"
+        '    echo "<$API_TOKEN $PLAIN>"; false\n'
+    )
+    arguments = ("--build-arg", "API_TOKEN=tok-abcdef", "--build-arg", "COPIED=a s3cr3t-value b")
+    proxy = ("--build-arg", "HTTP_PROXY=http://me:proxy-pw@10.0.0.1:3128")
+    result = shiplap(*options(project), "--invoke=true", *arguments, *proxy, project, check=False)
+    command = printed_command(result.stderr)
+    told = result.stderr[result.stderr.index("debug: to run the step again") :]
+    for secret in ("tok-abcdef", "s3cr3t", "pw-123456", "proxy-pw"):
+        assert secret not in told
+    assert "-e PLAIN=seen" in command
+    unset = told.partition("debug: set first, as the values are not shown: ")[2].splitlines()[0].split(", ")
+    assert set(unset) == {"API_TOKEN", "WHERE", "COPIED", "WITHIN", "HTTP_PROXY", "http_proxy", "TOKEN"}
+    lacking = told.partition("debug: not carried over: ")[2].splitlines()[0].split("; ")
+    assert sorted(lacking) == [
+        "the SSH agent default at /run/buildkit/ssh_agent.0",
+        "the cache /c",
+        "the secret token in /run/token and $TOKEN",
+        "the tmpfs /t",
+        "the working directory, which has a secret in it",
+        "what is mounted on /b",
+    ]
+    assert paste(shiplap, command, API_TOKEN="mine").stdout == "<mine seen>\n"
+
+
+def test_command_with_a_secret_in_it_is_not_printed(shiplap: Shiplap, project: Path) -> None:
+    (project / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nRUN --mount=type=secret,id=token echo s3cr3t-value; false\n"
+    )
+    result = shiplap(*options(project), "--invoke=true", project, check=False)
+    command = printed_command(result.stderr)
+    assert "s3cr3t" not in command
+    assert command.endswith(" /bin/sh")
+    assert "not carried over: its command, which has a secret in it; here it is a shell" in result.stderr
+
+
+def test_files_that_the_command_starts_from_are_an_image_until_images_are_pruned(
+    shiplap: Shiplap, project: Path
+) -> None:
+    first, second = (shiplap(*options(project), "--invoke=true", project, check=False).stderr for _ in range(2))
+    assert printed_command(first) == printed_command(second)
+    images = [line for line in shiplap("image", "ls").stdout.splitlines() if "<none>" in line]
+    assert len(images) == 1
+    shiplap("image", "prune", "--force")
+    assert "<none>" not in shiplap("image", "ls").stdout
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["a b", "it's", "$HOME", "`id`", "line\nline", "\x1b[31m", "\x1b1", "\\\x07'", "caf\u00e9", "\udcff\x01", ""],
+)
+def test_words_reach_the_program_as_they_are_and_the_terminal_never_obeys(word: str) -> None:
+    text = quoted(word)
+    assert not any(letter < " " and letter not in "\n\t" for letter in text)
+    printed = subprocess.run(["bash", "-c", f"printf %s {text}"], capture_output=True, check=True).stdout
+    assert printed == word.encode("utf-8", "surrogateescape")
 
 
 def test_step_of_a_stage_that_runs_beside_others_is_entered(shiplap: Shiplap, project: Path) -> None:
