@@ -1,0 +1,323 @@
+"""What only shows beside other parts of a pipeline file: names, cycles, and conditions that can never hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from ci import matrix as matrices
+from ci.document import MappingNode, Node, Scalar, SequenceNode
+from ci.facts import FACTS, INSIDE_ONLY
+from ci.language import MAX_COMBINATIONS
+from ci.model import Fits, Job, Matrix, Need, Pipeline
+from ci.problems import Problems
+from ci.shapes import Text
+from ci.substitution import BadReferenceError, Reference, is_open, references
+from core.suggestions import suggestion
+from dockerfile_grammar.source import Span
+
+_NEVER_REPLACED: Final = frozenset({"run", "secrets"})
+_EARLY: Final = frozenset({"when", "matrix"})
+"""Decided before any job has run: no export is known."""
+
+_BUILT: Final = ("IMAGE", "DIGEST")
+"""What each ``build`` exports."""
+
+_MENTIONED: Final = re.compile(r"\$\{?(SHIPLAP_[A-Z_]+)")
+
+
+def check_pipeline(
+    pipeline: Pipeline, templates: Mapping[str, MappingNode], root: MappingNode, problems: Problems
+) -> None:
+    """Add what is wrong. templates: also those of jobs that could not be read, so that they are known by name."""
+    before = _Before(pipeline, templates, problems)
+    before.check()
+    environment = root.get("env")
+    if environment is not None:
+        _check_values(environment, _Names(problems, frozenset(), None), problems)
+    for name, node in templates.items():
+        job = pipeline.jobs.get(name)
+        axes = frozenset(matrices.axes(job.matrix)) if job is not None and job.matrix is not None else frozenset()
+        known = axes if job is not None or node.get("matrix") is None else None
+        _check_references(name, node, known, before, problems)
+    for name, job in pipeline.jobs.items():
+        if job.matrix is not None:
+            _check_matrix(job.matrix, templates[name], problems)
+        _warn(name, job, pipeline, before, templates[name], problems)
+
+
+class _Before:
+    """Which jobs come before which, by ``needs`` and by images of jobs. It recurses nowhere: a chain may be long."""
+
+    def __init__(self, pipeline: Pipeline, templates: Mapping[str, MappingNode], problems: Problems) -> None:
+        self.jobs = pipeline.jobs
+        self.names = templates
+        self._problems = problems
+        self._direct = {name: tuple(self._needed(job)) for name, job in pipeline.jobs.items()}
+        self._all: dict[str, frozenset[str]] = {}
+
+    def check(self) -> None:
+        """Add what is wrong with the needs themselves."""
+        for name, job in self.jobs.items():
+            for need in job.needs:
+                self._check_need(name, need)
+            if job.image is not None and job.image.job:
+                self._check_image(job.image.job)
+        self._check_cycles()
+
+    def of(self, name: str) -> frozenset[str]:
+        """All jobs before this one."""
+        found = self._all.get(name)
+        if found is None:
+            seen: set[str] = set()
+            waiting = list(self._direct.get(name, ()))
+            while waiting:
+                other = waiting.pop()
+                if other not in seen:
+                    seen.add(other)
+                    waiting.extend(self._direct.get(other, ()))
+            found = self._all[name] = frozenset(seen)
+        return found
+
+    def needed_by_any(self, name: str) -> bool:
+        return any(name in direct for direct in self._direct.values())
+
+    def _needed(self, job: Job) -> Iterator[str]:
+        for need in job.needs:
+            yield base_name(need.job)
+        if job.image is not None and job.image.job:
+            yield job.image.job
+
+    def _check_need(self, name: str, need: Need) -> None:
+        base, span = base_name(need.job), _span(need.text)
+        if base not in self.names:
+            self._problems.error(span, f'no job "{base}"', hint=suggestion(base, self.names, form='"{}"'))
+            return
+        if base == name:
+            self._problems.error(span, "a job cannot need itself")
+            return
+        other = self.jobs.get(base)
+        if other is None or base == need.job or is_open(need.job):
+            return
+        if other.matrix is None:
+            self._problems.error(span, f'"{base}" has no matrix, so there is no job "{need.job}"', hint=f'"{base}"')
+        elif matrices.is_settled(other.matrix):
+            names = [matrices.name_of(base, one) for one in matrices.combinations(other.matrix, lambda _: ())]
+            if need.job not in names:
+                hint = suggestion(need.job, names, form='"{}"')
+                self._problems.error(span, f'the matrix of "{base}" makes no job "{need.job}"', hint=hint)
+
+    def _check_image(self, name: str) -> None:
+        span = _span(name)
+        if name not in self.names:
+            self._problems.error(span, f'no job "{name}"', hint=suggestion(name, self.names, form='"{}"'))
+        elif name in self.jobs and self.jobs[name].build is None:
+            self._problems.error(span, f'"{name}" builds no image', hint="a job with `build` does")
+        elif name in self.jobs and self.jobs[name].matrix is not None:
+            self._problems.error(span, f'"{name}" has a matrix: which of its images is meant?')
+
+    def _check_cycles(self) -> None:
+        """Name each cycle once, at the need that closes it, in the order of the file."""
+        done: set[str] = set()
+        for start in self._direct:
+            path: list[tuple[str, Iterator[str]]] = [(start, iter(self._direct[start]))]
+            on_path = {start}
+            while path:
+                name, rest = path[-1]
+                other = next(rest, None)
+                if other is None:
+                    path.pop()
+                    on_path.discard(name)
+                    done.add(name)
+                elif other in on_path and other != name:
+                    cycle = [step for step, _ in path]
+                    shown = " → ".join([*cycle[cycle.index(other) :], other])
+                    self._problems.error(self._place(name, other), f"these jobs wait for each other: {shown}")
+                elif other in self._direct and other not in done and other not in on_path:
+                    on_path.add(other)
+                    path.append((other, iter(self._direct[other])))
+
+    def _place(self, name: str, other: str) -> Span | None:
+        job = self.jobs[name]
+        texts = [need.text for need in job.needs if base_name(need.job) == other]
+        if not texts and job.image is not None:
+            texts = [job.image.job]
+        return _span(texts[0])
+
+
+def base_name(name: str) -> str:
+    """The job of the file that a name means: ``test`` of ``test (3.11)``."""
+    return name.partition(" (")[0]
+
+
+def _span(text: str) -> Span | None:
+    return text.span if isinstance(text, Text) else None
+
+
+class _Names:
+    """Which names ``${NAME}`` may have somewhere. axes: None: they could not be read, and any is taken."""
+
+    def __init__(self, problems: Problems, axes: frozenset[str] | None, exports: tuple[str, _Before] | None) -> None:
+        self._problems = problems
+        self._axes = axes
+        self._exports = exports
+        self.only_axes = False
+
+    def check(self, reference: Reference, span: Span) -> None:
+        if reference.job:
+            self._check_export(reference, span)
+        elif self._axes is None or reference.name in self._axes:
+            return
+        elif self.only_axes:
+            shown = ", ".join(sorted(self._axes)) or "it has none"
+            self._problems.error(span, f"`needs` may name values of the job's own matrix only ({shown})")
+        elif reference.name in INSIDE_ONLY:
+            message = f"${{{reference.name}}} is known within a job only"
+            self._problems.error(span, message, hint="its commands read it as a variable")
+        elif reference.name not in FACTS:
+            hint = suggestion(reference.name, [*self._axes, *FACTS], form="${{{}}}")
+            self._problems.error(span, f"nothing is called ${{{reference.name}}}", hint=hint)
+
+    def _check_export(self, reference: Reference, span: Span) -> None:
+        shown = f"${{{reference.job}.{reference.name}}}"
+        if self._exports is None or self.only_axes:
+            self._problems.error(
+                span, f"{shown} is known only when {reference.job} has run, and this is decided before"
+            )
+            return
+        name, before = self._exports
+        if reference.job not in before.names:
+            hint = suggestion(reference.job, before.names, form='"{}"')
+            self._problems.error(span, f'{shown}: no job "{reference.job}"', hint=hint)
+            return
+        if name not in before.jobs:  # it could not be read, nor can what it needs
+            return
+        if reference.job not in before.of(name):
+            self._problems.error(span, f'{shown}: "{name}" does not need "{reference.job}"', hint="add it to `needs`")
+            return
+        other = before.jobs.get(reference.job)
+        if other is None:
+            return
+        if other.matrix is not None:
+            self._problems.error(span, f'{shown}: "{reference.job}" has a matrix: which of its jobs is meant?')
+            return
+        exported = _BUILT if other.build is not None else other.exports
+        if reference.name not in exported:
+            hint = suggestion(reference.name, exported, form="${{" + reference.job + ".{}}}")
+            self._problems.error(span, f'"{reference.job}" does not export {reference.name}', hint=hint)
+
+
+def _check_references(
+    name: str, node: MappingNode, axes: frozenset[str] | None, before: _Before, problems: Problems
+) -> None:
+    for key, value in node.entries:
+        if key.text in _NEVER_REPLACED:
+            continue
+        names = _Names(problems, axes, None if key.text in _EARLY else (name, before))
+        names.only_axes = key.text == "needs"
+        _check_values(value, names, problems)
+
+
+def _check_values(node: Node, names: _Names, problems: Problems) -> None:
+    for scalar in scalars(node):
+        try:
+            found = references(scalar.text)
+        except BadReferenceError as error:
+            problems.error(scalar.span, str(error))
+            continue
+        for reference in found:
+            names.check(reference, scalar.span)
+
+
+def scalars(node: Node) -> Iterator[Scalar]:
+    """All values in a node, keys left out. Its depth is bounded by the document's."""
+    if isinstance(node, Scalar):
+        yield node
+    elif isinstance(node, SequenceNode):
+        for item in node.items:
+            yield from scalars(item)
+    else:
+        for _, value in node.entries:
+            yield from scalars(value)
+
+
+def _check_matrix(matrix: Matrix, node: MappingNode, problems: Problems) -> None:
+    place = _key_span(node, "matrix")
+    axes = matrices.axes(matrix)
+    for part in matrix.exclude:
+        for name in part:
+            if name not in axes:
+                problems.error(_span(name), f"the matrix has no {name}", hint=suggestion(name, axes))
+    for part in matrix.include:
+        missing = [name for name in axes if name not in part]
+        others = [name for name in part if name not in axes]
+        if missing:
+            problems.error(_span(next(iter(part), "")) or place, f"a combination to include has no {missing[0]}")
+        for name in others:
+            problems.error(_span(name), f"the matrix has no {name}", hint=suggestion(name, axes))
+    if matrices.size(matrix) > 100 * MAX_COMBINATIONS:
+        problems.error(place, f"a matrix has at most {MAX_COMBINATIONS} combinations; this has far more")
+    elif matrices.is_settled(matrix) and not problems.has_errors:
+        count = len(matrices.combinations(matrix, lambda _: ()))
+        if count > MAX_COMBINATIONS:
+            problems.error(place, f"a matrix has at most {MAX_COMBINATIONS} combinations; this has {count}")
+        elif not count:
+            problems.warning(place, "all combinations of this matrix are excluded: there is never such a job")
+
+
+def _key_span(node: MappingNode, key: str) -> Span | None:
+    return next((name.span for name, _ in node.entries if name.text == key), None)
+
+
+def _warn(name: str, job: Job, pipeline: Pipeline, before: _Before, node: MappingNode, problems: Problems) -> None:
+    """What is allowed, and hardly meant."""
+    if job.outputs and not before.needed_by_any(name):
+        problems.warning(_key_span(node, "outputs"), f'no job needs "{name}", so nobody takes its outputs')
+    if job.image is not None and _is_latest(job.image.reference):
+        hint = "name a version, or its digest"
+        problems.warning(_span(job.image.reference), "this image may be another one tomorrow", hint=hint)
+    for fits in job.when:
+        _warn_of_conditions(fits, pipeline, problems)
+    if job.inputs is not None:
+        _warn_of_missing_variables(job, problems)
+    required = [secret for secret in job.secrets if not secret.optional]
+    if required and "pull_request" in pipeline.on and _runs_for_forks(job):
+        hint = "say `when: {fork: false}`, or that the secret is optional"
+        problems.warning(_span(required[0].name), "this job also runs for forks, which get no secrets", hint=hint)
+
+
+def _is_latest(reference: str) -> bool:
+    if not reference or is_open(reference) or "@" in reference or reference == "scratch":
+        return False
+    name = reference.rpartition("/")[2]
+    return ":" not in name or name.endswith(":latest")
+
+
+def _warn_of_conditions(fits: Fits, pipeline: Pipeline, problems: Problems) -> None:
+    for event in fits.event or ():
+        if event != "local" and event not in pipeline.on:
+            problems.warning(_span(event), f"this pipeline does not listen to {event}: see `on`")
+    events = set(fits.event if fits.event is not None else pipeline.on)
+    if fits.tag is not None and not events & {"tag", "manual", "local"}:
+        problems.warning(_span(fits.tag[0]), "no event that is meant here has a tag: this never holds")
+    if fits.target is not None and "pull_request" not in events:
+        problems.warning(_span(fits.target[0]), "no event that is meant here has a target: this never holds")
+    if fits.branch is not None and events == {"tag"}:
+        problems.warning(_span(fits.branch[0]), "a tag has no branch: this never holds")
+
+
+def _warn_of_missing_variables(job: Job, problems: Problems) -> None:
+    for text in job.run or ():
+        for variable in dict.fromkeys(_MENTIONED.findall(text)):
+            if variable in FACTS:
+                hint = (
+                    f'`env: {{{variable}: "${{{variable}}}"}}` brings it, and makes it part of what the job depends on'
+                )
+                problems.warning(_span(text), f"a job with `inputs` does not get {variable}", hint=hint)
+
+
+def _runs_for_forks(job: Job) -> bool:
+    return not job.when or any(
+        fits.fork is not False and (fits.event is None or "pull_request" in fits.event) for fits in job.when
+    )

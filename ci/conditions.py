@@ -1,0 +1,76 @@
+"""Whether a pipeline listens to an event, and whether a job's ``when`` fits it; if not, why not, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from ci.matrix import Combination
+from ci.model import EventName, Fits, Job, Pipeline
+from ci.patterns import means, means_any
+
+
+class Event(Struct, frozen=True):
+    """What a run is of, as far as a pipeline can ask.
+
+    branch: that is run; of a pull request, its own. target: where a pull request is to go. Empty: there is none.
+    facts: the values of ``ci.facts.FACTS``.
+    changed: the files that changed; None: that cannot be said, and then every pattern fits.
+    directories: the names of the commit's directories that fit a pattern, sorted.
+    """
+
+    name: EventName
+    branch: str = ""
+    target: str = ""
+    tag: str = ""
+    is_fork: bool = False
+    facts: Mapping[str, str] = {}
+    changed: Callable[[], Sequence[str] | None] = lambda: None
+    directories: Callable[[str], tuple[str, ...]] = lambda _: ()
+
+
+def why_not_listening(pipeline: Pipeline, event: Event) -> str | None:
+    """Why a pipeline has nothing to do for an event; None: it has. ``ci run`` without an event always has."""
+    if event.name == "local":
+        return None
+    refs = pipeline.on.get(event.name)
+    if refs is None:
+        return f"the pipeline does not listen to {event.name}"
+    branch = event.target if event.name == "pull_request" else event.branch
+    if refs.branches is not None and not means(refs.branches, branch):
+        return f"the pipeline is not for branch {branch}"
+    if refs.tags is not None and not means(refs.tags, event.tag):
+        return f"the pipeline is not for tag {event.tag}"
+    if refs.paths is not None and not _has_changed(refs.paths, event):
+        return "no file that the pipeline is about has changed"
+    return None
+
+
+def why_left_out(job: Job, event: Event, combination: Combination) -> str | None:
+    """Why a job has no place in a run; None: it has. Of several maps, the first one's reason."""
+    reasons = [_why_unfit(fits, event, combination) for fits in job.when]
+    return None if not reasons or None in reasons else reasons[0]
+
+
+def _why_unfit(fits: Fits, event: Event, combination: Combination) -> str | None:
+    if fits.event is not None and event.name not in fits.event:
+        return f"it is not for {event.name}"
+    for patterns, name, what in (
+        (fits.branch, event.branch, "branch"), (fits.target, event.target, "target"), (fits.tag, event.tag, "tag"),
+    ):  # fmt: skip
+        if patterns is not None and (not name or not means(patterns, name)):
+            return f"it is not for {what} {name}" if name else f"there is no {what}"
+    if fits.fork is not None and fits.fork != event.is_fork:
+        return "it is not for forks" if event.is_fork else "it is for forks only"
+    for name, values in (fits.matrix or {}).items():
+        if combination.get(name) not in values:
+            return f"it is not for {name}={combination.get(name, '')}"
+    if fits.paths is not None and not _has_changed(fits.paths, event):
+        return "no file that it is about has changed"
+    return None
+
+
+def _has_changed(patterns: Sequence[str], event: Event) -> bool:
+    changed = event.changed()
+    return changed is None or means_any(patterns, changed)

@@ -1,0 +1,39 @@
+"""Directories of a working tree that fit a pattern, for matrices that have a job for each of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from ci.patterns import compiled
+from core.cancellation import check
+
+_DEEPEST: Final = 20
+_OWN: Final = frozenset({".git"})
+
+
+def directories_of(root: Path, pattern: str) -> tuple[str, ...]:
+    """The paths of the directories that fit, relative to the root, sorted. Links are not followed.
+
+    A directory fits by its own path: ``services/*`` means those in ``services``, and none below them.
+    """
+    depth = pattern.strip("/").count("/") + 1 if "**" not in pattern else _DEEPEST
+    found: list[str] = []
+    waiting = [""]
+    matches = compiled([pattern])
+    while waiting:
+        above = waiting.pop()
+        check()
+        with os.scandir(root / above) as entries:
+            below = [f"{above}/{entry.name}".lstrip("/") for entry in entries if _is_directory(entry)]
+        for path in below:
+            if matches.matches(path) and not (above and matches.matches(above)):
+                found.append(path)
+            elif path.count("/") + 1 < depth:
+                waiting.append(path)
+    return tuple(sorted(found))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    return entry.name not in _OWN and entry.is_dir(follow_symlinks=False)

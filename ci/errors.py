@@ -1,0 +1,30 @@
+"""Every error of the ci room: one tree below ``PipelineError``.
+
+PipelineError
+└── PipelineFileError    a pipeline file cannot be used; it has all that is wrong with it
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.errors import ShiplapError
+
+if TYPE_CHECKING:
+    from ci.problems import Problems
+
+
+class PipelineError(ShiplapError):
+    """Something about a pipeline that cannot be done."""
+
+
+class PipelineFileError(PipelineError):
+    """A pipeline file cannot be used. problems: all that is wrong with it, at least one error."""
+
+    def __init__(self, problems: Problems) -> None:
+        super().__init__(problems.summary())
+        self.problems = problems
+
+    def render(self) -> str:
+        """All problems with their places, as they are printed."""
+        return self.problems.render()

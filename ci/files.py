@@ -1,0 +1,56 @@
+"""Which pipeline files a directory has: ``.shiplap.yml``, or those in ``.shiplap/``."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ci.document import MAX_BYTES
+from ci.errors import PipelineError
+from ci.parsing import DIRECTORY, FILE
+
+MAX_FILES: Final = 50
+"""Of one repository."""
+
+
+def pipeline_files(directory: Path) -> list[str]:
+    """Paths of the pipeline files, relative to the directory, sorted; empty: there are none.
+
+    Raises PipelineError when there are both kinds, or too many.
+    """
+    has_one = os.path.lexists(directory / FILE)
+    several = sorted(_in_directory(directory / DIRECTORY))
+    if has_one and several:
+        hint = f"move {FILE} to {DIRECTORY}/main.yml"
+        raise PipelineError(f"there are both {FILE} and {several[0]}: pipelines are in one or the other", hint=hint)
+    if len(several) > MAX_FILES:
+        raise PipelineError(f"{DIRECTORY} has {len(several)} pipelines; at most {MAX_FILES} are possible")
+    return [FILE] if has_one else several
+
+
+def read_pipeline_file(path: Path) -> bytes:
+    """What is in a file, with a byte more than a pipeline may have when it has more. Raises PipelineError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
+    except FileNotFoundError:
+        raise PipelineError(f"there is no file {path}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PipelineError(f"{path} is no file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _in_directory(directory: Path) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.name.endswith(".yml") and not entry.name.startswith("."):
+            yield f"{DIRECTORY}/{entry.name}"

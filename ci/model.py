@@ -1,0 +1,209 @@
+"""A pipeline file, typed: what ``ci.parsing`` makes of it, and what planning and execution go by.
+
+Everything is immutable. Texts that can be wrong in ways which only show beside others (names, patterns) are
+``ci.shapes.Text`` and know where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct
+
+EventName: TypeAlias = Literal["push", "tag", "pull_request", "manual", "local"]
+EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
+"""``local`` is ``shiplap ci run`` without ``--event``; no pipeline listens to it, and a ``when`` may name it."""
+
+After: TypeAlias = Literal["success", "failure", "always"]
+
+HOUR_S: Final = 3600.0
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+class Refs(Struct, frozen=True):
+    """What a pipeline listens to of one event. None: all of it.
+
+    branches: of a pull request, the target's.
+    paths: patterns; one of the files that changed has to fit.
+    """
+
+    branches: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None
+
+
+class SourceOptions(Struct, frozen=True):
+    """How a commit's files come. history: commits; None: all of them, with tags; 0: no ``.git``."""
+
+    history: int | None = None
+    submodules: bool = False
+    lfs: bool = False
+
+
+class ImageBuild(Struct, frozen=True):
+    """An image that is built for a job to run in: from the commit's files, never pushed, never named."""
+
+    context: str = "."
+    file: str = ""
+    target: str = ""
+    args: Mapping[str, str] = _NOTHING
+    secrets: tuple[str, ...] = ()
+
+
+class Build(Struct, frozen=True):
+    """A job that builds an image from its workspace, as ``shiplap build`` does.
+
+    tags: none: the project's names.
+    push: False: the image is for later jobs of the run only.
+    provenance: as ``--provenance`` takes it; empty: the service's default.
+    """
+
+    context: str = "."
+    file: str = ""
+    target: str = ""
+    args: Mapping[str, str] = _NOTHING
+    platforms: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    push: bool = True
+    sbom: bool = False
+    provenance: str = ""
+
+
+class Image(Struct, frozen=True):
+    """What a job runs in: exactly one of the three is there."""
+
+    reference: str = ""
+    build: ImageBuild | None = None
+    job: str = ""
+
+
+class Need(Struct, frozen=True):
+    """A job that has to end before. is_optional: only when it is in this run. text: as written, with its place."""
+
+    job: str
+    is_optional: bool
+    text: str
+
+
+class Fits(Struct, frozen=True):
+    """One map of ``when``: all of its members have to fit; None fits always."""
+
+    event: tuple[str, ...] | None = None
+    branch: tuple[str, ...] | None = None
+    target: tuple[str, ...] | None = None
+    tag: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None
+    fork: bool | None = None
+    matrix: Mapping[str, tuple[str, ...]] | None = None
+
+
+class Directories(Struct, frozen=True):
+    """The names of the commit's directories that fit a pattern, as a list of a matrix."""
+
+    pattern: str
+
+
+class Matrix(Struct, frozen=True):
+    """A job for each combination of values.
+
+    lists: name to values, in the order of the file.
+    include: combinations that are added; exclude: those that fit one of these are not made.
+    max_parallel: how many at once; None: as many as there are.
+    """
+
+    lists: Mapping[str, tuple[str, ...] | Directories] = _NOTHING
+    include: tuple[Mapping[str, str], ...] = ()
+    exclude: tuple[Mapping[str, str], ...] = ()
+    max_parallel: int | None = None
+    fail_fast: bool = False
+
+
+class Secret(Struct, frozen=True):
+    """A secret that a job gets, as a variable or as a file in memory; without either, as a variable of its name."""
+
+    name: str
+    variable: str = ""
+    file: str = ""
+    optional: bool = False
+
+
+class Output(Struct, frozen=True):
+    """Files that later jobs get. into: another directory than the one they lie in; empty: the same."""
+
+    path: str
+    into: str = ""
+    optional: bool = False
+
+
+class Retry(Struct, frozen=True):
+    """times: further attempts. on: kinds of failures, or exit codes; empty: whatever it failed by."""
+
+    times: int = 0
+    on: tuple[str, ...] = ()
+
+
+class Limits(Struct, frozen=True):
+    """What a job may use, within the worker's limits; 0: no limit of its own. Sizes in bytes."""
+
+    memory: int = 0
+    cpus: float = 0.0
+    pids: int = 0
+    disk: int = 0
+    shm: int = 0
+
+
+class Job(Struct, frozen=True):
+    """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args and build is there.
+
+    timeout_s: of an attempt. grace_s: between SIGTERM and SIGKILL.
+    inputs: None: it sees the whole workspace, and always runs.
+    reuse: None: when it has inputs.
+    """
+
+    run: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    build: Build | None = None
+    image: Image | None = None
+    needs: tuple[Need, ...] = ()
+    after: After = "success"
+    when: tuple[Fits, ...] = ()
+    matrix: Matrix | None = None
+    env: Mapping[str, str] = _NOTHING
+    secrets: tuple[Secret, ...] = ()
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[Output, ...] = ()
+    exports: tuple[str, ...] = ()
+    shell: str = "sh"
+    user: str = ""
+    workdir: str = "/work"
+    tty: bool = False
+    workers: tuple[str, ...] = ()
+    platform: str = ""
+    limits: Limits = Limits()
+    network: str = "default"
+    timeout_s: float = HOUR_S
+    grace_s: float = 10.0
+    retry: Retry = Retry()
+    may_fail: bool = False
+    reuse: bool | None = None
+
+
+class Pipeline(Struct, frozen=True):
+    """A pipeline file, read and found to be in order.
+
+    name: the file's.
+    on: what it listens to, by event.
+    templates: each job's node, from which a planned job is read once its ``${NAME}`` are replaced.
+    """
+
+    name: str
+    on: Mapping[str, Refs]
+    jobs: Mapping[str, Job]
+    env: Mapping[str, str] = _NOTHING
+    timeout_s: float = 6 * HOUR_S
+    stop_on_failure: bool = False
+    source: SourceOptions = SourceOptions()
+    statuses: Literal["run", "jobs"] = "run"

@@ -1,0 +1,192 @@
+"""From a pipeline file and an event to the jobs of a run: which there are, and what each of them is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from ci import matrix as matrices
+from ci.checks import base_name
+from ci.conditions import Event, why_left_out, why_not_listening
+from ci.document import MappingNode, Node, Scalar, SequenceNode
+from ci.errors import PipelineFileError
+from ci.language import JOB_SHAPE, MAX_COMBINATIONS, MAX_JOBS
+from ci.matrix import Combination
+from ci.model import Job
+from ci.parsing import ParsedFile
+from ci.problems import Problems
+from ci.shapes import Reading, Unreadable
+from ci.substitution import Reference, replace
+
+_NEVER_REPLACED = frozenset({"run", "secrets"})
+_DECIDED_BEFORE = frozenset({"when", "matrix"})
+
+
+class PlannedJob(Struct, frozen=True):
+    """A job of a run.
+
+    name: ``test``, or of a matrix ``test (3.11)``; base: as in the file.
+    job: its ``${NAME}`` are replaced, but for exports of jobs before it.
+    needs: names of planned jobs, those of whole matrices one by one.
+    combination: its values of the matrix.
+    """
+
+    name: str
+    base: str
+    job: Job
+    needs: tuple[str, ...]
+    combination: Combination
+
+
+class Plan(Struct, frozen=True):
+    """The jobs of a run, in the order of the file.
+
+    left_out: by name, why; of a matrix without any combination the name is the job's own.
+    reason: why the pipeline has nothing to do; empty when there are jobs.
+    """
+
+    jobs: tuple[PlannedJob, ...]
+    left_out: Mapping[str, str]
+    reason: str = ""
+
+
+def plan(parsed: ParsedFile, event: Event) -> Plan:
+    """Decide what is run. Raises PipelineFileError for what shows only now, such as a value that does not fit."""
+    reason = why_not_listening(parsed.pipeline, event)
+    if reason is not None:
+        return Plan((), {}, reason)
+    return _Planning(parsed, event).plan()
+
+
+class _Candidate(Struct):
+    """A job that may be in the run. span of its name is the node's."""
+
+    base: str
+    job: Job
+    combination: Combination
+
+
+class _Planning:
+    """One plan while it is made."""
+
+    def __init__(self, parsed: ParsedFile, event: Event) -> None:
+        self._parsed = parsed
+        self._event = event
+        self._problems = Problems(parsed.problems.source)
+        self._candidates: dict[str, _Candidate] = {}
+        self._left_out: dict[str, str] = {}
+
+    def plan(self) -> Plan:
+        for base, job in self._parsed.pipeline.jobs.items():
+            self._expand(base, job)
+        self._raise_errors()
+        needs = {name: self._needs(name, candidate) for name, candidate in self._candidates.items()}
+        self._raise_errors()
+        self._leave_out_dependents(needs)
+        jobs = tuple(
+            PlannedJob(
+                name,
+                one.base,
+                one.job,
+                tuple(need for need in needs[name] if need in self._candidates),
+                one.combination,
+            )
+            for name, one in self._candidates.items()
+        )
+        return Plan(jobs, self._left_out, "" if jobs else "no job of the pipeline is for this")
+
+    def _expand(self, base: str, job: Job) -> None:
+        """Add a job, or one for each combination; or say why there is none."""
+        if job.matrix is None:
+            self._consider(base, base, job, {})
+            return
+        found = matrices.combinations(job.matrix, self._event.directories)
+        node = self._parsed.templates[base]
+        if len(found) > MAX_COMBINATIONS:
+            message = (
+                f'the matrix of "{base}" has {len(found)} combinations here; at most {MAX_COMBINATIONS} are possible'
+            )
+            self._problems.error(node.span, message)
+            return
+        if not found:
+            self._left_out[base] = "its matrix has no values here"
+        for combination in found:
+            self._consider(matrices.name_of(base, combination), base, job, combination)
+
+    def _consider(self, name: str, base: str, job: Job, combination: Combination) -> None:
+        reason = why_left_out(job, self._event, combination)
+        if reason is not None:
+            self._left_out[name] = reason
+            return
+        facts = {**self._event.facts, "SHIPLAP_JOB": name}
+        node = _replaced_in_job(self._parsed.templates[base], _values({**facts, **combination}))
+        try:
+            read = JOB_SHAPE.read(node, Reading(self._problems))
+        except Unreadable:
+            return
+        self._candidates[name] = _Candidate(base, read, combination)
+        if len(self._candidates) > MAX_JOBS:
+            self._problems.error(None, f"a run has at most {MAX_JOBS} jobs, those of matrices counted one by one")
+            self._raise_errors()
+
+    def _needs(self, name: str, candidate: _Candidate) -> dict[str, bool]:
+        """What a job needs by name; True: it is left out with it."""
+        found: dict[str, bool] = {}
+        job = candidate.job
+        wanted = [(need.job, not need.is_optional, need.text) for need in job.needs]
+        if job.image is not None and job.image.job:
+            wanted.append((job.image.job, True, job.image.job))
+        for need, is_required, text in wanted:
+            base = base_name(need)
+            if need == base:
+                names = [other for other, one in self._candidates.items() if one.base == base]
+                found.update(dict.fromkeys(names, is_required) if names else {base: is_required})
+            elif need in self._candidates or need in self._left_out:
+                found[need] = is_required
+            else:
+                self._problems.error(
+                    getattr(text, "span", None), f'"{name}" needs "{need}", and the matrix makes no such job'
+                )
+        return found
+
+    def _leave_out_dependents(self, needs: Mapping[str, Mapping[str, bool]]) -> None:
+        """Leave out what needs something that is left out, again and again until nothing changes."""
+        is_changed = True
+        while is_changed:
+            is_changed = False
+            for name in list(self._candidates):
+                missing = next(
+                    (need for need, required in needs[name].items() if required and need not in self._candidates), None
+                )
+                if missing is not None:
+                    del self._candidates[name]
+                    self._left_out[name] = f"it needs {missing}, which is left out"
+                    is_changed = True
+
+    def _raise_errors(self) -> None:
+        if self._problems.has_errors:
+            raise PipelineFileError(self._problems)
+
+
+def _values(known: Mapping[str, str]) -> Callable[[Reference], str | None]:
+    """Facts and values of the matrix; exports are not known yet."""
+    return lambda reference: None if reference.job else known.get(reference.name, "")
+
+
+def _replaced_in_job(node: MappingNode, value: Callable[[Reference], str | None]) -> MappingNode:
+    untouched = _NEVER_REPLACED | _DECIDED_BEFORE
+    entries = tuple((key, part if key.text in untouched else _replaced(part, value)) for key, part in node.entries)
+    return MappingNode(entries, node.span)
+
+
+def _replaced(node: Node, value: Callable[[Reference], str | None]) -> Node:
+    """The same nodes with the values of ``${NAME}``; a text with an export in it stays as it is, whole."""
+    if isinstance(node, Scalar):
+        if "${" not in node.text:
+            return node
+        text = replace(node.text, value)
+        return node if text == node.text else node._replace(text=text, plain=False, is_settled=True)
+    if isinstance(node, SequenceNode):
+        return SequenceNode(tuple(_replaced(item, value) for item in node.items), node.span)
+    return MappingNode(tuple((key, _replaced(part, value)) for key, part in node.entries), node.span)

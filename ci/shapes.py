@@ -1,0 +1,511 @@
+"""The shapes that values of a pipeline file can have: each reads a node, and says its own part of the JSON Schema.
+
+A shape is declared once, in ``ci.language``. What lint refuses, what editors underline and what the documentation's
+tables say are made from that one declaration, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from ci.document import MappingNode, Node, Scalar, SequenceNode
+from ci.problems import Problems
+from ci.substitution import is_open
+from core.quantities import parse_size
+from core.suggestions import suggestion
+from dockerfile_grammar.source import Span
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Schema = dict[str, Any]
+
+
+class Text(str):
+    """A text of the file that knows where it stands.
+
+    is_template: whether there is a ``${NAME}`` in it that is still to be replaced.
+    """
+
+    __slots__ = ("is_template", "span")
+    is_template: bool
+    span: Span
+
+    @classmethod
+    def of(cls, node: Scalar) -> Text:
+        made = cls(node.text)
+        made.span = node.span
+        made.is_template = _is_open(node)
+        return made
+
+
+def _is_open(node: Scalar) -> bool:
+    return not node.is_settled and is_open(node.text)
+
+
+class Unreadable(Exception):
+    """A value does not have its shape. What is wrong with it is among the problems, unless it is decided later."""
+
+
+class Reading(NamedTuple):
+    """One reading of nodes.
+
+    problems: where what is wrong goes.
+    is_template: a text with ``${…}`` in it may become anything, and is looked at again once it was replaced.
+    """
+
+    problems: Problems
+    is_template: bool = True
+
+    def refuse(self, span: Span, message: str, *, hint: str | None = None) -> Unreadable:
+        """Note what is wrong; the caller raises what is returned."""
+        self.problems.error(span, message, hint=hint)
+        return Unreadable()
+
+
+class Shape(Generic[T]):
+    """What a value may look like. ``what`` names it in messages: "expected WHAT"."""
+
+    what: str
+
+    def read(self, node: Node, reading: Reading) -> T:
+        """The value that a node stands for. Raises Unreadable, having said why."""
+        raise NotImplementedError
+
+    def schema(self) -> Schema:
+        """What a JSON Schema says of it."""
+        raise NotImplementedError
+
+
+def kind_of(node: Node) -> str:
+    """What a node is, as messages call it."""
+    if isinstance(node, MappingNode):
+        return "a map"
+    if isinstance(node, SequenceNode):
+        return "a list"
+    return "nothing" if node.is_null else f'"{_short(node.text)}"'
+
+
+def _short(text: str) -> str:
+    first = text.split("\n", 1)[0]
+    return first if first == text and len(text) <= 60 else f"{first[:60]}…"
+
+
+def misplaced(node: Node, what: str, reading: Reading) -> Unreadable:
+    """Refuse a node that is a list where a word is expected, and the like; the caller raises what is returned."""
+    hint = None
+    if isinstance(node, MappingNode) and len(node.entries) == 1 and " " in node.entries[0][0].text:
+        hint = "a colon and a space make a map: write the whole text in quotes"
+    return reading.refuse(node.span, f"expected {what}, and this is {kind_of(node)}", hint=hint)
+
+
+class Words(Shape[Text]):
+    """A text: what is written, whether YAML would call it a number, a boolean or nothing.
+
+    pattern: what all of it has to match.
+    most: characters.
+    fault: says what is wrong with a text that has the form, or None.
+    """
+
+    def __init__(
+        self,
+        what: str = "a text",
+        pattern: str | None = None,
+        *,
+        most: int = 32 << 10,
+        fault: Callable[[str], str | None] | None = None,
+        is_verbatim: bool = False,
+    ) -> None:
+        self.what = what
+        self._pattern = re.compile(pattern) if pattern is not None else None
+        self._most = most
+        self._fault = fault
+        self._is_verbatim = is_verbatim
+
+    def read(self, node: Node, reading: Reading) -> Text:
+        if not isinstance(node, Scalar):
+            raise misplaced(node, self.what, reading)
+        text = node.text
+        if reading.is_template and not self._is_verbatim and _is_open(node):
+            return Text.of(node)
+        if len(text) > self._most:
+            raise reading.refuse(node.span, f"{self.what} has at most {self._most} characters; this has {len(text)}")
+        if self._pattern is not None and not self._pattern.fullmatch(text):
+            raise reading.refuse(node.span, f"expected {self.what}, and this is {kind_of(node)}")
+        fault = self._fault(text) if self._fault is not None else None
+        if fault is not None:
+            raise reading.refuse(node.span, fault)
+        return Text.of(node)
+
+    def schema(self) -> Schema:
+        if self._pattern is None:
+            return {"type": ["string", "number", "boolean", "null"]}
+        form = f"^(?:{self._pattern.pattern})$"
+        if self._is_verbatim:
+            return {"type": ["string", "number", "boolean"], "pattern": form}
+        return {"type": ["string", "number", "boolean"], "pattern": f"{form}|{_TEMPLATE_PATTERN}"}
+
+
+_TEMPLATE_PATTERN: Final = r"(?:^|[^$])(?:\$\$)*\$\{"
+
+
+class _Scalars(Shape[T]):
+    """A value that is written as one word: a number, a boolean, a duration. ``_value`` reads the word."""
+
+    json_type: str
+
+    def read(self, node: Node, reading: Reading) -> T:
+        if not isinstance(node, Scalar) or node.is_null:
+            raise misplaced(node, self.what, reading)
+        if reading.is_template and _is_open(node):
+            raise Unreadable
+        try:
+            return self._value(node.text)
+        except ValueError as error:
+            said = str(error)
+            raise reading.refuse(node.span, said or f"expected {self.what}, and this is {kind_of(node)}") from None
+
+    def _value(self, text: str) -> T:
+        """Raises ValueError; its text, if it has one, is the message."""
+        raise NotImplementedError
+
+
+class Flag(_Scalars[bool]):
+    """``true`` or ``false``, as YAML 1.2 has them; ``yes`` and ``on`` are texts there, and refused here."""
+
+    what = "true or false"
+    _VALUES: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+
+    def _value(self, text: str) -> bool:
+        if text not in self._VALUES:
+            raise ValueError
+        return self._VALUES[text]
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "boolean"}, _open_schema()]}
+
+
+class Whole(_Scalars[int]):
+    """A whole number, both bounds included."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self.what = f"a whole number from {least} to {most}"
+        self._least, self._most = least, most
+
+    def _value(self, text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not self._least <= int(text) <= self._most:
+            raise ValueError
+        return int(text)
+
+    def schema(self) -> Schema:
+        bounds = {"minimum": self._least, "maximum": self._most}
+        return {"anyOf": [{"type": "integer", **bounds}, {"type": "string", "pattern": r"^\d{1,9}$"}, _open_schema()]}
+
+
+class Decimal(_Scalars[float]):
+    """A number of processors: 0.5, 2; above 0."""
+
+    what = "a number above 0"
+
+    def _value(self, text: str) -> float:
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII) or float(text) == 0:
+            raise ValueError
+        return float(text)
+
+    def schema(self) -> Schema:
+        return {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?$"},
+                _open_schema(),
+            ]
+        }
+
+
+class Duration(_Scalars[float]):
+    """``90s``, ``1h30m``, ``7d``: in seconds. most_s: the longest."""
+
+    what = "a duration, such as 90s, 1h30m or 7d"
+    _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+    _FORM: Final = r"(?=.)(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?"
+
+    def __init__(self, most: str) -> None:
+        self._most, self._most_s = most, float("inf")
+        self._most_s = self._value(most)
+
+    def _value(self, text: str) -> float:
+        match = re.fullmatch(self._FORM, text, re.ASCII)
+        if match is None:
+            raise ValueError
+        seconds = float(
+            sum(int(count or 0) * unit for count, unit in zip(match.groups(), self._UNITS.values(), strict=True))
+        )
+        if not 0 < seconds <= self._most_s:
+            raise ValueError(f"at most {self._most}, and more than nothing; this is {text}")
+        return seconds
+
+    def schema(self) -> Schema:
+        return {
+            "type": "string",
+            "pattern": rf"^(?:{self._FORM.replace('(?=.)', '')})$|{_TEMPLATE_PATTERN}",
+            "minLength": 2,
+        }
+
+
+class Size(_Scalars[int]):
+    """``512m``, ``1.5g``: in bytes, of powers of 1024."""
+
+    what = "a size, such as 512m or 2g"
+
+    def _value(self, text: str) -> int:
+        try:
+            size = parse_size(text)
+        except ValueError:
+            raise ValueError from None
+        if not 0 < size < 1 << 50:
+            raise ValueError
+        return size
+
+    def schema(self) -> Schema:
+        return {"type": ["string", "integer"]}
+
+
+class Choice(_Scalars[str]):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+        self.what = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+    def read(self, node: Node, reading: Reading) -> str:
+        if isinstance(node, Scalar) and node.text in self._words:
+            return Text.of(node)
+        if isinstance(node, Scalar) and not node.is_null and not (reading.is_template and _is_open(node)):
+            message = f"expected {self.what}, and this is {kind_of(node)}"
+            raise reading.refuse(node.span, message, hint=suggestion(node.text, self._words, form='"{}"'))
+        return super().read(node, reading)
+
+    def _value(self, text: str) -> str:
+        return text
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"enum": list(self._words)}, _open_schema()]}
+
+
+class ListOf(Shape[tuple[T, ...]], Generic[T]):
+    """A list; with ``or_one``, a single value counts as a list of one.
+
+    least, most: items.
+    """
+
+    def __init__(self, item: Shape[T], *, or_one: bool = False, least: int = 0, most: int = 1000) -> None:
+        self.item = item
+        self._or_one = or_one
+        self._least, self._most = least, most
+        self.what = f"{item.what}, or a list of such" if or_one else f"a list, each item {item.what}"
+
+    def read(self, node: Node, reading: Reading) -> tuple[T, ...]:
+        if not isinstance(node, SequenceNode):
+            if not self._or_one or (isinstance(node, Scalar) and node.is_null):
+                raise misplaced(node, self.what, reading)
+            return (self.item.read(node, reading),)
+        if not self._least <= len(node.items) <= self._most:
+            few = f"at least {self._least}" if len(node.items) < self._least else f"at most {self._most}"
+            raise reading.refuse(node.span, f"a list of {few}, and this has {len(node.items)}")
+        found = []
+        for item in node.items:
+            try:
+                found.append(self.item.read(item, reading))
+            except Unreadable:
+                continue
+        if len(found) < len(node.items):
+            raise Unreadable
+        return tuple(found)
+
+    def schema(self) -> Schema:
+        items = {"type": "array", "items": self.item.schema(), "minItems": self._least, "maxItems": self._most}
+        return {"anyOf": [self.item.schema(), items]} if self._or_one else items
+
+
+class MapOf(Shape[Mapping[Text, T]], Generic[T]):
+    """A map whose keys the file chooses."""
+
+    def __init__(self, key: Words, value: Shape[T], *, least: int = 0, most: int = 1000) -> None:
+        self._key, self._value_shape = key, value
+        self._least, self._most = least, most
+        self.what = f"a map from {key.what} to {value.what}"
+
+    def read(self, node: Node, reading: Reading) -> Mapping[Text, T]:
+        if isinstance(node, Scalar) and node.is_null and not self._least:
+            return {}
+        if not isinstance(node, MappingNode):
+            raise misplaced(node, self.what, reading)
+        if not self._least <= len(node.entries) <= self._most:
+            few = f"at least {self._least}" if len(node.entries) < self._least else f"at most {self._most}"
+            raise reading.refuse(node.span, f"a map of {few}, and this has {len(node.entries)}")
+        found, is_whole = {}, True
+        for key, value in node.entries:
+            try:
+                found[self._key.read(key, reading._replace(is_template=False))] = self._value_shape.read(value, reading)
+            except Unreadable:
+                is_whole = False
+        if not is_whole:
+            raise Unreadable
+        return found
+
+    def schema(self) -> Schema:
+        keys = {name: part for name, part in self._key.schema().items() if name == "pattern"}
+        return {
+            "type": "object", "propertyNames": keys, "additionalProperties": self._value_shape.schema(),
+            "minProperties": self._least, "maxProperties": self._most,
+        }  # fmt: skip
+
+
+class Either(Shape[Any]):
+    """One shape for a word, another for a list, another for a map: which one, the node says."""
+
+    def __init__(
+        self, *, scalar: Shape[Any] | None = None, sequence: Shape[Any] | None = None, mapping: Shape[Any] | None = None
+    ) -> None:
+        self._scalar, self._sequence, self._mapping = scalar, sequence, mapping
+        self._all = [shape for shape in (scalar, sequence, mapping) if shape is not None]
+        self.what = ", or ".join(shape.what for shape in self._all)
+
+    def read(self, node: Node, reading: Reading) -> Any:
+        shape = self._scalar
+        if isinstance(node, MappingNode):
+            shape = self._mapping
+        elif isinstance(node, SequenceNode):
+            shape = self._sequence
+        if shape is None:
+            raise misplaced(node, self.what, reading)
+        return shape.read(node, reading)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [shape.schema() for shape in self._all]}
+
+
+class Made(Shape[R], Generic[T, R]):
+    """A shape whose value is made of another's. make: raises nothing; what it returns has the value's type."""
+
+    def __init__(self, shape: Shape[T], make: Callable[[T], R]) -> None:
+        self._shape, self._make = shape, make
+        self.what = shape.what
+
+    def read(self, node: Node, reading: Reading) -> R:
+        return self._make(self._shape.read(node, reading))
+
+    def schema(self) -> Schema:
+        return self._shape.schema()
+
+
+class Deferred(Shape[Node]):
+    """A value that is read later: it stays a node. shape: what it has to look like then."""
+
+    def __init__(self, shape: Shape[Any]) -> None:
+        self._shape = shape
+        self.what = shape.what
+
+    def read(self, node: Node, reading: Reading) -> Node:  # noqa: ARG002 - as every shape
+        return node
+
+    def schema(self) -> Schema:
+        return self._shape.schema()
+
+
+class Key(NamedTuple):
+    """A key of a map that has its keys from us.
+
+    shape: what its value may look like; None: the key is of a later release, and refused by name.
+    about: what it means, for the schema and the documentation's tables.
+    field: the member of the type; empty: called as the key.
+    is_required: whether it has to be there.
+    """
+
+    shape: Shape[Any] | None
+    about: str
+    field: str = ""
+    is_required: bool = False
+
+
+class Fields(Shape[R]):
+    """A map whose keys are ours: it becomes an object of ``kind``, a msgspec struct with its defaults.
+
+    noun: what messages call the map: "no such key of NOUN".
+    others: keys that begin so are the file's own business.
+    """
+
+    def __init__(self, noun: str, kind: Callable[..., R], keys: Mapping[str, Key], *, others: str = "") -> None:
+        self.what = "a map"
+        self.noun = noun
+        self.keys = keys
+        self._kind = kind
+        self._others = others
+
+    def read(self, node: Node, reading: Reading) -> R:
+        if isinstance(node, Scalar) and node.is_null and not any(key.is_required for key in self.keys.values()):
+            node = MappingNode((), node.span)
+        if not isinstance(node, MappingNode):
+            raise misplaced(node, f"{self.noun}: a map", reading)
+        values: dict[str, Any] = {}
+        is_whole = True
+        for name, value in node.entries:
+            if self._others and name.text.startswith(self._others):
+                continue
+            key = self._known(name, reading)
+            if key is None or key.shape is None:
+                is_whole = False
+                continue
+            try:
+                values[key.field or name.text] = key.shape.read(value, reading)
+            except Unreadable:
+                is_whole = is_whole and (reading.is_template and _may_be_open(value))
+        present = {name.text for name, _ in node.entries}
+        for name_of, key in self.keys.items():
+            if key.is_required and name_of not in present:
+                is_whole = False
+                reading.problems.error(_first(node), f"{self.noun} has no {name_of}")
+        if not is_whole:
+            raise Unreadable
+        return self._kind(**values)
+
+    def _known(self, name: Scalar, reading: Reading) -> Key | None:
+        key = self.keys.get(name.text)
+        if key is None:
+            hint = suggestion(
+                name.text, [known for known, key in self.keys.items() if key.shape is not None], form='"{}"'
+            )
+            reading.problems.error(name.span, f'no key of {self.noun} is called "{_short(name.text)}"', hint=hint)
+        elif key.shape is None:
+            reading.problems.error(name.span, f"not yet: `{name.text}`", hint="a later release has it")
+        return key
+
+    def schema(self) -> Schema:
+        properties = {
+            name: {"description": key.about, **key.shape.schema()}
+            for name, key in self.keys.items()
+            if key.shape is not None
+        }
+        schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+        if self._others:
+            schema["patternProperties"] = {f"^{re.escape(self._others)}": True}
+        required = [name for name, key in self.keys.items() if key.is_required]
+        if required:
+            schema["required"] = required
+        return schema
+
+
+def _may_be_open(node: Node) -> bool:
+    """Whether a value could not be read because it is decided only when ``${…}`` is replaced."""
+    return isinstance(node, Scalar) and _is_open(node)
+
+
+def _first(node: MappingNode) -> Span:
+    """Where a map begins, as a place for what it lacks."""
+    return node.entries[0][0].span if node.entries else node.span
+
+
+def _open_schema() -> Schema:
+    return {"type": "string", "pattern": _TEMPLATE_PATTERN}

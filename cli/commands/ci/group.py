@@ -1,0 +1,18 @@
+"""``shiplap ci``: the group."""
+
+from __future__ import annotations
+
+import click
+
+from cli.lazy import LazyCommand, LazyGroup
+
+_COMMANDS = {
+    "lint": LazyCommand("cli.commands.ci.lint", "Say what is wrong with pipeline files."),
+    "graph": LazyCommand("cli.commands.ci.graph", "Show which jobs an event would run, and what they wait for."),
+    "schema": LazyCommand("cli.commands.ci.schema", "Print the JSON Schema of pipeline files, for editors."),
+}
+
+
+@click.group("ci", cls=LazyGroup, lazy=_COMMANDS)
+def command() -> None:
+    """Look after the pipelines of a repository."""

@@ -1,0 +1,307 @@
+"""Pipeline files: what is wrong is told all at once, with its place and the next step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from ci.model import Directories, Image, ImageBuild, Limits, Output, Refs, Retry, Secret
+from ci.parsing import ParsedFile
+from ci.problems import Problem
+
+Lint = Callable[[str], str]
+Parsed = Callable[[str], ParsedFile]
+
+_JOB = "jobs:\n  a:\n    image: busybox:1\n    run: 'true'\n"
+"""A file that is in order; further keys of the job may follow."""
+
+
+def errors(shown: str) -> list[str]:
+    """The lines of what is printed that have a problem, without the file's name."""
+    return [line.partition(":")[2] for line in shown.split("\n") if line.startswith(".shiplap.yml:")]
+
+
+def test_whole_file_becomes_what_it_says(parsed: Parsed) -> None:
+    text = """
+on: {push: {branches: [main, "release/**"], paths: src}, tag: , manual: {}}
+env: {VERSION: 3.10, EMPTY: }
+timeout: 1h30m
+stop_on_failure: true
+statuses: jobs
+source: {history: 50, submodules: true}
+x-limits: &small {memory: 512m, cpus: 0.5}
+defaults: {image: "busybox:1", shell: bash, env: {FOO: default, VERSION: 3.9}, outputs: []}
+jobs:
+  one:
+    inputs: ["src/**", "!src/*.md"]
+    run: [make, make test]
+    env: {FOO: own}
+    limits: *small
+    outputs: ["build/**", {path: "*.whl", into: wheels, optional: true}]
+    exports: [NAME]
+    secrets: [TOKEN, {name: key.pem, file: /run/key, optional: true}, {name: A, as: B}]
+    retry: {times: 2, on: [timeout, 137]}
+    grace: 30s
+  two:
+    image: {build: {context: ci, args: {A: 1}}}
+    args: [python, -m, "thing"]
+    needs: [one, "three?"]
+    shell: sh
+  three:
+    build: images/app
+    matrix: {DIR: {directories: "services/*"}, OS: [a, b], exclude: [{OS: b}], max_parallel: 2}
+"""
+    with pytest.raises(Exception, match="a job with `args` has no use for `shell`"):
+        parsed(text)
+    file = parsed(text.replace("    shell: sh\n", ""))
+    pipeline = file.pipeline
+    one, two, three = pipeline.jobs.values()
+    assert (pipeline.name, pipeline.timeout_s, pipeline.stop_on_failure, pipeline.statuses) == (
+        "main",
+        5400,
+        True,
+        "jobs",
+    )
+    assert pipeline.on == {"push": Refs(("main", "release/**"), None, ("src",)), "tag": Refs(), "manual": Refs()}
+    assert pipeline.env == {"VERSION": "3.10", "EMPTY": ""}
+    assert (pipeline.source.history, pipeline.source.submodules, pipeline.source.lfs) == (50, True, False)
+    assert (one.run, one.shell, one.image) == (("make", "make test"), "bash", Image("busybox:1"))
+    assert one.env == {"FOO": "own", "VERSION": "3.9"}
+    assert one.inputs == ("src/**", "!src/*.md")
+    assert one.limits == Limits(memory=512 << 20, cpus=0.5)
+    assert one.outputs == (Output("build/**"), Output("*.whl", "wheels", optional=True))
+    assert one.secrets == (Secret("TOKEN"), Secret("key.pem", file="/run/key", optional=True), Secret("A", "B"))
+    assert (one.retry, one.grace_s, one.timeout_s) == (Retry(2, ("timeout", "137")), 30, 3600)
+    assert two.image == Image(build=ImageBuild("ci", args={"A": "1"}))
+    assert [(need.job, need.is_optional) for need in two.needs] == [("one", False), ("three", True)]
+    assert two.args == ("python", "-m", "thing")
+    assert three.build is not None
+    assert three.build.context == "images/app"
+    assert three.matrix is not None
+    assert three.matrix.lists == {"DIR": Directories("services/*"), "OS": ("a", "b")}
+    assert (three.matrix.exclude, three.matrix.max_parallel) == (({"OS": "b"},), 2)
+
+
+def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> None:
+    shown = lint("""jobs:
+  lint: {image: "busybox:1", run: "true"}
+  app:
+    needs: [lnit, lint]
+    image: "busybox:1"
+    runn: make
+    timeout: 3 hours
+    env: {CI: x}
+    services: [db]
+""")
+    assert errors(shown) == [
+        "4:5: error: a job has one of `run`, `args` and `build`: what it does",
+        '6:5: error: no key of a job is called "runn" (did you mean "run"?)',
+        '7:14: error: expected a duration, such as 90s, 1h30m or 7d, and this is "3 hours"',
+        "8:11: error: CI is set by Shiplap; variables called CI or SHIPLAP_… cannot be set",
+        "9:5: error: not yet: `services` (a later release has it)",
+    ]
+    assert "  6 |     runn: make\n    |     ^^^^\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("needs: b", '5:12: error: no job "b"'),
+        ("needs: a", "5:12: error: a job cannot need itself"),
+        ("needs: a (1)", "5:12: error: a job cannot need itself"),
+        ("image2: x", 'no key of a job is called "image2" (did you mean "image"?)'),
+        ("build: .", "5:5: error: a job has either `run` or `build`"),
+        ("after: sucess", 'expected success, failure or always, and this is "sucess" (did you mean "success"?)'),
+        ("tty: yes", 'expected true or false, and this is "yes"'),
+        ("tty:", "expected true or false, and this is nothing"),
+        ("retry: 11", "expected a whole number from 0 to 10"),
+        ("retry: {on: [sometimes]}", "expected failure, timeout or an exit code"),
+        ("timeout: 7h", "at most 6h"), ("grace: 0s", "more than nothing"), ("timeout: 5", "expected a duration"),
+        ("limits: {memory: lots}", "expected a size, such as 512m or 2g"),
+        ("limits: {cpus: 0}", "expected a number above 0"),
+        ("workdir: src", "a path within the container begins with /"),
+        ("inputs: /etc", "a path is relative, and stays within the workspace"),
+        ("inputs: [../x]", "a path is relative"), ("outputs: [a/../../b]", "a path is relative"),
+        ("outputs: [a/.wh.b]", "no file of a layer is called .wh."),
+        ("outputs: {path: a, name: plan}", "not yet: `name`"),
+        ("outputs: {path: a, keep: 3d}", "not yet: `keep`"),
+        ("inputs: ['a[']", "5:14: error: "), ("inputs: []", "a list of at least 1, and this has 0"),
+        ("inputs: ['']", "expected a pattern of files"),
+        ("exports: [A-B]", "expected the name of a variable"),
+        ("secrets: ['${X}']", "expected the name of a secret"),
+        ("secrets: [{as: X}]", "a secret has no name"),
+        ("secrets: [{name: A, as: SHIPLAP_X}]", "SHIPLAP_X is set by Shiplap"),
+        ("network: host", "expected default or none"),
+        ("platform: amiga", "5:15: error: expected a platform, such as linux/arm64"),
+        ("workers: [a, b, c, d, e, f]", "a list of at most 5, and this has 6"),
+        ("approve: Ship it?", "not yet: `approve`"), ("caches: [/c]", "not yet: `caches`"),
+        ("reports: {}", "not yet: `reports`"), ("engine: true", "not yet: `engine`"),
+        ("use: ./x.yml", "not yet: `use`"), ("concurrency: {group: x}", "not yet: `concurrency`"),
+        ("matrix: {}", "a matrix has a list of values"),
+        ("matrix: {lower: [1]}", 'expected a name in capitals, and this is "lower"'),
+        ("matrix: {A: []}", "a list of at least 1"),
+        ("matrix: {A: [1], max_parallel: 0}", "a whole number from 1 to 64"),
+        ("matrix: {A: [1], exclude: [{B: 1}]}", "the matrix has no B"),
+        ("matrix: {A: [1], include: [{B: 1}]}", "a combination to include has no A"),
+        ("matrix: {CI: [1]}", "CI is set by Shiplap"),
+        (f"matrix: {{A: [{','.join(map(str, range(65)))}]}}", "a list of at most 64, and this has 65"),
+        ("matrix: {A: [1,2,3,4,5,6,7,8,9], B: [1,2,3,4,5,6,7,8]}", "at most 64 combinations; this has 72"),
+        ("env: {X: '${SHIPLAP_BRNCH}'}", "nothing is called ${SHIPLAP_BRNCH} (did you mean ${SHIPLAP_BRANCH}?)"),
+        ("env: {X: '${SHIPLAP_ATTEMPT}'}", "${SHIPLAP_ATTEMPT} is known within a job only"),
+        ("env: {X: '${b.NAME}'}", '${b.NAME}: no job "b"'),
+        ("env: {X: '${'}", "${ has no } behind it; a literal ${ is written $${"),
+        ("env: {X: '${a b}'}", "${a b} names no variable"),
+        ("when: {branch: main, evnt: push}", 'no key of `when` is called "evnt" (did you mean "event"?)'),
+        ("when: {branch: '${a.X}'}", "is known only when a has run, and this is decided before"),
+        ("when: {params: {x: 1}}", "not yet: `params`"),
+        ("run: [a, {b: c}]", "expected a command, and this is a map"),
+        ("run: ['echo', {echo a: b}]", "(a colon and a space make a map: write the whole text in quotes)"),
+    ],
+)  # fmt: skip
+def test_each_mistake_in_a_job_is_told(lint: Lint, key: str, words: str) -> None:
+    text = _JOB.replace("    run: 'true'\n", "") if key.startswith("run:") else _JOB
+    assert words in lint(f"{text}    {key}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ".shiplap.yml: error: the file is empty (it has at least `jobs`)"),
+        ("- a", "1:1: error: expected a map with `jobs`, and this is a list"),
+        ("on: push", "1:1: error: the file has no jobs"),
+        ("jobs: {}", "1:7: error: expected a map of jobs, with at least one"),
+        ("jobs: [a]", "expected a map of jobs"),
+        ("jobs: {Test: {image: b, run: x}}", 'expected the name of a job, and this is "Test"'),
+        ("jobs: {a: x}", "1:11: error: expected a job: a map"),
+        ("job: {}", 'no key of the file is called "job" (did you mean "jobs"?)'),
+        (f"on: pusch\n{_JOB}", '1:5: error: expected push, tag, pull_request or manual, and this is "pusch" (did'),
+        (f"on: {{cron: []}}\n{_JOB}", "not yet: `cron`"),
+        (f"on: {{push: {{branch: main}}}}\n{_JOB}", 'no key of an event is called "branch" (did you mean "branches"?)'),
+        (f"services: {{}}\n{_JOB}", "not yet: `services`"), (f"params: {{}}\n{_JOB}", "not yet: `params`"),
+        (f"defaults: {{run: x}}\n{_JOB}", 'no key of `defaults` is called "run"'),
+        (f"defaults: {{timeout: x}}\n{_JOB}", "1:21: error: expected a duration"),
+        (f"source: {{history: some}}\n{_JOB}", "expected a whole number"),
+        (f"env: {{A: '${{PYTHON}}'}}\n{_JOB}", "nothing is called ${PYTHON}"),
+        (f"env: {{A: '${{a.X}}'}}\n{_JOB}", "${a.X} is known only when a has run"),
+        ("jobs: {a: {run: x}}", "a job that runs something has an `image` (the container's image, such as"),
+        ("jobs: {a: {build: ., image: b}}", "a job with `build` has no use for `image`"),
+    ],
+)  # fmt: skip
+def test_each_mistake_in_a_file_is_told(lint: Lint, text: str, words: str) -> None:
+    assert words in lint(text)
+
+
+def test_jobs_that_wait_for_each_other_are_named_once(lint: Lint) -> None:
+    job = "{{image: 'b:1', run: x, needs: {needs}}}"
+    found = errors(
+        lint(
+            "jobs:\n"
+            + "".join(f"  {name}: {job.format(needs=needs)}\n" for name, needs in zip("abcd", "bcad", strict=True))
+        )
+    )
+    assert found == [
+        "4:36: error: these jobs wait for each other: a → b → c → a",
+        "5:36: error: a job cannot need itself",
+    ]
+
+
+def test_exports_are_known_to_those_who_need_their_job(lint: Lint) -> None:
+    text = """jobs:
+  one: {image: "b:1", run: x, exports: [NAME]}
+  app: {build: .}
+  many: {image: "b:1", run: x, matrix: {A: [1]}, exports: [NAME]}
+  two:
+    image: {job: app}
+    needs: [one, many]
+    run: x
+    env: {A: "${one.NAME}", B: "${app.IMAGE}@${app.DIGEST}", C: "%s"}
+"""
+    assert not lint(text % "")
+    assert '"one" does not export NAM (did you mean ${one.NAME}?)' in lint(text % "${one.NAM}")
+    assert '"many" has a matrix: which of its jobs is meant?' in lint(text % "${many.NAME}")
+    assert '"two" does not need "one" (add it to `needs`)' in lint(text.replace("[one, many]", "many") % "")
+
+
+def test_needs_of_matrices_name_all_or_one(lint: Lint) -> None:
+    text = """jobs:
+  test: {image: "b:1", run: x, matrix: {P: [3.11, "3.13"]}}
+  plain: {image: "b:1", run: x}
+  next: {image: "b:1", run: x, matrix: {P: [3.11]}, needs: ["%s"]}
+"""
+    for good in ("test", "test (3.11)", "test (${P})", "test?", "test (3.13)?"):
+        assert not lint(text % good)
+    assert 'the matrix of "test" makes no job "test (3.12)"' in lint(text % "test (3.12)")
+    assert '"plain" has no matrix, so there is no job "plain (1)"' in lint(text % "plain (1)")
+    assert "`needs` may name values of the job's own matrix only (P)" in lint(text % "test (${SHIPLAP_BRANCH})")
+
+
+def test_image_of_a_job_is_one_that_builds(lint: Lint) -> None:
+    text = "jobs:\n  a: {image: 'b:1', run: x}\n  m: {build: ., matrix: {A: [1]}}\n  c: {image: {job: %s}, run: x}\n"
+    assert '"a" builds no image' in lint(text % "a")
+    assert '"m" has a matrix: which of its images is meant?' in lint(text % "m")
+    assert 'no job "b"' in lint(text % "b")
+
+
+def test_templates_are_checked_again_once_they_are_replaced(lint: Lint) -> None:
+    """What has ``${…}`` in it may become anything, wherever one value stands."""
+    assert not lint(
+        _JOB + "    matrix: {T: ['1h']}\n    timeout: ${T}\n    workdir: ${T}\n    after: ${T}\n    retry: ${T}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("jobs: {a: {image: python, run: x}}", "may be another one tomorrow (name a version, or its digest)"),
+        ("jobs: {a: {image: 'x:latest', run: x}}", "this image may be another one tomorrow"),
+        (_JOB + "    outputs: build/**\n", 'no job needs "a", so nobody takes its outputs'),
+        ("on: push\n" + _JOB + "    when: {event: tag}\n", "this pipeline does not listen to tag: see `on`"),
+        ("on: push\n" + _JOB + "    when: {tag: v*}\n", "this never holds"),
+        ("on: push\n" + _JOB + "    when: {target: main}\n", "no event that is meant here has a target"),
+        (_JOB + "    when: {event: tag, branch: main}\n", "a tag has no branch: this never holds"),
+        (_JOB.replace("'true'", "echo ${SHIPLAP_TAG}") + "    inputs: src\n", "with `inputs` does not get SHIPLAP_TAG"),
+        (_JOB + "    secrets: [KEY]\n", "also runs for forks, which get no secrets"),
+        (_JOB + "    matrix: {A: [1], exclude: [{A: 1}]}\n", "all combinations of this matrix are excluded"),
+    ],
+)  # fmt: skip
+def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Parsed, text: str, words: str) -> None:
+    assert parsed(text)
+    shown = lint(text)
+    assert words in shown
+    assert ": error: " not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _JOB, _JOB + "    secrets: [KEY]\n    when: {fork: false}\n",
+        _JOB + "    secrets: [{name: KEY, optional: true}]\n",
+        _JOB + "    when: {event: [push, local]}\n", _JOB + "    inputs: src\n    env: {B: '${SHIPLAP_BRANCH}'}\n",
+        f"jobs: {{a: {{image: 'x@sha256:{'0' * 64}', run: x}}, c: {{build: .}}}}",
+        "jobs: {a: {image: '${SHIPLAP_PROJECT}', run: x}}",
+    ],
+)  # fmt: skip
+def test_what_is_meant_has_no_warning(lint: Lint, text: str) -> None:
+    assert not lint(text)
+
+
+def test_most_jobs_and_most_problems(lint: Lint) -> None:
+    jobs = "jobs:\n" + "".join(f"  j{n}: {{image: 'b:1', run: x}}\n" for n in range(257))
+    assert "a file has at most 256 jobs" in lint(jobs)
+    assert not lint(jobs.replace("  j256: {image: 'b:1', run: x}\n", ""))
+    wrong = "jobs:\n" + "".join(f"  j{n}: {{image: 'b:1', run: x, wrong{n}: 1}}\n" for n in range(200))
+    shown = lint(wrong)
+    assert len(errors(shown)) == 101
+    assert "100 more problems are not shown" in shown
+
+
+def test_long_chain_of_needs_is_no_trouble(lint: Lint) -> None:
+    jobs = "".join(f"  j{n}: {{image: 'b:1', run: x, needs: [{f'j{n + 1}' if n < 255 else ''}]}}\n" for n in range(256))
+    assert not lint("jobs:\n" + jobs)
+
+
+def test_a_problem_says_its_line() -> None:
+    assert str(Problem("error", "no", None, "do")) == "error: no (do)"
+    assert re.fullmatch("warning: w", str(Problem("warning", "w", None)))
