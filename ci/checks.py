@@ -9,10 +9,10 @@ from typing import Final
 from ci import matrix as matrices
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.facts import FACTS, INSIDE_ONLY
-from ci.language import MAX_COMBINATIONS
+from ci.language.jobs import MAX_COMBINATIONS
+from ci.language.shapes import Text
 from ci.model import Fits, Job, Matrix, Need, Pipeline
 from ci.problems import Problems
-from ci.shapes import Text
 from ci.substitution import BadReferenceError, Reference, is_open, references
 from core.suggestions import suggestion
 from dockerfile_grammar.source import Span

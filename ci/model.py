@@ -1,7 +1,7 @@
 """A pipeline file, typed: what ``ci.parsing`` makes of it, and what planning and execution go by.
 
 Everything is immutable. Texts that can be wrong in ways which only show beside others (names, patterns) are
-``ci.shapes.Text`` and know where they stand.
+``ci.language.shapes.Text`` and know where they stand.
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ from typing import Any, Final, NamedTuple
 from ci.checks import check_pipeline
 from ci.document import MappingNode, Node, Scalar, read_document
 from ci.errors import PipelineFileError
-from ci.language import DEFAULTS, EVERYTHING, JOB_NAME_SHAPE, JOB_SHAPE, KINDS, MAX_JOBS, PIPELINE, USELESS
+from ci.language.jobs import DEFAULTS, JOB_SHAPE, KINDS, MAX_JOBS, USELESS
+from ci.language.names import JOB_NAME
+from ci.language.pipelines import EVERYTHING, PIPELINE
+from ci.language.shapes import Reading, Unreadable, misplaced
 from ci.model import Job, Pipeline
 from ci.problems import Problems
-from ci.shapes import Reading, Unreadable, misplaced
 
 FILE: Final = ".shiplap.yml"
 """The pipeline of a repository that has one."""
@@ -97,7 +99,7 @@ def _templates(jobs: Node | None, defaults: Node | None, reading: Reading) -> di
     found: dict[str, MappingNode] = {}
     for key, node in jobs.entries:
         try:
-            name = JOB_NAME_SHAPE.read(key, reading)
+            name = JOB_NAME.read(key, reading)
         except Unreadable:
             continue
         if isinstance(node, MappingNode):

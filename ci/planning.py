@@ -11,12 +11,12 @@ from ci.checks import base_name
 from ci.conditions import Event, why_left_out, why_not_listening
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.errors import PipelineFileError
-from ci.language import JOB_SHAPE, MAX_COMBINATIONS, MAX_JOBS
+from ci.language.jobs import JOB_SHAPE, MAX_COMBINATIONS, MAX_JOBS
+from ci.language.shapes import Reading, Unreadable
 from ci.matrix import Combination
 from ci.model import Job
 from ci.parsing import ParsedFile
 from ci.problems import Problems
-from ci.shapes import Reading, Unreadable
 from ci.substitution import Reference, replace
 
 _NEVER_REPLACED = frozenset({"run", "secrets"})

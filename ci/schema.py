@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ci.language import PIPELINE
+from ci.language.pipelines import PIPELINE
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

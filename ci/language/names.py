@@ -1,0 +1,69 @@
+"""Words that stand in many places of a pipeline file: names, paths, patterns and variables, with their faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ci import patterns
+from ci.language.scalars import Words
+from ci.language.shapes import ListOf, MapOf
+from core.errors import ShiplapError
+from core.platforms import Platform
+from core.references import Reference
+
+JOB_NAME_FORM: Final = r"[a-z][a-z0-9_-]{0,39}"
+VARIABLE_FORM: Final = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
+
+
+def variable_fault(name: str) -> str | None:
+    if name == "CI" or name.startswith("SHIPLAP_"):
+        return f"{name} is set by Shiplap; variables called CI or SHIPLAP_… cannot be set"
+    return None
+
+
+def inside_fault(path: str) -> str | None:
+    """Of a path in the repository, or the workspace."""
+    if path.startswith("/") or ".." in path.split("/"):
+        return "a path is relative, and stays within the workspace"
+    if any(part.startswith(".wh.") for part in path.split("/")):
+        return "no file of a layer is called .wh.…: that is how layers say that a file is gone"
+    return None
+
+
+def path_pattern_fault(pattern: str) -> str | None:
+    return inside_fault(pattern.removeprefix("!")) or patterns.fault(pattern)
+
+
+def absolute_fault(path: str) -> str | None:
+    return None if path.startswith("/") and ".." not in path.split("/") else "a path within the container begins with /"
+
+
+def reference_fault(text: str) -> str | None:
+    try:
+        Reference.parse(text)
+    except ShiplapError as error:
+        return error.message
+    return None
+
+
+def platform_fault(text: str) -> str | None:
+    try:
+        Platform.parse(text)
+    except (ShiplapError, ValueError) as error:
+        return str(error)
+    return None
+
+
+ANY: Final = Words()
+FILLED: Final = Words("a text that is not empty", r"[\s\S]+")
+VARIABLE: Final = Words("the name of a variable", VARIABLE_FORM, is_verbatim=True)
+SETTABLE: Final = Words("the name of a variable", VARIABLE_FORM, fault=variable_fault, is_verbatim=True)
+PATTERN: Final = Words("a pattern", r"[\s\S]+", fault=patterns.fault)
+PATTERNS: Final = ListOf(PATTERN, or_one=True, least=1, most=patterns.MOST)
+PATH_PATTERN: Final = Words("a pattern of files of the workspace", r"[\s\S]+", fault=path_pattern_fault)
+ENV: Final = MapOf(SETTABLE, ANY, most=200)
+ARGS: Final = MapOf(VARIABLE, ANY, most=200)
+SECRET_NAME: Final = Words("the name of a secret", r"[A-Za-z0-9_.-]{1,100}", is_verbatim=True)
+INSIDE: Final = Words("a path of the workspace", r"[\s\S]+", fault=inside_fault)
+PLATFORM: Final = Words("a platform, such as linux/arm64", r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", fault=platform_fault)
+JOB_NAME: Final = Words("the name of a job", JOB_NAME_FORM, is_verbatim=True)

@@ -1,0 +1,86 @@
+"""The language of a whole pipeline file: what it says beside its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ci.document import Node, Scalar
+from ci.language.jobs import DEFAULTS, JOB_SHAPE, MAX_JOBS
+from ci.language.names import ENV, JOB_NAME, PATTERNS
+from ci.language.scalars import Choice, Duration, Flag, Whole
+from ci.language.shapes import Deferred, Either, Fields, Key, ListOf, Made, MapOf, Reading, Schema, Shape, misplaced
+from ci.model import Refs, SourceOptions
+
+
+class _History(Shape[int | None]):
+    """``all``, or how many commits."""
+
+    what = "`all`, or a number of commits"
+
+    def __init__(self) -> None:
+        self._number = Whole(0, 1_000_000)
+
+    def read(self, node: Node, reading: Reading) -> int | None:
+        if not isinstance(node, Scalar):
+            raise misplaced(node, self.what, reading)
+        return None if node.text == "all" else self._number.read(node, reading)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"const": "all"}, self._number.schema()]}
+
+
+def _event(fields: Mapping[str, Key]) -> Shape[Refs]:
+    return Fields("an event", Refs, fields)
+
+
+_BRANCHES: Final = Key(PATTERNS, "branches that are meant; of a pull request, the target's")
+_CHANGED: Final = Key(PATTERNS, "files of which one has to have changed")
+ON: Final[dict[str, Key]] = {
+    "push": Key(_event({"branches": _BRANCHES, "paths": _CHANGED}), "commits on a branch"),
+    "tag": Key(_event({"tags": Key(PATTERNS, "tags that are meant")}), "a new tag"),
+    "pull_request": Key(_event({"branches": _BRANCHES, "paths": _CHANGED}), "a pull request's head"),
+    "manual": Key(_event({}), "somebody asks for a run"),
+    "cron": Key(None, "at certain times"),
+}
+
+_BY_DEFAULT: Final = ("push", "tag", "pull_request", "manual")
+_ON_NAMES: Final = Choice(*_BY_DEFAULT)
+
+
+def _all_of(names: tuple[str, ...]) -> Mapping[str, Refs]:
+    return {name: Refs() for name in names}
+
+
+EVERYTHING: Final[Mapping[str, Refs]] = _all_of(_BY_DEFAULT)
+"""What a pipeline without ``on`` listens to."""
+
+_ON: Final = Either(
+    scalar=Made(_ON_NAMES, lambda name: _all_of((name,))),
+    sequence=Made(ListOf(_ON_NAMES, least=1), _all_of),
+    mapping=Fields("`on`", dict, ON),
+)
+
+
+SOURCE: Final[dict[str, Key]] = {
+    "history": Key(_History(), "`all` commits with their tags, the last N without tags, or 0: no `.git`"),
+    "submodules": Key(Flag(), "whether submodules are fetched, too"),
+    "lfs": Key(Flag(), "whether what Git LFS keeps elsewhere is fetched, too"),
+}
+
+
+TOP: Final[dict[str, Key]] = {
+    "jobs": Key(Deferred(MapOf(JOB_NAME, JOB_SHAPE, least=1, most=MAX_JOBS)), "the jobs, by name", is_required=True),
+    "on": Key(_ON, "what it listens to"),
+    "params": Key(None, "parameters of runs by hand"),
+    "env": Key(ENV, "variables of every job"),
+    "defaults": Key(Deferred(DEFAULTS), "keys for jobs that do not say otherwise"),
+    "services": Key(None, "definitions of services"),
+    "concurrency": Key(None, "how many runs go on at once"),
+    "timeout": Key(Duration("30d"), "of a run, without the time that it waits for people", "timeout_s"),
+    "stop_on_failure": Key(Flag(), "whether the first failure cancels what still runs"),
+    "source": Key(Fields("`source`", SourceOptions, SOURCE), "how the commit's files come"),
+    "statuses": Key(Choice("run", "jobs"), "marks at the commit: one, or one for each job beside it"),
+}
+PIPELINE: Final[Fields[dict[str, Any]]] = Fields("the file", dict, TOP, others="x-")
+"""The whole file. What comes of it is put together by ``ci.parsing``, once the defaults are in their places."""
