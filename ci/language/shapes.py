@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.problems import Problems
@@ -237,6 +237,10 @@ class Key(NamedTuple):
     is_required: bool = False
 
 
+_MOST_NAMED: Final = 12
+"""Keys that a message lists."""
+
+
 class Fields(Shape[R]):
     """A map whose keys are ours: it becomes an object of ``kind``, a msgspec struct with its defaults.
 
@@ -245,7 +249,8 @@ class Fields(Shape[R]):
     """
 
     def __init__(self, noun: str, kind: Callable[..., R], keys: Mapping[str, Key], *, others: str = "") -> None:
-        self.what = "a map"
+        known = [name for name, key in keys.items() if key.shape is not None]
+        self.what = f"a map with {', '.join(known)}" if 0 < len(known) <= _MOST_NAMED else "a map"
         self.noun = noun
         self.keys = keys
         self._kind = kind
@@ -255,7 +260,7 @@ class Fields(Shape[R]):
         if isinstance(node, Scalar) and node.is_null and not any(key.is_required for key in self.keys.values()):
             node = MappingNode((), node.span)
         if not isinstance(node, MappingNode):
-            raise misplaced(node, f"{self.noun}: a map", reading)
+            raise misplaced(node, f"{self.noun}: {self.what}", reading)
         values: dict[str, Any] = {}
         is_whole = True
         for name, value in node.entries:
