@@ -59,8 +59,8 @@ def plan(parsed: ParsedFile, event: Event) -> Plan:
     return _Planning(parsed, event).plan()
 
 
-class _Candidate(Struct):
-    """A job that may be in the run. span of its name is the node's."""
+class _Candidate(Struct, frozen=True):
+    """A job that may be in the run: whether it is, what it needs decides."""
 
     base: str
     job: Job

@@ -59,6 +59,7 @@ _ON: Final = Either(
     scalar=Made(_ON_NAMES, lambda name: _all_of((name,))),
     sequence=Made(ListOf(_ON_NAMES, least=1), _all_of),
     mapping=Fields("`on`", dict, ON),
+    what="an event, a list of events, or a map of them",
 )
 
 

@@ -174,11 +174,16 @@ class Either(Shape[Any]):
     """One shape for a word, another for a list, another for a map: which one, the node says."""
 
     def __init__(
-        self, *, scalar: Shape[Any] | None = None, sequence: Shape[Any] | None = None, mapping: Shape[Any] | None = None
+        self,
+        *,
+        scalar: Shape[Any] | None = None,
+        sequence: Shape[Any] | None = None,
+        mapping: Shape[Any] | None = None,
+        what: str = "",
     ) -> None:
         self._scalar, self._sequence, self._mapping = scalar, sequence, mapping
         self._all = [shape for shape in (scalar, sequence, mapping) if shape is not None]
-        self.what = ", or ".join(shape.what for shape in self._all)
+        self.what = what or ", or ".join(shape.what for shape in self._all)
 
     def read(self, node: Node, reading: Reading) -> Any:
         shape = self._scalar

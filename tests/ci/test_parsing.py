@@ -90,19 +90,19 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
   app:
     needs: [lnit, lint]
     image: "busybox:1"
-    runn: make
+    rumn: make
     timeout: 3 hours
     env: {CI: x}
     services: [db]
 """)
     assert errors(shown) == [
         "4:5: error: a job has one of `run`, `args` and `build`: what it does",
-        '6:5: error: no key of a job is called "runn" (did you mean "run"?)',
+        '6:5: error: no key of a job is called "rumn" (did you mean "run"?)',
         '7:14: error: expected a duration, such as 90s, 1h30m or 7d, and this is "3 hours"',
         "8:11: error: CI is set by Shiplap; variables called CI or SHIPLAP_… cannot be set",
         "9:5: error: not yet: `services` (a later release has it)",
     ]
-    assert "  6 |     runn: make\n    |     ^^^^\n" in shown
+    assert "  6 |     rumn: make\n    |     ^^^^\n" in shown
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("needs: a (1)", "5:12: error: a job cannot need itself"),
         ("image2: x", 'no key of a job is called "image2" (did you mean "image"?)'),
         ("build: .", "5:5: error: a job has either `run` or `build`"),
-        ("after: sucess", 'expected success, failure or always, and this is "sucess" (did you mean "success"?)'),
+        ("after: suxcess", 'expected success, failure or always, and this is "suxcess" (did you mean "success"?)'),
         ("tty: yes", 'expected true or false, and this is "yes"'),
         ("tty:", "expected true or false, and this is nothing"),
         ("retry: 11", "expected a whole number from 0 to 10"),
@@ -222,7 +222,7 @@ def test_exports_are_known_to_those_who_need_their_job(lint: Lint) -> None:
     env: {A: "${one.NAME}", B: "${app.IMAGE}@${app.DIGEST}", C: "%s"}
 """
     assert not lint(text % "")
-    assert '"one" does not export NAM (did you mean ${one.NAME}?)' in lint(text % "${one.NAM}")
+    assert '"one" does not export NAMX (did you mean ${one.NAME}?)' in lint(text % "${one.NAMX}")
     assert '"many" has a matrix: which of its jobs is meant?' in lint(text % "${many.NAME}")
     assert '"two" does not need "one" (add it to `needs`)' in lint(text.replace("[one, many]", "many") % "")
 
