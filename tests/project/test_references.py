@@ -11,10 +11,32 @@ from tests.toolkit.references import broken
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _MODULES = {
     "room/__init__.py": '"""A room."""\n',
-    "room/base.py": "class Base:\n    size: int\n\n    def run(self) -> None:\n        self.state = 1\n",
+    "room/base.py": """
+class Base:
+    size: int
+
+    def run(self) -> None:
+        self.state = 1
+""",
     "room/street/__init__.py": "",
-    "room/street/house.py": "from room.base import Base\nLIMIT = 1\nclass House(Base):\n    def open_door(self): ...\n",
-    "room/street/garden.py": "import os\nfrom room import base\nfrom room.street import house\n\nNAME = 'user.note'\n",
+    "room/street/house.py": """
+from room.base import Base
+LIMIT = 1
+class House(Base):
+    def open_door(self): ...
+""",
+    "room/street/shed.py": """
+from typing import NamedTuple
+from room.street import house
+class Shed(NamedTuple):
+    width: int
+""",
+    "room/street/garden.py": """
+import os
+from room import base
+from room.street import house
+NAME = 'user.note'
+""",
     "docs/page.md": "# A page\n",
     "docs/decisions/0001-first.md": "# 1. First\n",
     "scripts/run": "#!/bin/sh\n",
@@ -40,6 +62,7 @@ def test_every_reference_of_this_repository_leads_somewhere() -> None:
         "room.street.house", "room.street.house.LIMIT", "room.street.house.House.open_door",
         "room.base.Base.size", "room.base.Base.state", "room.street.house.House.state",  # inherited
         "house.House", "house.LIMIT", "house.open_door",  # of a value of its class
+        "Shed.width", "Shed._replace", "shed.width", "street/house.py",
         "House.open_door", "House.run", "Base.size", "base.Base", "open_door", "open_door()",
         "room/base.py", "room/street/", "house.py", "docs/page.md", "scripts/run", "room/*.py",
         "user.note", "os.path.join", "registry.example/a/b", "a/b", "key.pem", "LIMIT", "x",
@@ -53,8 +76,9 @@ def test_what_is_there_is_not_reported(tmp_path: Path, name: str) -> None:
     "name",
     [
         "room.gone", "room.street.gone.House", "room.street.house.GONE", "room.street.house.House.gone",
+        "Shed.gone", "shed.gone", "room.street.shed.width", "street/gone.py",
         "house.GONE", "House.gone", "Base.open_door", "gone.House", "open_gate", "open_gate()", "FrontGate",
-        "room/gone.py", "room/gone/", "gone.py", "docs/gone.md", "tests/test_gone.py", "room/g*.py",
+        "scripts/gone", "room/gone.py", "room/gone/", "gone.py", "docs/gone.md", "tests/test_gone.py", "room/g*.py",
     ],
 )  # fmt: skip
 def test_what_is_gone_is_reported(tmp_path: Path, name: str) -> None:
