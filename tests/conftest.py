@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.differential.summary import pytest_terminal_summary as pytest_terminal_summary
 from tests.toolkit import host
@@ -19,6 +20,10 @@ from tests.toolkit.noskips import pytest_runtest_makereport as pytest_runtest_ma
 from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+# How long Hypothesis takes to make an example says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_report_header() -> str:
