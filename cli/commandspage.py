@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import click
 
 from cli.app import shiplap
 from cli.lazy import LazyGroup
+from core.markdown import table
 
 _COLUMNS: Final = 80
 
@@ -79,11 +80,11 @@ class Listed(NamedTuple):
 def commands_page() -> str:
     """The whole document, in Markdown."""
     listed = list(listed_commands())
-    table = _table(("command", "does"), [(f"[`shiplap {c.words}`](#{_anchor(c.words)})", c.summary) for c in listed])
-    aliases = _table(
+    rows = table(("command", "does"), [(f"[`shiplap {c.words}`](#{_anchor(c.words)})", c.summary) for c in listed])
+    aliases = table(
         ("short form", "is"), [(f"`shiplap {short}`", f"`shiplap {words}`") for short, words in short_forms()]
     )
-    return "\n".join([_HEAD, table, *map(_section, listed), _SHORT_FORMS, aliases]).rstrip()
+    return "\n".join([_HEAD, rows, *map(_section, listed), _SHORT_FORMS, aliases]).rstrip()
 
 
 def listed_commands() -> Iterator[Listed]:
@@ -131,8 +132,3 @@ def _section(command: Listed) -> str:
 
 def _anchor(words: str) -> str:
     return f"shiplap-{words.replace(' ', '-')}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
 from typing import Final
 
+from core.markdown import table
 from core.variables import GROUPS, OF_STEPS, Group, Variable
 
 _HEAD: Final = """\
@@ -34,7 +34,7 @@ def settings_page() -> str:
         _HEAD,
         *map(_section, GROUPS),
         _STEPS,
-        _table(("variable", "is"), [(f"`{n}`", is_) for n, is_ in OF_STEPS]),
+        table(("variable", "is"), [(f"`{n}`", is_) for n, is_ in OF_STEPS]),
     ]
     return "\n".join(parts)
 
@@ -43,14 +43,9 @@ def _section(group: Group) -> str:
     about = textwrap.fill(group.about, 100, break_long_words=False, break_on_hyphens=False)
     about = f"{about}\n\n" if about else ""
     rows = [_row(variable) for variable in group.variables]
-    return f"## {group.title}\n\n{about}{_table(('variable', 'is', 'may be', 'unless set', 'read by'), rows)}"
+    return f"## {group.title}\n\n{about}{table(('variable', 'is', 'may be', 'unless set', 'read by'), rows)}"
 
 
 def _row(variable: Variable) -> tuple[str, ...]:
     names = f"`{variable.name}`" + (f", or `{variable.name}_FILE`" if variable.in_file else "")
     return names, variable.meaning, variable.values, variable.default or "nothing", variable.readers
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
