@@ -7,7 +7,6 @@ import importlib
 import json
 import re
 import shlex
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -192,13 +191,10 @@ def test_bar_is_as_long_as_our_part_of_their_time() -> None:
     assert 'class="on"' in drawn, "there is no room beside a bar that is nearly as long as theirs"
 
 
-def test_contributing_has_every_target_and_the_rooms() -> None:
+def test_contributing_has_every_target() -> None:
     text = (_CHECKOUT / "CONTRIBUTING.md").read_text()
     targets = re.findall(r"^\.PHONY: ([\w-]+)$", (_CHECKOUT / "Makefile").read_text(), re.MULTILINE)
     assert [target for target in targets if target != "help" and f"| `make {target}` |" not in text] == []
-    contracts = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    layers = next(contract["layers"] for contract in contracts if contract["name"].startswith("rooms import downward"))
-    assert "\n".join(f"    {layer}" for layer in layers) in text
 
 
 def test_security_supports_this_version_and_is_where_the_promises_are() -> None:
