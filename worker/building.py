@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from builder.build import build
 from builder.contexts.context import Context
-from builder.contexts.dockerfiles import dockerfiles_in
+from builder.contexts.dockerfiles import DEFAULT_NAME, dockerfiles_in, read_dockerfile, read_ignore_patterns
 from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
 from builder.remotes.access import SourceAccess
 from builder.remotes.gitroute import basic
@@ -26,8 +26,8 @@ from core.platforms import Platform
 from core.reach import Reach
 from core.references import Reference
 from core.settings import Settings
+from core.suggestions import aside, suggestion
 from core.trust import Domain, Privacy
-from dockerfile_grammar import IgnorePatterns
 from images.store import Store
 from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
 from pipelines.projects.defaultnames import Origin, default_tags, named
@@ -104,8 +104,8 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
         share = service.settings.shared_cache and is_trusted(work.claim)
         caches = shared_caches(run, domain, facts, names) if share else ()
         with Context.open_private(str(tree.directory), str(tree.directory), tree.contents) as opened:
-            name, dockerfile, ignore = _dockerfile(opened, options.file)
-            with opened.with_ignore(ignore) as context:
+            name, dockerfile = _dockerfile(opened, options.file)
+            with opened.with_ignore(read_ignore_patterns(opened, name)) as context:
                 result = build(
                     BuildRequest(
                         dockerfile,
@@ -314,23 +314,16 @@ def _client(work: Work) -> Client:
     )
 
 
-def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes, IgnorePatterns | None]:
-    """Name and text of the Dockerfile, confined to the context; and what is to be ignored."""
-    candidates = [file] if file else ["Dockerfile", "dockerfile"]
-    for name in candidates:
-        data = context.read(name)
-        if data is not None:
-            break
-    else:
-        found = dockerfiles_in(context)
-        there = f" (there is {', '.join(found)})" if found else ""
-        raise DockerfileNotFoundError(f"there is no {candidates[0]} in the build context{there}", found=found)
-    for ignore_name in (f"{name}.dockerignore", ".dockerignore"):
-        ignore = context.read(ignore_name)
-        if ignore is not None:
-            text = ignore.decode("utf-8", "surrogateescape")
-            return name, data, IgnorePatterns.parse(text, filename=ignore_name) if text.strip() else None
-    return name, data, None
+def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes]:
+    """Name and text. Raises DockerfileNotFoundError, with what was meant or what there is."""
+    found = read_dockerfile(context, file)
+    if found is not None:
+        return found
+    others = dockerfiles_in(context)
+    there = aside(suggestion(file, others)) if file else ""
+    if not there and others:
+        there = f" (there is {', '.join(others)})"
+    raise DockerfileNotFoundError(f"there is no {file or DEFAULT_NAME} in the build context{there}", found=others)
 
 
 def _in_registry(tag: str, registry: str) -> Reference:

@@ -1,4 +1,4 @@
-"""The Dockerfiles that a context has, for who named none there is, or named none and has none at the usual place."""
+"""Which file of a context is the Dockerfile, which one says what is ignored, and what there is when there is none."""
 
 from __future__ import annotations
 
@@ -12,13 +12,53 @@ from core.cancellation import check
 if TYPE_CHECKING:
     from builder.contexts.context import Context
     from builder.trees.filetree import SourceTree
+    from dockerfile_grammar import IgnorePatterns
 
+DEFAULT_NAME: Final = "Dockerfile"
+"""Also in small letters."""
+
+_IGNORE_FILE: Final = ".dockerignore"
 _NAMES: Final = ("dockerfile", "containerfile")
 _MOST: Final = 8
 _MOST_LOOKED_AT: Final = 5000
 _DEEPEST: Final = 4
 _OTHERS: Final = ("node_modules", "vendor")
 """Directories with what others wrote, and Dockerfiles of theirs."""
+
+
+def read_dockerfile(context: Context, file: str | None) -> tuple[str, bytes] | None:
+    """Name and text of ``file``, or of the default; None when there is none. Never what is outside of the context.
+
+    Raises ContextError for one that cannot be read.
+    """
+    for name in (file,) if file else (DEFAULT_NAME, DEFAULT_NAME.lower()):
+        text = context.read(name)
+        if text is not None:
+            return name, text
+    return None
+
+
+def read_ignore_patterns(context: Context, dockerfile: str | None = None) -> IgnorePatterns | None:
+    """The patterns of the ignore file beside the Dockerfile of this name, else of the context's own.
+
+    None: there is neither, or it is empty.
+    """
+    if dockerfile is not None:
+        name = f"{dockerfile}.dockerignore"
+        text = context.read(name)
+        if text is not None:
+            return parse_ignore_patterns(text, name)
+    text = context.read(_IGNORE_FILE)
+    return None if text is None else parse_ignore_patterns(text, _IGNORE_FILE)
+
+
+def parse_ignore_patterns(text: bytes, name: str) -> IgnorePatterns | None:
+    """name: of the file, for messages. None for one that says nothing."""
+    if not text.strip():
+        return None
+    from dockerfile_grammar import IgnorePatterns
+
+    return IgnorePatterns.parse(text.decode("utf-8", "surrogateescape"), filename=name)
 
 
 def dockerfiles_in(context: Context) -> tuple[str, ...]:

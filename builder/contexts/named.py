@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.contexts.context import Context
+from builder.contexts.dockerfiles import read_ignore_patterns
 from builder.contexts.kinds import NamedContext, NamedImage
-from builder.contexts.opening import ignore_patterns
 from builder.errors import ContextError
 from builder.graph.vertices import GitOp, HttpOp
 from builder.remotes.giturls import check_url, is_http_url, parse_git
@@ -42,7 +42,7 @@ def open_named_context(value: str, store: Store, platforms: Sequence[Platform]) 
         return HttpOp(value, _FILE_NAME)
     context = Context.open_directory(value)
     try:
-        return context.with_ignore(ignore_patterns(context, None))
+        return context.with_ignore(read_ignore_patterns(context))
     except BaseException:
         context.close()
         raise

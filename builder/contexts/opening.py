@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.contexts.context import MAX_DOCKERFILE_BYTES, Context
+from builder.contexts.dockerfiles import (
+    DEFAULT_NAME,
+    dockerfiles_in,
+    parse_ignore_patterns,
+    read_dockerfile,
+    read_ignore_patterns,
+)
 from builder.errors import ContextError, DockerfileNotFoundError
 from core.fetchable import is_fetchable_context
 from core.suggestions import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from builder.remotes.access import Remote
-    from dockerfile_grammar import IgnorePatterns
 
-_DEFAULT_NAME = "Dockerfile"
 _STDIN = "-"
 
 
@@ -49,13 +54,15 @@ def open_source(
         if is_remote(context):
             return _from_elsewhere(context, file, stdin, scratch, remote)
     opened = Context.open_directory(context)
+    if file is None or file == _STDIN:
+        return _inside(opened, file, stdin)
     try:
-        if file == _STDIN:
-            dockerfile, name, beside = _read_all(stdin), _STDIN, None
+        dockerfile, beside = _read_files(file)
+        if beside is None:
+            ignore = read_ignore_patterns(opened)
         else:
-            dockerfile, name, beside = _read_dockerfile(opened, file)
-        ignore = ignore_patterns(opened, beside)
-        return BuildSource(dockerfile, name, opened.with_ignore(ignore))
+            ignore = parse_ignore_patterns(beside, f"{file}.dockerignore")
+        return BuildSource(dockerfile, file, opened.with_ignore(ignore))
     except BaseException:
         opened.close()
         raise
@@ -77,7 +84,7 @@ def _from_stdin(file: str | None, stdin: BinaryIO, scratch: Path) -> BuildSource
             )
         dockerfile = head + _read_all(stdin, already=len(head))
         return BuildSource(dockerfile, _STDIN, Context.empty(scratch))
-    return _inside(Context.from_tar(_Prefixed(head, stdin), scratch), file or _DEFAULT_NAME)
+    return _inside(Context.from_tar(_Prefixed(head, stdin), scratch), file, stdin)
 
 
 def _from_elsewhere(context: str, file: str | None, stdin: BinaryIO, scratch: Path, remote: Remote) -> BuildSource:
@@ -86,32 +93,26 @@ def _from_elsewhere(context: str, file: str | None, stdin: BinaryIO, scratch: Pa
     opened, dockerfile = fetch_context(context, scratch, remote)
     if dockerfile is not None and file is None:
         return BuildSource(dockerfile, opened.name, opened)
-    return _inside(opened, file or _DEFAULT_NAME, _read_all(stdin) if file == _STDIN else None)
+    return _inside(opened, file, stdin)
 
 
-def _inside(opened: Context, name: str, dockerfile: bytes | None = None) -> BuildSource:
-    """A context that has its Dockerfile (unless that is given) and its ignore file in it."""
+def _inside(opened: Context, file: str | None, stdin: BinaryIO) -> BuildSource:
+    """A context that has its ignore file in it, and its Dockerfile unless that is on ``stdin``."""
     try:
-        found = opened.read(name) if dockerfile is None else dockerfile
+        if file == _STDIN:
+            return BuildSource(_read_all(stdin), _STDIN, opened.with_ignore(read_ignore_patterns(opened)))
+        found = read_dockerfile(opened, file)
         if found is None:
-            raise _not_found(opened, name)
-        beside = None if name == _STDIN else opened.read(f"{name}.dockerignore")
-        ignore = ignore_patterns(opened, beside, f"{name}.dockerignore")
-        return BuildSource(found, name, opened.with_ignore(ignore))
+            raise _not_found(opened, file or DEFAULT_NAME)
+        name, dockerfile = found
+        return BuildSource(dockerfile, name, opened.with_ignore(read_ignore_patterns(opened, name)))
     except BaseException:
         opened.close()
         raise
 
 
-def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, bytes | None]:
-    """The Dockerfile, its name, and the ignore file that stands beside it."""
-    if file is None:
-        found = context.read(_DEFAULT_NAME)
-        if found is None and (lower := context.read(_DEFAULT_NAME.lower())) is not None:
-            return lower, _DEFAULT_NAME.lower(), context.read(f"{_DEFAULT_NAME.lower()}.dockerignore")
-        if found is None:
-            raise _not_found(context, _DEFAULT_NAME)
-        return found, _DEFAULT_NAME, context.read(f"{_DEFAULT_NAME}.dockerignore")
+def _read_files(file: str) -> tuple[bytes, bytes | None]:
+    """A Dockerfile that may be outside of the context, and the ignore file that stands beside it."""
     try:
         with open(file, "rb") as opened:
             data = opened.read(MAX_DOCKERFILE_BYTES + 1)
@@ -126,28 +127,12 @@ def _read_dockerfile(context: Context, file: str | None) -> tuple[bytes, str, by
         raise DockerfileNotFoundError(f"{file} is bigger than {MAX_DOCKERFILE_BYTES} bytes: no Dockerfile is")
     try:
         with open(f"{file}.dockerignore", "rb") as opened:
-            return data, file, opened.read(MAX_DOCKERFILE_BYTES)
+            return data, opened.read(MAX_DOCKERFILE_BYTES)
     except OSError:
-        return data, file, None
-
-
-def ignore_patterns(
-    context: Context, beside: bytes | None, name: str = "<Dockerfile>.dockerignore"
-) -> IgnorePatterns | None:
-    """The patterns of the file beside the Dockerfile, else of the context's own; None when there are none."""
-    text = beside
-    if text is None:
-        text, name = context.read(".dockerignore"), ".dockerignore"
-    if text is None or not text.strip():
-        return None
-    from dockerfile_grammar import IgnorePatterns
-
-    return IgnorePatterns.parse(text.decode("utf-8", "surrogateescape"), filename=name)
+        return data, None
 
 
 def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
-    from builder.contexts.dockerfiles import dockerfiles_in
-
     tree = context.tree()
     files = [each for each in tree.names("") if stat.S_ISREG(tree.mode(each) or 0)]
     found = dockerfiles_in(context)

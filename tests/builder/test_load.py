@@ -154,6 +154,14 @@ def test_missing_named_dockerfile_suggests_a_near_name(context: Path, tmp_path: 
     assert caught.value.hint == f"did you mean Dockerfile? (shiplap build -f {context}/Dockerfile)"
 
 
+def test_a_dockerfile_in_small_letters_is_found_in_a_tar_as_in_a_directory(context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").rename(context / "dockerfile")
+    (context / "dockerfile.dockerignore").write_text("ignored\n")
+    for source in (opened(context, scratch=tmp_path / "s"), opened("-", None, packed(context), scratch=tmp_path / "t")):
+        assert (source.dockerfile_name, source.dockerfile) == ("dockerfile", b"FROM scratch\n")
+        assert "ignored" not in names(source)
+
+
 def test_tar_without_dockerfile(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DockerfileNotFoundError):

@@ -130,6 +130,10 @@ def test_a_run_without_a_dockerfile_names_those_that_there_are(service: Service,
     nothing = finished(service, service.runs.submit(RunRequest(upload(service.contexts, {"a.txt": "x"}))).number)
     assert nothing.result is not None
     assert nothing.result.dockerfiles == ()
+    misspelt = finished(
+        service, service.runs.submit(RunRequest(source, options=BuildOptions(file="web.Dockerfil"))).number
+    )
+    assert misspelt.reason == "there is no web.Dockerfil in the build context (did you mean web.Dockerfile?)"
 
 
 def test_cancel_ends_a_running_step_within_a_second(service: Service, workers: Workforce) -> None:
