@@ -13,7 +13,7 @@ from core.platforms import Platform
 from images.oci import CREATED_ANNOTATION, History, ImageConfig, RootFS, format_time
 
 
-class Built(msgspec.Struct, frozen=True):
+class BuiltImage(msgspec.Struct, frozen=True):
     """One platform's image, complete. base_layers: how many of its layers, from the first, are the base image's.
 
     scanned: what else its SBOM is of, by name, as layers.
@@ -28,7 +28,7 @@ class Built(msgspec.Struct, frozen=True):
     def diff_ids(self) -> tuple[DiffID, ...]:
         return self.config.rootfs.diff_ids
 
-    def with_layers(self, diff_ids: Sequence[DiffID]) -> Built:
+    def with_layers(self, diff_ids: Sequence[DiffID]) -> BuiltImage:
         """The same with other layers in their places."""
         rootfs = RootFS(diff_ids=tuple(diff_ids))
         return msgspec.structs.replace(self, config=msgspec.structs.replace(self.config, rootfs=rootfs))

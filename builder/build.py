@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from builder.assembly import Built, image_config
+from builder.assembly import BuiltImage, image_config
 from builder.bases import Connect, Resolver
 from builder.cacheio.classes import StepClasses
 from builder.cacheio.session import CacheSession
@@ -257,11 +257,11 @@ class _Build:
 
 def _assembled(
     planned: PlannedImage, rootfs: RootFS, scanned: Sequence[RootFS], epoch: int | None, caching: CacheSession
-) -> Built:
+) -> BuiltImage:
     layers = [layer.written.wait() for layer in rootfs.layers]
     config = caching.marked(image_config(planned, layers, epoch=epoch))
     besides = tuple((name, files.diff_ids()) for (name, _), files in zip(planned.scanned, scanned, strict=True))
-    return Built(planned.platform, config, planned.base_layers, besides)
+    return BuiltImage(planned.platform, config, planned.base_layers, besides)
 
 
 def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> RecordingResolver | None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _KIND: Final = "outcome"
 
 
-class Outcome(NamedTuple):
+class RememberedBuild(NamedTuple):
     """All of it is what JSON has, so that nothing but ``json`` is loaded to read it; bytes are Latin-1.
 
     bases: names as the Dockerfile has them, expanded, and the IDs of the images that they meant. copies: what COPY and
@@ -137,7 +137,7 @@ def remember(
     """Keep the outcome of a build for which ``may_be_recalled`` holds, after its lineage was written."""
     if not _mean_the_same(bases, store):
         return
-    outcome = Outcome(
+    outcome = RememberedBuild(
         code=_code(),
         dockerfile=_text(request.dockerfile),
         ignore=_ignored(request),
@@ -156,17 +156,17 @@ def remember(
         store.cache.memo_put(_KIND, key, data)
 
 
-def _read(request: BuildRequest, store: Store) -> Outcome | None:
+def _read(request: BuildRequest, store: Store) -> RememberedBuild | None:
     data = store.cache.memo_get(_KIND, _key(request))
     if data is None:
         return None
     try:
-        return Outcome(*json.loads(data))
+        return RememberedBuild(*json.loads(data))
     except (ValueError, TypeError):  # of another version
         return None
 
 
-def _is_current(outcome: Outcome, request: BuildRequest, store: Store) -> bool:
+def _is_current(outcome: RememberedBuild, request: BuildRequest, store: Store) -> bool:
     """Whether all but the context's files is as it was, what takes least to find out first."""
     seen = (_text(request.dockerfile), _ignored(request), _code())
     if seen != (outcome.dockerfile, outcome.ignore, outcome.code):
@@ -194,7 +194,7 @@ def _mean_the_same(bases: Sequence[tuple[str, str]], store: Store) -> bool:
     )
 
 
-def _tell(outcome: Outcome, monitor: Monitor) -> int:
+def _tell(outcome: RememberedBuild, monitor: Monitor) -> int:
     """What a build of which all is cached tells, in its order. Returns how many steps the cache has answered."""
     steps = [(StepInfo(number, name, stage, line), cached) for number, name, stage, line, cached in outcome.steps]
     for message, line, rule in outcome.warnings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-Outcome: TypeAlias = Literal["done", "cached", "failed", "cancelled"]
+StepOutcome: TypeAlias = Literal["done", "cached", "failed", "cancelled"]
 
 
 class StepInfo(NamedTuple):
@@ -53,7 +53,7 @@ class StepProgress(NamedTuple):
     total_bytes: int
 
 
-class Change(NamedTuple):
+class MissReason(NamedTuple):
     """One reason why a step was not answered by the cache.
 
     kind: ``instruction``, ``arg``, ``env``, ``option`` (of what is not in the text: user, working directory, a flag
@@ -76,11 +76,11 @@ class StepFinished(NamedTuple):
     """
 
     id: int
-    outcome: Outcome
+    outcome: StepOutcome
     duration_s: float
     at: float
     reason: str | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[MissReason, ...] = ()
 
 
 class Warned(NamedTuple):

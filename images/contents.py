@@ -18,13 +18,13 @@ from images.tarwriter import SupportsRead
 from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX, hidden_name
 
 Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "device", "removed", "emptied"]
-Change: TypeAlias = Literal["added", "modified", "removed", "same"]
+EntryChange: TypeAlias = Literal["added", "modified", "removed", "same"]
 
 _KINDS: Final[dict[bytes, Kind]] = {FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink", HARDLINK: "hardlink"}
 _MAX_ENTRIES: Final = 2_000_000
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class LayerEntry(msgspec.Struct, frozen=True, array_like=True):
     """path: relative to the root, without a slash at its end. removed: a whiteout; emptied: an opaque directory, of
     which nothing from below is seen. link: the target of a link. size: bytes of content.
     """
@@ -38,12 +38,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     link: str = ""
 
 
-def read_entries(stream: SupportsRead, *, limit_bytes: int | None = None) -> list[Entry]:
+def read_entries(stream: SupportsRead, *, limit_bytes: int | None = None) -> list[LayerEntry]:
     """The entries of a layer, compressed or not, in its order.
 
     limit_bytes: how much the tar may be when decompressed. Raises InvalidLayerError and CompressedDataError.
     """
-    found: list[Entry] = []
+    found: list[LayerEntry] = []
     for entry in TarReader(DecompressingReader(stream, limit_bytes=limit_bytes)):
         read = _entry(entry)
         if read is not None:
@@ -53,7 +53,7 @@ def read_entries(stream: SupportsRead, *, limit_bytes: int | None = None) -> lis
     return found
 
 
-def paths_below(layers: Iterable[Sequence[Entry]]) -> set[str]:
+def paths_below(layers: Iterable[Sequence[LayerEntry]]) -> set[str]:
     """All paths that there are when ``layers`` (base first) are applied, implied directories included."""
     found: set[str] = set()
     for entries in layers:
@@ -68,7 +68,7 @@ def paths_below(layers: Iterable[Sequence[Entry]]) -> set[str]:
     return found
 
 
-class Node(msgspec.Struct, frozen=True):
+class ListedName(msgspec.Struct, frozen=True):
     """A name in one directory of a layer. change: of the entry itself. added, modified, removed: how many paths below
     a directory, and itself. size: bytes of content that the layer has at or below it.
     """
@@ -76,19 +76,19 @@ class Node(msgspec.Struct, frozen=True):
     name: str
     path: str
     kind: Kind
-    change: Change
-    entry: Entry | None
+    change: EntryChange
+    entry: LayerEntry | None
     size: int
     added: int
     modified: int
     removed: int
 
 
-def directory(entries: Sequence[Entry], below: set[str], path: str = "") -> list[Node]:
+def directory(entries: Sequence[LayerEntry], below: set[str], path: str = "") -> list[ListedName]:
     """What a layer has in the directory ``path``: directories first, then by name. below: see ``paths_below``."""
     prefix = f"{path}/" if path else ""
     counts: dict[str, dict[str, int]] = {}
-    own: dict[str, Entry] = {}
+    own: dict[str, LayerEntry] = {}
     for entry in entries:
         if not entry.path.startswith(prefix) or entry.path == path or not entry.path:
             continue
@@ -102,7 +102,7 @@ def directory(entries: Sequence[Entry], below: set[str], path: str = "") -> list
     return sorted(nodes, key=lambda node: (node.kind not in ("directory", "emptied"), node.name))
 
 
-def change_of(entry: Entry, below: set[str]) -> Change:
+def change_of(entry: LayerEntry, below: set[str]) -> EntryChange:
     """What an entry does to what is below it. A directory that was there before is "same": only its members count."""
     if entry.kind == "removed":
         return "removed"
@@ -111,10 +111,10 @@ def change_of(entry: Entry, below: set[str]) -> Change:
     return "same" if entry.kind == "directory" else "modified"
 
 
-def _node(name: str, path: str, entry: Entry | None, count: dict[str, int], below: set[str]) -> Node:
+def _node(name: str, path: str, entry: LayerEntry | None, count: dict[str, int], below: set[str]) -> ListedName:
     kind: Kind = entry.kind if entry is not None else "directory"
-    change: Change = change_of(entry, below) if entry is not None else "same" if path in below else "added"
-    return Node(
+    change: EntryChange = change_of(entry, below) if entry is not None else "same" if path in below else "added"
+    return ListedName(
         name, path, kind, change, entry, count["size"],
         added=count["added"], modified=count["modified"], removed=count["removed"],
     )  # fmt: skip
@@ -126,16 +126,16 @@ def _add(found: set[str], path: str) -> None:
         path = path.rpartition("/")[0]
 
 
-def _entry(entry: TarEntry) -> Entry | None:
+def _entry(entry: TarEntry) -> LayerEntry | None:
     name = normalise(entry.name)
     parent, _, base = name.rpartition(b"/")
     if base.startswith(WHITEOUT_PREFIX):
         hidden = hidden_name(base)
         if hidden:
-            return Entry(_text(parent + b"/" + hidden if parent else hidden), "removed")
-        return Entry(_text(parent), "emptied") if base == OPAQUE_NAME else None
+            return LayerEntry(_text(parent + b"/" + hidden if parent else hidden), "removed")
+        return LayerEntry(_text(parent), "emptied") if base == OPAQUE_NAME else None
     kind = _KINDS.get(entry.kind, "device")
-    return Entry(_text(name), kind, entry.size, entry.mode & 0o7777, entry.uid, entry.gid, _text(entry.link))
+    return LayerEntry(_text(name), kind, entry.size, entry.mode & 0o7777, entry.uid, entry.gid, _text(entry.link))
 
 
 def _text(name: bytes) -> str:

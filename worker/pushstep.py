@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from builder.errors import BuildCancelledError
-from core.events import BuildPlanned, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted
+from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepOutcome, StepProgress, StepStarted
 from registry.client.monitor import FINAL_STATES, LayerProgress
 
 _NAME: Final = "pushing image"
@@ -48,7 +48,7 @@ class PushStep:
     ) -> None:
         if self._step is None:
             return
-        outcome: Outcome = "done"
+        outcome: StepOutcome = "done"
         if error is not None:
             outcome = "cancelled" if isinstance(error, BuildCancelledError) else "failed"
         reason = self._told() if error is None else str(error)

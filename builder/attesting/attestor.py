@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from builder.assembly import Built
+from builder.assembly import BuiltImage
 from builder.attesting import spdx
 from builder.attesting.invocation import BaseImage, Invocation
 from builder.attesting.packages.scan import Contents, scan
@@ -71,7 +71,7 @@ class Attestor:
         self._contents: dict[tuple[DiffID, ...], Contents] = {}
         self._lock = threading.Lock()
 
-    def of_image(self, built: Built, manifest: Digest, names: Sequence[Reference]) -> list[Statement]:
+    def of_image(self, built: BuiltImage, manifest: Digest, names: Sequence[Reference]) -> list[Statement]:
         """About the image with this manifest. Raises InvalidLayerError when the layers cannot be read."""
         name = docker_purl(names[0], built.platform) if names else _UNNAMED
         return [
@@ -79,7 +79,7 @@ class Attestor:
             for kind, predicate, about in self._predicates(built, name, manifest)
         ]
 
-    def of_files(self, built: Built, files: Mapping[str, str]) -> list[Statement]:
+    def of_files(self, built: BuiltImage, files: Mapping[str, str]) -> list[Statement]:
         """About the image's files, with their sha256 by name. Raises InvalidLayerError."""
         image_id = Digest.of(encode(built.config))
         return [
@@ -87,7 +87,7 @@ class Attestor:
             for kind, predicate, about in self._predicates(built, _UNNAMED, image_id)
         ]
 
-    def _predicates(self, built: Built, name: str, digest: Digest) -> list[tuple[str, dict[str, object], str]]:
+    def _predicates(self, built: BuiltImage, name: str, digest: Digest) -> list[tuple[str, dict[str, object], str]]:
         made: list[tuple[str, dict[str, object], str]] = []
         if self._options.sbom:
             made.append((spdx.PREDICATE_TYPE, self._sbom(built, built.diff_ids, name, digest), ""))
@@ -100,7 +100,7 @@ class Attestor:
         return made
 
     def _sbom(
-        self, built: Built, diff_ids: tuple[DiffID, ...], name: str, digest: Digest, about: str = ""
+        self, built: BuiltImage, diff_ids: tuple[DiffID, ...], name: str, digest: Digest, about: str = ""
     ) -> dict[str, object]:
         """Of the packages in these layers, which are the image's, or of what was scanned besides."""
         from importlib.metadata import version

@@ -12,7 +12,7 @@ from builder.errors import BuildCancelledError, CacheFormatError, LayerLostError
 from builder.request.cache import CacheFrom
 from core.digests import DiffID
 from core.errors import ShiplapError
-from core.events import BuildPlanned, Monitor, Outcome, StepFinished, StepInfo, StepProgress, StepStarted, Warned
+from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepOutcome, StepProgress, StepStarted, Warned
 from images.records import CacheRecord
 from images.store import Store
 
@@ -200,7 +200,7 @@ class _Shown:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         assert self._step is not None
-        outcome: Outcome = (
+        outcome: StepOutcome = (
             "done" if error is None else "cancelled" if isinstance(error, BuildCancelledError) else "failed"
         )
         reason = "; ".join(self._notes) or (str(error) if outcome == "failed" else None)

@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from builder.copying.destination import ArchiveMember, Destination, Node
+from builder.copying.destination import ArchiveMember, Destination, PlannedEntry
 from builder.copying.digesting import hash_descriptor
 from builder.errors import ArchiveError
 from builder.paths import check_length, clean, join, resolve, split
-from builder.trees.filetree import Entry, SourceTree, ships
+from builder.trees.filetree import SelectedFile, SourceTree, ships
 from images import tarheaders
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError
@@ -41,7 +41,7 @@ _TYPES: Final = {
 _UNREADABLE = (CompressedDataError, InvalidLayerError, UnsupportedCompressionError)
 
 
-def open_archive(tree: SourceTree, entry: Entry, looked_at_ns: int) -> Archive | None:
+def open_archive(tree: SourceTree, entry: SelectedFile, looked_at_ns: int) -> Archive | None:
     """The file ``entry`` as an archive to unpack, or None when its content is no tar: it is copied then, as it is."""
     directory_fd = tree.open_directory(entry.directory.tree_path)
     try:
@@ -77,7 +77,7 @@ def _begins_as_tar(fd: int) -> bool:
 class Archive:
     """One archive that is being added. Owns ``fd``."""
 
-    def __init__(self, tree: SourceTree, entry: Entry, fd: int) -> None:
+    def __init__(self, tree: SourceTree, entry: SelectedFile, fd: int) -> None:
         self._tree = tree
         self._entry = entry
         self._fd = fd
@@ -102,7 +102,7 @@ class Archive:
         those belong to root. Raises ArchiveError and CopyConflictError.
         """
         inside = _Inside(destination, target, self._name)
-        inodes: dict[int, list[Node]] = {}  # by the identity of each of its names
+        inodes: dict[int, list[PlannedEntry]] = {}  # by the identity of each of its names
         for index, (member, _) in enumerate(self._members()):
             path = clean(os.fsdecode(member.name))
             if not path:
@@ -127,7 +127,7 @@ class Archive:
             if kind is not None or stat.S_ISLNK(node.mode):
                 inside.forget_parent()  # names may lead elsewhere now
 
-    def write(self, wanted: Mapping[int, Sequence[tuple[bytes, Node]]], writer: TarWriter) -> None:
+    def write(self, wanted: Mapping[int, Sequence[tuple[bytes, PlannedEntry]]], writer: TarWriter) -> None:
         """Write the regular files that are left: of every member, the names (and nodes) that it has in the layer.
 
         Raises ContextChangedError when the archive is not the one that was planned any more.
@@ -140,7 +140,7 @@ class Archive:
         self._tree.check_unchanged(self._entry, self._fd)
 
     def _write_member(
-        self, member: TarEntry, content: TarReader, names: Sequence[tuple[bytes, Node]], writer: TarWriter
+        self, member: TarEntry, content: TarReader, names: Sequence[tuple[bytes, PlannedEntry]], writer: TarWriter
     ) -> None:
         (first, node), *links = names
         if not isinstance(node.content, ArchiveMember) or node.content.size != member.size:
@@ -201,7 +201,7 @@ class Archive:
                     hint="links in an archive are followed inside the destination only",
                 )
 
-    def _linked(self, inside: _Inside, member: TarEntry) -> Node:
+    def _linked(self, inside: _Inside, member: TarEntry) -> PlannedEntry:
         """The file that a hard link is another name of; this instruction has already unpacked it."""
         parent, name = split(clean(os.fsdecode(member.link)))
         node = inside.node(join(resolve(inside, parent), name))
@@ -214,7 +214,7 @@ class Archive:
         return node
 
     def _describe(
-        self, names: Sequence[Node], member: TarEntry, owner: tuple[int, int] | None, timestamp: int | None
+        self, names: Sequence[PlannedEntry], member: TarEntry, owner: tuple[int, int] | None, timestamp: int | None
     ) -> None:
         """Give an inode what the header of a hard link says, under all its names: unpacking sets it once more.
 
@@ -230,12 +230,12 @@ class Archive:
 
     def _node(
         self, member: TarEntry, content: ArchiveMember, owner: tuple[int, int] | None, timestamp: int | None
-    ) -> Node:
+    ) -> PlannedEntry:
         kind = _TYPES[member.kind]
         uid, gid = owner or (member.uid, member.gid)
         mtime = member.mtime if timestamp is None else timestamp
         xattrs = {name: value for name, value in member.xattrs.items() if ships(name)}
-        node = Node(kind | member.mode, uid, gid, mtime, xattrs=xattrs or None)
+        node = PlannedEntry(kind | member.mode, uid, gid, mtime, xattrs=xattrs or None)
         if kind != stat.S_IFDIR:
             node.content = content
         if kind == stat.S_IFLNK:
@@ -277,7 +277,7 @@ class _Inside:
     def link_target(self, path: str) -> str:
         return self._destination.link_target(join(self.target, path))
 
-    def node(self, path: str) -> Node | None:
+    def node(self, path: str) -> PlannedEntry | None:
         return self._destination.nodes.get(join(self.target, path))
 
     def is_directory(self, path: str) -> bool:

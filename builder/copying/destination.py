@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from builder.errors import CopyConflictError
 from builder.paths import split
-from builder.trees.filetree import Entry, SourceTree, read_xattrs
+from builder.trees.filetree import SelectedFile, SourceTree, read_xattrs
 
 Kind: TypeAlias = Literal["directory", "link", "other"]
 
@@ -32,10 +32,10 @@ class ArchiveMember:
         self.size = size
 
 
-Content: TypeAlias = Entry | ArchiveMember | bytes | None
+Content: TypeAlias = SelectedFile | ArchiveMember | bytes | None
 
 
-class Node:
+class PlannedEntry:
     """One planned entry of the layer. mode has its type bits.
 
     below: the directory is in the root filesystem too.
@@ -71,9 +71,9 @@ class Node:
         self.hides = False
         self.opaque = False
 
-    def twin(self) -> Node:
+    def twin(self) -> PlannedEntry:
         """Another name for the same file."""
-        return Node(
+        return PlannedEntry(
             self.mode,
             self.uid,
             self.gid,
@@ -90,7 +90,7 @@ class Destination:
 
     def __init__(self, rootfs_fd: int | None) -> None:
         self._rootfs = None if rootfs_fd is None else SourceTree(rootfs_fd, "the image")
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, PlannedEntry] = {}
         self._listings: dict[str, dict[str, Kind]] = {}
         self._shown: dict[str, bool] = {}  # see _contents_show
 
@@ -190,7 +190,7 @@ class Destination:
 
     # Planning.
 
-    def put(self, path: str, node: Node) -> None:
+    def put(self, path: str, node: PlannedEntry) -> None:
         """Plan ``node`` at ``path``, whose parent is a directory. A file replaces a file or link; see ``replace``."""
         parent = split(path)[0]
         if parent not in self.nodes:
@@ -213,10 +213,10 @@ class Destination:
             missing.append(step)
             step = split(step)[0]
         for step in reversed(missing):
-            self.put(step, Node(stat.S_IFDIR | mode, uid, gid, mtime))
+            self.put(step, PlannedEntry(stat.S_IFDIR | mode, uid, gid, mtime))
         return missing
 
-    def merge_directory(self, path: str, node: Node) -> None:
+    def merge_directory(self, path: str, node: PlannedEntry) -> None:
         """Give the existing directory ``path`` the attributes of ``node``; what is in it stays."""
         self._show(path)
         old = self.nodes[path]
@@ -231,7 +231,7 @@ class Destination:
         self._show(path)
         self.nodes[path].mode = stat.S_IFDIR | stat.S_IMODE(mode)
 
-    def replace(self, path: str, node: Node) -> None:
+    def replace(self, path: str, node: PlannedEntry) -> None:
         """Plan ``node`` in place of whatever is at ``path``: a whole directory, when it is one."""
         old = self.nodes.get(path)
         if self.is_directory(path):
@@ -270,7 +270,7 @@ class Destination:
                 xattrs = read_xattrs(fd)
             finally:
                 os.close(fd)
-            self.nodes[one] = Node(
+            self.nodes[one] = PlannedEntry(
                 st.st_mode, st.st_uid, st.st_gid, int(st.st_mtime), xattrs=xattrs or None, below=True
             )
 

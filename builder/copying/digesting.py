@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from builder.copying.modes import parse_chmod
 from builder.copying.selecting import Selection
 from builder.copying.statcache import StatCache
-from builder.trees.filetree import NO_XATTRS, Entry, SourceTree, encode_xattrs, read_xattrs
+from builder.trees.filetree import NO_XATTRS, SelectedFile, SourceTree, encode_xattrs, read_xattrs
 from core.cancellation import check
 from core.digests import Digest
 
@@ -64,7 +64,7 @@ def manifest(selection: Selection, cache: StatCache | None = None) -> bytes:
     return os.fsencode("\0".join(fields))
 
 
-def _what(entry: Entry, inode: Entry) -> str:
+def _what(entry: SelectedFile, inode: SelectedFile) -> str:
     """What makes a file, besides name and permissions: a digest, which covers the size; a target; a device number."""
     sha = inode.sha
     if sha is not None:
@@ -76,7 +76,7 @@ def _what(entry: Entry, inode: Entry) -> str:
 
 def hash_files(selection: Selection, cache: StatCache | None = None) -> None:
     """Find out ``sha`` and ``xattrs`` of every regular file of ``selection`` that does not know them yet."""
-    missing: list[Entry] = []
+    missing: list[SelectedFile] = []
     known = cache.get if cache is not None else None
     for entry in selection.entries():
         if entry.leader is not None or entry.mode & 0o170000 != stat.S_IFREG:
@@ -98,7 +98,7 @@ def hash_files(selection: Selection, cache: StatCache | None = None) -> None:
                 cache.put(entry.tree_path, entry.stamp, (entry.sha, entry.xattrs or NO_XATTRS), selection.looked_at_ns)
 
 
-def _hash_in_threads(tree: SourceTree, entries: Sequence[Entry]) -> None:
+def _hash_in_threads(tree: SourceTree, entries: Sequence[SelectedFile]) -> None:
     workers = min(len(entries), os.cpu_count() or 1)
     if workers < 2:
         _hash_all(tree, entries)
@@ -111,7 +111,7 @@ def _hash_in_threads(tree: SourceTree, entries: Sequence[Entry]) -> None:
             done.result()
 
 
-def _hash_all(tree: SourceTree, entries: Sequence[Entry]) -> None:
+def _hash_all(tree: SourceTree, entries: Sequence[SelectedFile]) -> None:
     buffer = bytearray(_BUFFER)
     directory = None
     directory_fd = -1
@@ -130,7 +130,7 @@ def _hash_all(tree: SourceTree, entries: Sequence[Entry]) -> None:
             os.close(directory_fd)
 
 
-def _hash_one(tree: SourceTree, entry: Entry, directory_fd: int, buffer: bytearray) -> None:
+def _hash_one(tree: SourceTree, entry: SelectedFile, directory_fd: int, buffer: bytearray) -> None:
     fd = tree.open_file(entry, directory_fd)
     try:
         small = entry.size <= _WHOLE

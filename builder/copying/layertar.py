@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from builder.copying.archives import Archive
-from builder.copying.destination import ArchiveMember, Node
+from builder.copying.destination import ArchiveMember, PlannedEntry
 from builder.copying.earlierlayer import EarlierLayer
 from builder.copying.owners import UnknownName
 from builder.errors import CopyError
 from builder.paths import NAME_MAX, check_length
-from builder.trees.filetree import Directory, Entry, read_xattrs
+from builder.trees.filetree import Directory, SelectedFile, read_xattrs
 from core.cancellation import check
 from images.errors import LayerSourceError
 from images.survey import Survey
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 
 def write_nodes(
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, PlannedEntry],
     archives: Sequence[Archive],
     writer: TarWriter,
     *,
@@ -54,7 +54,7 @@ def write_nodes(
     """
     content = _ContentWriter(looked_at_ns, writer, earlier)
     is_plain = not archives
-    members: list[dict[int, list[tuple[bytes, Node]]]] = [{} for _ in archives]
+    members: list[dict[int, list[tuple[bytes, PlannedEntry]]]] = [{} for _ in archives]
     first_names: dict[ArchiveMember, bytes] = {}  # of links and devices, which may have several too
     try:
         for path, node in nodes.items():
@@ -102,10 +102,10 @@ class _ContentWriter:
         self._looked_at_ns = looked_at_ns
         self._writer = writer
         self._earlier = earlier
-        self._ends: list[tuple[Entry, int]] = []  # where the content of each ends in the tar, padding included
+        self._ends: list[tuple[SelectedFile, int]] = []  # where the content of each ends in the tar, padding included
         self._directory: Directory | None = None
         self._directory_fd = -1
-        self._names: dict[Entry, bytes] = {}
+        self._names: dict[SelectedFile, bytes] = {}
 
     def places(self) -> list[tuple[bytes, int]]:
         """Of the contents whose hash is known by now; those of a file without content say nothing."""
@@ -120,9 +120,9 @@ class _ContentWriter:
             os.close(self._directory_fd)
             self._directory_fd = -1
 
-    def write(self, name: bytes, node: Node) -> None:
+    def write(self, name: bytes, node: PlannedEntry) -> None:
         entry = node.content
-        assert isinstance(entry, Entry)
+        assert isinstance(entry, SelectedFile)
         first = self._names.setdefault(entry, name)
         if first is not name:
             self._writer.hardlink(name, first, node.mode, node.uid, node.gid, node.mtime)
@@ -131,7 +131,7 @@ class _ContentWriter:
             self._read(name, node, entry)
         self._ends.append((entry, self._writer.offset))
 
-    def _take(self, name: bytes, node: Node, entry: Entry) -> bool:
+    def _take(self, name: bytes, node: PlannedEntry, entry: SelectedFile) -> bool:
         """Have the content from the earlier layer, if it is known and there."""
         if self._earlier is None or entry.sha is None or entry.xattrs is None:
             return False
@@ -144,7 +144,7 @@ class _ContentWriter:
         self._writer.file_from_tar(name, node.mode, node.uid, node.gid, node.mtime, content, entry.xattrs or None)
         return True
 
-    def _read(self, name: bytes, node: Node, entry: Entry) -> None:
+    def _read(self, name: bytes, node: PlannedEntry, entry: SelectedFile) -> None:
         tree = entry.directory.tree
         if entry.directory is not self._directory:
             self.close()
@@ -159,7 +159,7 @@ class _ContentWriter:
         finally:
             os.close(fd)
 
-    def _write_from(self, fd: int, name: bytes, node: Node, entry: Entry) -> None:
+    def _write_from(self, fd: int, name: bytes, node: PlannedEntry, entry: SelectedFile) -> None:
         """Write the content, and make sure that it is what was hashed.
 
         A file that was at rest when it was looked at, and has the same stamp after it was written, is the same file.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from builder.copying.archives import Archive, open_archive
-from builder.copying.destination import Destination, Node
+from builder.copying.destination import Destination, PlannedEntry
 from builder.copying.digesting import content_digest, manifest
 from builder.copying.earlierlayer import EarlierLayer
 from builder.copying.layertar import Written, write_nodes
@@ -22,7 +22,7 @@ from builder.copying.selecting import Selection, Source, select
 from builder.errors import CopyConflictError
 from builder.graph.copyspec import CopySpec, heredoc_file
 from builder.paths import clean, join, resolve, split
-from builder.trees.filetree import Entry
+from builder.trees.filetree import SelectedFile
 from core.cancellation import check
 from images.tarwriter import TarWriter
 
@@ -141,7 +141,9 @@ class _Planner:
         destination = self.destination
         nodes = destination.nodes
         destination.list_existing(target)
-        empty: set[Entry | None] = set()  # copied directories that were new: nothing can be in the way inside them
+        empty: set[SelectedFile | None] = (
+            set()
+        )  # copied directories that were new: nothing can be in the way inside them
         if destination.is_empty(target):
             empty.add(None)  # what the entries at the top have for a parent
         for entry in source.entries:
@@ -188,7 +190,7 @@ class _Planner:
         mode = _CREATED if self._chmod is None or self._chmod.octal is None else self._chmod.octal
         self.destination.make_directories(path, mode=mode, uid=uid, gid=gid, mtime=self._created_at, what=self._what)
 
-    def _put_file(self, path: str, node: Node, source: str) -> None:
+    def _put_file(self, path: str, node: PlannedEntry, source: str) -> None:
         if self.destination.is_directory(path):
             raise CopyConflictError(
                 f"{self._what}: cannot replace the directory /{path} with the file {source}",
@@ -196,7 +198,7 @@ class _Planner:
             )
         self.destination.put(path, node)
 
-    def _from_entry(self, entry: Entry) -> Node:
+    def _from_entry(self, entry: SelectedFile) -> PlannedEntry:
         uid, gid = (0, 0) if self._spec.from_context else (entry.uid, entry.gid)
         node = self._node(entry.mode, uid, gid, entry.mtime)
         mode = entry.mode
@@ -210,12 +212,12 @@ class _Planner:
             node.rdev = entry.rdev
         return node
 
-    def _node(self, mode: int, uid: int, gid: int, mtime: int) -> Node:
+    def _node(self, mode: int, uid: int, gid: int, mtime: int) -> PlannedEntry:
         if self._owner is not None:
             uid, gid = self._owner
         if self._chmod is not None and not stat.S_ISLNK(mode):
             mode = self._chmod.apply(mode)
-        return Node(mode, uid, gid, mtime if self._timestamp is None else self._timestamp)
+        return PlannedEntry(mode, uid, gid, mtime if self._timestamp is None else self._timestamp)
 
     def _unpack(self, archive: Archive) -> None:
         target = resolve(self.destination, clean(self._spec.destination))

@@ -15,7 +15,7 @@ import msgspec
 from builder.errors import CopyError, SourceNotFoundError
 from builder.graph.copyspec import CopySpec
 from builder.paths import clean, join, resolve, split
-from builder.trees.filetree import Entry, PathFilter, SourceTree
+from builder.trees.filetree import PathFilter, SelectedFile, SourceTree
 from builder.trees.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
 from core.cancellation import check
 from core.fetchable import is_fetchable
@@ -32,8 +32,8 @@ class Source(msgspec.Struct, frozen=True):
     written: str
     path: str
     name: str
-    top: Entry | None
-    entries: list[Entry]
+    top: SelectedFile | None
+    entries: list[SelectedFile]
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Selection(msgspec.Struct, frozen=True):
     sources: tuple[Source, ...]
     looked_at_ns: int
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[SelectedFile]:
         for source in self.sources:
             if source.top is not None:
                 yield source.top

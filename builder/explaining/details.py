@@ -10,7 +10,7 @@ import msgspec
 
 from builder.copying.owners import UnknownName
 from builder.graph.vertices import BaseOp, CopyOp, Op, RunOp, Vertex, WorkdirOp
-from core.events import Change
+from core.events import MissReason
 from dockerfile_grammar.secrecy import names_a_secret
 
 if TYPE_CHECKING:
@@ -140,23 +140,23 @@ def _hidden(value: str) -> str:
     return _HIDDEN + hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
-def operation_changes(old: StepDetail, new: StepDetail) -> list[Change]:
+def operation_changes(old: StepDetail, new: StepDetail) -> list[MissReason]:
     """What is different between two operations; the instruction first."""
     before, now = old.members, new.members
     different = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
     variables = [name for name in different if name.startswith(("arg ", "env "))]
     options = [name for name in different if name not in variables]
-    changes: list[Change] = []
+    changes: list[MissReason] = []
     if options and old.text != new.text:
-        changes.append(Change("instruction", "", old.text, new.text))
+        changes.append(MissReason("instruction", "", old.text, new.text))
     else:
         for name in options:
             kind = "instruction" if name == _COMMAND else "option"
-            changes.append(Change(kind, "" if kind == "instruction" else name, before.get(name), now.get(name)))
+            changes.append(MissReason(kind, "" if kind == "instruction" else name, before.get(name), now.get(name)))
     return changes + _variable_changes(before, now, variables)
 
 
-def _variable_changes(before: dict[str, str], now: dict[str, str], names: list[str]) -> list[Change]:
+def _variable_changes(before: dict[str, str], now: dict[str, str], names: list[str]) -> list[MissReason]:
     """Of ARG and ENV. One that became the other, with the same value, is a change of its kind alone."""
     changes = []
     for name in names:
@@ -169,5 +169,5 @@ def _variable_changes(before: dict[str, str], now: dict[str, str], names: list[s
         if (old or "").startswith(_HIDDEN) or (new or "").startswith(_HIDDEN):
             old, new = old and "(hidden)", new and "(hidden)"
         if old != new or old == "(hidden)":
-            changes.append(Change(kind, variable, old, new))
+            changes.append(MissReason(kind, variable, old, new))
     return changes

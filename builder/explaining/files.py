@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 from builder.copying.listings import Listing
 from builder.explaining.details import encodable
 from builder.paths import join
-from core.events import Change
+from core.events import MissReason
 
 MOST_CHANGES: Final = 100
 """More files than these are not named, only counted."""
@@ -31,7 +31,7 @@ _Record: TypeAlias = tuple[str, str, str, str]
 """Of a file: path, ``"mode uid:gid"``, what it is, extended attributes."""
 
 
-def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[Change]:
+def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[MissReason]:
     """Files that are new, gone or different, by path; and how many more, as the last one, when there are many."""
     before, now = _by_source(old), _by_source(new)
     was: dict[str, _File] = {}
@@ -40,28 +40,28 @@ def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[Change]
         earlier, present = before.get(source, set()), now.get(source, set())
         was.update(_file(source, record) for record in earlier - present)
         is_.update(_file(source, record) for record in present - earlier)
-    changes: list[Change] = []
+    changes: list[MissReason] = []
     for path in sorted({*was, *is_}):
         if was.get(path) != is_.get(path):
             changes += _changes(path, was.get(path), is_.get(path))
     if len(changes) > MOST_CHANGES:
-        return [*changes[:MOST_CHANGES], Change("changed", f"and {len(changes) - MOST_CHANGES} more")]
+        return [*changes[:MOST_CHANGES], MissReason("changed", f"and {len(changes) - MOST_CHANGES} more")]
     return changes
 
 
-def _changes(path: str, was: _File | None, is_: _File | None) -> Iterator[Change]:
+def _changes(path: str, was: _File | None, is_: _File | None) -> Iterator[MissReason]:
     if was is None:
-        yield Change("added", path)
+        yield MissReason("added", path)
     elif is_ is None:
-        yield Change("removed", path)
+        yield MissReason("removed", path)
     else:
         kind = was.mode[:-4] != is_.mode[:-4]
         if kind or was.content != is_.content or was.xattrs != is_.xattrs:
-            yield Change("changed", path)
+            yield MissReason("changed", path)
         if not kind and was.mode != is_.mode:
-            yield Change("mode", path, was.mode[-4:], is_.mode[-4:])
+            yield MissReason("mode", path, was.mode[-4:], is_.mode[-4:])
         if was.owner != is_.owner:
-            yield Change("owner", path, was.owner, is_.owner)
+            yield MissReason("owner", path, was.owner, is_.owner)
 
 
 def _by_source(listings: Sequence[Listing]) -> dict[_Source, set[_Record]]:

@@ -23,7 +23,7 @@ from builder.explaining.details import (
 )
 from builder.explaining.lineage import Lineage, matching
 from builder.graph.vertices import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
-from core.events import Change
+from core.events import MissReason
 from core.trust import COMMON, Domain, scoped
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FILES: Final = "copied-files"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class StepAnswer(msgspec.Struct, frozen=True):
     """How a step was answered. What is not known (yet) is empty.
 
     ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
@@ -67,35 +67,35 @@ class Explainer:
         self._lineage = Lineage(store, identity)
         self._plan = plan
         self._before: dict[Vertex, StepDetail | None] | None = None
-        self._outcomes: dict[Vertex, Outcome] = {}
+        self._outcomes: dict[Vertex, StepAnswer] = {}
         self._lock = threading.Lock()
         self._began_at = time.time()
 
-    def note(self, vertex: Vertex, outcome: Outcome) -> None:
+    def note(self, vertex: Vertex, outcome: StepAnswer) -> None:
         """Remember how a step was answered, for those after it and for the next build."""
         self._outcomes[vertex] = outcome
 
-    def changes(self, vertex: Vertex, outcome: Outcome) -> tuple[Change, ...]:
+    def changes(self, vertex: Vertex, outcome: StepAnswer) -> tuple[MissReason, ...]:
         """Why a step ran. Called once for it; steps that it builds on have been noted."""
         if outcome.forced:
-            return (Change("no-cache"),)
+            return (MissReason("no-cache"),)
         old = self._previous(vertex, outcome.op)
         if old is None:
-            return (Change("never-built"),)
+            return (MissReason("never-built"),)
         new = self._detail(vertex, outcome)
         if old.op != new.op:
             changes = operation_changes(old, new)
             if old.text == new.text and changes:
                 changes += self._content_changes(vertex, old, outcome)
-            return tuple(changes) or (Change("never-built"),)
+            return tuple(changes) or (MissReason("never-built"),)
         if not outcome.keys or not set(old.keys).isdisjoint(outcome.keys):
-            return (Change("evicted"),)  # without keys: no record of the operation is left
+            return (MissReason("evicted"),)  # without keys: no record of the operation is left
         changes = self._content_changes(vertex, old, outcome)
         if old.below != outcome.below:
             changes.append(self._below_change(vertex, old))
-        return tuple(changes) or (Change("evicted"),)
+        return tuple(changes) or (MissReason("evicted"),)
 
-    def unknown_names(self, outcome: Outcome) -> tuple[UnknownName, ...]:
+    def unknown_names(self, outcome: StepAnswer) -> tuple[UnknownName, ...]:
         """The names of owners that the image did not have when the step ran, in this build or before."""
         kept = None if outcome.ran else _detail_of(outcome.record)
         return outcome.unknown_names if kept is None else kept.unknown_names
@@ -114,11 +114,11 @@ class Explainer:
             keys,
         )
 
-    def detail(self, vertex: Vertex, outcome: Outcome) -> bytes:
+    def detail(self, vertex: Vertex, outcome: StepAnswer) -> bytes:
         """What a record keeps of the step, for builds that know no other version of themselves."""
         return msgspec.msgpack.encode(self._detail(vertex, outcome), enc_hook=str)  # digests
 
-    def remember_files(self, outcome: Outcome) -> None:
+    def remember_files(self, outcome: StepAnswer) -> None:
         """Keep the names of what was copied under the digest of it."""
         if outcome.listings:
             self._store.cache.memo_put(_FILES, scoped(outcome.content, self._files_scope), pack(outcome.listings))
@@ -154,7 +154,7 @@ class Explainer:
 
     # What is
 
-    def _detail(self, vertex: Vertex, outcome: Outcome) -> StepDetail:
+    def _detail(self, vertex: Vertex, outcome: StepAnswer) -> StepDetail:
         content = outcome.content
         if not content and (kept := _detail_of(outcome.record)) is not None:
             content = kept.content
@@ -172,28 +172,28 @@ class Explainer:
 
     # What differs
 
-    def _content_changes(self, vertex: Vertex, old: StepDetail, outcome: Outcome) -> list[Change]:
+    def _content_changes(self, vertex: Vertex, old: StepDetail, outcome: StepAnswer) -> list[MissReason]:
         if not outcome.content or not old.content or old.content == outcome.content:
             return []
         if not outcome.listings:
-            return [Change("source", source.step.name) for source in vertex.sources]
+            return [MissReason("source", source.step.name) for source in vertex.sources]
         kept = self._store.cache.memo_get(_FILES, scoped(old.content, self._files_scope))
         if kept is None:
-            return [Change("changed", "its files")]
+            return [MissReason("changed", "its files")]
         from builder.explaining.files import file_changes
 
         return file_changes(unpack(kept), outcome.listings)
 
-    def _below_change(self, vertex: Vertex, old: StepDetail) -> Change:
+    def _below_change(self, vertex: Vertex, old: StepDetail) -> MissReason:
         """The nearest step below that left another layer than the last time, else the base image."""
         below = vertex.input
         while below is not None and not isinstance(below.op, BaseOp):
             outcome, before = self._outcomes.get(below), (self._before or {}).get(below)
             if outcome is not None and (before is None or before.layer != outcome.layer):
-                return Change("parent", below.step.name)
+                return MissReason("parent", below.step.name)
             below = below.input
         name, image = base_of(vertex)
-        return Change("base", name or "scratch", old.base[1] or None, image or None)
+        return MissReason("base", name or "scratch", old.base[1] or None, image or None)
 
 
 def _detail_of(record: bytes) -> StepDetail | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from core.events import Change
+from core.events import MissReason
 
 _NAMED: Final = 3
 
 
-def in_words(changes: Sequence[Change]) -> str:
+def in_words(changes: Sequence[MissReason]) -> str:
     """All of it in one line."""
     files = [change for change in changes if change.kind in ("added", "changed", "removed", "mode", "owner")]
     others = [describe(change) for change in changes if change not in files]
@@ -20,7 +20,7 @@ def in_words(changes: Sequence[Change]) -> str:
     return "; ".join([*others, ", ".join(named)] if named else others)
 
 
-def describe(change: Change) -> str:
+def describe(change: MissReason) -> str:
     """One change in words."""
     match change.kind:
         case "no-cache":

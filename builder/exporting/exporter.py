@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from builder.assembly import Built
+from builder.assembly import BuiltImage
 from builder.errors import OutputError
 from builder.request.output import Compression, Output, Packaging
 from core.digests import Digest
@@ -59,7 +59,7 @@ class Exporter:
     def __init__(
         self,
         store: Store,
-        images: Sequence[Built],
+        images: Sequence[BuiltImage],
         *,
         epoch: int | None,
         attest: Attestor | None,
@@ -72,7 +72,7 @@ class Exporter:
         self._push = push
         self._images = tuple(images)
         self._several = several or len(images) > 1
-        self._clamped: tuple[Built, ...] | None = None
+        self._clamped: tuple[BuiltImage, ...] | None = None
 
     def put_out(self, outputs: Sequence[Output]) -> Exported:
         """Each output, in turn. A file appears whole or not at all.
@@ -96,7 +96,7 @@ class Exporter:
     def _id(self) -> Digest:
         return Digest.of(encode(self._images[0].config))
 
-    def _dated(self, packaging: Packaging) -> tuple[Built, ...]:
+    def _dated(self, packaging: Packaging) -> tuple[BuiltImage, ...]:
         """The images, with new layers' times clamped where that is wanted."""
         if packaging.rewrite_timestamp and self._epoch is None:
             raise OutputError("rewrite-timestamp without SOURCE_DATE_EPOCH", hint="set SOURCE_DATE_EPOCH=SECONDS")
@@ -108,7 +108,7 @@ class Exporter:
 
     # Images
 
-    def _image(self, output: Output, images: tuple[Built, ...]) -> Exported:
+    def _image(self, output: Output, images: tuple[BuiltImage, ...]) -> Exported:
         if not self._several and self._attest is None and not output.push and output.packaging == _DEFAULT:
             return self._as_it_stands(output, images[0])
         from builder.exporting.packing import pack
@@ -132,7 +132,7 @@ class Exporter:
             self._store.images.remove(packed.root.digest if packed.is_index else image.id)
         return _exported(packed, image if output.store else None)
 
-    def _as_it_stands(self, output: Output, built: Built) -> Exported:
+    def _as_it_stands(self, output: Output, built: BuiltImage) -> Exported:
         """An image of uncompressed layers: what is quickest, and all that a store needs."""
         if not output.store:
             return Exported(None, None, self._id())
@@ -173,7 +173,7 @@ class Exporter:
             return images[0], store.indexes.put(packed.documents[packed.root.digest], names=names)
         return images[0], images[0]
 
-    def _archive(self, output: Output, images: tuple[Built, ...]) -> Exported:
+    def _archive(self, output: Output, images: tuple[BuiltImage, ...]) -> Exported:
         from builder.exporting.packing import pack
 
         if output.type == "docker" and (self._several or self._attest is not None):
@@ -215,7 +215,7 @@ class Exporter:
 
     # Files
 
-    def _files(self, output: Output, images: tuple[Built, ...]) -> None:
+    def _files(self, output: Output, images: tuple[BuiltImage, ...]) -> None:
         split = self._several if output.platform_split is None else output.platform_split
         if not split:
             self._check_overlap(images)
@@ -227,18 +227,18 @@ class Exporter:
             with _opened(output.dest) as sink:
                 self._write_tar(images, sink, split=split)
 
-    def _suffix(self, image: Built, images: Sequence[Built], *, split: bool) -> str:
+    def _suffix(self, image: BuiltImage, images: Sequence[BuiltImage], *, split: bool) -> str:
         """What tells attestations of several platforms apart that are in one directory."""
         return "" if split or len(images) == 1 else f".{_directory(image)}"
 
-    def _check_overlap(self, images: Sequence[Built]) -> None:
+    def _check_overlap(self, images: Sequence[BuiltImage]) -> None:
         """Raises OutputError when two platforms have a file of the same name."""
         from images.flatten import flatten
         from images.tarheaders import DIRECTORY
 
         if len(images) == 1:
             return
-        seen: dict[bytes, Built] = {}
+        seen: dict[bytes, BuiltImage] = {}
         for image in images:
             with self._opened_layers(image) as layers:
                 for entry, _ in flatten(layers):
@@ -250,7 +250,7 @@ class Exporter:
                             hint="leave platform-split=false out: each platform then has a directory",
                         )
 
-    def _write_tar(self, images: Sequence[Built], sink: BinaryIO, *, split: bool) -> None:
+    def _write_tar(self, images: Sequence[BuiltImage], sink: BinaryIO, *, split: bool) -> None:
         from images.flatten import write_merged
         from images.tarwriter import TarWriter
 
@@ -263,7 +263,7 @@ class Exporter:
                 write_merged(layers, writer, prefix=prefix, mtime=self._epoch)
         writer.close()
 
-    def _write_tree(self, image: Built, dest: str, suffix: str) -> None:
+    def _write_tree(self, image: BuiltImage, dest: str, suffix: str) -> None:
         from images.flatten import unpack_merged
 
         with self._attested(image, suffix) as layers, storage_errors(dest), _output_errors(dest):
@@ -276,7 +276,7 @@ class Exporter:
                 os.close(root)
 
     @contextlib.contextmanager
-    def _attested(self, image: Built, suffix: str) -> Iterator[list[BinaryIO]]:
+    def _attested(self, image: BuiltImage, suffix: str) -> Iterator[list[BinaryIO]]:
         """The image's layers, and where something is to be said of the files one more, which says it."""
         with self._opened_layers(image) as layers:
             if self._attest is not None:
@@ -290,7 +290,7 @@ class Exporter:
             yield layers
 
     @contextlib.contextmanager
-    def _opened_layers(self, image: Built) -> Iterator[list[BinaryIO]]:
+    def _opened_layers(self, image: BuiltImage) -> Iterator[list[BinaryIO]]:
         with self._store.layers.open_checked(topmost_of_each(image.diff_ids)) as layers:
             yield layers
 
@@ -309,12 +309,12 @@ def _with_created(packed: Packed) -> Packed:
     return msgspec.structs.replace(packed, root=msgspec.structs.replace(packed.root, annotations=annotations))
 
 
-def _directory(image: Built) -> str:
+def _directory(image: BuiltImage) -> str:
     """What a platform's directory is called: ``linux_arm_v7``."""
     return str(image.platform).replace("/", "_")
 
 
-def _clamped(store: Store, image: Built, epoch: int) -> Built:
+def _clamped(store: Store, image: BuiltImage, epoch: int) -> BuiltImage:
     """The image with no time after the epoch in its own layers; the base's stay the base's."""
     from images.tarcopy import clamped_layer
 

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from builder.assembly import Built
+from builder.assembly import BuiltImage
 from builder.attesting.statements import Statement
 from builder.errors import OutputError
 from builder.request.output import AnnotationLevel, Compression, Packaging
@@ -52,14 +52,14 @@ _OCI_TYPES: Final = {docker: oci for oci, docker in _DOCKER_TYPES.items()} | {DO
 _DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
 
 
-Attest: TypeAlias = Callable[[Built, Digest], Sequence[Statement]]
+Attest: TypeAlias = Callable[[BuiltImage, Digest], Sequence[Statement]]
 """From an image and its manifest's digest to what is to be said of it."""
 
 
 class PackedImage(msgspec.Struct, frozen=True):
     """One platform's image: its config, and its manifest."""
 
-    built: Built
+    built: BuiltImage
     config: bytes
     manifest: Descriptor
 
@@ -87,7 +87,7 @@ class Packed(msgspec.Struct, frozen=True):
 
 def pack(
     store: Store,
-    images: Sequence[Built],
+    images: Sequence[BuiltImage],
     packaging: Packaging,
     *,
     default: Compression,
@@ -116,7 +116,7 @@ class _Packer:
         self._compression = packaging.compression or default
         self.documents: dict[Digest, bytes] = {}
 
-    def image(self, built: Built) -> PackedImage:
+    def image(self, built: BuiltImage) -> PackedImage:
         config = encode(built.config)
         manifest = encode(
             Manifest(

@@ -21,7 +21,7 @@ from builder.copying.job import CopyJob
 from builder.copying.owners import UnknownName
 from builder.errors import BuildCancelledError, BuilderError, ContextDamagedError, CopyError, LayerLostError, stop_when
 from builder.explaining.details import may_name_owner
-from builder.explaining.why import Explainer, Outcome
+from builder.explaining.why import Explainer, StepAnswer
 from builder.graph.promise import Promise
 from builder.graph.rootfs import LayerHandle, RootFS, WrittenLayer
 from builder.graph.vertices import (
@@ -44,8 +44,7 @@ from builder.solving.layerwriter import LayerWriter
 from containers.errors import MountError, UserError
 from core.cancellation import asking, check
 from core.digests import DiffID
-from core.events import Change, Monitor, StepFinished, StepStarted
-from core.events import Outcome as Ended
+from core.events import MissReason, Monitor, StepFinished, StepOutcome, StepStarted
 from images.records import CacheRecord
 
 
@@ -97,7 +96,7 @@ class Solver:
         self._target: Vertex | None = None  # what comes last, if that is one vertex
         self._counts = {"done": 0, "cached": 0}
         self._lock = threading.Lock()
-        self._executed: dict[Vertex, tuple[Change, ...]] = {}
+        self._executed: dict[Vertex, tuple[MissReason, ...]] = {}
         self._runs_expected = False
         self._below_runs: set[Vertex] = set()
         self._first_error: BaseException | None = None
@@ -226,7 +225,7 @@ class Solver:
         parent: RootFS,
         sources: tuple[RootFS, ...],
         writer: LayerWriter,
-    ) -> tuple[LayerHandle, Outcome]:
+    ) -> tuple[LayerHandle, StepAnswer]:
         """RUN and WORKDIR."""
         step = self._classes.of(vertex, op)
         outcome = self._not_asked(vertex, op, step)
@@ -273,7 +272,7 @@ class Solver:
 
     def _ran_before(
         self, op: RunOp | WorkdirOp, digest: str, parent: RootFS, sources: tuple[RootFS, ...], step: StepClass
-    ) -> tuple[Outcome, CacheRecord | None]:
+    ) -> tuple[StepAnswer, CacheRecord | None]:
         below, content = parent.identity(), ""
         keys: list[str] = []
         for content in self._contents(op, sources):
@@ -282,9 +281,11 @@ class Solver:
             if record is not None:
                 self._cache.put_as(keys[:-1], record, step)
                 return _answered(record, below, keys, step), record
-        return Outcome(digest, ran=True, below=below, content=content, keys=tuple(keys), facts=step.facts), None
+        return StepAnswer(digest, ran=True, below=below, content=content, keys=tuple(keys), facts=step.facts), None
 
-    def _keyed(self, op: RunOp | WorkdirOp, outcome: Outcome, parent: RootFS, sources: tuple[RootFS, ...]) -> Outcome:
+    def _keyed(
+        self, op: RunOp | WorkdirOp, outcome: StepAnswer, parent: RootFS, sources: tuple[RootFS, ...]
+    ) -> StepAnswer:
         """The outcome with its keys, once the layers below have been written."""
         if outcome.keys:
             return outcome
@@ -314,7 +315,7 @@ class Solver:
         parent: RootFS,
         sources: tuple[RootFS, ...],
         writer: LayerWriter,
-    ) -> tuple[LayerHandle, Outcome]:
+    ) -> tuple[LayerHandle, StepAnswer]:
         """COPY and ADD: as ``_solve_plain``, with the content of the files in the key."""
         step = self._classes.of(vertex, op)
         outcome = self._not_asked(vertex, op, step)
@@ -342,7 +343,7 @@ class Solver:
             unknown_names=unknown_names,
         )
 
-        def keyed() -> Outcome:
+        def keyed() -> StepAnswer:
             below = _chain(op, parent)
             contents = (content, *_whole(op, sources))
             return replace(outcome, below=below, keys=tuple(cache_key(outcome.op, below, each) for each in contents))
@@ -367,16 +368,16 @@ class Solver:
             self._cache.put_as(known, record, step)
         return record, [key, *known]
 
-    def _not_asked(self, vertex: Vertex, op: LayerOp, step: StepClass) -> Outcome:
+    def _not_asked(self, vertex: Vertex, op: LayerOp, step: StepClass) -> StepAnswer:
         forced = self._no_cache(vertex) and vertex not in self._executed
-        return Outcome(op_digest(op, step.facts), ran=True, forced=forced, facts=step.facts)
+        return StepAnswer(op_digest(op, step.facts), ran=True, forced=forced, facts=step.facts)
 
-    def _is_worth_asking(self, outcome: Outcome, parent: RootFS, step: StepClass) -> bool:
+    def _is_worth_asking(self, outcome: StepAnswer, parent: RootFS, step: StepClass) -> bool:
         # An operation without any record cannot hit: no need to wait until the layer below has been written.
         return not outcome.forced and (not parent.pending or self._cache.has_op(outcome.op, step))
 
     def _record(
-        self, vertex: Vertex, outcome: Outcome, written: WrittenLayer, duration_s: float, step: StepClass
+        self, vertex: Vertex, outcome: StepAnswer, written: WrittenLayer, duration_s: float, step: StepClass
     ) -> None:
         outcome = replace(outcome, layer=written.diff_id)
         self._explainer.note(vertex, outcome)
@@ -388,7 +389,7 @@ class Solver:
 
     # What the user sees
 
-    def _count(self, vertex: Vertex, outcome: Outcome, start: float) -> None:
+    def _count(self, vertex: Vertex, outcome: StepAnswer, start: float) -> None:
         with self._lock:
             ran_now = outcome.ran
             ran = ran_now or vertex in self._executed  # maybe by an attempt before this one
@@ -399,7 +400,12 @@ class Solver:
         self._finish(vertex, "done" if ran else "cached", start, changes=changes)
 
     def _finish(
-        self, vertex: Vertex, outcome: Ended, start: float, reason: str | None = None, changes: tuple[Change, ...] = ()
+        self,
+        vertex: Vertex,
+        outcome: StepOutcome,
+        start: float,
+        reason: str | None = None,
+        changes: tuple[MissReason, ...] = (),
     ) -> None:
         if changes:
             from builder.explaining.words import in_words
@@ -410,10 +416,12 @@ class Solver:
         )
 
 
-def _answered(record: CacheRecord, below: str, keys: Sequence[str], step: StepClass) -> Outcome:
+def _answered(record: CacheRecord, below: str, keys: Sequence[str], step: StepClass) -> StepAnswer:
     """What a hit tells."""
     layer, known = record.diff_id or "", tuple(keys)
-    return Outcome(record.op, ran=False, below=below, keys=known, layer=layer, record=record.detail, facts=step.facts)
+    return StepAnswer(
+        record.op, ran=False, below=below, keys=known, layer=layer, record=record.detail, facts=step.facts
+    )
 
 
 def _from_record(record: CacheRecord) -> LayerHandle:

@@ -45,7 +45,7 @@ class Directory:
     __slots__ = ("entry", "parent", "prefix", "recorded", "tree", "tree_path", "tree_prefix")
 
     def __init__(
-        self, tree: SourceTree, tree_path: str, prefix: str, parent: Directory | None, entry: Entry | None
+        self, tree: SourceTree, tree_path: str, prefix: str, parent: Directory | None, entry: SelectedFile | None
     ) -> None:
         self.tree = tree
         self.tree_path = tree_path
@@ -56,7 +56,7 @@ class Directory:
         self.recorded = True
 
 
-class Entry:
+class SelectedFile:
     """One file of a selection. There may be 100,000 of them, so: slots, plain ``__init__``, nothing computed early.
 
     path: relative to the source that it was selected by.
@@ -97,7 +97,7 @@ class Entry:
         self.stamp = _pack_stamp(st.st_dev, st.st_ino, size, mtime_ns, st.st_ctime_ns, mode)
         self.target = ""
         self.rdev = 0
-        self.leader: Entry | None = None
+        self.leader: SelectedFile | None = None
         self.implied = False
         self.sha: bytes | None = None
         self.xattrs: Mapping[str, bytes] | None = None
@@ -138,19 +138,19 @@ class SourceTree:
         self.label = label
         self._wanted = ignored
 
-    def is_proven(self, entry: Entry, looked_at_ns: int) -> bool:
+    def is_proven(self, entry: SelectedFile, looked_at_ns: int) -> bool:
         """Whether a file is what it hashed to for as long as ``check_unchanged`` finds it unchanged.
 
         looked_at_ns: a moment before it was hashed, nanoseconds since the epoch. False: hash it again.
         """
         return is_settled(entry.stamp, looked_at_ns)
 
-    def check_unchanged(self, entry: Entry, fd: int) -> None:
+    def check_unchanged(self, entry: SelectedFile, fd: int) -> None:
         """Raises ContextChangedError when the file ``fd`` is not the one that was looked at any more."""
         if stamp_of(fd) != entry.stamp:
             raise changed(self, entry.tree_path)
 
-    def is_another(self, entry: Entry) -> ContextError:
+    def is_another(self, entry: SelectedFile) -> ContextError:
         """The error to raise when a file does not hash to what it did."""
         return changed(self, entry.tree_path)
 
@@ -195,7 +195,7 @@ class SourceTree:
                 raise _too_deep(self, path) from error
             raise changed(self, path) from error
 
-    def open_file(self, entry: Entry, directory_fd: int) -> int:
+    def open_file(self, entry: SelectedFile, directory_fd: int) -> int:
         """A descriptor of a regular file's content. Raises ContextError."""
         try:
             return os.open(entry.path[len(entry.directory.prefix) :], _OPEN_FILE, dir_fd=directory_fd)
@@ -212,14 +212,14 @@ class SourceTree:
         finally:
             os.close(fd)
 
-    def entry(self, path: str) -> Entry:
+    def entry(self, path: str) -> SelectedFile:
         """The one file ``path``, as a selection of itself."""
         parent, _, name = path.rpartition("/")
         directory = Directory(self, parent, "", None, None)
         fd = self.open_directory(parent)
         try:
             st = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
-            entry = Entry(name, directory, st)
+            entry = SelectedFile(name, directory, st)
             if stat.S_ISLNK(st.st_mode):
                 entry.target = os.readlink(name, dir_fd=fd)
             entry.rdev = st.st_rdev
@@ -231,13 +231,15 @@ class SourceTree:
             _know(entry, self.contents)
         return entry
 
-    def walk(self, top: str, *, included: PathFilter | None = None, excluded: PathFilter | None = None) -> list[Entry]:
+    def walk(
+        self, top: str, *, included: PathFilter | None = None, excluded: PathFilter | None = None
+    ) -> list[SelectedFile]:
         """Everything below the directory ``top``: a directory before what is in it, its children together, sorted.
 
         included, excluded: filters on paths relative to ``top``. Sockets are left out. Raises ContextError.
         """
-        entries: list[Entry] = []
-        leaders: dict[bytes, Entry] = {}
+        entries: list[SelectedFile] = []
+        leaders: dict[bytes, SelectedFile] = {}
         stack = [Directory(self, top, "", None, None)]
         filters = _Filters(self._wanted, included, excluded)
         while stack:
@@ -265,8 +267,8 @@ class SourceTree:
         fd: int,
         directory: Directory,
         filters: _Filters | None,
-        entries: list[Entry],
-        leaders: dict[bytes, Entry],
+        entries: list[SelectedFile],
+        leaders: dict[bytes, SelectedFile],
     ) -> list[Directory]:
         """Append the children of one directory; return the directories among them that are to be walked."""
         below: list[Directory] = []
@@ -279,7 +281,7 @@ class SourceTree:
             name = child.name
             st = child.stat(follow_symlinks=False)
             kind = st.st_mode & 0o170000
-            entry = Entry(prefix + name, directory, st)
+            entry = SelectedFile(prefix + name, directory, st)
             if kind == stat.S_IFDIR:
                 subdirectory = Directory(self, directory.tree_prefix + name, prefix + name + "/", directory, entry)
                 if filters is not None and not filters.admit_directory(subdirectory):
@@ -305,7 +307,7 @@ class SourceTree:
         return below
 
 
-def _know(entry: Entry, contents: Mapping[str, bytes]) -> None:
+def _know(entry: SelectedFile, contents: Mapping[str, bytes]) -> None:
     entry.sha = contents.get(entry.tree_path)
     if entry.sha is not None:
         entry.xattrs = NO_XATTRS
@@ -347,7 +349,7 @@ class _Filters:
         return True
 
 
-def _record(directory: Directory, entries: list[Entry]) -> None:
+def _record(directory: Directory, entries: list[SelectedFile]) -> None:
     """Put a directory that was held back, and those above it, into the list: something below it counts."""
     waiting: list[Directory] = []
     step: Directory | None = directory

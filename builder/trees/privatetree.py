@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from builder.errors import ContextDamagedError, ContextError
-from builder.trees.filetree import Entry, PathFilter, SourceTree
+from builder.trees.filetree import PathFilter, SelectedFile, SourceTree
 
 
 class PrivateTree(SourceTree):
     """A tree that this process made, and that nobody writes to: what was read of it once is what it holds."""
 
-    def is_proven(self, entry: Entry, looked_at_ns: int) -> bool:
+    def is_proven(self, entry: SelectedFile, looked_at_ns: int) -> bool:
         del entry, looked_at_ns
         return True
 
-    def check_unchanged(self, entry: Entry, fd: int) -> None:
+    def check_unchanged(self, entry: SelectedFile, fd: int) -> None:
         pass
 
 
@@ -32,12 +32,12 @@ class KnownTree(PrivateTree):
         super().__init__(fd, label, ignored=ignored)
         self.contents = self._digests = contents
 
-    def is_proven(self, entry: Entry, looked_at_ns: int) -> bool:
+    def is_proven(self, entry: SelectedFile, looked_at_ns: int) -> bool:
         """False: what is written into a layer was never read before, and a disk may have damaged it."""
         del entry, looked_at_ns
         return False
 
-    def is_another(self, entry: Entry) -> ContextError:
+    def is_another(self, entry: SelectedFile) -> ContextError:
         return ContextDamagedError(
             f"{entry.tree_path} in {self.label} is damaged: it is not what its digest says",
             digest=self._digests.get(entry.tree_path, b"").hex(),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TAIL_LINES = 50
 
 
-class Built(Protocol):
+class ReportedResult(Protocol):
     """What is told of a result, wherever it was built."""
 
     @property
@@ -46,7 +46,7 @@ class ResultFiles(NamedTuple):
             if path and Path(path).is_file():
                 Path(path).unlink()
 
-    def write(self, result: Built, metadata: Callable[[], dict[str, Any]]) -> None:
+    def write(self, result: ReportedResult, metadata: Callable[[], dict[str, Any]]) -> None:
         """Write those that were asked for. metadata: makes the document."""
         if self.iidfile:
             Path(self.iidfile).write_text(result.config_digest)
@@ -104,7 +104,11 @@ class BuildReport:
         ]
 
     def succeeded(
-        self, result: Built, outputs: Sequence[Output], duration_s: float, metadata: Callable[[], dict[str, Any]]
+        self,
+        result: ReportedResult,
+        outputs: Sequence[Output],
+        duration_s: float,
+        metadata: Callable[[], dict[str, Any]],
     ) -> None:
         """Say what was made, and how much of it had to be done. metadata: makes the document, where it is shown."""
         if self._mode == "quiet":
@@ -168,7 +172,7 @@ class BuildReport:
 
 
 def metadata_document(
-    result: Built,
+    result: ReportedResult,
     names: Sequence[Reference],
     steps: Sequence[dict[str, Any]],
     duration_s: float,

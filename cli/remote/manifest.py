@@ -18,7 +18,7 @@ from builder.copying.selecting import Selection, Source
 from builder.copying.statcache import StatCache
 from builder.errors import ContextError
 from builder.graph.copyspec import CopySpec
-from builder.trees.filetree import Entry, SourceTree
+from builder.trees.filetree import SelectedFile, SourceTree
 from core.files import write_atomically
 
 ELSEWHERE: Final = ".shiplap.Dockerfile"
@@ -71,7 +71,7 @@ def describe(source: BuildSource, context: str, file: str | None, *, cache: Path
     return manifest
 
 
-def _add(manifest: Manifest, tree: SourceTree, entry: Entry) -> None:
+def _add(manifest: Manifest, tree: SourceTree, entry: SelectedFile) -> None:
     mode, kind, mtime = stat.S_IMODE(entry.mode), stat.S_IFMT(entry.mode), max(0, entry.mtime)
     for name in (entry.path, entry.target):
         if not name.isascii() and name.encode("utf-8", "replace") != os.fsencode(name):
@@ -97,7 +97,7 @@ def _file(path: str, mode: int, mtime: int, size: int, digest: str) -> dict[str,
     return {"path": path, "type": "file", "mode": mode, "mtime": mtime, "size": size, "digest": digest}
 
 
-def _open(tree: SourceTree, entry: Entry) -> BinaryIO:
+def _open(tree: SourceTree, entry: SelectedFile) -> BinaryIO:
     directory_fd = tree.open_directory(entry.directory.tree_path)
     try:
         return open(tree.open_file(entry, directory_fd), "rb")

@@ -16,7 +16,7 @@ from pipelines.database import Database
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.schema import deliveries
 
-Outcome: TypeAlias = Literal["queued", "ignored", "refused"]
+DeliveryOutcome: TypeAlias = Literal["queued", "ignored", "refused"]
 
 MAX_BODY_BYTES: Final = 25 << 20  # GitHub's own limit
 _KEPT: Final = 300
@@ -42,7 +42,7 @@ class Delivery(msgspec.Struct, frozen=True):
     delivery: str
     event: str
     received_at: float
-    outcome: Outcome
+    outcome: DeliveryOutcome
     status: int
     reason: str
     runs: tuple[int, ...]
@@ -135,7 +135,9 @@ class Deliveries:
             redelivery_of=redelivery_of,
         )  # fmt: skip
 
-    def close(self, connection: Connection, number: int, outcome: Outcome, reason: str, runs: tuple[int, ...]) -> None:
+    def close(
+        self, connection: Connection, number: int, outcome: DeliveryOutcome, reason: str, runs: tuple[int, ...]
+    ) -> None:
         """What came of it."""
         values = {
             "outcome": outcome,

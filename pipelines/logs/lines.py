@@ -15,9 +15,9 @@ import msgspec
 from core.events import (
     BuildPlanned,
     Event,
-    Outcome,
     StepFinished,
     StepInfo,
+    StepOutcome,
     StepOutput,
     StepProgress,
     StepStarted,
@@ -56,7 +56,7 @@ class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(LogLine)
-_OUTCOMES: Final[dict[str, Outcome]] = {
+_OUTCOMES: Final[dict[str, StepOutcome]] = {
     "done": "done",
     "cached": "cached",
     "failed": "failed",

@@ -21,7 +21,7 @@ from pipelines.logs.tail import last_output, plain
 from pipelines.model import Run, RunState
 from pipelines.schema import statuses, steps
 
-Outcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
+StatusOutcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
 
 _STATES: Final[dict[RunState, StatusState]] = {
     "queued": "pending", "running": "running", "succeeded": "success", "failed": "failure", "cancelled": "cancelled",
@@ -46,7 +46,7 @@ class SentStatus(msgspec.Struct, frozen=True):
     state: StatusState
     description: str
     created_at: float
-    outcome: Outcome
+    outcome: StatusOutcome
     attempts: int
     due_at: float
     sent_at: float | None

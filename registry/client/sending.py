@@ -20,8 +20,8 @@ from registry.client.repository import Repository
 from registry.client.uploading import Upload, abandon, mount, mount_or_send
 from registry.errors import ErrorCode, ResponseError
 
-Outcome: TypeAlias = Literal["exists", "mounted", "pushed"]
-Done: TypeAlias = "tuple[Outcome, str] | None"
+BlobOutcome: TypeAlias = Literal["exists", "mounted", "pushed"]
+Done: TypeAlias = "tuple[BlobOutcome, str] | None"
 
 _WORTH_ASKING: Final = 4  # blobs: for fewer, asking whether the repository is new saves nothing
 _SMALL_BYTES: Final = 1 << 20

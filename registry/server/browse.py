@@ -14,7 +14,7 @@ import zstandard
 from core.digests import Digest
 from core.errors import InvalidReferenceError, ShiplapError
 from core.files import write_atomically
-from images.contents import Entry, read_entries
+from images.contents import LayerEntry, read_entries
 from images.oci import INDEX_TYPES, Descriptor, History, ImageConfig, decode_config, decode_index, decode_manifest
 from registry.errors import ErrorCode
 from registry.server.documents import read_document
@@ -31,7 +31,7 @@ _SPDX: Final = "https://spdx.dev/Document"
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
 _MAX_LAYER_BYTES: Final = 64 << 30
 _KEPT_LISTINGS: Final = 16
-_entries: Final = msgspec.msgpack.Decoder(list[Entry])
+_entries: Final = msgspec.msgpack.Decoder(list[LayerEntry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Browser:
         self._registry = registry
         self._directory = registry.store.root / "serve" / "listings"
         self._lock = threading.Lock()
-        self._listings: OrderedDict[Digest, list[Entry]] = OrderedDict()
+        self._listings: OrderedDict[Digest, list[LayerEntry]] = OrderedDict()
 
     def repositories(self) -> list[RepositorySummary]:
         """All, by name."""
@@ -119,7 +119,7 @@ class Browser:
             manifest, config, layers, children, tuple(referrers), tags, size_bytes, artifact, document.annotations
         )
 
-    def listing(self, repository: str, layer: Descriptor) -> list[Entry]:
+    def listing(self, repository: str, layer: Descriptor) -> list[LayerEntry]:
         """The entries of a layer. Raises SpecError 404, and ImagesError for what is no layer."""
         with self._lock:
             known = self._listings.get(layer.digest)
@@ -162,14 +162,14 @@ class Browser:
         with self._registry.content.open(self._registry.content.find(repository, digest)) as file:
             return file.read()
 
-    def _kept(self, digest: Digest) -> list[Entry] | None:
+    def _kept(self, digest: Digest) -> list[LayerEntry] | None:
         try:
             data = (self._directory / digest.hex).read_bytes()
         except FileNotFoundError:
             return None
         return _entries.decode(zstandard.decompress(data, max_output_size=1 << 30))
 
-    def _read(self, repository: str, digest: Digest) -> list[Entry]:
+    def _read(self, repository: str, digest: Digest) -> list[LayerEntry]:
         with self._registry.content.open(self._registry.content.find(repository, digest)) as file:
             entries = read_entries(file, limit_bytes=_MAX_LAYER_BYTES)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

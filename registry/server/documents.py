@@ -24,7 +24,7 @@ _MAX_LOOSE_DEPTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class LinkedDescriptor:
     """A descriptor in a manifest. required: the push fails when its target is not here."""
 
     digest: Digest
@@ -43,8 +43,8 @@ class Document:
 
     media_type: str
     artifact_type: str = ""
-    blobs: tuple[Reference, ...] = ()
-    children: tuple[Reference, ...] = ()
+    blobs: tuple[LinkedDescriptor, ...] = ()
+    children: tuple[LinkedDescriptor, ...] = ()
     loose: tuple[Digest, ...] = ()
     subject: Digest | None = None
     annotations: dict[str, str] = field(default_factory=dict)
@@ -120,14 +120,14 @@ def _list(tree: dict[str, Any], name: str) -> list[Any]:
     return value
 
 
-def _layer(value: Any, where: str) -> Reference:
+def _layer(value: Any, where: str) -> LinkedDescriptor:
     layer = _descriptor(value, where)
     if any(word in layer.media_type for word in _NOT_DISTRIBUTED):
-        return Reference(layer.digest, layer.size, layer.media_type, required=False)
+        return LinkedDescriptor(layer.digest, layer.size, layer.media_type, required=False)
     return layer
 
 
-def _descriptor(value: Any, where: str) -> Reference:
+def _descriptor(value: Any, where: str) -> LinkedDescriptor:
     if not isinstance(value, dict):
         raise manifest_invalid(f"{where} is no descriptor")
     media_type, size, digest = value.get("mediaType"), value.get("size"), value.get("digest")
@@ -135,7 +135,7 @@ def _descriptor(value: Any, where: str) -> Reference:
         raise manifest_invalid(f"{where} has no mediaType")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
         raise manifest_invalid(f"{where} has no valid size")
-    return Reference(_digest(digest, where), size, media_type)
+    return LinkedDescriptor(_digest(digest, where), size, media_type)
 
 
 def _digest(value: Any, where: str) -> Digest:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from core.digests import Digest
 from registry.errors import ErrorCode
 from registry.server.content import Content
-from registry.server.documents import Document, Reference, read_document
+from registry.server.documents import Document, LinkedDescriptor, read_document
 from registry.server.errors import SpecError, digest_mismatch, manifest_invalid, manifest_unknown, name_unknown
 from registry.server.rows import Rows
 from registry.server.settings import ServerSettings
@@ -227,7 +227,9 @@ class Manifests:
             raise manifest_invalid(f"indexes nested more than {self._settings.max_depth} deep")
         return depth + 1 if document.children else 0
 
-    def _check_one(self, reference: Reference, row: tuple[int, ...] | None, missing: list[tuple[str, object]]) -> None:
+    def _check_one(
+        self, reference: LinkedDescriptor, row: tuple[int, ...] | None, missing: list[tuple[str, object]]
+    ) -> None:
         if row is not None and row[0] != reference.size:
             raise manifest_invalid(f"{reference.digest} has {row[0]} bytes, not the {reference.size} of its descriptor")
         if row is None and reference.required and not self._settings.allow_missing:

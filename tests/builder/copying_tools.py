@@ -16,7 +16,7 @@ import pytest
 
 from builder.contexts.context import Context
 from builder.copying.planner import CopySpec, Selection, Written, select, write_layer
-from builder.trees.filetree import Entry, SourceTree
+from builder.trees.filetree import SelectedFile, SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns
 from images.survey import survey
 from images.tarwriter import TarWriter
@@ -106,7 +106,7 @@ def note_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     open_file = SourceTree.open_file
 
-    def noted(tree: SourceTree, entry: Entry, directory_fd: int) -> int:
+    def noted(tree: SourceTree, entry: SelectedFile, directory_fd: int) -> int:
         opened.append(entry.tree_path)
         return open_file(tree, entry, directory_fd)
 

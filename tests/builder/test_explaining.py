@@ -16,11 +16,11 @@ from builder.copying.listings import Listing, pack, unpack
 from builder.explaining.details import StepDetail
 from builder.explaining.files import MOST_CHANGES, file_changes
 from builder.explaining.lineage import matching
-from builder.explaining.why import Explainer, Outcome
+from builder.explaining.why import Explainer, StepAnswer
 from builder.explaining.words import in_words
 from builder.graph.vertices import Vertex
 from builder.request.request import Output
-from core.events import BuildPlanned, Change, StepFinished
+from core.events import BuildPlanned, MissReason, StepFinished
 from core.references import Reference
 from tests.builder.test_build import Workshop
 from tests.toolkit.service import eventually
@@ -52,7 +52,7 @@ def workshop(tmp_path: Path, busybox_tar: Path) -> Iterator[Workshop]:
     made.close()
 
 
-def told(workshop: Workshop) -> dict[str, tuple[Change, ...]]:
+def told(workshop: Workshop) -> dict[str, tuple[MissReason, ...]]:
     """By the instruction of each step that ran, why it did."""
     names = {s.id: s.name for event in workshop.seen.events if isinstance(event, BuildPlanned) for s in event.steps}
     return {
@@ -62,7 +62,7 @@ def told(workshop: Workshop) -> dict[str, tuple[Change, ...]]:
     }
 
 
-def first_reason(workshop: Workshop, text: str, **options: Any) -> tuple[str, tuple[Change, ...]]:
+def first_reason(workshop: Workshop, text: str, **options: Any) -> tuple[str, tuple[MissReason, ...]]:
     """The first step, in the order of the Dockerfile, that ran, and why."""
     workshop.build(text, **options)
     return next(iter(told(workshop).items()))
@@ -70,7 +70,7 @@ def first_reason(workshop: Workshop, text: str, **options: Any) -> tuple[str, tu
 
 def test_first_build_has_never_been_built(workshop: Workshop) -> None:
     workshop.build(TEXT)
-    assert set(told(workshop).values()) == {(Change("never-built"),)}
+    assert set(told(workshop).values()) == {(MissReason("never-built"),)}
     workshop.build(TEXT)
     assert told(workshop) == {}
 
@@ -80,9 +80,9 @@ def test_changed_command_is_told_and_what_follows_names_it(workshop: Workshop) -
     workshop.build(TEXT.replace("echo tools >", "echo better tools >"))
     changes = told(workshop)
     assert changes["RUN echo better tools > /tools"] == (
-        Change("instruction", "", "RUN echo tools > /tools", "RUN echo better tools > /tools"),
+        MissReason("instruction", "", "RUN echo tools > /tools", "RUN echo better tools > /tools"),
     )
-    assert changes["COPY src /src"] == (Change("parent", "[build 2/4] RUN echo better tools > /tools"),)
+    assert changes["COPY src /src"] == (MissReason("parent", "[build 2/4] RUN echo better tools > /tools"),)
     # Which of the two before it is named depends on whether /src was made in the same second as the last time.
     assert [change.kind for change in changes["RUN cat /src/a /src/b > /out"]] == ["parent"]
 
@@ -90,22 +90,22 @@ def test_changed_command_is_told_and_what_follows_names_it(workshop: Workshop) -
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("ENV MODE=fast", "ENV MODE=slow", Change("env", "MODE", "fast", "slow")),
-        ("ENV MODE=fast", "ENV MODE=fast MORE=1", Change("env", "MORE", None, "1")),
-        ("ENV MODE=fast\n", "", Change("env", "MODE", "fast", None)),
-        ("ARG VERSION=1", "ARG VERSION=2", Change("arg", "VERSION", "1", "2")),
+        ("ENV MODE=fast", "ENV MODE=slow", MissReason("env", "MODE", "fast", "slow")),
+        ("ENV MODE=fast", "ENV MODE=fast MORE=1", MissReason("env", "MORE", None, "1")),
+        ("ENV MODE=fast\n", "", MissReason("env", "MODE", "fast", None)),
+        ("ARG VERSION=1", "ARG VERSION=2", MissReason("arg", "VERSION", "1", "2")),
         ("ARG VERSION=1", "ARG VERSION=1 EXTRA", None),
-        ("RUN echo", "USER 1\nRUN echo", Change("option", "user", "", "1")),
+        ("RUN echo", "USER 1\nRUN echo", MissReason("option", "user", "", "1")),
         (
             "RUN echo",
             'SHELL ["/bin/sh", "-e", "-c"]\nRUN echo',
-            Change("option", "shell", "/bin/sh -c", "/bin/sh -e -c"),
+            MissReason("option", "shell", "/bin/sh -c", "/bin/sh -e -c"),
         ),
-        ("ENV MODE=fast", "ENV API_TOKEN=one MODE=fast", Change("env", "API_TOKEN", None, "(hidden)")),
+        ("ENV MODE=fast", "ENV API_TOKEN=one MODE=fast", MissReason("env", "API_TOKEN", None, "(hidden)")),
     ],
 )
 def test_variables_and_settings_are_told_by_name(
-    workshop: Workshop, old: str, new: str, expected: Change | None
+    workshop: Workshop, old: str, new: str, expected: MissReason | None
 ) -> None:
     text = "FROM base\nARG VERSION=1\nENV MODE=fast\nRUN echo x\n"
     workshop.build(text)
@@ -116,16 +116,16 @@ def test_variables_and_settings_are_told_by_name(
 def test_build_argument_is_told_with_both_values(workshop: Workshop) -> None:
     workshop.build(TEXT)
     workshop.build(TEXT, build_args={"VERSION": "7"})
-    assert told(workshop)["RUN echo tools > /tools"] == (Change("arg", "VERSION", "1", "7"),)
+    assert told(workshop)["RUN echo tools > /tools"] == (MissReason("arg", "VERSION", "1", "7"),)
     assert "the cache" not in in_words(told(workshop)["RUN echo tools > /tools"])
-    assert in_words((Change("arg", "VERSION", "1", "7"),)) == 'ARG VERSION changed: "1" → "7"'
+    assert in_words((MissReason("arg", "VERSION", "1", "7"),)) == 'ARG VERSION changed: "1" → "7"'
 
 
 def test_value_that_is_probably_secret_is_never_kept(workshop: Workshop) -> None:
     text = "FROM base\nARG DB_PASSWORD\nRUN true\n"
     workshop.build(text, build_args={"DB_PASSWORD": "hunter2-first"})
     workshop.build(text, build_args={"DB_PASSWORD": "hunter2-second"})
-    assert told(workshop) == {"RUN true": (Change("arg", "DB_PASSWORD", "(hidden)", "(hidden)"),)}
+    assert told(workshop) == {"RUN true": (MissReason("arg", "DB_PASSWORD", "(hidden)", "(hidden)"),)}
     workshop.store.database.all("PRAGMA wal_checkpoint(TRUNCATE)")
     assert b"hunter2" not in (workshop.store.root / "store.db").read_bytes()
 
@@ -136,7 +136,7 @@ def test_secret_that_is_missing_now_is_told_and_no_value_of_it(workshop: Worksho
     workshop.build(text, secrets={"token": b"hunter2"})
     step, changes = first_reason(workshop, text)
     assert step.startswith("RUN")
-    assert changes == (Change("option", "secret token", "given", "missing"),)
+    assert changes == (MissReason("option", "secret token", "given", "missing"),)
     _, changes = first_reason(workshop, text, secrets={"token": b"hunter2"}, build_args=proxy)
     assert "hunter" not in repr(changes)
     assert {change.name for change in changes} >= {"proxies"}
@@ -150,13 +150,13 @@ def test_files_of_the_context_are_named(workshop: Workshop) -> None:
     (source / "new").write_text("n")
     step, changes = first_reason(workshop, TEXT.replace("/src/b", "/src/new").replace("cat", "cat", 1))
     assert step == "COPY src /src"
-    assert changes == (Change("changed", "src/a"), Change("removed", "src/b"), Change("added", "src/new"))
+    assert changes == (MissReason("changed", "src/a"), MissReason("removed", "src/b"), MissReason("added", "src/new"))
 
 
 def test_mode_of_a_file_is_told(workshop: Workshop) -> None:
     workshop.build(TEXT)
     os.chmod(workshop.context / "src" / "b", 0o755)
-    assert first_reason(workshop, TEXT) == ("COPY src /src", (Change("mode", "src/b", "0644", "0755"),))
+    assert first_reason(workshop, TEXT) == ("COPY src /src", (MissReason("mode", "src/b", "0644", "0755"),))
 
 
 def test_touched_and_ignored_files_are_no_reason(workshop: Workshop) -> None:
@@ -171,7 +171,7 @@ def test_files_of_another_stage_are_named(workshop: Workshop) -> None:
     workshop.build(TEXT)
     (workshop.context / "src" / "a").write_text("other")
     workshop.build(TEXT)
-    assert told(workshop)["COPY --from=build /out out"] == (Change("changed", "out"),)
+    assert told(workshop)["COPY --from=build /out out"] == (MissReason("changed", "out"),)
 
 
 def test_another_base_is_told_with_its_ids(workshop: Workshop) -> None:
@@ -181,8 +181,8 @@ def test_another_base_is_told_with_its_ids(workshop: Workshop) -> None:
     workshop.build(text)
     other = workshop.build(two, outputs=(named("moving"),)).config_digest
     workshop.build(text)
-    assert told(workshop)["RUN echo x > /x"] == (Change("base", "moving", one, other),)
-    assert told(workshop)["RUN echo y > /y"] == (Change("parent", "[2/3] RUN echo x > /x"),)
+    assert told(workshop)["RUN echo x > /x"] == (MissReason("base", "moving", one, other),)
+    assert told(workshop)["RUN echo y > /y"] == (MissReason("parent", "[2/3] RUN echo x > /x"),)
 
 
 def named(name: str) -> Output:
@@ -194,8 +194,8 @@ def test_inserted_instruction_is_new_and_the_next_names_it(workshop: Workshop) -
     workshop.build(text)
     workshop.build(text.replace("RUN echo b", "RUN echo between > /m\nRUN echo b"))
     assert told(workshop) == {
-        "RUN echo between > /m": (Change("never-built"),),
-        "RUN echo b > /b": (Change("parent", "[3/4] RUN echo between > /m"),),
+        "RUN echo between > /m": (MissReason("never-built"),),
+        "RUN echo b > /b": (MissReason("parent", "[3/4] RUN echo between > /m"),),
     }
 
 
@@ -204,15 +204,15 @@ def test_result_that_was_pruned_is_said_to_be_gone(workshop: Workshop) -> None:
     workshop.store.database.all("DELETE FROM leases")  # as if the build had ended long ago
     workshop.store.cache_use.remove([item for item in workshop.store.cache_use.items() if "tools" in item.description])
     workshop.build(TEXT)
-    assert told(workshop)["RUN echo tools > /tools"] == (Change("evicted"),)
+    assert told(workshop)["RUN echo tools > /tools"] == (MissReason("evicted"),)
 
 
 def test_no_cache_is_a_reason_of_its_own(workshop: Workshop) -> None:
     workshop.build(TEXT)
     workshop.build(TEXT, no_cache_stages=("build",))
-    assert told(workshop)["COPY src /src"] == (Change("no-cache"),)
+    assert told(workshop)["COPY src /src"] == (MissReason("no-cache"),)
     workshop.build(TEXT, no_cache=True)
-    assert set(told(workshop).values()) == {(Change("no-cache"),)}
+    assert set(told(workshop).values()) == {(MissReason("no-cache"),)}
 
 
 def test_cached_builds_are_what_later_ones_are_compared_with(workshop: Workshop) -> None:
@@ -221,7 +221,7 @@ def test_cached_builds_are_what_later_ones_are_compared_with(workshop: Workshop)
         workshop.build(text.format(version))
     assert told(workshop) == {}
     workshop.build(text.format("3"))
-    assert told(workshop) == {"RUN true": (Change("env", "V", "1", "3"),)}
+    assert told(workshop) == {"RUN true": (MissReason("env", "V", "1", "3"),)}
 
 
 def test_checkout_elsewhere_is_compared_by_its_steps(workshop: Workshop, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_checkout_elsewhere_is_compared_by_its_steps(workshop: Workshop, tmp_pat
     workshop.context = tmp_path / "second-checkout"
     workshop.context.mkdir()
     workshop.build(text, build_args={"V": "2"})
-    assert told(workshop) == {"RUN echo compiled": (Change("arg", "V", "1", "2"),)}
+    assert told(workshop) == {"RUN echo compiled": (MissReason("arg", "V", "1", "2"),)}
 
 
 def test_record_that_the_step_itself_has_left_meanwhile_is_no_earlier_build(
@@ -238,7 +238,7 @@ def test_record_that_the_step_itself_has_left_meanwhile_is_no_earlier_build(
 ) -> None:
     ask = Explainer.changes
 
-    def when_recorded(explainer: Explainer, vertex: Vertex, outcome: Outcome) -> tuple[Change, ...]:
+    def when_recorded(explainer: Explainer, vertex: Vertex, outcome: StepAnswer) -> tuple[MissReason, ...]:
         eventually(
             lambda: workshop.store.cache.latest_for(op=outcome.op, before=math.inf) is not None, why="it is recorded"
         )
@@ -256,7 +256,7 @@ def test_lineage_that_is_given_beats_the_directory(workshop: Workshop, tmp_path:
         (other / "src" / name).write_text(name.upper())
     workshop.context = other
     step, changes = first_reason(workshop, TEXT, lineage="project/app")
-    assert (step, changes) == ("COPY src /src", (Change("changed", "src/a"), Change("changed", "src/b")))
+    assert (step, changes) == ("COPY src /src", (MissReason("changed", "src/a"), MissReason("changed", "src/b")))
 
 
 # One change after another
@@ -288,18 +288,18 @@ class Versions:
             (target / name).write_text(content)
             (target / name).chmod(mode)
 
-    def change(self, what: str, number: int) -> tuple[str, Change]:
+    def change(self, what: str, number: int) -> tuple[str, MissReason]:
         """Change one thing; returns the beginning of the instruction that is to tell it, and what."""
         run, old = f"RUN {self.values['command']}", self.values.get(what, "")
         if what in ("env", "arg"):
             self.values[what] = f"{what}{number}"
-            return run, Change(what, what[0].upper(), old, self.values[what])
+            return run, MissReason(what, what[0].upper(), old, self.values[what])
         if what == "command":
             self.values[what] = f"echo c{number}"
-            return f"RUN echo c{number}", Change("instruction", "", f"RUN {old}", f"RUN echo c{number}")
+            return f"RUN echo c{number}", MissReason("instruction", "", f"RUN {old}", f"RUN echo c{number}")
         if what == "user":
             self.values[what] = str(number)
-            return "RUN cat", Change("option", "user", old, str(number))
+            return "RUN cat", MissReason("option", "user", old, str(number))
         name = f"extra{number}" if what == "added" else min(self.files)
         content, mode = self.files.get(name, ("", 0o644))
         if what == "removed":
@@ -310,7 +310,7 @@ class Versions:
             self.files[name] = (f"content {number}", mode)
         self.write()
         modes = (f"{mode:04o}", f"{0o600 | number:04o}") if what == "mode" else (None, None)
-        return "COPY files", Change(what, f"files/{name}", *modes)
+        return "COPY files", MissReason(what, f"files/{name}", *modes)
 
 
 _CHANGES = ["env", "arg", "command", "user", "added", "changed", "mode", "removed"]

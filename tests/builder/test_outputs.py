@@ -16,7 +16,7 @@ import msgspec
 import pytest
 import zstandard
 
-from builder.assembly import Built
+from builder.assembly import BuiltImage
 from builder.errors import OutputError
 from builder.exporting.packing import pack
 from builder.request.output import Annotation, Output, Packaging
@@ -109,7 +109,7 @@ def test_a_layer_that_is_away_need_not_come_for_a_push(shop: Workshop, oci: bool
     blob = Descriptor(media_type=types[1], digest=Digest.of(b"its blob"), size=8)
     shop.store.layers.note_origins([Origin(away, blob, "ci:5000/base")])
     config = ImageConfig(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=(away,)))
-    packed = pack(shop.store, [Built(Platform.host(), config, 1)], Packaging(oci=oci), default="gzip")
+    packed = pack(shop.store, [BuiltImage(Platform.host(), config, 1)], Packaging(oci=oci), default="gzip")
     (layer,) = decode_manifest(packed.documents[packed.root.digest]).layers
     assert layer == msgspec.structs.replace(blob, media_type=types[0 if oci else 1])
 

@@ -10,9 +10,9 @@ from cli.progress.plain import PlainDisplay
 from core.events import (
     BuildPlanned,
     Event,
-    Outcome,
     StepFinished,
     StepInfo,
+    StepOutcome,
     StepOutput,
     StepProgress,
     StepStarted,
@@ -32,7 +32,9 @@ def out(step: int, at: float, data: bytes, stream: int = 1) -> StepOutput:
     return StepOutput(step, 2 if stream == 2 else 1, data, 100 + at)
 
 
-def end(step: int, at: float, outcome: Outcome = "done", took: float = 0.0, reason: str | None = None) -> StepFinished:
+def end(
+    step: int, at: float, outcome: StepOutcome = "done", took: float = 0.0, reason: str | None = None
+) -> StepFinished:
     return StepFinished(step, outcome, took, 100 + at, reason)
 
 

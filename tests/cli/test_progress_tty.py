@@ -7,7 +7,7 @@ from textwrap import dedent
 
 from cli.progress.screen import Row, Screen
 from cli.progress.tty import TtyDisplay
-from core.events import BuildPlanned, Outcome, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted, Warned
+from core.events import BuildPlanned, StepFinished, StepInfo, StepOutcome, StepOutput, StepProgress, StepStarted, Warned
 from tests.cli.terminal import Terminal
 
 
@@ -30,7 +30,7 @@ class Watched:
     def out(self, step: int, data: bytes) -> None:
         self.display.handle(StepOutput(step, 1, data, self.now))
 
-    def end(self, step: int, outcome: Outcome = "done", took: float = 0.0) -> None:
+    def end(self, step: int, outcome: StepOutcome = "done", took: float = 0.0) -> None:
         self.display.handle(StepFinished(step, outcome, took, self.now))
 
     def look(self, after_s: float = 1.0) -> str:

@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from images.contents import Entry, change_of, directory, paths_below, read_entries
+from images.contents import LayerEntry, change_of, directory, paths_below, read_entries
 from images.errors import ImagesError
 
 
@@ -23,7 +23,7 @@ def _tar(**files: bytes | None) -> bytes:
     return buffer.getvalue()
 
 
-def _entries(**files: bytes | None) -> list[Entry]:
+def _entries(**files: bytes | None) -> list[LayerEntry]:
     return read_entries(io.BytesIO(_tar(**files)))
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from core.events import BuildPlanned, Event, Outcome, StepFinished, StepInfo, StepOutput, StepProgress, StepStarted
+from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutcome, StepOutput, StepProgress, StepStarted
 from core.masking import Masker
 from pipelines.model import (
     BuildOptions,
@@ -41,7 +41,7 @@ class Act:
     stage: str
     begin_s: float
     duration_s: float
-    outcome: Outcome | None = "done"
+    outcome: StepOutcome | None = "done"
     reason: str | None = None
     output: Sequence[str] = ()
     line: int = 1
@@ -119,7 +119,7 @@ class Stage:
     def finish(self, number: int, step: int, state: RunState = "succeeded", reason: str = "") -> Run:
         """End the step and the run."""
         claim, writer = self.writers.pop(number)
-        outcome: Outcome = "done" if state == "succeeded" else "cancelled" if state == "cancelled" else "failed"
+        outcome: StepOutcome = "done" if state == "succeeded" else "cancelled" if state == "cancelled" else "failed"
         writer.emit(StepFinished(step, outcome, 1.0, time.time(), reason or None))
         writer.close()
         self.service.claims.finish(claim, state, reason, RunResult(), store=writer.store)
