@@ -24,8 +24,7 @@ from web.hooks import badge, follow, receive
 from web.hub import Hub
 from web.metrics import exposition
 from web.openapi import document
-from web.pages import PAGES
-from web.pages.frame import install
+from web.pages.installing import PAGES, install
 from web.requestlog import log_requests
 from web.views import admin, contexts, grants, members, projects, runs, secrets, users
 from web.views.operation import readiness

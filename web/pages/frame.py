@@ -1,26 +1,18 @@
-"""What all pages share: templates, static files, headers, and pages for errors."""
+"""What all pages share: whole pages, parts of them, and pages for errors."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
-from flask import Flask, Response, render_template, request
+from flask import Response, render_template, request
 
 from core.errors import ShiplapError
 from web.guard import csrf_token
-from web.pages import words
-
-if TYPE_CHECKING:
-    pass
 
 _DIGITS: Final = 15
-_STATIC: Final = Path(__file__).parent.parent / "static"
-_FOR_EVER: Final = "public, max-age=31536000, immutable"
 _API: Final = ("/api/", "/v2/", "/metrics", "/healthz", "/readyz", "/hooks/")
 
 POLICY: Final = (
@@ -77,38 +69,3 @@ def error_page(status: int, message: str, hint: str | None) -> Response:
     response = Response(text, status, mimetype="text/html")
     response.headers["Content-Security-Policy"] = POLICY
     return response
-
-
-def install(app: Flask) -> None:
-    """Add the pages to an application."""
-    from web.pages import PAGES
-
-    app.jinja_env.filters.update(words.FILTERS)
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(asset=_Assets().url, now=time.time)
-    for blueprint in PAGES:
-        app.register_blueprint(blueprint)
-    names = {blueprint.name for blueprint in PAGES}
-
-    @app.after_request
-    def headers(response: Response) -> Response:
-        if request.endpoint == "static":
-            response.headers["Cache-Control"] = _FOR_EVER if request.args.get("v") else "no-cache"
-        elif request.blueprint in names:
-            response.headers["Content-Security-Policy"] = POLICY
-        return response
-
-
-class _Assets:
-    """Addresses of static files with the hash of their content, so that browsers may keep them for ever."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-
-    def url(self, name: str) -> str:
-        """Raises FileNotFoundError for what is not there."""
-        found = self._known.get(name)
-        if found is None:
-            version = hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:12]
-            found = self._known[name] = f"/static/{name}?v={version}"
-        return found

@@ -15,7 +15,7 @@ from tests.web.guard.signing import csrf, sign_in
 from web.app import APIS, PREFIX, create_app
 from web.guard.gate import SAFE, required_role, target_of
 from web.guard.rights import Target
-from web.pages import PAGES
+from web.pages.installing import PAGES
 
 OPEN: Final = {"openapi", "healthz", "readyz", "metrics", "static"}
 """For everybody, tokens or not: no data of runs is in them."""

@@ -1,0 +1,66 @@
+"""The pages of an application: which there are, and what browsers may keep of them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Final
+
+from flask import Blueprint, Flask, Response, request
+
+from web.pages import words
+from web.pages.account import blueprint as account
+from web.pages.audit import blueprint as audit
+from web.pages.disk import blueprint as disk
+from web.pages.frame import POLICY
+from web.pages.images import blueprint as images
+from web.pages.login import blueprint as login
+from web.pages.oidc import blueprint as oidc
+from web.pages.projects import blueprint as projects
+from web.pages.projects_settings import blueprint as project_settings
+from web.pages.run import blueprint as run
+from web.pages.runs import blueprint as runs
+from web.pages.tokens import blueprint as tokens
+from web.pages.users import blueprint as users
+from web.pages.workers import blueprint as workers
+
+_STATIC: Final = Path(__file__).parent.parent / "static"
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+PAGES: Final[tuple[Blueprint, ...]] = (
+    runs, run, projects, project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
+)  # fmt: skip
+
+
+def install(app: Flask) -> None:
+    """Add the pages to an application."""
+    app.jinja_env.filters.update(words.FILTERS)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals.update(asset=_Assets().url, now=time.time)
+    for blueprint in PAGES:
+        app.register_blueprint(blueprint)
+    names = {blueprint.name for blueprint in PAGES}
+
+    @app.after_request
+    def headers(response: Response) -> Response:
+        if request.endpoint == "static":
+            response.headers["Cache-Control"] = _FOR_EVER if request.args.get("v") else "no-cache"
+        elif request.blueprint in names:
+            response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+
+class _Assets:
+    """Addresses of static files with the hash of their content, so that browsers may keep them for ever."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def url(self, name: str) -> str:
+        """Raises FileNotFoundError for what is not there."""
+        found = self._known.get(name)
+        if found is None:
+            version = hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:12]
+            found = self._known[name] = f"/static/{name}?v={version}"
+        return found
