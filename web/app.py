@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pipelines.service import Service
     from registry.server.registry import Registry
-    from web.guard.oidc import Provider
+    from web.identities import Provider
 
 PREFIX: Final = "/api/v1"
 APIS: Final = (runs.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api, members.api)

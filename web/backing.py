@@ -14,8 +14,8 @@ from web.errors import NotFoundError
 if TYPE_CHECKING:
     from pipelines.service import Service
     from registry.server.registry import Registry
-    from web.guard.oidc import Provider
     from web.hub import Hub
+    from web.identities import Provider
 
 PROVIDER: Final = "shiplap-oidc"
 """Where the application keeps its provider of identities; nothing there: no such sign-in."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from pipelines.service import Service
     from registry.server.registry import Registry
-    from web.guard.oidc import Provider
+    from web.identities import Provider
 
 _STACK_BYTES: Final = 1 << 20  # of address space, and what is touched of it
 _GRACE_S: Final = 10
@@ -150,7 +150,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         return Registry.serving(Store.open(root), settings, accounts=ServiceAccounts(service))
 
     def _identities(self) -> Provider | None:
-        from web.guard.oidc import Provider
+        from web.identities import Provider
 
         settings = OidcSettings.from_environ()
         return Provider(settings) if settings.issuer else None

@@ -23,7 +23,7 @@ from pipelines.forges.events import ApiCall
 from pipelines.statuses.transport import HttpTransport
 from tests.toolkit.bounds import stretched
 from tests.toolkit.certificates import certificate, serving
-from web.guard.oidc import Provider
+from web.identities import Provider
 
 
 def by_doctor(host: str, root: Path) -> str:

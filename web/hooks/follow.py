@@ -19,10 +19,10 @@ from pipelines.errors import NotFoundError as NoDeliveryError
 from pipelines.logs.lines import LogLine
 from pipelines.model import FINAL_STATES
 from registry.server.listening.vouching import vouch
+from web.addresses import run_url
 from web.backing import hub, service
 from web.errors import NotFoundError, RequestError, UnavailableError
 from web.hooks.receive import refusals, signed_request
-from web.hooks.statuses import run_url
 from web.hub import Hub
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from flask import Blueprint, Response, request
 
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.hooks.deliveries import MAX_BODY_BYTES
+from web.addresses import run_url
 from web.backing import service
 from web.errors import ForbiddenError, LengthRequiredError, RequestError, TooLargeError
-from web.hooks.statuses import run_url
 
 blueprint: Final = Blueprint("hooks", __name__)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.sources.git import reach
 from pipelines.statuses.sending import SenderThread, StatusSender
 from pipelines.statuses.transport import HttpTransport
+from web.addresses import run_url
 
 if TYPE_CHECKING:
     from pipelines.service import Service
@@ -19,18 +20,3 @@ def status_thread(service: Service) -> SenderThread:
     transport = HttpTransport(reach(settings.git_allowed_hosts), ca_file=ca_file)
     sender = StatusSender(service.database, service.projects, transport, lambda run: run_url(service, run))
     return SenderThread(sender)
-
-
-def run_url(service: Service, run: int) -> str:
-    """The address of a run's page, for those who are elsewhere."""
-    return f"{public_url(service)}/runs/{run}"
-
-
-def public_url(service: Service) -> str:
-    """Where this service is reached: as the administrator says, else where it listens on this machine."""
-    if service.settings.public_url:
-        return service.settings.public_url
-    try:
-        return (service.settings.root / "serve" / "url").read_text().strip()
-    except FileNotFoundError:
-        return "http://localhost:8080"

@@ -16,8 +16,8 @@ from web.backing import provider, service
 from web.errors import NotFoundError
 from web.guard import note, public, signing_in
 from web.guard.links import base_url
-from web.guard.oidc import Provider
 from web.guard.redirects import same_origin
+from web.identities import Provider
 
 blueprint: Final = Blueprint("oidc", __name__, url_prefix="/oidc")
 

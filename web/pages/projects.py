@@ -14,10 +14,10 @@ from pipelines.model import Project
 from pipelines.runs.history import history, newest
 from pipelines.sources.senders import user_sender
 from pipelines.statuses.outbox import list_statuses
+from web.addresses import public_url
 from web.backing import service
 from web.guard import note, require
 from web.guard.rights import visible
-from web.hooks.statuses import public_url
 from web.pages.frame import number_argument, page
 from web.pages.projects_chart import draw
 

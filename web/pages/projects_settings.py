@@ -13,10 +13,10 @@ from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.model import HookSettings, Project
 from pipelines.projects.defaultnames import Origin, all_names
 from pipelines.projects.tags import TagFacts
+from web.addresses import public_url
 from web.backing import service
 from web.guard import note, require
 from web.guard.rights import bounded
-from web.hooks.statuses import public_url
 from web.pages.frame import page, told
 from web.pages.projects import frame_of
 from web.pages.projects_forms import as_given, project_of, shown

@@ -14,10 +14,10 @@ from pipelines.projects.projects import MAX_WEIGHT
 from pipelines.projects.tags import TagFacts
 from pipelines.runs.history import Point, history
 from pipelines.statuses.outbox import SentStatus, list_statuses
+from web.addresses import public_url
 from web.calls import Call
 from web.endpoints import Api
 from web.guard.rights import bounded, visible
-from web.hooks.statuses import public_url
 from web.views.names import Commit, ProjectName
 
 api: Final = Api("projects")

@@ -13,7 +13,7 @@ from core.settings import OidcSettings
 from tests.web.browser.conftest import PASSWORD, Site
 from tests.web.guard.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from web.backing import PROVIDER
-from web.guard.oidc import Provider
+from web.identities import Provider
 
 
 @pytest.fixture

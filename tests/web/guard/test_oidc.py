@@ -18,7 +18,7 @@ from tests.web.guard.identity_provider import CLIENT_ID, CLIENT_SECRET, Identity
 from tests.web.guard.signing import PASSWORD
 from web.app import create_app
 from web.guard.cookies import SESSION
-from web.guard.oidc import Provider
+from web.identities import Provider
 
 ROLES = (("ops", "admin"), ("dev", "member"), ("*", "viewer"))
 
