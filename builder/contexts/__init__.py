@@ -1,4 +1,5 @@
 """Where a build gets its files from: directories, archives, repositories, URLs, and contexts by name.
 
-What is copied out of them into layers is ``builder.copying``'s; what fetches from far away is ``builder.remotes``'.
+``filetree`` and ``privatetree`` are what COPY and ADD see of them: the files that ``patterns`` leave, with their stat
+data. What is copied into layers is ``builder.copying``'s; what fetches from far away is ``builder.remotes``'.
 """

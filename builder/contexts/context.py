@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from builder.errors import ContextError
 
 if TYPE_CHECKING:
-    from builder.trees.filetree import SourceTree
+    from builder.contexts.filetree import SourceTree
     from dockerfile_grammar.ignore import IgnorePatterns
     from images.tarwriter import SupportsRead
 
@@ -109,14 +109,14 @@ class Context:
 
     def tree(self) -> SourceTree:
         """What COPY and ADD see of it."""
-        from builder.trees.filetree import SourceTree
-        from builder.trees.patterns import IgnoreFilter
+        from builder.contexts.filetree import SourceTree
+        from builder.contexts.patterns import IgnoreFilter
 
         label = f"the build context {self.name}" if self.name != "-" else "the build context from standard input"
         ignored = IgnoreFilter(self._ignore) if self._ignore is not None else None
         if not self._is_private:
             return SourceTree(self.fd, label, ignored=ignored)
-        from builder.trees.privatetree import KnownTree, PrivateTree
+        from builder.contexts.privatetree import KnownTree, PrivateTree
 
         if self.contents is None:
             return PrivateTree(self.fd, label, ignored=ignored)

@@ -11,7 +11,7 @@ from core.cancellation import check
 
 if TYPE_CHECKING:
     from builder.contexts.context import Context
-    from builder.trees.filetree import SourceTree
+    from builder.contexts.filetree import SourceTree
     from dockerfile_grammar import IgnorePatterns
 
 DEFAULT_NAME: Final = "Dockerfile"

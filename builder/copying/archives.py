@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from builder.contexts.filetree import SelectedFile, SourceTree, ships
 from builder.copying.destination import ArchiveMember, Destination, PlannedEntry
 from builder.copying.digesting import hash_descriptor
 from builder.errors import ArchiveError
 from builder.paths import check_length, clean, join, resolve, split
-from builder.trees.filetree import SelectedFile, SourceTree, ships
 from images import tarheaders
 from images.compression import DecompressingReader
 from images.errors import CompressedDataError, InvalidLayerError, LayerSourceError, UnsupportedCompressionError

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
+from builder.contexts.filetree import SelectedFile, SourceTree, read_xattrs
 from builder.errors import CopyConflictError
 from builder.paths import split
-from builder.trees.filetree import SelectedFile, SourceTree, read_xattrs
 
 Kind: TypeAlias = Literal["directory", "link", "other"]
 

@@ -12,10 +12,10 @@ import os
 import stat
 from collections.abc import Sequence
 
+from builder.contexts.filetree import NO_XATTRS, SelectedFile, SourceTree, encode_xattrs, read_xattrs
 from builder.copying.modes import parse_chmod
 from builder.copying.selecting import Selection
 from builder.copying.statcache import StatCache
-from builder.trees.filetree import NO_XATTRS, SelectedFile, SourceTree, encode_xattrs, read_xattrs
 from core.cancellation import check
 from core.digests import Digest
 

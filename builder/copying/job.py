@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from builder.graph.copyspec import CopySpec
 
 if TYPE_CHECKING:
+    from builder.contexts.filetree import SourceTree
     from builder.copying.earlierlayer import CopiedLayer, EarlierLayer
     from builder.copying.listings import Listing
     from builder.copying.planner import Written
     from builder.copying.selecting import Selection
     from builder.copying.statcache import StatCache
-    from builder.trees.filetree import SourceTree
     from core.digests import DiffID
     from images.tarwriter import TarWriter
 

@@ -8,13 +8,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from builder.contexts.filetree import Directory, SelectedFile, read_xattrs
 from builder.copying.archives import Archive
 from builder.copying.destination import ArchiveMember, PlannedEntry
 from builder.copying.earlierlayer import EarlierLayer
 from builder.copying.owners import UnknownName
 from builder.errors import CopyError
 from builder.paths import NAME_MAX, check_length
-from builder.trees.filetree import Directory, SelectedFile, read_xattrs
 from core.cancellation import check
 from images.errors import LayerSourceError
 from images.survey import Survey

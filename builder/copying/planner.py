@@ -11,6 +11,7 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
+from builder.contexts.filetree import SelectedFile
 from builder.copying.archives import Archive, open_archive
 from builder.copying.destination import Destination, PlannedEntry
 from builder.copying.digesting import content_digest, manifest
@@ -22,7 +23,6 @@ from builder.copying.selecting import Selection, Source, select
 from builder.errors import CopyConflictError
 from builder.graph.copyspec import CopySpec, heredoc_file
 from builder.paths import clean, join, resolve, split
-from builder.trees.filetree import SelectedFile
 from core.cancellation import check
 from images.tarwriter import TarWriter
 

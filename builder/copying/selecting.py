@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from builder.contexts.filetree import PathFilter, SelectedFile, SourceTree
+from builder.contexts.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
 from builder.errors import CopyError, SourceNotFoundError
 from builder.graph.copyspec import CopySpec
 from builder.paths import clean, join, resolve, split
-from builder.trees.filetree import PathFilter, SelectedFile, SourceTree
-from builder.trees.patterns import IgnoreFilter, IncludeFilter, check_glob, glob_match, has_wildcards
 from core.cancellation import check
 from core.fetchable import is_fetchable
 from core.suggestions import did_you_mean, nearest

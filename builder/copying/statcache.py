@@ -1,6 +1,6 @@
 """What a file's content hashed to the last time, trusted for as long as nothing about the file's stat data changed.
 
-What a racy file hashed to is not kept (``builder.trees.stamps``).
+What a racy file hashed to is not kept (``builder.contexts.stamps``).
 
 The cache is one blob: a header, the records (fixed size), the paths (NUL-separated, same order), and the extended
 attributes of the few files that have some. Reading it costs a few milliseconds for 20,000 files.
@@ -13,8 +13,8 @@ import struct
 from collections.abc import Mapping
 from typing import Final, Self, TypeAlias
 
-from builder.trees.filetree import NO_XATTRS, decode_xattrs, encode_xattrs
-from builder.trees.stamps import STAMP, is_settled
+from builder.contexts.filetree import NO_XATTRS, decode_xattrs, encode_xattrs
+from builder.contexts.stamps import STAMP, is_settled
 
 _MAGIC: Final = b"shiplap-stat-2\n"
 _COUNTS = struct.Struct("<QQQ")  # records, bytes of paths, bytes of extended attributes

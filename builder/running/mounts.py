@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from builder.contexts.filetree import SourceTree
 from builder.copying.job import CopyFrom, CopyJob
 from builder.errors import BuildCancelledError, SecretNotFoundError, SshKeyError
 from builder.graph.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, selection_spec
@@ -20,7 +21,6 @@ from builder.graph.rootfs import RootFS
 from builder.graph.vertices import RunOp
 from builder.paths import clean, resolve
 from builder.request.request import BuildRequest
-from builder.trees.filetree import SourceTree
 from containers.spec import Bind, File, Mount, Tmpfs, Tree
 from core.trust import COMMON, Scope
 from images.cachemounts import Beginning

@@ -20,11 +20,11 @@ from core.events import Monitor, StepProgress, Warned
 from images.store import Store
 
 if TYPE_CHECKING:
+    from builder.contexts.filetree import SourceTree
     from builder.copying.owners import UnknownName
     from builder.copying.planner import Written
     from builder.running.mounts import Mounter
     from builder.solving.fetching import FetchedLayer
-    from builder.trees.filetree import SourceTree
     from containers.spec import Mount
     from core.rootfs import RootLayer
     from images.snapshots import Upper
@@ -78,7 +78,7 @@ class Executor:
         source, label = sources[part.source], vertex.sources[part.source].step.name
 
         def open_tree(stack: contextlib.ExitStack) -> SourceTree:
-            from builder.trees.filetree import SourceTree
+            from builder.contexts.filetree import SourceTree
 
             return SourceTree(stack.enter_context(self._view(source)), label)
 

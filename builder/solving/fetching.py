@@ -179,8 +179,8 @@ class Fetcher:
 
     def _write_tree(self, tree: Path, timestamp: int) -> DiffID:
         """All of it, with the commit's time: so that the same commit is the same layer, whoever fetches it when."""
+        from builder.contexts.privatetree import PrivateTree
         from builder.copying.planner import CopySpec, select, write_layer
-        from builder.trees.privatetree import PrivateTree
 
         fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -12,13 +12,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from builder.contexts.filetree import SelectedFile, SourceTree
 from builder.contexts.opening import BuildSource
 from builder.copying.digesting import hash_files
 from builder.copying.selecting import Selection, Source
 from builder.copying.statcache import StatCache
 from builder.errors import ContextError
 from builder.graph.copyspec import CopySpec
-from builder.trees.filetree import SelectedFile, SourceTree
 from core.files import write_atomically
 
 ELSEWHERE: Final = ".shiplap.Dockerfile"

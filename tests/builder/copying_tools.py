@@ -15,8 +15,8 @@ from typing import TypeAlias
 import pytest
 
 from builder.contexts.context import Context
+from builder.contexts.filetree import SelectedFile, SourceTree
 from builder.copying.planner import CopySpec, Selection, Written, select, write_layer
-from builder.trees.filetree import SelectedFile, SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns
 from images.survey import survey
 from images.tarwriter import TarWriter

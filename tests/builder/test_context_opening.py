@@ -140,7 +140,7 @@ def test_globs_do_not_match_what_is_ignored(bench: Bench) -> None:
 
 
 def test_ignored_directories_are_not_walked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from builder.trees.filetree import SourceTree
+    from builder.contexts.filetree import SourceTree
 
     walked: list[str] = []
     open_directory = SourceTree.open_directory

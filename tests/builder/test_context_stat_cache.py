@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.contexts.context import Context
+from builder.contexts.stamps import STAMP, is_settled
 from builder.copying.planner import CopySpec, content_digest, select, write_layer
 from builder.copying.statcache import StatCache
-from builder.trees.stamps import STAMP, is_settled
 from core.digests import Digest
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import make_tree, note_opened
@@ -115,7 +115,7 @@ def test_racy_write_is_noticed_even_when_the_whole_stamp_is_equal(
         found = real(fd)
         return stamps["a"] if found.st_ino == stamps["a"].st_ino else found
 
-    monkeypatch.setattr("builder.trees.filetree.os.fstat", frozen)
+    monkeypatch.setattr("builder.contexts.filetree.os.fstat", frozen)
 
     class FrozenEntry:
         def __init__(self, entry: os.DirEntry[str]) -> None:
@@ -138,7 +138,7 @@ def test_racy_write_is_noticed_even_when_the_whole_stamp_is_equal(
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr("builder.trees.filetree.os.scandir", FrozenListing)
+    monkeypatch.setattr("builder.contexts.filetree.os.scandir", FrozenListing)
     assert project.build(later_ns=0) != before
 
 

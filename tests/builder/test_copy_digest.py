@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from builder.contexts.context import Context
+from builder.contexts.filetree import SourceTree
 from builder.copying.digesting import hash_files
 from builder.copying.planner import CopySpec, Selection, content_digest, select, write_layer
 from builder.copying.statcache import StatCache
 from builder.errors import ContextChangedError, ContextError
-from builder.trees.filetree import SourceTree
 from core.digests import Digest
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import CREATED_AT, Bench, Layer, Tree, directory_fd, make_tree
@@ -201,7 +201,7 @@ def test_directory_that_became_a_link_is_an_error_and_is_not_followed(bench: Ben
 def test_same_stat_within_a_tick_is_noticed_by_comparing_hashes(race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stamp is made to be equal, as it is when a file is written twice within one tick of the clock."""
     selection = race.hashed("1")
-    monkeypatch.setattr("builder.trees.filetree.stamp_of", lambda fd: next(
+    monkeypatch.setattr("builder.contexts.filetree.stamp_of", lambda fd: next(
         entry.stamp for entry in selection.entries() if entry.path == ("f" if os.fstat(fd).st_size else "g")
     ))  # fmt: skip
     assert race.write(selection).content["x/f"] == "1"
@@ -239,7 +239,7 @@ def test_unreadable_file_is_an_error_that_names_it(bench: Bench, monkeypatch: py
             raise PermissionError(13, "Permission denied", path)
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr("builder.trees.filetree.os.open", deny)
+    monkeypatch.setattr("builder.contexts.filetree.os.open", deny)
     with pytest.raises(ContextError, match=r"cannot read d/f in the build context .*permission denied") as caught:
         hash_files(selection)
     assert "dockerignore" in (caught.value.hint or "")

@@ -12,12 +12,12 @@ from pathlib import Path
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from builder.contexts.filetree import SourceTree
+from builder.contexts.patterns import has_wildcards
 from builder.copying.destination import Destination
 from builder.copying.modes import parse_chmod
 from builder.errors import CopyError
 from builder.paths import clean, join, resolve, split
-from builder.trees.filetree import SourceTree
-from builder.trees.patterns import has_wildcards
 from core.kernel import RESOLVE_IN_ROOT, openat2
 from tests.builder.copying_tools import directory_fd, make_tree
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from builder.contexts.context import Context
+from builder.contexts.filetree import SourceTree
 from builder.copying.planner import CopySpec, Selection, content_digest, select, write_layer
 from builder.errors import ContextChangedError, ContextDamagedError
-from builder.trees.filetree import SourceTree
 from dockerfile_grammar.ignore import IgnorePatterns
 from images.tarwriter import TarWriter
 from tests.builder.copying_tools import CREATED_AT, Layer, make_tree, note_opened

@@ -18,11 +18,11 @@ import pytest
 from builder.attesting.files import digests
 from builder.attesting.packages import rpm
 from builder.attesting.packages.model import OperatingSystem
+from builder.contexts.filetree import SourceTree
 from builder.contexts.unpacking import unpack_context
 from builder.copying.planner import CopySpec, content_digest, select
 from builder.errors import ArchiveError, BuildCancelledError, ContextError, CopyError, stop_when
 from builder.solving.layerwriter import LayerWriter
-from builder.trees.filetree import SourceTree
 from core.cancellation import asking, check
 from images.apply import apply_layer
 from images.diff import write_upper

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Final, Protocol
 
+from builder.contexts.stamps import STAMP, is_settled, stamp_of
 from builder.errors import ContextChangedError, ContextError
-from builder.trees.stamps import STAMP, is_settled, stamp_of
 from core.cancellation import check
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
@@ -60,7 +60,7 @@ class SelectedFile:
     """One file of a selection. There may be 100,000 of them, so: slots, plain ``__init__``, nothing computed early.
 
     path: relative to the source that it was selected by.
-    stamp: see ``builder.trees.stamps``.
+    stamp: see ``builder.contexts.stamps``.
     target: of a symbolic link.
     rdev: of a device.
     leader: for the second and later names of an inode, the first.

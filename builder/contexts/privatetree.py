@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from builder.contexts.filetree import PathFilter, SelectedFile, SourceTree
 from builder.errors import ContextDamagedError, ContextError
-from builder.trees.filetree import PathFilter, SelectedFile, SourceTree
 
 
 class PrivateTree(SourceTree):
