@@ -21,7 +21,7 @@ from pipelines.forges.events import (
     Tag,
 )
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, RunRequest, Trigger
-from pipelines.projects.addresses import repository_key
+from pipelines.projects.repositories import repository_key
 from pipelines.sources.filters import means, means_any
 
 _FULL_COMMIT: Final = (40, 64)

@@ -17,9 +17,9 @@ from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.model import FINAL_STATES, HookSettings, Project
 from pipelines.owning.grants import forget_grants
-from pipelines.projects.addresses import known_forge
 from pipelines.projects.borders import Borders
 from pipelines.projects.checking import check_hook
+from pipelines.projects.repositories import known_forge
 from pipelines.projects.tags import check_template
 from pipelines.schema import image_tags, projects, runs, secrets
 from pipelines.sealing.vault import Secrets

@@ -23,8 +23,8 @@ from pipelines.forges import FORGES
 from pipelines.forges.errors import ForgeApiError, ForgeRefusalError
 from pipelines.forges.events import Status
 from pipelines.model import Project
-from pipelines.projects.addresses import repository_path
 from pipelines.projects.projects import Projects
+from pipelines.projects.repositories import repository_path
 from pipelines.schema import runs, statuses
 from pipelines.statuses.transport import Transport
 
