@@ -1,1 +1,4 @@
-"""The processes of ``shiplap serve``: what is started in which order, watched, and ended."""
+"""The processes of ``shiplap serve``: what is started in which order, watched, and ended.
+
+What the processes do is ``web``'s and ``worker``'s; the command with its options is ``cli.commands.serve``.
+"""

@@ -1,27 +1,5 @@
 """What forges send and take: their webhooks become events, commit statuses become their API's calls.
 
-One module a forge, and no I/O: the request comes as headers and bytes, calls go as data. Knows nothing of projects,
-runs or the database.
+One module a forge; ``known`` lists them. No I/O: the request comes as headers and bytes, calls go as data. Nothing in
+here knows projects, runs or the database.
 """
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Final
-
-from pipelines.forges.base import Forge
-from pipelines.forges.bitbucket import Bitbucket
-from pipelines.forges.gitea import Forgejo, Gitea
-from pipelines.forges.github import GitHub
-from pipelines.forges.gitlab import GitLab
-from pipelines.forges.plain import Plain
-
-FORGES: Final[Mapping[str, Forge]] = {
-    forge.name: forge for forge in (Forgejo(), Gitea(), GitLab(), Bitbucket(), Plain(), GitHub())
-}
-"""By name; whose headers others send too comes last: Forgejo sends Gitea's as well, and both send GitHub's."""
-
-
-def detect(headers: Mapping[str, str]) -> Forge | None:
-    """Whose request it is, by its headers; None when it is no forge's that we know. headers: names in lower case."""
-    return next((forge for forge in FORGES.values() if forge.event_name(headers)), None)

@@ -1,11 +1,10 @@
-"""Webhooks, from what a forge sent to runs, and from runs to the statuses of commits.
+"""Webhooks, from what a forge sent to runs.
 
-- ``settings``, ``checking``, ``filters``, ``addresses``: what a project wants built, and of which repository.
-- ``planning``: what is to be done about an event; pure.
 - ``receiving``: takes a request, checks it, writes the delivery and its runs in one transaction.
+- ``planning``: what is to be done about an event; pure.
 - ``deliveries``, ``approvals``: what was received, and what waits for somebody to look at it.
-- ``outbox``, ``sending``, ``transport``: commit statuses.
-- ``history``: how a project's runs went, for badges and charts.
+- ``pending``: pushes that hooks of bare repositories kept while no web process took them.
 
-HTTP to receive and show all this is ``web``'s.
+What a project wants built is ``pipelines.projects``'; how forges write is ``pipelines.forges``'; what they are told of
+runs is ``pipelines.statuses``'. HTTP to receive and show all this is ``web``'s.
 """

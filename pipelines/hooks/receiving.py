@@ -18,10 +18,10 @@ from sqlalchemy.exc import IntegrityError
 
 from pipelines.database import Database
 from pipelines.errors import ConflictError, DeniedError, InvalidRequestError, NotFoundError
-from pipelines.forges import FORGES, detect
 from pipelines.forges.base import Forge
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.forges.events import Ignored, Payload, Ping
+from pipelines.forges.known import FORGES, detect
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries, Delivery
 from pipelines.hooks.planning import Await, Build, Close, Skip, is_about, lane, plan

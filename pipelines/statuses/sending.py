@@ -19,9 +19,9 @@ from sqlalchemy.engine import Row
 from core.errors import ShiplapError
 from pipelines.database import Database
 from pipelines.errors import NotFoundError, SecretError
-from pipelines.forges import FORGES
 from pipelines.forges.errors import ForgeApiError, ForgeRefusalError
 from pipelines.forges.events import Status
+from pipelines.forges.known import FORGES
 from pipelines.model import Project
 from pipelines.projects.projects import Projects
 from pipelines.projects.repositories import repository_path

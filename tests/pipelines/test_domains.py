@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, protected
 from pipelines.errors import StaleAttemptError
-from pipelines.forges import FORGES
 from pipelines.forges.events import Payload
+from pipelines.forges.known import FORGES
 from pipelines.hooks.planning import Await, Build, by_hand, plan
 from pipelines.model import (
     BuildOptions,

@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from pipelines.forges import FORGES, detect
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.forges.events import (
     Event,
@@ -21,6 +20,7 @@ from pipelines.forges.events import (
     Status,
     Tag,
 )
+from pipelines.forges.known import FORGES, detect
 from tests.toolkit import forgepayloads as sent
 from tests.toolkit.forgepayloads import AFTER, BEFORE, NONE, SECRET, Hook
 

@@ -8,7 +8,7 @@ import msgspec
 from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
-from pipelines.forges import FORGES
+from pipelines.forges.known import FORGES
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Project
 from pipelines.runs.history import history, newest

@@ -1,1 +1,4 @@
-"""The commands of ``shiplap context``."""
+"""The commands of ``shiplap context``, a module each; ``group`` puts them together.
+
+What commands of other groups need as well lies in ``cli`` itself.
+"""

@@ -11,8 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.trust import Domain, of_user, protected
-from pipelines.forges import FORGES
 from pipelines.forges.events import ForgeName
+from pipelines.forges.known import FORGES
 from pipelines.hooks.planning import Action, Await, Build, plan
 from pipelines.model import HookSettings, Project
 from pipelines.runs.domains import domain_of
