@@ -251,7 +251,7 @@ def test_killed_restore_leaves_nothing_in_the_contexts_directory(
     upload(service.contexts, {"Dockerfile": "FROM base\n", "f": "content"})
     backup(settings, tmp_path / "backup.tar")
     scratch = settings.root / "serve" / "contexts" / "tmp"
-    restore_killed(settings, tmp_path / "backup.tar", "from pipelines import contexts; contexts._fsync = end")
+    restore_killed(settings, tmp_path / "backup.tar", "from pipelines.sources import contexts; contexts._fsync = end")
     assert list(scratch.iterdir())
     with Service.open(settings):
         assert not list(scratch.iterdir())
