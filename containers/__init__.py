@@ -8,7 +8,7 @@ Two kinds of module. ``spec``, ``launcher``, ``errors``, ``reclaim`` and ``docto
 ``probes``, the main program of doctor's process. ``confined`` is a program by itself. The launcher
 process is ``server`` (its main program), ``guests`` (the containers), ``setup`` (what a container's first process
 does), ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups`` with
-``hierarchies``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``. Its start is on a
-build's critical path, so these import built-in or tiny modules only: no dataclasses, typing, socket, signal or
-subprocess (see docs/decisions/0002-launcher-and-network-hub.md).
+``hierarchies`` and ``delegation``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``. Its
+start is on a build's critical path, so these import built-in or tiny modules only: no dataclasses, typing, socket,
+signal or subprocess (see docs/decisions/0002-launcher-and-network-hub.md).
 """

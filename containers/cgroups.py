@@ -3,7 +3,8 @@
 Version 2 has one hierarchy, version 1 one per controller; a mixed host has both, and all are used. A session is one
 launcher. It holds a flock on its own directory in each hierarchy: whoever gets that lock knows that the launcher is
 dead, however it died, and may remove the directory (``reclaim``). No file elsewhere records anything.
-What a container may use is ``limits``' matter.
+In version 2 all this is below the group that was delegated to the service, where one was, so that the service's limits
+hold for its containers (``delegation``); elsewhere it is at the top. What a container may use is ``limits``' matter.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import fcntl
 import os
 import time
 
-from containers import limits
+from containers import delegation, limits
 from containers.errors import LimitError
-from containers.hierarchies import Hierarchy
+from containers.hierarchies import Hierarchy, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Session:
                 if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT) or _is_lost(hierarchy):
                     raise
             else:
-                self.hierarchies.append(hierarchy)
+                self.hierarchies.append(_as_it_is(hierarchy, name))
 
     def bound(self, memory_bytes: int, swap_bytes: int | None) -> bool:
         """Hold all in this session's group together to that much; whether this host can. swap_bytes: None: any."""
@@ -84,7 +85,7 @@ class Session:
         if lacking is not None:
             raise LimitError(
                 f"this host cannot limit {lacking}: no cgroup controller of that name can be used",
-                hint="`shiplap doctor` lists those that can be used; of cgroup v2, those in cgroup.subtree_control",
+                hint=f"{delegation.remedy()}; `shiplap doctor` lists those that can be used",
             )
         for hierarchy in self.hierarchies:
             limits.apply(wanted, f"{hierarchy.parent}/{self.name}/{container}", hierarchy)
@@ -220,11 +221,19 @@ def _claim(hierarchy: Hierarchy, name: str) -> int:
             os.close(lock)  # a reclaiming process was between our mkdir and our lock
     if hierarchy.version == 2:
         for folder in dict.fromkeys((hierarchy.path, hierarchy.top, hierarchy.parent, path)):
-            _delegate(folder, hierarchy.controllers)
+            _pass_on(folder, hierarchy.controllers)
     return lock
 
 
-def _delegate(folder: str, controllers: tuple[str, ...]) -> None:
+def _as_it_is(hierarchy: Hierarchy, name: str) -> Hierarchy:
+    """With those controllers that the groups of a session's containers do have."""
+    if hierarchy.version == 1:
+        return hierarchy
+    passed_on = listed(f"{hierarchy.parent}/{name}/cgroup.subtree_control")
+    return Hierarchy(hierarchy.path, 2, passed_on, hierarchy.group, is_delegated=hierarchy.is_delegated)
+
+
+def _pass_on(folder: str, controllers: tuple[str, ...]) -> None:
     """Let the children of a version 2 group have controllers, as far as the host allows."""
     for controller in controllers:
         try:

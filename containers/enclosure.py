@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from containers.cgroups import Session
-from containers.hierarchies import hierarchies
+from containers.hierarchies import make_room, own_hierarchies
 
 
 class Enclosure:
@@ -27,8 +26,9 @@ class Enclosure:
         self._session: Session | None = None
 
     def __enter__(self) -> Self:
-        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-        session = Session(f"all-{os.urandom(6).hex()}", hierarchies(mounts))
+        found = own_hierarchies()
+        make_room(found)
+        session = Session(f"all-{os.urandom(6).hex()}", found)
         try:
             bounded = session.bound(self._memory_bytes, self._swap_bytes)
         except BaseException:

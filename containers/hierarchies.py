@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from containers import delegation
 from core.mountinfo import mounts
 
-PARENT = "shiplap"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from core.mountinfo import Mount
 
+PARENT = "shiplap"
 # Version 1 controllers that carry limits or the freezer. cpuset needs its masks filled in before it takes a process,
 # and blkio, devices and the like limit nothing that we do: joining them costs and gives nothing.
 _V1_WANTED = frozenset({"cpu", "memory", "pids", "freezer"})
@@ -13,21 +17,25 @@ _V2_WANTED = ("cpu", "memory", "pids", "io")
 
 
 class Hierarchy:
-    """One mounted cgroup hierarchy.
+    """One mounted cgroup hierarchy, or what of it was delegated.
 
-    path: where it is mounted.
+    path: where it is mounted, or the delegated group.
     version: 1 or 2.
     controllers: what it can limit.
     group: the name of the enclosure that the session is to be in; empty for none.
+    is_delegated: whether the path is that of a delegated group.
     """
 
-    __slots__ = ("controllers", "group", "path", "version")
+    __slots__ = ("controllers", "group", "is_delegated", "path", "version")
 
-    def __init__(self, path: str, version: int, controllers: tuple[str, ...], group: str = "") -> None:
+    def __init__(
+        self, path: str, version: int, controllers: tuple[str, ...], group: str = "", *, is_delegated: bool = False
+    ) -> None:
         self.path = path
         self.version = version
         self.controllers = controllers
         self.group = group
+        self.is_delegated = is_delegated
 
     @property
     def top(self) -> str:
@@ -40,25 +48,58 @@ class Hierarchy:
         return f"{self.top}/{self.group}" if self.group else self.top
 
 
-def hierarchies(mountinfo: str, group: str = "") -> list[Hierarchy]:
-    """The hierarchies in ``mountinfo`` (text of /proc/PID/mountinfo) that are of use to us, each once.
+def hierarchies(mountinfo: str, cgroup: str, group: str = "") -> list[Hierarchy]:
+    """The hierarchies that are of use to us, each once.
 
-    group: see Hierarchy.
+    mountinfo, cgroup: the texts of this process's /proc/self/mountinfo and /proc/self/cgroup. group: see Hierarchy.
     """
     found: dict[tuple[int, tuple[str, ...]], Hierarchy] = {}
     for mount in mounts(mountinfo):
         path = mount.place
         if mount.kind == "cgroup2":
-            found.setdefault((2, ()), Hierarchy(path, 2, _available(path), group))
+            if (2, ()) not in found:
+                found[2, ()] = _version_2(mount, cgroup, group)
         elif mount.kind == "cgroup" and (controllers := tuple(sorted(_V1_WANTED.intersection(mount.options)))):
             found.setdefault((1, controllers), Hierarchy(path, 1, controllers, group))
     return list(found.values())
 
 
-def _available(path: str) -> tuple[str, ...]:
+def own_hierarchies(group: str = "") -> list[Hierarchy]:
+    """The hierarchies that are of use to this process. group: see Hierarchy."""
+    return hierarchies(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"), group)
+
+
+def make_room(found: list[Hierarchy]) -> None:
+    """Make room for groups that have limits, where it was delegated.
+
+    Not for the process of a PID namespace: it does not see all the processes that have to move.
+    """
+    for hierarchy in found:
+        if hierarchy.is_delegated:
+            delegation.make_room(hierarchy.path)
+
+
+def listed(path: str) -> tuple[str, ...]:
+    """The controllers of use to us in a file like ``cgroup.controllers``."""
     try:
-        with open(path + "/cgroup.controllers", encoding="ascii") as file:
+        with open(path, encoding="ascii") as file:
             offered = file.read().split()
     except OSError:
         return ()
     return tuple(name for name in _V2_WANTED if name in offered)
+
+
+def _version_2(mount: Mount, cgroup: str, group: str) -> Hierarchy:
+    """What was delegated of the hierarchy, if it can limit anything, else all of it."""
+    folder = delegation.delegated_group(mount, cgroup)
+    if folder and (controllers := listed(f"{folder}/cgroup.controllers")):
+        return Hierarchy(folder, 2, controllers, group, is_delegated=True)
+    return Hierarchy(mount.place, 2, listed(f"{mount.place}/cgroup.controllers"), group)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:  # a kernel without control groups
+        return ""

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import cgroups, idmap, mounts, network, seccomp, syscalls
+from containers import cgroups, delegation, idmap, mounts, network, seccomp, syscalls
 from containers.errors import ContainerError, NamespaceError, SeccompError
-from containers.hierarchies import hierarchies
+from containers.hierarchies import make_room, own_hierarchies
 from containers.launcher import Launcher
 from containers.rootfs import mount_erofs
 from containers.rootless import become_root
@@ -34,6 +34,7 @@ _NAMESPACES = (
     ("ipc", syscalls.CLONE_NEWIPC),
     ("cgroup", syscalls.CLONE_NEWCGROUP),
 )
+_LIMITING = frozenset({"cpu", "memory", "pids"})  # what there are limits of
 _NAMESPACE_REMEDY = (
     "check sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and"
     " kernel.apparmor_restrict_unprivileged_userns; inside a container, give it the privilege"
@@ -105,17 +106,20 @@ def _root() -> _Outcome:
 
 def _probes(folder: Path) -> Iterator[_Probe]:
     yield _Probe("file system of the root", lambda: _filesystem(folder.parent))
-    yield _Probe("overlay in a user namespace", _overlay)
-    if is_initial():  # in a user namespace the IDs on disk are the containers' own
+    is_root = os.geteuid() == 0  # else "privileges" has said what to do first
+    if is_root:
+        yield _Probe("overlay in a user namespace", _overlay)
+    if is_root and is_initial():  # in a user namespace the IDs on disk are the containers' own
         yield _Probe("idmapped mounts", lambda: _idmapped(folder))
     erofs_purpose = "layers are indexed in place instead of unpacked"
     yield _Probe("mkfs.erofs", lambda: _program("mkfs.erofs", erofs_purpose), essential=False)
-    yield _Probe("EROFS from a file", lambda: _erofs(folder), essential=False)
+    if is_root:
+        yield _Probe("EROFS from a file", lambda: _erofs(folder), essential=False)
     yield _Probe("cgroups", _cgroups, essential=False)
     yield _Probe("system call filter", _filter)
     yield _Probe("pasta", lambda: _networks("pasta", "connects containers to the network"))
     yield _Probe("nft", lambda: _networks("nft", "separates containers from the host and each other"))
-    if os.geteuid() == 0:
+    if is_root:
         yield _Probe("container", lambda: _container(folder, "none"))
         yield _Probe("container network", lambda: _container(folder, "default"))
 
@@ -171,7 +175,7 @@ def _overlay() -> _Outcome:
             os.mkdir(name)
         mounts.overlay(["../lower"], "../upper", "../root", "links")
 
-    error = _attempt(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS, work) if os.geteuid() == 0 else "needs root"
+    error = _attempt(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS, work)
     return _Outcome(not error, error or "works", "Linux 5.11 or newer, modprobe overlay" if error else "")
 
 
@@ -221,8 +225,8 @@ def _filter() -> _Outcome:
 
 
 def _erofs(folder: Path) -> _Outcome:
-    if os.geteuid() != 0 or shutil.which("mkfs.erofs") is None:
-        return _Outcome(False, "not tried: needs root and mkfs.erofs", "apt-get install erofs-utils")
+    if shutil.which("mkfs.erofs") is None:
+        return _Outcome(False, "not tried: needs mkfs.erofs", "apt-get install erofs-utils")
     if not is_initial():
         return _Outcome(False, "not for root of a user namespace", "run as the host's root")
     tar, image, place = folder / "layer.tar", folder / "layer.erofs", folder / "mounted"
@@ -261,14 +265,22 @@ def _write_tar(path: Path) -> None:
 
 
 def _cgroups() -> _Outcome:
-    found = hierarchies(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    found = own_hierarchies()
+    make_room(found)
     session = cgroups.Session(f"doctor-{os.getpid()}", found)
     try:
         usable = [f"v{hierarchy.version} {','.join(hierarchy.controllers) or '-'}" for hierarchy in session.hierarchies]
+        lacking = _LIMITING.difference(*(hierarchy.controllers for hierarchy in session.hierarchies))
     finally:
         session.close()
-    remedy = "mount cgroup2 on /sys/fs/cgroup, writable; without it containers run, but cannot be limited"
-    return _Outcome(bool(usable), "; ".join(usable) or "none is writable", "" if usable else remedy)
+    detail = "; ".join(usable) or "none is writable"
+    if not lacking:
+        return _Outcome(True, detail)
+    without = "containers run, but cannot be limited"
+    if usable:
+        detail += f"; not {', '.join(sorted(lacking))}"
+        without = "containers run, but not all their limits can be set"
+    return _Outcome(False, detail, f"{delegation.remedy()}; without it {without}")
 
 
 def _container(folder: Path, kind: Network) -> _Outcome:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from containers import cgroups
-from containers.hierarchies import hierarchies
+from containers.hierarchies import own_hierarchies
 
 
 def reclaim() -> list[str]:
@@ -13,4 +11,4 @@ def reclaim() -> list[str]:
 
     Never touches what a living launcher uses: it holds a lock on its own. A starting launcher does this by itself.
     """
-    return cgroups.abandoned(hierarchies(Path("/proc/self/mountinfo").read_text(errors="surrogateescape")))
+    return cgroups.abandoned(own_hierarchies())

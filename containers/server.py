@@ -20,7 +20,7 @@ from containers.errors import ContainerError, MountError, NamespaceError, Networ
 from containers.events import Loop
 from containers.guest import error_message
 from containers.guests import Guests, reply
-from containers.hierarchies import hierarchies
+from containers.hierarchies import make_room, own_hierarchies
 from containers.rootfs import Layers
 from containers.setup import STAGING
 from containers.uplink import Uplink
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import _socket
     from typing import Any, NoReturn
 
+    from containers.hierarchies import Hierarchy
+
 _SHUTDOWN_TIMEOUT_S = 5.0
 _QUIET_S = 0.02  # without events, before what nobody waits for is done
 
@@ -40,11 +42,17 @@ class Server:
     """Serves one client.
 
     parent: a descriptor of the process that it dies with. folder: the directory that the private tmpfs is mounted on.
-    uplink: the containers' network, whose events ``loop`` has. group: see ``hierarchies.Hierarchy``.
+    uplink: the containers' network, whose events ``loop`` has. hierarchies: what control groups can be made in.
     """
 
     def __init__(
-        self, control: _socket.socket, parent: int, folder: str, loop: Loop, uplink: Uplink, group: str
+        self,
+        control: _socket.socket,
+        parent: int,
+        folder: str,
+        loop: Loop,
+        uplink: Uplink,
+        hierarchies: list[Hierarchy],
     ) -> None:
         self._control = control
         self._reserve = os.dup(control.fileno())  # a descriptor to do without when there are no others
@@ -55,7 +63,7 @@ class Server:
         self._ranges = idmap.host_ranges()
         userns = idmap.user_namespace(self._ranges) if any(self._ranges) else -1
         self._layers = Layers(f"{folder}/layers", userns)
-        self._hierarchies = hierarchies(_read("/proc/self/mountinfo"), group)
+        self._hierarchies = hierarchies
         self._session = cgroups.Session(os.urandom(6).hex(), self._hierarchies)
         self._guests = Guests(loop, uplink, self._ranges, self._layers, self._session)
 
@@ -158,6 +166,8 @@ def main(control_fd: int, folder: str, denied: str, connected: str, group: str) 
         try:
             _seal_program()
             parent = os.pidfd_open(os.getpid())
+            hierarchies = own_hierarchies(group)
+            make_room(hierarchies)
             syscalls.unshare(syscalls.CLONE_NEWPID)
             pid = _forked()
             if pid:
@@ -165,7 +175,7 @@ def main(control_fd: int, folder: str, denied: str, connected: str, group: str) 
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
-                server = _prepared(control, parent, folder, denied, connected, group)
+                server = _prepared(control, parent, folder, denied, connected, hierarchies)
                 server.serve()
                 code = 0
         except ContainerError as error:
@@ -194,7 +204,14 @@ def _forked() -> int:
         raise ContainerError(f"cannot start the launcher's second process: {error.strerror}") from error
 
 
-def _prepared(control: _socket.socket, parent: int, folder: str, denied: str, connected: str, group: str) -> Server:
+def _prepared(
+    control: _socket.socket,
+    parent: int,
+    folder: str,
+    denied: str,
+    connected: str,
+    hierarchies: list[Hierarchy],
+) -> Server:
     """Everything up to the first request. Raises PermissionError, and ContainerError for what else is refused."""
     try:
         _isolate(folder)
@@ -202,7 +219,7 @@ def _prepared(control: _socket.socket, parent: int, folder: str, denied: str, co
         uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))))
         if connected:
             _begin(uplink)  # before all else: this is what a first container waits for
-        return Server(control, parent, folder, loop, uplink, group)
+        return Server(control, parent, folder, loop, uplink, hierarchies)
     except PermissionError:
         raise
     except OSError as error:
@@ -244,8 +261,3 @@ def _begin(uplink: Uplink) -> None:
         uplink.start()
     except (NetworkError, OSError):
         return
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()

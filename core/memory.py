@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from core.errors import SettingsError
-from core.mountinfo import mounts
+from core.mountinfo import mounts, place_below
 
 _MIB: Final = 1 << 20
 WORKER_BYTES: Final = 96 * _MIB
@@ -130,19 +130,11 @@ def _groups(mountinfo: str, cgroup: str) -> Iterator[tuple[int, Path]]:
         if controller not in own:
             continue
         top = Path(mount.place)
-        below = _below(own[controller], mount.root)
+        below = place_below(own[controller], mount.root)
         for folder in (top / below, *(top / below).parents):
             yield version, folder
             if folder == top:
                 break
-
-
-def _below(path: str, root: str) -> str:
-    """Where a group is below a mount of the hierarchy whose root is the group ``root``; "." if it is out of sight."""
-    root = root.rstrip("/")
-    if path == root or not path.startswith(f"{root}/") or ".." in path.split("/"):
-        return "."
-    return path[len(root) + 1 :] or "."
 
 
 def _limits(version: int, folder: Path) -> tuple[int | None, int | None]:

@@ -35,6 +35,14 @@ def mounts(mountinfo: str) -> list[Mount]:
     return found
 
 
+def place_below(path: str, root: str) -> str:
+    """Where ``path`` of a file system is below a mount of its directory ``root``; "." if it is out of sight."""
+    root = root.rstrip("/")
+    if path == root or not path.startswith(f"{root}/") or ".." in path.split("/"):
+        return "."
+    return path[len(root) + 1 :] or "."
+
+
 def _unescaped(text: str) -> str:
     """A path: spaces and the like are octal numbers there."""
     first, *others = text.split("\\")

@@ -43,11 +43,16 @@ class User:
     folder: Path
 
     def __call__(
-        self, *command: str | Path, check: bool = True, tun: str = "666", env: Mapping[str, str] | None = None
+        self,
+        *command: str | Path,
+        check: bool = True,
+        tun: str = "666",
+        env: Mapping[str, str] | None = None,
+        emptied: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the user. Root's own files (Python may be in /root) are shown at readable places.
 
-        tun: the mode of /dev/net/tun. env: more of the environment.
+        tun: the mode of /dev/net/tun. env: more of the environment. emptied: files of the host that are empty to it.
         """
         visible = {
             "python": Path(sys.base_prefix),
@@ -60,6 +65,7 @@ class User:
         lines += [
             # udev gives it to everybody; a machine without udev does not.
             f"mknod -m {tun} {self.folder}/tun c 10 200 && mount --bind {self.folder}/tun /dev/net/tun",
+            *(f"mount --bind /dev/null {path}" for path in emptied),
             f"cd {self.folder}/home",
             f'exec setpriv --reuid={self.name} --regid={self.name} --init-groups --inh-caps=-all "$@"',
         ]
@@ -89,10 +95,11 @@ class User:
         prefix: Sequence[str] = (),
         tun: str = "666",
         env: Mapping[str, str] | None = None,
+        emptied: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
         python = f"{self.folder}/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
         main = "from cli.main import main; raise SystemExit(main())"
-        return self(*prefix, python, "-P", "-c", main, *arguments, check=check, tun=tun, env=env)
+        return self(*prefix, python, "-P", "-c", main, *arguments, check=check, tun=tun, env=env, emptied=emptied)
 
 
 def _administer(*command: str) -> None:
@@ -189,6 +196,18 @@ def test_doctor_says_what_a_user_can_do(user: User) -> None:
     assert "as root of a user namespace" in result.stdout
     assert "MISSING" not in result.stdout
     assert "This host can build and run images" in result.stdout
+    assert (
+        "  cgroups: start it where groups are yours: systemd-run --user --scope -p Delegate=yes shiplap …"
+        in result.stdout
+    )
+
+
+def test_doctor_tells_a_user_without_subordinate_ids_that_alone(user: User) -> None:
+    """What cannot be tried without them has no remedy of its own: a newer kernel, say."""
+    result = user.shiplap("doctor", "--json", check=False, emptied=["/etc/subuid"])
+    findings = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert [name for name in findings if findings[name]["essential"] and not findings[name]["ok"]] == ["privileges"]
+    assert "usermod --add-subuids" in findings["privileges"]["remedy"]
 
 
 def test_device_that_only_root_may_open_is_said_with_what_helps(user: User) -> None:
@@ -225,6 +244,7 @@ def test_limit_that_no_control_group_can_hold_is_refused(user: User) -> None:
     result = user.shiplap("run", "-m", "64m", "--network", "none", BUSYBOX_NAME, "true", check=False)
     assert result.returncode == 125
     assert "this host cannot limit memory" in result.stderr
+    assert "hint: start it where groups are yours: systemd-run --user --scope -p Delegate=yes shiplap" in result.stderr
 
 
 def test_user_without_subordinate_ids_is_told_how_to_get_some(tmp_path: Path) -> None:
