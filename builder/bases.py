@@ -22,7 +22,7 @@ from core.trust import Privacy
 from images.errors import ImageNotFoundError
 from images.platforms import preferences
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 if TYPE_CHECKING:
     from core.digests import DiffID, Digest

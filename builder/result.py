@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from core.platforms import Platform
     from core.references import Reference
     from images.oci import Descriptor
-    from images.stored import Image
+    from images.summary import Image
 
 
 class BuildResult(NamedTuple):

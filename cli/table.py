@@ -10,7 +10,7 @@ import click
 from cli.progress.text import cell_width, harmless
 
 if TYPE_CHECKING:
-    from images.stored import Image
+    from images.summary import Image
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 3) -> str:

@@ -15,7 +15,7 @@ from cli.store import open_store
 if TYPE_CHECKING:
     from cli.progress.transfers import TransferDisplay
     from images.store import Store
-    from images.stored import Image
+    from images.summary import Image
     from registry.client import Client
 
 

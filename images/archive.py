@@ -36,7 +36,7 @@ from images.oci import (
     encode,
 )
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.tarheaders import normalise
 from images.tarreader import TarReader
 from images.tarwriter import SupportsRead, SupportsWrite

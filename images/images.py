@@ -37,7 +37,7 @@ from images.oci import (
     encode,
 )
 from images.sessions import Session
-from images.stored import Image
+from images.summary import Image
 
 if TYPE_CHECKING:
     from images.collect import PruneReport

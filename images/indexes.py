@@ -26,7 +26,7 @@ from images.oci import Descriptor, Index, Manifest, decode_index, decode_manifes
 from images.platforms import choose, offered
 
 if TYPE_CHECKING:
-    from images.stored import Image
+    from images.summary import Image
 
 # A run does not take a name that the administrator has given.
 _SET_NAME: Final = (

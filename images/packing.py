@@ -10,7 +10,7 @@ from core.digests import DiffID
 from images.layers import Compression
 from images.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, OciPlatform, encode
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 
 def pack(

@@ -21,7 +21,7 @@ from images.oci import (
     decode_manifest,
 )
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 _MAX_NESTING = 4
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS

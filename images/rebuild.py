@@ -28,7 +28,7 @@ from images.locks import exclusive
 from images.oci import DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Manifest
 from images.sessions import find_dead
 from images.store import Store, has_lost_its_database, rebuilding_file
-from images.stored import Image
+from images.summary import Image
 
 LOST: Final = (
     "names of images",

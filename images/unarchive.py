@@ -31,7 +31,7 @@ from images.oci import (
 )
 from images.platforms import is_image
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.tarheaders import FILE, HARDLINK, SYMLINK, normalise
 from images.tarreader import TarReader
 from images.tarwriter import SupportsRead

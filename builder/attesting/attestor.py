@@ -21,7 +21,7 @@ from core.platforms import Platform
 from core.references import Reference
 from images.oci import encode, format_time, parse_time
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 _UNNAMED: Final = "image"
 

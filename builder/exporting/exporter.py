@@ -23,7 +23,7 @@ from images.errors import ImageNotFoundError
 from images.oci import CREATED_ANNOTATION, OCI_MANIFEST, Descriptor, OciPlatform, decode_manifest, encode
 from images.stacking import topmost_of_each
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 if TYPE_CHECKING:  # most builds only put an image into the store
     from builder.attesting.attestor import Attestor

@@ -11,7 +11,7 @@ from core.events import Monitor
 from core.references import Reference
 from images.indexes import StoredIndex
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 if TYPE_CHECKING:
     from registry.client import Client

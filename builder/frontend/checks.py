@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
-from builder.contexts.naming import SCRATCH
+from builder.contexts.keys import SCRATCH
 from builder.errors import BuilderError, CheckError
 from builder.frontend.parsing import grammar_version
 from builder.request.request import BuildRequest

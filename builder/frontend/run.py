@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from builder.contexts.naming import SCRATCH
+from builder.contexts.keys import SCRATCH
 from builder.errors import EntitlementError, UnsupportedError
 from builder.frontend.copy import absolute_path
 from builder.frontend.state import StageState

@@ -14,8 +14,8 @@ import msgspec
 
 from builder.bases import NewStep
 from builder.contexts.context import Context
+from builder.contexts.keys import SCRATCH, context_key
 from builder.contexts.kinds import NamedImage
-from builder.contexts.naming import SCRATCH, context_key
 from builder.frontend.evaluation import EvaluatedArg, Evaluator
 from builder.frontend.instructions import Dispatcher
 from builder.frontend.numbering import GraphBuilder, platform_label
@@ -62,7 +62,7 @@ from dockerfile_grammar.ast import Arg
 from images.errors import ImageNotFoundError
 from images.oci import CREATED_ANNOTATION, ImageConfig
 from images.platforms import preferences
-from images.stored import Image
+from images.summary import Image
 
 ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep | None], Image]
 """From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none.

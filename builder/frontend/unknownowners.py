@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from builder.contexts.naming import SCRATCH
+from builder.contexts.keys import SCRATCH
 from builder.copying.owners import MAX_ACCOUNTS_BYTES, UnknownName, account_entries, nearest_name
 from builder.frontend.checks import CheckFinding, check_options
 from builder.request.request import BuildRequest

@@ -34,7 +34,7 @@ class BuildRequest(NamedTuple):
     one another, so that a miss is explained against the last one; empty: those of the same directory.
     hold_failures: a RUN that fails is kept in its StepFailedError, for whoever catches that to enter and close.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
-    named_contexts: by ``builder.contexts.naming.context_key``; their directories are open as long as ``context``.
+    named_contexts: by ``builder.contexts.keys.context_key``; their directories are open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
     platforms: what to build for; none: for this machine. attest: what is to be said of the images.
     domain: for whom it is built, and so whose results it may use.

@@ -60,8 +60,8 @@ def open_build_contexts(
     if not options.build_contexts:
         return {}
     from builder.contexts.context import Context
+    from builder.contexts.keys import context_key
     from builder.contexts.named import open_named_context
-    from builder.contexts.naming import context_key
 
     opened: dict[str, NamedContext] = {}
     for text in options.build_contexts:

@@ -22,7 +22,7 @@ from images.oci import (
 )
 from images.platforms import choose, is_image, offered, preferences
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client.client import Client
 from registry.client.contents import fetch_artifact, import_layer, may_stay_away, note_origins
 from registry.client.finding import Finder, document_type

@@ -21,7 +21,7 @@ from images.indexes import StoredIndex
 from images.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, decode_manifest, encode
 from images.packing import packed_layer
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client.client import Client
 from registry.client.lazy import RegistryLayers
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor

@@ -29,7 +29,7 @@ from images.flatten import write_merged
 from images.layers import LayerWriter
 from images.oci import ImageConfig
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.tarwriter import TarWriter
 
 pytestmark = pytest.mark.usefixtures("privileged")

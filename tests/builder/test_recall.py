@@ -12,8 +12,8 @@ import pytest
 from builder import recall as recalling
 from builder.build import build
 from builder.contexts.context import Context
+from builder.contexts.keys import context_key
 from builder.contexts.kinds import NamedImage
-from builder.contexts.naming import context_key
 from builder.copying import selecting
 from builder.copying.contextfiles import ContextFiles
 from builder.recall import may_be_recalled, recall

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from builder.contexts.context import Context
+from builder.contexts.keys import context_key
 from builder.contexts.named import open_named_context
-from builder.contexts.naming import context_key
 from builder.contexts.opening import BuildSource, open_source
 from builder.errors import ContextError, DockerfileNotFoundError, FetchError
 from builder.remotes.access import Remote

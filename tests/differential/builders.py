@@ -13,8 +13,8 @@ from typing import IO, Any, ClassVar
 from bench.tools import Docker, ToolError
 from builder.build import build
 from builder.contexts.context import Context
+from builder.contexts.keys import context_key
 from builder.contexts.named import open_named_context
-from builder.contexts.naming import context_key
 from builder.contexts.opening import open_source
 from builder.remotes.access import Remote, SourceAccess
 from builder.remotes.ssh import SshAgent
@@ -27,7 +27,7 @@ from core.references import Reference
 from images.archive import import_rootfs
 from images.oci import ImageConfig, encode
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from tests.differential.casefile import Case
 from tests.differential.outcomes import Outcome, Reader
 from tests.differential.servers import Places

@@ -24,7 +24,7 @@ from images.compression import CompressingWriter
 from images.errors import DigestMismatchError, ImagesError, InvalidArchiveError
 from images.oci import ContainerConfig, ImageConfig
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.tarwriter import TarWriter
 
 

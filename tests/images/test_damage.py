@@ -20,7 +20,7 @@ from images.errors import DamagedBlobError, MissingBlobError
 from images.oci import ImageConfig
 from images.records import CacheRecord
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.tarcopy import clamped_layer
 from images.tarwriter import TarWriter
 from images.verify import verify

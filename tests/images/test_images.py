@@ -23,7 +23,7 @@ from images.errors import (
 from images.oci import ContainerConfig, History, ImageConfig, RootFS, decode_manifest, encode
 from images.records import CacheRecord
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 
 LINUX = Platform("linux", "amd64")

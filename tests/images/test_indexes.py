@@ -28,7 +28,7 @@ from images.oci import (
 )
 from images.packing import pack
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 
 ARM = Platform.parse("linux/arm64")

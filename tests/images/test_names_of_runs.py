@@ -12,7 +12,7 @@ from core.trust import of_fork, protected
 from images.errors import ImageNotFoundError
 from images.oci import ImageConfig
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 
 APP = Reference.parse("app:1")
 DOMAINS = [protected("shop"), of_fork("shop", 1)]

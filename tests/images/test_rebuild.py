@@ -20,7 +20,7 @@ from images.oci import OCI_INDEX, ImageConfig, Index
 from images.packing import pack
 from images.rebuild import rebuild
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 from tests.images.test_damage import tar_of
 from tests.toolkit.damage import flip_byte

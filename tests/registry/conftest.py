@@ -19,7 +19,7 @@ from core.platforms import Platform
 from core.references import Reference
 from images.oci import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageConfig
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, ClientConfig, LayerProgress, RetryPolicy
 from registry.credentials import Credentials
 from tests.toolkit.faulty import ScriptedRegistry, scripted_registry

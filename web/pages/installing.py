@@ -20,7 +20,7 @@ from web.pages.oidc import blueprint as oidc
 from web.pages.projects import blueprint as projects
 from web.pages.projects_settings import blueprint as project_settings
 from web.pages.run import blueprint as run
-from web.pages.runs import blueprint as runs
+from web.pages.run_list import blueprint as runs
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
 from web.pages.workers import blueprint as workers

@@ -12,7 +12,7 @@ from core.platforms import Platform
 if TYPE_CHECKING:
     from builder.bases import NewStep
     from images.oci import ImageConfig
-    from images.stored import Image
+    from images.summary import Image
 
 _NAME = "--change"
 _ALLOWED = (

@@ -15,7 +15,7 @@ from cli.table import age, print_json, stated_time, table
 
 if TYPE_CHECKING:
     from images.images import HistoryEntry
-    from images.stored import Image
+    from images.summary import Image
 
 _CREATED_BY_WIDTH = 45
 

@@ -16,7 +16,7 @@ from core.platforms import Platform
 if TYPE_CHECKING:
     from images.indexes import IndexEntry
     from images.store import Store
-    from images.stored import Image
+    from images.summary import Image
 
 
 @click.command("inspect")

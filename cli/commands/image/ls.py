@@ -16,7 +16,7 @@ from cli.table import age, created_time, print_json, rfc3339, table
 from core.references import Reference
 
 if TYPE_CHECKING:
-    from images.stored import Image
+    from images.summary import Image
 
 
 @click.command("ls")

@@ -14,7 +14,7 @@ from core.platforms import Platform
 from core.references import Reference
 
 if TYPE_CHECKING:
-    from images.stored import Image
+    from images.summary import Image
 
 
 @click.command("save")

@@ -10,7 +10,7 @@ from cli.store import as_root, open_store
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from images.stored import Image
+    from images.summary import Image
 
 _SHOWN: Final = 60  # characters of an instruction
 

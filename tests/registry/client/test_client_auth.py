@@ -12,7 +12,7 @@ import pytest
 
 from core.references import Reference
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, ClientConfig, login, logout, pull, push
 from registry.client.auth import Authenticator
 from registry.client.http import Request, Response

@@ -16,7 +16,7 @@ from core.errors import StorageFullError
 from core.references import Reference
 from images.errors import DigestMismatchError, ImagesError
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 from registry.client import Client, ClientConfig, RetryPolicy, pull, push
 from registry.errors import (

@@ -17,7 +17,7 @@ from core.references import Reference
 from core.trust import Domain, of_branch, of_fork, protected
 from images.errors import DigestMismatchError
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, pull, push, shown_to_anybody
 from registry.client.lazy import RegistryLayers
 from registry.credentials import Credentials

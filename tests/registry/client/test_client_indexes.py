@@ -16,7 +16,7 @@ from images.errors import ImageNotFoundError
 from images.oci import OCI_INDEX, Index
 from images.packing import pack
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 from registry.client import Client, pull, push
 from registry.errors import UnsupportedContentError

@@ -13,7 +13,7 @@ from images.archive import SavedImage, save_directory
 from images.errors import MissingBlobError
 from images.oci import ImageConfig, decode_manifest
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 from registry.client import Client, RegistryLayers, pull, push
 from registry.errors import LayerUnavailableError

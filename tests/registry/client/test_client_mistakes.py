@@ -8,7 +8,7 @@ import pytest
 
 from core.references import Reference
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, RetryPolicy, login, pull, push
 from registry.errors import InvalidResponseError, NotFoundError, RateLimitedError, ResponseError, UnreachableError
 from tests.toolkit.faulty import Answer, Fault, ScriptedRegistry

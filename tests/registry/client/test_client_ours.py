@@ -10,7 +10,7 @@ import pytest
 
 from core.references import Reference
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 from registry.client import Client, pull, push
 from tests.registry.server.serving import Server, serving

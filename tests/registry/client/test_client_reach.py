@@ -11,7 +11,7 @@ import pytest
 from core.reach import Reach
 from core.references import Reference
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, ClientConfig, pull, push
 from registry.credentials import Credentials
 from registry.errors import OutOfBoundsError, RegistryError, UnreachableError

@@ -12,7 +12,7 @@ from core.digests import Digest
 from core.references import Reference
 from images.oci import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, Descriptor
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, push, referrers_of
 from registry.client.repository import Repository
 from registry.client.sending import Sender

@@ -14,7 +14,7 @@ from core.references import Reference
 from images.errors import ImageNotFoundError
 from images.oci import DOCKER_MANIFEST, decode_manifest
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from images.verify import verify
 from registry.client import Client, pull, push
 from registry.errors import NotFoundError, PlatformNotFoundError, UnreachableError

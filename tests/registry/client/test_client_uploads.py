@@ -10,7 +10,7 @@ import pytest
 
 from core.references import Reference
 from images.store import Store
-from images.stored import Image
+from images.summary import Image
 from registry.client import Client, pull, push
 from registry.client.uploading import upload_location
 from registry.errors import DeniedError, InvalidResponseError, ResponseError, TransferBrokenError

@@ -1,4 +1,4 @@
-"""An image as the store has it."""
+"""An image as the store has it: what it says of one."""
 
 from __future__ import annotations
 
