@@ -88,3 +88,9 @@ def test_import_contract_names_every_room() -> None:
     packages = {path.parent.name for path in _CHECKOUT.glob("*/__init__.py")} - not_rooms
     packaged = {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert packages == set(project["tool"]["importlinter"]["root_packages"]) == packaged
+
+
+def test_image_of_shiplap_is_made_of_every_room() -> None:
+    kept = re.findall(r"^!(\w+)$", (_CHECKOUT / "compose" / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
+    rooms = {path.parent.name for path in _CHECKOUT.glob("*/__init__.py")} - {"tests", "bench"}
+    assert rooms == set(kept) - {"LICENSE"}
