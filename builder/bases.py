@@ -10,10 +10,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from builder.errors import BuildCancelledError
+from core.closing import Closing
 from core.errors import InvalidReferenceError, ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepStarted
 from core.platforms import Platform
@@ -44,7 +44,7 @@ class Mismatch(NamedTuple):
     wanted: Platform
 
 
-class Resolver:
+class Resolver(Closing):
     """Looks images up, each name once, and brings their layers. A context manager, which closes its connections.
 
     connect: None where nothing may be pulled. always: ask the registry even for what the store has (``--pull``).
@@ -225,12 +225,7 @@ class Resolver:
             raise
         self._monitor.emit(StepFinished(step.id, "done", time.monotonic() - start, time.time()))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._stack.close()
 
 

@@ -17,14 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from containers import wire
 from containers.errors import BY_NAME, ContainerError, LauncherError, NamespaceError
 from containers.events import readable
 from containers.spec import ContainerSpec, ExitStatus, layers_to_wire, to_wire
 from core.cancellation import check
+from core.closing import Closing
 from core.openfiles import hint_if_out_of_files
 from core.rootfs import DirectoryLayer, RootLayer
 
@@ -37,7 +37,7 @@ _CLOSE_TIMEOUT_S = 10.0
 _PLACE_POLL_S = 0.2
 
 
-class Container:
+class Container(Closing):
     """A running container, until ``wait`` has returned or ``close`` was called.
 
     terminal: the other end of the container's terminal when the spec asked for one, else None. over: is called when it
@@ -113,21 +113,13 @@ class Container:
         if over is not None:
             over()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _tell(self, what: str, argument: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._answers.fileno() >= 0:
                 wire.send(self._answers, (what, argument))
 
 
-class Launcher:
+class Launcher(Closing):
     """Starts containers.
 
     state: an existing private directory, in which it leaves ``launcher.log`` at most. denied_networks: what containers
@@ -146,14 +138,6 @@ class Launcher:
         self._pid = 0
         self._greeted = False
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int:

@@ -18,9 +18,9 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from core.closing import Closing
 from core.errors import StorageFullError
 from core.files import fsync_directory, make_directory, storage_errors
 from core.trust import Domain
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from images.snapshots import Snapshots
 
 
-class Store:
+class Store(Closing):
     """Blobs, layers, images, cache records and snapshots below one root. Thread-safe; processes may share the root.
 
     While the store is open it is a *session*: what it writes or looks up cannot be pruned by others until ``close``, or
@@ -171,14 +171,6 @@ class Store:
             if self._snapshots is not None:
                 stack.callback(self._snapshots.close)
             self.cache.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def rebuilding_file(root: Path) -> Path:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Self
 
 from core.certificates import certificate_places
+from core.closing import Closing
 from core.settings import RegistrySettings, ServiceSettings
 from pipelines.accounts.audit import Audit
 from pipelines.accounts.roles import Roles
@@ -38,7 +38,7 @@ from pipelines.sources.git import repositories
 from pipelines.sources.upstream import Upstream
 
 
-class Service:
+class Service(Closing):
     """Thread-safe; a context manager; not to be carried across a fork."""
 
     def __init__(self, settings: ServiceSettings, database: Database) -> None:
@@ -94,11 +94,3 @@ class Service:
         self.queue.close()
         self._redis.close()
         self.database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from builder.cacheio.places import CacheSource, CacheTarget
 from builder.errors import CacheOptionError
 from builder.request.cache import CacheFrom, CacheTo
+from core.closing import Closing
 from core.platforms import Platform
 from core.references import Reference
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from registry.client import Client
 
 
-class CachePlaces:
+class CachePlaces(Closing):
     """Opens places, and closes the connections with itself. connect: None where no registry may be spoken to.
 
     platform: which image's inline cache is meant where there are several.
@@ -60,8 +61,5 @@ class CachePlaces:
             self._client = self._stack.enter_context(self._connect())
         return self._client
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._stack.close()

@@ -6,12 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from builder.cacheio.buildcache import BuildCache
 from builder.errors import BuildCancelledError
 from builder.request.arguments import INLINE_CACHE_ARG
 from builder.request.cache import INLINE_MEMBER, CacheTo
+from core.closing import Closing
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Monitor, StepFinished, StepInfo, StepProgress, StepStarted, Warned
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from images.store import Store
 
 
-class CacheSession:
+class CacheSession(Closing):
     """``cache`` answers the solver. A context manager, which closes the connections that caches needed.
 
     new_step: makes a step for each import, transfer and export.
@@ -112,8 +113,5 @@ class CacheSession:
         else:
             emit(StepFinished(step.id, "done", time.monotonic() - start, time.time(), None if sent else "up to date"))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._stack.close()

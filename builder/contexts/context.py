@@ -7,10 +7,10 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from builder.errors import ContextError
+from core.closing import Closing
 
 if TYPE_CHECKING:
     from builder.contexts.filetree import SourceTree
@@ -22,7 +22,7 @@ MAX_DOCKERFILE_BYTES: Final = 16 << 20
 """No Dockerfile, and no ignore file, is bigger."""
 
 
-class Context:
+class Context(Closing):
     """An opened directory. It may be renamed or replaced meanwhile: what was opened stays what it is.
 
     fd: a descriptor of the directory, owned by this object.
@@ -158,14 +158,6 @@ class Context:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _where(path: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.graph.copyspec import CopySpec
+from core.closing import Closing
 
 if TYPE_CHECKING:
     from builder.contexts.filetree import SourceTree
@@ -55,7 +55,7 @@ class CopyFrom(NamedTuple):
     shared: SharedStatCache | None = None
 
 
-class CopyJob:
+class CopyJob(Closing):
     """parts: at least one, in the order of the instruction. note: is told the digest once it is known.
 
     last: what the same copy left before, where that can be known.
@@ -132,10 +132,5 @@ class CopyJob:
         if self._last is not None:
             self._last.keep(diff_id, places)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._stack.close()

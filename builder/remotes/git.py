@@ -27,6 +27,7 @@ import msgspec
 from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError
 from builder.remotes.gitroute import GitAccess, Route, route_here, route_to
 from builder.remotes.giturls import GitReference, GitRemote, check_ref, parse_remote
+from core.closing import Closing
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -102,7 +103,7 @@ class Checkout(msgspec.Struct, frozen=True):
             raise FetchError(f"{found.name} moved while it was fetched", hint="run the same command again")
 
 
-class Git:
+class Git(Closing):
     """One repository, in a directory that is made. A context manager, which ends the SSH agent that git may use.
 
     directory: all of it belongs to this object; the caller removes it. stopped: asked every now and then. url: as git
@@ -131,10 +132,7 @@ class Git:
         """Whether all that was fetched so far is at public addresses, and not let through by name."""
         self.run("init", "--quiet", "--template=", "--initial-branch=master", ".")
 
-    def __enter__(self) -> Git:
-        return self
-
-    def __exit__(self, *ended: object) -> None:
+    def close(self) -> None:
         self._stack.close()
 
     def find(self, ref: str) -> Found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
 from cli.errors import describe, is_users
 from cli.progress.choose import Mode, open_display
 from cli.progress.pump import Pump
+from core.closing import Closing
 from core.errors import ShiplapError
 from core.events import BuildPlanned, Event, NullMonitor, StepFinished, StepInfo
 from core.references import Reference
@@ -56,7 +57,7 @@ class ResultFiles(NamedTuple):
             Path(self.metadata_file).write_text(json.dumps(metadata(), indent=2) + "\n")
 
 
-class BuildReport:
+class BuildReport(Closing):
     """A core.events.Monitor, and a context manager: when it is left, progress has been shown to its end.
 
     sink: standard error, for all that is not a result. explain: whether to tell at the end why steps ran.
@@ -83,12 +84,6 @@ class BuildReport:
         """Show what is left of the progress. A second call does nothing."""
         if self._pump:
             self._pump.close()
-
-    def __enter__(self) -> BuildReport:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def steps(self) -> list[dict[str, Any]]:
         """The steps that ended, in Dockerfile order."""

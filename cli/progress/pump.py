@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+from core.closing import Closing
 from core.events import Event
 
 _MAX_BACKLOG = 1024  # events (of at most 64 KiB in practice); beyond that the build waits for whoever reads its log
@@ -27,7 +28,7 @@ class Display(Protocol):
         """Write the rest; the last call."""
 
 
-class Pump:
+class Pump(Closing):
     """A core.events.Monitor that feeds a display from a thread of its own.
 
     Use as a context manager, or call ``close``. When the display fails because its reader has gone (EPIPE, a closed
@@ -57,12 +58,6 @@ class Pump:
         self._hurry.set()
         self._awake.set()
         self._thread.join()
-
-    def __enter__(self) -> Pump:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _run(self) -> None:
         try:

@@ -8,11 +8,12 @@ import json
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from cli.remote.errors import RemoteError, ServerError, UnreachableServerError
 from cli.remote.servers import Server
+from core.closing import Closing
 from core.connections import NOT_TLS
 from core.release import VERSION
 
@@ -39,7 +40,7 @@ class Body(Protocol):
     def seek(self, offset: int, /) -> int: ...
 
 
-class Client:
+class Client(Closing):
     """Requests to one server, one at a time, over a connection that is kept. A context manager; not thread-safe."""
 
     def __init__(self, server: Server, *, timeout_s: float = _TIMEOUT_S) -> None:
@@ -88,12 +89,6 @@ class Client:
         if self._connection is not None:
             self._connection.close()
             self._connection = self._socket = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _answer(
         self,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
+from core.closing import Closing
 from core.references import Reference
 from registry import OURS_HEADER
 from registry.client.auth import Authenticator, Scopes
@@ -26,7 +26,7 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _NO_ANSWER_OF_REGISTRIES: Final = frozenset({400, 404, 405, 410, 501})  # to GET /v2/
 
 
-class Client:
+class Client(Closing):
     """What a command needs to talk to registries: connections, tokens, policy. Thread-safe; a context manager.
 
     transport: the network; urllib3's when None. credentials: looks up those of a domain; docker's config when None.
@@ -142,14 +142,6 @@ class Client:
     def close(self) -> None:
         self._closed.set()
         self._transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _probe(self, endpoint: Endpoint) -> str:
         """Find the scheme that the registry speaks, without telling it anything; hear its challenge on the way."""
