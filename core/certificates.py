@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from core.errors import SettingsError
+from core.fetchable import PORTS
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -128,6 +130,26 @@ def trust_hint(code: int, place: Path, shown: Shown | None, *, now: float | None
             "of a CA that everybody knows, the server fails to send the certificates in between"
         )
     return None
+
+
+def trust_hint_for(
+    cause: ssl.SSLCertVerificationError, url: str, place: Path, *, now: float | None = None
+) -> str | None:
+    """``trust_hint``, after a look at the certificate of the server at ``url``. place: as ``certs.d``."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    shown = shown_certificate(host, parts.port or PORTS["https"], host)
+    return trust_hint(cause.verify_code, place / parts.netloc, shown, now=now)
+
+
+def tls_cause(error: BaseException) -> ssl.SSLError | None:
+    """What TLS failed with, when that is what ``error`` comes of: urllib3 wraps it, once or twice."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, ssl.SSLError):
+        wrapped = (getattr(seen, "reason", None), *seen.args)
+        inner = next((part for part in wrapped if isinstance(part, BaseException)), None)
+        seen = inner or seen.__cause__ or seen.__context__
+    return seen
 
 
 def _shown(certificate: x509.Certificate) -> Shown:

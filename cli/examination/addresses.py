@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from cli.examination.findings import Finding
-from core.certificates import any_host_context, certificate_places, client_context
+from core.certificates import any_host_context, certificate_places, client_context, tls_cause, trust_hint_for
 from core.errors import ShiplapError
 from core.settings import OidcSettings, RegistrySettings, ServiceSettings, Settings
 
@@ -22,6 +22,7 @@ _LARGEST: Final = 1 << 20
 _CONNECT_S, _READ_S = 5.0, 10.0
 _HEALTHY: Final = b"ok\n"
 _OK: Final = 200
+_SYSTEM_CAS: Final = Path("/usr/local/share/ca-certificates")
 
 
 class _FetchError(ShiplapError):
@@ -40,7 +41,8 @@ def look_at_public_url(settings: ServiceSettings) -> Iterator[Finding]:
         remedy = "set SHIPLAP_PUBLIC_URL=https://…: links in statuses and invitations begin with it"
         yield Finding(HERE, "WARN", "not set", remedy)
         return
-    answer = _fetch(f"{url}/healthz", _service_context(settings, urlsplit(url).netloc))
+    places = certificate_places(RegistrySettings.from_environ().docker_config, settings.root)
+    answer = _fetch(f"{url}/healthz", _service_context(settings, urlsplit(url).netloc, places), places[1])
     problem = _problem(answer)
     if problem:
         yield Finding(HERE, "FAILED", f"{url}/healthz {problem}", "is this the address of the service, or its proxy's?")
@@ -105,9 +107,8 @@ def look_at_oidc(settings: OidcSettings) -> Iterator[Finding]:
     yield Finding(OIDC, "OK", f"{host} answers, with {len(usable)} keys")
 
 
-def _service_context(settings: ServiceSettings, host: str) -> ssl.SSLContext:
+def _service_context(settings: ServiceSettings, host: str, places: Sequence[Path]) -> ssl.SSLContext:
     """What the service's own clients and its git believe at this host. Raises SettingsError."""
-    places = certificate_places(RegistrySettings.from_environ().docker_config, settings.root)
     context = client_context(host, places)
     if settings.git_ca_file is not None:
         with contextlib.suppress(OSError):  # what is wrong with it is a finding about git
@@ -149,8 +150,11 @@ def _trusting_context() -> ssl.SSLContext:
     return context
 
 
-def _fetch(url: str, context: ssl.SSLContext) -> _Answer:
-    """GET without following anything, and of a small body only. context: whom to believe. Raises _FetchError."""
+def _fetch(url: str, context: ssl.SSLContext, place: Path = _SYSTEM_CAS) -> _Answer:
+    """GET without following anything, and of a small body only. Raises _FetchError.
+
+    context: whom to believe. place: where a CA that it is to believe can be put.
+    """
     import urllib3
 
     if urlsplit(url).scheme not in ("http", "https"):
@@ -165,7 +169,7 @@ def _fetch(url: str, context: ssl.SSLContext) -> _Answer:
             body = response.read(_LARGEST + 1, decode_content=False)
             response.close()
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise _FetchError(f"{_shown(url)}: {_why(error)}", hint=_hint(error)) from error
+        raise _FetchError(f"{_shown(url)}: {_why(error)}", hint=_hint(error, url, place)) from error
     if len(body) > _LARGEST:
         raise _FetchError(f"{_shown(url)} answers with more than {_LARGEST >> 20} MiB", hint="is it the right address?")
     return _Answer(response.status, body)
@@ -182,9 +186,11 @@ def _why(error: Exception) -> str:
     return reason(error)
 
 
-def _hint(error: Exception) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "its certificate is not trusted here: a CA goes into DOCKER_CONFIG/certs.d/HOST/ca.crt, or the system"
+def _hint(error: Exception, url: str, place: Path) -> str:
+    cause = tls_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        hint = trust_hint_for(cause, url, place) or cause.verify_message
+        return f"{hint}; then run update-ca-certificates" if place == _SYSTEM_CAS and "ca.crt" in hint else hint
     return "is its name spelt right, does it listen, and does no firewall stand between?"
 
 

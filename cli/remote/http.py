@@ -180,14 +180,12 @@ class Client(Closing):
         return f"shiplap login --host {self.server.url}, or SHIPLAP_TOKEN"
 
     def _untrusted(self, error: ssl.SSLCertVerificationError) -> UnreachableServerError:
-        from core.certificates import SYSTEM_CERTIFICATES, shown_certificate, trust_hint
+        from core.certificates import SYSTEM_CERTIFICATES, trust_hint_for
 
-        parts = urlsplit(self.server.url)
-        host = parts.hostname or ""
-        place = next(iter(self.server.certificates[1:]), SYSTEM_CERTIFICATES) / parts.netloc
+        place = next(iter(self.server.certificates[1:]), SYSTEM_CERTIFICATES)
         return UnreachableServerError(
             f"the certificate of {self.server.url} is not trusted: {error.verify_message}",
-            hint=trust_hint(error.verify_code, place, shown_certificate(host, parts.port or _HTTPS_PORT, host)),
+            hint=trust_hint_for(error, self.server.url, place),
         )
 
     def _unreachable(self, error: Exception) -> UnreachableServerError:

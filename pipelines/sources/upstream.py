@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from core.certificates import SYSTEM_CERTIFICATES, client_context, shown_certificate, trust_hint
+from core.certificates import SYSTEM_CERTIFICATES, client_context, tls_cause, trust_hint_for
 from pipelines.errors import NotFoundError, UpstreamError
 from pipelines.sources.blobstream import Part, decode_blobs
 
@@ -72,15 +72,13 @@ class Upstream:
 
     def _failure(self, error: urllib3.exceptions.HTTPError) -> UpstreamError:
         what = f"cannot fetch a build context from {self._url}"
-        cause = next((arg for arg in getattr(error, "reason", error).args if isinstance(arg, ssl.SSLError)), None)
+        cause = tls_cause(error)
         if not isinstance(cause, ssl.SSLCertVerificationError):
             return UpstreamError(f"{what}: {error}", hint=_HINT)
-        parts = urlsplit(self._url)
-        host, place = parts.hostname or "", next(iter(self._certificates[-1:]), SYSTEM_CERTIFICATES) / parts.netloc
-        shown = shown_certificate(host, parts.port or _HTTPS_PORT, host)
+        place = next(iter(self._certificates[-1:]), SYSTEM_CERTIFICATES)
         return UpstreamError(
             f"{what}: its certificate is not trusted: {cause.verify_message}",
-            hint=trust_hint(cause.verify_code, place, shown) or _HINT,
+            hint=trust_hint_for(cause, self._url, place) or _HINT,
         )
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
-from core.certificates import Shown, load_certificates, shown_certificate, trust_hint
+from core.certificates import Shown, load_certificates, shown_certificate, tls_cause, trust_hint
 from core.connections import NOT_TLS, OpenSockets, is_exempt, reason
 from core.errors import HostNotFoundError, OutOfReachError, SettingsError
 from registry.client.config import ClientConfig, hostname, is_loopback
@@ -254,16 +254,12 @@ def _translated(error: Exception, host: str, certificates: Path, look: _Look) ->
     return UnreachableError(f"the connection to {host} broke: {reason(error)}", connected=True)
 
 
-def _tls_cause(error: Exception) -> ssl.SSLError | None:
-    return next((arg for arg in error.args if isinstance(arg, ssl.SSLError)), None)
-
-
 def _is_untrusted(error: Exception) -> bool:
-    return isinstance(_tls_cause(error), ssl.SSLCertVerificationError)
+    return isinstance(tls_cause(error), ssl.SSLCertVerificationError)
 
 
 def _tls_error(error: Exception, host: str, certificates: Path, look: _Look) -> UnreachableError | TlsError:
-    cause = _tls_cause(error)
+    cause = tls_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         hint = _x509_hint(cause, host, certificates, look())
         return TlsError(f"{host}: x509: {cause.verify_message}", hint=hint)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -325,6 +326,32 @@ def test_any_certificate_does_where_only_the_way_is_looked_at(tmp_path: Path) ->
     file, _ = certificate(tmp_path, "Acme Root", name="localhost", begins=-1, ends=9)
     with serving(file) as host:
         assert addresses._seen(f"https://{host}") == b"answers what is none of Shiplap's"  # and warns of nothing
+
+
+def test_certificate_that_is_not_trusted_is_told_with_where_its_ca_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's own clients look into certs.d; for the provider of identities there is the system's store alone."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    file, _ = certificate(tmp_path, "Acme Root", name="localhost", begins=-1, ends=9)
+    with serving(file) as host:
+        settings = ServiceSettings(tmp_path / "root", "", "", public_url=f"https://{host}")
+        with pytest.raises(ShiplapError, match="certificate verify failed") as caught:
+            list(look_at_public_url(settings))
+        assert f"{tmp_path}/docker/certs.d/{host}/ca.crt" in (caught.value.hint or "")
+        assert "Acme Root" in (caught.value.hint or "")
+        with pytest.raises(ShiplapError) as other:
+            list(look_at_oidc(OidcSettings(issuer=f"https://{host}", client_id="x")))
+    assert f"/usr/local/share/ca-certificates/{host}/ca.crt" in (other.value.hint or "")
+    assert (other.value.hint or "").endswith("; then run update-ca-certificates")
+    late, issuer = certificate(tmp_path, "Acme Root", name="localhost", begins=-9, ends=-1)
+    with serving(late) as host:
+        believed = tmp_path / "docker" / "certs.d" / host
+        believed.mkdir(parents=True)
+        shutil.copy(issuer, believed / "ca.crt")
+        with pytest.raises(ShiplapError) as old:
+            list(look_at_public_url(settings._replace(public_url=f"https://{host}")))
+    assert "the certificate has expired" in (old.value.hint or "")
 
 
 def test_full_disk_is_said_with_its_kind(privileged: None, tmp_path: Path) -> None:
