@@ -192,7 +192,7 @@ class _Onlooker:
 
     def _unheard(self) -> RemoteCancelledError:
         return RemoteCancelledError(
-            f"the service is away: run {self._number} was not cancelled, and may go on there",
+            f"the service is away: run {self._number} may go on there",
             hint=f"when it answers again: shiplap runs cancel {self._number}",
             exit_code=self._received.exit_code,
         )

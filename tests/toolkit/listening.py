@@ -1,9 +1,9 @@
 """``python -m tests.toolkit.listening SETTINGS``: a small application behind the listener, for its tests.
 
-SETTINGS is JSON: ``threads``, ``proxies``, ``certificate`` and ``key``, ``bounds`` of the lobby, and ``constants`` of
-the listener's modules by their dotted names. The port is printed. The application: ``GET /`` answers at once, ``GET
-/slow`` after a second, ``GET /much`` with 64 MiB, ``GET /follow`` a line each 0.2 s, ``POST /`` with the length of the
-body; ``X-Known`` has the application vouch.
+SETTINGS is JSON: ``threads``, ``proxies``, ``certificate`` and ``key``, ``bounds`` of the lobby, ``grace`` (seconds
+that requests have once the worker ends), and ``constants`` of the listener's modules by their dotted names. The port
+is printed. The application: ``GET /`` answers at once, ``GET /slow`` after a second, ``GET /much`` with 64 MiB, ``GET
+/follow`` a line each 0.2 s, ``POST /`` with the length of the body; ``X-Known`` has the application vouch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
 from core.proxies import TrustedProxies
 from registry.server.listening.lobby import Bounds
@@ -73,7 +74,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "keepalive": settings.get("keepalive", 5),
             "certfile": settings.get("certificate"),
             "keyfile": settings.get("key"),
-            "graceful_timeout": 5,
+            "graceful_timeout": settings.get("grace", 5),
             "control_socket_disable": True,
             "loglevel": "error",
             "when_ready": announce,
@@ -93,6 +94,8 @@ def main() -> None:
     for name, value in settings.get("constants", {}).items():
         module, _, constant = name.rpartition(".")
         setattr(importlib.import_module(f"registry.server.listening.{module}"), constant, value)
+    if "grace" in settings:
+        gthread.STOP_KEEPALIVE_LINGER = settings["grace"]
     ListeningWorker.proxies = TrustedProxies(settings.get("proxies", []))
     ListeningWorker.bounds = Bounds(**settings.get("bounds", {}))
     Server(settings).run()

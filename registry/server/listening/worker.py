@@ -34,6 +34,7 @@ _HEAD_S: Final = 20.0
 _HELLO_S: Final = 0.5
 _PARKED_S: Final = 60.0
 _LINGER_S: Final = 2.0
+_IDLE_LINGER_S: Final = 0.25  # once the worker ends, for a request that is on its way
 _SWEEP_S: Final = 0.5
 _LOOK_S: Final = 0.25
 _AHEAD_BYTES: Final = 32 << 10  # of a body that is read before a thread has the request
@@ -104,13 +105,17 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             if self.nr_conns >= self.worker_connections:
                 return
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Once the worker ends, the loop looks often: each connection goes as soon as its time is over."""
+        super().wait_for_and_dispatch_events(timeout if self.alive else min(timeout, _LOOK_S))
+
     def murder_keepalived(self, force: bool = False) -> None:
         """Let those go whose time is over; all, if the worker ends."""
         now = time.monotonic()
         if force:
             for guest in self._lobby:
                 self._drop(guest)
-        elif now - self._swept_at >= _SWEEP_S:
+        elif now - self._swept_at >= _SWEEP_S or not self.alive:
             self._swept_at = now
             for guest in self._lobby.overdue(now):
                 self._end(guest)
@@ -127,8 +132,10 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             self._cut_slowest(waits, _CUT_LIGHT_AFTER_S, list(self._answered))
 
     def _cap_keepalive(self, deadline: float) -> None:
+        """The worker ends. Who sends a request has until ``deadline``; proxies keep idle connections for minutes."""
+        soon = time.monotonic() + _IDLE_LINGER_S
         for guest in self._lobby:
-            guest.deadline = min(guest.deadline, deadline)
+            guest.deadline = min(guest.deadline, soon if guest.stage == "idle" else deadline)
 
     def finish_request(self, conn: Connection, future: Future[bool]) -> None:
         """A thread is done with the request."""
@@ -180,7 +187,7 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         if conn.received or not conn.initialized:
             entered = self._enter(conn, "head", _HEAD_S)
         else:
-            entered = self._enter(conn, "idle", float(self.cfg.keepalive) if self.alive else _LINGER_S)
+            entered = self._enter(conn, "idle", float(self.cfg.keepalive) if self.alive else _IDLE_LINGER_S)
         if entered and not self._advance(conn):
             self._read(conn)
 

@@ -27,8 +27,10 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 class Running:
     """The small application. ``connect`` from any loopback address."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.port = int(process.stdout.readline())
         self._open = contextlib.ExitStack()
 
     def connect(self, source: str = "127.0.0.1", *, small: bool = False) -> socket.socket:
@@ -53,8 +55,7 @@ class Running:
 def serving(**settings: Any) -> Iterator[Running]:
     command = [sys.executable, "-m", "tests.toolkit.listening", json.dumps(settings)]
     with subprocess.Popen(command, cwd=_CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        running = Running(int(process.stdout.readline()))
+        running = Running(process)
         try:
             yield running
         finally:
@@ -325,6 +326,19 @@ def test_heads_without_end_are_refused() -> None:
     with serving() as running:
         peer = running.send(b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 10_000)
         assert received(peer).startswith(b"HTTP/1.1 431 ")
+
+
+def test_idle_connections_do_not_hold_up_the_end_and_requests_that_have_begun_are_answered() -> None:
+    with serving(grace=300, keepalive=300) as running:
+        idle, begun = running.send(GET), running.send(GET)
+        assert counted(idle) == counted(begun) == 0
+        begun.sendall(GET[:10])
+        time.sleep(0.1)
+        running.process.terminate()
+        assert received(idle) == b""
+        begun.sendall(GET[10:])
+        assert b"200 OK" in received(begun)
+        assert running.process.wait(stretched(30)) == 0
 
 
 @pytest.fixture
