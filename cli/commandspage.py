@@ -47,6 +47,7 @@ _MORE: Final[Mapping[str, str]] = {
     "cache": "More: [the build cache](cache.md).",
     "doctor": "More: [whether a service works](deploy.md#does-it-work).",
     "registry": "More: [registries](registry.md#server).",
+    "ci": "More: [pipelines](pipelines.md).",
     "serve": "More: [the service](service.md), [how to deploy it](deploy.md).",
     "runs": "More: [the service](service.md), [the dashboard](dashboard.md).",
     "project": "More: [webhooks](webhooks.md), [roles](users.md#roles).",
