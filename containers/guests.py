@@ -358,7 +358,7 @@ class Guests:
             self.start(client, spec, fds)
         _drop_request(guest)
         if guest.client is not None:
-            exceeded = self._session.exceeded(guest.name) if guest.limited else []
+            exceeded = self._session.exceeded(guest.name) if guest.limited or status else []
             reply(guest.client, guest.outcome(status, exceeded))
             self._forget_client(guest)
         self._session.doom(guest.name)

@@ -21,6 +21,9 @@ DEFAULT_SHM_BYTES: Final = 64 << 20  # docker's too
 CPU_PERIOD_US: Final = 100_000
 MIN_MEMORY_BYTES: Final = 6 << 20  # as docker: below, no program starts
 UNLIMITED: Final = -1
+MEMORY_ABOVE: Final = "memory above"
+_EVENTS: Final = {1: "memory.oom_control", 2: "memory.events"}
+_NONE_V1: Final = 1 << 62  # no limit is 2**63, rounded to pages
 
 
 def settings(limits: dict[str, Any], hierarchy: Hierarchy) -> list[tuple[str, str]]:
@@ -96,14 +99,25 @@ def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:
 
 
 def exceeded(group: str, hierarchy: Hierarchy) -> list[str]:
-    """Which limits processes of a group ran into: ``memory``: one was killed for it; ``pids``: a fork failed."""
-    events = {"memory": "memory.events" if hierarchy.version == 2 else "memory.oom_control", "pids": "pids.events"}
-    counters = {"memory": "oom_kill", "pids": "max"}
-    return [
-        controller
-        for controller, name in events.items()
-        if controller in hierarchy.controllers and _count(f"{group}/{name}", counters[controller])
-    ]
+    """What processes of a group had too little of.
+
+    ``memory``: its limit was reached, and one was killed for it; MEMORY_ABOVE: one was killed when the memory of a
+    group above or of the machine ran out; ``pids``: a fork failed.
+    """
+    found = []
+    if "memory" in hierarchy.controllers and _count(f"{group}/{_EVENTS[hierarchy.version]}", "oom_kill"):
+        found.append("memory" if _reached_its_limit(group, hierarchy) else MEMORY_ABOVE)
+    if "pids" in hierarchy.controllers and _count(f"{group}/pids.events", "max"):
+        found.append("pids")
+    return found
+
+
+def _reached_its_limit(group: str, hierarchy: Hierarchy) -> bool:
+    """Version 1 does not tell whose limit it was: there, a limit of its own is taken for it."""
+    if hierarchy.version == 2:
+        return _count(f"{group}/memory.events", "oom") > 0
+    with open(f"{group}/memory.limit_in_bytes", encoding="ascii") as file:
+        return int(file.read()) < _NONE_V1
 
 
 def _count(path: str, counter: str) -> int:

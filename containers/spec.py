@@ -151,7 +151,7 @@ class ExitStatus(NamedTuple):
     code: as a shell reports it: 128+n for signal n, 127 when the command was not found, 126 when it cannot be executed.
     signal: the signal that ended it, else None. message: why it never started, for 126 and 127, else empty.
     exceeded: the limits that it ran into: ``memory`` when the kernel killed one of its processes, ``pids`` when it
-        refused to make one.
+        refused to make one; ``limits.MEMORY_ABOVE`` when one was killed, and the limit was not its own.
     """
 
     code: int

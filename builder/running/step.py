@@ -18,6 +18,7 @@ from builder.running.failures import StepFailedError
 from builder.running.hints import hint_for
 from builder.running.masking import OutputMasker
 from containers.launcher import Container, Launcher
+from containers.limits import MEMORY_ABOVE
 from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
 from core.rootfs import RootLayer
@@ -105,7 +106,7 @@ def run_step(
     exceeded = exceeded or watch.disk_exceeded()
     if status.code != 0 or exceeded:
         raise StepFailedError(
-            f"process {_shown(op)!r} was stopped: {exceeded}" if exceeded else _reason(op, status, limits),
+            f"process {_shown(op)!r} was stopped: {exceeded}" if exceeded else why_it_failed(op, status, limits),
             step=vertex.step,
             lines=vertex.lines,
             exit_code=status.code,
@@ -196,13 +197,16 @@ def _shown(op: RunOp) -> str:
     return command if len(command) <= 200 else command[:200] + "…"
 
 
-def _reason(op: RunOp, status: ExitStatus, limits: StepLimits) -> str:
+def why_it_failed(op: RunOp, status: ExitStatus, limits: StepLimits) -> str:
+    """What the error of a step says whose command ended badly."""
     shown = _shown(op)
     if status.message:
         return f"process {shown!r} could not be started: {status.message}"
     over = ""
     if "memory" in status.exceeded:
         over = f" (it ran out of memory: its limit is {limits.container.memory_bytes} bytes)"
+    elif MEMORY_ABOVE in status.exceeded:
+        over = " (memory ran out: that of this machine, or of all steps together)"
     elif "pids" in status.exceeded:
         over = f" (it could not make more processes: its limit is {limits.container.pids})"
     if status.signal is not None:

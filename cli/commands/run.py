@@ -20,6 +20,7 @@ from cli.run_spec import command_line, environment, working_directory
 from cli.store import open_store
 from cli.transfers import find_or_pull
 from containers.launcher import Launcher
+from containers.limits import MEMORY_ABOVE
 from containers.spec import ContainerSpec
 from core.errors import ShiplapError
 from core.platforms import Platform
@@ -126,7 +127,10 @@ def command(
     if status.message:
         click.echo(f"error: {status.message}", err=True)
     for name in status.exceeded:
-        click.echo(f"warning: the container ran into its limit of {name}", err=True)
+        what = f"the container ran into its limit of {name}"
+        if name == MEMORY_ABOVE:
+            what = "memory ran out, of this machine or of the control groups above: the kernel ended a process"
+        click.echo(f"warning: {what}", err=True)
     return status.code
 
 

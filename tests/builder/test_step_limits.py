@@ -6,8 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from builder.graph.vertices import RunOp
 from builder.request.limits import StepLimits, Watch
+from builder.running.step import why_it_failed
+from containers.limits import MEMORY_ABOVE
+from containers.spec import ExitStatus
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+
+
+def test_step_that_the_machines_memory_was_too_little_for_names_no_limit_of_its_own() -> None:
+    """It said: its limit is 0 bytes."""
+    status = ExitStatus(137, 9, exceeded=(MEMORY_ABOVE,))
+    told = why_it_failed(RunOp(("/bin/sh", "-c", "tail /dev/zero"), (), "/", ""), status, StepLimits())
+    assert told == (
+        "process '/bin/sh -c tail /dev/zero' was ended by signal 9"
+        " (memory ran out: that of this machine, or of all steps together)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from containers.enclosure import Enclosure
 from containers.errors import ContainerError
 from containers.launcher import Launcher
+from containers.limits import MEMORY_ABOVE
 from containers.reclaim import reclaim
 from containers.spec import ExitStatus
 from core.cancellation import asking
@@ -68,6 +69,7 @@ def test_step_that_eats_all_memory_ends_alone(
     for _ in range(5):
         status, _ = run.status("sh", "-c", f"exec {EATS_ALL}")
         assert status.signal == 9
+        assert status.exceeded == (MEMORY_ABOVE,), "it has no limit of its own"
         assert run("echo well") == "well\n"
     run.launcher.close()
 

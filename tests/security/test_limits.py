@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,29 @@ def test_limit_without_a_controller_is_missed() -> None:
     assert limits.missing(Limits(pids=5, memory_bytes=9)._asdict(), [only_pids]) == "memory"
     assert limits.missing(Limits(cpu_shares=5)._asdict(), [only_pids]) == "cpu"
     assert limits.missing(Limits(cpu_shares=5, optional=("cpu",))._asdict(), [only_pids]) is None
+
+
+@pytest.mark.parametrize(
+    ("hierarchy", "files", "expected"),
+    [
+        (V2, {"memory.events": "oom 1\noom_kill 1\n", "pids.events": "max 0\n"}, ["memory"]),
+        (V2, {"memory.events": "max 9\noom 0\noom_kill 2\n"}, [limits.MEMORY_ABOVE]),
+        (V2, {"memory.events": "oom 3\noom_kill 0\n", "pids.events": "max 2\n"}, ["pids"]),
+        (V1, {"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.limit_in_bytes": "100\n"}, ["memory"]),
+        (
+            V1,
+            {"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.limit_in_bytes": "9223372036854771712\n"},
+            [limits.MEMORY_ABOVE],
+        ),
+        (V1, {}, []),
+    ],
+)
+def test_whose_memory_ran_out_is_told(
+    tmp_path: Path, hierarchy: Hierarchy, files: dict[str, str], expected: list[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert limits.exceeded(str(tmp_path), hierarchy) == expected
 
 
 def test_memory_bomb_is_killed_and_told(debian: DebianRunner) -> None:
