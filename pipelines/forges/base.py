@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from pipelines.documents import has_nul
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
-from pipelines.forges.events import ApiCall, ForgeName, Payload, Status
+from pipelines.forges.events import ApiCall, Event, ForgeName, Ignored, Payload, Repository, Status, StatusState
 from pipelines.shapes import explain
 
 NO_COMMIT: Final = frozenset({"", "0" * 40, "0" * 64})
@@ -46,6 +46,87 @@ class Forge(Protocol):
 
     def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
         """How to mark a commit. repository: its path at the forge, ``owner/name``."""
+
+
+Reader: TypeAlias = Callable[[str, Mapping[str, str], bytes], Payload]
+"""Reads a request of one kind: by the event's name, the headers and the body."""
+
+OTHERS: Final = ""
+"""Among a forge's readers, the one for all events that it does not name."""
+
+
+class HeaderForge:
+    """A forge that says in headers what a request is, and signs it with HMAC-SHA256. See ``Forge``.
+
+    event_header: has the event's name.
+    delivery_headers: the first that is there has the delivery's id.
+    signature_header, signature_prefix: where the signature is, and what stands before its digits.
+    """
+
+    name: ForgeName
+    event_header: str
+    delivery_headers: tuple[str, ...]
+    signature_header: str
+    signature_prefix: str = "sha256="
+
+    def event_name(self, headers: Mapping[str, str]) -> str:
+        return headers.get(self.event_header, "")
+
+    def delivery_id(self, headers: Mapping[str, str]) -> str:
+        return next((headers[name] for name in self.delivery_headers if headers.get(name)), "")
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        check_hmac(secret, body, headers.get(self.signature_header, ""), prefix=self.signature_prefix)
+
+
+class EventForge(HeaderForge):
+    """One whose events are read by a table. readers: by the event's name; ``OTHERS`` is among them."""
+
+    readers: Mapping[str, Reader]
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
+        event = self.event_name(headers)
+        return self.readers.get(event, self.readers[OTHERS])(event, headers, body)
+
+
+def reader(
+    kind: type[_T], about: Callable[[_T], Repository | None], happened: Callable[[_T], Event | tuple[Event, ...]]
+) -> Reader:
+    """Reads a body of one kind. about: which repository it names. happened: what it tells of it."""
+
+    def read(event: str, headers: Mapping[str, str], body: bytes) -> Payload:
+        del event
+        found = decode(headers, body, kind)
+        told = happened(found)
+        return Payload(about(found), told if isinstance(told, tuple) else (told,))
+
+    return read
+
+
+def ignoring(kind: type[_T], about: Callable[[_T], Repository | None]) -> Reader:
+    """Reads of a body only whose it is."""
+
+    def read(event: str, headers: Mapping[str, str], body: bytes) -> Payload:
+        return Payload(about(decode(headers, body, kind)), (Ignored(f"{event} events build nothing"),))
+
+    return read
+
+
+STATES: Final[Mapping[StatusState, str]] = {
+    "pending": "pending", "running": "pending", "success": "success", "failure": "failure", "error": "error",
+    "cancelled": "error",
+}  # fmt: skip
+"""What GitHub calls a commit's states, and so do those who follow its API."""
+
+
+def status_body(status: Status, description_length: int) -> dict[str, str]:
+    """As GitHub takes it, and those who follow its API."""
+    return {
+        "state": STATES[status.state],
+        "target_url": status.url,
+        "description": status.description[:description_length],
+        "context": status.context,
+    }
 
 
 def check_hmac(secret: bytes, body: bytes, given: str, *, prefix: str = "") -> None:

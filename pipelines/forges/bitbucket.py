@@ -11,13 +11,12 @@ from typing import Final
 
 import msgspec
 
-from pipelines.forges.base import check_hmac, decode, first_line, present
+from pipelines.forges.base import OTHERS, EventForge, Reader, first_line, ignoring, present, reader
 from pipelines.forges.events import (
     ApiCall,
     Event,
     ForgeName,
     Ignored,
-    Payload,
     Ping,
     PullRequest,
     PullRequestClosed,
@@ -118,57 +117,6 @@ class _Other(msgspec.Struct, frozen=True):
     repository: _Repository | None = None
 
 
-class Bitbucket:
-    """See ``Forge``. Its payloads list no files."""
-
-    name: Final[ForgeName] = "bitbucket"
-
-    def event_name(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-event-key", "")
-
-    def delivery_id(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-request-uuid", "")
-
-    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
-        check_hmac(secret, body, headers.get("x-hub-signature", ""), prefix="sha256=")
-
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
-        match self.event_name(headers):
-            case "repo:push":
-                push = decode(headers, body, _Push)
-                events = tuple(_changed(change, push.actor.shown) for change in push.push.changes)
-                return Payload(_repository(push.repository), events or (Ignored("nothing changed"),))
-            case "pullrequest:created" | "pullrequest:updated":
-                pull = decode(headers, body, _PullEvent)
-                return Payload(_repository(pull.repository), (_pulled(pull),))
-            case "pullrequest:fulfilled" | "pullrequest:rejected":
-                pull = decode(headers, body, _PullEvent)
-                return Payload(_repository(pull.repository), (PullRequestClosed(pull.pullrequest.id),))
-            case "diagnostics:ping":
-                return Payload(_maybe(decode(headers, body, _Other)), (Ping(),))
-            case other:
-                return Payload(_maybe(decode(headers, body, _Other)), (Ignored(f"{other} events build nothing"),))
-
-    def default_api(self, repository_url: str) -> str:
-        del repository_url
-        return "https://api.bitbucket.org/2.0"
-
-    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
-        """token: an access token, or USER:APP_PASSWORD."""
-        kind, text = ("Basic", base64.b64encode(token.encode()).decode()) if ":" in token else ("Bearer", token)
-        body = {
-            "key": status.context[:_KEY_LENGTH],
-            "state": _STATES[status.state],
-            "name": status.context,
-            "url": status.url,
-            "description": status.description,
-        }
-        if status.branch:
-            body["refname"] = status.branch
-        path = f"/repositories/{repository}/commit/{commit}/statuses/build"
-        return ApiCall("POST", path, {"Authorization": f"{kind} {text}"}, body)
-
-
 def _changed(change: _Change, author: str) -> Event:
     new = change.new
     if new is None:
@@ -202,11 +150,59 @@ def _pulled(event: _PullEvent) -> Event:
     )
 
 
-def _repository(found: _Repository) -> Repository:
+def _pushed(push: _Push) -> tuple[Event, ...]:
+    return tuple(_changed(change, push.actor.shown) for change in push.push.changes) or (Ignored("nothing changed"),)
+
+
+def _closed(event: _PullEvent) -> Event:
+    return PullRequestClosed(event.pullrequest.id)
+
+
+def _about(body: _Push | _PullEvent | _Other) -> Repository | None:
+    found = body.repository
+    if found is None:
+        return None
     name = found.full_name
     urls = (f"https://bitbucket.org/{name}", f"ssh://git@bitbucket.org/{name}")
     return Repository(name, present(found.links.html.href, *urls))
 
 
-def _maybe(found: _Other) -> Repository | None:
-    return _repository(found.repository) if found.repository else None
+_PULL: Final = reader(_PullEvent, _about, _pulled)
+_CLOSED: Final = reader(_PullEvent, _about, _closed)
+
+
+class Bitbucket(EventForge):
+    """See ``Forge``. Its payloads list no files."""
+
+    name: ForgeName = "bitbucket"
+    event_header = "x-event-key"
+    delivery_headers = ("x-request-uuid",)
+    signature_header = "x-hub-signature"
+    readers: Mapping[str, Reader] = {
+        "repo:push": reader(_Push, _about, _pushed),
+        "pullrequest:created": _PULL,
+        "pullrequest:updated": _PULL,
+        "pullrequest:fulfilled": _CLOSED,
+        "pullrequest:rejected": _CLOSED,
+        "diagnostics:ping": reader(_Other, _about, lambda _: Ping()),
+        OTHERS: ignoring(_Other, _about),
+    }
+
+    def default_api(self, repository_url: str) -> str:
+        del repository_url
+        return "https://api.bitbucket.org/2.0"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        """token: an access token, or USER:APP_PASSWORD."""
+        kind, text = ("Basic", base64.b64encode(token.encode()).decode()) if ":" in token else ("Bearer", token)
+        body = {
+            "key": status.context[:_KEY_LENGTH],
+            "state": _STATES[status.state],
+            "name": status.context,
+            "url": status.url,
+            "description": status.description,
+        }
+        if status.branch:
+            body["refname"] = status.branch
+        path = f"/repositories/{repository}/commit/{commit}/statuses/build"
+        return ApiCall("POST", path, {"Authorization": f"{kind} {text}"}, body)

@@ -11,37 +11,35 @@ from typing import Final
 import msgspec
 
 from pipelines.forges.base import (
+    OTHERS,
+    EventForge,
     ListedCommit,
+    Reader,
     branch_of,
     changed_paths,
-    check_hmac,
     commit_or_none,
-    decode,
     first_line,
+    ignoring,
     origin,
     present,
+    reader,
+    status_body,
 )
 from pipelines.forges.events import (
     ApiCall,
     Event,
     ForgeName,
     Ignored,
-    Payload,
     Ping,
     PullRequest,
     PullRequestClosed,
     Push,
     Repository,
     Status,
-    StatusState,
     Tag,
 )
 
 _DESCRIPTION_LENGTH: Final = 255
-_STATES: Final[Mapping[StatusState, str]] = {
-    "pending": "pending", "running": "pending", "success": "success", "failure": "failure", "error": "error",
-    "cancelled": "error",
-}  # fmt: skip
 
 
 class _Repository(msgspec.Struct, frozen=True):
@@ -120,56 +118,6 @@ class _Other(msgspec.Struct, frozen=True):
     repository: _Repository | None = None
 
 
-class Gitea:
-    """See ``Forge``."""
-
-    name: ForgeName = "gitea"
-
-    def event_name(self, headers: Mapping[str, str]) -> str:
-        return headers.get(f"x-{self.name}-event", "")
-
-    def delivery_id(self, headers: Mapping[str, str]) -> str:
-        return headers.get(f"x-{self.name}-delivery", "")
-
-    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
-        check_hmac(secret, body, headers.get(f"x-{self.name}-signature", ""))
-
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
-        event = self.event_name(headers)
-        match event:
-            case "push":
-                push = decode(headers, body, _Push)
-                return Payload(_repository(push.repository), (_pushed(push),))
-            case "create":
-                create = decode(headers, body, _Create)
-                return Payload(_repository(create.repository), (_created(create),))
-            case "pull_request" | "pull_request_sync":
-                pull = decode(headers, body, _PullEvent)
-                return Payload(_repository(pull.repository), (_pulled(pull),))
-            case _:
-                found = decode(headers, body, _Other).repository
-                repository = _repository(found) if found else None
-                return Payload(repository, (Ignored(f"{event} events build nothing"),))
-
-    def default_api(self, repository_url: str) -> str:
-        return f"{origin(repository_url)}/api/v1"
-
-    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
-        body = {
-            "state": _STATES[status.state],
-            "target_url": status.url,
-            "description": status.description[:_DESCRIPTION_LENGTH],
-            "context": status.context,
-        }
-        return ApiCall("POST", f"/repos/{repository}/statuses/{commit}", {"Authorization": f"token {token}"}, body)
-
-
-class Forgejo(Gitea):
-    """Sends Gitea's headers too, for those who know only these."""
-
-    name: ForgeName = "forgejo"
-
-
 def _pushed(push: _Push) -> Event:
     if push.ref.startswith("refs/tags/"):
         return Ignored(f"the create event of {push.ref} says the same")
@@ -229,5 +177,44 @@ def _pulled(event: _PullEvent) -> Event:
     )
 
 
-def _repository(found: _Repository) -> Repository:
+def _about(body: _Push | _Create | _PullEvent | _Other) -> Repository | None:
+    found = body.repository
+    if found is None:
+        return None
     return Repository(found.full_name, present(found.clone_url, found.html_url, found.ssh_url))
+
+
+_PULL: Final = reader(_PullEvent, _about, _pulled)
+
+
+class Gitea(EventForge):
+    """See ``Forge``."""
+
+    name: ForgeName = "gitea"
+    event_header = "x-gitea-event"
+    delivery_headers = ("x-gitea-delivery",)
+    signature_header = "x-gitea-signature"
+    signature_prefix = ""
+    readers: Mapping[str, Reader] = {
+        "push": reader(_Push, _about, _pushed),
+        "create": reader(_Create, _about, _created),
+        "pull_request": _PULL,
+        "pull_request_sync": _PULL,
+        OTHERS: ignoring(_Other, _about),
+    }
+
+    def default_api(self, repository_url: str) -> str:
+        return f"{origin(repository_url)}/api/v1"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        body = status_body(status, _DESCRIPTION_LENGTH)
+        return ApiCall("POST", f"/repos/{repository}/statuses/{commit}", {"Authorization": f"token {token}"}, body)
+
+
+class Forgejo(Gitea):
+    """Sends Gitea's headers too, for those who know only these."""
+
+    name: ForgeName = "forgejo"
+    event_header = "x-forgejo-event"
+    delivery_headers = ("x-forgejo-delivery",)
+    signature_header = "x-forgejo-signature"

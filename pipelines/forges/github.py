@@ -11,15 +11,19 @@ from typing import Final
 import msgspec
 
 from pipelines.forges.base import (
+    OTHERS,
+    EventForge,
     ListedCommit,
+    Reader,
     branch_of,
     changed_paths,
-    check_hmac,
     commit_or_none,
-    decode,
     first_line,
+    ignoring,
     origin,
     present,
+    reader,
+    status_body,
     tag_of,
 )
 from pipelines.forges.events import (
@@ -27,23 +31,17 @@ from pipelines.forges.events import (
     Event,
     ForgeName,
     Ignored,
-    Payload,
     Ping,
     PullRequest,
     PullRequestClosed,
     Push,
     Repository,
     Status,
-    StatusState,
     Tag,
 )
 
 _LISTED_COMMITS: Final = 2048  # no more stand in a payload, and then its files are not all there
 _DESCRIPTION_LENGTH: Final = 140
-_STATES: Final[Mapping[StatusState, str]] = {
-    "pending": "pending", "running": "pending", "success": "success", "failure": "failure", "error": "error",
-    "cancelled": "error",
-}  # fmt: skip
 
 
 class _Repository(msgspec.Struct, frozen=True):
@@ -99,52 +97,6 @@ class _Other(msgspec.Struct, frozen=True):
     repository: _Repository | None = None
 
 
-class GitHub:
-    """See ``Forge``."""
-
-    name: Final[ForgeName] = "github"
-
-    def event_name(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-github-event", "")
-
-    def delivery_id(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-github-delivery", "")
-
-    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
-        check_hmac(secret, body, headers.get("x-hub-signature-256", ""), prefix="sha256=")
-
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
-        match self.event_name(headers):
-            case "push":
-                push = decode(headers, body, _Push)
-                return Payload(_repository(push.repository), (_pushed(push),))
-            case "pull_request":
-                pull = decode(headers, body, _PullEvent)
-                return Payload(_repository(pull.repository), (_pulled(pull),))
-            case "ping":
-                return Payload(_maybe(decode(headers, body, _Other)), (Ping(),))
-            case other:
-                return Payload(_maybe(decode(headers, body, _Other)), (Ignored(f"{other} events build nothing"),))
-
-    def default_api(self, repository_url: str) -> str:
-        site = origin(repository_url)
-        return "https://api.github.com" if site == "https://github.com" else f"{site}/api/v3"
-
-    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
-        body = {
-            "state": _STATES[status.state],
-            "target_url": status.url,
-            "description": status.description[:_DESCRIPTION_LENGTH],
-            "context": status.context,
-        }
-        return ApiCall("POST", f"/repos/{repository}/statuses/{commit}", headers, body)
-
-
 def _pushed(push: _Push) -> Event:
     tag = tag_of(push.ref)
     commit = commit_or_none(push.after)
@@ -184,9 +136,37 @@ def _pulled(event: _PullEvent) -> Event:
     )
 
 
-def _repository(found: _Repository) -> Repository:
+def _about(body: _Push | _PullEvent | _Other) -> Repository | None:
+    found = body.repository
+    if found is None:
+        return None
     return Repository(found.full_name, present(found.clone_url, found.html_url, found.ssh_url, found.git_url))
 
 
-def _maybe(found: _Other) -> Repository | None:
-    return _repository(found.repository) if found.repository else None
+class GitHub(EventForge):
+    """See ``Forge``."""
+
+    name: ForgeName = "github"
+    event_header = "x-github-event"
+    delivery_headers = ("x-github-delivery",)
+    signature_header = "x-hub-signature-256"
+    readers: Mapping[str, Reader] = {
+        "push": reader(_Push, _about, _pushed),
+        "pull_request": reader(_PullEvent, _about, _pulled),
+        "ping": reader(_Other, _about, lambda _: Ping()),
+        OTHERS: ignoring(_Other, _about),
+    }
+
+    def default_api(self, repository_url: str) -> str:
+        site = origin(repository_url)
+        return "https://api.github.com" if site == "https://github.com" else f"{site}/api/v3"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        return ApiCall(
+            "POST", f"/repos/{repository}/statuses/{commit}", headers, status_body(status, _DESCRIPTION_LENGTH)
+        )

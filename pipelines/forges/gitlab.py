@@ -12,15 +12,19 @@ from urllib.parse import quote
 import msgspec
 
 from pipelines.forges.base import (
+    OTHERS,
+    EventForge,
     ListedCommit,
+    Reader,
     branch_of,
     changed_paths,
     check_equal,
     commit_or_none,
-    decode,
     first_line,
+    ignoring,
     origin,
     present,
+    reader,
     tag_of,
 )
 from pipelines.forges.errors import MissingSignatureError
@@ -29,7 +33,6 @@ from pipelines.forges.events import (
     Event,
     ForgeName,
     Ignored,
-    Payload,
     PullRequest,
     PullRequestClosed,
     Push,
@@ -96,58 +99,6 @@ class _Other(msgspec.Struct, frozen=True):
     project: _Project | None = None
 
 
-class GitLab:
-    """See ``Forge``."""
-
-    name: Final[ForgeName] = "gitlab"
-
-    def event_name(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-gitlab-event", "")
-
-    def delivery_id(self, headers: Mapping[str, str]) -> str:
-        names = ("idempotency-key", "webhook-id", "x-gitlab-event-uuid")
-        return next((headers[name] for name in names if headers.get(name)), "")
-
-    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
-        """GitLab sends the secret itself, and signs nothing."""
-        del body
-        given = headers.get("x-gitlab-token", "")
-        if not given:
-            raise MissingSignatureError("the request has no token", hint="set the webhook's secret token in GitLab")
-        check_equal(secret.decode(), given)
-
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
-        match self.event_name(headers):
-            case "Push Hook":
-                push = decode(headers, body, _Push)
-                return Payload(_repository(push.project), (_pushed(push),))
-            case "Tag Push Hook":
-                push = decode(headers, body, _Push)
-                return Payload(_repository(push.project), (_tagged(push),))
-            case "Merge Request Hook":
-                merge = decode(headers, body, _Merge)
-                return Payload(_repository(merge.project), (_merged(merge),))
-            case other:
-                found = decode(headers, body, _Other).project
-                repository = _repository(found) if found else None
-                return Payload(repository, (Ignored(f"{other} events build nothing"),))
-
-    def default_api(self, repository_url: str) -> str:
-        return f"{origin(repository_url)}/api/v4"
-
-    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
-        body = {
-            "state": _STATES[status.state],
-            "target_url": status.url,
-            "description": status.description[:_DESCRIPTION_LENGTH],
-            "name": status.context,
-        }
-        if status.branch:
-            body["ref"] = status.branch  # else GitLab has to guess which of the commit's pipelines is meant
-        path = f"/projects/{quote(repository, safe='')}/statuses/{commit}"
-        return ApiCall("POST", path, {"PRIVATE-TOKEN": token}, body)
-
-
 def _pushed(push: _Push) -> Event:
     commit = commit_or_none(push.checkout_sha) or commit_or_none(push.after)
     branch = branch_of(push.ref)
@@ -204,6 +155,47 @@ def _merged(event: _Merge) -> Event:
     )
 
 
-def _repository(found: _Project) -> Repository:
+def _about(body: _Push | _Merge | _Other) -> Repository | None:
+    found = body.project
+    if found is None:
+        return None
     urls = present(found.git_http_url, found.web_url, found.git_ssh_url, found.homepage)
     return Repository(found.path_with_namespace, urls)
+
+
+class GitLab(EventForge):
+    """See ``Forge``."""
+
+    name: ForgeName = "gitlab"
+    event_header = "x-gitlab-event"
+    delivery_headers = ("idempotency-key", "webhook-id", "x-gitlab-event-uuid")
+    signature_header = "x-gitlab-token"
+    readers: Mapping[str, Reader] = {
+        "Push Hook": reader(_Push, _about, _pushed),
+        "Tag Push Hook": reader(_Push, _about, _tagged),
+        "Merge Request Hook": reader(_Merge, _about, _merged),
+        OTHERS: ignoring(_Other, _about),
+    }
+
+    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
+        """GitLab sends the secret itself, and signs nothing."""
+        del body
+        given = headers.get(self.signature_header, "")
+        if not given:
+            raise MissingSignatureError("the request has no token", hint="set the webhook's secret token in GitLab")
+        check_equal(secret.decode(), given)
+
+    def default_api(self, repository_url: str) -> str:
+        return f"{origin(repository_url)}/api/v4"
+
+    def status_call(self, repository: str, commit: str, status: Status, token: str) -> ApiCall:
+        body = {
+            "state": _STATES[status.state],
+            "target_url": status.url,
+            "description": status.description[:_DESCRIPTION_LENGTH],
+            "name": status.context,
+        }
+        if status.branch:
+            body["ref"] = status.branch  # else GitLab has to guess which of the commit's pipelines is meant
+        path = f"/projects/{quote(repository, safe='')}/statuses/{commit}"
+        return ApiCall("POST", path, {"PRIVATE-TOKEN": token}, body)

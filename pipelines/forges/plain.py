@@ -8,11 +8,10 @@ X-Shiplap-Signature: sha256=…
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
-from pipelines.forges.base import branch_of, check_hmac, commit_or_none, decode, first_line, tag_of
+from pipelines.forges.base import HeaderForge, branch_of, commit_or_none, decode, first_line, tag_of
 from pipelines.forges.errors import WebhookError
 from pipelines.forges.events import ApiCall, Event, ForgeName, Ignored, Payload, Ping, Push, Repository, Status, Tag
 
@@ -30,19 +29,13 @@ class _Ping(msgspec.Struct, frozen=True):
     repository: str
 
 
-class Plain:
+class Plain(HeaderForge):
     """See ``Forge``. It takes no statuses."""
 
-    name: Final[ForgeName] = "plain"
-
-    def event_name(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-shiplap-event", "")
-
-    def delivery_id(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-shiplap-delivery", "")
-
-    def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
-        check_hmac(secret, body, headers.get("x-shiplap-signature", ""), prefix="sha256=")
+    name: ForgeName = "plain"
+    event_header = "x-shiplap-event"
+    delivery_headers = ("x-shiplap-delivery",)
+    signature_header = "x-shiplap-signature"
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
         event = self.event_name(headers)
