@@ -1,4 +1,4 @@
-"""``--debug``: a shell in the step that failed, with its files, environment, user and mounts."""
+"""``--debug``: how to run the failed step again, and a shell in it: with its files, environment, user and mounts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _SHELL = "/bin/sh"
 DEBUG_OPTIONS: Final = (
     Option(
         ("--debug",),
-        "When a RUN fails, open a shell in it: with its files, environment, user and mounts.",
+        "When a RUN fails, print it as a shiplap run command, and open a shell in it: with its files, environment, user"
+        " and mounts.",
         flag=True,
     ),
     Option(
