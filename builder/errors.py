@@ -1,4 +1,33 @@
-"""Every error of the builder room: one tree below ``BuilderError``."""
+"""Every error of the builder room: one tree below ``BuilderError``.
+
+(ShiplapError)
+└── BuilderError
+    ├── BuildCancelledError
+    ├── OutputError
+    ├── CheckError
+    ├── CacheOptionError
+    ├── CacheFormatError
+    ├── LayerLostError
+    ├── CacheExportError
+    ├── UnsupportedError
+    ├── ContextError
+    │   ├── ContextChangedError
+    │   └── ContextDamagedError
+    ├── CopyError
+    │   ├── SourceNotFoundError
+    │   ├── CopyConflictError
+    │   ├── OwnerError
+    │   ├── ModeError
+    │   └── ArchiveError
+    ├── EntitlementError
+    ├── InvalidUrlError
+    ├── FetchError
+    │   └── FetchUnreachableError
+    ├── SshKeyError
+    ├── SecretNotFoundError
+    ├── InstructionError
+    └── DockerfileNotFoundError
+"""
 
 from __future__ import annotations
 

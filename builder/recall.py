@@ -52,9 +52,11 @@ _KIND: Final = "outcome"
 class RememberedBuild(NamedTuple):
     """All of it is what JSON has, so that nothing but ``json`` is loaded to read it; bytes are Latin-1.
 
-    bases: names as the Dockerfile has them, expanded, and the IDs of the images that they meant. copies: what COPY and
-    ADD took from the context, and its digest. records: cache key to diff ID and time. steps: in the order in which
-    they are told, each with whether the cache answers it; there is nothing to answer for bases and the export.
+    bases: names as the Dockerfile has them, expanded, and the IDs of the images that they meant.
+    copies: what COPY and ADD took from the context, and its digest.
+    records: cache key to diff ID and time.
+    steps: in the order in which they are told, each with whether the cache answers it; there is nothing to answer for
+    bases and the export.
     manifest: digest, size in bytes and media type.
     """
 
@@ -183,7 +185,7 @@ def _is_current(outcome: RememberedBuild, request: BuildRequest, store: Store) -
 
 
 def _mean_the_same(bases: Sequence[tuple[str, str]], store: Store) -> bool:
-    """Whether each of the names is that image's, and not an index's, of which the platform chooses."""
+    """Whether each name is that image's own, and not an index's, whose image the platform would choose."""
     try:
         targets = [store.lookup.of_base(name) for name, _ in bases]
     except ShiplapError:
@@ -195,7 +197,7 @@ def _mean_the_same(bases: Sequence[tuple[str, str]], store: Store) -> bool:
 
 
 def _tell(outcome: RememberedBuild, monitor: Monitor) -> int:
-    """What a build of which all is cached tells, in its order. Returns how many steps the cache has answered."""
+    """Tell what a build tells whose steps are all cached, in its order. Returns how many the cache has answered."""
     steps = [(StepInfo(number, name, stage, line), cached) for number, name, stage, line, cached in outcome.steps]
     for message, line, rule in outcome.warnings:
         monitor.emit(Warned(message, line, rule))
@@ -207,7 +209,7 @@ def _tell(outcome: RememberedBuild, monitor: Monitor) -> int:
 
 
 def _key(request: BuildRequest) -> str:
-    """What builds have in common of which each replaces the last one's outcome."""
+    """The key of a build's outcome: two builds with the same key replace each other."""
     args = ""
     if request.build_args:  # they may be secret: proxies have passwords
         import hashlib

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class BuildResult(NamedTuple):
     """What was built.
 
-    image: None when no output puts it into the store; of several platforms, the first. config_digest: of the image's
-    config, its ID; for an index, the index's digest. root: what the last output that is an image goes out as; None
-    when none is, and names those that it has. id: of this build, in no other use. executed, cached: steps that ran, and
-    steps that the cache answered; FROM counts as neither. layers: what each step of that kind made, by its ID.
+    image: None when no output puts it into the store; of several platforms, the first.
+    config_digest: of the image's config, its ID; for an index, the index's digest.
+    root: what the last output that is an image goes out as; None when none is, and names those that it has.
+    id: of this build, in no other use.
+    executed, cached: steps that ran, and steps that the cache answered; FROM counts as neither.
+    layers: what each step of that kind made, by its ID.
     cache: what answered and what was made, for who writes it elsewhere.
     new_step: makes a step for what follows, such as a push; ``cache`` may still show steps of its own, so all numbers
     come from here.

@@ -14,7 +14,8 @@ from ci.patterns import means, means_any
 class Event(Struct, frozen=True):
     """What a run is of, as far as a pipeline can ask.
 
-    branch: that is run; of a pull request, its own. target: where a pull request is to go. Empty: there is none.
+    branch: that is run; of a pull request, its own.
+    target: where a pull request is to go. Empty: there is none.
     facts: the values of ``ci.facts.FACTS``.
     changed: the files that changed; None: that cannot be said, and then every pattern fits.
     directories: the names of the commit's directories that fit a pattern, sorted.

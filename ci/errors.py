@@ -1,7 +1,8 @@
-"""Every error of the ci room: one tree below ``PipelineError``.
+"""Every error of the ci room, as a tree.
 
-PipelineError
-└── PipelineFileError    a pipeline file cannot be used; it has all that is wrong with it
+(ShiplapError)
+└── CiError
+    └── PipelineFileError
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from ci.problems import Problems
 
 
-class PipelineError(ShiplapError):
+class CiError(ShiplapError):
     """Something about a pipeline that cannot be done."""
 
 
-class PipelineFileError(PipelineError):
+class PipelineFileError(CiError):
     """A pipeline file cannot be used. problems: all that is wrong with it, at least one error."""
 
     def __init__(self, problems: Problems) -> None:

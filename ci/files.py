@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ci.document import MAX_BYTES
-from ci.errors import PipelineError
+from ci.errors import CiError
 from ci.parsing import DIRECTORY, FILE
 
 MAX_FILES: Final = 50
@@ -19,27 +19,27 @@ MAX_FILES: Final = 50
 def pipeline_files(directory: Path) -> list[str]:
     """Paths of the pipeline files, relative to the directory, sorted; empty: there are none.
 
-    Raises PipelineError when there are both kinds, or too many.
+    Raises CiError when there are both kinds, or too many.
     """
     has_one = os.path.lexists(directory / FILE)
     several = sorted(_in_directory(directory / DIRECTORY))
     if has_one and several:
         hint = f"move {FILE} to {DIRECTORY}/main.yml"
-        raise PipelineError(f"there are both {FILE} and {several[0]}: pipelines are in one or the other", hint=hint)
+        raise CiError(f"there are both {FILE} and {several[0]}: pipelines are in one or the other", hint=hint)
     if len(several) > MAX_FILES:
-        raise PipelineError(f"{DIRECTORY} has {len(several)} pipelines; at most {MAX_FILES} are possible")
+        raise CiError(f"{DIRECTORY} has {len(several)} pipelines; at most {MAX_FILES} are possible")
     return [FILE] if has_one else several
 
 
 def read_pipeline_file(path: Path) -> bytes:
-    """What is in a file, with a byte more than a pipeline may have when it has more. Raises PipelineError."""
+    """What is in a file, with a byte more than a pipeline may have when it has more. Raises CiError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
     except FileNotFoundError:
-        raise PipelineError(f"there is no file {path}") from None
+        raise CiError(f"there is no file {path}") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PipelineError(f"{path} is no file")
+            raise CiError(f"{path} is no file")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_BYTES + 1)
     finally:

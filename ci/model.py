@@ -110,7 +110,8 @@ class Matrix(Struct, frozen=True):
     """A job for each combination of values.
 
     lists: name to values, in the order of the file.
-    include: combinations that are added; exclude: those that fit one of these are not made.
+    include: combinations that are added.
+    exclude: those that fit one of these are not made.
     max_parallel: how many at once; None: as many as there are.
     """
 
@@ -139,7 +140,10 @@ class Output(Struct, frozen=True):
 
 
 class Retry(Struct, frozen=True):
-    """times: further attempts. on: kinds of failures, or exit codes; empty: whatever it failed by."""
+    """How often a job is tried again, and after what.
+
+    times: further attempts. on: kinds of failures, or exit codes; empty: whatever it failed by.
+    """
 
     times: int = 0
     on: tuple[str, ...] = ()
@@ -158,7 +162,8 @@ class Limits(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args and build is there.
 
-    timeout_s: of an attempt. grace_s: between SIGTERM and SIGKILL.
+    timeout_s: of an attempt.
+    grace_s: between SIGTERM and SIGKILL.
     inputs: None: it sees the whole workspace, and always runs.
     reuse: None: when it has inputs.
     """

@@ -26,7 +26,8 @@ _DECIDED_BEFORE = frozenset({"when", "matrix"})
 class PlannedJob(Struct, frozen=True):
     """A job of a run.
 
-    name: ``test``, or of a matrix ``test (3.11)``; base: as in the file.
+    name: ``test``, or of a matrix ``test (3.11)``.
+    base: as in the file.
     job: its ``${NAME}`` are replaced, but for exports of jobs before it.
     needs: names of planned jobs, those of whole matrices one by one.
     combination: its values of the matrix.

@@ -18,10 +18,15 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Option(NamedTuple):
-    """names: as they are written, the longest says what the value is called unless ``dest`` does.
+    """One option of a command.
 
-    flag: has no value. multiple: may be given again; the value is a tuple. choices: what it can be. integer: it is a
-    number; between: one of a range, whose ends belong to it. file: it is the path of a file that is to be written.
+    names: as they are written, the longest says what the value is called unless ``dest`` does.
+    flag: has no value.
+    multiple: may be given again; the value is a tuple.
+    choices: what it can be.
+    integer: it is a number.
+    between: one of a range, whose ends belong to it.
+    file: it is the path of a file that is to be written.
     """
 
     names: tuple[str, ...]
@@ -69,8 +74,11 @@ class Option(NamedTuple):
 
 
 class Command(NamedTuple):
-    """argument: the one positional argument, in capitals in the help. function: takes the value of ``--root``, and all
-    others by name; returns the exit code. Its docstring is the help."""
+    """One command, as its declaration says.
+
+    argument: the one positional argument, in capitals in the help. function: takes the value of ``--root``, and all
+    others by name; returns the exit code. Its docstring is the help.
+    """
 
     name: str
     argument: str

@@ -1,5 +1,8 @@
 """From exceptions to what a person reads: ``error: …`` and ``hint: …`` on standard error, no traceback for what users
 can cause. ``SHIPLAP_DEBUG=1`` shows the traceback all the same.
+
+(ShiplapError)
+└── CommandError
 """
 
 from __future__ import annotations

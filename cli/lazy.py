@@ -15,8 +15,9 @@ from core.suggestions import aside, suggestion
 class LazyCommand(NamedTuple):
     """A command that is not imported yet.
 
-    module: its ``command`` is the click command, or its ``declared_command`` is as ``cli.declared`` has it. summary:
-    the line in the group's help, the same as the command's own. hidden: works, and is not listed.
+    module: its ``command`` is the click command, or its ``declared_command`` is as ``cli.declared`` has it.
+    summary: the line in the group's help, the same as the command's own.
+    hidden: works, and is not listed.
     """
 
     module: str
@@ -25,7 +26,10 @@ class LazyCommand(NamedTuple):
 
 
 class LazyGroup(Group):
-    """lazy: the commands by name, in the order of the help."""
+    """A group whose commands are imported when they are called.
+
+    lazy: the commands by name, in the order of the help.
+    """
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 
 class Calls:
-    """Of one architecture. audit: what the kernel calls it (linux/audit.h). first: is added to every number.
+    """Of one architecture.
 
-    wide: arguments have 64 bits. clone_flags: which argument of clone has the flags. allowed: ranges.
+    audit: what the kernel calls it (linux/audit.h).
+    first: is added to every number.
+    wide: arguments have 64 bits.
+    clone_flags: which argument of clone has the flags.
+    allowed: ranges.
     """
 
     __slots__ = ("allowed", "audit", "clone", "clone3", "clone_flags", "first", "personality", "socket", "wide")

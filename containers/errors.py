@@ -1,4 +1,16 @@
-"""What can go wrong with a container, by type. Codes are what crosses the socket between launcher and client."""
+"""What can go wrong with a container, by type. Codes are what crosses the socket between launcher and client.
+
+(ShiplapError)
+└── ContainerError
+    ├── NamespaceError
+    ├── MountError
+    │   └── PlaceError
+    ├── UserError
+    ├── NetworkError
+    ├── SeccompError
+    ├── LimitError
+    └── LauncherError
+"""
 
 from __future__ import annotations
 

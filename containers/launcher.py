@@ -122,10 +122,11 @@ class Container(Closing):
 class Launcher(Closing):
     """Starts containers.
 
-    state: an existing private directory, in which it leaves ``launcher.log`` at most. denied_networks: what containers
-    are not to reach, beside the host and link-local addresses, as in ``10.0.0.0/8,192.168.0.0/16``. Raises NetworkError
-    when it is anything else. group: the name of an ``enclosure.Enclosure``, which holds its containers. at_once: how
-    many containers may run at a time, 0 for any number; others wait.
+    state: an existing private directory, in which it leaves ``launcher.log`` at most.
+    denied_networks: what containers are not to reach, beside the host and link-local addresses, as in
+    ``10.0.0.0/8,192.168.0.0/16``. Raises NetworkError when it is anything else.
+    group: the name of an ``enclosure.Enclosure``, which holds its containers.
+    at_once: how many containers may run at a time, 0 for any number; others wait.
     """
 
     def __init__(self, state: Path, *, denied_networks: str = "", group: str = "", at_once: int = 0) -> None:

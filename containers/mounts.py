@@ -266,11 +266,12 @@ def execute(plan: list[Operation]) -> None:
 def overlay(layers: list[str], upper: str | None, target: str, links: str, *, flags: int = 0) -> None:
     """Mount an overlay file system at ``target``.
 
-    layers: directories, topmost first; at least one, two without an upper. upper: directory with ``fs`` and ``work``.
+    layers: directories, topmost first; at least one, two without an upper.
+    upper: directory with ``fs`` and ``work``.
     links: an empty directory, to which all other paths may be relative; it gets a short symbolic link to each
     directory, because mount(2) takes one page of options and layer paths may hold the characters that separate them.
     ``volatile``: no syncfs at the end, and fsync in the container returns at once; an upper is not relied upon before
-    its layer has been written and synced, and never mounted twice.  overlayfs.rst, "userxattr", "Volatile mount".
+    its layer has been written and synced, and never mounted twice. overlayfs.rst, "userxattr", "Volatile mount".
     """
     options = "userxattr,lowerdir=" + ":".join(map(str, range(len(layers))))
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -43,7 +43,10 @@ _NAMESPACE_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """detail, remedy: see ``doctor.Finding``."""
+    """What a probe found.
+
+    detail, remedy: see ``doctor.Finding``.
+    """
 
     ok: bool
     detail: str

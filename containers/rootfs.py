@@ -19,7 +19,9 @@ _IDMAP_HINT = f"put Shiplap's root (SHIPLAP_ROOT or --root) on {GOOD_KINDS}; `sh
 
 
 class Layers:
-    """folder: a private directory on a tmpfs.
+    """The layers of a root filesystem, mounted one by one.
+
+    folder: a private directory on a tmpfs.
 
     userns: descriptor of the user namespace to map owners by; -1 when containers have the IDs that are on disk.
     """

@@ -41,8 +41,10 @@ _QUIET_S = 0.02  # without events, before what nobody waits for is done
 class Server:
     """Serves one client.
 
-    parent: a descriptor of the process that it dies with. folder: the directory that the private tmpfs is mounted on.
-    uplink: the containers' network, whose events ``loop`` has. hierarchies: what control groups can be made in.
+    parent: a descriptor of the process that it dies with.
+    folder: the directory that the private tmpfs is mounted on.
+    uplink: the containers' network, whose events ``loop`` has.
+    hierarchies: what control groups can be made in.
     """
 
     def __init__(
@@ -156,9 +158,10 @@ class Server:
 def main(control_fd: int, folder: str, denied: str, connected: str, group: str) -> NoReturn:
     """Serve the client at the other end of ``control_fd``: the whole life of the launcher's two processes.
 
-    folder: an existing directory; only the launcher sees what it mounts there. denied: networks that containers are
-    not to reach, with commas between. connected: not empty when the first one is expected to have a network. group: the
-    name of the enclosure that the containers are to be in; empty for none.
+    folder: an existing directory; only the launcher sees what it mounts there.
+    denied: networks that containers are not to reach, with commas between.
+    connected: not empty when the first one is expected to have a network.
+    group: the name of the enclosure that the containers are to be in; empty for none.
     """
     code = 1
     try:

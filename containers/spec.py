@@ -68,8 +68,9 @@ class File(NamedTuple):
 class Tree(NamedTuple):
     """A file or directory of another root filesystem.
 
-    layers: as in ContainerSpec. source: what of it is mounted, links resolved inside it. upper: as in ContainerSpec,
-    which takes what is written there; None is read-only.
+    layers: as in ContainerSpec.
+    source: what of it is mounted, links resolved inside it.
+    upper: as in ContainerSpec, which takes what is written there; None is read-only.
     """
 
     layers: tuple[RootLayer, ...]
@@ -84,9 +85,11 @@ Mount: TypeAlias = Bind | Tmpfs | File | Tree
 class Limits(NamedTuple):
     """What all processes of a container together may use; 0 is no limit.
 
-    memory_swap_bytes: memory and swap together; 0 is twice the memory, -1 any amount. cpus: how many at a time, as
-    in 1.5. cpu_shares: weight among others that are busy, docker's 2 to 262144, where 1024 is usual. pids: processes
-    and threads. optional: controllers (``memory``, ``cpu``, ``pids``) that a host may lack: they then do not hold.
+    memory_swap_bytes: memory and swap together; 0 is twice the memory, -1 any amount.
+    cpus: how many at a time, as in 1.5.
+    cpu_shares: weight among others that are busy, docker's 2 to 262144, where 1024 is usual.
+    pids: processes and threads.
+    optional: controllers (``memory``, ``cpu``, ``pids``) that a host may lack: they then do not hold.
     """
 
     memory_bytes: int = 0

@@ -109,7 +109,9 @@ def shown_certificate(address: str, port: int, name: str) -> Shown | None:
 def trust_hint(code: int, place: Path, shown: Shown | None, *, now: float | None = None) -> str | None:
     """What to do about a certificate that is not trusted.
 
-    code: OpenSSL's, of the verification. place: where this user may put a CA. now: by the clock, unless given.
+    code: OpenSSL's, of the verification.
+    place: where this user may put a CA.
+    now: by the clock, unless given.
     """
     if code == _EXPIRED:
         when = f" (it ended on {_day(shown.valid_until)})" if shown else ""

@@ -1,5 +1,13 @@
 """The root of every error that Shiplap raises on purpose.
 
+(Exception)
+└── ShiplapError
+    ├── SettingsError
+    ├── InvalidReferenceError
+    ├── StorageFullError
+    ├── OutOfReachError
+    └── HostNotFoundError
+
 Each package keeps one small tree below ``ShiplapError``. Errors are caught by type; only the outermost layer (CLI,
 HTTP, worker) prints them, exits, or picks a status.
 """

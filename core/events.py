@@ -36,7 +36,10 @@ class StepStarted(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """stream: 1 is the step's standard output, 2 its standard error."""
+    """A piece of what a step printed.
+
+    stream: 1 is the step's standard output, 2 its standard error.
+    """
 
     id: int
     stream: Literal[1, 2]
@@ -59,8 +62,9 @@ class MissReason(NamedTuple):
     kind: ``instruction``, ``arg``, ``env``, ``option`` (of what is not in the text: user, working directory, a flag
     with a variable), ``added``, ``changed``, ``removed``, ``mode``, ``owner`` (of files), ``base`` (the image below),
     ``parent`` (a step before it gave another result), ``source`` (what it mounts), ``never-built``, ``evicted``,
-    ``no-cache``. name: of the variable, option, file, image or step. old, new: before and now; None for what was or is
-    not there, both None where there are no values to show.
+    ``no-cache``.
+    name: of the variable, option, file, image or step.
+    old, new: before and now; None for what was or is not there, both None where there are no values to show.
     """
 
     kind: str
@@ -70,7 +74,9 @@ class MissReason(NamedTuple):
 
 
 class StepFinished(NamedTuple):
-    """reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell.
+    """A step has ended.
+
+    reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell.
 
     changes: what the reason of a miss is made of, the first hundred of many files.
     """

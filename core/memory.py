@@ -37,8 +37,9 @@ _MANY_STEPS: Final = 16  # more are not counted: a build seldom has so many at o
 class MemoryLimit(NamedTuple):
     """What there is at most.
 
-    memory_bytes: of memory. group: the directory of the control group that says so; empty where it is the machine's
-    whole memory. swap_bytes: of swap beside it; None where no control group says.
+    memory_bytes: of memory.
+    group: the directory of the control group that says so; empty where it is the machine's whole memory.
+    swap_bytes: of swap beside it; None where no control group says.
     """
 
     memory_bytes: int

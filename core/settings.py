@@ -77,9 +77,11 @@ class Settings(NamedTuple):
 class RegistrySettings(NamedTuple):
     """What the environment says of registries.
 
-    docker_config: the directory of docker's ``config.json``. insecure_registries: HOST[:PORT] or address ranges that
-    may be spoken to without TLS, or with certificates that nobody vouches for. http_proxy, https_proxy: URLs, for
-    registries of that scheme. no_proxy: hosts that need none, commas between; ``.domain`` and ``*`` as customary.
+    docker_config: the directory of docker's ``config.json``.
+    insecure_registries: HOST[:PORT] or address ranges that may be spoken to without TLS, or with certificates that
+    nobody vouches for.
+    http_proxy, https_proxy: URLs, for registries of that scheme.
+    no_proxy: hosts that need none, commas between; ``.domain`` and ``*`` as customary.
     """
 
     docker_config: Path
@@ -103,10 +105,11 @@ class RegistrySettings(NamedTuple):
 
 
 class RemoteSettings(NamedTuple):
-    """What the environment says of build services. host: a URL or the name of a context, empty for none.
+    """What the environment says of build services.
 
-    token: beats every stored one. config, cache: directories of this user's, for ``contexts.json`` and for what can be
-    found out again.
+    host: a URL or the name of a context, empty for none.
+    token: beats every stored one.
+    config, cache: directories of this user's, for ``contexts.json`` and for what can be found out again.
     """
 
     host: str
@@ -128,16 +131,21 @@ class RemoteSettings(NamedTuple):
 class ServiceSettings(NamedTuple):
     """What the environment says to the processes of the service.
 
-    database_url: ``sqlite:///PATH`` or ``postgresql://…``. redis_url: ``unix://PATH`` or ``redis[s]://…``. registry:
-    HOST[:PORT] that runs push to; empty keeps images in the worker's store. worker_labels: what runs may ask of a
-    worker. git_allowed_hosts: hosts that may be cloned from although their addresses are private. secret_key_file: what
-    secrets are encrypted with; None: ``ROOT/serve/secret.key``. web_url, web_token: from where a worker fetches bare
-    repositories, and contexts that are not below its own root; empty: all are. public_url: where people reach the
-    pages, as links in statuses and invitations have it; empty: as requests do. trusted_proxies: addresses or networks
-    whose X-Forwarded-For and X-Forwarded-Proto are believed. git_ca_file: certificates to trust instead of the system's
-    where repositories are fetched and forges told of runs; None: the system's. shared_cache: whether workers share the
-    build cache through ``registry``. shared_cache_mounts: IDs of cache mounts that the runs of all projects have in
-    common, but for forks. metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
+    database_url: ``sqlite:///PATH`` or ``postgresql://…``.
+    redis_url: ``unix://PATH`` or ``redis[s]://…``.
+    registry: HOST[:PORT] that runs push to; empty keeps images in the worker's store.
+    worker_labels: what runs may ask of a worker.
+    git_allowed_hosts: hosts that may be cloned from although their addresses are private.
+    secret_key_file: what secrets are encrypted with; None: ``ROOT/serve/secret.key``.
+    web_url, web_token: from where a worker fetches bare repositories, and contexts that are not below its own root;
+    empty: all are.
+    public_url: where people reach the pages, as links in statuses and invitations have it; empty: as requests do.
+    trusted_proxies: addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    git_ca_file: certificates to trust instead of the system's where repositories are fetched and forges told of runs;
+    None: the system's.
+    shared_cache: whether workers share the build cache through ``registry``.
+    shared_cache_mounts: IDs of cache mounts that the runs of all projects have in common, but for forks.
+    metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
     """
 
     root: Path
@@ -193,8 +201,9 @@ class ServiceSettings(NamedTuple):
 class GitSettings(NamedTuple):
     """What the environment says of serving the repositories of ROOT/git over HTTP.
 
-    push_max_bytes: of one push; 0 is no limit. time_s: how long one request may take. at_once: how many are answered
-    at the same time.
+    push_max_bytes: of one push; 0 is no limit.
+    time_s: how long one request may take.
+    at_once: how many are answered at the same time.
     """
 
     push_max_bytes: int = 2 << 30
@@ -260,10 +269,12 @@ class StepSettings(NamedTuple):
 
 
 class OidcSettings(NamedTuple):
-    """What the environment says of a provider of identities (OpenID Connect). issuer: a URL; empty: there is none.
+    """What the environment says of a provider of identities (OpenID Connect).
 
-    roles: (value, role) pairs: who has the value in the claim ``role_claim`` gets the role, the highest that fits;
-    the value ``*`` fits everybody. Without any that fits nobody gets in. name: what the button says.
+    issuer: a URL; empty: there is none.
+    roles: (value, role) pairs: who has the value in the claim ``role_claim`` gets the role, the highest that fits; the
+    value ``*`` fits everybody. Without any that fits nobody gets in.
+    name: what the button says.
     """
 
     issuer: str = ""

@@ -30,8 +30,10 @@ class Word(Struct, frozen=True):
 class Flag(Struct, frozen=True):
     """``--name`` or ``--name=value`` before the arguments.
 
-    name: without the dashes. value: quotes resolved; None when there was no ``=``. text: the whole flag, quotes
-    resolved (what BuildKit's parser reports). value_span: of the value as written, or of the flag when it has none.
+    name: without the dashes.
+    value: quotes resolved; None when there was no ``=``.
+    text: the whole flag, quotes resolved (what BuildKit's parser reports).
+    value_span: of the value as written, or of the flag when it has none.
     exact: whether ``value`` stands in the file just so, so that offsets in it are offsets in the line.
     """
 
@@ -50,9 +52,13 @@ class Flag(Struct, frozen=True):
 class Heredoc(Struct, frozen=True):
     """A here-document.
 
-    name: the terminator, which also names the file that COPY writes. content: as written, with tabs (see ``text``).
-    expand: variables are expanded, the name having no quotes. chomp: opened by ``<<-``. file_descriptor: the number
-    before ``<<``, 0 without one. span: of the opener; body_span: of the lines, the terminator's included.
+    name: the terminator, which also names the file that COPY writes.
+    content: as written, with tabs (see ``text``).
+    expand: variables are expanded, the name having no quotes.
+    chomp: opened by ``<<-``.
+    file_descriptor: the number before ``<<``, 0 without one.
+    span: of the opener.
+    body_span: of the lines, the terminator's included.
     """
 
     name: str
@@ -118,9 +124,12 @@ Command: TypeAlias = ShellForm | ExecForm
 class Instruction(Struct, frozen=True, kw_only=True, tag=True):
     """What all instructions have.
 
-    keyword: as written (``NAME`` is its proper form). original: the logical line: continuations joined, comments
-    dropped, white space around gone; what history and progress show. span: from the keyword to the end of the last
-    line, here-documents included. comments: those right above. empty_continuations: numbers of empty lines inside.
+    keyword: as written (``NAME`` is its proper form).
+    original: the logical line: continuations joined, comments dropped, white space around gone; what history and
+    progress show.
+    span: from the keyword to the end of the last line, here-documents included.
+    comments: those right above.
+    empty_continuations: numbers of empty lines inside.
     heredocs: what follows the line, in order, also for ONBUILD.
     """
 
@@ -148,7 +157,10 @@ class Instruction(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class From(Instruction, frozen=True, kw_only=True):
-    """base: image, stage or ``scratch``, unexpanded. name: of the stage, as written; see Stage for lower case."""
+    """FROM.
+
+    base: image, stage or ``scratch``, unexpanded. name: of the stage, as written; see Stage for lower case.
+    """
 
     NAME: ClassVar[str] = "FROM"
 
@@ -159,7 +171,10 @@ class From(Instruction, frozen=True, kw_only=True):
 
 
 class Run(Instruction, frozen=True, kw_only=True):
-    """network, security: checked values. mounts, devices: the flags, for ``mounts.parse_mount`` after expansion."""
+    """RUN.
+
+    network, security: checked values. mounts, devices: the flags, for ``mounts.parse_mount`` after expansion.
+    """
 
     NAME: ClassVar[str] = "RUN"
 
@@ -183,7 +198,10 @@ class Entrypoint(Instruction, frozen=True, kw_only=True):
 
 
 class Shell(Instruction, frozen=True, kw_only=True):
-    """arguments: at least one."""
+    """SHELL.
+
+    arguments: at least one.
+    """
 
     NAME: ClassVar[str] = "SHELL"
 
@@ -195,10 +213,13 @@ class Shell(Instruction, frozen=True, kw_only=True):
 
 
 class Copy(Instruction, frozen=True, kw_only=True):
-    """sources: paths and globs; ``contents``: the here-documents among the sources; together at least one.
+    """COPY or ADD.
 
-    from_: stage name or number, named context or image; never with variables. exclude: patterns, not expanded.
-    json: whether written as an array. arguments: all of them as written, here-document openers and destination too.
+    sources: paths and globs; ``contents``: the here-documents among the sources; together at least one.
+    from_: stage name or number, named context or image; never with variables.
+    exclude: patterns, not expanded.
+    json: whether written as an array.
+    arguments: all of them as written, here-document openers and destination too.
     """
 
     NAME: ClassVar[str] = "COPY"
@@ -236,7 +257,10 @@ class Add(Instruction, frozen=True, kw_only=True):
 
 
 class Env(Instruction, frozen=True, kw_only=True):
-    """legacy: written ``ENV name value``."""
+    """ENV.
+
+    legacy: written ``ENV name value``.
+    """
 
     NAME: ClassVar[str] = "ENV"
 
@@ -245,7 +269,10 @@ class Env(Instruction, frozen=True, kw_only=True):
 
 
 class Label(Instruction, frozen=True, kw_only=True):
-    """legacy: written ``LABEL name value``."""
+    """LABEL.
+
+    legacy: written ``LABEL name value``.
+    """
 
     NAME: ClassVar[str] = "LABEL"
 
@@ -260,7 +287,10 @@ class Arg(Instruction, frozen=True, kw_only=True):
 
 
 class Expose(Instruction, frozen=True, kw_only=True):
-    """ports: as written and in that order; each may hold several after expansion."""
+    """EXPOSE.
+
+    ports: as written and in that order; each may hold several after expansion.
+    """
 
     NAME: ClassVar[str] = "EXPOSE"
 
@@ -299,7 +329,9 @@ class Maintainer(Instruction, frozen=True, kw_only=True):
 
 
 class Healthcheck(Instruction, frozen=True, kw_only=True):
-    """command: None for ``HEALTHCHECK NONE``. Durations in nanoseconds; 0, as in the image config, means the default.
+    """HEALTHCHECK.
+
+    command: None for ``HEALTHCHECK NONE``. Durations in nanoseconds; 0, as in the image config, means the default.
 
     kind: ``NONE`` or ``CMD``, as written.
     """
@@ -316,7 +348,10 @@ class Healthcheck(Instruction, frozen=True, kw_only=True):
 
 
 class Onbuild(Instruction, frozen=True, kw_only=True):
-    """trigger: the text for the image config. instruction: the same, parsed; its here-documents are in it too."""
+    """ONBUILD.
+
+    trigger: the text for the image config. instruction: the same, parsed; its here-documents are in it too.
+    """
 
     NAME: ClassVar[str] = "ONBUILD"
 

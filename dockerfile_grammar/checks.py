@@ -51,7 +51,10 @@ class Detail(Struct, frozen=True):
 
 
 class Rule(Struct, frozen=True):
-    """name: for ``# check=skip=``. experimental: off by default."""
+    """One build check.
+
+    name: for ``# check=skip=``. experimental: off by default.
+    """
 
     name: str
     description: str

@@ -1,4 +1,21 @@
-"""What can be wrong with a Dockerfile, an ignore file, a word or a pattern."""
+"""What can be wrong with a Dockerfile, an ignore file, a word or a pattern.
+
+(ShiplapError)
+└── DockerfileError
+    ├── DockerfileEncodingError
+    ├── EmptyDockerfileError
+    ├── DirectiveError
+    ├── DockerfileSyntaxError
+    │   ├── ArgumentsError
+    │   ├── UnknownInstructionError
+    │   ├── JsonFormError
+    │   ├── HeredocError
+    │   └── FlagError
+    │       └── MountError
+    ├── StageError
+    ├── ExpansionError
+    └── PatternError
+"""
 
 from __future__ import annotations
 

@@ -50,8 +50,9 @@ _VARIABLE = re.compile(r"\$.", re.DOTALL)
 class Mount(Struct, frozen=True):
     """One --mount, variables expanded; nothing defaulted but ``readonly``. "" and None mean: not given.
 
-    source: for secret and ssh, BuildKit's other name of ``id``. size_bytes: of a tmpfs, 0 without limit. env: the
-    variable that a secret is put into.
+    source: for secret and ssh, BuildKit's other name of ``id``.
+    size_bytes: of a tmpfs, 0 without limit.
+    env: the variable that a secret is put into.
     """
 
     type: MountType

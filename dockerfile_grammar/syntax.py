@@ -36,7 +36,10 @@ class Piece(Struct, frozen=True):
 
 
 class FlagParts(Struct, frozen=True):
-    """text: the whole flag, quotes resolved. exact: whether it stands in the line just so."""
+    """A flag, taken apart.
+
+    text: the whole flag, quotes resolved. exact: whether it stands in the line just so.
+    """
 
     text: str
     start: int
@@ -61,7 +64,10 @@ class ExecParts(Struct, frozen=True):
 
 
 class HealthParts(Struct, frozen=True):
-    """kind: NONE or CMD, or a mistake. command: a shell command line or an array."""
+    """The arguments of HEALTHCHECK, taken apart.
+
+    kind: NONE or CMD, or a mistake. command: a shell command line or an array.
+    """
 
     kind: Piece
     command: Piece | ExecParts | None

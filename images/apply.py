@@ -55,7 +55,8 @@ def apply_layer(
     remove, from what was there before, never from the same layer.
     below: the merged view of the layers below, from which a directory that the tar has files in, but no entry for,
     takes its owner and mode (else 0755, root).
-    owners: False leaves all files to this user, without setuid and file capabilities. devices: False skips them.
+    owners: False leaves all files to this user, without setuid and file capabilities.
+    devices: False skips them.
 
     Raises InvalidLayerError, SnapshotError when this process may not do what the layer
     asks for, StorageFullError. What was unpacked until then stays.

@@ -37,8 +37,12 @@ _LONGEST_NAME = 4096
 
 
 class CacheMount(NamedTuple):
-    """id: the directory's name. name: the mount's ID, as the Dockerfile has it, and whose it is. in_use: by a process,
-    this one too. made_at, used_at: seconds since the epoch.
+    """The directory of one cache mount.
+
+    id: the directory's name.
+    name: the mount's ID, as the Dockerfile has it, and whose it is.
+    in_use: by a process, this one too.
+    made_at, used_at: seconds since the epoch.
     """
 
     id: str

@@ -60,8 +60,13 @@ _SNAPSHOTS: Final = """
 
 
 class CacheItem(NamedTuple):
-    """id: a layer's diff ID, or a mount's directory. size_bytes: of a layer with its compressed forms. created_at,
-    used_at: seconds since the epoch. shared: an image has the layer too. in_use: by a living process.
+    """One thing that the build cache takes disk for.
+
+    id: a layer's diff ID, or a mount's directory.
+    size_bytes: of a layer with its compressed forms.
+    created_at, used_at: seconds since the epoch.
+    shared: an image has the layer too.
+    in_use: by a living process.
     """
 
     id: str

@@ -28,7 +28,12 @@ _FOREVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """lines: what docker would print. freed_bytes: on disk. images, records: how many went."""
+    """What was removed.
+
+    lines: what docker would print.
+    freed_bytes: on disk.
+    images, records: how many went.
+    """
 
     lines: list[str] = field(default_factory=list)
     images: int = 0

@@ -25,8 +25,13 @@ _MAX_ENTRIES: Final = 2_000_000
 
 
 class LayerEntry(msgspec.Struct, frozen=True, array_like=True):
-    """path: relative to the root, without a slash at its end. removed: a whiteout; emptied: an opaque directory, of
-    which nothing from below is seen. link: the target of a link. size: bytes of content.
+    """What one layer says of one path.
+
+    path: relative to the root, without a slash at its end.
+    removed: a whiteout.
+    emptied: an opaque directory, of which nothing from below is seen.
+    link: the target of a link.
+    size: bytes of content.
     """
 
     path: str
@@ -69,8 +74,11 @@ def paths_below(layers: Iterable[Sequence[LayerEntry]]) -> set[str]:
 
 
 class ListedName(msgspec.Struct, frozen=True):
-    """A name in one directory of a layer. change: of the entry itself. added, modified, removed: how many paths below
-    a directory, and itself. size: bytes of content that the layer has at or below it.
+    """A name in one directory of a layer.
+
+    change: of the entry itself.
+    added, modified, removed: how many paths below a directory, and itself.
+    size: bytes of content that the layer has at or below it.
     """
 
     name: str

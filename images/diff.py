@@ -42,7 +42,9 @@ _REVISION_MASK = 0xFF000000
 
 
 class DiffSummary(NamedTuple):
-    """entries: written to the tar, whiteouts included; 0 means that nothing changed.
+    """What the difference of two trees came to.
+
+    entries: written to the tar, whiteouts included; 0 means that nothing changed.
 
     unrepresentable: paths of files that exist but that no layer can hold, because their names begin with ``.wh.``.
     """

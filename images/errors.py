@@ -1,4 +1,29 @@
-"""Every error of the images room: one tree below ``ImagesError``."""
+"""Every error of the images room: one tree below ``ImagesError``.
+
+(ShiplapError)
+└── ImagesError
+    ├── StoreError
+    │   ├── StoreVersionError
+    │   ├── StoreCorruptError
+    │   ├── StoreLostError
+    │   ├── StoreBusyError
+    │   └── StoreAccessError
+    ├── MissingBlobError
+    │   └── DamagedBlobError
+    ├── DigestMismatchError
+    ├── InvalidDocumentError
+    │   ├── InvalidConfigError
+    │   └── InvalidManifestError
+    ├── InvalidLayerError
+    ├── InvalidArchiveError
+    ├── UnsupportedCompressionError
+    ├── CompressedDataError
+    ├── LayerSourceError
+    ├── ImageNotFoundError
+    ├── AmbiguousImageError
+    ├── ImageInUseError
+    └── SnapshotError
+"""
 
 from __future__ import annotations
 

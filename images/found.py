@@ -53,7 +53,10 @@ def read_documents(directory: str, digests: Iterable[str]) -> Documents:
 
 
 def of_unknown_images(directory: str, orphans: Iterable[str]) -> set[str]:
-    """Those of the files without a row that images are made of which the database has lost. orphans: their digests."""
+    """Those of the files without a row of which images are made that the database has lost.
+
+    orphans: the digests of the files without a row.
+    """
     left = set(orphans)
     if not left:
         return set()

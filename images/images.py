@@ -271,7 +271,8 @@ class ImageStore:
     def prune(self, *, all_unused: bool = False, cache: bool = False, until: float | None = None) -> PruneReport:
         """Remove images without a name, and everything that nothing refers to.
 
-        all_unused: named images that no living process uses too. cache: the build cache and its mounts too.
+        all_unused: named images that no living process uses too.
+        cache: the build cache and its mounts too.
         until: only what was made (cache: last used) before this time, in seconds since the epoch.
         """
         from images.collect import Collector

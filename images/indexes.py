@@ -52,7 +52,12 @@ class IndexEntry(NamedTuple):
 
 
 class StoredIndex(NamedTuple):
-    """An index in the store. data: the document, to the letter. entries: in its order. names: sorted."""
+    """An index in the store.
+
+    data: the document, byte for byte.
+    entries: in its order.
+    names: sorted.
+    """
 
     digest: Digest
     data: bytes

@@ -107,7 +107,10 @@ class Index(_Document, frozen=True, kw_only=True, rename="camel"):
 
 
 class Healthcheck(_Document, frozen=True, kw_only=True, rename="pascal"):
-    """test: () inherits, ("NONE",), ("CMD", …) or ("CMD-SHELL", command). Durations are nanoseconds; 0 inherits."""
+    """How an image's containers are to be checked.
+
+    test: () inherits, ("NONE",), ("CMD", …) or ("CMD-SHELL", command). Durations are nanoseconds; 0 inherits.
+    """
 
     test: tuple[str, ...] = ()
     interval_ns: int = msgspec.field(default=0, name="Interval")

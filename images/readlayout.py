@@ -30,9 +30,10 @@ _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 def read_layout(store: Store, directory: Path, *, tag: str = "", digest: str = "", platform: Platform) -> Image:
     """Put an image of the layout into the store, without a name.
 
-    tag: as the layout's index annotates it; empty: ``latest``, or the only one. digest: of a manifest or an index, in
-    place of a tag. platform: which one of an image for several. Raises ImageNotFoundError, InvalidArchiveError,
-    DigestMismatchError.
+    tag: as the layout's index annotates it; empty: ``latest``, or the only one.
+    digest: of a manifest or an index, in place of a tag.
+    platform: which one of an image for several.
+    Raises ImageNotFoundError, InvalidArchiveError, DigestMismatchError.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

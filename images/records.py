@@ -19,10 +19,13 @@ _ASKED_AT_ONCE: Final = 500  # SQLite takes some thousand parameters
 
 
 class CacheRecord(NamedTuple):
-    """A finished step. diff_id None: it left no layer. detail: the builder's own bytes.
+    """A finished step. diff_id None: it left no layer.
 
-    op: digest of the operation alone, without its inputs. created_at: seconds since the epoch. scope: for whom it
-    counts, which is part of its key already. owner: the project scope of the build that made it.
+    detail: the builder's own bytes.
+    op: digest of the operation alone, without its inputs.
+    created_at: seconds since the epoch.
+    scope: for whom it counts, which is part of its key already.
+    owner: the project scope of the build that made it.
     """
 
     key: str

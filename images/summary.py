@@ -12,9 +12,12 @@ from images.oci import ImageConfig
 class Image(NamedTuple):
     """An image in the store.
 
-    id: the config's digest. diff_ids: its layers, base first. names: sorted, also those of indexes that it belongs to.
-    created_at: when it came into this store, seconds since the epoch. size_bytes: of its uncompressed layers, those
-    that are here. manifest_is_given: it came with the image, and is kept to the letter; else it was made here.
+    id: the config's digest.
+    diff_ids: its layers, base first.
+    names: sorted, also those of indexes that it belongs to.
+    created_at: when it came into this store, seconds since the epoch.
+    size_bytes: of its uncompressed layers, those that are here.
+    manifest_is_given: it came with the image, and is kept byte for byte; else it was made here.
     """
 
     id: Digest

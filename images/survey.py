@@ -43,9 +43,14 @@ _ASK_EACH: Final = 256  # entries
 
 
 class Survey(NamedTuple):
-    """entries: number of files, links and so on. implied: directories that have entries below them but none of their
-    own (not the root), each with the mtime of the first entry below it. marks: has whiteouts or opaque directories.
-    has_root: has an entry for the root directory. unusual: why ``mkfs.erofs`` 1.8 would get this tar wrong, or None.
+    """What a layer's tar has in it, as far as unpacking has to know ahead.
+
+    entries: number of files, links and so on.
+    implied: directories that have entries below them but none of their own (not the root), each with the mtime of the
+    first entry below it.
+    marks: has whiteouts or opaque directories.
+    has_root: has an entry for the root directory.
+    unusual: why ``mkfs.erofs`` 1.8 would get this tar wrong, or None.
     """
 
     entries: int

@@ -59,8 +59,10 @@ _Extents: TypeAlias = tuple[tuple[int, int], ...]
 class TarEntry(NamedTuple):
     """One entry, as the archive has it: the name is not normalised (see ``normalise``).
 
-    size: bytes of content when holes are filled; 0 for all but files. mtime: whole seconds. link: the target of a
-    symbolic or hard link. extents: (offset, length) of the parts of a sparse file that are stored, None for others.
+    size: bytes of content when holes are filled; 0 for all but files.
+    mtime: whole seconds.
+    link: the target of a symbolic or hard link.
+    extents: (offset, length) of the parts of a sparse file that are stored, None for others.
     """
 
     name: bytes

@@ -69,14 +69,20 @@ def load(store: Store, stream: SupportsRead, *, platform: Platform | None = None
 
 
 class _Layer(NamedTuple):
-    """name: of the file in the archive. expected: what is said about it, for an OCI layer."""
+    """A layer of an archive.
+
+    name: of the file in the archive. expected: what is said about it, for an OCI layer.
+    """
 
     name: str
     expected: Descriptor | None
 
 
 class _Wanted(NamedTuple):
-    """manifest: None where the store is to make one. document: an index's, of the images ``parts``."""
+    """An image of an archive, and what it is to be called.
+
+    manifest: None where the store is to make one. document: an index's, of the images ``parts``.
+    """
 
     config: bytes
     layers: tuple[_Layer, ...]

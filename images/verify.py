@@ -13,7 +13,10 @@ from images.store import Store
 
 
 class Problem(NamedTuple):
-    """digest: of the blob or image that is not right; or a name or key. what: one line."""
+    """One thing in the store that is not right.
+
+    digest: of the blob or image that is not right; or a name or key. what: one line.
+    """
 
     digest: str
     what: str

@@ -1,4 +1,32 @@
-"""Every error of the pipelines room: one tree below ``PipelineError``."""
+"""Every error of the pipelines room: one tree below ``PipelineError``.
+
+(ShiplapError)
+└── PipelineError
+    ├── SchemaError
+    ├── DatabaseUnreachableError
+    │   └── DatabaseDownError
+    │       ├── DatabaseBusyError
+    │       └── DatabaseFullError
+    ├── QueueUnreachableError
+    ├── InvalidRequestError
+    ├── DeniedError
+    ├── NotFoundError
+    ├── ConflictError
+    ├── WorkerSickError
+    ├── StaleAttemptError
+    ├── BareRepositoryError
+    ├── TokenError
+    ├── ScopeError
+    ├── SignInError
+    ├── LinkError
+    ├── ThrottledError
+    ├── SourceError
+    │   └── SourceUnreachableError
+    ├── UpstreamError
+    ├── NothingToBuildError
+    ├── SecretError
+    └── BackupError
+"""
 
 from __future__ import annotations
 

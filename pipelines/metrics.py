@@ -23,11 +23,15 @@ _CACHE: Final = "cache."
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Gauges: queue_depth, running, runs_by_state (of those that are kept), workers_by_state. The rest are totals.
+    """A service in numbers, as the database has them now.
 
-    wait: from queued to started; run: from started to finished; in seconds. cache_hits, cache_misses: steps that the
-    cache answered, and steps that ran; of those for which it can. cache_written: what became of runs' parts of the
-    shared cache.
+    queue_depth, running, runs_by_state, workers_by_state: gauges; states of those runs that are kept.
+    The rest are totals since the service began.
+    wait_s, wait_count: from queued to started.
+    run_s, run_count: from started to finished.
+    cache_hits: steps that the cache answered.
+    cache_misses: steps that ran although the cache could have answered them.
+    cache_written: what became of runs' parts of the shared cache.
     """
 
     queue_depth: int

@@ -25,15 +25,18 @@ class ContextSource(msgspec.Struct, frozen=True, tag="context"):
 
 
 class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
-    """A git repository. ref: a branch, tag or full commit; empty is the remote's HEAD. subdirectory: the context.
+    """A git repository.
 
-    ssh_key: name of the secret (the project's or the service's) with the private key for an ssh URL. known_hosts: the
-    server's public keys, as ssh-keyscan prints them; empty: those that the worker's machine knows.
+    ref: a branch, tag or full commit; empty is the remote's HEAD.
+    subdirectory: the context.
+    ssh_key: name of the secret (the project's or the service's) with the private key for an ssh URL.
+    known_hosts: the server's public keys, as ssh-keyscan prints them; empty: those that the worker's machine knows.
     trusted: false for what strangers may have written, such as a fork's pull request: the run gets no secrets and no
     registry credentials, pushes nothing and does not write to the shared cache.
-    branch, tag: what the commit is called, where ref is only the commit. commit: what the ref must be, 12 digits or
-    more. base, paths: nothing is built unless a file changed since that commit that one of the patterns names; without
-    a base that can be had, all counts as changed.
+    branch, tag: what the commit is called, where ref is only the commit.
+    commit: what the ref must be, 12 digits or more.
+    base, paths: nothing is built unless a file changed since that commit that one of the patterns names; without a base
+    that can be had, all counts as changed.
     """
 
     url: str
@@ -85,9 +88,12 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What ``shiplap build`` takes as options.
 
-    file: the Dockerfile's path in the context. tags: names of the image; none means the project's template. secrets:
-    names of stored secrets. timeout_s: of the whole build, at most MAX_TIMEOUT_S. pull: what the host's administrator
-    calls by the names in FROM does not count; registries are asked in every run anyway.
+    file: the Dockerfile's path in the context.
+    tags: names of the image; none means the project's template.
+    secrets: names of stored secrets.
+    timeout_s: of the whole build, at most MAX_TIMEOUT_S.
+    pull: what the host's administrator calls by the names in FROM does not count; registries are asked in every run
+    anyway.
     """
 
     file: str | None = None
@@ -107,9 +113,11 @@ class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A run that somebody wants.
 
-    priority: higher goes first, -100 to 100. worker_labels: the worker must have all of them. max_attempts: how often
-    it may start when workers or machines fail; a step that fails is never tried again. secrets: content by name (base64
-    in JSON), for this run alone, which gets them besides the stored ones that ``options`` names.
+    priority: higher goes first, -100 to 100.
+    worker_labels: the worker must have all of them.
+    max_attempts: how often it may start when workers or machines fail; a step that fails is never tried again.
+    secrets: content by name (base64 in JSON), for this run alone, which gets them besides the stored ones that
+    ``options`` names.
     """
 
     source: Source
@@ -124,9 +132,11 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a run ended.
 
-    image, manifest: digests; of what was pushed the manifest as registries have it. names: under which the image can
-    be had. error: for people. dockerfiles: of a run that found no Dockerfile, those that the context has, the nearest
-    first; null where that was not what it failed by.
+    image, manifest: digests; of what was pushed the manifest as registries have it.
+    names: under which the image can be had.
+    error: for people.
+    dockerfiles: of a run that found no Dockerfile, those that the context has, the nearest first; null where that was
+    not what it failed by.
     """
 
     image: str = ""
@@ -142,10 +152,14 @@ class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
 class Run(msgspec.Struct, frozen=True):
     """A run as the database has it. Times are seconds since the epoch.
 
-    attempt: 0 until a worker took it. reason: why it waits, or why it ended as it did. lines, log_bytes: of its log,
-    as far as it is stored. own_secrets: names of those that came with it; they are forgotten when it ends. domain: for
-    whom it is, a ``core.trust`` label; empty until a worker has found out which branch the repository's default one is.
-    cancelled_by: who wanted it to end. superseded_by: the newer run because of which it ended; 0 for none.
+    attempt: 0 until a worker took it.
+    reason: why it waits, or why it ended as it did.
+    lines, log_bytes: of its log, as far as it is stored.
+    own_secrets: names of those that came with it; they are forgotten when it ends.
+    domain: for whom it is, a ``core.trust`` label; empty until a worker has found out which branch the repository's
+    default one is.
+    cancelled_by: who wanted it to end.
+    superseded_by: the newer run because of which it ended; 0 for none.
     """
 
     number: int
@@ -226,13 +240,18 @@ class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     Patterns are written as in ``.dockerignore``; here they say what is built, and ``!`` what is not. None: all is.
 
-    repository: the URL that is cloned. forge: whose webhooks are taken. branches, tags: whose pushes are built. paths:
-    of files in the repository; a push that changes none of them is not built. pull_requests: "own" builds those from
-    the project's own repository, "approve" also those from forks, each commit once somebody has approved it.
+    repository: the URL that is cloned.
+    forge: whose webhooks are taken.
+    branches, tags: whose pushes are built.
+    paths: of files in the repository; a push that changes none of them is not built.
+    pull_requests: "own" builds those from the project's own repository, "approve" also those from forks, each commit
+    once somebody has approved it.
     file, context, target, build_args: as of ``shiplap build``; context is a directory of the repository.
     push_secrets, tag_secrets, pull_request_secrets: names of the secrets that such a run gets; forks never get any.
-    ssh_key, known_hosts: see ``GitSource``. cancel_superseded: a push ends the runs of the branch's commits before it.
-    api_url: of the forge, where it is not as usual. status_context: what the commit's mark is called there.
+    ssh_key, known_hosts: see ``GitSource``.
+    cancel_superseded: a push ends the runs of the branch's commits before it.
+    api_url: of the forge, where it is not as usual.
+    status_context: what the commit's mark is called there.
     public_badge: the badge is for everybody, also for those who are not signed in.
     """
 
@@ -258,11 +277,14 @@ class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
 
 class Project(msgspec.Struct, frozen=True, omit_defaults=True):
-    """concurrency: how many of its runs may run at once, 0 is no limit. tag_template: see ``pipelines.projects.tags``.
+    """A project, as it is kept.
 
-    keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever. has_webhook_secret,
-    has_status_token: whether these are stored, which ``Projects`` does apart from the rest. weight: of its share; a
-    project with weight 2 gets twice the places of one with weight 1 while both have runs that wait.
+    concurrency: how many of its runs may run at once, 0 is no limit.
+    tag_template: see ``pipelines.projects.tags``.
+    keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever.
+    has_webhook_secret, has_status_token: whether these are stored, which ``Projects`` does apart from the rest.
+    weight: of its share; a project with weight 2 gets twice the places of one with weight 1 while both have runs that
+    wait.
     """
 
     name: str

@@ -1,5 +1,25 @@
 """Every error of the registry room: one tree below ``RegistryError``; and the error codes of the distribution protocol.
 
+(ShiplapError)
+└── RegistryError
+    ├── RegistryConfigError
+    ├── CredentialsError
+    ├── UnreachableError
+    ├── OutOfBoundsError
+    ├── TlsError
+    │   └── PlainHttpServerError
+    ├── ResponseError
+    │   ├── UnauthorizedError
+    │   ├── DeniedError
+    │   ├── NotFoundError
+    │   └── RateLimitedError
+    ├── InvalidResponseError
+    ├── TransferBrokenError
+    ├── TransferCancelledError
+    ├── PlatformNotFoundError
+    ├── LayerUnavailableError
+    └── UnsupportedContentError
+
 Source of the codes: distribution-spec "Error Codes", and distribution's own additions that clients have learnt.
 """
 
@@ -123,7 +143,10 @@ class ResponseError(RegistryError):
 
 
 class UnauthorizedError(ResponseError):
-    """401: credentials are missing or not accepted."""
+    """The registry wants a login.
+
+    401: credentials are missing or not accepted.
+    """
 
 
 class DeniedError(ResponseError):
@@ -131,11 +154,17 @@ class DeniedError(ResponseError):
 
 
 class NotFoundError(ResponseError):
-    """404: the repository, manifest, blob or upload does not exist (or is hidden from this user)."""
+    """There is no such thing at the registry.
+
+    404: the repository, manifest, blob or upload does not exist (or is hidden from this user).
+    """
 
 
 class RateLimitedError(ResponseError):
-    """429: too many requests."""
+    """The registry wants fewer requests.
+
+    429: too many requests.
+    """
 
 
 class InvalidResponseError(RegistryError):

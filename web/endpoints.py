@@ -32,12 +32,15 @@ _SPECIAL: Final = ("call", "query", "body", "return")
 class Endpoint:
     """One operation of the API.
 
-    path: below /api/v1, ``{name}`` for parameters. scope: what the sender must be
-    allowed, in the project that the path is about, see ``web.guard.rights``; None: anybody may ask.
-    result: the type of what is sent as JSON, None for an empty answer. media: where it is not JSON, the content type of
-    what comes (result is then not encoded). accepts: the same for what is sent. location: where what was made is found,
-    below /api/v1, with ``{0.member}`` of the result. errors: codes by status, for the document. noted: whether it is in
-    the audit trail when it changed something.
+    path: below /api/v1, ``{name}`` for parameters.
+    scope: what the sender must be allowed, in the project that the path is about, see ``web.guard.rights``; None:
+    anybody may ask.
+    result: the type of what is sent as JSON, None for an empty answer.
+    media: where it is not JSON, the content type of what comes (result is then not encoded).
+    accepts: the same for what is sent.
+    location: where what was made is found, below /api/v1, with ``{0.member}`` of the result.
+    errors: codes by status, for the document.
+    noted: whether it is in the audit trail when it changed something.
     """
 
     method: Method

@@ -1,4 +1,18 @@
-"""The errors of HTTP requests, and which status every error of the rooms below becomes."""
+"""The errors of HTTP requests, and which status every error of the rooms below becomes.
+
+(ShiplapError)
+└── RequestError
+    ├── InvalidRequestError
+    ├── NotFoundError
+    ├── MethodNotAllowedError
+    ├── UnauthenticatedError
+    ├── ForbiddenError
+    ├── MissingContextError
+    ├── TooLargeError
+    ├── UnsupportedTypeError
+    ├── LengthRequiredError
+    └── UnavailableError
+"""
 
 from __future__ import annotations
 

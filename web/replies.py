@@ -6,7 +6,10 @@ import msgspec
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
-    """code: stable, for programs. message, hint: for people."""
+    """What went wrong.
+
+    code: stable, for programs. message, hint: for people.
+    """
 
     code: str
     message: str

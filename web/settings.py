@@ -14,7 +14,10 @@ _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """threads: each request takes one, a follower of a log for as long as it follows."""
+    """How the web process is set.
+
+    threads: each request takes one, a follower of a log for as long as it follows.
+    """
 
     host: str
     port: int

@@ -51,8 +51,9 @@ _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh look
 class Work(NamedTuple):
     """One attempt's build.
 
-    store: open for this attempt alone. secrets: by the ids that the Dockerfile mounts them by. scratch: a directory of
-    its own.
+    store: open for this attempt alone.
+    secrets: by the ids that the Dockerfile mounts them by.
+    scratch: a directory of its own.
     """
 
     claim: Claim

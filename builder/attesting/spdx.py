@@ -22,8 +22,11 @@ _NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9.-]+")
 def document(
     contents: Contents, *, name: str, digest: Digest, created: str, tool: str, about: str = ""
 ) -> dict[str, Any]:
-    """The predicate. name, digest: of the image. created: RFC 3339, whole seconds. tool: its name and version.
+    """The predicate.
 
+    name, digest: of the image.
+    created: RFC 3339, whole seconds.
+    tool: its name and version.
     about: the stage that these packages are of, or the context; then the document's root is that, and no container.
     Equal images give equal documents: the namespace, which has to be no other document's, is made of the digest.
     """

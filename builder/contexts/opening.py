@@ -40,11 +40,12 @@ def open_source(
 ) -> BuildSource:
     """Open a context and read its Dockerfile.
 
-    context: a directory; a git repository or a URL of a tar or a Dockerfile, fetched as ``remote`` says (None: they
-    are refused); or ``-``: a tar (of any compression) or a Dockerfile on ``stdin``. file: the ``-f`` option; a path
-    from the working directory, or within what was fetched; ``-``: the Dockerfile is on ``stdin``. scratch: a directory
-    of the caller's in which a tar may be unpacked. Raises ContextError, DockerfileNotFoundError, and for what is
-    fetched FetchError and InvalidUrlError.
+    context: a directory; a git repository or a URL of a tar or a Dockerfile, fetched as ``remote`` says (None: they are
+    refused); or ``-``: a tar (of any compression) or a Dockerfile on ``stdin``.
+    file: the ``-f`` option; a path from the working directory, or within what was fetched; ``-``: the Dockerfile is on
+    ``stdin``.
+    scratch: a directory of the caller's in which a tar may be unpacked.
+    Raises ContextError, DockerfileNotFoundError, and for what is fetched FetchError and InvalidUrlError.
     """
     if context == _STDIN:
         return _from_stdin(file, stdin, scratch)

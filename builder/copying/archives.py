@@ -96,10 +96,12 @@ class Archive:
         timestamp: int | None,
         created_at: int,
     ) -> None:
-        """Plan every member below the directory ``target``. number: which archive of the instruction this is.
+        """Plan every member below the directory ``target``.
 
-        owner, timestamp: of everything, where given. created_at: mtime of directories that the archive does not name;
-        those belong to root. Raises ArchiveError and CopyConflictError.
+        number: which archive of the instruction this is.
+        owner, timestamp: of everything, where given.
+        created_at: mtime of directories that the archive does not name; those belong to root.
+        Raises ArchiveError and CopyConflictError.
         """
         inside = _Inside(destination, target, self._name)
         inodes: dict[int, list[PlannedEntry]] = {}  # by the identity of each of its names

@@ -86,7 +86,10 @@ class PlannedEntry:
 
 
 class Destination:
-    """rootfs_fd: the root of the merged, read-only image so far; None when there is none, or ``--link`` ignores it."""
+    """Where a COPY writes to, as paths of the image's filesystem.
+
+    rootfs_fd: the root of the merged, read-only image so far; None when there is none, or ``--link`` ignores it.
+    """
 
     def __init__(self, rootfs_fd: int | None) -> None:
         self._rootfs = None if rootfs_fd is None else SourceTree(rootfs_fd, "the image")

@@ -56,7 +56,9 @@ class CopyFrom(NamedTuple):
 
 
 class CopyJob(Closing):
-    """parts: at least one, in the order of the instruction. note: is told the digest once it is known.
+    """One COPY or ADD, ready to be done: what is copied, from where, to where.
+
+    parts: at least one, in the order of the instruction. note: is told the digest once it is known.
 
     last: what the same copy left before, where that can be known.
     """

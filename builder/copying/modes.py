@@ -25,7 +25,10 @@ _SET_ID = {"u": stat.S_ISUID, "g": stat.S_ISGID, "o": 0}
 
 
 class _Action(msgspec.Struct, frozen=True):
-    """who: letters of ``ugo``. what: one of ``ugo`` to copy from, or any of ``rwxXst``."""
+    """One clause of a symbolic mode, such as ``go-w``.
+
+    who: letters of ``ugo``. what: one of ``ugo`` to copy from, or any of ``rwxXst``.
+    """
 
     who: str
     sticky: bool

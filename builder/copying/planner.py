@@ -61,11 +61,12 @@ def write_layer(
 
     also: what the same instruction copies after that from other trees, with the same destination, owner and mode.
     rootfs_fd: the root of the merged image so far, which is only read; None for an empty one.
-    created_at: mtime of directories made on the way and of heredocs, seconds since the epoch. timestamp: mtime of
-    everything that is copied or made, in place of its own (SOURCE_DATE_EPOCH).
-    earlier: what the same instruction left before, to take the bytes of known contents from.
-    Files that were hashed are written as they were hashed, or ContextChangedError is raised. Those that were not are
-    hashed while they are written: a ``content_digest`` afterwards reads nothing again. Raises CopyError.
+    created_at: mtime of directories made on the way and of heredocs, seconds since the epoch.
+    timestamp: mtime of everything that is copied or made, in place of its own (SOURCE_DATE_EPOCH).
+    earlier: what the same instruction left before, to take the bytes of known contents from. Files that were hashed are
+    written as they were hashed, or ContextChangedError is raised. Those that were not are hashed while they are
+    written: a ``content_digest`` afterwards reads nothing again.
+    Raises CopyError.
     """
     planner = _Planner(selection, rootfs_fd, created_at, timestamp)
     try:

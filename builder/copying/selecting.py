@@ -25,8 +25,9 @@ from core.suggestions import did_you_mean, nearest
 class Source(msgspec.Struct, frozen=True):
     """One thing that is copied: a file (``top``), or a directory (``top`` is None) as the ``entries`` in it.
 
-    written: the word of the Dockerfile. path: where it really is in the tree. name: what it is called when it is put
-    into a directory; a link keeps its own name.
+    written: the word of the Dockerfile.
+    path: where it really is in the tree.
+    name: what it is called when it is put into a directory; a link keeps its own name.
     """
 
     written: str

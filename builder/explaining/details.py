@@ -25,10 +25,15 @@ _SHOWN_DIGITS: Final = 8
 class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A step of a build that has been done.
 
-    op: digest of the operation. text: the instruction as it is shown. members: the operation in words, by what a change
-    of it is called: ``env PATH``. below: chain ID of the filesystem it was applied to. base: the image at the bottom of
-    that, name and ID. content: digest of the files that it read from elsewhere. keys: of its records in the cache.
-    layer: the diff ID of what it left. unknown_names: of owners that the image did not have.
+    op: digest of the operation.
+    text: the instruction as it is shown.
+    members: the operation in words, by what a change of it is called: ``env PATH``.
+    below: chain ID of the filesystem it was applied to.
+    base: the image at the bottom of that, name and ID.
+    content: digest of the files that it read from elsewhere.
+    keys: of its records in the cache.
+    layer: the diff ID of what it left.
+    unknown_names: of owners that the image did not have.
     """
 
     op: str

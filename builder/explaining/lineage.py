@@ -14,7 +14,10 @@ _PRINT: Final = "lineage-print"
 
 
 class Lineage:
-    """identity: what builds are versions of one another; empty for a build that has no other version."""
+    """The builds that are versions of one another, and what the last of them did.
+
+    identity: what builds are versions of one another; empty for a build that has no other version.
+    """
 
     def __init__(self, store: Store, identity: str) -> None:
         self._store = store

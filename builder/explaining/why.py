@@ -35,10 +35,14 @@ _FILES: Final = "copied-files"
 class StepAnswer(msgspec.Struct, frozen=True):
     """How a step was answered. What is not known (yet) is empty.
 
-    ran: the cache had no answer. forced: it was not asked. below, content, keys: what its key is made of, and all keys.
-    layer: its diff ID. record: what the cache's record says of the step. listings: the files that it has copied.
-    unknown_names: of owners, for which root stands in. facts: what takes part beside the operation, see
-    ``builder.cacheio.classes``.
+    ran: the cache had no answer.
+    forced: it was not asked.
+    below, content, keys: what its key is made of, and all keys.
+    layer: its diff ID.
+    record: what the cache's record says of the step.
+    listings: the files that it has copied.
+    unknown_names: of owners, for which root stands in.
+    facts: what takes part beside the operation, see ``builder.cacheio.classes``.
     """
 
     op: str

@@ -37,9 +37,11 @@ _DEFAULT = Packaging()
 class Exported(msgspec.Struct, frozen=True):
     """What went out.
 
-    root: the manifest or index of the last output that is an image; None when none is. names: that it has there.
-    image: the image in the store, the first of several; None when no output puts it there. image_id: of the config;
-    of several platforms' images, or with attestations, the index's digest, as docker build has it.
+    root: the manifest or index of the last output that is an image; None when none is.
+    names: that it has there.
+    image: the image in the store, the first of several; None when no output puts it there.
+    image_id: of the config; of several platforms' images, or with attestations, the index's digest, as docker build has
+    it.
     """
 
     root: Descriptor | None
@@ -52,8 +54,11 @@ class Exported(msgspec.Struct, frozen=True):
 class Exporter:
     """Puts one build's images out.
 
-    images: at least one, each for another platform. epoch: SOURCE_DATE_EPOCH. attest: what is said of each image.
-    push: sends to registries. several: the images go out as those of several platforms do, also where it is one.
+    images: at least one, each for another platform.
+    epoch: SOURCE_DATE_EPOCH.
+    attest: what is said of each image.
+    push: sends to registries.
+    several: the images go out as those of several platforms do, also where it is one.
     """
 
     def __init__(

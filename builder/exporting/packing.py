@@ -96,9 +96,10 @@ def pack(
 ) -> Packed:
     """Make the documents of ``images``, and the compressed layers that they name.
 
-    index: there is one also for a single image that nothing is said of. default: how layers are compressed unless
-    ``packaging`` says so; with "none" the base's layers are not as they came either. Raises OutputError for annotations
-    that have no place, MissingBlobError.
+    index: write an index even for a single image without attestations.
+    default: how layers are compressed unless ``packaging`` says so; with "none" the base's layers are not as they came
+    either.
+    Raises OutputError for annotations that have no place, MissingBlobError.
     """
     packer = _Packer(store, packaging, default)
     packed = tuple(packer.image(image) for image in images)

@@ -10,7 +10,7 @@ from core.platforms import Platform
 
 
 class GraphBuilder:
-    """Collects a plan. several: it is for several platforms, of which some steps may be the same."""
+    """Collects a plan. several: it is for several platforms, which may share steps."""
 
     def __init__(self, *, several: bool) -> None:
         self.several = several

@@ -10,11 +10,15 @@ from builder.paths import clean
 class CopySpec(NamedTuple):
     """One COPY or ADD. All words are expanded.
 
-    sources: as written. destination: absolute (WORKDIR joined), a trailing slash kept. heredocs: name and content.
-    extract_archives: local tars are unpacked (ADD). link: the layer knows nothing of the image below. exclude: patterns
-    as in .dockerignore, relative to each source. from_context: what is copied belongs to 0:0, not to its owner.
-    is_add: an ADD, be it one that unpacks nothing. named: what the one source is called in a directory, where that is
-    not its own name.
+    sources: as written.
+    destination: absolute (WORKDIR joined), a trailing slash kept.
+    heredocs: name and content.
+    extract_archives: local tars are unpacked (ADD).
+    link: the layer knows nothing of the image below.
+    exclude: patterns as in .dockerignore, relative to each source.
+    from_context: what is copied belongs to 0:0, not to its owner.
+    is_add: an ADD, also one that unpacks nothing.
+    named: what the one source is called in a directory, where that is not its own name.
     """
 
     sources: tuple[str, ...]

@@ -50,8 +50,10 @@ class RunOp(msgspec.Struct, frozen=True):
     """One command in a container of its own. What it leaves in the filesystem is the layer.
 
     mounts: outer before inner; of the vertex' sources by number.
-    env: as the process sees it. untracked_env: proxies, which reach the process and not the cache key.
-    insecure: with all capabilities. arg_names: those of ``env`` that are ARGs; they have the same effect as the others.
+    env: as the process sees it.
+    untracked_env: proxies, which reach the process and not the cache key.
+    insecure: with all capabilities.
+    arg_names: those of ``env`` that are ARGs; they have the same effect as the others.
     foreign: the image's platform, when this machine cannot run it without an emulator.
     """
 
@@ -175,9 +177,11 @@ class Chain(msgspec.Struct, frozen=True):
 class PlannedImage(msgspec.Struct, frozen=True):
     """What the target stage becomes: everything of the image but the layers' digests and times.
 
-    result: its filesystem; None when it has no layer. history: one entry per instruction, base first; an entry with
-    no ``created`` gets one from its layer. platform: what it is built for. scanned: what the SBOM is of besides, by
-    name. dates_label: whether a label is to get the time when the image was made.
+    result: its filesystem; None when it has no layer.
+    history: one entry per instruction, base first; an entry with no ``created`` gets one from its layer.
+    platform: what it is built for.
+    scanned: what the SBOM is of besides, by name.
+    dates_label: whether a label is to get the time when the image was made.
     """
 
     result: Vertex | None
@@ -232,7 +236,8 @@ def op_digest(op: LayerOp, facts: Sequence[tuple[str, ...]] = ()) -> str:
 def cache_key(op: str, chain: str, content: str = "") -> str:
     """The identity of a step's result.
 
-    op: ``op_digest``. chain: chain ID of the filesystem it is applied to, empty for none. content: digest of the files
-    that it reads from elsewhere, empty for none.
+    op: ``op_digest``.
+    chain: chain ID of the filesystem it is applied to, empty for none.
+    content: digest of the files that it reads from elsewhere, empty for none.
     """
     return hashlib.sha256(f"{_KEY_FORMAT}\0{op}\0{chain}\0{content}".encode()).hexdigest()

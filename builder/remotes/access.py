@@ -19,8 +19,12 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class SourceAccess(NamedTuple):
-    """reach: which hosts; None is any. ssh: agents by ID, of which git uses ``default``. known_hosts: whose keys to
-    believe. proxies: environment variables.
+    """How a build reaches what it fetches.
+
+    reach: which hosts; None is any.
+    ssh: agents by ID, of which git uses ``default``.
+    known_hosts: whose keys to believe.
+    proxies: environment variables.
 
     Of the build's secrets these are used, as BuildKit has them: ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (with
     ``.HOST`` behind it for one host), ``HTTP_AUTH_TOKEN_HOST`` and ``HTTP_AUTH_HEADER_HOST``.

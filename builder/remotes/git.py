@@ -50,8 +50,10 @@ _TREE, _AGENT, _KNOWN_HOSTS, _REPOSITORY, _CONFIG = "tree", "agent", "known_host
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a reference means now. name: what to fetch: a full ref, ``HEAD`` or a commit. branch, tag: if it is one.
+    """What a reference means now.
 
+    name: what to fetch: a full ref, ``HEAD`` or a commit.
+    branch, tag: if it is one.
     hashes: of the commit, and of the annotated tag that leads to it.
     """
 
@@ -87,8 +89,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Checkout(msgspec.Struct, frozen=True):
-    """What was fetched. tree: the directory that was asked for. committed_at: seconds since the epoch.
+    """What was fetched.
 
+    tree: the directory that was asked for.
+    committed_at: seconds since the epoch.
     hashes: of the commit, and of the tag that led to it.
     """
 

@@ -26,9 +26,11 @@ _WEB: Final = ("http", "https")
 class GitAccess(msgspec.Struct, frozen=True):
     """With what git reaches repositories.
 
-    reach: which hosts. header: the Authorization header for an http host, None for none.
+    reach: which hosts.
+    header: the Authorization header for an http host, None for none.
     ssh: keys, and whom to believe; None: the system's known hosts, and no key.
-    ca_file: certificates to trust in place of the system's. proxies: environment variables.
+    ca_file: certificates to trust in place of the system's.
+    proxies: environment variables.
     local: a repository on this machine that is fetched in place of the remote's URL.
     """
 

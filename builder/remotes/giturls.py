@@ -38,9 +38,10 @@ class GitRemote(msgspec.Struct, frozen=True):
 class GitReference(msgspec.Struct, frozen=True):
     """What is meant by a git URL.
 
-    ref: branch, tag, commit, or a full name like ``refs/pull/1/head``; empty for the default branch. subdirectory: of
-    the tree, empty for all. checksum: what the commit's hash begins with, empty for any. keep_git_dir, submodules:
-    None when the URL does not say.
+    ref: branch, tag, commit, or a full name like ``refs/pull/1/head``; empty for the default branch.
+    subdirectory: of the tree, empty for all.
+    checksum: what the commit's hash begins with, empty for any.
+    keep_git_dir, submodules: None when the URL does not say.
     """
 
     remote: GitRemote

@@ -152,7 +152,10 @@ class _Keys:
 
 
 class _Key:
-    """blob: the public key as the protocol has it."""
+    """A key that an agent offers.
+
+    blob: the public key as the protocol has it.
+    """
 
     def __init__(self, name: str, key: SSHPrivateKeyTypes) -> None:
         from base64 import b64decode

@@ -21,8 +21,12 @@ _WHY_NOT: Final = {
 
 
 class Provenance(NamedTuple):
-    """mode: "max" has the build's arguments, secrets' names and steps too. builder_id: who vouches for it, a URI.
-    reproducible: whether the user says that the build is."""
+    """What is said of how an image was built.
+
+    mode: "max" has the build's arguments, secrets' names and steps too.
+    builder_id: who vouches for it, a URI.
+    reproducible: whether the user says that the build is.
+    """
 
     mode: Literal["min", "max"] = "min"
     builder_id: str = ""

@@ -16,8 +16,9 @@ class CacheFrom(NamedTuple):
     """One ``--cache-from``.
 
     location: a directory with an OCI layout (local), or the name of a cache or of an image with an inline cache
-    (registry). tag, digest: which of a layout's manifests; a digest beats the tag. optional: nobody is warned when
-    there is no such cache in the registry (yet).
+    (registry).
+    tag, digest: which of a layout's manifests; a digest beats the tag.
+    optional: nobody is warned when there is no such cache in the registry (yet).
     """
 
     type: Literal["local", "registry"]
@@ -31,10 +32,12 @@ class CacheFrom(NamedTuple):
 
 
 class CacheTo(NamedTuple):
-    """One ``--cache-to``. location: a directory (local), a name (registry), nothing (inline: it goes into the image).
+    """One ``--cache-to``.
 
-    mode: ``min`` has the layers of the image that is built, ``max`` those of all its stages. level: of the compression;
-    None takes what is there. ignore_error: a cache that cannot be written is a warning.
+    location: a directory (local), a name (registry), nothing (inline: it goes into the image).
+    mode: ``min`` has the layers of the image that is built, ``max`` those of all its stages.
+    level: of the compression; None takes what is there.
+    ignore_error: a cache that cannot be written is a warning.
     """
 
     type: Literal["local", "registry", "inline"]

@@ -23,9 +23,10 @@ _MOST_PIDS: Final = 16384
 class StepLimits(NamedTuple):
     """For each RUN by itself; 0 is no limit, but for pids, which stop a fork bomb before the host notices.
 
-    timeout_s: how long it may run. disk_bytes: what it may have in its layer, and written to its mounts, at any moment.
-    output_bytes: what it may print. output_rate: how much of that in a second; who prints faster waits, and is not
-    failed.
+    timeout_s: how long it may run.
+    disk_bytes: what it may have in its layer, and written to its mounts, at any moment.
+    output_bytes: what it may print.
+    output_rate: how much of that in a second; who prints faster waits, and is not failed.
     """
 
     container: Limits = Limits(pids=_MOST_PIDS, optional=("pids",))

@@ -28,9 +28,10 @@ class Annotation(NamedTuple):
 class Packaging(NamedTuple):
     """The form of an image's documents and layers.
 
-    compression: of new layers, and with ``force`` of all; None is the output's default. level: the codec's, None is
-    its default. oci: OCI's media types rather than docker's. rewrite_timestamp: whether times in the new layers are
-    at most SOURCE_DATE_EPOCH; None: when there is one.
+    compression: of new layers, and with ``force`` of all; None is the output's default.
+    level: the codec's, None is its default.
+    oci: OCI's media types rather than docker's.
+    rewrite_timestamp: whether times in the new layers are at most SOURCE_DATE_EPOCH; None: when there is one.
     """
 
     compression: Compression | None = None
@@ -45,9 +46,10 @@ class Output(NamedTuple):
     """One ``-o`` value.
 
     dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.
-    names: under which names the image goes out (image, oci, docker). push, by_digest, store: of image: send it to the
-    registries that the names begin with, without tags; keep it here. as_tar: of oci and docker: one file rather than
-    a directory. platform_split: of local and tar: a directory for each platform; None: when there are several.
+    names: under which names the image goes out (image, oci, docker).
+    push, by_digest, store: of image: send it to the registries that the names begin with, without tags; keep it here.
+    as_tar: of oci and docker: one file rather than a directory.
+    platform_split: of local and tar: a directory for each platform; None: when there are several.
     """
 
     type: OutputType

@@ -28,15 +28,22 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class BuildRequest(NamedTuple):
-    """dockerfile_name: as the user wrote it, for messages. context: open until the build has ended.
-    pull: ask the registry even for images that are in the store. secrets: content by ID, for RUN's mounts.
-    no_cache_stages: names of stages whose steps all run, whatever the cache has. lineage: what builds are versions of
-    one another, so that a miss is explained against the last one; empty: those of the same directory.
+    """One build, as it was asked for.
+
+    dockerfile_name: as the user wrote it, for messages.
+    context: open until the build has ended.
+    pull: ask the registry even for images that are in the store.
+    secrets: content by ID, for RUN's mounts.
+    no_cache_stages: names of stages whose steps all run, whatever the cache has.
+    lineage: what builds are versions of one another, so that a miss is explained against the last one; empty: those of
+    the same directory.
     hold_failures: a RUN that fails is kept in its StepFailedError, for whoever catches that to enter and close.
     access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
     named_contexts: by ``builder.contexts.keys.context_key``; their directories are open as long as ``context``.
-    allow: entitlements: ``network.host``, ``security.insecure``. limits: what each RUN may use.
-    platforms: what to build for; none: for this machine. attest: what is to be said of the images.
+    allow: entitlements: ``network.host``, ``security.insecure``.
+    limits: what each RUN may use.
+    platforms: what to build for; none: for this machine.
+    attest: what is to be said of the images.
     domain: for whom it is built, and so whose results it may use.
     context_privacy: how far what is copied from ``context`` may go.
     own_secrets: which of ``secrets`` came with the request; the others are stored for the project.

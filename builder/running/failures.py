@@ -83,7 +83,8 @@ class HeldStep:
 class StepFailedError(StepError):
     """A step's command ended with a status other than 0, or could not be started.
 
-    exit_code: as a shell gives it (128 + n for signal n). output_tail: the end of what it printed, at most 64 KiB.
+    exit_code: as a shell gives it (128 + n for signal n).
+    output_tail: the end of what it printed, at most 64 KiB.
     held: the step itself, where the build was asked to hold failed ones.
     """
 

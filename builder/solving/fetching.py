@@ -45,8 +45,13 @@ _MODE: Final = stat.S_IFREG | 0o600
 
 
 class FetchedLayer(msgspec.Struct, frozen=True):
-    """created_at: when it was fetched, seconds since the epoch. cached: it was here, and is what is there now.
-    pinned: what it is for good: the file's ``sha256:…``, or the commit's hash. privacy: how far it may go."""
+    """A layer made of what was fetched.
+
+    created_at: when it was fetched, seconds since the epoch.
+    cached: it was here, and is what is there now.
+    pinned: what it is for good: the file's ``sha256:…``, or the commit's hash.
+    privacy: how far it may go.
+    """
 
     diff_id: DiffID
     created_at: float

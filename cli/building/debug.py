@@ -43,7 +43,10 @@ class FailureShownError(Exception):
 
 
 class DebugOptions(NamedTuple):
-    """wanted: whether to enter a failed step. invoke: what to run in it in place of a shell."""
+    """What ``shiplap build`` does about a RUN that failed.
+
+    wanted: whether to enter a failed step. invoke: what to run in it in place of a shell.
+    """
 
     wanted: bool
     invoke: str

@@ -179,8 +179,10 @@ def metadata_document(
 ) -> dict[str, Any]:
     """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``.
 
-    root: what went out, where that is known; is_index: it is an index, which has no one config; only_files: no image
-    went out. ref: names the build.
+    root: what went out, where that is known.
+    is_index: it is an index, which has no one config.
+    only_files: no image went out.
+    ref: names the build.
     """
     document: dict[str, Any] = {"buildx.build.ref": ref} if ref else {}
     if not is_index:

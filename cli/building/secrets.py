@@ -16,7 +16,10 @@ _KEYS = {"id": "id", "src": "src", "source": "src", "env": "env", "type": "type"
 
 
 class GivenSecrets(NamedTuple):
-    """values: content by ID. stored: IDs of those that the service keeps."""
+    """The secrets that a command line names.
+
+    values: content by ID. stored: IDs of those that the service keeps.
+    """
 
     values: dict[str, bytes]
     stored: tuple[str, ...]

@@ -51,7 +51,12 @@ _AWAY_STEP: Final = StepInfo(998, "[internal] wait for the service")  # behind a
 
 @dataclass(frozen=True, slots=True)
 class RemoteRequest:
-    """options: as the API's BuildOptions. context, file: as ``shiplap build`` takes them. secrets: content by ID."""
+    """A build that is to be done by a service.
+
+    options: as the API's BuildOptions.
+    context, file: as ``shiplap build`` takes them.
+    secrets: content by ID.
+    """
 
     context: str
     file: str | None

@@ -1,4 +1,14 @@
-"""What can go wrong with a server."""
+"""What can go wrong with a server.
+
+(ShiplapError)
+└── RemoteError
+    ├── NoServerError
+    ├── UnreachableServerError
+    ├── ServerError
+    ├── RunLostError
+    ├── RemoteBuildError
+    └── RemoteCancelledError
+"""
 
 from __future__ import annotations
 
@@ -45,7 +55,10 @@ class RemoteBuildError(RemoteError):
 
 
 class RemoteCancelledError(RemoteError):
-    """exit_code: 128 + the signal that asked for it; 130 where somebody else cancelled the run."""
+    """The run that was followed was cancelled.
+
+    exit_code: 128 + the signal that asked for it; 130 where somebody else cancelled the run.
+    """
 
     def __init__(self, message: str, *, exit_code: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

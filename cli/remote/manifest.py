@@ -35,7 +35,12 @@ class Blob:
 
 @dataclass(slots=True)
 class Manifest:
-    """entries: as the API takes them. blobs: by digest. dockerfile: its path in the context."""
+    """What a context is made of, for a service.
+
+    entries: as the API takes them.
+    blobs: by digest.
+    dockerfile: its path in the context.
+    """
 
     dockerfile: str
     entries: list[dict[str, Any]] = field(default_factory=list)

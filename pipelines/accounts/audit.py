@@ -21,8 +21,10 @@ _MAX_DETAIL: Final = 2000
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """actor: a user's name, ``token NAME``, or what else acted. address: the client's, "" for this machine's shell.
+    """One line of the audit trail.
 
+    actor: a user's name, ``token NAME``, or what else acted.
+    address: the client's, "" for this machine's shell.
     project: the one that it was about; "" for what was about the service.
     """
 
@@ -64,8 +66,11 @@ class Audit:
         projects: Collection[str] | None = None,
         limit: int = 100,
     ) -> list[AuditEntry]:
-        """The newest first. actor, action: exactly these; subject: what it contains; before: only smaller ids.
+        """The newest first.
 
+        actor, action: exactly these.
+        subject: what it contains.
+        before: only smaller ids.
         projects: only what was about these.
         """
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)

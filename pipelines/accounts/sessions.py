@@ -28,7 +28,10 @@ _NOTED_EVERY_S: Final = 60.0
 
 
 class Session(msgspec.Struct, frozen=True):
-    """agent: what the browser calls itself."""
+    """A browser in which somebody is signed in.
+
+    agent: what the browser calls itself.
+    """
 
     id: int
     user: str

@@ -20,8 +20,11 @@ LIFETIME_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """state: what the provider sends back. nonce: what its ID token must hold. verifier: of PKCE (RFC 7636).
+    """A sign-in at a provider that has begun and not ended.
 
+    state: what the provider sends back.
+    nonce: what its ID token must hold.
+    verifier: of PKCE (RFC 7636).
     next: the page to go to afterwards.
     """
 

@@ -40,7 +40,10 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
 
 class User(msgspec.Struct, frozen=True):
-    """issuer: of the provider that vouches for this user, "" for one with a password here."""
+    """Somebody who may sign in.
+
+    issuer: of the provider that vouches for this user, "" for one with a password here.
+    """
 
     name: str
     role: Role

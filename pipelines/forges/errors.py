@@ -1,4 +1,12 @@
-"""What can be wrong with a forge's request."""
+"""What can be wrong with a forge's request.
+
+(PipelineError)
+├── WebhookError
+│   ├── MissingSignatureError
+│   └── WrongSignatureError
+├── ForgeApiError
+└── ForgeRefusalError
+"""
 
 from __future__ import annotations
 

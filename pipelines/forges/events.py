@@ -17,10 +17,11 @@ class Repository(msgspec.Struct, frozen=True):
 
 
 class Push(msgspec.Struct, frozen=True):
-    """A branch has a new commit. before: empty for a new branch.
+    """A branch has a new commit.
 
-    paths: the files that changed, None where the forge does not list them all. default_branch: of the repository, empty
-    where the forge does not say it.
+    before: empty for a new branch.
+    paths: the files that changed, None where the forge does not list them all.
+    default_branch: of the repository, empty where the forge does not say it.
     """
 
     branch: str
@@ -46,8 +47,10 @@ class Tag(msgspec.Struct, frozen=True):
 class PullRequest(msgspec.Struct, frozen=True):
     """A pull (or merge) request has a commit to look at.
 
-    commit: Bitbucket's has 12 digits only. branch: that it comes from, in its own repository. fork: it comes from
-    another repository than it goes to. clone_url: where the commit can be had, empty for the project's own repository.
+    commit: Bitbucket's has 12 digits only.
+    branch: that it comes from, in its own repository.
+    fork: it comes from another repository than it goes to.
+    clone_url: where the commit can be had, empty for the project's own repository.
     base: the commit that it is to be compared with, empty if unknown.
     """
 

@@ -31,9 +31,14 @@ _numbers = msgspec.json.Decoder(tuple[int, ...])
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One request. delivery: the forge's id. status: of the answer. reason: for people. runs: that it started.
+    """One request.
 
-    repeats: how often the forge sent it again. redelivery_of: the delivery whose body this one took.
+    delivery: the forge's id.
+    status: of the answer.
+    reason: for people.
+    runs: that it started.
+    repeats: how often the forge sent it again.
+    redelivery_of: the delivery whose body this one took.
     """
 
     id: int

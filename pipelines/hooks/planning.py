@@ -85,7 +85,7 @@ def by_hand(project: Project, branch: str, by: str, sender: str) -> Build:
 
 
 def lane(trigger: Trigger) -> tuple[str, str] | None:
-    """What a newer run of the same supersedes this one in; None: nothing supersedes it."""
+    """The branch or pull request in which a newer run supersedes this one; None for runs that nothing supersedes."""
     if trigger.kind == "push":
         return "branch", trigger.branch
     if trigger.kind == "pull_request":

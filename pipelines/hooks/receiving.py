@@ -36,7 +36,10 @@ _log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """repeated: the delivery came before, and nothing was done now."""
+    """What a forge is answered.
+
+    repeated: the delivery came before, and nothing was done now.
+    """
 
     delivery: Delivery
     repeated: bool = False
@@ -190,8 +193,9 @@ class Receiver:
     ) -> None:
         """End the runs of the same branch or pull request that nobody waits for any more.
 
-        superseded_by: the run that takes their place; only older ones end. why: where there is none. but: not of this
-        commit.
+        superseded_by: the run that takes their place; only older ones end.
+        why: where there is none.
+        but: not of this commit.
         """
         wanted = lane(trigger)
         if wanted is None:

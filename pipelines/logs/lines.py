@@ -32,10 +32,17 @@ _PARTIAL_CHARACTERS: Final = 4 << 10
 
 
 class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """n: its number, from 1. text: without newline, secrets masked. at: seconds since the epoch.
+    """One line of a run's log.
 
-    step: the step that it belongs to, -1 for none. stream: 1 or 2 for output. outcome, duration_s, reason: of kind
-    finish. steps: of kind plan. line, rule: of kind warning. status: what the service did with the run.
+    n: its number, from 1.
+    text: without newline, secrets masked.
+    at: seconds since the epoch.
+    step: the step that it belongs to, -1 for none.
+    stream: 1 or 2 for output.
+    outcome, duration_s, reason: of kind finish.
+    steps: of kind plan.
+    line, rule: of kind warning.
+    status: what the service did with the run.
     """
 
     n: int

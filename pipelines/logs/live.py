@@ -23,9 +23,11 @@ _FORGOTTEN_AFTER_S: Final = 24 * 3600  # a stream that nobody ends, as after a r
 
 
 class Batch(NamedTuple):
-    """Lines first … last as JSON, newlines between. ended: the attempt is over, look into the database.
+    """Lines first … last as JSON, newlines between.
 
-    partial: no lines, but one that has begun after line ``last`` and not ended, as JSON. entry: of the stream's ID.
+    ended: the attempt is over, look into the database.
+    partial: no lines, but one that has begun after line ``last`` and not ended, as JSON.
+    entry: of the stream's ID.
     """
 
     first: int

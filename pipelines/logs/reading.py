@@ -195,8 +195,10 @@ class _State(NamedTuple):
 
 
 class _Fresh(NamedTuple):
-    """Live lines. gap: what comes next is stored, and no longer live. ended: the attempt is over.
+    """Live lines.
 
+    gap: what comes next is stored, and no longer live.
+    ended: the attempt is over.
     partial, entry: as in Batch.
     """
 

@@ -43,7 +43,12 @@ _HINTS: Final[dict[Kind, str]] = {
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """project: ``*`` for all. kind, name: see the module. may_push: of images, besides pulling."""
+    """Something that a project was given.
+
+    project: ``*`` for all.
+    kind, name: see the module.
+    may_push: of images, besides pulling.
+    """
 
     project: str
     kind: Kind

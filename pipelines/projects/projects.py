@@ -32,9 +32,11 @@ _hooks = msgspec.json.Decoder(HookSettings)
 
 
 class Projects:
-    """All projects. Thread-safe. vault: encrypts the secrets of webhooks, and the tokens for statuses.
+    """All projects. Thread-safe.
 
-    local: the directory whose repositories file URLs may name. borders: which of them are the project's.
+    vault: encrypts the secrets of webhooks, and the tokens for statuses.
+    local: the directory whose repositories file URLs may name.
+    borders: which of them are the project's.
     """
 
     def __init__(self, database: Database, vault: Secrets, borders: Borders, local: Path | None = None) -> None:

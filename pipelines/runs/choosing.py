@@ -24,7 +24,10 @@ _labels: Final = msgspec.json.Decoder(frozenset[str])
 
 
 class Choice(NamedTuple):
-    """number: of the run that is held now; None for none. passed_by: somebody else held what might have been it."""
+    """What looking for a run to claim came to.
+
+    number: of the run that is held now; None for none. passed_by: somebody else held what might have been it.
+    """
 
     number: int | None
     passed_by: bool = False

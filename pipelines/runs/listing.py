@@ -30,8 +30,9 @@ assert tuple(GROUPS) == get_args(StateGroup)
 class RunFilter(msgspec.Struct, frozen=True):
     """What is wanted; empty members want everything.
 
-    branch: exactly. by: who started it, exactly. text: anywhere in what started it, its source, its image names; or
-    its number.
+    branch: exactly.
+    by: who started it, exactly.
+    text: anywhere in what started it, its source, its image names; or its number.
     """
 
     project: str = ""
@@ -42,7 +43,10 @@ class RunFilter(msgspec.Struct, frozen=True):
 
 
 class RunPage(msgspec.Struct, frozen=True):
-    """runs: the newest first. newer, older: the number that the neighbouring page goes on from; None: there is none."""
+    """One page of a list of runs.
+
+    runs: the newest first. newer, older: the number that the neighbouring page goes on from; None: there is none.
+    """
 
     runs: Sequence[Run]
     newer: int | None

@@ -22,7 +22,10 @@ KEPT_COMMITS: Final = 10_000
 
 
 class Taken(NamedTuple):
-    """tags: that the run may push now. left: those that a newer run has, or another thing, with the run's number."""
+    """Which names a run took.
+
+    tags: that the run may push now. left: those that a newer run has, or another thing, with the run's number.
+    """
 
     tags: tuple[str, ...]
     left: tuple[tuple[str, int], ...]

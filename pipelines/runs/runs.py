@@ -136,8 +136,10 @@ class Runs:
         limit: int = 50,
         projects: Collection[str] | None = None,
     ) -> list[Run]:
-        """The newest first. limit: at most 500. projects: only of these.
+        """The newest first.
 
+        limit: at most 500.
+        projects: only of these.
         before: only runs with smaller numbers, to go on from a list's last.
         """
         wanted = select(runs).order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
@@ -170,9 +172,10 @@ class Runs:
     def cancel(self, number: int, *, by: str = "", superseded_by: int = 0, why: str = "") -> Run:
         """End a waiting run; tell the worker of a running one, which stops it within a second.
 
-        by: who wants it. superseded_by: the newer run because of which nobody waits for this one any more. why: for
-        people, where it is neither; of a run that is being stopped already, the first reason stays. Raises
-        NotFoundError, and ConflictError when it has ended.
+        by: who wants it.
+        superseded_by: the newer run because of which nobody waits for this one any more.
+        why: for people, where it is neither; of a run that is being stopped already, the first reason stays.
+        Raises NotFoundError, and ConflictError when it has ended.
         """
         now = self._clock()
         told = why or why_cancelled(by, superseded_by)

@@ -61,8 +61,12 @@ _MAX_TIME_S: Final = 1 << 40
 
 
 class ContextEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One file of a context. path: ``a/b``. mode: permission bits. mtime: whole seconds. digest, size: of files.
+    """One file of a context.
 
+    path: ``a/b``.
+    mode: permission bits.
+    mtime: whole seconds.
+    digest, size: of files.
     target: of links. Owners are left out: what COPY copies belongs to root whoever owned it.
     """
 

@@ -57,7 +57,8 @@ class Checkout(msgspec.Struct, frozen=True):
 class Served(msgspec.Struct, frozen=True):
     """How a worker with a root of its own fetches what is below the service's ROOT/git: over HTTP, for one run.
 
-    url: of the web process. authorization: the header with the run's token; empty where it has none.
+    url: of the web process.
+    authorization: the header with the run's token; empty where it has none.
     owns: whether the run may fetch the bare repositories of the project with this name. The web process decides that;
     this only finds the name in a path.
     """
@@ -148,8 +149,10 @@ def fetch_git(
 ) -> Checkout:
     """Fetch one commit into ``directory``, which is made.
 
-    bounds: what may be connected to; None: public hosts. ca_file: certificates to trust instead of the system's.
-    ssh: the key and the known hosts for an ssh URL. local: the directory whose repositories file URLs may name.
+    bounds: what may be connected to; None: public hosts.
+    ca_file: certificates to trust instead of the system's.
+    ssh: the key and the known hosts for an ssh URL.
+    local: the directory whose repositories file URLs may name.
     served: from where they are fetched in place of that directory, if at all.
     ask_head: ask for the server's default branch, too.
     Raises InvalidRequestError and SourceError, which is a SourceUnreachableError when the server does not answer;

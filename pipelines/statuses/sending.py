@@ -39,7 +39,10 @@ _log = logging.getLogger(__name__)
 
 
 class StatusSender:
-    """url_of: the address of a run's page, from its number."""
+    """Sends what waits in the outbox. One thread of the web process.
+
+    url_of: the address of a run's page, from its number.
+    """
 
     def __init__(
         self,

@@ -29,7 +29,8 @@ _NO_ANSWER_OF_REGISTRIES: Final = frozenset({400, 404, 405, 410, 501})  # to GET
 class Client(Closing):
     """What a command needs to talk to registries: connections, tokens, policy. Thread-safe; a context manager.
 
-    transport: the network; urllib3's when None. credentials: looks up those of a domain; docker's config when None.
+    transport: the network; urllib3's when None.
+    credentials: looks up those of a domain; docker's config when None.
     cancelled: once set, whatever runs ends with TransferCancelledError.
     """
 
@@ -98,8 +99,10 @@ class Client(Closing):
     ) -> Response:
         """Send a request until it is answered by one of the ``expect``ed statuses; the caller closes the response.
 
-        url: absolute, or relative to the endpoint's base. retry: whether to repeat what failed for a passing reason.
-        authorize: false for URLs that are none of the registry's own. Raises RegistryErrors.
+        url: absolute, or relative to the endpoint's base.
+        retry: whether to repeat what failed for a passing reason.
+        authorize: false for URLs that are none of the registry's own.
+        Raises RegistryErrors.
         """
         tries = self.tries()
         while True:

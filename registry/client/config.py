@@ -32,8 +32,10 @@ _DEFAULT_HOST: Final = "registry-1.docker.io"  # where docker.io's images are se
 class Endpoint:
     """One base of ``/v2/``.
 
-    host: HOST[:PORT] as in a URL. prefix: path before ``/v2/``. schemes: to be tried in this order. credentials_for:
-    the domain whose login counts.
+    host: HOST[:PORT] as in a URL.
+    prefix: path before ``/v2/``.
+    schemes: to be tried in this order.
+    credentials_for: the domain whose login counts.
     """
 
     host: str
@@ -47,8 +49,10 @@ class Endpoint:
 class ClientConfig:
     """How registries are reached.
 
-    docker_config: the directory of docker's ``config.json``. certificates: directories like ``certs.d``.
-    insecure: HOST[:PORT] and ranges. mirrors: URLs by domain.
+    docker_config: the directory of docker's ``config.json``.
+    certificates: directories like ``certs.d``.
+    insecure: HOST[:PORT] and ranges.
+    mirrors: URLs by domain.
     reach: which hosts may be connected to, for registries, and for whatever they name or redirect to.
     login: the command that stores a log-in where it is looked for, for hints.
     """

@@ -16,7 +16,10 @@ _ERROR_BYTES: Final = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """body: bytes, or a source whose length is in the Content-Length header."""
+    """A request to a registry.
+
+    body: bytes, or a source whose length is in the Content-Length header.
+    """
 
     method: str
     url: str
@@ -25,7 +28,10 @@ class Request:
 
 
 class Response(Protocol):
-    """headers: names are looked up whatever their case."""
+    """What a registry answered.
+
+    headers: names are looked up whatever their case.
+    """
 
     @property
     def status(self) -> int: ...

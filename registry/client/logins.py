@@ -18,7 +18,10 @@ _PING: Final = "v2/"
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """stored_in: the file or the helper. plain_text: whether the password can be read there."""
+    """Where a login was put.
+
+    stored_in: the file or the helper. plain_text: whether the password can be read there.
+    """
 
     domain: str
     username: str

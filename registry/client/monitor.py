@@ -30,7 +30,9 @@ _INTERVAL_S = 0.1
 class LayerProgress:
     """Where one layer stands, in docker's words.
 
-    id: the first 12 digits of the digest that names it here. total_bytes: 0 when unknown. detail: what follows the
+    id: the first 12 digits of the digest that names it here.
+    total_bytes: 0 when unknown.
+    detail: what follows the
     state: the repository of a mount.
     """
 

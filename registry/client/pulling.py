@@ -45,8 +45,10 @@ _LAYER_SUFFIXES: Final = (".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.z
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """digest: what the name stands for at the registry, an index or a manifest. fresh: it was not here before.
+    """What was pulled.
 
+    digest: what the name stands for at the registry, an index or a manifest.
+    fresh: it was not here before.
     image: of an index that was pulled whole, the one of this host, or its first.
     """
 

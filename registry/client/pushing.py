@@ -69,12 +69,13 @@ def push(
 ) -> Pushed:
     """Send an image, or an index with all that it has, to the registry under its name (``latest`` by default).
 
-    image: what to send; None is what the name stands for in the store. platform: of an index only this image, with
-    the manifest that the index names. compression: of layers; None keeps the layers that an image was pulled with,
-    and is gzip for others. by_digest: under its digest only, whatever tag the name has.
-    annotations: of the manifest, where it is made here. Layers that the registry has
-    are not sent, and those that another of its repositories is known to have are mounted. Raises RegistryErrors,
-    ImageNotFoundError, MissingBlobError and StorageFullError.
+    image: what to send; None is what the name stands for in the store.
+    platform: of an index only this image, with the manifest that the index names.
+    compression: of layers; None keeps the layers that an image was pulled with, and is gzip for others.
+    by_digest: under its digest only, whatever tag the name has.
+    annotations: of the manifest, where it is made here. Layers that the registry has are not sent, and those that
+    another of its repositories is known to have are mounted.
+    Raises RegistryErrors, ImageNotFoundError, MissingBlobError and StorageFullError.
     """
     name = reference.with_default_tag()
     if name.tag is None and not by_digest:
@@ -99,7 +100,10 @@ def push(
 
 
 class _Push:
-    """blobs: about how many there are."""
+    """One push while it goes on.
+
+    blobs: about how many there are.
+    """
 
     def __init__(
         self, name: Reference, store: Store, client: Client, monitor: TransferMonitor, parallel: int, blobs: int
@@ -126,7 +130,7 @@ class _Push:
         return self._finish(OCI_MANIFEST, data, image, made)
 
     def manifest(self, data: bytes, image: Image | None) -> Pushed:
-        """With this manifest, to the letter."""
+        """With this manifest, byte for byte."""
         manifest = decode_manifest(data)
         self._send_all([(manifest, image)])
         return self._finish(manifest.media_type or OCI_MANIFEST, data, image, manifest)

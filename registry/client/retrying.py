@@ -15,7 +15,9 @@ _NEVER_CONNECTED_TRIES: Final = 3  # a name that is mistyped should not take a m
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """tries: in all, without progress between them. The pause doubles from base to cap, half of it random.
+    """How often something is tried.
+
+    tries: in all, without progress between them. The pause doubles from base to cap, half of it random.
 
     retry_after_cap_s: a server that asks for a longer pause than this gets none: its error is reported.
     """

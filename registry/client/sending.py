@@ -66,8 +66,9 @@ class Sender:
     ) -> Done:
         """Make the repository have the blob. Returns how, and from which repository it was mounted.
 
-        open_blob: None when there is nothing to send; the result is None when that would have been needed. sources:
-        repositories of the registry that are known to have it. moved: hears how far an upload came.
+        open_blob: None when there is nothing to send; the result is None when that would have been needed.
+        sources: repositories of the registry that are known to have it.
+        moved: hears how far an upload came.
         """
         if self._repository.client.is_ours(self._repository.endpoint):
             return self._to_ours(descriptor, open_blob, moved)

@@ -37,8 +37,9 @@ _CHUNKS_BYTES: Final = (64 << 20, 8 << 20, 900_000, 200_000)  # nginx lets a mil
 class Upload:
     """One blob on its way.
 
-    open_blob: gives it as a seekable file, each time anew. moved: hears how far it came. begun: the response that
-    began the upload, if one did.
+    open_blob: gives it as a seekable file, each time anew.
+    moved: hears how far it came.
+    begun: the response that began the upload, if one did.
     """
 
     def __init__(

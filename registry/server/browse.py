@@ -53,10 +53,13 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """A manifest. config, layers: of an image; children: of an index. size_bytes: what a pull takes, all of it.
+    """A manifest.
 
-    referrers: descriptors of what was pushed about it, as JSON. artifact: an OCI artifact that is no image has its
-    type here, and its blobs in ``layers``.
+    config, layers: of an image.
+    children: of an index.
+    size_bytes: what a pull takes, all of it.
+    referrers: descriptors of what was pushed about it, as JSON.
+    artifact: an OCI artifact that is no image has its type here, and its blobs in ``layers``.
     """
 
     manifest: Manifest

@@ -39,7 +39,12 @@ class LinkedDescriptor:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest, read. blobs: config and layers. children: of an index. loose: what else it seems to refer to."""
+    """A manifest, read.
+
+    blobs: config and layers.
+    children: of an index.
+    loose: what else it seems to refer to.
+    """
 
     media_type: str
     artifact_type: str = ""

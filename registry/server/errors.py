@@ -1,5 +1,11 @@
 """What the server answers when it cannot do what was asked: a status, and a code of the distribution protocol.
 
+(RegistryError)
+├── ServerSettingsError
+├── UserError
+└── SpecError
+    └── CredentialsNeededError
+
 Source: distribution-spec "Error Codes". One that leaves a view becomes ``{"errors": [{code, message, detail}]}``.
 """
 

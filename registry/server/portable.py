@@ -29,7 +29,10 @@ class SupportsRead(Protocol):
 
 
 class PortableManifest(msgspec.Struct, frozen=True):
-    """digest: as it was pushed. content: its sha256."""
+    """A manifest, as a backup has it.
+
+    digest: as it was pushed. content: its sha256.
+    """
 
     digest: str
     content: str
@@ -38,7 +41,10 @@ class PortableManifest(msgspec.Struct, frozen=True):
 
 
 class PortableBlob(msgspec.Struct, frozen=True):
-    """digest: as it was pushed. content: its sha256."""
+    """A blob, as a backup has it.
+
+    digest: as it was pushed. content: its sha256.
+    """
 
     digest: str
     content: str
@@ -46,7 +52,10 @@ class PortableBlob(msgspec.Struct, frozen=True):
 
 
 class PortableRepository(msgspec.Struct, frozen=True):
-    """manifests: each after those that it lists."""
+    """A repository, as a backup has it.
+
+    manifests: each after those that it lists.
+    """
 
     name: str
     manifests: tuple[PortableManifest, ...]

@@ -52,9 +52,11 @@ class Retention:
 class Policy:
     """Rules for the repositories whose names fit ``pattern``.
 
-    quota_bytes: of distinct content in one repository; None: no limit. immutable_tags: patterns of tags that never move
-    or go. untagged_days: after so long a manifest that nothing leads to is collected; None: never. mirror: HOST[:PORT]
-    or HOST[:PORT]/PREFIX of the registry that has what is not here. mirror_fresh_s: how long a tag is believed unasked.
+    quota_bytes: of distinct content in one repository; None: no limit.
+    immutable_tags: patterns of tags that never move or go.
+    untagged_days: after so long a manifest that nothing leads to is collected; None: never.
+    mirror: HOST[:PORT] or HOST[:PORT]/PREFIX of the registry that has what is not here.
+    mirror_fresh_s: how long a tag is believed unasked.
     """
 
     pattern: str

@@ -11,7 +11,10 @@ from registry.server.schema import prepare
 
 @dataclass(frozen=True, slots=True)
 class RepositorySummary:
-    """tags: how many. size_bytes: of distinct content; what several repositories share counts in each."""
+    """A repository in numbers.
+
+    tags: how many. size_bytes: of distinct content; what several repositories share counts in each.
+    """
 
     name: str
     tags: int
@@ -20,7 +23,10 @@ class RepositorySummary:
 
 @dataclass(frozen=True, slots=True)
 class TagSummary:
-    """updated_at: seconds since the epoch."""
+    """A tag in numbers.
+
+    updated_at: seconds since the epoch.
+    """
 
     name: str
     digest: str

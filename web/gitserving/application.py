@@ -47,7 +47,10 @@ _log = logging.getLogger("web.request")
 
 
 class _Refusal(Exception):
-    """status: with its reason phrase."""
+    """A request that git's program is not asked about.
+
+    status: with its reason phrase.
+    """
 
     def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
         super().__init__(message)

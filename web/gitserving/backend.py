@@ -54,10 +54,15 @@ class TooLargeError(BackendError):
 class Job(NamedTuple):
     """One request.
 
-    repository: where it is. hooks: the directory of our hook. top: ROOT, of which a backend under root sees no more.
-    service: ``git-upload-pack`` or ``git-receive-pack``. is_advertising: it asks for the refs.
-    may_push: whether ``service`` may be receive-pack. who: for the reflog and the hook.
-    compressed: the body is gzip. protocol: the value of Git-Protocol, checked.
+    repository: where it is.
+    hooks: the directory of our hook.
+    top: ROOT, of which a backend under root sees no more.
+    service: ``git-upload-pack`` or ``git-receive-pack``.
+    is_advertising: it asks for the refs.
+    may_push: whether ``service`` may be receive-pack.
+    who: for the reflog and the hook.
+    compressed: the body is gzip.
+    protocol: the value of Git-Protocol, checked.
     """
 
     repository: Path
@@ -160,7 +165,7 @@ class Backend:
                 return
 
     def close(self) -> None:
-        """End it. A push of which all has come is waited for, whoever has gone; a follower is not."""
+        """End it. A push that has come whole is waited for, whoever has gone; a follower is not."""
         try:
             if self._is_push and self._is_fed and self._process.returncode is None:
                 while not self._is_following and self._read_more():

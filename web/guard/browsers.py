@@ -27,7 +27,12 @@ _MAX: Final = 1000
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """user: who signed in. browser: which one, at random. until: seconds since the epoch."""
+    """A browser in which somebody has signed in before.
+
+    user: who signed in.
+    browser: which one, at random.
+    until: seconds since the epoch.
+    """
 
     user: str
     browser: str

@@ -26,7 +26,9 @@ _LOOKING: Final = ("GET", "HEAD")
 class Target(NamedTuple):
     """What a request is about; all empty for what is about no project. At most one member is given.
 
-    project: its name, which need not exist. run: a number. repository: of images, in the service's registry.
+    project: its name, which need not exist.
+    run: a number.
+    repository: of images, in the service's registry.
     """
 
     project: str = ""

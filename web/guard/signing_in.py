@@ -38,7 +38,7 @@ def bound_address(service: Service) -> None:
 
 
 def bound_refusals(service: Service) -> None:
-    """Count a sign-in that was refused, each of which is noted: a stranger is not to fill the trail.
+    """Count a sign-in that was refused. Each is noted, and a stranger is not to fill the trail.
 
     Raises ThrottledError.
     """

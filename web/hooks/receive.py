@@ -24,7 +24,12 @@ blueprint: Final = Blueprint("hooks", __name__)
 
 
 class HookReply(msgspec.Struct, frozen=True):
-    """delivery: as the project's list of deliveries has it. links: to the runs' pages. repeated: it had come before."""
+    """What a forge is answered.
+
+    delivery: as the project's list of deliveries has it.
+    links: to the runs' pages.
+    repeated: it had come before.
+    """
 
     delivery: int
     outcome: str

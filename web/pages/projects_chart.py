@@ -30,7 +30,11 @@ class Bar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """hits: points of the line of hit rates. lines: (y, label) of the scale. summary: for those who do not see it.
+    """A project's chart, in the units of its picture.
+
+    hits: points of the line of hit rates.
+    lines: (y, label) of the scale.
+    summary: for those who do not see it.
 
     The page stretches ``width`` to the room that there is.
     """

@@ -41,7 +41,10 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """span_s: what the whole width stands for."""
+    """A run's steps over time.
+
+    span_s: what the whole width stands for.
+    """
 
     groups: tuple[Group, ...]
     ticks: tuple[Tick, ...]

@@ -20,7 +20,10 @@ _DAY_S: Final = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class TokenForm:
-    """days: "" for a token that does not expire."""
+    """What somebody filled in for a new token.
+
+    days: "" for a token that does not expire.
+    """
 
     name: str
     scope: str

@@ -20,7 +20,10 @@ _MAX_EXPIRY_S: Final = 10 * 366 * 86400
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """name: of the token, or of the session's user. user: whom it acts for, null for a robot."""
+    """Who asks.
+
+    name: of the token, or of the session's user. user: whom it acts for, null for a robot.
+    """
 
     name: str
     scopes: list[str]
@@ -29,7 +32,10 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: for people, to tell tokens apart. scopes: admin implies build, build implies read."""
+    """A token that is to be made.
+
+    name: for people, to tell tokens apart. scopes: admin implies build, build implies read.
+    """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     scopes: Annotated[list[Scope], msgspec.Meta(min_length=1)]
@@ -37,7 +43,10 @@ class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewToken(msgspec.Struct, frozen=True):
-    """secret: what clients send. It is shown this once: only its hash is kept."""
+    """A token that was made.
+
+    secret: what clients send. It is shown this once: only its hash is kept.
+    """
 
     token: Token
     secret: str

@@ -27,14 +27,20 @@ class ContextRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ContextReply(msgspec.Struct, frozen=True):
-    """context: what a run's source names. missing: digests of files that are to be sent before a run can use it."""
+    """A context that was described.
+
+    context: what a run's source names. missing: digests of files that are to be sent before a run can use it.
+    """
 
     context: str
     missing: list[str]
 
 
 class BlobsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """digests: of files of build contexts."""
+    """Which files are asked about.
+
+    digests: of files of build contexts.
+    """
 
     digests: Annotated[list[DigestText], msgspec.Meta(min_length=1, max_length=_MAX_FETCHED)]
 

@@ -27,13 +27,21 @@ class GrantList(msgspec.Struct, frozen=True):
 
 
 class GrantQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """project: only what this one has, with what all have."""
+    """Which grants are listed.
+
+    project: only what this one has, with what all have.
+    """
 
     project: Annotated[str, msgspec.Meta(max_length=100)] | None = None
 
 
 class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """project: ``*`` for all. kind: secret, login, image or bare. may_push: of images, besides pulling."""
+    """Something that a project is to be given.
+
+    project: ``*`` for all.
+    kind: secret, login, image or bare.
+    may_push: of images, besides pulling.
+    """
 
     project: GrantedProject
     kind: Kind
@@ -56,7 +64,10 @@ class LoginList(msgspec.Struct, frozen=True):
 
 
 class LoginRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """username, password: as ``docker login`` asks for them. The password may be an access token."""
+    """A login at a registry elsewhere.
+
+    username, password: as ``docker login`` asks for them. The password may be an access token.
+    """
 
     username: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
     password: Annotated[str, msgspec.Meta(min_length=1, max_length=65536)]

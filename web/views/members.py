@@ -26,13 +26,19 @@ class MemberList(msgspec.Struct, frozen=True):
 
 
 class MemberRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """role: read looks and pulls, build also starts runs and pushes, maintain also changes settings and members."""
+    """What somebody may do in a project.
+
+    role: read looks and pulls, build also starts runs and pushes, maintain also changes settings and members.
+    """
 
     role: ProjectRole
 
 
 class ProjectTokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: for people, to tell tokens apart. role: in this project; the token may nothing in others."""
+    """A token of a project that is to be made.
+
+    name: for people, to tell tokens apart. role: in this project; the token may nothing in others.
+    """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     role: ProjectRole = "build"
@@ -40,7 +46,10 @@ class ProjectTokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 
 class NewProjectToken(msgspec.Struct, frozen=True):
-    """secret: what clients send. It is shown this once: only its hash is kept."""
+    """A token of a project that was made.
+
+    secret: what clients send. It is shown this once: only its hash is kept.
+    """
 
     token: Token
     secret: str

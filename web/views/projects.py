@@ -36,8 +36,10 @@ class ProjectList(msgspec.Struct, frozen=True):
 
 
 class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """concurrency: how many runs at once, 0 is no limit. keep_runs, keep_days: retention, 0 keeps for ever.
+    """A project's settings.
 
+    concurrency: how many runs at once, 0 is no limit.
+    keep_runs, keep_days: retention, 0 keeps for ever.
     weight: of the project's share of the workers.
     """
 
@@ -50,7 +52,10 @@ class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebhookSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """secret: one that the forge has already; without it a random one is made."""
+    """A webhook's secret.
+
+    secret: one that the forge has already; without it a random one is made.
+    """
 
     secret: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
@@ -63,13 +68,19 @@ class Webhook(msgspec.Struct, frozen=True):
 
 
 class StatusToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """token: with which the forge's API marks commits; empty forgets it."""
+    """A token for marks at the forge.
+
+    token: with which the forge's API marks commits; empty forgets it.
+    """
 
     token: Annotated[str, msgspec.Meta(max_length=500)]
 
 
 class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """before: only what has a smaller id."""
+    """Which part of a list is wanted.
+
+    before: only what has a smaller id.
+    """
 
     before: Id | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=300)] = 50
@@ -82,7 +93,10 @@ class DeliveryList(msgspec.Struct, frozen=True):
 
 
 class DeliveryDetails(msgspec.Struct, frozen=True):
-    """headers: without secrets. body: its first megabyte as text; null for what was refused."""
+    """A delivery with what was sent.
+
+    headers: without secrets. body: its first megabyte as text; null for what was refused.
+    """
 
     delivery: Delivery
     headers: dict[str, str]
@@ -90,7 +104,10 @@ class DeliveryDetails(msgspec.Struct, frozen=True):
 
 
 class ApprovalQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """state: only those in it."""
+    """Which approvals are listed.
+
+    state: only those in it.
+    """
 
     state: ApprovalState | None = None
 
@@ -102,7 +119,10 @@ class ApprovalList(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """commit: the one that was looked at, as the approval has it."""
+    """What somebody decided about a commit.
+
+    commit: the one that was looked at, as the approval has it.
+    """
 
     commit: Commit
 
@@ -114,7 +134,10 @@ class StatusList(msgspec.Struct, frozen=True):
 
 
 class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """branch: only its runs."""
+    """Which runs count for the figures.
+
+    branch: only its runs.
+    """
 
     branch: Annotated[str, msgspec.Meta(max_length=255)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60
@@ -127,7 +150,10 @@ class History(msgspec.Struct, frozen=True):
 
 
 class TemplateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """template: of names; the rest stands for a run's. default: whether the branch is the default one."""
+    """A template of names that is to be tried.
+
+    template: of names; the rest stands for a run's. default: whether the branch is the default one.
+    """
 
     template: Annotated[str, msgspec.Meta(max_length=500)]
     branch: Annotated[str, msgspec.Meta(max_length=255)] = ""

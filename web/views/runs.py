@@ -27,7 +27,10 @@ _line: Final = msgspec.json.Decoder(LogLine)
 
 
 class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """before: only runs with smaller numbers, to page through the list."""
+    """Which runs are listed.
+
+    before: only runs with smaller numbers, to page through the list.
+    """
 
     project: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     state: RunState | None = None
@@ -48,14 +51,20 @@ class StepList(msgspec.Struct, frozen=True):
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """first: the number of the first line that is wanted."""
+    """Which lines of a log are wanted.
+
+    first: the number of the first line that is wanted.
+    """
 
     first: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 1
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
 class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """text: what lines must contain, in any case of letters. first: the number of the first line to look at."""
+    """What is looked for in a log.
+
+    text: what lines must contain, in any case of letters. first: the number of the first line to look at.
+    """
 
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
     first: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 1
@@ -63,20 +72,29 @@ class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FollowQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """after: the last line that is known already; the header Last-Event-ID beats it."""
+    """From where a log is followed.
+
+    after: the last line that is known already; the header Last-Event-ID beats it.
+    """
 
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """offset, limit: which bytes of the text are wanted; without a limit all that come after."""
+    """Which part of a log's text is wanted.
+
+    offset, limit: which bytes of the text are wanted; without a limit all that come after.
+    """
 
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
 
 
 class LinePage(msgspec.Struct, frozen=True):
-    """next: where the next page begins, null when there is nothing after these lines yet."""
+    """Lines of a log.
+
+    next: where the next page begins, null when there is nothing after these lines yet.
+    """
 
     lines: list[LogLine]
     next: int | None

@@ -21,7 +21,10 @@ _NO_PROJECT: Final = {404: "There is no such project"}
 
 
 class SecretValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """value: as text, or value_base64: any bytes."""
+    """What a secret is to be.
+
+    value: as text, or value_base64: any bytes.
+    """
 
     value: str | None = None
     value_base64: str | None = None

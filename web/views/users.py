@@ -27,7 +27,10 @@ class UserList(msgspec.Struct, frozen=True):
 
 
 class UserRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """password: null for a link by which the user chooses one."""
+    """A user who is to be made.
+
+    password: null for a link by which the user chooses one.
+    """
 
     name: UserName
     role: Role = "member"
@@ -43,7 +46,10 @@ class UserChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewUser(msgspec.Struct, frozen=True):
-    """link: by which the user chooses a password; null when there is one. It is shown this once."""
+    """A user who was made.
+
+    link: by which the user chooses a password; null when there is one. It is shown this once.
+    """
 
     user: User
     link: str | None
@@ -56,8 +62,11 @@ class SignInLink(msgspec.Struct, frozen=True):
 
 
 class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """actor, action: exactly these. subject: what it contains. since, until: seconds since the epoch.
+    """Which lines of the audit trail are listed.
 
+    actor, action: exactly these.
+    subject: what it contains.
+    since, until: seconds since the epoch.
     before: only entries with smaller ids, to page through them.
     """
 

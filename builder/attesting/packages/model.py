@@ -30,8 +30,9 @@ class OperatingSystem(msgspec.Struct, frozen=True):
 class Package(msgspec.Struct, frozen=True, order=True):
     """One installed package.
 
-    kind, namespace, qualifiers: of its package URL (``deb``, ``debian``, ``arch``). found_in: the file that tells of
-    it. supplier: who made the package, as SPDX has it: ``Person: …`` or ``Organization: …``; empty when nobody says.
+    kind, namespace, qualifiers: of its package URL (``deb``, ``debian``, ``arch``).
+    found_in: the file that tells of it.
+    supplier: who made the package, as SPDX has it: ``Person: …`` or ``Organization: …``; empty when nobody says.
     """
 
     kind: str

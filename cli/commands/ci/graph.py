@@ -8,7 +8,7 @@ import click
 
 from ci.conditions import Event
 from ci.directories import directories_of
-from ci.errors import PipelineError, PipelineFileError
+from ci.errors import CiError, PipelineFileError
 from ci.files import pipeline_files, read_pipeline_file
 from ci.model import EVENTS, EventName
 from ci.parsing import DIRECTORY, FILE, parse_pipeline
@@ -45,7 +45,7 @@ def command(
     except PipelineFileError as error:
         click.echo(harmless(error.render()))
         return WRONG
-    except PipelineError as error:
+    except CiError as error:
         click.echo(describe(error), err=True)
         return WRONG
     if as_json:
@@ -58,7 +58,7 @@ def command(
 def _only_file() -> Path:
     names = pipeline_files(Path())
     if not names:
-        raise PipelineError(f"there is neither {FILE} nor {DIRECTORY}/NAME.yml here")
+        raise CiError(f"there is neither {FILE} nor {DIRECTORY}/NAME.yml here")
     if len(names) > 1:
         raise CommandError(f"there are several pipelines here: {', '.join(names)}", hint="name one of them")
     return Path(names[0])

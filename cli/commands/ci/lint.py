@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ci.errors import PipelineError, PipelineFileError
+from ci.errors import CiError, PipelineFileError
 from ci.files import pipeline_files, read_pipeline_file
 from ci.parsing import DIRECTORY, FILE, parse_pipeline
 from cli.errors import describe
@@ -26,7 +26,7 @@ def command(files: tuple[Path, ...]) -> int:
     """
     try:
         paths = files or tuple(Path(name) for name in pipeline_files(Path()))
-    except PipelineError as error:
+    except CiError as error:
         click.echo(describe(error), err=True)
         return WRONG
     if not paths:
@@ -41,7 +41,7 @@ def _lint(path: Path) -> int:
     except PipelineFileError as error:
         click.echo(harmless(error.render()))
         return WRONG
-    except PipelineError as error:
+    except CiError as error:
         click.echo(describe(error), err=True)
         return WRONG
     if len(parsed.problems):

@@ -14,7 +14,7 @@ PATIENCE_S: Final = 30.0
 
 
 class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
-    """Reads from a connection with patience, of which waiting uses up, and to which bytes that come add.
+    """Reads from a connection with patience: waiting uses it up, and bytes that come add to it.
 
     A client that keeps to LEAST_RATE is never cut; one that stands still is, after PATIENCE_S. To the application a
     connection that was cut is one whose client has gone. Only waiting counts, not what the application does between.

@@ -115,7 +115,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     def is_slow(self, now: float) -> bool:
         """Whether a thread waits for the client, for whom nobody vouched, and little comes or goes.
 
-        Of a large body of which nobody can tell yet that is assumed.
+        While nobody can tell yet, that is assumed of a large body.
         """
         if self.vouched or self.was_cut or not self.is_over_ip:
             return False
