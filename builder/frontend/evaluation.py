@@ -45,12 +45,14 @@ class Evaluator:
     """Evaluates the words of one Dockerfile. All its methods raise ExpansionError, with the place.
 
     What variables make of all words together is bounded: a small file could else fill any memory.
+    declared: the names of the ARGs evaluated so far.
     """
 
     def __init__(self, dockerfile: Dockerfile, build_args: Mapping[str, str]) -> None:
         self._dockerfile = dockerfile
         self._build_args = build_args
         self._growth = Growth()
+        self.declared: set[str] = set()
 
     def expand(self, word: Word, env: Mapping[str, str]) -> str:
         """Expand a word."""
@@ -81,6 +83,7 @@ class Evaluator:
         for declaration in instruction.declarations:
             name = self.expand(declaration.name, visible)
             default = None if declaration.default is None else self.expand(declaration.default, visible)
+            self.declared.add(name)
             yield EvaluatedArg(declaration, name, default, self._build_args.get(name, default))
 
     def meta_args(self, platform: Platform) -> MetaArgs:

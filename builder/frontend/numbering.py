@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from builder.graph.vertices import Chain, Op, SourceLines, Vertex
+from builder.graph.copyspec import CopySpec
+from builder.graph.mounts import EMPTY_DIRECTORY, context_spec
+from builder.graph.vertices import Chain, CopyOp, FetchOp, Op, SourceLines, Vertex, WorkdirOp, describe
 from core.events import StepInfo
 from core.platforms import Platform
+from dockerfile_grammar import Instruction
 
 
 class GraphBuilder:
@@ -49,6 +52,66 @@ class GraphBuilder:
         if new:
             self._chained.update(new)
             self.chains.append(Chain(name, new))
+
+
+class SharedVertices:
+    """The filesystems that belong to no stage: what comes from build contexts, and what is fetched.
+
+    What is asked for again is the same vertex, within one platform.
+    """
+
+    def __init__(self, graph: GraphBuilder) -> None:
+        self._graph = graph
+        self._found: dict[CopyOp | FetchOp, Vertex] = {}
+
+    def of_context(self, path: str, lines: SourceLines, context: str = "") -> Vertex:
+        """What is at ``path`` of a build context, for mounts. context: the key of a named one."""
+        return self._directory(context, CopyOp.of(context_spec(path), context=context), f"mount {path} of", lines)
+
+    def all_of_context(self, context: str, lines: SourceLines) -> Vertex:
+        """All of a build context, for a stage that begins with it."""
+        return self._directory(context, CopyOp.of(CopySpec(("/",), "/", link=True), context=context), "load", lines)
+
+    def fetched(self, op: FetchOp, lines: SourceLines) -> Vertex:
+        """What a URL or a git repository has."""
+        return self._once(op, f"[internal] fetch {describe(op)}", lines)
+
+    def empty(self, lines: SourceLines) -> Vertex:
+        """An empty directory: what mounts have from scratch. A vertex for each."""
+        return self._made(WorkdirOp(EMPTY_DIRECTORY, ""), "[internal] make an empty directory", lines)
+
+    def _directory(self, context: str, op: CopyOp, what: str, lines: SourceLines) -> Vertex:
+        name = f"[context {context}] {what} it" if context else f"[internal] {what} the build context"
+        return self._once(op, name, lines)
+
+    def _once(self, op: CopyOp | FetchOp, name: str, lines: SourceLines) -> Vertex:
+        if op not in self._found:
+            self._found[op] = self._made(op, name, lines)
+        return self._found[op]
+
+    def _made(self, op: Op, name: str, lines: SourceLines) -> Vertex:
+        vertex = self._graph.vertex(op, name, "", lines)
+        self._graph.chain(name, (vertex,))
+        return vertex
+
+
+class StepNames:
+    """Names the steps of a stage: ``[build 2/5] RUN make``."""
+
+    def __init__(self, label: str, instructions: Iterable[Instruction]) -> None:
+        self._label = label
+        self._total = 1 + sum(instruction.NAME in ("RUN", "COPY", "ADD", "WORKDIR") for instruction in instructions)
+        self._count = 0
+
+    def next_name(self, text: str) -> str:
+        """The name of the next step, which does what ``text`` says."""
+        self.skip()
+        width = len(str(self._total))
+        return f"[{self._label}{self._count:>{width}}/{self._total}] {text}"
+
+    def skip(self) -> None:
+        """Leave a number out."""
+        self._count += 1
 
 
 def platform_label(platform: Platform, target: Platform) -> str:

@@ -112,7 +112,7 @@ class StageState:
         counted = [f"|{len(build_args)}", *build_args] if build_args else []
         return "RUN " + " ".join([*counted, *args])
 
-    def record(self, created_by: str, *, layer: bool) -> None:
+    def record(self, created_by: str, *, layer: bool = False) -> None:
         """Add to the history; times are filled in when the layers are known."""
         self.history.append(History(created_by=created_by, comment=_COMMENT, empty_layer=not layer))
 
