@@ -9,7 +9,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from builder.errors import BuildCancelledError
 from builder.graph.vertices import RunOp, Vertex
@@ -27,66 +27,61 @@ _READ_SIZE = 1 << 20
 _POLL_MS = 100  # how soon a cancellation reaches a step that prints nothing
 _TAIL_BYTES = 64 << 10
 _READS_AFTER_END = 64  # a pipe may give less at once than it holds
-_DEFAULT_LIMITS = StepLimits()
 
 
-def container_spec(
-    op: RunOp,
-    layers: Sequence[RootLayer],
-    upper: str,
-    mounts: Sequence[Mount],
-    secret_env: Sequence[tuple[str, str]],
-    limits: StepLimits,
-) -> ContainerSpec:
-    """The container of a RUN; see ``run_step``."""
-    return ContainerSpec(
-        layers=tuple(layers),
-        upper=upper,
-        args=op.args,
-        env=(*op.env, *op.untracked_env, *secret_env),
-        cwd=op.cwd,
-        hostname=op.hostname,
-        user=op.user,
-        network=op.network,
-        capabilities=ALL_CAPABILITIES if op.insecure else DEFAULT_CAPABILITIES,
-        filtered=not op.insecure,
-        extra_hosts=op.extra_hosts,
-        mounts=(*(File(file.path, file.content, file.mode) for file in op.files), *mounts),
-        limits=limits.container,
-        ulimits=limits.ulimits,
-        shm_bytes=limits.shm_bytes,
-    )
+class StepRun(NamedTuple):
+    """A RUN that is about to run, and all that its container is made of.
 
-
-def run_step(
-    vertex: Vertex,
-    op: RunOp,
-    *,
-    layers: Sequence[RootLayer],
-    upper: str,
-    mounts: Sequence[Mount] = (),
-    secret_env: Sequence[tuple[str, str]] = (),
-    masked: Sequence[bytes] = (),
-    limits: StepLimits = _DEFAULT_LIMITS,
-    launcher: Launcher,
-    monitor: Monitor,
-    stopped: Callable[[], bool],
-) -> None:
-    """Run the command to its end. Raises StepFailedError for a status other than 0, BuildCancelledError if stopped.
-
-    layers: base first. upper: an overlay upper as ``Snapshots.new_upper`` makes it; holds the changes afterwards.
-    mounts, secret_env: what ``op.mounts`` became. masked: what is not to be seen in the output. Over one of ``limits``
-    the step fails, and its error says which.
+    op: the vertex' operation.
+    layers: base first.
+    upper: an overlay upper as ``Snapshots.new_upper`` makes it; it holds the changes afterwards.
+    mounts, secret_env: what ``op.mounts`` became.
+    masked: what is not to be seen in the output.
+    limits: over one of them the step fails, and its error says which.
     """
-    spec = container_spec(op, layers, upper, mounts, secret_env, limits)
-    output = _Output(vertex.step.id, monitor, masked)
-    watch = Watch(limits, upper, mounts)
+
+    vertex: Vertex
+    op: RunOp
+    layers: Sequence[RootLayer]
+    upper: str
+    mounts: Sequence[Mount] = ()
+    secret_env: Sequence[tuple[str, str]] = ()
+    masked: Sequence[bytes] = ()
+    limits: StepLimits = StepLimits()
+
+    def spec(self) -> ContainerSpec:
+        """The container that runs it."""
+        op, limits = self.op, self.limits
+        return ContainerSpec(
+            layers=tuple(self.layers),
+            upper=self.upper,
+            args=op.args,
+            env=(*op.env, *op.untracked_env, *self.secret_env),
+            cwd=op.cwd,
+            hostname=op.hostname,
+            user=op.user,
+            network=op.network,
+            capabilities=ALL_CAPABILITIES if op.insecure else DEFAULT_CAPABILITIES,
+            filtered=not op.insecure,
+            extra_hosts=op.extra_hosts,
+            mounts=(*(File(file.path, file.content, file.mode) for file in op.files), *self.mounts),
+            limits=limits.container,
+            ulimits=limits.ulimits,
+            shm_bytes=limits.shm_bytes,
+        )
+
+
+def run_step(run: StepRun, launcher: Launcher, monitor: Monitor, stopped: Callable[[], bool]) -> None:
+    """Run the command to its end. Raises StepFailedError for a status other than 0, BuildCancelledError if stopped."""
+    vertex, op, limits = run.vertex, run.op, run.limits
+    output = _Output(vertex.step.id, monitor, run.masked)
+    watch = Watch(limits, run.upper, run.mounts)
     out_read, out_write = _pipe()
     err_read, err_write = _pipe()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            container = launcher.start(spec, stdin=null, stdout=out_write, stderr=err_write)
+            container = launcher.start(run.spec(), stdin=null, stdout=out_write, stderr=err_write)
         finally:
             os.close(out_write)
             os.close(err_write)

@@ -180,26 +180,14 @@ class Executor:
     ) -> Upper:
         """held: what the mounts need; kept with the upper directory when the step fails and is to be held."""
         from builder.running.failures import HeldStep, StepFailedError
-        from builder.running.step import container_spec, run_step
+        from builder.running.step import StepRun, run_step
         from core.rootfs import DirectoryLayer
 
-        limits = self._request.limits
-        layers = self._lowers(parent)
+        layers, masked, limits = self._lowers(parent), self._masked(), self._request.limits
         upper = self._store.snapshots.new_upper(layers)
+        run = StepRun(vertex, op, layers, upper.path, mounts, secret_env, masked, limits)
         try:
-            run_step(
-                vertex,
-                op,
-                layers=layers,
-                upper=upper.path,
-                mounts=mounts,
-                secret_env=secret_env,
-                masked=self._masked(),
-                limits=limits,
-                launcher=self._launcher,
-                monitor=self._monitor,
-                stopped=stopped,
-            )
+            run_step(run, self._launcher, self._monitor, stopped)
         except StepFailedError as error:
             if not self._request.hold_failures:
                 self._store.snapshots.discard(upper)
@@ -208,7 +196,7 @@ class Executor:
             above = self._store.snapshots.new_upper(seen)
             for left in (upper, above):
                 held.callback(self._store.snapshots.discard, left)
-            spec = container_spec(op, seen, above.path, mounts, secret_env, limits)
+            spec = run._replace(layers=seen, upper=above.path).spec()
             error.held = HeldStep(spec, held.pop_all(), op, parent, limits)
             raise
         except BaseException:
