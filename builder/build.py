@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.assembly import BuiltImage, image_config
 from builder.bases import Connect, Resolver
@@ -46,37 +46,42 @@ if TYPE_CHECKING:  # attestations cost a build without them nothing
     from builder.copying.owners import UnknownName
 
 
-def build(
-    request: BuildRequest,
-    *,
-    store: Store,
-    launcher: Launcher,
-    monitor: Monitor | None = None,
-    cancelled: threading.Event | None = None,
-    connect: Connect | None = None,
-    cache_max: CacheMax | None = None,
-    solved: Callable[[], None] | None = None,
-    files: ContextFiles | None = None,
-) -> BuildResult:
+class BuildTools(NamedTuple):
+    """What a build works with, whatever it builds.
+
+    store: has the images, the layers and the cache.
+    launcher: starts the containers of RUN.
+    monitor: is told what happens.
+    cancelled: ends the build once it is set; None: nothing does.
+    connect: opens a client of registries, for images that are not in the store; None: nothing is pulled.
+    cache_max: what the cache is brought down to afterwards, if the build has added to it; None: it is left alone.
+    solved: called, maybe twice, when the launcher is not needed any more, and the last layer or what was built is still
+    to be put out.
+    files: those of the request's contexts, of which ``recall`` may have read some already; None: none is read yet.
+    """
+
+    store: Store
+    launcher: Launcher
+    monitor: Monitor = NullMonitor()
+    cancelled: threading.Event | None = None
+    connect: Connect | None = None
+    cache_max: CacheMax | None = None
+    solved: Callable[[], None] | None = None
+    files: ContextFiles | None = None
+
+
+def build(request: BuildRequest, tools: BuildTools) -> BuildResult:
     """Build and put out what is asked for.
 
-    connect: opens a client of registries, for images that are not in the store; None: nothing is pulled. cache_max:
-    what the cache is brought down to afterwards, if the build has added to it; None: it is left alone. solved: called,
-    maybe twice, when the launcher is not needed any more, and the last layer or what was built is still to be put out.
-    files: those of which ``recall`` may have read some already.
-
-    Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` is set, and other
-    ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache, but for
-    those whose layers were still being written when it was cancelled.
+    Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` of the tools is set, and
+    other ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache,
+    but for those whose layers were still being written when it was cancelled.
     """
-    files = files or ContextFiles(request, store)
-    cancelled = cancelled or threading.Event()
+    cancelled = tools.cancelled or threading.Event()
     with contextlib.ExitStack() as stack, asking(stop_when(cancelled.is_set)):
-        result = _Build(request, store, launcher, monitor or NullMonitor(), cancelled, connect, files, stack).run(
-            solved
-        )
-    if cache_max is not None and result.executed:
-        store.cache_use.keep_below(cache_max)
+        result = _Build(request, tools, cancelled, stack).run()
+    if tools.cache_max is not None and result.executed:
+        tools.store.cache_use.keep_below(tools.cache_max)
     return result
 
 
@@ -84,32 +89,26 @@ class _Build:
     """One build under way. stack: closes what it opens."""
 
     def __init__(
-        self,
-        request: BuildRequest,
-        store: Store,
-        launcher: Launcher,
-        monitor: Monitor,
-        cancelled: threading.Event,
-        connect: Connect | None,
-        files: ContextFiles,
-        stack: contextlib.ExitStack,
+        self, request: BuildRequest, tools: BuildTools, cancelled: threading.Event, stack: contextlib.ExitStack
     ) -> None:
         self._began = time.time()
         self._id = os.urandom(13).hex()
-        self._dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
+        self._files = tools.files or ContextFiles(request, tools.store)
+        self._dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, tools.store)
         self._request = request = dated(request, self._dockerfile)
-        self._store = store
-        self._launcher = launcher
-        self._monitor = monitor
+        self._tools = tools
+        self._store = store = tools.store
+        self._monitor = monitor = tools.monitor
         self._cancelled = cancelled
-        self._connect = connect
-        self._files = files
         self._warnings: list[Warned] = []
         self._stack = stack
-        self._resolver = stack.enter_context(Resolver(store, monitor, request.platform, connect, always=request.pull))
+        self._resolver = stack.enter_context(
+            Resolver(store, monitor, request.platform, tools.connect, always=request.pull)
+        )
         self._recorder = _recorder(request, store, self._resolver)
 
-    def run(self, solved: Callable[[], None] | None) -> BuildResult:
+    def run(self) -> BuildResult:
+        tools = self._tools
         planned = plan(self._dockerfile, self._request, self._recorder or self._resolver)
         self._warn(planned.unused_args)
         last_step = StepInfo(len(planned.plan.steps), "exporting to image")
@@ -122,13 +121,12 @@ class _Build:
         self._resolver.fetches_layers(new_step)
         caching = self._stack.enter_context(
             CacheSession(
-                self._request, self._store, self._monitor, self._connect, new_step=new_step, cancelled=self._cancelled
+                self._request, self._store, self._monitor, tools.connect, new_step=new_step, cancelled=self._cancelled
             )
         )
-        if self._recorder is not None:  # who attests looks into the image's files
-            solved = None
+        solved = tools.solved if self._recorder is None else None  # who attests looks into the image's files
         executor = Executor(
-            self._store, self._launcher, self._monitor, self._request, self._files, caching.cache.provide, solved
+            self._store, tools.launcher, self._monitor, self._request, self._files, caching.cache.provide, solved
         )
         solution = self._solve(planned.plan, caching, executor)
         if solved is not None:
@@ -139,7 +137,7 @@ class _Build:
             for image, rootfs, scanned in zip(planned.plan.images, solution.rootfses, solution.scanned, strict=True)
         ]
         attest = None if self._recorder is None else self._attestor(self._recorder, planned.plan, executor)
-        push = Push(self._store, self._connect, self._monitor, last_step.id)
+        push = Push(self._store, tools.connect, self._monitor, last_step.id)
         several = bool(parse_bool(self._request.build_args.get(MULTI_PLATFORM_ARG, "")))
         exporter = Exporter(self._store, images, epoch=epoch, attest=attest, push=push, several=several)
         exported = _put_out(exporter, self._request.outputs, self._monitor, last_step)

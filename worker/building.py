@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from builder.build import build
+from builder.build import BuildTools, build
 from builder.contexts.context import Context
 from builder.contexts.dockerfiles import DEFAULT_NAME, dockerfiles_in, read_dockerfile, read_ignore_patterns
 from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
@@ -132,12 +132,14 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
                         fingerprint=service.secrets.fingerprint,
                         shared_cache_mounts=frozenset(service.settings.shared_cache_mounts),
                     ),
-                    store=work.store,
-                    launcher=work.resources.launcher(),
-                    monitor=writer,
-                    cancelled=work.keeper.stopped,
-                    connect=lambda: _client(work),
-                    cache_max=Settings.from_environ().cache_max,
+                    BuildTools(
+                        work.store,
+                        work.resources.launcher(),
+                        monitor=writer,
+                        cancelled=work.keeper.stopped,
+                        connect=lambda: _client(work),
+                        cache_max=Settings.from_environ().cache_max,
+                    ),
                 )
     layers = work.store.layers
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})

@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from builder.request.request import Output
-from cli.building.queue import QueueOptions
-from cli.building.report import BuildReport, ResultFiles, metadata_document
+from cli.building.arguments import BuildArguments
+from cli.building.report import BuildReport, metadata_document
 from cli.building.secrets import split_secrets
 from cli.errors import CommandError
-from cli.options import environ
+from cli.options import environ, host_pairs, text_pairs
 from cli.progress.choose import choose_mode
 from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
 from cli.remote.errors import RemoteCancelledError
@@ -25,38 +24,23 @@ from core.errors import ShiplapError
 from core.references import Reference
 
 
-class RemoteOptions(NamedTuple):
-    """The options of ``shiplap build`` that this side deals with. not_there: given ones that no server takes.
-
-    secrets: values of ``--secret``.
-    """
-
-    names: Sequence[Reference]
-    progress: str
-    quiet: bool
-    files: ResultFiles
-    queueing: QueueOptions
-    not_there: Mapping[str, object]
-    secrets: Sequence[str] = ()
-
-
-def build_on(
-    url: str, root: str | None, context: str, file: str | None, build: dict[str, Any], options: RemoteOptions
-) -> int:
-    """Build on the server at ``url``; the exit code. build: as the API's BuildOptions. Raises CommandError."""
-    for option, given in options.not_there.items():
+def build_on(url: str, asked: BuildArguments) -> int:
+    """Build on the server at ``url``; the exit code. Raises CommandError."""
+    build = _options(asked)
+    for option, given in _not_there(asked).items():
         if given:
             raise CommandError(f"{option} does not work with a server", hint="--host local builds on this machine")
     began = time.monotonic()
-    secrets = split_secrets(options.secrets, environ())
-    request = RemoteRequest(context, file, {**build, "secrets": secrets.stored}, options.queueing, secrets.values)
-    chosen = server(url, root)
-    report = BuildReport(
-        choose_mode(options.progress, sys.stderr, quiet=options.quiet or options.queueing.detach), sys.stderr
+    detach = asked.queueing.detach
+    secrets = split_secrets(asked.secrets, environ())
+    request = RemoteRequest(
+        asked.context, asked.file, {**build, "secrets": secrets.stored}, asked.queueing, secrets.values
     )
-    options.files.remove_stale()
+    chosen = server(url, asked.root)
+    report = BuildReport(choose_mode(asked.progress, sys.stderr, quiet=asked.quiet or detach), sys.stderr)
+    asked.files.remove_stale()
     try:
-        if options.queueing.detach:
+        if detach:
             return _detach(chosen, request, report)
         result = build_remotely(chosen, request, report)
     except RemoteCancelledError as error:
@@ -64,8 +48,42 @@ def build_on(
         return error.exit_code
     except (ShiplapError, OSError) as error:
         return report.ended_by(error)
-    _tell(result, report, options, time.monotonic() - began)
+    _tell(result, report, asked, time.monotonic() - began)
     return 0
+
+
+def _options(asked: BuildArguments) -> dict[str, Any]:
+    """What the API calls BuildOptions, but for the secrets. Raises CommandError."""
+    return {
+        "tags": [name.familiar for name in asked.names],
+        "target": asked.target,
+        "build_args": text_pairs(asked.build_args, "--build-arg", environ=environ()),
+        "labels": text_pairs(asked.labels, "--label"),
+        "no_cache": asked.no_cache,
+        "platform": str(asked.platforms[0]) if asked.platforms else None,
+        "network": asked.network,
+        "add_hosts": host_pairs(asked.add_hosts),
+        **({"pull": True} if asked.pull else {}),  # servers of before would refuse the word
+    }
+
+
+def _not_there(asked: BuildArguments) -> dict[str, object]:
+    """What no server takes, and whether it was given."""
+    return {
+        **asked.output.not_on_a_server(),
+        "--network host": asked.network == "host",
+        "--no-cache-filter": asked.no_cache_filter,
+        "--cache-from": asked.cache_from,
+        "--cache-to": asked.cache_to,
+        "--explain": asked.explain,
+        "--call": asked.call is not None,
+        "--debug": asked.debug,
+        "--build-context": asked.sources.build_contexts,
+        "--ssh": asked.sources.ssh,
+        "--allow": asked.sources.allow,
+        "--insecure-registry": asked.insecure,
+        "limits of steps": any(asked.limits.values()),
+    }
 
 
 def _detach(chosen: Server, request: RemoteRequest, report: BuildReport) -> int:
@@ -75,12 +93,12 @@ def _detach(chosen: Server, request: RemoteRequest, report: BuildReport) -> int:
     return 0
 
 
-def _tell(result: RemoteResult, report: BuildReport, options: RemoteOptions, duration_s: float) -> None:
+def _tell(result: RemoteResult, report: BuildReport, asked: BuildArguments, duration_s: float) -> None:
 
     def metadata() -> dict[str, Any]:
-        return metadata_document(result, options.names, report.steps(), duration_s)
+        return metadata_document(result, asked.names, report.steps(), duration_s)
 
-    options.files.write(result, metadata)
+    asked.files.write(result, metadata)
     report.succeeded(result, (Output("image", "", tuple(map(Reference.parse, result.names))),), duration_s, metadata)
-    if options.quiet:
+    if asked.quiet:
         click.echo(result.config_digest)

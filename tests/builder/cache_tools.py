@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from builder.build import build
+from builder.build import BuildTools, build
 from builder.cacheio.options import parse_cache_from, parse_cache_to
 from builder.contexts.context import Context
 from builder.request.request import BuildRequest, Output
@@ -52,13 +52,8 @@ class Machine(Workshop):
                 cache_to=tuple(map(parse_cache_to, cache_to)),
                 **{"outputs": (Output("image", "", (NAME,)),), **options},
             )
-            return build(
-                request,
-                store=self.store,
-                launcher=self.launcher,
-                monitor=self.seen,
-                connect=connect or self.connect,
-            )
+            tools = BuildTools(self.store, self.launcher, self.seen, connect=connect or self.connect)
+            return build(request, tools)
 
     def outcomes_of(self, text: str, **options: Any) -> tuple[int, int]:
         """Steps that ran, and steps that a cache answered."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from builder.build import build
+from builder.build import BuildTools, build
 from builder.contexts.context import Context
 from builder.errors import BuildCancelledError
 from builder.request.attestations import Attestations
@@ -85,14 +85,7 @@ class Workshop:
         with Context.open_directory(str(self.context), patterns) as context:
             options = {"outputs": (Output("image", "", (NAME,)),), **options}
             request = BuildRequest(text.encode(), "Dockerfile", context, **options)
-            return build(
-                request,
-                store=self.store,
-                launcher=self.launcher,
-                monitor=self.seen,
-                cancelled=cancelled,
-                solved=solved,
-            )
+            return build(request, BuildTools(self.store, self.launcher, self.seen, cancelled=cancelled, solved=solved))
 
     def counts(self, text: str, **options: Any) -> tuple[int, int]:
         result = self.build(text, **options)
@@ -518,7 +511,7 @@ def test_builds_side_by_side_share_one_store(workshop: Workshop) -> None:
             with Context.open_directory(str(workshop.context)) as context:
                 text = f"FROM base\nRUN echo shared > /s\nRUN echo {number % 3} > /n\n"
                 request = BuildRequest(text.encode(), "Dockerfile", context)
-                results.append(build(request, store=workshop.store, launcher=workshop.launcher))
+                results.append(build(request, BuildTools(workshop.store, workshop.launcher)))
         except BaseException as error:
             errors.append(error)
 

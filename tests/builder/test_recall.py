@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builder import recall as recalling
-from builder.build import build
+from builder.build import BuildTools, build
 from builder.contexts.context import Context
 from builder.contexts.keys import context_key
 from builder.contexts.kinds import NamedImage
@@ -58,9 +58,7 @@ class Shop:
             request = BuildRequest((text or self.text).encode(), "Dockerfile", context, **given)
             files = ContextFiles(request, self.store)
             known = recall(request, self.store, self.seen, files)
-            return known or build(
-                request, store=self.store, launcher=self.made.launcher, monitor=self.seen, files=files
-            )
+            return known or build(request, BuildTools(self.store, self.made.launcher, self.seen, files=files))
 
     def told(self) -> list[tuple[str, str]]:
         """The steps by name, each with how it ended, in the Dockerfile's order."""

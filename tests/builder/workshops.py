@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from builder.build import build
+from builder.build import BuildTools, build
 from builder.contexts.context import Context
 from builder.request.request import BuildRequest
 from builder.result import BuildResult
@@ -54,7 +54,7 @@ class Workshop:
         self.seen = Steps()
         with Context.open_directory(str(self.context)) as context:
             request = BuildRequest(text.encode(), "Dockerfile", context, outputs=outputs, **options)
-            return build(request, store=self.store, launcher=self.launcher, monitor=self.seen, connect=connect)
+            return build(request, BuildTools(self.store, self.launcher, self.seen, connect=connect))
 
     def close(self) -> None:
         self.launcher.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from bench.tools import Docker, ToolError
-from builder.build import build
+from builder.build import BuildTools, build
 from builder.contexts.context import Context
 from builder.contexts.keys import context_key
 from builder.contexts.named import open_named_context
@@ -72,7 +72,7 @@ class Ours:
             network="none", access=access, named_contexts=named,
             secrets={name: content.encode() for name, content in case.secrets.items()},
         )  # fmt: skip
-        return build(request, store=self._store, launcher=self._launcher).image
+        return build(request, BuildTools(self._store, self._launcher)).image
 
     def close(self) -> None:
         self._launcher.close()

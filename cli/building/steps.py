@@ -1,0 +1,81 @@
+"""A build that has something to do: with containers, with Ctrl-C, with a shell in a step that fails."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from builder.errors import BuildCancelledError
+from cli.building.debug import DebugOptions, FailureShownError, entering_failures
+from cli.signals import Received, cancelling
+from containers.errors import ContainerError
+from containers.launcher import Launcher
+
+if TYPE_CHECKING:
+    from builder.bases import Connect
+    from builder.copying.contextfiles import ContextFiles
+    from builder.request.request import BuildRequest
+    from builder.result import BuildResult
+    from cli.building.report import BuildReport
+    from core.settings import Settings
+    from images.store import Store
+
+
+class Ended(NamedTuple):
+    """There is no result, and why has been said."""
+
+    exit_code: int
+
+
+class LocalBuild(NamedTuple):
+    """A build on this machine, as far as it has come when it turns out to have something to do.
+
+    files: what has been read of the request's contexts.
+    debugging: whether to enter a RUN that fails.
+    report: is told what happens.
+    cancelled: set by Ctrl-C, and by whatever else ends the build.
+    connect: opens a client of registries.
+    """
+
+    request: BuildRequest
+    store: Store
+    files: ContextFiles
+    settings: Settings
+    debugging: DebugOptions
+    report: BuildReport
+    cancelled: threading.Event
+    connect: Connect
+
+
+def build_steps(local: LocalBuild) -> BuildResult | Ended:
+    """Build what was asked for. Raises ShiplapError and OSError."""
+    request, store, settings, report = local.request, local.store, local.settings, local.report
+    received = Received()
+    try:
+        with ExitStack() as stack:
+            launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
+            received = stack.enter_context(cancelling(local.cancelled, at_once=launcher.close))
+            stack.enter_context(entering_failures(local.debugging, launcher, report, store, request.secrets))
+            if request.will_run:
+                with suppress(ContainerError):  # the first step will tell
+                    launcher.warm()
+            from builder.build import BuildTools, build  # what plans and solves is loaded while the launcher starts
+
+            tools = BuildTools(
+                store,
+                launcher,
+                monitor=report,
+                cancelled=local.cancelled,
+                connect=local.connect,
+                cache_max=settings.cache_max,
+                solved=launcher.retire,
+                files=local.files,
+            )
+            return build(request, tools)
+    except FailureShownError:
+        return Ended(1)
+    except BuildCancelledError as error:
+        report.close()
+        report.failed(error)
+        return Ended(received.exit_code)
