@@ -10,7 +10,7 @@ from registry.server.survey import TagSummary, list_tags
 from tests.web.browser import plays
 from tests.web.browser.conftest import Site
 from tests.web.browser.stage import HOSTILE
-from tests.web.browser.stock import ABOVE, BASE, Stock, layer_tar
+from tests.web.browser.stock import ABOVE, BASE, Files, Stock, layer_tar
 
 
 def test_an_image_is_browsed_down_to_what_a_layer_changed(page: Page, site: Site) -> None:
@@ -29,6 +29,14 @@ def test_an_image_is_browsed_down_to_what_a_layer_changed(page: Page, site: Site
     expect(page.get_by_role("row").filter(has_text="doc")).to_contain_text("removed")
     page.goto(f"{page.url.partition('?')[0]}?path=srv/www")
     expect(page.get_by_role("row").filter(has_text="index.html")).to_contain_text("added")
+
+
+def test_a_large_directory_says_how_many_names_it_leaves_out(page: Page, site: Site) -> None:
+    files: Files = {f"many/name-{number:04}": b"" for number in range(2002)}
+    Stock(site.registry, "harbour/many").image([layer_tar(files)], "main", history=[])
+    text = page.request.get("/images/harbour/many/-/main/layers/0?path=many").text()
+    assert ("name-1999" in text, "name-2000" in text) == (True, False)
+    assert "and 2 more names" in text
 
 
 def test_what_an_image_says_stays_text(page: Page, evil: int) -> None:
