@@ -24,6 +24,7 @@ LEAF = "service"
 
 _MARKS = ("user.delegate", "trusted.delegate")
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP)
+_ELSEWHERE = "0"  # a process of an outer PID namespace, which has no number here
 _ROUNDS = 100  # in each, what was forked during the one before is moved
 
 
@@ -58,6 +59,8 @@ def make_room(folder: str) -> bool:
                 members = file.read().split()
             if not members:
                 return True
+            if _ELSEWHERE in members:
+                return False
             if not os.path.isdir(leaf):
                 os.mkdir(leaf, 0o755)
             for pid in members:

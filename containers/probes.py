@@ -17,7 +17,7 @@ from pathlib import Path
 
 from containers import cgroups, delegation, idmap, mounts, network, seccomp, syscalls
 from containers.errors import ContainerError, NamespaceError, SeccompError
-from containers.hierarchies import make_room, own_hierarchies
+from containers.hierarchies import Hierarchy, make_room, own_hierarchies
 from containers.launcher import Launcher
 from containers.rootfs import mount_erofs
 from containers.rootless import become_root
@@ -272,7 +272,7 @@ def _cgroups() -> _Outcome:
     make_room(found)
     session = cgroups.Session(f"doctor-{os.getpid()}", found)
     try:
-        usable = [f"v{hierarchy.version} {','.join(hierarchy.controllers) or '-'}" for hierarchy in session.hierarchies]
+        usable = [_shown(hierarchy) for hierarchy in session.hierarchies]
         lacking = _LIMITING.difference(*(hierarchy.controllers for hierarchy in session.hierarchies))
     finally:
         session.close()
@@ -284,6 +284,11 @@ def _cgroups() -> _Outcome:
         detail += f"; not {', '.join(sorted(lacking))}"
         without = "containers run, but not all their limits can be set"
     return _Outcome(False, detail, f"{delegation.remedy()}; without it {without}")
+
+
+def _shown(hierarchy: Hierarchy) -> str:
+    place = f" below {hierarchy.path}" if hierarchy.is_delegated else ""
+    return f"v{hierarchy.version} {','.join(hierarchy.controllers) or '-'}{place}"
 
 
 def _container(folder: Path, kind: Network) -> _Outcome:

@@ -128,3 +128,8 @@ def test_room_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert not delegation.make_room(str(tmp_path / "nowhere"))
     (tmp_path / "cgroup.procs").write_text("1\n")
     assert not delegation.make_room(str(tmp_path)), "there is no such file to be written in what is no control group"
+    (tmp_path / "cgroup.procs").write_text("0\n1\n")
+    written = tmp_path / delegation.LEAF / "cgroup.procs"
+    written.touch()
+    assert not delegation.make_room(str(tmp_path)), "a process of an outer PID namespace cannot be moved"
+    assert written.read_text() == ""
