@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -14,9 +15,14 @@ _HERE = Path(__file__).resolve().parent
 
 
 class BuildPy(build_py):
-    """Adds the file that ``core.release`` looks for. An editable install asks its checkout each time instead."""
+    """Adds the file that ``core.release`` looks for. An editable install asks its checkout each time instead.
+
+    What an earlier version's build left in build/lib would be taken for this version's: modules that have gone.
+    """
 
     def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
         if not self.editable_mode:
             _note_commit(Path(self.build_lib))

@@ -14,13 +14,14 @@ import pytest
 from tests.toolkit.git import git
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
+_GONE = "pipelines/migrations/versions/0099_gone.py"
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
-    # From a copy: a build in the checkout would find, and leave, old files in build/.
+    # From a copy: a build in the checkout would leave files in build/.
     listing: list[str | Path] = ["git", "-C", _CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     tracked = subprocess.run(listing, stdout=subprocess.PIPE, check=True, text=True).stdout.split("\0")
     source = directory / "source"
@@ -28,6 +29,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (_CHECKOUT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((_CHECKOUT / name).read_bytes())
+    gone = source / "build" / "lib" / _GONE  # as `pipx install .` of an earlier version left it
+    gone.parent.mkdir(parents=True)
+    gone.write_text("1/0\n")
     git(source, "init", "--quiet")
     git(source, "add", ".")
     git(source, "commit", "--quiet", "-m", "a release")
@@ -61,6 +65,11 @@ def test_wheel_holds_the_rooms_with_their_data_and_no_tests(wheel: Path) -> None
     data = {str(path.relative_to(_CHECKOUT)) for path in files if path.suffix not in {".py", ".pyc"}}
     assert any(name.endswith(".lark") for name in data)
     assert data <= set(names)
+
+
+def test_upgrade_in_the_same_checkout_takes_nothing_of_the_earlier_version(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert _GONE not in archive.namelist()
 
 
 def test_wheel_knows_the_commit_that_it_was_built_from(wheel: Path) -> None:
