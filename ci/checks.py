@@ -13,7 +13,7 @@ from ci.language.jobs import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.model import Fits, Job, Matrix, Need, Pipeline
 from ci.problems import Problems
-from ci.substitution import BadReferenceError, Reference, is_open, references
+from ci.substitution import BadReferenceError, Placeholder, is_open, references
 from core.suggestions import suggestion
 from dockerfile_grammar.source import Span
 
@@ -164,7 +164,7 @@ class _Names:
         self._exports = exports
         self.only_axes = False
 
-    def check(self, reference: Reference, span: Span) -> None:
+    def check(self, reference: Placeholder, span: Span) -> None:
         if reference.job:
             self._check_export(reference, span)
         elif self._axes is None or reference.name in self._axes:
@@ -179,7 +179,7 @@ class _Names:
             hint = suggestion(reference.name, [*self._axes, *FACTS], form="${{{}}}")
             self._problems.error(span, f"nothing is called ${{{reference.name}}}", hint=hint)
 
-    def _check_export(self, reference: Reference, span: Span) -> None:
+    def _check_export(self, reference: Placeholder, span: Span) -> None:
         shown = f"${{{reference.job}.{reference.name}}}"
         if self._exports is None or self.only_axes:
             self._problems.error(

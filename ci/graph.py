@@ -56,7 +56,7 @@ class JobNode(Struct, frozen=True):
     has_run: bool = False
 
 
-class Outcome(Struct, frozen=True):
+class RunOutcome(Struct, frozen=True):
     """What a run is. has_warnings: a failure was allowed."""
 
     state: RunState
@@ -90,23 +90,23 @@ def to_be_ended(jobs: Sequence[JobNode], *, stop: Stop = "", stop_on_failure: bo
     ]
 
 
-def outcome(jobs: Sequence[JobNode]) -> Outcome:
+def outcome(jobs: Sequence[JobNode]) -> RunOutcome:
     """The state of a run, from those of its jobs."""
     states = [job.state for job in jobs]
     has_warnings = any(job.state == "failed" and job.may_fail for job in jobs)
     if all(state in ENDED for state in states):
         if "cancelled" in states:
-            return Outcome("cancelled", has_warnings)
+            return RunOutcome("cancelled", has_warnings)
         if "error" in states:
-            return Outcome("error", has_warnings)
+            return RunOutcome("error", has_warnings)
         is_failed = any(job.state == "failed" and not job.may_fail for job in jobs)
-        return Outcome("failed" if is_failed else "succeeded", has_warnings)
+        return RunOutcome("failed" if is_failed else "succeeded", has_warnings)
     has_begun = any(job.has_run or job.state in STARTED for job in jobs)
     if "running" in states or ("queued" in states and has_begun):
-        return Outcome("running", has_warnings)
+        return RunOutcome("running", has_warnings)
     if "queued" in states:
-        return Outcome("queued", has_warnings)
-    return Outcome("blocked" if "blocked" in states else "running", has_warnings)
+        return RunOutcome("queued", has_warnings)
+    return RunOutcome("blocked" if "blocked" in states else "running", has_warnings)
 
 
 def _stop(jobs: Sequence[JobNode], stop: Stop, stop_on_failure: bool) -> Stop:

@@ -17,7 +17,7 @@ from ci.matrix import Combination
 from ci.model import Job
 from ci.parsing import ParsedFile
 from ci.problems import Problems
-from ci.substitution import Reference, replace
+from ci.substitution import Placeholder, replace
 
 _NEVER_REPLACED = frozenset({"run", "secrets"})
 _DECIDED_BEFORE = frozenset({"when", "matrix"})
@@ -170,18 +170,18 @@ class _Planning:
             raise PipelineFileError(self._problems)
 
 
-def _values(known: Mapping[str, str]) -> Callable[[Reference], str | None]:
+def _values(known: Mapping[str, str]) -> Callable[[Placeholder], str | None]:
     """Facts and values of the matrix; exports are not known yet."""
     return lambda reference: None if reference.job else known.get(reference.name, "")
 
 
-def _replaced_in_job(node: MappingNode, value: Callable[[Reference], str | None]) -> MappingNode:
+def _replaced_in_job(node: MappingNode, value: Callable[[Placeholder], str | None]) -> MappingNode:
     untouched = _NEVER_REPLACED | _DECIDED_BEFORE
     entries = tuple((key, part if key.text in untouched else _replaced(part, value)) for key, part in node.entries)
     return MappingNode(entries, node.span)
 
 
-def _replaced(node: Node, value: Callable[[Reference], str | None]) -> Node:
+def _replaced(node: Node, value: Callable[[Placeholder], str | None]) -> Node:
     """The same nodes with the values of ``${NAME}``; a text with an export in it stays as it is, whole."""
     if isinstance(node, Scalar):
         if "${" not in node.text:

@@ -14,7 +14,7 @@ _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[a-z][a-z0-9_-]*(?:/[a-z][a-z0-9_-]*)?\.[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Reference(NamedTuple):
+class Placeholder(NamedTuple):
     """One ``${NAME}`` of a text. start, end: offsets in it. job: whose export it is; empty: a variable."""
 
     name: str
@@ -32,7 +32,7 @@ def is_open(text: str) -> bool:
     return "${" in text and any(match[1] is not None for match in _REFERENCE.finditer(text))
 
 
-def references(text: str) -> list[Reference]:
+def references(text: str) -> list[Placeholder]:
     """All that a text names. Raises BadReferenceError."""
     found = []
     for match in _REFERENCE.finditer(text):
@@ -44,11 +44,11 @@ def references(text: str) -> list[Reference]:
         if not _NAME.fullmatch(name):
             raise BadReferenceError(f"${{{name}}} names no variable; a literal ${{ is written $${{")
         job, _, last = name.rpartition(".")
-        found.append(Reference(last, job, match.start(), match.end()))
+        found.append(Placeholder(last, job, match.start(), match.end()))
     return found
 
 
-def replace(text: str, value: Callable[[Reference], str | None]) -> str:
+def replace(text: str, value: Callable[[Placeholder], str | None]) -> str:
     """The text with each ``${NAME}`` replaced by its value, and ``$${`` by ``${``.
 
     value: None for a name that has no value yet. Then the text stays as it is, whole: it is replaced once, when all

@@ -110,7 +110,7 @@ def _expose(planning: Planning, instruction: ast.Expose) -> None:
     state = planning.state
     ports: set[str] = set()
     for word in instruction.ports:
-        for text in planning.words.expand_words(word, state.variables):
+        for text in dict.fromkeys(planning.words.expand_words(word, state.variables)):  # a word may be there 10⁵ times
             try:
                 ports.update(parse_port(text))
             except ShiplapError as error:

@@ -14,7 +14,7 @@ from ci.errors import PipelineFileError
 from ci.model import Matrix
 from ci.parsing import ParsedFile
 from ci.planning import Plan, plan
-from ci.substitution import BadReferenceError, Reference, is_open, references, replace
+from ci.substitution import BadReferenceError, Placeholder, is_open, references, replace
 
 Parsed = Callable[[str], ParsedFile]
 
@@ -194,7 +194,7 @@ def test_directories_are_those_of_the_tree(tmp_path: Path) -> None:
 
 
 def test_references_are_names_between_braces() -> None:
-    assert references("a ${B} $${C} ${job-1.D} $E") == [Reference("B", "", 2, 6), Reference("D", "job-1", 13, 23)]
+    assert references("a ${B} $${C} ${job-1.D} $E") == [Placeholder("B", "", 2, 6), Placeholder("D", "job-1", 13, 23)]
     assert [is_open(text) for text in ("${A}", "$${A}", "$$${A}", "$A", "${")] == [True, False, False, False, True]
     for bad in ("${", "${}", "${a b}", "${A", "${1}", "${a.b.c}", "${a.}"):
         with pytest.raises(BadReferenceError):
