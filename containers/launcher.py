@@ -38,10 +38,15 @@ _PLACE_POLL_S = 0.2
 
 
 class Container(Closing):
-    """A running container, until ``wait`` has returned or ``close`` was called.
+    """A container that was started, as its starter sees it.
 
-    terminal: the other end of the container's terminal when the spec asked for one, else None. over: is called when it
-    has ended.
+    Made by: ``Launcher.start``, once the command is being executed.
+    Threads: one waits; any other may send a signal or change the terminal's size meanwhile.
+    Ended by: ``wait``, when the command has ended and everything of it is gone; or ``close``, which kills it. With the
+    launcher process, or with the launcher's ``close``, it ends too.
+
+    terminal: the other end of the container's terminal when the spec asked for one, else None.
+    over: is called once, when it has ended.
     """
 
     def __init__(self, answers: _socket.socket, terminal: int | None, over: Callable[[], object]) -> None:
@@ -120,7 +125,13 @@ class Container(Closing):
 
 
 class Launcher(Closing):
-    """Starts containers.
+    """Starts containers, by a process of its own with one thread.
+
+    Made by: whoever builds or runs, once for many containers: a command for its duration, a worker for its life. The
+    process starts with the first request, or by ``warm``. When it dies, its containers die with it, and every further
+    request raises LauncherError.
+    Threads: any may use it.
+    Ended by: ``close``, which kills every container and waits until all is gone.
 
     state: an existing private directory, in which it leaves ``launcher.log`` at most.
     denied_networks: what containers are not to reach, beside the host and link-local addresses, as in

@@ -101,7 +101,13 @@ Event: TypeAlias = BuildPlanned | StepStarted | StepOutput | StepProgress | Step
 
 
 class Monitor(Protocol):
-    """Receives events from any thread; must be quick and must not raise."""
+    """Receives what a build tells while it goes on.
+
+    Made by: whoever starts the build, before it, and for it alone.
+    Threads: ``emit`` is called by any, by several at once.
+    Ended by: its maker, after the build has returned; nothing is emitted then any more.
+    Has to be quick, for the build waits meanwhile, and must not raise.
+    """
 
     def emit(self, event: Event) -> None: ...
 

@@ -42,7 +42,12 @@ class Origin(NamedTuple):
 
 
 class LayerSource(Protocol):
-    """Brings layers from elsewhere. Thread-safe."""
+    """Brings layers from elsewhere, for a store that knows where they are.
+
+    Made by: whoever opens the store and knows registries; the store keeps it as ``LayerStore.source``.
+    Threads: any may ask, several at once.
+    Ended by: nobody. It holds nothing open between two calls.
+    """
 
     def fetch(self, wanted: Sequence[Sequence[Origin]]) -> None:
         """Import layers that are not here; for each the places that are known to have it, the latest first.

@@ -39,7 +39,12 @@ from pipelines.sources.upstream import Upstream
 
 
 class Service(Closing):
-    """Thread-safe; a context manager; not to be carried across a fork."""
+    """Everything of this room that shares one database, opened together.
+
+    Made by: each process of the service for itself, after it was forked: connections do not survive a fork.
+    Threads: any may use it.
+    Ended by: ``close``, when nobody uses it any more; its connections are closed then.
+    """
 
     def __init__(self, settings: ServiceSettings, database: Database) -> None:
         serve = settings.root / "serve"

@@ -23,7 +23,13 @@ _T = TypeVar("_T")
 
 
 class Forge(Protocol):
-    """Headers are given with names in lower case."""
+    """A kind of forge: how its webhooks are read, and how its commits are marked.
+
+    Made by: ``pipelines.forges``, one of each kind for the whole process.
+    Threads: any; it has no state and does no I/O.
+    Life of a request: ``event_name`` says whether it is this forge's, ``verify`` who sent it, and only then ``parse``
+    reads it. Headers are given with names in lower case.
+    """
 
     @property
     def name(self) -> ForgeName:
