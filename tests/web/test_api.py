@@ -205,6 +205,20 @@ def test_what_cannot_be_is_refused_with_a_reason(api: Api, method: str, path: st
     assert error["message"]
 
 
+def test_pipeline_file_is_checked_for_whoever_writes_one(api: Api) -> None:
+    good = api("POST", "/lint", {"file": "jobs: {a: {image: 'b:1', run: x}, c: {build: .}}"})
+    assert (good["usable"], good["jobs"], good["problems"]) == (True, ["a", "c"], [])
+    bad = api("POST", "/lint", {"file": "jobs:\n  a: {imag: b, run: x}\n", "name": ".shiplap/a.yml"})
+    assert (bad["usable"], bad["jobs"]) == (False, [])
+    assert {"line": 2, "column": 7, "severity": "error"}.items() <= bad["problems"][-1].items()
+    assert bad["problems"][-1]["hint"] == 'did you mean "image"?'
+    assert ".shiplap/a.yml:2:7: error: " in bad["text"]
+    hostile = api("POST", "/lint", {"file": "a: " + "[" * 250_000})
+    assert "nested more than 50 deep" in hostile["problems"][0]["message"]
+    assert api("POST", "/lint", {"file": "x" * (512 << 10) + "x"}, status=422)
+    assert api("POST", "/lint", {"file": ""})["problems"][0]["line"] == 0
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "told"),
     [
