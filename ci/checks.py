@@ -9,7 +9,7 @@ from typing import Final
 from ci import matrix as matrices
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.facts import FACTS, INSIDE_ONLY
-from ci.language.jobs import MAX_COMBINATIONS
+from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.model import Fits, Job, Matrix, Need, Pipeline
 from ci.problems import Problems

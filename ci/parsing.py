@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 from ci.checks import check_pipeline
 from ci.document import MappingNode, Node, Scalar, read_document
 from ci.errors import PipelineFileError
-from ci.language.jobs import DEFAULTS, JOB_SHAPE, KINDS, MAX_JOBS, USELESS
+from ci.language.jobs import DEFAULTS, JOB_SHAPE, KINDS, USELESS
+from ci.language.limits import MAX_JOBS
 from ci.language.names import JOB_NAME
 from ci.language.pipelines import EVERYTHING, PIPELINE
 from ci.language.shapes import Reading, Unreadable, misplaced

@@ -11,7 +11,8 @@ from ci.checks import base_name
 from ci.conditions import Event, why_left_out, why_not_listening
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.errors import PipelineFileError
-from ci.language.jobs import JOB_SHAPE, MAX_COMBINATIONS, MAX_JOBS
+from ci.language.jobs import JOB_SHAPE
+from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.shapes import Reading, Unreadable
 from ci.matrix import Combination
 from ci.model import Job

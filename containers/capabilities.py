@@ -1,4 +1,7 @@
-"""Capability names and sets as the kernel's bit masks.  capabilities(7), include/uapi/linux/capability.h"""
+"""Which capabilities a container keeps, and their names as the kernel's bits.
+
+Sources: capabilities(7), include/uapi/linux/capability.h; docker's default list.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,29 @@ NAMES = (
     "CHECKPOINT_RESTORE",
 )
 """In the order of their numbers, without CAP_."""
+
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    }
+)
+"""What docker gives a container by default."""
+
+ALL_CAPABILITIES = frozenset(f"CAP_{name}" for name in NAMES)
+"""For containers that may do everything. They are those of a user namespace: what is the host's stays out of reach."""
 
 
 def mask(names: Iterable[str]) -> int:

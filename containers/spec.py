@@ -4,32 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from containers.capabilities import NAMES
+from containers.capabilities import DEFAULT_CAPABILITIES
 from containers.limits import DEFAULT_SHM_BYTES
 from core.rootfs import DirectoryLayer, RootLayer
-
-DEFAULT_CAPABILITIES = frozenset(
-    {
-        "CAP_AUDIT_WRITE",
-        "CAP_CHOWN",
-        "CAP_DAC_OVERRIDE",
-        "CAP_FOWNER",
-        "CAP_FSETID",
-        "CAP_KILL",
-        "CAP_MKNOD",
-        "CAP_NET_BIND_SERVICE",
-        "CAP_NET_RAW",
-        "CAP_SETFCAP",
-        "CAP_SETGID",
-        "CAP_SETPCAP",
-        "CAP_SETUID",
-        "CAP_SYS_CHROOT",
-    }
-)
-"""What docker gives a container by default."""
-
-ALL_CAPABILITIES = frozenset(f"CAP_{name}" for name in NAMES)
-"""For containers that may do everything. They are those of a user namespace: what is the host's stays out of reach."""
 
 Network: TypeAlias = Literal["default", "none", "host"]
 

@@ -17,9 +17,10 @@ from builder.request.limits import StepLimits, Watch
 from builder.running.failures import StepFailedError
 from builder.running.hints import hint_for
 from builder.running.masking import OutputMasker
+from containers.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from containers.launcher import Container, Launcher
 from containers.limits import MEMORY_ABOVE
-from containers.spec import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, ContainerSpec, ExitStatus, File, Mount
+from containers.spec import ContainerSpec, ExitStatus, File, Mount
 from core.events import Monitor, StepOutput
 from core.rootfs import RootLayer
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ci import patterns
 from ci.document import MappingNode, Node
+from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.names import (
     ANY,
     ARGS,
@@ -62,13 +63,6 @@ from ci.model import (
     Secret,
 )
 from dockerfile_grammar.source import Span
-
-MAX_JOBS: Final = 256
-"""Of one run, those of matrices counted one by one."""
-
-MAX_COMBINATIONS: Final = 64
-"""Of one matrix."""
-
 
 _IMAGE_BUILD: Final[dict[str, Key]] = {
     "context": Key(INSIDE, "the directory whose files may be copied"),

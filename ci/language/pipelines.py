@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ci.document import Node, Scalar
-from ci.language.jobs import DEFAULTS, JOB_SHAPE, MAX_JOBS
+from ci.language.jobs import DEFAULTS, JOB_SHAPE
+from ci.language.limits import MAX_JOBS
 from ci.language.names import ENV, JOB_NAME, PATTERNS
 from ci.language.scalars import Choice, Duration, Flag, Whole
 from ci.language.shapes import Deferred, Either, Fields, Key, ListOf, Made, MapOf, Reading, Schema, Shape, misplaced

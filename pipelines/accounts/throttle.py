@@ -1,7 +1,8 @@
 """Bounds on attempts, as leaky buckets in the database: they survive a restart and hold for all web processes.
 
 A bucket fills by one with each attempt and drains at a steady rate. An attempt is counted before its outcome is known,
-so that many at once cannot slip through, and given back when it was a good one.
+so that many at once cannot slip through, and given back when it was a good one. Whoever fills a bucket says how large
+it is: for passwords ``web.guard.signing_in``. The registry has its own in ``registry.server.attempts``.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
-from pipelines.endings import repeated
 from pipelines.forges.events import StatusState
 from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.store import read_lines
 from pipelines.logs.tail import last_output, plain
 from pipelines.model import Run, RunState
 from pipelines.schema import statuses, steps
+from pipelines.statuses.wording import description, one_line
 
 StatusOutcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
 
@@ -27,13 +27,6 @@ _STATES: Final[dict[RunState, StatusState]] = {
     "queued": "pending", "running": "running", "succeeded": "success", "failed": "failure", "cancelled": "cancelled",
     "error": "error",
 }  # fmt: skip
-_DESCRIPTIONS: Final[dict[StatusState, str]] = {
-    "pending": "waits for a worker", "running": "is being built", "success": "built", "failure": "failed",
-    "error": "could not be built", "cancelled": "cancelled",
-}  # fmt: skip
-_MAX_DESCRIPTION: Final = 140
-"""What every forge takes."""
-_LEAST_REASON: Final = 60  # characters of it that the step's last line leaves
 
 
 class SentStatus(msgspec.Struct, frozen=True):
@@ -59,9 +52,7 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
     if not trigger.commit or not trigger.context:
         return
     state = _STATES[run.state]
-    told = run.reason.partition("\n")[0] if run.is_final and run.reason else _description(run, state)
-    if run.state == "failed":
-        told = _with_line(told, _last_line(connection, run))
+    last_line = _last_line(connection, run) if run.state == "failed" else ""
     connection.execute(
         insert(statuses).values(
             project=run.project,
@@ -69,17 +60,12 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
             commit=trigger.commit,
             context=trigger.context,
             state=state,
-            description=_cut(_one_line(told), _MAX_DESCRIPTION),
+            description=description(run, state, last_line),
             created_at=now,
             outcome="waiting",
             due_at=now,
         )
     )
-
-
-def _description(run: Run, state: StatusState) -> str:
-    again = repeated(run.trigger.retry_of, run.trigger.by)
-    return f"{_DESCRIPTIONS[state]} ({again})" if again else _DESCRIPTIONS[state]
 
 
 def list_statuses(database: Database, project: str, *, limit: int = 100) -> list[SentStatus]:
@@ -106,20 +92,4 @@ def _last_line(connection: Connection, run: Run) -> str:
         return [decode_line(data) for _, data in read_lines(connection, run.number, first, limit)]
 
     printed = last_output(read, step=step.step, first_line=step.first_line, last_line=step.last_line)
-    return next((text for line in reversed(printed) if (text := _one_line(plain(line)))), "")
-
-
-def _with_line(reason: str, line: str) -> str:
-    """Both, as far as there is room: of the line its beginning, and of a long reason, too."""
-    if not line:
-        return reason
-    return f"{_cut(reason, max(_LEAST_REASON, _MAX_DESCRIPTION - len(line) - 2))}: {line}"
-
-
-def _one_line(text: str) -> str:
-    """Nothing that is not printed: neither what steers displays, nor what turns the direction of text."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return next((text for line in reversed(printed) if (text := one_line(plain(line)))), "")

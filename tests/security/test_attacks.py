@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from containers.capabilities import ALL_CAPABILITIES
 from containers.errors import MountError
-from containers.spec import ALL_CAPABILITIES, Bind, File
+from containers.spec import Bind, File
 from core.rootfs import DirectoryLayer
 from tests.containers.running import eventually
 from tests.security.conftest import DebianRunner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flask import Response, redirect, request
 
@@ -16,6 +16,11 @@ from web.guard.redirects import same_origin
 
 if TYPE_CHECKING:
     from pipelines.service import Service
+
+_BY_SOMEBODY: Final = (10, 60.0)
+_BY_AN_ADDRESS: Final = (30, 10.0)
+_FOR_A_NAME: Final = (1000, 10.0)
+"""How many wrong passwords are taken at once, and the seconds after which one more is."""
 
 
 def by_password(service: Service, name: str, password: str) -> User:
@@ -42,7 +47,7 @@ def bound_refusals(service: Service) -> None:
 
     Raises ThrottledError.
     """
-    service.throttle.take([Bucket(f"refusals at {_site(request.remote_addr or '')}", 30, 10.0)])
+    service.throttle.take([Bucket(f"refusals at {_site(request.remote_addr or '')}", *_BY_AN_ADDRESS)])
 
 
 def begin(service: Service, user: User, target: str, *, how: str) -> Response:
@@ -86,13 +91,13 @@ def _buckets(service: Service, name: str) -> list[Bucket]:
     name = name.strip().lower()
     browser = browsers.known_browser(service, name)
     if browser:
-        return [Bucket(f"browser {browser}", 10, 60.0)]
+        return [Bucket(f"browser {browser}", *_BY_SOMEBODY)]
     site = _site(request.remote_addr or "")
-    return [Bucket(f"name {name} at {site}", 10, 60.0), _of_address(), Bucket(f"name {name}", 1000, 10.0)]
+    return [Bucket(f"name {name} at {site}", *_BY_SOMEBODY), _of_address(), Bucket(f"name {name}", *_FOR_A_NAME)]
 
 
 def _of_address() -> Bucket:
-    return Bucket(f"address {_site(request.remote_addr or '')}", 30, 10.0)
+    return Bucket(f"address {_site(request.remote_addr or '')}", *_BY_AN_ADDRESS)
 
 
 def _site(address: str) -> str:

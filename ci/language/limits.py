@@ -1,0 +1,11 @@
+"""How much a pipeline file may ask for. What bounds its bytes and nodes is ``ci.document``'s."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_JOBS: Final = 256
+"""Of one run, those of matrices counted one by one."""
+
+MAX_COMBINATIONS: Final = 64
+"""Of one matrix."""

@@ -1,0 +1,47 @@
+"""What a commit's mark says, in one line that every forge takes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pipelines.endings import repeated
+from pipelines.forges.events import StatusState
+from pipelines.model import Run
+
+_DESCRIPTIONS: Final[dict[StatusState, str]] = {
+    "pending": "waits for a worker", "running": "is being built", "success": "built", "failure": "failed",
+    "error": "could not be built", "cancelled": "cancelled",
+}  # fmt: skip
+_MAX_DESCRIPTION: Final = 140
+"""What every forge takes."""
+_LEAST_REASON: Final = 60  # characters of it that the step's last line leaves
+
+
+def description(run: Run, state: StatusState, last_line: str) -> str:
+    """The text of a mark. last_line: what the step that failed printed last; empty where there is none."""
+    told = run.reason.partition("\n")[0] if run.is_final and run.reason else _described(run, state)
+    return _cut(one_line(_with_line(told, last_line)), _MAX_DESCRIPTION)
+
+
+def _described(run: Run, state: StatusState) -> str:
+    again = repeated(run.trigger.retry_of, run.trigger.by)
+    return f"{_DESCRIPTIONS[state]} ({again})" if again else _DESCRIPTIONS[state]
+
+
+def _with_line(reason: str, line: str) -> str:
+    """Both, as far as there is room: of the line its beginning, and of a long reason, too."""
+    if not line:
+        return reason
+    return f"{_cut(reason, max(_LEAST_REASON, _MAX_DESCRIPTION - len(line) - 2))}: {line}"
+
+
+def one_line(text: str) -> str:
+    """The text in one line, without what is not printed.
+
+    That is what steers displays, and what turns the direction of text.
+    """
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
