@@ -1,6 +1,6 @@
 """Events of a build as numbered lines of a log, and back.
 
-The log is the one record of what happened, so a line is more than text: it carries what a display needs to show the
+The log is the one record of what happened. So a line is more than text: it carries what a display needs to show the
 build as if it ran here. ``text`` alone is always readable. A line is stored and sent as one JSON object.
 """
 
@@ -77,12 +77,12 @@ def encode_line(line: LogLine) -> bytes:
 
 
 def encode_lines(lines: Sequence[LogLine]) -> list[bytes]:
-    """``encode_line`` of each, faster."""
+    """The same as ``encode_line`` for each line, but faster."""
     return _encoder.encode_lines(lines).split(b"\n")[:-1]
 
 
 def decode_line(data: bytes) -> LogLine:
-    """The opposite. Raises msgspec.DecodeError."""
+    """The line of ``encode_line``'s JSON. Raises msgspec.DecodeError."""
     return _decoder.decode(data)
 
 
@@ -92,7 +92,7 @@ def text_size(text: str) -> int:
 
 
 def to_event(line: LogLine) -> Event | None:
-    """What the build told, as a display takes it; None for what the service itself has to say."""
+    """The event that a display takes for this line; None for the lines of the service itself."""
     match line.kind:
         case "output":
             return StepOutput(line.step, 2 if line.stream == 2 else 1, line.text.encode() + b"\n", line.at)
@@ -124,7 +124,7 @@ class LineMaker:
         self._open: dict[tuple[int, int], _OpenLine] = {}
         self._steps: dict[int, StepInfo] = {}
         self._progress: dict[int, str] = {}
-        self._moving: dict[int, StepProgress] = {}  # of each step, what was not shown yet
+        self._moving: dict[int, StepProgress] = {}  # by step: progress that was not shown yet
         self._turn = 0
 
     def lines(self, event: Event) -> list[LogLine]:
@@ -132,9 +132,9 @@ class LineMaker:
         return self._output(event) if isinstance(event, StepOutput) else list(self._others(event))
 
     def partials(self) -> list[LogLine]:
-        """The lines that have begun and not ended, and how far transfers are, where that changed. Numbered 0.
+        """The lines that have begun and not ended, and the progress of transfers, as far as either changed.
 
-        Followers see the last one best: of several that grow, each is that in turn.
+        All have the number 0. Followers see the last one best. So when several grow, they take turns at being last.
         """
         found = [self._progress_line(0, event) for event in self._moving.values()]
         self._moving.clear()
@@ -160,7 +160,7 @@ class LineMaker:
         match event:
             case BuildPlanned(steps):
                 masked = tuple(step._replace(name=self._masker.mask(step.name)) for step in steps)
-                self._steps.update((step.id, step) for step in masked)  # a build announces its cache's steps later
+                self._steps.update((step.id, step) for step in masked)  # a build announces the steps of its cache later
                 told = f"{len(masked)} step" + "s" * (len(masked) != 1)
                 yield LogLine(self._number(), "plan", told, self._clock(), steps=masked)
             case StepStarted(step, at):
@@ -168,7 +168,7 @@ class LineMaker:
             case StepFinished():
                 yield from self._finish(event)
             case StepProgress(step, what):
-                if self._progress.get(step) != what:  # one line for each thing, not for each piece of it
+                if self._progress.get(step) != what:  # one line for each transfer, not for each piece of it
                     self._progress[step] = what
                     yield self._progress_line(self._number(), event)
                 else:
@@ -179,11 +179,11 @@ class LineMaker:
                 )
 
     def status(self, text: str) -> LogLine:
-        """A line of the service's own."""
+        """A line of the service itself."""
         return LogLine(self._number(), "status", self._masker.mask(text).replace("\n", " "), self._clock())
 
     def close(self) -> Iterator[LogLine]:
-        """What is left of lines without an end."""
+        """The lines that never got their newline."""
         for step, stream in list(self._open):
             yield from self._close(step, stream, self._clock())
 
@@ -225,7 +225,7 @@ class LineMaker:
 
 
 class _OpenLine:
-    """One stream's bytes up to the next newline, decoded as they come, masked as whole lines."""
+    """The bytes of one stream up to the next newline: decoded as they come, masked as whole lines."""
 
     def __init__(self, masker: Masker) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -234,7 +234,7 @@ class _OpenLine:
         self._shown = ""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that end in ``data``. No form of a secret has a newline in it, so many are masked at once."""
+        """The lines that end in ``data``. They are masked all at once, for no form of a secret has a newline in it."""
         text = self._rest + self._decoder.decode(data)
         ended, newline, self._rest = text.rpartition("\n")
         lines = self._masker.mask(ended).split("\n") if newline else []
@@ -249,7 +249,7 @@ class _OpenLine:
         return lines
 
     def begun(self) -> str | None:
-        """What can be shown of the line that has not ended; None if that has not changed."""
+        """What can be shown of the line that has not ended; None if nothing changed since the last call."""
         text = self._rest[: self._masker.safe(self._rest)]
         text = self._masker.mask(text).rstrip("\r").rpartition("\r")[2][-_PARTIAL_CHARACTERS:]
         if text == self._shown:

@@ -1,10 +1,12 @@
 """The live part of logs: one Redis stream for each attempt, which holds what may not be stored yet.
 
-An entry is a batch of lines, its ID the number of the batch's last line, so reading after ID n gives just the batches
-that have lines after n, and a batch cannot be added twice. A line that has begun and not ended, such as a prompt, is
-shown by an entry of its own behind the batch before it, and is no part of the log. Once an attempt has lost its run,
-its stream is taken away, and what it still sends goes nowhere, because only the first write makes a stream. Redis may
-lose it all: then the writer notices, and stores its lines in the database at once.
+An entry is a batch of lines. Its ID is the number of the batch's last line. So reading after ID n gives just the
+batches that have lines after n, and a batch cannot be added twice. A line that has begun and not ended, such as a
+prompt, has an entry of its own behind the batch before it; such a line is no part of the log.
+
+Once an attempt has lost its run, its stream is taken away. What the attempt still sends goes nowhere, because only the
+first write makes a stream. Redis may lose everything: the writer notices, and then stores its lines in the database at
+once.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ from pipelines.errors import QueueUnreachableError
 
 _READ_BATCHES: Final = 64
 _KEPT_AFTER_END_S: Final = 60
-_FORGOTTEN_AFTER_S: Final = 24 * 3600  # a stream that nobody ends, as after a restored backup
+_FORGOTTEN_AFTER_S: Final = 24 * 3600  # for a stream that nobody ends, as after a restored backup
 
 
 class Batch(NamedTuple):
-    """Lines first … last as JSON, newlines between.
+    """A batch of the stream: lines first … last as JSON, with newlines between them.
 
-    ended: the attempt is over, look into the database.
-    partial: no lines, but one that has begun after line ``last`` and not ended, as JSON.
-    entry: of the stream's ID.
+    ended: the attempt is over; the rest is in the database.
+    partial: no whole lines, but one that has begun after line ``last`` and not ended, as JSON.
+    entry: the second half of the entry's ID in the stream.
     """
 
     first: int
@@ -48,7 +50,7 @@ class LiveLogs:
         self._redis = client
 
     def add(self, run: int, attempt: int, batch: Batch, *, create: bool) -> bool:
-        """Append a batch. False: there is no stream (any more), or it has these lines."""
+        """Append a batch. False: the stream has these lines already, or there is no stream (any more)."""
         fields: Any = {"first": batch.first, "data": batch.data, "ended": int(batch.ended)}
         key = _key(run, attempt)
         with _translated():
@@ -63,7 +65,7 @@ class LiveLogs:
         return made is not None
 
     def add_partial(self, run: int, attempt: int, after: int, entry: int, data: bytes) -> None:
-        """Show a line that has begun after line ``after``, in place of what was shown last. entry: from 1, grows."""
+        """Show a line that has begun after line ``after``, in place of the last one shown. entry: from 1, grows."""
         key = _key(run, attempt)
         with _translated():
             try:
@@ -89,7 +91,7 @@ class LiveLogs:
             self._redis.xtrim(_key(run, attempt), minid=f"{first}-0", approximate=False)
 
     def end(self, run: int, attempt: int) -> None:
-        """The attempt is over and all its lines are stored: let followers see the end, and then forget."""
+        """Let followers see the end, then forget the stream. The attempt is over and all its lines are stored."""
         with _translated():
             self._redis.expire(_key(run, attempt), _KEPT_AFTER_END_S)
 
@@ -106,7 +108,7 @@ class LiveLogs:
         return [_batch(entry) for entry in entries]
 
     def forget_taken(self, run: int, attempt: int) -> None:
-        """What ``take_away`` returned is stored."""
+        """Forget what ``take_away`` returned: it is stored."""
         with _translated():
             self._redis.delete(f"{_key(run, attempt)}:taken")
 
@@ -129,5 +131,5 @@ def _batch(entry: Any) -> Batch:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except redis.RedisError as error:  # it is away, its memory or its disk is full, it only lets us read
+    except redis.RedisError as error:  # Redis is away, full (memory or disk), or lets us only read
         raise QueueUnreachableError(f"Redis does not answer: {error}", hint="see SHIPLAP_REDIS_URL") from error

@@ -1,4 +1,4 @@
-"""Reading logs: any range, following from any line on, searching; stored lines first, then live ones, without a seam.
+"""Reading logs: any range, following, and searching. Stored lines come first, then live ones, without a seam.
 
 Lines are given as (number, JSON of a LogLine): most readers pass them on as they are.
 """
@@ -38,7 +38,7 @@ class Logs:
         self._sleep = sleep
 
     def read(self, number: int, first: int = 1, limit: int = 1000) -> list[Line]:
-        """At most ``limit`` lines from ``first`` on, as far as there are any now; fewer where they are long.
+        """At most ``limit`` lines from ``first`` on, as far as the log has come; fewer where the lines are long.
 
         Raises NotFoundError.
         """
@@ -51,7 +51,7 @@ class Logs:
         return found[:limit]
 
     def text(self, number: int, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
-        """The log as plain text, as far as there is any: from byte ``offset`` on, at most ``limit`` bytes.
+        """The log as plain text, as far as it has come: from byte ``offset`` on, at most ``limit`` bytes.
 
         Raises NotFoundError.
         """
@@ -70,10 +70,10 @@ class Logs:
     def follow(
         self, number: int, after: int = 0, *, partial: Callable[[bytes], None] | None = None
     ) -> Iterator[list[Line]]:
-        """Every line after number ``after``, in batches, until the run has ended and all was given.
+        """Every line after number ``after``, in batches, until the run has ended and all lines were given.
 
-        An empty batch comes about every second when there is nothing new, so that the caller can say that it lives.
-        partial: hears of the line that has begun after the last one, as JSON, and each time that it grows.
+        While there is nothing new, an empty batch comes about every second, so that the caller can say that it lives.
+        partial: called with the line that has begun after the last one, as JSON, and again each time this line grows.
         Raises NotFoundError when the run does not exist, or no longer.
         """
         following, entry = after + 1, 0
@@ -85,7 +85,7 @@ class Logs:
             if row.state in FINAL_STATES:
                 return
             attempt = row.attempt if row.state == "running" else row.attempt + 1
-            while True:  # as long as the stream has all there is to know
+            while True:  # as long as the stream alone has all new lines
                 fresh = self._fresh(number, attempt, following, wait_s=_WAIT_S, entry=entry)
                 if fresh.lines:
                     yield fresh.lines
@@ -102,7 +102,7 @@ class Logs:
                     break
 
     def search(self, number: int, text: str, *, first: int = 1, limit: int = 200) -> list[Line]:
-        """Stored lines from number ``first`` on whose text has ``text`` in it, whatever the case.
+        """Stored lines from number ``first`` on whose text contains ``text``, whatever the case.
 
         At most ``limit`` of them. Raises NotFoundError.
         """
@@ -111,7 +111,7 @@ class Logs:
             return list(itertools.islice(_with_text(stored_lines(connection, number, first), text), limit))
 
     def matches(self, number: int, text: str) -> list[int]:
-        """The numbers of all stored lines whose text has ``text`` in it, whatever the case. Raises NotFoundError."""
+        """The numbers of all stored lines whose text contains ``text``, whatever the case. Raises NotFoundError."""
         self._run(number)
         with self._database.read() as connection:
             return [found for found, _ in _with_text(stored_lines(connection, number), text)]
@@ -148,7 +148,7 @@ class Logs:
             first = stored[-1][0] + 1
 
     def _fresh(self, number: int, attempt: int, following: int, *, wait_s: float, entry: int = 0) -> _Fresh:
-        """Live lines from number ``following`` on, and the line that has begun after them, but for known entries."""
+        """Live lines from number ``following`` on, and the line that has begun after them unless ``entry`` has it."""
         found: list[Line] = []
         try:
             batches = self._live.read(number, attempt, following - 1, wait_s=wait_s, entry=entry)
@@ -170,7 +170,7 @@ class Logs:
 
 def _with_text(lines: Iterator[Line], text: str) -> Iterator[Line]:
     wanted = text.casefold()
-    plain = wanted.isascii() and wanted.isalnum()  # stands in the JSON as it is: most lines need no decoding
+    plain = wanted.isascii() and wanted.isalnum()  # such text stands in the JSON as it is: most lines need no decoding
     raw = wanted.encode()
     for number, data in lines:
         if plain and data.isascii() and raw not in data.lower():
@@ -180,7 +180,7 @@ def _with_text(lines: Iterator[Line], text: str) -> Iterator[Line]:
 
 
 class _StepOnly(msgspec.Struct):
-    """What of a line tells where it belongs: the rest need not be decoded."""
+    """The members of a line that say to which step it belongs; the rest need not be decoded."""
 
     step: int = -1
 
@@ -197,9 +197,9 @@ class _State(NamedTuple):
 class _Fresh(NamedTuple):
     """Live lines.
 
-    gap: what comes next is stored, and no longer live.
+    gap: lines are missing here: they are stored, and no longer live.
     ended: the attempt is over.
-    partial, entry: as in Batch.
+    partial, entry: as in ``Batch``.
     """
 
     lines: list[Line]

@@ -1,4 +1,4 @@
-"""The stored part of logs: compressed chunks in the database, in which every line can be found by its number."""
+"""The stored part of logs: compressed chunks in the database; any line is found by its number."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ Line = tuple[int, bytes]
 
 
 def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[Line], sizes: Sequence[int]) -> None:
-    """Append consecutive lines to a run's log. The caller's transaction has made sure that they are the next ones.
+    """Append consecutive lines to a run's log. The caller's transaction makes sure that they are the next ones.
 
-    sizes: bytes of each line's text, with its newline. Raises StaleAttemptError when the log has gone on without them.
+    sizes: bytes of each line's text, with its newline.
+    Raises StaleAttemptError when the log has gone on without these lines.
     """
     if not lines:
         return
@@ -50,7 +51,7 @@ def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[
 
 
 def line_near(connection: Connection, run: int, offset: int) -> tuple[int, int]:
-    """A line that begins at byte ``offset`` of the log's text, or not far before: its number, and where it begins."""
+    """A line that begins at byte ``offset`` of the log's text, or not far before: its number, and its first byte."""
     row = connection.execute(
         select(log_chunks.c.first_line, log_chunks.c.byte_offset)
         .where(log_chunks.c.run == run, log_chunks.c.byte_offset <= offset)
@@ -63,7 +64,7 @@ def line_near(connection: Connection, run: int, offset: int) -> tuple[int, int]:
 def read_lines(connection: Connection, run: int, first: int, limit: int) -> list[Line]:
     """Stored lines from number ``first`` on, at most ``limit``; empty at the end of what is stored.
 
-    Fewer where they are long: about READ_BYTES at once.
+    Fewer where the lines are long: about READ_BYTES at once.
     """
     found: list[Line] = []
     size = 0
@@ -98,7 +99,7 @@ def stored_lines(connection: Connection, run: int, first: int = 1) -> Iterator[L
 
 
 def _chunks(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
-    """Of at most CHUNK_LINES lines, and of about CHUNK_BYTES."""
+    """Pieces of at most CHUNK_LINES lines and about CHUNK_BYTES."""
     if len(lines) <= CHUNK_LINES and sum(len(data) + 1 for _, data in lines) <= CHUNK_BYTES:
         yield lines
         return

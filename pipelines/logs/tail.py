@@ -10,7 +10,7 @@ from pipelines.logs.lines import LogLine
 
 TAIL_LINES: Final = 15
 _WINDOW_LINES: Final = 200
-_WINDOWS: Final = 5  # what steps beside it print may stand between its lines: no more is looked at than this
+_WINDOWS: Final = 5  # other steps' lines may stand between the step's own; look no further back than this
 _MAX_CHARACTERS: Final = 2000
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
@@ -24,9 +24,11 @@ def last_output(
 ) -> list[str]:
     """The last TAIL_LINES lines that ``step`` printed, as the log has them: masked, with colours.
 
-    read: the log's lines from a number on, at most so many; fewer where they are long. first_line, last_line: where the
-    log speaks of the step; of what lies more than 1000 lines before its end nothing is looked at. Of a line of more
-    than 2000 characters there is its end.
+    Looks at nothing that lies more than 1000 lines before the step's end. A line of more than 2000 characters is cut to
+    its end.
+
+    read: gives the log's lines from a number on, at most so many; fewer where they are long.
+    first_line, last_line: the part of the log that speaks of the step.
     """
     if not first_line:
         return []
@@ -42,7 +44,7 @@ def last_output(
 
 
 def plain(line: str) -> str:
-    """A line of a log without what steers terminals, as colours; of one that overwrites itself, the last state."""
+    """A log's line without terminal controls such as colours; the last state of a line that overwrites itself."""
     return _CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2])
 
 

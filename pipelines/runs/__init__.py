@@ -1,4 +1,4 @@
 """A run from its submission to its end: waiting, claimed, watched, ended or taken back.
 
-What it builds from is ``pipelines.sources``'; what it printed is ``pipelines.logs``'.
+``pipelines.sources`` has what a run builds from; ``pipelines.logs`` has what it printed.
 """

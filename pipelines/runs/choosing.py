@@ -1,8 +1,8 @@
-"""Which of the runs that wait a worker is given, in the transaction that gives it.
+"""Choosing the run that a worker gets next, in the transaction that gives it.
 
-On SQLite that transaction is alone. On PostgreSQL any number of them choose at once, and none waits for another: a run
-that somebody else holds is passed by. A project with a bound on its runs is held by whoever gives one of them away, so
-that its runs are counted by one at a time; it is passed by, too, when it is held.
+On SQLite that transaction is alone. On PostgreSQL any number of them choose at once, and none waits for another: each
+passes by the runs that somebody else holds. Where a project has a bound on its runs, whoever gives one of them away
+holds the project. So one transaction at a time counts its runs, and the others pass the project by.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _labels: Final = msgspec.json.Decoder(frozenset[str])
 
 
 class Choice(NamedTuple):
-    """What looking for a run to claim came to.
+    """The result of looking for a run to claim.
 
-    number: of the run that is held now; None for none. passed_by: somebody else held what might have been it.
+    number: of the run that is held now; None for none.
+    passed_by: somebody else held a run that might have been the one.
     """
 
     number: int | None
@@ -34,7 +35,7 @@ class Choice(NamedTuple):
 
 
 class Chooser:
-    """Chooses for one worker, once. sparing: take no run's last attempt, if another worker could have it."""
+    """Chooses for one worker, once. sparing: leave a run's last attempt to another worker that could have it."""
 
     def __init__(
         self, connection: Connection, worker: str, labels: Sequence[str], now: float, *, sparing: bool
@@ -51,7 +52,7 @@ class Chooser:
         self._passed_by = False
 
     def choose(self) -> Choice:
-        """The first run in turn that is this worker's, and that nobody else holds."""
+        """The first run in turn that this worker may have and that nobody else holds."""
         while page := self._page():
             for row in page:
                 if row.project not in self._closed and not self._is_others(row) and self._hold(row):
@@ -78,7 +79,7 @@ class Chooser:
         return self._connection.execute(waiting.order_by(*fairest_first(going)).limit(_PAGE)).all()
 
     def _is_others(self, row: Any) -> bool:
-        """Whether it is better for somebody else."""
+        """Whether another worker should have the run."""
         last = self._sparing and row.attempt + 1 >= row.max_attempts
         if not last and row.failed_on == "[]":
             return False
@@ -90,7 +91,7 @@ class Chooser:
         return is_others(self._worker, labels, row.failed_on, row.not_before, self._others, self._now)
 
     def _hold(self, row: Any) -> bool:
-        """Whether the run is ours from here to the end of the transaction."""
+        """Whether we hold the run from now to the end of the transaction."""
         if self._alone:
             return True
         if row.concurrency and not self._hold_project(row.project):
@@ -102,9 +103,9 @@ class Chooser:
         return held
 
     def _hold_project(self, name: str) -> bool:
-        """Whether we may count the project's runs, and it has room."""
+        """Whether we may count the project's runs, and the project has room for one more."""
         this = select(projects.c.concurrency).where(projects.c.name == name)
-        # Not FOR UPDATE: who submits a run only needs the project to stay.
+        # Not FOR UPDATE: whoever submits a run only needs the project to stay.
         bound = self._connection.execute(this.with_for_update(skip_locked=True, key_share=True)).scalar()
         if bound is None:
             self._passed_by = True
@@ -115,6 +116,6 @@ class Chooser:
 
 
 def _subsets(labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """What runs may ask for that a worker with these labels can have. Runs name theirs sorted."""
+    """The sets of labels that a run may ask for and this worker can serve. Runs name their labels sorted."""
     ordered = sorted(labels)
     return [some for count in range(len(ordered) + 1) for some in itertools.combinations(ordered, count)]

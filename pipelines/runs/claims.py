@@ -1,9 +1,9 @@
-"""How a worker comes by a run, keeps it, and loses it.
+"""How a worker gets a run, keeps it, and loses it.
 
-A claim is an UPDATE of a queued row that raises its attempt number; everything that the worker writes afterwards is
-fenced by that number. The worker shows that it lives by raising the row's ``pulse``; whoever sees the same pulse for
-LEASE_S of its own monotonic clock, while the database takes writes, may give the run to another
-(``pipelines.runs.reaper``). So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
+A claim is an UPDATE of a queued row that raises its attempt number. That number fences everything that the worker
+writes afterwards. The worker shows that it lives by raising the row's ``pulse``. The reaper (``pipelines.runs.reaper``)
+may give the run to another worker once it has seen the same pulse for LEASE_S of its own monotonic clock, while the
+database took writes. So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ WATCH_S: Final = 0.4
 """How often a worker looks whether its run was cancelled."""
 
 _TRIES: Final = 10
-_TRY_AGAIN_S: Final = 0.03  # about as long as somebody holds a run to claim it
+_TRY_AGAIN_S: Final = 0.03  # about as long as a claim holds a run
 _log = logging.getLogger(__name__)
 
 
 class _Fault(NamedTuple):
-    """What a machine did wrong: at which worker, and whether that is to blame."""
+    """A fault of a machine: at which worker, and whether that worker may be to blame."""
 
     worker: str
     blame: Blame
 
 
 def fence(connection: Connection, claim: Claim) -> None:
-    """Hold the run for this transaction. Raises StaleAttemptError when it is no longer this attempt's."""
+    """Hold the run for this transaction. Raises StaleAttemptError when another attempt has it."""
     held = connection.execute(
         update(runs)
         .where(runs.c.number == claim.number, runs.c.attempt == claim.attempt, runs.c.state == "running")
@@ -72,8 +72,8 @@ class Claims:
     def take(self, worker: str, labels: Sequence[str]) -> Claim | None:
         """The best run that waits and may run on a worker with ``labels``; None when there is none.
 
-        Higher priorities first, then fair shares (``pipelines.runs.shares``); a project never gets more than its
-        concurrency. A claim waits for no other: one that finds only what others hold just now looks again, soon.
+        Higher priorities come first, then fair shares (``pipelines.runs.shares``). A project never gets more than its
+        concurrency. A claim waits for no other: when others hold all that it finds, it soon looks again.
         Raises WorkerSickError when the worker is to take nothing for now.
         """
         for _ in range(_TRIES):
@@ -114,7 +114,7 @@ class Claims:
             fence(connection, claim)
 
     def why_cancelled(self, claim: Claim) -> str | None:
-        """Why the run is to stop, for people; None: it is not. Raises StaleAttemptError when another has it."""
+        """Why the run is to stop, for people; None: it is to go on. Raises StaleAttemptError when another has it."""
         with self._database.read() as connection:
             columns = (runs.c.state, runs.c.attempt, runs.c.cancel_requested, runs.c.reason)
             row = connection.execute(select(*columns).where(runs.c.number == claim.number)).first()
@@ -123,8 +123,9 @@ class Claims:
         return str(row.reason) if row.cancel_requested else None
 
     def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
-        """Write down for whom the run is, once for all of its attempts. source: what it builds, in no two ways.
+        """Write down for whom the run is, once for all of its attempts.
 
+        source: what the run builds, without ambiguity.
         Raises StaleAttemptError.
         """
         document = msgspec.json.encode(source).decode()
@@ -144,7 +145,7 @@ class Claims:
         store: Callable[[Connection], None],
     ) -> None:
         """End the run, once. store: stores the rest of its log in the same transaction. Raises StaleAttemptError."""
-        why = func.coalesce(func.nullif(runs.c.reason, ""), reason)  # who cancels a run says why
+        why = func.coalesce(func.nullif(runs.c.reason, ""), reason)  # whoever cancels a run says why
         with self._database.write() as connection:
             fence(connection, claim)
             store(connection)
@@ -165,17 +166,18 @@ class Claims:
             note_state(connection, ended, self._clock())
 
     def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
-        """Take the run from an attempt that cannot go on: back into the queue, or to an end when that was the last.
+        """Take the run from an attempt that cannot go on: back into the queue, or to its end after the last attempt.
 
-        What the attempt logged and nobody stored yet is stored. pulse: only if the attempt's is still this one.
-        Returns the run, or None when it was not the attempt's any more.
+        Stores what the attempt logged and nobody stored yet.
+        pulse: release the run only if the attempt's pulse is still this one.
+        Returns the run, or None when the attempt had lost it already.
         """
         return self._release(number, attempt, why, pulse=pulse)
 
     def fail(self, claim: Claim, why: str, blame: Blame) -> Run | None:
-        """``release`` for a machine's fault: the next attempt is made later, and by another worker if there is one.
+        """``release`` after a machine's fault: the next attempt comes later, at another worker if there is one.
 
-        blame: whether the fault may be this worker's, which is sick after a few such.
+        blame: whether this worker may be at fault; a few such faults make it sick.
         """
         return self._release(claim.number, claim.attempt, why, fault=_Fault(claim.worker, blame))
 
@@ -211,7 +213,7 @@ class Claims:
         return run
 
     def _salvage(self, connection: Connection, run: Run, reason: str) -> None:
-        """Store the attempt's live lines, and a line that says what became of it."""
+        """Store the attempt's live lines, and a line that says how the attempt ended."""
         following = run.lines + 1
         lines: list[Line] = []
         try:
@@ -229,7 +231,7 @@ class Claims:
 
 
 def _after(run: Run, why: str) -> tuple[RunState, str]:
-    """State and reason of a run whose attempt came to nothing."""
+    """State and reason of a run after an attempt that a fault ended."""
     told = f"attempt {run.attempt} of {run.max_attempts} came to nothing: {why}"
     if run.cancel_requested:
         return "cancelled", run.reason or "cancelled"

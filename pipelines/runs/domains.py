@@ -1,7 +1,7 @@
-"""For whom a run is: which domain of ``core.trust``, by what the service and the repository's server know of it.
+"""For whom a run is: its domain of ``core.trust``, from what the service and the repository's server know.
 
-Never by what the run's author wrote: a branch or a tag counts where the project's own repository has it, as its server
-or a signed payload says; a bare commit may be anybody's, since forges hand out the commits of forks by their hashes.
+What the run's author wrote never counts. A branch or a tag counts where the project's own repository has it, as its
+server or a signed payload says. A bare commit may be anybody's: forges hand out the commits of forks by their hashes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pipelines.model import ContextSource, GitSource, HookSettings, Project, Run
 from pipelines.projects.defaultnames import Origin
 from pipelines.sources.senders import shown_sender
 
-if TYPE_CHECKING:  # who submits runs fetches nothing
+if TYPE_CHECKING:  # whoever submits runs fetches nothing
     from pipelines.sources.git import Checkout
 
 
 def told(source: Source, project: str, trigger: Trigger) -> Domain | None:
-    """As the service knows it without asking the repository's server; None: that has to be asked.
+    """The domain as far as the service knows it alone; None: the repository's server has to be asked.
 
-    trigger: made by the service itself, of a session, a token, or a payload whose signature fits.
+    trigger: made by the service itself: from a session, a token, or a payload whose signature fits.
     """
     if trigger.fork:
         return of_fork(project, trigger.pull_request)
@@ -41,14 +41,14 @@ def told(source: Source, project: str, trigger: Trigger) -> Domain | None:
 
 
 def domain_of(run: Run) -> Domain | None:
-    """As it was settled, or as ``told`` has it; None: ``found`` has to say it."""
+    """The domain that was settled, or that ``told`` gives; None: ``found`` has to say it."""
     return parse(run.project, run.domain) if run.domain else told(run.source, run.project, run.trigger)
 
 
 def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> Domain:
-    """By what the repository's server said when the commit was fetched. checkout: with ``head``.
+    """The domain by what the repository's server said when the commit was fetched. checkout: with ``head``.
 
-    What cannot be shown to be the project's own is for who asked for it alone.
+    What cannot be shown to be the project's own is only for the person who asked for it.
     """
     hook, ref, head = project.hook, checkout.found, checkout.head
     if run.trigger.kind == "push":
@@ -62,23 +62,24 @@ def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> 
 
 
 def _who(trigger: Trigger) -> str:
-    """Of whom a run by hand is. Runs that were queued before senders were noted have what they are called by."""
+    """The person that a run by hand belongs to; ``by`` for runs that were queued before senders were noted."""
     return shown_sender(trigger.sender) or trigger.by
 
 
 def _is_as_the_project_has_it(run: Run, source: GitSource, hook: HookSettings) -> bool:
-    """Whether nobody could bend what the steps do: by another server, by arguments, by the addresses of hosts.
+    """Whether nobody could bend what the steps do: by another server, build arguments, or the addresses of hosts.
 
-    What such a run left in a cache mount would be in what the next one ships.
+    What a bent run leaves in a cache mount would get into what the next run ships.
     """
     chosen, options = (source.url, source.known_hosts, run.options.build_args), run.options
     return chosen == (hook.repository, hook.known_hosts, hook.build_args) and not options.add_hosts
 
 
 def origin(run: Run, domain: Domain, hook: HookSettings, checkout: Checkout) -> Origin:
-    """What the run's image may be called after: nothing that only its author says, and nothing that is not the whole.
+    """What the run's image may be named after: nothing that only its author says, and only for the whole image.
 
-    By hand that is a build as the project has it: another target's image is not what its branch's name stands for.
+    A run by hand counts if it builds what the project's settings say: a branch's name does not stand for another
+    target.
     """
     if domain.lane not in ("protected", "branch"):
         return Origin()
@@ -100,7 +101,7 @@ def origin(run: Run, domain: Domain, hook: HookSettings, checkout: Checkout) -> 
 
 
 def unambiguous(source: GitSource, checkout: Checkout) -> GitSource:
-    """The source with the full ref that its ref has meant: a later attempt does not take a new branch for a tag."""
+    """The source with the full ref that its ref meant, so that a later attempt does not take a new branch for a tag."""
     return msgspec.structs.replace(source, ref=checkout.found.name) if source.ref else source
 
 

@@ -1,11 +1,13 @@
-"""What machines did wrong: pauses between attempts, other workers first, and workers that are sick.
+"""Faults of machines: pauses between attempts, other workers first, and workers that are sick.
 
-A run that failed by a machine's fault waits, longer each time, before it is tried again, and then another worker has it
-first. A worker at which SICK_AFTER different runs in a row failed so is *sick*, unless others fail so, too: a run that
-failed at another worker as well says nothing about this one. A sick worker takes nothing, but after a pause, longer
-each time, one run as a trial; the first that goes well, whether its steps succeed or fail, makes it well.
+A run that failed by a machine's fault waits before it is tried again, longer each time. Then another worker has it
+first. A worker is *sick* when SICK_AFTER different runs in a row failed there by such a fault, unless others fail so,
+too: a run that failed at another worker as well says nothing about this one. A sick worker takes nothing. After a
+pause, longer each time, it takes one run as a trial. The first run that goes well makes the worker well, whether the
+run's steps succeed or fail.
 
-Times are wall-clock times. One that lies further ahead than any pause is of a clock that was set: it holds nobody up.
+Times are wall-clock times. A time that lies further ahead than any pause comes from a clock that was set: it holds
+nobody up.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from sqlalchemy.engine import Connection
 from pipelines.schema import runs, worker_faults, workers
 
 Blame: TypeAlias = Literal["worker", "elsewhere"]
-"""Whose fault it may be that an attempt came to nothing: its worker's, or that of a server which it needs."""
+"""Whose fault it may be that an attempt failed: its worker's, or that of a server which it needs."""
 
 SICK_AFTER: Final = 3
 _PAUSE_S: Final = 3.0
 _LONGEST_PAUSE_S: Final = 300.0
 _OTHERS_FIRST_S: Final = 60.0
 _TRIAL_AFTER_S: Final = 20.0
-_ALIVE_S: Final = 60.0  # since its last beat, by whichever clock: who is wrongly believed alive is waited for no longer
+_ALIVE_S: Final = 60.0  # since its last beat, by any clock: others wait no longer for a worker that may be dead
 _WHY_LENGTH: Final = 300
 _names: Final = msgspec.json.Decoder(tuple[str, ...])
 
@@ -47,7 +49,7 @@ class Colleague(NamedTuple):
 
 
 def pause_s(attempt: int) -> float:
-    """How long a run waits whose attempt came to nothing by a machine's fault. attempt: from 1."""
+    """How long a run waits after an attempt that failed by a machine's fault. attempt: from 1."""
     return float(min(_PAUSE_S * 4.0 ** min(attempt - 1, 9), _LONGEST_PAUSE_S))
 
 
@@ -57,7 +59,7 @@ def is_due(now: float) -> ColumnElement[bool]:
 
 
 def note_fault(connection: Connection, run: int, worker: str, why: str, blame: Blame, now: float) -> None:
-    """The attempt at ``run`` came to nothing by a machine's fault: the next one is for another worker, and later."""
+    """Note that a machine's fault ended the attempt at ``run``: the next one is later, and for another worker."""
     row = connection.execute(select(runs.c.attempt, runs.c.failed_on).where(runs.c.number == run)).one()
     failed_on = sorted({*_names.decode(row.failed_on), worker})
     connection.execute(
@@ -74,7 +76,7 @@ def note_fault(connection: Connection, run: int, worker: str, why: str, blame: B
 
 
 def note_well(connection: Connection, worker: str) -> None:
-    """The worker has done a run to its end."""
+    """Note that the worker has done a run to its end."""
     connection.execute(delete(worker_faults).where(worker_faults.c.worker == worker))
 
 
@@ -99,7 +101,7 @@ def sickness(connection: Connection, worker: str) -> Sickness | None:
 
 
 def has_a_trial(connection: Connection, worker: str) -> bool:
-    """Whether a run is going at the worker that began after its last fault."""
+    """Whether the worker has a run that began after the worker's last fault."""
     last = select(func.max(worker_faults.c.at)).where(worker_faults.c.worker == worker).scalar_subquery()
     trial = select(runs.c.number).where(runs.c.state == "running", runs.c.worker == worker, runs.c.started_at >= last)
     return connection.execute(trial.limit(1)).first() is not None
@@ -111,7 +113,7 @@ def may_try(found: Sickness, now: float) -> bool:
 
 
 def colleagues(connection: Connection, worker: str, now: float) -> list[Colleague]:
-    """The workers beside this one that could have a run."""
+    """The other workers that could have a run."""
     beat = and_(workers.c.heartbeat_at > now - _ALIVE_S, workers.c.draining.is_(False), workers.c.name != worker)
     alive = connection.execute(select(workers.c.name, workers.c.labels).where(beat)).all()
     sick = sicknesses(connection, worker_faults.c.worker != worker)
@@ -121,9 +123,10 @@ def colleagues(connection: Connection, worker: str, now: float) -> list[Colleagu
 def is_others(
     worker: str, labels: frozenset[str], failed_on: str, not_before: float, others: Iterable[Colleague], now: float
 ) -> bool:
-    """Whether the run, which failed here, is for a colleague who has not tried it; for a while, as all may be busy.
+    """Whether a colleague who has not tried the run should have it, after it failed here.
 
-    labels, failed_on, not_before: the run's.
+    True only for a while, for all colleagues may be busy.
+    labels, failed_on, not_before: of the run.
     """
     tried = _names.decode(failed_on)
     if worker not in tried or now >= not_before + _OTHERS_FIRST_S:
@@ -132,7 +135,7 @@ def is_others(
 
 
 def later(waiting: Mapping[int, float], run: int, now: float) -> float:
-    """For how many more seconds a run is not to be tried. waiting: ``not_before`` by number."""
+    """How many seconds the run still has to wait before its next attempt. waiting: ``not_before`` by number."""
     left = waiting.get(run, 0.0) - now
     return left if 0 < left <= _LONGEST_PAUSE_S else 0.0
 

@@ -1,4 +1,4 @@
-"""How a project's runs went: what its badge says, and the figures of its chart."""
+"""How a project's runs went: the state for its badge, and the figures for its chart."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Newest(msgspec.Struct, frozen=True):
 
 
 def newest(database: Database, project: str, *, branch: str | None = None) -> Newest | None:
-    """The newest run that is no pull request's; one that still runs or waits only if there is no other.
+    """The newest run that is no pull request's. One that still runs or waits counts only if there is no other.
 
     None: there was none.
     """

@@ -28,7 +28,7 @@ assert tuple(GROUPS) == get_args(StateGroup)
 
 
 class RunFilter(msgspec.Struct, frozen=True):
-    """What is wanted; empty members want everything.
+    """What a list of runs is to show; empty members want everything.
 
     branch: exactly.
     by: who started it, exactly.
@@ -45,7 +45,8 @@ class RunFilter(msgspec.Struct, frozen=True):
 class RunPage(msgspec.Struct, frozen=True):
     """One page of a list of runs.
 
-    runs: the newest first. newer, older: the number that the neighbouring page goes on from; None: there is none.
+    runs: the newest first.
+    newer, older: the number from which the neighbouring page goes on; None: there is no such page.
     """
 
     runs: Sequence[Run]
@@ -54,7 +55,7 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class Listing:
-    """Thread-safe. explain: adds to queued runs why they wait."""
+    """Lists of runs. Thread-safe. explain: adds to queued runs why they wait."""
 
     def __init__(self, database: Database, explain: Callable[[Sequence[Run]], Sequence[Run]]) -> None:
         self._database = database
@@ -71,7 +72,7 @@ class Listing:
     ) -> RunPage:
         """At most ``limit`` runs: the newest, those before a number, or those just after one.
 
-        projects: only of these.
+        projects: only the runs of these projects.
         """
         query = select(runs).where(*_conditions(wanted), *_of(projects)).limit(limit + 1)
         upward = after is not None and before is None
@@ -99,11 +100,11 @@ class Listing:
         return self._explain([found[number] for number in numbers if number in found])
 
     def running(self) -> Sequence[Run]:
-        """What is being built, by number."""
+        """The runs that are being built, by number."""
         return self._runs(select(runs).where(runs.c.state == "running").order_by(runs.c.number))
 
     def count(self, state: RunState, *, projects: Collection[str] | None = None) -> int:
-        """How many runs are in ``state``. projects: only of these."""
+        """How many runs are in ``state``. projects: only the runs of these projects."""
         query = select(func.count()).select_from(runs).where(runs.c.state == state, *_of(projects))
         with self._database.read() as connection:
             return int(connection.execute(query).scalar() or 0)
@@ -140,6 +141,6 @@ def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
 
 
 def _inner(text: str, *, quotes: bool = False) -> str:
-    """How ``text`` stands in the JSON of a column."""
+    """How ``text`` stands within a JSON string of a column."""
     encoded = msgspec.json.encode(text).decode()
     return encoded if quotes else encoded[1:-1]

@@ -1,8 +1,9 @@
 """A build's monitor in a worker: numbers, masks and publishes what the build says, and stores it.
 
-One thread does it all, so that ``emit`` costs the build next to nothing. Lines go to Redis within _TICK_S, and to the
-database when a step has ended, when there are many, or after _STORE_AFTER_S; a Redis that is away only makes that
-happen at once. Everything stored is fenced: a worker whose run was given to another finds out here, and stops.
+One thread does it all, so that ``emit`` costs the build next to nothing. Lines go to Redis within _TICK_S. They go to
+the database when a step has ended, when there are many, or after _STORE_AFTER_S; when Redis is away, at once.
+
+Everything stored is fenced: a worker whose run was given to another finds out here, and stops.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _PENDING_BYTES: Final = 8 << 20
 _UNSTORED_BYTES: Final = 32 << 20
 _KEPT_LIVE_BYTES: Final = 4 << 20  # stored lines that stay in Redis, for followers that are a little behind
 _EVENT_BYTES: Final = 200
-_BATCH_BYTES: Final = 256 << 10  # as much is not kept waiting for more
-_PARTIAL_PAUSE_S: Final = 0.4  # between looks at the line that has begun
+_BATCH_BYTES: Final = 256 << 10  # so much is sent without waiting for more
+_PARTIAL_PAUSE_S: Final = 0.4  # between two looks at the line that has begun
 _Item: TypeAlias = Event | str | Mapping[int, int]
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class LogWriter:
         self._kept_bytes = 0
         self._steps: dict[int, Step] = {}
         self._changed: set[int] = set()
-        self._may_create = True  # the stream: at first, and after a loss only when the run is known to be ours
+        self._may_create = True  # the stream: at first; after a loss only once the run is known to be ours
         self._stream_lost = False
         self._stored_at = time.monotonic()
         self._partial_at = time.monotonic()
@@ -91,14 +92,14 @@ class LogWriter:
         self._put(by_step, _EVENT_BYTES)
 
     def close(self) -> None:
-        """Publish what is pending and end the thread; ``store`` has the rest. May be called again."""
+        """Publish what is pending and end the thread; ``store`` stores the rest. May be called again."""
         with self._wake:
             self._closing = True
             self._wake.notify_all()
         self._thread.join()
 
     def store(self, connection: Connection) -> None:
-        """Store what is not stored yet, in a transaction of the caller's that holds the run. After ``close``."""
+        """Store what is not stored yet, in the caller's transaction, which holds the run. After ``close``."""
         store_lines(connection, self._claim.number, self._claim.attempt, self._unstored, self._sizes)
         self._store_steps(connection)
 
@@ -114,7 +115,7 @@ class LogWriter:
         return self._masker.mask(text)
 
     def end(self) -> None:
-        """After the last ``store`` has been committed: tell followers."""
+        """Let followers see the end, after the last ``store`` has been committed."""
         try:
             batch = Batch(self._maker.next, self._maker.next, b"", ended=True)
             self._live.add(self._claim.number, self._claim.attempt, batch, create=self._may_create)
@@ -123,7 +124,7 @@ class LogWriter:
             _log.warning("run %d: followers wait for the database: %s", self._claim.number, error)
 
     def add_last(self, text: str) -> None:
-        """One more line after ``close``, before ``store``: how the run ended."""
+        """Add one more line, on how the run ended: after ``close`` and before ``store``."""
         self._keep([self._maker.status(text)])
 
     def _put(self, item: _Item, size: int) -> None:
@@ -163,11 +164,11 @@ class LogWriter:
             if not closing and self._is_time():
                 self._try_to_store()
             while self._unstored_bytes >= _UNSTORED_BYTES and not self._closing and not self._stale:
-                time.sleep(_RETRY_S)  # no database: the build has to wait, memory is not for logs
+                time.sleep(_RETRY_S)  # no database: the build has to wait, for memory is not for logs
                 self._try_to_store()
 
     def _take(self, items: Iterable[_Item], *, closing: bool) -> None:
-        """Make lines of them, and publish these."""
+        """Make lines of the items, and publish the lines."""
         lines: list[LogLine] = []
         for item in items:
             lines += self._lines(item)
@@ -192,7 +193,7 @@ class LogWriter:
         return lines
 
     def _note(self, event: Event, first: int, last: int) -> None:
-        """Keep account of the steps."""
+        """Keep the steps' rows up to date with the event."""
         match event:
             case BuildPlanned(steps):
                 for step in steps:
@@ -238,7 +239,7 @@ class LogWriter:
         self._changed.add(step_id)
 
     def _keep(self, lines: list[LogLine]) -> list[Line]:
-        """To be stored; returns them encoded."""
+        """Keep the lines to be stored; returns them encoded."""
         if not lines:
             return []
         first = lines[0].n
@@ -262,11 +263,11 @@ class LogWriter:
         except QueueUnreachableError as error:
             if not self._stream_lost:
                 _log.warning("run %d: lines go to the database only: %s", self._claim.number, error)
-        self._may_create = False  # it was taken away, or Redis has lost it: the database knows which
+        self._may_create = False  # taken away, or lost by Redis: the database knows which
         self._stream_lost = self._store_soon = True
 
     def _publish_begun(self) -> None:
-        """Show lines that have begun and not ended, some time after they did, and again as they grow."""
+        """Show lines that have begun and not ended: some time after their beginning, and again as they grow."""
         now = time.monotonic()
         if self._stream_lost or self._may_create or now - self._partial_at < _PARTIAL_PAUSE_S:
             return
@@ -280,7 +281,7 @@ class LogWriter:
                 number, attempt = self._claim.number, self._claim.attempt
                 self._live.add_partial(number, attempt, after, self._partial_entries[1], encode_line(line))
             except QueueUnreachableError:
-                return  # the next lines tell what that means
+                return  # the next batch of lines finds out what that means
 
     def _is_time(self) -> bool:
         now = time.monotonic()

@@ -1,7 +1,7 @@
-"""Which run has which of a project's default names: decided when an image is pushed, and nothing ever moves back.
+"""Giving a project's default names to runs: decided when an image is pushed, and no name ever moves back.
 
-A run takes its names in one transaction, and keeps others from taking them until it has ended. So of two runs that
-push at the same time the newer one is the last.
+A run takes its names in one transaction, and keeps others from taking them until it has ended. So when two runs push at
+the same time, the newer one is the last.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ KEPT_COMMITS: Final = 10_000
 
 
 class Taken(NamedTuple):
-    """Which names a run took.
+    """The names that a run took.
 
-    tags: that the run may push now. left: those that a newer run has, or another thing, with the run's number.
+    tags: the run may push these now.
+    left: names that a newer run has, or another thing, each with the number of the run that has it.
     """
 
     tags: tuple[str, ...]
@@ -38,13 +39,13 @@ class Naming:
         self._database = database
 
     def number_tag(self, project: str, number: int) -> str:
-        """What the run itself is called: its number, but where a version of the project is called that."""
+        """The run's own tag: its number, unless a version of the project has that name."""
         query = select(image_tags.c.run).where(image_tags.c.project == project, image_tags.c.tag == str(number))
         with self._database.read() as connection:
             return str(number) if connection.execute(query).first() is None else f"run-{number}"
 
     def take(self, claim: Claim, wanted: Sequence[Wanted]) -> Taken | None:
-        """Give the run its names, as far as it may have them; None: who pushes one just now has to end first.
+        """Give the run the names that it may have; None: another run is pushing one of them and has to end first.
 
         Raises StaleAttemptError.
         """
@@ -80,9 +81,10 @@ class Naming:
         return Taken(tuple(mine), tuple(left))
 
     def sweep(self) -> None:
-        """Forget the oldest names of single commits: all other names are few, but of these each run adds one.
+        """Forget the oldest names of single commits: each run adds one of these, while all other names are few.
 
-        Of the newest KEPT_COMMITS in a project, no other commit with the same digits gets the name.
+        As long as a commit is among the newest KEPT_COMMITS of a project, no other commit with the same digits gets its
+        name.
         """
         with self._database.write() as connection:
             for project in connection.execute(select(projects.c.name)).scalars().all():
@@ -101,7 +103,7 @@ def _is_pushing(connection: Connection, run: int, attempt: int, mine: int) -> bo
 
 
 def _is_going(connection: Connection, project: str, number: int, mine: int) -> bool:
-    """Whether the run with this number may still push under it."""
+    """Whether the run with this number may still push under its number."""
     here = select(runs.c.number).where(
         runs.c.number == number, runs.c.project == project, runs.c.state.in_(("queued", "running"))
     )

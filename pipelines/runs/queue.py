@@ -1,11 +1,11 @@
 """The queue's producer side, and the settings that it shares with the worker.
 
-A message says no more than "there is something to do", with the number of the run that made it: a worker that gets one
-claims the best run that it may have, in the database. So what matters is only that there are at least as many messages
-as waiting runs, which ``Queue.top_up`` sees to when Redis has lost some. Duplicates do no harm.
+A message says no more than "there is something to do", with the number of the run that made it. A worker that gets one
+claims the best run that it may have, in the database. So it matters only that there are at least as many messages as
+waiting runs. ``Queue.top_up`` sees to that when Redis has lost some. Duplicates do no harm.
 
-The settings follow from that. Redis gives an unacknowledged message to another worker only after the longest run that
-there may be: a worker's death is found by its lease (``pipelines.runs.reaper``), long before. Results of tasks are kept
+The settings follow from that. Redis gives an unacknowledged message to another worker only after a time longer than any
+run may take: the worker's lease (``pipelines.runs.reaper``) shows its death long before. Results of tasks are kept
 nowhere.
 """
 
@@ -47,7 +47,7 @@ def celery_app(redis_url: str) -> Celery:
         broker_transport_options={
             "health_check_interval": 25,
             "interval_start": 0,
-            "max_retries": 1,  # of who sends: the reaper sends again what was not sent
+            "max_retries": 1,  # of the sender; the reaper sends again what was not sent
             "retry_on_timeout": True,
             "socket_connect_timeout": 3,
             **_over_the_network(redis_url),
@@ -88,7 +88,7 @@ def redis_client(redis_url: str) -> redis.Redis:
 
 
 def _over_the_network(redis_url: str) -> dict[str, Any]:
-    """How a connection notices that the other host, or the way to it, is gone: as those to PostgreSQL do."""
+    """The options by which a connection notices that the other host, or the way to it, is gone, as for PostgreSQL."""
     if urlsplit(redis_url).scheme == "unix":
         return {}
     options = {
@@ -101,7 +101,7 @@ def _over_the_network(redis_url: str) -> dict[str, Any]:
 
 
 def check_labels(labels: Sequence[str], *, limit: int = MAX_WORKER_LABELS) -> tuple[str, ...]:
-    """Sorted and without doubles. Raises InvalidRequestError."""
+    """The labels sorted and without doubles. Raises InvalidRequestError."""
     for label in labels:
         if not _LABEL.fullmatch(label):
             raise InvalidRequestError(
@@ -136,7 +136,7 @@ class Queue:
             self._app.send_task(TASK_NAME, args=[number], queue=queue_name(labels), retry=False, ignore_result=True)
 
     def try_send(self, number: int, labels: Sequence[str] = ()) -> bool:
-        """The same, but a Redis that is away is only logged: the reaper tops up when it is back."""
+        """``send``, but when Redis is away it only logs that: the reaper tops up when Redis is back."""
         try:
             self.send(number, labels)
         except QueueUnreachableError as error:
@@ -145,7 +145,7 @@ class Queue:
         return True
 
     def top_up(self, waiting: dict[tuple[str, ...], list[int]]) -> int:
-        """Send what is missing. waiting: numbers of the queued runs by their labels. Returns how many were sent."""
+        """Send the messages that are missing. Returns how many. waiting: numbers of the queued runs by their labels."""
         sent = 0
         for labels, numbers in waiting.items():
             missing = len(numbers) - self.depth(labels)

@@ -1,10 +1,10 @@
-"""What a dead worker, an emptied Redis or a restart left behind is found and put right. Any number of reapers may run.
+"""The reaper: finds and puts right what a dead worker, an emptied Redis or a restart left behind. Any number may run.
 
 A run whose pulse stands still for a whole lease goes back into the queue; a waiting run without a message gets one.
 
-Only such time counts in which the worker could have shown that it lives: the reaper looked, and the database took
-writes. Of a database that was away, or whose disk was full, the leases begin anew when it is back; else the first to
-write again would decide, the reaper or the worker.
+Time counts only while the worker could have shown that it lives: the reaper looked, and the database took writes. When
+a database was away, or its disk was full, the leases begin anew once it is back. Otherwise the winner would be whoever
+writes first again, the reaper or the worker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipelines.runs.queue import Queue
 from pipelines.runs.shares import turns
 from pipelines.schema import projects, runs
 
-_DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes as long
+_DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes so long
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +74,7 @@ class Reaper:
         return taken
 
     def _take(self, number: int, attempt: int, pulse: int, worker: str) -> int:
-        """How many runs were taken: one that somebody holds just now is nobody's to give away."""
+        """How many runs were taken; none while somebody holds the run, for then nobody else may give it away."""
         try:
             released = self._claims.release(number, attempt, f"worker {worker} stopped answering", pulse=pulse)
         except DatabaseBusyError as error:
@@ -83,9 +83,9 @@ class Reaper:
         return 0 if released is None else 1
 
     def _lost(self) -> list[tuple[int, int, int, str]]:
-        """Runs of which nothing was heard for a whole lease: number, attempt, pulse, worker."""
+        """Runs that showed no sign of life for a whole lease: number, attempt, pulse, worker."""
         now = self._clock()
-        passed = min(now - self._looked_at, RENEW_S)  # of a longer pause of ours we know nothing
+        passed = min(now - self._looked_at, RENEW_S)  # during a longer pause of ours we saw nothing
         self._looked_at = now
         with self._database.read() as connection:
             rows = connection.execute(
@@ -106,9 +106,10 @@ class Reaper:
         ]
 
     def _try_to_write(self, numbers: list[int]) -> frozenset[int]:
-        """Change the rows that the workers would have to change, to what they are; returns those that nobody holds.
+        """Write to the rows that the workers have to write to, changing nothing; returns those that nobody holds.
 
-        A row that somebody holds, such as a host that died in a transaction, does not keep us from the others.
+        A row may be held by somebody, such as a host that died in a transaction. It does not keep us from the other
+        rows.
         """
         with self._database.write() as connection:
             free = select(runs.c.number).where(runs.c.number.in_(numbers)).with_for_update(skip_locked=True)
@@ -120,8 +121,9 @@ class Reaper:
 def waiting(database: Database, now: float | None = None) -> dict[tuple[str, ...], list[int]]:
     """The numbers of the queued runs by the labels that they ask for, those to be claimed first at the front.
 
-    Left out are those that are not to start yet, for their project's concurrency or for a pause after a fault: a
-    message for them would be for nothing, and another one would have to follow each second.
+    Leaves out runs that may not start yet, because of their project's concurrency or a pause after a fault. A message
+    for
+    such a run would be for nothing, and another one would have to follow each second.
     """
     moment = time.time() if now is None else now
     with database.read() as connection:
@@ -130,7 +132,7 @@ def waiting(database: Database, now: float | None = None) -> dict[tuple[str, ...
         in_order = turns(connection)
         room = _room_in_projects(connection)
     found: dict[tuple[str, ...], list[int]] = {}
-    counted: Counter[tuple[str, str]] = Counter()  # for each labels: whose worker comes first cannot be known
+    counted: Counter[tuple[str, str]] = Counter()  # for each set of labels: nobody knows whose worker comes first
     for number, project, _ in in_order:
         labels = labels_of.get(number)
         if labels is None:

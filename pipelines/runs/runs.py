@@ -72,10 +72,10 @@ class Runs:
         self._clock = clock
 
     def submit(self, request: RunRequest, trigger: Trigger = _BY_HAND, domain: Domain | None = None) -> Run:
-        """Record the run and queue it. It is safe once this returns, also when Redis is away: then it starts later.
+        """Record the run and queue it. Once this returns the run is safe, even with Redis away: then it starts later.
 
-        domain: for whom it is; None: for whom source and trigger say. Raises InvalidRequestError, and DeniedError for
-        names that are another project's.
+        domain: for whom the run is; None: source and trigger say it.
+        Raises InvalidRequestError, and DeniedError for names of another project.
         """
         with self._database.write() as connection:
             run = self.insert(connection, request, trigger, domain)
@@ -85,9 +85,9 @@ class Runs:
     def insert(
         self, connection: Connection, request: RunRequest, trigger: Trigger, domain: Domain | None = None
     ) -> Run:
-        """Record a run within the caller's transaction, who then calls ``announce``; ``domain`` as for ``submit``.
+        """Record a run within the transaction of the caller, who then calls ``announce``.
 
-        Raises as ``submit``.
+        domain, errors: as for ``submit``.
         """
         labels = check_request(request)
         domain = domain or told(request.source, request.project, trigger)

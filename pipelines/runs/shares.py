@@ -1,7 +1,8 @@
 """Fair shares: in which order the runs that wait are given away.
 
-The highest priority first. Of one priority the project first that has the fewest runs going for its weight; of equals,
-and within a project, the oldest run. So a project that queues twenty runs keeps nobody's four waiting.
+The highest priority comes first. Within a priority, the project comes first that has the fewest runs going for its
+weight. Among equals, and within a project, the oldest run comes first. So a project that queues twenty runs does not
+keep another project's four waiting.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipelines.schema import projects, runs
 
 
 class Turn(NamedTuple):
-    """A run that waits, as far as its turn depends on it."""
+    """A run that waits: only the members that its turn depends on."""
 
     number: int
     project: str
@@ -33,13 +34,13 @@ def going_by_project() -> Subquery:
 
 
 def fairest_first(going: Subquery) -> tuple[ColumnElement[Any], ...]:
-    """The order of a query over ``runs``, ``projects`` and, by an outer join, ``going``: what is given away next."""
+    """The order in which runs are given away, for a query over ``runs``, ``projects`` and, outer joined, ``going``."""
     share = func.coalesce(going.c.count, 0) * 1.0 / projects.c.weight
     return runs.c.priority.desc(), share, runs.c.number
 
 
 def turns(connection: Connection) -> list[Turn]:
-    """All runs that wait, in the order in which they will be given away if no other comes and none ends."""
+    """All runs that wait, in the order in which they will be given away if no run comes and none ends."""
     going: dict[str, int] = {}
     weights: dict[str, int] = {}
     counted = going_by_project()

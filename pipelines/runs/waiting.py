@@ -1,4 +1,4 @@
-"""Why a run that waits does wait, for people: one look at the queue, the workers and the projects answers for many."""
+"""Why a queued run waits, for people: one look at the queue, the workers and the projects answers for many runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.schema import projects, runs
 
 
 class Waiting:
-    """What keeps runs from starting, as it is now. workers: all that there are. now: by the clock on the wall."""
+    """The reasons that keep runs from starting, as of now. workers: all that exist. now: by the wall clock."""
 
     def __init__(self, connection: Connection, workers: Sequence[WorkerInfo], now: float) -> None:
         self._now = now
@@ -30,7 +30,7 @@ class Waiting:
         self._not_before = {row.number: row.not_before for row in connection.execute(held_back)}
 
     def reason(self, run: Run) -> str:
-        """Of a queued run."""
+        """Why this queued run waits."""
         after = f" (attempt {run.attempt} came to nothing)" if run.attempt else ""
         return self._reason(run) + after
 

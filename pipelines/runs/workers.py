@@ -1,4 +1,4 @@
-"""Which workers there are: each writes a row of its own every few seconds, for as long as it really consumes."""
+"""The list of workers: each writes a row of its own every few seconds, for as long as it really consumes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Workers:
         self._lock = threading.Lock()
 
     def beat(self, name: str, labels: Sequence[str], concurrency: int, *, draining: bool = False) -> None:
-        """The worker is well."""
+        """Note that the worker is well."""
         values: dict[str, Any] = {
             "labels": msgspec.json.encode(tuple(labels)).decode(),
             "concurrency": concurrency,
@@ -52,13 +52,13 @@ class Workers:
                 connection.execute(insert(workers).values(**values, name=name, pulse=1))
 
     def leave(self, name: str) -> None:
-        """The worker ends."""
+        """Note that the worker ends."""
         with self._database.write() as connection:
             connection.execute(delete(workers).where(workers.c.name == name))
             note_well(connection, name)
 
     def list(self) -> list[WorkerInfo]:
-        """All that beat within the last day, by name."""
+        """All workers that beat within the last day, by name."""
         now = self._clock()
         with self._database.read() as connection:
             rows = connection.execute(select(workers).order_by(workers.c.name)).all()
