@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     manager = ServiceManager.from_environ()
     try:
         settings = _settings(given)
-        become_root()  # without root: of a user namespace; before anything starts a thread
-        worker_ready.connect(lambda **_: manager.ready(), weak=False)  # it consumes
+        become_root()  # without root's rights: root of a user namespace; before anything starts a thread
+        worker_ready.connect(lambda **_: manager.ready(), weak=False)  # the worker consumes
         serve(settings)
     except ShiplapError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201 - the outermost layer
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(settings: WorkerSettings) -> None:
     """Work until SIGTERM. Raises SchemaError, SecretError and other ShiplapErrors at the start."""
-    with Service.open(settings.service) as service:  # what is wrong is said here, not by every pool process
+    with Service.open(settings.service) as service:  # errors are reported here, not by every pool process
         service.secrets.check_key()
     with Enclosure(settings.bound_bytes, settings.swap_bytes) as enclosure:
         _tell(settings, enclosure)
@@ -69,7 +69,7 @@ def serve(settings: WorkerSettings) -> None:
 
 
 def _tell(settings: WorkerSettings, enclosure: Enclosure) -> None:
-    """What bounds the steps, for the log."""
+    """Log what bounds the steps."""
     held = "a control group holds them to it"
     if not enclosure.name:
         held = "no control group can hold them to it here: when there is no more, the kernel ends steps first"
@@ -83,7 +83,7 @@ def _tell(settings: WorkerSettings, enclosure: Enclosure) -> None:
 
 
 def _work(settings: WorkerSettings) -> None:
-    # Containers need root; the danger that Celery warns of, messages that are programs, is closed off: only JSON.
+    # Containers need root. Celery warns of messages that are programs; that danger is closed off: only JSON is taken.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     with Pulse(settings) as pulse, ExporterProcess(settings) as exporter:
         app = make_app(settings, exporter.outlet)

@@ -1,6 +1,6 @@
 """What an attempt does between claim and end: get the source, build it, push the image.
 
-Raises what goes wrong as it comes; ``worker.execution`` decides what becomes of the run.
+Raises errors as they come; ``worker.execution`` decides what becomes of the run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from worker.pushstep import PushStep
 from worker.resources import Resources
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 
-_PUSHING_S: Final = 0.2  # how often is looked whether another run has pushed
+_PUSHING_S: Final = 0.2  # between two looks whether another run has pushed
 _WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh looks for the host's name alone
 
 
@@ -65,9 +65,10 @@ class Work(NamedTuple):
 
 
 class SourceFiles(NamedTuple):
-    """What is to be built, in a directory of this attempt's own. contents: the sha256 of each file, where known.
+    """What is to be built, in a directory of this attempt's own.
 
-    origin: what its image may be called after.
+    contents: the sha256 of each file, where known.
+    origin: what the image may be named after.
     """
 
     directory: Path
@@ -81,14 +82,14 @@ def is_trusted(claim: Claim) -> bool:
 
 
 class Done(NamedTuple):
-    """What an attempt came to. result: lacks the duration. export: what is left to be written to the shared cache."""
+    """The result of an attempt. result: lacks the duration. export: what remains to be written to the shared cache."""
 
     result: RunResult
     export: CacheExport | None
 
 
 def build_and_push(work: Work, writer: LogWriter) -> Done:
-    """Do it all but for the shared cache. Raises ShiplapErrors of all rooms below."""
+    """Do everything but the shared cache. Raises ShiplapErrors of all rooms below."""
     with asking(stop_when(work.keeper.stopped.is_set)):
         return _build_and_push(work, writer)
 
@@ -168,7 +169,7 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     domain = domain_of(run)
     own = work.keeper.insist(lambda: service.naming.number_tag(run.project, run.number))
     if isinstance(run.source, ContextSource):
-        assert domain is not None  # it is who sent it
+        assert domain is not None  # a context's domain is its sender
         directory = work.scratch / "context"
         contents = service.contexts.materialise(run.source.context, directory)
         try:
@@ -198,9 +199,9 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
 
 
 def _served(work: Work) -> Served | None:
-    """How the service's bare repositories are fetched by a worker that has an address of it; None: by their paths.
+    """How a worker that has the service's address fetches its bare repositories; None: fetch them by their paths.
 
-    Never by what is there: a copy that somebody left would be built.
+    A directory that happens to be there does not count: a copy that somebody left would be built.
     """
     service, claim = work.resources.service, work.claim
     if not service.settings.web_url:
@@ -214,7 +215,7 @@ def _served(work: Work) -> Served | None:
 
 
 def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project) -> Domain:
-    """For whom the run is, now that the repository's server has said what it builds; kept for all attempts."""
+    """For whom the run is, by what the repository's server said of the source. Kept for all attempts."""
     claim, service = work.claim, work.resources.service
     domain = found(claim.run, source, project, checkout)
     work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, unambiguous(source, checkout)))
@@ -222,12 +223,12 @@ def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project
 
 
 def _privacy(source: Source) -> Privacy:
-    """How far the files may go: those that only a deploy key opens are the project's."""
+    """How far the files may go: files that only a deploy key opens belong to the project."""
     return Privacy.PROJECT if isinstance(source, GitSource) and source.ssh_key else Privacy.COMMON
 
 
 def _ssh(work: Work, source: GitSource) -> SshAccess | None:
-    """The deploy key. Only git gets it, be the run trusted or not: it reads what is to be built."""
+    """The deploy key. Only git gets it, whether the run is trusted or not: it reads what is to be built."""
     if not source.ssh_key and not source.known_hosts:
         return None
     agent = None
@@ -239,10 +240,10 @@ def _ssh(work: Work, source: GitSource) -> SshAccess | None:
 
 
 def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
-    """What the image is called: the run's tags, those without a registry in the service's; else the template's.
+    """The image's names: the run's own tags, or else those of the project's template.
 
-    What nobody vouches for gets no name: it could be taken for what its name says. Raises DeniedError for another
-    project's names.
+    A tag without a registry is in the service's. An image that nobody vouches for gets no name, which others could
+    trust. Raises DeniedError for another project's names.
     """
     if not is_trusted(work.claim):
         return ()
@@ -257,7 +258,7 @@ def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
 
 
 def _default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWriter) -> tuple[Reference, ...]:
-    """What the image is called besides, now that it is pushed: what no newer one has.
+    """The image's default names, taken after its push: those that no newer run has.
 
     Waits for a run that is pushing under one of the names.
     """
@@ -281,9 +282,9 @@ def _default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWrite
 def _push(
     work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter, step: PushStep
 ) -> Digest | None:
-    """Send the image to each name that says where. Nothing is sent once the run is another attempt's.
+    """Send the image to each name that has a registry. Nothing is sent once the run is another attempt's.
 
-    Returns what the manifest is called there, where layers are compressed; None: it was sent nowhere.
+    Returns the digest of the manifest there, where layers are compressed; None: it was sent nowhere.
     """
     digest = None
     remote = [name for name in names if _names_a_registry(name)]
@@ -302,12 +303,12 @@ def _push(
 
 
 def _bounds(work: Work) -> Reach:
-    """What all that the run fetches may be fetched from."""
+    """The hosts that anything in the run may fetch from."""
     return bounds_of(work.resources.settings)
 
 
 def _client(work: Work) -> Client:
-    """Speaks to registries with the rights of the run's project, for as long as the attempt goes on."""
+    """A client for registries, with the rights of the run's project, for as long as the attempt goes on."""
     return client_of(
         work.claim,
         work.resources.service,
@@ -318,7 +319,7 @@ def _client(work: Work) -> Client:
 
 
 def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes]:
-    """Name and text. Raises DockerfileNotFoundError, with what was meant or what there is."""
+    """Name and text. Raises DockerfileNotFoundError, with the name that was meant or the names that there are."""
     found = read_dockerfile(context, file)
     if found is not None:
         return found

@@ -1,7 +1,8 @@
-"""What a run leaves to be written to the shared cache, and how its process hands that to the one that does it.
+"""Handing a run's part of the shared cache to the process that writes it.
 
-The run has ended by then: ``worker.exporter`` writes the cache beside the runs that follow. It is given a file in
-memory, over a socket that both inherited: what a run leaves may be large, and the attempt's token touches no disk.
+The run has ended by then: ``worker.exporter`` writes the cache while the next runs go on. The run's process sends it a
+file in memory, over a socket that both inherited. What a run leaves may be large, and the attempt's token must not
+touch a disk.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _log = logging.getLogger(__name__)
 class CacheExport(msgspec.Struct, frozen=True):
     """One run's part of the shared cache.
 
-    claim: of the attempt, by whose token the registry is used.
+    claim: the attempt's; its token opens the registry.
     domain: for whom the run was.
-    place: the name in the registry that is to stand for it.
+    place: the name in the registry that the export is written to.
     near: names of the run's image, which have its layers already.
-    used: what there is to be written.
+    used: what is to be written.
     """
 
     claim: Claim
@@ -42,18 +43,18 @@ class CacheExport(msgspec.Struct, frozen=True):
 
 
 class Outlet:
-    """The end of the socket where exports go in. Any process that inherited it may use it."""
+    """The end of the socket where exports go in. Any process that inherited the socket may use it."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._end = end
 
     def offer(self, export: CacheExport) -> bool:
-        """Hand it over. False: nobody takes it just now, and the cache stays as it is."""
+        """Hand the export over. False: nobody takes it just now, and the cache stays as it is."""
         with _in_memory(msgspec.msgpack.encode(export, enc_hook=str)) as file:
             try:
                 socket.send_fds(self._end, [b"export"], [file])
-            except OSError as error:  # so many wait already, or nobody is there
+            except OSError as error:  # too many wait already, or nobody is there
                 _log.warning("run %d: its part of the shared cache is not written: %s", export.claim.number, error)
                 return False
         return True
@@ -64,7 +65,7 @@ def receive(end: socket.socket) -> CacheExport | None:
     message, files, _, _ = socket.recv_fds(end, 16, 1)
     if not message:
         return None
-    if not files:  # this process has as many open as it may
+    if not files:  # this process has as many files open as it may
         raise msgspec.DecodeError("its content is missing")
     with open(files[0], "rb") as file:  # closes it
         file.seek(0)

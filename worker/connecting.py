@@ -1,4 +1,4 @@
-"""How a worker speaks to registries for a run: with the rights of the run's project, never with its own."""
+"""Clients for registries, as a run uses them: with the rights of the run's project, never with the worker's own."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Insist(Protocol):
-    """Asks the database, for as long as that makes sense. Raises what the question raises."""
+    """Asks the database again for as long as that makes sense. Raises what the question raises."""
 
     def __call__(self, ask: Callable[[], T], /) -> T: ...
 
 
 def bounds_of(settings: WorkerSettings) -> Reach:
-    """What all that a run fetches may be fetched from."""
+    """The hosts that anything in a run may fetch from."""
     return reach(settings.service.git_allowed_hosts, denied=parse_networks(settings.steps.denied_networks))
 
 
@@ -37,7 +37,7 @@ def client_of(
 ) -> Client:
     """A client with the log-ins of the run's project.
 
-    Its reach is the run's, and the service's own registry, wherever that is and by whichever of its names.
+    It reaches what the run may reach, and the service's own registry, wherever that is and by any of its names.
     """
     registries = service.registries()
     bounds = bounds_of(settings).allowing(*registries)

@@ -1,6 +1,6 @@
-"""Which log-in an attempt uses at a registry: its own token at the service's, elsewhere what its project was given.
+"""The log-in that an attempt uses at a registry: its own token at the service's, elsewhere what its project was given.
 
-What the worker's own docker configuration has counts only where an administrator gave it to the project by name.
+The log-ins of the worker's own docker configuration count only where an administrator gave them to the project by name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class RunCredentials:
     """Looks up log-ins for one attempt. Thread-safe.
 
     registries: the names of the service's own registry, HOST[:PORT].
-    answers_as_ours: whether a host speaks as a registry of Shiplap's; asked only for ``registries``.
-    docker_config: the worker's own.
+    answers_as_ours: whether a host speaks as a registry of Shiplap's; called only for ``registries``.
+    docker_config: the worker's own configuration.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RunCredentials:
         self._docker_config = docker_config
 
     def find(self, domain: str) -> Credentials | None:
-        """None: the registry is asked as anybody. Raises SecretError, CredentialsError, DatabaseUnreachableError."""
+        """None: ask the registry anonymously. Raises SecretError, CredentialsError, DatabaseUnreachableError."""
         run = self._claim.run
         if not run.is_trusted:
             return None

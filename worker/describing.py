@@ -1,4 +1,4 @@
-"""What an image says of itself: where its source is, which commit and version it was built from, and when."""
+"""Labels and annotations of an image: where its source is, its commit and version, and when it was built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERSION: Final = f"{_PREFIX}version"
 
 
 def labels_of(source: Source, commit: str, origin: Origin) -> Mapping[str, str]:
-    """Of what came from a repository; what somebody sent is labelled as at their own host. See ``default_labels``."""
+    """Labels for an image from a repository; files that somebody sent get the default ones (``default_labels``)."""
     if not isinstance(source, GitSource):
         return {}
     url = "" if urlsplit(source.url).scheme == "file" else source.url
@@ -26,7 +26,7 @@ def labels_of(source: Source, commit: str, origin: Origin) -> Mapping[str, str]:
 
 
 def annotations_of(source: Source, config: ImageConfig) -> Mapping[str, str]:
-    """The same of the manifest, as the labels have it in the end."""
+    """The same facts as annotations of the manifest, as the image's labels have them in the end."""
     if not isinstance(source, GitSource):
         return {}
     found = config.config.labels

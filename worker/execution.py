@@ -1,8 +1,8 @@
 """One attempt at one run, from the claim to its one final state.
 
-A step that fails ends the run for good. What the machines did wrong (a launcher that died, a full disk, a registry out
-of reach, a worker told to stop) puts it back into the queue, until its attempts are used up. ``pipelines.runs.faults``
-says when it is tried again, and what becomes of a worker to which that happens again and again.
+A step that fails ends the run for good. A fault of the machines (a launcher that died, a full disk, a registry out of
+reach, a worker told to stop) puts the run back into the queue, until its attempts are used up.
+``pipelines.runs.faults`` says when it is tried again, and what becomes of a worker with fault after fault.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from worker.resources import Resources
 
 _FINISH_PAUSE_S: Final = 0.5
 _HERE: Final = (ContainerError, ContextDamagedError, SecretError, StorageFullError, UpstreamError)
-"""What the worker may be to blame for."""
+"""Errors that the worker may be to blame for."""
 
 _OF_THE_BUILD: Final = (PlaceError, UserError)
-"""Of containers' errors those that the image or the Dockerfile makes: they would come again."""
+"""Errors of containers that the image or the Dockerfile causes: they would come again."""
 
 _ELSEWHERE: Final = (DatabaseUnreachableError, SourceUnreachableError, UnreachableError)
-"""Of servers that are away: that makes no worker sick."""
+"""Errors of servers that are away: these make no worker sick."""
 
 _log = logging.getLogger(__name__)
 
 
 class Execution:
-    """Does what a claim says. ``interrupt`` may be called from a signal handler."""
+    """Carries out one claim. ``interrupt`` may be called from a signal handler."""
 
     def __init__(self, claim: Claim, resources: Resources, outlet: Outlet) -> None:
         self._claim = claim
@@ -98,7 +98,7 @@ class Execution:
         )
 
     def _secrets(self) -> dict[str, bytes]:
-        """What the run asked for and came with; nothing for one that is not to be trusted."""
+        """The secrets that the run asked for and those that it came with; none for a run that is not trusted."""
         run = self._claim.run
         if not is_trusted(self._claim):
             return {}
@@ -107,7 +107,7 @@ class Execution:
 
     def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
         try:
-            # A session of its own: what the run used may be pruned once it has ended, however long this process lives.
+            # A session of its own: what the run used may be pruned after the run, however long this process lives.
             with Store.open(self._service.settings.root) as store:
                 scratch = store.tmp / "run"
                 scratch.mkdir(mode=0o700)
@@ -118,7 +118,7 @@ class Execution:
             self._settle(writer, error)
 
     def _succeed(self, writer: LogWriter, done: Done) -> None:
-        """The run is over; what is left of it for the shared cache is written beside the runs that follow."""
+        """End the run. Its part of the shared cache is written later, while the next runs go on."""
         token_is_needed = done.export is not None and self._outlet.offer(done.export)
         result = msgspec.structs.replace(done.result, duration_s=self._duration())
 
@@ -130,13 +130,13 @@ class Execution:
         self._end(writer, "succeeded", "", result, store)
 
     def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
-        """End the run, or give it back, as what went wrong has it."""
+        """End the run, or give it back, depending on the error."""
         if isinstance(error, NothingToBuildError):
             self._end(writer, "succeeded", error.message, RunResult(duration_s=self._duration()))
         elif isinstance(error, StaleAttemptError):
             self._keeper.stop("lost")
             self._stopped(writer)
-        elif self._keeper.stopped.is_set():  # whatever the error is, that is where it comes from
+        elif self._keeper.stopped.is_set():  # whatever the error is, the stop caused it
             self._stopped(writer)
         elif (blame := _machines_fault(error)) is not None:
             if isinstance(error, ContainerError):
@@ -171,7 +171,7 @@ class Execution:
     ) -> None:
         """Store the rest of the log and the final state in one transaction, however long the database is away.
 
-        store: stores what else belongs into it, and the log.
+        store: stores the log, and what else belongs into the transaction.
         """
         writer.close()
         writer.add_last(ended(state, reason))
@@ -188,13 +188,13 @@ class Execution:
         self._write(finish)
 
     def _give_back(self, writer: LogWriter, why: str) -> None:
-        """Let another attempt do it, if the run may have one."""
+        """Let another attempt do the run, if the run may have one."""
         self._return(
             writer, why, lambda told: self._service.claims.release(self._claim.number, self._claim.attempt, told)
         )
 
     def _fail(self, writer: LogWriter, why: str, blame: Blame) -> None:
-        """The same, after a machine's fault: later, and by another worker if there is one."""
+        """``_give_back`` after a machine's fault: the next attempt is later, at another worker if there is one."""
         self._return(writer, why, lambda told: self._service.claims.fail(self._claim, told, blame))
 
     def _return(self, writer: LogWriter, why: str, release: Callable[[str], object]) -> None:
@@ -208,7 +208,7 @@ class Execution:
         self._write(write)
 
     def _write(self, write: Callable[[], None]) -> None:
-        """The attempt's last word, however long the database is away: without it there is no other run to take."""
+        """Write the attempt's end, however long the database is away: without it there is no other run to take."""
         while True:
             try:
                 write()
@@ -224,7 +224,7 @@ class Execution:
                 time.sleep(_FINISH_PAUSE_S)
 
     def _wake_others(self) -> None:
-        """Runs that waited for this one's project, or for this run itself once more, need a message."""
+        """Send messages for runs that waited for this one's project, and for this run if it waits again."""
         try:
             self._service.queue.top_up(waiting(self._service.database))
         except (QueueUnreachableError, DatabaseUnreachableError) as error:
@@ -235,9 +235,9 @@ class Execution:
 
 
 def _machines_fault(error: BaseException | None) -> Blame | None:
-    """Whose fault it is that the same run may succeed later; None: it is the run's own, and it will not.
+    """Whose fault it is, if the same run may succeed later; None: the fault is the run's own, and it would fail again.
 
-    What lies behind an error with a place in the Dockerfile counts, too.
+    The causes behind an error with a place in the Dockerfile count, too.
     """
     while error is not None:
         if isinstance(error, _ELSEWHERE) or (isinstance(error, ResponseError) and error.retryable):

@@ -1,9 +1,9 @@
-"""A process beside Celery's that writes what runs leave to the shared cache, one run's after another's.
+"""A process beside Celery's that writes runs' parts of the shared cache, one run after another.
 
-So no run waits for it, nor does a place for runs. It is bounded: by the number that waits, by the time of each, and by
-its own priority, which is low. Nobody's log tells of it: what fails is told in the worker's, and counted. Being told to
-end drops all that is not done; a worker that is killed takes it with it. Then the cache lacks what those runs left, and
-the next one that needs it runs the steps and leaves it anew.
+So no run and no place for runs waits for it. It is bounded: by the number of exports that wait, by the time of each,
+and by its own low priority. No run's log shows its work: failures go to the worker's log and are counted. An order to
+end drops all that is not done, and a worker that is killed takes the process with it. Then the cache lacks what those
+runs left. The next run that needs it runs the steps and leaves it anew.
 
 ``python -m worker.exporter PARENT DESCRIPTOR NAME``: the worker's process, and the socket that exports come over.
 """
@@ -45,21 +45,21 @@ from worker.connecting import client_of
 from worker.exportqueue import ExportQueue, Waiting
 from worker.resources import WorkerSettings
 
-_IDLE_S: Final = 30.0  # then it ends, and is started again when there is more
-_END_S: Final = 1.0  # for what is under way: a registry that does not answer is not waited for
+_IDLE_S: Final = 30.0  # then the process ends; more work starts it again
+_END_S: Final = 1.0  # for the export under way: nobody waits for a registry that does not answer
 _NICENESS: Final = 10
 _log = logging.getLogger("worker.exporter")  # also as a process of its own
 
 
 class _UnderWay(NamedTuple):
-    """What is being written. stopped: set it to end that soon."""
+    """An export that is being written. stopped: set it, and the export ends soon."""
 
     export: CacheExport
     stopped: threading.Event
 
 
 class Exporter:
-    """Works until ``stop``, or until nothing has come for a while. idle_s: how long."""
+    """Writes exports until ``stop``, or until none has come for ``idle_s``."""
 
     def __init__(self, settings: WorkerSettings, service: Service, end: socket.socket, idle_s: float = _IDLE_S) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class Exporter:
         os.write(self._wake_write, b"x")
 
     def run(self) -> bool:
-        """Returns whether all of it has come to its end; where not, the process has to."""
+        """Returns whether the thread has ended, too; if it has not, the process has to end."""
         self._thread.start()
         while not self._stopping:
             watched: list[Any] = [self._end, self._wake_read]
@@ -99,7 +99,7 @@ class Exporter:
         return not self._thread.is_alive()
 
     def _receive(self) -> bool:
-        """Take one. False: there is nobody left who could send another."""
+        """Take one export. False: there is nobody left who could send another."""
         try:
             export = receive(self._end)
         except msgspec.MsgspecError as error:
@@ -117,7 +117,7 @@ class Exporter:
         return True
 
     def _leased(self, export: CacheExport) -> Waiting:
-        """What is pruned before this moment is left out."""
+        """Lease what the export reads, from now on; what was pruned before is left out."""
         with contextlib.ExitStack() as undo:
             store = undo.enter_context(Store.open(self._settings.service.root))
             store.act_for(export.domain)
@@ -146,7 +146,7 @@ class Exporter:
 
     @contextlib.contextmanager
     def _bounded(self, waiting: Waiting) -> Iterator[threading.Event]:
-        """An event that is set when the export has to end: its time is over, or the worker ends."""
+        """An event that is set when the export has to end: because its time is over, or because the worker ends."""
         stopped = threading.Event()
         timer = threading.Timer(max(0.0, waiting.until - time.monotonic()), stopped.set)
         timer.daemon = True
@@ -168,7 +168,7 @@ class Exporter:
         self._tell(waiting.export, "dropped", why)
 
     def _tell(self, export: CacheExport, outcome: CacheWritten, why: str) -> None:
-        """In the log and in the numbers; and nobody needs the token any more."""
+        """Log and count the outcome; and drop the token, which nobody needs any more."""
         run, level = export.claim.number, logging.WARNING if outcome == "failed" else logging.INFO
         _log.log(level, "run %d: %s: the shared cache %s: %s", run, export.place, outcome, why)
         try:

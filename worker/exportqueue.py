@@ -1,4 +1,4 @@
-"""The exports that wait, one for each place in the registry: the newest run's."""
+"""The queue of exports: one for each place in the registry, of the newest run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REMEMBERED: Final = 1000
 
 
 class Waiting(NamedTuple):
-    """An export, and the session that keeps what it reads from being pruned. until: of the monotonic clock."""
+    """An export, and the session that keeps its content from being pruned. until: by the monotonic clock."""
 
     export: CacheExport
     store: Store
@@ -22,7 +22,7 @@ class Waiting(NamedTuple):
 
 
 class ExportQueue:
-    """Thread-safe. Whatever ``put`` and ``close`` return is the caller's to drop."""
+    """The queue. Thread-safe. The caller has to drop whatever ``put`` and ``close`` return."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._most = most
@@ -33,9 +33,9 @@ class ExportQueue:
         self._in_hand = False
 
     def put(self, new: Waiting) -> list[Waiting]:
-        """Let it wait. Returns what goes for it: an older run's for the same place, or the one that waited longest.
+        """Queue an export. Returns those that go for it: an older run's for the same place, or the longest waiting.
 
-        That is itself when a newer run's came before it.
+        Returns ``new`` itself when a newer run's came before it.
         """
         place, number = new.export.place, new.export.claim.number
         with self._changed:
@@ -54,9 +54,9 @@ class ExportQueue:
         return gone
 
     def take(self) -> Waiting | None:
-        """The one that has waited longest; waits for one. None once the queue is closed.
+        """The export that has waited longest; waits until there is one. None once the queue is closed.
 
-        For one thread: it is done with what it took before.
+        For one thread only: the next call says that the export before is done.
         """
         with self._changed:
             self._in_hand = False
@@ -69,12 +69,12 @@ class ExportQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits, and what was taken is done."""
+        """Whether nothing waits, and the export that was taken is done."""
         with self._changed:
             return not self._waiting and not self._in_hand
 
     def close(self) -> list[Waiting]:
-        """Give nothing out any more. Returns what waited."""
+        """Give nothing out any more. Returns the exports that waited."""
         with self._changed:
             self._closed = True
             left = list(self._waiting.values())

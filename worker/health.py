@@ -1,6 +1,7 @@
-"""``python -m worker.health``: whether a worker of this host is well, for whoever restarts what is not.
+"""``python -m worker.health``: whether a worker of this host is well, for supervisors that restart it if not.
 
-Well is a worker that consumes, not a process that lives: its row in the database must be younger than a few beats.
+A worker is well if it consumes; that its process lives is not enough. Its row in the database must be younger than a
+few beats.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pipelines.service import Service
 
 
 def is_well(service: Service, host: str) -> bool:
-    """Whether one of the workers that are called after ``host`` beats. Raises DatabaseUnreachableError."""
+    """Whether one of the workers that are named after ``host`` beats. Raises DatabaseUnreachableError."""
     mine = (worker for worker in service.workers.list() if worker.name.rpartition("-")[0] == host)
     return any(worker.state != "lost" for worker in mine)
 

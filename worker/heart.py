@@ -1,8 +1,8 @@
-"""A process beside Celery's that says that the worker consumes, and reaps what others left.
+"""The worker's heartbeat: a process beside Celery's that reports that the worker consumes, and reaps lost runs.
 
-A worker's health is that it consumes, not that its process lives: Celery's event loop sends a byte each time it turns
-while its connection to Redis stands, and the heart beats in the database as long as these come. It is a process of its
-own because Celery forks, which no open SQLite connection and no thread would survive.
+A worker is well if it consumes; that its process lives is not enough. While its connection to Redis stands, Celery's
+event loop sends a byte each time it turns. As long as these bytes come, the heart beats in the database. It is a
+process of its own because Celery forks: no open SQLite connection and no thread would survive that.
 
 On standard input: ``t`` the loop has turned, ``d`` the worker drains from now on, ``q`` it ends well.
 """
@@ -47,7 +47,7 @@ class Heart:
         self._draining = False
 
     def run(self) -> None:
-        """Returns when the worker has ended. One that died leaves its row, which tells that it is lost."""
+        """Returns when the worker has ended. A worker that died leaves its row, which shows that it is lost."""
         round_at = float("-inf")
         while True:
             readable, _, _ = select.select([self._signals], [], [], _ROUND_S)
@@ -61,7 +61,7 @@ class Heart:
                 self._round()
 
     def _hear(self, told: bytes) -> bool:
-        """Whether the worker has ended."""
+        """Take bytes from the worker; True when it has ended."""
         if b"t" in told:
             self._turned_at = time.monotonic()
         if b"d" in told:

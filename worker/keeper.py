@@ -1,4 +1,4 @@
-"""Keeps a claim alive while its build runs, and says when the build has to stop, and why."""
+"""The lease keeper: keeps a claim alive while its build runs, and says when and why the build has to stop."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pipelines.runs.claims import LEASE_S, RENEW_S, WATCH_S, Claims
 
 T = TypeVar("T")
 Stop: TypeAlias = Literal["cancelled", "timeout", "lost", "interrupted"]
-_SELF_FENCE_S: Final = LEASE_S - RENEW_S  # before others, who may hear of the database what we do not, take the run
+_SELF_FENCE_S: Final = LEASE_S - RENEW_S  # stop before others take the run: they may reach the database when we cannot
 _PAUSE_S: Final = 0.5
 _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """A thread for one claim, as a context manager.
+    """Keeps one claim, by a thread, as a context manager.
 
     stopped: set once the build has to end; ``why`` says the reason.
-    told: of a run that was cancelled, why, for people.
+    told: why a cancelled run was cancelled, for people.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Keeper:
         return self._why
 
     def stop(self, why: Stop) -> None:
-        """End the build; the first reason counts, but a run that is lost is lost."""
+        """End the build. The first reason counts, but "lost" overrides any other."""
         if self._why is None or why == "lost":
             self._why = why
         self.stopped.set()
@@ -63,7 +63,7 @@ class Keeper:
         self._thread.join()
 
     def insist(self, ask: Callable[[], T]) -> T:
-        """What ``ask`` of the database answers, however long that is away; ask it only what may be asked again.
+        """Ask the database, however long it is away, and return its answer. ``ask`` must be safe to repeat.
 
         Raises what else ``ask`` raises, and BuildCancelledError once the build has to stop.
         """
@@ -76,7 +76,7 @@ class Keeper:
                     raise BuildCancelledError("the build was stopped while the database was away") from error
 
     def look(self) -> None:
-        """Renew the lease when that is due, and see whether the build has to stop."""
+        """Renew the lease when that is due, and check whether the build has to stop."""
         now = self._clock()
         try:
             if now - self._renewed_at >= RENEW_S:
@@ -89,7 +89,7 @@ class Keeper:
             self._held_at = now
         except StaleAttemptError:
             self.stop("lost")
-        except DatabaseDownError as error:  # then nobody else can be given the run
+        except DatabaseDownError as error:  # while it is down nobody else can be given the run
             _log.warning("run %d: %s", self._claim.number, error)
             self._held_at = now
         except (DatabaseUnreachableError, SchemaError) as error:

@@ -1,7 +1,7 @@
-"""Celery's pool of processes, without the pauses that it makes at its end: a service that builds nothing ends at once.
+"""Celery's pool of processes, without the pauses at its end: a worker that builds nothing ends at once.
 
 A process of Celery's lingers for a second after it has said that it ends, and the worker looks only twice a second
-whether all have. Neither has anything to wait for here: see ``leave_pool`` and ``Pool``.
+whether all have ended. Here neither has anything to wait for: see ``leave_pool`` and ``Pool``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from celery.concurrency.prefork import TaskPool
 
 
 class Pool(TaskPool):  # type: ignore[misc]  # celery has no types
-    """Ends without a pause while no run is being built. While one is, Celery's way of waiting for it holds."""
+    """A pool that ends without a pause unless a run is being built: then Celery waits for the run in its own way."""
 
     _pool: Any
 
     def on_stop(self) -> None:
         """Wait until all processes have ended."""
         pool = self._pool
-        if pool is not None and not pool._cache:  # where each task is, from its being taken until its result has come
+        if pool is not None and not pool._cache:  # has each task from its start until its result has come
             pool.close()
             pool.join()
             self._pool = None
@@ -28,9 +28,9 @@ class Pool(TaskPool):  # type: ignore[misc]  # celery has no types
 
 
 def leave_pool(exit_code: int) -> NoReturn:
-    """End a process of the pool, once it is told to and has put everything away.
+    """End a process of the pool, after it was told to end and has put everything away.
 
-    The worker has had all results by then (billiard's ``_ensure_messages_consumed``). What Celery's process would do
-    yet is to announce its end, and to wait for a second to be killed; the worker learns of it from the kernel as well.
+    The worker has had all results by then (billiard's ``_ensure_messages_consumed``). Celery's own process would still
+    announce its end and wait for a second to be killed. The worker learns of the end from the kernel as well.
     """
     os._exit(exit_code)

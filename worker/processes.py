@@ -12,6 +12,6 @@ CHECKOUT: Final = Path(__file__).resolve().parents[1]
 
 
 def environment_of(settings: WorkerSettings) -> dict[str, str]:
-    """So that it finds this code, and the worker's own root."""
+    """Environment variables by which the process finds this code, and the worker's own root."""
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "SHIPLAP_ROOT": str(settings.service.root), "PYTHONPATH": path}

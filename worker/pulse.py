@@ -1,4 +1,4 @@
-"""Celery's end of the heart: starts its process, and tells it of each turn of the consumer's loop."""
+"""Celery's end of the heartbeat: starts the heart's process, and reports each turn of the consumer's loop to it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _END_TIMEOUT_S: Final = 15.0
 
 
 class Pulse:
-    """A context manager: the heart's process lives from entry to exit, and is started anew should it die.
+    """Keeps the heart's process from entry to exit, as a context manager; starts it anew if it dies.
 
-    While messages are consumed, a pipe wakes the consumer's loop when the worker is to end. Its poll goes on after a
-    signal (PEP 475), for as long as nothing comes.
+    While messages are consumed, a pipe wakes the consumer's loop when the worker is to end. Without the pipe the loop's
+    poll would go on after a signal (PEP 475) for as long as nothing comes.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -33,11 +33,11 @@ class Pulse:
         self._wakes: int | None = None  # the pipe's end to write to
 
     def attach(self, app: Celery) -> None:
-        """Be told while messages are consumed, and when the worker drains."""
+        """Ask Celery to report when messages are consumed, and when the worker drains."""
         pulse = self
 
         class Consuming(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-            """Between start and stop there is a connection, and the loop turns."""
+            """Between start and stop there is a connection to Redis, and the loop turns."""
 
             requires = ("celery.worker.consumer.tasks:Tasks",)
 

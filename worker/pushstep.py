@@ -17,9 +17,11 @@ _WHAT: Final = "layers"
 
 
 class PushStep:
-    """A context manager. The step begins with the first transfer; where nothing is sent anywhere there is none.
+    """Shows the pushes of a run as one step, as a context manager.
 
-    new_step: makes it, behind all steps of the build.
+    The step begins with the first transfer; where nothing is sent anywhere there is none.
+
+    new_step: makes the step, behind all steps of the build.
     """
 
     def __init__(self, monitor: Monitor, new_step: Callable[[str], StepInfo]) -> None:
@@ -80,7 +82,7 @@ class _Transfer:
             self._monitor.emit(StepProgress(self._step_id, _WHAT, current, total))
 
     def message(self, text: str) -> None:
-        del text  # the step's own name says it
+        del text  # the step's own name says the same
 
     @property
     def sent(self) -> set[str]:

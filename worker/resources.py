@@ -20,10 +20,10 @@ class WorkerSettings(NamedTuple):
     name: unique among all workers.
     labels: sorted.
     concurrency: runs at once.
-    steps: what theirs may use.
+    steps: what the runs' steps may use.
     steps_at_once: of one run; 0 is any number.
     bound_bytes, swap_bytes: memory and swap for the steps of all runs together; None: any amount.
-    group: the name of the enclosure that holds them to it, empty where there is none.
+    group: the name of the enclosure that enforces these two; empty where there is none.
     """
 
     service: ServiceSettings
@@ -38,9 +38,10 @@ class WorkerSettings(NamedTuple):
 
 
 class Resources:
-    """Open until ``close``. The launcher is started anew after it has failed.
+    """The service and the launcher, open until ``close``. The launcher is started anew after it has failed.
 
-    Its files are in a store session of this process, which leases nothing: each run opens the store for itself.
+    The launcher's files are in a store session of this process. That session leases nothing: each run opens the store
+    for itself.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -68,7 +69,7 @@ class Resources:
 
     @property
     def limits(self) -> StepLimits:
-        """What a step may use here. A limit that nobody asked for does not hold where the host cannot keep it."""
+        """What a step may use here. A limit that nobody asked for is dropped where the host cannot enforce it."""
         steps = self.settings.steps
         optional = tuple(sorted({"memory", "cpu", "pids"} - steps.given))
         return StepLimits(
@@ -79,7 +80,7 @@ class Resources:
         )
 
     def renew_launcher(self) -> None:
-        """The launcher failed: kill what is left of it; the next one that is asked for is new."""
+        """Kill what is left of a launcher that failed. The next use starts a new one."""
         with self._lock:
             if self._launcher is not None:
                 self._launcher.close()

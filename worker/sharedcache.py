@@ -1,8 +1,8 @@
 """The build cache that workers share through the registry: which parts of it a run reads, and which it writes.
 
-A project's caches are in ``REGISTRY/cache/PROJECT``, a tag for each thing that is built of it and each of the project's
-domains. A run reads its own domain's, and then the protected lane's; it writes its own. So nothing that a branch wrote
-ever gets into what the default branch ships. What comes from strangers neither reads nor writes.
+A project's caches are in ``REGISTRY/cache/PROJECT``. Each pair of a thing that is built of the project and a domain of
+the project has a tag there. A run reads its own domain's cache, and then the protected lane's; it writes its own. So
+nothing that a branch wrote ever gets into what the default branch ships. Strangers' runs neither read nor write.
 
 A run writes when it has ended: see ``worker.exporter``.
 """
@@ -22,12 +22,12 @@ from pipelines.owning.ownership import CACHE
 from pipelines.projects.tags import TagFacts, fit_for_tag
 
 _HASH_DIGITS = 12
-_LANE_DIGITS = 32  # others choose the names of branches, and must find no second one for the same tag
+_LANE_DIGITS = 32  # others choose branches' names, and must not find two with the same tag
 _NAME_LENGTH = 60  # a tag has up to 128
 
 
 def shared_caches(run: Run, domain: Domain, facts: TagFacts, names: tuple[Reference, ...]) -> tuple[CacheFrom, ...]:
-    """Where the run looks, its own domain's cache first; nowhere without a registry, and for forks.
+    """The caches to read, the run's own domain's first; none without a registry, and none for forks.
 
     names: of the image.
     """
@@ -40,12 +40,12 @@ def shared_caches(run: Run, domain: Domain, facts: TagFacts, names: tuple[Refere
 
 
 def shared_target(read: tuple[CacheFrom, ...]) -> str | None:
-    """Which of the caches that the run reads it writes, too: the first, its own domain's. None where it reads none."""
+    """The cache that the run also writes: the first one that it reads, its own domain's. None where it reads none."""
     return read[0].location if read else None
 
 
 def refuse_cache_names(names: Iterable[Reference], registry: str) -> None:
-    """Raise InvalidRequestError for an image in a cache's place: whoever may name one decides what others build."""
+    """Raise InvalidRequestError for an image name among the caches: whoever writes there decides what others build."""
     for name in names:
         if registry and name.familiar.startswith(f"{registry}/{CACHE}/"):
             raise InvalidRequestError(
@@ -54,7 +54,7 @@ def refuse_cache_names(names: Iterable[Reference], registry: str) -> None:
 
 
 def _lane(domain: Domain) -> str:
-    """The domain as a part of a tag, and of no other domain's: names may differ in what a tag cannot have."""
+    """The domain as a part of a tag, unique to the domain even where a tag cannot have all letters of its name."""
     if domain == protected(domain.project):
         return domain.lane
     digest = hashlib.sha256(domain.label.encode("utf-8", "surrogateescape")).hexdigest()[:_LANE_DIGITS]
@@ -62,7 +62,7 @@ def _lane(domain: Domain) -> str:
 
 
 def _what(run: Run, names: tuple[Reference, ...]) -> str:
-    """What is built, in a few digits: a project may build several things from one repository."""
+    """What is built, as a short hash: a project may build several things from one repository."""
     options = run.options
     images = sorted({name.familiar_name for name in names})
     built = json.dumps([options.file, options.target, options.platform, images])

@@ -1,7 +1,7 @@
-"""The worker's side of ``worker.exporter``: the socket to it, and its process, which runs while there is work for it.
+"""The worker's side of ``worker.exporter``: its socket, and its process, which runs while there is work for it.
 
-Celery forks its pool processes, so there is no thread here: the consumer's loop looks once a second whether an export
-waits and nobody is there to take it.
+Celery forks its pool processes, so there is no thread here. Once a second the consumer's loop checks whether an export
+waits without a process to take it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _END_TIMEOUT_S: Final = 5.0
 
 
 class ExporterProcess:
-    """A context manager: with it ends the process, if there is one. outlet: where runs hand over what they leave."""
+    """Keeps the process, as a context manager: both end together. outlet: where runs hand over their exports."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
@@ -38,7 +38,7 @@ class ExporterProcess:
         self.outlet = Outlet(outer)
 
     def attach(self, app: Celery) -> None:
-        """Look while messages are consumed, and end when the worker drains."""
+        """Ask Celery to call ``look`` while messages are consumed, and to end the process when the worker drains."""
         exporter = self
 
         class Looking(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
@@ -78,10 +78,10 @@ class ExporterProcess:
         self._outer.close()
 
     def _drain(self, **_: Any) -> None:
-        """What is not written yet is dropped: the next run that needs it leaves it anew."""
+        """Drop what is not written yet: the next run that needs it leaves it anew."""
         self._ending = True
         with contextlib.suppress(OSError):  # it is closed already
-            self._inner.shutdown(socket.SHUT_RD)  # runs that end from now on are told that nobody takes what they leave
+            self._inner.shutdown(socket.SHUT_RD)  # from now on, runs that end learn that nobody takes their exports
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()

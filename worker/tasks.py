@@ -1,4 +1,4 @@
-"""The Celery application of a worker process, and its one task: claim what may be claimed, and do it."""
+"""The Celery application of a worker process, and its one task: claim a run and execute it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 def make_app(settings: WorkerSettings, outlet: Outlet) -> Celery:
     """The application with its task. Each pool process opens what it needs once, after the fork.
 
-    outlet: takes what runs leave for the shared cache.
+    outlet: takes the runs' exports for the shared cache.
     """
     app = celery_app(settings.service.redis_url)
     app.conf.worker_soft_shutdown_timeout = 10.0
@@ -51,7 +51,7 @@ class _PoolProcess:
         self._resources: Resources | None = None
 
     def start(self, **_: Any) -> None:
-        """Be ready before the first run comes; what fails now is tried again then."""
+        """Open everything before the first run comes. What fails now is tried again with that run."""
         try:
             self._open().launcher().warm()
         except DatabaseUnreachableError as error:
@@ -64,7 +64,7 @@ class _PoolProcess:
         leave_pool(exitcode)
 
     def work(self, number: int) -> None:
-        """Take the best run that waits, which need not be the one that the message tells of."""
+        """Take the best run that waits. It need not be the run that the message names."""
         try:
             resources = self._open()
             claim = resources.service.claims.take(self._settings.name, self._settings.labels)
@@ -90,7 +90,7 @@ class _PoolProcess:
 
 @contextmanager
 def _terminating(execution: Execution) -> Iterator[list[int]]:
-    """SIGTERM, by which Celery ends a pool process, gives the run back instead of dropping it."""
+    """While this holds, SIGTERM gives the run back. Celery ends a pool process by it, and would drop the run."""
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
