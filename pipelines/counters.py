@@ -1,4 +1,4 @@
-"""What runs add up to: those that are there, and in the table of counters those that were removed.
+"""Totals over runs: those that exist, and in the table of counters those that were removed.
 
 ``remember`` adds runs to that table as they go, so that no total ever falls.
 """
@@ -16,15 +16,15 @@ from pipelines.model import FINAL_STATES
 from pipelines.schema import counters, runs, steps
 
 ENDED: Final = "ended."
-"""Before the state, in the names of the counters of runs that ended so."""
+"""The prefix, before the state, of the counters of runs by their final state."""
 
-# No cache answers for a FROM, nor for what the builder does on its own account, which has no line in the Dockerfile.
+# No cache answers for a FROM, nor for the builder's own steps, which have no line in the Dockerfile.
 _IS_FROM: Final = and_(steps.c.name.like("[%] FROM %"), steps.c.name.regexp_match(r"^\[[^]]*\] FROM "))
 _CACHEABLE: Final = (steps.c.line > 0, not_(_IS_FROM))
 
 
 def remember(connection: Connection, *which: ColumnElement[bool]) -> None:
-    """Count what the runs ``which`` add to the totals: this transaction removes them."""
+    """Add the runs ``which`` to the totals: this transaction removes them."""
     for name, value in _sums(connection, *which).items():
         if value:
             add(connection, name, value)
@@ -38,7 +38,7 @@ def add(connection: Connection, name: str, value: float) -> None:
 
 
 def _sums(connection: Connection, *which: ColumnElement[bool]) -> dict[str, float]:
-    """What these runs add up to; all runs where nothing is said."""
+    """The sums over these runs; over all runs where nothing is said."""
     by_state = counted(connection, runs.c.state, *which)
     of_these = steps.c.run.in_(select(runs.c.number).where(*which))
     by_step = counted(connection, steps.c.state, of_these, *_CACHEABLE)
@@ -56,17 +56,17 @@ def _sums(connection: Connection, *which: ColumnElement[bool]) -> dict[str, floa
 
 
 def totals(connection: Connection) -> Counter[str]:
-    """What all runs add up to, those that were removed too."""
+    """The sums over all runs, removed ones too."""
     removed = {row.name: row.value for row in connection.execute(select(counters))}
     return Counter(_sums(connection)) + Counter(removed)
 
 
 def counted(connection: Connection, column: Any, *which: ColumnElement[bool]) -> dict[str, int]:
-    """How many rows there are, by what they have in ``column``."""
+    """How many rows there are, by their value in ``column``."""
     found = connection.execute(select(column, func.count()).where(*which).group_by(column))
     return {row[0]: row[1] for row in found}
 
 
 def _summed(connection: Connection, duration: Any, *which: ColumnElement[bool]) -> tuple[float, int]:
     total, count = connection.execute(select(func.sum(duration), func.count(duration)).where(*which)).one()
-    return max(0.0, float(total or 0.0)), int(count)  # a clock that was set back makes no negative time
+    return max(0.0, float(total or 0.0)), int(count)  # no negative time from a clock that was set back

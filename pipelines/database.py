@@ -3,8 +3,8 @@
     database = Database.open(settings)
     with database.write() as connection: ...
 
-A write transaction of SQLite begins with BEGIN IMMEDIATE, so it never fails half-way for a lock. The truth about runs
-is here and nowhere else; ``pipelines.runs.runs`` says what guards it.
+A write transaction of SQLite begins with BEGIN IMMEDIATE, so it never fails half-way for a lock. Only this database has
+the truth about runs; ``pipelines.runs.runs`` says what guards it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _POOL_SIZE: Final = 20
 _MIGRATION_LOCK: Final = 0x5348_4950  # "SHIP": a PostgreSQL advisory lock
 _MIGRATE: Final = "run: shiplap migrate"
 
-# What PostgreSQL says of itself: SQLSTATEs, and messages of libpq, which has no codes for a connection that failed.
+# PostgreSQL's troubles: SQLSTATEs; and messages of libpq, which has no codes for a failed connection.
 _DISK_FULL: Final = "53100"
 _HELD: Final = ("55P03", "40P01", "40001")  # a lock's time-out, a deadlock, transactions that collided
 _NOT_SERVING: Final = ("57P01", "57P02", "57P03", "25006")  # shutting down, crashed, starting; only for reading
@@ -76,7 +76,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for looking only."""
+        """A connection for reading only."""
         with _translated(), self.engine.connect() as connection:
             yield connection
 
@@ -87,12 +87,12 @@ class Database:
             yield connection
 
     def note(self, statement: Update) -> None:
-        """Write what is good to know and no more: left out while the disk is full, so that people can look then."""
+        """Write something useful but not needed: left out while the disk is full, so that people can still look."""
         with contextlib.suppress(DatabaseFullError), self.write() as connection:
             connection.execute(statement)
 
     def wait_patiently(self, connection: Connection) -> None:
-        """For what is long and rare, a backup or a migration: this transaction has no time-outs but the network's."""
+        """Let this transaction, a backup or a migration, have no time-outs but the network's: it is long and rare."""
         if not self.is_sqlite:
             wait_patiently(connection)
 
@@ -147,7 +147,7 @@ def migrate(settings: ServiceSettings) -> list[str]:
 
 
 def known_schemas() -> list[str]:
-    """All that there have been up to this version's, the oldest first."""
+    """All schemas up to this version's, the oldest first."""
     from alembic.script import ScriptDirectory
 
     return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
@@ -230,7 +230,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """The driver's errors as ours, as far as an administrator can do something about them."""
+    """Turn the driver's errors into ours, as far as an administrator can do something about them."""
     try:
         yield
     except PoolTimeoutError as error:
@@ -261,8 +261,8 @@ def _known(error: DBAPIError) -> Exception:
 
 
 def _serves_nobody(error: BaseException | None) -> bool:
-    """Whether the trouble is the database's own. With silence it may as well be the way from here to there."""
-    if isinstance(error, sqlite3.Error):  # a file: what keeps us from writing keeps everybody
+    """Whether the trouble is the database's own. Mere silence does not count: the network may be the cause."""
+    if isinstance(error, sqlite3.Error):  # a file: what keeps us from writing keeps everybody from writing
         return True
     if getattr(error, "sqlstate", None) in _NOT_SERVING:
         return True

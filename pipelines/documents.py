@@ -1,4 +1,4 @@
-"""What JSON from outside must not have in it, whatever it is about."""
+"""What JSON from outside must not contain, whatever the document is about."""
 
 from __future__ import annotations
 

@@ -46,15 +46,15 @@ class DatabaseUnreachableError(PipelineError):
 
 
 class DatabaseDownError(DatabaseUnreachableError):
-    """The database serves nobody: it is shut down, or starts, or is locked. So nobody is given anything meanwhile."""
+    """The database serves nobody: it is shut down, or starts, or is locked. Until it serves again nobody gets a run."""
 
 
 class DatabaseBusyError(DatabaseDownError):
-    """Somebody else holds the row for longer than anybody should. Nobody else is given it meanwhile; try again."""
+    """Somebody else holds the row for longer than anybody should. Until then nobody else gets it; try again."""
 
 
 class DatabaseFullError(DatabaseDownError, StorageFullError):
-    """The database's disk is full: what waits goes on when there is room again."""
+    """The database's disk is full. Whoever waits for it goes on when there is room again."""
 
 
 class QueueUnreachableError(PipelineError):
@@ -62,11 +62,11 @@ class QueueUnreachableError(PipelineError):
 
 
 class InvalidRequestError(PipelineError):
-    """What was asked for cannot be: a malformed name, path, digest or option."""
+    """The request cannot be met: a malformed name, path, digest or option."""
 
 
 class DeniedError(PipelineError):
-    """What was asked for is another project's. Says whose, and who can change it."""
+    """The request is for something of another project. Says whose it is, and who can change that."""
 
 
 class NotFoundError(PipelineError):
@@ -74,7 +74,7 @@ class NotFoundError(PipelineError):
 
 
 class ConflictError(PipelineError):
-    """The thing asked for does not fit the state that the run is in."""
+    """The request does not fit the state that the run is in."""
 
 
 class WorkerSickError(PipelineError):
@@ -100,7 +100,7 @@ class ScopeError(PipelineError):
 class SignInError(PipelineError):
     """Nobody can sign in with this name and password, or by this identity. Says no more than that.
 
-    reason: what the administrator learns of it besides, from log and audit; nothing that a token said but names.
+    reason: what the administrator also learns, from log and audit; of a token's content only names.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, reason: str = "") -> None:
@@ -133,7 +133,7 @@ class UpstreamError(PipelineError):
 
 
 class NothingToBuildError(PipelineError):
-    """The source is as it was, as far as the run is about it."""
+    """Nothing that the run is about has changed in the source."""
 
 
 class SecretError(PipelineError):

@@ -1,4 +1,4 @@
-"""Who asks: people, their sessions and tokens, runs' tokens, what each may do, and the book of what was done.
+"""Accounts: people, their sessions and tokens, runs' tokens, what each may do, and the audit trail.
 
-Which request may pass is decided in ``web.guard``, by what is here.
+``web.guard`` decides by these which request may pass.
 """

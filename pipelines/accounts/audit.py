@@ -25,7 +25,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
     actor: a user's name, ``token NAME``, or what else acted.
     address: the client's, "" for this machine's shell.
-    project: the one that it was about; "" for what was about the service.
+    project: the project that the entry is about; "" for the service.
     """
 
     id: int
@@ -48,7 +48,7 @@ class Audit:
     def add(
         self, actor: str, action: str, subject: str, detail: str = "", *, address: str = "", project: str = ""
     ) -> None:
-        """Note that it was done. No secrets in ``detail``; what is too long is cut."""
+        """Note an action that was done. No secrets in ``detail``; what is too long is cut."""
         texts = {"actor": actor, "action": action, "subject": subject, "address": address, "project": project}
         values = {name: printable(text)[: _LENGTHS[name]] for name, text in texts.items()}
         with self._database.write() as connection:
@@ -68,10 +68,10 @@ class Audit:
     ) -> list[AuditEntry]:
         """The newest first.
 
-        actor, action: exactly these.
-        subject: what it contains.
+        actor, action: only entries with exactly these.
+        subject: only entries whose subject contains this.
         before: only smaller ids.
-        projects: only what was about these.
+        projects: only entries about these projects.
         """
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
         if projects is not None:
@@ -92,20 +92,20 @@ class Audit:
             return [_from_row(row) for row in connection.execute(query)]
 
     def actions(self) -> Sequence[str]:
-        """The kinds of actions that there are entries of, by name."""
+        """The kinds of actions that have entries, by name."""
         with self._database.read() as connection:
             return connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
 
     def sweep(self) -> None:
-        """Remove what is older than ``KEEP_S``."""
+        """Remove entries older than ``KEEP_S``."""
         with self._database.write() as connection:
             connection.execute(delete(audit).where(audit.c.at < self._clock() - KEEP_S))
 
 
 def printable(text: str) -> str:
-    """What strangers wrote, for logs and the trail: nothing in it ends a line, steers a terminal or turns words round.
+    """Strangers' text, for logs and the trail: nothing in it ends a line, steers a terminal or turns words round.
 
-    PostgreSQL takes no NUL either, and neither database a lone surrogate.
+    PostgreSQL takes no NUL either, and neither database takes a lone surrogate.
     """
     whole = text.replace("\0", "").encode(errors="replace").decode()
     return "".join(character if character.isprintable() else "\ufffd" for character in whole)

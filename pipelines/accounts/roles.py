@@ -1,7 +1,8 @@
-"""Who may do what in which project.
+"""Roles: who may do what in which project.
 
-A user has a role in the service, and a token scopes; these count in all projects. Besides, both may have roles in
-single projects: ``read`` looks and pulls images, ``build`` also starts runs and pushes, ``maintain`` also changes the
+A user has a role in the service, and a token has scopes; these count in all projects. Both may also have roles in
+single
+projects: ``read`` looks and pulls images, ``build`` also starts runs and pushes, ``maintain`` also changes the
 project's settings, secrets and members. A robot is a token that belongs to no user.
 """
 
@@ -24,7 +25,7 @@ Level: TypeAlias = Literal["none", "read", "build", "maintain", "admin"]
 Kind: TypeAlias = Literal["user", "token"]
 
 LEVELS: Final[tuple[Level, ...]] = ("none", "read", "build", "maintain", "admin")
-"""Each includes those before it. Nobody has ``admin`` in a single project: it is the service's."""
+"""Each includes those before it. Nobody has ``admin`` in a single project: it is a level of the whole service."""
 
 PROJECT_ROLES: Final[tuple[ProjectRole, ...]] = ("read", "build", "maintain")
 
@@ -46,17 +47,17 @@ class Rights(msgspec.Struct, frozen=True):
         return _includes(self.everywhere, level)
 
     def may_somewhere(self, level: Level) -> bool:
-        """Whether there is a project, or might be one, in which they may."""
+        """Whether they may do this in some project, which need not exist yet."""
         return self.may_everywhere(level) or any(_includes(own, level) for own in self.projects.values())
 
     def where(self, level: Level) -> frozenset[str] | None:
-        """The projects in which they may; None: all."""
+        """The projects in which they may do this; None: all."""
         if self.may_everywhere(level):
             return None
         return frozenset(project for project, own in self.projects.items() if _includes(own, level))
 
     def within(self, other: Rights) -> Rights:
-        """No more than ``other`` may: a token does not exceed its owner."""
+        """These rights, but no more than ``other``: a token does not exceed its owner."""
         names = {*self.projects, *other.projects}
         return Rights(
             _least(self.everywhere, other.everywhere),
@@ -87,7 +88,7 @@ class Roles:
             return _of_user(connection, user.name, user.role)
 
     def of_token(self, token: Token) -> Rights:
-        """As of now; no more than its owner may, if it has one. The token is valid."""
+        """A valid token's rights as of now; no more than its owner's, if it has one."""
         with self._database.read() as connection:
             rights = Rights(_largest(token.scopes), _rows(connection, "token", _hash_of(connection, token.id)))
             if token.owner is None:
@@ -96,7 +97,7 @@ class Roles:
             return rights.within(_of_user(connection, token.owner, role))
 
     def now(self, user: str | None, token: Token | None) -> Rights:
-        """What somebody who was let in before may at this moment: by a token, or else as a user."""
+        """The rights, at this moment, of somebody who was let in before: by a token, or else as a user."""
         if token is not None:
             try:
                 return self.of_token(token)
@@ -108,7 +109,7 @@ class Roles:
             return Rights() if role is None else _of_user(connection, str(user), role)
 
     def members(self, project: str) -> list[Member]:
-        """Users by name, then tokens by id. Those who may by a role in the service are not among them."""
+        """Users by name, then tokens by id. Leaves out those who have rights only by a role in the service."""
         of_users = select(project_roles.c.subject, project_roles.c.role).where(
             project_roles.c.project == project, project_roles.c.kind == "user"
         )
@@ -124,7 +125,7 @@ class Roles:
         return found + [Member("token", str(row.id), row.name, row.role) for row in machines]
 
     def set(self, project: str, kind: Kind, subject: str, role: ProjectRole) -> None:
-        """Give a role in place of the one that they may have there. Raises NotFoundError, InvalidRequestError."""
+        """Give a role, in place of any that they have in the project. Raises NotFoundError, InvalidRequestError."""
         if role not in PROJECT_ROLES:
             raise InvalidRequestError(f"invalid role {role!r}", hint=f"one of {', '.join(PROJECT_ROLES)}")
         with self._database.write() as connection:
@@ -156,7 +157,7 @@ class Roles:
         return token, text
 
     def project_of_run(self, run: int) -> str | None:
-        """None: there is no such run."""
+        """The project of a run; None: there is no such run."""
         with self._database.read() as connection:
             return connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar()
 
@@ -178,7 +179,7 @@ def _rows(connection: Connection, kind: Kind, subject: str) -> dict[str, Level]:
 
 
 def _stored(connection: Connection, kind: Kind, subject: str) -> str:
-    """A user's name; of a token the hash, for its number may be another's one day. Raises NotFoundError."""
+    """A user's name, or a token's hash, for its number may be another's one day. Raises NotFoundError."""
     if kind == "token":
         if not (subject.isascii() and subject.isdigit() and len(subject) < 16):
             raise NotFoundError(f"there is no token {subject[:40]!r}")

@@ -1,11 +1,11 @@
-"""The credential by which a run's worker uses the service's registry: one for each attempt, and good only during it.
+"""Tokens of runs: by one, a run's worker uses the service's registry. Each attempt has its own, good only during it.
 
-A token is made when a worker claims the run, and kept as a hash in the run's row, where the next claim replaces it. So
-it is fenced by the attempt and ends with it; there is nothing to revoke. Runs of what strangers wrote get none.
+A token is made when a worker claims the run. The run's row keeps its hash, and the next claim replaces that. So the
+token is fenced by the attempt and ends with it; there is nothing to revoke. Runs of strangers' code get none.
 
 One thing outlives the attempt: a run that succeeded may still have its part of the build cache to write. Until its
-worker has done that (``forget``), for CACHE_S at most, its token writes the project's cache, and reads the project's
-images, whose layers the cache shares. It opens nothing else.
+worker has done that (``forget``), but for CACHE_S at most, its token writes the project's cache, and reads the
+project's images, whose layers the cache shares. It opens nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipelines.owning.ownership import COMMONS, is_cache, owner_of
 from pipelines.schema import projects, runs
 
 CACHE_S: Final = 600.0
-"""For how long after its run's end a token may write the cache."""
+"""How long a token may write the cache after its run's end."""
 
 _KNOWN_BY: Final = 20  # hexadecimal digits
 _TOKEN: Final = re.compile(r"shp_run_(\d{1,18})_[A-Za-z0-9_-]{43}")
@@ -38,9 +38,9 @@ _TOKEN: Final = re.compile(r"shp_run_(\d{1,18})_[A-Za-z0-9_-]{43}")
 class RunRights(msgspec.Struct, frozen=True):
     """What a running attempt may do in the service's registry, as of now.
 
-    known: by what the token is known, which opens nothing.
-    projects: names of projects: of the run's own, and of all others where it has what is no other's.
-    given: image repositories that are not its own.
+    known: a short name of the token, which opens nothing.
+    projects: names of the run's own project, and of all others while it has what belongs to nobody.
+    given: image repositories that are not the project's own.
     ended: the run has succeeded, and only its part of the build cache is left to be written.
     """
 
@@ -52,7 +52,7 @@ class RunRights(msgspec.Struct, frozen=True):
     ended: bool = False
 
     def covers(self, repository: str, action: str) -> bool:
-        """Whether it may ``pull`` from or ``push`` to the repository; ``delete`` nowhere."""
+        """Whether the attempt may ``pull`` from or ``push`` to the repository; it may ``delete`` nowhere."""
         if action not in ("pull", "push"):
             return False
         if owner_of(repository, self.projects.__contains__) == self.project:
@@ -77,7 +77,7 @@ class RunTokens:
         self._clock = clock
 
     def log_in(self, text: str) -> RunRights | None:
-        """Whose token it is; None for what is none, or none any more."""
+        """The rights of this token's attempt; None for a text that is no token (any more)."""
         match = _TOKEN.fullmatch(text)
         if match is None:
             return None
@@ -87,7 +87,7 @@ class RunTokens:
             return _rights(connection, row)
 
     def source(self, text: str, project: str) -> SourceRights | None:
-        """What whose token it is may do with a project's bare repositories; None for what is no token (any more)."""
+        """What this token's attempt may do with a project's bare repositories; None: it is no token (any more)."""
         match = _TOKEN.fullmatch(text)
         if match is None:
             return None
@@ -98,7 +98,7 @@ class RunTokens:
             return SourceRights(row.number, may_read)
 
     def standing(self, run: int, known: str) -> RunRights | None:
-        """The rights of the attempt whose token is known so; None once it has ended."""
+        """The rights of the attempt whose token has this short name; None once the attempt has ended."""
         with self._row(run) as (connection, row):
             return _rights(connection, row) if row is not None and _known(row.token) == known else None
 
@@ -124,7 +124,7 @@ def new_token(run: int) -> tuple[str, str]:
 
 
 def forget_token(connection: Connection, run: int, attempt: int) -> None:
-    """``RunTokens.forget`` in a transaction of the caller's."""
+    """``RunTokens.forget`` in the caller's transaction."""
     connection.execute(update(runs).where(runs.c.number == run, runs.c.attempt == attempt).values(token=""))
 
 

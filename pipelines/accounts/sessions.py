@@ -1,7 +1,7 @@
 """Sessions of signed-in browsers, and links that let somebody in once.
 
-Both are 256 random bits that only the browser has: the database keeps their hashes. A session ends by itself when it is
-not used for ``IDLE_S``, or is ``LIFETIME_S`` old.
+Both are 256 random bits that only the browser has: the database keeps their hashes. A session ends by itself once it
+was not used for ``IDLE_S``, or is ``LIFETIME_S`` old.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A link that is still good. user: whose password it sets; "" for the one that makes the first administrator."""
+    """A link that is still good. user: whose password it sets; "" for the link that makes the first administrator."""
 
     user: str
     expires_at: float
@@ -57,7 +57,7 @@ class Sessions:
         self._clock = clock
 
     def begin(self, user: User, *, address: str, agent: str) -> str:
-        """A new session; its text, for the cookie."""
+        """Begin a session. Returns its text, for the cookie."""
         text, now = randomness.token_urlsafe(32), self._clock()
         values = {
             "hash": _hash(text),
@@ -122,28 +122,28 @@ class Sessions:
 
 
 class Links:
-    """One-time links. A user has at most one; so has the first start. Thread-safe."""
+    """One-time links. A user has at most one; so has the service before its first user. Thread-safe."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
 
     def create(self, user: str) -> str:
-        """For choosing a new password; takes the place of an earlier link. Raises NotFoundError."""
+        """A link for choosing a new password, in place of an earlier link. Raises NotFoundError."""
         with self._database.write() as connection:
             if connection.execute(select(users.c.name).where(users.c.name == user)).first() is None:
                 raise NotFoundError(f"there is no user {user[:80]!r}", hint="shiplap user ls shows all")
             return self._create(connection, user)
 
     def create_first(self) -> str | None:
-        """For making the first administrator; None when there are users."""
+        """A link for making the first administrator; None when there are users."""
         with self._database.write() as connection:
             if connection.execute(select(users.c.name).limit(1)).first() is not None:
                 return None
             return self._create(connection, None)
 
     def find(self, text: str) -> Link:
-        """What the link is for; it stays good. Raises LinkError."""
+        """The link of this text, which stays good. Raises LinkError."""
         with self._database.read() as connection:
             return self._find(connection, text)
 
@@ -188,7 +188,7 @@ class Links:
 
 
 def _hash(text: str) -> str:
-    """There are 256 random bits in it, so a plain hash is as good as a slow one."""
+    """A link's text has 256 random bits, so a plain hash is as good as a slow one."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Sign-ins by a provider of identities that were begun here and have not come back yet."""
+"""Sign-ins by a provider of identities, from their beginning here until the browser comes back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SignIns:
         self._clock = clock
 
     def begin(self, target: str) -> SignIn:
-        """A new one. target: the page to go to afterwards."""
+        """Begin a sign-in. target: the page to go to afterwards."""
         begun = SignIn(_random(32), _random(32), _random(48), target)
         values = {
             "state": _hash(begun.state),
@@ -56,7 +56,7 @@ class SignIns:
         return begun
 
     def take(self, state: str) -> SignIn:
-        """The one of this state, which then is no more. Raises SignInError."""
+        """The sign-in with this state, which is then forgotten. Raises SignInError."""
         with self._database.write() as connection:
             mine = delete(oidc_sign_ins).where(oidc_sign_ins.c.state == _hash(state))
             row = connection.execute(mine.returning(oidc_sign_ins)).first()
@@ -65,7 +65,7 @@ class SignIns:
         return SignIn(state, row.nonce, row.verifier, row.next)
 
     def sweep(self) -> None:
-        """Forget those that nobody came back from."""
+        """Forget sign-ins that nobody came back from."""
         with self._database.write() as connection:
             connection.execute(delete(oidc_sign_ins).where(oidc_sign_ins.c.expires_at <= self._clock()))
 

@@ -1,8 +1,10 @@
 """Bounds on attempts, as leaky buckets in the database: they survive a restart and hold for all web processes.
 
 A bucket fills by one with each attempt and drains at a steady rate. An attempt is counted before its outcome is known,
-so that many at once cannot slip through, and given back when it was a good one. Whoever fills a bucket says how large
-it is: for passwords ``web.guard.signing_in``. The registry has its own in ``registry.server.attempts``.
+so that many at once cannot slip through. A good attempt is given back.
+
+Whoever fills a bucket says how large it is: for passwords ``web.guard.signing_in``. The registry has its own buckets in
+``registry.server.attempts``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _FIRST_TIME: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What is bounded: ``capacity`` attempts at once, and one more every ``drip_s`` seconds. key: whose they are."""
+    """A bound: ``capacity`` attempts at once, and one more every ``drip_s`` seconds. key: whose attempts they are."""
 
     key: str
     capacity: int
@@ -37,7 +39,7 @@ class Bucket:
 
     @property
     def hash(self) -> str:
-        """What is stored: of a fixed length whatever somebody typed, which may have been a password."""
+        """The key as it is stored: of a fixed length whatever somebody typed, which may have been a password."""
         return hashlib.sha256(self.key.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -69,13 +71,13 @@ class Throttle:
                 _store(connection, bucket, max(0.0, self._level(connection, bucket, now) - 1), now)
 
     def sweep(self) -> None:
-        """Forget buckets that were not touched for a day: they are empty."""
+        """Forget buckets that nobody touched for a day: they are empty."""
         with self._database.write() as connection:
             connection.execute(delete(throttle).where(throttle.c.at < self._clock() - _LONGEST_S))
 
     @staticmethod
     def _level(connection: Connection, bucket: Bucket, now: float) -> float:
-        connection.execute(_FIRST_TIME, {"key": bucket.hash, "at": now})  # others wait for us from here on
+        connection.execute(_FIRST_TIME, {"key": bucket.hash, "at": now})  # from here on, others wait for us
         found = connection.execute(select(throttle).where(throttle.c.key == bucket.hash).with_for_update()).one()
         return max(0.0, float(found.level) - max(0.0, now - float(found.at)) / bucket.drip_s)
 

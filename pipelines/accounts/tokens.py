@@ -29,7 +29,7 @@ _WITH_OWNER: Final = select(tokens, users.c.role, users.c.disabled).outerjoin(us
 _NOTED_EVERY_S: Final = 60.0
 _ADMINISTRATOR: Final = "administrator ("
 WORKERS: Final = "workers (SHIPLAP_WEB_TOKEN)"
-"""The name of the token that web process and workers are given when they are set up."""
+"""The name of the token that web process and workers get when they are set up."""
 
 
 def allows(scopes: Iterable[str], scope: str) -> bool:
@@ -38,7 +38,7 @@ def allows(scopes: Iterable[str], scope: str) -> bool:
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What may be told of a token. owner: the user it acts for, with no more rights than that; None: a robot's."""
+    """What may be told of a token. owner: the user whose rights bound it; None for a robot's."""
 
     id: int
     name: str
@@ -53,7 +53,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Tokens:
-    """All tokens. Thread-safe. admin_file: where the first start on this root leaves an administrator's."""
+    """All tokens. Thread-safe. admin_file: where the first start on this root leaves an administrator's token."""
 
     def __init__(self, database: Database, admin_file: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -63,16 +63,16 @@ class Tokens:
     def create(
         self, name: str, scopes: Sequence[str], expires_in_s: float | None = None, *, owner: str | None = None
     ) -> tuple[Token, str]:
-        """A new token, and its text, which cannot be had again. Raises InvalidRequestError, NotFoundError.
+        """A new token, and its text, which is shown only now. Raises InvalidRequestError, NotFoundError.
 
-        scopes: what it may in all projects.
+        scopes: what the token may do in all projects.
         """
         if not scopes or set(scopes) - set(SCOPES):
             raise InvalidRequestError(f"invalid scopes {', '.join(scopes) or 'none'}", hint=f"one of {SCOPES}")
         return self._create(name, scopes, expires_in_s, owner)
 
     def create_without_scope(self, name: str, expires_in_s: float | None = None) -> tuple[Token, str]:
-        """As ``create``, of a robot's token that may nothing until it has a role in a project.
+        """``create`` for a robot: its token may do nothing until it has a role in a project.
 
         ``pipelines.accounts.roles`` gives it one.
         """
@@ -102,7 +102,7 @@ class Tokens:
         return _from_row(row), text
 
     def adopt(self, name: str, text: str, scopes: Sequence[str]) -> None:
-        """Let ``text`` be a token: one that was made where several processes are set up together."""
+        """Let ``text`` be a token: one that was made elsewhere, where several processes are set up together."""
         values = {"name": name, "hash": _hash(text), "scopes": ",".join(scopes), "created_at": self._clock()}
         with self._database.write() as connection:
             if not connection.execute(select(tokens.c.id).where(tokens.c.hash == _hash(text))).first():
@@ -128,11 +128,11 @@ class Tokens:
         return token
 
     def standing(self, known: str) -> Token:
-        """As ``identify``, of a token that was identified before. known: its ``fingerprint``. Raises TokenError."""
+        """``identify`` for a token that was identified before. known: its ``fingerprint``. Raises TokenError."""
         return _from_row(self._valid(tokens.c.hash == known))
 
     def list(self, *, owner: str | None = None) -> list[Token]:
-        """All, or those of one user."""
+        """All tokens, or those of one user."""
         query = select(tokens).order_by(tokens.c.id)
         if owner is not None:
             query = query.where(tokens.c.owner == owner)
@@ -140,7 +140,7 @@ class Tokens:
             return [_from_row(row) for row in connection.execute(query)]
 
     def revoke(self, token_id: int, *, owner: str | None = None) -> None:
-        """owner: only if it is this user's. Raises NotFoundError."""
+        """End a token. owner: only if it is this user's. Raises NotFoundError."""
         chosen = tokens.c.id == token_id
         if owner is not None:
             chosen &= tokens.c.owner == owner
@@ -149,7 +149,7 @@ class Tokens:
                 raise NotFoundError(f"there is no token {token_id}")
 
     def ensure_admin_file(self) -> Path:
-        """Make sure that an administrator's token is in this root's file, mode 0600, and is valid; returns the file.
+        """Make sure that this root's file (mode 0600) has a valid token of an administrator; returns the file.
 
         Processes with other roots, or on other hosts, have tokens of their own in the same database: those stay.
         """
@@ -157,7 +157,7 @@ class Tokens:
             try:
                 self.verify(self._admin_file.read_text().strip(), "admin")
             except (TokenError, ScopeError):
-                pass  # of another database, or revoked: a new one takes its place
+                pass  # the token is another database's, or was revoked: a new one takes its place
             else:
                 return self._admin_file
         name = f"{_ADMINISTRATOR}{platform.node()}:{self._admin_file})"[-200:]
@@ -194,14 +194,14 @@ class Tokens:
 
 
 def installed(connection: Connection) -> list[dict[str, Any]]:
-    """The tokens that belong to the machines of the service: of their files, and of the workers' settings."""
+    """The tokens of the service's own machines: those in their files and in the workers' settings."""
     of_machines = tokens.c.name.startswith(_ADMINISTRATOR, autoescape=True) | (tokens.c.name == WORKERS)
     query = select(tokens).where(of_machines, tokens.c.owner.is_(None))
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def bring_back(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Let tokens that ``installed`` found be valid again, in place of others with their names."""
+    """Make tokens that ``installed`` found valid again, in place of others with their names."""
     for row in rows:
         same = (tokens.c.name == row["name"]) & tokens.c.owner.is_(None)
         connection.execute(delete(tokens).where(same | (tokens.c.hash == row["hash"])))
@@ -209,7 +209,7 @@ def bring_back(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Non
 
 
 def fingerprint(text: str) -> str:
-    """Names a token without giving it away: what is known of it after it was shown."""
+    """A short name for a token, which does not give it away and can be kept after it was shown."""
     return _hash(text)
 
 

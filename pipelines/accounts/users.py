@@ -1,7 +1,7 @@
 """People: their names, roles and passwords.
 
-Names have no upper-case letters, so that Alice is not somebody else than alice. Users are disabled, never deleted: the
-audit trail and the runs they started keep meaning them.
+Names have no upper-case letters, so that Alice and alice are one person. Users are disabled, never deleted: the audit
+trail and the runs that they started go on meaning them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipelines.schema import sessions, sign_in_links, users
 
 Role: TypeAlias = Literal["guest", "viewer", "member", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-"""Each may do what those before it may. A guest may only what roles in projects allow.
+"""Each may do what those before it may. A guest may do only what roles in projects allow.
 
 ``pipelines.accounts.roles`` has those.
 """
@@ -42,7 +42,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 class User(msgspec.Struct, frozen=True):
     """Somebody who may sign in.
 
-    issuer: of the provider that vouches for this user, "" for one with a password here.
+    issuer: the provider that vouches for this user; "" for a user with a password here.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Users:
             return connection.execute(select(users.c.name).limit(1)).first() is not None
 
     def list(self) -> list[User]:
-        """By name."""
+        """All users, by name."""
         with self._database.read() as connection:
             return [user_from_row(row) for row in connection.execute(select(users).order_by(users.c.name))]
 
@@ -88,7 +88,7 @@ class Users:
         return None if row is None else user_from_row(row)
 
     def create(self, name: str, role: Role, password: str | None = None) -> User:
-        """A new user; without a password there is no way in but a link. Raises InvalidRequestError, ConflictError."""
+        """A new user; without a password the only way in is a link. Raises InvalidRequestError, ConflictError."""
         with self._database.write() as connection:
             return insert_user(connection, name, role, password, self._clock())
 
@@ -108,7 +108,8 @@ class Users:
     def sign_in_by_identity(self, issuer: str, subject: str, name: str, role: Role) -> User:
         """The user whom a provider vouches for: made at the first time, with the role of today's claims.
 
-        name: what the provider suggests; another user's is not taken over. Raises SignInError, InvalidRequestError.
+        name: what the provider suggests; another user's name is not taken over.
+        Raises SignInError, InvalidRequestError.
         """
         mine = (users.c.issuer == issuer) & (users.c.subject == subject)
         with self._database.write() as connection:
@@ -138,7 +139,7 @@ class Users:
             self._keep_an_administrator(connection)
 
     def set_disabled(self, name: str, disabled: bool) -> None:
-        """A disabled user has no way in, neither have sessions and tokens. Raises NotFoundError, ConflictError."""
+        """Close every way in, sessions and tokens too; or open them. Raises NotFoundError, ConflictError."""
         with self._database.write() as connection:
             _lock_administrators(connection)
             _must_exist(connection, name)
@@ -148,14 +149,14 @@ class Users:
                 _shut_out(connection, name)
 
     def _keep_an_administrator(self, connection: Connection) -> None:
-        """Raises ConflictError, which undoes the transaction."""
+        """Raises ConflictError for the last administrator, which undoes the transaction."""
         active = (users.c.role == "admin") & users.c.disabled.is_(False)
         if not connection.execute(select(func.count()).select_from(users).where(active)).scalar():
             raise ConflictError("this is the last administrator", hint="make another user one first")
 
 
 def insert_user(connection: Connection, name: str, role: Role, password: str | None, now: float, **more: str) -> User:
-    """Within a transaction. Raises InvalidRequestError, ConflictError."""
+    """Make a user within a transaction. Raises InvalidRequestError, ConflictError."""
     name = name.strip().lower()
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(
@@ -179,7 +180,7 @@ def insert_user(connection: Connection, name: str, role: Role, password: str | N
 
 
 def checked_hash(password: str) -> str:
-    """Raises InvalidRequestError when it is too short or too long."""
+    """The hash to store. Raises InvalidRequestError when the password is too short or too long."""
     if len(password) < MIN_LENGTH:
         raise InvalidRequestError(f"the password is shorter than {MIN_LENGTH} characters")
     if len(password) > MAX_LENGTH:
@@ -188,7 +189,7 @@ def checked_hash(password: str) -> str:
 
 
 def _as_stored(name: str) -> str:
-    """What was typed as names are stored; "", which is nobody's, for what cannot be one."""
+    """A typed name as names are stored; "", which is nobody's, for a text that cannot be a name."""
     name = name.strip().lower()
     return name if _NAME.fullmatch(name) else ""
 
@@ -199,7 +200,7 @@ def _shut_out(connection: Connection, name: str) -> None:
 
 
 def _lock_administrators(connection: Connection) -> None:
-    """Whoever else changes roles waits until this transaction ends: each would leave the other as the last one."""
+    """Let others who change roles wait for this transaction: else each might leave the other as the last one."""
     connection.execute(select(users.c.name).where(users.c.role == "admin").order_by(users.c.name).with_for_update())
 
 
@@ -209,7 +210,7 @@ def _must_exist(connection: Connection, name: str) -> None:
 
 
 def _free_name(connection: Connection, wanted: str) -> str:
-    """``wanted`` as a name of ours, with a number after it where somebody else is called so."""
+    """``wanted`` as a name of ours; with a number behind it where somebody else has the name."""
     base = re.sub(r"[^a-z0-9._@-]+", "-", wanted.strip().lower()).lstrip("._@-")[:60] or "user"
     candidates = (base if number == 1 else f"{base}-{number}" for number in range(1, 1000))
     similar = select(users.c.name).where(users.c.name.startswith(base, autoescape=True))

@@ -1,8 +1,8 @@
 """Whether a bare repository is fit to be served to others than its owner.
 
-Who may write to a repository by its path may put things there that git obeys: configuration that starts programs, and
-links or alternates that lead to the objects of others. Whoever pushes over HTTP cannot; but what is there counts for
-them, and git would run for the service. So a repository that has such things is not served.
+Whoever may write to a repository by its path may put things there that git obeys: configuration that starts programs,
+and links or alternates that lead to the objects of others. Whoever pushes over HTTP cannot do that. But git obeys what
+is there for them, too, and would run with the service's rights. So a repository that has such things is not served.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipelines.errors import BareRepositoryError
 
 _SEGMENT: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?"
 NAME: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}")
-"""Of a repository below ROOT/git, without ``.git``."""
+"""The path of a repository below ROOT/git, without ``.git``."""
 
 _REFUSED_FILES: Final = ("objects/info/alternates", "objects/info/http-alternates", "commondir", "gitdir")
 _MAX_CONFIG_BYTES: Final = 64 << 10
@@ -40,7 +40,7 @@ _STARTS_PROGRAMS: Final = frozenset({"uploadpack.packobjectshook", "receive.proc
 
 
 def locate(top: Path, name: str) -> Path:
-    """Where the repository TOP/NAME.git is. Links to it are the administrator's own. Raises BareRepositoryError."""
+    """The directory TOP/NAME.git. Links to it are the administrator's own. Raises BareRepositoryError."""
     path = (top / f"{name}.git").resolve()
     if NAME.fullmatch(name) is None or not all((path / part).exists() for part in ("HEAD", "config", "objects")):
         raise BareRepositoryError(f"there is no repository {name[:200]}.git")
@@ -48,7 +48,7 @@ def locate(top: Path, name: str) -> Path:
 
 
 def inspect(repository: Path) -> None:
-    """Raises BareRepositoryError when it is not fit to be served."""
+    """Raises BareRepositoryError when the repository is not fit to be served."""
     try:
         for name in _REFUSED_FILES:
             if os.path.lexists(repository / name):
@@ -56,17 +56,17 @@ def inspect(repository: Path) -> None:
                     f"{repository.name} has {name}: it borrows from elsewhere",
                     hint="let it have its own: git repack -a -d, then remove that file",
                 )
-        _refuse_links(str(repository), but="hooks")  # none of which runs
+        _refuse_links(str(repository), but="hooks")  # no hook in there runs
         _check_configuration(repository)
     except OSError as error:
         raise BareRepositoryError(f"{repository.name} cannot be read: {error.strerror}") from error
 
 
 def _refuse_links(directory: str, but: str = "") -> None:
-    """Whatever is a link, in any depth, or no file and no directory. but: an entry that is not looked into."""
+    """Refuse links, and all else that is no file or directory, at any depth. but: an entry that is not looked into."""
     try:
         listed = os.scandir(directory)
-    except FileNotFoundError:  # it was git's, and for a moment only
+    except FileNotFoundError:  # a file of git's that existed only for a moment
         return
     with listed as entries:
         for entry in entries:
@@ -89,7 +89,7 @@ def _check_configuration(repository: Path) -> None:
             return
         words = ["git", "config", "--file", "-", "--no-includes", "--null", "--name-only", "--list"]
         nobody, groups = (_NOBODY, ()) if os.geteuid() == 0 else (None, None)
-        done = subprocess.run(  # git's own reading of it, and nobody's
+        done = subprocess.run(  # git's own reading of this file, and of no other
             words, stdin=file, capture_output=True, check=False, cwd="/", env={"PATH": os.defpath}, user=nobody,
             group=nobody, extra_groups=groups,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Makes a bare repository beside the service, with the hook by which what is pushed there is built."""
+"""Makes a bare repository beside the service, with the hook that has pushes built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.files import write_atomically
 from pipelines.errors import BareRepositoryError
 
 DIRECTORY: Final = "git"
-"""Below ROOT: what is there may be fetched by workers, by file:// URLs."""
+"""Below ROOT: workers may fetch the repositories there by file:// URLs."""
 
 HOOK: Final = Path(__file__).with_name("post_receive.py").read_text()
 """A post-receive hook that needs Python and git, and nothing of Shiplap."""
@@ -26,7 +26,7 @@ _FORMER: Final = frozenset(
         "1d93b1f058b60c517e876d72a5068c64dc0dbe85ed20805abb028724415ced18",
     }
 )
-"""sha256 of the hooks that were installed before; these may be replaced."""
+"""sha256 of the hooks that former versions installed; these may be replaced."""
 
 
 def repository_path(root: Path, name: str) -> Path:
@@ -35,9 +35,9 @@ def repository_path(root: Path, name: str) -> Path:
 
 
 def make_repository(root: Path, name: str) -> Path:
-    """The one at ``repository_path``, made unless it is there. Raises BareRepositoryError.
+    """The repository at ``repository_path``; makes it unless it is there. Raises BareRepositoryError.
 
-    It becomes whose ROOT is, also where root makes it: the service, which serves it, need not run as root.
+    It gets the owner of ROOT, also where root makes it: the service, which serves it, need not run as root.
     """
     repository = repository_path(root, name)
     if not repository.is_dir():
@@ -55,7 +55,7 @@ def make_repository(root: Path, name: str) -> Path:
 
 
 def install_hook(repository: Path, url: str, secret: str) -> None:
-    """What is pushed there is told to the webhook at ``url``. The secret is for who owns the repository only.
+    """Have pushes reported to the webhook at ``url``. The secret is for the repository's owner only.
 
     Raises BareRepositoryError.
     """
@@ -74,19 +74,19 @@ def install_hook(repository: Path, url: str, secret: str) -> None:
 
 
 def install_served_hook(directory: Path) -> None:
-    """The only hook that runs when somebody pushes over HTTP, whatever the repository has: made in a directory of ours.
+    """Make, in a directory of ours, the only hook that runs for pushes over HTTP, whatever hooks the repository has.
 
     Raises OSError.
     """
     directory.mkdir(exist_ok=True)
-    directory.chmod(0o755)  # whatever the umask: git passes by a hook that its user may not reach, without a word
+    directory.chmod(0o755)  # whatever the umask: git silently ignores a hook that its user may not reach
     write_atomically(directory / "post-receive", HOOK.encode(), mode=0o755)
 
 
 def renew_hooks(root: Path) -> None:
-    """Replace the hooks that former versions installed below ROOT/git; what somebody changed stays.
+    """Replace the hooks that former versions installed below ROOT/git; a hook that somebody changed stays.
 
-    Nothing is told by that: a push from before is not built. Without git they stay, too.
+    This reports no pushes: a push from before is not built. Without git the hooks work on, too.
     """
     for script in sorted((root / DIRECTORY).glob("*.git/hooks/post-receive")):
         if script.is_symlink() or script.parent.is_symlink() or not _is_former(script):
@@ -114,13 +114,13 @@ def _allow_options(config: Path) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether it is a file of ours: what somebody else may put in its place is not written to."""
+    """Whether it is a file of ours: we do not write to what somebody else may put in its place."""
     found = path.lstat()
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _give(like: Path, *made: Path) -> None:
-    """Files that root made to the owner of the directory ``like``."""
+    """Give files that root made to the owner of the directory ``like``."""
     owner = like.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         for path in made:

@@ -1,4 +1,4 @@
-"""Pull requests from forks: each commit waits until somebody has looked at it, and an approval is for it alone."""
+"""Approvals of pull requests from forks: each commit waits until somebody has looked at it and approved it alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _triggers = msgspec.json.Decoder(Trigger)
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """One commit of one pull request. run: what was started when it was approved."""
+    """One commit of one pull request. run: the run that its approval started."""
 
     id: int
     project: str
@@ -39,7 +39,7 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class Approvals:
-    """All that waits, and what was decided. Thread-safe."""
+    """All commits that wait, and the decisions on the others. Thread-safe."""
 
     def __init__(self, database: Database, runs: Runs, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -55,9 +55,9 @@ class Approvals:
             return [_from_row(row) for row in connection.execute(wanted)]
 
     def ask(self, connection: Connection, request: RunRequest, trigger: Trigger) -> tuple[bool, str]:
-        """Record that the commit waits, within the caller's transaction; what waited before it is outdated.
+        """Record that the commit waits, within the caller's transaction; commits that waited before it are outdated.
 
-        Returns whether it does, unless it was decided before; and for people what becomes of it.
+        Returns whether the commit now waits (False: it was decided before), and a text for people on its state.
         """
         of_pull = (approvals.c.project == request.project, approvals.c.pull_request == trigger.pull_request)
         shown = f"pull request {trigger.pull_request} at {trigger.commit[:12]}"
@@ -79,7 +79,7 @@ class Approvals:
         return True, f"{shown} comes from a fork, and waits for approval"
 
     def outdate(self, connection: Connection, project: str, pull_request: int) -> None:
-        """Nobody needs to decide any more about the pull request's commits so far."""
+        """Note that the pull request's commits so far need no decision any more."""
         connection.execute(
             update(approvals)
             .where(
@@ -93,8 +93,9 @@ class Approvals:
     def approve(self, project: str, number: int, commit: str, by: str) -> Run:
         """Build the commit. commit: the one that was looked at, or its first digits, as messages and pages show them.
 
-        It must be the one that waits: a number is one commit's for good, whatever else begins with these digits.
-        Raises NotFoundError, and ConflictError when it was decided before, or another commit waits.
+        It must be the commit that waits. An approval's number belongs to one commit for good, whatever other commit
+        begins with these digits. Raises NotFoundError, and ConflictError when it was decided before, or another commit
+        waits.
         """
         with self._database.write() as connection:
             row = self._decide(connection, project, number, commit, "approved", by)

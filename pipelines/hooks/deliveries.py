@@ -1,4 +1,4 @@
-"""What forges sent, and what came of it: kept for a look at what went wrong, and to be done once more."""
+"""Deliveries: what forges sent, and what came of it. They are kept to look into errors, and to be done once more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DeliveryOutcome: TypeAlias = Literal["queued", "ignored", "refused"]
 MAX_BODY_BYTES: Final = 25 << 20  # GitHub's own limit
 _KEPT: Final = 300
 _KEPT_REFUSED: Final = 50
-_REFUSED_AT_ONCE: Final = 20  # of one project; after these one a second is recorded, so that a flood writes little
+_REFUSED_AT_ONCE: Final = 20  # of one project; beyond these, one a second, so that a flood writes little
 _MAX_HEADERS: Final = 60
 _MAX_HEADER: Final = 500
 _MAX_REASON: Final = 2000
@@ -57,7 +57,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """The rest of a delivery. headers: without secrets. body: None for what was refused."""
+    """The rest of a delivery. headers: without secrets. body: None for a refused one."""
 
     delivery: Delivery
     headers: dict[str, str]
@@ -73,7 +73,7 @@ class Deliveries:
         self._level: dict[str, float] = {}  # of the project's bucket of refusals: when it will be empty
 
     def list(self, project: str, *, before: int | None = None, limit: int = 50) -> list[Delivery]:
-        """The newest first. before: only those with smaller ids."""
+        """The newest first. before: only smaller ids."""
         wanted = _columns().where(deliveries.c.project == project).order_by(deliveries.c.id.desc()).limit(limit)
         if before is not None:
             wanted = wanted.where(deliveries.c.id < before)
@@ -92,7 +92,7 @@ class Deliveries:
         return Received(_from_row(row), msgspec.json.decode(row.headers, type=dict[str, str]), body)
 
     def runs_of(self, project: str, delivery: str) -> tuple[int, ...]:
-        """What the delivery with this id of the forge's started. Raises NotFoundError."""
+        """The runs that the delivery with this id of the forge's started. Raises NotFoundError."""
         wanted = select(deliveries.c.runs).where(deliveries.c.project == project, deliveries.c.delivery == delivery)
         with self._database.read() as connection:
             found = connection.execute(wanted).scalar()
@@ -103,10 +103,10 @@ class Deliveries:
     def refuse(
         self, project: str, forge: str, event: str, headers: Mapping[str, str], status: int, reason: str
     ) -> None:
-        """Record what came with a wrong signature or for another repository: without body, and not under its id.
+        """Record a request with a wrong signature or for another repository: without its body, and not under its id.
 
-        So a stranger can neither fill the disk nor use up the id of a delivery that is to come. Of many at once only
-        some are recorded.
+        So a stranger can neither fill the disk nor use up the id of a delivery that is still to come. When many come at
+        once, only some are recorded.
         """
         now = self._clock()
         level = max(now, self._level.get(project, now)) + 1.0
@@ -130,7 +130,7 @@ class Deliveries:
         delivery: str | None,
         redelivery_of: int | None = None,
     ) -> int:
-        """Record what is to be acted upon, in the transaction that acts; ``close`` follows. Returns the new id.
+        """Record a delivery in the transaction that acts on it; ``close`` follows. Returns the new id.
 
         delivery: the forge's id; IntegrityError says that it was there before.
         """
@@ -143,7 +143,7 @@ class Deliveries:
     def close(
         self, connection: Connection, number: int, outcome: DeliveryOutcome, reason: str, runs: tuple[int, ...]
     ) -> None:
-        """What came of it."""
+        """Record what came of the delivery."""
         values = {
             "outcome": outcome,
             "status": 202 if outcome == "queued" else 200,
@@ -155,7 +155,7 @@ class Deliveries:
         _trim(connection, project, _KEPT, deliveries.c.outcome != "refused")
 
     def repeat(self, project: str, delivery: str) -> Delivery:
-        """The forge sent it again: count that. Raises ConflictError when it is not there (any more)."""
+        """Count that the forge sent it again. Raises ConflictError when it is not there (any more)."""
         with self._database.write() as connection:
             row = connection.execute(
                 update(deliveries)
@@ -201,7 +201,7 @@ def _insert(
 
 
 def _trim(connection: Connection, project: str, kept: int, condition: Any) -> None:
-    """Forget what is beyond the newest ``kept`` of one kind."""
+    """Forget deliveries of one kind beyond the newest ``kept``."""
     wanted = select(deliveries.c.id).where(deliveries.c.project == project, condition)
     last = connection.execute(wanted.order_by(deliveries.c.id.desc()).offset(kept - 1).limit(1)).scalar()
     if last is not None:
@@ -209,7 +209,7 @@ def _trim(connection: Connection, project: str, kept: int, condition: Any) -> No
 
 
 def _columns() -> Any:
-    """All but the big ones."""
+    """All columns but the big ones."""
     has_body = deliveries.c.body.is_not(None).label("has_body")
     left_out = ("headers", "body")
     return select(*(column for column in deliveries.columns if column.name not in left_out), has_body)

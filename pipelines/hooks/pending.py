@@ -1,11 +1,11 @@
-"""Pushes that a bare repository's hook could not tell: it keeps them there, and the service takes them when it runs.
+"""Kept pushes: a bare repository's hook keeps those that it could not report, and the service takes them when it runs.
 
     ROOT/git/NAME.git/shiplap-pending/TIME-N.json    {"url": …, "headers": {…}, "body": …}, as it would have been sent
                                       ….refused      what the service would not have
 
 A kept push is a delivery like any other: the signature is checked, filters hold, and an id that came before starts
-nothing. Only what a hook kept is built, never a ref because it is there. Who may write to the repository may write
-here, too: nothing in it is believed, and no link is followed.
+nothing. Only what a hook kept is built; that a ref exists is not enough. Whoever may write to the repository may write
+here, too: so nothing in it is believed, and no link is followed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipelines.model import Project
 from pipelines.projects.projects import Projects
 
 DIRECTORY: Final = "shiplap-pending"
-"""In the repository; pipelines/bare/post_receive.py knows it as well."""
+"""The directory in the repository; pipelines/bare/post_receive.py has the same name."""
 
 _MAX_BYTES: Final = 64 << 10
 _MAX_FILES: Final = 1000  # of one repository at once
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A file of the hook's."""
+    """A file that the hook left."""
 
     headers: dict[str, str]
     body: str
@@ -54,7 +54,7 @@ class PendingPushes:
         self._top = top
 
     def deliver(self) -> int:
-        """Take all that is kept; returns how many pushes. Raises DatabaseUnreachableError, SecretError."""
+        """Take all kept pushes; returns how many. Raises DatabaseUnreachableError, SecretError."""
         return sum(self._deliver(project) for project in self._projects.list() if project.hook.forge == "plain")
 
     def _deliver(self, project: Project) -> int:
@@ -67,7 +67,7 @@ class PendingPushes:
                 for name in _names(directory) if directory is not None else ():
                     self._take(project, directory, name)
                     taken += 1
-        except ConflictError as error:  # it is being told at this moment
+        except ConflictError as error:  # the hook is reporting it at this moment
             _log.info("project %s: %s", project.name, error)
         except OSError as error:
             _log.warning("project %s: kept pushes in %s: %s", project.name, repository, error)
@@ -90,14 +90,14 @@ class PendingPushes:
 
 
 def _path(project: Project) -> Path | None:
-    """Where the project's repository is, if it is on this machine."""
+    """The project's repository, if it is on this machine."""
     parts = urlsplit(project.hook.repository)
     return Path(os.path.normpath(parts.path)) if parts.scheme == "file" and not parts.netloc else None
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int | None]:
-    """The directory, which no hook tells from meanwhile; None: there is none, or one does."""
+    """The directory, locked so that no hook reports from it; None: it does not exist, or a hook has the lock."""
     try:
         fd = os.open(path, _DIRECTORY_FLAGS)
     except FileNotFoundError:
@@ -113,13 +113,13 @@ def _locked(path: Path) -> Iterator[int | None]:
 
 
 def _names(directory: int) -> list[str]:
-    """Of the pushes, the oldest first."""
+    """File names of the pushes, the oldest first."""
     found = [name for name in os.listdir(directory) if name.endswith(".json") and not name.startswith(".")]
     return sorted(found)[:_MAX_FILES]
 
 
 def _read(directory: int | None, name: str) -> Kept:
-    """Raises FileNotFoundError, msgspec.DecodeError for what no hook wrote."""
+    """Raises FileNotFoundError; msgspec.DecodeError for a file that no hook wrote."""
     data = b""
     if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
         with open(os.open(name, _FILE_FLAGS, dir_fd=directory), "rb") as file:

@@ -1,4 +1,4 @@
-"""What is to be done about an event: the project's settings and what a forge tells, to runs. Pure."""
+"""Planning: from the project's settings and a forge's event to the runs that are to be made. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Build(msgspec.Struct, frozen=True):
 
 
 class Await(msgspec.Struct, frozen=True):
-    """A run, once somebody has approved this commit."""
+    """A run, once somebody has approved its commit."""
 
     request: RunRequest
     trigger: Trigger
@@ -63,12 +63,12 @@ def is_about(settings: HookSettings, repository: Repository) -> bool:
 
 
 def plan(project: Project, payload: Payload) -> tuple[Action, ...]:
-    """An action for each event, in order."""
+    """The actions for a payload: one for each event, in order."""
     return tuple(_action(project, event) for event in payload.events)
 
 
 def by_hand(project: Project, branch: str, by: str, sender: str) -> Build:
-    """The newest commit of a branch, built as a push of it would be; branch: empty is the default one.
+    """The newest commit of a branch, built as a push of it would be. branch: empty is the default one.
 
     by, sender: who asks, see ``Trigger``. Raises InvalidRequestError.
     """
@@ -115,7 +115,7 @@ def _push(project: Project, push: Push) -> Action:
         return Skip(f"branch {push.branch} is not among the project's branches")
     if push.paths is not None and not means_any(hook.paths, push.paths):
         return Skip("no file changed that the project's paths name")
-    # What the payload does not list, the worker finds out from the fetched commits.
+    # Where the payload does not list the files, the worker finds them out from the fetched commits.
     unknown = push.paths is None and push.before and hook.paths
     source = msgspec.structs.replace(
         _source(hook),
@@ -183,7 +183,7 @@ def _request(project: Project, source: GitSource, secrets: tuple[str, ...]) -> R
 
 
 def _status(project: Project, kind: str = "") -> str:
-    """What the commit's mark is called; empty where none can be set."""
+    """The name of the commit's mark at the forge; empty where none can be set."""
     if not project.reports_status:
         return ""
     return f"{project.hook.status_context}/{kind}" if kind else project.hook.status_context

@@ -1,7 +1,7 @@
-"""Takes a forge's request: who sent it is checked first, then what it is about, and only then anything is written.
+"""Takes a forge's request: checks first who sent it, then what it is about, and only then writes anything.
 
-A delivery and the runs that it starts are one transaction, guarded by the unique id of the delivery: a forge that
-sends it again, or twice at once, starts nothing again.
+A delivery and the runs that it starts are one transaction, guarded by the delivery's unique id. So a forge that sends
+it again, or twice at once, starts nothing again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What a forge is answered.
+    """The answer to a forge.
 
     repeated: the delivery came before, and nothing was done now.
     """
@@ -58,10 +58,10 @@ class Receiver:
         self._approvals = approvals
 
     def receive(self, name: str, headers: Mapping[str, str], body: bytes, *, forge: str = "") -> Answer:
-        """Act on a request for project ``name``. headers: with names in lower case. forge: whose it has to be.
+        """Act on a request for project ``name``. headers: with names in lower case. forge: the only one to be accepted.
 
-        Raises WebhookError for what is no webhook, MissingSignatureError and WrongSignatureError: the last one also
-        when there is no such project, or it takes no webhooks, so that strangers learn nothing of it.
+        Raises WebhookError for a request that is no webhook, MissingSignatureError and WrongSignatureError. The last
+        one also comes when the project does not exist or takes no webhooks, so that strangers learn nothing of it.
         """
         project, secret = self._find(name)
         chosen = _forge(project, forge, headers)
@@ -96,7 +96,7 @@ class Receiver:
         return self._deliveries.runs_of(name, delivery)
 
     def redeliver(self, name: str, number: int) -> Delivery:
-        """Do again what a stored delivery says, by the settings of now. Raises NotFoundError and ConflictError."""
+        """Act again on a stored delivery, by today's settings. Raises NotFoundError and ConflictError."""
         received = self._deliveries.get(name, number)
         if received.body is None:
             raise ConflictError(f"delivery {number} was refused, and its body not kept", hint="redeliver at the forge")
@@ -191,11 +191,11 @@ class Receiver:
     def _cancel_lane(
         self, project: str, trigger: Trigger, *, superseded_by: int = 0, why: str = "", but: str = ""
     ) -> None:
-        """End the runs of the same branch or pull request that nobody waits for any more.
+        """End the older runs of the same branch or pull request: nobody waits for them any more.
 
         superseded_by: the run that takes their place; only older ones end.
-        why: where there is none.
-        but: not of this commit.
+        why: the reason, where no run takes their place.
+        but: spare runs of this commit.
         """
         wanted = lane(trigger)
         if wanted is None:
