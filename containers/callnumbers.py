@@ -1,14 +1,14 @@
 """The numbers of the system calls that steps may make, by machine; see seccomp.py for their names.
 
-``python -m tests.security.libseccomp`` prints the numbers anew, for when there are new names. libseccomp knows them,
-and takes 13 ms to make a filter, for which a container would wait.
+``python -m tests.security.libseccomp`` prints the numbers anew when there are new names. libseccomp knows them too, but
+takes 13 ms to make a filter, and a container would wait for that.
 """
 
 from __future__ import annotations
 
 
 class Calls:
-    """Of one architecture.
+    """The system calls of one architecture.
 
     audit: what the kernel calls it (linux/audit.h).
     first: is added to every number.
@@ -196,4 +196,4 @@ CALLS = {
         ),
     ),
 }
-"""By machine, as uname(2) calls it: its own architecture, then those whose programs it runs beside."""
+"""By machine, as uname(2) calls it: first its own architecture, then those whose programs it also runs."""

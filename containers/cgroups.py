@@ -43,7 +43,7 @@ class Session:
                 self.hierarchies.append(_as_it_is(hierarchy, name))
 
     def bound(self, memory_bytes: int, swap_bytes: int | None) -> bool:
-        """Hold all in this session's group together to that much; whether this host can. swap_bytes: None: any."""
+        """Limit all that is in this session's group together; whether this host can. swap_bytes: None is any amount."""
         total = limits.UNLIMITED if swap_bytes is None else memory_bytes + swap_bytes
         wanted = {"memory_bytes": memory_bytes, "memory_swap_bytes": total, "cpus": 0.0, "cpu_shares": 0, "pids": 0}
         if limits.missing({**wanted, "optional": ()}, self.hierarchies) is not None:
@@ -56,11 +56,11 @@ class Session:
         return True
 
     def create(self, container: str) -> tuple[int, list[int]]:
-        """Make the groups of a container, and tell how a process gets into them.
+        """Make the groups of a container; returns how a process gets into them.
 
         Returns a descriptor of the version 2 group for clone3's CLONE_INTO_CGROUP (-1 without one) and, of version 1,
-        descriptors to which the process itself writes "0". Entering by clone3 is free; a move waits for an RCU grace
-        period (6 to 16 ms here) unless one was a moment ago, which is why a container moves before it is needed.
+        descriptors to which the process itself writes "0". Entering by clone3 is free. A move waits for an RCU grace
+        period (6 to 16 ms here) unless one was a moment ago: so a container moves before it is needed.
         """
         into, joins = -1, []
         try:
@@ -119,7 +119,7 @@ class Session:
         self.sweep()
 
     def doom(self, container: str) -> None:
-        """Have a container's groups removed by the next ``sweep``; by one now where that has not come for long."""
+        """Leave a container's groups to the next ``sweep``; sweep now if that has not come for long."""
         self._doomed += [f"{hierarchy.parent}/{self.name}/{container}" for hierarchy in self.hierarchies]
         if len(self._doomed) > _MANY_DOOMED:
             self.sweep()
@@ -213,7 +213,7 @@ def _claim(hierarchy: Hierarchy, name: str) -> int:
         try:
             _mkdir(path)
         except FileNotFoundError:
-            continue  # another process removed the empty parent meanwhile
+            continue  # another process has removed the empty parent
         lock = _lock(path)
         if lock is not None and os.path.isdir(path):
             break
@@ -226,7 +226,7 @@ def _claim(hierarchy: Hierarchy, name: str) -> int:
 
 
 def _as_it_is(hierarchy: Hierarchy, name: str) -> Hierarchy:
-    """With those controllers that the groups of a session's containers do have."""
+    """The hierarchy with only those controllers that the groups of a session's containers really have."""
     if hierarchy.version == 1:
         return hierarchy
     passed_on = listed(f"{hierarchy.parent}/{name}/cgroup.subtree_control")

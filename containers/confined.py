@@ -1,8 +1,8 @@
-"""``python -m containers.confined TOP DIRECTORY PROGRAMS COMMAND…``: a command over one directory, and never as root.
+"""``python -m containers.confined TOP DIRECTORY PROGRAMS COMMAND…``: runs a command on one directory, never as root.
 
-The web process starts it where it is root itself: git serves strangers. The command runs as the directory's owner; a
-directory of root's it sees as nobody's, through an idmapped mount, so that what nobody makes there is root's on disk,
-as what was there before. In a mount namespace of its own there are
+A web process that is root starts it, because git serves strangers. The command runs as the directory's owner. When that
+is root, the command runs as nobody, and an idmapped mount shows it root's files as nobody's: what it makes there is
+root's on disk, like what was there before. In a mount namespace of its own there are
 
     /mnt/repository.git    DIRECTORY, from which nothing is executed
     /mnt/hooks             PROGRAMS, read-only

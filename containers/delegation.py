@@ -1,8 +1,9 @@
 """The control group of version 2 that a service was given to divide. (The launcher imports this: only what is cheap.)
 
-systemd marks the group of a unit with ``Delegate=``, and that of each user's own manager, with an extended attribute;
-below it whoever is in it makes groups as he likes. A group that has limits for those below it may have no processes of
-its own: where systemd has not put them one level down (``DelegateSubgroup=``, systemd 254), that is done here.
+systemd marks two kinds of group with an extended attribute: that of a unit with ``Delegate=``, and that of each user's
+own manager. Whoever is in such a group makes groups below it as he likes. A group that limits those below it may have
+no processes of its own. systemd 254 can put them one level down (``DelegateSubgroup=``); where it has not, this module
+does.
 Sources: systemd's CGROUP_DELEGATION.md; Documentation/admin-guide/cgroup-v2.rst of the kernel, "No Internal Process
 Constraint".
 """
@@ -86,7 +87,7 @@ def _move(pid: str, target: str) -> None:
     try:
         os.write(fd, pid.encode())
     except OSError as error:
-        if error.errno != errno.ESRCH:  # it has ended meanwhile
+        if error.errno != errno.ESRCH:  # it has ended by then
             raise
     finally:
         os.close(fd)

@@ -1,7 +1,7 @@
 """What this host offers for containers, found by trying it, and what to do about what is missing.
 
 The trying is done by a process of its own (``probes``): namespaces are made by ``clone3``, which a process with threads
-may not call, and a kernel or a file system that hangs is to hang nobody else.
+may not call, and when a kernel or a file system hangs, only that process is to hang.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Finding:
 
     detail: what was found.
     remedy: what to do when it is not ok, else empty.
-    essential: without it nothing is built; without others it is slower, or without limits.
+    essential: without it nothing is built. Without the others builds are slower, or have no limits.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def probe(root: Path, *, silence_s: float = _SILENCE_S, program: str = _PROGRAM) -> list[Finding]:
-    """Try everything that containers need, on the file system that ``root`` (may be missing yet) is or will be on.
+    """Try everything that containers need, on the file system of ``root``, which need not exist yet.
 
     Leaves nothing behind. Never raises for what a host lacks. A probe that takes longer than ``silence_s`` is given up,
     and is the last finding. program: what the process runs.

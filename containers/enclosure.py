@@ -13,8 +13,8 @@ from containers.hierarchies import make_room, own_hierarchies
 class Enclosure:
     """A context manager: the group exists from entry to exit, or until all processes that entered it have died.
 
-    ``shiplap/NAME/<session>/<container>``: as launchers do with their sessions, this process holds a lock on the
-    directory, so that whoever finds it free may remove it.
+    Its containers are at ``shiplap/NAME/<session>/<container>``. This process holds a lock on the directory, as
+    launchers do on their sessions'. Whoever finds the lock free may remove the directory.
 
     name: what launchers are given; empty where this host cannot bound the group.
     """

@@ -1,4 +1,4 @@
-"""One container as the launcher sees it: its first process, and what is told of its end."""
+"""One container as the launcher sees it: its first process, and what the client learns of its end."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ class Guest:
     """A container's first process, from before its spec is known until it has been reaped.
 
     channel: to its set-up code, None after execve.
-    client: to whom asked for it, None for a spare one.
+    client: the socket to whoever asked for it; None for a spare one.
     was_spare: it was made before anybody asked.
     request: the spec and its descriptors, until the command is being executed.
     connected: whether its interface was made.
-    limited, memory_bytes: whether it has limits, and that of memory, 0 for none.
+    limited, memory_bytes: whether it has limits; the limit of memory, 0 for none.
     message: why the command could not be executed.
     made: what set-up had to put into the upper layer.
 
-    Why there is no container, or how it ended, is told when the process has ended, and not before: then all that it had
-    to say has come. The first of these counts:
+    The client learns why there is no container, or how it ended, only when the process has ended: by then all that it
+    had to say has come. The first of these counts:
 
     report: what its set-up code said itself.
-    executing: it got to the command, whose end its end is; but for ``lost``, a failed command's network that had ended.
+    executing: it got to the command, so its end is the command's. Only ``lost`` counts before that: the network of a
+        command that failed had ended.
     killed: the client asked for the end.
     failure: why the launcher could not go on with it, and let it end.
     """
@@ -79,7 +80,7 @@ class Guest:
         self.was_spare = False
 
     def outcome(self, status: int, exceeded: list[str]) -> tuple[Any, ...]:
-        """What the client is told at the end. status: as of waitpid. exceeded: see ``limits.exceeded``."""
+        """The message that the client gets at the end. status: as of waitpid. exceeded: see ``limits.exceeded``."""
         if self.report is not None:
             return self.report
         if self.executing:
@@ -92,9 +93,10 @@ class Guest:
         return error_message(self._death(code, exceeded))
 
     def was_killed_as_spare(self, status: int) -> bool:
-        """Whether another one can take its place: it had waited, where memory runs out as a victim, and was killed.
+        """Whether another one can take its place: it was a spare one, the first victim when memory runs out, and was
+        killed.
 
-        A failure of ours says nothing against it: what is being killed has closed its channel before it has ended.
+        A failure of ours says nothing against that: a process that is being killed closes its channel before it ends.
         """
         untold = self.report is None and not self.executing
         return self.was_spare and untold and os.WIFSIGNALED(status)
@@ -107,7 +109,7 @@ class Guest:
             return
 
     def _death(self, code: int, exceeded: list[str]) -> ContainerError:
-        """It has ended before the command, and without a word."""
+        """The error of a process that ended before the command, without a word."""
         if "memory" in exceeded:
             return too_little_memory(self.memory_bytes)
         if code < 0:

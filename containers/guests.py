@@ -57,7 +57,7 @@ class Guests:
         self._filter: bytes | None = None
 
     def warm(self) -> None:
-        """Get ready for containers with a network. A failure is told to the first one that needs it."""
+        """Get ready for containers with a network. If that fails, the first one that needs it gets the error."""
         try:
             self._uplink.start()
             self._call_filter()
@@ -100,7 +100,7 @@ class Guests:
         return self._missing_spare() is not None
 
     def make_spare(self) -> None:
-        """Make a container ahead; it takes the parts of starting one that wait for the kernel off the way."""
+        """Make a container ahead, so that nobody waits for those parts of a start that wait for the kernel."""
         kind = self._missing_spare()
         if kind is None:
             return
@@ -123,7 +123,7 @@ class Guests:
 
     def _missing_spare(self) -> str | None:
         for kind in self._kinds:
-            # While the network comes up, its processes have the kernel's locks, for which a second one would wait here.
+            # While the network comes up, its processes have the kernel's locks: a second one would wait for them here.
             wanted = 1 if kind == "default" and not self._uplink.ready else _SPARES[kind]
             if sum(guest.network == kind for guest in self._spares) < wanted:
                 return kind
@@ -150,7 +150,7 @@ class Guests:
                 self._on_exit(guest)
 
     def _create(self, kind: str) -> Guest:
-        """Fork a process that prepares a container up to where it has to know which."""
+        """Fork a process that prepares a container as far as it can without a spec."""
         self._count += 1
         name = str(self._count)
         into, joins = self._session.create(name)
@@ -191,7 +191,7 @@ class Guests:
             wire.send(ours, "mapped")
         except ContainerError as error:
             self._fail(guest, error)
-        except OSError as error:  # also when it has ended meanwhile
+        except OSError as error:  # also when it has ended by then
             self._fail(guest, _refused("cannot make a container", error))
         return guest
 
@@ -305,7 +305,7 @@ class Guests:
             guest.signal(message[1])
 
     def _on_channel(self, guest: Guest) -> None:
-        """What set-up has to say; the end of the channel is the beginning of the command, or the process's own end."""
+        """Take what set-up has to say. The channel ends when the command begins, or when the process ends."""
         assert guest.channel is not None
         received = wire.receive(guest.channel)
         if received is None:
@@ -332,7 +332,7 @@ class Guests:
             self._kill(guest)
 
     def _fail(self, guest: Guest, error: ContainerError) -> None:
-        """The launcher cannot go on with it: let it end, and say by itself if something else was wrong before."""
+        """Let a container end that the launcher cannot go on with. What it reports itself counts before ``error``."""
         guest.failure = guest.failure or error_message(error)
         if guest.channel is not None:
             guest.channel.shutdown(_socket.SHUT_WR)
@@ -406,7 +406,7 @@ def _watched(pid: int) -> int:
 
 
 def _drop_request(guest: Guest) -> None:
-    """It is not needed any more, and a pipe in it would stay open."""
+    """Drop what is not needed any more: a pipe in it would stay open."""
     if guest.request is not None:
         _close_all(guest.request[1])
         guest.request = None
@@ -423,7 +423,7 @@ def _own_oom_score() -> int:
 
 
 def _offer_to_oom_killer(pid: int, score: int) -> None:
-    """Where memory runs out the kernel takes containers first, and not the service. Raising needs no privilege."""
+    """Have the kernel kill containers first when memory runs out, not the service. Raising needs no privilege."""
     fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"%d" % score)

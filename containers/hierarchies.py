@@ -70,9 +70,9 @@ def own_hierarchies(group: str = "") -> list[Hierarchy]:
 
 
 def make_room(found: list[Hierarchy]) -> None:
-    """Make room for groups that have limits, where it was delegated.
+    """Make room in delegated groups for groups that have limits.
 
-    Not for the process of a PID namespace: it does not see all the processes that have to move.
+    Not in a PID namespace: a process there does not see all the processes that have to move.
     """
     for hierarchy in found:
         if hierarchy.is_delegated:
@@ -90,7 +90,7 @@ def listed(path: str) -> tuple[str, ...]:
 
 
 def _version_2(mount: Mount, cgroup: str, group: str) -> Hierarchy:
-    """What was delegated of the hierarchy, if it can limit anything, else all of it."""
+    """The delegated part of the hierarchy if it can limit anything; else all of it."""
     folder = delegation.delegated_group(mount, cgroup)
     if folder and (controllers := listed(f"{folder}/cgroup.controllers")):
         return Hierarchy(folder, 2, controllers, group, is_delegated=True)

@@ -4,7 +4,7 @@ The range is that of root's entry in /etc/subuid, which has to be in /etc/subgid
 by podman and docker). Without such an entry it is FALLBACK: the first block of what systemd's table of user IDs
 (UIDS-GIDS) lists as unused, above every range that adduser, systemd-nspawn or useradd's subordinate IDs hand out.
 A root of a user namespace only (``rootless``) has no such choice: its containers' IDs are its own.
-Should the host's /etc/passwd or /etc/group name an ID in it, the next block without one is taken, so the choice
+If the host's /etc/passwd or /etc/group names an ID in that block, the next block without one is taken: the choice
 depends on those files only. All containers of a host share the range: what separates them is everything else.
 """
 
@@ -67,10 +67,10 @@ def clone_as(owner: int, flags: int, cgroup: int) -> int:
     """clone3 with the host's user ``owner`` as the owner of the new user namespace; its pid, 0 in the child.
 
     What the kernel counts for each user (inotify instances and watches, pending signals, timers, message queues, …) it
-    counts in the owner's name too, with the host's limits. Were that root, a container could use up the host's own
-    root's; were it the same for all, each other's. So every container has another owner, who has nothing besides.
-    Capabilities stay meanwhile. The kernel forgets the death signal whenever a user changes: it is set again, and
-    ``server`` watches the parent as well.
+    counts in the owner's name too, with the host's limits. If the owner were root, a container could use up what the
+    host's root is allowed. If all containers had one owner, each could use up what the others are allowed. So every
+    container has an owner of its own, who owns nothing else. Capabilities stay while the user changes. The kernel
+    forgets the death signal at every change of user: it is set again, and ``server`` also watches the parent.
     """
     pid = -1
     syscalls.prctl(syscalls.PR_SET_SECUREBITS, syscalls.SECBIT_NO_SETUID_FIXUP)

@@ -41,9 +41,9 @@ class Container(Closing):
     """A container that was started, as its starter sees it.
 
     Made by: ``Launcher.start``, once the command is being executed.
-    Threads: one waits; any other may send a signal or change the terminal's size meanwhile.
-    Ended by: ``wait``, when the command has ended and everything of it is gone; or ``close``, which kills it. With the
-    launcher process, or with the launcher's ``close``, it ends too.
+    Threads: one waits; while it does, any other may send a signal or change the terminal's size.
+    Ended by: ``wait``, when the command has ended and everything of it is gone; or ``close``, which kills it. It also
+    ends with the launcher process, and with the launcher's ``close``.
 
     terminal: the other end of the container's terminal when the spec asked for one, else None.
     over: is called once, when it has ended.
@@ -113,7 +113,7 @@ class Container(Closing):
             self.terminal = None
 
     def _end(self) -> None:
-        """Say once that it is over, or will be at once."""
+        """Call ``over`` once: the container has ended, or is about to."""
         over, self._over = self._over, None
         if over is not None:
             over()
@@ -157,7 +157,7 @@ class Launcher(Closing):
         return self._pid
 
     def warm(self) -> None:
-        """Start the launcher process and the network behind the caller's back: a RUN step is coming soon.
+        """Start the launcher process and the network in the background: a RUN step is coming soon.
 
         Whether the process starts well shows at the first request. Raises ContainerError when it cannot be tried.
         """
@@ -212,7 +212,7 @@ class Launcher(Closing):
         return Container(answers, terminal, self._give_place)
 
     def retire(self) -> None:
-        """Let the process end behind the caller's back, which takes the kernel some 40 ms; ``close`` is still to come.
+        """Let the process end in the background, which takes the kernel some 40 ms; ``close`` has to follow.
 
         No container may be running. The launcher cannot be used any more.
         """

@@ -1,5 +1,5 @@
-"""What a container may use at most, as writes to its control groups, and which of it was used up. (The launcher
-imports this: only what is cheap.)
+"""A container's limits, as writes to its control groups, and which of them it ran into. (The launcher imports this:
+only what is cheap.)
 
 cgroup v2: Documentation/admin-guide/cgroup-v2.rst; v1: Documentation/admin-guide/cgroup-v1/ of the kernel.
 """
@@ -78,14 +78,14 @@ def apply(limits: dict[str, Any], group: str, hierarchy: Hierarchy) -> None:
 
 
 def too_little_memory(limit_bytes: int) -> LimitError:
-    """The container cannot begin: what prepares it takes more."""
+    """The error of a container that cannot begin, because preparing it takes more memory."""
     return LimitError(
         f"the set-up of the container ran out of memory: its limit is {limit_bytes} bytes", hint="give it more"
     )
 
 
 def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:
-    """The controller that a limit needs and no hierarchy has; None when all are there that have to be."""
+    """The controller that a limit needs and no hierarchy has; None when none is missing."""
     needed = {
         "memory": limits["memory_bytes"],
         "cpu": limits["cpus"] or limits["cpu_shares"],
@@ -101,8 +101,9 @@ def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:
 def exceeded(group: str, hierarchy: Hierarchy) -> list[str]:
     """What processes of a group had too little of.
 
-    ``memory``: its limit was reached, and one was killed for it; MEMORY_ABOVE: one was killed when the memory of a
-    group above or of the machine ran out; ``pids``: a fork failed.
+    ``memory``: the group's limit was reached, and a process was killed for it.
+    MEMORY_ABOVE: a process was killed when the memory of a group above or of the machine ran out.
+    ``pids``: a fork failed.
     """
     found = []
     if "memory" in hierarchy.controllers and _count(f"{group}/{_EVENTS[hierarchy.version]}", "oom_kill"):
@@ -113,7 +114,7 @@ def exceeded(group: str, hierarchy: Hierarchy) -> list[str]:
 
 
 def _reached_its_limit(group: str, hierarchy: Hierarchy) -> bool:
-    """Version 1 does not tell whose limit it was: there, a limit of its own is taken for it."""
+    """Version 1 does not tell whose limit it was: there it is taken for the group's own, if it has one."""
     if hierarchy.version == 2:
         return _count(f"{group}/memory.events", "oom") > 0
     with open(f"{group}/memory.limit_in_bytes", encoding="ascii") as file:

@@ -188,8 +188,8 @@ def resize_shm(size_bytes: int) -> None:
 def plan_system_trees(*, own_network: bool) -> list[Operation]:
     """The trees ``dev``, ``proc`` and ``sys`` of a container, and ``empty``, a read-only empty directory.
 
-    own_network: whether the container has a network namespace of its own; sysfs of the host's cannot be mounted from
-    a user namespace, so /sys is then the host's, read-only.
+    own_network: whether the container has a network namespace of its own. Without one, /sys is the host's, read-only: a
+    user namespace cannot mount the sysfs of the host's network.
     """
     plan: list[Operation] = [
         Directory("empty"),
@@ -229,8 +229,9 @@ def plan_system_trees(*, own_network: bool) -> list[Operation]:
 def plan_stubs(directories: list[str], files: list[str]) -> list[Operation]:
     """A layer ``stubs`` that holds just the places to mount on, to lie below all layers of the root filesystem.
 
-    What an image already has covers its stub; what it lacks is there without a trace in the container's upper layer.
-    Paths are absolute in the container. A path that is wanted both as a file and as a parent stays a directory.
+    What an image has covers its stub. What an image lacks is there all the same, without a trace in the container's
+    upper layer. Paths are absolute in the container. A path that is wanted both as a file and as a parent stays a
+    directory.
     """
     plan: list[Operation] = [Directory("stubs")]
     made = {""}
@@ -270,8 +271,9 @@ def overlay(layers: list[str], upper: str | None, target: str, links: str, *, fl
     upper: directory with ``fs`` and ``work``.
     links: an empty directory, to which all other paths may be relative; it gets a short symbolic link to each
     directory, because mount(2) takes one page of options and layer paths may hold the characters that separate them.
-    ``volatile``: no syncfs at the end, and fsync in the container returns at once; an upper is not relied upon before
-    its layer has been written and synced, and never mounted twice. overlayfs.rst, "userxattr", "Volatile mount".
+    The mount is ``volatile``: no syncfs at the end, and fsync in the container returns at once. That is safe: nobody
+    relies on an upper before its layer has been written and synced, and no upper is mounted twice. overlayfs.rst,
+    "userxattr", "Volatile mount".
     """
     options = "userxattr,lowerdir=" + ":".join(map(str, range(len(layers))))
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -3,10 +3,16 @@
     host ── pasta ── [ hub: out 192.0.2.2 | nft: masquerade, drop | v0 v1 v2 … ] ── veth ── [ container: eth0 ]
 
 pasta(1) copies the host's outward address into the hub and turns the hub's connections into its own sockets on the
-host. Starting it takes 20 to 50 ms, so it is started once; a container costs one veth pair. The hub drops what one
-container sends to another, to the hub itself (which has the host's outward address: so that is unreachable too), to
-any other address of the host, whose list follows the host's (rtnetlink notifications), to link-local addresses (where
-clouds keep a host's credentials), and to networks that the administrator names; all but DNS to the host's resolvers.
+host. Starting it takes 20 to 50 ms, so it is started once; a container costs one veth pair.
+
+DNS to the host's resolvers passes. Of all else the hub drops what a container sends to
+
+- another container;
+- the hub itself, which has the host's outward address: so that is unreachable too;
+- any other address of the host; the list follows the host's (rtnetlink notifications);
+- link-local addresses, where clouds keep a host's credentials;
+- networks that the administrator names.
+
 pasta maps no address to the host's loopback, save one for DNS where the host's resolver listens there. IPv4 only.
 
 Nothing here outlives the launcher: the namespace has no name, and pasta is in the launcher's pid namespace.
@@ -169,11 +175,13 @@ def _mending(name: str, said: str) -> str:
 
 
 class Hub:
-    """The hub of this launcher. Made at once; usable when ``starting`` processes have all ended well.
+    """The hub of this launcher. Made at once; usable when all ``starting`` processes have ended well.
 
-    folder: a private directory for its few files. denied: networks out of bounds. starting: pid to name, to be waited
-    for by the launcher's loop, which calls ``ended`` for each. ready: whether containers can be connected. daemon:
-    pasta's pid, 0 until known.
+    folder: a private directory for its few files.
+    denied: networks out of bounds.
+    starting: pid to name. The launcher's loop waits for them, and calls ``ended`` for each.
+    ready: whether containers can be connected.
+    daemon: pasta's pid, 0 until known.
     """
 
     def __init__(self, folder: str, denied: tuple[str, ...] = ()) -> None:
@@ -201,9 +209,10 @@ class Hub:
             raise
 
     def ended(self, pid: int, status: int) -> None:
-        """A process of ``starting`` ended with a wait status. Raises NetworkError when one failed, and all have ended.
+        """Note that a ``starting`` process has ended, with this wait status.
 
-        Of two that fail it names the same one whichever was first: what is told is not to depend on chance.
+        Raises NetworkError when all have ended and one has failed. If two failed, the error names the same one
+        whichever was first: the message must not depend on chance.
         """
         name = self.starting.pop(pid)
         if status != 0:

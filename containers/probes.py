@@ -242,7 +242,7 @@ def _erofs(folder: Path) -> _Outcome:
             text=True,
             check=False,
         )
-    except OSError as refusal:  # it is there, and for another machine or C library
+    except OSError as refusal:  # the program is there, but for another machine or C library
         return _Outcome(False, f"mkfs.erofs cannot be executed: {refusal.strerror}", "apt-get install erofs-utils")
     if made.returncode != 0:
         return _Outcome(False, made.stderr.strip() or "mkfs.erofs failed", "a newer erofs-utils: 1.7 or later")
@@ -292,7 +292,7 @@ def _shown(hierarchy: Hierarchy) -> str:
 
 
 def _container(folder: Path, kind: Network) -> _Outcome:
-    """All of it: a container of no layers gets as far as not finding its command."""
+    """Try a whole container: without layers it gets as far as not finding its command."""
     state, upper = folder / f"state-{kind}", folder / f"upper-{kind}"
     for path in (state, upper, upper / "fs", upper / "work"):
         path.mkdir()

@@ -1,8 +1,8 @@
 """Layers made mountable, in the launcher's private mount namespace: EROFS mounted once, host directories idmapped once.
 
 A directory layer is not idmapped by itself but two levels up: the layers ROOT/snapshots/<key>/fs of a store are paths
-in one idmapped mount of ROOT/snapshots. So a container gets one mount for any number of them and its upper, however
-many steps a build has.
+in one idmapped mount of ROOT/snapshots. So one mount serves all such layers of a container and its upper, however many
+steps a build has.
 """
 
 from __future__ import annotations

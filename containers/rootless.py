@@ -3,9 +3,9 @@
     user 1000 ─┐ uid 0           files of the image's root are the user's own
     subuids   ─┘ uid 1..65536    those of its other users belong to subordinate IDs, which newuidmap(1) gives out
 
-Everything after ``become_root`` is as for root, with what the kernel keeps from such a root left out: layers are
-unpacked instead of mounted as EROFS, devices are not made, no idmapped mounts are needed, and there are limits only
-where control groups were delegated to the user. Containers are in further namespaces of their own below this one.
+After ``become_root`` everything is as for root, except what the kernel keeps from such a root. Layers are unpacked
+instead of mounted as EROFS; devices are not made; no idmapped mounts are needed; there are limits only where control
+groups were delegated to the user. Containers are in further namespaces of their own below this one.
 """
 
 from __future__ import annotations

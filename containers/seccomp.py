@@ -1,11 +1,12 @@
 """Docker's default system call filter (moby profiles/seccomp, 26.1), as BPF.  seccomp(2)
 
-An allow-list: what is not named fails with EPERM, clone3 with ENOSYS, so that the C library falls back to clone, whose
-flags a filter can read. That is what a container with docker's default capabilities gets on Linux 4.8 or newer; its
-tests compare it with what dockerd gives to runc, and with the filter that libseccomp makes of it. Most of it is decided
-by the kernel without running the filter (its bitmap of calls that are always allowed, Linux 5.11): to find these out it
-runs a new filter once for each number, and compiles it, before each command. So it is a tree of ranges of numbers, with
-half of libseccomp's instructions.
+An allow-list: what it does not name fails with EPERM. clone3 fails with ENOSYS, so that the C library falls back to
+clone, whose flags a filter can read. docker gives the same to a container with its default capabilities on Linux 4.8 or
+newer. Tests compare the filter with what dockerd gives to runc, and with what libseccomp makes of that.
+
+The kernel decides most calls without running the filter (its bitmap of calls that are always allowed, Linux 5.11). To
+find these calls, it runs a new filter once for each number, and compiles it, before each command. So the filter is a
+tree of ranges of numbers, with half of libseccomp's instructions.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32 bits, unam
 def program(machine: str = "") -> bytes:
     """The filter: an array of ``struct sock_filter``, 8 bytes each, in the machine's byte order.
 
-    machine: as uname(2) calls it, in place of this one. Another architecture than those that it runs kills the process.
-    Raises SeccompError.
+    machine: as uname(2) calls it, in place of this one. A call of an architecture that the machine does not run kills
+    the process. Raises SeccompError.
     """
     machine = machine or os.uname().machine
     if machine not in CALLS:

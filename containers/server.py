@@ -5,8 +5,8 @@ first process of a pid namespace, in which every container, pasta and all they s
 it dies with the outer one (PR_SET_PDEATHSIG) and when the client's socket closes. All mounts are in its own mount
 namespace.
 
-The client sends a request on the control socket together with a socket for the answers and, for a container, its life:
-closing that socket kills the container.
+With each request on the control socket the client sends a socket for the answers. For a container that socket is also
+its life: closing it kills the container.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Server:
         self._guests = Guests(loop, uplink, self._ranges, self._layers, self._session)
 
     def serve(self) -> None:
-        """Until the client closes its socket."""
+        """Serve until the client closes its socket."""
         self._loop.watch(self._control.fileno(), self._on_request)
         self._loop.watch(self._parent, self._on_parents_death)
         try:
@@ -230,10 +230,11 @@ def _prepared(
 
 
 def _seal_program() -> None:
-    """Start again from a read-only mount of this very program, where containers' root could write to it.
+    """Start again from a read-only mount of this program, if containers' root could write to the program.
 
-    A step runs it by the name of /proc/self/exe, and could then open it to write (CVE-2019-5736). The host's root owns
-    it as a rule, and is no user of a container; without root, it may be the user's own, who is every container's root.
+    A step can run it by the name of /proc/self/exe, and then open it to write (CVE-2019-5736). As a rule the host's
+    root owns the program, who is no user of a container. Without root, it may belong to the user, who is every
+    container's root.
     """
     if namespaces.is_initial() or not os.access("/proc/self/exe", os.W_OK):
         return
@@ -246,7 +247,7 @@ def _seal_program() -> None:
 
 
 def _isolate(folder: str) -> None:
-    """A mount namespace that follows the host's mounts and shows it none, with this pid namespace's /proc."""
+    """Enter a mount namespace that follows the host's mounts and shows the host none; /proc is this pid namespace's."""
     gc.disable()
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
@@ -259,7 +260,7 @@ def _isolate(folder: str) -> None:
 
 
 def _begin(uplink: Uplink) -> None:
-    """Start the network; a failure is told to the first container that needs it."""
+    """Start the network; if that fails, the first container that needs it gets the error."""
     try:
         uplink.start()
     except (NetworkError, OSError):

@@ -7,8 +7,8 @@ interface was put into this namespace; not for every container), ``trees``, ``st
 where one was asked for, and ``executing`` when all is ready; then the socket closes at execve. A socket that closes
 without a word is a set-up that was killed.
 
-Nothing of the host is trusted to the container: once the root has changed no module can be imported and no descriptor
-but stdio and the socket (close-on-exec) exists. Until then no path is resolved in the container's files.
+The container gets nothing of the host: once the root has changed, no module can be imported, and no descriptor exists
+but stdio and the socket (close-on-exec). Until then no path is resolved in the container's files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OF_THE_FILES = (
     errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
 )  # fmt: skip
 _OF_THE_MACHINE = (errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Why a program that can be executed is not."""
+"""Errors of the machine: for these a program is not executed although it could be."""
 
 _NOT_FOUND, _NOT_EXECUTABLE, _FAILED = 127, 126, 125
 _MOST_ACCOUNT_BYTES = 4 << 20  # of /etc/passwd, of /etc/group
@@ -191,7 +191,7 @@ def configure_network(address: int, prefix: int, gateway: int) -> None:
 
 
 def _write_etc(spec: Any, order: Any, hostname: str, address: int | None) -> dict[str, int]:
-    """The files that tell the container its place in the network, as mounts: path to tree. It may write to them."""
+    """The files that tell the container its place in the network, which it may write to, as mounts: path to tree."""
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     lines += [f"{host_address}\t{name}" for name, host_address in spec["extra_hosts"]]
     if address is not None:
@@ -318,7 +318,7 @@ def _attach(tree: int, root: int, path: str) -> list[stubs.Stub]:
 
 
 def _open_terminal(channel: _socket.socket, size: tuple[int, int]) -> int:
-    """A new pseudo-terminal of the container's own devpts: its master goes to the client; the slave."""
+    """Open a pseudo-terminal of the container's own devpts: the client gets its master; returns the slave."""
     master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
     slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
@@ -393,7 +393,7 @@ def _enter_directory(path: str) -> None:
 
 
 def _refusal(error: OSError, message: str, hint: str | None = None) -> MountError:
-    """Whose fault it is that a place cannot be had: that of the files there, or the machine's."""
+    """The error for a place that cannot be had: it is the fault of the files there, or the machine's."""
     return (PlaceError if error.errno in _OF_THE_FILES else MountError)(message, hint=hint)
 
 

@@ -47,7 +47,7 @@ class Tree(NamedTuple):
 
     layers: as in ContainerSpec.
     source: what of it is mounted, links resolved inside it.
-    upper: as in ContainerSpec, which takes what is written there; None is read-only.
+    upper: as in ContainerSpec; it takes what is written there. None makes the tree read-only.
     """
 
     layers: tuple[RootLayer, ...]
@@ -66,7 +66,7 @@ class Limits(NamedTuple):
     cpus: how many at a time, as in 1.5.
     cpu_shares: weight among others that are busy, docker's 2 to 262144, where 1024 is usual.
     pids: processes and threads.
-    optional: controllers (``memory``, ``cpu``, ``pids``) that a host may lack: they then do not hold.
+    optional: controllers (``memory``, ``cpu``, ``pids``) that a host may lack: their limits then do not hold.
     """
 
     memory_bytes: int = 0
@@ -99,10 +99,12 @@ class ContainerSpec(NamedTuple):
     hostname: empty gives a random one of 12 hexadecimal digits, as docker does.
     extra_hosts: (name, address) lines for /etc/hosts.
     terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
-        is its other end. terminal_size: rows and columns at the start.
+        is its other end.
+    terminal_size: rows and columns at the start.
     capabilities: the bounding, permitted and effective set of root. Other users start with no effective ones.
     filtered: whether system calls are restricted to those of ``containers.seccomp``.
-    limits: for the container as a whole; ulimits: for each process, where they differ from the launcher's own.
+    limits: for the container as a whole.
+    ulimits: for each process, where they differ from the launcher's own.
     shm_bytes: the size of /dev/shm.
     """
 
@@ -129,7 +131,8 @@ class ExitStatus(NamedTuple):
     """How a container ended.
 
     code: as a shell reports it: 128+n for signal n, 127 when the command was not found, 126 when it cannot be executed.
-    signal: the signal that ended it, else None. message: why it never started, for 126 and 127, else empty.
+    signal: the signal that ended it, else None.
+    message: why it never started, for 126 and 127, else empty.
     exceeded: the limits that it ran into: ``memory`` when the kernel killed one of its processes, ``pids`` when it
         refused to make one; ``limits.MEMORY_ABOVE`` when one was killed, and the limit was not its own.
     """

@@ -1,7 +1,7 @@
 """The network as a step has it, for a process of our own: the same hub, the same filter, the same name servers.
 
-For finding out what steps reach, where there is no image to start a container from. What is started here ends with
-the process that asked.
+It finds out what steps reach where there is no image to start a container from. What is started here ends with the
+process that asked.
 """
 
 from __future__ import annotations

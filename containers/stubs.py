@@ -1,9 +1,10 @@
 """Places to mount on that only the container's upper layer can provide, and their removal afterwards.
 
-Usually the stub layer below all layers has them (``mounts.plan_stubs``). It does not help where a layer's whiteout or
-opaque directory hides it, or where a parent is a symbolic link: then the place is made in the merged root, hence in the
-upper, and the launcher takes it out again when the container has ended, so that the layer does not show it. What the
-container has put something into stays. The parent's modification time is put back unless somebody else changed it.
+Usually the stub layer below all layers has them (``mounts.plan_stubs``). A stub does not help where a layer's whiteout
+or opaque directory hides it, or where a parent is a symbolic link. Then the place is made in the merged root, hence in
+the upper. The launcher takes it out again when the container has ended, so that the layer does not show it. A place
+into which the container has put something stays. The parent's modification time is put back unless somebody else
+changed it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Uplink:
-    """At most one hub at a time.
+    """The launcher's hub: at most one at a time.
 
     denied: as Hub's. changed: called with None when a hub became ready, with the error when it failed or was lost; to
     be set before the loop's next step.
@@ -87,7 +87,7 @@ class Uplink:
             self._watch_process(update)
 
     def _on_process(self, pid: int, pidfd: int) -> None:
-        """nft or pasta ended: while starting that is a step forward or a failure, later the hub is lost."""
+        """nft or pasta ended. During a start that is a step forward or a failure; later the hub is lost."""
         _pid, status = os.waitpid(pid, 0)
         self._loop.unwatch(pidfd)
         os.close(pidfd)

@@ -62,7 +62,7 @@ def receive_what_fits(sock: _socket.socket) -> tuple[Any, list[int], bool] | Non
     try:
         data, ancillary, flags, _address = _receive(sock)
     except ConnectionResetError:
-        # It closed without having read all of ours. The kernel tells that first, and once; then comes what it had sent.
+        # The peer closed before it had read all of ours. The kernel says that first, once; what it had sent follows.
         data, ancillary, flags, _address = _receive(sock)
     fds: list[int] = []
     for level, kind, payload in ancillary:

@@ -1,8 +1,9 @@
-"""Work that can be stopped. Who starts it says how it is asked; loops whose length a stranger chose ask.
+"""Cancellation: who starts work gives a question, and loops whose length a stranger chose ask it.
 
-A build's time-out, its cancellation and the end of its process come down to one question, which nobody in the middle
-has to pass on: ``asking`` puts it to all that runs inside it, in this thread. A thread that is started inside knows
-nothing of it, and needs an ``asking`` of its own, or a copy of the context (``contextvars.copy_context``).
+A build's time-out, its cancellation and the end of its process come down to one question: does the work have to end?
+Nobody in the middle passes it on: ``asking`` sets it for all that runs inside it, in this thread. A thread that is
+started inside knows nothing of it, and needs an ``asking`` of its own, or a copy of the context
+(``contextvars.copy_context``).
 
 Cleaning up does not ask: it has to be done in any case.
 """
@@ -31,7 +32,7 @@ def asking(question: Question) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise what the question raises when the work has to end; nothing where nobody said that it can be stopped."""
+    """Raise what the question raises when the work has to end; do nothing where no question was set."""
     question = _question.get()
     if question is not None:
         question()

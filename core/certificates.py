@@ -1,4 +1,4 @@
-"""Certificates of servers: where their CAs may be put, and what is said of one that is not trusted.
+"""Certificates of servers: where their CAs may be put, and a hint for one that is not trusted.
 
 docker's layout holds for registries and for Shiplap's own service alike: in ``certs.d/HOST[:PORT]/`` every ``*.crt`` is
 a CA, ``NAME.cert`` with ``NAME.key`` is the client's own.
@@ -89,9 +89,9 @@ class Shown:
 
 
 def shown_certificate(address: str, port: int, name: str) -> Shown | None:
-    """The certificate that a server shows; it is sent nothing. None: it shows none that can be read.
+    """The certificate that a server shows; nothing is sent to the server. None: it shows none that can be read.
 
-    name: the server's, as it is told.
+    name: the server's name, as the handshake gives it to the server.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -145,7 +145,7 @@ def trust_hint_for(
 
 
 def tls_cause(error: BaseException) -> ssl.SSLError | None:
-    """What TLS failed with, when that is what ``error`` comes of: urllib3 wraps it, once or twice."""
+    """The error of TLS that led to ``error``, if one did: urllib3 wraps it, once or twice."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, ssl.SSLError):
         wrapped = (getattr(seen, "reason", None), *seen.args)

@@ -31,7 +31,7 @@ class OpenSockets:
     def shut_down(self) -> None:
         """End them all; whoever waits for one gets an error."""
         for connected in list(self._sockets):
-            with contextlib.suppress(OSError):  # it ended meanwhile
+            with contextlib.suppress(OSError):  # it has ended already
                 connected.shutdown(socket.SHUT_RDWR)
 
 
@@ -45,7 +45,7 @@ def is_exempt(host: str, no_proxy: str) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The innermost thing that says what happened, without urllib3's object addresses."""
+    """The innermost message that says what happened, without urllib3's object addresses."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.strerror:

@@ -78,7 +78,7 @@ class StepFinished(NamedTuple):
 
     reason: why it missed the cache, failed or was cancelled; None when there is nothing to tell.
 
-    changes: what the reason of a miss is made of, the first hundred of many files.
+    changes: the single reasons of a miss; of many files the first hundred.
     """
 
     id: int
@@ -106,7 +106,7 @@ class Monitor(Protocol):
     Made by: whoever starts the build, before it, and for it alone.
     Threads: ``emit`` is called by any, by several at once.
     Ended by: its maker, after the build has returned; nothing is emitted then any more.
-    Has to be quick, for the build waits meanwhile, and must not raise.
+    ``emit`` must be quick, because the build waits for it, and must not raise.
     """
 
     def emit(self, event: Event) -> None: ...

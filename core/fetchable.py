@@ -20,7 +20,7 @@ _SHORT: Final = "github.com/"
 
 
 def is_fetchable(word: str) -> bool:
-    """Whether ``word`` is written as what ADD fetches is; for ADD and COPY, all else is a path in the context."""
+    """Whether ``word`` is written like what ADD fetches; for ADD and COPY, all else is a path in the context."""
     return _START.match(word) is not None
 
 

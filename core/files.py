@@ -103,7 +103,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
     """A new directory, which is removed when the block ends.
 
-    It is locked meanwhile. So ``reclaim_scratch`` knows and removes what a process left that was killed.
+    It is locked until then. So ``reclaim_scratch`` knows what a killed process left, and removes it.
     """
     import shutil
     import tempfile

@@ -1,4 +1,4 @@
-"""Of which kind a file system is, and whether a root may be there. (The launcher imports this: no ``typing``.)"""
+"""File systems: which kind one is, and whether a root may be there. (The launcher imports this: no ``typing``.)"""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def way_out(path: str) -> str:
 
 
 def require_fit(path: str) -> None:
-    """Raise SettingsError when every step of every build would fail for where its root ``path`` is."""
+    """Raise SettingsError when every step of every build would fail because of where its root ``path`` is."""
     if unfit := why_unfit(path):
         raise SettingsError(unfit, hint=way_out(path))

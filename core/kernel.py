@@ -1,7 +1,8 @@
 """System calls that Python has no name for: look-ups that cannot leave their root, an exchange of two names, syncfs and
 sync_file_range.
 
-A module of its own because ctypes takes a millisecond or two to load: what a build that changes nothing need not spend.
+A module of its own because ctypes takes a millisecond or two to load, which a build that changes nothing need not
+spend.
 """
 
 from __future__ import annotations

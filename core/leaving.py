@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process, after what was registered to run at its end, and with all that was written told."""
+    """End the process: run what was registered for its end, and flush all that was written."""
     import atexit
 
     atexit._run_exitfuncs()

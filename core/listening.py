@@ -1,4 +1,4 @@
-"""Whether one can listen at an address, asked before anything else is started: who has the port is said by name."""
+"""Whether one can listen at an address, tried before anything else is started. The error names who has the port."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Holder(NamedTuple):
 
     @property
     def may_be_ending(self) -> bool:
-        """Whether these may be web processes that outlived who started them, and end by themselves for that."""
+        """Whether these may be web processes that have outlived their starter, and therefore end by themselves."""
         return _runs_web(self.command) and (self.webs == 1 or _OF_SERVICE in self.command)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""What the build cache takes on disk, item by item, and taking the least recently used of it away.
+"""The build cache's use of the disk, item by item, and its trimming: the least recently used goes first.
 
-An item is a layer that a cached step left, or a cache mount. Snapshots are derived: they go first. Nothing goes that a
-living session has leased, and no layer goes that an image has.
+An item is a layer that a cached step left, or a cache mount. Snapshots are derived: they go first. What a living
+session has leased stays, and so does every layer of an image.
 """
 
 from __future__ import annotations

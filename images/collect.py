@@ -1,8 +1,8 @@
 """Garbage collection: what to remove is decided in one transaction, files go after it, each under its own check.
 
-Kept is what an image, a cache record or a living session's lease refers to. First the rows go, durably: from then on
-the content does not exist. A file is then taken out of its place inside a write transaction that has made sure that
-neither row nor lease has come back. Killed in between, the file is an orphan; the next prune finds it.
+What an image, a cache record or a living session's lease refers to is kept. First the rows go, durably: from then on
+the content does not exist. Then each file is taken out of its place, inside a write transaction that has made sure that
+neither row nor lease has come back. After a kill in between, the file is an orphan; the next prune finds it.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Collector:
         return PruneReport(made.lines, len(made.images), made.records, freed)
 
     def _files_without_row(self) -> tuple[list[str], int]:
-        """Their digests, and how many others there are that must stay: they are images that another database knew."""
+        """The digests of files without a row; and how many more must stay: images that another database knew."""
         known = {digest for (digest,) in self._database.all("SELECT digest FROM blobs")}
         directory = str(self._root / "blobs" / "sha256")
         with os.scandir(directory) as entries:
@@ -210,7 +210,7 @@ class Collector:
             return [], 0
         from images.found import of_unknown_images
 
-        # A removal that was killed has left what it said that it would remove.
+        # A removal that was killed has left files that it had announced.
         doomed = {key.removeprefix(_DOOMED) for (key,) in self._database.all(_ALL_DOOMED)}
         unknown = of_unknown_images(directory, orphans) - doomed
         return [digest for digest in orphans if digest not in unknown], len(unknown)
@@ -248,7 +248,7 @@ class Collector:
 
 
 def _doomed(digests: Iterable[str]) -> list[tuple[str]]:
-    """The keys by which ``meta`` says that files are about to be removed: theirs are no images that it has lost."""
+    """The keys by which ``meta`` says that files are about to be removed: these are no images that it has lost."""
     return [(f"{_DOOMED}{digest}",) for digest in digests]
 
 

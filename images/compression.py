@@ -248,7 +248,7 @@ def _compressor(
         return gzip.compress, gzip.flush
     import zstandard
 
-    # With at least one worker thread the output depends on their number no more.
+    # With at least one worker thread the output no longer depends on their number.
     workers = max(1, min(4, os.cpu_count() or 1))
     settings = zstandard.ZstdCompressor(level=3 if level is None else level, threads=workers, write_checksum=True)
     frame = settings.compressobj()

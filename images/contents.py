@@ -29,7 +29,7 @@ class LayerEntry(msgspec.Struct, frozen=True, array_like=True):
 
     path: relative to the root, without a slash at its end.
     removed: a whiteout.
-    emptied: an opaque directory, of which nothing from below is seen.
+    emptied: an opaque directory: nothing from below is seen in it.
     link: the target of a link.
     size: bytes of content.
     """

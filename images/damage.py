@@ -1,8 +1,8 @@
 """Blobs whose bytes are no longer what was written: noted, refused, and replaced by the next good copy.
 
 A blob that is found damaged counts as absent from then on, so that a pull fetches it again and a build runs its step
-again. Its file stays: it may be all that there is. Who passes content on reads it by ``CheckedReader``, or has
-``Beside`` read it too, so that damage does not travel; both hash on threads of their own, for the other core.
+again. Its file stays: it may be all that there is. Whoever passes content on reads it by ``CheckedReader``, or has
+``Beside`` read it too, so that damage does not travel. Both hash on threads of their own, to use another core.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Damage:
 class CheckedReader:
     """A blob, read from front to end and hashed on the way, on a thread where it is large. A context manager.
 
-    The end is not told (by ``b""``), and the context not left, before the digest is known to be right.
-    Raises what ``damaged`` returns, which is told the digest.
+    ``read`` does not return the end (``b""``), and the context does not end, before the digest is known to be right.
+    Raises what ``damaged`` returns for the digest.
     """
 
     def __init__(self, file: BinaryIO, digest: Digest, damaged: Damaged) -> None:
@@ -131,7 +131,7 @@ class _Hashing:
 class Beside:
     """Reads and hashes whole blobs on a thread, while others take parts of them. A context manager.
 
-    Leaving it without an exception waits, and raises what ``damaged`` returns of the first that has another digest.
+    Leaving it without an exception waits, and raises what ``damaged`` returns for the first with another digest.
     """
 
     def __init__(self, files: Mapping[Digest, str], damaged: Damaged) -> None:

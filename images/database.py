@@ -1,7 +1,8 @@
 """The store's database: SQLite in WAL mode, one connection that the threads of a process take turns with.
 
-Rows are made durable (synchronous=FULL) where something irreversible follows or the caller was promised it; elsewhere a
-power loss may take the last transactions with it, never their order, and everything they said can be derived again.
+Rows are made durable (synchronous=FULL) where something irreversible follows, or where the caller was promised it.
+Elsewhere a power loss may take the last transactions with it, but never changes their order; everything they said can
+be derived again.
 """
 
 from __future__ import annotations

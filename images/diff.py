@@ -1,11 +1,11 @@
 """What a step left in its overlay upper directory, written as a layer tar.
 
 The upper directory was written through overlayfs mounted in a user namespace (option ``userxattr``) over idmapped
-mounts, so owners on disk are the container's. In overlayfs's terms, and as image-spec's layer.md wants them told:
+mounts, so owners on disk are the container's. In overlayfs's terms, and as image-spec's layer.md wants them written:
 
 - a character device 0/0, or an empty file with ``user.overlay.whiteout``, hides a name below: ``.wh.name``;
 - a directory with ``user.overlay.opaque=y`` hides what the same directory below has: ``.wh..wh..opq`` in it. overlayfs
-  marks nearly every new directory so, for its own speed; it is told only where a directory below exists;
+  marks nearly every new directory so, for its own speed; the layer says it only where a directory below exists;
 - other ``user.overlay.*`` attributes are overlayfs's own and are never shipped;
 - a directory is copied up whenever something in it changes: it is written when its own metadata differ from below, or
   as the parent of something that is written.
@@ -58,10 +58,10 @@ def write_upper(
 ) -> DiffSummary:
     """Write the changes in ``upper`` (an overlay upper directory that nothing uses any more) to ``writer``.
 
-    lower: gives a directory descriptor of the merged view of the layers below, None when there are none; called at most
-    once, and not at all where nothing but files in the root directory were written: a view takes a mount. The writer is
-    not closed. Directories come before what is in them, names in the order of their bytes, and of hard links the first
-    name is the file. Sockets are left out. A file that was copied up counts as changed, whatever is in it.
+    lower: gives a directory descriptor of the merged view of the layers below, None when there are none. It is called
+    at most once, because a view takes a mount, and not at all where only files in the root directory were written.
+    The writer is not closed. Directories come before what is in them, names in the order of their bytes. Of hard links
+    the first name is the file. Sockets are left out. A file that was copied up counts as changed, whatever is in it.
     root: permissions, owner and group that the root directory had before; it is written where it has others now.
 
     Raises LayerSourceError naming a file that cannot be read or does not hold still.
@@ -79,8 +79,8 @@ def write_upper(
 class _Level:
     """A directory on the way from the root to where the walk is.
 
-    fd, lower: descriptors of the upper and the lower directory, None while closed to save descriptors, and for a lower
-    one that does not exist or is hidden (``has_lower`` tells).
+    fd, lower: descriptors of the upper and the lower directory; None while closed to save descriptors. ``lower`` is
+    also None when that directory does not exist or is hidden (``has_lower`` tells).
     """
 
     __slots__ = ("fd", "has_lower", "info", "lower", "name", "names", "xattrs")
@@ -197,7 +197,7 @@ class _Walk:
         )
 
     def _known_link(self, path: bytes, info: os.stat_result) -> bool:
-        """Write the parents; and the whole entry, as a hard link, when the same file was written by another name."""
+        """Write the parents; if the same file was written by another name, write the entry too, as a hard link."""
         if self._written < len(self._levels):
             self._write_levels()
         if info.st_nlink == 1:

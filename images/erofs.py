@@ -1,6 +1,6 @@
 """Layer tars as EROFS file systems, without unpacking: ``mkfs.erofs --tar=i`` writes an index whose data is the tar.
 
-What the index made by erofs-utils 1.8 gets wrong for us is put right in place, which is why this file knows the
+The index that erofs-utils 1.8 makes is wrong for us in two points. They are put right in place, so this file knows the
 format a little:
 
 - whiteouts' and opaque directories' marks are ``trusted.overlay.*``, ignored by an overlay mounted with ``userxattr``
@@ -72,7 +72,7 @@ class BrokenProgramError(ErofsError):
 
 
 def warn_once(error: BrokenProgramError) -> None:
-    """In each process: it would say the same of every layer of every build."""
+    """Warn once in each process: it would be the same for every layer of every build."""
     if error.message not in _told:
         _told.add(error.message)
         _log.warning("%s; %s", error.message, error.hint)
@@ -144,7 +144,7 @@ class Indexer:
         os.unlink(self._log)
 
     def stop(self) -> None:
-        """The index is not wanted after all."""
+        """Stop indexing: the index is not wanted after all."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 
@@ -211,9 +211,10 @@ class _Index:
         self._compatible = compatible
 
     def drop_checks(self) -> None:
-        """Before changes: what is not to be looked at any more. That is the checksum of the superblock's block, in
-        which inodes may be, and the filters that tell, by hashes that we do not compute, which attributes an inode has
-        not.
+        """Before changes, drop what is not to be looked at any more.
+
+        That is the checksum of the superblock's block, which may hold inodes; and the filters that tell which
+        attributes an inode lacks, by hashes that we do not compute.
         """
         struct.pack_into("<I", self._memory, _SUPERBLOCK + 8, self._compatible & ~(_CHECKSUM | _XATTR_FILTER))
 

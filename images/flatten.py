@@ -1,8 +1,9 @@
 """The merged view of several layer tars, without a file system: for ``-o type=tar`` and ``-o type=local``.
 
-Two passes. The first reads the headers of every layer, base first, into a tree of what is visible in the end, with for
-each file the place of its content. The second gives the entries in order. Memory: some 500 bytes per visible entry.
-Symbolic links among the parents of a name are followed, inside the root, as when layers are unpacked one on another.
+Two passes. The first reads the headers of every layer, base first, into a tree of what is visible in the end. For each
+file the tree has the place of its content. The second pass gives the entries in order. Memory: some 500 bytes per
+visible entry. Symbolic links among the parents of a name are followed, inside the root, as when layers are unpacked one
+on another.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class MergedEntry(NamedTuple):
 class _Node:
     """What a name stands for.
 
-    entry: None for a directory that no layer has an entry for. layer, offset: where the entry and its content are.
-    touched: the last layer that has an entry for it or in it. inode: the node of a hard-linked file that has the
-    content, often the node itself; there, path is the first name that it was given out by.
+    entry: None for a directory that no layer has an entry for.
+    layer, offset: where the entry and its content are.
+    touched: the last layer that has an entry for it or in it.
+    inode: the node with a hard-linked file's content, often this node itself.
+    path: in such a node, the first name that it was given out by.
     """
 
     __slots__ = ("children", "entry", "inode", "layer", "offset", "path", "touched")

@@ -1,8 +1,8 @@
-"""What files say of themselves when no row does: manifests, indexes and configs among ``blobs/``, and what they name.
+"""Documents without the database: manifests, indexes and configs among ``blobs/``, and what they name.
 
-A killed process leaves at most one file without a row: the one that it was just moving into place; and those that it
-was just removing, of which ``images/collect.py`` keeps a list. A manifest and its config that both have none, and are
-not on it, were an image once, so that it is the database that is not what it was: an older copy, or a new one. Such
+A killed process leaves few files without a row: at most one that it was just moving into place, and those that it was
+just removing. ``images/collect.py`` keeps a list of the latter. If a manifest and its config both have no row, and are
+not on that list, they were an image once. Then the database is not what it was: it is an older copy, or a new one. Such
 files are for ``images/rebuild.py``, and not for a prune.
 """
 
@@ -53,7 +53,7 @@ def read_documents(directory: str, digests: Iterable[str]) -> Documents:
 
 
 def of_unknown_images(directory: str, orphans: Iterable[str]) -> set[str]:
-    """Those of the files without a row of which images are made that the database has lost.
+    """Those files without a row that belong to images that the database has lost.
 
     orphans: the digests of the files without a row.
     """

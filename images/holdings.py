@@ -1,4 +1,4 @@
-"""What of the store's content a session may take for here: a digest that somebody names gives no right to the content.
+"""Holdings: what of the store's content counts as here for a session. Naming a digest gives no right to the content.
 
 At the host's own command line that is everything. A build of the service holds
 
@@ -19,7 +19,7 @@ from images.database import Database
 
 
 class Holdings:
-    """The holdings of one session. Thread-safe. domain: for whom it looks; may be set once, before anything is."""
+    """The holdings of one session. Thread-safe. domain: who it looks for; may be set once, before all else."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -27,7 +27,7 @@ class Holdings:
         self.domain: Domain = HOST
 
     def has(self, diff_id: DiffID) -> bool:
-        """Whether the layer counts as here, if it is."""
+        """Whether the layer, if the store has it, counts as here."""
         if self.domain.is_host or diff_id in self._admitted:
             return True
         for scope in self.domain.reads():
@@ -42,7 +42,7 @@ class Holdings:
             self._admitted.update(diff_ids)
 
     def hold(self, diff_id: DiffID) -> None:
-        """Let a layer count as here for the whole project from now on; for a fork's pull request alone."""
+        """Let a layer count as here for the whole project from now on; a fork's pull request holds it alone."""
         if self.domain.is_host:
             return
         self._admitted.add(diff_id)

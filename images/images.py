@@ -91,8 +91,8 @@ class ImageStore:
         names: given to it in the same transaction, as by ``tag``.
         config: bytes are kept as they are, so that the ID stays; a config without ``rootfs.diff_ids`` gets them here.
         manifest: the one that the image came with, kept as it is, so that its digest stays; its layers may be named by
-        digests of compressed blobs that are not here. Without, one that names the uncompressed layers is made, unless
-        the image is in the store already.
+        digests of compressed blobs that are not here. Without it, one that names the uncompressed layers is made,
+        unless the image is in the store already.
         Raises MissingBlobError, InvalidConfigError when config and ``diff_ids`` contradict each other, and
         InvalidManifestError when ``manifest`` is of another image.
         """
@@ -156,7 +156,7 @@ class ImageStore:
         return self._chosen(self._lookup.by_text(text), platform)
 
     def given(self, name: Reference, platform: Platform | None = None) -> Image | None:
-        """What the host's administrator called so, for builds of the service, which know no other names in the store.
+        """The image that the host's administrator gave this name; a service's builds know no other names here.
 
         platform: as for ``resolve``. Its layers are here for this session.
         """
@@ -222,7 +222,7 @@ class ImageStore:
                 raise self._lookup.not_found(name.familiar)
 
     def note_digest(self, name: Reference, digest: Digest, image: Digest) -> None:
-        """A registry calls the image ``name@digest``, by its manifest or an index; ``resolve`` will know it."""
+        """Note that a registry calls the image ``name@digest``, by its manifest or an index, for ``resolve``."""
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO repo_digests VALUES (?, ?, ?)", (name.name, digest, image))
 
@@ -235,9 +235,9 @@ class ImageStore:
         """Remove a name, and with its last one the image, or the index with the images that only it has.
 
         Returns what ``docker image rm`` would print. Given an ID or digest: removes it with its names; more than one
-        needs ``force``. Layers that other images, the build cache or a living session (this one too) use stay, and so
-        does, without names, an image that another session uses; prune takes them later. Raises ImageInUseError (also
-        for an image of an index), and what ``resolve`` raises.
+        needs ``force``. Layers that other images, the build cache or a living session (this one too) use stay. An image
+        that another session uses stays too, without names. A prune takes them later. Raises ImageInUseError (also for
+        an image of an index), and what ``resolve`` raises.
         """
         from images.collect import Collector
 
@@ -301,7 +301,7 @@ class ImageStore:
         return [Reference.parse(name).familiar for (name,) in rows]
 
     def _described(self, diff_id: DiffID, *, away: bool) -> Descriptor:
-        """How a manifest made here names the layer: uncompressed; one that is not here as the registry has it."""
+        """How a manifest made here names the layer: uncompressed, or, when it is not here, as the registry has it."""
         if not away:
             return Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=self._blobs.size(diff_id))
         origin = self._layer_store.origin(diff_id)

@@ -1,8 +1,8 @@
 """Indexes: images for several platforms under one name, with what belongs to them (attestations, for example).
 
-An index is a document that names manifests. Those of images in the store are its *images*; all others are its
-*artifacts*, kept whole without being understood. Its manifests name the blobs that registries have, compressed layers
-for instance, so that its digest, which other documents may name, holds everywhere; see packing.py.
+An index is a document that names manifests. Those of images in the store are its *images*. All others are its
+*artifacts*, kept whole without being understood. The manifests name the blobs that registries have, compressed layers
+for instance. So the index's digest, which other documents may name, holds everywhere; see packing.py.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class IndexStore:
         """Make an index of manifests that are in the store as blobs; durable, and named, when it returns.
 
         index: bytes are kept as they are, so that the digest stays. A manifest whose config is an image of the store
-        is that image's; of any other the config and every layer must be in the store as blobs.
-        Raises MissingBlobError, and InvalidManifestError when there is no image in it or an index.
+        is that image's. Any other must have its config and every layer in the store as blobs. Raises MissingBlobError,
+        and InvalidManifestError when it has no image, or names an index.
         """
         document = decode_index(index) if isinstance(index, bytes) else index
         data = index if isinstance(index, bytes) else encode(index)

@@ -34,7 +34,7 @@ class _Readable(Protocol):
 
 
 class Origin(NamedTuple):
-    """Where a layer can be had: the blob that it is in, compressed or not, and the ``DOMAIN/PATH`` that has this."""
+    """Where a layer can be had: the blob that it is in, compressed or not, and the blob's ``DOMAIN/PATH``."""
 
     diff_id: DiffID
     blob: Descriptor
@@ -50,7 +50,7 @@ class LayerSource(Protocol):
     """
 
     def fetch(self, wanted: Sequence[Sequence[Origin]]) -> None:
-        """Import layers that are not here; for each the places that are known to have it, the latest first.
+        """Import layers that are not here. wanted: for each the places that are known to have it, the latest first.
 
         Raises ShiplapError when one cannot be had, naming it and the place.
         """
@@ -98,7 +98,7 @@ class LayerStore:
         return self.is_stored(diff_id) and self._holdings.has(diff_id)
 
     def is_stored(self, diff_id: DiffID) -> bool:
-        """Whether the store has the layer, whoever may know; if so it stays for this session."""
+        """Whether the store has the layer, whoever holds it; if so it stays for this session."""
         self._session.lease((diff_id,))
         return self._database.one("SELECT 1 FROM sound_layers WHERE diff_id = ?", (diff_id,)) is not None
 
@@ -170,7 +170,7 @@ class LayerStore:
 
     @contextlib.contextmanager
     def open_checked(self, diff_ids: Sequence[DiffID]) -> Iterator[list[BinaryIO]]:
-        """The tars, for who takes parts of them: all of each is hashed meanwhile, on a thread.
+        """The tars, for callers that take parts of them: during the block a thread hashes the whole of each.
 
         Raises DamagedBlobError at the end of the block; what was made of them in there must not be kept then.
         """

@@ -2,8 +2,8 @@
 
     oci-layout  index.json  manifest.json  repositories  blobs/sha256/<hex>…
 
-What is written is all that some roots reach: the manifests of an index, their configs and layers. Documents and layers
-are blobs of the store; a blob that is reached twice is written once. Equal roots give equal bytes.
+All that the roots reach is written: the manifests of an index, their configs and layers. Documents and layers are blobs
+of the store; a blob that is reached twice is written once. Equal roots give equal bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CHUNK = 1024 * 1024
 
 
 class Root(NamedTuple):
-    """What an image is reached by: the descriptor of its manifest or index, and the names that it is to have."""
+    """A way to an image: the descriptor of its manifest or index, and the names that the image is to have."""
 
     descriptor: Descriptor
     names: tuple[Reference, ...] = ()
@@ -102,7 +102,7 @@ class DirectoryTarget:
 def write_layout(store: Store, roots: Sequence[Root], target: Target) -> None:
     """Write all that ``roots`` reach, the index last. Raises MissingBlobError, and what the target raises.
 
-    Docker's files tell of the roots that are of one image: an archive with several platforms is for tools that know
+    Docker's files list only roots that are a single image: an archive with several platforms is for tools that know
     OCI's.
     """
     blobs: dict[Digest, int] = {}

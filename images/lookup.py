@@ -19,7 +19,7 @@ _HEX: Final = frozenset("0123456789abcdef")
 class Target(NamedTuple):
     """What was meant. Nothing of it is leased.
 
-    index_digest: when it is an index; image_id is then the one of its images that this host runs (or its first).
+    index_digest: set when it is an index; image_id is then that of its image for this host, or of its first.
     name: the name in the store that found it; None when a digest did.
     is_given: whether the host's administrator gave that name; a run of the service names things for people only.
     """
@@ -77,7 +77,7 @@ class Lookup:
         return self._pinned(name.name, name.digest)
 
     def given(self, reference: Reference) -> Target | None:
-        """What the host's administrator gave this name, or another of the same repository, to what a digest pins."""
+        """What the host's administrator gave this name; for a digest, any name of the same repository will do."""
         name = reference.with_default_tag()
         row = self._database.one("SELECT image_id, index_digest FROM names WHERE name = ? AND given = ''", (str(name),))
         if row is not None:

@@ -238,7 +238,7 @@ def format_time(seconds: float) -> str:
 
 
 _FIRST: Final = threading.Lock()
-"""msgspec learns a type when it converts to it first, without a lock of its own, and two threads at once crash it."""
+"""msgspec learns a type at the first conversion to it, without a lock of its own: two threads at once crash it."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 

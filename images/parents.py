@@ -90,7 +90,7 @@ class ParentDirectories:
 
 
 def implied_directories(path: str) -> dict[bytes, int]:
-    """What ``survey`` gives as implied, for tars that it finds unusual; and the root, as ``b""``, without an entry.
+    """What ``survey`` gives as implied, for tars that it finds unusual; also the root, as ``b""``, if it has no entry.
 
     Raises InvalidLayerError.
     """

@@ -52,7 +52,7 @@ def offered(manifests: Sequence[Descriptor]) -> list[str]:
 
 
 def is_image(entry: Descriptor) -> bool:
-    """Not an attestation (whose platform is unknown/unknown) or another artifact."""
+    """Whether it is neither an attestation (whose platform is unknown/unknown) nor another artifact."""
     if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES or entry.artifact_type:
         return False
     return entry.platform is None or entry.platform.os != "unknown"

@@ -32,7 +32,7 @@ def read_layout(store: Store, directory: Path, *, tag: str = "", digest: str = "
 
     tag: as the layout's index annotates it; empty: ``latest``, or the only one.
     digest: of a manifest or an index, in place of a tag.
-    platform: which one of an image for several.
+    platform: which one to take of an image for several.
     Raises ImageNotFoundError, InvalidArchiveError, DigestMismatchError.
     """
     try:

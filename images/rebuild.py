@@ -55,8 +55,8 @@ class Rebuilt:
     blobs: how many got a row.
     images: those that came back, without names.
     indexes: those that came back.
-    damaged: files that have not the content that they are named for; they stay as they are.
-    incomplete: configs and indexes of which something is missing, and what.
+    damaged: files without the content that they are named for; they stay as they are.
+    incomplete: configs and indexes that lack something, and what they lack.
     """
 
     anew: bool = False
@@ -111,7 +111,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _noted_orphans(store: Store) -> list[Digest]:
-    """The files that had no row when this rebuild began, be it in a run that was interrupted."""
+    """The files that had no row when this rebuild began, also if that was in a run that was interrupted."""
     marker = rebuilding_file(store.root)
     noted = marker.read_text().split("\n")
     if noted[-1] != _END:

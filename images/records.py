@@ -24,7 +24,7 @@ class CacheRecord(NamedTuple):
     detail: the builder's own bytes.
     op: digest of the operation alone, without its inputs.
     created_at: seconds since the epoch.
-    scope: for whom it counts, which is part of its key already.
+    scope: the builds that it counts for; already part of its key.
     owner: the project scope of the build that made it.
     """
 
@@ -113,7 +113,7 @@ class CacheRecords:
         return self._database.one(sql, (op, *scopes)) is not None
 
     def siblings(self, record: CacheRecord) -> list[CacheRecord]:
-        """The records of the same execution under other keys, for the same. Leases nothing."""
+        """The records of the same execution under other keys, in the same scope. Leases nothing."""
         rows = self._database.all(
             _SELECT + "WHERE diff_id = ? AND op = ? AND created_at = ? AND key <> ? AND scope = ?",
             (record.diff_id, record.op, record.created_at, record.key, record.scope),

@@ -5,8 +5,8 @@
     tmp/<id>/…         what this session is writing
     snapshots/<id>-N/  snapshots that this session made or is making
 
-A lease is a row (session, object). Garbage collection spares what a living session has leased, and a writer takes the
-lease in the same transaction as the row, or before it looks: what was seen under a lease stays.
+A lease is a row (session, object). Garbage collection spares what a living session has leased. A writer takes the lease
+in the same transaction as the row, or before it looks: so what was seen under a lease stays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from images.trees import remove_tree
 
 
 class Session:
-    """Made by ``begin``. Thread-safe."""
+    """One process's use of the store. Made by ``begin``. Thread-safe."""
 
     def __init__(self, root: Path, identity: str, lock_fd: int, database: Database) -> None:
         self.id = identity
@@ -59,7 +59,9 @@ class Session:
         self._leased.add(item)
 
     def new_name(self) -> str:
-        """A name below snapshots/ that nobody else is given; what has it goes with the session, unless a row has it."""
+        """A name below snapshots/ that nobody else is given. A directory of that name goes with the session, unless a
+        row has it.
+        """
         name = f"{self.id}-{next(self._counter)}"
         self._named.append(name)
         return name
@@ -162,7 +164,7 @@ def _forget(root: Path, identity: str, begun: Iterable[str], database: Database)
         if name not in finished:
             remove_tree(f"{root}/snapshots/{name}")
     remove_tree(str(root / "tmp" / identity))
-    # Last, because it needs space, which the above may have made. Without the directory the leases count no more.
+    # Last: it needs space, which the above may have freed. Without the directory the leases no longer count.
     if database.one("SELECT 1 FROM leases WHERE session = ? LIMIT 1", (identity,)):
         with database.transaction() as connection:
             connection.execute("DELETE FROM leases WHERE session = ?", (identity,))

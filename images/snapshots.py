@@ -7,9 +7,9 @@
     snapshots/<session>-N/fs             an unpacked layer, where that does not work ("tree"), or many in one ("flat")
     snapshots/.locks                     byte-range locks by key: each snapshot is made once
 
-A directory belongs to the session in its name until a row mentions it. A row's key is the layer's diff ID; with ``+``
-and a fingerprint when the layer implies directories, the root directory among them, that look different on this base;
-or ``upper:`` or ``flat:`` and a chain ID.
+A directory belongs to the session in its name until a row mentions it. A row's key is the layer's diff ID. ``+`` and a
+fingerprint follow when the layer implies directories (the root directory is one) that look different on this base.
+Other keys are ``upper:`` or ``flat:`` and a chain ID.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Snapshots:
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
         """What to mount, read-only, for these layers, base first; there for as long as the session.
 
-        To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing, equal ones one, and of more
-        than a hundred the first are given as one. Layers that are away are fetched.
+        To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing; equal layers give one; of
+        more than a hundred the first are merged into one. Layers that are away are fetched.
         Raises MissingBlobError, InvalidLayerError, SnapshotError, StorageFullError, and what fetching raises.
         """
         diff_ids = topmost_of_each(diff_ids)
@@ -123,10 +123,11 @@ class Snapshots:
         return Upper(path, (root.mode, root.uid, root.gid))
 
     def adopt(self, upper: Upper, diff_id: DiffID, below: Sequence[DiffID]) -> None:
-        """The layer's tar holds what ``upper`` holds: let it be its snapshot on ``below``, unless there is one already.
+        """Let ``upper``, whose content the layer's tar holds, be the layer's snapshot on ``below``, unless it has one
+        already.
 
-        On ``below`` alone: overlayfs marks new directories opaque, which over other layers would hide what the tar does
-        not. ``upper.path``/fs stays for this session in either case.
+        It serves on ``below`` alone: overlayfs marks new directories opaque, and over other layers they would hide what
+        the tar does not. ``upper.path``/fs stays for this session in either case.
         """
         with os.scandir(f"{upper.path}/fs") as entries:
             empty = next(entries, None) is None
@@ -143,7 +144,7 @@ class Snapshots:
         self._surveys[diff_id] = found
 
     def begin(self, diff_id: DiffID) -> None:
-        """Have the index of a layer made meanwhile: ``lowers`` is going to be asked for it, by this process."""
+        """Start to index a layer in the background: this process is going to ask ``lowers`` for it."""
         known = self._surveys.get(diff_id)
         if (known is not None and known.entries == 0) or diff_id in self._begun or self._row(diff_id) is not None:
             return
@@ -155,7 +156,7 @@ class Snapshots:
             self._begun[diff_id] = directory, indexer
 
     def close(self) -> None:
-        """Stop what was begun and nobody has asked for; the directories go with the session."""
+        """Stop what was begun and not asked for; the directories go with the session."""
         while self._begun:
             _, (_, indexer) = self._begun.popitem()
             indexer.stop()
@@ -210,7 +211,7 @@ class Snapshots:
     def _resolve(
         self, diff_id: DiffID, implied: Mapping[bytes, int], below: Sequence[DiffID], base: RootLayer | None
     ) -> dict[bytes, DirectoryMetadata]:
-        """What directories that the layer implies look like on ``below``; the root, ``b""``, as ``base`` has it.
+        """How the directories that the layer implies look on ``below``; the root, ``b""``, as ``base`` has it.
 
         The layer itself is asked first: what it hides of those below is not what it implies.
         """
@@ -405,13 +406,13 @@ def _is_root() -> bool:
 
 
 def _may_make_devices() -> bool:
-    """Not in a user namespace. Containers see no device of an image in any case: their /dev is their own."""
+    """Not in a user namespace. Containers see no device of an image anyway: their /dev is their own."""
     return _is_root() and is_initial()
 
 
 @contextlib.contextmanager
 def _naming(diff_id: DiffID) -> Iterator[None]:
-    """Have what is wrong with a layer's content name the layer."""
+    """Let errors about a layer's content name the layer."""
     try:
         yield
     except InvalidLayerError as error:

@@ -110,7 +110,7 @@ class Store(Closing):
             return store
 
     def act_for(self, domain: Domain) -> None:
-        """From now on, look things up and give names for this domain. Without a word it is the host's own use."""
+        """From now on, look things up and give names for this domain. Until then it is the host's own use."""
         self.holdings.domain = domain
 
     @property

@@ -1,4 +1,4 @@
-"""An image as the store has it: what it says of one."""
+"""An image as the store describes it."""
 
 from __future__ import annotations
 

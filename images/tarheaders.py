@@ -22,17 +22,17 @@ DIRECTORY: Final = b"5"
 FIFO: Final = b"6"
 
 MAX_METADATA_BYTES: Final = 1 << 20
-"""Of a PAX header or a long name, as Go's archive/tar has it."""
+"""The most bytes of a PAX header or a long name, as Go's archive/tar has it."""
 
 MAX_SIZE_BYTES: Final = (1 << 62) - 1
-"""Of an entry. What comes after it still has an offset that the kernel takes: those end at 2**63."""
+"""The most bytes of an entry. What comes after it still has an offset that the kernel takes: those end at 2**63."""
 
 XATTR_KEY: Final = b"SCHILY.xattr."
 SPARSE_KEY: Final = b"GNU.sparse."
 
 _PATH_MAX: Final = 4096
 MAX_DIGITS: Final = 20
-"""Of a number that is written in decimal."""
+"""The most digits of a number that is written in decimal."""
 
 _NAMES: Final = frozenset((b"path", b"linkpath", b"GNU.sparse.name"))
 

@@ -335,7 +335,7 @@ class TarReader:
         return records
 
     def _merged(self, before: _Records, more: _Records) -> _Records:
-        """Records of several headers in a row, of which there can be any number."""
+        """The records of several headers in a row. There can be any number of them."""
         if not before:
             return more
         merged = before | more
