@@ -1,4 +1,4 @@
-"""Secrets are masked before anything of a log is stored or sent: as they are, and in the forms that tools print them.
+"""Masking: secrets in a log are replaced before it is stored or sent, as they are and in the forms that tools print.
 
 Forms: the whole value and each of its lines; base64 (both alphabets) at each of the three alignments, and as
 ``base64`` wraps it at 76 columns; URL-encoded with escapes in both cases, with and without the slash; JSON-escaped as
@@ -37,12 +37,12 @@ _IN_DOUBLE_QUOTES: Final = re.compile(r'[$`"\\]')
 
 
 class FormFinder:
-    """Finds any of many byte strings, each of MIN_LENGTH or more, in time that grows with the data and not with them.
+    """Finds any of many byte strings, each of MIN_LENGTH or more. The time grows with the data, not with their number.
 
     Twenty secrets have a thousand forms, which no regular expression looks for quickly. But wherever a form of 15 bytes
     stands, one of its first 8 words of 8 bytes stands at a multiple of 8, so it is enough to look whether one of these
-    is a word of the data. Of shorter forms it is the first 4 words of 4 bytes, at multiples of 4: those of a log are in
-    them more often, above all where both are digits. For forms of less than 7 bytes a regular expression has to do.
+    is a word of the data. For shorter forms these are the first 4 words of 4 bytes, at multiples of 4. A log has such
+    short words by chance more often, above all digits. For forms of less than 7 bytes a regular expression has to do.
     """
 
     def __init__(self, forms: Iterable[bytes]) -> None:
@@ -58,7 +58,7 @@ class FormFinder:
             self._by_beginning.setdefault(form[:MIN_LENGTH], []).append(form)
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Where forms are, none overlapping another: at each place the longest, and then on behind it."""
+        """Where forms are, without overlaps: at each place the longest; the search goes on behind it."""
         found = self._long.spans(data) + self._words.spans(data)
         if self._pattern is not None:
             found += [match.span(1) for match in self._pattern.finditer(data)]  # ahead, so that they may overlap
@@ -89,7 +89,7 @@ class FormFinder:
 
 
 class _Words:
-    """Forms by their first words: of which one stands at a multiple of a word's size, wherever the form does.
+    """Forms by their first words. Wherever a form stands, one of these is at a multiple of a word's size.
 
     size: of a word in bytes; forms have at least 2 * size - 1 of them.
     """
@@ -138,7 +138,7 @@ class Masker:
         return text if masked is data else _decode(masked)
 
     def safe(self, text: str) -> int:
-        """Up to where ``text`` may be shown for a while: what comes next may not turn its end into a secret."""
+        """Up to where ``text`` may be shown for a while: nothing that comes next can turn its end into a secret."""
         if self._finder is not None:
             for start in range(max(0, len(text) - self.longest + 1), len(text)):
                 if self._finder.begins_form(_encode(text[start:])):
@@ -166,7 +166,7 @@ def _decode(data: bytes) -> str:
 
 
 def forms_of(secrets: Iterable[bytes]) -> list[str]:
-    """Everything that gives one of the secrets away, longest first. No form has a line feed in it."""
+    """All forms that give one of the secrets away, longest first. No form has a line feed in it."""
     return sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
 
 
@@ -230,7 +230,7 @@ def _of_shells(text: str) -> Iterator[str]:
 def _base64(value: bytes) -> Iterator[str]:
     """The part of the encoding that depends on nothing but the value, at each alignment; and its wrapped lines."""
     for alignment in range(3):
-        before = (8 * alignment + 5) // 6  # characters that what stands before has a share in
+        before = (8 * alignment + 5) // 6  # characters that also depend on what stands before
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(bytes(alignment) + value).decode().rstrip("=")
             if len(text) - before > MIN_LENGTH:

@@ -1,8 +1,8 @@
 """How much memory this process and those that it starts may use, and how much of it a worker's steps may have.
 
-Of version 2 the control groups say so in ``memory.max``, of version 1 in ``memory.limit_in_bytes``; on a host that has
-both mounted, one of them has the controller. A group is bound by all groups above it. In a container those above its
-own are out of sight: of version 1, ``memory.stat`` tells their limit nevertheless.
+Control groups of version 2 have the limit in ``memory.max``, those of version 1 in ``memory.limit_in_bytes``. On a host
+with both mounted, one of them has the controller. All groups above a group bound it. In a container the groups above
+its own are out of sight; in version 1 ``memory.stat`` has their limit all the same.
 Sources: cgroups(7), and Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
 """
 
@@ -21,13 +21,13 @@ WORKER_BYTES: Final = 96 * _MIB
 """What a worker's processes take that build nothing."""
 
 RUN_BYTES: Final = 96 * _MIB
-"""What Shiplap takes for a run at a time, besides its step."""
+"""What Shiplap takes for each run at a time, its step not counted."""
 
 SERVICE_BYTES: Final = 192 * _MIB
 """What the other processes of ``shiplap serve`` take."""
 
 LEAST_STEP_BYTES: Final = 96 * _MIB
-"""With less few commands do anything."""
+"""With less, few commands work at all."""
 
 _AMPLE_STEP_BYTES: Final = 256 * _MIB
 _NONE: Final = 1 << 62  # version 1 writes no limit as 2**63, rounded to pages
@@ -35,7 +35,7 @@ _MANY_STEPS: Final = 16  # more are not counted: a build seldom has so many at o
 
 
 class MemoryLimit(NamedTuple):
-    """What there is at most.
+    """The most memory that there is.
 
     memory_bytes: of memory.
     group: the directory of the control group that says so; empty where it is the machine's whole memory.
@@ -71,7 +71,7 @@ def in_mib(size_bytes: int) -> str:
 
 
 def memory_limit() -> MemoryLimit:
-    """Of this process."""
+    """The limit of this process."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         texts = [Path("/proc/self", name).read_text("utf-8", "surrogateescape") for name in ("mountinfo", "cgroup")]

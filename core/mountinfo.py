@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Mount:
-    """One line of it.  proc_pid_mountinfo(5)
+    """A mount: one line of mountinfo.  proc_pid_mountinfo(5)
 
     number: the mount's own, as ``mnt_id`` in /proc/PID/fdinfo has it.
     root: what of the file system is mounted.
@@ -24,7 +24,7 @@ class Mount:
 
 
 def mounts(mountinfo: str) -> list[Mount]:
-    """All of them, in their order."""
+    """All mounts, in their order."""
     found = []
     for line in mountinfo.split("\n"):  # other ends of lines may be part of a name
         before, separator, after = line.partition(" - ")

@@ -11,7 +11,7 @@ _VARIABLE: Final = "NOTIFY_SOCKET"
 
 
 class ServiceManager:
-    """Who started us and wants to know, or nobody. Thread-safe."""
+    """The service manager that started us, or nobody. Thread-safe."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -23,11 +23,11 @@ class ServiceManager:
         return cls(env.pop(_VARIABLE, ""))
 
     def ready(self) -> None:
-        """We serve from now on."""
+        """Tell it that we serve from now on."""
         self._tell(b"READY=1")
 
     def ending(self) -> None:
-        """We were asked to end, and do what is left to do."""
+        """Tell it that we were asked to end, and do what is left to do."""
         self._tell(b"STOPPING=1")
 
     def _tell(self, state: bytes) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
-_ENOUGH = 1024  # a build takes some 120, of which pasta has 80
+_ENOUGH = 1024  # a build takes some 120; pasta has 80 of them
 
 
 def hint_if_out_of_files(error: OSError) -> str | None:
-    """``how_to_allow_more`` where that is what ``error`` is about."""
+    """``how_to_allow_more`` if ``error`` is about that limit, else None."""
     return how_to_allow_more() if error.errno in OUT_OF_FILES else None
 
 

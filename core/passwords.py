@@ -10,14 +10,14 @@ import threading
 from typing import Final
 
 MIN_LENGTH: Final = 8
-"""Of passwords that people choose, in characters.  NIST SP 800-63B, 5.1.1.2."""
+"""The least length of passwords that people choose, in characters.  NIST SP 800-63B, 5.1.1.2."""
 
 MAX_LENGTH: Final = 1024
 
 _LOG_N: Final = 14
 
 DECOY: Final = f"scrypt${_LOG_N}${'A' * 22}==${'A' * 43}="
-"""No password is known whose hash this is. Checking one against it takes as long as against a user's own."""
+"""A hash of no known password. Checking a password against it takes as long as against a user's own."""
 
 _AT_ONCE: Final = 4
 

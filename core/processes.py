@@ -28,7 +28,7 @@ def adopt_orphans() -> None:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """The IDs of all processes below ``ancestor`` now, those too that have ended and wait for their parent."""
+    """The IDs of all processes below ``ancestor`` now, also of those that have ended and wait for their parent."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -45,7 +45,7 @@ def descendants(ancestor: int) -> list[int]:
 
 
 def reap_adopted(own: Iterable[int] = ()) -> None:
-    """Take note of the end of orphans that were adopted. own: children whose end somebody else waits for."""
+    """Reap adopted orphans that have ended. own: children whose end somebody else waits for."""
     kept = set(own)
     me = os.getpid()
     for process in descendants(me):
@@ -55,10 +55,10 @@ def reap_adopted(own: Iterable[int] = ()) -> None:
 
 
 def kill_descendants(timeout_s: float) -> list[int]:
-    """SIGKILL all processes below this one, and what they start meanwhile, until there is none.
+    """SIGKILL all processes below this one, and those that they still start, until there is none.
 
-    Only for who has called ``adopt_orphans``, and waits for no child any more. Returns those that did not end within
-    ``timeout_s``: the kernel holds them in a system call.
+    Only for a process that has called ``adopt_orphans`` and waits for no child any more. Returns those that did not end
+    within ``timeout_s``: the kernel holds them in a system call.
     """
     deadline = time.monotonic() + timeout_s
     while True:

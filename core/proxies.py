@@ -1,4 +1,4 @@
-"""Which address a request comes from, where reverse proxies stand between: only those that are trusted are believed.
+"""The address that a request comes from, behind reverse proxies: only trusted proxies are believed.
 
 X-Forwarded-For grows at its end: the last address that is no trusted proxy's is the client's, and what stands before
 it may be anybody's invention.  RFC 7239, 8.

@@ -23,7 +23,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 b
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """A ``Resolve``: the system's."""
+    """The system's own ``Resolve``."""
     import socket  # 7 ms
 
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -70,13 +70,13 @@ class Reach(NamedTuple):
         return str(addresses[0])
 
     def names(self, host: str, port: int) -> bool:
-        """Whether the host is let through by name, whatever its addresses; so that what it has need not be public."""
+        """Whether the host is let through by name: then its addresses need not be public."""
         name = host.lower().rstrip(".")
         return name in self.allowed or _end(name, port) in self.allowed
 
     def check_name(self, host: str, port: int) -> None:
-        """Check what is reached through a proxy, which looks names up by itself: one that we cannot find is its to
-        refuse. Raises OutOfReachError.
+        """Check a host that is reached through a proxy. The proxy looks names up by itself: it refuses those that we
+        cannot find. Raises OutOfReachError.
         """
         if self.public_only:
             try:

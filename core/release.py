@@ -10,7 +10,7 @@ VERSION = "0.2.0"  # here and not from the installed metadata: importlib.metadat
 
 
 def commit() -> str:
-    """Twelve digits, with ``-dirty`` where files had been changed; "" where nobody knows.
+    """The commit's first twelve digits, with ``-dirty`` where files had been changed; "" where nobody knows.
 
     A wheel and a source archive bring it along (``setup.py``). A checkout asks git, which takes some milliseconds.
     """
@@ -24,7 +24,7 @@ def commit() -> str:
 
 
 def described() -> str:
-    """As people are told: ``0.2.0, commit 1a2b3c4d5e6f``."""
+    """The release as people read it: ``0.2.0, commit 1a2b3c4d5e6f``."""
     known = commit()
     return f"{VERSION}, commit {known}" if known else VERSION
 

@@ -137,12 +137,12 @@ class ServiceSettings(NamedTuple):
     worker_labels: what runs may ask of a worker.
     git_allowed_hosts: hosts that may be cloned from although their addresses are private.
     secret_key_file: what secrets are encrypted with; None: ``ROOT/serve/secret.key``.
-    web_url, web_token: from where a worker fetches bare repositories, and contexts that are not below its own root;
-    empty: all are.
+    web_url, web_token: where a worker fetches bare repositories from, and contexts that are not below its own root;
+    empty: all are below it.
     public_url: where people reach the pages, as links in statuses and invitations have it; empty: as requests do.
     trusted_proxies: addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
-    git_ca_file: certificates to trust instead of the system's where repositories are fetched and forges told of runs;
-    None: the system's.
+    git_ca_file: certificates to trust, instead of the system's, when repositories are fetched and runs are reported to
+    forges; None: the system's.
     shared_cache: whether workers share the build cache through ``registry``.
     shared_cache_mounts: IDs of cache mounts that the runs of all projects have in common, but for forks.
     metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
@@ -230,9 +230,10 @@ class StepSettings(NamedTuple):
 
     ``builder.request.limits.StepLimits`` is made of it.
 
-    Without a word, none takes the host down: three quarters of the memory that there is, of the machine or of the
-    smallest limit of the process' control groups, 4096 processes, 20 GiB of disk and 4 GiB of output. given: the
-    controllers (``memory``, ``cpu``, ``pids``) of those that were asked for by name. denied_networks: as in Settings.
+    The defaults keep a step from taking the host down: three quarters of the memory that there is (the machine's, or
+    the smallest limit of the process' control groups), 4096 processes, 20 GiB of disk and 4 GiB of output.
+    given: the controllers (``memory``, ``cpu``, ``pids``) of those that were asked for by name.
+    denied_networks: as in Settings.
     """
 
     memory_bytes: int
@@ -272,8 +273,8 @@ class OidcSettings(NamedTuple):
     """What the environment says of a provider of identities (OpenID Connect).
 
     issuer: a URL; empty: there is none.
-    roles: (value, role) pairs: who has the value in the claim ``role_claim`` gets the role, the highest that fits; the
-    value ``*`` fits everybody. Without any that fits nobody gets in.
+    roles: (value, role) pairs. Whoever has the value in the claim ``role_claim`` gets the role, of several the highest.
+    The value ``*`` fits everybody. Nobody gets in without a pair that fits.
     name: what the button says.
     """
 
@@ -322,7 +323,7 @@ def _role(entry: str) -> tuple[str, str]:
 
 
 def _secret(env: Mapping[str, str], name: str) -> str:
-    """A variable's value, or what is in the file that the variable with ``_FILE`` after its name says."""
+    """A variable's value, or the content of the file that the variable ``NAME_FILE`` names."""
     path = env.get(f"{name}_FILE")
     if env.get(name) or not path:
         return env.get(name, "")
@@ -384,7 +385,7 @@ def _default_root(env: Mapping[str, str]) -> str:
 
 
 def _xdg(env: Mapping[str, str], name: str) -> str:
-    """A directory's variable; one that is not absolute is invalid, and ignored: XDG Base Directory Specification."""
+    """A directory's variable. A path that is not absolute is invalid, and ignored: XDG Base Directory Specification."""
     text = env.get(name, "")
     return text if text.startswith("/") else ""
 

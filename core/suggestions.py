@@ -1,8 +1,8 @@
 """What somebody who mistyped a name probably meant, and the one wording that says so.
 
-A suggestion that is wrong costs more than none: 'ps' is no 'push', and 'restart' no 'restore'. So a name is near only
-when it is one slip away, or is how one candidate alone begins, or begins with the same letter and shares three
-letters in four.
+A suggestion that is wrong costs more than none: 'ps' is no 'push', and 'restart' no 'restore'. So a name is near in
+three cases only: it is one slip away; or just one candidate begins with it; or it begins with the same letter and
+shares three letters in four.
 """
 
 from __future__ import annotations

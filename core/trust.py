@@ -1,8 +1,8 @@
-"""Trust: for whom a build is made, and whose remembered results it may use. The border of ``docs/trust.md``, as data.
+"""Trust: who a build is made for, and whose remembered results it may use. The border of ``docs/trust.md``, as data.
 
 A *domain* is who a run is for: one project's protected branches, one of its other branches, what one user sent, one
-fork's pull request; or the command line of the host itself. A *scope* is for whom something that is remembered counts:
-for everybody, for one project, or for one domain.
+fork's pull request; or the command line of the host itself. A *scope* says who a remembered thing counts for:
+everybody, one project, or one domain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 Lane: TypeAlias = Literal["protected", "branch", "by", "fork"]
 
 Scope: TypeAlias = str
-"""For whom a remembered thing counts: ``COMMON``, or ``Domain.project_scope``, or ``Domain.scope``. Part of its key."""
+"""Who a remembered thing counts for: ``COMMON``, or ``Domain.project_scope``, or ``Domain.scope``. Part of its key."""
 
 COMMON: Final[Scope] = ""
 """Counts for everybody."""
@@ -22,7 +22,7 @@ _HOST_SCOPE: Final[Scope] = "host"
 
 
 class Privacy(IntEnum):
-    """How far what a step leaves may go. Of several things that take part the greatest counts.
+    """How far the results of a step may go. When several things take part, the greatest value counts.
 
     COMMON: to everybody.
     PROJECT: in its project: something stored for the project took part.
@@ -35,7 +35,7 @@ class Privacy(IntEnum):
 
 
 class Domain(NamedTuple):
-    """For whom a build is made. Made only by the functions below this class.
+    """Who a build is made for. Made only by the functions below this class.
 
     project: empty for builds at the host's own command line. It has neither spaces nor slashes.
     lane: which part of the project.
@@ -66,22 +66,22 @@ class Domain(NamedTuple):
 
     @property
     def scope(self) -> Scope:
-        """For this domain alone."""
+        """The scope of this domain alone."""
         return _HOST_SCOPE if self.is_host else f"{_of(self.project)}/{self.label}"
 
     @property
     def project_scope(self) -> Scope:
-        """For the whole project; a fork has no part in it, nor has the host in any project."""
+        """The scope of the whole project; a fork has no part in it, nor has the host in any project."""
         return self.scope if self.is_host or self.is_fork else _of(self.project)
 
     @property
     def protected_scope(self) -> Scope:
-        """For the protected lane of the same project, which its other domains read; a fork has its own only."""
+        """The scope of the project's protected lane, which its other domains read; a fork has its own only."""
         return self.scope if self.is_host or self.is_fork else protected(self.project).scope
 
     @property
     def mounts_scope(self) -> Scope:
-        """With whom its cache mounts are shared: nobody for the protected lane, for a fork and for the host itself."""
+        """The scope that shares its cache mounts: nobody for the protected lane, for a fork and for the host itself."""
         if self.is_host or self.is_fork or self.lane == "protected":
             return self.scope
         return f"{_of(self.project)}/others"
@@ -97,9 +97,9 @@ class Domain(NamedTuple):
         return self.project_scope if privacy is Privacy.PROJECT else self.scope
 
     def asks(self, privacy: Privacy) -> tuple[Scope, ...]:
-        """Where what a step of this privacy has left before may be, the likeliest first.
+        """The scopes where an earlier result of a step of this privacy may be, the likeliest first.
 
-        Its own scope and the protected lane's have besides what was imported from a cache elsewhere, of any privacy.
+        Its own scope and the protected lane's also have what was imported from a cache elsewhere, of any privacy.
         """
         common = (COMMON,) if privacy is Privacy.COMMON else ()
         return tuple(dict.fromkeys((self.writes(privacy), self.scope, self.protected_scope, *common)))
@@ -130,7 +130,7 @@ def of_fork(project: str, pull_request: int) -> Domain:
 
 
 def of_stranger(project: str, user: str) -> Domain:
-    """What this user had built, and said that it is not to be trusted: as far from the project as a fork."""
+    """What this user had built and declared untrusted: as far from the project as a fork."""
     return Domain(project, "fork", f"by {user}")
 
 
@@ -143,7 +143,7 @@ def parse(project: str, label: str) -> Domain:
 
 
 def scoped(key: str, scope: Scope) -> str:
-    """The key of a remembered thing within its scope; what is everybody's has its key as it is."""
+    """The key of a remembered thing within its scope; for ``COMMON`` the key as it is."""
     if not scope:
         return key
     import hashlib

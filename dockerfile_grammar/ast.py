@@ -14,7 +14,7 @@ from dockerfile_grammar.errors import DockerfileError
 from dockerfile_grammar.lines import Comment
 from dockerfile_grammar.source import Position, Source, Span
 
-__all__ = ["Comment", "Position", "Source", "Span"]  # besides what is defined here
+__all__ = ["Comment", "Position", "Source", "Span"]  # also exported, though defined elsewhere
 
 
 class Word(Struct, frozen=True):
@@ -34,7 +34,7 @@ class Flag(Struct, frozen=True):
     value: quotes resolved; None when there was no ``=``.
     text: the whole flag, quotes resolved (what BuildKit's parser reports).
     value_span: of the value as written, or of the flag when it has none.
-    exact: whether ``value`` stands in the file just so, so that offsets in it are offsets in the line.
+    exact: whether ``value`` stands in the file exactly so; then offsets in it are offsets in the line.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Heredoc(Struct, frozen=True):
 
     name: the terminator, which also names the file that COPY writes.
     content: as written, with tabs (see ``text``).
-    expand: variables are expanded, the name having no quotes.
+    expand: variables are expanded, because the name has no quotes.
     chomp: opened by ``<<-``.
     file_descriptor: the number before ``<<``, 0 without one.
     span: of the opener.
@@ -125,8 +125,8 @@ class Instruction(Struct, frozen=True, kw_only=True, tag=True):
     """What all instructions have.
 
     keyword: as written (``NAME`` is its proper form).
-    original: the logical line: continuations joined, comments dropped, white space around gone; what history and
-    progress show.
+    original: the logical line, as history and progress show it: continuations joined, comments dropped, white space
+    around gone.
     span: from the keyword to the end of the last line, here-documents included.
     comments: those right above.
     empty_continuations: numbers of empty lines inside.
@@ -159,7 +159,8 @@ class Instruction(Struct, frozen=True, kw_only=True, tag=True):
 class From(Instruction, frozen=True, kw_only=True):
     """FROM.
 
-    base: image, stage or ``scratch``, unexpanded. name: of the stage, as written; see Stage for lower case.
+    base: image, stage or ``scratch``, unexpanded.
+    name: of the stage, as written; see Stage for lower case.
     """
 
     NAME: ClassVar[str] = "FROM"
@@ -173,7 +174,8 @@ class From(Instruction, frozen=True, kw_only=True):
 class Run(Instruction, frozen=True, kw_only=True):
     """RUN.
 
-    network, security: checked values. mounts, devices: the flags, for ``mounts.parse_mount`` after expansion.
+    network, security: checked values.
+    mounts, devices: the flags, for ``mounts.parse_mount`` after expansion.
     """
 
     NAME: ClassVar[str] = "RUN"
@@ -215,7 +217,8 @@ class Shell(Instruction, frozen=True, kw_only=True):
 class Copy(Instruction, frozen=True, kw_only=True):
     """COPY or ADD.
 
-    sources: paths and globs; ``contents``: the here-documents among the sources; together at least one.
+    sources: paths and globs.
+    contents: the here-documents among the sources. Together with ``sources`` at least one.
     from_: stage name or number, named context or image; never with variables.
     exclude: patterns, not expanded.
     json: whether written as an array.
@@ -350,7 +353,8 @@ class Healthcheck(Instruction, frozen=True, kw_only=True):
 class Onbuild(Instruction, frozen=True, kw_only=True):
     """ONBUILD.
 
-    trigger: the text for the image config. instruction: the same, parsed; its here-documents are in it too.
+    trigger: the text for the image config.
+    instruction: the same, parsed; its here-documents are in it too.
     """
 
     NAME: ClassVar[str] = "ONBUILD"
@@ -392,7 +396,7 @@ class CheckOptions(Struct, frozen=True):
     experimental_all: bool = False
 
     def skips(self, rule: str) -> bool:
-        """Whether the rule of this name is not to be told."""
+        """Whether findings of the rule of this name are dropped."""
         return self.skip_all or rule in self.skip
 
 

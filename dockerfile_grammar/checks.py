@@ -1,7 +1,7 @@
 """The build checks that need nothing but the file (and, for one of them, the ignore file): rules and findings.
 
 A rule is data and a pure function. Names, descriptions and details are BuildKit's, so that ``# check=skip=…`` means the
-same; InvalidBaseImagePlatform is not here, it needs the image: see builder/frontend/checks.py.
+same. InvalidBaseImagePlatform needs the image, so it is in builder/frontend/checks.py.
 Source: moby/buildkit, frontend/dockerfile/linter/ruleset.go and dockerfile2llb.
 """
 
@@ -79,8 +79,8 @@ class Finding(Struct, frozen=True):
 def run_checks(subject: Subject, options: ast.CheckOptions | None = None) -> list[Finding]:
     """All findings, in the order of the file.
 
-    Left out are rules that ``options``, or the file's ``# check=``, skip, and those that a comment right above an
-    instruction skips there.
+    Rules that ``options`` or the file's ``# check=`` skip are left out; where a comment right above an instruction
+    skips a rule, that rule is left out there.
     """
     options = options or subject.dockerfile.directives.check
     is_skipped = skipping(subject.dockerfile, options)
@@ -99,7 +99,7 @@ def run_checks(subject: Subject, options: ast.CheckOptions | None = None) -> lis
 
 
 def skipping(dockerfile: ast.Dockerfile, options: ast.CheckOptions) -> Callable[[str, int], bool]:
-    """Whether a rule, by name, is skipped at the instruction that a line is of: by ``options``, or right above it."""
+    """A test (rule's name, line): is the rule skipped at that line's instruction, by ``options`` or right above it?"""
     instructions = list(dockerfile.instructions)
     starts = [item.start_line for item in instructions]
 

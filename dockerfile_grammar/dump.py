@@ -1,10 +1,12 @@
 """A Dockerfile as plain data: what ``python -m dockerfile_grammar`` prints.
 
-Arguments are those of BuildKit's parser (frontend/dockerfile/parser), with two choices of form: ENV, LABEL and ARG
-are name, value, name, value, … (without BuildKit's separators; an ARG without default is its name alone); and ONBUILD,
-whose argument is an instruction in BuildKit, has no arguments and a member ``onbuild``: the instruction in this form.
+Arguments are those of BuildKit's parser (frontend/dockerfile/parser), with two choices of form:
 
-As in BuildKit, this is before anything is checked but the form: unknown flags, a missing FROM or an unknown kind of
+- ENV, LABEL and ARG are name, value, name, value, …, without BuildKit's separators; an ARG without default is its name
+  alone.
+- ONBUILD has no arguments, but a member ``onbuild``: the instruction in this form. In BuildKit it is the argument.
+
+As in BuildKit, only the form has been checked by then: unknown flags, a missing FROM or an unknown kind of
 HEALTHCHECK are no errors here.
 """
 

@@ -28,7 +28,8 @@ from dockerfile_grammar.source import Source, Span
 class DockerfileError(ShiplapError):
     """Something in a Dockerfile that cannot be built. ``message`` names the place; ``render()`` shows it.
 
-    reason: what is wrong, without the place. source, span: where, once known (see ``at``).
+    reason: what is wrong, without the place.
+    source, span: where, once known (see ``at``).
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class UnknownInstructionError(DockerfileSyntaxError):
 
 
 class JsonFormError(DockerfileSyntaxError):
-    """A JSON array that is to be a command or a list of paths, and is not one of strings."""
+    """A JSON array that should be a command or a list of paths has members that are no strings."""
 
 
 class HeredocError(DockerfileSyntaxError):

@@ -32,7 +32,7 @@ _PLAIN = {
 
 
 class Expansion(Struct, frozen=True):
-    """The result for one word. used, undefined: names of variables that were looked up, and (not) found."""
+    """The result for one word. used, undefined: names of variables that were looked up and found, or not found."""
 
     text: str
     used: frozenset[str]
@@ -45,7 +45,7 @@ def expand(word: str, env: Mapping[str, str], *, escape: str = "\\") -> str:
 
 
 def expand_with_names(word: str, env: Mapping[str, str], *, escape: str = "\\") -> Expansion:
-    """As ``expand``, telling also which variables were looked up."""
+    """As ``expand``; the result also has the variables that were looked up."""
     return _expand(word, env, escape, "word")
 
 
@@ -96,7 +96,7 @@ def heredoc_opener(word: str) -> HeredocOpener | None:
     names, raw_names = (_opener_words(parts, raw_quotes=raw) for raw in (False, True))
     if len(names) != 1 or "<" in word.partition("<<")[2]:
         return None
-    # A quote that quotes is gone from the name, one that was escaped is not.
+    # A quote that quotes is gone from the name; an escaped one is not.
     expand = _count_quotes(names[0]) == _count_quotes("".join(raw_names))
     return HeredocOpener(names[0], expand, opening[2:3] == "-", min(int(descriptor or "0"), 2**64 - 1))
 
@@ -183,7 +183,7 @@ class _Variable(Struct, frozen=True):
 
 
 class _Modified(Struct, frozen=True):
-    """``${name-word}`` and its kin. The word is always evaluated, also where it is not used."""
+    """``${name-word}`` and its kin. The word is always evaluated, even where it is not used."""
 
     position: int
     name: str
@@ -268,8 +268,8 @@ class _Splitter:
 class _Evaluation:
     """One evaluation of a word.
 
-    raw_quotes, raw_escapes: keep the characters that quote and escape. keep_unset: leave undefined variables as
-    written.
+    raw_quotes, raw_escapes: keep the characters that quote and escape.
+    keep_unset: leave undefined variables as written.
     """
 
     def __init__(

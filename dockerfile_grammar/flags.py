@@ -124,7 +124,7 @@ class FlagSet:
         return value == "true"
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
-        """One of ``allowed``, the first of which is the default."""
+        """One of ``allowed``; the first is the default."""
         flag = self.get(name)
         if flag is None:
             return allowed[0]

@@ -1,8 +1,8 @@
 """``.dockerignore``, and other lists of patterns that leave files out (COPY --exclude).
 
 The result for a path is that of moby's walker: patterns are tried in order, the last one that matches the path or one
-of its parents wins, ``!`` includes again. A path's parents are tried as the walker met them, so that a ``!`` pattern
-counts for what is below a directory only if the directory was left out by a pattern before it.
+of its parents wins, ``!`` includes again. A path's parents are tried as the walker met them. So a ``!`` pattern counts
+for what is below a directory only if a pattern before it left the directory out.
 Source: moby/patternmatcher (MatchesUsingParentResults), ignorefile.
 """
 
@@ -25,7 +25,7 @@ _Matcher: TypeAlias = Callable[[str], object]
 
 # More wildcards than this, and a backtracking matcher could take too long: then the states are followed in parallel.
 _MAX_BACKTRACKING_WILDCARDS = 3
-# Of these, so many that go across slashes: each one more is as many times slower as a path has directories.
+# So many of these may go across slashes: each one more multiplies the time by the number of directories in a path.
 _MAX_BACKTRACKING_UNBOUNDED = 2
 # Patterns in one regular expression. While one is matched, nothing else of the process goes on.
 _ALTERNATIVES = 50

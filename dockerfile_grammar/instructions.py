@@ -1,7 +1,8 @@
 """From parts to typed instructions: numbers of arguments, flags and their values, names.
 
-Messages and what is accepted follow moby/buildkit, frontend/dockerfile/instructions/parse.go; where BuildKit would
-accept nonsense only to fail in a later build (unknown flags of ARG, ONBUILD of what cannot be parsed) this refuses it.
+Messages and what is accepted follow moby/buildkit, frontend/dockerfile/instructions/parse.go. There is one difference:
+BuildKit accepts some nonsense only to fail in a later build (unknown flags of ARG, ONBUILD of what cannot be parsed);
+this refuses it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class _Common(TypedDict):
 
 
 class Context(Struct, frozen=True):
-    """An instruction on the way from parts to meaning: the parts, the line they are of, its here-documents."""
+    """An instruction on the way from parts to meaning: its parts, its line, its here-documents."""
 
     parts: InstructionParts
     line: LogicalLine

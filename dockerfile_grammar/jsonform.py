@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def require_strings(piece: Piece, line: LogicalLine, source: Source, instruction: str) -> None:
-    """Refuse text that is a JSON array (as the grammar of instructions did not take it, not one of strings)."""
+    """Refuse text that is a JSON array: the grammar of instructions did not take it, so its members are not strings."""
     from lark import Tree
     from lark.exceptions import UnexpectedInput
 

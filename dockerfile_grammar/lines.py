@@ -56,9 +56,10 @@ class Comment(Struct, frozen=True):
 class LogicalLine(Struct, frozen=True):
     """An instruction's lines joined: continuations resolved, comments inside dropped.
 
-    text: starts at the instruction's first character, which usually is at ``start``; not after lines that hold nothing
-    but a continuation character. pieces: for each stretch of text that was contiguous in the
-    file, its offset in ``text`` and the position of its first character.
+    text: starts at the instruction's first character, which usually is at ``start``; but not after lines that hold
+    nothing but a continuation character.
+    pieces: for each stretch of text that was contiguous in the file, its offset in ``text`` and the position of its
+    first character.
     """
 
     text: str
@@ -97,7 +98,7 @@ class HeredocBody(Struct, frozen=True):
 
 
 def decode(text: str | bytes) -> str:
-    """Decode UTF-8, keeping what is none as lone surrogates (only instructions must be clean), and drop a BOM."""
+    """Decode UTF-8 and drop a BOM. Bytes that are no UTF-8 become lone surrogates: only instructions must be clean."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     return text.removeprefix("\ufeff")

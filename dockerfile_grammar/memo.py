@@ -15,7 +15,7 @@ import msgspec
 from dockerfile_grammar.ast import Dockerfile
 
 _FIRST: Final = threading.Lock()
-"""Held while msgspec learns the types: it does so without a lock of its own, and two threads at once crash it."""
+"""Held while msgspec learns the types: it has no lock of its own for that, and two threads at once crash it."""
 
 
 def encode(dockerfile: Dockerfile) -> bytes | None:

@@ -95,7 +95,7 @@ def parse_mount(flag: Flag, source: Source, expand: Callable[[str], str]) -> Mou
 
 
 def check_unexpanded_mount(flag: Flag, source: Source) -> None:
-    """What can be told before variables are known: the fields' form, and that ``from`` has no variable."""
+    """Check what needs no variables: the fields' form, and that ``from`` has no variable."""
     for entry in _fields(flag, source):
         if entry.key == "from" and entry.value is not None and _VARIABLE.search(entry.value):
             raise MountError(

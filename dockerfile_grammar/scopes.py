@@ -1,6 +1,6 @@
 """Which variables are known at each instruction, as far as the file tells: for the checks.
 
-A model of what the builder does with ARG and ENV, without its errors: a value that cannot be expanded is as written.
+A model of what the builder does with ARG and ENV, without its errors: a value that cannot be expanded stays as written.
 Source: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
 """
 
@@ -36,8 +36,9 @@ class Use(Struct, frozen=True):
 class Scopes:
     """Walks the stages of a file.
 
-    build_args: as given to the build. base_env: the environment of an image that a stage begins with, by the expanded
-    name of the image; {} where it is not known.
+    build_args: as given to the build.
+    base_env: the environment of an image that a stage begins with, by the expanded name of the image; {} where it is
+    not known.
     """
 
     def __init__(

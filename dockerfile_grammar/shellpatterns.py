@@ -47,8 +47,8 @@ def replace_all(value: str, pattern: str, replacement: str) -> str:
 def _compile(pattern: str, *, greedy: bool) -> re.Pattern[str]:
     """The regular expression of a pattern that matches as much as it can, or as little.
 
-    Between two stars the first place that fits is as good as any, so that there is no need to try others: an atomic
-    group keeps patterns of many stars from taking exponential time.
+    Between two stars the first place that fits is as good as any other. So an atomic group tries no others, and
+    patterns of many stars do not take exponential time.
     """
     first, *rest = _chunks(pattern)
     out = [first, *(f"(?>.*?{chunk})" for chunk in rest[:-1])]

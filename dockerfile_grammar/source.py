@@ -35,7 +35,7 @@ class Source(Struct, frozen=True):
     def excerpt(self, span: Span) -> list[str]:
         """The first line of the span, and under it a line with a caret that underlines the span on that line.
 
-        Of a long line, the part around the span. What a terminal might obey is shown as a replacement character.
+        A long line is cut to the part around the span. What a terminal might obey is shown as a replacement character.
         """
         text = self.line(span.start.line)
         if text is None:

@@ -1,6 +1,6 @@
 """From a logical line to its parts: the instruction grammar's parser and what it builds.
 
-The parts still are tokens with offsets in the line; ``instructions`` gives them meaning.
+The parts are still tokens with offsets in the line; ``instructions`` gives them meaning.
 """
 
 from __future__ import annotations

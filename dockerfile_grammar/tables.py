@@ -1,8 +1,8 @@
 """The parsers: Lark's LALR tables of the ``.lark`` files, read from ``<name>.table.json`` instead of being computed.
 
 The files are generated (``python -m dockerfile_grammar.generate``) and shipped with the package; a test tells when one
-lags behind its grammar. They are JSON, so that reading them runs no code. Where the tables were made by another version
-of Lark than the one that is installed, they are computed from the grammar, which takes some 0.05 s each.
+lags behind its grammar. They are JSON, so that reading them runs no code. If another version of Lark made them than the
+installed one, the tables are computed from the grammar, which takes some 0.05 s each.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ _MARK_IN_JSON = json.dumps(_ESCAPE_MARK)[1:-1]
 def parser(name: str, *, escape: str = "\\", transformer: object = None) -> Lark:
     """Make the parser of a grammar.
 
-    escape: the file's escape character. transformer: has a method for each rule, called as the rule is recognised;
-    without one, parsing gives a Lark tree. A parser is thread-safe; keep it, making one takes milliseconds.
+    escape: the file's escape character.
+    transformer: has a method for each rule, called as the rule is recognised; without one, parsing gives a Lark tree.
+
+    A parser is thread-safe. Keep it: making one takes milliseconds.
     """
     import lark
 
@@ -89,7 +91,7 @@ def digest(name: str) -> str:
 
 
 def shipped_digest(name: str) -> str:
-    """Of which text of the grammar (see ``digest``) the shipped table is."""
+    """The ``digest`` of the grammar's text that the shipped table was made from."""
     return str(json.loads(_read(f"{name}.table.json"))["grammar"])
 
 

@@ -1,7 +1,7 @@
 """Which words of an instruction hold variables.
 
-Source: moby/buildkit, frontend/dockerfile/instructions/commands.go (the Expand methods). Besides these, RUN's mounts
-are expanded field by field (``mounts.parse_mount``), and contents of here-documents of COPY and ADD as bodies.
+Source: moby/buildkit, frontend/dockerfile/instructions/commands.go (the Expand methods). RUN's mounts are expanded
+elsewhere, field by field (``mounts.parse_mount``); contents of here-documents of COPY and ADD as bodies.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ def apply_layer(
 
     overlay: True makes a directory for an overlay mount with ``userxattr``: a whiteout becomes a 0/0 character device,
     an opaque directory gets its attribute; ``root`` must be empty. False applies the layer to what is there: whiteouts
-    remove, from what was there before, never from the same layer.
-    below: the merged view of the layers below, from which a directory that the tar has files in, but no entry for,
-    takes its owner and mode (else 0755, root).
+    remove what was there before, never what is of the same layer.
+    below: the merged view of the layers below. A directory that the tar has files in, but no entry for, takes its owner
+    and mode from there (else 0755, root).
     owners: False leaves all files to this user, without setuid and file capabilities.
     devices: False skips them.
 
@@ -161,7 +161,7 @@ class Unpacker:
             fd = openat2(self._root, path or b".", _DIRECTORY_FLAGS, resolve=_CONFINED)
         except OSError as error:
             replaced = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # by a later entry
-            locked = error.errno == errno.EACCES and not self._owners  # by a parent's mode, which the image wants so
+            locked = error.errno == errno.EACCES and not self._owners  # by a parent's mode, as the image wants it
             if replaced or locked:
                 return
             raise
@@ -353,7 +353,7 @@ class Unpacker:
             finally:
                 os.close(fd)
             os.rmdir(name, dir_fd=parent)
-        # The remembered parent may have been inside, or have been reached through it: the next look-up is to be new.
+        # The remembered parent may have been inside, or reached through it: the next look-up has to be new.
         self._parent_is_stale = True
 
 
@@ -403,7 +403,7 @@ def _has_entries(directory: int) -> bool:
 
 @contextlib.contextmanager
 def _entry_errors(path: bytes) -> Iterator[None]:
-    """Say which entry it was; and whether the layer is to blame, this host, or a full disk."""
+    """Let errors name the entry, and say whether the layer is to blame, this host, or a full disk."""
     try:
         with storage_errors(os.fsdecode(path)):
             yield

@@ -83,8 +83,8 @@ def import_rootfs(
 ) -> Image:
     """Make an image of one layer from a root filesystem's tar, plain or compressed.
 
-    config: as the image is to have it; the layer's diff ID is filled in, and unless it has a history, one entry that
-    tells of ``source``. Raises InvalidArchiveError when the stream is no tar or is damaged.
+    config: as the image is to have it. The layer's diff ID is filled in; a config without history gets one entry, which
+    names ``source``. Raises InvalidArchiveError when the stream is no tar or is damaged.
     """
     from images.compression import DecompressingReader
 
@@ -134,7 +134,7 @@ def _save(store: Store, images: Sequence[SavedImage], target: Target, compressio
 
 
 def _described_image(store: Store, image: Image, compression: LayerCompression) -> Descriptor:
-    """The image's manifest, or one of layers as they are asked for, or as they are here."""
+    """The image's manifest; or one whose layers are as they were asked for, or as they are here."""
     data = store.blobs.read_checked(image.manifest_digest)
     manifest = decode_manifest(data)
     if compression != "none" or store.blobs.missing(layer.digest for layer in manifest.layers):
@@ -151,7 +151,7 @@ def _described_image(store: Store, image: Image, compression: LayerCompression) 
 
 
 def _described_index(store: Store, index: StoredIndex) -> Descriptor:
-    """The index as it is: its manifests name the layers, so that no compression can be asked for."""
+    """The index as it is: its manifests name the layers, so no compression can be asked for."""
     store.layers.fetch(diff_id for image in index.images for diff_id in image.diff_ids)
     return Descriptor(media_type=index.document.media_type or OCI_INDEX, digest=index.digest, size=len(index.data))
 

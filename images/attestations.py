@@ -1,4 +1,4 @@
-"""What an index in the store attests of its images, as BuildKit attaches it.
+"""Attestations: what an index in the store states about its images, as BuildKit attaches it.
 
 An attestation manifest names the manifest that it is about in an annotation; its layers are in-toto statements.
 Source: moby/buildkit/docs/attestations/attestation-storage.md.
@@ -31,7 +31,7 @@ class Attestation(NamedTuple):
 def attestations(store: Store, name: str) -> Iterator[Attestation]:
     """All statements about the images that ``name`` stands for; none about what is no index.
 
-    Raises ImageNotFoundError and what it raises besides when nothing has that name.
+    When nothing has that name, raises ImageNotFoundError or another error of ``resolve``.
     """
     index = store.images.indexes.find(name)
     if index is None:

@@ -1,4 +1,4 @@
-"""Writing on a thread of its own, so that who makes the data and who hashes and stores it have a core each."""
+"""Write-behind: one thread makes the data, another hashes and stores it, each on its own core."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class _SupportsWrite(Protocol):
 
 
 class Behind:
-    """A sink that passes what it is given to ``sink``, in order, on a thread. Within the context only.
+    """A sink that passes what it is given to ``sink``, in order, on a thread. Works within the context only.
 
     The thread begins with the second megabyte: what comes before that is written at once.
     What ``sink`` raises is raised by a later ``write`` or on leaving; when the context is left without an exception,
-    everything has been written. Chunks are passed on by the lot: to wake a thread takes as long as to hash a small one.
+    everything has been written. Chunks are passed on many at a time: waking a thread takes as long as hashing a small
+    chunk.
     """
 
     def __init__(self, sink: _SupportsWrite) -> None:

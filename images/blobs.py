@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from images.damage import CheckedReader, Damage
 
 _BUFFER_BYTES: Final = 256 << 10
-_WINDOW_BYTES: Final = 16 << 20  # after so many the disk is told to begin
+_WINDOW_BYTES: Final = 16 << 20  # after so many the disk has to begin
 _OF_THE_DISK: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
-_SLOW_S: Final = 0.1  # the queue of a disk that takes longer for a window is full: who fills it further, waits for it
+_SLOW_S: Final = 0.1  # a disk that takes longer for a window has a full queue: whoever fills it further waits
 _UNCACHED_BYTES: Final = 8 * _WINDOW_BYTES  # how far back one looks for what the disk has by now
 _CHUNK_BYTES: Final = 1 << 20
 _DIRECT_BYTES: Final = 64 << 10  # pieces from this size on are not copied into the buffer first
@@ -220,7 +220,7 @@ class BlobStore:
         return size
 
     def absent(self, digest: Digest, what: str = "blob") -> MissingBlobError:
-        """The error for who needs a blob that ``has`` does not know. what: what to call it."""
+        """The error for a caller that needs a blob that ``has`` does not know. what: what to call it."""
         damage = self.damage()
         if damage.is_noted(digest):
             return damage.error(digest)
@@ -247,14 +247,14 @@ class BlobStore:
         return file
 
     def open_checked(self, digest: Digest) -> CheckedReader:
-        """The blob for who passes it on whole; the reader raises DamagedBlobError. Raises MissingBlobError."""
+        """The blob, to be passed on whole; the reader raises DamagedBlobError. Raises MissingBlobError."""
         from images.damage import CheckedReader
 
         return CheckedReader(self.open(digest), digest, self.note_damaged)
 
     @contextlib.contextmanager
     def checking(self, digests: Iterable[Digest]) -> Iterator[None]:
-        """Hash these blobs meanwhile. Raises DamagedBlobError at the end of the block, and MissingBlobError."""
+        """Hash these blobs while the block runs. Raises DamagedBlobError at its end, and MissingBlobError."""
         from images.damage import Beside
 
         with Beside({digest: str(self.path(digest)) for digest in digests}, self.note_damaged):
@@ -321,8 +321,9 @@ class BlobStore:
     ) -> None:
         """Move the finished file ``path`` (open as ``fd``) into place, with ``register``'s rows in the transaction.
 
-        It takes the place of a file that is damaged. lease=False: for processes that live long; ``register`` must pin
-        the blob. durable: the rows survive power loss.
+        It takes the place of a file that is damaged.
+        lease=False: for processes that live long; ``register`` must pin the blob.
+        durable: the rows survive power loss.
         """
         with storage_errors(f"blob {digest.short}"):
             repairs = self._is_damaged(digest, path, lease=lease)
@@ -369,7 +370,7 @@ class BlobStore:
         return [digest for digest in wanted if digest not in self._sizes]
 
     def _is_damaged(self, digest: Digest, good: str, *, lease: bool) -> bool:
-        """Whether the blob is here already, with other content than the file ``good`` that is about to become it."""
+        """Whether the blob is here already, with other content than the file ``good`` that is to take its place."""
         known = "SELECT 1 FROM blobs WHERE digest = ?"
         if self._database.one(known, (digest,)) is None:
             return False

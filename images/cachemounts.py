@@ -5,12 +5,12 @@
                                    Its content is the mount's ID, for people
     cache-mounts/.locks            byte-range locks by name: each directory is made once
 
-The key is a digest of the mount's ID, of what it begins as (its owner, mode and source), and of whose it is unless it
-is everybody's. Number 0 is the one that all use; the others are for ``private`` mounts that found it busy. Whoever
-holds no lock may find a directory gone.
+The key is a digest of the mount's ID, of what it begins as (its owner, mode and source), and, unless it is everybody's,
+of its scope. All use number 0. The others are for ``private`` mounts that found number 0 busy. Whoever holds no lock
+may find a directory gone.
 
-Version 0.1 had the ID alone in the key. What it left is taken over, with its content, by the first mount of that ID
-that asks for the owner that it has.
+Version 0.1 had the ID alone in the key. The first mount of an ID takes over the directory that 0.1 left for that ID,
+with its content, if it asks for the owner that the directory has.
 """
 
 from __future__ import annotations
@@ -94,9 +94,11 @@ class CacheMounts:
         """Hold the directory called ``name`` in ``scope`` that began as ``beginning`` says.
 
         Yields its path; None when ``stopped`` came true while waiting.
-        shared: with others who share it; waits for one who has it locked. locked: alone; waits for all others. private:
-        alone; takes another directory when it is busy. create: gets the path of a new empty directory, to give it
-        mode, owner and content. Raises StorageFullError and what ``create`` raises.
+        shared: with others who share it; waits for one who has it locked.
+        locked: alone; waits for all others.
+        private: alone; takes another directory when it is busy.
+        create: gets the path of a new empty directory, to give it mode, owner and content.
+        Raises StorageFullError and what ``create`` raises.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
         key, earlier_key = _key(f"{name}\0{tuple(beginning)}", scope), _key(name, scope)
@@ -127,7 +129,7 @@ class CacheMounts:
                 os.close(fd)
 
     def _take_over(self, earlier: Path, path: Path, beginning: Beginning) -> None:
-        """Have what version 0.1 left under the ID alone, if it has the owner asked for and nobody uses it just now."""
+        """Take what version 0.1 left under the ID alone, if it has the owner asked for and nobody uses it just now."""
         try:
             fd = os.open(f"{earlier}.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -280,7 +280,7 @@ class LayerStore:
                 while data := tar.read(_CHUNK_BYTES):
                     check()
                     compressor.write(data)
-            stack.close()  # (The end of the tar is told only when its digest is right.)
+            stack.close()  # (The tar's end is read only when its digest is right.)
             digest, size = sink.commit(), sink.size
         descriptor = _descriptor(compression, digest, size)
         self._remember(diff_id, descriptor, compression, level)

@@ -58,8 +58,8 @@ class SupportsRead(Protocol):
 def _sum(data: bytes) -> int:
     """The sum of the bytes, at a tenth of the price of ``sum``.
 
-    The low half of an Adler-32 is 1 + the sum, modulo 65521, which no part of our headers reaches: at most 100 bytes of
-    a name or link are not ASCII, and the rest is.
+    The low half of an Adler-32 is 1 + the sum, modulo 65521, which no part of our headers reaches: at most 100 bytes,
+    of a name or link, are not ASCII.
     """
     return (zlib.adler32(data) & 0xFFFF) - 1
 
@@ -164,7 +164,8 @@ def _extended(
 class TarWriter:
     """Writes entries in the order of the calls.
 
-    entries: how many there are. marks: whether whiteouts or opaque directories are among them.
+    entries: how many there are.
+    marks: whether whiteouts or opaque directories are among them.
 
     Names are relative to the root, without a leading slash; a directory's trailing slash is added here, and ``b""`` is
     the root itself. Modes may carry file type bits, which are ignored. ``close`` ends the archive and leaves the sink
@@ -237,7 +238,7 @@ class TarWriter:
         content: Stretch,
         xattrs: _Xattrs | None = None,
     ) -> None:
-        """A regular file whose content another tar has; where that has the very same entry, header and all.
+        """A regular file whose content is copied from another tar; with its header, if that is the same there.
 
         Long runs of entries that follow each other there are copied as one piece, at the price of reading and writing
         their bytes. Raises LayerSourceError, now or later, when the tar is shorter than it was.
@@ -402,7 +403,7 @@ def _split(name: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _read_rest(name: bytes, size: int, source: bytes | int | SupportsRead, data: bytes) -> bytes:
-    """After a read that did not give ``size`` bytes at once: read on, until it is clear that there are not as many."""
+    """Read on after a read that gave less than ``size`` bytes, until it is clear that there are not as many."""
     while len(data) < size and not isinstance(source, bytes):
         want = size - len(data)
         more = os.read(source, want) if isinstance(source, int) else source.read(want)

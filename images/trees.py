@@ -44,7 +44,7 @@ def empty_directory(directory: int) -> int:
 
 
 def _empty(fd: int) -> int:
-    """Subdirectories' subdirectories are moved up to be removed: no level is ever the deepest."""
+    """Empty a directory; its subdirectories' subdirectories are moved up first, so the walk never goes deeper."""
     freed = moved = 0
     while names := names_in(fd):
         for name in names:

@@ -47,10 +47,12 @@ _BLOBS = "blobs/sha256/"
 def load(store: Store, stream: SupportsRead, *, platform: Platform | None = None) -> list[Image]:
     """Put every image of an archive into the store, plain or compressed, and give it the names that it has there.
 
-    platform: which one to take of an image for several. None takes the whole index where the archive has all of it,
-    and else this machine's. Returns the images in the archive's order, each with the names that it got from it; of an
-    index the one that its names stand for. Raises InvalidArchiveError, DigestMismatchError and other
-    ImagesErrors; images that came before a bad one stay.
+    platform: which one to take of an image for several. None takes the whole index where the archive has all of it, and
+    else this machine's image.
+
+    Returns the images in the archive's order, each with the names that it got from there; of an index the image that
+    its names stand for. Raises InvalidArchiveError, DigestMismatchError and other ImagesErrors; images that came before
+    a bad one stay.
     """
     archive = _Archive(store)
     try:
@@ -71,7 +73,8 @@ def load(store: Store, stream: SupportsRead, *, platform: Platform | None = None
 class _Layer(NamedTuple):
     """A layer of an archive.
 
-    name: of the file in the archive. expected: what is said about it, for an OCI layer.
+    name: of the file in the archive.
+    expected: what the manifest says about it, for an OCI layer.
     """
 
     name: str
@@ -81,7 +84,8 @@ class _Layer(NamedTuple):
 class _Wanted(NamedTuple):
     """An image of an archive, and what it is to be called.
 
-    manifest: None where the store is to make one. document: an index's, of the images ``parts``.
+    manifest: None where the store is to make one.
+    document: that of an index of the images ``parts``.
     """
 
     config: bytes
@@ -313,7 +317,9 @@ def _for_platform(archive: _Archive, top: Descriptor, platform: Platform, nestin
 
 
 def _annotated_names(descriptor: Descriptor) -> list[Reference]:
-    """containerd and docker annotate with the full name; podman and skopeo put a name or a mere tag into the other."""
+    """The names in annotations. containerd and docker write the full name; podman and skopeo use another annotation,
+    for a name or a mere tag.
+    """
     full = descriptor.annotations.get(CONTAINERD_NAME_ANNOTATION)
     other = descriptor.annotations.get(REF_NAME_ANNOTATION, "")
     text = full or (other if ":" in other or "/" in other else None)

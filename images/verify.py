@@ -23,8 +23,9 @@ class Problem(NamedTuple):
 
 
 def verify(store: Store) -> list[Problem]:
-    """Check all content; takes as long as reading it. Empty when all is well. What others remove meanwhile is fine.
+    """Check all content; takes as long as reading it. Empty when all is well.
 
+    What others remove during the check is no problem.
     Blobs that are damaged count as absent from here on (damage.py), and those that are right again as here.
     """
     blobs = store.database.all(_BLOBS)

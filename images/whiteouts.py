@@ -1,4 +1,4 @@
-"""The names by which a layer says what of the layers below is gone. Spec: image-spec, layer.md, "Whiteouts"."""
+"""Whiteouts: names by which a layer says what of the layers below is gone. Spec: image-spec, layer.md, "Whiteouts"."""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ class ReportedError:
 class ResponseError(RegistryError):
     """A registry refused a request.
 
-    method, url (redacted), status: the request and what came back. reported: the body's entries, maybe none.
+    method, url (redacted), status: the request and what came back.
+    reported: the body's entries, maybe none.
     retry_after_s: what the server asked for; None where it did not.
     """
 
@@ -183,7 +184,7 @@ class TransferCancelledError(RegistryError):
 
 
 class PlatformNotFoundError(RegistryError):
-    """The image exists, and not for the platform that was asked for."""
+    """The image exists, but not for the platform that was asked for."""
 
 
 class LayerUnavailableError(RegistryError):

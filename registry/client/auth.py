@@ -22,7 +22,7 @@ from registry.credentials import Credentials
 from registry.errors import CredentialsError, InvalidResponseError
 
 _CLIENT_ID: Final = "shiplap"
-_DEFAULT_LIFETIME_S: Final = 60.0  # of a token whose answer does not tell
+_DEFAULT_LIFETIME_S: Final = 60.0  # of a token whose answer does not say
 _LEEWAY_S: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
 
@@ -71,7 +71,8 @@ class Authenticator:
         self._credentials: dict[str, Credentials | None] = {}
 
     def header(self, domain: str, base: str, scopes: Scopes) -> str | None:
-        """The Authorization for requests below ``base``; None when none is wanted, or is known to be, or there is none.
+        """The Authorization for requests below ``base``; None when none is wanted, none is known to be wanted, or there
+        is none.
 
         domain: whose credentials count. scopes: ``repository:PATH:pull,push`` and the like, in any order.
         """
@@ -116,7 +117,7 @@ class Authenticator:
             return self._credentials.get(domain) is not None
 
     def user(self, domain: str) -> str | None:
-        """As whom ``domain`` is asked: empty for a token without a name, None while it is asked as anybody."""
+        """The user that asks ``domain``: empty for a token without a name, None while nobody is logged in."""
         with self._lock:
             used = self._credentials.get(domain)
         return used.username if used is not None else None

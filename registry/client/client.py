@@ -173,7 +173,7 @@ class Client(Closing):
         return base
 
     def _watch(self) -> None:
-        """Who waits for the network does not look at ``cancelled``: end its wait."""
+        """End the waiting for the network once ``cancelled`` is set: a waiting thread does not look at it."""
         while not self._closed.is_set():
             if self.cancelled.wait(_WATCH_S):
                 self._transport.abort()
@@ -211,7 +211,10 @@ class Client(Closing):
         return response
 
     def _following(self, request: Request, authorization: str) -> tuple[Response, bool]:
-        """Send and follow redirects. Credentials go to the request's own origin only. Returns whether that answered."""
+        """Send and follow redirects; returns also whether the request's own origin answered.
+
+        Credentials go to that origin only.
+        """
         start = origin(request.url)
         url = request.url
         for _ in range(_MAX_REDIRECTS + 1):

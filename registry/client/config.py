@@ -73,7 +73,7 @@ class ClientConfig:
     ) -> Self:
         """What the environment, ``root/registries.json`` and the caller say. Raises RegistryConfigError.
 
-        reach: mirrors are in it, wherever they are, for the administrator has named them.
+        reach: mirrors are always allowed, wherever they are, because the administrator has named them.
         """
         path = root / "registries.json"
         document = _read(path)
@@ -146,7 +146,7 @@ def _in_range(address: ipaddress.IPv4Address | ipaddress.IPv6Address, entry: str
 
 
 def _insecure(text: str) -> str:
-    """What somebody wrote in a list of insecure registries, as ``is_insecure`` wants it: also a URL."""
+    """An entry of a list of insecure registries, which may be a URL, as ``is_insecure`` wants it."""
     entry = text.strip().lower().removeprefix("http://").removeprefix("https://").rstrip("/")
     try:
         if "/" in entry:

@@ -45,9 +45,9 @@ def import_layer(
 ) -> None:
     """Download the layer, unless it is here: that an image says so of some blob is not enough.
 
-    The blob has to be one that was found to be the layer. Whether a build that does not hold the layer may have it,
-    its registry (``Reference.domain``) says: to a question where the store had the blob from there before, else by
-    sending the blob.
+    The blob has to be one that was found to be the layer. If a build does not hold the layer, the registry
+    (``Reference.domain``) decides whether it may have it. If the store had the blob from that registry before, the
+    registry is only asked; else it has to send the blob.
     Raises RegistryErrors and ImagesErrors.
     """
     holdings = store.holdings
@@ -69,7 +69,7 @@ def import_layer(
 
 
 def _is_confirmed(store: Store, diff_id: DiffID, layer: Descriptor, registry: str, has_it: From) -> bool:
-    """Whether the layer, which is here for others, is this build's to have: its registry shows it the blob."""
+    """Whether this build may have the layer, which is here for others: its registry shows the build the blob."""
     if not store.holdings.is_pair_of(layer.digest, diff_id, registry) or not store.layers.is_stored(diff_id):
         return False
     has_it(lambda place: place.check_blob(layer.digest))
@@ -78,13 +78,13 @@ def _is_confirmed(store: Store, diff_id: DiffID, layer: Descriptor, registry: st
 
 
 def may_stay_away(layer: Descriptor) -> bool:
-    """Whether the layer can be asked for again by what an Origin tells of it."""
+    """Whether an Origin says enough of the layer to ask for it again."""
     known = _OCI_TYPES.get(layer.media_type, layer.media_type) in _KEPT_TYPES
     return known and not layer.urls and layer.digest.algorithm == "sha256"
 
 
 def note_origins(store: Store, reference: Reference, layers: Mapping[DiffID, Descriptor]) -> None:
-    """The reference's repository has these layers: images may have them before the store does."""
+    """Note that the reference's repository has these layers: images may have them before the store does."""
     if layers:
         store.layers.note_origins(Origin(diff_id, _as_oci(layer), reference.name) for diff_id, layer in layers.items())
 

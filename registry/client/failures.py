@@ -1,4 +1,4 @@
-"""From a response that refuses to an error that says what to do."""
+"""Errors for responses that refuse: each says what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def failure(
 ) -> ResponseError:
     """The error for ``response``, whose body is read here.
 
-    user: as whom it was asked; empty for a token without a name, None for anybody.
+    user: who asked; empty for a token without a name, None for nobody in particular.
     now: seconds since the epoch, for Retry-After dates.
     login: the command that stores a log-in.
     doubtful: whether this may be no registry at all.

@@ -37,7 +37,7 @@ class Finder:
     def head(self) -> Digest | None:
         """What the tag, or the digest, stands for now: costs less than asking for the manifest, and no quota.
 
-        None where only a GET will tell (more).
+        None where only a GET can say (more).
         """
         tag = str(self._reference.digest or self._reference.tag)
         for mirror in self._repositories[:-1]:
@@ -69,7 +69,7 @@ class Finder:
             raise
 
     def blob(self, found_in: Repository, get: Callable[[Repository], _T]) -> _T:
-        """From where the manifest was, or from the registry itself when its mirror has the manifest only."""
+        """Get a blob from where the manifest was, or from the registry itself when its mirror has the manifest only."""
         last = self._repositories[-1]
         if found_in is last:
             return get(last)
@@ -97,7 +97,7 @@ class Finder:
             return repository.manifest(self._reference.tag)  # retagged since, or HEAD told nonsense
 
     def _other_tags(self, repository: Repository) -> str | None:
-        """What to say when the repository exists and this tag does not."""
+        """The hint for when the repository exists and this tag does not."""
         tag = self._reference.tag
         if tag is None or self._reference.digest is not None:
             return None
@@ -118,7 +118,7 @@ class Finder:
 
 
 def document_type(raw: RawManifest) -> str:
-    """What it is: by Content-Type, or by what it says of itself where a server sends no useful one."""
+    """The document's type: by Content-Type, or by what it says of itself where a server sends no useful one."""
     if is_index(raw.media_type) or is_manifest(raw.media_type):
         return raw.media_type
     try:

@@ -32,8 +32,7 @@ class LayerProgress:
 
     id: the first 12 digits of the digest that names it here.
     total_bytes: 0 when unknown.
-    detail: what follows the
-    state: the repository of a mount.
+    detail: what follows the state, as the repository of a mount.
     """
 
     id: str

@@ -78,10 +78,12 @@ def pull(
 ) -> Pulled:
     """Bring an image into the store and give it its name (``latest`` unless the reference says otherwise).
 
-    platform: None is this host's where there is a choice, and whatever there is where there is none; "all" is the
-    whole index, with its attestations. Layers that are here already are not fetched. lazy: nor are the others: they
-    stay away until something needs them (``store.layers``). Raises RegistryErrors, ImagesErrors (content that is not
-    what it is said to be) and StorageFullError; what arrived complete is kept, and a second try goes on from there.
+    platform: None is this host's if there is a choice, else whatever there is; "all" is the whole index, with its
+    attestations.
+    lazy: layers that are not here stay away until something needs them (``store.layers``); otherwise they are fetched.
+
+    Raises RegistryErrors, ImagesErrors (content that is not what it is said to be) and StorageFullError. What arrived
+    complete is kept, and a second try goes on from there.
     """
     options = _Options(platform, lazy, parallel)
     return _Pull(reference.with_default_tag(), store, client, options, monitor or NullTransferMonitor()).run()
@@ -110,7 +112,7 @@ class _Pull:
 
     def run(self) -> Pulled:
         reference = self._reference
-        # Of a digest that is named the host takes what it has. A run has to be shown what it names.
+        # For a digest, the host takes what it has. A run has to be shown by the registry what it names.
         shown = reference.digest if self._is_host else None
         shown = shown or self._finder.head()
         digest = reference.digest or shown

@@ -1,8 +1,9 @@
 """Push: from an image or index in the store to a name at a registry.
 
-An image that was pulled goes out with the manifest that it came with, so that its digest stays, and an index with those
-that it names. Other images get a manifest of compressed layers: compressed once, remembered, and streamed from where
-the store keeps them. What the registry has, or can mount, is not needed here: layers that are away stay away.
+An image that was pulled goes out with the manifest that it came with, so that its digest stays. An index goes out with
+the manifests that it names. Other images get a manifest of compressed layers: compressed once, remembered, and streamed
+from where the store keeps them. What the registry has, or can mount, is not needed here: layers that are away stay
+away.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def push(
     platform: of an index only this image, with the manifest that the index names.
     compression: of layers; None keeps the layers that an image was pulled with, and is gzip for others.
     by_digest: under its digest only, whatever tag the name has.
-    annotations: of the manifest, where it is made here. Layers that the registry has are not sent, and those that
-    another of its repositories is known to have are mounted.
+    annotations: of the manifest, where it is made here.
+
+    Layers that the registry has are not sent. Those that another of its repositories is known to have are mounted.
     Raises RegistryErrors, ImageNotFoundError, MissingBlobError and StorageFullError.
     """
     name = reference.with_default_tag()
@@ -226,7 +228,7 @@ class _Push:
         return self._store.layers.has(diff_id) and self._store.holdings.is_pair(blob, diff_id)
 
     def _fetch(self, diff_id: DiffID) -> None:
-        """Have the layer here, if need be by this push's own connections."""
+        """Bring the layer here, if need be over this push's own connections."""
         self._store.layers.fetch((diff_id,), by=RegistryLayers(self._store, self._client))
 
     def _send_small(self, blob: Descriptor) -> None:
@@ -237,7 +239,7 @@ class _Push:
             raise _NotHereError(blob)
 
     def _finish(self, media_type: str, data: bytes, image: Image | None, *manifests: Manifest) -> Pushed:
-        """The document that the tag is to stand for: a registry takes it only when it has all that it names."""
+        """Send the document that the tag is to stand for; a registry takes it only after all that it names."""
         digest = Digest.of(data)
         self._repository.put_manifest(self._name.tag or digest, media_type, data)
         blobs = [blob.digest for manifest in manifests for blob in (manifest.config, *manifest.layers) if not blob.urls]

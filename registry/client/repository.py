@@ -54,7 +54,7 @@ class RawManifest:
 
 
 class Repository:
-    """``path`` at ``endpoint``. Methods raise the errors of ``Client.call`` besides their own."""
+    """A repository: ``path`` at ``endpoint``. Methods also raise the errors of ``Client.call``."""
 
     def __init__(self, client: Client, endpoint: Endpoint, path: str) -> None:
         self.client = client
@@ -225,7 +225,7 @@ class Repository:
 class BlobReader:
     """Reads a blob to exactly its size; a broken connection is made anew from where it broke, by Range or by skipping.
 
-    Digests are for the reader's user to check, except those that are no sha256: they are checked here, at the end.
+    The caller has to check sha256 digests; others are checked here, at the end.
     """
 
     def __init__(

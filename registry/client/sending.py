@@ -1,4 +1,4 @@
-"""Making a repository have blobs: not sent where they are there, mounted where they are near, uploaded else.
+"""Sending blobs to a repository: one that is there is not sent, one that is near is mounted, others are uploaded.
 
 A blob costs as few requests as can be: a new repository is not asked for each blob whether it has it, and a registry of
 ours takes a small blob with the one that begins its upload.  Source: distribution-spec "Pushing blobs".
@@ -30,9 +30,9 @@ _OF_CONTENT: Final = (ErrorCode.DIGEST_INVALID, ErrorCode.BLOB_UPLOAD_INVALID, E
 
 @contextlib.contextmanager
 def refusals_of_damage(store: Store, digest: Digest) -> Iterator[None]:
-    """Sending a blob of the store: when who gets it finds its content wrong, that is damage here, and is said so.
+    """While the block sends a blob: if the receiver finds the content wrong, the blob is damaged here; say so.
 
-    Registries hash what they get, so that nothing is hashed here unless one refuses. Raises DamagedBlobError then.
+    Registries hash what they get, so nothing is hashed here unless one refuses. Then raises DamagedBlobError.
     """
     try:
         yield
@@ -88,7 +88,7 @@ class Sender:
             with self._lock:
                 if self._ask is None:
                     there = self._repository.has_blob(descriptor.digest)
-                    # What an interrupted push has left begins with the first blob: no tag yet, but that.
+                    # An interrupted push has left its first blob at least, but no tag yet.
                     self._ask = there or not self._repository.is_new()
                     return there
         return self._ask and self._repository.has_blob(descriptor.digest)

@@ -140,7 +140,7 @@ class Urllib3Transport:
         return pool, parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
 
     def _pinned(self, parts: SplitResult, address: str) -> urllib3.HTTPConnectionPool:
-        """Connections to ``address``, which is called by its host's name all the same."""
+        """Connections to ``address``; requests and TLS still use the host's name."""
         host, port = _location(parts)
         kind = self._kinds()[parts.scheme]
         named = {"server_hostname": host} if parts.scheme == "https" else {}
@@ -148,7 +148,7 @@ class Urllib3Transport:
         return pool
 
     def _host(self, parts: SplitResult) -> dict[str, str]:
-        """What urllib3 does not know of a pinned connection."""
+        """The settings that urllib3 cannot derive for a pinned connection."""
         return {"Host": parts.netloc.rpartition("@")[2]} if self._config.reach.public_only else {}
 
     def _manager(self, scheme: str, host: str) -> urllib3.PoolManager:
@@ -205,7 +205,7 @@ class Urllib3Transport:
         return context
 
     def _look(self, parts: SplitResult) -> Shown | None:
-        """At the certificate that a server shows; through a proxy nobody looks."""
+        """Look at the certificate that a server shows; not through a proxy."""
         if self._proxy(parts.scheme, parts.netloc):
             return None
         host, port = _location(parts)

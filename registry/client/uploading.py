@@ -1,4 +1,4 @@
-"""Uploads: a blob on its way to a repository in one stream, or in chunks where that is all that a proxy lets through.
+"""Uploads: a blob on its way to a repository in one stream, or in chunks where a proxy lets nothing larger through.
 
 The stream is one PATCH, and an empty PUT that names the digest; small blobs are one PUT. After a broken connection the
 registry is asked how far it came, and the rest follows as another PATCH. After a 413 the blob goes in chunks, smaller
@@ -199,9 +199,9 @@ def start(repository: Repository) -> Response:
 
 
 def mount(repository: Repository, descriptor: Descriptor, source: str) -> tuple[bool, Response | None]:
-    """Take the blob over from another repository of the same registry; from any, or its store, when ``source`` is "".
+    """Mount the blob from another repository of the same registry; from any, or its store, when ``source`` is "".
 
-    Returns whether that worked, and where it did not the response that began an upload instead, if one did.
+    Returns whether that worked; if not, also the response that began an upload instead, if one did.
     """
     try:
         response = repository.client.call(
@@ -246,7 +246,7 @@ def mount_or_send(
 ) -> tuple[bool, Response | None]:
     """Send a small blob to a registry of ours, which takes it with the POST, or has it already.
 
-    Returns whether it is there now, and where it is not the response that began an upload instead.
+    Returns whether it is there now; if not, also the response that began an upload instead.
     """
     with open_blob() as file:
         data = file.read()

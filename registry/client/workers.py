@@ -17,8 +17,8 @@ def in_parallel(
 ) -> list[_Result]:
     """``[act(item) for item in items]`` by threads. Raises what the first to fail raised, once all have ended.
 
-    stop: what makes an ``act`` under way end with TransferCancelledError; set here when another one failed or the
-    caller is interrupted, and cleared again unless it was the caller who had set it.
+    stop: makes an ``act`` under way end with TransferCancelledError. It is set here when another one failed or the
+    caller is interrupted, and cleared again unless the caller had set it.
     """
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
     from contextvars import copy_context
@@ -33,7 +33,7 @@ def in_parallel(
             if any(not future.done() or future.exception() is not None for future in futures):
                 stop.set()
                 pool.shutdown(cancel_futures=True)
-    # First those from before ``stop`` was set here: what comes of it need not be a TransferCancelledError.
+    # Errors from before ``stop`` was set come first: what ``stop`` leads to need not be a TransferCancelledError.
     by_age = sorted(futures, key=lambda future: future not in ended)
     errors = [error for future in by_age if not future.cancelled() and (error := future.exception()) is not None]
     if errors:

@@ -1,7 +1,7 @@
-"""Who asks, and what they may do. A right is needed for whatever tells that something exists.
+"""Access: who asks, and what they may do. Whatever reveals that something exists needs a right.
 
 Without users the server is open where the settings say so. Otherwise: Basic credentials (password or access token), an
-access token as Bearer, or a Bearer token of ``/v2/token``, whose scope is met with the user's rights of today.
+access token as Bearer, or a Bearer token of ``/v2/token``: its scope counts as far as the user's present rights go.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CATALOG: Final = "catalog"
 
 
 class Right(Protocol):
-    """What somebody may do in some repositories: a ``Grant``, or what whoever runs the registry knows it by."""
+    """What somebody may do in some repositories: a ``Grant``, or what the program around the registry has instead."""
 
     def covers(self, repository: str, action: str) -> bool:
         """Whether it allows this action there."""
@@ -31,7 +31,7 @@ class Right(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Whoever sent a request. trusted: everything is open. claims: of a Bearer token, which bound rights."""
+    """Whoever sent a request. trusted: everything is open. claims: of a Bearer token; they bound rights."""
 
     user: str = EVERYONE
     grants: tuple[Right, ...] = ()
@@ -60,20 +60,20 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who is no user of this registry, and gets in all the same. name: no user can have it."""
+    """Somebody who gets in without being a user of this registry. name: no user can have it."""
 
     name: str
     grants: tuple[Right, ...]
 
 
 class Accounts(Protocol):
-    """Who else gets in, as whoever runs the registry knows them. Thread-safe."""
+    """Further accounts that get in, as the program around the registry knows them. Thread-safe."""
 
     def log_in(self, password: str) -> Account | None:
-        """Whose password (or Bearer token) it is; None: nobody's."""
+        """The account with this password (or Bearer token); None: nobody's."""
 
     def find(self, name: str) -> Account | None:
-        """The account with the rights of this moment; None: it is none of these, or none any more."""
+        """The account, with its present rights; None: there is none of this name, or no longer."""
 
 
 class Gate:
@@ -114,10 +114,10 @@ class Gate:
         )
 
     def identify(self, authorization: str, *, address: str, by_token: bool = True) -> Client:
-        """Whose request has this Authorization header ("" for none). Raises CredentialsNeededError, SpecError 429.
+        """The client whose request has this Authorization header ("" for none).
 
-        address: where it came from. by_token=False: a signed token is no credential, for whoever has one with a small
-        scope could get a larger one.
+        address: where it came from. by_token=False: a signed token is no credential, because whoever has one with a
+        small scope could get a larger one. Raises CredentialsNeededError, SpecError 429.
         """
         if self.is_open():
             return Client(trusted=True)
@@ -142,7 +142,7 @@ class Gate:
         return self._client(login.user, login)
 
     def grant_token(self, client: Client, asked: list[Scope], service: str) -> tuple[str, float]:
-        """A token for what is asked as far as the client may do it; and when it was issued."""
+        """A token for that part of what is asked that the client may do; and when it was issued."""
         granted = []
         for scope in asked:
             if scope.kind == "repository" and is_name(scope.name):
@@ -158,7 +158,7 @@ class Gate:
         return self._signer.lifetime_s
 
     def require(self, client: Client, repository: str, action: str) -> None:
-        """Raises SpecError 403 for whoever has not the right; 401 for whoever may get it with (other) credentials."""
+        """Raises SpecError 403 for a client without the right; 401 if (other) credentials may give it."""
         if client.may(repository, action):
             return
         scope = str(Scope("repository", repository, _usual(action)))
@@ -212,7 +212,7 @@ def _is_local_name(name: str) -> bool:
 
 
 def _usual(action: str) -> tuple[str, ...]:
-    """What clients need together with ``action``: who pushes also asks what is there."""
+    """The actions that clients need together with ``action``: whoever pushes also asks what is there."""
     return {"push": ("pull", "push"), "delete": ("pull", "delete")}.get(action, (action,))
 
 

@@ -1,4 +1,4 @@
-"""A bound on wrong passwords: who guesses has to wait, and nobody else does."""
+"""A bound on wrong passwords: whoever guesses has to wait, and nobody else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEMBERED: Final = 10_000  # pairs; the oldest are forgotten first, so that gu
 class Attempts:
     """Wrong passwords of the last minute, by name and address. Thread-safe; kept in memory.
 
-    By both: a name that somebody guesses at stays open to its owner, who is elsewhere.
+    They count by name and address: so a name that somebody guesses at stays open to its owner elsewhere.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,9 +1,9 @@
 """Garbage collection while the server runs: retention, marking along edges, sweeping, and uploads that nobody finishes.
 
-Safe against pushes at the same time, because a decision and its deletion are one transaction, and a manifest's push
-checks what it refers to in one transaction too: either the push comes first and its references are marked, or it comes
-later and is refused (404), and the client pushes the missing blob again. What a client was just told to be here is
-younger than the grace period.
+It is safe against pushes at the same time. A decision and its deletion are one transaction; a manifest's push also
+checks what it refers to in one transaction. Either the push comes first, and its references are marked; or it comes
+later and is refused (404), and the client pushes the missing blob again. What the server has just called present to a
+client is younger than the grace period.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def collect(registry: Registry, *, grace_s: float | None = None) -> CollectRepor
 
 
 def expired_tags(tags: Iterable[tuple[str, float]], rules: Retention, policy: Policy, now: float) -> list[str]:
-    """Which of these (name, moved at) the rules give up: those that they are about and no rule keeps.
+    """Which of these tags (name, moved at) go: those that the rules are about and no rule keeps.
 
     Immutable tags stay.
     """
@@ -106,7 +106,7 @@ def _dead_manifests(
 ) -> list[str]:
     """Manifests that nothing leads to, as far as the rules want them gone.
 
-    freed: those that retention has just untagged, which go with all that only they led to. Others go when they were
+    freed: those that retention has just untagged. They go, with all that only they led to. Others go when they were
     pushed longer ago than ``untagged_days``; without that rule, a manifest pushed by digest stays for ever.
     """
     if not freed and policy.untagged_days is None:

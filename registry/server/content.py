@@ -74,7 +74,7 @@ class Content:
         return Blob(digest, Digest(content), size)
 
     def open(self, blob: Blob) -> BinaryIO:
-        """Its bytes, unbuffered; they stay readable when the blob is deleted meanwhile. Raises SpecError 404."""
+        """Its bytes, unbuffered; they stay readable even if the blob is deleted. Raises SpecError 404."""
         try:
             return io.FileIO(self.path(blob.content), "rb")
         except FileNotFoundError:
@@ -154,7 +154,7 @@ class Content:
         return False
 
     def unlink(self, repository: str, digest: Digest) -> None:
-        """Take a blob out of a repository, which is no more when it was all. Raises SpecError 404 BLOB_UNKNOWN."""
+        """Take a blob out of a repository; an empty repository goes. Raises SpecError 404 BLOB_UNKNOWN."""
         with self._rows.transaction() as connection:
             gone = connection.execute(
                 "DELETE FROM registry_blobs WHERE digest = ?"
@@ -167,7 +167,7 @@ class Content:
             raise blob_unknown(digest)
 
     def link(self, connection: sqlite3.Connection, repository: str, blob: Blob) -> None:
-        """Make content visible in a repository, which comes into being. Raises SpecError 403 over quota."""
+        """Make content visible in a repository, which is made if new. Raises SpecError 403 over quota."""
         repository_id = self.repository_id(connection, repository)
         connection.execute(
             "INSERT INTO registry_blobs VALUES (?, ?, ?, ?, ?)"
@@ -185,7 +185,7 @@ class Content:
         return int(row[0])
 
     def check_quota(self, connection: sqlite3.Connection, repository: str, repository_id: int) -> None:
-        """Raise SpecError 403 when what the repository has by now is too much."""
+        """Raise SpecError 403 when the repository now has more than its quota."""
         quota = self._settings.policy(repository).quota_bytes
         if quota is not None:
             used = connection.execute(_USED, {"id": repository_id}).fetchone()[0]

@@ -41,7 +41,7 @@ def location(path: str) -> str:
 
 
 def own_url(settings: ServerSettings) -> str:
-    """The address that clients reach this server by. What they wrote counts only where no setting says it."""
+    """The address that clients reach this server by: the setting, unless they used one of ``other_names``."""
     public = settings.public_url.rstrip("/")
     if public and request.host not in settings.other_names:
         return public
@@ -49,7 +49,7 @@ def own_url(settings: ServerSettings) -> str:
 
 
 def transport_headers(public_url: str) -> dict[str, str]:
-    """What keeps browsers to https where that is how people reach a server.  RFC 6797."""
+    """The headers that keep browsers to https, if ``public_url`` is https.  RFC 6797."""
     return {"Strict-Transport-Security": f"max-age={_YEAR_S}"} if public_url.startswith("https://") else {}
 
 

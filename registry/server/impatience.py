@@ -15,8 +15,8 @@ _WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
 class Impatient:
     """Closes connections that stand still: each holds one of the threads. The application's answer passes unchanged.
 
-    A body is waited for by Python. What is sent the kernel sees through, so that a blob is one sendfile(2) without a
-    poll(2) for each window of it; TCP_USER_TIMEOUT also ends connections whose peer takes nothing.
+    Python waits for a body. The kernel watches what is sent, so that a blob is one sendfile(2) without a poll(2) for
+    each window of it; TCP_USER_TIMEOUT also ends connections whose peer takes nothing.
     """
 
     def __init__(self, application: WSGIApplication, stalled_s: float) -> None:

@@ -78,7 +78,7 @@ class Manifests:
         return Manifest(Digest(row[0]), Digest(row[1]), row[2], row[3])
 
     def read(self, manifest: Manifest) -> bytes:
-        """Its bytes as they were pushed. Raises SpecError 404 when it was deleted meanwhile."""
+        """Its bytes as they were pushed. Raises SpecError 404 when it has been deleted."""
         try:
             return self._content.read(manifest.content)
         except FileNotFoundError:

@@ -1,7 +1,8 @@
 """Pull-through: a repository that is filled from another registry when somebody pulls.
 
-A tag is looked up upstream when it was not for a while (``mirror_fresh_s``); upstream being out of reach, what is here
-is served. A blob is fetched when it is asked for, verified, and kept; only blobs that a manifest here refers to.
+A tag is looked up upstream unless that was done a short while ago (``mirror_fresh_s``). If upstream is out of reach,
+what is here is served. A blob is fetched when somebody asks for it, verified, and kept; but only if a manifest here
+refers to it.
 """
 
 from __future__ import annotations

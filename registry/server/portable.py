@@ -1,4 +1,4 @@
-"""All that a registry has, to be carried to another one: what there is as data, and taking it in."""
+"""Export and import: all that a registry has, as data that another registry can take in."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def list_repositories(registry: Registry) -> list[PortableRepository]:
 def add_content(
     registry: Registry, repositories: Sequence[PortableRepository], content: Digest, stream: SupportsRead
 ) -> None:
-    """Take in bytes as the blobs that they are in these repositories. Raises SpecError, StorageFullError."""
+    """Take in bytes, as blobs of those repositories that list them. Raises SpecError, StorageFullError."""
     wanted = [
         (repository.name, Blob(Digest(blob.digest), content, blob.size))
         for repository in repositories
@@ -111,7 +111,7 @@ def add_content(
 def add_manifest(registry: Registry, repository: str, manifest: PortableManifest, data: bytes) -> None:
     """Take in a manifest, and point its tags to it, wherever they point now. Raises SpecError.
 
-    It may lack parts that it lacked where it comes from, as one does that was mirrored and never pulled whole.
+    It may lack the parts that it lacked before, for example because it was mirrored and never pulled whole.
     """
     registry.manifests.put(
         repository,

@@ -38,7 +38,7 @@ class Registry:
     ) -> None:
         """upstream: asks the registries that are mirrored here; None: nothing is. It is closed with this.
 
-        accounts: who gets in besides the registry's own users.
+        accounts: who else gets in, not being a user of the registry.
         """
         prepare(store.database)
         directory = store.root / "serve"

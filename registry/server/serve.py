@@ -90,7 +90,7 @@ def serve(root: Path, settings: ServerSettings, listener: Listener) -> None:
     for path in (listener.tls_cert, listener.tls_key):
         if path is not None and not path.is_file():
             raise ServerSettingsError(f"no such file: {path}")
-    with Store.open(root) as store:  # what is wrong with it is to be said here, not by a worker that dies
+    with Store.open(root) as store:  # report what is wrong with it here, not by a worker that dies
         prepare(store.database)
     _Server(root, settings, listener).run()
 

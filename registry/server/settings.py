@@ -39,7 +39,7 @@ class Retention:
     keep_last: so many of the newest.
     keep_days: those moved within so many days.
     keep_tags: those that fit one of these patterns.
-    tags: patterns of those that the rule is about, and counts; all others stay.
+    tags: patterns of those that the rule is about and that it counts; all others stay.
     """
 
     keep_last: int | None = None
@@ -83,7 +83,7 @@ class ServerSettings:
         there are no users (for loopback).
     anonymous_pull: everyone may pull everything.
     public_url: where clients reach the server; "": where their Host headers say.
-    other_names: HOST[:PORT] by which some reach it all the same; those are answered by the name that they used.
+    other_names: HOST[:PORT] of others by which some reach it; the answer to them has the name that they used.
     allow_missing: take manifests whose parts are not here (sparse indexes).
     grace_s: how long unreferenced content waits for its manifest.
     upload_expiry_s: since its last byte.

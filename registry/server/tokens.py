@@ -1,7 +1,7 @@
 """Short-lived Bearer tokens, as docker's token specification describes: JSON Web Tokens, signed with HMAC-SHA256.
 
-Source: distribution "Token Authentication Specification"; RFC 7519, RFC 7515. Only this server reads them, so that a
-key of its own (``ROOT/serve/token.key``) signs them.
+Source: distribution "Token Authentication Specification"; RFC 7519, RFC 7515. Only this server reads them, so a key of
+its own (``ROOT/serve/token.key``) signs them.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class UploadViews:
         )
 
     def _check_room(self, name: str) -> None:
-        """Refuse before the body is read what cannot fit."""
+        """Refuse what cannot fit, before the body is read."""
         length, room = body_length(), self._registry.content.room_left(name)
         if length is not None and room is not None and length > room:
             quota = self._registry.settings.policy(name).quota_bytes or 0

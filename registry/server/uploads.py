@@ -41,7 +41,7 @@ _LOCK_STEP_S: Final = 0.02
 
 
 class BrokenBodyError(Exception):
-    """The client stopped sending, or sent no valid chunks. What came before it is kept."""
+    """The client stopped sending, or sent no valid chunks. What came before that is kept."""
 
 
 @dataclass(slots=True)
@@ -103,7 +103,8 @@ class Uploads:
     ) -> int:
         """Add a chunk and return the size by then.
 
-        start: where the client says the chunk begins; length: how many bytes it may have at most; None: not told.
+        start: where the client says the chunk begins; None: it does not say.
+        length: how many bytes it may have at most; None: it does not say.
         Raises SpecError 404; 416 when the chunk is out of order; 403 over quota; StorageFullError (then the chunk
         is dropped).
         BrokenBodyError passes through, with what came before it kept.

@@ -1,4 +1,4 @@
-"""Users, their rights, and access tokens: passwords for machines that can be taken back one by one.
+"""Users, their rights, and their access tokens: passwords for machines, which can be taken back one by one.
 
 Passwords are kept as scrypt hashes (``core.passwords``), access tokens as sha256: they are random.
 """
@@ -45,7 +45,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What is known of an access token; its secret is told once. expires_at: seconds since the epoch; None: never."""
+    """What is known of an access token; its secret is shown once. expires_at: seconds since the epoch; None: never."""
 
     id: str
     user: str
@@ -56,7 +56,7 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Whoever gave good credentials. limit: further bound on the user's rights, of an access token; None: none."""
+    """Whoever gave good credentials. limit: an access token's further bound on the user's rights; None: none."""
 
     user: str
     limit: Grant | None = None

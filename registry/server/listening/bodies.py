@@ -1,4 +1,4 @@
-"""Request bodies at a least rate. They may be of any length, but whoever is too slow holds a thread for others."""
+"""Request bodies at a least rate. They may have any length, but who is too slow takes a thread from others."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
         self._lingers = True
 
     def begin(self, data: bytes) -> None:
-        """A new request, of which ``data`` has come already."""
+        """Begin a new request; ``data`` of it has come already."""
         self._patience_s = PATIENCE_S
         self._lingers = True
         self.unread(data)
 
     def hurry(self) -> None:
-        """From here on only take what is there; what is not counts as cut."""
+        """From here on take only what is there; the rest counts as cut."""
         self._lingers = False
 
     def chunk(self, size_hint: int | None = None) -> bytes:

@@ -89,7 +89,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         return _RECORD_HEAD + int.from_bytes(self.received[3:_RECORD_HEAD], "big")
 
     def hand_over(self, now: float) -> None:
-        """To a thread: what has come is before whatever follows."""
+        """Hand it to a thread: what has come is read before whatever follows."""
         if self.parser is None:
             self.parser = http.get_parser(self.cfg, self.sock, self.client)
             self.parser.unreader = PacedUnreader(self.sock)
@@ -103,7 +103,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self._transferred = self._bytes_transferred()
 
     def take_back(self) -> None:
-        """From a thread that has answered: what it read ahead is of the next request."""
+        """Take it back from a thread that has answered: what the thread read ahead is of the next request."""
         self.sock.setblocking(False)
         self.received = bytearray(self.parser.unreader.take_buffered())
         self.heavy = False
@@ -113,7 +113,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.vouched = True
 
     def is_slow(self, now: float) -> bool:
-        """Whether a thread waits for the client, for whom nobody vouched, and little comes or goes.
+        """Whether a thread waits for a client that nobody vouched for, and little comes or goes.
 
         While nobody can tell yet, that is assumed of a large body.
         """
@@ -141,7 +141,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         return queued[0] > 0
 
     def cut(self) -> None:
-        """End it under the hands of the thread that has it, which sees a client that has gone."""
+        """End it while a thread has it: to the thread the client has gone."""
         self.was_cut = True
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # TLS's own would change what the thread uses

@@ -14,7 +14,7 @@ class Head(NamedTuple):
     size: with the empty line at its end, in bytes.
     body: how many bytes follow; None: nobody can tell, or the client waits to be asked for them.
     forwarded_for: what proxies say of the client, with commas between.
-    names_somebody: there are credentials, of which nobody knows yet whether they are good.
+    names_somebody: there are credentials; nobody knows yet whether they are good.
     """
 
     size: int

@@ -1,6 +1,6 @@
-"""Connections that are in no thread: how many there may be, whose, for how long; and who goes when there are too many.
+"""Connections that are in no thread: how many there may be, from where, for how long; and who has to go first.
 
-Who has been here longest without a whole request goes first: somebody in earnest sends one in some milliseconds. So
+Whoever has been here longest without a whole request goes first: a client in earnest sends one in some milliseconds. So
 a crowd of slow connections keeps nobody out, not even others of its own address; it only keeps its own members out.
 """
 
@@ -105,7 +105,7 @@ def _first(queue: Queue) -> Guest | None:
 
 @lru_cache(maxsize=4096)
 def site(address: str) -> str:
-    """Whom an address counts for: itself, or its network where anybody has any number of addresses."""
+    """What an address counts as: itself, or its network where anybody has any number of addresses."""
     parsed = parse_address(address.partition("%")[0])
     if parsed is None:
         return address

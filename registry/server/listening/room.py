@@ -1,4 +1,4 @@
-"""How many threads may wait for large bodies of clients for whom nobody vouched."""
+"""How many threads may wait for large bodies of clients that nobody vouched for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Room:
         return len(self.slow) < self._most_slow and self._slow_by_address[conn.address] < self._most_of_one
 
     def add(self, conn: Connection) -> None:
-        """One more: slow until one knows better."""
+        """Count one more, as slow until one knows better."""
         self._unknown += 1
         self.slow.append(conn)
         self._slow_by_address[conn.address] += 1

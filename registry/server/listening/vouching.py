@@ -1,4 +1,4 @@
-"""Who was let in: an application that knows whose request it answers vouches for the connection that it came by."""
+"""Vouching: an application that knows whose request it answers vouches for the connection that the request came by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Vouched(Protocol):
     """What can be vouched for."""
 
     def vouch(self) -> None:
-        """Nobody cuts it for another's sake from here to the end of its request."""
+        """From here to the end of its request nobody cuts it to make room for another."""
 
 
 def vouch() -> None:

@@ -1,8 +1,8 @@
 """Gunicorn's worker with a listener that gives threads whole requests only; see the package.
 
-On a port without TLS clients that may go on without try TLS first, ours and docker's among them, at every command. The
-answer is the one that Go's servers give, for clients know it: they go on without TLS at once, or say that it is
-missing; when they are merely hung up on, some try again and again (crane), and none can tell why.
+Clients that may speak without TLS try TLS first, at every command; ours and docker's are among them. On a port without
+TLS they get the answer that Go's servers give. Clients know it: they go on without TLS at once, or say that it is
+missing. If the server merely hung up, some would try again and again (crane), and none could say why.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
 
     @classmethod
     def most_connections(cls, threads: int) -> int:
-        """For gunicorn's ``worker_connections``: so many can there be, whose bounds are ours."""
+        """The most connections that there can be by our own bounds, for gunicorn's ``worker_connections``."""
         bounds = cls.bounds
         return threads + bounds.waiting + bounds.idle + bounds.closing
 
@@ -132,7 +132,7 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             self._cut_slowest(waits, _CUT_LIGHT_AFTER_S, list(self._answered))
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """The worker ends. Who sends a request has until ``deadline``; proxies keep idle connections for minutes."""
+        """The worker ends: who sends a request has until ``deadline``. Proxies keep idle connections for minutes."""
         soon = time.monotonic() + _IDLE_LINGER_S
         for guest in self._lobby:
             guest.deadline = min(guest.deadline, soon if guest.stage == "idle" else deadline)
