@@ -14,9 +14,10 @@ from images.oci import CREATED_ANNOTATION, History, ImageConfig, RootFS, format_
 
 
 class BuiltImage(msgspec.Struct, frozen=True):
-    """One platform's image, complete. base_layers: how many of its layers, from the first, are the base image's.
+    """One platform's image, complete.
 
-    scanned: what else its SBOM is of, by name, as layers.
+    base_layers: how many of its layers, counted from the first, are the base image's.
+    scanned: the layers of everything else that its SBOM describes, by name.
     """
 
     platform: Platform
@@ -37,7 +38,8 @@ class BuiltImage(msgspec.Struct, frozen=True):
 def image_config(planned: PlannedImage, layers: Sequence[WrittenLayer], *, epoch: int | None = None) -> ImageConfig:
     """The complete config.
 
-    layers: base first, all of the image's. epoch: SOURCE_DATE_EPOCH, which stands for every time when given.
+    layers: all of the image's, base first.
+    epoch: SOURCE_DATE_EPOCH; when given, it replaces every time.
     The same plan with the same layers gives the same bytes, so that a build from the cache gives the same image.
     """
     history = _with_times(planned.history, layers, epoch)

@@ -1,7 +1,7 @@
 """From a name in FROM or ``--from`` to an image: the store's, else a registry's.
 
-Of a registry's image only manifest and config are fetched to begin with. A build that only appends to it, or has all
-its steps in the cache, needs no more; the layers come when a step needs them, several at a time.
+At first only the manifest and the config of a registry's image are fetched. A build that only appends to the image, or
+finds all its steps in the cache, needs no more. Layers come when a step needs them, several at a time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from registry.client import Client, TransferMonitor
 
 Connect: TypeAlias = "Callable[[], Client]"
-"""Opens a client of registries; called when the first image has to be pulled, so that no other build pays for it."""
+"""Opens a registry client. Called when the first image has to be pulled, so that other builds do not pay for it."""
 
 NewStep: TypeAlias = Callable[[str], StepInfo]
-"""Adds a step of this name to those of the build."""
+"""Adds a step of this name to the steps of the build."""
 
 
 class Mismatch(NamedTuple):
-    """An image that was found for another platform than the one that was wanted."""
+    """An image that was found for a platform other than the wanted one."""
 
     name: str
     found: Platform
@@ -45,9 +45,10 @@ class Mismatch(NamedTuple):
 
 
 class Resolver(Closing):
-    """Looks images up, each name once, and brings their layers. A context manager, which closes its connections.
+    """Looks images up, each name once, and fetches their layers. A context manager, which closes its connections.
 
-    connect: None where nothing may be pulled. always: ask the registry even for what the store has (``--pull``).
+    connect: None where nothing may be pulled.
+    always: ask the registry even for images that the store has (``--pull``).
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class Resolver(Closing):
         self._stack = contextlib.ExitStack()
 
     def __call__(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
-        """The image. platform: the one that is asked for by name; None is the build's, and any that is here will do.
+        """Look an image up.
 
-        new_step: makes the step that a pull is shown as; with None no registry is asked.
-
+        platform: the platform that is named with the image; None: the build's own, but an image that is here will do
+        whatever its platform.
+        new_step: makes the step that shows a pull; None: no registry is asked.
         Raises ImageNotFoundError, InvalidReferenceError, and what a pull raises.
         """
         key = (name, platform or self._platform)
@@ -91,10 +93,10 @@ class Resolver(Closing):
         return {name: tuple(image.diff_ids) for (name, _), image in self._found.items()}
 
     def privacy(self, image: str) -> Privacy:
-        """How far goes what is built on an image that was looked up, by its ID.
+        """How far results may go that are built on an image. image: the ID of one that was looked up.
 
-        One that its registry shows to nobody but this project is the project's. What the host's administrator named is
-        everybody's: see docs/trust.md.
+        They stay in the project where the registry shows the image to nobody else. They are everybody's where the
+        host's administrator named the image. See docs/trust.md.
         """
         return Privacy.PROJECT if image in self._private else Privacy.COMMON
 
@@ -130,9 +132,10 @@ class Resolver(Closing):
         return self._pull(self._connect, reference, platform or self._platform, new_step, missing)
 
     def _resolve_for_run(self, name: str, platform: Platform | None, new_step: NewStep | None) -> Image:
-        """What the name means at its registry now, by the run's own rights, unless the host's administrator gave it.
+        """The image that the name means at its registry now, read with the run's own rights.
 
-        What others pulled, built or pushed names nothing; nor does an ID, which is a hash.
+        Names that the host's administrator gave are the exception. An image that others pulled, built or pushed cannot
+        be named, and neither can an ID: a hash proves no right to the image.
         """
         if name.startswith("sha256:"):
             raise ImageNotFoundError(f"{name} is an ID, which names nothing in a run", hint="write the image's name")
@@ -165,7 +168,7 @@ class Resolver(Closing):
         try:
             with self._shown(step) as monitor:
                 client = self._connected(connect)
-                # What a run's image says that it consists of is checked before a cache key is made of it.
+                # Check the layers that a run's image claims to have before they become part of a cache key.
                 lazy = self._store.holdings.domain.is_host
                 pulled = pull(reference, self._store, client=client, platform=platform, lazy=lazy, monitor=monitor)
                 if not lazy and not shown_to_anybody(reference, pulled.digest, self._store, client):
@@ -180,9 +183,9 @@ class Resolver(Closing):
             raise ImageNotFoundError(f"{missing.message}; pulling it failed: {error}", hint=hint) from error
 
     def fetches_layers(self, new_step: NewStep) -> None:
-        """From now on, until it is closed, let the store fetch layers that are away when a step needs them.
+        """Until this resolver is closed, let the store fetch missing layers when a step needs them.
 
-        new_step: makes the step that shows it.
+        new_step: makes the step that shows the transfer.
         """
         if self._connect is not None:
             self._new_step = new_step
@@ -208,7 +211,7 @@ class Resolver(Closing):
 
     @contextlib.contextmanager
     def _shown(self, step: StepInfo) -> Iterator[TransferMonitor]:
-        """The step on the monitor, from beginning to end, and what passes its transfers on."""
+        """Show the step on the monitor from beginning to end. Yields the monitor that passes its transfers on."""
         from registry.client import StepTransferMonitor
         from registry.errors import TransferCancelledError
 
@@ -233,7 +236,7 @@ _BRING_IT_IN = "bring it in with `shiplap pull`, `shiplap image load` or `shipla
 
 
 def _reference(name: str) -> Reference | None:
-    """The name as a reference; None for what can only be an ID."""
+    """The name as a reference; None when it can only be an ID."""
     try:
         return Reference.parse(name)
     except InvalidReferenceError:

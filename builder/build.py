@@ -41,7 +41,7 @@ from core.settings import CacheMax
 from dockerfile_grammar import Dockerfile
 from images.store import Store
 
-if TYPE_CHECKING:  # attestations cost a build without them nothing
+if TYPE_CHECKING:  # a build without attestations does not pay for them
     from builder.attesting.attestor import Attestor, RecordingResolver
     from builder.copying.owners import UnknownName
 
@@ -51,13 +51,13 @@ class BuildTools(NamedTuple):
 
     store: has the images, the layers and the cache.
     launcher: starts the containers of RUN.
-    monitor: is told what happens.
-    cancelled: ends the build once it is set; None: nothing does.
-    connect: opens a client of registries, for images that are not in the store; None: nothing is pulled.
-    cache_max: what the cache is brought down to afterwards, if the build has added to it; None: it is left alone.
-    solved: called, maybe twice, when the launcher is not needed any more, and the last layer or what was built is still
-    to be put out.
-    files: those of the request's contexts, of which ``recall`` may have read some already; None: none is read yet.
+    monitor: receives the build's events.
+    cancelled: ends the build once it is set; None: nothing ends it.
+    connect: opens a registry client, for images that are not in the store; None: nothing is pulled.
+    cache_max: the size that the cache is pruned to afterwards, if the build added to it; None: it is not pruned.
+    solved: called, maybe twice, when the launcher is not needed any more. The last layer may still have to be written
+    then, and the result to be put out.
+    files: the files of the request's contexts, some of them perhaps read by ``recall``; None: none is read yet.
     """
 
     store: Store
@@ -74,8 +74,8 @@ def build(request: BuildRequest, tools: BuildTools) -> BuildResult:
     """Build and put out what is asked for.
 
     Raises DockerfileError (with the place), StepError, BuildCancelledError once ``cancelled`` of the tools is set, and
-    other ShiplapErrors. Whatever is raised, every container has ended, and the steps that succeeded are in the cache,
-    but for those whose layers were still being written when it was cancelled.
+    other ShiplapErrors. Whatever is raised, every container has ended. The steps that succeeded are in the cache,
+    except those whose layers were still being written when the build was cancelled.
     """
     cancelled = tools.cancelled or threading.Event()
     with contextlib.ExitStack() as stack, asking(stop_when(cancelled.is_set)):
@@ -124,7 +124,7 @@ class _Build:
                 self._request, self._store, self._monitor, tools.connect, new_step=new_step, cancelled=self._cancelled
             )
         )
-        solved = tools.solved if self._recorder is None else None  # who attests looks into the image's files
+        solved = tools.solved if self._recorder is None else None  # attestations read the image's files
         executor = Executor(
             self._store, tools.launcher, self._monitor, self._request, self._files, caching.cache.provide, solved
         )
@@ -180,7 +180,7 @@ class _Build:
         self._monitor.emit(warning)
 
     def _tell_unknown_owner(self, vertex: Vertex, unknown: UnknownName) -> None:
-        """Warn of a name that root stands in for, unless that is skipped. Raises CheckError where it is an error."""
+        """Warn of an owner that the image lacks, unless that check is skipped. Raises CheckError if it is an error."""
         from builder.frontend.unknownowners import OWNER_RULE, finding_of, naming_line
         from dockerfile_grammar.checks import skipping
 
@@ -214,7 +214,7 @@ class _Build:
         return solution
 
     def _remember(self, plan: Plan, last_step: StepInfo, caching: CacheSession, exported: Exported) -> None:
-        """Keep the outcome for ``recall``, unless it depends on more than that looks at."""
+        """Keep the outcome for ``recall``, unless it depends on something that ``recall`` does not look at."""
         vertices = list(plan.vertices())
         copies = {}
         for vertex in vertices:

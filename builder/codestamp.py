@@ -1,4 +1,4 @@
-"""What tells one state of this code from another: what code made is kept for no longer than the code is the same."""
+"""A stamp of the code: results that code made are kept only while its stamp stays the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from types import ModuleType
 
 
 def code_stamp(*packages: ModuleType) -> bytes:
-    """Names, times and sizes of all files of these packages, but for what Python has compiled.
+    """Names, times and sizes of all files of these packages, without those that Python compiled.
 
-    A version number would not do: who works on Shiplap changes its files, and not its version.
+    A version number would not do: developers of Shiplap change its files, and not its version.
     """
     directories = [str(Path(package.__file__ or "").parent) for package in packages]
     return repr(sorted(stamp for directory in directories for stamp in _stamps(directory, ""))).encode()

@@ -1,5 +1,5 @@
-"""What is said of an image and goes with it: how it was built (SLSA provenance), and what is in it (SPDX).
+"""Attestations: statements that go out with an image: how it was built (SLSA provenance), what is in it (SPDX).
 
-Statements are in-toto's. How they are attached is ``builder.exporting.packing``'s; which packages are in an image is
-found by ``builder.attesting.packages``. Neither runs anything of the image.
+Statements have in-toto's form. ``builder.exporting.packing`` attaches them to the image. ``builder.attesting.packages``
+finds which packages are in an image. Neither runs anything of the image.
 """

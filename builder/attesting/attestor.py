@@ -57,7 +57,7 @@ class RecordingResolver:
 
 
 class Attestor:
-    """Says what is asked for of each image."""
+    """Makes the attestations that were asked for, image by image."""
 
     def __init__(
         self, store: Store, monitor: Monitor, options: Attestations, invocation: Callable[[], Invocation]
@@ -102,7 +102,7 @@ class Attestor:
     def _sbom(
         self, built: BuiltImage, diff_ids: tuple[DiffID, ...], name: str, digest: Digest, about: str = ""
     ) -> dict[str, object]:
-        """Of the packages in these layers, which are the image's, or of what was scanned besides."""
+        """The SBOM of the packages in these layers: the image's own, or those of something else that was scanned."""
         from importlib.metadata import version
 
         return spdx.document(

@@ -1,7 +1,7 @@
-"""Statements about files rather than an image, which go out beside the files: what ``local`` and ``tar`` outputs have.
+"""Attestations of ``local`` and ``tar`` outputs: statements about files, written beside these files.
 
-As BuildKit names them: ``provenance.json``, ``sbom.spdx.json`` and, of the stage build, ``sbom-build.spdx.json``, for
-root alone to read.
+They have BuildKit's names: ``provenance.json``, ``sbom.spdx.json`` and, for the stage build, ``sbom-build.spdx.json``.
+Only root may read them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def digests(layers: Sequence[BinaryIO]) -> dict[str, str]:
 
 
 def layer(statements: Sequence[Statement], *, suffix: str, mtime: int) -> BinaryIO:
-    """A layer that has the statements as files. suffix: in their names, where the platforms' files are together."""
+    """A layer that has the statements as files.
+
+    suffix: a part of their names, which differ by it where several platforms share a directory.
+    """
     files: Mapping[str, bytes] = {f"{_file_name(statement)}{suffix}.json": statement.data for statement in statements}
     sink = io.BytesIO()
     writer = TarWriter(sink)

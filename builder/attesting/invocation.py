@@ -1,4 +1,4 @@
-"""What provenance tells of a build besides its steps: the images it began from, and how it was asked for."""
+"""What provenance tells of a build, other than its steps: the images it began from, and how it was asked for."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class BaseImage(msgspec.Struct, frozen=True):
 
 
 class Invocation(msgspec.Struct, frozen=True):
-    """One build, when it has ended. started_at, finished_at: seconds since the epoch.
+    """One build that has ended.
 
-    fetched: for what came from URLs and repositories its ``sha256:…`` or commit.
+    started_at, finished_at: seconds since the epoch.
+    fetched: the ``sha256:…`` or the commit of everything that came from URLs and repositories.
     """
 
     id: str

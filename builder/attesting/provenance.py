@@ -1,7 +1,7 @@
 """SLSA provenance v1 of a build, with the fields that BuildKit's has.
 
-Sources: slsa.dev/spec/v1.1/provenance; moby/buildkit/docs/attestations/slsa-definitions.md, which says what the fields
-hold and is the build type for that reason; decision 9 has what is different here.
+Sources: slsa.dev/spec/v1.1/provenance; moby/buildkit/docs/attestations/slsa-definitions.md. The latter says what the
+fields hold, so its URL is the build type. Decision 9 says what is different here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FRONTEND: Final = "dockerfile.v0"
 def provenance(options: Provenance, build: Invocation, platform: Platform) -> dict[str, Any]:
     """The predicate about the image for ``platform``.
 
-    With SOURCE_DATE_EPOCH it tells neither the build's ID nor its times: then it is as reproducible as the image.
+    With SOURCE_DATE_EPOCH the predicate omits the build's ID and times, so that it is as reproducible as the image.
     """
     everything = options.mode == "max"
     definition: dict[str, Any] = {
@@ -93,7 +93,7 @@ def _request(build: Invocation, *, everything: bool) -> dict[str, Any]:
 
 
 def _used(mounts: Iterable[tuple[str, bool]]) -> list[dict[str, Any]]:
-    """Each ID once; it is optional unless one step requires it."""
+    """Each ID once. An ID is optional unless some step requires it."""
     required: dict[str, bool] = {}
     for name, needed in mounts:
         required[name] = required.get(name, False) or needed
@@ -101,7 +101,7 @@ def _used(mounts: Iterable[tuple[str, bool]]) -> list[dict[str, Any]]:
 
 
 def _materials(build: Invocation, platform: Platform) -> list[dict[str, Any]]:
-    """Everything from elsewhere, with its digest. Of an image that several platforms have, this platform's."""
+    """Everything that came from elsewhere, with its digest. An index gives this platform's digest."""
     own = {image.name for image in build.images if image.platform == platform}
     images = [image for image in build.images if image.platform == platform or image.name not in own]
     materials = [{"uri": image.uri, "digest": {image.digest.algorithm: image.digest.hex}} for image in images]
@@ -121,7 +121,7 @@ def _git_url(op: GitOp) -> str:
 def _metadata(options: Provenance, build: Invocation) -> dict[str, Any]:
     request = build.request
     networked = any(op.network != "none" for op in _runs(build.plan))
-    complete = _is_remote(request)  # what a local directory holds, nothing else pins
+    complete = _is_remote(request)  # no digest pins the content of a local directory
     arguments = request.build_args or request.labels
     document: dict[str, Any] = {
         "buildkit_metadata": {},

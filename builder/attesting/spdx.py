@@ -27,8 +27,8 @@ def document(
     name, digest: of the image.
     created: RFC 3339, whole seconds.
     tool: its name and version.
-    about: the stage that these packages are of, or the context; then the document's root is that, and no container.
-    Equal images give equal documents: the namespace, which has to be no other document's, is made of the digest.
+    about: the stage or the context that has these packages. It is then the document's root, in place of a container.
+    Equal images give equal documents: the namespace, which must be unique to a document, is made from the digest.
     """
     packages = [_package(package, number) for number, package in enumerate(contents.packages)]
     image = {

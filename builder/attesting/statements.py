@@ -13,7 +13,7 @@ from core.platforms import Platform
 from core.references import Reference
 
 _STATEMENT: Final = "https://in-toto.io/Statement/v0.1"
-_NO_NAME: Final = "_"  # what in-toto has for a subject that its digest alone identifies
+_NO_NAME: Final = "_"  # in-toto's name for a subject that only its digest identifies
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -33,7 +33,10 @@ def statement(
     names: Iterable[Reference],
     about: str = "",
 ) -> Statement:
-    """Say ``predicate`` of the image with this manifest, which is for ``platform`` and goes out under ``names``."""
+    """A statement that ``predicate`` holds for an image.
+
+    The image has this manifest, is for ``platform`` and goes out under ``names``.
+    """
     subjects = [docker_purl(name, platform) for name in names] or [_NO_NAME]
     return _statement(predicate_type, predicate, [(name, manifest.algorithm, manifest.hex) for name in subjects], about)
 
@@ -41,7 +44,7 @@ def statement(
 def statement_of_files(
     predicate_type: str, predicate: Mapping[str, Any], files: Mapping[str, str], about: str = ""
 ) -> Statement:
-    """Say ``predicate`` of files: by name, their sha256 in hexadecimal."""
+    """A statement that ``predicate`` holds for files, given as name to sha256 in hexadecimal."""
     return _statement(predicate_type, predicate, [(name, "sha256", digest) for name, digest in files.items()], about)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Numbers the vertices of a plan: ``step0`` and on, each after what it builds on."""
+    """Numbers the vertices of a plan from ``step0`` up. A vertex comes after those that it builds on."""
 
     def __init__(self, plan: Plan, images: Sequence[BaseImage]) -> None:
         self._images = {image.image_id: image for image in images}

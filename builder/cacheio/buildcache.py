@@ -1,4 +1,4 @@
-"""What a build asks for results: the store's records, then those of ``--cache-from``; and what of them it has used."""
+"""The cache of one build: asks the store's records, then those of ``--cache-from``, and notes which it used."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class BuildCache:
-    """The cache of one build; any number of threads may use it.
+    """The cache of one build. Any number of threads may use it.
 
-    A record from elsewhere answers before its layer is here: whoever needs the files calls ``provide`` first.
+    A record from elsewhere answers before its layer is here. Call ``provide`` before using the layer's files.
     """
 
     def __init__(self, store: Store, domain: Domain, imports: CacheImports | None = None) -> None:
@@ -36,7 +36,7 @@ class BuildCache:
         self._fetching = threading.Lock()
 
     def get(self, key: str, step: StepClass) -> CacheRecord | None:
-        """The result that has this key, for those for whom the step may ask."""
+        """The record with this key, from the scopes that the step may ask."""
         record = self._here(key, step) or (None if self._imports is None else self._elsewhere(key, step, self._imports))
         if record is not None:
             self._used[record.key] = record
@@ -50,7 +50,7 @@ class BuildCache:
         return None
 
     def _elsewhere(self, key: str, step: StepClass, imports: CacheImports) -> CacheRecord | None:
-        """Whatever it is called there, here it counts for this domain alone: others did not choose to believe it."""
+        """A record from elsewhere. It counts for this domain alone: others did not choose to trust that cache."""
         for scope in step.asks:
             found = imports.get(scoped(key, scope))
             if found is not None:
@@ -61,7 +61,7 @@ class BuildCache:
         return None
 
     def put_as(self, keys: Iterable[str], record: CacheRecord, step: StepClass) -> None:
-        """Remember a record that answered under these keys too."""
+        """Remember an answer under these further keys."""
         scope = record.scope if record.scope == step.writes else step.own
         imported = self._imported.get(record.key)
         for key in keys:
@@ -72,7 +72,7 @@ class BuildCache:
             self._put(known)
 
     def put(self, key: str, record: CacheRecord, step: StepClass) -> None:
-        """Remember a result that was made here, for those for whom it counts."""
+        """Remember a result that was made here, in the scope for which it counts."""
         self._put(record._replace(key=step.key(key), scope=step.writes, owner=step.owner))
 
     def _put(self, record: CacheRecord) -> None:
@@ -85,14 +85,14 @@ class BuildCache:
             self._remember_remote(record)
 
     def has_op(self, op: str, step: StepClass) -> bool:
-        """Whether a record that the step may ask for has this operation digest, whatever its inputs were."""
+        """Whether some record that the step may use has this operation digest, with whatever inputs."""
         return self._store.cache.has_op(op, step.asks) or (self._imports is not None and self._imports.has_op(op))
 
     def provide(self, diff_ids: Iterable[DiffID]) -> None:
-        """Have these layers in the store. Raises LayerLostError, after which everything is to be asked again."""
+        """Bring these layers into the store. After LayerLostError, ask the cache everything again."""
         if self._imports is None or not self._remote:
             return
-        with self._fetching:  # another thread may be at the same layers
+        with self._fetching:  # another thread may be fetching the same layers
             wanted = [diff_id for diff_id in diff_ids if diff_id in self._remote]
             missing = self._store.layers.missing(wanted)
             if missing:
@@ -104,19 +104,19 @@ class BuildCache:
                     self._store.cache.put(record)
 
     def imported_layer(self, diff_id: DiffID) -> Descriptor | None:
-        """The blob of a layer in the cache that it was found in, if it was and that has it."""
+        """The layer's blob in the cache elsewhere that named the layer; None when no such cache has the blob."""
         found = self._imports.find_layer(diff_id) if self._imports is not None and diff_id in self._remote else None
         return None if found is None else found[1]
 
     def has_layer(self, diff_id: DiffID) -> bool:
-        """Whether the layer is in the store or in a cache that answered: with ``mode=min`` a record is all there is."""
+        """Whether the store, or a cache that answered, has the layer. ``mode=min`` may leave the record alone."""
         return self._store.layers.has(diff_id) or self.imported_layer(diff_id) is not None
 
     def used(self) -> list[CacheRecord]:
-        """All that answered or was made in this build and may go elsewhere, under every key that it is known by.
+        """The records that answered or were made in this build and may go elsewhere, under each of their keys.
 
-        That is what counts for this domain, its project, or everybody. What the protected lane alone made, and
-        answered in another one, stays where it is: whoever reads this reads that lane's cache as well.
+        These are the records that count for this domain, for its project or for everybody. A record that the protected
+        lane made, and that answered in another lane, stays where it is: who reads this cache also reads that lane's.
         """
         domain = self._domain
         travels = {domain.scope} if domain.is_fork else {domain.scope, domain.project_scope, COMMON}
@@ -131,7 +131,7 @@ class BuildCache:
         return list(known.values())
 
     def leaves(self) -> UsedCache:
-        """What this build leaves for a cache elsewhere, to be written there once the build is over."""
+        """What is to be written to a cache elsewhere, once the build is over."""
         from builder.cacheio.used import UsedCache
 
         records = tuple(sorted(self.used()))
@@ -144,11 +144,11 @@ class BuildCache:
         return UsedCache(records, tuple(self._used), elsewhere)
 
     def answers(self) -> dict[str, CacheRecord]:
-        """What answered or was made in this build, by the keys under which it was."""
+        """The records that answered or were made in this build, by key."""
         return dict(self._used)
 
     def start_again(self) -> None:
-        """Forget what was used: a layer was lost, and everything is asked anew."""
+        """Forget which records were used: a layer was lost, so everything is asked again."""
         with self._lock:
             self._used.clear()
             self._imported.clear()

@@ -1,9 +1,10 @@
-"""For whom what a step leaves counts: known before it runs, and part of the key under which it is remembered.
+"""The class of a step: who may use its result. Known before the step runs, and part of the result's key.
 
-A step is *common* when its key names all that takes part in it. It is its *project's* when a stored secret, an SSH
-agent, a deploy key or a credential takes part, and its *domain's* when something does that came with the request, or
-that earlier steps left in a cache mount; here, or in a step below or one that it reads from. What takes part and is not
-in the operation is a *fact*, which joins the operation's digest: that a mount had no value, too. ``docs/trust.md``.
+A step is *common* when its key names everything that takes part in it. It is its *project's* when a stored secret, an
+SSH agent, a deploy key or a credential takes part. It is its *domain's* when something takes part that came with the
+request, or that earlier steps left in a cache mount. What takes part in the steps below it, or in those that it reads
+from, counts as well. What takes part without being in the operation is a *fact*, and so is a mount that had no value.
+Facts join the operation's digest. See ``docs/trust.md``.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _MISSING: Final = "missing"
 class StepClass(NamedTuple):
     """Where a step's record is looked for, and where it is put.
 
-    facts: what takes part beside the operation.
-    writes: the scope of what it leaves.
-    asks: the scopes under which that may be already, the likeliest first.
+    facts: what takes part, other than the operation.
+    writes: the scope in which its result is put.
+    asks: the scopes in which a result may be found, the likeliest first.
     own: the scope of the domain alone.
-    owner: the project scope, for what is told of the step.
+    owner: the project's scope, for what users see of the step.
     """
 
     facts: tuple[tuple[str, ...], ...]
@@ -36,17 +37,17 @@ class StepClass(NamedTuple):
     owner: Scope
 
     def key(self, key: str) -> str:
-        """Under which what the step leaves is put."""
+        """The key under which the step's result is put."""
         return scoped(key, self.writes)
 
 
 class StepClasses:
-    """The classes of one build's steps. Every vertex is asked or told after those that it builds on, and once."""
+    """The classes of one build's steps. Call one method for each vertex, once, after those that it builds on."""
 
     def __init__(self, request: BuildRequest, of_base: Callable[[str], Privacy]) -> None:
-        """Begin a build without any.
+        """Begin a build without any steps.
 
-        of_base: how far goes what is built on an image, by its ID.
+        of_base: says how far results may go that are built on an image, by the image's ID.
         """
         self._request = request
         self._of_base = of_base
@@ -72,7 +73,7 @@ class StepClasses:
 
 
 def part_takers(op: LayerOp, request: BuildRequest) -> tuple[Privacy, tuple[tuple[str, ...], ...]]:
-    """What takes part in a step by itself and is not in its operation: how private that is, and its facts."""
+    """What takes part in the step itself without being in its operation: how private that is, and the facts."""
     if isinstance(op, CopyOp) and any(part.source is None and not part.context for part in op.parts):
         return request.context_privacy, ()  # which files there are is in the key
     if not isinstance(op, RunOp) or not (op.mounts or op.untracked_env):

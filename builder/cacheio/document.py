@@ -3,9 +3,9 @@
     manifest   OCI image manifest, artifactType CACHE_ARTIFACT; each layer has the annotation DIFF_ID
     config     {"records": [{"key", "op", "diffID", "created", "duration", "description"}, …]}, sorted by key
 
-A record whose layer the manifest does not have (mode=min has those of the image only) still says what its step gives:
-that is enough as long as nothing needs the files. What comes in is checked: a record is a few hashes, numbers and a
-line of text, and can do no more than name layers.
+The manifest may lack a record's layer: mode=min has only the layers of the image. Such a record still names its step's
+result, which is enough as long as nothing needs the files. Records that come in are checked. A record is a few hashes,
+numbers and a line of text; it can only name layers.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def inline_records(config: ImageConfig) -> list[CacheRecord] | None:
 
 
 def with_inline_records(config: ImageConfig, records: Iterable[CacheRecord] | None) -> ImageConfig:
-    """The config with these records as its inline cache. None: without any, be it the base image's."""
+    """The config with these records as its inline cache. None removes the inline cache, also the base image's."""
     extra = {name: value for name, value in config.extra.items() if name != INLINE_MEMBER}
     if records is not None:
         extra[INLINE_MEMBER] = msgspec.to_builtins(_document(records))

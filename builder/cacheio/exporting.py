@@ -36,8 +36,9 @@ def export_cache(
 ) -> bool:
     """Write what this build has used and made. Returns whether anything had to be sent.
 
-    image_layers: those of the image, all that ``mode=min`` has. moved: hears of a blob how many bytes of how many are
-    through. Raises CacheExportError, StorageFullError, RegistryErrors.
+    image_layers: the layers of the image, which are all that ``mode=min`` writes.
+    moved: called for a blob with the bytes sent so far, and their total.
+    Raises CacheExportError, StorageFullError, RegistryErrors.
     """
     records = sorted(cache.used())
     if not records:
@@ -54,14 +55,14 @@ def export_cache(
             return False
         for layer in layers.values():
             layer.send(target, moved)
-        manifest = cache_manifest(config, _descriptors(layers))  # a layer that was not here may be another blob now
+        manifest = cache_manifest(config, _descriptors(layers))  # a layer missing here may be another blob now
         target.send(config_descriptor(config), lambda: io.BytesIO(config), _ignore)
         target.finish(manifest)
     return True
 
 
 class _Layer:
-    """A layer on its way out: compressed here, or as it lies in a cache that it came from and was never fetched."""
+    """A layer to be sent: compressed here, or the unfetched blob in the cache that named the layer."""
 
     def __init__(self, store: Store, cache: BuildCache, wanted: CacheTo, diff_id: DiffID) -> None:
         self._store = store

@@ -30,11 +30,12 @@ class OpenSource(Protocol):
 
 
 class CacheImports:
-    """All ``--cache-from`` of a build. Thread-safe. Nothing is read before a first question is asked.
+    """All ``--cache-from`` of a build. Thread-safe. Nothing is read before the first question.
 
-    new_step: makes the one step that shows the import and, whenever it goes on, the transfers. stopped: whether
-    transfers ought to end. A cache that cannot be read, or turns out to be broken, is a warning: the build goes on
-    without what it has not.
+    A cache that is broken or cannot be read gives a warning, and the build goes on without it.
+
+    new_step: makes the one step that shows the import and, later, each transfer.
+    stopped: whether transfers ought to end.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class CacheImports:
         return op in self._ops
 
     def siblings(self, record: CacheRecord) -> list[CacheRecord]:
-        """The records of the same execution under other keys; none of a cache that was not asked anything."""
+        """The records of the same execution under other keys. A cache that was not asked yet has none."""
         return [
             other
             for other in self._records.values()
@@ -89,7 +90,7 @@ class CacheImports:
         return None
 
     def sources(self) -> list[CacheSource]:
-        """Those that could be read, if any question was asked."""
+        """The caches that could be read; none before the first question."""
         return [source for source, _ in self._loaded or ()]
 
     def fetch(self, diff_ids: Iterable[DiffID]) -> None:
@@ -97,7 +98,7 @@ class CacheImports:
         wanted = list(dict.fromkeys(diff_ids))
         found = [(diff_id, self.find_layer(diff_id)) for diff_id in wanted]
         if any(place is None for _, place in found):
-            # With mode=min a cache names layers that it does not have, which serves until something needs one.
+            # A mode=min cache names layers that it does not have. That is enough until something needs such a layer.
             self._all_have_layers = True
             raise LayerLostError("a layer of the cache is needed, and is not part of it")
         with self._shown as shown:
@@ -169,9 +170,9 @@ class CacheImports:
 
 
 class _Shown:
-    """A step on the monitor that may go on after it has ended: it then has taken as long as all of its parts.
+    """A step on the monitor that may go on after it has ended. Its duration is the sum of its parts.
 
-    make: makes the step, when it begins.
+    make: makes the step when the first part begins.
     """
 
     def __init__(self, monitor: Monitor, make: Callable[[], StepInfo]) -> None:
@@ -182,7 +183,7 @@ class _Shown:
         self._took_s = 0.0
 
     def note(self, reason: str) -> None:
-        """Tell this of the step when it ends."""
+        """Show this reason when the step ends."""
         if reason not in self._notes:
             self._notes.append(reason)
 

@@ -2,8 +2,8 @@
 
     DIR/oci-layout, DIR/index.json, DIR/blobs/sha256/<hex>, DIR/.lock
 
-A blob appears whole, and the index is replaced as the last thing; what the cache that it replaces had alone goes then.
-Writers take turns by the lock. A reader that loses a race finds a blob missing, and builds without it.
+A blob appears whole. The index is replaced last; then the blobs go that only the replaced cache had. Writers take turns
+by the lock. A reader that loses a race finds a blob missing, and builds without that blob.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LayoutSource:
 
 
 class LayoutTarget:
-    """A directory that a cache is written to, made where there is none. A context manager: others wait meanwhile."""
+    """A directory that a cache is written to, made if missing. A context manager: until it ends, other writers wait."""
 
     def __init__(self, target: CacheTo) -> None:
         self._tag = target.tag

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class CachePlaces(Closing):
-    """Opens places, and closes the connections with itself. connect: None where no registry may be spoken to.
+    """Opens places for caches. Closing it closes the connections.
 
-    platform: which image's inline cache is meant where there are several.
+    connect: None where no registry may be asked.
+    platform: the platform whose inline cache is meant, where an image is for several.
     """
 
     def __init__(self, connect: Connect | None, platform: Platform) -> None:

@@ -63,7 +63,7 @@ def parse_cache_to(text: str) -> CacheTo:
 
 
 class _Option:
-    """One value, taken apart: what is not taken by the end is not supported."""
+    """One value, split into keys. Keys that nobody has taken by the end are not supported."""
 
     def __init__(self, name: str, text: str) -> None:
         self._name = name
@@ -148,7 +148,7 @@ def _digest(option: _Option) -> str:
 
 
 def _level(option: _Option, compression: CacheCompression) -> int | None:
-    """The level to compress with; None where any blob of that compression will do."""
+    """The compression level; None where a blob of any level will do."""
     forced = option.flag("force-compression", default=False)
     text = option.take("compression-level")
     levels = _LEVELS[compression]

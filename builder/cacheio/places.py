@@ -1,4 +1,4 @@
-"""What the two kinds of places, directories and registries, have in common."""
+"""The interface of a place for caches: what directories and registries have in common."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CacheContents(msgspec.Struct, frozen=True):
 
 
 class LayerStream(Protocol):
-    """A layer's blob on its way; whoever reads it checks its digest."""
+    """A layer's blob while it is read. The reader checks its digest."""
 
     def read(self, size: int, /) -> bytes: ...
     def close(self) -> None: ...
@@ -42,20 +42,23 @@ class CacheTarget(Protocol):
     def __str__(self) -> str: ...
 
     def send(self, blob: Descriptor, open_blob: Callable[[], BinaryIO] | None, moved: Callable[[int], None]) -> bool:
-        """Make the place have the blob. open_blob: None where it is not at hand. False: it is missing, there too."""
+        """Make sure that the place has the blob. Returns False when it is neither here nor there.
+
+        open_blob: None where the blob is not here.
+        """
         ...
 
     def is_current(self, manifest: bytes) -> bool:
-        """Whether this very manifest is what the name stands for already."""
+        """Whether the name already stands for exactly this manifest."""
         ...
 
     def finish(self, manifest: bytes) -> None:
-        """Give the manifest, all of whose blobs are there, its name."""
+        """Give the manifest its name. All of its blobs have been sent."""
         ...
 
 
 def contents_of(manifest_bytes: bytes, read_config: Callable[[Descriptor], bytes]) -> CacheContents:
-    """The cache that a manifest is, or that the image has whose manifest it is. Raises CacheFormatError."""
+    """The cache in a manifest: a cache's own, or the inline cache of an image. Raises CacheFormatError."""
     manifest = decode_manifest(manifest_bytes)
     if manifest.config.size > MAX_RECORDS_BYTES:
         raise CacheFormatError(f"its config is stated to have {manifest.config.size} bytes")

@@ -1,7 +1,7 @@
 """Bringing a cache in a registry up to date after a build, with as little work as that takes.
 
-The manifest that is there says which layers the registry has: these are neither compressed nor sent nor asked for. Of
-others the registry is asked whether it has the blob before one is made. When nothing is new, one request is all.
+The registry's present manifest says which layers the registry has. These are not compressed, sent or asked for. For any
+other layer, the registry is asked whether it has the blob before one is made. When nothing is new, one request is all.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _INCOMPLETE: Final = (ErrorCode.MANIFEST_BLOB_UNKNOWN, ErrorCode.BLOB_UNKNOWN)
 
 
 class _There(msgspec.Struct, frozen=True):
-    """The cache that the name stands for. config: of its records; None where there is no cache."""
+    """The cache that the name stands for now. config: the blob with its records; None where there is no cache."""
 
     config: Digest | None = None
     layers: Mapping[DiffID, Descriptor] = {}
 
 
 def lease(store: Store, used: UsedCache) -> None:
-    """Keep the layers from being pruned while the store is open, as far as they are here still."""
+    """Keep those layers that are still here from being pruned while the store is open."""
     for key in used.keys:
         store.cache.get(key)
 
@@ -45,8 +45,9 @@ def lease(store: Store, used: UsedCache) -> None:
 def renew_cache(used: UsedCache, name: Reference, near: tuple[Reference, ...], *, client: Client, store: Store) -> bool:
     """Let ``name`` stand for what the build has used. Returns whether anything was sent.
 
-    near: names of images that its layers may be mounted from. store: open, with the layers leased; what was pruned
-    before is left out. Raises RegistryErrors, MissingBlobError, StorageFullError, and what ``core.cancellation`` asks.
+    near: names of images from which the registry may mount layers.
+    store: open, with the layers leased; layers that were pruned before that are left out.
+    Raises RegistryErrors, MissingBlobError, StorageFullError, and what ``core.cancellation`` asks.
     """
     with RepositoryTarget(client, name, near) as target:
         there = _read(target)
@@ -89,7 +90,7 @@ class _Renewing:
         return diff_id in self._used.elsewhere or self._store.layers.has(diff_id)
 
     def _sent(self, diff_id: DiffID) -> Descriptor | None:
-        """The layer's blob, which the registry has now; None where it is neither here nor there."""
+        """Make the registry have the layer's blob, and return it. None when neither side has the layer."""
         elsewhere = self._used.elsewhere.get(diff_id)
         if elsewhere is not None and self._target.send(elsewhere, None, _ignore):
             return elsewhere

@@ -21,7 +21,7 @@ _MAX_SOURCES: Final = 3
 
 
 class RepositorySource:
-    """The cache that ``name`` stands for; of an image for several platforms, that of ``platform``."""
+    """The cache that ``name`` stands for. For an image of several platforms, it is that of ``platform``."""
 
     def __init__(self, client: Client, name: Reference, platform: Platform) -> None:
         self._name = name
@@ -49,7 +49,7 @@ class RepositorySource:
 
 
 class RepositoryTarget:
-    """The name that a cache is pushed under. near: names that its layers may have come from, and be mounted from."""
+    """The name that a cache is pushed under. near: names from which the registry may mount layers."""
 
     def __init__(self, client: Client, name: Reference, near: tuple[Reference, ...]) -> None:
         self._name = name

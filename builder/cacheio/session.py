@@ -70,7 +70,7 @@ class CacheSession(Closing):
         self.cache = BuildCache(store, request.domain, imports)
 
     def marked(self, config: ImageConfig) -> ImageConfig:
-        """The image's config with its inline cache where that is wanted, and else without any, be it the base's."""
+        """The image's config with the inline cache, if wanted; else without any, also without the base image's."""
         if not self._inline and INLINE_MEMBER not in config.extra:
             return config
         from builder.cacheio.document import with_inline_records
@@ -78,8 +78,9 @@ class CacheSession(Closing):
         return with_inline_records(config, self.cache.used() if self._inline else None)
 
     def export(self, image_layers: Sequence[DiffID]) -> None:
-        """Write the cache to where it is wanted, each place a step. image_layers: what ``mode=min`` has.
+        """Write the cache to each place that was asked for, as one step each.
 
+        image_layers: the layers that ``mode=min`` writes.
         Raises CacheExportError and others unless ``ignore-error`` was asked for, and BuildCancelledError.
         """
         for target in self._targets:

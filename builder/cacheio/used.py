@@ -1,4 +1,4 @@
-"""What a build has used and made of the cache, apart from the build: it can be handed to another process."""
+"""The records that a build used and made, as data: another process can write them to a cache elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from images.records import CacheRecord
 
 
 class UsedCache(msgspec.Struct, frozen=True):
-    """All that writing the cache elsewhere takes.
+    """Everything that is needed to write the cache elsewhere.
 
-    records: that may travel, sorted.
-    keys: of the records that answered here, or were made; looking them up leases their layers.
-    elsewhere: blobs of layers as a cache has them that this build read. The layers need not be here.
+    records: those that may leave this machine, sorted.
+    keys: keys of the records that answered or were made here; looking them up leases their layers.
+    elsewhere: blobs of layers in the caches that this build read. The layers need not be here.
     """
 
     records: tuple[CacheRecord, ...]

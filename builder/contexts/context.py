@@ -23,13 +23,13 @@ MAX_DOCKERFILE_BYTES: Final = 16 << 20
 
 
 class Context(Closing):
-    """An opened directory. It may be renamed or replaced meanwhile: what was opened stays what it is.
+    """An opened directory. It stays the same directory even when its path is renamed or replaced.
 
     fd: a descriptor of the directory, owned by this object.
     name: for messages, as the user wrote it.
     key: identifies the directory in the store's memos; empty for a context that is never seen again.
-    is_private: it was made for this build alone, and nobody writes to it.
-    contents: of a private one, the sha256 of each regular file by path, where that is known. See ``KnownTree``.
+    is_private: the directory was made for this build alone, and nobody writes to it.
+    contents: of a private directory, the sha256 of each regular file by path, where known. See ``KnownTree``.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Context(Closing):
     def open_private(cls, path: str, name: str, contents: Mapping[str, bytes] | None = None) -> Self:
         """Open a directory that was made for this build alone, and that nobody writes to.
 
-        No other build sees it again, so that nothing of it is remembered. contents: as the class has it.
+        No other build sees it, so nothing of it is remembered. contents: see the class.
         """
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return cls(fd, name, is_private=True, contents=contents)
@@ -98,13 +98,13 @@ class Context(Closing):
         return cls.open_private(str(directory), name)
 
     def with_ignore(self, ignore: IgnorePatterns | None) -> Context:
-        """The same directory through other patterns: they are read from it, once it is open. This object is used up."""
+        """The same directory through other patterns, which are read from it once it is open. Uses this object up."""
         fd, self.fd = self.fd, -1
         return Context(fd, self.name, ignore=ignore, key=self.key, is_private=self._is_private, contents=self.contents)
 
     @property
     def ignore(self) -> IgnorePatterns | None:
-        """The patterns of what COPY and ADD do not see; None when there are none."""
+        """The patterns of the files that COPY and ADD do not see; None when there are none."""
         return self._ignore
 
     def tree(self) -> SourceTree:
@@ -123,9 +123,9 @@ class Context(Closing):
         return KnownTree(self.fd, label, contents=self.contents, ignored=ignored)
 
     def read(self, path: str, *, limit_bytes: int = MAX_DOCKERFILE_BYTES) -> bytes | None:
-        """A file of it, ignored or not: the Dockerfile and .dockerignore. None when it is not there.
+        """Read a file, ignored or not: the Dockerfile or .dockerignore. None when it is not there.
 
-        Raises ContextError for what is no readable file of reasonable size.
+        Raises ContextError unless it is a readable file of reasonable size.
         """
         try:
             fd = self._open(path)
@@ -145,7 +145,7 @@ class Context(Closing):
     def _open(self, path: str) -> int:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         if "/" not in path and path not in ("", ".", ".."):
-            try:  # what is no link cannot lead outside, and needs no ctypes
+            try:  # a path that is no link cannot lead outside, and needs no ctypes
                 return os.open(path, flags | os.O_NOFOLLOW, dir_fd=self.fd)
             except OSError as error:
                 if error.errno != errno.ELOOP:

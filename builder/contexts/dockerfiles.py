@@ -1,4 +1,4 @@
-"""Which file of a context is the Dockerfile, which one says what is ignored, and what there is when there is none."""
+"""Finds the Dockerfile and the ignore file of a context, and other Dockerfiles when the expected one is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dockerfile_grammar import IgnorePatterns
 
 DEFAULT_NAME: Final = "Dockerfile"
-"""Also in small letters."""
+"""Accepted in lower case too."""
 
 _IGNORE_FILE: Final = ".dockerignore"
 _NAMES: Final = ("dockerfile", "containerfile")
@@ -23,13 +23,13 @@ _MOST: Final = 8
 _MOST_LOOKED_AT: Final = 5000
 _DEEPEST: Final = 4
 _OTHERS: Final = ("node_modules", "vendor")
-"""Directories with what others wrote, and Dockerfiles of theirs."""
+"""Directories of other people's code, with Dockerfiles that are not the user's."""
 
 
 def read_dockerfile(context: Context, file: str | None) -> tuple[str, bytes] | None:
-    """Name and text of ``file``, or of the default; None when there is none. Never what is outside of the context.
+    """Name and text of ``file``, or of the default; None when there is none. Never a file outside of the context.
 
-    Raises ContextError for one that cannot be read.
+    Raises ContextError when the file cannot be read.
     """
     for name in (file,) if file else (DEFAULT_NAME, DEFAULT_NAME.lower()):
         text = context.read(name)
@@ -53,7 +53,7 @@ def read_ignore_patterns(context: Context, dockerfile: str | None = None) -> Ign
 
 
 def parse_ignore_patterns(text: bytes, name: str) -> IgnorePatterns | None:
-    """name: of the file, for messages. None for one that says nothing."""
+    """Parse an ignore file; None when it has no patterns. name: of the file, for messages."""
     if not text.strip():
         return None
     from dockerfile_grammar import IgnorePatterns
@@ -62,7 +62,7 @@ def parse_ignore_patterns(text: bytes, name: str) -> IgnorePatterns | None:
 
 
 def dockerfiles_in(context: Context) -> tuple[str, ...]:
-    """Paths in the context, the nearest to its root first: a few, after a look at a bounded part of it."""
+    """Paths of Dockerfiles in the context, nearest to its root first. Looks at a bounded part of it, returns a few."""
     found: list[str] = []
     for path in _files(context.tree()):
         if _is_dockerfile(path.rpartition("/")[2]):

@@ -1,7 +1,7 @@
 """Directory trees that COPY and ADD read from: the build context, or a stage's root filesystem.
 
-Everything is looked up below a directory descriptor, with the kernel keeping the walk inside. A tree seen through
-ignore patterns is as if the ignored files did not exist: a symbolic link that leads to one is dangling.
+Everything is looked up below a directory descriptor, and the kernel keeps the walk inside. Ignore patterns hide files
+as if they did not exist: a symbolic link to an ignored file is dangling.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PathFilter(Protocol):
         """Whether ``path`` itself takes part."""
 
     def may_want_below(self, directory: str) -> bool:
-        """Whether something below ``directory``, which is itself not wanted, may be: False saves the walk."""
+        """Whether something below the unwanted ``directory`` may be wanted. False saves the walk."""
 
 
 class Directory:
@@ -57,13 +57,13 @@ class Directory:
 
 
 class SelectedFile:
-    """One file of a selection. There may be 100,000 of them, so: slots, plain ``__init__``, nothing computed early.
+    """One file of a selection. There may be 100,000, hence the slots, the plain ``__init__`` and no early computation.
 
     path: relative to the source that it was selected by.
     stamp: see ``builder.contexts.stamps``.
     target: of a symbolic link.
     rdev: of a device.
-    leader: for the second and later names of an inode, the first.
+    leader: the first name of the inode, for its second and later names.
     implied: a directory that is there only because something below it matched.
     sha and xattrs: None until somebody has read the file.
     """
@@ -125,13 +125,14 @@ def ships(xattr: str) -> bool:
 
 
 class SourceTree:
-    """A tree below ``fd``, which stays the caller's. Others may write to it meanwhile.
+    """A tree below ``fd``. The caller keeps and closes ``fd``. Others may write to the tree during a walk.
 
-    label: for messages: ``the build context /src``, ``stage "build"``. ignored: which paths of it do not take part.
+    label: for messages: ``the build context /src``, ``stage "build"``.
+    ignored: which paths of the tree do not take part.
     """
 
     contents: Mapping[str, bytes] | None = None
-    """The sha256 of the content of each regular file, by path, where that is known without reading it."""
+    """The sha256 of each regular file by path, where known without reading the file."""
 
     def __init__(self, fd: int, label: str, *, ignored: PathFilter | None = None) -> None:
         self.fd = fd
@@ -139,19 +140,19 @@ class SourceTree:
         self._wanted = ignored
 
     def is_proven(self, entry: SelectedFile, looked_at_ns: int) -> bool:
-        """Whether a file is what it hashed to for as long as ``check_unchanged`` finds it unchanged.
+        """Whether a file keeps its hash for as long as ``check_unchanged`` finds it unchanged.
 
         looked_at_ns: a moment before it was hashed, nanoseconds since the epoch. False: hash it again.
         """
         return is_settled(entry.stamp, looked_at_ns)
 
     def check_unchanged(self, entry: SelectedFile, fd: int) -> None:
-        """Raises ContextChangedError when the file ``fd`` is not the one that was looked at any more."""
+        """Raises ContextChangedError when ``fd`` is no longer the file that was looked at."""
         if stamp_of(fd) != entry.stamp:
             raise changed(self, entry.tree_path)
 
     def is_another(self, entry: SelectedFile) -> ContextError:
-        """The error to raise when a file does not hash to what it did."""
+        """The error to raise when a file's hash has changed."""
         return changed(self, entry.tree_path)
 
     def mode(self, path: str) -> int | None:
@@ -159,7 +160,7 @@ class SourceTree:
         return None if st is None else st.st_mode
 
     def stat(self, path: str) -> os.stat_result | None:
-        """What ``path`` itself is; None when it is not there or ignored. No part of it but the last may be a link."""
+        """The stat data of ``path`` itself; None when it is missing or ignored. Only its last part may be a link."""
         st = self.stat_unfiltered(path)
         return None if st is not None and not stat.S_ISDIR(st.st_mode) and self.ignores(path) else st
 
@@ -171,7 +172,7 @@ class SourceTree:
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            return None  # below a symbolic link: one that is ignored, so that nobody followed it
+            return None  # below a symbolic link that is ignored, so nobody followed it
         try:
             return os.fstat(fd)
         finally:
@@ -205,7 +206,7 @@ class SourceTree:
             raise changed(self, entry.tree_path) from error
 
     def names(self, path: str) -> list[str]:
-        """What is in a directory, sorted, the ignored included. Raises ContextError."""
+        """The names in a directory, sorted, ignored ones included. Raises ContextError."""
         fd = self.open_directory(path)
         try:
             return sorted(os.listdir(fd))
@@ -234,9 +235,10 @@ class SourceTree:
     def walk(
         self, top: str, *, included: PathFilter | None = None, excluded: PathFilter | None = None
     ) -> list[SelectedFile]:
-        """Everything below the directory ``top``: a directory before what is in it, its children together, sorted.
+        """Everything below the directory ``top``: a directory before its children, which stand together, sorted.
 
-        included, excluded: filters on paths relative to ``top``. Sockets are left out. Raises ContextError.
+        included, excluded: filters on paths relative to ``top``.
+        Sockets are left out. Raises ContextError.
         """
         entries: list[SelectedFile] = []
         leaders: dict[bytes, SelectedFile] = {}
@@ -259,7 +261,7 @@ class SourceTree:
         return entries
 
     def ignores(self, path: str) -> bool:
-        """Whether ignore patterns name ``path``. A directory may still have something in it that they leave."""
+        """Whether ignore patterns name ``path``. Something in an ignored directory may still take part."""
         return bool(path) and self._wanted is not None and not self._wanted.wants(path)
 
     def _list(
@@ -270,13 +272,13 @@ class SourceTree:
         entries: list[SelectedFile],
         leaders: dict[bytes, SelectedFile],
     ) -> list[Directory]:
-        """Append the children of one directory; return the directories among them that are to be walked."""
+        """Append the children of one directory. Returns the child directories to walk."""
         below: list[Directory] = []
         prefix = directory.prefix
         with os.scandir(fd) as listing:
             children: list[os.DirEntry[str]] = sorted(listing, key=_by_name)
         for child in children:
-            if filters is not None:  # of patterns there may be many
+            if filters is not None:  # there may be many patterns
                 check()
             name = child.name
             st = child.stat(follow_symlinks=False)
@@ -332,7 +334,7 @@ class _Filters:
         return self._included is None or self._included.wants(path)
 
     def admit_directory(self, directory: Directory) -> bool:
-        """Whether to walk it; ``recorded`` becomes False when it counts only once something below it does."""
+        """Whether to walk the directory. ``recorded`` becomes False if only files below it can make it count."""
         path = directory.prefix[:-1]
         for chosen, where in (
             (self._wanted, directory.tree_path),
@@ -350,7 +352,7 @@ class _Filters:
 
 
 def _record(directory: Directory, entries: list[SelectedFile]) -> None:
-    """Put a directory that was held back, and those above it, into the list: something below it counts."""
+    """Something below a held-back directory counts: put it, and the directories above it, into the list."""
     waiting: list[Directory] = []
     step: Directory | None = directory
     while step is not None and not step.recorded:

@@ -11,7 +11,7 @@ _RESERVED = ("context", SCRATCH)
 
 
 def context_key(name: str) -> str:
-    """The name under which a named context is looked up: as that of an image, short, without ``:latest``.
+    """The key of a named context: like an image's short name, without ``:latest``.
 
     Raises ContextError for a name that neither a stage nor an image can have.
     """

@@ -1,4 +1,4 @@
-"""Values of ``--build-context``: what may stand for a stage or an image of a Dockerfile."""
+"""Opens the values of ``--build-context``, which replace stages or images of a Dockerfile."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _FILE_NAME = "context"  # BuildKit's name of a file by URL
 def open_named_context(value: str, store: Store, platforms: Sequence[Platform]) -> NamedContext:
     """Open what ``value`` means: a directory, ``docker-image://``, ``oci-layout://``, a git repository, a URL.
 
-    store: takes the images of a layout; platforms: which of them, at least one. What is fetched is fetched by the
-    build. The caller closes a Context. Raises ContextError, InvalidReferenceError, InvalidUrlError, ImagesErrors.
+    store: receives the images of a layout.
+    platforms: which of a layout's images to take, at least one.
+    A repository or a URL is fetched later, by the build. The caller closes a Context.
+    Raises ContextError, InvalidReferenceError, InvalidUrlError, ImagesErrors.
     """
     if value.startswith(_IMAGE):
         name = value.removeprefix(_IMAGE)

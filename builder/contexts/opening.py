@@ -28,7 +28,10 @@ _STDIN = "-"
 
 
 class BuildSource(NamedTuple):
-    """What was found. dockerfile_name: for messages, as the user would write it. The caller closes the context."""
+    """The context and Dockerfile that were found. The caller closes the context.
+
+    dockerfile_name: for messages, as the user would write it.
+    """
 
     dockerfile: bytes
     dockerfile_name: str
@@ -40,12 +43,13 @@ def open_source(
 ) -> BuildSource:
     """Open a context and read its Dockerfile.
 
-    context: a directory; a git repository or a URL of a tar or a Dockerfile, fetched as ``remote`` says (None: they are
-    refused); or ``-``: a tar (of any compression) or a Dockerfile on ``stdin``.
-    file: the ``-f`` option; a path from the working directory, or within what was fetched; ``-``: the Dockerfile is on
+    context: a directory; a git repository; a URL of a tar or a Dockerfile; or ``-``: a tar (of any compression) or a
+    Dockerfile on ``stdin``.
+    remote: how to fetch a repository or URL; None: these are refused.
+    file: the ``-f`` option: a path from the working directory, or inside the fetched files; ``-``: the Dockerfile is on
     ``stdin``.
     scratch: a directory of the caller's in which a tar may be unpacked.
-    Raises ContextError, DockerfileNotFoundError, and for what is fetched FetchError and InvalidUrlError.
+    Raises ContextError and DockerfileNotFoundError; for repositories and URLs also FetchError and InvalidUrlError.
     """
     if context == _STDIN:
         return _from_stdin(file, stdin, scratch)
@@ -98,7 +102,7 @@ def _from_elsewhere(context: str, file: str | None, stdin: BinaryIO, scratch: Pa
 
 
 def _inside(opened: Context, file: str | None, stdin: BinaryIO) -> BuildSource:
-    """A context that has its ignore file in it, and its Dockerfile unless that is on ``stdin``."""
+    """Read a context that contains its ignore file, and its Dockerfile unless that is on ``stdin``."""
     try:
         if file == _STDIN:
             return BuildSource(_read_all(stdin), _STDIN, opened.with_ignore(read_ignore_patterns(opened)))
@@ -137,7 +141,7 @@ def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
     tree = context.tree()
     files = [each for each in tree.names("") if stat.S_ISREG(tree.mode(each) or 0)]
     found = dockerfiles_in(context)
-    # In a directory -f is a path from here; of a repository or a tar it is one inside.
+    # For a directory, -f is a path from here; for a repository or a tar, a path inside it.
     directory = context.name if os.path.isdir(context.name) else ""
     return DockerfileNotFoundError(
         f"there is no {name} in {tree.label}",
@@ -147,7 +151,7 @@ def _not_found(context: Context, name: str) -> DockerfileNotFoundError:
 
 
 def _one_of(found: Sequence[str], directory: str) -> str | None:
-    """What to say of the Dockerfiles further down."""
+    """The hint that names Dockerfiles further down."""
     if not found:
         return None
     call = f"-f {os.path.normpath(os.path.join(directory, found[0]))}"
@@ -157,7 +161,7 @@ def _one_of(found: Sequence[str], directory: str) -> str | None:
 
 
 def _near(names: list[str], wanted: str, directory: str) -> str | None:
-    """What was probably meant, and how to say it. names: the files that there are in the directory."""
+    """The hint that names the file that was probably meant. names: the files in the directory."""
     found = nearest(wanted, names) or [
         name for name in names if name.lower().endswith((".dockerfile", "containerfile"))
     ]

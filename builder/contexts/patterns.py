@@ -1,6 +1,6 @@
 """Patterns as filters of a walk: .dockerignore, ``--exclude``, the pattern of ``--parents``; and globs.
 
-The patterns are dockerfile_grammar's, which is loaded when there are any: a build without does not pay for it.
+Patterns are parsed by dockerfile_grammar. It is loaded only for patterns: a build without any does not pay for it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def glob_match(pattern: str, name: str) -> bool:
-    """Go's filepath.Match, for one part of a path; a malformed pattern was refused by ``check_glob``."""
+    """Go's filepath.Match, for one part of a path. ``check_glob`` has already refused malformed patterns."""
     from dockerfile_grammar.globs import match
 
     return match(pattern, name)
 
 
 def has_wildcards(path: str) -> bool:
-    """Whether a source is a glob; a backslash takes the meaning from what follows it."""
+    """Whether a source is a glob. A backslash makes the next character an ordinary one."""
     escaped = False
     for character in path:
         if escaped:
@@ -44,9 +44,9 @@ def check_glob(pattern: str) -> None:
 
 
 class IgnoreFilter:
-    """Wants what patterns in the syntax of .dockerignore do not name.
+    """A filter that wants every path that patterns in .dockerignore's syntax do not name.
 
-    The patterns may be shared by the filters of several threads: all that they do not keep to themselves is a memo.
+    Filters of several threads may share the patterns, whose only mutable state is a memo.
     """
 
     def __init__(self, patterns: IgnorePatterns) -> None:
@@ -67,7 +67,7 @@ class IgnoreFilter:
 
 
 class IncludeFilter:
-    """Wants what ``pattern`` matches, and all that is below it."""
+    """A filter that wants the paths that ``pattern`` matches, and everything below them."""
 
     def __init__(self, pattern: str) -> None:
         from dockerfile_grammar.ignore import IgnorePatterns

@@ -1,4 +1,4 @@
-"""Trees that we made ourselves, for one build: nobody writes to them, so that no stat data has to prove anything."""
+"""Trees that this process made for one build. Nobody writes to them, so stat data need not prove anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from builder.errors import ContextDamagedError, ContextError
 
 
 class PrivateTree(SourceTree):
-    """A tree that this process made, and that nobody writes to: what was read of it once is what it holds."""
+    """A tree that this process made and nobody writes to: content that was read once stays the same."""
 
     def is_proven(self, entry: SelectedFile, looked_at_ns: int) -> bool:
         del entry, looked_at_ns
@@ -20,10 +20,12 @@ class PrivateTree(SourceTree):
 
 
 class KnownTree(PrivateTree):
-    """A private tree that was made of files whose digests were known: nothing of it is read to find them out.
+    """A private tree of files whose digests are known, so no file is read to hash it.
 
-    contents: of each regular file. Its names may be hard links to blobs that other trees share, so that neither its
-    ctime nor its inode says anything, and it has no names of one file. Its files have no extended attributes.
+    A file may be a hard link to a blob that other trees share. So its ctime and its inode say nothing, and no two names
+    count as one file. The files have no extended attributes.
+
+    contents: the sha256 of each regular file, by path.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class KnownTree(PrivateTree):
         self.contents = self._digests = contents
 
     def is_proven(self, entry: SelectedFile, looked_at_ns: int) -> bool:
-        """False: what is written into a layer was never read before, and a disk may have damaged it."""
+        """False: files are first read when they are written into a layer, and a disk may have damaged them."""
         del entry, looked_at_ns
         return False
 

@@ -28,9 +28,10 @@ def is_remote(context: str) -> bool:
 
 
 def fetch_context(text: str, scratch: Path, remote: Remote) -> tuple[Context, bytes | None]:
-    """Fetch ``text``: the context, and the Dockerfile where the URL is one's.
+    """Fetch ``text``. Returns the context, and the Dockerfile where the URL is that of a Dockerfile.
 
-    scratch: a directory of the caller's, in which the files are put. Raises FetchError, InvalidUrlError, ContextError,
+    scratch: a directory of the caller's that receives the files.
+    Raises FetchError, InvalidUrlError, ContextError,
     BuildCancelledError.
     """
     directory = Path(tempfile.mkdtemp(prefix="context-", dir=scratch))

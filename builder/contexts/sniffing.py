@@ -1,11 +1,11 @@
-"""What a stream from elsewhere is by its first bytes: a tar, or text."""
+"""Tells a tar from text by the first bytes of a stream from elsewhere."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _TAR_MAGIC: Final = ((257, b"ustar"), (0, b"\x1f\x8b"), (0, b"\x28\xb5\x2f\xfd"), (0, b"\xfd7zXZ\x00"), (0, b"BZh"))
-"""Where a tar has which bytes, plain or compressed with gzip, zstd, xz or bzip2."""
+"""Offset and magic bytes of a tar: plain, or compressed with gzip, zstd, xz or bzip2."""
 
 
 def looks_like_a_tar(head: bytes) -> bool:

@@ -1,8 +1,8 @@
-"""What tells that a file is unchanged: its stat data, and whether that proves anything yet.
+"""Stamps: the stat data by which a file counts as unchanged, and whether that proves anything yet.
 
-As in git's index, equal stat data proves something only about files that were at rest: a file may be written twice
-within one tick of its file system's clock, the second time after it was read. So a file whose mtime or ctime lies
-within a tick of the moment when it was looked at, or after it, is *racy*. A program can set mtime back, but not ctime.
+As in git's index, equal stat data proves something only about files that were at rest. A file may be written twice
+within one tick of its file system's clock, the second time after it was read. So a file is *racy* when its mtime or
+ctime is later than one tick before the moment when it was looked at. A program can set mtime back, but not ctime.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A build context that came as a tar, unpacked into a private directory.
 
-Everything happens through descriptors below that directory, never through a path that the tar has a say in: parents
-are opened without following links, and a name that leads through one is an error. What is unpacked serves to be copied
-from: owners and devices do not matter in a context, so files belong to whoever unpacks, and devices are left out.
+Everything happens through descriptors below that directory, never through a path that the tar chooses. Parents are
+opened without following links; a name that leads through a link is an error. The files are only copied from, and
+owners and devices do not matter in a context. So files belong to whoever unpacks, and devices are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def unpack_context(stream: SupportsRead, directory: Path, *, limit_bytes: int) -> None:
     """Unpack ``stream`` into ``directory``, which is empty. Raises ContextError, and StorageFullError."""
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    directories: list[tuple[str, int, int]] = []  # path, mode, mtime: set when they are full
+    directories: list[tuple[str, int, int]] = []  # path, mode, mtime; set once a directory is full
     unpacked = 0
     try:
         with storage_errors("the build context"):
@@ -92,7 +92,7 @@ def _unpack(root: int, path: str, member: TarEntry, reader: TarReader) -> None:
 
 
 def _open_directory(root: int, path: str) -> int:
-    """A descriptor of the directory ``path``, which is made where it is missing. Links are not followed."""
+    """A descriptor of the directory ``path``, made if missing. Links are not followed."""
     fd = os.dup(root)
     for part in path.split("/") if path else ():
         try:

@@ -1,4 +1,4 @@
 """What COPY and ADD do: from chosen files to the tar of a layer.
 
-Which words an instruction may have is ``builder.frontend``'s; where the files come from is ``builder.contexts``'.
+``builder.frontend`` knows which words an instruction may have; ``builder.contexts`` knows where files come from.
 """

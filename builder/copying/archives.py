@@ -1,8 +1,8 @@
-"""ADD of local archives: told by content, unpacked straight into the layer.
+"""ADD of local archives: recognized by content, unpacked straight into the layer.
 
-A tar, plain or compressed with gzip, bzip2, xz or zstd, is read twice: once to plan (its members may replace each other
-and what the image has), once to write. Names are taken as after chroot into the destination: ``..`` stops there, an
-absolute name starts there, and so do the links that a name leads through. Nothing is ever written to a disk here.
+A tar may be plain or compressed with gzip, bzip2, xz or zstd. It is read twice: once to plan (members may replace each
+other and files of the image), once to write. Names are read as after chroot into the destination: ``..`` stops there,
+and absolute names start there. So do the links that a name leads through. Nothing is ever written to a disk here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from images.tarwriter import TarWriter
 _MAX_BYTES: Final = 64 << 30
 _MAX_RATIO: Final = 1000
 _FREE_BYTES: Final = 1 << 30
-"""An archive may unpack to this much, and a thousand times its size on top, but to no more than _MAX_BYTES."""
+"""An archive may unpack to this much plus a thousand times its own size, but never to more than _MAX_BYTES."""
 _MAX_MEMBERS: Final = 4_000_000
 _CREATED: Final = 0o755
 _TYPES: Final = {
@@ -42,7 +42,7 @@ _UNREADABLE = (CompressedDataError, InvalidLayerError, UnsupportedCompressionErr
 
 
 def open_archive(tree: SourceTree, entry: SelectedFile, looked_at_ns: int) -> Archive | None:
-    """The file ``entry`` as an archive to unpack, or None when its content is no tar: it is copied then, as it is."""
+    """The file ``entry`` as an archive to unpack. None when its content is no tar, so that it is copied as it is."""
     directory_fd = tree.open_directory(entry.directory.tree_path)
     try:
         fd = tree.open_file(entry, directory_fd)
@@ -66,7 +66,7 @@ def open_archive(tree: SourceTree, entry: SelectedFile, looked_at_ns: int) -> Ar
 
 
 def _begins_as_tar(fd: int) -> bool:
-    """Whether it begins with the header of a first member, decompressed where need be."""
+    """Whether the file, decompressed if need be, begins with the header of a first member."""
     with open(fd, "rb", buffering=0, closefd=False) as file:
         try:
             return TarReader(DecompressingReader(file)).next() is not None
@@ -75,7 +75,7 @@ def _begins_as_tar(fd: int) -> bool:
 
 
 class Archive:
-    """One archive that is being added. Owns ``fd``."""
+    """An archive that ADD unpacks. Owns ``fd``."""
 
     def __init__(self, tree: SourceTree, entry: SelectedFile, fd: int) -> None:
         self._tree = tree
@@ -100,7 +100,7 @@ class Archive:
 
         number: which archive of the instruction this is.
         owner, timestamp: of everything, where given.
-        created_at: mtime of directories that the archive does not name; those belong to root.
+        created_at: mtime of directories that the archive does not name. Root owns these directories.
         Raises ArchiveError and CopyConflictError.
         """
         inside = _Inside(destination, target, self._name)
@@ -130,9 +130,9 @@ class Archive:
                 inside.forget_parent()  # names may lead elsewhere now
 
     def write(self, wanted: Mapping[int, Sequence[tuple[bytes, PlannedEntry]]], writer: TarWriter) -> None:
-        """Write the regular files that are left: of every member, the names (and nodes) that it has in the layer.
+        """Write the regular files that are left. wanted: by member, the names (and nodes) that it has in the layer.
 
-        Raises ContextChangedError when the archive is not the one that was planned any more.
+        Raises ContextChangedError when the archive is no longer the one that was planned.
         """
         if wanted:
             for index, (member, content) in enumerate(self._members()):
@@ -155,7 +155,7 @@ class Archive:
             writer.hardlink(name, first, link.mode, link.uid, link.gid, link.mtime)
 
     def _members(self) -> Iterator[tuple[TarEntry, TarReader]]:
-        """Every member, in order, from the start. Raises ArchiveError for what is damaged or too big."""
+        """Every member, in order, from the start. Raises ArchiveError when the archive is damaged or too big."""
         os.lseek(self._fd, 0, os.SEEK_SET)
         limit = min(_MAX_BYTES, _FREE_BYTES + _MAX_RATIO * self._entry.size)
         unpacked = 0
@@ -163,7 +163,7 @@ class Archive:
             try:
                 reader = TarReader(DecompressingReader(file, limit_bytes=limit))
                 for count, member in enumerate(reader):
-                    unpacked += member.size  # of a sparse file: what it unpacks to
+                    unpacked += member.size  # for a sparse file: its unpacked size
                     if count >= _MAX_MEMBERS or unpacked > limit:
                         raise ArchiveError(
                             f"{self._name}: the archive unpacks to more than {limit} bytes or {_MAX_MEMBERS} files",
@@ -177,7 +177,7 @@ class Archive:
                 ) from error
 
     def _place(self, inside: _Inside, path: str, created_at: int) -> str:
-        """Where a member goes: its parents followed and, where they are missing, made."""
+        """The path at which a member goes. Follows its parents, and makes missing ones."""
         parent, name = split(path)
         real = inside.real_parent(parent)
         if not inside.is_directory(real):
@@ -204,7 +204,7 @@ class Archive:
                 )
 
     def _linked(self, inside: _Inside, member: TarEntry) -> PlannedEntry:
-        """The file that a hard link is another name of; this instruction has already unpacked it."""
+        """The file that a hard link names. This instruction has already unpacked it."""
         parent, name = split(clean(os.fsdecode(member.link)))
         node = inside.node(join(resolve(inside, parent), name))
         if node is None or stat.S_ISDIR(node.mode):
@@ -218,9 +218,9 @@ class Archive:
     def _describe(
         self, names: Sequence[PlannedEntry], member: TarEntry, owner: tuple[int, int] | None, timestamp: int | None
     ) -> None:
-        """Give an inode what the header of a hard link says, under all its names: unpacking sets it once more.
+        """Give all names of an inode what a hard link's header says: whoever unpacks a tar sets these once more.
 
-        The mode and the time of a symbolic link stay: they would be those of the file that it leads to.
+        The mode and time of a symbolic link stay, since setting them would change the file that the link leads to.
         """
         uid, gid = owner or (member.uid, member.gid)
         mtime = member.mtime if timestamp is None else timestamp
@@ -254,7 +254,8 @@ class Archive:
 class _Inside:
     """A ``Destination`` seen from one of its directories, as after chroot.
 
-    target: the directory. what: the instruction and its archive, for messages.
+    target: the directory.
+    what: the instruction and its archive, for messages.
     """
 
     def __init__(self, destination: Destination, target: str, what: str) -> None:
@@ -286,7 +287,7 @@ class _Inside:
         return self._destination.is_directory(join(self.target, path))
 
     def make_directories(self, path: str, created_at: int, member: str) -> None:
-        """Make those that the archive implies for ``member``. Raises ArchiveError for more than a layer may imply."""
+        """Make the directories that ``member`` implies. Raises ArchiveError when a layer implies too many."""
         place = join(self.target, path)
         check_length(place, self._what)
         made = self._destination.make_directories(

@@ -1,4 +1,4 @@
-"""What one build copies from its contexts: directories as they are, read at most once whoever asks."""
+"""The files that one build copies from its contexts. Each directory is read at most once, whoever asks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STAT_CACHE: Final = "context"
 
 
 class ContextFiles:
-    """Any number of threads may use it."""
+    """The files of one build's contexts. Any number of threads may use this object."""
 
     def __init__(self, request: BuildRequest, store: Store) -> None:
         self._store = store
@@ -32,13 +32,13 @@ class ContextFiles:
         self._contents: dict[CopySpec, str] = {}
 
     def part(self, spec: CopySpec, context: str = "") -> CopyFrom:
-        """What is copied from one context, as a part of a job."""
+        """The part of a copy job that takes files from one context."""
         opened = self._contexts[context]
         shared = self._stat_caches[context] if opened.contents is None else None
         return CopyFrom(spec, lambda stack: opened.tree(), shared)  # noqa: ARG005
 
     def job(self, spec: CopySpec) -> CopyJob:
-        """A copy from the build context alone: the one that ``content`` has begun, else a new one."""
+        """A copy job from the build context alone: the one that ``content`` has begun, else a new one."""
         with self._lock:
             kept = self._kept.pop(spec, None)
         return kept or self._new_job(spec)
@@ -51,9 +51,9 @@ class ContextFiles:
         return CopyJob(self.part(spec), note=note, last=CopiedLayer(self._store, key, spec) if key else None)
 
     def content(self, spec: CopySpec) -> str:
-        """Digest of what ``spec`` selects of the build context now. Raises CopyError and ContextError.
+        """The digest of the files that ``spec`` now selects from the build context. Raises CopyError and ContextError.
 
-        What was read for it is kept for ``job``.
+        The results are kept for ``job``.
         """
         job = self.job(spec)
         content = job.digest()
@@ -62,7 +62,7 @@ class ContextFiles:
         return content
 
     def known_content(self, spec: CopySpec) -> str | None:
-        """The digest, if somebody has found it out in this build."""
+        """The digest, if this build has already found it out."""
         return self._contents.get(spec)
 
     def save(self) -> None:

@@ -1,7 +1,7 @@
 """The filesystem that is copied into, with what the instruction has planned for it so far.
 
-A layer is planned as a tree of nodes over the (read-only) root filesystem, then written: so a later source of one COPY
-sees what an earlier one made, and every rule about links, parents and conflicts is decided before a byte is written.
+A layer is first planned as a tree of nodes over the read-only root filesystem, then written. So a later source of one
+COPY sees what an earlier one made. Every rule about links, parents and conflicts is decided before a byte is written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_SHOWN: Final = 1 << 14
 
 
 class ArchiveMember:
-    """Content that comes out of an archive: the ``index``-th member of the ``archive``-th one of the instruction."""
+    """Content from an archive: member number ``index`` of the instruction's archive number ``archive``."""
 
     __slots__ = ("archive", "index", "size")
 
@@ -39,7 +39,8 @@ class PlannedEntry:
     """One planned entry of the layer. mode has its type bits.
 
     below: the directory is in the root filesystem too.
-    content: of a regular file, or which member of an archive it is. Two nodes with the same one are names of one inode.
+    content: where a regular file's content comes from, or the archive member that it is. Two nodes with the same
+    content are names of one inode.
     hides: a file stands where the root filesystem has a directory.
     opaque: a new directory stands there.
     """
@@ -115,7 +116,7 @@ class Destination:
         return self._rootfs.link_target(path)
 
     def kind(self, path: str) -> Kind | None:
-        """What is at ``path``, itself; quick for many files of a directory that ``list_existing`` was called for."""
+        """What ``path`` itself is. After ``list_existing``, it is quick for many files of a directory."""
         node = self.nodes.get(path)
         if node is None:
             parent, name = split(path)
@@ -129,7 +130,7 @@ class Destination:
         return self.kind(path) == "directory"
 
     def list_existing(self, path: str) -> None:
-        """Read what the root filesystem has in a directory, once: many names in it are about to be asked for."""
+        """Read a directory of the root filesystem once. Call it before asking for many names in the directory."""
         if path in self._listings or not self._directory_shows_through(path):
             return
         assert self._rootfs is not None
@@ -159,9 +160,9 @@ class Destination:
         return not path or self._contents_show(split(path)[0])
 
     def _contents_show(self, directory: str) -> bool:
-        """Whether what the root filesystem has in ``directory`` is visible. The nearest planned one above decides.
+        """Whether the root filesystem's files in ``directory`` show. The nearest planned directory above decides.
 
-        Remembered: names are looked up part by part, and each would go all the way up again.
+        The answer is remembered: names are looked up part by part, and each lookup would go all the way up again.
         """
         asked = []
         shown = True
@@ -235,7 +236,7 @@ class Destination:
         self.nodes[path].mode = stat.S_IFDIR | stat.S_IMODE(mode)
 
     def replace(self, path: str, node: PlannedEntry) -> None:
-        """Plan ``node`` in place of whatever is at ``path``: a whole directory, when it is one."""
+        """Plan ``node`` in place of whatever is at ``path``, even a whole directory."""
         old = self.nodes.get(path)
         if self.is_directory(path):
             was_below = old.below if old is not None else True
@@ -257,9 +258,9 @@ class Destination:
             del self._listings[listed]
 
     def _show(self, path: str) -> None:
-        """Have the existing directory ``path`` and those above it in the layer, as they are: tars name all parents.
+        """Put the existing directory ``path`` and those above it into the layer, unchanged: tars name all parents.
 
-        The root is left out: every unpacker makes it, and no layer but a base says anything about it.
+        The root is left out: every unpacker makes it, and only a base layer says anything about it.
         """
         missing: list[str] = []
         while path and path not in self.nodes:

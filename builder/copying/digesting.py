@@ -1,6 +1,6 @@
-"""The content digest of a selection: what goes into the cache key of a COPY or ADD.
+"""The content digest of a selection, which is part of the cache key of a COPY or ADD.
 
-It covers what the layer depends on and nothing else: names, types, permissions, owners, sizes, link targets, device
+It covers exactly what the layer depends on: names, types, permissions, owners, sizes, link targets, device
 numbers, content, file capabilities and ``user.*`` attributes; never times. Owners that ``--chown`` replaces, and
 permissions that an octal ``--chmod`` replaces, do not count.
 """
@@ -23,26 +23,26 @@ _WHOLE = 1024 * 1024
 """Files up to this size are read in one go."""
 _BUFFER = 1024 * 1024
 _BIG = 8 * 1024 * 1024
-"""Files from this size on are hashed by several threads. For small ones that was measured to bring nothing."""
+"""Files of this size and more are hashed by several threads. Measured: threads gain nothing for small files."""
 
 
 def content_digest(selection: Selection, cache: StatCache | None = None) -> Digest:
     """Identify what ``selection`` selects, by content.
 
-    cache: hashes of unchanged files are taken from it, and those of the others are put into it. Raises
-    ContextChangedError when a file changes meanwhile, and ContextError when one cannot be read.
+    cache: gives the hashes of unchanged files, and receives those of the others.
+    Raises ContextChangedError when a file changes while it is hashed, and ContextError when one cannot be read.
     """
     return Digest.of(manifest(selection, cache))
 
 
 def manifest(selection: Selection, cache: StatCache | None = None) -> bytes:
-    """What ``content_digest`` hashes: a record for each file. Two of them tell which files a cache miss is about."""
+    """What ``content_digest`` hashes: a record for each file. Two manifests tell which files caused a cache miss."""
     hash_files(selection, cache)
     spec = selection.spec
     keeps_owners = not spec.chown and not spec.from_context
     chmod = parse_chmod(spec.chmod)
     mask = 0o170000 if chmod is not None and chmod.octal is not None else 0o177777
-    described: dict[tuple[int, int, int], str] = {}  # there are few combinations of mode and owner
+    described: dict[tuple[int, int, int], str] = {}  # few combinations of mode and owner exist
     fields: list[str] = []  # none has a NUL, and the first of a record tells how many there are
     for number, source in enumerate(selection.sources):
         fields += ("source", str(number), source.name if source.top is not None else "")
@@ -65,7 +65,7 @@ def manifest(selection: Selection, cache: StatCache | None = None) -> bytes:
 
 
 def _what(entry: SelectedFile, inode: SelectedFile) -> str:
-    """What makes a file, besides name and permissions: a digest, which covers the size; a target; a device number."""
+    """What a file is, other than name and permissions: a digest (it covers the size), a target or a device number."""
     sha = inode.sha
     if sha is not None:
         return sha.hex()
@@ -82,7 +82,7 @@ def hash_files(selection: Selection, cache: StatCache | None = None) -> None:
         if entry.leader is not None or entry.mode & 0o170000 != stat.S_IFREG:
             continue
         found = known(entry.tree_path, entry.stamp) if known is not None else None
-        if entry.sha is not None:  # hashed while it was written, or before
+        if entry.sha is not None:  # already hashed, while it was written or before
             if cache is not None and found is None:
                 cache.put(entry.tree_path, entry.stamp, (entry.sha, entry.xattrs or NO_XATTRS), selection.looked_at_ns)
         elif found is None:

@@ -1,8 +1,8 @@
-"""The layer that the same COPY of the same context left the last time: where each content is in it.
+"""The layer that the same COPY of the same context made last time, and where each content is in it.
 
-When one of 20,000 files has changed, the others need not be opened again: their bytes are in that layer's tar, and
-where several follow each other as they did, as one piece. Nothing but its hash makes a file the same one: which hash it
-has is what the stat cache says, or what was read, as for the step's key.
+When one of 20,000 files has changed, the others need not be opened again: their bytes are in that layer's tar. Files
+that follow each other as before are one piece there. Only its hash makes a file the same one. The hash comes from the
+stat cache or from reading, as for the step's key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _KIND: Final = "copied-layer"
 _ID_BYTES: Final = 71  # "sha256:" and 64 digits
 _PLACE: Final = struct.Struct("<32sQ")
-_WORTH: Final = 0.5  # of the layer's bytes have to be taken
+_WORTH: Final = 0.5  # share of the layer's bytes that has to be taken
 
 
 class EarlierLayer(NamedTuple):
@@ -45,7 +45,7 @@ class EarlierLayer(NamedTuple):
 
 
 class CopiedLayer:
-    """The memory of it, for one instruction and one context. context: the key of the context."""
+    """Remembers the layer of one instruction and one context. context: the key of the context."""
 
     def __init__(self, store: Store, context: str, spec: CopySpec) -> None:
         self._store = store
@@ -54,10 +54,12 @@ class CopiedLayer:
 
     @contextlib.contextmanager
     def opened(self, known: Iterable[tuple[bytes, int]]) -> Iterator[EarlierLayer | None]:
-        """The layer, if it is still in the store, where it stays for the session, and worth taking contents from.
+        """The layer, if it is still in the store and worth taking contents from. It stays there for the session.
 
-        known: the sha256 and the size of each content that is wanted. All of the layer is hashed on a thread while
-        contents are taken from it, which is why little is rather read from its files.
+        All of the layer is hashed on a thread while contents are taken from it. So when only little is wanted, it is
+        better read from the files.
+
+        known: the sha256 and the size of each content that is wanted.
         Raises DamagedBlobError at the end of the block.
         """
         with contextlib.ExitStack() as stack:
@@ -76,7 +78,7 @@ class CopiedLayer:
             if taken_bytes < _WORTH * self._store.layers.size(diff_id):
                 return None
             (tar,) = stack.enter_context(self._store.layers.open_checked([diff_id]))
-        except ShiplapError:  # its file is gone: the build can do without
+        except ShiplapError:  # its file is gone, and the build does without it
             return None
         return EarlierLayer(tar.fileno(), offsets)
 

@@ -1,4 +1,4 @@
-"""One COPY or ADD on its way: the files that it takes are chosen at first need, hashed once, and written once."""
+"""The job of one COPY or ADD: it chooses its files when they are first needed, hashes them once, writes them once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SharedStatCache:
-    """The digests of a context's files, for all steps of a build; loaded when a step needs it."""
+    """The stat cache of a context, shared by all steps of a build. Loaded when a step first needs it."""
 
     def __init__(self, load: Callable[[], bytes | None]) -> None:
         self._load = load
@@ -46,8 +46,8 @@ class SharedStatCache:
 class CopyFrom(NamedTuple):
     """What is copied from one tree.
 
-    open_tree: opens it; what it puts on the stack is closed with the job. shared: digests by stat data; None for a
-    tree that is not the context, or a context whose files' digests are known.
+    open_tree: opens the tree; whatever it puts on the stack is closed with the job.
+    shared: digests by stat data; None for a tree that is no context, or a context whose files' digests are known.
     """
 
     spec: CopySpec
@@ -58,9 +58,9 @@ class CopyFrom(NamedTuple):
 class CopyJob(Closing):
     """One COPY or ADD, ready to be done: what is copied, from where, to where.
 
-    parts: at least one, in the order of the instruction. note: is told the digest once it is known.
-
-    last: what the same copy left before, where that can be known.
+    parts: at least one, in the order of the instruction.
+    note: called with the digest once it is known.
+    last: the layer that the same copy made before, where that can be known.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class CopyJob(Closing):
         self._digest = ""
 
     def selections(self) -> list[Selection]:
-        """The files of each part, by name and stat data. Raises CopyError when one that is named is missing."""
+        """The files of each part, with names and stat data. Raises CopyError when a named file is missing."""
         if not self._selections:
             from builder.copying.selecting import select
 
@@ -83,7 +83,7 @@ class CopyJob(Closing):
         return self._selections
 
     def digest(self) -> str:
-        """Identify what the files hold. Reads every file once, or nothing after ``write``; then it is known."""
+        """Identify the files' content. Reads every file once; after ``write`` nothing: all hashes are known."""
         if not self._digest:
             from core.digests import Digest
 
@@ -94,7 +94,7 @@ class CopyJob(Closing):
         return self._digest
 
     def listings(self) -> list[Listing]:
-        """What ``digest`` has seen, file by file."""
+        """The files that ``digest`` has seen, one by one."""
         from builder.copying.listings import Listing
 
         return list(map(Listing.of, self._selections, self._manifests))
@@ -110,8 +110,8 @@ class CopyJob(Closing):
     def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> Written:
         """Write the layer. below: the root of the filesystem that is copied into; None for an empty one.
 
-        Raises DamagedBlobError when contents were taken from an earlier layer that turned out to be damaged: what was
-        written is not to be kept, and when it is called again, every file is read.
+        Raises DamagedBlobError when contents were taken from an earlier layer that turned out to be damaged. The caller
+        then discards what was written. The next call reads every file.
         """
         from builder.copying.planner import write_layer
 
@@ -130,7 +130,7 @@ class CopyJob(Closing):
         return self._last.opened((entry.sha, entry.size) for entry in entries if entry.sha is not None)
 
     def written(self, diff_id: DiffID, places: Sequence[tuple[bytes, int]]) -> None:
-        """Remember what ``write`` has made. places: see ``Written``."""
+        """Remember the layer that ``write`` made. places: see ``Written``."""
         if self._last is not None:
             self._last.keep(diff_id, places)
 

@@ -1,4 +1,4 @@
-"""Planned nodes to a layer tar. Content is read here, once, and checked against what was hashed."""
+"""Writes planned nodes to a layer tar. Reads each content once, and compares it with what was hashed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _IN_NAME = b"/" + WHITEOUT_PREFIX
 class Written(NamedTuple):
     """What is known of a layer that has just been written.
 
-    places: sha256 of each file's content that came from a tree, and where it begins in the tar.
+    places: sha256 of each content that came from a tree, and where that content begins in the tar.
     survey: what a scan of the tar would find; None where only a scan can tell.
-    unknown_names: of ``--chown`` or USER, for which root stands in.
+    unknown_names: names of ``--chown`` or USER that root replaces.
     """
 
     places: Sequence[tuple[bytes, int]]
@@ -46,16 +46,16 @@ def write_nodes(
     looked_at_ns: int = 0,
     earlier: EarlierLayer | None = None,
 ) -> Written:
-    """Write every node, parents first; what comes out of archives last, in the archives' order.
+    """Write every node, parents first. Files from archives come last, in the archives' order.
 
-    looked_at_ns: before the first file was stat'ed. earlier: a layer to take contents from that are known by their
-    hash, in place of opening files.
+    looked_at_ns: a moment before the first file was stat'ed, nanoseconds since the epoch.
+    earlier: a layer from which contents with known hashes are taken, so that their files need not be opened.
     Raises ContextChangedError, and CopyError for a name that a layer cannot have.
     """
     content = _ContentWriter(looked_at_ns, writer, earlier)
     is_plain = not archives
     members: list[dict[int, list[tuple[bytes, PlannedEntry]]]] = [{} for _ in archives]
-    first_names: dict[ArchiveMember, bytes] = {}  # of links and devices, which may have several too
+    first_names: dict[ArchiveMember, bytes] = {}  # of links and devices, which may also have several names
     try:
         for path, node in nodes.items():
             check()
@@ -96,7 +96,7 @@ def write_nodes(
 
 
 class _ContentWriter:
-    """Writes regular files of source trees. Holds the directory that it read last open."""
+    """Writes regular files of source trees. Keeps the last directory that it read open."""
 
     def __init__(self, looked_at_ns: int, writer: TarWriter, earlier: EarlierLayer | None) -> None:
         self._looked_at_ns = looked_at_ns
@@ -108,7 +108,7 @@ class _ContentWriter:
         self._names: dict[SelectedFile, bytes] = {}
 
     def places(self) -> list[tuple[bytes, int]]:
-        """Of the contents whose hash is known by now; those of a file without content say nothing."""
+        """Hash and place of each content whose hash is known by now. Empty files are left out."""
         return [
             (entry.sha, end - (entry.size + -entry.size % BLOCK))
             for entry, end in self._ends
@@ -132,7 +132,7 @@ class _ContentWriter:
         self._ends.append((entry, self._writer.offset))
 
     def _take(self, name: bytes, node: PlannedEntry, entry: SelectedFile) -> bool:
-        """Have the content from the earlier layer, if it is known and there."""
+        """Take the content from the earlier layer, if its hash is known and the layer has it."""
         if self._earlier is None or entry.sha is None or entry.xattrs is None:
             return False
         if not entry.size:
@@ -162,8 +162,8 @@ class _ContentWriter:
     def _write_from(self, fd: int, name: bytes, node: PlannedEntry, entry: SelectedFile) -> None:
         """Write the content, and make sure that it is what was hashed.
 
-        A file that was at rest when it was looked at, and has the same stamp after it was written, is the same file.
-        Of others the hash is compared.
+        A file is the same one if it was at rest when it was looked at and has the same stamp after writing. The hash
+        decides for all other files.
         """
         if entry.xattrs is None:
             entry.xattrs = read_xattrs(fd)

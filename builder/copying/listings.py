@@ -1,4 +1,4 @@
-"""What one COPY took, file by file: for keeping, and to be compared with what the next one takes."""
+"""Listings of the files that one COPY took, kept so that the next COPY's files can be compared with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True):
-    """What one part of a COPY selects. sources: where each of its sources is in its tree, as bytes."""
+    """The files that one part of a COPY selects. sources: the path of each source in its tree, as bytes."""
 
     sources: tuple[bytes, ...]
     manifest: bytes
@@ -25,14 +25,14 @@ class Listing(msgspec.Struct, frozen=True, array_like=True):
 
 
 def pack(listings: Sequence[Listing]) -> bytes:
-    """For keeping: a third of the size."""
+    """Pack for keeping, to a third of the size."""
     from isal import isal_zlib
 
     return isal_zlib.compress(msgspec.msgpack.encode(listings), 1)
 
 
 def unpack(data: bytes) -> list[Listing]:
-    """What ``pack`` was given."""
+    """The reverse of ``pack``."""
     from isal import isal_zlib
 
     return msgspec.msgpack.decode(isal_zlib.decompress(data), type=list[Listing])

@@ -1,8 +1,8 @@
 """``--chmod``: octal numbers and chmod(1)'s symbolic modes.
 
-Symbolic modes know no umask (``+w`` is ``a+w``) and, as in BSD's setmode(3), which BuildKit follows, ``t`` goes with
-``u``, ``g`` or nobody named. ``X`` works after ``=`` too, as in POSIX and GNU: setmode(3) ignores it there, which turns
-the directories of a plain ``u=rwX,go=rX`` unsearchable.
+Symbolic modes know no umask: ``+w`` is ``a+w``. ``t`` goes with ``u``, with ``g`` or with nobody named, as in BSD's
+setmode(3), which BuildKit follows. ``X`` works after ``=`` too, as in POSIX and GNU. There setmode(3) ignores it, which
+makes the directories of a plain ``u=rwX,go=rX`` unsearchable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _SET_ID = {"u": stat.S_ISUID, "g": stat.S_ISGID, "o": 0}
 class _Action(msgspec.Struct, frozen=True):
     """One clause of a symbolic mode, such as ``go-w``.
 
-    who: letters of ``ugo``. what: one of ``ugo`` to copy from, or any of ``rwxXst``.
+    who: letters of ``ugo``.
+    what: one of ``ugo`` to copy from, or any of ``rwxXst``.
     """
 
     who: str

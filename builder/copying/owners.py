@@ -1,6 +1,6 @@
 """``--chown``: numbers as they are, names through /etc/passwd and /etc/group of the image that is copied into.
 
-A name that is not there stands for root, as in BuildKit. Whoever asks gets these names too, to tell the user of them:
+A name that the image does not have stands for root, as in BuildKit. The caller also gets these names, to warn the user:
 see ``builder.frontend.unknownowners``.
 """
 
@@ -15,7 +15,7 @@ from core.suggestions import nearest
 
 _MAX_ID: Final = 2**32 - 2
 MAX_ACCOUNTS_BYTES: Final = 16 << 20
-"""What is read of a file of accounts."""
+"""At most this much of /etc/passwd or /etc/group is read."""
 
 _ROOT: Final = "root"
 
@@ -34,7 +34,7 @@ class UnknownName(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """Who is to own files. unknown: the names that root stands in for."""
+    """The owner that files get. unknown: the names that root replaces."""
 
     uid: int
     gid: int
@@ -46,8 +46,8 @@ def parse_chown(text: str, rootfs_fd: int | None, *, link: bool = False, written
 
     rootfs_fd: the image's root, where names are looked up; None for an image with no files, in which ``root`` is the
     only name.
-    link: ``--link`` makes a layer that knows nothing of the image below, so it takes numbers only.
-    written: what stands before ``text``, for messages: WORKDIR resolves ``USER bob`` in the same way.
+    link: whether it is ``--link``, whose layer knows nothing of the image below and so takes numbers only.
+    written: what stands before ``text``, for messages; WORKDIR resolves ``USER bob`` in the same way.
     A number alone is the group too; a name alone brings its group from /etc/passwd. Raises OwnerError.
     Source: moby/buildkit, solver/llbsolver/file/user_linux.go (readUser).
     """

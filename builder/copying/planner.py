@@ -57,15 +57,15 @@ def write_layer(
     also: Sequence[Selection] = (),
     earlier: EarlierLayer | None = None,
 ) -> Written:
-    """Write the layer that the instruction of ``selection`` adds; ``writer`` is left open. May write nothing.
+    """Write the layer that the instruction of ``selection`` adds. May write nothing. Leaves ``writer`` open.
 
-    also: what the same instruction copies after that from other trees, with the same destination, owner and mode.
+    also: further selections of the instruction from other trees, with the same destination, owner and mode.
     rootfs_fd: the root of the merged image so far, which is only read; None for an empty one.
     created_at: mtime of directories made on the way and of heredocs, seconds since the epoch.
     timestamp: mtime of everything that is copied or made, in place of its own (SOURCE_DATE_EPOCH).
-    earlier: what the same instruction left before, to take the bytes of known contents from. Files that were hashed are
-    written as they were hashed, or ContextChangedError is raised. Those that were not are hashed while they are
-    written: a ``content_digest`` afterwards reads nothing again.
+    earlier: the layer that the same instruction made before; the bytes of known contents are taken from it.
+    Files that were hashed are written as they were hashed, or ContextChangedError is raised. Other files are hashed
+    while they are written, so that ``content_digest`` reads nothing afterwards.
     Raises CopyError.
     """
     planner = _Planner(selection, rootfs_fd, created_at, timestamp)
@@ -85,7 +85,7 @@ def write_layer(
 def workdir_layer(
     path: str, uid: int, gid: int, rootfs_fd: int | None, writer: TarWriter, *, created_at: int
 ) -> Written:
-    """Write the directories of ``path`` that are missing, 0755 and owned as told; maybe none.
+    """Write the missing directories of ``path``, if any, with mode 0755 and the given owner.
 
     path: absolute. Links are followed inside the image. Raises CopyConflictError when a file is in the way.
     """
@@ -138,15 +138,13 @@ class _Planner:
         self._merge(source, target)
 
     def _merge(self, source: Source, target: str) -> None:
-        """Copy a directory's content into one that may have something in it already."""
+        """Copy a directory's content into a directory that may already have files."""
         destination = self.destination
         nodes = destination.nodes
         destination.list_existing(target)
-        empty: set[SelectedFile | None] = (
-            set()
-        )  # copied directories that were new: nothing can be in the way inside them
+        empty: set[SelectedFile | None] = set()  # copied directories that are new: nothing inside can be in the way
         if destination.is_empty(target):
-            empty.add(None)  # what the entries at the top have for a parent
+            empty.add(None)  # the parent of the entries at the top
         for entry in source.entries:
             check()
             path = join(target, entry.path)

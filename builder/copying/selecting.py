@@ -1,4 +1,4 @@
-"""Which files a COPY or ADD means: globs, symbolic links named directly, ignore patterns. Reads no content.
+"""Selects the files of a COPY or ADD: globs, symbolic links named directly, ignore patterns. Reads no content.
 
 A source that is a directory stands for what is in it, never for itself. A source that is a symbolic link, named or
 matched, stands for what it leads to; links further down stay links.
@@ -23,11 +23,11 @@ from core.suggestions import did_you_mean, nearest
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One thing that is copied: a file (``top``), or a directory (``top`` is None) as the ``entries`` in it.
+    """One source of a copy: a file (``top``), or a directory (``top`` is None) as the ``entries`` in it.
 
     written: the word of the Dockerfile.
-    path: where it really is in the tree.
-    name: what it is called when it is put into a directory; a link keeps its own name.
+    path: where the source really is in the tree.
+    name: its name when it is put into a directory; a link keeps its own name.
     """
 
     written: str
@@ -38,7 +38,10 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """All sources of one instruction, in its order; those of a glob by name. looked_at_ns: before the first stat."""
+    """All sources of one instruction, in its order; those of one glob by name.
+
+    looked_at_ns: a moment before the first stat, nanoseconds since the epoch.
+    """
 
     tree: SourceTree
     spec: CopySpec
@@ -74,7 +77,7 @@ def select(tree: SourceTree, spec: CopySpec, *, clock_ns: Callable[[], int] = ti
 
 
 def _with_parents(tree: SourceTree, spec: CopySpec, written: str, excluded: PathFilter | None) -> Iterator[Source]:
-    """``--parents``: the part before ``/./`` is where to start, the rest a pattern, whose directories are kept."""
+    """``--parents``: the walk starts at the part before ``/./``; the rest is a pattern whose directories are kept."""
     start, pivot, pattern = written.partition("/./")
     if not pivot:
         start, pattern = "", written
@@ -112,7 +115,7 @@ def _one(
 
 
 def _expand(tree: SourceTree, spec: CopySpec, written: str, pattern: str) -> list[str]:
-    """The paths that a word means. Links on the way are followed up to the first wildcard, and not behind it."""
+    """The paths that a word means. Links are followed up to the first wildcard, and not after it."""
     path = clean(pattern)
     if not has_wildcards(path):
         return [path]
@@ -132,7 +135,7 @@ def _expand(tree: SourceTree, spec: CopySpec, written: str, pattern: str) -> lis
 
 
 def _glob(tree: SourceTree, base: str, parts: list[str]) -> Iterator[str]:
-    """Depth first, with a stack of our own: how many parts there are is for a Dockerfile to say."""
+    """Match a glob, depth first. It has a stack of its own, since a Dockerfile chooses the number of parts."""
     pending: list[tuple[str, Iterator[str]]] = [(base, iter(tree.names(base)))]
     while pending:
         check()
@@ -175,7 +178,7 @@ def _advice(spec: CopySpec) -> str:
 
 
 def _near(tree: SourceTree, path: str) -> str | None:
-    """The hint that names something that is there and looks like ``path``."""
+    """The hint that names an existing path similar to ``path``."""
     parent, name = split(path)
     mode = tree.mode(parent)
     while mode is None or not stat.S_ISDIR(mode):

@@ -1,9 +1,9 @@
-"""What a file's content hashed to the last time, trusted for as long as nothing about the file's stat data changed.
+"""The stat cache: the last hash of each file, trusted for as long as the file's stat data stays the same.
 
-What a racy file hashed to is not kept (``builder.contexts.stamps``).
+The hash of a racy file is not kept (``builder.contexts.stamps``).
 
 The cache is one blob: a header, the records (fixed size), the paths (NUL-separated, same order), and the extended
-attributes of the few files that have some. Reading it costs a few milliseconds for 20,000 files.
+attributes of the few files that have any. Reading it costs a few milliseconds for 20,000 files.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Known: TypeAlias = tuple[bytes, Mapping[str, bytes]]
 
 
 class StatCache:
-    """Path to stamp to hash, of one context. Safe for several threads; ``dump`` after they have finished."""
+    """The stamps and hashes of one context's files, by path. Thread-safe; ``dump`` only after all threads finished."""
 
     def __init__(self) -> None:
         self._records: dict[str, tuple[bytes, bytes, int]] = {}  # path: stamp, sha256, builds since it was last used
         self._xattrs: dict[str, Mapping[str, bytes]] = {}
         self._used: set[str] = set()
         self._changed = False
-        self._loaded = b""  # as it was, while every path in it is still known, and no other
+        self._loaded = b""  # what was loaded, as long as its paths are exactly the known ones
         self._put: set[str] = set()
 
     @classmethod
     def load(cls, data: bytes | None) -> Self:
-        """From what ``dump`` returned once; empty from None, and from anything that is not a whole cache."""
+        """Load what ``dump`` returned. None, and anything that is not a whole cache, give an empty one."""
         cache = cls()
         if data is None or not data.startswith(_MAGIC) or len(data) < len(_MAGIC) + _COUNTS.size:
             return cache
@@ -64,7 +64,7 @@ class StatCache:
         return cache
 
     def get(self, path: str, stamp: bytes) -> Known | None:
-        """What the file ``path`` hashed to when it had this very stamp."""
+        """The hash of the file ``path`` when it had exactly this stamp."""
         record = self._records.get(path)
         if record is None or record[0] != stamp:
             return None
@@ -72,7 +72,7 @@ class StatCache:
         return record[1], self._xattrs.get(path, NO_XATTRS)
 
     def put(self, path: str, stamp: bytes, known: Known, looked_at_ns: int) -> None:
-        """Remember a file that was read after ``looked_at_ns`` and had this stamp before and after; not if racy."""
+        """Remember a file unless it is racy. It was read after ``looked_at_ns``, with this stamp before and after."""
         self._changed = True
         if not is_settled(stamp, looked_at_ns):
             self._records.pop(path, None)
@@ -90,9 +90,9 @@ class StatCache:
             self._xattrs.pop(path, None)
 
     def dump(self) -> bytes | None:
-        """The cache as bytes, or None when there is nothing new in it.
+        """The cache as bytes, or None when nothing in it is new.
 
-        Files that were not asked for are kept for some more builds: another Dockerfile may use them.
+        Files that nobody asked for are kept for some more builds: another Dockerfile may use them.
         """
         if not self._changed:
             return None
@@ -113,7 +113,7 @@ class StatCache:
         return _MAGIC + _COUNTS.pack(len(kept), len(paths), len(xattrs)) + records + paths + xattrs
 
     def _patched(self) -> bytes:
-        """What was loaded, with the records of the files that were read since: most often that is one of thousands."""
+        """The loaded bytes with new records for the files that were read since, mostly one of thousands."""
         data = bytearray(self._loaded)
         for index, path in enumerate(self._records):  # in the order in which they were loaded
             if path in self._put:

@@ -1,5 +1,5 @@
-"""Which packages are in an image, by what package managers left in its files.
+"""Finds the packages of an image in the databases that package managers left in its files.
 
-``scan`` reads the layers' tars once, in place; a database is a module of its own here. What is found is data from an
-image, which may say anything: it is bounded, and what cannot be read is left out with a warning.
+``scan`` reads the layers' tars once, in place. Each kind of database has a module here. An image may say anything, so
+the data from it is bounded; what cannot be read is left out with a warning.
 """

@@ -11,7 +11,7 @@ from builder.attesting.packages.model import OperatingSystem, Package, person, q
 
 
 def packages(text: str, found_in: str, system: OperatingSystem) -> Iterator[Package]:
-    """The installed packages of a status file; those of which only configuration is left are none."""
+    """The installed packages of a status file. A package that left only its configuration does not count."""
     for stanza in text.split("\n\n"):
         fields = _fields(stanza)
         name, version = fields.get("Package", ""), fields.get("Version", "")
@@ -32,6 +32,6 @@ def packages(text: str, found_in: str, system: OperatingSystem) -> Iterator[Pack
 
 
 def _fields(stanza: str) -> dict[str, str]:
-    """Fields of one line each; what continues on further lines is cut."""
+    """The fields of a stanza, the first line of each; continuation lines are dropped."""
     lines = (line.partition(":") for line in stanza.splitlines() if line and not line[0].isspace())
     return {name: value.strip() for name, _, value in lines}

@@ -31,7 +31,7 @@ class Package(msgspec.Struct, frozen=True, order=True):
     """One installed package.
 
     kind, namespace, qualifiers: of its package URL (``deb``, ``debian``, ``arch``).
-    found_in: the file that tells of it.
+    found_in: the file that lists the package.
     supplier: who made the package, as SPDX has it: ``Person: …`` or ``Organization: …``; empty when nobody says.
     """
 

@@ -1,4 +1,4 @@
-"""Packages of npm, yarn and pnpm: ``package.json`` of what is directly in a ``node_modules``."""
+"""Packages of npm, yarn and pnpm: the ``package.json`` of each directory directly in a ``node_modules``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Manifest(msgspec.Struct):
 
 
 def packages(text: str, found_in: str) -> Iterator[Package]:
-    """At most one. Raises ValueError for what is no JSON object with a name and a version that are texts."""
+    """At most one package. Raises ValueError unless ``text`` is a JSON object whose name and version are strings."""
     try:
         manifest = msgspec.json.decode(text.encode(), type=_Manifest)
     except msgspec.MsgspecError as error:

@@ -12,7 +12,7 @@ from builder.attesting.packages.model import Package, person
 
 
 def packages(text: str, found_in: str) -> Iterator[Package]:
-    """At most one."""
+    """At most one package."""
     fields: dict[str, str] = {}
     for line in text.partition("\n\n")[0].splitlines():
         name, colon, value = line.partition(": ")

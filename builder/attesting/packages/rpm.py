@@ -1,7 +1,7 @@
 """Packages of rpm: its SQLite database, one header per package.
 
-Format: rpm's lib/backend/sqlite.cc and the manual's "header structure": numbers of big-endian 32 bits: how many index
-entries, how many bytes of data; entries of tag, type, offset, count; then the data.
+Format: rpm's lib/backend/sqlite.cc and the manual's "header structure": big-endian 32-bit numbers. First come
+the number of index entries and the number of data bytes; then the entries (tag, type, offset, count); then the data.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _KEYS: Final = "gpg-pubkey"  # keys are kept as if they were packages
 
 
 def packages(database: Path, found_in: str, system: OperatingSystem) -> Iterator[Package]:
-    """What the database has; ``database`` is a copy of it. Raises ValueError when it is none, or is damaged."""
+    """The packages in ``database``, a copy of the image's. Raises ValueError when it is damaged or no database."""
     try:
         connection = sqlite3.connect(database)
         try:
-            # What "Packages" is, is for the image to say: a view may never come to an end.
+            # The image chooses what "Packages" is. It may be a view that never ends.
             connection.set_progress_handler(_question(), _STEPS)
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER_BYTES)
             headers, left = [], database.stat().st_size
@@ -73,7 +73,7 @@ def packages(database: Path, found_in: str, system: OperatingSystem) -> Iterator
 
 
 def _question() -> Callable[[], bool]:
-    """True ends the query: the work has to end, or one query has done more than any real database makes it do."""
+    """Asked by SQLite; True ends the query: the build was stopped, or no real database makes a query work so long."""
     left = _MAX_STEPS // _STEPS
 
     def ask() -> bool:
@@ -89,7 +89,7 @@ def _question() -> Callable[[], bool]:
 
 
 def _tags(header: bytes) -> dict[int, str]:
-    """The tags that are wanted, as text. Raises ValueError."""
+    """The wanted tags of a header, as text. Raises ValueError."""
     try:
         entries, size = _LENGTHS.unpack_from(header)
         start = _LENGTHS.size + entries * _ENTRY.size

@@ -1,6 +1,6 @@
-"""The packages of an image, from its layers' tars: headers are read once, and the files that tell in place.
+"""Scans an image's layer tars for packages: reads the headers once, and the databases in place.
 
-Memory: that of ``images.flatten``, and one file's content at a time; a database of rpm goes through a file.
+Memory: that of ``images.flatten``, and one file's content at a time. An rpm database is copied to a file first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ _NOT_A_PACKAGE: Final = b".md5sums"  # beside those of status.d
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What was found. packages: sorted, each once. unreadable: files that tell of packages and could not be read."""
+    """What was found.
+
+    packages: sorted, each once.
+    unreadable: files that list packages and could not be read.
+    """
 
     system: OperatingSystem
     packages: tuple[Package, ...]
@@ -53,7 +57,7 @@ def scan(store: Store, diff_ids: Sequence[DiffID]) -> Contents:
 
 
 class _Scan:
-    """One image. What is found before the operating system is known is kept as text until then."""
+    """The scan of one image. Databases that come before the operating system is known are kept as text until it is."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
@@ -98,7 +102,7 @@ class _Scan:
             self._unreadable.append(_shown(name))
 
     def _text(self, merged: MergedEntry) -> str:
-        """The content; empty, and noted, for what is too large to be what it says it is."""
+        """The content of a file. One too large to be a real database counts as empty, and is noted as unreadable."""
         size = merged.entry.size
         if size > _MAX_TEXT_BYTES:
             self._unreadable.append(_shown(merged.entry.name))
