@@ -59,7 +59,7 @@ class OutputError(BuilderError):
 
 
 class CheckError(BuilderError):
-    """A Dockerfile that wants to be refused when its checks find something, and they did."""
+    """The checks found something in a Dockerfile that asks to be refused in this case."""
 
 
 class CacheOptionError(BuilderError):
@@ -71,7 +71,7 @@ class CacheFormatError(BuilderError):
 
 
 class LayerLostError(BuilderError):
-    """A layer that a cache from elsewhere named cannot be had. The build asks everything again; users never see it."""
+    """A layer that a cache elsewhere named cannot be fetched. The build asks everything again; users never see this."""
 
 
 class CacheExportError(BuilderError):
@@ -79,7 +79,7 @@ class CacheExportError(BuilderError):
 
 
 class UnsupportedError(BuilderError):
-    """Part of the language that this version does not do."""
+    """A part of the Dockerfile language that this version does not support."""
 
 
 class ContextError(BuilderError):
@@ -91,7 +91,7 @@ class ContextChangedError(ContextError):
 
 
 class ContextDamagedError(ContextError):
-    """A file of an uploaded context is not what its digest says: the disk's fault, and nobody's who builds.
+    """A file of an uploaded context is not what its digest says: the disk's fault, not the user's.
 
     digest: the sha256 that it should have, in hexadecimal.
     """
@@ -102,7 +102,7 @@ class ContextDamagedError(ContextError):
 
 
 class CopyError(BuilderError):
-    """COPY, ADD or WORKDIR cannot do what it says. word: of the Dockerfile, which is to blame; may be empty."""
+    """COPY, ADD or WORKDIR cannot do what it says. word: the Dockerfile's word that is to blame; may be empty."""
 
     def __init__(self, message: str, *, hint: str | None = None, word: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -138,7 +138,7 @@ class InvalidUrlError(BuilderError):
 
 
 class FetchError(BuilderError):
-    """A URL or a git repository cannot be fetched, or gave something else than was asked for."""
+    """A URL or a git repository cannot be fetched, or gave something other than what was asked for."""
 
 
 class FetchUnreachableError(FetchError):
@@ -160,7 +160,7 @@ class InstructionError(BuilderError):
 class DockerfileNotFoundError(BuilderError):
     """There is no Dockerfile where one was expected, or it cannot be read.
 
-    found: those that the context has, the nearest first; None where nobody looked.
+    found: the Dockerfiles that the context has, the nearest first; None where nobody looked.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, found: tuple[str, ...] | None = None) -> None:

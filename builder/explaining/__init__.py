@@ -1,5 +1,5 @@
-"""Why a step ran: what is different from the last time that it was built.
+"""Why a step ran: what is different from the last build of it.
 
-``details`` is what is remembered of a step, ``lineage`` of a build; ``files`` tells two selections of files apart,
-``why`` puts the answer together. Nothing in here runs while the cache answers everything.
+``details`` is what is remembered of a step, ``lineage`` what is remembered of a build. ``files`` compares two
+selections of files. ``why`` puts the answer together. Nothing in here runs while the cache answers everything.
 """

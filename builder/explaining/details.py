@@ -1,4 +1,4 @@
-"""What is remembered of a step, so that a later build can tell what has changed: everything that its key is made of."""
+"""The details of a step: everything that its key is made of, so that a later build can tell what has changed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     op: digest of the operation.
     text: the instruction as it is shown.
-    members: the operation in words, by what a change of it is called: ``env PATH``.
-    below: chain ID of the filesystem it was applied to.
-    base: the image at the bottom of that, name and ID.
+    members: the operation in words, keyed by the name of a change: ``env PATH``.
+    below: chain ID of the filesystem that the step was applied to.
+    base: the image at the bottom of that filesystem, name and ID.
     content: digest of the files that it read from elsewhere.
     keys: of its records in the cache.
     layer: the diff ID of what it left.
-    unknown_names: of owners that the image did not have.
+    unknown_names: names of owners that the image did not have.
     """
 
     op: str
@@ -48,7 +48,7 @@ class StepDetail(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def may_name_owner(op: Op) -> bool:
-    """Whether an operation has files owned by somebody who is looked up by name."""
+    """Whether an operation names an owner of files, to be looked up in the image."""
     if isinstance(op, CopyOp):
         return _has_name(op.spec.chown)
     return isinstance(op, WorkdirOp) and _has_name(op.user)
@@ -70,12 +70,12 @@ def stage_label(vertex: Vertex) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text without what UTF-8 cannot say, as bytes that are no text become in file names and arguments."""
+    """The text with backslash escapes for what UTF-8 cannot encode, such as undecodable bytes of a file name."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def base_of(vertex: Vertex) -> tuple[str, str]:
-    """The image that the vertex' filesystem begins with: its name as written, and its ID; empty for scratch."""
+    """The image at the bottom of the vertex' filesystem: its name as written, and its ID; empty for scratch."""
     bottom = vertex
     while bottom.input is not None:
         bottom = bottom.input
@@ -85,12 +85,12 @@ def base_of(vertex: Vertex) -> tuple[str, str]:
 
 
 def members_of(op: Op) -> dict[str, str]:
-    """The operation, taken apart into what can change by itself."""
+    """The operation, split into the parts that can change by themselves."""
     return {encodable(name): encodable(value) for name, value in _members(op).items()}
 
 
 def facts_of(facts: Iterable[tuple[str, ...]]) -> dict[str, str]:
-    """What took part beside the operation: ``secret NAME``, and a few digits that stand for its value."""
+    """What took part, other than the operation: ``secret NAME``, and a few digits that stand for its value."""
     return {encodable(" ".join(names)): value[:_SHOWN_DIGITS] for *names, value in facts}
 
 
@@ -141,12 +141,12 @@ def _epoch(timestamp: int | None) -> dict[str, str]:
 
 
 def _hidden(value: str) -> str:
-    """Stands for a value that is not to be kept: enough to see that it changed."""
+    """A stand-in for a value that must not be kept; it is enough to see that the value changed."""
     return _HIDDEN + hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def operation_changes(old: StepDetail, new: StepDetail) -> list[MissReason]:
-    """What is different between two operations; the instruction first."""
+    """The differences between two operations, that of the instruction first."""
     before, now = old.members, new.members
     different = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
     variables = [name for name in different if name.startswith(("arg ", "env "))]
@@ -162,7 +162,7 @@ def operation_changes(old: StepDetail, new: StepDetail) -> list[MissReason]:
 
 
 def _variable_changes(before: dict[str, str], now: dict[str, str], names: list[str]) -> list[MissReason]:
-    """Of ARG and ENV. One that became the other, with the same value, is a change of its kind alone."""
+    """The changes of ARG and ENV. If one became the other, with the same value, only its kind has changed."""
     changes = []
     for name in names:
         kind, _, variable = name.partition(" ")

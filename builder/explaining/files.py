@@ -1,4 +1,4 @@
-"""What is different between two selections of files, told from what ``digesting.manifest`` says of each."""
+"""The differences between two selections of files, found by comparing their ``digesting.manifest``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from builder.paths import join
 from core.events import MissReason
 
 MOST_CHANGES: Final = 100
-"""More files than these are not named, only counted."""
+"""At most this many files are named; further ones are only counted."""
 
 
 class _File(NamedTuple):
@@ -28,15 +28,15 @@ class _Source(NamedTuple):
 
 
 _Record: TypeAlias = tuple[str, str, str, str]
-"""Of a file: path, ``"mode uid:gid"``, what it is, extended attributes."""
+"""A file's record: path, ``"mode uid:gid"``, what it is, extended attributes."""
 
 
 def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[MissReason]:
-    """Files that are new, gone or different, by path; and how many more, as the last one, when there are many."""
+    """The files that are new, gone or different, by path. When there are many, the last reason counts the rest."""
     before, now = _by_source(old), _by_source(new)
     was: dict[str, _File] = {}
     is_: dict[str, _File] = {}
-    for source in {**before, **now}:  # of 20,000 records a few are different, and only those are looked into
+    for source in {**before, **now}:  # a few of 20,000 records differ; only these are looked into
         earlier, present = before.get(source, set()), now.get(source, set())
         was.update(_file(source, record) for record in earlier - present)
         is_.update(_file(source, record) for record in present - earlier)

@@ -1,4 +1,4 @@
-"""What the last build of the same thing was made of: the steps of each stage, in order."""
+"""The lineage of a build: the steps, stage by stage, of the last build of the same thing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _PRINT: Final = "lineage-print"
 
 
 class Lineage:
-    """The builds that are versions of one another, and what the last of them did.
+    """The builds that are versions of one another, and the steps of the last one.
 
-    identity: what builds are versions of one another; empty for a build that has no other version.
+    identity: the same for all builds that are versions of one another; empty for a build without other versions.
     """
 
     def __init__(self, store: Store, identity: str) -> None:
         self._store = store
-        self._key = ascii(identity) if identity else ""  # paths may be no text
+        self._key = ascii(identity) if identity else ""  # paths may be undecodable
 
     def read(self) -> dict[str, list[StepDetail]]:
-        """The steps of each stage, as of the last build that had the stage."""
+        """The steps of each stage, in the last build that had the stage."""
         data = self._store.cache.memo_get(_KIND, self._key) if self._key else None
         if data is None:
             return {}
@@ -38,15 +38,15 @@ class Lineage:
             return {}
 
     def is_current(self, keys: Mapping[str, Sequence[str]]) -> bool:
-        """Whether the last build had just these stages, with steps of these keys: then there is nothing to write."""
+        """Whether the last build had exactly these stages, with steps of these keys. Then nothing needs writing."""
         return not self._key or self.fingerprint() == _fingerprint(keys)
 
     def fingerprint(self) -> bytes | None:
-        """What changes with every build that is not the last one again; None before the first."""
+        """A value that changes with every build that differs from the last one; None before the first build."""
         return self._store.cache.memo_get(_PRINT, self._key) if self._key else None
 
     def write(self, stages: Mapping[str, Sequence[StepDetail]], keys: Mapping[str, Sequence[str]]) -> None:
-        """Replace what is known of these stages; others, of another target, stay."""
+        """Replace the steps of these stages. Other stages, which another target has, stay."""
         if self._key:
             import msgspec
 
@@ -63,9 +63,9 @@ def _fingerprint(keys: Mapping[str, Sequence[str]]) -> bytes:
 
 
 def matching(old: Sequence[StepDetail], texts: Sequence[str]) -> list[StepDetail | None]:
-    """For each instruction of a stage the one that it was before, None for one that is new.
+    """For each instruction of a stage, the earlier step that it was; None for a new instruction.
 
-    Equal instructions are each other's, in order; where as many were taken out as were put in, they are changed ones.
+    Equal instructions match each other, in order. Where as many were removed as were added, they count as changed.
     """
     from difflib import SequenceMatcher
 

@@ -1,4 +1,4 @@
-"""Why each step of a build ran, told when it has: cheap while the cache answers, and never in the way of a step."""
+"""Explains why each step of a build ran, after it ran. Cheap while the cache answers; never delays a step."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ class StepAnswer(msgspec.Struct, frozen=True):
     """How a step was answered. What is not known (yet) is empty.
 
     ran: the cache had no answer.
-    forced: it was not asked.
-    below, content, keys: what its key is made of, and all keys.
+    forced: the cache was not asked.
+    below, content: what the step's key is made of.
+    keys: all keys of the step.
     layer: its diff ID.
     record: what the cache's record says of the step.
-    listings: the files that it has copied.
-    unknown_names: of owners, for which root stands in.
-    facts: what takes part beside the operation, see ``builder.cacheio.classes``.
+    listings: the files that the step copied.
+    unknown_names: names of owners that root replaces.
+    facts: what takes part, other than the operation; see ``builder.cacheio.classes``.
     """
 
     op: str
@@ -59,9 +60,12 @@ class StepAnswer(msgspec.Struct, frozen=True):
 
 
 class Explainer:
-    """Of one build; any number of threads may use it. identity: see ``Lineage``. domain: for whom the build is.
+    """Explains the steps of one build. Any number of threads may use it.
 
-    What it tells is its project's: what others build, and which files they copy, shows in no reason.
+    Its answers are the project's: no reason shows what others build or which files they copy.
+
+    identity: see ``Lineage``.
+    domain: for whom the build is.
     """
 
     def __init__(self, store: Store, identity: str, plan: Plan, domain: Domain) -> None:
@@ -80,7 +84,7 @@ class Explainer:
         self._outcomes[vertex] = outcome
 
     def changes(self, vertex: Vertex, outcome: StepAnswer) -> tuple[MissReason, ...]:
-        """Why a step ran. Called once for it; steps that it builds on have been noted."""
+        """Why a step ran. Called once per step, after ``note`` was called for the steps that it builds on."""
         if outcome.forced:
             return (MissReason("no-cache"),)
         old = self._previous(vertex, outcome.op)
@@ -105,7 +109,7 @@ class Explainer:
         return outcome.unknown_names if kept is None else kept.unknown_names
 
     def finish(self) -> None:
-        """Write down what this build was made of, unless it is what the last one was made of."""
+        """Write down the steps of this build, unless they are those of the last one."""
         stages: dict[str, list[Vertex]] = {}
         for vertex in self._plan.vertices():
             if vertex in self._outcomes:
@@ -119,11 +123,11 @@ class Explainer:
         )
 
     def detail(self, vertex: Vertex, outcome: StepAnswer) -> bytes:
-        """What a record keeps of the step, for builds that know no other version of themselves."""
+        """The step's details for its cache record. Builds without an earlier version of themselves read them."""
         return msgspec.msgpack.encode(self._detail(vertex, outcome), enc_hook=str)  # digests
 
     def remember_files(self, outcome: StepAnswer) -> None:
-        """Keep the names of what was copied under the digest of it."""
+        """Keep the listings of copied files, under the digest of these files."""
         if outcome.listings:
             self._store.cache.memo_put(_FILES, scoped(outcome.content, self._files_scope), pack(outcome.listings))
 
@@ -135,8 +139,8 @@ class Explainer:
                 self._before = self._match()
         if any(self._before.values()):
             return self._before.get(vertex)
-        # The first build here. A checkout somewhere else may have been built: the same step, on the same base.
-        # What this build has made meanwhile does not count: a step's record may be there before its reason is told.
+        # The first build in this directory. A checkout elsewhere may have built the same step, on the same base.
+        # Records of this build do not count: a step's record may be there before its reason is asked.
         latest = functools.partial(self._store.cache.latest_for, before=self._began_at, owner=self._owner)
         for record in (latest(op=op), latest(description=vertex.step.name)):
             if record is None or record.description != vertex.step.name:
@@ -189,7 +193,7 @@ class Explainer:
         return file_changes(unpack(kept), outcome.listings)
 
     def _below_change(self, vertex: Vertex, old: StepDetail) -> MissReason:
-        """The nearest step below that left another layer than the last time, else the base image."""
+        """The nearest step below whose layer differs from the last time, else the base image."""
         below = vertex.input
         while below is not None and not isinstance(below.op, BaseOp):
             outcome, before = self._outcomes.get(below), (self._before or {}).get(below)
@@ -201,7 +205,7 @@ class Explainer:
 
 
 def _detail_of(record: bytes) -> StepDetail | None:
-    """What a record keeps; None for one from elsewhere, or of another version."""
+    """The details in a cache record; None when it comes from elsewhere or from another version."""
     try:
         return msgspec.msgpack.decode(record, type=StepDetail) if record else None
     except msgspec.MsgspecError:

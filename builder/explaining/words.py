@@ -1,4 +1,4 @@
-"""The reasons of a miss, for people."""
+"""The reasons of a cache miss, in words for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMED: Final = 3
 
 
 def in_words(changes: Sequence[MissReason]) -> str:
-    """All of it in one line."""
+    """All changes in one line."""
     files = [change for change in changes if change.kind in ("added", "changed", "removed", "mode", "owner")]
     others = [describe(change) for change in changes if change not in files]
     named = [describe(change) for change in files[:_NAMED]]

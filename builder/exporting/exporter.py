@@ -37,11 +37,10 @@ _DEFAULT = Packaging()
 class Exported(msgspec.Struct, frozen=True):
     """What went out.
 
-    root: the manifest or index of the last output that is an image; None when none is.
-    names: that it has there.
+    root: the manifest or index of the last output that is an image; None when no output is one.
+    names: the names that this image has there.
     image: the image in the store, the first of several; None when no output puts it there.
-    image_id: of the config; of several platforms' images, or with attestations, the index's digest, as docker build has
-    it.
+    image_id: the config's digest; for several platforms or with attestations the index's digest, as in docker build.
     """
 
     root: Descriptor | None
@@ -56,9 +55,9 @@ class Exporter:
 
     images: at least one, each for another platform.
     epoch: SOURCE_DATE_EPOCH.
-    attest: what is said of each image.
+    attest: makes the attestations of each image.
     push: sends to registries.
-    several: the images go out as those of several platforms do, also where it is one.
+    several: a single image goes out in the way of several platforms' images, too.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Exporter:
         self._clamped: tuple[BuiltImage, ...] | None = None
 
     def put_out(self, outputs: Sequence[Output]) -> Exported:
-        """Each output, in turn. A file appears whole or not at all.
+        """Put each output out, in turn. A file appears whole or not at all.
 
         Raises OutputError, StorageFullError, and what a push raises.
         """
@@ -102,7 +101,7 @@ class Exporter:
         return Digest.of(encode(self._images[0].config))
 
     def _dated(self, packaging: Packaging) -> tuple[BuiltImage, ...]:
-        """The images, with new layers' times clamped where that is wanted."""
+        """The images. If it was asked for, times in their new layers are clamped."""
         if packaging.rewrite_timestamp and self._epoch is None:
             raise OutputError("rewrite-timestamp without SOURCE_DATE_EPOCH", hint="set SOURCE_DATE_EPOCH=SECONDS")
         if self._epoch is None or packaging.rewrite_timestamp is False:
@@ -138,7 +137,7 @@ class Exporter:
         return _exported(packed, image if output.store else None)
 
     def _as_it_stands(self, output: Output, built: BuiltImage) -> Exported:
-        """An image of uncompressed layers: what is quickest, and all that a store needs."""
+        """An image of uncompressed layers, which is the quickest form and all that a store needs."""
         if not output.store:
             return Exported(None, None, self._id())
         image = self._store.images.put(built.config, built.diff_ids, names=output.names)
@@ -152,7 +151,7 @@ class Exporter:
         return Exported(root, image, image.id)
 
     def _is_known(self, packed: Packed) -> bool:
-        """Whether the store has it already, so that it has to stay there."""
+        """Whether the store already has the image, so that it has to stay there."""
         try:
             if packed.is_index:
                 self._store.images.indexes.get(packed.root.digest)
@@ -163,7 +162,7 @@ class Exporter:
         return True
 
     def _keep(self, packed: Packed, names: Sequence[Reference]) -> tuple[Image, Image | StoredIndex]:
-        """Put it into the store: the first image, and what the names stand for."""
+        """Put the images into the store. Returns the first image, and what the names stand for."""
         store = self._store.images
         images = [
             store.put(
@@ -187,7 +186,7 @@ class Exporter:
                 f"docker's archives have no room for {what}", hint="use type=oci, which skopeo and podman read too"
             )
         self._store.layers.fetch([diff_id for image in images for diff_id in image.diff_ids])
-        # As BuildKit: an OCI layout is for registries and has compressed layers; docker unpacks its archives at once.
+        # As BuildKit: layers of an OCI layout are compressed, for registries; docker unpacks its archives at once.
         default: Compression = "gzip" if output.type == "oci" else "none"
         packed = pack(
             self._store,
@@ -233,7 +232,7 @@ class Exporter:
                 self._write_tar(images, sink, split=split)
 
     def _suffix(self, image: BuiltImage, images: Sequence[BuiltImage], *, split: bool) -> str:
-        """What tells attestations of several platforms apart that are in one directory."""
+        """The part of attestations' names by which several platforms' files differ in one directory."""
         return "" if split or len(images) == 1 else f".{_directory(image)}"
 
     def _check_overlap(self, images: Sequence[BuiltImage]) -> None:
@@ -275,14 +274,14 @@ class Exporter:
             os.makedirs(dest, exist_ok=True)
             root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                # As buildx: the files belong to who asked for them.
+                # As buildx: the files belong to whoever asked for them.
                 unpack_merged(layers, root, owners=False, devices=os.geteuid() == 0 and is_initial(), mtime=self._epoch)
             finally:
                 os.close(root)
 
     @contextlib.contextmanager
     def _attested(self, image: BuiltImage, suffix: str) -> Iterator[list[BinaryIO]]:
-        """The image's layers, and where something is to be said of the files one more, which says it."""
+        """The image's layers, and one more with attestations of the files where they were asked for."""
         with self._opened_layers(image) as layers:
             if self._attest is not None:
                 from builder.attesting import files
@@ -320,7 +319,7 @@ def _directory(image: BuiltImage) -> str:
 
 
 def _clamped(store: Store, image: BuiltImage, epoch: int) -> BuiltImage:
-    """The image with no time after the epoch in its own layers; the base's stay the base's."""
+    """The image, with times in its own layers clamped to the epoch. The base image's layers stay as they are."""
     from images.tarcopy import clamped_layer
 
     diff_ids = image.diff_ids
@@ -330,7 +329,7 @@ def _clamped(store: Store, image: BuiltImage, epoch: int) -> BuiltImage:
 
 @contextlib.contextmanager
 def _opened(dest: str) -> Iterator[BinaryIO]:
-    """A file that takes its place when the block ends well; ``-`` is standard output."""
+    """Open a file that takes its place when the block ends without an error; ``-`` is standard output."""
     if dest == "-":
         if sys.stdout.isatty():
             raise OutputError(

@@ -36,8 +36,8 @@ _MAX_LEVELS: Final[Mapping[Compression, int]] = {"gzip": 9, "zstd": 22}
 def parse_output(text: str, *, names: Sequence[Reference] = (), annotations: Sequence[Annotation] = ()) -> Output:
     """Parse one ``-o`` value. Raises OutputError.
 
-    names: the ``-t`` names, for an output without names of its own. annotations: those of ``--annotation``, for
-    outputs that are images.
+    names: the ``-t`` names, for an output without names of its own.
+    annotations: those of ``--annotation``, for outputs that are images.
     """
     if "=" not in text:
         if text == "-":
@@ -102,7 +102,7 @@ def _checked(output: Output, text: str) -> Output:
 
 
 class _Options:
-    """The ``key=value`` pairs of one value, each to be taken once."""
+    """The ``key=value`` pairs of one ``-o`` value, each to be taken once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -130,7 +130,7 @@ class _Options:
         if key not in self._members or key not in _OPTIONS[self.type]:
             return None
         value = self.take(key)
-        said = parse_bool(value) if value else True  # nothing after "=" is true in buildx too
+        said = parse_bool(value) if value else True  # an empty value is true, as in buildx
         if said is None:
             raise OutputError(f"invalid output {self.text!r}: {key}={value} is neither true nor false")
         return said
@@ -164,7 +164,7 @@ class _Options:
         return made
 
     def finish(self) -> None:
-        """Raises OutputError when an option is left."""
+        """Raises OutputError when nobody took some option."""
         if not self._members:
             return
         key = next(iter(self._members))

@@ -53,7 +53,7 @@ _DEFAULT_LEVELS: Final[dict[Compression, int]] = {"gzip": 1, "zstd": 3}
 
 
 Attest: TypeAlias = Callable[[BuiltImage, Digest], Sequence[Statement]]
-"""From an image and its manifest's digest to what is to be said of it."""
+"""Makes the attestations of an image, from the image and its manifest's digest."""
 
 
 class PackedImage(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ class _Packer:
         *,
         index: bool,
     ) -> Descriptor:
-        """The manifest of a single image that nothing is said of, else an index: images first, as BuildKit orders."""
+        """The manifest of a single image without attestations, else an index; images come first, as in BuildKit."""
         if len(images) == 1 and not statements and not index:
             return images[0].manifest
         if statements and not self._packaging.oci:
@@ -179,7 +179,7 @@ class _Packer:
         )
 
     def check_annotations(self, platforms: Sequence[Platform], *, indexed: bool) -> None:
-        """Raises OutputError for the first annotation that was put nowhere."""
+        """Raises OutputError for the first annotation that found no place."""
         for annotation in self._packaging.annotations:
             if annotation.level.startswith("index") and not indexed:
                 raise OutputError(
@@ -199,14 +199,14 @@ class _Packer:
             if compression == "none":
                 found = Descriptor(media_type=OCI_LAYER, digest=Digest(diff_id), size=layers.size(diff_id))
             else:
-                # The level is always told, so that what an earlier build left does not choose the digest.
+                # The level is always given, so that an earlier build's blob does not choose the digest.
                 level = self._packaging.level
                 level = _DEFAULT_LEVELS[compression] if level is None else level
                 found = layers.compressed(diff_id, compression, level)
         return msgspec.structs.replace(found, media_type=self._type(found.media_type))
 
     def _came_as(self, diff_id: DiffID) -> Descriptor | None:
-        """The compressed blob that the layer came as, here or still at its registry, from where it need not come."""
+        """The compressed blob that the layer came as. It may be here, or still at its registry, where it may stay."""
         layers = self._store.layers
         if layers.away((diff_id,)) and (origin := layers.origin(diff_id)) is not None:
             return Descriptor(media_type=origin.blob.media_type, digest=origin.blob.digest, size=origin.blob.size)

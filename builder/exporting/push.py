@@ -1,4 +1,4 @@
-"""Images of a build to the registries that their names begin with."""
+"""Pushes the images of a build to the registries that their names begin with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Push:
-    """Sends images; progress is that of the step ``step_id``. connect: None where there are no registries."""
+    """Sends images, and shows the progress at step ``step_id``. connect: None where there are no registries."""
 
     def __init__(self, store: Store, connect: Callable[[], Client] | None, monitor: Monitor, step_id: int) -> None:
         self._store = store
@@ -29,7 +29,8 @@ class Push:
     def send(self, what: Image | StoredIndex, names: Sequence[Reference], *, by_digest: bool) -> None:
         """Send an image with its manifest, or an index with all that it has, to each name.
 
-        by_digest: without the names' tags. Raises BuildCancelledError, OutputError and what a push raises.
+        by_digest: push without the names' tags.
+        Raises BuildCancelledError, OutputError and what a push raises.
         """
         from registry.client import StepTransferMonitor, push
         from registry.errors import TransferCancelledError

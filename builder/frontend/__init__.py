@@ -1,4 +1,4 @@
-"""From a parsed Dockerfile and a request to the graph of a build, with the checks and the outline on the way.
+"""The frontend: from a parsed Dockerfile and a request to the graph of a build; also the checks and the outline.
 
-Nothing in here runs, fetches or writes; what does is ``builder.solving``.
+Nothing in here runs, fetches or writes; ``builder.solving`` does.
 """

@@ -1,7 +1,7 @@
-"""The build checks: what of a Dockerfile is probably not meant, told beside a build or instead of one.
+"""The build checks: warn of what a Dockerfile's author probably did not mean, beside a build or instead of one.
 
-The rules are the grammar's; here they get what only a build knows: build arguments, ignore patterns, and the
-variables of base images. What they found is remembered, so that a build that is all cached does not look again.
+The rules are the grammar's. Here they get what only a build knows: build arguments, ignore patterns, and the variables
+of base images. The findings are remembered, so that a fully cached build does not look again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ PLATFORM_RULE = _PlatformRule()
 
 
 class CheckFinding(msgspec.Struct, frozen=True, array_like=True):
-    """One thing that a rule found. line, end_line: of the instruction, from 1. anchor: the rule's in docs/checks.md."""
+    """One thing that a rule found.
+
+    line, end_line: of the instruction, from 1.
+    anchor: the rule's anchor in docs/checks.md.
+    """
 
     rule: str
     description: str
@@ -50,11 +54,11 @@ class CheckFinding(msgspec.Struct, frozen=True, array_like=True):
 
 
 Environments: TypeAlias = Mapping[str, Mapping[str, str]]
-"""The variables of base images, by their names as FROM has them, expanded; those that are not known are left out."""
+"""The variables of base images. Key: the name in FROM, expanded. Unknown images are left out."""
 
 
 def check_options(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> CheckOptions:
-    """What ``BUILDKIT_DOCKERFILE_CHECK`` says, else the file's ``# check=``. Raises BuilderError."""
+    """The options in ``BUILDKIT_DOCKERFILE_CHECK``, else in the file's ``# check=``. Raises BuilderError."""
     text = build_args.get(CHECK_ARG)
     if not text:
         return dockerfile.directives.check
@@ -69,7 +73,7 @@ def check_options(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> Chec
 def check_platforms(
     dockerfile: Dockerfile, request: BuildRequest, mismatches: Sequence[Mismatch]
 ) -> list[CheckFinding]:
-    """The rule that needs the images: bases that are for another platform."""
+    """Apply the rule that needs the images: it finds bases for another platform."""
     if not mismatches:
         return []
     from dockerfile_grammar.checks import skipping
@@ -107,7 +111,7 @@ def check_remembered(
 
 
 def check(dockerfile: Dockerfile, request: BuildRequest, environments: Environments) -> list[CheckFinding]:
-    """What the rules find, in the order of the file. Raises BuilderError for options that are none."""
+    """What the rules find, in the order of the file. Raises BuilderError for malformed options."""
     from dockerfile_grammar.checks import Subject, run_checks
 
     subject = Subject(dockerfile, request.build_args, request.context.ignore, lambda name: environments.get(name, {}))
@@ -129,7 +133,7 @@ def check(dockerfile: Dockerfile, request: BuildRequest, environments: Environme
 
 
 def base_names(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:
-    """The images that stages begin with, each once; neither stages nor scratch."""
+    """The images that stages begin with, each once, without stages and scratch."""
     return list(dict.fromkeys(name for name, _ in _bases(dockerfile, request)))
 
 
@@ -156,7 +160,7 @@ def refuse_violations(options: CheckOptions, findings: Sequence[CheckFinding]) -
 
 
 def _lines_on_unknown_bases(dockerfile: Dockerfile, subject: Subject, environments: Environments) -> frozenset[int]:
-    """The lines of stages whose base has variables that nobody knows: nothing in them is surely undefined."""
+    """The lines of stages whose base image has unknown variables: no variable there is surely undefined."""
     scopes = subject.scopes()
     lines: set[int] = set()
     known: dict[str, bool] = {SCRATCH: True}

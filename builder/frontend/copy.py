@@ -19,7 +19,7 @@ from dockerfile_grammar.errors import shown
 if TYPE_CHECKING:
     from builder.remotes.giturls import GitReference
 
-_FETCHED = "file"  # in the layer that it is fetched to, whatever its URL calls it
+_FETCHED = "file"  # a fetched file's name in its layer, whatever its URL calls it
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 _Parts: TypeAlias = tuple[tuple[CopyPart, ...], tuple[Vertex, ...]]
@@ -68,7 +68,7 @@ def _copied(planning: Planning, copy: ast.Copy, spec: CopySpec) -> _Parts:
 
 
 def _added(planning: Planning, add: ast.Add, spec: CopySpec, lines: SourceLines) -> _Parts:
-    """Sources that stand side by side in the context are one part, everything from elsewhere one of its own."""
+    """The parts of an ADD. Neighbouring context sources are one part; each source from elsewhere is a part."""
     spec = spec._replace(is_add=True)
     groups: list[tuple[FetchOp | None, list[str]]] = []
     for word, text in zip(add.sources, spec.sources, strict=True):
@@ -157,7 +157,7 @@ def _created_by(copy: ast.Copy | ast.Add, spec: CopySpec, destination: str) -> s
 
 
 def file_name(url: str) -> str:
-    """What a file is called that is added from ``url``: the last part of its path, as BuildKit has it."""
+    """The name of a file added from ``url``: the last part of the URL's path, as in BuildKit."""
     from urllib.parse import unquote, urlsplit
 
     name = posixpath.basename(unquote(urlsplit(url).path).rstrip("/"))

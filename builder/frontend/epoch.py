@@ -19,7 +19,7 @@ def dated(request: BuildRequest, dockerfile: Dockerfile) -> BuildRequest:
     """Let the build argument SOURCE_DATE_EPOCH and the request's ``source_date_epoch`` agree.
 
     The build argument wins, then the request, then the default of an ARG of that name before the first FROM.
-    Raises BuilderError for an argument that is no number, and DockerfileError for a default that is none.
+    Raises BuilderError when the argument is no number, and DockerfileError when the default is none.
     """
     text = request.build_args.get(EPOCH_ARG)
     if text is None and request.source_date_epoch is not None:
@@ -34,7 +34,7 @@ def dated(request: BuildRequest, dockerfile: Dockerfile) -> BuildRequest:
 
 
 def _declared_epoch(request: BuildRequest, dockerfile: Dockerfile) -> int | None:
-    """What the last ``ARG SOURCE_DATE_EPOCH=N`` before the first FROM says; None without one, or for an empty one."""
+    """The value of the last ``ARG SOURCE_DATE_EPOCH=N`` before the first FROM; None if there is none or it is empty."""
     if not dockerfile.meta_args:
         return None
     from builder.frontend.evaluation import Evaluator  # most Dockerfiles have nothing to evaluate before FROM
@@ -50,5 +50,5 @@ def _declared_epoch(request: BuildRequest, dockerfile: Dockerfile) -> int | None
 
 
 def _is_epoch(text: str) -> bool:
-    """Whether it is a number of seconds that files can have as their time."""
+    """Whether ``text`` is a number of seconds that can be a file's time."""
     return text.isascii() and text.isdigit() and len(text) <= _EPOCH_DIGITS

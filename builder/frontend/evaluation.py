@@ -1,4 +1,4 @@
-"""Words and ARGs of a Dockerfile, evaluated: one place for all who need their values before a plan and for it."""
+"""Evaluates words and ARGs of a Dockerfile, for the planner and for those who need values before there is a plan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EvaluatedArg(NamedTuple):
 class MetaArgs(NamedTuple):
     """The ARGs before the first FROM.
 
-    values: what FROM sees, by name, with what BuildKit defines there.
+    values: what FROM sees, by name, including the variables that BuildKit defines there.
     declared: each name, in the order of the file.
     """
 
@@ -44,7 +44,7 @@ class MetaArgs(NamedTuple):
 class Evaluator:
     """Evaluates the words of one Dockerfile. All its methods raise ExpansionError, with the place.
 
-    What variables make of all words together is bounded: a small file could else fill any memory.
+    The total size of all expanded words is bounded; otherwise a small file could fill any memory.
     declared: the names of the ARGs evaluated so far.
     """
 
@@ -69,16 +69,16 @@ class Evaluator:
         return words
 
     def content(self, heredoc: Heredoc, env: Mapping[str, str]) -> bytes:
-        """What a here-document says."""
+        """The content of a here-document."""
         content = heredoc_content(self._dockerfile, heredoc, env)
         with self._placed(heredoc.span):
             self._growth.add(heredoc.content, content)
         return content
 
     def arg(self, instruction: Arg, visible: Mapping[str, str]) -> Iterator[EvaluatedArg]:
-        """ARG's names, sequentially: a default may use the ARGs before it.
+        """The names of an ARG instruction, one after the other: a default may use the ARGs before it.
 
-        The caller defines a value in ``visible`` before it asks for the next one.
+        The caller puts each value into ``visible`` before asking for the next name.
         """
         for declaration in instruction.declarations:
             name = self.expand(declaration.name, visible)
@@ -87,7 +87,7 @@ class Evaluator:
             yield EvaluatedArg(declaration, name, default, self._build_args.get(name, default))
 
     def meta_args(self, platform: Platform) -> MetaArgs:
-        """What FROM of a build for ``platform`` sees."""
+        """The ARGs that FROM sees in a build for ``platform``."""
         values = platform_args(Platform.host(), platform)
         declared: list[EvaluatedArg] = []
         for instruction in self._dockerfile.meta_args:

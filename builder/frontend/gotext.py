@@ -1,4 +1,4 @@
-"""Text as Go prints it, since docker's history is made of Go's ``%q`` and ``%v`` and tools compare it."""
+"""Text as Go prints it. Docker's history is made of Go's ``%q`` and ``%v``, and tools compare it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a here-document of COPY and ADD says: its variables expanded, and errors with their place in its body."""
+"""The content of a here-document of COPY and ADD, variables expanded; errors name their place in the body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dockerfile_grammar.source import Position
 
 
 def heredoc_content(dockerfile: Dockerfile, heredoc: Heredoc, variables: Mapping[str, str]) -> bytes:
-    """The content, as BuildKit expands it: whatever escape= says. Raises ExpansionError."""
+    """The content, expanded as in BuildKit, which ignores escape= here. Raises ExpansionError."""
     if not heredoc.expand:
         return heredoc.text.encode()
     try:
@@ -21,7 +21,7 @@ def heredoc_content(dockerfile: Dockerfile, heredoc: Heredoc, variables: Mapping
 
 
 def _span_of_error(heredoc: Heredoc, variables: Mapping[str, str]) -> Span:
-    """The line that cannot be expanded; the whole body when that is no single line's fault."""
+    """The line that cannot be expanded; the whole body when no single line is to blame."""
     for number, line in enumerate(heredoc.content.splitlines(), heredoc.body_span.start.line):
         try:
             expand_body(line, variables)

@@ -1,4 +1,4 @@
-"""Which image a name of FROM and ``--from`` means, or else which stage was probably meant."""
+"""Finds the image that a name in FROM or ``--from`` means, else the stage that was probably meant."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from images.errors import ImageNotFoundError
 from images.summary import Image
 
 ImageResolver: TypeAlias = Callable[[str, Platform | None, NewStep | None], Image]
-"""From a name as written, and the platform when one is asked for, to an image. Raises ShiplapError for none.
+"""From a name as written, and the platform if one is asked for, to an image. Raises ShiplapError for no image.
 
-The last argument makes the step that a pull is shown as; with None no registry is asked.
+The last argument makes the step that shows a pull; None: no registry is asked.
 """
 
 _SHORTEST_SURE: Final = 4
@@ -25,7 +25,7 @@ _SHORTEST_SURE: Final = 4
 class ImageNames:
     """The names of images in one Dockerfile.
 
-    new_step: makes the step that a pull is shown as.
+    new_step: makes the step that shows a pull.
     """
 
     def __init__(self, dockerfile: Dockerfile, resolve: ImageResolver, new_step: NewStep) -> None:
@@ -36,8 +36,8 @@ class ImageNames:
     def image(self, name: str, word: Word, before: int, platform: Platform | None) -> Image:
         """Look an image up. The error names the place, and the stage that was probably meant.
 
-        word: where the name stands, in stage number ``before``. No registry is asked for what is surely a stage's name,
-        mistyped: without a network that takes its time, and with one the answer may be a stranger's image.
+        word: where the name stands, in stage number ``before``. No registry is asked for a name that is surely a
+        mistyped stage name. Without a network, asking takes long; with one, the answer may be a stranger's image.
         """
         near = _nearest_stage(self._dockerfile, name, before)
         surely = near is not None and _is_surely_mistyped(self._dockerfile, name, near, word)
@@ -55,7 +55,7 @@ class ImageNames:
 def _nearest_stage(dockerfile: Dockerfile, name: str, before: int) -> str | None:
     """The stage before stage number ``before`` that an image's name was probably meant to be; None for no such stage.
 
-    What has a tag, a digest or a host is no stage's name that somebody mistyped.
+    A name with a tag, a digest or a host is no mistyped stage name.
     """
     if not set(name).isdisjoint(":@/"):
         return None
@@ -63,10 +63,10 @@ def _nearest_stage(dockerfile: Dockerfile, name: str, before: int) -> str | None
 
 
 def _is_surely_mistyped(dockerfile: Dockerfile, name: str, stage: str, word: Word) -> bool:
-    """Whether a name that is like a stage's can hardly be an image's. word: where the name stands.
+    """Whether a name that is similar to a stage's can hardly be an image's. word: where the name stands.
 
-    It is one slip in a word of some letters, and neither a digit nor a letter at the end: a stage ``nginx2`` or
-    ``nodes`` is called after its image. Nor does another FROM take the image of that name.
+    The difference has to be one slip in a word of some letters. It must not be a digit or a letter at the end: stages
+    like ``nginx2`` or ``nodes`` are called after their images. And no other FROM may use an image of that name.
     """
     lower = name.lower()
     if len(name) < _SHORTEST_SURE or not is_one_slip(lower, stage):

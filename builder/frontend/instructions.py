@@ -33,7 +33,7 @@ def apply(planning: Planning, instruction: Instruction, lines: SourceLines) -> N
 
 
 def _workdir(planning: Planning, workdir: ast.Workdir, lines: SourceLines) -> None:
-    # As BuildKit: an absolute path goes into the config as it is written, and an empty one changes nothing.
+    # As BuildKit: an absolute path goes into the config as written; an empty path changes nothing.
     state = planning.state
     written = planning.expand(workdir.path) or state.config.working_dir or "/"
     if not written.startswith("/"):
@@ -110,7 +110,9 @@ def _expose(planning: Planning, instruction: ast.Expose) -> None:
     state = planning.state
     ports: set[str] = set()
     for word in instruction.ports:
-        for text in dict.fromkeys(planning.words.expand_words(word, state.variables)):  # a word may be there 10⁵ times
+        for text in dict.fromkeys(
+            planning.words.expand_words(word, state.variables)
+        ):  # the same word may come 10⁵ times
             try:
                 ports.update(parse_port(text))
             except ShiplapError as error:

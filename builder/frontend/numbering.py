@@ -1,4 +1,4 @@
-"""What the stages of a plan, and its platforms, share: the numbering of steps, chains, and vertices found again."""
+"""Builds the graph that a plan's stages and platforms share: numbered steps, chains, and reused vertices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dockerfile_grammar import Instruction
 
 
 class GraphBuilder:
-    """Collects a plan. several: it is for several platforms, which may share steps."""
+    """Collects the parts of a plan. several: the plan is for several platforms, which may share steps."""
 
     def __init__(self, *, several: bool) -> None:
         self.several = several
@@ -37,7 +37,7 @@ class GraphBuilder:
         below: Vertex | None = None,
         sources: tuple[Vertex, ...] = (),
     ) -> Vertex:
-        """A vertex with a step of its own; what another platform has at the same place is the same vertex."""
+        """A vertex with a step of its own. One that another platform has at the same place is reused."""
         if not self.several:
             return Vertex(op, self.step(name, stage, lines.first), lines, below, sources)
         # Vertices live as long as this table does, so their ids stand for them.
@@ -55,9 +55,9 @@ class GraphBuilder:
 
 
 class SharedVertices:
-    """The filesystems that belong to no stage: what comes from build contexts, and what is fetched.
+    """The filesystems that belong to no stage: files of build contexts, and fetched files.
 
-    What is asked for again is the same vertex, within one platform.
+    Within one platform, asking again gives the same vertex.
     """
 
     def __init__(self, graph: GraphBuilder) -> None:
@@ -65,19 +65,19 @@ class SharedVertices:
         self._found: dict[CopyOp | FetchOp, Vertex] = {}
 
     def of_context(self, path: str, lines: SourceLines, context: str = "") -> Vertex:
-        """What is at ``path`` of a build context, for mounts. context: the key of a named one."""
+        """The vertex with ``path`` of a build context, for mounts. context: the key of a named one."""
         return self._directory(context, CopyOp.of(context_spec(path), context=context), f"mount {path} of", lines)
 
     def all_of_context(self, context: str, lines: SourceLines) -> Vertex:
-        """All of a build context, for a stage that begins with it."""
+        """The vertex with all of a build context, for a stage that begins with it."""
         return self._directory(context, CopyOp.of(CopySpec(("/",), "/", link=True), context=context), "load", lines)
 
     def fetched(self, op: FetchOp, lines: SourceLines) -> Vertex:
-        """What a URL or a git repository has."""
+        """The vertex with the files of a URL or a git repository."""
         return self._once(op, f"[internal] fetch {describe(op)}", lines)
 
     def empty(self, lines: SourceLines) -> Vertex:
-        """An empty directory: what mounts have from scratch. A vertex for each."""
+        """A new vertex with an empty directory, for mounts from scratch."""
         return self._made(WorkdirOp(EMPTY_DIRECTORY, ""), "[internal] make an empty directory", lines)
 
     def _directory(self, context: str, op: CopyOp, what: str, lines: SourceLines) -> Vertex:
@@ -115,7 +115,7 @@ class StepNames:
 
 
 def platform_label(platform: Platform, target: Platform) -> str:
-    """How a stage's steps tell what they are for: ``linux/arm64``; across platforms ``linux/amd64->arm64``."""
+    """The platform in the names of a stage's steps: ``linux/arm64``; across platforms ``linux/amd64->arm64``."""
     if platform == target:
         return str(platform)
     return f"{platform}->{str(target).removeprefix(platform.os + '/')}"

@@ -1,4 +1,4 @@
-"""What a Dockerfile offers: its targets, and what a target takes. Read from the text; nothing is resolved or built."""
+"""The outline of a Dockerfile: its targets, and what each takes. Read from the text; nothing is resolved or built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from dockerfile_grammar.expansion import expand_with_names
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A stage. name: empty when it has none. base, platform: as written. line: of its FROM."""
+    """A stage.
+
+    name: empty when the stage has none.
+    base, platform: as written.
+    line: of its FROM.
+    """
 
     name: str
     index: int
@@ -29,7 +34,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Argument(msgspec.Struct, frozen=True):
-    """An ARG. value: what it has in this build; None when it has none."""
+    """An ARG. value: its value in this build; None when it has none."""
 
     name: str
     value: str | None
@@ -46,7 +51,7 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """What a target takes, of all the stages that it needs."""
+    """What a target and the stages that it needs take."""
 
     target: Target
     arguments: tuple[Argument, ...]
@@ -106,7 +111,7 @@ class _Outliner:
         return Outline(targets(self._dockerfile)[wanted], tuple(in_order), secrets, ssh)
 
     def _used_globals(self, names: set[str]) -> set[str]:
-        """The arguments before the first FROM of these names, and those that their defaults use."""
+        """Of the arguments before the first FROM: those with these names, and those that their defaults use."""
         found: set[str] = set()
         pending = list(names)
         while pending:
@@ -148,7 +153,7 @@ class _Outliner:
                 yield int(name)
 
     def _visit(self, stage: Stage) -> dict[str, Argument]:
-        """Note what the stage's commands need; its arguments, of one that is declared twice the last."""
+        """Note what the stage's commands need. Returns its arguments; the last declaration of a name counts."""
         env: dict[str, str] = {}
         arguments: dict[str, Argument] = {}
         for instruction in stage.instructions:

@@ -1,4 +1,4 @@
-"""Parsing a Dockerfile once: its tree is remembered under the digest of its text, so that Lark is not even imported."""
+"""Parses a Dockerfile once: its tree is remembered under its text's digest, and later builds do not import Lark."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def parse_remembered(text: bytes, name: str, store: Store) -> Dockerfile:
 
 @functools.cache
 def grammar_version() -> bytes:
-    """Changes with every change of the grammar's files: a tree is only good for the code that made it."""
+    """A stamp of the grammar's files, which changes with them: a tree is valid only for the code that made it."""
     return hashlib.sha256(code_stamp(dockerfile_grammar)).digest()

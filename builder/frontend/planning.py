@@ -1,4 +1,4 @@
-"""What the planner of an instruction asks of the stage that the instruction stands in, and what it answers."""
+"""The interface between the planner of an instruction and the stage in which the instruction stands."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dockerfile_grammar import Dockerfile, Word
 class PlannedStep(msgspec.Struct, frozen=True):
     """An instruction that makes a layer, planned.
 
-    text: what the step is called.
+    text: the name of the step.
     created_by: for the history.
-    sources: the vertices that ``op`` names by number.
+    sources: the vertices to which ``op`` refers by number.
     """
 
     op: RunOp | CopyOp | WorkdirOp
@@ -36,7 +36,7 @@ class Planning(Protocol):
     words: evaluates words and ARGs; ``expand`` is what most words need.
     global_args: the variables that FROM sees.
     shared: the filesystems that belong to no stage.
-    state: what the stage has come to; its instructions change it.
+    state: the stage's state so far; its instructions change it.
     """
 
     dockerfile: Dockerfile
@@ -63,5 +63,5 @@ class Planning(Protocol):
         ...
 
     def skip(self) -> None:
-        """Count an instruction that could have made a layer, and makes none."""
+        """Count an instruction that makes no layer, although its kind can."""
         ...

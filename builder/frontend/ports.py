@@ -1,4 +1,4 @@
-"""EXPOSE's ports, as docker's nat package reads them: what it takes for ``run -p`` too, without a use for the host."""
+"""EXPOSE's ports, as docker's nat package reads them. It also accepts ``run -p`` syntax, and ignores the host part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RUN, from instruction to operation: its command, its mounts, and what of it has to be allowed."""
+"""RUN, from instruction to operation: its command, its mounts, and the entitlements that it needs."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _mounts(planning: Planning, run: ast.Run, lines: SourceLines) -> tuple[list[
 def _directory(
     planning: Planning, mount: Mount, flag: ast.Flag, lines: SourceLines, sources: list[Vertex]
 ) -> TmpfsMount | CacheMount | BindMount:
-    """One mount of a directory; a vertex that it reads from is put at the end of ``sources``."""
+    """One mount of a directory. Appends the vertex that the mount reads from to ``sources``."""
     target = absolute(planning.state.config.working_dir, mount.target)
     if target == "/":
         raise planning.dockerfile.error(
@@ -167,7 +167,7 @@ def _arguments(run: ast.Run, state: StageState) -> tuple[tuple[str, ...], tuple[
 
 
 def _is_only_a_heredoc(command: str) -> bool:
-    """Whether a RUN is nothing but ``<<NAME``: its body is then the script, not the input of a command."""
+    """Whether a RUN is nothing but ``<<NAME``. Its body is then the script rather than a command's input."""
     return re.fullmatch(r"\d*<<-?\s*(?:'[^']*'|\"[^\"]*\"|[^\s<>|&;'\"]+)", command.strip()) is not None
 
 

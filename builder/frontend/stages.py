@@ -1,9 +1,9 @@
 """From a parsed Dockerfile to a plan. Pure: images are looked up by a function that the caller passes.
 
 Only what the target needs is planned: a stage that nothing refers to is neither checked against the store nor built.
-So a stage is planned when something asks for its state: the target, a FROM, a ``--from``. That is the one recursion of
-the frontend, and all of it is here: ``_Stages._state`` plans a stage, whose instructions ask ``_Stages.source`` for
-what they read from, and that asks ``_state`` again. Stages read from earlier ones only, so it comes to an end.
+So a stage is planned when something asks for its state: the target, a FROM, a ``--from``. This is the one recursion of
+the frontend, and all of it is here. ``_Stages._state`` plans a stage. The stage's instructions ask ``_Stages.source``
+for what they read from, which asks ``_state`` again. Stages read from earlier ones only, so the recursion ends.
 
 Behaviour: moby/buildkit, frontend/dockerfile/dockerfile2llb/convert.go.
 """
@@ -56,7 +56,7 @@ _NEED_NO_ARG = frozenset(
         MULTI_PLATFORM_ARG,
     }
 )
-"""Build arguments that are used without an ARG; proxies are too, in whatever case."""
+"""Build arguments that take effect without an ARG. So do proxies, in upper or lower case."""
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class _Stages:
         self.global_args = self.words.meta_args(platform).values
 
     def target(self) -> PlannedImage:
-        """Plan what the request is for, and all that it needs."""
+        """Plan the target stage, and everything that it needs."""
         state = self._state(target_index(self.dockerfile, self.request.target))
         set_already = state.own_labels.union(self.request.labels)
         defaults = {name: value for name, value in self.request.default_labels.items() if name not in set_already}
@@ -121,7 +121,7 @@ class _Stages:
         )
 
     def _scanned(self, target: StageState) -> tuple[tuple[str, Vertex], ...]:
-        """What BUILDKIT_SBOM_SCAN_… adds to the SBOM: the context by the target's word, stages by their own."""
+        """What BUILDKIT_SBOM_SCAN_… adds to the SBOM: the target's argument the context, another stage's that stage."""
 
         def asks(index: int, state: StageState, arg: str) -> bool:
             value = state.scan_args.get(arg, self.global_args.get(arg, ""))
@@ -136,7 +136,7 @@ class _Stages:
         return tuple(found)
 
     def _state(self, index: int) -> StageState:
-        """The state at the end of a stage, planning it (and what it needs) when it is asked for first."""
+        """The state at the end of a stage. The first call plans the stage and what it needs."""
         if index not in self._states:
             self._states[index] = self._plan_stage(self.dockerfile.stages[index])
         return self._states[index]
@@ -216,7 +216,7 @@ class _Stages:
         return state
 
     def _label(self, stage: Stage, platform: Platform) -> str:
-        """What the steps of a stage begin with."""
+        """The label with which the names of a stage's steps begin."""
         words = [platform_label(platform, self._platform)] if self.graph.several else []
         words += [_name(stage)] if len(self.dockerfile.stages) > 1 else []
         return "".join(f"{word} " for word in words)
@@ -254,7 +254,7 @@ class _Stages:
         return key if key in self.request.named_contexts else None
 
     def _from_named(self, key: str, stage: Stage) -> StageState:
-        """The state at the end of a stage that is a named context; that of an image has its configuration."""
+        """The state at the end of a stage that a named context replaces. A named image brings its configuration."""
         platform = self._platform_of(stage)
         if (key, platform) not in self._named_states:
             self._named_states[key, platform] = self._begin_from_named(key, stage, platform)
@@ -280,12 +280,12 @@ class _Stages:
 
     def _without_image(self, files: Vertex | None = None) -> StageState:
         """The start of a stage that has no image below it."""
-        state = StageState(ImageConfig.for_platform(self._platform), files)  # whatever --platform says, as BuildKit
+        state = StageState(ImageConfig.for_platform(self._platform), files)  # --platform is ignored, as in BuildKit
         state.set(working_dir="/")
         return state
 
     def _from_image(self, base: str, stage: Stage, platform: Platform) -> tuple[StageState, Image | None]:
-        """The start of a stage on an image, which is yet to be added to it."""
+        """The start of a stage on an image. The caller adds the image itself."""
         if base == SCRATCH:
             return self._without_image(), None
         asked_for = stage.platform is not None or bool(self.request.platforms)
@@ -313,7 +313,7 @@ class _Stages:
 
 
 class _StagePlanning:
-    """A ``Planning``: one stage, and what all stages have in common."""
+    """A ``Planning`` of one stage, with what all stages share."""
 
     def __init__(self, stages: _Stages, stage: Stage, state: StageState, names: StepNames) -> None:
         self.dockerfile = stages.dockerfile

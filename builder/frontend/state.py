@@ -17,11 +17,15 @@ _COMMENT = "buildkit.dockerfile.v0"  # marks the dialect of ``created_by``; tool
 
 
 class StageState:
-    """Mutable, and private to the frontend. ``vertices`` are this stage's own; ``tail`` is the last one to build on.
+    """The state of a stage while it is planned. Mutable, and private to the frontend.
 
-    variables: what ``$name`` means here: ENV and ARG in the order of the file, the later one of a name wins (measured
-    on BuildKit). declared_args: ARG names in the order of the file, for ``RUN |2 a=… b=…`` of the history. scan_args:
-    those of them that are about the SBOM. own_labels: names of those that the Dockerfile sets, not the base image.
+    vertices: this stage's own.
+    tail: the last vertex, on which the next one builds.
+    variables: what ``$name`` means here: ENV and ARG in the order of the file. The later one of a name wins (measured
+    on BuildKit).
+    declared_args: ARG names in the order of the file, for ``RUN |2 a=… b=…`` in the history.
+    scan_args: the declared ARGs that are about the SBOM.
+    own_labels: names of labels that the Dockerfile sets, rather than the base image.
     """
 
     def __init__(self, config: ImageConfig, tail: Vertex | None) -> None:
@@ -44,7 +48,7 @@ class StageState:
     def child(self) -> StageState:
         """The start of a stage that is ``FROM`` this one.
 
-        It inherits the values of ARGs; they are not its own, so the history of its RUNs does not list them.
+        It inherits the values of ARGs. They are not its own, so the history of its RUNs does not list them.
         """
         config = msgspec.structs.replace(self.finished(), history=())
         stage = StageState(config, self.tail)
@@ -55,7 +59,7 @@ class StageState:
         return stage
 
     def take_triggers(self) -> tuple[str, ...]:
-        """The ONBUILD triggers that came with the base; they are gone from the config then."""
+        """Take the base's ONBUILD triggers out of the config, and return them."""
         triggers = self.config.on_build
         self.set(on_build=())
         return triggers
@@ -85,7 +89,7 @@ class StageState:
         self.set(env=tuple(f"{name}={value}" for name, value in env.items()))
 
     def declare_arg(self, name: str, value: str | None) -> None:
-        """ARG; None: declared, and not set."""
+        """ARG. value: None when it is declared but not set."""
         self.declared_args[name] = value
         if value is None:
             return
@@ -99,7 +103,7 @@ class StageState:
         self.variables[name] = value
 
     def arg_names(self) -> frozenset[str]:
-        """The variables that are no ENV."""
+        """The names of variables that come from ARG rather than ENV."""
         return frozenset(self.variables).difference(item.partition("=")[0] for item in self.config.env)
 
     def shell(self, command: str) -> tuple[str, ...]:
@@ -113,7 +117,7 @@ class StageState:
         return "RUN " + " ".join([*counted, *args])
 
     def record(self, created_by: str, *, layer: bool = False) -> None:
-        """Add to the history; times are filled in when the layers are known."""
+        """Add an entry to the history. Its time is filled in when the layers are known."""
         self.history.append(History(created_by=created_by, comment=_COMMENT, empty_layer=not layer))
 
     def add(self, vertex: Vertex) -> None:

@@ -1,8 +1,8 @@
 """The check UnknownOwner: ``--chown``, or the USER of a WORKDIR, has a name that the image does not have.
 
-BuildKit takes such a name for root, and so do we; a typo would make files root's without a word, so it is told. A build
-knows for sure, when the step has run (``finding_of``). Without a build it is told where nothing before the instruction
-can have changed the accounts of the base image (``find_unknown_owners``).
+BuildKit takes such a name for root, and so do we. A typo would then silently give files to root, hence the check. A
+build knows for sure, once the step has run (``finding_of``). Without a build, the check warns only where nothing before
+the instruction can have changed the accounts of the base image (``find_unknown_owners``).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Accounts(NamedTuple):
 
 
 AccountsOf: TypeAlias = Callable[[str], Accounts | None]
-"""The accounts of a base image by its name as FROM has it, expanded; None where they are not known."""
+"""Gives the accounts of a base image by its name in FROM, expanded; None where they are not known."""
 
 _USERS: Final = "/etc/passwd"
 _GROUPS: Final = "/etc/group"
 
 
 def accounts_in(store: Store, diff_ids: Sequence[DiffID]) -> Accounts | None:
-    """The names in an image's own files; None where layers are away, or the files are no plain ones.
+    """The names in an image's own files; None where layers are not here, or the files are no regular ones.
 
     Raises InvalidLayerError.
     """
@@ -75,7 +75,7 @@ def accounts_in(store: Store, diff_ids: Sequence[DiffID]) -> Accounts | None:
 def check_owners(
     dockerfile: Dockerfile, request: BuildRequest, layers: Mapping[str, Sequence[DiffID]], store: Store
 ) -> list[CheckFinding]:
-    """What can be told of owners without a build. layers: of base images, by name. Raises InvalidLayerError."""
+    """The findings about owners that need no build. layers: of base images, by name. Raises InvalidLayerError."""
     is_skipped = skipping(dockerfile, check_options(dockerfile, request.build_args))
 
     def accounts_of(base: str) -> Accounts | None:
@@ -86,7 +86,7 @@ def check_owners(
 
 
 def finding_of(unknown: UnknownName, line: int) -> CheckFinding:
-    """What is told of a name."""
+    """The finding about a name."""
     near = aside(did_you_mean([unknown.near] if unknown.near else []))
     stands_in = "root" if unknown.kind == "user" else "the user's own group"
     detail = f"{unknown.written}: the image has no {unknown.kind} '{unknown.name}', {stands_in} is taken instead{near}"
@@ -111,7 +111,7 @@ def naming_line(dockerfile: Dockerfile, unknown: UnknownName, line: int) -> int:
 def find_unknown_owners(
     dockerfile: Dockerfile, build_args: Mapping[str, str], accounts_of: AccountsOf
 ) -> list[CheckFinding]:
-    """What can be told without a build, in the order of the file."""
+    """The findings that need no build, in the order of the file."""
     scopes = Subject(dockerfile, build_args).scopes()
     expanded = {(id(use.instruction), id(use.word)): use.expansion.text for use in scopes.uses()}
     ends: dict[str, Accounts | None] = {}
@@ -137,7 +137,7 @@ def _at_the_beginning(
     base = scopes.expand(stage.base, scopes.global_env).text
     if base.lower() in ends:
         return ends[base.lower()]
-    return None if base == SCRATCH else accounts_of(base)  # names on scratch are errors or root
+    return None if base == SCRATCH else accounts_of(base)  # on scratch, a name is an error or root
 
 
 def _of_instruction(
@@ -158,7 +158,7 @@ def _unknown(flag: str, text: str, known: Accounts, line: int) -> Iterator[Check
 
 
 def _may_change_accounts(item: Instruction, expanded: Mapping[tuple[int, int], str]) -> bool:
-    """Whether the image may have other users or groups after an instruction than before."""
+    """Whether an instruction may change the image's users or groups."""
     if isinstance(item, ast.Run | ast.Onbuild):
         return True
     if not isinstance(item, ast.Copy | ast.Add):
