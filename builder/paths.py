@@ -27,7 +27,7 @@ class Lookup(Protocol):
         """``st_mode`` of what ``path`` itself is, links not followed; None when there is nothing."""
 
     def link_target(self, path: str) -> str:
-        """What the symbolic link ``path`` says."""
+        """The target of the symbolic link ``path``, as written in it."""
 
 
 def clean(path: str) -> str:
@@ -56,7 +56,7 @@ def split(path: str) -> tuple[str, str]:
 def resolve(lookup: Lookup, path: str) -> str:
     """Where ``path`` (already clean) really is, every symbolic link followed, the last one too.
 
-    What does not exist is taken literally, so that the target of a dangling link comes out. Raises CopyError when links
+    A path that does not exist is taken literally, so that a dangling link gives its target. Raises CopyError when links
     go in circles.
     """
     done = ""

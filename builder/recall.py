@@ -1,20 +1,20 @@
-"""What a build came to, remembered: asked again with nothing changed, it is answered without being planned.
+"""Recall: remembers the outcome of a build, and answers the same build without planning it while nothing has changed.
 
-Most builds of a day change nothing, and what they take is mostly the loading of the code that finds that out: grammar,
+Most builds of a day change nothing. Most of their time goes into loading the code that finds this out: grammar,
 frontend, solver, exporter. So the last build of each kind leaves an *outcome*: what it was made of, and the image that
-it came to. It holds for as long as a build would look at the same things and find them the same; whenever one of them
-differs, or cannot be told, there is no answer, and the build takes its usual way (decision 16).
+it made. The outcome holds as long as a build would look at the same things and find them the same. When one of them
+differs, or cannot be found out, there is no answer, and the build takes its usual way (decision 16). The things are:
 
 - the code, the Dockerfile, the ignore file and every option that a build depends on are the same bytes;
 - each name in FROM and ``--from`` still means the same image;
-- each file that COPY takes from the context has the same content: found out as always, by
-  ``builder.copying.selecting`` and ``builder.copying.digesting``;
+- each file that COPY takes from the context has the same content, which ``builder.copying.selecting`` and
+  ``builder.copying.digesting`` find out as in every build;
 - the cache has the same records under the same keys. A step's key is made of its operation, what is below it and what
-  it reads; with the above the same, the first step's key is the same, so is its layer by the record, so is the second
-  step's key, and so on to the image;
+  it reads. If all of the above is the same, so is the first step's key. The record then gives the same layer, so the
+  second step's key is the same, and so on to the image;
 - that image is in the store.
 
-What is fetched by URL, several platforms, attestations and outputs other than the store are left to the usual way.
+Builds with fetched URLs, several platforms, attestations or outputs other than the store take the usual way.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _KIND: Final = "outcome"
 
 
 class RememberedBuild(NamedTuple):
-    """All of it is what JSON has, so that nothing but ``json`` is loaded to read it; bytes are Latin-1.
+    """The outcome of a build. All members are JSON values, so only ``json`` is loaded to read it; bytes are Latin-1.
 
-    bases: names as the Dockerfile has them, expanded, and the IDs of the images that they meant.
+    bases: expanded names of the Dockerfile, and the IDs of the images that they meant.
     copies: what COPY and ADD took from the context, and its digest.
     records: cache key to diff ID and time.
-    steps: in the order in which they are told, each with whether the cache answers it; there is nothing to answer for
-    bases and the export.
+    steps: in the order in which they are shown, each with whether the cache answers it; bases and the export need no
+    answer.
     manifest: digest, size in bytes and media type.
     """
 
@@ -74,9 +74,9 @@ class RememberedBuild(NamedTuple):
 
 
 def recall(request: BuildRequest, store: Store, monitor: Monitor, files: ContextFiles) -> RecalledResult | None:
-    """Answer ``request`` by the last build's outcome, and tell it as a build does; None when that does not hold.
+    """Answer ``request`` with the last build's outcome, and show it as a build does; None when it does not hold.
 
-    files: what it reads of the context is there for the build that follows an answer of None.
+    files: keeps what is read of the context, for the build that follows an answer of None.
     """
     if request.no_cache or request.no_cache_stages or request.pull or not may_be_recalled(request):
         return None
@@ -87,7 +87,7 @@ def recall(request: BuildRequest, store: Store, monitor: Monitor, files: Context
         for members, content in outcome.copies:
             if files.content(_spec(members)) != content:
                 return None
-    except ShiplapError:  # it is told by the build, with its place
+    except ShiplapError:  # the build reports it, with its place
         return None
     files.save()
     names = request.outputs[0].names
@@ -111,7 +111,7 @@ def recall(request: BuildRequest, store: Store, monitor: Monitor, files: Context
 
 
 def may_be_recalled(request: BuildRequest) -> bool:
-    """Whether an outcome can stand for all that this request asks for."""
+    """Whether an outcome can answer everything that this request asks for."""
     return (
         request.domain.is_host  # a run asks registries what names mean
         and bool(request.context.key)
@@ -169,13 +169,13 @@ def _read(request: BuildRequest, store: Store) -> RememberedBuild | None:
 
 
 def _is_current(outcome: RememberedBuild, request: BuildRequest, store: Store) -> bool:
-    """Whether all but the context's files is as it was, what takes least to find out first."""
+    """Whether everything but the context's files is the same as before. Cheap questions come first."""
     seen = (_text(request.dockerfile), _ignored(request), _code())
     if seen != (outcome.dockerfile, outcome.ignore, outcome.code):
         return False
     if store.lookup.manifest_of(outcome.image) != outcome.manifest[0]:
         return False
-    # A build of something else in between would have what misses next be compared with that.
+    # After a build of something else in between, the next miss would be compared with that build.
     if _lineage(request, store) != outcome.lineage:
         return False
     known = store.cache.results(outcome.records)
@@ -185,7 +185,7 @@ def _is_current(outcome: RememberedBuild, request: BuildRequest, store: Store) -
 
 
 def _mean_the_same(bases: Sequence[tuple[str, str]], store: Store) -> bool:
-    """Whether each name is that image's own, and not an index's, whose image the platform would choose."""
+    """Whether each name still means its image itself, rather than an index from which the platform would choose."""
     try:
         targets = [store.lookup.of_base(name) for name, _ in bases]
     except ShiplapError:
@@ -197,7 +197,7 @@ def _mean_the_same(bases: Sequence[tuple[str, str]], store: Store) -> bool:
 
 
 def _tell(outcome: RememberedBuild, monitor: Monitor) -> int:
-    """Tell what a build tells whose steps are all cached, in its order. Returns how many the cache has answered."""
+    """Emit the events of a fully cached build, in its order. Returns how many steps the cache answered."""
     steps = [(StepInfo(number, name, stage, line), cached) for number, name, stage, line, cached in outcome.steps]
     for message, line, rule in outcome.warnings:
         monitor.emit(Warned(message, line, rule))
@@ -252,7 +252,7 @@ def _members(spec: CopySpec) -> dict[str, Any]:
 
 
 def _spec(members: Mapping[str, Any]) -> CopySpec:
-    """As ``_members`` had it: what JSON has as lists were tuples, and the bodies of heredocs bytes."""
+    """The reverse of ``_members``: JSON's lists become tuples, and the bodies of heredocs bytes."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in members.items()
     }

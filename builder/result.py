@@ -20,13 +20,15 @@ class BuildResult(NamedTuple):
 
     image: None when no output puts it into the store; of several platforms, the first.
     config_digest: of the image's config, its ID; for an index, the index's digest.
-    root: what the last output that is an image goes out as; None when none is, and names those that it has.
+    root: the manifest or index of the last output that is an image; None when no output is one.
+    names: the names that this image has there.
     id: of this build, in no other use.
-    executed, cached: steps that ran, and steps that the cache answered; FROM counts as neither.
-    layers: what each step of that kind made, by its ID.
-    cache: what answered and what was made, for who writes it elsewhere.
-    new_step: makes a step for what follows, such as a push; ``cache`` may still show steps of its own, so all numbers
-    come from here.
+    executed: the steps that ran; FROM does not count.
+    cached: the steps that the cache answered; FROM does not count.
+    layers: the layer of each step that made one, by the step's ID.
+    cache: the records that answered or were made, to be written elsewhere.
+    new_step: makes a step for what follows, such as a push. ``cache`` may still show steps of its own, so all step
+    numbers come from here.
     """
 
     id: str
@@ -43,12 +45,12 @@ class BuildResult(NamedTuple):
 
     @property
     def manifest_digest(self) -> Digest:
-        """Of the manifest or index that went out; where only files did, the image's ID."""
+        """The digest of the manifest or index that went out; the image's ID where only files did."""
         return self.config_digest if self.root is None else self.root.digest
 
 
 class RecalledResult(NamedTuple):
-    """As ``BuildResult``, of a build that came to the same as one before: an image that is in the store."""
+    """As ``BuildResult``, for a build with the same outcome as one before. Its image is in the store."""
 
     id: str
     config_digest: Digest

@@ -1,4 +1,4 @@
-"""ADD of local archives: recognized by content, unpacked straight into the layer.
+"""ADD of local archives: told by its content, unpacked straight into the layer.
 
 A tar may be plain or compressed with gzip, bzip2, xz or zstd. It is read twice: once to plan (members may replace each
 other and files of the image), once to write. Names are read as after chroot into the destination: ``..`` stops there,

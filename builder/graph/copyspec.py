@@ -16,9 +16,9 @@ class CopySpec(NamedTuple):
     extract_archives: local tars are unpacked (ADD).
     link: the layer knows nothing of the image below.
     exclude: patterns as in .dockerignore, relative to each source.
-    from_context: what is copied belongs to 0:0, not to its owner.
+    from_context: copied files belong to 0:0, not to their owner.
     is_add: an ADD, also one that unpacks nothing.
-    named: what the one source is called in a directory, where that is not its own name.
+    named: the name that the only source gets in a directory, where that is not its own name.
     """
 
     sources: tuple[str, ...]
@@ -40,10 +40,10 @@ class CopySpec(NamedTuple):
 
 
 def heredoc_file(name: str) -> str:
-    """What a here-document is called in the directory that it is copied to; empty where no file can be made of it.
+    """The name of a here-document in the directory that it is copied to; empty where no file can be made of it.
 
-    BuildKit makes the file in an empty directory first, and copies it from there: ``./a`` and ``x/../a`` are ``a``, and
-    of ``w/a`` it says that there is no such file or directory.
+    BuildKit first makes the file in an empty directory, and copies it from there. So ``./a`` and ``x/../a`` are ``a``,
+    and for ``w/a`` it says that there is no such file or directory.
     Source: moby/buildkit, solver/llbsolver/file/backend.go (mkfile).
     """
     path = clean(name)

@@ -1,4 +1,4 @@
-"""RUN --mount as data: what the frontend makes of a flag, what it means for the cache, in which order it is mounted."""
+"""RUN --mount as data: what the frontend makes of a flag, its share in the cache key, the order of mounting."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from dockerfile_grammar.mounts import Mount
 
 CONTEXT_TARGET = "/mount"
-"""Where the layer of a mount from the build context has what is mounted."""
+"""A mount from the build context is a layer; this is the path of the mounted files in it."""
 
 EMPTY_DIRECTORY = "/empty"
-"""Where the layer that stands for scratch has what is mounted."""
+"""The path of the mounted directory in the layer that stands for scratch."""
 
 _DEFAULT_DIRECTORY_MODE = 0o755
 _DEFAULT_SECRET_MODE = 0o400
@@ -24,7 +24,7 @@ _DEFAULT_SOCKET_MODE = 0o600
 
 
 class BindMount(msgspec.Struct, frozen=True):
-    """Files of the vertex' source number ``source``; ``path`` is absolute in it. What is written is thrown away."""
+    """Files of the vertex' source number ``source``. ``path`` is absolute in it. Whatever is written is thrown away."""
 
     target: str
     source: int
@@ -32,13 +32,14 @@ class BindMount(msgspec.Struct, frozen=True):
     readonly: bool
 
     def identity(self) -> tuple[object, ...]:
-        return ("bind", self.target, self.readonly)  # what is mounted counts by its content, wherever it is
+        return ("bind", self.target, self.readonly)  # mounted files count by their content, wherever they are
 
 
 class CacheMount(msgspec.Struct, frozen=True):
-    """A directory that outlives the build. source: of its first content, as in BindMount, None for empty.
+    """A directory that outlives the build.
 
-    is_copy: the directory itself is made like that of its source, whatever owner and mode are asked for.
+    source: number of the source that gives the first content, as in BindMount; None: it starts empty.
+    is_copy: the directory itself gets owner and mode from its source, whatever the mount asks for.
     """
 
     target: str
@@ -109,12 +110,12 @@ class MountSpec(CopySpec):
 
 
 def context_spec(path: str) -> MountSpec:
-    """What puts ``path`` of the context (absolute, as in the mount) at CONTEXT_TARGET."""
+    """The copy that puts ``path`` of the context (absolute, as in the mount) at CONTEXT_TARGET."""
     return MountSpec((path,), CONTEXT_TARGET, link=True)
 
 
 def selection_spec(path: str) -> MountSpec:
-    """What selects ``path`` of another filesystem, with its owners."""
+    """The copy that selects ``path`` of another filesystem, with its owners."""
     return MountSpec((path,), CONTEXT_TARGET, link=True, from_context=False)
 
 
@@ -129,7 +130,7 @@ def absolute(directory: str, path: str) -> str:
 
 
 def cache_mount(mount: Mount, target: str, source: int | None, path: str, namespace: str = "") -> CacheMount:
-    """namespace: what BUILDKIT_CACHE_MOUNT_NS says, a part of the ID."""
+    """The cache mount. namespace: the value of BUILDKIT_CACHE_MOUNT_NS, a part of the ID."""
     own = mount.id or posixpath.normpath(mount.target)
     return CacheMount(
         target,
@@ -156,12 +157,12 @@ def secret_mount(mount: Mount, workdir: str) -> SecretMount:
 
 
 def ssh_mount(mount: Mount, workdir: str, number: int) -> SshMount:
-    """number: how many such mounts the instruction has before this one."""
+    """The SSH mount. number: how many such mounts the instruction has before this one."""
     target = absolute(workdir, mount.target) if mount.target else f"/run/buildkit/ssh_agent.{number}"
     mode = _DEFAULT_SOCKET_MODE if mount.mode is None else mount.mode
     return SshMount(mount.id or mount.source or "default", target, mount.required, mode, mount.uid or 0, mount.gid or 0)
 
 
 def mounting_order(mounts: list[RunMount]) -> tuple[RunMount, ...]:
-    """Outer before inner; of equal depth as written."""
+    """The mounts, outer before inner; those of equal depth in the order written."""
     return tuple(sorted(mounts, key=lambda mount: len((mount.target or "").rstrip("/").split("/"))))

@@ -1,6 +1,6 @@
-"""A step's filesystem while the build runs: layers, the newest of which may not have been written as tars yet.
+"""A step's root filesystem while the build runs: its layers. The newest may not have been written as tars yet.
 
-A RUN's upper directory serves as the next step's lower as soon as the command has ended; its tar, and so its diff ID,
+A RUN's upper directory serves as the next step's lower as soon as the command has ended. Its tar, and so its diff ID,
 follow on the stage's writer thread. Whoever needs the diff ID waits for it here.
 """
 
@@ -26,7 +26,7 @@ class WrittenLayer(msgspec.Struct, frozen=True):
 
 
 class LayerHandle(msgspec.Struct, frozen=True, eq=False):
-    """One layer, in the store or on its way there; ``directory`` is the finished upper that stands for it meanwhile."""
+    """One layer, in the store or on its way there. Until then, the finished upper ``directory`` stands for it."""
 
     written: Promise[WrittenLayer] = msgspec.field(default_factory=Promise)
     directory: str | None = None
@@ -45,8 +45,9 @@ class LayerHandle(msgspec.Struct, frozen=True, eq=False):
 class RootFS(msgspec.Struct, frozen=True):
     """Layers, base first.
 
-    below: all but the last one, where that is known; found: holds the chain ID once it has been asked for. Both keep a
-    stage of n steps from hashing n² layers.
+    below: all layers but the last, where that is known.
+    found: holds the chain ID once somebody has asked for it.
+    Both keep a stage of n steps from hashing n² layers.
     """
 
     layers: tuple[LayerHandle, ...] = ()

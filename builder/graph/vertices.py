@@ -1,8 +1,8 @@
 """The build graph: what the frontend plans and the solver executes. Pure data, no I/O.
 
-A vertex is one operation on a root filesystem. ``input`` is the vertex whose filesystem it builds on (None: nothing
-below), ``sources`` are the vertices whose filesystems it reads from (``COPY --from``, mounts). Vertices of one stage
-form a chain; chains meet only at ``sources`` and where a stage begins on another.
+A vertex is one operation on a root filesystem. It builds on the filesystem of vertex ``input`` (None: nothing below).
+It reads from the filesystems of the vertices ``sources`` (``COPY --from``, mounts). Vertices of one stage form a chain.
+Chains meet only at ``sources``, and where a stage begins on another.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from containers.spec import Network
 
 _KEY_FORMAT = "shiplap-1"
-"""Part of every cache key: a change of what an operation means changes it, and old records are never asked for."""
+"""Part of every cache key. Change it when an operation's meaning changes; old records are then never found."""
 
 DEFAULT_HOSTNAME: Final = "buildkitsandbox"
-"""What a RUN sees as the name of its host where nobody chose another. It is in no cache key."""
+"""The host name that a RUN sees where nobody chose another. It is in no cache key."""
 
 
 class BaseOp(msgspec.Struct, frozen=True):
@@ -49,11 +49,11 @@ class RunFile(msgspec.Struct, frozen=True):
 class RunOp(msgspec.Struct, frozen=True):
     """One command in a container of its own. What it leaves in the filesystem is the layer.
 
-    mounts: outer before inner; of the vertex' sources by number.
+    mounts: outer before inner; they refer to the vertex' sources by number.
     env: as the process sees it.
-    untracked_env: proxies, which reach the process and not the cache key.
+    untracked_env: proxies, which reach the process but not the cache key.
     insecure: with all capabilities.
-    arg_names: those of ``env`` that are ARGs; they have the same effect as the others.
+    arg_names: names in ``env`` that are ARGs; they have the same effect as the others.
     foreign: the image's platform, when this machine cannot run it without an emulator.
     """
 
@@ -83,7 +83,7 @@ class RunOp(msgspec.Struct, frozen=True):
 class CopyPart(msgspec.Struct, frozen=True):
     """What one instruction copies from one place.
 
-    source: the number of the vertex' source that it is; None: the build context, or the named one ``context``.
+    source: the number of the vertex' source to copy from; None: the build context, or the named one ``context``.
     """
 
     spec: CopySpec
@@ -92,8 +92,9 @@ class CopyPart(msgspec.Struct, frozen=True):
 
 
 class CopyOp(msgspec.Struct, frozen=True):
-    """COPY and ADD. parts: at least one, in order; they share all of the instruction but what is copied.
+    """COPY and ADD.
 
+    parts: at least one, in order; they differ only in what is copied and from where.
     timestamp: mtime of everything copied, in place of its own (SOURCE_DATE_EPOCH).
     """
 
@@ -107,20 +108,20 @@ class CopyOp(msgspec.Struct, frozen=True):
 
     @property
     def spec(self) -> CopySpec:
-        """What all parts have in common, and the first one's sources."""
+        """The instruction, with the first part's sources; the rest of it is the same for all parts."""
         return self.parts[0].spec
 
     @property
     def is_of_context(self) -> bool:
-        """Whether all that is copied comes from the build context, named contexts and other sources aside."""
+        """Whether everything is copied from the build context, and nothing from named contexts or other sources."""
         return len(self.parts) == 1 and self.parts[0].source is None and not self.parts[0].context
 
     def identity(self) -> tuple[object, ...]:
-        return ("COPY", [repr(part.spec) for part in self.parts], self.timestamp)  # wherever it is from: content counts
+        return ("COPY", [repr(part.spec) for part in self.parts], self.timestamp)  # whatever its origin: content counts
 
 
 class HttpOp(msgspec.Struct, frozen=True):
-    """A file by URL, as a filesystem that has nothing else, under ``name``. checksum: ``sha256:…``, or empty."""
+    """A file by URL, as a filesystem with only this file, called ``name``. checksum: ``sha256:…``, or empty."""
 
     url: str
     name: str
@@ -175,12 +176,12 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class PlannedImage(msgspec.Struct, frozen=True):
-    """What the target stage becomes: everything of the image but the layers' digests and times.
+    """The image that the target stage becomes: everything but the layers' digests and times.
 
     result: its filesystem; None when it has no layer.
     history: one entry per instruction, base first; an entry with no ``created`` gets one from its layer.
     platform: what it is built for.
-    scanned: what the SBOM is of besides, by name.
+    scanned: other filesystems that the SBOM describes, by name.
     dates_label: whether a label is to get the time when the image was made.
     """
 
@@ -201,8 +202,10 @@ class PlannedImage(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The target, for each platform, and every chain that it needs, in an order in which a chain stands after those it
-    reads from. What platforms have in common is one vertex."""
+    """The plan of a build: the target for each platform, and every chain that it needs.
+
+    A chain stands after the chains that it reads from. Platforms share the vertices that they have in common.
+    """
 
     images: tuple[PlannedImage, ...]
     chains: tuple[Chain, ...]
@@ -219,7 +222,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def describe(op: FetchOp) -> str:
-    """Where something is fetched from, for messages: without credentials."""
+    """The address that something is fetched from, for messages: without credentials."""
     from builder.remotes.giturls import redacted
 
     if isinstance(op, HttpOp):

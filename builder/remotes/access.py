@@ -1,4 +1,4 @@
-"""With what a build reaches what is elsewhere."""
+"""The access that a build has to other hosts: network bounds, SSH agents, proxies."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 class SourceAccess(NamedTuple):
     """How a build reaches what it fetches.
 
-    reach: which hosts; None is any.
-    ssh: agents by ID, of which git uses ``default``.
-    known_hosts: whose keys to believe.
+    reach: the allowed hosts; None: any.
+    ssh: agents by ID; git uses ``default``.
+    known_hosts: the hosts whose keys to trust.
     proxies: environment variables.
 
-    Of the build's secrets these are used, as BuildKit has them: ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (with
-    ``.HOST`` behind it for one host), ``HTTP_AUTH_TOKEN_HOST`` and ``HTTP_AUTH_HEADER_HOST``.
+    These secrets of the build are used, as in BuildKit: ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (followed by
+    ``.HOST`` for one host), ``HTTP_AUTH_TOKEN_HOST`` and ``HTTP_AUTH_HEADER_HOST``.
     """
 
     reach: Reach | None = None
@@ -52,7 +52,11 @@ class SourceAccess(NamedTuple):
 
 
 class Remote(NamedTuple):
-    """How to fetch a context. secrets, build_args: of the build. stopped: asked every now and then."""
+    """How to fetch a context.
+
+    secrets, build_args: of the build.
+    stopped: asked every now and then.
+    """
 
     access: SourceAccess = SourceAccess()
     secrets: Mapping[str, bytes] = _NOTHING

@@ -1,11 +1,11 @@
 """Git repositories, fetched shallowly by a git that can do little else.
 
-- Only the protocols of ``core.fetchable.PORTS``. From a service the host's address is checked and pinned
-  (``gitroute``), also that of every submodule. No redirects are followed.
-- No hooks, no filters, no configuration but ours; what the user wrote never is an option. Submodules only where asked.
-- git runs as nobody, without privileges to gain, in mount, process and IPC namespaces of its own that end with it, with
-  limits on time and on the size of files, and may write to one directory only. (Started by somebody else than root it
-  runs as who that is.)
+- Only the protocols of ``core.fetchable.PORTS``. In a service, the address of each host is checked and pinned
+  (``gitroute``), also for every submodule. No redirects are followed.
+- No hooks, no filters, no configuration but ours. What the user wrote never is an option. Submodules only where asked.
+- git runs as nobody and cannot gain privileges. It has mount, process and IPC namespaces of its own that end with it,
+  and limits on time and on the size of files. It may write to one directory only. (Started by a user other than root,
+  git runs as that user.)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-_GIT_LINK: Final = "160000 "  # the mode of a submodule in the index
+_GIT_LINK: Final = "160000 "  # a submodule's mode in the index
 _NOBODY: Final = 65534
 _TIMEOUT_S: Final = 600
 _MAX_FILE_BYTES: Final = 4 << 30
@@ -68,11 +68,11 @@ class Found(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_commit(cls, ref: str) -> Found | None:
-        """What a whole commit hash means, whatever the server says; None for everything else."""
+        """What a whole commit hash means, without asking the server; None for everything else."""
         return cls(ref, (ref,)) if _COMMIT.fullmatch(ref) else None
 
     def check(self, reference: GitReference) -> None:
-        """Raises FetchError when it is not the commit whose hash begins as ``reference.checksum`` says."""
+        """Raises FetchError unless the commit's hash begins with ``reference.checksum``."""
         if not any(found.startswith(reference.checksum) for found in self.hashes):
             raise FetchError(
                 f"{reference.ref or 'the default branch'} of {reference.remote.url} is at {self.commit}, "
@@ -82,7 +82,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What the server calls its default branch, and the commit that is there; empty what it does not say."""
+    """The server's default branch, and its commit; empty where the server does not say."""
 
     branch: str = ""
     commit: str = ""
@@ -102,7 +102,7 @@ class Checkout(msgspec.Struct, frozen=True):
     hashes: tuple[str, ...] = ()
 
     def check(self, found: Found) -> None:
-        """Raises FetchError when it is not what was found: a branch may move between question and fetch."""
+        """Raises FetchError when it is not what ``find`` found: a branch may move between question and fetch."""
         if not set(self.hashes) & set(found.hashes):
             raise FetchError(f"{found.name} moved while it was fetched", hint="run the same command again")
 
@@ -110,8 +110,9 @@ class Checkout(msgspec.Struct, frozen=True):
 class Git(Closing):
     """One repository, in a directory that is made. A context manager, which ends the SSH agent that git may use.
 
-    directory: all of it belongs to this object; the caller removes it. stopped: asked every now and then. url: as git
-    gets it.
+    directory: belongs to this object as a whole; the caller removes it.
+    stopped: asked every now and then.
+    url: as git gets it.
     Every method raises FetchError, and BuildCancelledError once stopped.
     """
 
@@ -177,7 +178,7 @@ class Git(Closing):
     def checkout(
         self, found: Found, *, subdirectory: str = "", keep: bool = False, submodules: bool = False
     ) -> Checkout:
-        """Fetch the commit, and put its files into ``tree``. keep: ``.git`` stays, as that of a shallow clone."""
+        """Fetch the commit, and put its files into ``tree``. keep: leave ``.git`` there, as in a shallow clone."""
         self.run("remote", "add", "origin", self.url)
         target = f"+{found.name}:{found.name}" if keep and found.name.startswith("refs/") else found.name
         self._fetch(target)
@@ -205,8 +206,9 @@ class Git(Closing):
             waiting += [os.path.join(folder, path) for path in self._fetch_level(folder)]
 
     def _fetch_level(self, folder: str) -> list[str]:
-        """Fetch the submodules that a repository names itself: none before the URLs of all were checked, and each with
-        its address pinned. Returns their paths.
+        """Fetch the submodules that a repository itself names. Returns their paths.
+
+        First the URLs of all are checked. Then each is fetched, with its address pinned.
         """
         if not (self.tree / folder / ".gitmodules").is_file():
             return []
@@ -223,7 +225,7 @@ class Git(Closing):
             remote = parse_remote(url)
             route = route_to(remote, self._access, self._ssh)
             self.is_public = self.is_public and not self._access.reach.names(*_place(remote))
-            # As it was checked, and not as git would read what was written.
+            # The URL as it was checked, not as git would read the file.
             self.run("config", "--local", f"submodule.{name}.url", route.url, folder=folder)
             routes.append((path, route))
         update = ("submodule", "--quiet", "update", "--checkout", "--depth=1", "--")
@@ -232,7 +234,7 @@ class Git(Closing):
         return [path for path, _ in routes]
 
     def _named(self, folder: str, member: str, *where: str) -> dict[str, str]:
-        """A member of all submodules in a file of configuration, by their names. Raises FetchError for two of one."""
+        """One setting of all submodules in a configuration file, by submodule. Raises FetchError if it comes twice."""
         found: dict[str, str] = {}
         for entry in self.run("config", *where, "--null", "--list", folder=folder).split("\0"):
             key, _, value = entry.partition("\n")
@@ -265,7 +267,7 @@ class Git(Closing):
         return options
 
     def _local_route(self, repository: Path) -> Route:
-        # Whoever it belongs to: the service's administrator has put it where it is.
+        # Whoever owns it: the service's administrator has put it there.
         config = self._directory / _CONFIG
         config.write_text("[safe]\n\tdirectory = *\n")
         config.chmod(0o644)  # whatever the umask: nobody reads it
@@ -283,7 +285,7 @@ class Git(Closing):
         return (_NOBODY, _NOBODY) if self._sandboxed else (os.geteuid(), os.getegid())
 
     def run(self, *words: str, folder: str = ".", route: Route | None = None) -> str:
-        """Standard output of a git command in a folder of the tree. route: where it may go; None: to the remote."""
+        """Run git in a folder of the tree; its standard output. route: where it may go; None: to the remote."""
         route = route or self._route
         command = ["git", "-C", folder, "--literal-pathspecs", *route.settings, *words]
         if self._sandboxed:
@@ -367,7 +369,7 @@ def _remove(path: Path) -> None:
 
 
 def _below(tree: Path, subdirectory: str) -> Path:
-    """Confined by the kernel; a link in the path is refused."""
+    """A subdirectory of the tree. The kernel confines the lookup; a link in the path is refused."""
     subdirectory = subdirectory.strip("/")
     if subdirectory in ("", "."):
         return tree

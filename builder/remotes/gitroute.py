@@ -1,6 +1,6 @@
-"""How git gets to one remote: its URL, its options and its environment, with the remote's address pinned for a service.
+"""The route by which git reaches one remote: URL, options and environment. For a service, its address is pinned.
 
-A route leads to its remote alone: other protocols are off, no redirects are followed, and credentials are for it only.
+A route leads to its remote alone: other protocols are off, no redirects are followed, no other host gets credentials.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _WEB: Final = ("http", "https")
 
 
 class GitAccess(msgspec.Struct, frozen=True):
-    """With what git reaches repositories.
+    """The access that git has to repositories.
 
-    reach: which hosts.
-    header: the Authorization header for an http host, None for none.
-    ssh: keys, and whom to believe; None: the system's known hosts, and no key.
+    reach: the allowed hosts.
+    header: gives the Authorization header for an http host, None for none.
+    ssh: keys, and whose keys to trust; None: the system's known hosts, and no key.
     ca_file: certificates to trust in place of the system's.
     proxies: environment variables.
     local: a repository on this machine that is fetched in place of the remote's URL.
@@ -104,7 +104,7 @@ _ENVIRONMENT: Final = {
 
 
 def _settings(schemes: Sequence[str], access: GitAccess) -> list[str]:
-    """Git's configuration for a way by which the ``schemes`` are allowed, as options before its command."""
+    """Git's configuration for a route that allows ``schemes``, as options before git's command."""
     settings = {
         "advice.detachedHead": "false",
         "core.fsmonitor": "false",

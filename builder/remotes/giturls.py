@@ -26,7 +26,11 @@ _FORMS: Final = "write https://HOST/REPOSITORY.git, ssh://USER@HOST/PATH or USER
 
 
 class GitRemote(msgspec.Struct, frozen=True):
-    """Where a repository is. url: as git gets it, without credentials. credentials: ``user:password``, or empty."""
+    """The address of a repository.
+
+    url: as git gets it, without credentials.
+    credentials: ``user:password``, or empty.
+    """
 
     url: str
     scheme: str
@@ -36,11 +40,11 @@ class GitRemote(msgspec.Struct, frozen=True):
 
 
 class GitReference(msgspec.Struct, frozen=True):
-    """What is meant by a git URL.
+    """What a git URL means.
 
     ref: branch, tag, commit, or a full name like ``refs/pull/1/head``; empty for the default branch.
-    subdirectory: of the tree, empty for all.
-    checksum: what the commit's hash begins with, empty for any.
+    subdirectory: of the tree; empty for all of it.
+    checksum: the first digits of the commit's hash; empty for any.
     keep_git_dir, submodules: None when the URL does not say.
     """
 
@@ -57,7 +61,7 @@ def is_http_url(text: str) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Raises InvalidUrlError for what is no http URL."""
+    """Raises InvalidUrlError unless ``url`` is an http URL."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -68,7 +72,7 @@ def check_url(url: str) -> None:
 
 
 def parse_git(text: str, *, context: bool = False) -> GitReference | None:
-    """The reference that ``text`` is, or None when it is something else: a path, a URL of a file.
+    """The reference in ``text``; None when it is something else: a path, or the URL of a file.
 
     An http URL is a repository's when its path ends in ``.git``. context: ``github.com/…`` means a repository too.
     Raises InvalidUrlError for a git URL that is malformed.
@@ -91,7 +95,7 @@ def parse_git(text: str, *, context: bool = False) -> GitReference | None:
 
 
 def _scp_remote(found: re.Match[str]) -> GitRemote:
-    """``USER@HOST:PATH``, which is kept: its path starts at the user's home, that of an ssh:// URL at the root."""
+    """The remote of ``USER@HOST:PATH``. It is kept: its path starts at the user's home, an ssh:// URL's at /."""
     path = found["path"]
     if not path or any(ord(letter) < 0x21 or ord(letter) == 0x7F for letter in path):
         raise InvalidUrlError(f"invalid git URL {found[0][:200]!r}", hint=_FORMS)
@@ -99,7 +103,7 @@ def _scp_remote(found: re.Match[str]) -> GitRemote:
 
 
 def parse_remote(url: str) -> GitRemote:
-    """The remote of a URL, or of ``USER@HOST:PATH``, that says nothing but where it is. Raises InvalidUrlError."""
+    """The remote of a URL or ``USER@HOST:PATH`` that has only an address. Raises InvalidUrlError."""
     if (scp := _SCP.fullmatch(url)) and not _SCHEME.match(url):
         return _scp_remote(scp)
     try:
@@ -109,7 +113,7 @@ def parse_remote(url: str) -> GitRemote:
 
 
 def check_remote(parts: SplitResult) -> GitRemote:
-    """The remote of a split URL, whose query and fragment say other things. Raises InvalidUrlError."""
+    """The remote of a split URL; its query and fragment are ignored. Raises InvalidUrlError."""
     shown = redacted(urlunsplit(parts))[:200]
     try:
         port = parts.port
@@ -138,7 +142,7 @@ def check_remote(parts: SplitResult) -> GitRemote:
 
 
 def check_ref(ref: str) -> None:
-    """Raises InvalidUrlError for what cannot be a branch, tag or commit: options and ranges among them."""
+    """Raises InvalidUrlError when ``ref`` cannot be a branch, tag or commit, such as an option or a range."""
     if ref and (not _REF.fullmatch(ref) or ".." in ref):
         raise InvalidUrlError(f"invalid git ref {ref[:100]!r}", hint="a branch, a tag, or a whole commit hash")
 

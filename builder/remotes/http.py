@@ -1,4 +1,4 @@
-"""Files by URL: redirects are followed, a known ETag is asked for first, and addresses are checked for a service."""
+"""Fetches files by URL: follows redirects, asks for a known ETag first; in a service, addresses are checked."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ class Sink(Protocol):
 
 
 class HttpAccess(msgspec.Struct, frozen=True):
-    """With what URLs are fetched. header: the Authorization header for a host, None for none.
+    """The access that fetching URLs has.
 
+    header: gives the Authorization header for a host, None for none.
     proxies: environment variables, ``https_proxy`` and the like; not used where addresses are pinned.
     """
 
@@ -48,7 +49,11 @@ class HttpAccess(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """What a server said about a file. etag: empty for none. modified_at: seconds since the epoch; None: not said."""
+    """What a server said about a file.
+
+    etag: empty for none.
+    modified_at: seconds since the epoch; None: not said.
+    """
 
     etag: str
     modified_at: int | None
@@ -65,14 +70,14 @@ class HttpFiles:
         """Whether all that was asked so far is at public addresses, and not let through by name."""
 
     def is_unchanged(self, url: str, etag: str) -> bool:
-        """Whether the server still has what it called ``etag``. An answer that does not say so is a no."""
+        """Whether the server still has the content with this ``etag``. An unclear answer means no."""
         with contextlib.suppress(FetchError), self._opened("HEAD", url, {"If-None-Match": etag}) as response:
             said = _plain_etag(response.headers.get("ETag", ""))
             return response.status == 304 or (response.status == 200 and said == _plain_etag(etag))
         return False
 
     def fetch(self, url: str, sink: Sink, progress: Progress | None = None) -> Response:
-        """Write the file to ``sink``. progress: told the bytes that have come, and how many there are, 0 for unknown.
+        """Write the file to ``sink``. progress: called with the bytes that have come, and their total, 0 for unknown.
 
         Raises FetchError, InvalidUrlError, BuildCancelledError.
         """
@@ -105,7 +110,7 @@ class HttpFiles:
 
     @contextlib.contextmanager
     def _ended_when_stopped(self) -> Iterator[None]:
-        """Shut the connections down once the build is stopped: the server may be one that says nothing any more."""
+        """Shut the connections down once the build is stopped, since the server may have fallen silent."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -131,7 +136,7 @@ class HttpFiles:
             check_url(url)
             parts = urlsplit(url)
             sent = {"Accept-Encoding": "identity", "User-Agent": "shiplap", "Host": parts.netloc.rpartition("@")[2]}
-            # Credentials are for the host that they were given for, whoever it sends us to.
+            # Credentials go only to the host that they were given for, not to where it redirects.
             same_host = (parts.scheme, parts.hostname, parts.port) == (first.scheme, first.hostname, first.port)
             if same_host and (authorization := self._authorization(url)):
                 sent["Authorization"] = authorization
@@ -206,7 +211,7 @@ _STATUS_HINTS: Final = {
 
 
 def proxy_for(variables: Mapping[str, str], scheme: str, host: str) -> str:
-    """The proxy for a host; empty for none. ``no_proxy`` names hosts and domains; this machine's needs none."""
+    """The proxy for a host; empty for none. ``no_proxy`` names hosts and domains. This machine needs no proxy."""
     named = {name.lower(): value for name, value in variables.items()}
     if is_exempt(host.lower(), named.get("no_proxy", "")):
         return ""

@@ -8,7 +8,7 @@ from core.reach import Reach
 
 
 def pinned(reach: Reach, host: str, port: int) -> str | None:
-    """As ``Reach.pin``. Raises FetchError, which is a FetchUnreachableError where the host is not found."""
+    """As ``Reach.pin``. Raises FetchError; when the host is not found, FetchUnreachableError."""
     try:
         return reach.pin(host, port)
     except HostNotFoundError as error:

@@ -1,7 +1,7 @@
 """SSH agents for builds: ours, with keys from files, or the user's own, passed on. Both sign, and do nothing else.
 
-What is passed on to a build is a socket on which only the two requests are answered that signing takes: a step cannot
-add keys to the user's agent, remove or lock them. Protocol: draft-ietf-sshm-ssh-agent.
+A build gets a socket that answers only the two requests that signing needs. So a step cannot add keys to the user's
+agent, or remove or lock them. Protocol: draft-ietf-sshm-ssh-agent.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _LENGTH: Final = struct.Struct(">I")
 _FAILED: Final = bytes([_FAILURE])
 
 Answer: TypeAlias = Callable[[bytes], bytes]
-"""From one message to its answer, both without their length."""
+"""Answers one message. Message and answer come without their length."""
 
 
 class _Sessions(Protocol):
     def session(self) -> contextlib.AbstractContextManager[Answer]:
-        """What answers the messages of one connection."""
+        """Gives the function that answers the messages of one connection."""
 
 
 class SshAgent:
-    """Something that signs. ``listening`` offers it on a socket, to any number of clients."""
+    """An agent: something that signs. ``listening`` offers it on a socket, to any number of clients."""
 
     def __init__(self, sessions: _Sessions) -> None:
         self._sessions = sessions
@@ -51,7 +51,7 @@ class SshAgent:
 
     @classmethod
     def of_key_data(cls, name: str, data: bytes) -> SshAgent:
-        """An agent with the one private key that ``data`` is; name: what it is called in messages."""
+        """An agent with one private key, ``data``. name: of the key, for messages."""
         return cls(_Keys([_Key.parse(name, data)]))
 
     @classmethod
@@ -78,7 +78,7 @@ class SshAgent:
                 listener.shutdown(socket.SHUT_RDWR)
                 thread.join()
                 for client in list(clients):
-                    with contextlib.suppress(OSError):  # it ended meanwhile
+                    with contextlib.suppress(OSError):  # it has already ended
                         client.shutdown(socket.SHUT_RDWR)
                 os.unlink(name, dir_fd=folder)
         finally:
@@ -105,7 +105,11 @@ class SshAgent:
 
 
 class SshAccess(msgspec.Struct, frozen=True):
-    """For git over ssh. known_hosts: the file that says whose keys to believe. agent: None for no keys."""
+    """Access for git over ssh.
+
+    known_hosts: the file with the host keys to trust.
+    agent: None for no keys.
+    """
 
     known_hosts: bytes = b""
     agent: SshAgent | None = None
@@ -196,7 +200,7 @@ class _Key:
             raise SshKeyError(f"{name} is no private SSH key: {error}", hint="the file without .pub") from error
 
     def sign(self, data: bytes, flags: int) -> bytes | None:
-        """The signature as the protocol has it; None when it is not asked for in a way that this key can."""
+        """The signature in the protocol's form; None when ``flags`` ask for a kind that this key cannot make."""
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
         from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature

@@ -11,15 +11,17 @@ from core.platforms import Platform
 EPOCH_ARG: Final = "SOURCE_DATE_EPOCH"
 
 PROXY_ARGS: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-"""Set for every RUN when given on the command line, in whatever case; neither in the history nor in the cache key
-unless declared."""
+"""Set for every RUN when given on the command line, in upper or lower case.
+
+Unless an ARG declares them, they are neither in the history nor in the cache key.
+"""
 
 
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
-"""What RUN steps see as the name of their host; ``builder.graph.vertices`` has what they see without it."""
+"""The host name that RUN steps see; ``builder.graph.vertices`` has the default."""
 
 MULTI_PLATFORM_ARG: Final = "BUILDKIT_MULTI_PLATFORM"
-"""The result is an index even where it is of one platform, and a directory of files has one for the platform."""
+"""Treats one platform like several: the result is an index, and an output directory has one for the platform."""
 
 INLINE_CACHE_ARG: Final = "BUILDKIT_INLINE_CACHE"
 """The image carries its build cache in its config, as with ``--cache-to type=inline``."""
@@ -27,11 +29,13 @@ INLINE_CACHE_ARG: Final = "BUILDKIT_INLINE_CACHE"
 SCAN_CONTEXT_ARG: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"
 SCAN_STAGE_ARG: Final = "BUILDKIT_SBOM_SCAN_STAGE"
 SCAN_ARGS: Final = frozenset({SCAN_CONTEXT_ARG, SCAN_STAGE_ARG})
-"""What the SBOM is of besides the final stage. They take effect where an ARG declares them, and are no variables."""
+"""They add to the SBOM of the final stage. They take effect where an ARG declares them, and are no variables."""
 
 CACHE_NAMESPACE_ARG = "BUILDKIT_CACHE_MOUNT_NS"
-"""Builds with another value of it have other directories for ``RUN --mount=type=cache``, and no step of theirs that
-mounts one answers for a step of the others."""
+"""The namespace of ``RUN --mount=type=cache``: builds with different values have different cache directories.
+
+A step that mounts such a directory never answers for a step of a build with another value.
+"""
 
 
 def platform_args(build: Platform, target: Platform) -> dict[str, str]:
@@ -46,14 +50,16 @@ def platform_args(build: Platform, target: Platform) -> dict[str, str]:
 
 
 def names_stage(value: str, stage: str) -> bool:
-    """Whether an argument that is a boolean, or a list of stages, is about this one."""
+    """Whether an argument's value, a boolean or a list of stages, includes ``stage``."""
     said = parse_bool(value)
     return stage in value.split(",") if said is None else said
 
 
 def proxy_env(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The proxies given as build arguments, each as variables in upper and in lower case: programs differ in which
-    they read. Of one that is given in several cases the last in the order of the alphabet counts, as in BuildKit.
+    """The proxies given as build arguments, as variables.
+
+    Each comes in upper and in lower case, since programs differ in which they read. Where one is given in several
+    cases, the last in alphabetical order counts, as in BuildKit.
     """
     given = {name.upper(): build_args[name] for name in sorted(build_args)}
     return tuple((name, given[upper]) for upper in PROXY_ARGS if given.get(upper) for name in (upper, upper.lower()))

@@ -21,11 +21,11 @@ _WHY_NOT: Final = {
 
 
 class Provenance(NamedTuple):
-    """What is said of how an image was built.
+    """The options of the provenance attestation: how an image was built.
 
-    mode: "max" has the build's arguments, secrets' names and steps too.
+    mode: "max" adds the build's arguments, secrets' names and steps.
     builder_id: who vouches for it, a URI.
-    reproducible: whether the user says that the build is.
+    reproducible: whether the user says that the build is reproducible.
     """
 
     mode: Literal["min", "max"] = "min"
@@ -34,7 +34,7 @@ class Provenance(NamedTuple):
 
 
 class Attestations(NamedTuple):
-    """What is to be said of the images; nothing by default."""
+    """The attestations to make of the images; none by default."""
 
     provenance: Provenance | None = None
     sbom: bool = False
@@ -44,7 +44,7 @@ class Attestations(NamedTuple):
 
 
 def parse_attestations(attest: Sequence[str], provenance: str | None, sbom: str | None) -> Attestations:
-    """Parse the values of ``--attest``, and of ``--provenance`` and ``--sbom``, which beat it. Raises OutputError."""
+    """Parse ``--attest``, ``--provenance`` and ``--sbom``. The latter two beat ``--attest``. Raises OutputError."""
     if not attest and provenance is None and sbom is None:
         return Attestations()
     members: dict[str, dict[str, str]] = {}

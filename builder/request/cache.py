@@ -1,4 +1,4 @@
-"""Where a cache comes from and goes to, as data."""
+"""Values of ``--cache-from`` and ``--cache-to``, parsed: where a cache comes from and goes to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CacheCompression: TypeAlias = Literal["gzip", "zstd", "uncompressed"]
 
 
 INLINE_MEMBER: Final = "shiplap.cache.v1"
-"""The member of an image's config that has the records of an inline cache."""
+"""The member of an image's config that holds the records of an inline cache."""
 
 
 class CacheFrom(NamedTuple):
@@ -36,7 +36,7 @@ class CacheTo(NamedTuple):
 
     location: a directory (local), a name (registry), nothing (inline: it goes into the image).
     mode: ``min`` has the layers of the image that is built, ``max`` those of all its stages.
-    level: of the compression; None takes what is there.
+    level: of the compression; None: a blob of any level will do.
     ignore_error: a cache that cannot be written is a warning.
     """
 

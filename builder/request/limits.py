@@ -1,4 +1,4 @@
-"""What a step may use, and the watch over what no control group counts: time, disk, output."""
+"""The limits of a step, and a watch over those that no control group counts: time, disk, output."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MOST_PIDS: Final = 16384
 
 
 class StepLimits(NamedTuple):
-    """For each RUN by itself; 0 is no limit, but for pids, which stop a fork bomb before the host notices.
+    """The limits of each single RUN. 0 means no limit, except for pids: that limit stops fork bombs early.
 
     timeout_s: how long it may run.
-    disk_bytes: what it may have in its layer, and written to its mounts, at any moment.
+    disk_bytes: what it may have at any moment in its layer plus what it wrote to its mounts.
     output_bytes: what it may print.
-    output_rate: how much of that in a second; who prints faster waits, and is not failed.
+    output_rate: bytes that it may print in a second; a step that prints faster waits, and does not fail.
     """
 
     container: Limits = Limits(pids=_MOST_PIDS, optional=("pids",))
@@ -39,13 +39,14 @@ class StepLimits(NamedTuple):
 
 
 class _Room(NamedTuple):
-    """What a file system tells of what was done to it since the step began, by whomever.
+    """What a file system tells of changes since the step began, by the step or by others.
 
-    is_written: it has a limit's worth of bytes less.
-    is_made: it has more than ``most_inodes`` inodes less.
-    most_inodes: a limit of a hundredth of the bytes is one of a hundredth of the inodes, where their number is fixed.
-    free_bytes: what it has left.
-    is_nearly_full: so little that the host is in danger.
+    is_written: the free bytes went down by at least the limit.
+    is_made: the free inodes went down by more than ``most_inodes``.
+    most_inodes: the limit's share of the inodes, where their number is fixed: a hundredth of the bytes allows a
+    hundredth of the inodes.
+    free_bytes: bytes that are still free.
+    is_nearly_full: so few bytes are free that the host is in danger.
     """
 
     is_written: bool
@@ -56,10 +57,10 @@ class _Room(NamedTuple):
 
 
 class Watch:
-    """Looks at one running step.
+    """Watches one running step.
 
-    upper: the directory that takes what it writes. mounts: what else it may write to, for as long as it runs, or, as
-    cache mounts, for longer, and with others.
+    upper: the directory that receives what the step writes.
+    mounts: what else it may write to. Some of them last as long as the step; cache mounts last longer and are shared.
     """
 
     def __init__(self, limits: StepLimits, upper: str, mounts: Sequence[Mount] = ()) -> None:
@@ -98,17 +99,17 @@ class Watch:
             return f"it printed more than {limits.output_bytes} bytes, the limit of output for a step"
         if limits.disk_bytes and now >= self._next_disk_check:
             self._next_disk_check = now + _DISK_CHECK_S
-            # Others, who remove files meanwhile, hide from the file system's free space what the step writes: so files
-            # are also counted every few seconds, and more rarely the longer that takes.
+            # When others remove files at the same time, free space does not show what the step writes. So files are
+            # also counted every few seconds, and more rarely the longer that takes.
             return self.disk_exceeded() if now >= self._next_count else self._disk_exceeded_by_its_look()
         return None
 
     def disk_exceeded(self) -> str | None:
-        """As ``exceeded``, of the disk alone, counted at once: for a step that has ended."""
+        """As ``exceeded``, but for the disk alone, and counted at once: for a step that has ended."""
         return None if self._at_begin is None else self._counted(self._room(self._at_begin))
 
     def _disk_exceeded_by_its_look(self) -> str | None:
-        """As ``disk_exceeded``, but counts only if the file system has a limit's worth less: asking costs nothing."""
+        """As ``disk_exceeded``, but counts only if free space went down by the limit: asking costs nothing."""
         if self._at_begin is None:
             return None
         room = self._room(self._at_begin)
@@ -127,10 +128,10 @@ class Watch:
         )
 
     def _counted(self, room: _Room) -> str | None:
-        """Count the files, and hold them against the limit.
+        """Count the files, and compare them with the limit.
 
-        What a step hides from counting, in files that it has removed and holds open, ends it when the disk is nearly
-        full.
+        A step can hide bytes from counting in files that it removed and holds open. Such a step ends when the disk is
+        nearly full.
         """
         limit = self._limits.disk_bytes
         size_bytes, inodes = self._count()
@@ -145,7 +146,7 @@ class Watch:
         return None
 
     def _count(self) -> tuple[int, int]:
-        """The bytes and the inodes that the step has written to all that it may write to."""
+        """The bytes and the inodes that the step has written, in all places that it may write to."""
         began = time.monotonic()
         used = [tree_usage(path) for path in self._uppers]
         used += [tree_usage(path, self._began_at) for path in self._shared]

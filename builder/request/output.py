@@ -17,7 +17,11 @@ ANNOTATION_LEVELS: tuple[AnnotationLevel, ...] = get_args(AnnotationLevel)
 
 
 class Annotation(NamedTuple):
-    """One annotation. level: what it is put on. platform: only on that platform's manifest or descriptor."""
+    """One annotation.
+
+    level: the kind of document that gets it.
+    platform: only this platform's manifest or descriptor gets it.
+    """
 
     level: AnnotationLevel
     name: str
@@ -31,7 +35,7 @@ class Packaging(NamedTuple):
     compression: of new layers, and with ``force`` of all; None is the output's default.
     level: the codec's, None is its default.
     oci: OCI's media types rather than docker's.
-    rewrite_timestamp: whether times in the new layers are at most SOURCE_DATE_EPOCH; None: when there is one.
+    rewrite_timestamp: clamp times in the new layers to SOURCE_DATE_EPOCH; None: clamp if there is one.
     """
 
     compression: Compression | None = None
@@ -47,9 +51,11 @@ class Output(NamedTuple):
 
     dest: a path; ``-`` is standard output (oci, docker, tar only); empty for image.
     names: under which names the image goes out (image, oci, docker).
-    push, by_digest, store: of image: send it to the registries that the names begin with, without tags; keep it here.
-    as_tar: of oci and docker: one file rather than a directory.
-    platform_split: of local and tar: a directory for each platform; None: when there are several.
+    push: (image) send it to the registries that the names begin with.
+    by_digest: (image) push without tags.
+    store: (image) keep it here.
+    as_tar: (oci, docker) one file rather than a directory.
+    platform_split: (local, tar) a directory for each platform; None: when there are several.
     """
 
     type: OutputType

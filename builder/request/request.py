@@ -31,26 +31,28 @@ class BuildRequest(NamedTuple):
     """One build, as it was asked for.
 
     dockerfile_name: as the user wrote it, for messages.
-    context: open until the build has ended.
+    context: stays open until the build has ended.
     pull: ask the registry even for images that are in the store.
     secrets: content by ID, for RUN's mounts.
     no_cache_stages: names of stages whose steps all run, whatever the cache has.
-    lineage: what builds are versions of one another, so that a miss is explained against the last one; empty: those of
-    the same directory.
-    hold_failures: a RUN that fails is kept in its StepFailedError, for whoever catches that to enter and close.
-    access: with what URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
-    named_contexts: by ``builder.contexts.keys.context_key``; their directories are open as long as ``context``.
+    lineage: the same for builds that are versions of one another; a miss is explained against the last one. Empty:
+    builds of the same directory are versions.
+    hold_failures: keep a RUN that fails in its StepFailedError; whoever catches the error may enter the step, and
+    closes it.
+    access: how URLs and git repositories are fetched, and the SSH agents for RUN's mounts.
+    named_contexts: by ``builder.contexts.keys.context_key``; their directories stay open as long as ``context``.
     allow: entitlements: ``network.host``, ``security.insecure``.
     limits: what each RUN may use.
     platforms: what to build for; none: for this machine.
-    attest: what is to be said of the images.
+    attest: the attestations to make of the images.
     domain: for whom it is built, and so whose results it may use.
-    context_privacy: how far what is copied from ``context`` may go.
-    own_secrets: which of ``secrets`` came with the request; the others are stored for the project.
-    fingerprint: stands for a secret's value in cache keys, so that nobody can guess it; None: that there is one counts.
-    default_labels: those that are set unless the Dockerfile or ``labels`` set them; in no step's key. An empty
-    org.opencontainers.image.created among them becomes the time that the image itself says.
-    shared_cache_mounts: IDs of cache mounts that all builds share which are of no fork.
+    context_privacy: how far results may go that contain files of ``context``.
+    own_secrets: the ``secrets`` that came with the request; the others are stored for the project.
+    fingerprint: replaces a secret's value in cache keys, so that nobody can guess it; None: the key only says that
+    there is a secret.
+    default_labels: set unless the Dockerfile or ``labels`` set them; in no step's key. An empty
+    org.opencontainers.image.created among them becomes the image's own creation time.
+    shared_cache_mounts: IDs of cache mounts that all builds share, except those of forks.
     """
 
     dockerfile: bytes
@@ -86,7 +88,7 @@ class BuildRequest(NamedTuple):
 
     @property
     def platform(self) -> Platform:
-        """The first platform; of a request for one platform, the one."""
+        """The first platform, which is the only one in a request for one platform."""
         return self.platforms[0] if self.platforms else Platform.host()
 
     @property
@@ -96,26 +98,26 @@ class BuildRequest(NamedTuple):
 
     @property
     def reads_layers(self) -> bool:
-        """Whether the build goes on to read what it has written as layers: it packs them, or looks into them."""
+        """Whether the build later reads the layers that it wrote: it packs them, or looks into them."""
         kept = all(output == Output("image", names=output.names) for output in self.outputs)
         several = len(self.platforms) > 1 or self.source_date_epoch is not None
         return not kept or several or bool(self.cache_to or self.attest)
 
     def counted(self, value: bytes) -> str:
-        """What stands for a value that took part in a step, in the step's key."""
+        """The stand-in, in a step's key, for a value that takes part in the step."""
         return GIVEN if self.fingerprint is None else self.fingerprint(value)
 
     @property
     def given(self) -> list[str]:
-        """Whatever may take part in steps without being in their operations: builds that differ in it differ."""
+        """Everything that may take part in steps without being in their operations. Builds that differ in it differ."""
         secrets = [f"secret {name} {self.counted(value)}" for name, value in sorted(self.secrets.items())]
         return [*secrets, *(f"ssh {name}" for name in sorted(self.access.ssh))]
 
     @property
     def lineage_name(self) -> str:
-        """What builds of the same thing have in common; empty for a context that is never seen again.
+        """The name that builds of the same thing share; empty for a context that is never seen again.
 
-        Those of a project have the project in common; a fork's pull request is one of its own.
+        It contains the project. Builds of a fork's pull request have a name of their own.
         """
         name = self.lineage or (self.context.key if self.domain.is_host else self.domain.project_scope)
         return f"{name}\0{self.dockerfile_name}\0{self.platform}" if name else ""

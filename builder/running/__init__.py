@@ -1,4 +1,4 @@
-"""What a RUN needs: its container, its mounts, what it must not print, and how its failure is told.
+"""Runs a RUN: its container, its mounts, masking of its output, and the report of its failure.
 
-Namespaces and processes are the room ``containers``'.
+Namespaces and processes belong to the room ``containers``.
 """

@@ -22,8 +22,9 @@ _CONTEXT_LINES = 2
 class StepError(BuilderError):
     """A step could not be done: what was wrong, with the place in the Dockerfile.
 
-    dockerfile, dockerfile_name: its text, and what to call it; set by whoever knows them. word: what of the instruction
-    is to blame; empty for all of it.
+    dockerfile: its text, set by whoever knows it.
+    dockerfile_name: its name for messages, set by whoever knows it.
+    word: the part of the instruction that is to blame; empty for all of it.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class StepError(BuilderError):
 class HeldStep:
     """A failed step, kept as it was: its files, its mounts, and the container to enter it with.
 
-    Whoever has this closes it.
+    Whoever has this object closes it.
 
-    spec: with the step's own command, on the files as it left them.
+    spec: a container with the step's own command, on the files as the step left them.
     op: the step as it was planned.
     parent: the files that it began with.
-    limits: what it was held to.
+    limits: the limits that the step had.
     """
 
     def __init__(self, spec: ContainerSpec, kept: ExitStack, op: RunOp, parent: RootFS, limits: StepLimits) -> None:
@@ -110,7 +111,7 @@ class StepFailedError(StepError):
 
 
 class _Blamed(NamedTuple):
-    """Part of a line (counted from 1): from a column (from 0), so wide."""
+    """The part of a line to mark: line (from 1), column (from 0), width."""
 
     line: int
     column: int
@@ -139,7 +140,7 @@ def marked_lines(text: str, place: SourceLines, word: str = "") -> list[str]:
 
 
 def _find(lines: list[str], place: SourceLines, word: str) -> _Blamed:
-    """Where an instruction has a word; its first line when it has none, or has it from a variable."""
+    """The place of a word in an instruction; its first line when the word is empty or comes from a variable."""
     if word:
         pattern = re.compile(rf"(?<![^\s\"',\[]){re.escape(word)}(?![^\s\"',\]])")
         for number in range(place.first, min(place.last, len(lines)) + 1):

@@ -1,4 +1,4 @@
-"""What to do about a step that failed: the hint of its error, from how it ended and what it printed last."""
+"""The hint for a failed step: what to do about it, found from how it ended and what it printed last."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hint_for(op: RunOp, status: ExitStatus, output: bytes) -> str | None:
 
 
 def _about_owners(op: RunOp, output: bytes) -> str | None:
-    """What containers without the host's root do otherwise than others."""
+    """The hint about owners: containers without the host's root treat them differently."""
     if _CHOWN_REFUSED.search(output):
         return (
             "a step has the user and group IDs 0 to 65535 and no others: choose a smaller ID"

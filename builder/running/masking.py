@@ -1,4 +1,4 @@
-"""The output of steps without the build's secrets, however it is cut into pieces."""
+"""Masks the build's secrets in the output of steps, however the output is cut into pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MASK: Final = MASK.encode()
 
 
 class OutputMasker:
-    """Masks one stream. What may be the beginning of a secret is held back until the next piece, or the end, tells."""
+    """Masks one stream. What may begin a secret is held back until the next piece, or the end, decides."""
 
     def __init__(self, forms: Iterable[bytes]) -> None:
         self._finder = FormFinder(forms)
@@ -32,8 +32,8 @@ class OutputMasker:
         return self._finder.replace(rest, _MASK)
 
     def _cut(self, data: bytes) -> int:
-        """Up to where nothing that comes later can change what is a secret."""
-        # No form has a line feed, so that none reaches over the last one.
+        """The position up to which later bytes cannot change what is a secret."""
+        # No form contains a line feed, so no form reaches across the last one.
         line = data.rfind(b"\n") + 1
         for start in range(max(line, len(data) - self._finder.longest + 1), len(data)):
             if self._finder.begins_form(data[start:]):

@@ -1,4 +1,4 @@
-"""A RUN's mounts, from plan to container: caches are locked, secrets looked up, uppers made for what is thrown away."""
+"""A RUN's mounts, from plan to container: locks caches, looks secrets up, makes uppers for writes to throw away."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _STRICTEST = ("locked", "private", "shared")
 
 
 class Mounted(msgspec.Struct, frozen=True):
-    """What a container is given: mounts, and variables with secrets."""
+    """What a container gets: mounts, and variables with secrets."""
 
     mounts: tuple[Mount, ...]
     secret_env: tuple[tuple[str, str], ...]
 
 
 class Mounter:
-    """Does it for one build. view: a directory of a filesystem merged, for some time."""
+    """Prepares the mounts of one build. view: gives a merged directory of a filesystem for some time."""
 
     def __init__(
         self, store: Store, request: BuildRequest, view: Callable[[RootFS], AbstractContextManager[int]]
@@ -73,9 +73,9 @@ class Mounter:
             yield Mounted(tuple(mounts), tuple(env))
 
     def contents(self, op: RunOp, sources: Sequence[RootFS]) -> Iterator[str]:
-        """What identifies all that the step sees of other filesystems: first cheaply, then by the files' content.
+        """Identifies everything that the step sees of other filesystems: first cheaply, then by the files' content.
 
-        Waits for the layers of ``sources``. What is mounted whole is identified by its layers alone.
+        Waits for the layers of ``sources``. A filesystem that is mounted whole is identified by its layers alone.
         """
         used = [
             (mount.path, sources[mount.source])
@@ -116,7 +116,7 @@ class Mounter:
         mounts = [
             (mount.id, self._beginning(mount, sources), mount) for mount in op.mounts if isinstance(mount, CacheMount)
         ]
-        # In order, so that two steps cannot wait for each other. One that is there twice is held once, by the stricter.
+        # Sorted, so that two steps cannot wait for each other. A cache that comes twice is held once, by the stricter.
         for name, beginning, mount in sorted(mounts, key=lambda it: (it[:2], _STRICTEST.index(it[2].sharing))):
             if (name, beginning) in held:
                 continue
@@ -139,7 +139,7 @@ class Mounter:
         return Beginning(mount.uid, mount.gid, mount.mode, source)
 
     def _scope(self, mount: CacheMount) -> Scope:
-        """Whose directory it is: what strangers leave in theirs, nobody else builds with, whatever is shared."""
+        """The cache directory's owner. Nobody else builds with what strangers leave in theirs, whatever is shared."""
         domain = self._request.domain
         shared = domain.is_host or (mount.id in self._request.shared_cache_mounts and not domain.is_fork)
         return COMMON if shared else domain.mounts_scope
@@ -174,7 +174,7 @@ class Mounter:
                 os.close(root)
 
     def _agent(self, mount: SshMount, stack: ExitStack) -> str | None:
-        """The path of a socket on which an SSH agent serves until ``stack`` ends; None for one that nobody gave."""
+        """The socket of an SSH agent, which serves until ``stack`` ends; None when the build has no such agent."""
         agent = self._request.access.ssh.get(mount.id)
         if agent is None:
             if mount.required:

@@ -122,7 +122,7 @@ class _Output:
         self._size = 0
 
     def add(self, stream: Literal[1, 2], data: bytes) -> None:
-        """Pass on what has been read; no bytes are the end of the stream."""
+        """Pass on what has been read. Empty ``data`` is the end of the stream."""
         if masker := self._maskers.get(stream):
             data = masker.feed(data) if data else masker.finish()
         if not data:
@@ -144,12 +144,12 @@ def _follow(
     watch: Watch,
     stopped: Callable[[], bool],
 ) -> str | None:
-    """Pass output on until both pipes are closed, as they are when every process of the container has ended.
+    """Pass output on until both pipes are closed. They close when every process of the container has ended.
 
-    Should it have given them to another container, by a socket in a cache mount, say, they stay open for longer: then
-    what is in them at its end is the end.
+    A container may have given its pipes to another one, for example by a socket in a cache mount. They then stay open
+    for longer; what they hold when the container ends is the last output.
 
-    Returns the limit that it was killed for, in words.
+    Returns the limit for which the container was killed, in words.
     """
     poller = select.poll()
     for fd in streams:
@@ -166,7 +166,7 @@ def _follow(
             reads_left = _READS_AFTER_END
         for fd, _ in ready:
             data = os.read(fd, _READ_SIZE)
-            if not killed:  # what was in the pipe when a limit ended it is nobody's
+            if not killed:  # output that was still in the pipe when a limit ended the step is dropped
                 output.add(streams[fd], data)
                 watch.printed(len(data))
             if not data:
@@ -181,9 +181,9 @@ def _follow(
 
 
 def _pipe() -> tuple[int, int]:
-    """Large, where the kernel grants it: a step that prints much does not wait for each of our reads."""
+    """A pipe, large where the kernel allows it: a step that prints much does not wait for each of our reads."""
     read, write = os.pipe2(os.O_CLOEXEC)
-    with contextlib.suppress(OSError):  # an unprivileged user may have used up what they may have
+    with contextlib.suppress(OSError):  # an unprivileged user may have used up their share of pipe memory
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _READ_SIZE)
     return read, write
 
@@ -194,7 +194,7 @@ def _shown(op: RunOp) -> str:
 
 
 def why_it_failed(op: RunOp, status: ExitStatus, limits: StepLimits) -> str:
-    """What the error of a step says whose command ended badly."""
+    """The error message for a step whose command failed."""
     shown = _shown(op)
     if status.message:
         return f"process {shown!r} could not be started: {status.message}"

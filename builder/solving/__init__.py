@@ -1,4 +1,4 @@
-"""What walks the graph: which vertex is answered from the cache, which one is done, and how its layer is written.
+"""The solver: walks the graph, answers vertices from the cache or executes them, and has their layers written.
 
-How a RUN or a COPY is done is ``builder.running``'s and ``builder.copying``'s.
+``builder.running`` knows how a RUN is done, ``builder.copying`` how a COPY is done.
 """

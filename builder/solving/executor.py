@@ -1,4 +1,4 @@
-"""What a step does when the cache has no answer: run a command, copy files, make directories; each leaves a layer."""
+"""Executes steps that the cache cannot answer: runs commands, copies files, makes directories. Each leaves a layer."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Executor:
     is put into the store. Until then they live exactly as long as the machine's power does.
 
     files: of the build's contexts.
-    pinned: what has been fetched, and what it is for good: a checksum or a commit's hash.
-    provide: has layers brought into the store that are known, and not there yet; see ``BuildCache.provide``.
-    idle: called when the launcher is not needed any more, where that is known before the last layer is written.
+    pinned: what has been fetched, with the checksum or commit hash that identifies it for good.
+    provide: brings known layers into the store that are not there yet; see ``BuildCache.provide``.
+    idle: called when the launcher is not needed any more, if that is known before the last layer is written.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Executor:
         return layer
 
     def copy(self, job: CopyJob, op: CopyOp, parent: RootFS) -> tuple[DiffID, tuple[UnknownName, ...]]:
-        """Write the layer of a COPY or ADD; with the names of owners that the image does not have."""
+        """Write the layer of a COPY or ADD. Also returns the names of owners that the image does not have."""
         from builder.copying.planner import needs_rootfs
         from images.errors import DamagedBlobError
 
@@ -116,7 +116,7 @@ class Executor:
     # WORKDIR
 
     def make_workdir(self, op: WorkdirOp, parent: RootFS) -> tuple[DiffID, tuple[UnknownName, ...]]:
-        """Write the layer that makes the missing directories, an empty one when there are none; and as ``copy``."""
+        """Write the layer with the missing directories, empty when none is missing. Returns the same as ``copy``."""
         from builder.copying.owners import Owner, parse_chown
         from builder.copying.planner import workdir_layer
 
@@ -137,17 +137,17 @@ class Executor:
             self._launcher.warm()
 
     def expect_use(self, diff_id: DiffID) -> None:
-        """A layer was written that a RUN is going to be on: what mounting it takes is made behind the caller's back."""
+        """A RUN is going to need this new layer: prepare its mounting behind the caller's back."""
         self._store.snapshots.begin(diff_id)
 
     def mounted_contents(self, op: RunOp, sources: Sequence[RootFS]) -> Iterator[str]:
-        """What identifies all that a RUN's mounts show of other filesystems: see ``Mounter.contents``."""
+        """Identifies everything that a RUN's mounts show of other filesystems; see ``Mounter.contents``."""
         return self._mounter().contents(op, sources)
 
     def run(
         self, vertex: Vertex, op: RunOp, parent: RootFS, sources: Sequence[RootFS], stopped: Callable[[], bool]
     ) -> Upper:
-        """Run the command on the parent's filesystem. What it changed is in the upper directory returned."""
+        """Run the command on the parent's filesystem. Returns the upper directory with its changes."""
         with contextlib.ExitStack() as held:
             mounts: Sequence[Mount] = ()
             secret_env: Sequence[tuple[str, str]] = ()
@@ -178,7 +178,7 @@ class Executor:
         secret_env: Sequence[tuple[str, str]],
         held: contextlib.ExitStack,
     ) -> Upper:
-        """held: what the mounts need; kept with the upper directory when the step fails and is to be held."""
+        """Run the command. held: what the mounts need; kept with the upper when the step fails and is to be held."""
         from builder.running.failures import HeldStep, StepFailedError
         from builder.running.step import StepRun, run_step
         from core.rootfs import DirectoryLayer
@@ -207,7 +207,7 @@ class Executor:
     def write_upper(self, vertex: Vertex, upper: Upper, parent: RootFS, *, last: bool = False) -> DiffID:
         """Write a RUN's changes as its layer; the directory becomes the layer's snapshot.
 
-        last: nothing else is to come, so that the launcher can end meanwhile.
+        last: no other step follows, so the launcher can end while the layer is written.
         """
         from images.diff import write_upper
 

@@ -1,7 +1,7 @@
-"""What a build takes from URLs and git repositories, as layers: looked at in every build, fetched when it changed.
+"""Makes layers of URLs and git repositories: asks the server in every build, fetches when something has changed.
 
-A file is asked for by the ETag that it had, a branch by the commit that it is at. What a checksum or a whole commit
-hash names is not asked for at all once it is here. Layers are remembered as cache records: pruning takes them too.
+The server is asked whether a file still has its ETag, or which commit a branch is at. It is not asked at all for what a
+checksum or a whole commit hash names, once that is here. Layers are remembered as cache records, so pruning takes them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _OP: Final = "source"
 _CREDENTIALS: Final = ("GIT_AUTH_", "HTTP_AUTH_")
-"""How the names of secrets begin that are sent to servers: see ``builder.remotes.access``."""
+"""Secrets whose names begin so are sent to servers; see ``builder.remotes.access``."""
 _MODE: Final = stat.S_IFREG | 0o600
 
 
@@ -48,9 +48,9 @@ class FetchedLayer(msgspec.Struct, frozen=True):
     """A layer made of what was fetched.
 
     created_at: when it was fetched, seconds since the epoch.
-    cached: it was here, and is what is there now.
-    pinned: what it is for good: the file's ``sha256:…``, or the commit's hash.
-    privacy: how far it may go.
+    cached: the layer was here already, and still is what the server has.
+    pinned: its identity for good: the file's ``sha256:…``, or the commit's hash.
+    privacy: how far the layer may go.
     """
 
     diff_id: DiffID
@@ -71,10 +71,10 @@ class Fetcher:
         self._stopped = stopped
 
     def layer(self, op: FetchOp, progress: Progress) -> FetchedLayer:
-        """The layer with what is there now. progress: as in ``HttpFiles.fetch``.
+        """The layer with what the server has now. progress: as in ``HttpFiles.fetch``.
 
-        What was fetched before is known to those alone for whom it counts: a URL, a checksum or a commit that is named
-        shows no right to it. Raises FetchError, InvalidUrlError, BuildCancelledError.
+        An earlier layer answers only those for whom it counts: naming a URL, a checksum or a commit proves no right to
+        its content. Raises FetchError, InvalidUrlError, BuildCancelledError.
         """
         given = _privacy(op, self._request)
         if isinstance(op, HttpOp):
@@ -82,9 +82,10 @@ class Fetcher:
         return self._git(op, given)
 
     def _known(self, key: str, given: Privacy) -> tuple[CacheRecord, Privacy] | None:
-        """What has this key for this build, and how far that goes.
+        """The record that has this key for this build, and how far it may go.
 
-        given: what takes part besides. Something that everybody was shown is not asked for with a credential.
+        given: the privacy of the credentials that take part. A record from a fetch without a credential does not
+        answer a fetch with one.
         """
         for privacy in Privacy:
             if privacy < given:
@@ -183,7 +184,7 @@ class Fetcher:
         return FetchedLayer(diff_id, record.created_at, False, checkout.commit, privacy)
 
     def _write_tree(self, tree: Path, timestamp: int) -> DiffID:
-        """All of it, with the commit's time: so that the same commit is the same layer, whoever fetches it when."""
+        """Write the whole tree, with the commit's time: the same commit is the same layer, whoever fetches it when."""
         from builder.contexts.privatetree import PrivateTree
         from builder.copying.planner import CopySpec, select, write_layer
 
@@ -225,7 +226,7 @@ def _key(*parts: str) -> str:
 
 
 def _privacy(op: FetchOp, request: BuildRequest) -> Privacy:
-    """What may have been fetched with a credential stays with those who have it; what the host fetched, with it."""
+    """The privacy of fetched files. With a credential they stay with its owners; those of the host stay with it."""
     if request.domain.is_host:
         return Privacy.PROJECT  # it reaches more than runs do
     given = [name for name in request.secrets if name.startswith(_CREDENTIALS)]

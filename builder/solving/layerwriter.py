@@ -15,8 +15,8 @@ _Job: TypeAlias = tuple[Callable[[], None], Callable[[BaseException], None]]
 class LayerWriter:
     """Runs jobs one after another, in order. Started by the first job: a cached stage never starts it.
 
-    question: what jobs are asked whether they have to end.
-    on_error: told the first error; the jobs after it are not run, they fail with the same error, since each builds on
+    question: asked by jobs whether they have to end.
+    on_error: called with the first error. Later jobs are not run. They fail with the same error, since each builds on
     the one before.
     """
 
@@ -28,7 +28,7 @@ class LayerWriter:
         self._thread: threading.Thread | None = None
 
     def add(self, job: Callable[[], None], fail: Callable[[BaseException], None]) -> None:
-        """Queue ``job``; when it, or one before it, raises, ``fail`` is called with the error."""
+        """Queue ``job``. When it or an earlier job raises, ``fail`` is called with the error."""
         self._jobs.put((job, fail))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name)

@@ -1,8 +1,8 @@
 """From plan to layers: each chain of the plan in a thread of its own, each step answered by the cache or executed.
 
-What makes it fast: a step's layer is written behind the next step's back (``LayerWriter``), so that a chain of RUNs
-waits for commands only; and a step waits for the digest of the layer below only when the cache has a result of the
-same operation that this digest could select (early cutoff).
+Two things make it fast. A step's layer is written behind the next step's back (``LayerWriter``), so a chain of RUNs
+waits for commands only. And a step waits for the digest of the layer below only when this digest could select a result:
+when the cache has one of the same operation (early cutoff).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from images.records import CacheRecord
 class Solution(msgspec.Struct, frozen=True):
     """The target's filesystem for each platform, how many steps ran or came from the cache, and the layer of each.
 
-    scanned: for each platform, the filesystems that its SBOM is of besides.
+    scanned: for each platform, the other filesystems that its SBOM describes.
     """
 
     rootfses: tuple[RootFS, ...]
@@ -69,7 +69,7 @@ class Solver:
     """Solves one plan, once.
 
     no_cache: whether a step runs whatever the cache holds.
-    unknown_owner: is told each name of an owner that the image does not have; may raise a BuilderError.
+    unknown_owner: called with each owner's name that the image does not have; may raise a BuilderError.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Solver:
         self._unknown_owner = unknown_owner
         self._cancelled = cancelled
         self._results: dict[Vertex, Promise[RootFS]] = {}
-        self._target: Vertex | None = None  # what comes last, if that is one vertex
+        self._target: Vertex | None = None  # the last vertex, if there is one last
         self._counts = {"done": 0, "cached": 0}
         self._lock = threading.Lock()
         self._executed: dict[Vertex, tuple[MissReason, ...]] = {}
@@ -108,8 +108,8 @@ class Solver:
             try:
                 return self._attempt(plan)
             except LayerLostError:
-                # What a cache from elsewhere answered cannot be had. It will not say so again, and what has run is in
-                # the store: everything is asked anew.
+                # A layer that a cache elsewhere named cannot be fetched. That cache will not name it again, and the
+                # steps that ran are in the store: ask everything again.
                 self._cache.start_again()
                 self._counts = {"done": 0, "cached": 0}
                 self._first_error = None
@@ -152,7 +152,7 @@ class Solver:
         return self._cancelled.is_set() or self._failed.is_set()
 
     def _run_chain(self, chain: Chain) -> None:
-        # What a step has left is written also when another step has failed: it is in the cache then.
+        # A step's result is written even when another step has failed, so that the cache has it.
         writer = LayerWriter(f"layers of {chain.name}", self._fail, stop_when(self._cancelled.is_set))
         try:
             with asking(stop_when(lambda: self.stopped)):
@@ -262,7 +262,7 @@ class Solver:
         return layer, outcome
 
     def _is_last(self, vertex: Vertex) -> bool:
-        """Whether a step's layer is all that is still to come: everything else is done, and written."""
+        """Whether only this step's layer is left: everything else is done and written."""
         if vertex is not self._target or self.stopped:
             return False
         others = (result for other, result in self._results.items() if other is not vertex)
@@ -294,14 +294,14 @@ class Solver:
         return replace(outcome, below=below, content=contents[-1], keys=keys)
 
     def _contents(self, op: RunOp | WorkdirOp, sources: tuple[RootFS, ...]) -> Iterator[str]:
-        """What the keys of a step's result have of other filesystems, what is found out with less work first."""
+        """Identifies what a step reads of other filesystems, for the result's keys; the cheapest answer comes first."""
         if not sources or not isinstance(op, RunOp):
             yield ""
         else:
             yield from self._executor.mounted_contents(op, sources)
 
     def _expect_runs(self) -> None:
-        """A step is not in the cache, so the RUNs after it will probably run: have the launcher start meanwhile."""
+        """A step is not in the cache, so later RUNs will probably run: start the launcher while this step works."""
         with self._lock:
             expected, self._runs_expected = self._runs_expected, False
         if expected:
@@ -392,7 +392,7 @@ class Solver:
     def _count(self, vertex: Vertex, outcome: StepAnswer, start: float) -> None:
         with self._lock:
             ran_now = outcome.ran
-            ran = ran_now or vertex in self._executed  # maybe by an attempt before this one
+            ran = ran_now or vertex in self._executed  # an earlier attempt may have run it
             self._counts["done" if ran else "cached"] += 1
         if ran_now:
             self._executed[vertex] = self._explainer.changes(vertex, outcome)
@@ -417,7 +417,7 @@ class Solver:
 
 
 def _answered(record: CacheRecord, below: str, keys: Sequence[str], step: StepClass) -> StepAnswer:
-    """What a hit tells."""
+    """The answer that a cache hit gives."""
     layer, known = record.diff_id or "", tuple(keys)
     return StepAnswer(
         record.op, ran=False, below=below, keys=known, layer=layer, record=record.detail, facts=step.facts
@@ -425,7 +425,7 @@ def _answered(record: CacheRecord, below: str, keys: Sequence[str], step: StepCl
 
 
 def _from_record(record: CacheRecord) -> LayerHandle:
-    assert record.diff_id is not None  # every step leaves a layer, be it an empty one
+    assert record.diff_id is not None  # every step leaves a layer, maybe an empty one
     return LayerHandle.known(record.diff_id, record.created_at)
 
 
@@ -435,18 +435,18 @@ def _before_the_last_run(chain: Chain) -> Sequence[Vertex]:
 
 
 def _chain(op: CopyOp, parent: RootFS) -> str:
-    """What a copy's result depends on besides the files: the filesystem below, unless it never looks at it."""
+    """What a copy's result depends on, other than the files: the filesystem below, if the copy looks at it."""
     from builder.copying.planner import needs_rootfs
 
     return parent.identity() if needs_rootfs(op.spec) else ""
 
 
 def _nobody_waits(error: BaseException) -> None:
-    """A record that could not be written is reported by the writer itself; no step depends on it."""
+    """Ignore the error: the writer itself reports a record that could not be written. No step depends on it."""
 
 
 def _whole(op: CopyOp, sources: tuple[RootFS, ...]) -> list[str]:
-    """What stands for the content of all files of the sources, so that none has to be read; nothing for a context."""
+    """Stand-ins for the content of all files of the sources, so that none is read; nothing for a context."""
     if any(part.source is None for part in op.parts):
         return []
     return [" ".join(f"all of {source.identity()}" for source in sources)]
