@@ -1,8 +1,8 @@
-"""What the service's processes say on standard error: a JSON object a line, which collectors of logs can take apart.
+"""Logging on standard error: a JSON object a line, which collectors of logs can take apart.
 
-At a terminal there is no collector but a person, who gets plain lines, and none about each request.
+At a terminal a person reads instead of a collector: a person gets plain lines, and no line for each request.
 
-A message that begins with ``run 7:`` is about that run; others are about the one that the process works on, if any.
+A message that begins with ``run 7:`` is about that run. Any other is about the run that the process works on, if any.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _working_on = 0
 
 @contextlib.contextmanager
 def working_on(run: int) -> Iterator[None]:
-    """What this process logs meanwhile is about this run, whichever part of Shiplap says it."""
+    """Until the end of the block, all that this process logs is about this run, whichever part of Shiplap logs it."""
     global _working_on
     _working_on = run
     try:
@@ -37,7 +37,7 @@ def working_on(run: int) -> Iterator[None]:
 
 
 class JsonFormatter(logging.Formatter):
-    """time (UTC), level, logger, process, message; run; what the record brought along; traceback where there is one."""
+    """time (UTC), level, logger, process, message; run; the record's own members; traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -58,7 +58,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """For people: the time of day here, the level where it is bad news, the message; traceback where there is one."""
+    """For people: the local time of day, the level if it is bad news, the message; traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
@@ -69,9 +69,10 @@ class PlainFormatter(logging.Formatter):
 def configuration(
     loggers: Mapping[str, Mapping[str, object]] = MappingProxyType({}), *, at_terminal: bool | None = None
 ) -> dict[str, Any]:
-    """For logging.config.dictConfig: everything to standard error, but what libraries chat about.
+    """For logging.config.dictConfig: everything goes to standard error, except the chatter of libraries.
 
-    loggers: more of them. at_terminal: whether a person reads; None: whether standard error is a terminal.
+    loggers: more loggers to set up.
+    at_terminal: whether a person reads; None: whether standard error is a terminal.
     """
     person = sys.stderr.isatty() if at_terminal is None else at_terminal
     levels = {name: {"level": "WARNING"} for name in ("alembic", "amqp", "celery", "kombu")}

@@ -49,7 +49,7 @@ class Metrics(msgspec.Struct, frozen=True):
 
 
 def snapshot(service: Service) -> Metrics:
-    """Raises DatabaseUnreachableError."""
+    """The numbers as of now. Raises DatabaseUnreachableError."""
     with service.database.read() as connection:
         by_state = counted(connection, runs.c.state)
         total = totals(connection)
@@ -70,6 +70,6 @@ def snapshot(service: Service) -> Metrics:
 
 
 def count_cache(database: Database, outcome: CacheWritten) -> None:
-    """A run's part of the shared cache came to this. Raises DatabaseUnreachableError."""
+    """Count the outcome of writing a run's part of the shared cache. Raises DatabaseUnreachableError."""
     with database.write() as connection:
         add(connection, f"{_CACHE}{outcome}", 1)

@@ -3,13 +3,13 @@
 A host that loses its power or its link says no goodbye: what it locked stays locked until somebody notices. Three
 bounds see to that, on both sides of each connection:
 
-- the *network's*: whoever's bytes are not acknowledged for _UNHEARD_S, or who does not answer probes, is gone;
-- an *idle transaction's*: the server ends one in which its client is silent for _IDLE_S, and takes back its locks;
-- a *lock's*: nobody waits for one longer than _LOCK_S. Who gives up is told ``DatabaseBusyError``, and tries again.
+- the *network's*: a peer whose bytes are not acknowledged for _UNHEARD_S, or who does not answer probes, is gone;
+- an *idle transaction's*: the server ends one whose client is silent for _IDLE_S, and takes back its locks;
+- a *lock's*: nobody waits for one longer than _LOCK_S. Who gives up gets ``DatabaseBusyError``, and tries again.
 
-The client's side is libpq's own parameters. The server's are set by statements: PgBouncer refuses parameters at the
-start of a connection that it does not know. Those of a transaction go along with its BEGIN, in one message: PgBouncer
-may give each transaction another connection to the server, and so no statement of an earlier one can be relied upon.
+The client's side is set by libpq's own parameters. The server's side is set by statements: PgBouncer refuses, at the
+start of a connection, parameters that it does not know. A transaction's bounds go along with its BEGIN, in one message:
+PgBouncer may give each transaction another connection to the server, so no earlier statement can be relied upon.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _IDLE_S: Final = 20
 _BEGIN: Final = f"""\
 BEGIN; SET LOCAL lock_timeout = '{_LOCK_S}s'; SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_S}s'"""
 _PATIENT: Final = ("SET LOCAL lock_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
-_NETWORK: Final = (  # of the server's end, and for a Unix socket without effect
+_NETWORK: Final = (  # for the server's end; without effect on a Unix socket
     f"SET tcp_keepalives_idle = {_PROBE_AFTER_S}; SET tcp_keepalives_interval = {_PROBE_EVERY_S}; "
     f"SET tcp_keepalives_count = {_PROBES}; SET tcp_user_timeout = {_UNHEARD_S * 1000}"
 )
 
 
 class Dialect(PGDialect_psycopg):
-    """SQLAlchemy's, with a BEGIN of ours. The driver's connections are in autocommit, so that it sends none itself."""
+    """SQLAlchemy's dialect, but BEGIN is ours: the driver's connections are in autocommit, and send none themselves."""
 
     supports_statement_cache = True
 
@@ -61,7 +61,7 @@ def postgres_engine(url: URL, pool_size: int) -> Engine:
         pool_pre_ping=True,
         connect_args={
             "application_name": "shiplap",
-            "client_encoding": "UTF8",  # else that of the database, and text of SQL_ASCII comes as bytes
+            "client_encoding": "UTF8",  # else the database's, and text of SQL_ASCII comes as bytes
             "autocommit": True,
             "connect_timeout": _CONNECT_S,
             "keepalives": 1,
@@ -81,7 +81,7 @@ def postgres_engine(url: URL, pool_size: int) -> Engine:
 
 
 def wait_patiently(connection: Connection) -> None:
-    """From here to the transaction's end it may wait for locks, and be silent, for however long."""
+    """Let this transaction, from here to its end, wait for locks and be silent for however long."""
     for statement in _PATIENT:
         connection.exec_driver_sql(statement)
 

@@ -1,6 +1,6 @@
-"""What is wrong with a document that does not have the form of its type, in words for who wrote it.
+"""Messages for documents that do not have the form of their type, in words for the person who wrote them.
 
-msgspec says where and which type it expected. People are told the field, what is wrong with it, and what may be there.
+msgspec says where, and which type it expected. People get the field, what is wrong with it, and what may be there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def explain(error: msgspec.ValidationError, kind: Any, whole: str) -> str:
 
 
 def described(kind: Any) -> str:
-    """What a type says of itself for people, by ``msgspec.Meta(description=…)``; empty when it says nothing."""
+    """A type's own description for people, from ``msgspec.Meta(description=…)``; empty when it has none."""
     return next(filter(None, (_description(each) for each in _flat(inspect.type_info(kind)))), "")
 
 
@@ -104,7 +104,7 @@ def _quoted(text: str) -> str:
 
 
 def _types_at(top: Any, parts: list[tuple[str, str]]) -> list[Any]:
-    """Every type that may stand at the place."""
+    """Every type that may stand at this place of the document."""
     types = [*_flat(top)]
     for member, index in parts:
         types = [below for each in types for found in _below(each, member, index) for below in _flat(found)]
@@ -112,7 +112,7 @@ def _types_at(top: Any, parts: list[tuple[str, str]]) -> list[Any]:
 
 
 def _flat(kind: Any) -> Iterator[Any]:
-    """A type, with the members of a union for itself. What describes a type comes before it."""
+    """A type, with each member of a union for itself. A type's description comes before the type."""
     if isinstance(kind, inspect.UnionType):
         for each in kind.types:
             yield from _flat(each)

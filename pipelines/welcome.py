@@ -1,4 +1,4 @@
-"""What a service says once it serves: a short summary to who sits at a terminal, JSON lines to whatever else reads."""
+"""A service's greeting once it serves: a short summary for a person at a terminal, JSON lines for any other reader."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipelines.jsonlogs import MEMBERS, JsonFormatter
 
 
 class Welcome(NamedTuple):
-    """What a person needs who has just started a service.
+    """What a person needs to know after starting a service.
 
-    url: where it can be reached from this machine.
-    base: of the addresses that others open; the public URL, where there is one.
-    root: where everything is kept.
-    token_file: has the administrator's token.
+    url: its address on this machine.
+    base: the base of addresses that others open: the public URL, where there is one.
+    root: the directory where everything is kept.
+    token_file: the file with the administrator's token.
     link: the secret of the link that makes the first user; None once there are users.
-    builds: whether a worker is among what was started.
+    builds: whether a worker is among the processes that were started.
     """
 
     url: str
@@ -29,7 +29,7 @@ class Welcome(NamedTuple):
     builds: bool = True
 
     def say(self, out: TextIO) -> None:
-        """At once: whoever reads may go away after the first line."""
+        """Print it at once: whoever reads may go away after the first line."""
         lines = self.summary() if out.isatty() else self._json()
         out.write("".join(f"{line}\n" for line in lines))
         out.flush()

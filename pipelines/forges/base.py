@@ -1,4 +1,4 @@
-"""What every forge has to do, and what several do alike."""
+"""The interface of a forge, and what several forges do alike."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Forge(Protocol):
 
     @property
     def name(self) -> ForgeName:
-        """As projects have it in their settings."""
+        """The forge's name, as projects have it in their settings."""
 
     def event_name(self, headers: Mapping[str, str]) -> str:
         """What the forge calls the event; empty when the request is not this forge's."""
 
     def delivery_id(self, headers: Mapping[str, str]) -> str:
-        """The id that stays the same when the forge sends it again; empty when there is none."""
+        """The delivery's id, which stays the same when the forge sends it again; empty when there is none."""
 
     def verify(self, secret: bytes, headers: Mapping[str, str], body: bytes) -> None:
-        """Raises MissingSignatureError and WrongSignatureError. Looks at the raw body, before anything reads it."""
+        """Check who sent the raw body, before anything reads it. Raises MissingSignatureError, WrongSignatureError."""
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Payload:
-        """Raises WebhookError."""
+        """Read a request. Raises WebhookError."""
 
     def default_api(self, repository_url: str) -> str:
         """The URL of the forge's API for a repository there; empty when the forge has none for statuses."""
@@ -58,7 +58,7 @@ Reader: TypeAlias = Callable[[str, Mapping[str, str], bytes], Payload]
 """Reads a request of one kind: by the event's name, the headers and the body."""
 
 OTHERS: Final = ""
-"""Among a forge's readers, the one for all events that it does not name."""
+"""The key, among a forge's readers, of the reader for all other events."""
 
 
 class HeaderForge:
@@ -86,7 +86,7 @@ class HeaderForge:
 
 
 class EventForge(HeaderForge):
-    """One whose events are read by a table. readers: by the event's name; ``OTHERS`` is among them."""
+    """A forge whose events are read by a table. readers: by the event's name; ``OTHERS`` is among them."""
 
     readers: Mapping[str, Reader]
 
@@ -98,7 +98,7 @@ class EventForge(HeaderForge):
 def reader(
     kind: type[_T], about: Callable[[_T], Repository | None], happened: Callable[[_T], Event | tuple[Event, ...]]
 ) -> Reader:
-    """Reads a body of one kind. about: which repository it names. happened: what it tells of it."""
+    """A reader of bodies of one kind. about: the repository that it names. happened: the events that it tells."""
 
     def read(event: str, headers: Mapping[str, str], body: bytes) -> Payload:
         del event
@@ -110,7 +110,7 @@ def reader(
 
 
 def ignoring(kind: type[_T], about: Callable[[_T], Repository | None]) -> Reader:
-    """Reads of a body only whose it is."""
+    """A reader that takes only the repository from a body."""
 
     def read(event: str, headers: Mapping[str, str], body: bytes) -> Payload:
         return Payload(about(decode(headers, body, kind)), (Ignored(f"{event} events build nothing"),))
@@ -122,11 +122,11 @@ STATES: Final[Mapping[StatusState, str]] = {
     "pending": "pending", "running": "pending", "success": "success", "failure": "failure", "error": "error",
     "cancelled": "error",
 }  # fmt: skip
-"""What GitHub calls a commit's states, and so do those who follow its API."""
+"""GitHub's names for a commit's states, which forges with the same API share."""
 
 
 def status_body(status: Status, description_length: int) -> dict[str, str]:
-    """As GitHub takes it, and those who follow its API."""
+    """A status as GitHub takes it, and forges with the same API."""
     return {
         "state": STATES[status.state],
         "target_url": status.url,
@@ -144,7 +144,7 @@ def check_hmac(secret: bytes, body: bytes, given: str, *, prefix: str = "") -> N
 
 
 def check_equal(expected: str, given: str) -> None:
-    """In a time that does not tell how much fits. Raises WrongSignatureError."""
+    """Compare in a time that does not tell how much fits. Raises WrongSignatureError."""
     if not hmac.compare_digest(expected.encode(), given.encode("utf-8", "surrogateescape")):
         raise WrongSignatureError(
             "the signature does not fit", hint="the secret at the forge must be the one that the project shows once"
@@ -168,7 +168,7 @@ def decode(headers: Mapping[str, str], body: bytes, kind: type[_T]) -> _T:
 
 
 def commit_or_none(text: str | None) -> str:
-    """A commit's id, empty for the forges' ways to write that there is none."""
+    """A commit's id; empty for the forges' ways to write that there is none."""
     return "" if text is None or text in NO_COMMIT else text
 
 
@@ -189,7 +189,7 @@ def tag_of(ref: str) -> str:
 
 
 def present(*texts: str | None) -> tuple[str, ...]:
-    """Those that are there."""
+    """The texts that are there."""
     return tuple(text for text in texts if text)
 
 
@@ -205,7 +205,7 @@ class ListedCommit(msgspec.Struct, frozen=True):
 
 
 def changed_paths(commits: Iterable[ListedCommit]) -> tuple[str, ...]:
-    """What the commits of a push added, changed and removed."""
+    """The paths that the commits of a push added, changed and removed."""
     found: dict[str, None] = {}
     for commit in commits:
         for path in (*commit.added, *commit.modified, *commit.removed):

@@ -1,4 +1,4 @@
-"""What can be wrong with a forge's request.
+"""The errors of a forge's request.
 
 (PipelineError)
 ├── WebhookError
@@ -14,7 +14,7 @@ from pipelines.errors import PipelineError
 
 
 class WebhookError(PipelineError):
-    """A request that is no webhook of a forge that we know, or not in its form."""
+    """A request that is no webhook of a known forge, or not in that forge's form."""
 
 
 class MissingSignatureError(WebhookError):
@@ -26,7 +26,7 @@ class WrongSignatureError(WebhookError):
 
 
 class ForgeApiError(PipelineError):
-    """A forge's API does not take a request now. retry_after_s: when it says to ask again, if it does."""
+    """A forge's API does not take a request now. retry_after_s: when to ask again, if the forge says it."""
 
     def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -34,4 +34,4 @@ class ForgeApiError(PipelineError):
 
 
 class ForgeRefusalError(PipelineError):
-    """A forge's API refuses a request, and will again."""
+    """A forge's API refuses a request, and would refuse it again."""

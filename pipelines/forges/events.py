@@ -1,4 +1,4 @@
-"""What a webhook tells, the same for all forges. Commits are full hexadecimal ids unless it is said otherwise."""
+"""The events of webhooks, in one form for all forges. Commits are full hexadecimal ids unless it is said otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ForgeName: TypeAlias = Literal["github", "gitlab", "gitea", "forgejo", "bitbucke
 
 
 class Repository(msgspec.Struct, frozen=True):
-    """The one that the request is about. urls: every address by which the forge says that it can be had."""
+    """The repository that the request is about. urls: every address that the forge gives for it."""
 
     name: str
     urls: tuple[str, ...]
@@ -19,9 +19,9 @@ class Repository(msgspec.Struct, frozen=True):
 class Push(msgspec.Struct, frozen=True):
     """A branch has a new commit.
 
-    before: empty for a new branch.
-    paths: the files that changed, None where the forge does not list them all.
-    default_branch: of the repository, empty where the forge does not say it.
+    before: the commit until now; empty for a new branch.
+    paths: the files that changed; None where the forge does not list them all.
+    default_branch: of the repository; empty where the forge does not say it.
     """
 
     branch: str
@@ -35,7 +35,7 @@ class Push(msgspec.Struct, frozen=True):
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """A tag was made or moved. commit: empty where the forge names the tag object only: then the tag is fetched."""
+    """A tag was made or moved. commit: empty where the forge names only the tag object: then the tag is fetched."""
 
     name: str
     commit: str
@@ -48,8 +48,8 @@ class PullRequest(msgspec.Struct, frozen=True):
     """A pull (or merge) request has a commit to look at.
 
     commit: Bitbucket's has 12 digits only.
-    branch: that it comes from, in its own repository.
-    fork: it comes from another repository than it goes to.
+    branch: the branch that it comes from, in its own repository.
+    fork: it comes from another repository than the one that it goes to.
     clone_url: where the commit can be had, empty for the project's own repository.
     base: the commit that it is to be compared with, empty if unknown.
     """
@@ -67,7 +67,7 @@ class PullRequest(msgspec.Struct, frozen=True):
 
 
 class PullRequestClosed(msgspec.Struct, frozen=True):
-    """Merged or not, nobody waits for its runs any more."""
+    """A pull request was closed, merged or not: nobody waits for its runs any more."""
 
     number: int
 
@@ -86,7 +86,7 @@ Event: TypeAlias = Push | Tag | PullRequest | PullRequestClosed | Ping | Ignored
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """A request, read. repository: None where it speaks of none (a ping of a whole organisation)."""
+    """A request, read. repository: None where the request names none (a ping of a whole organisation)."""
 
     repository: Repository | None
     events: tuple[Event, ...]
@@ -96,7 +96,7 @@ StatusState: TypeAlias = Literal["pending", "running", "success", "failure", "er
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What a commit is to be marked with. url: of the run. branch: that the commit is of, empty for tags."""
+    """The mark for a commit. url: of the run. branch: the branch of the commit; empty for tags."""
 
     state: StatusState
     context: str

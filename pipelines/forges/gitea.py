@@ -52,7 +52,7 @@ class _Repository(msgspec.Struct, frozen=True):
 
 
 class _Commit(msgspec.Struct, frozen=True):
-    """Its lists are null where the server does not give them."""
+    """A commit of a push. Its lists are null where the server does not give them."""
 
     id: str = ""
     message: str = ""
@@ -128,7 +128,7 @@ def _pushed(push: _Push) -> Event:
     if not commit:
         return Ignored(f"{push.ref} was deleted")
     if commit == before:
-        return Ping()  # what "Test delivery" sends; a push that moves nothing is none
+        return Ping()  # "Test delivery" sends this; a push that moves nothing is no push
     head = push.head_commit or _Commit()
     return Push(
         branch, before, commit, _paths(push) if before else None, first_line(head.message), push.pusher.shown,
@@ -137,7 +137,7 @@ def _pushed(push: _Push) -> Event:
 
 
 def _paths(push: _Push) -> tuple[str, ...] | None:
-    """All that changed, if the payload has every commit, with its lists."""
+    """All paths that changed, if the payload has every commit with its lists; else None."""
     commits = push.commits or []
     if not commits or (push.total_commits is not None and push.total_commits != len(commits)):
         return None

@@ -40,7 +40,7 @@ from pipelines.forges.events import (
     Tag,
 )
 
-_LISTED_COMMITS: Final = 2048  # no more stand in a payload, and then its files are not all there
+_LISTED_COMMITS: Final = 2048  # a payload has no more, and then lacks some of the files
 _DESCRIPTION_LENGTH: Final = 140
 
 

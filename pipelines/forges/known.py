@@ -1,4 +1,4 @@
-"""The forges that there are, and whose a request is."""
+"""The known forges, and the detection of a request's forge."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipelines.forges.plain import Plain
 FORGES: Final[Mapping[str, Forge]] = {
     forge.name: forge for forge in (Forgejo(), Gitea(), GitLab(), Bitbucket(), Plain(), GitHub())
 }
-"""By name; whose headers others send too comes last: Forgejo sends Gitea's as well, and both send GitHub's."""
+"""By name. A forge whose headers others send too comes last: Forgejo also sends Gitea's, and both send GitHub's."""
 
 
 def detect(headers: Mapping[str, str]) -> Forge | None:
-    """Whose request it is, by its headers; None when it is no forge's that we know. headers: names in lower case."""
+    """The forge of a request, by its headers; None for no known forge. headers: names in lower case."""
     return next((forge for forge in FORGES.values() if forge.event_name(headers)), None)

@@ -30,7 +30,7 @@ class _Ping(msgspec.Struct, frozen=True):
 
 
 class Plain(HeaderForge):
-    """See ``Forge``. It takes no statuses."""
+    """A bare repository. See ``Forge``. It takes no statuses."""
 
     name: ForgeName = "plain"
     event_header = "x-shiplap-event"

@@ -2,9 +2,9 @@
 
 The tables are JSON lines from one consistent snapshot, so a backup of SQLite can be restored into PostgreSQL and the
 other way round. The repositories are those of ROOT/git (``pipelines.keeping.repositories``). The built-in registry's
-images are in it if wanted, its own users and access tokens are not, nor are the build cache and Redis, which hold
-nothing that cannot be made again. The file holds the key of the secrets: keep it as you keep those.
-``pipelines.keeping.restore`` reads it.
+images are in the backup if wanted. Not in it are the registry's own users and access tokens; nor the build cache and
+Redis, which hold nothing that cannot be made again. The file holds the key of the secrets: keep it as you keep the
+secrets. ``pipelines.keeping.restore`` reads it.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def backup(settings: ServiceSettings, path: Path, *, images: bool = False) -> No
 
 
 def stream_backup(settings: ServiceSettings, sink: IO[bytes], *, images: bool = False) -> int:
-    """Write everything to ``sink``, byte after byte; how many. Nothing of it stays on this machine.
+    """Write everything to ``sink``, byte after byte; returns how many bytes. Nothing of it stays on this machine.
 
-    What is cut off is refused by a restore. Raises as ``backup``, and what writing raises.
+    A restore refuses a backup that was cut off. Raises as ``backup``, and what writing raises.
     """
     counted = _Counted(sink)
     with tarfile.open(fileobj=counted, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -69,7 +69,7 @@ def stream_backup(settings: ServiceSettings, sink: IO[bytes], *, images: bool = 
 
 
 class _Counted(io.RawIOBase):
-    """Writes through, and counts."""
+    """Writes through, and counts the bytes."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
@@ -79,7 +79,7 @@ class _Counted(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """All of ``data``."""
+        """Write all of ``data``."""
         self._sink.write(data)
         self.written_bytes += len(data)
         return len(data)
@@ -100,14 +100,14 @@ def _write(archive: tarfile.TarFile, settings: ServiceSettings, *, images: bool)
 def _write_tables(archive: tarfile.TarFile, service: Service) -> None:
     """The tables of one moment, and the contexts that they name.
 
-    All are read before any is written: who takes the backup may be slow, and the transaction is not to wait for them.
-    Until then they are in files without names, on the disk of the service's own data.
+    All tables are read before any is written: whoever takes the backup may be slow, and the transaction must not wait
+    for them. Until then the rows are in files without names, on the disk of the service's own data.
     """
     with contextlib.ExitStack() as stack:
         spools = []
         directory = str(service.settings.root / "serve")
         with storage_errors(str(service.settings.root)), service.database.read() as connection:
-            if not service.database.is_sqlite:  # there a read transaction is a snapshot by itself
+            if not service.database.is_sqlite:  # SQLite's read transaction is a snapshot by itself
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             service.database.wait_patiently(connection)
             for table in TABLES:

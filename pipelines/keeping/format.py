@@ -1,4 +1,4 @@
-"""What a backup is: a tar with a header, tables as JSON lines, contexts, repositories, images, and a mark at its end.
+"""The format of a backup: a tar with a header, tables as JSON lines, contexts, repositories, images, and an end mark.
 
 shiplap-backup.json     Header; the first member
 secret.key, …-N         the keys of secrets, the current one first
@@ -6,7 +6,7 @@ tables/NAME.jsonl       a row a line, bytes as {"base64": …}; of one moment
 manifests/…, blobs/…    contexts
 git/…                   repositories (``pipelines.keeping.repositories``)
 registry.json, images/  the built-in registry's (``pipelines.keeping.images``)
-shiplap-backup.end      the last member: without it somebody cut the file off. Since 0.2.0
+shiplap-backup.end      the last member: a file without it was cut off. Since 0.2.0
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ LEFT_OUT: Final = (
     "the build cache, and the images in workers' stores",
     "Redis",
 )
-"""What no backup has. All but the first can be made again, or makes itself."""
+"""The tables that no backup has. All but the first can be made again, or make themselves."""
 NO_IMAGES: Final = "the images of the built-in registry (shiplap backup --images)"
 
 _MAX_LINE_BYTES: Final = 128 << 20
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The first member.
+    """The first member of a backup.
 
-    schema: the migration that the tables are of.
+    schema: the migration that the tables fit.
     release: the Shiplap that wrote it; "" before 0.2.0.
-    commit: the one that it was built from; "" where nobody knew.
-    at: when, in seconds since the epoch; 0: it does not say.
+    commit: the one that this Shiplap was built from; "" where nobody knew.
+    at: the time of the backup, in seconds since the epoch; 0: unknown.
     """
 
     schema: str
@@ -129,7 +129,7 @@ def rows_of(archive: tarfile.TarFile, table: str) -> Iterator[dict[str, object]]
 
 
 def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
-    """Insert them, some at a time: a log has millions."""
+    """Insert rows, some at a time: a log has millions."""
     batch = []
     for row in rows:
         batch.append(dict(row))
@@ -156,7 +156,7 @@ def from_json(line: bytes) -> dict[str, object]:
     }
 
 
-# Not in it: who is at work, who is signed in, what passes by itself; who sent which files, which is sent again; and the
+# Not in it: who works, who is signed in, what passes by itself; who sent which files, for they are sent again; and the
 # key's number, for the key itself is.
 _PASSING: Final = {
     "key_numbers", "senders", "workers", "worker_faults", "sessions", "sign_in_links", "oidc_sign_ins", "throttle",

@@ -25,7 +25,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 def write_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
-    """Add all images that there are now. Raises BackupError when one is removed meanwhile, StorageFullError."""
+    """Add all images of now. Raises StorageFullError, and BackupError when somebody removes one before the end."""
     import io
 
     from registry.server.portable import list_repositories
@@ -45,7 +45,7 @@ def write_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
 
 
 def read_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
-    """Take the images of a backup into the registry, whose own stay; tags of both are the backup's.
+    """Add a backup's images to the registry, whose own images stay; tags that both have are the backup's.
 
     Raises BackupError, StorageFullError.
     """
@@ -66,7 +66,7 @@ def read_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
 
 
 def check_images(archive: tarfile.TarFile) -> int:
-    """Whether all images of a backup are whole; how many manifests there are. Raises BackupError, KeyError."""
+    """Check that all images of a backup are whole; returns how many manifests. Raises BackupError, KeyError."""
     from registry.server.portable import PortableRepository
 
     repositories = msgspec.json.decode(_opened(archive, LIST).read(), type=list[PortableRepository])

@@ -1,7 +1,7 @@
-"""Tables of an older schema: they are migrated in a database of their own, before anything of the service changes.
+"""Tables of an older schema: migrated in a database of their own, before anything of the service changes.
 
-An SQLite file gets the schema that the backup names, then its rows, then every migration since, as the service's own
-database would have had them: what a migration makes of what is there, it makes of a backup as well.
+An SQLite file gets the schema that the backup names, then the backup's rows, then every migration since. So the rows
+go through the same migrations as the service's own database did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rows: TypeAlias = Callable[[Table], Iterator[Mapping[str, object]]]
 
 @contextlib.contextmanager
 def migrated_rows(archive: tarfile.TarFile, schema: str, directory: Path) -> Iterator[Rows]:
-    """The rows of each of today's tables, of a backup of an older schema. directory: a scratch one, for the file.
+    """The rows of each of today's tables, from a backup of an older schema. directory: scratch, for the SQLite file.
 
     Raises BackupError for rows that the older schema has no place for.
     """

@@ -1,7 +1,7 @@
-"""What a restore would do, without doing it: ``shiplap restore --dry-run``.
+"""Rehearsal of a restore: what it would do, without doing it (``shiplap restore --dry-run``).
 
-All of the backup is read. Its tables go through the migrations into a database of their own, beside the service's;
-every file is hashed; keys and lists are decoded. The service is looked at, and nothing of it is made or changed.
+All of the backup is read. Its tables go through the migrations into a database of their own, beside the service's.
+Every file is hashed; keys and lists are decoded. The service is only read: nothing of it is made or changed.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _PIECE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How many rows of a table would take the place of how many.
+    """How many rows of a table a restore would replace, and by how many.
 
-    before: None: the service has no such table yet, or none that this version reads.
+    before: None: the service has no such table yet, or none that this version can read.
     """
 
     table: str
@@ -54,9 +54,9 @@ class Exchange:
 class Rehearsal:
     """What a restore would do.
 
-    tables: of each that has rows before or after.
-    new, same, other: repositories that are not there yet, that have the same branches and tags, and that have others,
-        which would be moved aside.
+    tables: each table that has rows before or after.
+    new, same, other: repositories that do not exist yet; those with the same branches and tags; and those with others,
+    which would be moved aside.
     images: how many manifests the registry would get; None: the backup has no images.
     """
 
@@ -68,7 +68,7 @@ class Rehearsal:
 
 
 def rehearse(settings: ServiceSettings, saved: Saved) -> Rehearsal:
-    """Raises BackupError for whatever a restore would stumble over."""
+    """Rehearse a restore. Raises BackupError for anything that the restore would fail on."""
     after = _tables(saved)
     _check_files(saved.archive)
     before = _counts(settings)
@@ -92,7 +92,7 @@ def rehearse(settings: ServiceSettings, saved: Saved) -> Rehearsal:
 
 
 def _tables(saved: Saved) -> dict[str, int]:
-    """Rows of each table, once they are migrated. Of the same schema too: there it shows that they fit."""
+    """Rows of each table after their migration. Today's tables go through it, too: that shows that they fit."""
     with (
         tempfile.TemporaryDirectory(prefix="shiplap-rehearsal-") as directory,
         migrated_rows(saved.archive, saved.header.schema, Path(directory)) as rows,
@@ -130,9 +130,9 @@ def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 
 def _counts(settings: ServiceSettings) -> dict[str, int] | None:
-    """Rows of the service's tables; None where there are none yet, or of another version."""
+    """Rows of the service's tables; None where there are none yet, or where they are of another version."""
     url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():  # looking would make it
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():  # looking would create the file
         return None
     try:
         database = Database.open(settings)

@@ -1,11 +1,11 @@
 """The repositories below ROOT/git in a backup: members ``git/…``, each repository whole, also while somebody pushes.
 
-Of a repository all that may lead to an object is read before the objects are: its own files and reflogs, loose refs,
-packed refs. git makes it the other way round: objects are there before a ref names them, a pack before the loose
-objects and the packs that it replaces go, and packed refs before the loose ones go. So what was read is whole. What git
-makes again by itself is left out: the index over several packs and the graph of commits, which name packs.
+All that may lead to an object is read before the objects: the repository's own files and reflogs, loose refs, packed
+refs. git writes in the opposite order. Objects are there before a ref names them. A new pack is there before the loose
+objects and packs that it replaces go, and packed refs before the loose refs go. So a backup is whole. Files that git
+makes again by itself are left out: the index over several packs and the graph of commits, which name packs.
 
-Nothing of git runs: a repository's owner decides by its configuration what git starts, and this may be root.
+git is never run: a repository's owner decides by its configuration which programs git starts, and this may be root.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipelines.errors import BackupError
 
 MEMBERS: Final = "git/"
 _RESTORING: Final = ".restoring-"
-_SMALL_BYTES: Final = 4 << 20  # up to here a file is read at once: others write it while it is saved
+_SMALL_BYTES: Final = 4 << 20  # smaller files are read at once: others may write them while they are saved
 _PACK_PASSES: Final = 20
 _PACK_PAUSE_S: Final = 0.01
 _LOOSE: Final = re.compile(r"[0-9a-f]{2}")
@@ -38,7 +38,7 @@ _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CL
 
 
 def write_repositories(archive: tarfile.TarFile, top: Path) -> None:
-    """Add what is below ``top``. Of a link there, only the link is saved. Raises BackupError."""
+    """Add what is below ``top``. A link there is saved as a link only. Raises BackupError."""
     if top.is_dir():
         with _opened(top) as fd:
             _Saving(archive, top).tree(fd, MEMBERS.rstrip("/"))
@@ -57,7 +57,7 @@ class _Saving:
         self._saved: set[str] = set()
 
     def tree(self, fd: int, name: str, skip: Callable[[str], bool] = _nothing) -> None:
-        """A directory, and what is below it; a repository in its own order. skip: names to leave out, at any depth."""
+        """A directory and what is below it; a repository in its own order. skip: names to leave out, at any depth."""
         self._add(_member(name, os.fstat(fd), tarfile.DIRTYPE))
         if _is_repository(fd):
             self._repository(fd, name)
@@ -81,7 +81,7 @@ class _Saving:
             self._objects(objects, f"{name}/objects")
 
     def _reftable(self, fd: int, name: str) -> None:
-        """Refs in tables: those that ``tables.list`` names; git writes it anew before a table goes."""
+        """Refs in tables: those that ``tables.list`` names. git writes that file anew before a table goes."""
         with _below(fd, "reftable") as tables:
             if tables is None:
                 return
@@ -112,7 +112,7 @@ class _Saving:
                 self._packs(packs, f"{name}/pack")
 
     def _alternates(self, info: int, name: str) -> None:
-        """Objects may be borrowed from repositories that are saved, too. Raises BackupError for others."""
+        """Check that objects are borrowed only from repositories that are saved, too. Raises BackupError."""
         borrowed = _read(info, "alternates")
         if borrowed is None:
             return
@@ -128,7 +128,7 @@ class _Saving:
         self._entry(info, "alternates", f"{name}/info")
 
     def _packs(self, fd: int, name: str) -> None:
-        """Packs with their indexes, listed again as long as one goes: what it had is in a new one then."""
+        """Packs with their indexes, listed again as long as one goes: a new pack then has its objects."""
         for number in range(_PACK_PASSES):
             gone = False
             for index in sorted(entry for entry in names_in(fd) if entry.endswith(".idx")):
@@ -143,7 +143,7 @@ class _Saving:
         raise BackupError(f"{self._top.parent}/{name} was packed again and again", hint="save again")
 
     def _entry(self, fd: int, entry: str, directory: str, skip: Callable[[str], bool] = _nothing) -> bool:
-        """Whatever ``entry`` is, with what is below it but for ``skip``; False: it is not there (any more)."""
+        """Save ``entry``, with what is below it except for ``skip``; False: it is not there (any more)."""
         name = f"{directory}/{entry}"
         try:
             found = os.stat(entry, dir_fd=fd, follow_symlinks=False)
@@ -189,10 +189,11 @@ class _Saving:
 def staged_repositories(
     archive: tarfile.TarFile, members: Iterable[tarfile.TarInfo], top: Path
 ) -> Iterator[Callable[[], list[Path]]]:
-    """Unpack the repositories of a backup beside those that there are; what is yielded lets them take their places.
+    """Unpack the repositories of a backup beside the existing ones. Yields a function that puts them in place.
 
-    It returns where those are now that had other refs: they are moved aside, for nobody else may have what was pushed
-    since the backup. Others than those of the backup stay as they are. Raises BackupError, StorageFullError.
+    The function returns where repositories are now that had other refs. They are moved aside, for nobody else may have
+    what was pushed since the backup. Repositories that the backup lacks stay as they are.
+    Raises BackupError, StorageFullError.
     """
     wanted = list(members)
     if not wanted:
@@ -208,7 +209,7 @@ def staged_repositories(
 
 
 def _unpack(archive: tarfile.TarFile, members: list[tarfile.TarInfo], directory: Path) -> None:
-    """Files and directories first: no member is written through a link."""
+    """Unpack files and directories before links, so that no member is written through a link."""
     later = []
     for member in members:
         path = directory / _inside(member.name)
@@ -267,7 +268,7 @@ def _put_in_place(staged: Path, top: Path) -> list[Path]:
 
 
 def _units(directory: Path, below: str = "") -> Iterator[str]:
-    """What takes its place at once: repositories, and files and links that are in none."""
+    """The units that are put in place at once: repositories, and files and links outside of them."""
     for entry in sorted(os.listdir(directory / below)):
         name = f"{below}/{entry}" if below else entry
         path = directory / name
@@ -283,7 +284,7 @@ def _units(directory: Path, below: str = "") -> Iterator[str]:
 
 
 def refs_of(repository: Path) -> dict[str, bytes]:
-    """The files that hold a repository's refs, or what the one file or link at that path is."""
+    """The files that hold a repository's refs; at any other path, the one file or link there."""
     if repository.is_symlink():
         return {"": os.fsencode(os.readlink(repository))}
     if repository.is_file():
@@ -293,7 +294,7 @@ def refs_of(repository: Path) -> dict[str, bytes]:
 
 
 def _is_repository(fd: int) -> bool:
-    """As git knows one."""
+    """Whether git would take the directory for a repository."""
     try:
         directories = [os.stat(name, dir_fd=fd, follow_symlinks=False) for name in ("objects", "refs")]
         os.stat("HEAD", dir_fd=fd, follow_symlinks=False)
@@ -343,7 +344,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def member_refs(archive: tarfile.TarFile) -> dict[str, dict[str, bytes]]:
-    """What ``refs_of`` would say of each unit of a backup, by its path, once it was unpacked."""
+    """What ``refs_of`` would give for each unit of a backup after unpacking, by the unit's path."""
     members = {member.name: member for member in archive if member.name.startswith(MEMBERS)}
     tops = {name for name in members if all(f"{name}/{part}" in members for part in ("objects", "refs", "HEAD"))}
     units: dict[str, dict[str, bytes]] = {}

@@ -1,6 +1,6 @@
-"""Restore a backup while the service runs, whichever release since the first made it; or see what that would do.
+"""Restores a backup of any release while the service runs, or shows what a restore would do.
 
-What is replaced is replaced in one transaction. Killed before that, the service is what it was.
+Everything that is replaced is replaced in one transaction. A restore killed before that leaves the service as it was.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _DAMAGED: Final = (
 
 
 def restore(settings: ServiceSettings, path: Path) -> list[Path]:
-    """As ``Saved.restore``, from a file."""
+    """``Saved.restore`` from a file."""
     with path.open("rb") as file, Saved.reading(file, str(path)) as saved:
         return saved.restore(settings)
 
@@ -63,7 +63,7 @@ class Saved:
     def reading(cls, file: IO[bytes], name: str) -> Iterator[Self]:
         """Open a backup. file: seekable. name: for messages.
 
-        Raises BackupError for what is none, is not whole, or is of a newer version; also from inside of the block.
+        Raises BackupError when it is no backup, is not whole, or is of a newer version; also from inside the block.
         """
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -84,9 +84,9 @@ class Saved:
     def restore(self, settings: ServiceSettings) -> list[Path]:
         """Make the service what it was: everything that it knows is replaced, in one transaction.
 
-        A running service goes on: workers lose runs that are no longer theirs, runs that ran then run again, and the
-        tokens of its own machines stay good. Images are added to those that are there. Repositories take the places of
-        those that are there; returns where those are now that had other refs.
+        A running service goes on. Workers lose runs that are no longer theirs. Runs that ran at the time of the backup
+        run again. The tokens of the service's own machines stay good. Images are added to the existing ones.
+        Repositories replace existing ones; returns where those are now that had other refs.
         """
         migrate(settings)
         with Service.open(settings) as service, self._rows(settings.root / "serve") as rows:
@@ -97,7 +97,7 @@ class Saved:
 
     @contextlib.contextmanager
     def _rows(self, parent: Path) -> Iterator[Rows]:
-        """The rows of today's tables. parent: where a scratch directory may be."""
+        """The rows of today's tables. parent: a directory for scratch directories."""
         if not self.is_older:
             yield lambda table: rows_of(self.archive, table.name)
             return
@@ -151,9 +151,10 @@ def _replace_tables(database: Database, rows: Rows, connection: Connection) -> N
 
 
 def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
-    """Queue the runs that ran when the backup was made, and those whose workers know of a later attempt.
+    """Queue the runs that ran when the backup was made, and those whose workers have a later attempt.
 
-    attempts: of the runs before this. Workers that go on with any of them are fenced: no number is given again.
+    attempts: by run, before this restore. No attempt's number is given again, so workers that go on with any of these
+    runs are fenced.
     """
     going = select(runs.c.number, runs.c.attempt).where(runs.c.state.in_(("queued", "running")))
     for number, attempt in connection.execute(going).all():
@@ -164,7 +165,7 @@ def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
 
 
 def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:
-    """PostgreSQL does not see that rows came with their numbers. Those given since the backup are not given again."""
+    """Move PostgreSQL's sequence past the restored rows, which it did not number, and past all numbers given since."""
     column = table.autoincrement_column
     if database.is_sqlite or column is None:
         return

@@ -1,4 +1,4 @@
-"""What is kept, and for how long: runs by the rules of their project, contexts as long as somebody may want them."""
+"""Retention: runs are kept by the rules of their project, contexts as long as somebody may want them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTEXTS_KEPT_S: Final = 7 * _DAY_S
 
 
 class Swept(msgspec.Struct, frozen=True):
-    """How many were removed."""
+    """How many runs and contexts were removed."""
 
     runs: int
     contexts: int

@@ -1,4 +1,4 @@
-"""The key that secrets are encrypted with, and which one a database was written under.
+"""The key that secrets are encrypted with, and the number of the key that a database was written under.
 
-Below the database, which is opened with it. What is encrypted is ``pipelines.sealing``'s.
+This is below the database, which is opened with the key. ``pipelines.sealing`` encrypts with it.
 """

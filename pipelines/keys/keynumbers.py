@@ -1,7 +1,7 @@
-"""The number of the key that the service's secrets are sealed with, in its database. The key itself never is.
+"""The number of the key that the service's secrets are sealed with, in its database. The key itself is never there.
 
-Migrating makes the key and notes its number, so that hosts can be given copies before there is any secret; a worker
-whose copy is missing or another does not start. There is one row, or none until the key is known.
+Migrating makes the key and notes its number, so that hosts can be given copies before there is any secret. A worker
+without the key, or with another one, does not start. There is one row, or none until the key is known.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _LOST: Final = "if it is lost for good, and so the secrets: shiplap migrate --ne
 def settle_key(connection: Connection, keys: KeyRing) -> None:
     """Make the key unless there is one, and note its number unless one is noted.
 
-    Where the service has secrets and this host no key, the key is elsewhere: none is made here. Raises SecretError.
+    Where the service has secrets but this host has no key, the key is elsewhere: none is made here. Raises SecretError.
     """
     if noted_number(connection) is None and (keys.kept() or not _has_secrets(connection)):
         note_key(connection, keys.current())
 
 
 def note_key(connection: Connection, key: bytes) -> None:
-    """From this transaction on ``key`` is the service's."""
+    """From this transaction on, ``key`` is the service's."""
     connection.execute(delete(key_numbers))
     connection.execute(insert(key_numbers).values(number=number_of(key)))
 
 
 def check_key(connection: Connection, keys: KeyRing) -> None:
-    """Raises SecretError unless this host has the service's key, or nobody knows yet which that is."""
+    """Raises SecretError unless this host has the service's key, or the service's key is not known yet."""
     noted = noted_number(connection)
     kept = keys.kept()
     if noted is None or noted in map(number_of, kept):

@@ -1,8 +1,8 @@
-"""The key that values are sealed with, and those of before that may still open some.
+"""The key that values are sealed with, and former keys that may still open some.
 
-secret.key             mode 0600, made when the database is; what is sealed from now on is sealed with it
-secret.key-<hash>      beside it: the key of before while a restore brings another one; what the first does not
-                       open is tried with these
+secret.key             mode 0600, made with the database; new values are sealed with it
+secret.key-<hash>      beside it: a former key while a restore brings another one; tried for values that secret.key
+                       does not open
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _HASH_DIGITS: Final = 16
 
 
 class KeyRing:
-    """Thread-safe, and several processes may share it."""
+    """The keys of one directory. Thread-safe, and several processes may share it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def current(self) -> bytes:
-        """What values are sealed with; made if there is none. Raises SecretError for a file that is no key."""
+        """The key that values are sealed with; made if there is none. Raises SecretError for a file that is no key."""
         try:
             return _checked(self.file)
         except FileNotFoundError:
             return self._new()
 
     def kept(self) -> list[bytes]:
-        """All that there are, the current one first; none is made. Raises SecretError."""
+        """All keys, the current one first; makes none. Raises SecretError."""
         keys = []
         for file in (self.file, *self._others()):
             with contextlib.suppress(FileNotFoundError):
@@ -45,11 +45,11 @@ class KeyRing:
 
     @contextlib.contextmanager
     def replaced(self, keys: Sequence[bytes]) -> Iterator[None]:
-        """Let ``keys`` take the place of those that there are, as ``kept`` tells them; none changes nothing.
+        """Let ``keys`` take the place of the existing ones, in the order of ``kept``; an empty list changes nothing.
 
-        Inside of the block what was sealed with either is committed to opening with one of them: killed at any
-        instant, all keys are there. The former ones go once the block has ended well; if it did not, all stay, for
-        nobody knows what a broken connection has committed. Raises SecretError where the file cannot be replaced.
+        Inside the block, values sealed with former or new keys can be opened: even after a kill at any instant, all
+        keys are there. The former keys go once the block has ended well. If it did not, all stay, for nobody knows what
+        a broken connection has committed. Raises SecretError where the file cannot be replaced.
         """
         if not keys:
             yield
@@ -82,7 +82,7 @@ class KeyRing:
         fsync_directory(self.file.parent)
 
     def _new(self) -> bytes:
-        """Made aside and linked into place, so that of two processes one wins, and nobody reads half a key."""
+        """Make a key aside and link it into place: so of two processes one wins, and nobody reads half a key."""
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
             write_atomically(temporary, os.urandom(_KEY_BYTES), mode=0o600)
@@ -104,7 +104,7 @@ class KeyRing:
 
 
 def number_of(key: bytes) -> str:
-    """What tells keys apart, and nothing of the key."""
+    """A number that tells keys apart and reveals nothing of the key."""
     return hashlib.sha256(key).hexdigest()[:_HASH_DIGITS]
 
 
@@ -118,6 +118,6 @@ def _checked(file: Path) -> bytes:
 
 
 def check_content(key: bytes, where: str) -> None:
-    """Raises SecretError for what is no key. where: for the message."""
+    """Raises SecretError for content that is no key. where: for the message."""
     if len(key) != _KEY_BYTES:
         raise SecretError(f"{where} is no key: it has {len(key)} bytes, not {_KEY_BYTES}")

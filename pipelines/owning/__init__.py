@@ -1,4 +1,4 @@
-"""What is a project's by its name, and what it was given that is not its own.
+"""Ownership: what belongs to a project by its name, and what a project was given of others.
 
-Who may change it is ``pipelines.accounts``'; what a project is set to is ``pipelines.projects``'.
+``pipelines.accounts`` says who may change this; ``pipelines.projects`` has a project's settings.
 """

@@ -1,10 +1,10 @@
-"""What projects may use that is not their own. An administrator gives it to them by name.
+"""Grants: what projects may use that is not their own. An administrator gives it to them by name.
 
 A grant is for one project, or for all (``*``), and of a kind:
 
 secret: a secret of the service, by its name.
-login: a log-in to a registry elsewhere, HOST[:PORT]: the stored one, else the one that the worker's own docker
-    configuration has. ``*``: all that the worker has, but none for the service's own registry.
+login: a log-in to a registry elsewhere, HOST[:PORT]: the stored one, else the one in the worker's own docker
+configuration. ``*``: all that the worker has, but none for the service's own registry.
 image: repositories of the service's registry, as a pattern (``base/*``); for pulling, or for pushing, too.
 bare: bare repositories beside the service, by the project that they belong to.
 """
@@ -47,7 +47,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     project: ``*`` for all.
     kind, name: see the module.
-    may_push: of images, besides pulling.
+    may_push: for images: pushing, too, not only pulling.
     """
 
     project: str
@@ -63,12 +63,12 @@ class Grants:
         self._database = database
 
     def list(self, *, project: str | None = None) -> list[Grant]:
-        """All, or what one project has, with what all have."""
+        """All grants; or those of one project, together with those for all projects."""
         with self._database.read() as connection:
             return _rows(connection, None if project is None else (project, ALL))
 
     def give(self, grant: Grant) -> None:
-        """Give it, in place of the same with other rights. Raises InvalidRequestError, NotFoundError."""
+        """Give it, in place of the same grant with other rights. Raises InvalidRequestError, NotFoundError."""
         _check(grant)
         with self._database.write() as connection:
             if grant.project != ALL and not _is_project(connection, grant.project):
@@ -83,13 +83,13 @@ class Grants:
                 raise NotFoundError(f"project {grant.project} was given no {grant.kind} {grant.name[:100]}")
 
     def has(self, project: str, kind: Kind, name: str) -> bool:
-        """Whether the project was given this, by itself or as all were."""
+        """Whether the project was given this, alone or with all others."""
         with self._database.read() as connection:
             return has_grant(connection, project, kind, name)
 
 
 def has_grant(connection: Connection, project: str, kind: Kind, name: str) -> bool:
-    """Whether the project was given exactly this name, by itself or as all were."""
+    """Whether the project was given exactly this name, alone or with all others."""
     wanted = select(grants.c.name).where(
         grants.c.project.in_((project, ALL)), grants.c.kind == kind, grants.c.name == name
     )
@@ -107,12 +107,12 @@ def covers(given: Iterable[Grant], repository: str, *, push: bool) -> bool:
 
 
 def forget_grants(connection: Connection, project: str) -> None:
-    """The project is removed: another one of its name was given nothing."""
+    """Forget what a removed project was given: another project of that name starts without grants."""
     connection.execute(delete(grants).where(grants.c.project == project))
 
 
 def forget_grants_of_name(connection: Connection, kind: Kind, name: str) -> None:
-    """It is no more: another one of its name is given to nobody."""
+    """Forget grants of a thing that was removed: nobody was given another thing of that name."""
     connection.execute(delete(grants).where(grants.c.kind == kind, grants.c.name == name))
 
 

@@ -1,6 +1,6 @@
-"""Which project an image repository or a bare repository is. By its name alone, so that no list can be wrong.
+"""Which project owns an image repository or a bare repository. The name alone decides, so that no list can be wrong.
 
-Of the service's registry, ``PROJECT``, ``PROJECT/…`` and ``cache/PROJECT`` are that project's. Whatever is no
+In the service's registry, ``PROJECT``, ``PROJECT/…`` and ``cache/PROJECT`` are that project's. A name that is no
 project's is ``default``'s. Below ROOT/git, ``PROJECT.git`` and ``PROJECT/…`` are that project's.
 """
 
@@ -12,14 +12,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 COMMONS: Final = "default"
-"""The project of runs that name none; what has no project's name is its."""
+"""The project of runs that name none; it owns whatever has no project's name."""
 
 CACHE: Final = "cache"
-"""Where the registry has the projects' build caches."""
+"""The first part of the names of the projects' build caches in the registry."""
 
 
 def is_cache(repository: str) -> bool:
-    """Whether it is where workers keep a project's build cache: whoever writes one decides what others build."""
+    """Whether workers keep a project's build cache there: whoever writes one decides what others build."""
     first, _, rest = repository.partition("/")
     return first == CACHE and bool(rest)
 
@@ -33,7 +33,7 @@ def owner_of(repository: str, is_project: Callable[[str], bool]) -> str:
 
 
 def bare_owner(url: str, local: Path | None) -> str:
-    """The project of the repository that a file URL names; empty where the URL is none, or not of ``local``."""
+    """The project of a file URL's repository; empty where it is no file URL, or not below ``local``."""
     parts = urlsplit(url)
     if parts.scheme != "file" or local is None:
         return ""

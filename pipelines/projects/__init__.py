@@ -1,4 +1,4 @@
-"""What a project is: its settings and hooks, what its runs may name, and how its images are called.
+"""Projects: their settings and hooks, what their runs may name, and how their images are named.
 
-What it was given that is not its own is ``pipelines.owning``'s; its runs are ``pipelines.runs``'.
+``pipelines.owning`` has what projects were given; ``pipelines.runs`` has their runs.
 """

@@ -1,7 +1,7 @@
-"""What a run may name: images of its own project, its own bare repositories, and what the project was given.
+"""The borders of a project: images and bare repositories that its runs may name, its own and those that it was given.
 
-It is asked when a run is submitted, and again by the worker, for names may come of a template. What the registry takes
-is decided there, by the run's token (``pipelines.accounts.runtokens``).
+They are checked when a run is submitted, and again by the worker, for names may come from a template. The registry
+itself decides what it takes, by the run's token (``pipelines.accounts.runtokens``).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pipelines.schema import projects
 
 
 class Borders:
-    """Thread-safe. registries: the hosts by which the service's own registry is known at this moment.
+    """Checks names against borders. Thread-safe.
 
+    registries: gives the hosts by which the service's own registry is known at this moment.
     local: the directory of bare repositories.
     """
 
@@ -33,23 +34,23 @@ class Borders:
         self._local = local
 
     def check_request(self, connection: Connection, request: RunRequest) -> None:
-        """Raises DeniedError. Its tags are names of images already."""
+        """Check a request, whose tags are valid names of images already. Raises DeniedError."""
         self._check_names(connection, request.project, [Reference.parse(tag) for tag in request.options.tags])
         if isinstance(request.source, GitSource):
             self.check_bare(connection, request.project, request.source.url)
 
     def check_names(self, project: str, names: Iterable[Reference]) -> None:
-        """Whether the project's images may be called so. Raises DeniedError."""
+        """Check that the project's images may have these names. Raises DeniedError."""
         with self._database.read() as connection:
             self._check_names(connection, project, names)
 
     def check_source(self, project: str, url: str) -> None:
-        """As ``check_bare``, on a connection of its own."""
+        """``check_bare`` on a connection of its own."""
         with self._database.read() as connection:
             self.check_bare(connection, project, url)
 
     def check_bare(self, connection: Connection, project: str, url: str) -> None:
-        """Whether the project may fetch from this URL, if it is a file URL. Raises DeniedError."""
+        """Check that the project may fetch from this URL, if it is a file URL. Raises DeniedError."""
         owner = bare_owner(url, self._local)
         if owner and owner != project and not has_grant(connection, project, "bare", owner):
             raise DeniedError(
@@ -77,7 +78,7 @@ class Borders:
 
 
 def _is_bare(name: Reference) -> bool:
-    """Whether the name says no registry, as docker.io's do: then it is the service's own."""
+    """Whether the name has no registry, as docker.io's names: then it is in the service's own."""
     return name.familiar_name != name.name
 
 

@@ -1,4 +1,4 @@
-"""Whether a project's settings for its webhook can work."""
+"""Checks that a project's settings for its webhook can work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTEXT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/-]{0,29}")  # Bitbucket'
 
 
 def check_hook(settings: HookSettings, local: Path | None = None) -> None:
-    """Raises InvalidRequestError for what cannot work. local: see ``parse_url``."""
+    """Raises InvalidRequestError for settings that cannot work. local: see ``parse_url``."""
     if settings.repository:
         parse_url(settings.repository, local)
     elif settings.forge:

@@ -1,7 +1,8 @@
-"""The tags that an image gets besides its run's number, unless somebody chose others.
+"""Default names: the tags that an image gets beside its run's number, unless somebody chose others.
 
-A branch's name, ``latest`` for the default branch, a version and its shorter forms, ``sha-COMMIT``, ``pr-N``. Whose a
-tag is may not depend on what an author called a branch: what looks like one of the others' gets digits of its hash.
+They are a branch's name, ``latest`` for the default branch, a version and its shorter forms, ``sha-COMMIT``, ``pr-N``.
+An author's name for a branch must not decide what a tag stands for. So a branch whose name looks like another kind of
+tag gets digits of its hash.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from core.references import Reference
 from pipelines.projects.tags import TagFacts, fit_for_tag, has_defaults, image_names
 
 COMMIT_OWNER: Final = "commit "
-"""How ``Wanted.owner`` of a single commit's tag begins."""
+"""The prefix of ``Wanted.owner`` for tags of single commits."""
 
 _DIGITS: Final = 7
 _VERSION: Final = re.compile(r"v?((?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){0,2})", re.ASCII)
@@ -26,11 +27,11 @@ _OTHERS: Final = re.compile(rf"latest|\d.*|(pr|run)-\d+|sha-.*|.*-[0-9a-f]{{{_DI
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """What a run builds, as the service knows it to be; empty where it cannot be shown.
+    """The origin of what a run builds, as far as the service can show it; empty where it cannot.
 
-    branch, tag: of the project's own repository.
+    branch, tag: in the project's own repository.
     is_default: whether the branch is the default one.
-    pull_request: from the own repository; 0 for none.
+    pull_request: from the project's own repository; 0 for none.
     commit: the full id.
     """
 
@@ -42,14 +43,14 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A tag, and for what it stands: ``branch main``, ``version 1.2.3``. Only the same may take it over."""
+    """A tag, and what it stands for: ``branch main``, ``version 1.2.3``. Only the same thing may take it over."""
 
     tag: str
     owner: str
 
 
 def default_tags(origin: Origin) -> tuple[Wanted, ...]:
-    """What the image may be called besides its number."""
+    """The tags that the image may have beside its number."""
     found: list[Wanted] = []
     if origin.branch:
         found.append(Wanted(branch_tag(origin.branch), f"branch {origin.branch}"))
@@ -82,7 +83,7 @@ def named(facts: TagFacts, tags: Iterable[str]) -> tuple[Reference, ...]:
 
 
 def all_names(template: str, facts: TagFacts, origin: Origin) -> tuple[Reference, ...]:
-    """What a run is called if nothing newer is. Raises InvalidRequestError."""
+    """All names that a run gets if no newer run has them. Raises InvalidRequestError."""
     found = image_names(template, facts)
     if not has_defaults(template):
         return found
@@ -90,7 +91,7 @@ def all_names(template: str, facts: TagFacts, origin: Origin) -> tuple[Reference
 
 
 def branch_tag(branch: str) -> str:
-    """The tag of a branch: its name where that can be no other's tag, else with digits of its hash."""
+    """The tag of a branch: its name if no other kind of tag can have that name, else with digits of its hash."""
     name = fit_for_tag(branch)
     if name == branch and not name.startswith("_") and not _OTHERS.fullmatch(name):
         return name
@@ -100,7 +101,7 @@ def branch_tag(branch: str) -> str:
 
 
 def may_replace(wanted: str, run: int, held: str, holder: int) -> bool:
-    """Whether what this run builds may take a tag from what that one built: newer, and of the same thing."""
+    """Whether ``run`` may take a tag from ``holder``: it must be newer, and have built the same thing."""
     if wanted.startswith("version ") and held.startswith("version "):
         return (_precedence(wanted), run) >= (_precedence(held), holder)
     return wanted == held and run >= holder

@@ -36,7 +36,7 @@ class Projects:
 
     vault: encrypts the secrets of webhooks, and the tokens for statuses.
     local: the directory whose repositories file URLs may name.
-    borders: which of them are the project's.
+    borders: says which of these repositories are the project's.
     """
 
     def __init__(self, database: Database, vault: Secrets, borders: Borders, local: Path | None = None) -> None:
@@ -54,9 +54,9 @@ class Projects:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
     def put(self, project: Project) -> None:
-        """Make it or change its settings; a forge that is not given is known by the repository's host, if it is.
+        """Make the project or change its settings. Without a forge in them, the repository's well-known host decides.
 
-        Raises InvalidRequestError, and DeniedError where it names another project's bare repository.
+        Raises InvalidRequestError, and DeniedError where they name another project's bare repository.
         """
         if project.hook.repository and not project.hook.forge:
             hook = msgspec.structs.replace(project.hook, forge=known_forge(project.hook.repository) or "")
@@ -73,7 +73,7 @@ class Projects:
             connection.execute(update(projects).where(projects.c.name == project.name).values(_values(project)))
 
     def remove(self, name: str) -> None:
-        """With its runs, their logs, its deliveries and secrets.
+        """Remove the project with its runs, their logs, its deliveries and secrets.
 
         Raises NotFoundError, and ConflictError while one of its runs has not ended.
         """
@@ -92,12 +92,12 @@ class Projects:
             connection.execute(delete(projects).where(projects.c.name == name))
 
     def webhook_secret(self, name: str) -> bytes | None:
-        """What the forge signs with; None: the project takes no webhooks. Raises NotFoundError, SecretError."""
+        """The secret that the forge signs with; None: it takes no webhooks. Raises NotFoundError, SecretError."""
         sealed = self._row(name).webhook_secret
         return None if sealed is None else self._vault.unseal(_webhook(name), bytes(sealed))
 
     def set_webhook_secret(self, name: str, secret: str = "") -> str:
-        """Store one, a new random one if it is empty, and return it: it cannot be had again.
+        """Store a secret, a new random one if it is empty, and return it: it cannot be had again.
 
         Raises NotFoundError and InvalidRequestError.
         """
@@ -111,12 +111,12 @@ class Projects:
         return text
 
     def status_token(self, name: str) -> str:
-        """With what commits are marked at the forge; empty for none. Raises NotFoundError, SecretError."""
+        """The token by which commits are marked at the forge; empty for none. Raises NotFoundError, SecretError."""
         sealed = self._row(name).status_token
         return "" if sealed is None else self._vault.unseal(_status(name), bytes(sealed)).decode()
 
     def set_status_token(self, name: str, token: str) -> None:
-        """Store it; empty forgets the one that there is. Raises NotFoundError and InvalidRequestError."""
+        """Store a token; an empty one forgets the stored one. Raises NotFoundError and InvalidRequestError."""
         if len(token) > _MAX_SECRET or not token.isascii() or not token.isprintable():
             raise InvalidRequestError(f"a token has at most {_MAX_SECRET} printable ASCII characters")
         self._store(name, status_token=self._vault.seal(_status(name), token.encode()) if token else None)
@@ -135,7 +135,7 @@ class Projects:
 
 
 def ensure_project(connection: Connection, name: str) -> None:
-    """Make it with default settings if it is new. Raises InvalidRequestError."""
+    """Make a project with default settings if it is new. Raises InvalidRequestError."""
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(
             f"invalid project name {name[:100]!r}", hint="lower-case letters, digits, '.', '_' and '-', at most 100"

@@ -18,7 +18,7 @@ _FORGES: Final[Mapping[str, ForgeName]] = {
 
 
 def repository_key(url: str) -> tuple[str, str]:
-    """Host and path by which addresses of one repository are equal, whatever their scheme, user and port."""
+    """Host and path of a repository: the same for all of its addresses, whatever their scheme, user and port."""
     if "://" not in url and ":" in url:
         host, _, path = url.partition(":")
         url = f"ssh://{host}/{path}"
@@ -35,5 +35,5 @@ def repository_path(url: str) -> str:
 
 
 def known_forge(url: str) -> ForgeName | None:
-    """Whose repository that is, for hosts that everybody knows."""
+    """The forge of the repository, for well-known hosts."""
     return _FORGES.get(repository_key(url)[0])

@@ -19,13 +19,13 @@ from pipelines.errors import InvalidRequestError
 
 _MEMBERS: Final = ("registry", "project", "number", "branch", "tag", "commit")
 DEFAULTS: Final = "{defaults}"
-"""A part of a template: the names that projects have unless somebody chose others."""
+"""A part of a template: the default names, which projects have unless somebody chose others."""
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class TagFacts(msgspec.Struct, frozen=True):
-    """What is known of a run; empty where it does not apply. own: the tag of the default names that is its alone."""
+    """Facts about a run; empty where they do not apply. own: the one default name that is this run's alone."""
 
     project: str
     number: int
@@ -37,14 +37,14 @@ class TagFacts(msgspec.Struct, frozen=True):
 
 
 def check_template(template: str) -> None:
-    """Raises InvalidRequestError unless names come of it."""
+    """Raises InvalidRequestError unless the template gives names."""
     facts = TagFacts("project", 1, "registry.example", "branch", "tag", "0123456789ab")
     if not image_names(template, facts):
         raise InvalidRequestError("the tag template is empty")
 
 
 def image_names(template: str, facts: TagFacts) -> tuple[Reference, ...]:
-    """The names for a run that are its own; of the default ones that is the number.
+    """The names that are the run's own; of the default names, only the number.
 
     Raises InvalidRequestError for a template with unknown members or impossible names.
     """
@@ -90,5 +90,5 @@ def _members(part: str) -> list[str]:
 
 
 def fit_for_tag(name: str) -> str:
-    """A branch as part of a tag: ``feature/x`` is ``feature-x``."""
+    """A branch's name as part of a tag: ``feature/x`` is ``feature-x``."""
     return _UNFIT.sub("-", name).strip("-.")[:100]

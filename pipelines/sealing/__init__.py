@@ -1,4 +1,4 @@
 """Secrets and log-ins of the service, encrypted at rest.
 
-The key that they are encrypted with is ``pipelines.keys``'; who may use them is written in ``pipelines.owning``.
+``pipelines.keys`` has the key; ``pipelines.owning`` says who may use the secrets.
 """

@@ -22,7 +22,7 @@ _MAX_PASSWORD_BYTES: Final = 64 << 10
 
 
 class LoginInfo(msgspec.Struct, frozen=True):
-    """What may be told of a log-in. registry: HOST[:PORT]."""
+    """A log-in without its password. registry: HOST[:PORT]."""
 
     registry: str
     username: str
@@ -38,7 +38,7 @@ class Logins:
         self._clock = clock
 
     def put(self, registry: str, username: str, password: str) -> None:
-        """Store it, in place of one for the same registry. Raises InvalidRequestError."""
+        """Store a log-in, in place of one for the same registry. Raises InvalidRequestError."""
         if not _REGISTRY.fullmatch(registry) or len(registry) > _MAX:
             raise InvalidRequestError(f"no name of a registry: {registry[:100]!r}", hint="write HOST or HOST:PORT")
         if not username or len(username) > _MAX or not username.isprintable() or ":" in username:
@@ -57,7 +57,7 @@ class Logins:
             connection.execute(insert(registry_logins).values(values))
 
     def list(self) -> list[LoginInfo]:
-        """By registry."""
+        """All log-ins, by registry."""
         with self._database.read() as connection:
             rows = connection.execute(select(registry_logins).order_by(registry_logins.c.registry))
             return [LoginInfo(row.registry, row.username, row.created_at) for row in rows]
@@ -70,7 +70,7 @@ class Logins:
             forget_grants_of_name(connection, "login", registry)
 
     def reveal(self, registry: str) -> tuple[str, str] | None:
-        """User name and password; whoever asks has looked whether they are granted. Raises SecretError."""
+        """User name and password; the caller has checked that they are granted. Raises SecretError."""
         with self._database.read() as connection:
             row = connection.execute(select(registry_logins).where(registry_logins.c.registry == registry)).first()
         if row is None:

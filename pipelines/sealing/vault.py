@@ -1,8 +1,8 @@
-"""Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made when the database is).
+"""Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made with the database).
 
-A secret belongs to the service, to a project, or to a single run, with which it was sent and with whose end it is
-forgotten; a run that asks for a name gets its own first, then its project's, then the service's, if its project was
-given that by name (``pipelines.owning.grants``).
+A secret belongs to the service, to a project, or to a single run. A run's own secret is sent with the run, and is
+forgotten when the run ends. A run that asks for a name gets its own secret first, then its project's, then the
+service's if its project was given that by name (``pipelines.owning.grants``).
 
 AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
 (SHIPLAP_SECRET_KEY_FILE names another place for it).
@@ -35,13 +35,13 @@ from pipelines.schema import run_secrets, secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _MAX_BYTES: Final = 500 << 10
-"""BuildKit's limit too: a secret is held in memory by every step that mounts it."""
+"""BuildKit's limit too: every step that mounts a secret holds it in memory."""
 _MAX_PROJECT: Final = 100
 _NONCE_BYTES: Final = 12
 
 
 class SecretInfo(msgspec.Struct, frozen=True):
-    """What may be told of a secret. project: whose it is; empty for the whole service's."""
+    """A secret without its value. project: the owner; empty for the whole service."""
 
     name: str
     created_at: float
@@ -68,7 +68,7 @@ class Secrets:
             connection.execute(insert(secrets).values(row))
 
     def list(self, *, project: str = "") -> list[SecretInfo]:
-        """Of one project, or those of the whole service; by name."""
+        """Secrets of one project, or those of the whole service; by name."""
         with self._database.read() as connection:
             wanted = select(secrets.c.name, secrets.c.created_at).where(secrets.c.project == project)
             rows = connection.execute(wanted.order_by(secrets.c.name))
@@ -92,7 +92,7 @@ class Secrets:
         return found
 
     def fingerprint(self, value: bytes) -> str:
-        """What stands for a value where that must show neither itself nor, to who guesses, whether a guess is right."""
+        """A text that stands for a value. It shows neither the value nor, to a guesser, whether a guess is right."""
         purpose = hmac.digest(self.keys.current(), b"a secret's value, in the key of a build's step", "sha256")
         return hmac.digest(purpose, value, "sha256").hex()
 
@@ -107,17 +107,17 @@ class Secrets:
             note_key(connection, self.keys.current())
 
     def seal_for_run(self, connection: Connection, run: int, values: Mapping[str, bytes]) -> None:
-        """Keep secrets that came with a run, in the transaction that makes it. ``check_secret`` has seen them."""
+        """Keep secrets that came with a run, in the transaction that makes it. ``check_secret`` has checked them."""
         for name, value in values.items():
             sealed = self._seal(_of_run(run, name), value)
             connection.execute(insert(run_secrets).values(run=run, name=name, value=sealed))
 
     def seal(self, purpose: str, value: bytes) -> bytes:
-        """Encrypt what another table keeps. purpose: what it is bound to: it opens for nothing else."""
+        """Encrypt a value for another table. purpose: what the value is bound to: it opens for nothing else."""
         return self._seal(f"!{purpose}", value)
 
     def unseal(self, purpose: str, sealed: bytes) -> bytes:
-        """Raises SecretError when the key does not fit."""
+        """Decrypt such a value. Raises SecretError when the key does not fit."""
         return self._open(f"!{purpose}", purpose, sealed)
 
     def _reveal(self, connection: Connection, name: str, project: str, run: int | None) -> bytes:
@@ -159,7 +159,7 @@ class Secrets:
 
 
 def check_secret(name: str, value: bytes) -> None:
-    """Raises InvalidRequestError for names and values that cannot be kept."""
+    """Raises InvalidRequestError for a name or a value that cannot be kept."""
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(
             f"invalid name of a secret: {name[:100]!r}", hint="letters, digits, '_', '.' and '-', at most 100"
@@ -172,12 +172,12 @@ def check_secret(name: str, value: bytes) -> None:
 
 
 def forget_run_secrets(connection: Connection, run: int) -> None:
-    """The run has ended, in this transaction: what was sent for it alone is gone."""
+    """Forget the secrets that were sent for a run alone, in the transaction that ends the run."""
     connection.execute(delete(run_secrets).where(run_secrets.c.run == run))
 
 
 def _stored(project: str, name: str) -> str:
-    """What a stored secret is bound to: swapped rows do not decrypt. Neither part has a slash."""
+    """The text that a stored secret is bound to: swapped rows do not decrypt. Neither part has a slash."""
     return f"{project}/{name}" if project else name
 
 

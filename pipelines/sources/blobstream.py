@@ -1,4 +1,4 @@
-"""Many blobs as one stream: of each its digest, a space, its size in decimal digits, a newline, and then its bytes."""
+"""Many blobs as one stream. Each is its digest, a space, its size in decimal digits, a newline, and then its bytes."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Part:
 
 
 def decode_blobs(stream: SupportsRead) -> Iterator[tuple[str, Part]]:
-    """Digest and content of each blob; the content is to be read before the next one is asked for.
+    """Digest and content of each blob; the caller reads each content before it asks for the next blob.
 
-    The digest is as it was sent, and proves nothing yet. Raises InvalidRequestError.
+    The digest is the sender's, and proves nothing yet. Raises InvalidRequestError.
     """
     buffered = _Buffered(stream)
     count = 0
@@ -51,7 +51,7 @@ def decode_blobs(stream: SupportsRead) -> Iterator[tuple[str, Part]]:
 
 
 def encode_blobs(blobs: Iterable[tuple[str, Path]]) -> Iterator[bytes]:
-    """The stream of these files' contents, small ones in pieces with others. Raises OSError."""
+    """The stream of these files' contents; small files share a piece. Raises OSError."""
     pending = bytearray()
     for digest, path in blobs:
         with path.open("rb", buffering=0) as file:

@@ -5,11 +5,11 @@
       manifests/<hex>    a context: the canonical JSON of its entries, by sha256
       tmp/               what is being written; locked, so that what a killed process left is known and removed
 
-A client sends the entries, gets the digests that are missing, sends those, and submits a run of the context's digest.
-What others sent counts as missing: a digest is no right to a file, and no answer tells what others have.
-A worker makes the tree: files are hard links to the blobs where mode and time fit (they are never written through),
-else copies. A worker with another root fetches what it lacks from the web process first, by
-``pipelines.sources.upstream``.
+A client sends the entries, gets the digests that are missing, sends those files, and submits a run of the context's
+digest. Files that only others sent count as missing: a digest is no right to a file, and no answer shows what others
+have. A worker makes the tree. Files in it are hard links to the blobs where mode and time fit (nobody writes through
+these), else copies. A worker with another root first fetches what it lacks from the web process
+(``pipelines.sources.upstream``).
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class ContextEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     mode: permission bits.
     mtime: whole seconds.
     digest, size: of files.
-    target: of links. Owners are left out: what COPY copies belongs to root whoever owned it.
+    target: of links.
+
+    Owners are left out: what COPY copies belongs to root whoever owned it.
     """
 
     path: str
@@ -85,7 +87,7 @@ _manifests = msgspec.json.Decoder(list[ContextEntry])
 class Contexts:
     """All contexts below ``directory``. Thread-safe, and several processes may share it.
 
-    upstream: has those that are not here.
+    upstream: the service with the contexts that are not here.
     """
 
     def __init__(
@@ -108,16 +110,16 @@ class Contexts:
         reclaim_scratch(self._tmp, _SCRATCH)
 
     def begin(self, entries: Sequence[ContextEntry], sender: str = "") -> tuple[str, list[str]]:
-        """Take a context's entries, in any order; returns its digest, and those of the files that are not here yet.
+        """Take a context's entries, in any order; returns its digest, and the digests of files that are not here yet.
 
-        sender: who has not sent a file before has to send it, whoever else did; empty: the service itself.
+        sender: has to send each file that this sender has not sent before, whoever else did; empty: the service itself.
         Raises InvalidRequestError for entries that make no tree.
         """
         ordered = sorted(entries, key=lambda entry: entry.path.split("/"))
         _check(ordered)
         data = msgspec.json.encode(ordered)
         digest = Digest.of(data)
-        for entry in ordered:  # so that retention sees that they are wanted
+        for entry in ordered:  # so that retention sees that these files are wanted
             if entry.type == "file":
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(self._used(entry.digest))
@@ -127,11 +129,11 @@ class Contexts:
         return str(digest), self._missing(ordered, sender)
 
     def put_blob(self, digest: str, stream: SupportsRead, sender: str = "") -> None:
-        """Take a file's content. Raises InvalidRequestError when it is not what ``digest`` says, StorageFullError."""
+        """Take a file's content. Raises StorageFullError, and InvalidRequestError when ``digest`` does not fit it."""
         self.put_blobs([(digest, stream)], sender)
 
     def put_blobs(self, blobs: Iterable[tuple[str, SupportsRead]], sender: str = "") -> int:
-        """Take many files' contents, which are made durable together; returns how many. Raises as ``put_blob``."""
+        """Take many files' contents, and make them durable together; returns how many. Raises as ``put_blob``."""
         taken: set[str] = set()
         count = 0
         with storage_errors("a build context"), scratch_directory(self._tmp, _SCRATCH) as directory:
@@ -152,7 +154,7 @@ class Contexts:
         return count
 
     def manifest(self, context: str) -> bytes:
-        """The entries of a context as they are hashed. Raises NotFoundError."""
+        """A context's entries, byte for byte as they are hashed. Raises NotFoundError."""
         return self._manifest(_digest(context))
 
     def blobs(self, digests: Iterable[str]) -> list[tuple[str, Path]]:
@@ -174,15 +176,15 @@ class Contexts:
             return False
 
     def materialise(self, context: str, directory: Path) -> dict[str, bytes]:
-        """Make the tree in ``directory``, which is made, and which nobody may write to.
+        """Make the tree in ``directory``. The directory must not exist yet, and nobody may write to the tree.
 
-        Returns the sha256 of each file by path. The files are names of blobs that other trees share: their stat data
-        may change at any time, what they hold does not. Raises NotFoundError, StorageFullError, and UpstreamError when
-        it has to be fetched and cannot be.
+        Returns the sha256 of each file by path. The files are hard links to blobs that other trees share: their stat
+        data may change at any time, their content does not. Raises NotFoundError and StorageFullError; UpstreamError
+        when the context has to be fetched and cannot be.
         """
         digest = _digest(context)
         entries = self._fetched(digest)
-        with contextlib.suppress(DatabaseUnreachableError):  # retention knows that the run wants it
+        with contextlib.suppress(DatabaseUnreachableError):  # retention already knows that the run wants it
             self._touch(digest, sum(entry.size for entry in entries))
         directory.mkdir(mode=0o755)
         root = str(directory)
@@ -204,12 +206,12 @@ class Contexts:
         return {entry.path: bytes.fromhex(Digest(entry.digest).hex) for entry in entries if entry.type == "file"}
 
     def drop_damaged(self, digest_hex: str) -> None:
-        """Forget a file's content that is not what its sha256 says: it counts as never sent, and is sent anew."""
+        """Forget a file's content that does not fit its sha256: it counts as never sent, and is sent anew."""
         (self._blobs / digest_hex).unlink(missing_ok=True)
         _log.error("the file %s of a build context was damaged on disk, and is removed", digest_hex)
 
     def files(self, context: str) -> Iterator[tuple[str, Path]]:
-        """Everything of a context that is here, for backups: names like ``blobs/<hex>``, and where it is."""
+        """Everything of a context that is here, for backups: names like ``blobs/<hex>``, and the files' paths."""
         digest = _digest(context)
         manifest = self._manifests / digest.hex
         if not manifest.exists():
@@ -220,7 +222,7 @@ class Contexts:
                 yield f"blobs/{Digest(entry.digest).hex}", self._used(entry.digest)
 
     def sweep(self, keep_s: float, wanted: frozenset[str]) -> int:
-        """Remove contexts that nobody used for ``keep_s``, except ``wanted``, and the files that no other one has."""
+        """Remove contexts that nobody used for ``keep_s``, except ``wanted``, and files that no other context has."""
         reclaim_scratch(self._tmp, _SCRATCH)
         before = self._clock() - keep_s
         with self._database.write() as connection:
@@ -234,14 +236,14 @@ class Contexts:
                 self._senders.forget(connection, [digest])
                 (self._manifests / Digest(digest).hex).unlink(missing_ok=True)
             known = {Digest(row.digest).hex for row in connection.execute(select(contexts.c.digest))}
-        for name in os.listdir(self._manifests):  # of contexts that a process with another root swept
+        for name in os.listdir(self._manifests):  # manifests of contexts that a process with another root swept
             path = self._manifests / name
             if name not in known and path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
         used = {
             Digest(entry.digest).hex
             for manifest in os.listdir(self._manifests)
-            if not manifest.startswith(".")  # what a process was writing when it was killed
+            if not manifest.startswith(".")  # a process that was killed was writing this
             for entry in _manifests.decode((self._manifests / manifest).read_bytes())
             if entry.digest
         }
@@ -257,7 +259,7 @@ class Contexts:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Nobody else links blobs, or changes the modes of those that no tree has."""
+        """Until the end of the block, nobody else links blobs, or changes the modes of blobs that no tree has."""
         fd = os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             while True:
@@ -280,7 +282,7 @@ class Contexts:
         return [digest for digest in wanted if digest not in sent or not self._used(digest).exists()]
 
     def _fetched(self, digest: Digest) -> list[ContextEntry]:
-        """The entries of a context, once all of it is here that upstream has."""
+        """The entries of a context, after everything of it that upstream has was fetched."""
         if self._upstream is None:
             return self._entries(digest)
         try:
@@ -318,11 +320,11 @@ class Contexts:
         try:
             found = blob.stat()
             if found.st_nlink == 1 and (found.st_mode & _MODE_BITS, int(found.st_mtime)) != (entry.mode, entry.mtime):
-                os.chmod(blob, entry.mode)  # the first to use it decides what its inode is like
+                os.chmod(blob, entry.mode)  # the first use decides what its inode is like
                 os.utime(blob, (time.time(), entry.mtime))
                 found = blob.stat()
             if (stat.S_IMODE(found.st_mode), int(found.st_mtime)) == (entry.mode, entry.mtime):
-                with contextlib.suppress(OSError):  # another file system, too many links
+                with contextlib.suppress(OSError):  # another file system, or too many links
                     os.link(blob, path)
                     return
             shutil.copyfile(blob, path)

@@ -1,7 +1,7 @@
 """Which branches, tags and files a project means: lists of patterns in the language of ``.dockerignore``.
 
-The last pattern that fits a name, or a directory that it is in, decides; ``!`` in front means that it is not meant.
-A list without patterns means everything, one that begins with ``!`` everything else.
+The last pattern that fits a name, or a directory that the name is in, decides. ``!`` in front means that the name is
+not meant. A list without patterns means everything. A list that begins with ``!`` means everything else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Git repositories as the source of a run: what of them a service fetches, and from where.
+"""Git repositories as the source of a run: what a service fetches of them, and from where.
 
-https and ssh, no credentials in URLs, no submodules; the host is resolved once, its address pinned, and private,
-link-local and other special addresses are refused unless the administrator allows the host. File URLs only for what is
-below one directory. How git is kept from doing anything else: ``builder/remotes/git.py``.
+https and ssh only, no credentials in URLs, no submodules. The host is resolved once, and its address pinned. Private,
+link-local and other special addresses are refused unless the administrator allows the host. File URLs may name only
+repositories below one directory. ``builder/remotes/git.py`` keeps git from doing anything else.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Checkout(msgspec.Struct, frozen=True):
     """What was fetched.
 
     context: the directory to build.
-    branch, tag: which of them the ref was, or else is said to be by the source.
-    found: what the repository's server says that the ref is.
-    head: the server's default branch, where that was asked for.
+    branch, tag: the one that the ref was, or else the one that the source says.
+    found: the server's word on what the ref is.
+    head: the server's default branch, where the caller asked for it.
     """
 
     context: Path
@@ -60,7 +60,7 @@ class Served(msgspec.Struct, frozen=True):
     url: of the web process.
     authorization: the header with the run's token; empty where it has none.
     owns: whether the run may fetch the bare repositories of the project with this name. The web process decides that;
-    this only finds the name in a path.
+    ``Served`` only finds the name in a path.
     """
 
     url: str
@@ -68,9 +68,9 @@ class Served(msgspec.Struct, frozen=True):
     owns: Callable[[str], bool]
 
     def remote(self, url: str) -> GitRemote:
-        """Where a file URL's repository is served. Raises SourceError.
+        """The address at which a file URL's repository is served. Raises SourceError.
 
-        The service's root is not known here; below it is ``git``, and below that the project's name.
+        The service's root is not known here. Below it is ``git``, and below that the project's name.
         """
         if not self.authorization:
             raise SourceError("a run of what strangers wrote fetches no repository of the service's from elsewhere")
@@ -82,7 +82,7 @@ class Served(msgspec.Struct, frozen=True):
 
 
 def parse_url(url: str, local: Path | None = None) -> GitRemote:
-    """Check a clone URL. Raises InvalidRequestError. No credentials in it: they would be shown everywhere.
+    """Check a clone URL. It must have no credentials, which would be shown everywhere. Raises InvalidRequestError.
 
     local: the directory whose repositories file URLs may name; None: there are none.
     """
@@ -124,7 +124,7 @@ def repositories(settings: ServiceSettings) -> Path:
 
 
 def reach(allowed_hosts: Sequence[str], resolve: Resolve = look_up, *, denied: Sequence[str] = ()) -> Reach:
-    """Where a service's builds may fetch from. denied: networks, each as in ``10.0.0.0/8``."""
+    """The hosts that a service's builds may fetch from. denied: networks, each as in ``10.0.0.0/8``."""
     advice = "the administrator can allow the host in SHIPLAP_GIT_ALLOWED_HOSTS"
     return Reach(
         public_only=True,
@@ -155,8 +155,9 @@ def fetch_git(
     local: the directory whose repositories file URLs may name.
     served: from where they are fetched in place of that directory, if at all.
     ask_head: ask for the server's default branch, too.
-    Raises InvalidRequestError and SourceError, which is a SourceUnreachableError when the server does not answer;
-    SourceError too once ``cancelled`` is set; NothingToBuildError when no file changed that the source's paths name.
+    Raises InvalidRequestError, and SourceError (SourceUnreachableError when the server does not answer). Raises
+    SourceError too once ``cancelled`` is set. Raises NothingToBuildError when no file that the source's paths name has
+    changed.
     """
     try:
         remote, access = _way(source.url, GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file), local, served)
@@ -183,7 +184,7 @@ def fetch_git(
 
 
 def _way(url: str, access: GitAccess, local: Path | None, served: Served | None) -> tuple[GitRemote, GitAccess]:
-    """What is to be fetched, and how. Raises InvalidRequestError, InvalidUrlError, SourceError."""
+    """The remote to fetch from, and how. Raises InvalidRequestError, InvalidUrlError, SourceError."""
     if not url.startswith(f"{_FILE}:"):
         return parse_url(url), access
     if served is not None:
@@ -198,7 +199,7 @@ def _way(url: str, access: GitAccess, local: Path | None, served: Served | None)
 
 
 def _check_paths(git: Git, found: Found, source: GitSource) -> None:
-    """Raises NothingToBuildError when none of the files that changed since the base is meant."""
+    """Raises NothingToBuildError when the source's paths mean none of the files that changed since the base."""
     check_ref(source.base)
     fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", git.url)
     git.run(*fetch, found.name)
@@ -206,7 +207,7 @@ def _check_paths(git: Git, found: Found, source: GitSource) -> None:
     try:
         git.run(*fetch, source.base)
         base = git.run("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}").strip()
-    except FetchError:  # rewritten, and gone: then everything may have changed
+    except FetchError:  # history was rewritten and the base is gone: everything may have changed
         return
     listed = git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, commit)
     if not means_any(source.paths, [path for path in listed.split("\0") if path]):

@@ -28,7 +28,7 @@ _HTTPS_PORT: Final = 443
 class Upstream:
     """The contexts of the service at ``url``. token: an API token with the scope build.
 
-    certificates: directories like ``certs.d`` with what is believed besides the system's CAs.
+    certificates: directories like ``certs.d`` with CAs that are trusted beside the system's.
     """
 
     def __init__(self, url: str, token: str, certificates: Sequence[Path] = ()) -> None:
@@ -37,7 +37,7 @@ class Upstream:
         self._certificates = certificates
 
     def manifest(self, context: str) -> bytes:
-        """The entries of a context as they are hashed. Raises NotFoundError, UpstreamError."""
+        """A context's entries, byte for byte as they are hashed. Raises NotFoundError, UpstreamError."""
         with self._answer("GET", f"/contexts/{context}") as response:
             return bytes(response.read())
 
@@ -50,7 +50,7 @@ class Upstream:
 
     @contextlib.contextmanager
     def _answer(self, method: str, path: str, body: bytes | None = None) -> Iterator[Any]:
-        import urllib3  # takes a while, and most workers share the root
+        import urllib3  # the import takes a while, and most workers share the root
 
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         parts = urlsplit(self._url)

@@ -1,4 +1,4 @@
-"""What forges are told of runs: written down with the run's change of state, and sent afterwards.
+"""Commit statuses: what forges learn of runs. Written down with the run's change of state, and sent afterwards.
 
-Which words and calls a forge wants is ``pipelines.forges``'; the thread that sends is ``web.hooks``'.
+``pipelines.forges`` knows the words and calls of each forge; ``web.hooks`` has the thread that sends.
 """

@@ -1,7 +1,7 @@
 """The outbox of commit statuses: a row for each state of a run, written in the transaction that changes the state.
 
-So no state is lost when a process dies, and none is told that never came to be. ``pipelines.statuses.sending`` sends
-them.
+So a process that dies loses no state, and no state is sent that was never committed. ``pipelines.statuses.sending``
+sends them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STATES: Final[dict[RunState, StatusState]] = {
 
 
 class SentStatus(msgspec.Struct, frozen=True):
-    """One entry. due_at: when it is to be tried (again). error: why it was not taken."""
+    """One entry of the outbox. due_at: when it is to be tried (again). error: why the forge did not take it."""
 
     id: int
     run: int
@@ -47,7 +47,7 @@ class SentStatus(msgspec.Struct, frozen=True):
 
 
 def note_state(connection: Connection, run: Run, now: float) -> None:
-    """The run came into its state in this transaction: its commit, if it has one, is to be marked."""
+    """Have the run's commit, if it has one, marked with the state that the run gets in this transaction."""
     trigger = run.trigger
     if not trigger.commit or not trigger.context:
         return
@@ -69,7 +69,7 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
 
 
 def list_statuses(database: Database, project: str, *, limit: int = 100) -> list[SentStatus]:
-    """Of one project, the newest first."""
+    """The entries of one project, the newest first."""
     wanted = select(statuses).where(statuses.c.project == project).order_by(statuses.c.id.desc()).limit(limit)
     with database.read() as connection:
         return [
@@ -82,7 +82,7 @@ def list_statuses(database: Database, project: str, *, limit: int = 100) -> list
 
 
 def _last_line(connection: Connection, run: Run) -> str:
-    """What the step that failed printed last, masked as the log has it; "" where it printed nothing."""
+    """The last line that the failed step printed, masked as the log has it; "" where it printed nothing."""
     wanted = select(steps).where(steps.c.run == run.number, steps.c.attempt == run.attempt, steps.c.state == "failed")
     step = connection.execute(wanted.order_by(steps.c.step).limit(1)).first()
     if step is None:

@@ -1,8 +1,8 @@
-"""Sends what waits in the outbox to the forges: in order for each commit, again after a pause when a forge is down.
+"""Sends the outbox to the forges: in order for each commit, and again after a pause when a forge is down.
 
-Several senders may run. Each takes entries for a while by moving their ``due_at``, so one that dies loses nothing. When
-a forge does not answer, nothing else is sent there until the pause is over, and of the entries for one commit only the
-newest is sent then.
+Several senders may run. Each takes entries for a while by moving their ``due_at``, so a sender that dies loses nothing.
+When a forge does not answer, nothing else is sent there until a pause is over. Then, for each commit, only the newest
+entry is sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipelines.statuses.transport import Transport
 
 _ROUND_S: Final = 1.0
 _BATCH: Final = 4
-_TAKEN_S: Final = 90.0  # more than a batch takes whose every request times out
+_TAKEN_S: Final = 90.0  # more than a batch takes if every request times out
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 1800.0
 _GIVEN_UP_S: Final = 86400.0
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class StatusSender:
-    """Sends what waits in the outbox. One thread of the web process.
+    """Sends what waits in the outbox. Runs in one thread of the web process.
 
     url_of: the address of a run's page, from its number.
     """
@@ -60,12 +60,12 @@ class StatusSender:
         self._clock = clock
 
     def send_due(self) -> int:
-        """Send what is due now, a batch at most; returns how many the forges took.
+        """Send entries that are due, a batch at most; returns how many the forges took.
 
         Raises DatabaseUnreachableError.
         """
         sent = 0
-        resting: dict[str, float] = {}  # projects whose forge just failed -> until when
+        resting: dict[str, float] = {}  # projects whose forge just failed -> end of the pause
         for row in self._take():
             until = resting.get(row.project)
             if until is not None:
@@ -84,7 +84,7 @@ class StatusSender:
         return sent
 
     def _take(self) -> Sequence[Row[Any]]:
-        """Of each commit and context the first entry that waits, if it is due; nobody else gets it for a while."""
+        """The first waiting entry of each commit and context, if it is due; nobody else gets it for a while."""
         now = self._clock()
         key = (statuses.c.project, statuses.c.commit, statuses.c.context)
         first = select(func.min(statuses.c.id)).where(statuses.c.outcome == "waiting").group_by(*key)
@@ -132,7 +132,7 @@ class StatusSender:
             return connection.execute(select(runs.c.branch).where(runs.c.number == run)).scalar() or ""
 
     def _postpone(self, row: Row[Any], error: ForgeApiError) -> float:
-        """Try again later, unless a newer state of the commit waits: then that one. Returns when."""
+        """Try again later, or send a newer state of the commit then, if one waits. Returns when."""
         now = self._clock()
         pause = error.retry_after_s or min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**row.attempts)
         until = now + pause
@@ -165,7 +165,7 @@ class StatusSender:
 
 
 class SenderThread:
-    """Sends in the background until ``stop``. A daemon: what it did not send waits in the database."""
+    """Sends in the background until ``stop``. A daemon: what was not sent waits in the database."""
 
     def __init__(self, sender: StatusSender) -> None:
         self._sender = sender
@@ -184,5 +184,5 @@ class SenderThread:
             try:
                 while self._sender.send_due() and not self._stopping.is_set():
                     pass
-            except ShiplapError as error:  # of the database: it is away, or full
+            except ShiplapError as error:  # the database is away, or full
                 _log.warning("statuses wait: %s", error.message)

@@ -1,4 +1,4 @@
-"""One HTTP request to a forge's API: to an address that may be reached, without redirects, with time-outs."""
+"""One HTTP request to a forge's API: only to addresses that may be reached, without redirects, with time-outs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_WAIT_S: Final = 3600.0
 
 
 class Transport(Protocol):
-    """Raises ForgeApiError when it may work later, ForgeRefusalError when it never will."""
+    """Sends calls. Raises ForgeApiError when a call may work later, ForgeRefusalError when it never will."""
 
     def send(self, api: str, call: ApiCall) -> None: ...
 
