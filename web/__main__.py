@@ -43,7 +43,7 @@ def main() -> int:
 
         settings_of(service_settings.root, access="users")
         renew_hooks(service_settings.root)
-        with Service.open(service_settings) as service:  # what is wrong is better said here than by a worker process
+        with Service.open(service_settings) as service:  # errors are better reported here than by a worker process
             service.secrets.check_key()
             token_file = service.tokens.ensure_admin_file()
             if service_settings.web_token:
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _ended() -> int:
-    """What ``main`` returns, or gunicorn's processes, this one and its worker, leave with."""
+    """The exit code of ``main``, or the one of gunicorn's processes: this one and its worker."""
     try:
         return main()
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""Who asks the API: by an API token, or by the session of a page. ``web.guard.rights`` says whether they may."""
+"""Authentication of the API: by an API token, or by a page's session. ``web.guard.rights`` has the authorization."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def authenticate(service: Service, request: Request) -> Caller:
-    """Who asks. An Authorization header goes before a session. Raises UnauthenticatedError and ForbiddenError."""
+    """The caller. An Authorization header goes before a session. Raises UnauthenticatedError and ForbiddenError."""
     if "Authorization" in request.headers:
         return _by_token(service, request)
     text = session_text()
@@ -39,7 +39,7 @@ def authenticate(service: Service, request: Request) -> Caller:
 
 
 def authenticate_scraper(wanted: str, request: Request) -> None:
-    """Whoever reads the metrics has the token that the settings want; "": anybody may. Raises UnauthenticatedError."""
+    """Check for the token that readers of metrics need; "": anybody may read. Raises UnauthenticatedError."""
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     known = scheme.lower() == "bearer" and hmac.compare_digest(text.strip().encode(), wanted.encode())
     if wanted and not known:

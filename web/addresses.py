@@ -1,4 +1,4 @@
-"""Where this service, and what it shows, is reached by those who are elsewhere."""
+"""Addresses of this service, and of its pages, for use from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _USUAL: Final = "http://localhost:8080"
 
 
 def run_url(service: Service, run: int) -> str:
-    """The address of a run's page, for those who are elsewhere."""
+    """The address of a run's page, for use from elsewhere."""
     return f"{public_url(service)}/runs/{run}"
 
 
 def public_url(service: Service) -> str:
-    """Where this service is reached: as the administrator says, else where it listens on this machine."""
+    """The address of this service: the administrator's setting, else where the service listens on this machine."""
     return service.settings.public_url or listening_url(service.settings.root) or _USUAL

@@ -56,10 +56,10 @@ _SECURITY: Final = {
 
 
 def create_app(service: Service, registry: Registry | None = None, identities: Provider | None = None) -> Flask:
-    """The service's own part: API and pages.
+    """The service's own part: API and pages. The caller closes all of it.
 
-    registry: the one that is served beside it, for the pages of images. identities: by whom people sign in
-    besides passwords. The caller closes all.
+    registry: the registry that is served beside it, for the pages of images.
+    identities: the provider by which people sign in, in addition to passwords.
     """
     app = Flask("web")
     hub = Hub(service.logs)
@@ -133,7 +133,7 @@ def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Respo
 
 
 def _target(path: Mapping[str, str]) -> Target:
-    """What a call is about, by its path; what is malformed there is told once it is known that it may be."""
+    """The target of a call, by its path. Errors in the path are reported only once the caller has the right to know."""
     run = path.get("run", "")
     return Target(path.get("project", ""), int(run) if run.isascii() and run.isdigit() and len(run) < _DIGITS else 0)
 
@@ -154,7 +154,7 @@ def _json_bytes() -> bytes:
 def _response(endpoint: Endpoint, result: Any) -> Response:
     if isinstance(result, Streamed):
         response = Response(result.pieces, endpoint.status, content_type=endpoint.media)
-        response.headers["X-Accel-Buffering"] = "no"  # nginx is to pass each event on at once
+        response.headers["X-Accel-Buffering"] = "no"  # makes nginx pass each event on at once
         return response
     if result is None:
         return Response(status=endpoint.status)
@@ -165,7 +165,7 @@ def _response(endpoint: Endpoint, result: Any) -> Response:
 
 
 def _plain(value: object) -> str:
-    """Digests are strings of their own types, which msgspec leaves to us."""
+    """Digests as strings: they have types of their own, which msgspec leaves to us."""
     if isinstance(value, str):
         return str(value)
     raise NotImplementedError(f"{type(value).__name__} in an answer")
@@ -173,7 +173,7 @@ def _plain(value: object) -> str:
 
 @functools.cache
 def _description() -> bytes:
-    """The same for all applications; it takes longer to make than all the rest of one."""
+    """The document, shared by all applications: to make it takes longer than all the rest of an application."""
     return msgspec.json.encode(document(APIS, prefix=PREFIX, version=API_VERSION))
 
 

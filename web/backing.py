@@ -1,6 +1,6 @@
-"""What stands behind an application: the objects that its views read through.
+"""The objects behind an application, through which its views read.
 
-``create_app`` puts them in once; they are looked up by the application of the request.
+``create_app`` puts them in once. A request looks them up by its application.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from web.identities import Provider
 
 PROVIDER: Final = "shiplap-oidc"
-"""Where the application keeps its provider of identities; nothing there: no such sign-in."""
+"""The key of an application's provider of identities; without it nobody can sign in so."""
 
 _SERVICE: Final = "shiplap-service"
 _REGISTRY: Final = "shiplap-registry"
@@ -28,7 +28,7 @@ _HUB: Final = "shiplap"
 def attach(
     app: Flask, service: Service, hub: Hub, *, registry: Registry | None = None, identities: Provider | None = None
 ) -> None:
-    """Say what ``app`` serves from. The caller closes all of it, after the last request."""
+    """Set what ``app`` serves from. The caller closes all of it, after the last request."""
     app.extensions[_SERVICE] = service
     app.extensions[_HUB] = hub
     app.extensions[_REGISTRY] = registry
@@ -41,12 +41,12 @@ def service() -> Service:
 
 
 def hub() -> Hub:
-    """Where logs are followed."""
+    """The ``Hub`` of this application, where logs are followed."""
     return hub_of(current_app)
 
 
 def hub_of(app: Flask) -> Hub:
-    """Where the logs of ``app`` are followed, for who is outside a request."""
+    """The ``Hub`` of ``app``, for use outside a request."""
     return cast("Hub", app.extensions[_HUB])
 
 
@@ -59,5 +59,5 @@ def registry() -> Registry:
 
 
 def provider() -> Provider | None:
-    """By whom people sign in besides passwords; None: by nobody."""
+    """The provider by which people sign in, in addition to passwords; None: there is none."""
     return cast("Provider | None", current_app.extensions.get(PROVIDER))

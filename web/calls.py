@@ -1,4 +1,4 @@
-"""What a handler works with besides its arguments."""
+"""A request as its handler gets it, in addition to its arguments."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks.
+    """The sender of a request.
 
     name: of the token, or of the session's user.
-    scopes: of the token, or what the user's role allows, in all projects.
-    user: whom it acts for; None: a robot.
-    rights: what it may do now, in all projects and in single ones.
+    scopes: the token's, or those that the user's role allows, in all projects.
+    user: the user that the sender acts for; None: a robot.
+    rights: what the sender may do now, in all projects and in single ones.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Caller:
 
     @property
     def sender(self) -> str:
-        """Whose the files and runs are that it sends: the user's, whichever token is used; a robot's own."""
+        """The sender that files and runs are noted under: the user, whichever token is used; a robot itself."""
         if self.user is not None or self.token is None:
             return user_sender(self.user or self.name)
         return robot_sender(self.token.id)
 
     @property
     def actor(self) -> str:
-        """As the audit trail and runs name it."""
+        """The sender's name in the audit trail and in runs."""
         if self.token is None:
             return self.name
         return f"{self.user} (token {self.name})" if self.user else f"token {self.name}"
@@ -51,7 +51,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. caller: who asks; None where the endpoint asks for none."""
+    """One request. caller: the sender; None where the endpoint needs none."""
 
     service: Service
     hub: Hub
@@ -60,7 +60,7 @@ class Call:
 
     @property
     def actor(self) -> str:
-        """Who asks, as the audit trail and runs name it."""
+        """The sender's name in the audit trail and in runs."""
         return self.caller.actor if self.caller is not None else "(nobody)"
 
     @property
@@ -69,13 +69,13 @@ class Call:
         return self.caller.rights if self.caller is not None else Rights()
 
     def still_may(self, level: Level, project: str) -> bool:
-        """Whether the sender may do it now, long after the call began."""
+        """Whether the sender may do this now, long after the call began."""
         if self.caller is None:
             return False
         return self.service.roles.now(self.caller.user, self.caller.token).may(project, level)
 
     def require(self, level: Level, project: str) -> None:
-        """For a project that stood in a body or query. Raises NotFoundError and ForbiddenError."""
+        """Check a right in a project named in a body or query. Raises NotFoundError and ForbiddenError."""
         check_project(self.service, self.rights, level, project)
 
 

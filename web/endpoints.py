@@ -1,11 +1,11 @@
-"""What an endpoint is: a function whose annotations are its contract.
+"""Endpoints: functions whose annotations are their contract.
 
     @api.endpoint("GET", "/runs/{run}", scope="read")
     def show_run(call: Call, run: int) -> RunView: ...
 
-Parameters that stand in the path, ``query`` (a msgspec Struct of query parameters) and ``body`` (a msgspec Struct as
-JSON) are decoded by these types before the function is called, and the OpenAPI document is made from the same types:
-the two cannot differ.
+Three kinds of parameters are decoded by these types before the function is called: those that stand in the path,
+``query`` (a msgspec Struct of query parameters) and ``body`` (a msgspec Struct as JSON). The OpenAPI document is made
+from the same types, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ class Endpoint:
     """One operation of the API.
 
     path: below /api/v1, ``{name}`` for parameters.
-    scope: what the sender must be allowed, in the project that the path is about, see ``web.guard.rights``; None:
-    anybody may ask.
-    result: the type of what is sent as JSON, None for an empty answer.
-    media: where it is not JSON, the content type of what comes (result is then not encoded).
-    accepts: the same for what is sent.
-    location: where what was made is found, below /api/v1, with ``{0.member}`` of the result.
+    scope: what the sender must be allowed in the path's project, see ``web.guard.rights``; None: anybody may ask.
+    result: the type of the JSON that is sent; None for an empty answer.
+    media: the content type of an answer that is not JSON; ``result`` is then not encoded.
+    accepts: the content type of a body that is not JSON.
+    location: the address of what was made, below /api/v1, with ``{0.member}`` of the result.
     errors: codes by status, for the document.
-    noted: whether it is in the audit trail when it changed something.
+    noted: whether the audit trail shows it when it changed something.
     """
 
     method: Method
@@ -79,11 +78,11 @@ class Endpoint:
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.strip().split("\n\n"))
 
     def path_arguments(self, values: Mapping[str, str]) -> dict[str, Any]:
-        """Decode what stood in the path. Raises InvalidRequestError."""
+        """Decode the parameters in the path. Raises InvalidRequestError."""
         return {name: _from_path(name, text, self.path_types[name]) for name, text in values.items()}
 
     def query_argument(self, values: Mapping[str, str]) -> msgspec.Struct | None:
-        """Decode the query string. Raises InvalidRequestError, also for parameters that there are none of."""
+        """Decode the query string. Raises InvalidRequestError, also for unknown parameters."""
         if self.query is None:
             if values:
                 raise InvalidRequestError(f"unknown query parameter {next(iter(values))!r}", hint="this takes none")
@@ -93,7 +92,7 @@ class Endpoint:
 
 
 class Api:
-    """A list of endpoints that grows by decoration. tag: how the document groups them."""
+    """A list of endpoints that grows by decoration. tag: the name of their group in the document."""
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -169,7 +168,7 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
 
 
 def _from_path(name: str, text: str, kind: Any) -> Any:
-    """A part of the path. Raises InvalidRequestError."""
+    """Decode a part of the path. Raises InvalidRequestError."""
     told = described(kind)
     try:
         return msgspec.convert(text, kind, strict=False)

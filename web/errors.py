@@ -1,4 +1,4 @@
-"""The errors of HTTP requests, and which status every error of the rooms below becomes.
+"""The errors of HTTP requests, and the status for every error of the rooms below.
 
 (ShiplapError)
 └── RequestError
@@ -27,7 +27,7 @@ class RequestError(ShiplapError):
 
 
 class InvalidRequestError(RequestError):
-    """Body, query or path do not have the form that the OpenAPI document says."""
+    """Body, query or path do not have the form that the OpenAPI document describes."""
 
     status = 422
     code = "invalid_request"
@@ -41,42 +41,42 @@ class NotFoundError(RequestError):
 
 
 class MethodNotAllowedError(RequestError):
-    """There is something, and it does not take this method."""
+    """There is something at this address, but it does not take this method."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class UnauthenticatedError(RequestError):
-    """No token, or none that is valid (any more)."""
+    """There is no token, or no valid one (any more)."""
 
     status = 401
     code = "unauthenticated"
 
 
 class ForbiddenError(RequestError):
-    """The token is valid, and lacks a scope."""
+    """The token is valid, but lacks a scope."""
 
     status = 403
     code = "forbidden"
 
 
 class MissingContextError(RequestError):
-    """A run is to use a context of which files are missing."""
+    """A run is to use a context that lacks files."""
 
     status = 409
     code = "context_missing"
 
 
 class TooLargeError(RequestError):
-    """The body is bigger than is taken."""
+    """The body is bigger than the service takes."""
 
     status = 413
     code = "too_large"
 
 
 class UnsupportedTypeError(RequestError):
-    """The body is no JSON, by its Content-Type."""
+    """The body is not JSON, by its Content-Type."""
 
     status = 415
     code = "unsupported_media_type"

@@ -1,4 +1,4 @@
-"""Exceptions to answers: a status, a code for programs, a message and a hint for people."""
+"""From exceptions to answers: a status, a code for programs, a message and a hint for people."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int, str], ...]] = (
 
 
 def add_error_handlers(app: Flask) -> None:
-    """Every answer of ``app`` with a status of 400 or more is an ErrorReply, or a page where people are asking."""
+    """Make every answer of ``app`` with a status of 400 or more an ErrorReply, or a page where a person asks."""
 
     @app.errorhandler(ShiplapError)
     def ours(error: ShiplapError) -> Response:

@@ -1,6 +1,6 @@
 """What the web process tidies up now and then: the registry's garbage, and runs and contexts that are out of date.
 
-Workers do the latter, too, each below its own root: contexts are below the one where clients upload them.
+Workers tidy up runs and contexts, too, each below its own root; clients upload contexts below the web process's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeper(threading.Thread):
-    """Tidies up once an hour, until ``stop``, or until the process ends."""
+    """A thread that tidies up once an hour, until ``stop``, or until the process ends."""
 
     def __init__(self, service: Service, registry: Registry, *, every_s: float = _EVERY_S) -> None:
         super().__init__(name="housekeeper", daemon=True)
@@ -36,11 +36,11 @@ class Housekeeper(threading.Thread):
         while not self._stopped.wait(self._every_s):
             try:
                 self.tidy()
-            except ShiplapError as error:  # a full disk, a database that is away: try again later
+            except ShiplapError as error:  # the disk is full, or the database is away: try again later
                 _log.warning("housekeeping: %s", error)
 
     def tidy(self) -> None:
-        """Once, now. Raises StorageFullError, DatabaseUnreachableError."""
+        """Tidy up once, now. Raises StorageFullError, DatabaseUnreachableError."""
         swept = sweep(self._service, time.time())
         freed = collect(self._registry).freed_bytes
         _log.info("housekeeping: %d runs, %d contexts, %d bytes of images", swept.runs, swept.contexts, freed)

@@ -1,8 +1,8 @@
-"""Many followers of a log, one reader of it.
+"""The hub of logs: many followers of a log, one reader of it.
 
 Each run that is followed has one *tail*: a thread that reads the log as it grows, encodes it for the wire once, and
-keeps the last megabytes. Followers take these same bytes, each at its own pace; one that is further behind reads
-*pages*, which are encoded once, too, and kept while they are used. So memory depends on the number of runs that are
+keeps the last megabytes. Followers take these same bytes, each at its own pace. A follower that is further behind reads
+*pages*. These are encoded once, too, and kept while they are used. So memory depends on the number of runs that are
 followed, and not on the number of followers or on how slow they are.
 """
 
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A line that has not ended, as it goes over the wire; it has no id. version: grows with each change."""
+    """A line that has not ended, as it goes over the wire; without an id. version: grows with each change."""
 
     version: int
     data: bytes
@@ -57,7 +57,7 @@ def encode(lines: list[tuple[int, bytes]]) -> bytes:
 class _Tail:
     """The end of one run's log. ``changed`` guards the rest, and is notified whenever there is more.
 
-    closed: takes no more followers; its thread ends, or has ended.
+    closed: takes no more followers; the thread ends, or has ended.
     """
 
     def __init__(self, logs: Logs, number: int, after: int) -> None:
@@ -81,7 +81,7 @@ class _Tail:
                 with self.changed:
                     if not self.followers:
                         return
-        except ShiplapError as error:  # followers are sent away, come back, and are told by the status of the answer
+        except ShiplapError as error:  # followers are sent away, come back, and learn it from the answer's status
             _log.warning("log of run %d: %s", self._number, error)
         finally:
             with self.changed:
@@ -102,13 +102,13 @@ class _Tail:
             return True
 
     def leave(self) -> None:
-        """A follower has gone; the last one's leaving closes the tail."""
+        """Count a follower less; the last one closes the tail."""
         with self.changed:
             self.followers -= 1
             self.closed = self.closed or not self.followers
 
     def after(self, line: int) -> tuple[Piece | None, int]:
-        """What follows ``line``, and which line is the last to be looked for in the stored log first (0: none).
+        """The lines after ``line``; and up to which line the stored log has to be read first (0: not at all).
 
         Waits a moment for new lines; (None, 0) when none came.
         """
@@ -145,7 +145,7 @@ class _Tail:
 
 
 def _rest(piece: Piece, line: int) -> Piece:
-    """What of a piece comes after ``line``, which is in it. Data has no newlines, so an id is found by its own."""
+    """The part of a piece after ``line``, which is in it. Data has no newlines, so an id is found by its own."""
     for number in range(line + 1, piece.last + 1):
         at = piece.data.find(b"\nid: %d\n" % number)
         if at >= 0:
@@ -154,7 +154,7 @@ def _rest(piece: Piece, line: int) -> Piece:
 
 
 def _joined(newest_first: list[Piece]) -> Piece:
-    """The oldest piece, together with those after it as far as they are small."""
+    """The oldest piece, together with the next ones as far as they are small."""
     chosen = [newest_first.pop()]
     size = len(chosen[0].data)
     while newest_first and size + len(newest_first[-1].data) <= _JOINED_BYTES:
@@ -166,21 +166,22 @@ def _joined(newest_first: list[Piece]) -> Piece:
 
 
 class Hub:
-    """Followers come here. Thread-safe. clock: monotonic, for heartbeats."""
+    """All tails of this process. Thread-safe. clock: monotonic, for heartbeats."""
 
     def __init__(self, logs: Logs, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._logs = logs
         self._clock = clock
         self._lock = threading.Lock()
         self._tails: dict[int, _Tail] = {}
-        self._reading = threading.Lock()  # of the stored log; guards the pages
+        self._reading = threading.Lock()  # one reader of the stored log at a time; guards the pages
         self._pages: OrderedDict[tuple[int, int], Piece] = OrderedDict()
         self.stopping = False  # set it to end every stream soon
 
     def follow(self, number: int, after: int) -> Iterator[bytes]:
-        """What comes after line ``after`` of a run's log, as server-sent events, to its end; heartbeats meanwhile.
+        """The lines after line ``after`` of a run's log, as server-sent events, to its end; heartbeats where none come.
 
-        Ends early when the hub stops or the log cannot be read: the client comes back with the last id it has seen.
+        Ends early when the hub stops or the log cannot be read: the client comes back with the last id that it has
+        seen.
         """
         tail = self._join(number, after)
         said_at = self._clock()
@@ -192,7 +193,7 @@ class Hub:
                     yield begun.data
                 piece, until = tail.after(after)
                 if until and (piece := self._page(number, after, until)) is None:
-                    return  # not to be had just now
+                    return  # the page cannot be read just now
                 if piece is not None:
                     after, said_at = piece.last, self._clock()
                     yield piece.data
@@ -222,7 +223,7 @@ class Hub:
         """Lines after ``after`` from the stored log: up to ``until``, or to the end of the page where they begin."""
         key = number, after // _PAGE_LINES
         start = key[1] * _PAGE_LINES
-        with self._reading:  # one at a time: those that wait want the same page, or would each hold a decoded one
+        with self._reading:  # one at a time: others want the same page, or would each hold a decoded one
             piece = self._pages.get(key)
             if piece is None:
                 first, wanted = (start + 1, _PAGE_LINES) if until >= start + _PAGE_LINES else (after + 1, until - after)

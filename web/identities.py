@@ -1,6 +1,6 @@
-"""A provider of identities: OpenID Connect's authorization code flow with PKCE, state and nonce.
+"""A client for a provider of identities: OpenID Connect's authorization code flow with PKCE, state and nonce.
 
-What a token says is believed when its signature is by a key of the provider's, by an asymmetric algorithm, and issuer,
+A token is believed if its signature is by a key of the provider's and by an asymmetric algorithm, and if issuer,
 audience, nonce and times are right.  OpenID Connect Core 1.0, 3.1; Discovery 1.0, 4; RFC 7636; RFC 9700.
 """
 
@@ -34,7 +34,7 @@ Document = TypeVar("Document")
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What discovery tells, as far as it is used."""
+    """The provider's discovery document, as far as it is used."""
 
     issuer: str
     authorization_endpoint: str
@@ -45,7 +45,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class TokenReply(msgspec.Struct, frozen=True):
-    """What the token endpoint answers."""
+    """The answer of the token endpoint."""
 
     id_token: str
     access_token: str = ""
@@ -53,10 +53,10 @@ class TokenReply(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom the provider vouches for.
+    """The person that the provider vouches for.
 
-    name: what it suggests to call them.
-    values: of the claim that roles go by; None: it says nothing of that.
+    name: the name that it suggests.
+    values: of the claim that decides roles; None: the provider does not give this claim.
     """
 
     issuer: str
@@ -81,7 +81,7 @@ class Provider:
         return self._settings.name
 
     def address(self, sign_in: SignIn, redirect_uri: str) -> str:
-        """Where the browser is to go. Raises SignInError when the provider does not answer."""
+        """The address to send the browser to. Raises SignInError when the provider does not answer."""
         from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
         from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
@@ -101,7 +101,7 @@ class Provider:
         )
 
     def identify(self, code: str, sign_in: SignIn, redirect_uri: str) -> Identity:
-        """Exchange the code that came back for who it is. Raises SignInError."""
+        """Exchange the code that came back for the person's identity. Raises SignInError."""
         reply = self._exchange(code, sign_in, redirect_uri)
         claims = self._verified(reply, sign_in)
         if self._settings.role_claim not in claims and self._discover().userinfo_endpoint and reply.access_token:
@@ -112,7 +112,7 @@ class Provider:
         return Identity(self._settings.issuer, str(claims["sub"]), str(suggested), values)
 
     def role(self, identity: Identity) -> Role:
-        """The highest that the settings give to who has these values. Raises SignInError where they give none."""
+        """The highest role that the settings give for these values. Raises SignInError where they give none."""
         values = identity.values or frozenset()
         fitting = [role for value, role in self._settings.roles if value == "*" or value in values]
         if not fitting:
@@ -168,7 +168,7 @@ class Provider:
         try:
             try:
                 token = decoded(self._signing_keys())
-            except InvalidKeyIdError:  # they change their keys from time to time
+            except InvalidKeyIdError:  # providers change their keys from time to time
                 token = decoded(self._signing_keys(anew=True))
             claims = CodeIDToken(token.claims, token.header, options, expected)
             claims.validate(now=int(self._clock()), leeway=_LEEWAY_S)

@@ -1,10 +1,12 @@
 """API tokens open the registry, too: who may read a project may pull its images, who may build may push, who maintains
 it may delete.
 
-docker login sends an API token as the password, with any user name; others send it as a Bearer token. The rights are
-those of the moment: a token that was revoked opens nothing any more, nor do the signed tokens that were got with it.
+docker login sends an API token as the password, with any user name; other clients send it as a Bearer token. The
+rights are those of the moment. A revoked token opens nothing any more, nor do the signed tokens that it was exchanged
+for.
 
-Runs have tokens of their own, by which their workers pull and push what is their project's, as long as they run.
+Runs have tokens of their own: by these, workers pull and push the images of a run's project, as long as the run goes
+on.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ if TYPE_CHECKING:
     from pipelines.service import Service
 
 _NEEDED: Final[dict[str, Level]] = {"pull": "read", "push": "build", "delete": "maintain"}
-_PREFIX: Final = "api-token/"  # no user of the registry has a slash in the name
+_PREFIX: Final = "api-token/"  # no user of the registry has a slash in their name
 _RUN: Final = "run/"
 
 
 class ImageRights(NamedTuple):
-    """What rights in projects are in repositories. projects: names of all, where there are roles in single ones."""
+    """Rights in projects, applied to repositories. projects: names of all, where there are roles in single ones."""
 
     rights: Rights
     projects: frozenset[str]
 
     def covers(self, repository: str, action: str) -> bool:
-        """Whether they allow this action there."""
-        # Build caches are written by runs, each its own domain's; and by administrators.
+        """Whether the rights allow this action there."""
+        # Build caches are written by runs, each in its own domain, and by administrators.
         needed = "admin" if action == "push" and is_cache(repository) else _NEEDED.get(action, "admin")
         if self.rights.may_everywhere(needed):
             return True
@@ -43,9 +45,9 @@ class ImageRights(NamedTuple):
 
 
 class ServiceAccounts:
-    """Who gets in by what the service knows: ``api-token/FINGERPRINT`` and ``run/NUMBER/FINGERPRINT``. Thread-safe.
+    """Accounts by tokens of the service: ``api-token/FINGERPRINT`` and ``run/NUMBER/FINGERPRINT``. Thread-safe.
 
-    Not by the token's number, nor by the attempt's: after a restore, another one may have it.
+    The names do not have the token's or the attempt's number: after a restore another one may have that.
     """
 
     def __init__(self, service: Service) -> None:
@@ -54,7 +56,7 @@ class ServiceAccounts:
         self._roles = service.roles
 
     def log_in(self, password: str) -> Account | None:
-        """None: it is no token of ours that is valid."""
+        """The account of a token; None: it is no valid token of ours."""
         if not password.startswith(TOKEN_PREFIX):
             return None
         rights = self._run_tokens.log_in(password)
@@ -67,7 +69,7 @@ class ServiceAccounts:
         return self._account(fingerprint(password), token)
 
     def find(self, name: str) -> Account | None:
-        """None: it is none of ours, or the token is not valid any more, or the attempt has ended."""
+        """None: the name is none of ours, or the token is not valid any more, or the attempt has ended."""
         kind, slash, rest = name.partition("/")
         if kind + slash == _RUN:
             run, _, known = rest.partition("/")

@@ -14,7 +14,7 @@ _log = logging.getLogger("web.request")
 
 
 def log_requests(app: Flask) -> None:
-    """Log every request when its answer was sent: for a stream that is when it ends. Probes are left out."""
+    """Log every request after its answer was sent, which for a stream is at its end. Leaves probes out."""
 
     @app.before_request
     def begin() -> None:

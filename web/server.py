@@ -1,7 +1,7 @@
-"""The application under gunicorn: one process, and a thread for each request that is being answered.
+"""The application under gunicorn: one process, and a thread for each request.
 
-Followers of logs wait in their threads, which costs little: a stack of some kilobytes that were touched. Threads share
-the hub's encoded lines; several processes would each read and encode every log.
+Followers of logs wait in their threads. That costs little: only the touched kilobytes of a stack. Threads share the
+hub's encoded lines, while several processes would each read and encode every log.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from registry.server.registry import Registry
     from web.identities import Provider
 
-_STACK_BYTES: Final = 1 << 20  # of address space, and what is touched of it
+_STACK_BYTES: Final = 1 << 20  # of address space; only the touched part takes memory
 _GRACE_S: Final = 10
 _KEEPALIVE_S: Final = 30
 
 
 class Worker(ListeningWorker):
-    """A worker that tells the streams when it is to stop, as it is when its master is gone.
+    """A gunicorn worker that ends the streams when it is to stop, or when its master is gone.
 
-    Left to itself it would serve those streams for as long as they go on, and hold the port against the next master.
+    Without that it would serve the streams for as long as they go on, and hold the port against the next master.
     """
 
     def init_process(self) -> None:
@@ -59,14 +59,14 @@ class Worker(ListeningWorker):
         super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        application = getattr(self, "wsgi", None)  # none while it starts
+        application = getattr(self, "wsgi", None)  # there is none while the worker starts
         if application is not None:
             application.hub.stopping = True
         super().handle_exit(sig, frame)
 
 
 class _Application:
-    """What gunicorn calls, with the hub within reach of its worker."""
+    """The application that gunicorn calls, with the hub within reach of its worker."""
 
     def __init__(self, wsgi: WSGIApplication, hub: Any) -> None:
         self._wsgi = wsgi
@@ -77,7 +77,7 @@ class _Application:
 
 
 class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """Gunicorn with our settings instead of its command line. welcome: learns the URL as soon as there is one."""
+    """Gunicorn with our settings instead of its command line. welcome: gets the URL as soon as it is known."""
 
     def __init__(
         self, service_settings: ServiceSettings, settings: WebSettings, welcome: Callable[[str], None] | None = None
@@ -91,7 +91,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
     @property
     def proxies(self) -> TrustedProxies:
-        """Whose connections count for the clients that they name."""
+        """The proxies that are believed when they name a client."""
         return TrustedProxies(self._service_settings.trusted_proxies)
 
     def load_config(self) -> None:
@@ -106,7 +106,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "timeout": 60,
             "proc_name": "shiplap-web",
             "control_socket_disable": True,
-            "forwarded_allow_ips": "",  # web.guard.proxies knows whom to believe
+            "forwarded_allow_ips": "",  # web.guard.proxies knows which proxies to believe
             "logconfig_dict": configuration({"gunicorn.error": {"level": "INFO", "propagate": True}}),
             "when_ready": self._announce,
             "on_exit": self._forget,
@@ -114,7 +114,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             self.cfg.set(name, value)
 
     def load(self) -> _Application:
-        """In the worker process: nothing here is shared across the fork."""
+        """Make the application in the worker process: nothing here is shared across the fork."""
         from pipelines.service import Service
 
         threading.stack_size(_STACK_BYTES)
@@ -131,9 +131,10 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), hub)
 
     def _registry(self, service: Service) -> Registry:
-        """By the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never.
+        """The registry by the rules of ROOT/serve/registry.toml. Holders of API tokens get in; strangers never.
 
-        Whoever comes by the name that runs push to is answered by it: their workers may not reach the public address.
+        A client that uses the registry's name for runs gets answers with that name: workers may not reach the public
+        address.
         """
         from images.store import Store
         from registry.server.registry import Registry
@@ -160,7 +161,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         return self._service_settings.root / "serve" / "url"
 
     def _announce(self, arbiter: Any) -> None:
-        """Leave a note of where we listen for commands on this machine."""
+        """Write down where we listen, for commands on this machine."""
         port = arbiter.LISTENERS[0].sock.getsockname()[1]
         url = self._settings.local_url(port)
         self._note = url.encode() + b"\n"
@@ -170,7 +171,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self._manager.ready()
 
     def _forget(self, arbiter: Any) -> None:
-        """Take the note away, unless it is another web process's by now. The listeners are closed already."""
+        """Remove that note, unless another web process has replaced it. The listeners are closed already."""
         del arbiter
         with contextlib.suppress(FileNotFoundError):
             if self._url_file.read_bytes() == self._note:

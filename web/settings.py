@@ -1,4 +1,4 @@
-"""How the web process is run, apart from what the whole service shares."""
+"""Settings of the web process alone; the rest is shared by the whole service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """How the web process is set.
+    """The settings of the web process.
 
     threads: each request takes one, a follower of a log for as long as it follows.
     """
@@ -25,22 +25,22 @@ class WebSettings:
 
     @classmethod
     def parse(cls, listen: str) -> WebSettings:
-        """From HOST:PORT. Raises SettingsError."""
+        """Settings from HOST:PORT. Raises SettingsError."""
         return cls(*parse_listen(listen))
 
     @property
     def is_public(self) -> bool:
-        """Whether others than this machine may connect."""
+        """Whether other machines may connect."""
         host = self.host.strip("[]")
         return host != "localhost" and not (host and _is_loopback(host))
 
     @property
     def address(self) -> str:
-        """As gunicorn takes it."""
+        """The address as gunicorn takes it."""
         return f"{self.host or '0.0.0.0'}:{self.port}"  # noqa: S104 - what an empty host means
 
     def local_url(self, port: int) -> str:
-        """Where a client on this machine reaches the service. port: the one that it got, where 0 was asked for."""
+        """The service's address for clients on this machine. port: the actual one, where 0 was asked for."""
         return f"http://{_ANY.get(self.host, self.host)}:{port}"
 
 

@@ -112,7 +112,7 @@ class _Saving:
                 self._packs(packs, f"{name}/pack")
 
     def _alternates(self, info: int, name: str) -> None:
-        """Check that objects are borrowed only from repositories that are saved, too. Raises BackupError."""
+        """Save where objects are borrowed: from repositories that are saved, too. Raises BackupError for others."""
         borrowed = _read(info, "alternates")
         if borrowed is None:
             return

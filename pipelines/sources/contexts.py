@@ -176,7 +176,7 @@ class Contexts:
             return False
 
     def materialise(self, context: str, directory: Path) -> dict[str, bytes]:
-        """Make the tree in ``directory``. The directory must not exist yet, and nobody may write to the tree.
+        """Make ``directory``, and the context's tree in it. Nobody may write to the tree.
 
         Returns the sha256 of each file by path. The files are hard links to blobs that other trees share: their stat
         data may change at any time, their content does not. Raises NotFoundError and StorageFullError; UpstreamError
@@ -243,7 +243,7 @@ class Contexts:
         used = {
             Digest(entry.digest).hex
             for manifest in os.listdir(self._manifests)
-            if not manifest.startswith(".")  # a process that was killed was writing this
+            if not manifest.startswith(".")  # a file with a dot was being written by a process that was killed
             for entry in _manifests.decode((self._manifests / manifest).read_bytes())
             if entry.digest
         }

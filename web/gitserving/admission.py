@@ -1,4 +1,4 @@
-"""How many requests for repositories are answered at once, in all and for each who asks."""
+"""Bounds on requests for repositories that are answered at once: in all, and for each sender."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import Counter
 from typing import Final
 
 _PATIENCE_S: Final = 10.0
-_WAITING: Final = 32  # more than these do not even wait: each has a thread of the web process
+_WAITING: Final = 32  # any more do not even wait: each takes a thread of the web process
 _FOLLOWING: Final = 50
-_SHARE: Final = 4  # one may have a fourth of all
+_SHARE: Final = 4  # one sender may have a fourth of all
 
 
 class Admission:
-    """Thread-safe. at_once: how many may be answered at the same time."""
+    """The places for requests. Thread-safe. at_once: how many may be answered at the same time."""
 
     def __init__(self, at_once: int, *, patience_s: float = _PATIENCE_S) -> None:
         self._changed = threading.Condition()
@@ -26,7 +26,7 @@ class Admission:
         self._patience_s = patience_s
 
     def enter(self, who: str) -> Place | None:
-        """A place for one request; None: there is none for so long that it is better to come again."""
+        """A place for one request; None: there is none for so long that the sender had better come again."""
         end = time.monotonic() + self._patience_s
         with self._changed:
             if self._waiting >= _WAITING:
@@ -42,7 +42,7 @@ class Admission:
                 self._by_whom[who] += 1
             finally:
                 self._waiting -= 1
-                self._by_whom += Counter()  # forgets those who have none
+                self._by_whom += Counter()  # forgets senders without a place
         return Place(self, who)
 
     def leave(self, who: str) -> None:
@@ -53,7 +53,7 @@ class Admission:
             self._changed.notify_all()
 
     def follow(self, change: int) -> bool:
-        """Count one more (1) or less (-1) who follows a log. False: there are too many."""
+        """Count one more (1) or less (-1) follower of a log. False: there are too many."""
         with self._changed:
             if change > 0 and self._following >= _FOLLOWING:
                 return False
@@ -62,7 +62,7 @@ class Admission:
 
 
 class Place:
-    """Of one request. For one thread."""
+    """The place of one request. For one thread."""
 
     def __init__(self, admission: Admission, who: str) -> None:
         self._admission = admission
@@ -71,13 +71,13 @@ class Place:
         self._follows = False
 
     def follow(self) -> bool:
-        """Give it to others: the push is done, and its sender only follows a log. False: too many do."""
+        """Give the place to others: the push is done, and its sender only follows a log. False: too many do."""
         self._leave()
         self._follows = self._follows or self._admission.follow(1)
         return self._follows
 
     def leave(self) -> None:
-        """May be called again."""
+        """Give the place back. May be called again."""
         self._leave()
         if self._follows:
             self._follows = False

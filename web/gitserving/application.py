@@ -1,10 +1,11 @@
-"""The WSGI application at /git/. Answers that are no git's are plain text, which git shows to people.
+"""The WSGI application at /git/. Answers that git did not make are plain text, which git shows to people.
 
     GET  /git/NAME.git/info/refs?service=git-upload-pack      (or git-receive-pack)
-    POST /git/NAME.git/git-upload-pack                        fetch: who may read the project, and its runs
-    POST /git/NAME.git/git-receive-pack                       push: who may build there
+    POST /git/NAME.git/git-upload-pack                        fetch: for readers of the project, and for its runs
+    POST /git/NAME.git/git-receive-pack                       push: for those who may build there
 
-The password is an API token, or a run's, with any user name. Whoever may not read gets 404, as if there were nothing.
+The password is an API token, or a run's token, with any user name. Anybody who may not read gets 404, as if the
+repository did not exist.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ _PROTOCOL: Final = re.compile(r"version=[0-2]")
 _NEEDED: Final[dict[str, Level]] = {"git-upload-pack": "read", "git-receive-pack": "build"}
 _HOOKS: Final = "git-hooks"
 _PASSED: Final = ("content-type", "cache-control", "expires", "pragma")
-_PROBE_BYTES: Final = 4  # git asks so whether its credentials are good before it sends much
+_PROBE_BYTES: Final = 4  # with so small a body git tries its credentials before it sends much
 _log = logging.getLogger("web.request")
 
 
 class _Refusal(Exception):
-    """A request that git's program is not asked about.
+    """A request that is refused before git's program is asked.
 
     status: with its reason phrase.
     """
@@ -60,7 +61,7 @@ class _Refusal(Exception):
 
 
 class _Asker(NamedTuple):
-    """Who asks. key: what is counted by. level: what they may do in the project; ``run``: only fetch, for a run."""
+    """The sender. key: counted by this. level: what they may do in the project; ``run``: only fetch, for a run."""
 
     name: str
     key: str
@@ -118,7 +119,7 @@ class GitServing:
             raise
 
     def _ask(self, environ: WSGIEnvironment, project: str) -> _Asker:
-        """Whose credentials these are. project: what a run is asked for."""
+        """The sender by the request's credentials. project: the one that a run's token is checked against."""
         password = _password(environ.get("HTTP_AUTHORIZATION", ""))
         rights = self._service.run_tokens.source(password, project)
         if rights is not None:
@@ -195,7 +196,7 @@ class GitServing:
 
 
 class _Answer:
-    """git's, as it comes. The server closes it, whatever has become of the client."""
+    """git's answer, as it comes. The server closes it, whatever has become of the client."""
 
     def __init__(self, status: str, headers: list[tuple[str, str]], backend: Backend, place: Place) -> None:
         self.status = status
@@ -207,7 +208,7 @@ class _Answer:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._backend.pieces()
-        except BackendError as error:  # what was sent cannot be taken back: the client sees it end too soon
+        except BackendError as error:  # the sent part cannot be taken back: the client sees a cut answer
             _log.warning("%s", error)
             raise ConnectionAbortedError(str(error)) from error
 
@@ -235,7 +236,7 @@ _SECURE: Final = [
 
 
 def _service(environ: WSGIEnvironment, what: str) -> str:
-    """Which of git's services is asked for, in the way that it has to be."""
+    """The one of git's services that is asked for, if it is asked in the right way."""
     if what == "info/refs":
         asked = _SERVICE.fullmatch(environ.get("QUERY_STRING", ""))
         if asked is None:
@@ -251,7 +252,7 @@ def _service(environ: WSGIEnvironment, what: str) -> str:
 
 
 def _password(authorization: str) -> str:
-    """Empty where there is none."""
+    """The password; empty where there is none."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -264,7 +265,7 @@ def _password(authorization: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """As git takes it for the name of a person."""
+    """The name with only characters that git takes in a person's name."""
     return "".join(letter for letter in name if letter.isprintable() and letter not in "<>")[:100] or "somebody"
 
 

@@ -1,10 +1,10 @@
-"""``git http-backend`` as a process: what it may, what it gets, and how it ends.
+"""``git http-backend`` as a process: its rights, its input, and how it ends.
 
-Nothing of its environment is the web process's, and of its configuration all that could start a program is ours, and
-beats the repository's own. It and all that it starts are one process group.
+Nothing of its environment comes from the web process. Every part of its configuration that could start a program is
+ours, and beats the repository's own. The process and all that it starts are one process group.
 
-A push survives the web process: what receive-pack has, it takes, and its hook keeps the push for the service that comes
-next. For that it holds the reading end of its own output: nobody reads it then, but nothing is cut off by that.
+A push survives the web process: receive-pack takes what it has received, and its hook keeps the push for the next
+service. For that the process holds the reading end of its own output. So nothing is cut off when nobody reads there.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from core.errors import ShiplapError
 from core.settings import GitSettings
 
 _PIECE: Final = 64 << 10
-_MAX_AHEAD: Final = 1 << 20  # of the answer, that comes before the request has ended
+_MAX_AHEAD: Final = 1 << 20  # of an answer that comes before the request has ended
 _MAX_HEAD: Final = 16 << 10
 _MAX_TOLD: Final = 4 << 10
 _POLL_MS: Final = 500
 _END_S: Final = 2.0
-_MAX_MEMORY_BYTES: Final = 2 << 30  # of each process: a commit that is one long line is small on its way
+_MAX_MEMORY_BYTES: Final = 2 << 30  # of each process: a commit of one long line is small while it is sent
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _PLACE: Final = "/mnt"  # where containers.confined shows the repository
 _PUSH: Final = "git-receive-pack"
@@ -44,7 +44,7 @@ class BackendError(ShiplapError):
 
 
 class TooLongError(BackendError):
-    """It took too long."""
+    """The backend took too long."""
 
 
 class TooLargeError(BackendError):
@@ -54,11 +54,11 @@ class TooLargeError(BackendError):
 class Job(NamedTuple):
     """One request.
 
-    repository: where it is.
+    repository: its directory.
     hooks: the directory of our hook.
-    top: ROOT, of which a backend under root sees no more.
+    top: ROOT; a backend under root sees no more of ROOT than its repository.
     service: ``git-upload-pack`` or ``git-receive-pack``.
-    is_advertising: it asks for the refs.
+    is_advertising: the request asks for the refs.
     may_push: whether ``service`` may be receive-pack.
     who: for the reflog and the hook.
     compressed: the body is gzip.
@@ -79,7 +79,8 @@ class Job(NamedTuple):
 class Backend:
     """A running process, for one thread. ``close`` ends it, and has to be called.
 
-    follows: asked once the hook only follows a log: False ends that. stopping: whether followers are to go.
+    follows: called once the hook only follows a log; False ends the following.
+    stopping: whether followers are to go.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Backend:
         passed, limit = 0, self._settings.push_max_bytes
         while piece := body.read(_PIECE):
             passed += len(piece)
-            if limit and passed > limit + _PIECE:  # a pack's limit is git's to tell
+            if limit and passed > limit + _PIECE:  # git itself reports a pack over its limit
                 raise TooLargeError(f"more than {limit} bytes were sent")
             if not self._write(piece):
                 break
@@ -165,7 +166,7 @@ class Backend:
                 return
 
     def close(self) -> None:
-        """End it. A push that has come whole is waited for, whoever has gone; a follower is not."""
+        """End the process. Waits for a push that has come whole, even if its sender has gone; not for a follower."""
         try:
             if self._is_push and self._is_fed and self._process.returncode is None:
                 while not self._is_following and self._read_more():
@@ -179,11 +180,11 @@ class Backend:
             self._errors.close()
 
     def _end(self) -> None:
-        """First by the end of its input, at which git removes what it has begun: after a signal it leaves that."""
+        """End it first by the end of its input: git then removes what it has begun, which it leaves after a signal."""
         with contextlib.suppress(OSError):
             self._input.close()
         for number in (0, signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):  # also what is left of the group after its leader
+            with contextlib.suppress(ProcessLookupError):  # also ends what is left of the group after its leader
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0 if number == 0 and self._is_fed else _END_S)
@@ -191,7 +192,7 @@ class Backend:
                     return
 
     def _write(self, piece: bytes) -> bool:
-        """All of it; False: git wants no more. What it answers meanwhile is kept."""
+        """Write all of the piece; False: git wants no more. What git answers until then is kept."""
         view = memoryview(piece)
         while view:
             ready = self._wait(self._input.fileno())
@@ -216,7 +217,7 @@ class Backend:
         return True
 
     def _wait(self, writing: int = -1) -> set[int]:
-        """Until something can be read or written; what came is taken. Raises TooLongError."""
+        """Wait until something can be read or written; reads what came. Raises TooLongError."""
         if not self._is_following and time.monotonic() > self._deadline:
             raise TooLongError(f"git took more than {self._settings.time_s} s")
         if self._is_following and self._stopping():
@@ -249,17 +250,17 @@ class Backend:
 
 
 def lacks() -> str:
-    """What pushes need and this host has not; empty when it has all."""
+    """What pushes need and this host lacks; empty when it has all."""
     return "" if shutil.which("python3", path=_path()) else f"python3, for the hook, in {_path()}"
 
 
 def _path() -> str:
-    """Where programs are. Nobody can rely on root's own Python."""
+    """The search path for programs. It leaves out root's own Python, which others cannot rely on."""
     return _PATH if os.geteuid() == 0 else f"{os.path.dirname(sys.executable)}:{_PATH}"
 
 
 def _command(job: Job, settings: GitSettings) -> list[str]:
-    heavier = '{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"'  # it goes before the web process does
+    heavier = '{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"'  # it is killed before the web process is
     limits = ["--core=0", f"--cpu={settings.time_s}", f"--data={_MAX_MEMORY_BYTES}"]
     command = ["sh", "-c", heavier, "sh", "prlimit", *limits, "--"]
     if os.geteuid() == 0:
@@ -276,7 +277,7 @@ def _command(job: Job, settings: GitSettings) -> list[str]:
 
 
 def _environment(job: Job, settings: GitSettings, signalling: int) -> dict[str, str]:
-    """All of it."""
+    """The whole environment."""
     is_root = os.geteuid() == 0
     hooks = Path(_PLACE, "hooks") if is_root else job.hooks
     repository = Path(_PLACE, "repository.git") if is_root else job.repository
@@ -316,8 +317,8 @@ def _configuration(job: Job, settings: GitSettings, hooks: Path) -> Mapping[str,
         "core.bigFileThreshold": "64m",
         "core.fsmonitor": "false",
         "core.hooksPath": str(hooks),
-        "gc.autoDetach": "false",  # it is not to outlive the request
-        "gc.pruneExpire": _LATER,  # what others push meanwhile needs its objects
+        "gc.autoDetach": "false",  # must not outlive the request
+        "gc.pruneExpire": _LATER,  # pushes of others that are under way need these objects
         "gpg.program": "false",
         "http.getanyfile": "false",
         "http.receivepack": str(job.may_push).lower(),
@@ -330,7 +331,7 @@ def _configuration(job: Job, settings: GitSettings, hooks: Path) -> Mapping[str,
         "receive.fsckObjects": "true",
         "receive.maxInputSize": str(settings.push_max_bytes),
         "receive.shallowUpdate": "false",
-        "safe.directory": "*",  # whoever it belongs to: the administrator has put it where it is
+        "safe.directory": "*",  # whoever owns it: the administrator has put it where it is
         "uploadpack.allowFilter": "true",
     }
 

@@ -1,7 +1,7 @@
-"""Browsers that a user has signed in with before. Others' wrong passwords do not close the way in for these.
+"""Browsers that a user has signed in with before: wrong passwords from elsewhere do not close the way in for these.
 
-A cookie says so: sealed with the service's key, for one user, for half a year. It opens nothing; whoever has it is
-bounded apart from everybody else.
+A cookie marks such a browser: sealed with the service's key, for one user, for half a year. The cookie opens nothing;
+attempts with it are bounded apart from everybody else's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Known(msgspec.Struct, frozen=True):
     """A browser in which somebody has signed in before.
 
     user: who signed in.
-    browser: which one, at random.
+    browser: a random name for this browser.
     until: seconds since the epoch.
     """
 
@@ -40,7 +40,7 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 def remember(service: Service, response: Response, user: str) -> None:
-    """The user has signed in with this browser."""
+    """Mark the browser as one that the user has signed in with."""
     known = _Known(user, secrets.token_urlsafe(12), time.time() + _LIFETIME_S)
     text = base64.urlsafe_b64encode(service.secrets.seal(_PURPOSE, msgspec.json.encode(known))).decode()
     response.set_cookie(
@@ -49,7 +49,7 @@ def remember(service: Service, response: Response, user: str) -> None:
 
 
 def known_browser(service: Service, user: str) -> str:
-    """Which browser this is, if ``user`` signed in with it before; empty otherwise."""
+    """The name of this browser, if ``user`` signed in with it before; empty otherwise."""
     text = request.cookies.get(COOKIE, "")
     if not text or len(text) > _MAX:
         return ""

@@ -1,4 +1,4 @@
-"""The two cookies: of a session, and of a visitor who has none yet, whom CSRF tokens are bound to."""
+"""The two cookies: a session's, and that of a visitor without one. CSRF tokens are bound to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def session_text() -> str:
 
 
 def set_session(response: Response, text: str) -> None:
-    """Sign the browser in. The visitor's cookie has had its time."""
+    """Sign the browser in. The visitor's cookie has served its purpose."""
     response.set_cookie(
         SESSION, text, max_age=int(LIFETIME_S), httponly=True, samesite="Lax", secure=request.is_secure, path="/"
     )
@@ -44,7 +44,7 @@ def begin_visit() -> str:
 
 
 def send_visit(response: Response) -> Response:
-    """For ``after_request``."""
+    """Set the cookie that ``begin_visit`` made. For ``after_request``."""
     text = g.get("new_visit")
     if text:
         response.set_cookie(VISIT, text, httponly=True, samesite="Strict", secure=request.is_secure, path="/")

@@ -22,7 +22,7 @@ _HINT: Final = "load the page again, and repeat what you did"
 
 
 def csrf_token() -> str:
-    """For the browser that this page goes to."""
+    """A token for the browser that this page goes to."""
     key = session_text() if g.get("user") is not None else begin_visit()
     return _token(key)
 
@@ -30,7 +30,7 @@ def csrf_token() -> str:
 def check_csrf(*, in_session: bool) -> None:
     """Raise ForbiddenError unless the request carries the token, and was not sent by a page of another site.
 
-    in_session: whether the token is the session's, or the visitor's.
+    in_session: whether the token is the session's; else it is the visitor's.
     """
     origin = request.headers.get("Origin", "")
     if origin and origin != "null" and urlsplit(origin).netloc != request.host:

@@ -1,4 +1,4 @@
-"""The hook before every page: who asks, whether the role is enough, whether the form is ours."""
+"""The hook before every page: checks who asks, whether their role is enough, and whether the form is ours."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _LEVELS: Final[dict[Need, Level]] = {
 
 
 def require(role: Need) -> Callable[[View], View]:
-    """The view is for users who may what ``role`` may; in the project that the address is about, if it is about one.
+    """Mark a view: for users with the rights of ``role``; in the address's project, if the address has one.
 
-    guest: who may read that project; without a project, whoever is signed in. maintainer: who maintains the project.
+    guest: users who may read that project; without a project, everybody who is signed in.
+    maintainer: users who maintain the project.
     """
 
     def mark(view: View) -> View:
@@ -46,18 +47,18 @@ def require(role: Need) -> Callable[[View], View]:
 
 
 def public(view: View) -> View:
-    """The view is for everybody, signed in or not."""
+    """Mark a view: for everybody, signed in or not."""
     _required[view] = None
     return view
 
 
 def required_role(view: Callable[..., Any]) -> Need | None:
-    """What the hook asks for; None: nothing."""
+    """The role that the hook asks for; None: no particular one."""
     return _required.get(view, "guest")
 
 
 def target_of(blueprint: str | None, arguments: Mapping[str, Any]) -> Target:
-    """What a page is about."""
+    """The target of a page: what it is about."""
     if blueprint in _OF_PROJECTS:
         return Target(project=arguments.get("name", ""))
     return Target(
@@ -66,7 +67,7 @@ def target_of(blueprint: str | None, arguments: Mapping[str, Any]) -> Target:
 
 
 def current_user() -> User | None:
-    """The user of the request's session, looked up once a request; None without a good session."""
+    """The user of the request's session, looked up once a request; None without a valid session."""
     if "user" not in g:
         text = cookies.session_text()
         found = service().sessions.find(text) if text else None
@@ -84,7 +85,7 @@ def install(app: Flask, service: Service, pages: Collection[str]) -> None:
 
     @app.before_request
     def guard() -> Response | None:
-        if request.routing_exception is not None:  # no such page: who is signed in keeps the navigation there
+        if request.routing_exception is not None:  # no such page: users who are signed in keep the navigation there
             lost = current_user()
             g.rights = service.roles.of_user(lost) if lost is not None else None
             return None
@@ -126,16 +127,16 @@ def _check_role(service: Service, user: User, role: Need) -> None:
 
 
 def _ask_to_sign_in() -> Response:
-    if request.headers.get("HX-Request") == "true":  # a part of a page: the whole one is to go there, and to come back
+    if request.headers.get("HX-Request") == "true":  # a part of a page: the whole page goes there, and comes back
         page = _path_of(request.headers.get("HX-Current-URL", ""))
         return Response(status=401, headers={"HX-Redirect": _sign_in_page(page)})
-    # What was sent by another method is lost, and must not be repeated by itself.
+    # A request of another method is lost, and must not be repeated by itself.
     page = request.full_path.rstrip("?") if request.method in SAFE else ""
     return cast(Response, redirect(_sign_in_page(page), 303))
 
 
 def _path_of(address: str) -> str:
-    """All but whose it is; empty for what is no URL."""
+    """The address without scheme and host; empty for a text that is no URL."""
     try:
         parts = urlsplit(address)
     except ValueError:

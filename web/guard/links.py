@@ -16,5 +16,5 @@ def welcome_url(service: Service, user: str) -> str:
 
 
 def base_url(service: Service) -> str:
-    """Where people reach this service: as the settings say, else as this request did."""
+    """This service's address for people: by the settings, else as this request reached it."""
     return service.settings.public_url or request.host_url.rstrip("/")

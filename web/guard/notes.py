@@ -1,7 +1,7 @@
-"""What requests leave in the audit trail.
+"""The notes of requests in the audit trail.
 
-Every page action that succeeded is noted by the hook in ``gate``, with the view's name and the arguments of its
-address, unless the view noted more itself.
+The hook in ``gate`` notes every page action that succeeded, with the view's name and the arguments of its address,
+unless the view itself noted more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FIRST_FAILURE: Final = 400
 
 
 def note(service: Service, action: str, subject: str = "", detail: str = "", *, actor: str | None = None) -> None:
-    """Add an entry about the request that is being answered. actor: the session's user, unless given."""
+    """Add an entry about the current request. actor: the session's user, unless given."""
     setattr(g, _NOTED, True)
     if actor is None:
         user = g.get("user")
@@ -33,7 +33,7 @@ def has_noted() -> bool:
 
 
 def note_action(service: Service, response: Response) -> None:
-    """Note what a page's view did, by its name; nothing when it failed or nobody is signed in."""
+    """Note what a page's view did, by its name; nothing when it failed or when nobody is signed in."""
     if has_noted() or response.status_code >= _FIRST_FAILURE or g.get("user") is None:
         return
     endpoint = (request.endpoint or "").rpartition(".")

@@ -1,4 +1,4 @@
-"""What a reverse proxy says of the client, for the application: its address, and whether it came by https."""
+"""A reverse proxy's word on the client, for the application: its address, and whether it came by https."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BehindProxies:
     """WSGI middleware that sets REMOTE_ADDR and wsgi.url_scheme."""
 
     def __init__(self, app: WSGIApplication, trusted: Sequence[str]) -> None:
-        """Take the proxies that are believed: addresses and networks. Raises SettingsError."""
+        """trusted: addresses and networks of the proxies that are believed. Raises SettingsError."""
         self._app = app
         self._proxies = TrustedProxies(trusted)
 

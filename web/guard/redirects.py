@@ -1,4 +1,4 @@
-"""Where to go after signing in: only to pages of ours, whatever the address said."""
+"""The page to go to after signing in: only a page of ours, whatever the address said."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOT_THERE: Final = ("/login", "/logout", "/welcome", "/oidc")
 def same_origin(target: str) -> str:
     """``target`` when it is a path of this service, else the home page.
 
-    Browsers take ``//host``, ``/\\host`` and paths with control characters in them for other sites.
+    Browsers take ``//host``, ``/\\host`` and paths with control characters for other sites.
     """
     if not target.startswith("/") or target.startswith(("//", "/\\")) or not target.isprintable() or "\\" in target:
         return HOME

@@ -1,7 +1,7 @@
 """The one place that decides what somebody may do in a project: for pages, API, badges and the registry's images.
 
-Who may not even read a project gets 404, as if it were not there, also for its runs and images. Who may read it and not
-do what was asked gets 403, with the reason.
+Somebody who may not even read a project gets 404, as if it did not exist; so also for its runs and images. Somebody who
+may read it but not do what was asked gets 403, with the reason.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LOOKING: Final = ("GET", "HEAD")
 
 
 class Target(NamedTuple):
-    """What a request is about; all empty for what is about no project. At most one member is given.
+    """The target of a request. At most one member is given; all are empty for a request about no project.
 
     project: its name, which need not exist.
     run: a number.
-    repository: of images, in the service's registry.
+    repository: a repository of images in the service's registry.
     """
 
     project: str = ""
@@ -45,7 +45,8 @@ class Target(NamedTuple):
 def check(service: Service, rights: Rights, needed: Level, target: Target) -> None:
     """Raise NotFoundError or ForbiddenError unless ``rights`` allow ``needed`` there. Notes the project for the audit.
 
-    Where the target is no project's, ``read``, ``build`` and ``maintain`` need only be had in some project: what is
+    For a target without a project, it is enough to have ``read``, ``build`` or ``maintain`` in some project:
+    ``visible`` then bounds what is shown.
     shown is then ``visible``'s to bound.
     """
     setattr(g, _RIGHTS, rights)
@@ -70,7 +71,7 @@ def check(service: Service, rights: Rights, needed: Level, target: Target) -> No
 
 
 def check_project(service: Service, rights: Rights, needed: Level, project: str) -> None:
-    """As ``check``, for a project that stood in a body or query."""
+    """``check`` for a project named in a body or query."""
     check(service, rights, needed, Target(project))
 
 
@@ -80,14 +81,14 @@ def visible(rights: Rights) -> frozenset[str] | None:
 
 
 def may_repository(service: Service, rights: Rights, level: Level, repository: str) -> bool:
-    """Whether this may be done with the images of a repository: that of the project that it belongs to."""
+    """Whether the rights allow this with the images of a repository, by the project that owns it."""
     if rights.may_everywhere(level):
         return True
     return rights.may(owner_of(repository, service.roles.project_names().__contains__), level)
 
 
 def seen_workers(service: Service, rights: Rights) -> list[WorkerInfo]:
-    """All workers, with those of their runs that may be seen. Why one is sick is for those who see all runs."""
+    """All workers, with those of their runs that may be seen. Only who sees all runs learns why a worker is sick."""
     found = list(service.workers.list())
     seen = visible(rights)
     if seen is None:
@@ -100,7 +101,7 @@ def seen_workers(service: Service, rights: Rights) -> list[WorkerInfo]:
 
 
 def bounded(service: Service, rights: Rights, wanted: Project) -> Project:
-    """A project's settings as this sender may change them: its share of the workers is the administrator's to give.
+    """A project's settings as this sender may change them: only an administrator gives shares of the workers.
 
     Raises pipelines.NotFoundError.
     """
@@ -111,13 +112,13 @@ def bounded(service: Service, rights: Rights, wanted: Project) -> Project:
 
 
 def may(level: Level, project: str = "") -> bool:
-    """For templates: whether the request's sender may do it, in a project or, without one, in all."""
+    """For templates: whether the request's sender may do this, in a project or, without one, in all."""
     rights: Rights = g.get(_RIGHTS) or Rights()
     return rights.may(project, level) if project else rights.may_everywhere(level)
 
 
 def _project(service: Service, target: Target) -> str | None:
-    """None: there is no such run, which then only those learn who may see all of them."""
+    """The target's project. None: there is no such run, which only those learn who may see all runs."""
     if target.run:
         return service.roles.project_of_run(target.run)
     if target.repository:

@@ -24,13 +24,13 @@ _FOR_A_NAME: Final = (1000, 10.0)
 
 
 def by_password(service: Service, name: str, password: str) -> User:
-    """Raises SignInError, and ThrottledError when this name from here, or whoever is here, was wrong too often."""
+    """Raises SignInError; ThrottledError after too many errors with this name from here, or with any name from here."""
     buckets = _buckets(service, name)
     service.throttle.take(buckets)
     try:
         user = service.users.sign_in(name, password)
     except SignInError:
-        known = service.users.find(name)  # what is no name may be a password, which is not for the trail
+        known = service.users.find(name)  # a text that is no name may be a password, which is not for the trail
         note(service, "fail to sign in", known.name if known else "(an unknown name)", actor="(nobody)")
         raise
     service.throttle.give_back(buckets)
@@ -38,12 +38,12 @@ def by_password(service: Service, name: str, password: str) -> User:
 
 
 def bound_address(service: Service) -> None:
-    """Count what is no password and still costs something. Raises ThrottledError."""
+    """Count a request without a password that is costly all the same. Raises ThrottledError."""
     service.throttle.take([_of_address()])
 
 
 def bound_refusals(service: Service) -> None:
-    """Count a sign-in that was refused. Each is noted, and a stranger is not to fill the trail.
+    """Count a sign-in that was refused. Each is noted, and no stranger may fill the trail.
 
     Raises ThrottledError.
     """
@@ -51,9 +51,9 @@ def bound_refusals(service: Service) -> None:
 
 
 def begin(service: Service, user: User, target: str, *, how: str) -> Response:
-    """A new session for the user, in place of the browser's old one, and on to ``target`` if that is ours.
+    """A new session for the user, in place of the browser's old one, and on to ``target`` if that is a page of ours.
 
-    how: what the audit trail says.
+    how: the way of signing in, for the audit trail.
     """
     old = cookies.session_text()
     if old:
@@ -82,11 +82,13 @@ def _redirect(target: str) -> Response:
 
 
 def _buckets(service: Service, name: str) -> list[Bucket]:
-    """What bounds wrong passwords, so that nobody's close the way in for somebody elsewhere.
+    """The bounds on wrong passwords. Nobody's errors close the way in for somebody elsewhere.
 
-    A browser that the user signed in with before: ten at once, then one a minute, whatever others do. From elsewhere
-    the same for a name at an address, thirty for an address, then one every ten seconds, and for a name a thousand
-    from all addresses together, then one every ten seconds: a hundred machines' worth.
+    A browser that the user signed in with before: ten at once, then one a minute, whatever others do.
+
+    From elsewhere, three bounds. A name at an address: the same as for such a browser. An address: thirty, then one
+    every ten seconds. A name from all addresses together: a thousand, then one every ten seconds, which is a hundred
+    machines' worth.
     """
     name = name.strip().lower()
     browser = browsers.known_browser(service, name)
@@ -101,7 +103,7 @@ def _of_address() -> Bucket:
 
 
 def _site(address: str) -> str:
-    """The address, or the network that one subscriber has of IPv6."""
+    """The address; or, of IPv6, the network that one subscriber has."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

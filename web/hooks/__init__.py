@@ -1,5 +1,5 @@
-"""Where forges knock, what they may embed, and the thread that tells them how runs went.
+"""The addresses where forges knock, the badge that they may embed, and the thread that sends them runs' statuses.
 
-``receive``: POST /hooks/PROJECT. ``badge``: GET /badge/PROJECT.svg. ``statuses``: the sender of the outbox. What a
-webhook means is ``pipelines.hooks``'; the pages of projects are in ``web.pages``.
+``receive``: POST /hooks/PROJECT. ``badge``: GET /badge/PROJECT.svg. ``statuses``: the sender of the outbox.
+``pipelines.hooks`` decides what a webhook means; ``web.pages`` has the pages of projects.
 """

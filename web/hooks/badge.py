@@ -1,8 +1,8 @@
 """GET /badge/PROJECT.svg[?branch=NAME]: the state of the newest run, for READMEs.
 
-A project says whether everybody may see it. To others it is the same grey picture as for a project that is not there: a
-README shows a picture and no torn one, and nobody learns what there is. It is fetched again at every look, and 304 when
-nothing changed: the caches of forges (GitHub's camo) honour that.
+A project's settings say whether everybody may see it. Others get the same grey picture as for a project that does not
+exist: a README shows a whole picture, and nobody learns what exists. The picture is fetched again at every look, and is
+304 when nothing changed: the caches of forges (GitHub's camo) honour that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HEIGHT: Final = 20
 
 @blueprint.get("/badge/<project>.svg")
 def badge(project: str) -> AnyResponse:
-    """The picture; of a project that is not the asker's to see it says only that."""
+    """The picture; it shows no state to somebody who may not see the project's badge."""
     found = _visible(project)
     if found is None:
         word, colour = _HIDDEN

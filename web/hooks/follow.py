@@ -2,8 +2,8 @@
 
     {"delivery": ID, "run": 12, "after": 0}      signed as the push was; after: the last line that is known already
 
-The answer are lines: ``N TEXT`` for line N of the log, ``-`` every now and then, and ``end TEXT`` when the run has
-ended. Only the runs of one delivery can be asked for: who has the webhook's secret learns of no others.
+The answer is lines: ``N TEXT`` for line N of the log, ``-`` every now and then, and ``end TEXT`` when the run has
+ended. Only the runs of one delivery can be asked for: the webhook's secret opens no others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _line: Final = msgspec.json.Decoder(LogLine)
 @blueprint.post("/hooks/<project>/follow")
 @blueprint.post("/hooks/<project>/<forge>/follow")
 def follow(project: str, forge: str = "") -> Response:
-    """Stream the log. forge: as the hook's own address may end; it is not looked at."""
+    """Stream the log. forge: the hook's own address may end in it; it is ignored."""
     del forge
     body, headers = signed_request()
     try:
@@ -93,7 +93,7 @@ def _lines(known: Service, followed: Hub, number: int, after: int) -> Iterator[b
 
 
 def _told(event: bytes) -> bytes:
-    """The line that an event of the log has, if it says something to people."""
+    """The line for an event of the log, if the event says something to people."""
     head, _, data = event.partition(b"\ndata: ")
     if not head.startswith(b"id: "):
         return b""

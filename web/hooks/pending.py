@@ -30,7 +30,7 @@ class PendingThread(threading.Thread):
         while True:
             try:
                 self._pending.deliver()
-            except ShiplapError as error:  # a database that is away, a key that is missing: again later
+            except ShiplapError as error:  # a database is away, or a key is missing: try again later
                 _log.warning("kept pushes: %s", error)
             if self._stopped.wait(self._every_s):
                 return

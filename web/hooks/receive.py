@@ -24,11 +24,11 @@ blueprint: Final = Blueprint("hooks", __name__)
 
 
 class HookReply(msgspec.Struct, frozen=True):
-    """What a forge is answered.
+    """The answer to a forge.
 
-    delivery: as the project's list of deliveries has it.
-    links: to the runs' pages.
-    repeated: it had come before.
+    delivery: its number in the project's list of deliveries.
+    links: addresses of the runs' pages.
+    repeated: the delivery had come before.
     """
 
     delivery: int
@@ -40,7 +40,7 @@ class HookReply(msgspec.Struct, frozen=True):
 
 
 class UnsignedError(RequestError):
-    """A webhook without signature. No challenge goes with it: forges know no other way to say who they are."""
+    """A webhook without signature. The answer has no challenge: forges know no other way to say who they are."""
 
     status = 401
     code = "unsigned"
@@ -49,7 +49,7 @@ class UnsignedError(RequestError):
 @blueprint.post("/hooks/<project>")
 @blueprint.post("/hooks/<project>/<forge>")
 def receive(project: str, forge: str = "") -> Response:
-    """Take a webhook. forge: where the headers do not tell, or to be strict."""
+    """Take a webhook. forge: given where the headers do not show it, or to be strict."""
     body, headers = signed_request()
     with refusals():
         answer = service().receiver.receive(project, headers, body, forge=forge)
@@ -62,13 +62,13 @@ def receive(project: str, forge: str = "") -> Response:
 
 
 def signed_request() -> tuple[bytes, dict[str, str]]:
-    """The raw bytes, which are what is signed; and the headers, with names in lower case."""
+    """The raw bytes, which the signature is for; and the headers, with names in lower case."""
     return _body(), {name.lower(): value for name, value in request.headers.items()}
 
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Answers for what the receiver refuses."""
+    """Turn the receiver's refusals into answers."""
     try:
         yield
     except MissingSignatureError as error:

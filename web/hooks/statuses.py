@@ -1,4 +1,4 @@
-"""The thread of a web process that tells forges how runs go. It is here because web has the key of the tokens."""
+"""The thread of a web process that sends runs' statuses to forges. Only web has the key of the tokens for that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def status_thread(service: Service) -> SenderThread:
-    """Not started yet."""
+    """The thread, not started yet."""
     settings = service.settings
     ca_file = str(settings.git_ca_file) if settings.git_ca_file else None
     transport = HttpTransport(reach(settings.git_allowed_hosts), ca_file=ca_file)

@@ -27,14 +27,14 @@ _DONE: Final = {
 @blueprint.get("")
 @require("guest")
 def show_account() -> Response:
-    """Everything that is one's own."""
+    """The user's own password, sessions and tokens."""
     return _page()
 
 
 @blueprint.post("/password")
 @require("guest")
 def change_password() -> Response:
-    """Set a new password, by the present one; signs in anew, so that no session from before is good."""
+    """Set a new password, by the present one; signs in anew, so that earlier sessions end."""
     user: User = g.user
     new = request.form.get("new", "")
     try:
@@ -87,7 +87,7 @@ def create_token() -> Response:
 @blueprint.post("/tokens/<int:token>/revoke")
 @require("guest")
 def revoke_token(token: int) -> AnyResponse:
-    """Revoke one of one's own."""
+    """Revoke one of the user's own tokens."""
     service().tokens.revoke(token, owner=g.user.name)
     return redirect("/account?done=token", 303)
 

@@ -1,4 +1,4 @@
-"""What this host's data takes on disk: build cache, images, registry; and making room."""
+"""The disk space of this host's data: build cache, images, registry; and making room."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GB: Final = 1_000_000_000
 @blueprint.get("/disk")
 @require("viewer")
 def show_disk() -> Response:
-    """The sums that are known at once; the page asks for those of the cache, which take counting, by itself."""
+    """The sums that are known at once. The page itself asks later for those of the cache, which take counting."""
     store = registry().store
     repositories = list_repositories(store)
     return page(
@@ -40,14 +40,14 @@ def show_disk() -> Response:
 @blueprint.get("/disk/cache")
 @require("viewer")
 def show_cache() -> Response:
-    """What the build cache takes, and the items that were used last: cache mounts are walked for it."""
+    """The size of the build cache, and the items that were used last: it walks the cache mounts for that."""
     return page("disk_cache.html", **_cache())
 
 
 @blueprint.post("/disk/cache")
 @require("admin")
 def trim_cache() -> Response:
-    """Bring the build cache down to so many gigabytes: what was used longest ago goes first."""
+    """Bring the build cache down to so many gigabytes: the items unused for longest go first."""
     text = request.form.get("keep", "")
     try:
         keep_bytes = int(float(text) * _GB)
@@ -60,7 +60,7 @@ def trim_cache() -> Response:
 @blueprint.post("/disk/registry")
 @require("admin")
 def collect_registry() -> Response:
-    """Remove what no tag reaches any more, as the registry's settings say."""
+    """Remove content that no tag reaches any more, as the registry's settings say."""
     return _back(collect(registry()).freed_bytes)
 
 

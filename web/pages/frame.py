@@ -22,14 +22,16 @@ POLICY: Final = (
 
 
 def page(template: str, **shown: Any) -> Response:
-    """A whole page. Browsers do not keep it: what it says belongs to whoever is signed in."""
+    """A whole page. Browsers must not keep it: its content belongs to whoever is signed in."""
     return Response(render_template(template, **shown), mimetype="text/html")
 
 
 def fresh(template: str, basis: Any, **shown: Any) -> Response:
-    """A part of a page for htmx to poll, rendered only when ``basis``, which it shows, is not what the client has.
+    """A part of a page for htmx to poll, rendered only when the client does not have ``basis``, which it shows.
 
-    basis: of structs, strings and numbers. The template gets ``etag``, too.
+    basis: made of structs, strings and numbers.
+
+    The template gets ``etag``, too.
     """
     etag = hashlib.sha256(msgspec.json.encode((template, basis, csrf_token()), enc_hook=str)).hexdigest()[:20]
     response = Response(mimetype="text/html")
@@ -44,23 +46,23 @@ def fresh(template: str, basis: Any, **shown: Any) -> Response:
 
 
 def number_argument(name: str) -> int | None:
-    """A number in the query; None when there is none that makes sense."""
+    """A number in the query; None when there is none or it makes no sense."""
     text = request.args.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def told(error: ShiplapError) -> str:
-    """What went wrong and what to do about it, in one line of a form."""
+    """The error and what to do about it, in one line of a form."""
     return f"{error.message}: {error.hint}" if error.hint else error.message
 
 
 def wants_page() -> bool:
-    """Whether an error is to be told as a page rather than as JSON."""
+    """Whether to answer an error with a page rather than with JSON."""
     return not request.path.startswith(_API)
 
 
 def error_page(status: int, message: str, hint: str | None) -> Response:
-    """A page that says what went wrong; a fragment where one was asked for."""
+    """A page that describes an error; a fragment where one was asked for."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Images in the registry: repositories, tags, layers and what each changes, referrers; and deleting."""
+"""Images in the registry: repositories, tags, layers and the changes in each, referrers; and deleting."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def show_repository(repository: str) -> Response:
 
 @blueprint.get("/images/<path:repository>/-/<reference>")
 def show_image(repository: str, reference: str) -> Response:
-    """A manifest: of an image its layers and config, of an index its platforms."""
+    """A manifest: an image with its layers and config, or an index with its platforms."""
     with _translated():
         view = _browser().image(repository, reference)
         packages = []
@@ -73,7 +73,7 @@ def show_image(repository: str, reference: str) -> Response:
 
 @blueprint.get("/images/<path:repository>/-/<reference>/layers/<int:number>")
 def show_layer(repository: str, reference: str, number: int) -> Response:
-    """One directory of what a layer has, and what that changes in the layers below."""
+    """One directory of a layer, and what the layer changes there in the layers below."""
     path = request.args.get("path", "").strip("/")
     with _translated():
         view = _browser().image(repository, reference)
@@ -112,7 +112,7 @@ def delete(repository: str, reference: str) -> Response:
 
 
 def _browser() -> Browser:
-    """Of this application's registry; it keeps listings of layers in memory."""
+    """The browser of this application's registry; it keeps listings of layers in memory."""
     found = current_app.extensions.get(_BROWSER)
     if found is None:
         found = current_app.extensions[_BROWSER] = Browser(registry())
@@ -130,7 +130,7 @@ def _notice() -> str | None:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """The registry's errors as this room's."""
+    """Turn the registry's errors into this room's."""
     try:
         yield
     except SpecError as error:

@@ -1,4 +1,4 @@
-"""The pages of an application: which there are, and what browsers may keep of them."""
+"""Puts the pages into an application, and says what browsers may keep of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Assets:
         self._known: dict[str, str] = {}
 
     def url(self, name: str) -> str:
-        """Raises FileNotFoundError for what is not there."""
+        """The address. Raises FileNotFoundError for a file that does not exist."""
         found = self._known.get(name)
         if found is None:
             version = hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:12]

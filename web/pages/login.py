@@ -20,7 +20,7 @@ blueprint: Final = Blueprint("login", __name__)
 @blueprint.get("/login")
 @public
 def show_login() -> AnyResponse:
-    """The form; whoever is signed in already goes on."""
+    """The form; a user who is signed in already goes on."""
     if current_user() is not None:
         return redirect(same_origin(request.args.get("next", "")))
     return _login_page()
@@ -29,7 +29,7 @@ def show_login() -> AnyResponse:
 @blueprint.post("/login")
 @public
 def log_in() -> Response:
-    """Sign in by name and password. 401 when they are wrong, 429 when they were too often."""
+    """Sign in by name and password. 401 when they are wrong, 429 after too many wrong ones."""
     name, password = request.form.get("name", ""), request.form.get("password", "")
     try:
         user = signing_in.by_password(service(), name, password)
@@ -52,7 +52,7 @@ def log_out() -> Response:
 @blueprint.get("/welcome")
 @public
 def show_welcome() -> Response:
-    """Where a one-time link leads: choose a password, and at the first start a name. Looking does not use it up."""
+    """The page of a one-time link: choose a password, and at the first start a name. Looking does not use it up."""
     try:
         link = service().links.find(request.args.get("link", ""))
     except LinkError as error:
@@ -76,7 +76,7 @@ def welcome() -> Response:
         user = service().links.use(text, name, password)
     except (InvalidRequestError, ConflictError) as error:
         return _welcome_page(link, 422, told(error), name)
-    except LinkError as error:  # somebody was quicker
+    except LinkError as error:  # somebody else used the link first
         return _dead_link(error)
     return signing_in.begin(service(), user, "", how="by a one-time link")
 

@@ -24,7 +24,7 @@ blueprint: Final = Blueprint("oidc", __name__, url_prefix="/oidc")
 _COOKIE: Final = "shiplap_oidc"
 _COOKIE_S: Final = 600
 _UNKNOWN: Final = "(by the provider)"
-_LONGEST: Final = 100  # characters of what the provider, or who comes instead of it, may say
+_LONGEST: Final = 100  # characters of a text by the provider, or by a stranger in its place
 _LONGEST_REASON: Final = 500
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def leave() -> AnyResponse:
 @blueprint.get("/callback")
 @public
 def come_back() -> AnyResponse:
-    """Where the provider sends the browser: check everything, and sign in."""
+    """The address where the provider sends the browser back: check everything, and sign in."""
     provider = _provider()
     state = request.args.get("state", "")
     who = _UNKNOWN
@@ -90,9 +90,9 @@ def _redirect_uri() -> str:
 
 
 def _refused(error: SignInError, who: str) -> Response:
-    """The page that says so, and the reason in log and audit trail; of one address only so many of them.
+    """A page about the refusal. The reason goes to log and audit trail, only so many times for one address.
 
-    who: as the provider calls them. Raises ThrottledError.
+    who: the provider's name for the person. Raises ThrottledError.
     """
     signing_in.bound_refusals(service())
     _log.warning(

@@ -1,4 +1,4 @@
-"""Projects: the list, one project with its history, and what its forge sent. ``projects_settings`` changes them."""
+"""Projects: the list, one project with its history, and its forge's deliveries. ``projects_settings`` changes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BODY_BYTES: Final = 1 << 18
 
 @blueprint.get("")
 def list_projects() -> Response:
-    """All of them, with how the newest run went."""
+    """All projects, with the outcome of the newest run."""
     seen = visible(g.rights)
     found = [project for project in service().projects.list() if seen is None or project.name in seen]
     runs = {project.name: newest(service().database, project.name) for project in found}
@@ -40,7 +40,7 @@ def list_projects() -> Response:
 
 @blueprint.get("/<name>")
 def show_project(name: str) -> Response:
-    """How its runs went, what waits for a decision, what came."""
+    """One project: its runs, what waits for a decision, and deliveries."""
     project = service().projects.get(name)
     points = history(service().database, name)
     return page(
@@ -66,7 +66,7 @@ _NOTICES: Final = {
 @blueprint.post("/<name>/build")
 @require("member")
 def build(name: str) -> Response:
-    """The newest commit of a branch, without waiting for a push."""
+    """Build the newest commit of a branch, without waiting for a push."""
     project = service().projects.get(name)
     branch = request.form.get("branch", "").strip()
     wanted = by_hand(project, branch, g.user.name, user_sender(g.user.name))
@@ -77,7 +77,7 @@ def build(name: str) -> Response:
 
 @blueprint.get("/<name>/deliveries")
 def list_deliveries(name: str) -> Response:
-    """What the forge sent, the newest first."""
+    """The forge's deliveries, the newest first."""
     project = service().projects.get(name)
     found = service().deliveries.list(name, before=number_argument("before"), limit=_LIMIT)
     older = found[-1].id if len(found) == _LIMIT else None
@@ -87,7 +87,7 @@ def list_deliveries(name: str) -> Response:
 @blueprint.get("/<name>/deliveries/<int:number>")
 @require("member")
 def show_delivery(name: str, number: int) -> Response:
-    """One request: headers, body, and what came of it."""
+    """One delivery: headers, body, and what came of it."""
     project = service().projects.get(name)
     found = service().deliveries.get(name, number)
     body = None if found.body is None else _readable(found.body)
@@ -97,7 +97,7 @@ def show_delivery(name: str, number: int) -> Response:
 @blueprint.post("/<name>/deliveries/<int:number>/redeliver")
 @require("member")
 def redeliver(name: str, number: int) -> Response:
-    """Act on a delivery once more; the new one is shown."""
+    """Act on a delivery once more, and show the new one."""
     made = service().receiver.redeliver(name, number)
     note(service(), "redeliver", f"project={name} delivery={number}", made.reason)
     return redirect(f"/projects/{name}/deliveries/{made.id}", 303)
@@ -124,12 +124,12 @@ def reject(name: str, number: int) -> Response:
 
 
 def frame_of(project: Project) -> dict[str, Any]:
-    """What every page of a project shows."""
+    """The members that every page of a project shows."""
     return {"project": project, "hook": project.hook, "forges": tuple(sorted(FORGES))}
 
 
 def _readable(body: bytes) -> str:
-    """JSON, indented; anything else as it came."""
+    """JSON indented; anything else as it came."""
     try:
         text = msgspec.json.format(body, indent=2)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The history of a project's runs as a drawing: a bar for each duration, a line for what the cache answered."""
+"""The chart of a project's runs: a bar for each duration, a line for the cache's hit rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINES: Final = 4
 
 
 class Bar(NamedTuple):
-    """One run, in the drawing's units. told: for the pointer, and for those who do not see it."""
+    """One run, in the drawing's units. told: a text for the pointer, and for those who do not see the chart."""
 
     x: float
     y: float
@@ -34,9 +34,9 @@ class Chart(NamedTuple):
 
     hits: points of the line of hit rates.
     lines: (y, label) of the scale.
-    summary: for those who do not see it.
+    summary: for those who do not see the chart.
 
-    The page stretches ``width`` to the room that there is.
+    The page stretches ``width`` to the room that it has.
     """
 
     width: int
@@ -48,7 +48,7 @@ class Chart(NamedTuple):
 
 
 def draw(points: Sequence[Point]) -> Chart | None:
-    """None where there is nothing to draw. points: the oldest first."""
+    """The chart; None where there is nothing to draw. points: the oldest first."""
     if not points:
         return None
     longest = max(max(point.duration_s for point in points), 0.1)
@@ -67,7 +67,7 @@ def draw(points: Sequence[Point]) -> Chart | None:
 
 
 def _scale(longest: float, room: float) -> tuple[tuple[float, str], ...]:
-    """A few round durations, none and the longest between them."""
+    """A few round durations from zero to the longest."""
     return tuple((round(HEIGHT - _BOTTOM - room * at_s / longest, 1), axis(at_s)) for at_s in moments(longest, _LINES))
 
 

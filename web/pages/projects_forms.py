@@ -1,4 +1,4 @@
-"""What the forms of projects say, as settings; and settings, as the forms show them."""
+"""The forms of projects: from what they send to settings, and from settings to what they show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SWITCHES: Final = ("cancel_superseded", "public_badge")
 
 
 def project_of(name: str, form: Mapping[str, str]) -> Project:
-    """All settings. Raises InvalidRequestError for what is no number, or none of a choice."""
+    """All settings. Raises InvalidRequestError for a text that is no number, or no choice of its list."""
     hook: dict[str, Any] = {member: form.get(member, "").strip() for member in _TEXTS}
     hook |= {member: tuple(form.get(member, "").split()) for member in _LISTS}
     hook |= {member: member in form for member in _SWITCHES}
@@ -53,7 +53,7 @@ def shown(project: Project) -> dict[str, Any]:
 
 
 def as_given(form: Mapping[str, str]) -> dict[str, Any]:
-    """The form again, for the person to mend."""
+    """The form as it was sent, for the person to correct."""
     members = dict.fromkeys((*_TEXTS, *_LISTS, *_NUMBERS, "file", "build_args", "tag_template"), "")
     given: dict[str, Any] = {**members, **form}
     return {**given, **{member: member in form for member in _SWITCHES}}

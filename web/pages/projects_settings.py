@@ -1,4 +1,4 @@
-"""Setting a project up and changing it: repository, filters, secrets, tokens, members; for who maintains it."""
+"""Making a project and changing it: repository, filters, secrets, tokens, members. For its maintainers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def new_project() -> Response:
 @blueprint.post("/-/new")
 @require("admin")
 def create_project() -> Response:
-    """Make the project and its webhook, and show what the forge is to be given."""
+    """Make the project and its webhook, and show the values that the forge needs."""
     name, repository = request.form.get("name", "").strip(), request.form.get("repository", "").strip()
     try:
         if any(project.name == name for project in service().projects.list()):
@@ -83,7 +83,7 @@ def save(name: str) -> Response:
 @blueprint.get("/<name>/names")
 @require("maintainer")
 def preview_names(name: str) -> Response:
-    """A part of the form: what the tag template makes of some runs."""
+    """A part of the form: the names that the tag template gives for some runs."""
     return page("project_names.html", **_names(name, request.args.get("tag_template", "")))
 
 
@@ -150,7 +150,7 @@ def set_member(name: str) -> Response:
 @blueprint.post("/<name>/members/remove")
 @require("maintainer")
 def remove_member(name: str) -> Response:
-    """Take a role away. A token that had no other may nothing any more."""
+    """Take a role away. A token without another role may then do nothing."""
     kind, subject = request.form.get("kind", ""), request.form.get("subject", "")
     service().roles.remove(name, "token" if kind == "token" else "user", subject)
     note(service(), "remove member", f"project={name} {kind}={subject}")
@@ -160,7 +160,7 @@ def remove_member(name: str) -> Response:
 @blueprint.post("/<name>/tokens")
 @require("maintainer")
 def create_token(name: str) -> Response:
-    """Make a robot's token for this project: it is shown this once."""
+    """Make a robot's token for this project, and show it this once."""
     project, role = service().projects.get(name), _role(request.form.get("role", ""))
     try:
         token, secret = service().roles.create_token(name, request.form.get("name", "").strip(), role)
@@ -175,7 +175,7 @@ def create_token(name: str) -> Response:
 @blueprint.post("/<name>/remove")
 @require("admin")
 def remove(name: str) -> Response:
-    """With all its runs."""
+    """Remove the project with all its runs."""
     project = service().projects.get(name)
     try:
         service().projects.remove(name)
@@ -198,7 +198,7 @@ def _connect(status: int, **given: str) -> Response:
 
 
 def _connected(name: str, secret: str) -> Response:
-    """What the forge is to be given. The secret is shown this once."""
+    """The values that the forge needs. The secret is shown this once."""
     project = service().projects.get(name)
     answer = page(
         "project_connected.html", **frame_of(project), secret=secret, url=f"{public_url(service())}/hooks/{name}"

@@ -1,4 +1,4 @@
-"""One run: its steps drawn to scale, its log, and what can be done with it."""
+"""The page of one run: its steps drawn to scale, its log, and the actions on it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def show_run(number: int) -> Response:
 
 @blueprint.get("/runs/<int:number>/head")
 def show_head(number: int) -> Response:
-    """What the page says of the run as a whole, for as long as that changes."""
+    """The part of the page about the run as a whole, for as long as that changes."""
     run = service().runs.get(number)
     failure = _failure(run, service().runs.steps(number) if run.state == "failed" else ())
     basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
@@ -80,14 +80,14 @@ def find_in_log(number: int) -> Response:
 
 @blueprint.get("/runs/<int:number>/log/steps")
 def map_log(number: int) -> Response:
-    """Which step each line belongs to, as JSON: pairs of a step (-1: none) and how many lines it has there."""
+    """The step of each line, as JSON: pairs of a step (-1: none) and its number of lines there."""
     return _json({"spans": service().logs.spans(number)})
 
 
 @blueprint.post("/runs/<int:number>/cancel")
 @require("member")
 def cancel(number: int) -> Response:
-    """Stop it; where it has ended meanwhile, that is as good."""
+    """Stop the run; a run that ended in the meantime is just as good."""
     try:
         run = service().runs.cancel(number, by=g.user.name)
     except ConflictError:
@@ -98,7 +98,7 @@ def cancel(number: int) -> Response:
 @blueprint.post("/runs/<int:number>/retry")
 @require("member")
 def retry(number: int) -> Response:
-    """The same once more."""
+    """Queue the same run once more."""
     return _to(service().runs.retry(number, by=g.user.name).number, "again")
 
 
@@ -130,7 +130,7 @@ def run_again(number: int) -> Response:
 
 
 def _images(run: Run) -> list[tuple[str, str]]:
-    """Each name of what was built, with the address of its page: empty where the registry here does not have it."""
+    """Each name of the built image, with its page's address: empty where the registry here does not have it."""
     result = run.result
     if result is None:
         return []
@@ -154,7 +154,7 @@ def _steps(run: Run) -> dict[str, Any]:
 
 
 def _failure(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
-    """Where the log says that a step failed, 0 for nowhere; its name, and the last lines that it printed."""
+    """The failed step: its line in the log (0 for none), its name, and the last lines that it printed."""
     failed = next((step for step in steps if step.state == "failed"), None)
     if failed is None:
         return {"failed_line": 0, "failed_step": "", "tail": []}
@@ -167,7 +167,7 @@ def _failure(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:
-    """Raises InvalidRequestError."""
+    """The request for the form's run. Raises InvalidRequestError."""
     options: BuildOptions = msgspec.structs.replace(
         run.options,
         build_args=_arguments(form["arguments"]),
@@ -182,13 +182,13 @@ def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:
 
 
 def _strangers(run: Run) -> Domain | None:
-    """What a fork's pull request brought stays the fork's, whoever asks for it, and with whatever arguments."""
+    """The domain of a fork's pull request: it stays the fork's, whoever asks for the run, with whatever arguments."""
     domain = domain_of(run)
     return domain if domain is not None and domain.is_fork else None
 
 
 def _trigger(run: Run) -> Trigger:
-    """Of a run that somebody started here: it says of what, and reports no commit's status."""
+    """The trigger of a run started here: it keeps what the first run was of, and reports no commit's status."""
     before = run.trigger
     return Trigger(
         by=g.user.name,

@@ -1,4 +1,4 @@
-"""Runs: the list, with filters that stand in the address. ``web.pages.run`` has the page of one."""
+"""The list of runs, with filters that stand in the address. ``web.pages.run`` has the page of one run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MEMBERS: Final = ("project", "state", "branch", "by", "text")
 
 @blueprint.get("/")
 def home() -> Response:
-    """Pages begin with the runs."""
+    """The home page: the list of runs."""
     return redirect("/runs")
 
 
 @blueprint.get("/runs")
 def list_runs() -> Response:
-    """What was queued, what runs, how it ended."""
+    """The runs that wait, run or ended."""
     wanted = _filter()
     before, after = number_argument("before"), number_argument("after")
     seen = visible(g.rights)
@@ -49,14 +49,14 @@ def list_runs() -> Response:
 
 
 def _filter() -> RunFilter:
-    """From the address; what makes no sense there is as if it were not there."""
+    """The filter from the address, without values that make no sense."""
     values = {name: request.args.get(name, "").strip()[:200] for name in _MEMBERS}
     state = values.pop("state")
     return RunFilter(**values, state=state if state in GROUPS else None)
 
 
 def _link(wanted: RunFilter, **changes: str | int | None) -> str:
-    """The address of the list with some members changed; paging begins anew unless it is among them."""
+    """The address of the list with some members changed; it begins at the first page unless a page is among them."""
     members = {**msgspec.structs.asdict(wanted), **changes}
     query = urlencode({name: value for name, value in members.items() if value})
     return f"/runs?{query}" if query else "/runs"

@@ -1,4 +1,4 @@
-"""A run's steps drawn to scale: where each bar begins and how long it is, in hundredths of the whole width. Pure."""
+"""The timeline of a run's steps, to scale: begin and length of each bar, in hundredths of the whole width. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import msgspec
 from pipelines.model import Step
 
 WIDTH: Final = 100.0
-_MIN_BAR: Final = 0.3  # what took no time is seen all the same
+_MIN_BAR: Final = 0.3  # a step that took no time is seen all the same
 _TICKS: Final = 6
 _NICE: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """A step's row. x, width: of WIDTH; width 0: it has not begun. duration_s: None while there is none to tell."""
+    """A step's row. x, width: of WIDTH; width 0: not begun. duration_s: None while it is not known."""
 
     step: Step
     x: float
@@ -25,7 +25,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Steps of one stage, in the Dockerfile's order. name: empty for what belongs to none."""
+    """Steps of one stage, in the Dockerfile's order. name: empty for steps outside any stage."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -43,7 +43,7 @@ class Tick(msgspec.Struct, frozen=True):
 class Timeline(msgspec.Struct, frozen=True):
     """A run's steps over time.
 
-    span_s: what the whole width stands for.
+    span_s: the time that the whole width stands for.
     """
 
     groups: tuple[Group, ...]
@@ -76,7 +76,7 @@ def _bar(step: Step, zero: float, until: float, scale: float) -> Bar:
 
 
 def _groups(bars: Sequence[Bar]) -> Iterator[Group]:
-    """The Dockerfile's stages in its order; before them what belongs to none and came first, behind them the rest."""
+    """The Dockerfile's stages in order; before them the steps of no stage that came first, behind them the others."""
     inner = [bar for bar in bars if not bar.step.stage]
     early = [bar for bar in inner if bar.duration_s is not None and bar.x * 2 < WIDTH]
     stages: dict[str, list[Bar]] = {}
@@ -96,6 +96,6 @@ def _group(name: str, bars: tuple[Bar, ...]) -> Group:
 
 
 def moments(span_s: float, most: int) -> list[float]:
-    """Round times from nought up to ``span_s``, at most ``most`` of them behind the first."""
+    """Round times from zero up to ``span_s``: zero, and at most ``most`` others."""
     step_s = next((nice for nice in _NICE if span_s / nice <= most), span_s / most)
     return [number * step_s for number in range(int(span_s / step_s) + 1)]

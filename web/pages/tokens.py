@@ -19,14 +19,14 @@ blueprint: Final = Blueprint("tokens", __name__, url_prefix="/tokens")
 @blueprint.get("")
 @require("admin")
 def list_tokens() -> Response:
-    """All that were not revoked."""
+    """All tokens that were not revoked."""
     return _page()
 
 
 @blueprint.post("")
 @require("admin")
 def create_token() -> Response:
-    """Make a robot's token: its secret is shown this once."""
+    """Make a robot's token, and show its secret this once."""
     try:
         token, secret = TokenForm.read().create(service(), owner=None)
     except InvalidRequestError as error:

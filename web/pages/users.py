@@ -1,4 +1,4 @@
-"""Users: who there is, what they may do, and links for those who have no password yet or any more."""
+"""Users: the list, their roles, and links for users without a password."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _DONE: Final = {
 @blueprint.get("")
 @require("admin")
 def list_users() -> Response:
-    """All of them, the disabled too."""
+    """All users, the disabled ones too."""
     return _page()
 
 
 @blueprint.post("")
 @require("admin")
 def create_user() -> Response:
-    """Make a user and the link by which to choose a password: it is shown this once."""
+    """Make a user, and a link by which to choose a password, which is shown this once."""
     name, role = request.form.get("name", ""), request.form.get("role", "")
     try:
         user = service().users.create(name, _role(role))
@@ -57,7 +57,7 @@ def set_role(name: str) -> AnyResponse:
 @blueprint.post("/<name>/disable")
 @require("admin")
 def disable_user(name: str) -> AnyResponse:
-    """Close every way in."""
+    """Close the user's every way in."""
     service().users.set_disabled(name, True)
     return redirect("/users?done=disabled", 303)
 
@@ -81,7 +81,7 @@ def end_sessions(name: str) -> AnyResponse:
 @blueprint.post("/<name>/link")
 @require("admin")
 def create_link(name: str) -> Response:
-    """A link by which the user chooses a new password: it is shown this once."""
+    """Make a link by which the user chooses a new password, which is shown this once."""
     link = welcome_url(service(), name)
     note(service(), "create sign-in link", name)
     return _page(201, link=link, link_for=name)

@@ -19,7 +19,7 @@ _DAY: Final = 86400
 
 
 class Passage(NamedTuple):
-    """A part of an error's text. is_excerpt: lines of a file with their numbers, of which carets mark columns."""
+    """A part of an error's text. is_excerpt: numbered lines of a file, with carets that mark columns."""
 
     is_excerpt: bool
     text: str
@@ -101,7 +101,7 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def epoch(text: str) -> float | None:
-    """Of an RFC 3339 moment, as images have it; None for what is none."""
+    """Seconds since the epoch, from an RFC 3339 time as images have it; None for any other text."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
@@ -113,7 +113,7 @@ _SYSTEMS: Final = (("Android", ""), ("iPhone", ""), ("iPad", ""), ("Windows", ""
 
 
 def browser(agent: str) -> str:
-    """What a ``User-Agent`` says, in short: ``Firefox 140 on Linux``; others as they are."""
+    """A ``User-Agent`` in short: ``Firefox 140 on Linux``; unknown ones as they are."""
     for mark, name in _BROWSERS:
         found = re.search(rf"\b{mark}/(\d+)", agent)
         if found:
@@ -123,12 +123,12 @@ def browser(agent: str) -> str:
 
 
 def as_json(value: object) -> str:
-    """For people: what HTML has to escape the template escapes, and the browser shows as it was."""
+    """JSON for people, unescaped: the template escapes for HTML, and the browser shows the original."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def weblink(url: str) -> str:
-    """The address if a browser may be sent there, else nothing: it came from outside."""
+    """The address if a browser may be sent there, else nothing: the address came from outside."""
     return url if url.startswith(("https://", "http://")) else ""
 
 

@@ -1,4 +1,4 @@
-"""Workers, what they do, and what waits for them."""
+"""The page of workers, their runs, and the queue."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SHOWN: Final = 50
 
 @blueprint.get("/workers")
 def list_workers() -> Response:
-    """Workers and the queue; the part that changes, when htmx asks."""
+    """Workers and the queue; for htmx, only the part that changes."""
     shown = _shown()
     if request.headers.get("HX-Request"):
-        # When a worker's heart beat last is told by its state: it is no reason to send all of this again.
+        # A worker's state shows whether its heart beats: the last beat is no reason to send all of this again.
         workers = [msgspec.structs.replace(worker, heartbeat_at=0.0) for worker in shown["workers"]]
         return fresh(
             "workers_tables.html", (workers, shown["running"], shown["waiting"], shown["queue_error"]), **shown

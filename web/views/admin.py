@@ -1,4 +1,4 @@
-"""What an administrator looks after: tokens, workers."""
+"""Endpoints for administrators: tokens, workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build contexts: say what is in one, send what the server lacks."""
+"""Build contexts: describe one, then send the files that the server lacks."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _sender(call: Call) -> str:
 
 
 def _check_worker(call: Call) -> None:
-    """What anybody sent is for those who may build everything: workers. Raises ForbiddenError."""
+    """Only workers, which may build everything, get what anybody sent. Raises ForbiddenError."""
     if not call.rights.may_everywhere("build"):
         raise ForbiddenError("this is for workers", hint="it needs the right to build in all projects")
 

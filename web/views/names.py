@@ -1,4 +1,4 @@
-"""The names that stand in paths and bodies, with what they may be: for the document, and for who mistypes one."""
+"""The names in paths and bodies, with their allowed forms: for the document, and for messages about mistakes."""
 
 from __future__ import annotations
 

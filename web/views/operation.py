@@ -1,4 +1,4 @@
-"""What monitors ask: outside of /api/v1, without a token."""
+"""Answers for monitors: outside of /api/v1, without a token."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53, description="A r
 _NO_RUN: Final = {404: "There is no such run"}
 _RUN: Final = "/runs/{0.number}"
 _ASK_AGAIN_S: Final = 10.0
-"""How long a follower whose right was taken away sees on."""
+"""How long a follower goes on seeing the log after losing the right to it."""
 _line: Final = msgspec.json.Decoder(LogLine)
 
 
@@ -194,7 +194,7 @@ def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
 
 
 def _page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
-    """last: the last line that there surely is."""
+    """A page of the lines found. last: the last line that surely exists."""
     goes_on = len(found) == limit or (bool(found) and found[-1][0] < last)
     return LinePage([_line.decode(data) for _, data in found], found[-1][0] + 1 if goes_on else None)
 

@@ -1,4 +1,4 @@
-"""Secrets for builds, of the whole service or of one project. No request ever answers a value."""
+"""Secrets for builds, of the whole service or of one project. No answer ever holds a value."""
 
 from __future__ import annotations
 
