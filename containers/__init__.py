@@ -4,11 +4,16 @@ What lives here: system calls under the kernel's own names, mounts as data, the 
 process that forks containers) and its client, the network hub, cgroups, user look-up, the host's probes. What may not:
 Dockerfiles, images, registries; a root filesystem is given as ``core.rootfs`` layers and nothing more is known of it.
 
-Two kinds of module. ``spec``, ``launcher``, ``errors``, ``reclaim`` and ``doctor`` are the client's side, with
-``probes``, the main program of doctor's process. ``confined`` is a program by itself. The launcher
-process is ``server`` (its main program), ``guests`` (the containers), ``setup`` (what a container's first process
-does), ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups`` with
-``hierarchies`` and ``delegation``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``. Its
-start is on a build's critical path, so these import built-in or tiny modules only: no dataclasses, typing, socket,
-signal or subprocess (see docs/decisions/0002-launcher-and-network-hub.md).
+The modules are:
+
+- The client's side: ``spec``, ``launcher``, ``errors``, ``reclaim`` and ``doctor``, with ``probes``, the main program
+  of doctor's process.
+- A program by itself: ``confined``.
+- The launcher process: ``server`` is its main program, ``guests`` has the containers, ``setup`` is what a container's
+  first process does. They use ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``,
+  ``cgroups`` with ``hierarchies`` and ``delegation``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and
+  ``syscalls``.
+
+The launcher's start is on a build's critical path, so the modules of its process import built-in or tiny modules only:
+no dataclasses, typing, socket, signal or subprocess (see docs/decisions/0002-launcher-and-network-hub.md).
 """

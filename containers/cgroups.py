@@ -3,8 +3,8 @@
 Version 2 has one hierarchy, version 1 one per controller; a mixed host has both, and all are used. A session is one
 launcher. It holds a flock on its own directory in each hierarchy: whoever gets that lock knows that the launcher is
 dead, however it died, and may remove the directory (``reclaim``). No file elsewhere records anything.
-In version 2 all this is below the group that was delegated to the service, where one was, so that the service's limits
-hold for its containers (``delegation``); elsewhere it is at the top. What a container may use is ``limits``' matter.
+In version 2 all this is below the group that was delegated to the service, if one was: so the service's limits hold for
+its containers (``delegation``). Elsewhere it is at the top. What a container may use is ``limits``' matter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What this host offers for containers, found by trying it, and what to do about what is missing.
 
-The trying is done by a process of its own (``probes``): namespaces are made by ``clone3``, which a process with threads
-may not call, and when a kernel or a file system hangs, only that process is to hang.
+A process of its own (``probes``) does the trying, for two reasons. Namespaces are made by ``clone3``, which a process
+with threads may not call. And when a kernel or a file system hangs, only that process is to hang.
 """
 
 from __future__ import annotations

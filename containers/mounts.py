@@ -1,8 +1,8 @@
 """Mounts as data: what a container's /dev, /proc and /sys are made of, planned purely, carried out thinly.
 
 Paths of operations are relative to the working directory, the container's staging tmpfs, or absolute for the host's
-things. The plans are made and carried out before any layer of the container is mounted, so that no path here is
-resolved in a root filesystem that may be hostile; ``attach`` moves the finished trees to their places.
+things. The plans are made and carried out before any layer of the container is mounted. So no path here is resolved in
+a root filesystem, which may be hostile. ``attach`` moves the finished trees to their places.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def mount_erofs(image: str, device: str, place: str) -> None:
     try:
         data = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # By their descriptors: paths may have commas, which part options, and be longer than options may.
+            # By their descriptors: a path may have commas, which part options, or be too long for an option.
             options = f"device=/proc/self/fd/{data}"
             syscalls.mount(f"/proc/self/fd/{index}", place, "erofs", MS_RDONLY | MS_NODEV, options)
         finally:

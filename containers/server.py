@@ -1,9 +1,9 @@
 """The launcher process: one thread, few imports, forks containers for its client.
 
-Two processes, so that the kernel does the clean-up however one of them dies: the outer one waits; the inner one is the
-first process of a pid namespace, in which every container, pasta and all they start live. Its death kills them all;
-it dies with the outer one (PR_SET_PDEATHSIG) and when the client's socket closes. All mounts are in its own mount
-namespace.
+There are two processes, so that the kernel does the clean-up however one of them dies. The outer one waits. The inner
+one is the first process of a pid namespace, in which every container, pasta and all they start live. Its death kills
+them all. It dies with the outer one (PR_SET_PDEATHSIG) and when the client's socket closes. All mounts are in its own
+mount namespace.
 
 With each request on the control socket the client sends a socket for the answers. For a container that socket is also
 its life: closing it kills the container.

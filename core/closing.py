@@ -8,7 +8,10 @@ from typing import Self
 
 
 class Closing(ABC):
-    """Is closed at the end of its ``with``. A class whose end depends on how it came has an ``__exit__`` of its own."""
+    """A context manager that is closed at the end of its ``with``.
+
+    A class whose end depends on how it came has an ``__exit__`` of its own.
+    """
 
     __slots__ = ()
 

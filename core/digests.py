@@ -1,7 +1,7 @@
 """Digests, parsed once at the edge: after that a ``Digest`` is known to be well-formed.
 
-``DiffID`` and ``ChainID`` are digests of particular things, so they are distinct types that mypy keeps apart where it
-matters, while all of them are plain strings on disk, in JSON and in SQLite.
+``DiffID`` and ``ChainID`` are digests of particular things, so they are types of their own, which mypy keeps apart. On
+disk, in JSON and in SQLite all of them are plain strings.
 Spec: image-spec descriptor.md "Digests", config.md "Layer DiffID" and "Layer ChainID".
 """
 

@@ -63,7 +63,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 def require_free(host: str, port: int) -> None:
     """Raise ListenError when the name has no address, the port is in use, or may not be taken.
 
-    Web processes of Shiplap's that have lost their parent get some seconds: they are ending.
+    Web processes of Shiplap's that have lost their parent are ending: they get some seconds for it.
     """
     end = time.monotonic() + _PATIENCE_S
     while (error := _bind(host, port)) is not None:

@@ -40,7 +40,7 @@ class FormFinder:
     """Finds any of many byte strings, each of MIN_LENGTH or more. The time grows with the data, not with their number.
 
     Twenty secrets have a thousand forms, which no regular expression looks for quickly. But wherever a form of 15 bytes
-    stands, one of its first 8 words of 8 bytes stands at a multiple of 8, so it is enough to look whether one of these
+    stands, one of its first 8 words of 8 bytes stands at a multiple of 8. So it is enough to look whether one of these
     is a word of the data. For shorter forms these are the first 4 words of 4 bytes, at multiples of 4. A log has such
     short words by chance more often, above all digits. For forms of less than 7 bytes a regular expression has to do.
     """

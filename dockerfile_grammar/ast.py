@@ -383,7 +383,7 @@ AnyInstruction: TypeAlias = (
     | Healthcheck
     | Onbuild
 )
-"""One of the eighteen."""
+"""An instruction: one of the eighteen."""
 
 
 class CheckOptions(Struct, frozen=True):
@@ -409,7 +409,7 @@ class Directives(Struct, frozen=True):
 
 
 class Stage(Struct, frozen=True):
-    """From a FROM to the next. index: from 0. name: in lower case, or None."""
+    """A stage: from a FROM to the next. index: from 0. name: in lower case, or None."""
 
     index: int
     name: str | None

@@ -1,8 +1,7 @@
 """The line pass: from a file's text to logical lines, keeping where each character came from.
 
-It knows of line ends, the byte order mark, parser directives, comments, continuations and the bodies of
-here-documents; the words inside a line are the business of the grammars.  Behaviour: moby/buildkit,
-frontend/dockerfile/parser.
+It knows line ends, the byte order mark, parser directives, comments, continuations and the bodies of here-documents.
+The words inside a line are the grammars' business. Behaviour: moby/buildkit, frontend/dockerfile/parser.
 """
 
 from __future__ import annotations

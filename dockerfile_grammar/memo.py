@@ -1,7 +1,7 @@
 """A parsed Dockerfile as bytes and back, for remembering parses: decoding needs neither Lark nor the grammars.
 
-The bytes are data, never code. They are only good for the code that made them: keep them under a key that names the
-version of this package beside the digest of the Dockerfile's text.
+The bytes are data, never code. Only the code that made them can use them: keep them under a key of this package's
+version and the digest of the Dockerfile's text.
 """
 
 from __future__ import annotations

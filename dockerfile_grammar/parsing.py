@@ -72,7 +72,7 @@ def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> AnyInst
 
 
 def parse_parts(text: str | bytes, filename: str = "Dockerfile") -> list[Context]:
-    """Parse no further than BuildKit's parser does: words, flags and heredocs, whether or not they make sense.
+    """Parse only as far as BuildKit's parser does: words, flags and heredocs, whether or not they make sense.
 
     For tools. Raises DockerfileError for what is not in the language: unknown instructions, too few arguments, JSON
     arrays of other than strings, ….

@@ -31,7 +31,7 @@ def replace_first(value: str, pattern: str, replacement: str) -> str:
 
 
 def replace_all(value: str, pattern: str, replacement: str) -> str:
-    """As Go's ReplaceAllString: no empty match right after a match, and ``$`` in the replacement names a group."""
+    """As Go's ReplaceAllString: no empty match right after a match; ``$`` in the replacement names a group."""
     out: list[str] = []
     end = grown = 0
     for match in _compile(pattern, greedy=True).finditer(value):

@@ -1,6 +1,6 @@
 """The parsers: Lark's LALR tables of the ``.lark`` files, read from ``<name>.table.json`` instead of being computed.
 
-The files are generated (``python -m dockerfile_grammar.generate``) and shipped with the package; a test tells when one
+The files are generated (``python -m dockerfile_grammar.generate``) and shipped with the package. A test fails when one
 lags behind its grammar. They are JSON, so that reading them runs no code. If another version of Lark made them than the
 installed one, the tables are computed from the grammar, which takes some 0.05 s each.
 """

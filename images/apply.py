@@ -1,10 +1,10 @@
 """Layer tars unpacked into a directory: the way to a root filesystem where a tar cannot be mounted as it is.
 
-A layer is foreign input. Every name is looked up by the kernel confined to the root (openat2, RESOLVE_IN_ROOT): a
-symbolic link among the parents is followed inside the root, as in a container, and the last component of a name is
-never followed. What is in the way is unlinked, not written through. overlayfs's own attributes are never taken from a
-tar, so that a layer cannot redirect or hide what it does not own; 0/0 character devices are skipped for the same
-reason. Memory does not grow with the layer, but for some 50 bytes per directory.
+A layer is foreign input. The kernel looks every name up, confined to the root (openat2, RESOLVE_IN_ROOT). A symbolic
+link among the parents is followed inside the root, as in a container; the last component of a name is never followed.
+What is in the way is unlinked, not written through. overlayfs's own attributes are never taken from a tar, so that a
+layer cannot redirect or hide what it does not own; 0/0 character devices are skipped for the same reason. Memory does
+not grow with the layer, but for some 50 bytes per directory.
 Spec: image-spec layer.md, "Applying Changesets".
 """
 

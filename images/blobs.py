@@ -44,8 +44,8 @@ InTransaction = Callable[[sqlite3.Connection, Digest, int], None]
 class BlobWriter:
     """A file-like sink that becomes a blob at ``commit``; a context manager that discards what was not committed.
 
-    For one thread at a time. Raises StorageFullError when the disk is full. A disk that keeps up writes the beginning
-    of a large one while the end is still to come, so that a sync has little to wait for.
+    For one thread at a time. Raises StorageFullError when the disk is full. If the disk keeps up, it writes the
+    beginning of a large blob while the end is still to come: so a sync has little to wait for.
     """
 
     def __init__(self, blobs: BlobStore, path: str, *, sync: bool, cached: bool = True) -> None:

@@ -143,7 +143,7 @@ class CacheUse:
         return int(layers) + int(snapshots) + mounts
 
     def remove(self, items: Iterable[CacheItem], snapshots: Iterable[SnapshotItem] = ()) -> PruneReport:
-        """Remove these, but for what is in use by now."""
+        """Remove these, except what is in use by now."""
         chosen = list(items)
         removed = self._collector.remove_cached(
             [item.id for item in chosen if item.type == "layer"], [snapshot.path for snapshot in snapshots]

@@ -3,8 +3,8 @@
 The index that erofs-utils 1.8 makes is wrong for us in two points. They are put right in place, so this file knows the
 format a little:
 
-- whiteouts' and opaque directories' marks are ``trusted.overlay.*``, ignored by an overlay mounted with ``userxattr``
-  (files from below shine through, and the name of a whiteout that hides nothing is listed): they become ``user.``;
+- the marks of whiteouts and opaque directories are ``trusted.overlay.*``. An overlay mounted with ``userxattr`` ignores
+  them: files from below shine through, and the name of a whiteout that hides nothing is listed. They become ``user.``;
 - directories that the tar implies but does not contain get mode 0777: they get the metadata that they should have.
 
 Format: Linux, fs/erofs/erofs_fs.h.

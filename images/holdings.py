@@ -5,8 +5,9 @@ At the host's own command line that is everything. A build of the service holds
 - what it wrote itself, and what a cache record gave it that it may read: for as long as its session lasts;
 - what its project fetched before, or was shown by the registry that this store knows to have it.
 
-All else counts as absent. It is fetched, and checked, from where the build found it. Where that is a registry from
-which this store had the very blob before, and found it to be the layer, that is asked with the build's rights instead.
+All else counts as absent. It is fetched, and checked, from where the build found it. If that is a registry
+that this store had the same blob from, and the blob was found to be the layer, nothing is fetched: the registry is only
+asked, with the build's rights, whether it shows the blob.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The JSON documents of OCI images, typed: descriptors, manifests, indexes, and image configs with docker's additions.
 
 Members have the specification's names on disk and Python's names here. Empty members are left out exactly where the Go
-structs say ``omitempty``; members that these structs do not know are kept in ``extra`` and written again after the
-known ones, because a child's config is derived from its base's. (Annotations are no texts here: msgspec would take
+structs say ``omitempty``. Members that these structs do not know are kept in ``extra`` and written after the known
+ones, because a child's config is derived from its base's. (Annotations are no texts here: msgspec would take
 milliseconds to evaluate them.)
 
 Sources: image-spec descriptor.md, manifest.md, image-index.md, config.md; moby/docker-image-spec for ``Healthcheck``,
@@ -175,7 +175,7 @@ class ImageConfig(_Document, frozen=True, kw_only=True):
         return cls(architecture=platform.architecture, os=platform.os, variant=platform.variant)
 
     def on_platform(self, platform: Platform) -> "ImageConfig":
-        """The config of an image that was asked for by platform: it is for that one, whatever its base is for."""
+        """The config of an image that was asked for by platform: that platform counts, not the base's."""
         same = (self.os, self.architecture) == (platform.os, platform.architecture)
         variant = platform.variant if platform.variant or not same else self.variant
         return msgspec.structs.replace(self, os=platform.os, architecture=platform.architecture, variant=variant)

@@ -24,8 +24,8 @@ def pack(
     """Make a manifest of the image for an index, as a blob; returns its descriptor, with the platform.
 
     Each layer is compressed once and remembered; one that is away is named as its registry has it. level: as for
-    ``LayerStore.compressed``. annotations: of the manifest. Its digest is settled from here on: other documents may
-    name it, and ``store.images.indexes.put`` keeps it. Raises MissingBlobError.
+    ``LayerStore.compressed``. annotations: of the manifest. The manifest's digest is settled from here on: other
+    documents may name it, and ``store.images.indexes.put`` keeps it. Raises MissingBlobError.
     """
     manifest = packed_manifest(store, image, compression, level=level)
     if annotations:

@@ -1,7 +1,8 @@
-"""Directories that a layer implies without containing them: what they look like is for the layers below to say.
+"""Directories that a layer implies without containing them: the layers below say what they look like.
 
-overlayfs takes a merged directory's owner and mode from the topmost layer that has it, so a snapshot of a layer with
-``tmp/file`` but no ``tmp`` must give ``tmp`` the mode that it has below. docker does the same when it unpacks.
+overlayfs takes a merged directory's owner and mode from the topmost layer that has the directory. So a snapshot of a
+layer with ``tmp/file`` but no ``tmp`` must give ``tmp`` the mode that it has below. docker does the same when it
+unpacks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stacks of layers as lists of diff IDs: what names each height, and which layers count when one is there twice."""
+"""Stacks of layers as lists of diff IDs: the chain ID of each height, and which of equal layers count."""
 
 from __future__ import annotations
 

@@ -136,8 +136,10 @@ def _zeros(size: int) -> Iterator[bytes]:
 class TarReader:
     """Iterates over the entries of a tar that starts where ``stream`` stands.
 
-    The content of the entry that was last given can be read with ``read`` (holes filled) or ``chunks`` (holes left
-    out) until the next one is asked for. seekable: skip what is not read by ``stream.seek`` instead of reading it.
+    Until the next entry is asked for, the content of the last one can be read: with ``read`` (holes filled) or
+    ``chunks`` (holes left out).
+    seekable: skip what is not read by ``stream.seek`` instead of reading it.
+
     Iterating and reading raise InvalidLayerError when the archive is damaged or truncated, and ask whether the work has
     to end (``core.cancellation``).
     """

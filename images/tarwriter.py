@@ -1,9 +1,9 @@
 """Layer tars, written fast and reproducibly: the same calls give the same bytes, and nothing of this machine gets in.
 
 An ordinary entry is one ustar header made from a template: about 3 µs. What ustar cannot hold (names that are long or
-not ASCII, big numbers, extended attributes) goes into a PAX header in front of it, with the ustar fields still filled
-as far as they reach. Names are bytes, as the kernel has them: names that are not UTF-8 go into PAX records as they are,
-which is what Go's archive/tar writes and GNU tar, Python and mkfs.erofs read back unchanged.
+not ASCII, big numbers, extended attributes) goes into a PAX header in front of it; the ustar fields are still filled as
+far as they reach. Names are bytes, as the kernel has them. Names that are not UTF-8 go into PAX records as they are:
+Go's archive/tar writes them so, and GNU tar, Python and mkfs.erofs read them back unchanged.
 
 Times are whole seconds and user names are left empty. Two zero blocks end the archive; there is no padding to 10 KiB.
 Spec: pax(1) in POSIX.1-2017, "ustar Interchange Format" and "pax Header Block"; whiteouts: image-spec layer.md.

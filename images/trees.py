@@ -1,7 +1,7 @@
 """Removing directory trees that containers wrote, and counting what is in them.
 
-A container can nest directories far deeper than a path may be long (PATH_MAX), or than there are descriptors or levels
-of recursion: trees are walked by descriptors, and no deeper than a few levels at a time.
+A container can nest directories deeper than any path reaches (PATH_MAX), and deeper than there are descriptors or
+levels of recursion. So trees are walked by descriptors, and no deeper than a few levels at a time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reading archives of images: OCI layouts in a tar, and what docker save wrote before it wrote those.
 
-The archive may come through a pipe, so it is read once, from front to end: large files go to the blob store under their
-digests, small ones stay in memory, and only then is it known what they are. What no image wants stays an orphan in the
-store until the next prune. Nothing in the archive is believed: digests, sizes, diff IDs and counts are checked.
+The archive may come through a pipe, so it is read once, from front to end. Large files go to the blob store under their
+digests, small ones stay in memory; only at the end is it known what they are. What no image wants stays an orphan in
+the store until the next prune. Nothing in the archive is believed: digests, sizes, diff IDs and counts are checked.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """scheme and the names of parameters are in lower case."""
+    """One challenge. scheme and the names of parameters are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -31,7 +31,8 @@ class RegistryLayers:
     def fetch(self, wanted: Sequence[Sequence[Origin]], monitor: TransferMonitor | None = None) -> None:
         """Import the layers, several at a time. Each one's places are tried in order.
 
-        When one cannot be had, the others still arrive: ``cancelled`` of the client may be a whole build's.
+        When one cannot be had, the others still arrive: nothing is cancelled here, for ``cancelled`` of the client may
+        be a whole build's.
         Raises LayerUnavailableError, TransferCancelledError, and StorageFullError.
         """
         shown = monitor or NullTransferMonitor()

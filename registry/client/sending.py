@@ -1,7 +1,7 @@
 """Sending blobs to a repository: one that is there is not sent, one that is near is mounted, others are uploaded.
 
-A blob costs as few requests as can be: a new repository is not asked for each blob whether it has it, and a registry of
-ours takes a small blob with the one that begins its upload.  Source: distribution-spec "Pushing blobs".
+A blob costs as few requests as can be. A new repository is not asked about each blob. A registry of ours takes a small
+blob with the request that begins its upload. Source: distribution-spec "Pushing blobs".
 """
 
 from __future__ import annotations

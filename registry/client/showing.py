@@ -1,4 +1,4 @@
-"""Whether a registry shows an image to anybody, so that what is made of it is nobody's secret."""
+"""Whether a registry shows an image to anybody: then what is made of it is nobody's secret."""
 
 from __future__ import annotations
 

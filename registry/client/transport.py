@@ -29,7 +29,7 @@ _DRAIN_BYTES: Final = 64 << 10
 
 
 class Urllib3Response:
-    """A ``Response``."""
+    """A ``Response``, over one of urllib3's."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, url: str) -> None:
         self._response = response
@@ -63,8 +63,8 @@ class Urllib3Response:
 class Urllib3Transport:
     """A ``Transport``: TLS as ``certs.d`` and the list of insecure registries say, proxies as the environment says.
 
-    Where the configuration bounds its reach, each host's address is checked before the first request to it, and that
-    address is connected to for as long as connections can be made.
+    Where the configuration bounds the reach, each host's address is checked before the first request to the host. That
+    address is used for as long as connections to it can be made.
     """
 
     def __init__(self, config: ClientConfig) -> None:

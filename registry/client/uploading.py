@@ -1,8 +1,8 @@
 """Uploads: a blob on its way to a repository in one stream, or in chunks where a proxy lets nothing larger through.
 
 The stream is one PATCH, and an empty PUT that names the digest; small blobs are one PUT. After a broken connection the
-registry is asked how far it came, and the rest follows as another PATCH. After a 413 the blob goes in chunks, smaller
-with each 413 that follows.  Source: distribution-spec "Pushing blobs".
+registry is asked how far the upload came, and the rest follows as another PATCH. After a 413 the blob goes in chunks,
+which get smaller with each further 413. Source: distribution-spec "Pushing blobs".
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 def in_parallel(
     act: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int, stop: threading.Event, name: str
 ) -> list[_Result]:
-    """``[act(item) for item in items]`` by threads. Raises what the first to fail raised, once all have ended.
+    """``[act(item) for item in items]`` by threads. Once all have ended, raises the error of the first that failed.
 
     stop: makes an ``act`` under way end with TransferCancelledError. It is set here when another one failed or the
     caller is interrupted, and cleared again unless the caller had set it.

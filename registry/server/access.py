@@ -77,7 +77,7 @@ class Accounts(Protocol):
 
 
 class Gate:
-    """Thread-safe."""
+    """Lets requests in: who sent one, and what they may do. Thread-safe."""
 
     def __init__(
         self,
@@ -99,8 +99,10 @@ class Gate:
         return access == "open" or (access == "open-until-users" and not self._users.exist())
 
     def check_host(self, host: str) -> None:
-        """Raise SpecError 403 when a browser may have been led here: a page of another site, whose name was made to
-        mean this machine (DNS rebinding), could use a registry that trusts whoever reaches it.
+        """Raise SpecError 403 when a browser may have been led here.
+
+        A page of another site, whose name was made to mean this machine (DNS rebinding), could use a registry that
+        trusts whoever reaches it.
 
         host: the Host header.
         """

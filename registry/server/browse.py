@@ -75,7 +75,7 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """Of an SBOM."""
+    """A package that an SBOM lists."""
 
     name: str
     version: str
@@ -83,7 +83,10 @@ class Package:
 
 
 class Browser:
-    """Thread-safe. Listings of layers are kept in ``ROOT/serve/listings``, as they never change."""
+    """A look through the registry. Thread-safe.
+
+    Listings of layers never change: they are kept in ``ROOT/serve/listings``.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

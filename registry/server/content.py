@@ -44,7 +44,7 @@ class Blob:
 
 
 class Content:
-    """Thread-safe."""
+    """The blobs of a registry's repositories. Thread-safe."""
 
     def __init__(
         self, store: Store, rows: Rows, settings: ServerSettings, *, clock: Callable[[], float] = time.time

@@ -1,7 +1,7 @@
 """What the server must know of a manifest: its type, what it refers to, what it is about. Its bytes stay as they came.
 
-Source: image-spec manifest.md and image-index.md; distribution-spec "Pushing Manifests". Types that are unknown here
-are taken as they are: whatever in them looks like a descriptor keeps its target from being collected.
+Source: image-spec manifest.md and image-index.md; distribution-spec "Pushing Manifests". Manifests of unknown types are
+taken as they are: whatever in them looks like a descriptor keeps its target from being collected.
 """
 
 from __future__ import annotations

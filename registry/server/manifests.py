@@ -59,7 +59,7 @@ class Page:
 
 
 class Manifests:
-    """Thread-safe."""
+    """The manifests, tags and referrers of a registry's repositories. Thread-safe."""
 
     def __init__(
         self, rows: Rows, content: Content, settings: ServerSettings, *, clock: Callable[[], float] = time.time
@@ -99,8 +99,8 @@ class Manifests:
 
         digest: what the client says it has; None: its sha256. complete=False: its parts may be missing.
         immutable=False: tags move whatever the rules say. Raises SpecError: 400 for what is no manifest or has another
-        digest, 404 MANIFEST_BLOB_UNKNOWN naming everything that it refers to and that is not here, 403 over quota, 409
-        for a tag that may not move.
+        digest; 404 MANIFEST_BLOB_UNKNOWN, which names all missing parts; 403 over quota; 409 for a tag that may not
+        move.
         """
         actual = Digest(f"{digest.algorithm}:{hashlib.new(digest.algorithm, data).hexdigest()}") if digest else None
         if digest is not None and actual is not None and actual != digest:

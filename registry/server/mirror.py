@@ -33,7 +33,10 @@ _log = logging.getLogger(__name__)
 
 
 class Mirror:
-    """Thread-safe; what many clients ask for at once is fetched once."""
+    """Fills repositories from the registries that they mirror. Thread-safe.
+
+    What many clients ask for at once is fetched once.
+    """
 
     def __init__(
         self,

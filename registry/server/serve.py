@@ -1,7 +1,7 @@
 """Running the registry by itself: gunicorn, one process with many threads, and a thread that collects garbage.
 
-One process, because its threads share hash states and the cache of checked passwords; hashing, sendfile and fsync all
-release Python's lock. The store is opened in the worker: sessions do not survive a fork.
+It is one process, because its threads share hash states and the cache of checked passwords. Hashing, sendfile and fsync
+all release Python's lock. The store is opened in the worker: sessions do not survive a fork.
 """
 
 from __future__ import annotations

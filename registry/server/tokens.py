@@ -61,7 +61,7 @@ class Claims:
 
 
 class TokenSigner:
-    """Thread-safe."""
+    """Signs and verifies Bearer tokens. Thread-safe."""
 
     def __init__(self, key: bytes, *, lifetime_s: int, clock: Callable[[], float] = time.time) -> None:
         self._key = key

@@ -1,7 +1,7 @@
 """Uploads: bytes that are on their way to be a blob, in ``ROOT/serve/uploads/<id>``.
 
-The only state is the file: its size is how far the upload has come, so killing the server loses nothing that was
-acknowledged. The hash so far is kept in memory and made again from the file where that is lost. One request at a time
+The only state is the file. Its size is how far the upload has come, so killing the server loses nothing that was
+acknowledged. The hash so far is kept in memory; when it is lost, it is made again from the file. One request at a time
 writes to an upload (flock). At the end the file is fsynced, renamed to its digest and linked, in one commit.
 """
 
@@ -55,7 +55,7 @@ class _Open:
 
 
 class Uploads:
-    """Thread-safe; several processes may share a root."""
+    """The uploads of a registry. Thread-safe; several processes may share a root."""
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ class Login:
 
 
 class Users:
-    """Thread-safe."""
+    """The users of a registry, with their rights and tokens. Thread-safe."""
 
     def __init__(self, rows: Rows, *, clock: Callable[[], float] = time.time) -> None:
         self._rows = rows

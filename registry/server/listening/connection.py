@@ -29,7 +29,7 @@ _UNKNOWN_S: Final = 1.0  # nobody can tell yet
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """Held by the listener, or by one thread; only ``cut`` may be called by the listener in the latter case.
+    """A connection, held by the listener or by one thread. While a thread has it, the listener may only call ``cut``.
 
     address: whom it counts for, see ``lobby.site``; empty while that is for a trusted proxy to say.
     events: what the selector waits for; 0 for nothing.

@@ -53,7 +53,7 @@ _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n" + _CLOS
 
 
 class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """See the module. Subclasses may set ``proxies`` and ``bounds``."""
+    """A gunicorn worker with a listener: see the module. Subclasses may set ``proxies`` and ``bounds``."""
 
     proxies = TrustedProxies()
     bounds = Bounds()
