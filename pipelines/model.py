@@ -31,12 +31,12 @@ class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
     subdirectory: the context.
     ssh_key: name of the secret (the project's or the service's) with the private key for an ssh URL.
     known_hosts: the server's public keys, as ssh-keyscan prints them; empty: those that the worker's machine knows.
-    trusted: false for what strangers may have written, such as a fork's pull request: the run gets no secrets and no
-    registry credentials, pushes nothing and does not write to the shared cache.
-    branch, tag: what the commit is called, where ref is only the commit.
+    trusted: false for a source that strangers may have written, such as a fork's pull request. Such a run gets no
+    secrets and no registry credentials, pushes nothing and does not write to the shared cache.
+    branch, tag: the commit's branch or tag, where ref is only the commit.
     commit: what the ref must be, 12 digits or more.
-    base, paths: nothing is built unless a file changed since that commit that one of the patterns names; without a base
-    that can be had, all counts as changed.
+    base, paths: a commit, and patterns of files. Nothing is built unless a file that the patterns name has changed
+    since the base. Where the base cannot be had, everything counts as changed.
     """
 
     url: str
@@ -58,7 +58,7 @@ Source: TypeAlias = ContextSource | GitSource
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     """What made a run.
 
-    by: who, as the forge, the user or the token is called: for people only, since whoever is called so chose it.
+    by: the name of whoever made it: at the forge, of the user, or of the token. For people only: its bearer chose it.
     commit: full id, of webhooks' runs; its status is reported under ``context`` unless that is empty.
     title: of the commit or pull request.
     url: where the forge shows it.
@@ -92,8 +92,7 @@ class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     tags: names of the image; none means the project's template.
     secrets: names of stored secrets.
     timeout_s: of the whole build, at most MAX_TIMEOUT_S.
-    pull: what the host's administrator calls by the names in FROM does not count; registries are asked in every run
-    anyway.
+    pull: ignore images that the host's administrator gave the names in FROM. Registries are asked in every run anyway.
     """
 
     file: str | None = None
@@ -116,8 +115,8 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     priority: higher goes first, -100 to 100.
     worker_labels: the worker must have all of them.
     max_attempts: how often it may start when workers or machines fail; a step that fails is never tried again.
-    secrets: content by name (base64 in JSON), for this run alone, which gets them besides the stored ones that
-    ``options`` names.
+    secrets: content by name (base64 in JSON), for this run alone. It also gets the stored secrets that ``options``
+    names.
     """
 
     source: Source
@@ -132,11 +131,11 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a run ended.
 
-    image, manifest: digests; of what was pushed the manifest as registries have it.
-    names: under which the image can be had.
+    image, manifest: digests; manifest is that of the pushed image, as registries have it.
+    names: the names under which the image can be had.
     error: for people.
-    dockerfiles: of a run that found no Dockerfile, those that the context has, the nearest first; null where that was
-    not what it failed by.
+    dockerfiles: for a run that failed because it found no Dockerfile: those that the context has, the nearest first;
+    null for any other run.
     """
 
     image: str = ""
@@ -155,9 +154,9 @@ class Run(msgspec.Struct, frozen=True):
     attempt: 0 until a worker took it.
     reason: why it waits, or why it ended as it did.
     lines, log_bytes: of its log, as far as it is stored.
-    own_secrets: names of those that came with it; they are forgotten when it ends.
-    domain: for whom it is, a ``core.trust`` label; empty until a worker has found out which branch the repository's
-    default one is.
+    own_secrets: names of the secrets that came with the run; they are forgotten when it ends.
+    domain: for whom the run is, a ``core.trust`` label. Empty until a worker has found out the repository's default
+    branch.
     cancelled_by: who wanted it to end.
     superseded_by: the newer run because of which it ended; 0 for none.
     """
@@ -283,8 +282,8 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     tag_template: see ``pipelines.projects.tags``.
     keep_runs, keep_days: retention; a run is removed when it is beyond both, 0 keeps for ever.
     has_webhook_secret, has_status_token: whether these are stored, which ``Projects`` does apart from the rest.
-    weight: of its share; a project with weight 2 gets twice the places of one with weight 1 while both have runs that
-    wait.
+    weight: of its share: while both have runs that wait, a project with weight 2 gets twice the places of one with
+    weight 1.
     """
 
     name: str

@@ -148,7 +148,7 @@ grants = Table(
 )
 
 project_roles = Table(
-    "project_roles",  # besides the roles of users and the scopes of tokens, see pipelines.accounts.roles
+    "project_roles",  # beside the roles of users and the scopes of tokens, see pipelines.accounts.roles
     metadata,
     Column("project", ForeignKey("projects.name", ondelete="CASCADE"), primary_key=True),
     Column("kind", String(8), primary_key=True),
@@ -166,7 +166,7 @@ run_secrets = Table(
 )
 
 counters = Table(
-    "counters",  # what removed runs counted for, so that totals never fall; see pipelines.counters
+    "counters",  # the counts of removed runs, so that totals never fall; see pipelines.counters
     metadata,
     Column("name", String(100), primary_key=True),
     Column("value", Float, nullable=False),
@@ -202,7 +202,7 @@ contexts = Table(
 )
 
 senders = Table(
-    "senders",  # of contexts and of their files: who has shown to have them
+    "senders",  # of contexts and of their files: who has shown that they have them
     metadata,
     Column("digest", String(80), primary_key=True),
     Column("sender", String(200), primary_key=True),
@@ -261,7 +261,7 @@ statuses = Table(
     Column("created_at", Float, nullable=False),
     Column("outcome", String(16), nullable=False),  # waiting, sent, failed, superseded
     Column("attempts", Integer, nullable=False, default=0),
-    Column("due_at", Float, nullable=False),  # not before; also how long whoever sends it has it
+    Column("due_at", Float, nullable=False),  # not before; also the end of a sender's hold on it
     Column("sent_at", Float),
     Column("error", Text, nullable=False, default=""),
     Index("statuses_due", "outcome", "due_at"),
@@ -276,7 +276,7 @@ users = Table(
     Column("role", String(16), nullable=False),
     Column("password", Text),  # a hash, see core.passwords; null: no signing in by one
     Column("disabled", Boolean, nullable=False),
-    Column("issuer", String(500)),  # with the subject: who this is for the provider of identities
+    Column("issuer", String(500)),  # with the subject: the user's identity at the provider
     Column("subject", String(255)),
     Column("created_at", Float, nullable=False),
     Column("signed_in_at", Float),
@@ -351,7 +351,7 @@ image_tags = Table(
     metadata,
     Column("project", ForeignKey("projects.name"), primary_key=True),
     Column("tag", String(128), primary_key=True),
-    Column("owner", Text, nullable=False),  # for what the name stands: no other ever gets it
+    Column("owner", Text, nullable=False),  # the thing that the name stands for: no other ever gets the name
     Column("run", Integer, nullable=False),  # which may have been removed
     Column("attempt", Integer, nullable=False),
 )

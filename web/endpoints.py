@@ -3,9 +3,9 @@
     @api.endpoint("GET", "/runs/{run}", scope="read")
     def show_run(call: Call, run: int) -> RunView: ...
 
-Three kinds of parameters are decoded by these types before the function is called: those that stand in the path,
-``query`` (a msgspec Struct of query parameters) and ``body`` (a msgspec Struct as JSON). The OpenAPI document is made
-from the same types, so the two cannot differ.
+Parameters are decoded by these types before the function is called. They stand in the path; or they are ``query``, a
+msgspec Struct of query parameters, or ``body``, a msgspec Struct as JSON. The OpenAPI document is made from the same
+types, so the two cannot differ.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class _Tail:
             return True
 
     def leave(self) -> None:
-        """Count a follower less; the last one closes the tail."""
+        """Count one follower less; when the last one leaves, the tail closes."""
         with self.changed:
             self.followers -= 1
             self.closed = self.closed or not self.followers

@@ -1,7 +1,7 @@
 """One attempt at one run, from the claim to its one final state.
 
-A step that fails ends the run for good. A fault of the machines (a launcher that died, a full disk, a registry out of
-reach, a worker told to stop) puts the run back into the queue, until its attempts are used up.
+A step that fails ends the run for good. A fault of the machines puts the run back into the queue, until its attempts
+are used up: a launcher that died, a full disk, a registry out of reach, a worker that has to stop.
 ``pipelines.runs.faults`` says when it is tried again, and what becomes of a worker with fault after fault.
 """
 

@@ -1,8 +1,9 @@
 """Whether a bare repository is fit to be served to others than its owner.
 
-Whoever may write to a repository by its path may put things there that git obeys: configuration that starts programs,
-and links or alternates that lead to the objects of others. Whoever pushes over HTTP cannot do that. But git obeys what
-is there for them, too, and would run with the service's rights. So a repository that has such things is not served.
+git obeys some things in a repository: configuration that starts programs, and links or alternates that lead to the
+objects of others. Whoever may write to the repository by its path may put them there; whoever pushes over HTTP cannot.
+But git would obey them at a push, too, and run with the service's rights. So a repository that has such things is not
+served.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 def sweep(service: Service, now: float) -> Swept:
-    """Remove runs that are beyond both limits of their project, with steps and logs; contexts out of use; and what is
-    out of date of all else that grows.
+    """Remove what is out of date.
+
+    That is: runs beyond both limits of their project, with steps and logs; contexts out of use; and old rows of every
+    other table that grows.
     """
     removed = 0
     for project in service.projects.list():

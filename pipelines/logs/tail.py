@@ -1,4 +1,4 @@
-"""The end of what a failed step printed, for wherever its failure is told."""
+"""The end of a failed step's output, for every place that reports the failure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """How a worker gets a run, keeps it, and loses it.
 
 A claim is an UPDATE of a queued row that raises its attempt number. That number fences everything that the worker
-writes afterwards. The worker shows that it lives by raising the row's ``pulse``. The reaper (``pipelines.runs.reaper``)
-may give the run to another worker once it has seen the same pulse for LEASE_S of its own monotonic clock, while the
-database took writes. So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
+writes afterwards.
+
+The worker shows that it lives by raising the row's ``pulse``. The reaper (``pipelines.runs.reaper``) may give the run
+to another worker once it has seen the same pulse for LEASE_S. Its own monotonic clock counts, and only while the
+database takes writes. So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
 """
 
 from __future__ import annotations

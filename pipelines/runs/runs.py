@@ -173,7 +173,7 @@ class Runs:
         """End a waiting run; tell the worker of a running one, which stops it within a second.
 
         by: who wants it.
-        superseded_by: the newer run because of which nobody waits for this one any more.
+        superseded_by: the newer run that supersedes this one.
         why: for people, where it is neither; of a run that is being stopped already, the first reason stays.
         Raises NotFoundError, and ConflictError when it has ended.
         """
@@ -205,7 +205,7 @@ class Runs:
             return _get(connection, number)
 
     def retry(self, number: int, *, by: str = "") -> Run:
-        """A new run of the same request, for whom the first one was. by: who wants it.
+        """A new run of the same request, in the same domain as the first one. by: who wants it.
 
         Raises NotFoundError, and ConflictError when it has not ended yet.
         """

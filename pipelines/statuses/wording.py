@@ -1,4 +1,4 @@
-"""What a commit's mark says, in one line that every forge takes."""
+"""The text of a commit's mark: one line that every forge takes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _DESCRIPTIONS: Final[dict[StatusState, str]] = {
     "error": "could not be built", "cancelled": "cancelled",
 }  # fmt: skip
 _MAX_DESCRIPTION: Final = 140
-"""What every forge takes."""
-_LEAST_REASON: Final = 60  # characters of it that the step's last line leaves
+"""The length of a description that every forge takes."""
+_LEAST_REASON: Final = 60  # characters of the reason that the step's last line leaves
 
 
 def description(run: Run, state: StatusState, last_line: str) -> str:
-    """The text of a mark. last_line: what the step that failed printed last; empty where there is none."""
+    """The text of a mark. last_line: the last that the failed step printed; empty where there is none."""
     told = run.reason.partition("\n")[0] if run.is_final and run.reason else _described(run, state)
     return _cut(one_line(_with_line(told, last_line)), _MAX_DESCRIPTION)
 
@@ -29,17 +29,14 @@ def _described(run: Run, state: StatusState) -> str:
 
 
 def _with_line(reason: str, line: str) -> str:
-    """Both, as far as there is room: of the line its beginning, and of a long reason, too."""
+    """Reason and line, as far as there is room: the beginning of the line, and the beginning of a long reason."""
     if not line:
         return reason
     return f"{_cut(reason, max(_LEAST_REASON, _MAX_DESCRIPTION - len(line) - 2))}: {line}"
 
 
 def one_line(text: str) -> str:
-    """The text in one line, without what is not printed.
-
-    That is what steers displays, and what turns the direction of text.
-    """
+    """The text in one line, without unprintable characters, which may steer displays or turn the direction of text."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 

@@ -1,4 +1,4 @@
-"""What projects may use that is not their own, and log-ins to registries elsewhere."""
+"""Grants: what projects may use that is not their own; and log-ins to registries elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipeline files, checked for whoever writes one: what ``shiplap ci lint`` says, as data."""
+"""Checks of pipeline files for their authors: the messages of ``shiplap ci lint``, as data."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class LintProblem(msgspec.Struct, frozen=True):
 
 
 class LintReply(msgspec.Struct, frozen=True):
-    """What is to be said of a pipeline file.
+    """The result of checking a pipeline file.
 
     usable: it has no error.
     problems: in the order of its lines.
-    jobs: the names of its jobs, those of matrices once; none of a file that cannot be used.
+    jobs: the names of its jobs, each matrix once; none for a file that cannot be used.
     text: the problems as the command line prints them.
     """
 

@@ -20,7 +20,7 @@ _MAX_EXPIRY_S: Final = 10 * 366 * 86400
 
 
 class MemberList(msgspec.Struct, frozen=True):
-    """Users by name, then tokens. Who may by a role in the service is not among them."""
+    """Users by name, then tokens. Leaves out those who have rights only by a role in the service."""
 
     members: list[Member]
 

@@ -70,7 +70,7 @@ class Webhook(msgspec.Struct, frozen=True):
 class StatusToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token for marks at the forge.
 
-    token: with which the forge's API marks commits; empty forgets it.
+    token: for the forge's API, to mark commits; empty forgets the stored one.
     """
 
     token: Annotated[str, msgspec.Meta(max_length=500)]
@@ -152,7 +152,7 @@ class History(msgspec.Struct, frozen=True):
 class TemplateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A template of names that is to be tried.
 
-    template: of names; the rest stands for a run's. default: whether the branch is the default one.
+    template: of names; the other members stand for a run's. default: whether the branch is the default one.
     """
 
     template: Annotated[str, msgspec.Meta(max_length=500)]
@@ -185,8 +185,8 @@ def show_project(call: Call, project: ProjectName) -> Project:
 def put_project(call: Call, project: ProjectName, body: ProjectSettings) -> Project:
     """Set up a project, or change all of its settings.
 
-    The webhook's secret and the token for statuses are not among these: they stay as they are. So do concurrency and
-    weight, unless an administrator of the service sends them. Only such a one sets a project up.
+    The webhook's secret and the token for statuses are not among these: they stay as they are. Concurrency and weight
+    also stay, unless an administrator of the service sends them. Only such an administrator sets a project up.
     """
     settings = Project(
         project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook, weight=body.weight
@@ -206,7 +206,7 @@ def delete_project(call: Call, project: ProjectName) -> None:
 
 @api.endpoint("POST", "/projects/{project}/webhook", scope="maintain", status=201, errors=_NO_PROJECT)
 def create_webhook(call: Call, project: ProjectName, body: WebhookSecret) -> Webhook:
-    """Give the project's webhook a secret, in place of the one that it may have: it opens for no other then."""
+    """Give the project's webhook a new secret. An earlier one opens nothing any more."""
     secret = call.service.projects.set_webhook_secret(project, body.secret)
     return Webhook(f"{public_url(call.service)}/hooks/{project}", secret)
 
@@ -262,7 +262,7 @@ def reject(call: Call, project: ProjectName, approval: Id, body: Decision) -> No
 
 @api.endpoint("GET", "/projects/{project}/statuses", scope="read", errors=_NO_PROJECT)
 def list_commit_statuses(call: Call, project: ProjectName) -> StatusList:
-    """List what the forge was told of commits, or is to be told."""
+    """List the statuses of commits that the forge has got, or is to get."""
     return StatusList(list_statuses(call.service.database, call.service.projects.get(project).name))
 
 

@@ -176,7 +176,7 @@ def search_log(call: Call, run: Number, query: SearchQuery) -> LinePage:
 
 @api.endpoint("GET", "/runs/{run}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_RUN)
 def read_log_text(call: Call, run: Number, query: TextQuery) -> Streamed:
-    """Read the log as far as there is one, or any part of it by bytes, as plain text, a line a line."""
+    """Read the log so far, or any part of it by bytes: plain text, one line for each line of the log."""
     call.service.runs.get(run)
     return Streamed(call.service.logs.text(run, query.offset, query.limit))
 
@@ -185,8 +185,8 @@ def read_log_text(call: Call, run: Number, query: TextQuery) -> Streamed:
 def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
     """Follow a run's log to its end, as server-sent events.
 
-    An event's id is the number of its line and its data the line, as GET /runs/{run}/log has it: after a broken
-    connection, Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
+    An event is a line as GET /runs/{run}/log has it; its id is the line's number. So after a broken connection,
+    Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
     """
     call.service.runs.get(run)
     last = _last_event_id(call)

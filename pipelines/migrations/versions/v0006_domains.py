@@ -1,4 +1,4 @@
-"""For whom a run is. Runs of before have none yet: it is found out when they start, or are tried again."""
+"""The domains of runs: for whom each is. Earlier runs get theirs when they start, or are tried again."""
 
 from __future__ import annotations
 

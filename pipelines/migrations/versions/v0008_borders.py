@@ -1,7 +1,7 @@
 """What projects are given beyond their own, log-ins to outside registries, and the registry tokens of runs.
 
-What exists keeps what it could use until now: every project the service's secrets and the workers' log-ins, and each
-the repositories, of images and bare ones, that its settings name.
+Existing projects keep what they could use until now: each the service's secrets, the workers' log-ins, and the
+repositories (of images, and bare ones) that its settings name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _keep_what_is_used() -> None:
 
 
 def _repositories(template: str, project: str) -> list[str]:
-    """What a template names in the service's own registry; ``*`` stands for what differs from run to run."""
+    """The repositories of the service's own registry in a template; ``*`` stands for parts that differ by run."""
     found = []
     for part in re.split(r"[\s,]+", template.strip()):
         head, _, tail = part.rpartition("/")
@@ -73,7 +73,7 @@ def _repositories(template: str, project: str) -> list[str]:
 
 
 def _owner(repository: str, projects: set[str]) -> str:
-    """As ``pipelines.owning.ownership`` has it at this version."""
+    """The owning project, by the rules of ``pipelines.owning.ownership`` at this version."""
     first, _, rest = repository.partition("/")
     if first == "cache" and rest:
         first = rest.partition("/")[0]

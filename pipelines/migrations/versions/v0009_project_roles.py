@@ -1,6 +1,6 @@
 """Roles on projects, and the project of an entry of the audit trail.
 
-Who exists keeps what they may do: the service's roles, and the scopes of tokens, count in all projects as before.
+Nobody loses a right: the service's roles, and the scopes of tokens, count in all projects as before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who sent which files of build contexts. Of those that are here nobody has yet: they are sent once more by each."""
+"""Who sent which files of build contexts. Files that are here already have no sender yet: each sends them once more."""
 
 from __future__ import annotations
 
