@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 MEMBERS: Final = "shiplap"
-"""Where a record keeps what is no text: ``logger.info(…, extra={MEMBERS: {…}})``."""
+"""The attribute of a record for members beside its text: ``logger.info(…, extra={MEMBERS: {…}})``."""
 
 _OF_REQUESTS: Final = ("gunicorn.error", "gunicorn.access", "web.request", "registry.server")
 _RUN: Final = re.compile(r"^run (\d+):")

@@ -56,7 +56,7 @@ Source: TypeAlias = ContextSource | GitSource
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What made a run.
+    """The cause of a run.
 
     by: the name of whoever made it: at the forge, of the user, or of the token. For people only: its bearer chose it.
     commit: full id, of webhooks' runs; its status is reported under ``context`` unless that is empty.
@@ -86,7 +86,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What ``shiplap build`` takes as options.
+    """The options of a build, as ``shiplap build`` has them.
 
     file: the Dockerfile's path in the context.
     tags: names of the image; none means the project's template.
@@ -129,7 +129,7 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a run ended.
+    """The result of a run.
 
     image, manifest: digests; manifest is that of the pushed image, as registries have it.
     names: the names under which the image can be had.
@@ -235,7 +235,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a project wants built, and how: the settings that its webhook goes by.
+    """The settings of a project's webhook: what is built, and how.
 
     Patterns are written as in ``.dockerignore``; here they say what is built, and ``!`` what is not. None: all is.
 

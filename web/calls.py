@@ -65,7 +65,7 @@ class Call:
 
     @property
     def rights(self) -> Rights:
-        """What the sender may do."""
+        """The sender's rights."""
         return self.caller.rights if self.caller is not None else Rights()
 
     def still_may(self, level: Level, project: str) -> bool:

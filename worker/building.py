@@ -1,4 +1,4 @@
-"""What an attempt does between claim and end: get the source, build it, push the image.
+"""An attempt between claim and end: it gets the source, builds it, and pushes the image.
 
 Raises errors as they come; ``worker.execution`` decides what becomes of the run.
 """
@@ -65,7 +65,7 @@ class Work(NamedTuple):
 
 
 class SourceFiles(NamedTuple):
-    """What is to be built, in a directory of this attempt's own.
+    """The files to be built, in a directory of this attempt's own.
 
     contents: the sha256 of each file, where known.
     origin: what the image may be named after.

@@ -1,4 +1,4 @@
-"""What one worker process builds with: the service and a launcher, opened once, after the fork."""
+"""The resources of one worker process: the service and a launcher, opened once, after the fork."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.service import Service
 
 
 class WorkerSettings(NamedTuple):
-    """What a worker's processes have in common.
+    """The settings that a worker's processes share.
 
     name: unique among all workers.
     labels: sorted.

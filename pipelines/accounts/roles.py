@@ -31,7 +31,7 @@ PROJECT_ROLES: Final[tuple[ProjectRole, ...]] = ("read", "build", "maintain")
 
 
 class Rights(msgspec.Struct, frozen=True):
-    """What somebody may do at this moment. everywhere: in all projects. projects: in these, where that is more."""
+    """Somebody's rights at this moment. everywhere: in all projects. projects: in these, where that is more."""
 
     everywhere: Level = "none"
     projects: dict[str, Level] = {}

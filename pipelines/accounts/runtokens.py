@@ -36,7 +36,7 @@ _TOKEN: Final = re.compile(r"shp_run_(\d{1,18})_[A-Za-z0-9_-]{43}")
 
 
 class RunRights(msgspec.Struct, frozen=True):
-    """What a running attempt may do in the service's registry, as of now.
+    """The rights of a running attempt in the service's registry, as of now.
 
     known: a short name of the token, which opens nothing.
     projects: names of the run's own project, and of all others while it has what belongs to nobody.
@@ -63,7 +63,7 @@ class RunRights(msgspec.Struct, frozen=True):
 
 
 class SourceRights(NamedTuple):
-    """What a running attempt may do with one project's bare repositories: fetch, or nothing."""
+    """The rights of a running attempt to one project's bare repositories: fetch, or nothing."""
 
     run: int
     may_read: bool

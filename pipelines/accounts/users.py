@@ -34,7 +34,7 @@ SCOPES_OF: Final[dict[str, tuple[str, ...]]] = {
     "member": ("build",),
     "admin": ("admin",),
 }
-"""What a user of each role may do through the API, in terms of tokens' scopes."""
+"""The rights of each role in the API, as scopes of tokens."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
@@ -123,7 +123,7 @@ class Users:
             return user_from_row(connection.execute(select(users).where(mine)).one())
 
     def set_password(self, name: str, password: str) -> None:
-        """Also ends all sessions and links. Raises NotFoundError, InvalidRequestError."""
+        """Set a password, and end all sessions and links. Raises NotFoundError, InvalidRequestError."""
         hashed = checked_hash(password)
         with self._database.write() as connection:
             _must_exist(connection, name)

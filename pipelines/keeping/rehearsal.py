@@ -52,7 +52,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What a restore would do.
+    """The outcome of a rehearsal.
 
     tables: each table that has rows before or after.
     new, same, other: repositories that do not exist yet; those with the same branches and tags; and those with others,

@@ -76,7 +76,7 @@ def _is_as_the_project_has_it(run: Run, source: GitSource, hook: HookSettings) -
 
 
 def origin(run: Run, domain: Domain, hook: HookSettings, checkout: Checkout) -> Origin:
-    """What the run's image may be named after: nothing that only its author says, and only for the whole image.
+    """The origin that the run's image may be named after: nothing that only its author says, only for whole images.
 
     A run by hand counts if it builds what the project's settings say: a branch's name does not stand for another
     target.

@@ -158,7 +158,7 @@ class Contexts:
         return self._manifest(_digest(context))
 
     def blobs(self, digests: Iterable[str]) -> list[tuple[str, Path]]:
-        """Where these files' contents are. Raises NotFoundError when one is not here."""
+        """The paths of these files' contents. Raises NotFoundError when one is not here."""
         found = [(digest, self._used(_digest(digest))) for digest in digests]
         for digest, path in found:
             if not path.exists():

@@ -38,7 +38,7 @@ _URL_HINT: Final = "write https://HOST/PATH or ssh://USER@HOST/PATH, without pas
 
 
 class Checkout(msgspec.Struct, frozen=True):
-    """What was fetched.
+    """A fetched commit.
 
     context: the directory to build.
     branch, tag: the one that the ref was, or else the one that the source says.
@@ -55,7 +55,7 @@ class Checkout(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """How a worker with a root of its own fetches what is below the service's ROOT/git: over HTTP, for one run.
+    """Access to the repositories below the service's ROOT/git for a worker with another root: over HTTP, for one run.
 
     url: of the web process.
     authorization: the header with the run's token; empty where it has none.

@@ -82,7 +82,7 @@ class HttpTransport:
         raise ForgeRefusalError(told)
 
     def _wait_s(self, headers: Mapping[str, Any]) -> float | None:
-        """How long the forge asks to wait: Retry-After, or GitHub's and GitLab's rate limits; None if it does not."""
+        """How long the forge asks to wait: Retry-After, or GitHub's and GitLab's rate limits; None: not at all."""
         after = str(headers.get("Retry-After", ""))
         if after.isdigit():
             return min(_LONGEST_WAIT_S, max(1.0, float(after)))

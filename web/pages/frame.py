@@ -1,4 +1,4 @@
-"""What all pages share: whole pages, parts of them, and pages for errors."""
+"""The frame of all pages: whole pages, parts of them, and pages for errors."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _DAY_S: Final = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class TokenForm:
-    """What somebody filled in for a new token.
+    """The form for a new token, filled in.
 
     days: "" for a token that does not expire.
     """

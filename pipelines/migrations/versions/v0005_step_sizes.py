@@ -1,4 +1,4 @@
-"""How large the layers are that steps made."""
+"""The sizes of the layers that steps made."""
 
 from __future__ import annotations
 
