@@ -170,7 +170,7 @@ def abandoned(found: list[Hierarchy]) -> list[str]:
 
 
 def remove_tree(path: str, *, timeout_s: float = 2.0) -> bool:
-    """Kill what is in a cgroup directory and its children, and remove them. False when something stayed."""
+    """Kill what is in a cgroup directory and its children, and remove them. False when something is left."""
     deadline = time.monotonic() + timeout_s
     while True:
         gone = True

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Netlink:
     """A socket to the network namespace that the process was in when it was made; it stays there.
 
-    fd: one that another process made; from here on this object's.
+    fd: a socket that another process made; this object owns it from here on.
     """
 
     __slots__ = ("_sequence", "_socket")

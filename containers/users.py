@@ -1,4 +1,4 @@
-"""Who a container's process is: docker's ``USER`` looked up in the root filesystem's own files.
+"""Users: who a container's process is. docker's ``USER`` is looked up in the root filesystem's own files.
 
 A user without a group keeps the supplementary groups of /etc/group; ``user:group`` drops them. A number is
 always an ID, never an account's name; one that /etc/passwd does not know is taken as it is, with group 0. Source:

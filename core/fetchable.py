@@ -1,7 +1,7 @@
-"""What a word looks like that names something to fetch: a URL, or a git repository as ssh writes it.
+"""How a word looks that names something to fetch: a URL, or a git repository as ssh writes it.
 
-It is the test that comes first, and costs nothing. What the word means, and whether it is well-formed, says
-``builder/remotes/giturls.py``: there ``https://host/file`` is a file, and ``https://host/repository.git`` a repository.
+This test comes first, and costs nothing. ``builder/remotes/giturls.py`` says what the word means and whether it is
+well-formed: there ``https://host/file`` is a file, and ``https://host/repository.git`` a repository.
 """
 
 from __future__ import annotations

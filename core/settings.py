@@ -361,7 +361,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _root(env: Mapping[str, str], given: str | None) -> Path:
-    """Where all data lives. given: on the command line, where a path is meant from the working directory."""
+    """Where all data lives. given: on the command line; a relative path counts from the working directory."""
     named = env.get("SHIPLAP_ROOT", "")
     if not given and named and not named.startswith(("/", "~")):
         raise SettingsError(

@@ -81,7 +81,7 @@ class Domain(NamedTuple):
 
     @property
     def mounts_scope(self) -> Scope:
-        """The scope that shares its cache mounts: nobody for the protected lane, for a fork and for the host itself."""
+        """The scope that shares its cache mounts. The protected lane, forks and the host itself share with nobody."""
         if self.is_host or self.is_fork or self.lane == "protected":
             return self.scope
         return f"{_of(self.project)}/others"

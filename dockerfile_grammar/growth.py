@@ -14,7 +14,7 @@ MAX_TOTAL_GROWTH: Final = 16 << 20
 
 
 def check_growth(size: int) -> None:
-    """Raises ExpansionError when variables have put ``size`` characters into one word, and that is too much."""
+    """Raises ExpansionError when ``size`` characters, put into one word by variables, are too many."""
     if size > MAX_GROWTH:
         raise ExpansionError(
             f"variables make a word longer than {MAX_GROWTH} characters",

@@ -280,7 +280,7 @@ class BlobStore:
         return Damage(self._database, self._session)
 
     def note_damaged(self, digest: Digest) -> DamagedBlobError:
-        """Let the blob count as absent until a good copy comes in. Returns the error for who needs it."""
+        """Let the blob count as absent until a good copy comes in. Returns the error for a caller to raise."""
         self._sizes.pop(digest, None)
         return self.damage().note(digest)
 

@@ -91,7 +91,7 @@ class CacheMounts:
         beginning: Beginning = _EMPTY,
         scope: Scope = COMMON,
     ) -> Iterator[str | None]:
-        """Hold the directory called ``name`` in ``scope`` that began as ``beginning`` says.
+        """Hold the directory of the mount ``name`` in ``scope`` that began as ``beginning`` says.
 
         Yields its path; None when ``stopped`` came true while waiting.
         shared: with others who share it; waits for one who has it locked.

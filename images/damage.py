@@ -41,7 +41,7 @@ class Damage:
         self._session = session
 
     def note(self, digest: Digest) -> DamagedBlobError:
-        """Let the blob count as absent. Returns the error for who needs it."""
+        """Let the blob count as absent. Returns the error for a caller to raise."""
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?)", (digest, time.time()))
             connection.execute(FORGET_SNAPSHOTS, (digest, self._session.id))

@@ -36,7 +36,7 @@ class Documents:
 
 
 def read_documents(directory: str, digests: Iterable[str]) -> Documents:
-    """Those among these blobs. directory: ``blobs/sha256``."""
+    """Read the documents among these blobs. directory: ``blobs/sha256``."""
     found = Documents()
     for name in digests:
         digest = Digest(name)

@@ -163,7 +163,7 @@ class IndexStore:
         return [self.get(Digest(digest)) for (digest,) in rows]
 
     def choose(self, digest: Digest, platform: Platform | None) -> Digest:
-        """The ID of the image in the index that runs on ``platform``; None: on this host, or else the first.
+        """The ID of the index's image for ``platform``; None: for this host, or else the first.
 
         Raises ImageNotFoundError.
         """

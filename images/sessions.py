@@ -158,7 +158,7 @@ def _try_existing_lock(root: Path, identity: str) -> int | None:
 
 
 def _forget(root: Path, identity: str, begun: Iterable[str], database: Database) -> None:
-    """begun: the session's directories in snapshots/, those that it has finished and others."""
+    """begun: the session's directories in snapshots/, finished or not."""
     finished = {path for (path,) in database.all("SELECT path FROM snapshots WHERE path GLOB ?", (f"{identity}-*",))}
     for name in begun:
         if name not in finished:

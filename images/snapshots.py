@@ -91,7 +91,7 @@ class Snapshots:
         self._known: dict[ChainID, RootLayer | None] = {}  # this session's: what was found once is leased, and stays
 
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
-        """What to mount, read-only, for these layers, base first; there for as long as the session.
+        """What to mount, read-only, for these layers, base first; it stays for as long as the session.
 
         To be mounted by overlayfs with ``userxattr``. Layers without entries give nothing; equal layers give one; of
         more than a hundred the first are merged into one. Layers that are away are fetched.

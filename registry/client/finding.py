@@ -80,7 +80,7 @@ class Finder:
             return get(last)
 
     def any_blob(self, get: Callable[[Repository], _T]) -> _T:
-        """From the first that has it."""
+        """Get a blob from the first that has it."""
         for mirror in self._repositories[:-1]:
             try:
                 return get(mirror)

@@ -20,7 +20,8 @@ _PING: Final = "v2/"
 class LoggedIn:
     """Where a login was put.
 
-    stored_in: the file or the helper. plain_text: whether the password can be read there.
+    stored_in: the file or the helper.
+    plain_text: whether the password can be read there.
     """
 
     domain: str

@@ -42,7 +42,7 @@ class Tries:
         self._failed = 0
 
     def after(self, error: RegistryError) -> None:
-        """Pause, or raise ``error`` when it is none that passes, or was the last straw."""
+        """Pause; or raise ``error`` when it is not a passing one, or the tries are used up."""
         check_cancelled(self._cancelled)
         self._failed += 1
         pause_s = self._pause(error)

@@ -2,8 +2,8 @@
 
 It is safe against pushes at the same time. A decision and its deletion are one transaction; a manifest's push also
 checks what it refers to in one transaction. Either the push comes first, and its references are marked; or it comes
-later and is refused (404), and the client pushes the missing blob again. What the server has just called present to a
-client is younger than the grace period.
+later and is refused (404), and the client pushes the missing blob again. Content that a client has just learnt to be
+here is younger than the grace period.
 """
 
 from __future__ import annotations

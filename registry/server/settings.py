@@ -56,7 +56,7 @@ class Policy:
     immutable_tags: patterns of tags that never move or go.
     untagged_days: after so long a manifest that nothing leads to is collected; None: never.
     mirror: HOST[:PORT] or HOST[:PORT]/PREFIX of the registry that has what is not here.
-    mirror_fresh_s: how long a tag is believed unasked.
+    mirror_fresh_s: how long a tag is served before the registry is asked again.
     """
 
     pattern: str

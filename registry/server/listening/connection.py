@@ -31,14 +31,14 @@ _UNKNOWN_S: Final = 1.0  # nobody can tell yet
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """A connection, held by the listener or by one thread. While a thread has it, the listener may only call ``cut``.
 
-    address: whom it counts for, see ``lobby.site``; empty while that is for a trusted proxy to say.
+    address: the client that it counts for, see ``lobby.site``; empty until a trusted proxy has named the client.
     events: what the selector waits for; 0 for nothing.
     head: of the request that comes.
     heavy: the request's body comes while a thread waits for it.
     started: when a thread was to begin with it.
     vouched: whoever sent the request was let in.
     was_cut: the listener ended it while a thread had it.
-    gone: it is closed, and counted no more.
+    gone: it is closed, and no longer counted.
     """
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:

@@ -11,7 +11,7 @@ from registry.server.listening.connection import Connection
 class Room:
     """A look at the threads. Half of them wait for the slow, an eighth for one address; a quarter has no such body.
 
-    slow: those whose body a thread waits for in vain, as far as one can tell; the first to begin at the front.
+    slow: those whose body a thread waits for in vain, as far as one can tell; the one that began first is in front.
     """
 
     def __init__(self, threads: int, answered: Sequence[Connection], now: float) -> None:
