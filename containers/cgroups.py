@@ -119,7 +119,7 @@ class Session:
         self.sweep()
 
     def doom(self, container: str) -> None:
-        """Leave a container's groups to the next ``sweep``; sweep now if that has not come for long."""
+        """Leave a container's groups to the next ``sweep``; sweep now when many wait, as none has come for long."""
         self._doomed += [f"{hierarchy.parent}/{self.name}/{container}" for hierarchy in self.hierarchies]
         if len(self._doomed) > _MANY_DOOMED:
             self.sweep()

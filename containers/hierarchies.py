@@ -72,7 +72,7 @@ def own_hierarchies(group: str = "") -> list[Hierarchy]:
 def make_room(found: list[Hierarchy]) -> None:
     """Make room in delegated groups for groups that have limits.
 
-    Not in a PID namespace: a process there does not see all the processes that have to move.
+    Not to be called in a PID namespace: a process there does not see all the processes that have to move.
     """
     for hierarchy in found:
         if hierarchy.is_delegated:

@@ -1,4 +1,4 @@
-"""Cancellation: who starts work gives a question, and loops whose length a stranger chose ask it.
+"""Cancellation: whoever starts work gives a question; loops whose length a stranger chose ask it.
 
 A build's time-out, its cancellation and the end of its process come down to one question: does the work have to end?
 Nobody in the middle passes it on: ``asking`` sets it for all that runs inside it, in this thread. A thread that is

@@ -1,4 +1,4 @@
-"""Documents without the database: manifests, indexes and configs among ``blobs/``, and what they name.
+"""Documents found without the database: manifests, indexes and configs among ``blobs/``, and what they name.
 
 A killed process leaves few files without a row: at most one that it was just moving into place, and those that it was
 just removing. ``images/collect.py`` keeps a list of the latter. If a manifest and its config both have no row, and are

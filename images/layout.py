@@ -40,7 +40,7 @@ _CHUNK = 1024 * 1024
 
 
 class Root(NamedTuple):
-    """A way to an image: the descriptor of its manifest or index, and the names that the image is to have."""
+    """A root of the layout: the descriptor of an image's manifest or index, and the names that it is to have."""
 
     descriptor: Descriptor
     names: tuple[Reference, ...] = ()

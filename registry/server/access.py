@@ -1,4 +1,4 @@
-"""Access: who asks, and what they may do. Whatever reveals that something exists needs a right.
+"""Access: who asks, and what that client may do. Whatever reveals that something exists needs a right.
 
 Without users the server is open where the settings say so. Otherwise: Basic credentials (password or access token), an
 access token as Bearer, or a Bearer token of ``/v2/token``: its scope counts as far as the user's present rights go.
