@@ -39,7 +39,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class Audit:
-    """Thread-safe."""
+    """The audit trail. Thread-safe."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

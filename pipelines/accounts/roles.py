@@ -1,8 +1,7 @@
 """Roles: who may do what in which project.
 
 A user has a role in the service, and a token has scopes; these count in all projects. Both may also have roles in
-single
-projects: ``read`` looks and pulls images, ``build`` also starts runs and pushes, ``maintain`` also changes the
+single projects: ``read`` looks and pulls images, ``build`` also starts runs and pushes, ``maintain`` also changes the
 project's settings, secrets and members. A robot is a token that belongs to no user.
 """
 
@@ -75,7 +74,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Roles:
-    """Thread-safe."""
+    """The roles of users and tokens. Thread-safe."""
 
     def __init__(self, database: Database, tokens_: Tokens) -> None:
         self._database = database

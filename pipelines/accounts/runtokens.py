@@ -70,7 +70,7 @@ class SourceRights(NamedTuple):
 
 
 class RunTokens:
-    """Thread-safe. clock: seconds since the epoch."""
+    """The tokens of all runs. Thread-safe. clock: seconds since the epoch."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

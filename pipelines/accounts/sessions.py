@@ -50,7 +50,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Sessions:
-    """Thread-safe."""
+    """All sessions. Thread-safe."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

@@ -35,7 +35,7 @@ class SignIn:
 
 
 class SignIns:
-    """Thread-safe."""
+    """All sign-ins under way. Thread-safe."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

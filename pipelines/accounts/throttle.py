@@ -44,7 +44,7 @@ class Bucket:
 
 
 class Throttle:
-    """Thread-safe."""
+    """All buckets. Thread-safe."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

@@ -58,7 +58,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Users:
-    """Thread-safe."""
+    """All users. Thread-safe."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

@@ -86,7 +86,7 @@ def install_served_hook(directory: Path) -> None:
 def renew_hooks(root: Path) -> None:
     """Replace the hooks that former versions installed below ROOT/git; a hook that somebody changed stays.
 
-    This reports no pushes: a push from before is not built. Without git the hooks work on, too.
+    This reports no pushes: a push from before is not built. Without git they stay, too.
     """
     for script in sorted((root / DIRECTORY).glob("*.git/hooks/post-receive")):
         if script.is_symlink() or script.parent.is_symlink() or not _is_former(script):

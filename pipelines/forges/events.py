@@ -73,11 +73,11 @@ class PullRequestClosed(msgspec.Struct, frozen=True):
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """The forge tries the webhook out."""
+    """A request by which the forge tries the webhook out."""
 
 
 class Ignored(msgspec.Struct, frozen=True):
-    """Nothing is to be done, for this reason."""
+    """An event that needs no action, for this reason."""
 
     reason: str
 

@@ -46,7 +46,10 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class PendingPushes:
-    """Thread-safe. top: ROOT/git, the only place where repositories are looked at."""
+    """The kept pushes of all bare repositories. Thread-safe.
+
+    top: ROOT/git, the only place where repositories are looked at.
+    """
 
     def __init__(self, projects: Projects, receiver: Receiver, top: Path) -> None:
         self._projects = projects

@@ -28,27 +28,27 @@ _FULL_COMMIT: Final = (40, 64)
 
 
 class Build(msgspec.Struct, frozen=True):
-    """A run."""
+    """An action: make a run."""
 
     request: RunRequest
     trigger: Trigger
 
 
 class Await(msgspec.Struct, frozen=True):
-    """A run, once somebody has approved its commit."""
+    """An action: make a run once somebody has approved its commit."""
 
     request: RunRequest
     trigger: Trigger
 
 
 class Close(msgspec.Struct, frozen=True):
-    """The runs of a pull request are of no use any more."""
+    """An action: end the runs of a pull request, which are of no use any more."""
 
     pull_request: int
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """Nothing, for this reason."""
+    """No action, for this reason."""
 
     reason: str
 

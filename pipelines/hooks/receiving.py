@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
 
 class Receiver:
-    """Thread-safe."""
+    """The receiver of webhooks. Thread-safe."""
 
     def __init__(
         self, database: Database, projects: Projects, runs: Runs, deliveries: Deliveries, approvals: Approvals

@@ -33,7 +33,7 @@ class Taken(NamedTuple):
 
 
 class Naming:
-    """Thread-safe."""
+    """The default names of all projects. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

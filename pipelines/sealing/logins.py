@@ -30,7 +30,7 @@ class LoginInfo(msgspec.Struct, frozen=True):
 
 
 class Logins:
-    """Thread-safe. vault: encrypts the passwords."""
+    """All log-ins. Thread-safe. vault: encrypts the passwords."""
 
     def __init__(self, database: Database, vault: Secrets, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database

@@ -30,7 +30,11 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Thread-safe. reach: which hosts may be connected to. ca_file: certificates to trust instead of the system's."""
+    """A transport over HTTP. Thread-safe.
+
+    reach: which hosts may be connected to.
+    ca_file: certificates to trust instead of the system's.
+    """
 
     def __init__(self, reach: Reach, *, ca_file: str | None = None, clock: Callable[[], float] = time.time) -> None:
         self._reach = reach

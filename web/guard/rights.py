@@ -47,7 +47,6 @@ def check(service: Service, rights: Rights, needed: Level, target: Target) -> No
 
     For a target without a project, it is enough to have ``read``, ``build`` or ``maintain`` in some project:
     ``visible`` then bounds what is shown.
-    shown is then ``visible``'s to bound.
     """
     setattr(g, _RIGHTS, rights)
     if target == Target():
