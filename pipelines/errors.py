@@ -50,7 +50,7 @@ class DatabaseDownError(DatabaseUnreachableError):
 
 
 class DatabaseBusyError(DatabaseDownError):
-    """Somebody else holds the row for longer than anybody should. Until then nobody else gets it; try again."""
+    """Somebody else holds the row for longer than anybody should. While it is held nobody else gets it; try again."""
 
 
 class DatabaseFullError(DatabaseDownError, StorageFullError):

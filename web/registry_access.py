@@ -1,9 +1,8 @@
 """API tokens open the registry, too: who may read a project may pull its images, who may build may push, who maintains
 it may delete.
 
-docker login sends an API token as the password, with any user name; other clients send it as a Bearer token. The
-rights are those of the moment. A revoked token opens nothing any more, nor do the signed tokens that it was exchanged
-for.
+docker login sends an API token as the password, with any user name; other clients send it as a Bearer token. The rights
+are those of the moment. A revoked token opens nothing any more, nor do the signed tokens that it was exchanged for.
 
 Runs have tokens of their own: by these, workers pull and push the images of a run's project, as long as the run goes
 on.

@@ -38,7 +38,7 @@ def allows(scopes: Iterable[str], scope: str) -> bool:
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A token without its secret. owner: the user whose rights bound it; None for a robot's."""
+    """A token without its secret. owner: the user it acts for, whose rights bound it; None for a robot's."""
 
     id: int
     name: str

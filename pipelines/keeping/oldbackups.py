@@ -1,7 +1,7 @@
 """Tables of an older schema: migrated in a database of their own, before anything of the service changes.
 
-An SQLite file gets the schema that the backup names, then the backup's rows, then every migration since. So the rows
-go through the same migrations as the service's own database did.
+An SQLite file gets the schema that the backup names, then the backup's rows, then every migration since. So the rows go
+through the same migrations as the service's own database did.
 """
 
 from __future__ import annotations

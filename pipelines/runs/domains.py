@@ -48,7 +48,7 @@ def domain_of(run: Run) -> Domain | None:
 def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> Domain:
     """The domain by what the repository's server said when the commit was fetched. checkout: with ``head``.
 
-    What cannot be shown to be the project's own is only for the person who asked for it.
+    What cannot be shown to be the project's own is only for whoever asked for it.
     """
     hook, ref, head = project.hook, checkout.found, checkout.head
     if run.trigger.kind == "push":
@@ -62,7 +62,7 @@ def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> 
 
 
 def _who(trigger: Trigger) -> str:
-    """The person that a run by hand belongs to; ``by`` for runs that were queued before senders were noted."""
+    """The sender that a run by hand belongs to; ``by`` for runs that were queued before senders were noted."""
     return shown_sender(trigger.sender) or trigger.by
 
 

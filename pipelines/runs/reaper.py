@@ -122,8 +122,7 @@ def waiting(database: Database, now: float | None = None) -> dict[tuple[str, ...
     """The numbers of the queued runs by the labels that they ask for, those to be claimed first at the front.
 
     Leaves out runs that may not start yet, because of their project's concurrency or a pause after a fault. A message
-    for
-    such a run would be for nothing, and another one would have to follow each second.
+    for such a run would be for nothing, and another one would have to follow each second.
     """
     moment = time.time() if now is None else now
     with database.read() as connection:
