@@ -1,4 +1,4 @@
-"""The root of the command line: global options, the table of commands, and what becomes of every error."""
+"""The root of the command line: global options, the table of commands, and the handling of every error."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _run(arguments: Sequence[str]) -> object:
 
 
 def _help_width() -> int:
-    """As click chooses it, without shutil, whose import takes longer than printing the help."""
+    """The width that click would choose, without shutil: importing that takes longer than printing the help."""
     try:
         columns = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
     except (OSError, ValueError):
@@ -123,7 +123,7 @@ def _help_width() -> int:
 
 
 def usage_text(error: click.UsageError) -> str:
-    """What was wrong with the command line, and where its rules are shown."""
+    """The message for a wrong command line, and where its rules are shown."""
     text = f"error: {error.format_message()}"
     if error.ctx is not None:
         text += f"\nhint: {error.ctx.command_path} --help shows how it is used"

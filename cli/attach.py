@@ -1,4 +1,4 @@
-"""Between a container in the foreground and this process: signals, and the terminal."""
+"""Attaches a foreground container to this process: passes signals on, and connects the terminal."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _STDERR: Final = 2
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _ASKING_TO_END = (signal.SIGINT, signal.SIGTERM)
 _CHUNK = 64 * 1024
-_LAST_OUTPUT_S = 2.0  # after the container's end, for a terminal that something else still holds open
+_LAST_OUTPUT_S = 2.0  # wait so long after the container's end while something else holds its terminal open
 
 
 class Signalled(Protocol):
-    """What is asked of a container here: containers.launcher.Container."""
+    """The part of containers.launcher.Container that is needed here."""
 
     def signal(self, number: int) -> None: ...
 
@@ -37,10 +37,10 @@ class Signalled(Protocol):
 
 
 class SignalForwarder:
-    """A context manager: within, this process's signals go to a container; the second that asks it to end kills it.
+    """A context manager: within it, this process's signals go to a container. The second request to end kills it.
 
-    A container's first process ignores signals that it has no handler for, so asking may have no effect. Signals that
-    come before there is a container wait for it; a second request to end is then a KeyboardInterrupt.
+    A container's first process ignores signals that it has no handler for, so the first request may have no effect.
+    Signals that come before there is a container wait for it. A second request to end is then a KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class SignalForwarder:
             signal.signal(number, handler)
 
     def attach(self, container: Signalled) -> None:
-        """From now on ``container`` gets the signals, those that came before first."""
+        """From now on ``container`` gets the signals. Those that are waiting go first."""
         self._container = container
         while self._early:
             container.signal(self._early.pop(0))
@@ -78,7 +78,7 @@ class SignalForwarder:
 
 
 def window_size(fd: int) -> tuple[int, int] | None:
-    """Rows and columns of the terminal ``fd``, None when it is none or does not tell."""
+    """Rows and columns of the terminal ``fd``; None when it is no terminal or does not tell."""
     try:
         columns, rows = os.get_terminal_size(fd)
     except OSError:
@@ -88,10 +88,12 @@ def window_size(fd: int) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def relayed_terminal(master: int, *, stdin: int | None, stdout: int) -> Iterator[None]:
-    """Within: the container's terminal is shown on ``stdout``, fed from ``stdin`` and as large as it.
+    """Within: the container's terminal is shown on ``stdout``, fed from ``stdin``, and kept as large as ``stdin``.
 
-    master: the other end of the container's terminal. stdin: our terminal, put into raw mode meanwhile and restored
-    however this is left; None sends nothing. On leaving, the rest of the output is waited for.
+    On leaving, it waits for the rest of the output.
+
+    master: the other end of the container's terminal.
+    stdin: our terminal, in raw mode until the block ends, however it ends; None: nothing is sent.
     """
     wake_read, wake_write = os.pipe()
     output = threading.Thread(target=_copy_output, args=(master, stdout), daemon=True)
@@ -116,7 +118,7 @@ def relayed_terminal(master: int, *, stdin: int | None, stdout: int) -> Iterator
 def in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool) -> ExitStatus:
     """Run a container on this process's standard streams, with its signals, to its end.
 
-    interactive: whether it gets our standard input; of a terminal of its own, ``spec`` says whether it has one.
+    interactive: whether the container gets our standard input. ``spec`` says whether it has a terminal of its own.
     """
     with contextlib.ExitStack() as stack:
         null = os.open(os.devnull, os.O_RDONLY)
@@ -135,9 +137,9 @@ def in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool)
 def output_for(fd: int) -> Iterator[int]:
     """The descriptor to give a container as its output in place of ``fd``.
 
-    A regular file belongs to a user of the host, so that a program in the container could write to it but not open it
-    again as /dev/stdout or /dev/stderr, as nginx does. It gets a pipe, which is copied to the file within, and whose
-    rest is waited for on leaving. Everything else is given as it is.
+    A regular file belongs to a user of the host. A program in the container could write to it, but not open it again as
+    /dev/stdout or /dev/stderr, as nginx does. So the container gets a pipe instead, which is copied to the file; on
+    leaving, this waits for the rest of it. Everything else is given as it is.
     """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         yield fd

@@ -62,13 +62,13 @@ _MORE: Final[Mapping[str, str]] = {
     "backup": "More: [backups](deploy.md#backup).",
     "restore": "More: [backups](deploy.md#backup).",
 }
-"""By the words of a command: what stands above its help, in Markdown."""
+"""The text above a command's help, in Markdown, by the command's words."""
 
 
 class Listed(NamedTuple):
     """A command that the help shows.
 
-    words: as they are typed, without ``shiplap`` in front.
+    words: as typed, without ``shiplap`` in front.
     summary: the first line of its help.
     help: what ``--help`` prints.
     """
@@ -89,12 +89,12 @@ def commands_page() -> str:
 
 
 def listed_commands() -> Iterator[Listed]:
-    """All commands that the help shows, in its order; a group stands before what it holds."""
+    """All commands that the help shows, in its order. A group stands before its commands."""
     yield from _inside(shiplap, _context(shiplap, "shiplap", None))
 
 
 def short_forms() -> Iterator[tuple[str, str]]:
-    """docker's word for a command, and the words that the help has for it."""
+    """docker's words for commands, each with our words in the help."""
     shown = {
         entry.module: f"{group} {name}"
         for group in shiplap.lazy

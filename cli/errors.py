@@ -1,5 +1,6 @@
-"""From exceptions to what a person reads: ``error: …`` and ``hint: …`` on standard error, no traceback for what users
-can cause. ``SHIPLAP_DEBUG=1`` shows the traceback all the same.
+"""Turns exceptions into what a person reads: ``error: …`` and ``hint: …`` on standard error.
+
+Errors that users can cause have no traceback, unless ``SHIPLAP_DEBUG=1`` asks for it.
 
 (ShiplapError)
 └── CommandError
@@ -22,14 +23,14 @@ class CommandError(ShiplapError):
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether ``error`` comes from input or from the machine; others are bugs of ours."""
+    """Whether ``error`` comes from input or from the machine. All other errors are our bugs."""
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in (*_OUT_OF_SPACE, *OUT_OF_FILES)
     return isinstance(error, ShiplapError) or _is_clicks(error)
 
 
 def describe(error: BaseException) -> str:
-    """The whole message for an error that ``is_users``: with place, hint and, when debugging, traceback."""
+    """The whole message of an error for which ``is_users`` holds: with place, hint and, when debugging, traceback."""
     from cli.progress.text import harmless
 
     text = _message(error)
@@ -54,7 +55,7 @@ def _message(error: BaseException) -> str:
 
 
 def _is_clicks(error: BaseException) -> bool:
-    if "click" not in sys.modules:  # nobody can have raised one
+    if "click" not in sys.modules:  # nobody can have raised one of click's errors
         return False
     import click
 
@@ -82,7 +83,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def silence_output() -> None:
-    """Nobody reads standard output or error any more: let the interpreter's last flush go nowhere."""
+    """Let the interpreter's last flush go nowhere, since nobody reads standard output or error any more."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

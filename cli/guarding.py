@@ -1,6 +1,6 @@
-"""What becomes of a command's end: its exit code, and every error that a user can cause as a message.
+"""Ends a command: gives its exit code, and prints errors that a user can cause as messages.
 
-Every command imports this: it imports no click.
+Every command imports this module, so it does not import click.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def guarded(command: Callable[[], object]) -> int:
     """Run ``command`` and return the exit code. Prints errors; raises nothing that a user can cause."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a file name that is no text must not be a crash
+            stream.reconfigure(errors="backslashreplace")  # a file name that is no text must not cause a crash
     try:
         result = command()
         sys.stdout.flush()

@@ -15,9 +15,9 @@ from core.suggestions import aside, suggestion
 class LazyCommand(NamedTuple):
     """A command that is not imported yet.
 
-    module: its ``command`` is the click command, or its ``declared_command`` is as ``cli.declared`` has it.
-    summary: the line in the group's help, the same as the command's own.
-    hidden: works, and is not listed.
+    module: has ``command``, the click command, or ``declared_command``, a ``cli.declared.Command``.
+    summary: the line in the group's help, the same as in the command's own.
+    hidden: the command works, but is not listed.
     """
 
     module: str

@@ -1,4 +1,4 @@
-"""Docker's options for what a container may use, and ours for a step: from their texts to numbers."""
+"""Reads limits: docker's options for what a container may use, and ours for a step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONTAINER_OPTIONS: Final = (
     Option(("--ulimit",), "A limit of each process.", metavar="NAME=SOFT[:HARD]", dest="ulimits", multiple=True),
     Option(("--shm-size",), "Size of /dev/shm.  [default: 64m]", metavar="SIZE", default=""),
 )
-"""Of ``run``; their values go to ``container_limits`` and its siblings by keyword."""
+"""Options of ``run``. Their values go to ``container_limits`` and its siblings by keyword."""
 
 STEP_OPTIONS: Final = (
     *CONTAINER_OPTIONS,
@@ -41,11 +41,11 @@ STEP_OPTIONS: Final = (
     Option(("--step-disk",), "How much a RUN may write to disk.", metavar="SIZE", default=""),
     Option(("--step-output",), "How much a RUN may print.", metavar="SIZE", default=""),
 )
-"""Of ``build``; their values go to ``step_limits`` by keyword."""
+"""Options of ``build``. Their values go to ``step_limits`` by keyword."""
 
 
 def step_limits(options: Mapping[str, Any]) -> StepLimits:
-    """What ``build``'s options ask for. Raises CommandError."""
+    """The limits that ``build``'s options ask for. Raises CommandError."""
     from builder.request.limits import StepLimits
 
     default = StepLimits()
@@ -63,7 +63,7 @@ def step_limits(options: Mapping[str, Any]) -> StepLimits:
 
 
 def container_limits(options: Mapping[str, Any]) -> Limits:
-    """Docker's options for control groups. Raises CommandError."""
+    """The limits in docker's options for control groups. Raises CommandError."""
     from containers.spec import Limits
 
     memory = size(options["memory"], "--memory") if options["memory"] else 0
@@ -77,7 +77,7 @@ def container_limits(options: Mapping[str, Any]) -> Limits:
 
 
 def resource_limits(texts: Sequence[str]) -> tuple[ResourceLimit, ...]:
-    """``nofile=1024:2048`` and the like. Raises CommandError."""
+    """The resource limits in texts like ``nofile=1024:2048``. Raises CommandError."""
     from containers.spec import ResourceLimit
 
     found = []
@@ -97,7 +97,7 @@ def resource_limits(texts: Sequence[str]) -> tuple[ResourceLimit, ...]:
 
 
 def shm_bytes(text: str) -> int:
-    """``--shm-size``. Raises CommandError."""
+    """The bytes in ``--shm-size``. Raises CommandError."""
     from containers.limits import DEFAULT_SHM_BYTES
 
     if not text:
@@ -109,7 +109,7 @@ def shm_bytes(text: str) -> int:
 
 
 def size(text: str, option: str) -> int:
-    """``512m`` in bytes. Raises CommandError."""
+    """The bytes in a text like ``512m``. Raises CommandError."""
     try:
         return parse_size(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Where the process starts. Little is imported before it is known what was asked: even ``typing`` takes its time."""
+"""The process starts here. It imports little before it knows the command: even ``typing`` takes time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``shiplap`` with ``arguments`` and return its exit code; without, run it with the process's, and end that."""
+    """Run ``shiplap`` and return its exit code. None: use the process's own arguments, and end the process."""
     asked = sys.argv[1:] if arguments is None else list(arguments)
     if asked == ["--version"]:  # scripts ask for it often: answered before click is imported
         sys.stdout.write(f"shiplap {described()}\n")
         return 0
-    # Imports make many objects and no garbage: looking for cycles every 700 of them takes a tenth of a short command.
+    # Imports make many objects and no garbage. Looking for cycles every 700 objects takes a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
     try:
         if arguments is not None:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from core.leaving import leave
 
         leave(code)
-    except KeyboardInterrupt:  # while importing; later it is dealt with where something must be ended
+    except KeyboardInterrupt:  # while importing; later it is handled where something must be ended
         return 130
 
 

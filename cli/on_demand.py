@@ -1,4 +1,4 @@
-"""Layers that an image was pulled without, for commands that turn out to need them: fetched, with progress shown."""
+"""Fetches an image's missing layers on demand, with progress, for commands that turn out to need them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LayersOnDemand:
-    """An ``images.layers.LayerSource`` that opens a client for each fetch; other commands pay nothing for it."""
+    """An ``images.layers.LayerSource`` that opens a client for each fetch, so that other commands pay nothing."""
 
     def __init__(self, store: Store, root: str | None, insecure: Sequence[str]) -> None:
         self._store = store

@@ -18,8 +18,8 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 def pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Parse ``KEY=VALUE`` values of ``option``; the last of a key wins.
 
-    environ: where a bare ``KEY`` takes its value from; a key that it lacks is left out, as docker does. Without
-    ``environ`` a bare key has an empty value.
+    environ: gives a bare ``KEY`` its value; a key that it lacks is left out, as in docker. Without ``environ``, a bare
+    key has an empty value.
     """
     result: dict[str, str] = {}
     for text in values:
@@ -36,7 +36,7 @@ def pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | No
 
 
 def text_pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """As ``pairs``, for what becomes part of an image: its config is text. Raises CommandError for other bytes."""
+    """As ``pairs``, for values in an image's config, which is text. Raises CommandError for bytes that are no text."""
     found = pairs(values, option, environ=environ)
     for key, value in found.items():
         try:
@@ -78,7 +78,7 @@ def env_file(path: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def image_name(text: str) -> Reference:
-    """Parse a name that an image is to get; tagged ``latest`` unless it says otherwise."""
+    """Parse a new name for an image; the tag is ``latest`` unless the name has one."""
     name = Reference.parse(text).with_default_tag()
     if name.digest:
         raise CommandError(f"{text}: a name that is given to an image has no digest", hint="write NAME or NAME:TAG")

@@ -1,7 +1,7 @@
 """Where each command works when a build service is chosen: by ``--host``, SHIPLAP_HOST, or a context that is in use.
 
-A command that would quietly work on this machine instead could remove here what was meant there. So each command has
-its entry in one table; a test goes over the tree of commands and misses none.
+A command that silently worked on this machine could remove something here that was meant to go there. So each command
+has its entry in one table. A test goes over the tree of commands and misses none.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Place: TypeAlias = Literal["there", "here", "refused"]
 """What a command does while a service is chosen.
 
 there: it asks the service.
-here: it works on this machine, which it is about by its nature.
-refused: it is about what is on this machine, and is not done.
+here: it works on this machine, which is its only subject.
+refused: it would work on this machine's data, so it is refused.
 """
 
 _SERVICE: Final = {
@@ -53,11 +53,11 @@ def _table() -> dict[str, Place]:
 
 
 PLACES: Final = _table()
-"""By the words of the command."""
+"""Each command's place, by the words of the command."""
 
 
 class Group(click.Group):
-    """A group whose commands keep to the table."""
+    """A click group that checks the table before it runs a command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,11 +72,11 @@ class Group(click.Group):
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise CommandError for a command that a chosen service does not do, and that is not to be done here instead."""
+    """Raise CommandError when a service is chosen and the command is refused then."""
     name = " ".join(words)
     if PLACES[name] != "refused":
         return
-    from cli.remote.choice import chosen_server  # not for `--help`, nor for commands that ask by themselves
+    from cli.remote.choice import chosen_server  # `--help`, and commands that ask by themselves, do not need it
 
     url = chosen_server()
     if url is not None:

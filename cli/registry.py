@@ -1,4 +1,4 @@
-"""What the commands that talk to registries share: options, the client, and what Ctrl-C does to a transfer."""
+"""Shared by the commands that talk to registries: options, the client, and what Ctrl-C does to a transfer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSECURE: Final = Option(
     dest="insecure",
     multiple=True,
 )
-"""For one command what ``SHIPLAP_INSECURE_REGISTRIES`` is for all."""
+"""The option that does for one command what ``SHIPLAP_INSECURE_REGISTRIES`` does for all."""
 
 
 def insecure_option(command: _Decorated) -> _Decorated:
@@ -37,21 +37,21 @@ def progress_option(command: _Decorated) -> _Decorated:
 
 
 def client_config(root: str | None, insecure: Sequence[str]) -> ClientConfig:
-    """How registries are reached, by environment, ``registries.json`` and options. root: the value of ``--root``."""
+    """The client's config, from environment, ``registries.json`` and options. root: the value of ``--root``."""
     from registry.client import ClientConfig
 
     return ClientConfig.load(RegistrySettings.from_environ(), Settings.from_environ(root=root).root, insecure=insecure)
 
 
 def open_client(root: str | None, insecure: Sequence[str], cancelled: threading.Event) -> Client:
-    """A client of registries; the caller closes it. Once ``cancelled`` is set, its transfers end."""
+    """A registry client. The caller closes it. Once ``cancelled`` is set, its transfers end."""
     from registry.client import Client
 
     return Client(client_config(root, insecure), cancelled=cancelled)
 
 
 def transfers_on_stderr() -> TransferDisplay:
-    """A display for transfers that are not what the command is about."""
+    """A display for transfers that are a side effect of the command."""
     import os
 
     from cli.progress.choose import choose_mode

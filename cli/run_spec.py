@@ -1,4 +1,4 @@
-"""From an image's config and the options of ``shiplap run`` to what the container runs, by docker's rules."""
+"""The container spec of ``shiplap run``, from an image's config and the options, by docker's rules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def command_line(config: ContainerConfig, entrypoint: str | None, command: Seque
 def environment(
     config: ContainerConfig, overrides: Mapping[str, str], *, hostname: str, terminal: bool
 ) -> tuple[tuple[str, str], ...]:
-    """HOSTNAME and on a terminal TERM; over them the image's ENV; over that ``overrides``. (The launcher adds PATH.)"""
+    """HOSTNAME, and TERM on a terminal. The image's ENV beats them, ``overrides`` beats ENV. The launcher adds PATH."""
     result = {"HOSTNAME": hostname}
     if terminal:
         result["TERM"] = "xterm"

@@ -1,4 +1,4 @@
-"""What Ctrl-C does: ask once politely, then end at once."""
+"""Signals such as Ctrl-C: the first asks the work to end, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Received:
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal, as shells have it; 130, Ctrl-C's, where there was none."""
+        """128 + the signal, as in shells; 130, as for Ctrl-C, where no signal came."""
         return 128 + (self.number or signal.SIGINT)
 
 
@@ -31,7 +31,7 @@ class Received:
 def cancelling(cancelled: threading.Event, *, at_once: Callable[[], None]) -> Iterator[Received]:
     """Within: the first SIGINT, SIGTERM or SIGHUP sets ``cancelled``; a second one calls ``at_once`` and exits.
 
-    at_once: gets two seconds, in a thread of its own because the interrupted code may hold any lock.
+    at_once: has two seconds. It runs in a thread of its own, because the interrupted code may hold any lock.
     """
     received = Received()
 

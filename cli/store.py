@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def as_root() -> None:
-    """Go on as root of a user namespace when the user is not root: layers have files of many owners.
+    """Go on as root of a user namespace when the user is not root, since layers have files of many owners.
 
-    Before anything starts a thread. Raises NamespaceError.
+    Call it before anything starts a thread. Raises NamespaceError.
     """
     if os.geteuid() != 0:
         from containers.rootless import become_root
@@ -24,9 +24,10 @@ def as_root() -> None:
 
 
 def open_store(root: str | None, insecure: Sequence[str] = ()) -> Store:
-    """Open the store for a command (a context manager), which fetches layers that are away when it needs them.
+    """Open the store for a command. It is a context manager, and fetches missing layers when it needs them.
 
-    root: the value of ``--root``, or None. insecure: of ``--insecure-registry``.
+    root: the value of ``--root``, or None.
+    insecure: the values of ``--insecure-registry``.
     """
     from cli.on_demand import LayersOnDemand
     from images.store import Store

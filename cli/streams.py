@@ -15,7 +15,11 @@ from core.files import storage_errors
 
 @contextlib.contextmanager
 def input_stream(source: str, what: str, instead: str) -> Iterator[BinaryIO]:
-    """Open ``source`` for reading. what: what is expected there; instead: how to name a file instead of ``-``."""
+    """Open ``source`` for reading.
+
+    what: what is expected there.
+    instead: how to name a file instead of ``-``.
+    """
     if source != "-":
         with open(source, "rb") as file:
             yield file
@@ -29,7 +33,7 @@ def input_stream(source: str, what: str, instead: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def output_stream(target: str, instead: str) -> Iterator[BinaryIO]:
-    """Open ``target`` for writing; a file appears there only when it is complete."""
+    """Open ``target`` for writing. A file appears there only when it is complete."""
     if target == "-":
         if sys.stdout.isatty():
             raise CommandError("a tar is not written to a terminal", hint=f"redirect it: > FILE, or give {instead}")

@@ -1,4 +1,4 @@
-"""Pulls and pushes of commands: with the store, a client, a display, and what Ctrl-C does to them."""
+"""Transfers: pulls and pushes of commands, with the store, a client, a display, and what Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find_or_pull(store: Store, name: str, root: str | None, insecure: Sequence[str]) -> Image:
-    """An image of the store; one that is not there is pulled, with its progress on standard error.
+    """An image of the store. A missing one is pulled from its registry, with progress on standard error.
 
     Raises ImageNotFoundError with the reason when neither has it, TransferCancelledError after Ctrl-C.
     """
@@ -60,7 +60,7 @@ class Transfer(NamedTuple):
 
 @contextmanager
 def transferring(root: str | None, insecure: Sequence[str], progress: str, *, quiet: bool) -> Iterator[Transfer]:
-    """Store, client and display, within which Ctrl-C ends the transfer with TransferCancelledError."""
+    """Open store, client and display. Within, Ctrl-C ends the transfer with TransferCancelledError."""
     import os
 
     from cli.progress.choose import choose_mode

@@ -1,4 +1,4 @@
-"""What was asked of ``shiplap build``: its command line as one object, whether the build is here or on a server."""
+"""The command line of ``shiplap build`` as one object, whether the build is here or on a server."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from core.references import Reference
 
 
 class BuildArguments(NamedTuple):
-    """The command line, read as far as every build reads it; the other values are as they were given.
+    """The command line of a build. Values that every build reads the same way are read; others are as given.
 
     root: the value of ``--root``.
     context: the one positional argument.
-    file: the Dockerfile; None where it is not said.
-    names: of the image.
+    file: the Dockerfile; None when none was named.
+    names: the image's names.
     no_cache: run every step.
     no_cache_filter: run every step of these stages.
     explain: tell why steps ran.
     call: the question that is answered in place of a build; None for a build.
     debug: enter a RUN that fails.
-    invoke: what to run in it in place of a shell.
+    invoke: what to run in the failed RUN in place of a shell.
     insecure: registries that are asked without TLS.
-    files: where the result is written to.
-    platforms: each once; none for this machine's.
+    files: the files that the result is written to.
+    platforms: each once; empty: this machine's.
     limits: the values of ``STEP_OPTIONS`` by name.
     """
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CacheOptions(NamedTuple):
-    """What ``BuildRequest`` takes of them."""
+    """The members of ``BuildRequest`` that are about the cache."""
 
     no_cache_stages: tuple[str, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()

@@ -1,4 +1,4 @@
-"""``--check`` and ``--call``: what buildx answers about a Dockerfile without building it, in its form."""
+"""``--check`` and ``--call``: answers about a Dockerfile without building it, in buildx's form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CALL_OPTIONS: Final = (
 
 
 class Call(NamedTuple):
-    """What is asked. ignore_status: exit with 0 whatever the checks find."""
+    """The question. ignore_status: exit with 0 whatever the checks find."""
 
     kind: str
     as_json: bool
@@ -83,7 +83,7 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 
 
 def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, connect: Connect) -> list[CheckFinding]:
-    """What the checks find, with the variables of those base images that can be had."""
+    """What the checks find, given the variables of those base images that can be fetched."""
     from builder.bases import Resolver
     from builder.frontend.checks import base_names, check, check_platforms
     from builder.frontend.unknownowners import check_owners
@@ -95,7 +95,7 @@ def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, conne
             try:
                 resolver(name, None, lambda step: StepInfo(0, step))
             except ShiplapError:
-                continue  # then nothing on this base is said to be undefined
+                continue  # then no variable on this base counts as undefined
         found = check(dockerfile, request, resolver.environments())
         found += check_owners(dockerfile, request, resolver.layers(), store)
         platforms = check_platforms(dockerfile, request, resolver.mismatches)
@@ -166,7 +166,7 @@ def _print(text: str) -> None:
 
 
 def _json(document: object) -> str:
-    import json  # not for builds
+    import json  # builds do not need it
 
     return json.dumps(document, indent=2)
 

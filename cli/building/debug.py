@@ -1,4 +1,4 @@
-"""``--debug``: how to run the failed step again, and a shell in it: with its files, environment, user and mounts."""
+"""``--debug``: a command that repeats the failed step, and a shell in it with its files, environment, user, mounts."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ DEBUG_OPTIONS: Final = (
 
 
 class FailureShownError(Exception):
-    """A step has failed, and all has been said of it."""
+    """A step has failed, and everything about it has been printed."""
 
 
 class DebugOptions(NamedTuple):
     """What ``shiplap build`` does about a RUN that failed.
 
-    wanted: whether to enter a failed step. invoke: what to run in it in place of a shell.
+    wanted: whether to enter a failed step.
+    invoke: what to run in the step in place of a shell.
     """
 
     wanted: bool
@@ -53,7 +54,7 @@ class DebugOptions(NamedTuple):
 
 
 def read_debug_options(debug: bool, invoke: str, *, context: str, file: str | None) -> DebugOptions:
-    """Check that the shell will have something to read from. Raises CommandError."""
+    """Read the options, and check that the shell will have an input. Raises CommandError."""
     if invoke and not debug:
         raise CommandError("--invoke says what --debug runs", hint="write --debug too")
     if debug and not invoke and "-" in (context, file):
@@ -68,9 +69,9 @@ def read_debug_options(debug: bool, invoke: str, *, context: str, file: str | No
 def entering_failures(
     options: DebugOptions, launcher: Launcher, report: BuildReport, store: Store, secrets: Mapping[str, bytes]
 ) -> Iterator[None]:
-    """Within: a RUN that fails is shown, and entered if that is wanted. Raises FailureShownError then.
+    """Within: a RUN that fails is shown, and entered if that is wanted. Then raises FailureShownError.
 
-    secrets: the build's. Their values are not in the command that is printed, with which ``store`` can run it again.
+    secrets: the build's. Their values are not in the printed command, which repeats the RUN from ``store``.
     """
     if not options.wanted:
         yield
@@ -98,7 +99,7 @@ def _tell_how_to_run_again(held: HeldStep, store: Store, secrets: Mapping[str, b
     looked_for = Settings.from_environ().root
     try:
         image = keep_image(held, store)
-    except (ShiplapError, OSError) as error:  # a full disk, say; the shell may serve all the same
+    except (ShiplapError, OSError) as error:  # for example a full disk; the shell may still be of use
         say(f"debug: the files that the step began with cannot be kept: {error}")
         return
     again = run_command(held, image, secrets, root="" if store.root == looked_for else str(store.root))

@@ -1,4 +1,4 @@
-"""What ``--explain`` adds to a build's report: for every step that ran, everything that had changed."""
+"""``--explain``: adds to a build's report everything that had changed, for every step that ran."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_LINES = 25
 
 
 def explained(steps: Iterable[tuple[StepInfo, StepFinished]]) -> list[str]:
-    """Lines of text. steps: those that ended, in the order of the Dockerfile."""
+    """The explanation, as lines of text. steps: those that ended, in the order of the Dockerfile."""
     told = [(info, end) for info, end in steps if end.changes]
     if not told:
         return ["", "nothing ran: the cache had every step"]

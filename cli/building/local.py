@@ -1,6 +1,6 @@
-"""``shiplap build`` on this machine: from what was asked for to what is told of the result.
+"""``shiplap build`` on this machine: from the command line to the report of the result.
 
-Most builds change nothing: they are answered by ``recall``, and load neither what plans nor what runs.
+Most builds change nothing. ``recall`` answers them, and they load neither the planner nor what runs steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class _Wanted(NamedTuple):
-    """The arguments that only builds on this machine have, read; before anything is opened."""
+    """The arguments that only builds on this machine have. They are read before anything is opened."""
 
     outputs: tuple[Output, ...]
     attestations: Attestations
@@ -54,7 +54,7 @@ class _Wanted(NamedTuple):
 
 
 def build_locally(asked: BuildArguments) -> int:
-    """Build, or answer ``--call``; the exit code. Raises ShiplapErrors of arguments that make no sense."""
+    """Build, or answer ``--call``. Returns the exit code. Raises ShiplapErrors for arguments that make no sense."""
     began = time.monotonic()
     wanted = _read(asked)
     settings = Settings.from_environ(root=asked.root)
@@ -76,7 +76,7 @@ def build_locally(asked: BuildArguments) -> int:
             files = ContextFiles(request, store)
             result: BuildResult | RecalledResult | None = recall(request, store, report, files)
             if result is None:
-                # Not imported before: most builds change nothing, and need nothing of it.
+                # Imported only now: most builds change nothing, and do not need it.
                 from cli.building.steps import Ended, LocalBuild, build_steps
 
                 ended = build_steps(
@@ -106,7 +106,7 @@ def _read(asked: BuildArguments) -> _Wanted:
 def _request(
     asked: BuildArguments, wanted: _Wanted, settings: Settings, store: Store, stack: ExitStack
 ) -> BuildRequest:
-    """The request; its contexts are closed with ``stack``."""
+    """The request. ``stack`` closes its contexts."""
     remote = Remote(
         read_access(asked.sources, asked.context, environ()),
         read_secrets(asked.secrets, environ()),

@@ -1,4 +1,4 @@
-"""The options of ``shiplap build`` that say for which platforms it is, and where and in which form the result goes."""
+"""The options of ``shiplap build`` for platforms, attestations and outputs: the form and place of the result."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class OutputOptions(NamedTuple):
         }
 
     def all_platforms(self) -> tuple[Platform, ...]:
-        """Each once, in order; none for this machine's. Raises InvalidReferenceError."""
+        """The platforms, each once, in order; empty: this machine's. Raises InvalidReferenceError."""
         texts = [text.strip() for value in self.platforms for text in value.split(",")]
         return tuple(dict.fromkeys(Platform.parse(text) for text in texts if text))
 
     def attestations(self) -> Attestations:
-        """What is to be said of the images. Raises OutputError."""
+        """The attestations to make of the images. Raises OutputError."""
         return parse_attestations(self.attest, self.provenance, self.sbom)
 
     def all_outputs(self, names: tuple[Reference, ...]) -> tuple[Output, ...]:
-        """What to put out. names: the ``-t`` names. Raises OutputError, CommandError."""
+        """The outputs. names: the ``-t`` names. Raises OutputError, CommandError."""
         stored = Output("image", names=names)
         if not self.outputs and not self.push and not self.annotations:
             return (stored,)
@@ -67,7 +67,7 @@ class OutputOptions(NamedTuple):
 
 
 def _pushed(outputs: Sequence[Output], names: tuple[Reference, ...], annotations: tuple[Any, ...]) -> list[Output]:
-    """``--push``: outputs that are images go to their registries too; without any there is one that does."""
+    """``--push``: outputs that are images also go to their registries. Without such an output, one is added."""
     pushed = [output._replace(push=True) if output.type == "image" else output for output in outputs]
     if not any(output.push for output in pushed):
         pushed.append(Output("image", names=names, push=True, packaging=Packaging(annotations=annotations)))

@@ -26,7 +26,7 @@ class QueueOptions(NamedTuple):
         return [name for name, is_given in named.items() if is_given]
 
     def members(self) -> dict[str, Any]:
-        """Of a request to queue a run, as the API has it."""
+        """The members of the API's request to queue a run."""
         priority = {} if self.priority is None else {"priority": self.priority}
         labels = {"worker_labels": list(self.worker_labels)} if self.worker_labels else {}
         return {"project": self.project or "default", **priority, **labels}

@@ -1,4 +1,4 @@
-"""What ``shiplap build`` shows: progress while it runs, then how it ended, in the form that was asked for."""
+"""The report of ``shiplap build``: progress while it runs, then how it ended, in the form that was asked for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAIL_LINES = 50
 
 
 class ReportedResult(Protocol):
-    """What is told of a result, wherever it was built."""
+    """The reported facts of a result, wherever it was built."""
 
     @property
     def config_digest(self) -> Digest: ...
@@ -42,13 +42,13 @@ class ResultFiles(NamedTuple):
     metadata_file: str | None
 
     def remove_stale(self) -> None:
-        """So that after a failed build nobody takes the last one's for its result."""
+        """Remove the last build's files: after a failed build, nobody may take them for its result."""
         for path in self:
             if path and Path(path).is_file():
                 Path(path).unlink()
 
     def write(self, result: ReportedResult, metadata: Callable[[], dict[str, Any]]) -> None:
-        """Write those that were asked for. metadata: makes the document."""
+        """Write the files that were asked for. metadata: makes the document."""
         if self.iidfile:
             Path(self.iidfile).write_text(result.config_digest)
         if self.metadata_file:
@@ -60,7 +60,8 @@ class ResultFiles(NamedTuple):
 class BuildReport(Closing):
     """A core.events.Monitor, and a context manager: when it is left, progress has been shown to its end.
 
-    sink: standard error, for all that is not a result. explain: whether to tell at the end why steps ran.
+    sink: standard error, for everything that is not a result.
+    explain: whether to tell at the end why steps ran.
     """
 
     def __init__(self, mode: Mode, sink: TextIO, *, explain: bool = False) -> None:
@@ -105,7 +106,7 @@ class BuildReport(Closing):
         duration_s: float,
         metadata: Callable[[], dict[str, Any]],
     ) -> None:
-        """Say what was made, and how much of it had to be done. metadata: makes the document, where it is shown."""
+        """Print what was made, and how many steps had to run. metadata: makes the document, where it is shown."""
         if self._mode == "quiet":
             return
         if self._mode == "json":
@@ -125,7 +126,7 @@ class BuildReport(Closing):
         self._say("\n".join(lines))
 
     def failed(self, error: Exception) -> None:
-        """Say why there is no image; with the end of the failed step's output unless all of it was shown."""
+        """Print why there is no image, and the end of the failed step's output unless all of it was shown."""
         if self._mode == "json":
             hint = getattr(error, "hint", None)
             self._write_json({"event": "error", "message": str(error), "hint": hint, "text": describe(error)})
@@ -137,7 +138,7 @@ class BuildReport(Closing):
         self._say("\n".join([*self._explained(), *self._gap(), text]))
 
     def ended_by(self, error: ShiplapError | OSError) -> int:
-        """As ``failed``, after the progress; the exit code. Raises an error that no user can cause."""
+        """As ``failed``, after the progress. Returns the exit code. Raises an error that no user can cause."""
         if not is_users(error):
             raise error
         self.close()
@@ -153,7 +154,7 @@ class BuildReport(Closing):
         return explained((info, self._ends[step_id]) for step_id, info in steps if step_id in self._ends)
 
     def _gap(self) -> list[str]:
-        """An empty line after progress, none where there was none."""
+        """An empty line, if there was progress to separate."""
         return [""] if self._infos and self._pump else []
 
     def _write_json(self, members: dict[str, Any]) -> None:
@@ -177,10 +178,10 @@ def metadata_document(
     only_files: bool = False,
     ref: str = "",
 ) -> dict[str, Any]:
-    """What --metadata-file holds: buildx's members, and ours in ``shiplap.build``.
+    """The content of --metadata-file: buildx's members, and ours in ``shiplap.build``.
 
-    root: what went out, where that is known.
-    is_index: it is an index, which has no one config.
+    root: the manifest or index that went out, where known.
+    is_index: an index went out, which has no config of its own.
     only_files: no image went out.
     ref: names the build.
     """

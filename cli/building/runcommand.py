@@ -1,7 +1,7 @@
 """The RUN that failed, as a ``shiplap run`` command that can be pasted: ``--debug`` prints it.
 
-What a secret says is not in it. That goes for the build's secrets, for variables whose names say that they hold one,
-for addresses with a password, and for these values wherever else they stand.
+It contains no secret. Secrets are the build's secrets, variables whose names say that they hold one, and addresses with
+a password. Their values are left out wherever they stand.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _DEFAULTS: Final = StepLimits()
 class RunCommand(NamedTuple):
     """What to paste, and what it lacks.
 
-    text: for a shell; a line unless the step's own command has several.
-    unset: the variables that it takes from the environment of whoever pastes it, as their values are not shown.
-    left_out: what the step had and the command has not, in words.
+    text: for a shell; one line unless the step's own command has several.
+    unset: variables whose values are not shown, so they come from the environment of whoever pastes it.
+    left_out: what the step had and the command lacks, in words.
     """
 
     text: str
@@ -43,9 +43,9 @@ class RunCommand(NamedTuple):
 
 
 def keep_image(held: HeldStep, store: Store) -> str:
-    """Make an image, without a name, of the files that the step began with; its layers are there. Returns its ID.
+    """Make a nameless image of the files that the step began with, from layers in the store. Returns its ID.
 
-    It has no environment, user or working directory: those are in the command. Raises ImagesError and OSError.
+    It has no environment, user or working directory: the command sets them. Raises ImagesError and OSError.
     """
     platform = Platform.parse(held.op.foreign) if held.op.foreign else Platform.host()
     return str(store.images.put(ImageConfig.for_platform(platform), held.parent.diff_ids()).id)
@@ -54,7 +54,8 @@ def keep_image(held: HeldStep, store: Store) -> str:
 def run_command(held: HeldStep, image: str, secrets: Mapping[str, bytes], *, root: str = "") -> RunCommand:
     """The command that runs the step's in ``image``.
 
-    secrets: the build's. root: of the store, when it is not where ``shiplap`` looks by itself.
+    secrets: the build's.
+    root: of the store, when it is not where ``shiplap`` looks by itself.
     """
     op = held.op
     sockets = {mount.target for mount in op.mounts if isinstance(mount, SshMount)}
@@ -83,7 +84,7 @@ def run_command(held: HeldStep, image: str, secrets: Mapping[str, bytes], *, roo
 
 
 class _Words:
-    """Knows what gives a secret away. left_out: what was not shown for that."""
+    """Finds words that give a secret away. left_out: what was not shown for that reason."""
 
     def __init__(self, hidden: Collection[bytes]) -> None:
         forms = secret_forms(hidden)
@@ -104,7 +105,7 @@ class _Words:
 
 
 def _limits(limits: StepLimits) -> Iterator[str]:
-    """Those that the build was given."""
+    """The options for the limits that the build was given."""
     container = limits.container
     if container.memory_bytes:
         yield from ("--memory", str(container.memory_bytes))
@@ -150,7 +151,7 @@ def _mount(mount: RunMount) -> str:
 def quoted(word: str) -> str:
     """``word`` for a shell, without a character that a terminal would obey.
 
-    Line feeds and tabs stay; for other control characters, and for bytes that are no text, it is bash's ``$'…'``.
+    Line feeds and tabs stay. Other control characters, and bytes that are no text, need bash's ``$'…'``.
     """
     if all(letter.isprintable() or letter in "\n\t" for letter in word):
         return shlex.quote(word)
@@ -158,5 +159,5 @@ def quoted(word: str) -> str:
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b"\\'" else f"\\x{byte:02x}"
         for byte in word.encode("utf-8", "surrogateescape")
     )
-    # An escape takes up to two digits, all of which are written: what follows is not taken for one.
+    # An escape takes up to two digits. Both are written, so that no following character is taken for a digit.
     return f"$'{''.join(escaped)}'"

@@ -18,7 +18,8 @@ _KEYS = {"id": "id", "src": "src", "source": "src", "env": "env", "type": "type"
 class GivenSecrets(NamedTuple):
     """The secrets that a command line names.
 
-    values: content by ID. stored: IDs of those that the service keeps.
+    values: content by ID.
+    stored: IDs of secrets that the service keeps.
     """
 
     values: dict[str, bytes]
@@ -28,7 +29,7 @@ class GivenSecrets(NamedTuple):
 def read_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dict[str, bytes]:
     """The content of each ``id=ID[,src=FILE|,env=NAME][,type=file|env]``, by ID; of equal IDs the last counts.
 
-    With neither src nor env the ID names a variable if there is one, else a file. Raises CommandError.
+    Without src and env, the ID names a variable if there is one, else a file. Raises CommandError.
     """
     found = split_secrets(values, environ)
     if found.stored:

@@ -1,4 +1,4 @@
-"""The options of ``shiplap build`` that are about what comes from elsewhere, and what a build may do."""
+"""The options of ``shiplap build`` for sources from elsewhere, and for what a build may do."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class SourceOptions(NamedTuple):
 
 
 def read_access(options: SourceOptions, context: str, environ: Mapping[str, str]) -> SourceAccess:
-    """With what the build reaches what is elsewhere. context: a git repository over ssh brings the user's agent along.
+    """The access that the build has to other hosts.
 
+    context: when it is a git repository over ssh, the user's agent is included.
     Raises CommandError and SshKeyError.
     """
     agents = dict(_agent(text, environ) for text in options.ssh)
@@ -46,7 +47,7 @@ def read_access(options: SourceOptions, context: str, environ: Mapping[str, str]
 
 
 def read_entitlements(options: SourceOptions, network: str) -> frozenset[str]:
-    """What the build may do. ``--network host`` says it for all of its steps. Raises CommandError."""
+    """What the build may do. ``--network host`` allows the host's network for all steps. Raises CommandError."""
     for name in options.allow:
         if name not in _ENTITLEMENTS:
             raise CommandError(f"--allow {name}: no such entitlement", hint=f"it can be {' or '.join(_ENTITLEMENTS)}")
@@ -56,7 +57,7 @@ def read_entitlements(options: SourceOptions, network: str) -> frozenset[str]:
 def open_build_contexts(
     options: SourceOptions, store: Store, platforms: Sequence[Platform], stack: ExitStack
 ) -> dict[str, NamedContext]:
-    """The named contexts by key, closed with ``stack``. Raises CommandError and what opening them raises."""
+    """The named contexts by key. ``stack`` closes them. Raises CommandError and what opening them raises."""
     if not options.build_contexts:
         return {}
     from builder.contexts.context import Context
@@ -76,7 +77,7 @@ def open_build_contexts(
 
 
 def _agent(text: str, environ: Mapping[str, str]) -> tuple[str, SshAgent]:
-    """``ID``, ``ID=SOCKET`` or ``ID=KEY[,KEY…]``."""
+    """The agent in ``ID``, ``ID=SOCKET`` or ``ID=KEY[,KEY…]``, by its ID."""
     from builder.remotes.ssh import SshAgent
 
     name, _, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""A build that has something to do: with containers, with Ctrl-C, with a shell in a step that fails."""
+"""Runs a build that ``recall`` could not answer: with containers, Ctrl-C, and a shell in a step that fails."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class Ended(NamedTuple):
-    """There is no result, and why has been said."""
+    """The build ended without a result. The reason has been printed."""
 
     exit_code: int
 
 
 class LocalBuild(NamedTuple):
-    """A build on this machine, as far as it has come when it turns out to have something to do.
+    """A build on this machine, in its state when ``recall`` could not answer it.
 
     files: what has been read of the request's contexts.
     debugging: whether to enter a RUN that fails.
-    report: is told what happens.
+    report: receives the build's events.
     cancelled: set by Ctrl-C, and by whatever else ends the build.
-    connect: opens a client of registries.
+    connect: opens a registry client.
     """
 
     request: BuildRequest
@@ -58,9 +58,9 @@ def build_steps(local: LocalBuild) -> BuildResult | Ended:
             received = stack.enter_context(cancelling(local.cancelled, at_once=launcher.close))
             stack.enter_context(entering_failures(local.debugging, launcher, report, store, request.secrets))
             if request.will_run:
-                with suppress(ContainerError):  # the first step will tell
+                with suppress(ContainerError):  # the first step reports it
                     launcher.warm()
-            from builder.build import BuildTools, build  # what plans and solves is loaded while the launcher starts
+            from builder.build import BuildTools, build  # planner and solver are loaded while the launcher starts
 
             tools = BuildTools(
                 store,

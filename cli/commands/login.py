@@ -82,7 +82,7 @@ def _asked(domain: str, username: str | None, password: str | None) -> tuple[str
 
 
 def _still_good(domain: str, root: str | None, insecure: Sequence[str]) -> bool:
-    """Try what is stored already, as docker does when it is told nothing."""
+    """Whether the stored credentials still work: docker tries them when none are given."""
     from registry.client import verify
     from registry.credentials import CredentialStore
     from registry.errors import UnauthorizedError

@@ -53,7 +53,7 @@ def command(root: str | None, *, file: str, dry_run: bool) -> None:
 
 @contextlib.contextmanager
 def _seekable(file: str, settings: ServiceSettings) -> Iterator[IO[bytes]]:
-    """A pipe is copied to a file without a name: it is gone when this process is, and nobody else can open it."""
+    """Open a seekable file. A pipe is copied to a nameless file: private to this process, and gone with it."""
     with input_stream(file, "a backup", "a file's name") as stream:
         if stream.seekable():
             yield stream

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipelines.welcome import Welcome
 
 _DRAIN_S = 600.0
-_HURRY_S = 10.0  # for runs to go back into the queue; with the other processes' time it is less than 20 s
+_HURRY_S = 10.0  # for runs to go back into the queue; less than 20 s together with the other processes' time
 _START_S = 30.0
 _MAX_SOCKET_PATH = 107  # bytes in sun_path, less the one that ends it: unix(7)
 _log: Final = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     require_fit(str(settings.root))
     with _alone(settings.root), Supervisor() as supervisor:
         require_free(*address)
-        planned(memory_limit(), concurrency, SERVICE_BYTES)  # with too little nothing is started
+        planned(memory_limit(), concurrency, SERVICE_BYTES)  # with too little memory nothing is started
         migrate(settings)
         with Service.open(settings) as service:
             token_file = service.tokens.ensure_admin_file()
@@ -91,7 +91,7 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
 
 
 def _forget_credentials(root: Path) -> None:
-    """Earlier versions left the administrator's token here, for the worker."""
+    """Remove the administrator's token, which earlier versions left here for the worker."""
     directory = root / "serve" / "docker"
     (directory / "config.json").unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
@@ -99,7 +99,7 @@ def _forget_credentials(root: Path) -> None:
 
 
 def _welcome(settings: ServiceSettings, url: str, token_file: Path) -> Welcome:
-    """While there are no users, with a link that makes the first administrator; earlier ones are good no more."""
+    """The welcome. Without users, it has a link that makes the first administrator; earlier links end."""
     from pipelines.service import Service
     from pipelines.welcome import Welcome
 

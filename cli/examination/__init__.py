@@ -1,8 +1,8 @@
-"""``shiplap doctor --service``: what an administrator would try by hand, each within a bound.
+"""``shiplap doctor --service``: tries what an administrator would try by hand, each within a time limit.
 
 - ``findings``: what a look has found.
-- ``running``: looks at work, each in a process of its own, at the same time.
+- ``running``: runs the looks at the same time, each in a process of its own.
 - ``stores``, ``registries``, ``addresses``, ``host``: the looks.
 
-A look is a generator of findings. It may hang or die: that is a finding, too, and the others go on.
+A look is a generator of findings. If it hangs or dies, that is a finding too, and the other looks go on.
 """

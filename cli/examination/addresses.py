@@ -1,4 +1,4 @@
-"""Looks at addresses: where people reach the pages, from here and from a step's network; the provider of identities."""
+"""Looks at addresses: the public URL, from here and from a step's network; the identity provider."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Answer(NamedTuple):
 
 
 def look_at_public_url(settings: ServiceSettings) -> Iterator[Finding]:
-    """Fetch ``/healthz`` below it."""
+    """Fetch ``/healthz`` below the public URL."""
     url = settings.public_url
     if not url:
         remedy = "set SHIPLAP_PUBLIC_URL=https://…: links in statuses and invitations begin with it"
@@ -53,9 +53,9 @@ def look_at_public_url(settings: ServiceSettings) -> Iterator[Finding]:
 
 
 def look_from_step(settings: ServiceSettings, folder: Path) -> Iterator[Finding]:
-    """The same from where steps are. Builds do not need it; a Dockerfile that fetches from the service does.
+    """Fetch the same from a step's network. Builds do not need this, but Dockerfiles that fetch from the service do.
 
-    folder: an empty private directory, in which nothing is left.
+    folder: an empty private directory; it is empty again afterwards.
     """
     from containers.errors import ContainerError
     from containers.network import parse_networks
@@ -79,7 +79,7 @@ def look_from_step(settings: ServiceSettings, folder: Path) -> Iterator[Finding]
 
 
 def look_at_oidc(settings: OidcSettings) -> Iterator[Finding]:
-    """Discovery, and the keys that tokens are signed with."""
+    """Fetch the discovery document, and the keys that sign tokens."""
     if not settings.issuer:
         yield Finding(OIDC, "OK", "no provider is set")
         return
@@ -108,10 +108,10 @@ def look_at_oidc(settings: OidcSettings) -> Iterator[Finding]:
 
 
 def _service_context(settings: ServiceSettings, host: str, places: Sequence[Path]) -> ssl.SSLContext:
-    """What the service's own clients and its git believe at this host. Raises SettingsError."""
+    """The certificates that the service's own clients and its git trust at this host. Raises SettingsError."""
     context = client_context(host, places)
     if settings.git_ca_file is not None:
-        with contextlib.suppress(OSError):  # what is wrong with it is a finding about git
+        with contextlib.suppress(OSError):  # a fault of it is a finding about git
             context.load_verify_locations(settings.git_ca_file)
     return context
 
@@ -136,7 +136,7 @@ def _problem(answer: _Answer) -> str:
 
 
 def _seen(url: str) -> bytes:
-    """What is wrong with an address, from here; whom a step trusts is its image's matter."""
+    """What is wrong with an address, seen from here. A step's image decides whom the step trusts."""
     try:
         return _problem(_fetch(url, _trusting_context())).encode()
     except _FetchError as error:
@@ -144,22 +144,23 @@ def _seen(url: str) -> bytes:
 
 
 def _trusting_context() -> ssl.SSLContext:
-    """Any certificate does."""
+    """A context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
 def _fetch(url: str, context: ssl.SSLContext, place: Path = _SYSTEM_CAS) -> _Answer:
-    """GET without following anything, and of a small body only. Raises _FetchError.
+    """GET a small body, without following redirects. Raises _FetchError.
 
-    context: whom to believe. place: where a CA that it is to believe can be put.
+    context: the certificates to trust.
+    place: where to put a CA that is to be trusted.
     """
     import urllib3
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise _FetchError(f"{_shown(url)} is no address of the web", hint="it begins with https://")
-    if context.verify_mode == ssl.CERT_NONE:  # that is meant so
+    if context.verify_mode == ssl.CERT_NONE:  # this is intended
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     timeout = urllib3.Timeout(connect=_CONNECT_S, read=_READ_S)
     try:

@@ -1,4 +1,4 @@
-"""What was found out about a part of the service."""
+"""Findings about a part of the service, and the looks that make them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ State: TypeAlias = Literal["OK", "WARN", "FAILED"]
 
 
 class Finding(NamedTuple):
-    """One thing that was tried.
+    """The result of one thing that was tried.
 
-    state: OK; WARN: the service works, and this may be meant or not; FAILED: something of the service does not work.
-    detail: what was found. Whoever prints it masks what is secret.
-    remedy: the next step, empty when there is none to take.
+    state: OK; WARN: the service works, and this may be intended or not; FAILED: a part of the service does not work.
+    detail: what was found. Whoever prints it masks secrets.
+    remedy: the next step to take; empty for none.
     """
 
     name: str
@@ -25,8 +25,8 @@ class Finding(NamedTuple):
 class Look(NamedTuple):
     """Something to try.
 
-    bound_s: after that it is given up.
-    see: the next step where an error does not say one.
+    bound_s: the time after which it is given up.
+    see: the next step to take, where an error does not name one.
     """
 
     name: str

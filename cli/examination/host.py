@@ -22,7 +22,7 @@ _WRITTEN: Final = bytes(1 << 20)
 
 
 def look_at_git(settings: ServiceSettings) -> Iterator[Finding]:
-    """git clones, ``git http-backend`` serves bare repositories, ssh fetches with deploy keys."""
+    """Look at git, which clones; ``git http-backend``, which serves bare repositories; ssh, which uses deploy keys."""
     name = "git's tools"
     version = _said("git", "--version")
     if not version:
@@ -42,7 +42,7 @@ def look_at_git(settings: ServiceSettings) -> Iterator[Finding]:
 
 
 def look_at_disk(settings: ServiceSettings) -> Iterator[Finding]:
-    """Kind, room and inodes of the root's file system, and whether a file can be written."""
+    """Look at the root's file system: its kind, room and inodes, and whether a file can be written."""
     name, root = "disk", settings.root
     there = root
     while not there.is_dir():

@@ -1,5 +1,6 @@
-"""A look at the registry that runs push to: log in, begin an upload and take it back, and where it is the service's
-own, push an image and delete it. Nothing stays, and nothing counts in a project.
+"""A look at the registry that runs push to: log in, begin an upload, and take it back.
+
+In the service's own registry, it also pushes an image and deletes it. Nothing stays, and nothing counts in a project.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _EMPTY: Final = "application/vnd.oci.empty.v1+json"
 
 
 def look_at_registry(settings: ServiceSettings) -> Iterator[Finding]:
-    """Where there is none that is a warning: a worker then keeps its images to itself."""
+    """Look at the registry. Having none is a warning: a worker then keeps its images to itself."""
     from pipelines.addresses import listening_url, plain_registries
     from registry.client.client import Client
     from registry.client.config import ClientConfig
@@ -65,7 +66,7 @@ _ADMIN: Final = "the administrator's token"
 
 
 def _log_in_of(settings: ServiceSettings, docker_config: Path, domain: str) -> tuple[str, Credentials | None]:
-    """What the service has for this registry. Its own tokens go to its own addresses only."""
+    """The service's credentials for this registry. Its own tokens go to its own addresses only."""
     from pipelines.addresses import listening_url
     from registry.credentials import Credentials, CredentialStore
 
@@ -80,12 +81,12 @@ def _log_in_of(settings: ServiceSettings, docker_config: Path, domain: str) -> t
 
 
 def admin_token(root: Path) -> str:
-    """The token that the service's first start has written. Raises OSError."""
+    """The token that the service's first start wrote. Raises OSError."""
     return (root / "serve" / "admin.token").read_text(encoding="utf-8").strip()
 
 
 def _push(client: Client, endpoint: Endpoint, *, whole: bool) -> str:
-    """What was done. whole: an image, too, which may be deleted there; elsewhere what is deleted may not go."""
+    """Try a push; what was done. whole: also push an image and delete it. Elsewhere, what is deleted may stay."""
     from registry.client.repository import Repository
     from registry.client.uploading import start, upload_location
 

@@ -1,4 +1,4 @@
-"""All looks at a service, and what is printed of them: never a secret of the settings."""
+"""The report of all looks at a service. It never shows a secret of the settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _USER_INFORMATION: Final = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def examine_service(root: str | None, *, as_json: bool) -> int:
-    """Print what all looks find; the exit code."""
+    """Print what all looks find. Returns the exit code."""
     settings = ServiceSettings.from_environ(root=root)
     hide = _hider(settings)
     with tempfile.TemporaryDirectory(prefix="shiplap-doctor-") as folder:
@@ -43,7 +43,7 @@ def examine_service(root: str | None, *, as_json: bool) -> int:
 
 
 def looks(settings: ServiceSettings, folder: Path) -> list[Look]:
-    """What is tried, in the order in which it is told. folder: empty and private."""
+    """The looks, in the order of the report. folder: an empty private directory."""
     public = "see SHIPLAP_PUBLIC_URL"
     return [
         Look("database", lambda: look_at_database(settings), _BOUND_S, "see SHIPLAP_DATABASE_URL"),
@@ -80,7 +80,7 @@ def report(found: Sequence[Finding]) -> str:
 
 
 class _Hider:
-    """Takes secrets out of a text: those of the settings in every form, and whatever stands before @ in an address."""
+    """Hides secrets in a text: those of the settings in every form, and whatever stands before @ in an address."""
 
     def __init__(self, secrets: set[str]) -> None:
         self._masker = Masker(secret.encode() for secret in secrets if len(secret.encode()) >= MIN_LENGTH)

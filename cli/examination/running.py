@@ -1,7 +1,7 @@
-"""Looks at work: each in a process of its own, all at the same time, none longer than its bound.
+"""Runs looks at the same time, each in a process of its own, and none longer than its bound.
 
-Processes and not threads: what hangs in a library or in the kernel can be killed with all that it has started, and
-what is read without end ends with it. The process that forks has one thread.
+Why processes and not threads: a look that hangs in a library or in the kernel can be killed together with everything
+that it started. A read without end then ends too. The process that forks has only one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ _DIED: Final = "report it, with what was printed above: shiplap version"
 
 
 class _Running:
-    """One look's process. answer: what it has written so far, a finding a line. ended: whether it writes no more."""
+    """The process of one look.
+
+    answer: what it has written so far, one finding a line.
+    ended: whether it has stopped writing.
+    """
 
     def __init__(self, look: Look) -> None:
         self.look = look
@@ -41,18 +45,18 @@ class _Running:
         os.close(writer)
 
     def read(self) -> bool:
-        """Take what there is; whether that was the end."""
+        """Read what the process has written. Returns whether that was the end."""
         data = os.read(self.reader, 65536)
         self.answer += data
         self.ended = not data or len(self.answer) > _LARGEST_ANSWER
         return self.ended
 
     def end(self) -> list[Finding]:
-        """Kill what is left of it; what it has found, and how it ended where it should not have."""
+        """Kill what is left of the process. Returns its findings, and one about its end if it ended badly."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)  # should it not have come to have a group of its own
+            os.kill(self.pid, signal.SIGKILL)  # it may not have a group of its own yet
         _pid, status = os.waitpid(self.pid, 0)
         os.close(self.reader)
         lines = self.answer.decode(errors="replace").split("\n")[:-1]
@@ -85,7 +89,7 @@ def examine(looks: Sequence[Look]) -> list[Finding]:
 
 
 def _work(look: Look, writer: int) -> NoReturn:
-    """In the child: write findings as they come, then ``end``."""
+    """Run in the child process: write findings as they come, then ``end``."""
     code = 1
     try:
         os.setsid()
@@ -101,7 +105,7 @@ def _work(look: Look, writer: int) -> NoReturn:
 
 
 def _careful(look: Look) -> Iterator[Finding]:
-    """What the look finds; an error that it does not expect itself is what it found."""
+    """The look's findings. An error that the look does not expect becomes a finding."""
     try:
         yield from look.work()
     except ShiplapError as error:

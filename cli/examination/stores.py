@@ -1,4 +1,4 @@
-"""Looks at what holds the service's truth: the database, the key, Redis; and at their clocks."""
+"""Looks at what stores the service's state: the database, the key, Redis; and at their clocks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from pipelines.database import Database
 
 _APART_WARN_S: Final = 10.0
-_APART_FAILED_S: Final = 60.0  # what sign-ins and tokens forgive
-_OF_CONTAINER: Final = "/run/secrets"  # where compose puts what all users of a container, and nobody else, are to read
+_APART_FAILED_S: Final = 60.0  # sign-ins and tokens tolerate this much
+_OF_CONTAINER: Final = "/run/secrets"  # where compose puts files for all users of a container, and nobody else
 _SEE_DATABASE: Final = 'docs/deploy.md, "PostgreSQL and Redis", has the lines that make it'
 
 
 class _UndoneError(Exception):
-    """Takes back what was written only to see that one may."""
+    """Raised to undo a trial write, which only tested whether writing is allowed."""
 
 
 def look_at_database(settings: ServiceSettings) -> Iterator[Finding]:
-    """Connect, compare the schema, write (which is undone), compare the clock."""
+    """Look at the database: connect, compare the schema, write and undo it, compare the clock."""
     from pipelines.database import Database
 
     name = "database"
@@ -55,7 +55,7 @@ def look_at_database(settings: ServiceSettings) -> Iterator[Finding]:
 
 
 def look_at_key(settings: ServiceSettings) -> Iterator[Finding]:
-    """Compare the key of this host with the number that the database has."""
+    """Look at the key: compare this host's key with the number in the database."""
     from pipelines.database import Database
     from pipelines.keys.keynumbers import check_key, noted_number
     from pipelines.keys.keyring import KeyRing, number_of
@@ -73,7 +73,7 @@ def look_at_key(settings: ServiceSettings) -> Iterator[Finding]:
     try:
         with contextlib.closing(Database.open(settings)) as database, database.read() as connection:
             noted = noted_number(connection)
-            check_key(connection, ring)  # its error says what to copy from where
+            check_key(connection, ring)  # its error says which file to copy from where
     except ShiplapError as error:
         from pipelines.errors import SecretError
 
@@ -88,7 +88,7 @@ def look_at_key(settings: ServiceSettings) -> Iterator[Finding]:
 
 
 def look_at_redis(settings: ServiceSettings) -> Iterator[Finding]:
-    """Log in, write a key that passes by itself and take it away, look at memory and policy, compare the clock."""
+    """Look at Redis: log in, write a key that expires and delete it, read memory and policy, compare the clock."""
     import redis
 
     from pipelines.runs.queue import redis_client
@@ -122,7 +122,7 @@ def look_at_redis(settings: ServiceSettings) -> Iterator[Finding]:
 
 
 def clock(name: str, there: float) -> Finding:
-    """A finding on another host's clock. there: its time, in seconds since the epoch, of this moment."""
+    """The finding about another host's clock. there: its time now, in seconds since the epoch."""
     apart_s = there - time.time()
     if abs(apart_s) < _APART_WARN_S:
         return Finding(name, "OK", f"{abs(apart_s):.1f} s from this host's")
@@ -134,7 +134,7 @@ def clock(name: str, there: float) -> Finding:
 
 
 def sqlite_file(settings: ServiceSettings) -> str | None:
-    """The database's file; None when it is PostgreSQL's."""
+    """The file of an SQLite database; None for PostgreSQL."""
     scheme, _, rest = settings.database_url.partition("://")
     return rest[1:] if scheme.startswith("sqlite") else None
 

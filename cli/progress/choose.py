@@ -1,4 +1,4 @@
-"""Which display a build gets."""
+"""Chooses the display of a build."""
 
 from __future__ import annotations
 

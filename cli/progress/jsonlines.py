@@ -10,7 +10,7 @@ from core.events import BuildPlanned, Event, StepFinished, StepOutput, StepProgr
 
 
 class JsonDisplay:
-    """Writes to ``sink``, a line for each event. Output is text: a character split between two events is joined."""
+    """Writes to ``sink``, a line for each event. Output is text; characters split between two events are joined."""
 
     interval_s = 0.02
 

@@ -4,8 +4,8 @@
     #5 0.123 a line of output, after its time since the step's start
     #5 DONE 1.2s
 
-Steps that run at the same time take turns: the lines of others wait until the current step ends or has held them up
-for some seconds.
+Steps that run at the same time take turns. The lines of other steps wait until the current step ends, or until it has
+held them up for some seconds.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from core.events import (
 )
 
 _PATIENCE_S = 5.0  # how long a step's lines may wait for the current step
-_OVERWRITE_S = 1.0  # of a progress bar, a line at most this often
+_OVERWRITE_S = 1.0  # a progress bar gets a line at most this often
 _TRANSFER_S = 5.0
 
 
 class _Step:
-    """What is known of a step, and its lines that wait for their turn."""
+    """The state of a step, and its lines that wait for their turn."""
 
     def __init__(self, step_id: int) -> None:
         self.number = step_id + 1
@@ -42,7 +42,7 @@ class _Step:
         self.waiting: list[str] = []
         self.waiting_since = 0.0
         self.last_line_at = 0.0
-        self.transfers: dict[str, float] = {}  # what -> when it was last shown; infinite when complete
+        self.transfers: dict[str, float] = {}  # what is moved -> when it was last shown; infinite when complete
         self.streams = {1: LineSplitter(), 2: LineSplitter()}
 
 
@@ -71,7 +71,7 @@ class PlainDisplay:
         step = self._step(event.id)
         if isinstance(event, StepStarted):
             step.started_at = event.at
-            step.finished = False  # it may have been done once before: by a worker that was lost
+            step.finished = False  # a worker that was lost may have done it before
             self._schedule(event.at, starting=step)
         elif isinstance(event, StepProgress):
             now = self._clock()
@@ -89,7 +89,7 @@ class PlainDisplay:
 
     def close(self) -> None:
         for step in self._steps.values():
-            step.finished = True  # nothing more will come, so everything may be shown
+            step.finished = True  # no more lines will come, so all may be shown
         self._schedule(self._clock())
         self._out += warning_lines(self._warnings)
         self.refresh()

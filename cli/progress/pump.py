@@ -1,4 +1,4 @@
-"""From the build's threads to one display: an event costs its sender an append, never a write to a terminal or pipe."""
+"""The pump from the build's threads to a display. An event costs its sender an append: no write to terminal or pipe."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BACKLOG_POLL_S = 0.005
 
 
 class Display(Protocol):
-    """Turns events into text. All calls come from one thread. OSError from it means that nobody reads any more."""
+    """Turns events into text. All calls come from one thread. An OSError means that nobody reads any more."""
 
     interval_s: float  # the least time between two refreshes
 
     def handle(self, event: Event) -> None: ...
 
     def refresh(self) -> None:
-        """Write what is due; called after events were handled, and while none arrive."""
+        """Write what is due. Called after events were handled, and while none arrive."""
 
     def close(self) -> None:
         """Write the rest; the last call."""

@@ -1,8 +1,8 @@
 """A block of rows at the bottom of a terminal that is painted over in place.
 
-By hand and not with rich: importing rich.live takes longer than a cached build, and the block's last state must be
-printed without it anyway. The cursor is never hidden and the alternate screen never used, so a killed process leaves
-nothing to restore.
+It does not use rich: importing rich.live takes longer than a cached build, and the block's last state must be printed
+without it anyway. The cursor is never hidden and the alternate screen never used, so a killed process leaves nothing to
+restore.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ class Row(NamedTuple):
 
 
 class Screen:
-    """Paints rows on ``sink``, a terminal. size: gives (columns, lines) now; colours: whether to use any."""
+    """Paints rows on ``sink``, a terminal.
+
+    size: gives (columns, lines) now.
+    colours: whether to use any.
+    """
 
     def __init__(self, sink: TextIO, *, size: Callable[[], tuple[int, int]], colours: bool) -> None:
         self._sink = sink
@@ -62,7 +66,7 @@ class Screen:
         self._sink.flush()
 
     def _to_start(self, columns: int, lines: int) -> str:
-        """Move up over the painted rows: those that a narrower window has wrapped take several lines."""
+        """Move up over the painted rows. A row takes several lines where a narrower window has wrapped it."""
         height = sum(max(1, -(-width // max(1, columns))) for width in self._widths)
         return f"\r\x1b[{min(height, lines - 1)}A" if height else ""
 

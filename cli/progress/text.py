@@ -1,4 +1,4 @@
-"""Build output is bytes of unknown origin: cut it into lines, and make it harmless to a terminal."""
+"""The text of build output, which is bytes of unknown origin: cut into lines, and made harmless to a terminal."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Line(NamedTuple):
 class LineSplitter:
     """Bytes in, whole lines out: characters and line ends may be split between two pieces.
 
-    Of a line that overwrites itself by carriage returns, just the last state in each piece is kept, as a terminal
-    would show it.
+    A line may overwrite itself with carriage returns. Only its last state in each piece is kept, as a terminal would
+    show it.
     """
 
     __slots__ = ("_decoder", "_pending")
@@ -95,7 +95,7 @@ def _keep_colour(match: re.Match[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """For names of steps: no control characters, no line breaks."""
+    """The text without control characters and line breaks, for names of steps."""
     return harmless(text.replace("\n", " "), colours=False).expandtabs(1)
 
 

@@ -1,4 +1,4 @@
-"""Layers on their way to or from a registry: a bar for each on a terminal, lines in a pipe.
+"""Displays of transfers to and from a registry: a bar for each layer on a terminal, lines in a pipe.
 
 Both displays are a ``registry.client.TransferMonitor`` and a context manager. When nobody reads any more, the transfer
 goes on without them.
@@ -20,13 +20,13 @@ from registry.client.monitor import FINAL_STATES, LayerProgress, TransferMonitor
 
 _INTERVAL_S = 0.1
 _RATE_WINDOW_S = 3.0
-_PLAIN_INTERVAL_S = 10.0  # a line for a layer that is still moving
+_PLAIN_INTERVAL_S = 10.0  # a layer that is still moving gets a line this often
 _BAR_CELLS = 30
 _MOVING = ("Downloading", "Pushing")
 
 
 class TransferDisplay(TransferMonitor, Protocol):
-    """What ``open_transfers`` gives."""
+    """The display that ``open_transfers`` gives."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -42,7 +42,7 @@ def open_transfers(mode: str, sink: TextIO, *, colours: bool = True) -> Transfer
 
 
 class PlainTransfers:
-    """What became of each layer, a line each, and now and then how far one is. sink None: nothing."""
+    """Prints a line when a layer is done, and now and then one on its progress. sink None: prints nothing."""
 
     def __init__(self, sink: TextIO | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._sink = sink
@@ -131,7 +131,7 @@ class TtyTransfers:
         self._thread.join()
 
     def rows(self, height: int | None) -> list[Row]:
-        """Messages and layers, in the order they came; with ``height`` those that are done give way."""
+        """Messages and layers, in the order they came. With ``height``, layers that are done give way."""
         now = self._clock()
         with self._lock:
             layers = list(self._layers.values())

@@ -1,4 +1,4 @@
-"""Progress on a terminal: every step with its state and time, and the last lines of those that run."""
+"""Progress on a terminal: every step with its state and time, and the last output lines of running steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIRST_PAINT_S = 0.15  # a build that is over by then shows just its summary
 
 
 class _Step:
-    """What is known of a step, and the end of its output."""
+    """The state of a step, and the end of its output."""
 
     def __init__(self, info: StepInfo) -> None:
         self.info = info
@@ -83,7 +83,7 @@ class TtyDisplay:
     def _handle_step(self, step: _Step, event: StepStarted | StepOutput | StepProgress | StepFinished) -> None:
         if isinstance(event, StepStarted):
             step.started_at = event.at
-            step.finished = None  # it may have been done once before: by a worker that was lost
+            step.finished = None  # a worker that was lost may have done it before
         elif isinstance(event, StepOutput):
             lines = step.streams[event.stream].feed(event.data)
             step.tail += [line.text for line in lines if not line.overwritten]
@@ -93,9 +93,9 @@ class TtyDisplay:
             step.finished = event
 
     def _rows(self, now: float, height: int | None) -> list[Row]:
-        """The header and a row for each step begun; with ``height`` made to fit into that many lines.
+        """The header, and a row for each step begun. With ``height``, they fit into that many lines.
 
-        What gives way, in this order: output of running steps, steps that are done (oldest first).
+        These give way, in this order: output of running steps, steps that are done (oldest first).
         """
         begun = [self._steps[step_id] for step_id in sorted(self._steps)]
         begun = [step for step in begun if step.started_at is not None or step.finished]

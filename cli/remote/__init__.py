@@ -1,4 +1,4 @@
-"""Builds on another machine: which server, its API, what is sent to it, and following what it does.
+"""Builds on another machine: choosing the server, its API, sending the context, following the run.
 
-What a build is asked for is read by ``cli.building``, here and there alike.
+``cli.building`` reads the command line, for builds here and there alike.
 """

@@ -46,12 +46,12 @@ from pipelines.logs.lines import LogLine, to_event
 _GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _TAIL_LINES: Final = 200
 _OWN_STEP: Final = StepInfo(0, "[internal] send build context")
-_AWAY_STEP: Final = StepInfo(998, "[internal] wait for the service")  # behind all others, which grow in number
+_AWAY_STEP: Final = StepInfo(998, "[internal] wait for the service")  # after all other steps, whose number grows
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteRequest:
-    """A build that is to be done by a service.
+    """A build that a service is to do.
 
     options: as the API's BuildOptions.
     context, file: as ``shiplap build`` takes them.
@@ -67,7 +67,7 @@ class RemoteRequest:
 
 @dataclass(frozen=True, slots=True)
 class RemoteResult:
-    """What a run made, in the shape of a local build's result."""
+    """The result of a run, in the shape of a local build's result."""
 
     config_digest: Digest
     manifest_digest: Digest
@@ -77,7 +77,7 @@ class RemoteResult:
 
 
 def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelled: threading.Event) -> dict[str, Any]:
-    """Send what is to be sent and queue the run; the run as the API has it. Raises ShiplapErrors of all kinds."""
+    """Send the context and queue the run. Returns the run as in the API. Raises ShiplapErrors of all kinds."""
     if request.secrets:
         require_private(client.server, "a secret")
     body: dict[str, Any] = {
@@ -96,7 +96,7 @@ def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelle
 def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) -> RemoteResult:
     """Build on ``server``, with ``report`` shown to its end.
 
-    Raises RemoteCancelledError, RemoteBuildError when the build failed, and whatever keeps it from being one.
+    Raises RemoteCancelledError; RemoteBuildError when the build failed; other errors when it could not begin.
     """
     cancelled = threading.Event()
     with ExitStack() as stack:
@@ -167,7 +167,7 @@ def _source(client: Client, request: RemoteRequest, report: BuildReport, cancell
 
 
 class _Onlooker:
-    """Shows as a step that the service is away, and ends the command when somebody wants it to end meanwhile."""
+    """Shows a step while the service is away, and ends the command if somebody wants it to end then."""
 
     def __init__(self, number: int, report: BuildReport, cancelled: threading.Event, received: Received) -> None:
         self._number = number
@@ -190,7 +190,7 @@ class _Onlooker:
         self._report.emit(StepFinished(_AWAY_STEP.id, "done", took_s, time.time()))
 
     def leave(self) -> None:
-        """End the process from a thread beside the one that follows, which may wait for the service for long."""
+        """End the process from another thread: the one that follows the run may wait long for the service."""
         self._report.close()
         self._report.failed(self._unheard())
         os._exit(self._received.exit_code)
@@ -204,22 +204,22 @@ class _Onlooker:
 
 
 class _Shown:
-    """The server's events behind our own step: its ids are moved up by one.
+    """Shows the server's events after our own step, so the ids of its steps are moved up by one.
 
-    A line that has begun is shown as output without an end, as a build here would show it. When the whole line comes,
-    only what is new of it follows.
+    A line that has begun is shown without an end, as a build here would show it. When the whole line comes, only its
+    new part follows.
     """
 
     def __init__(self, report: BuildReport) -> None:
         self._report = report
         self._infos: dict[int, StepInfo] = {}
         self._tails: dict[int, deque[bytes]] = {}
-        self._begun: dict[tuple[int, int], str] = {}  # by step and stream
+        self._begun: dict[tuple[int, int], str] = {}  # key: step and stream
         self.failed: StepInfo | None = None
         self.began = False
 
     def begin(self, line: LogLine) -> None:
-        """Show a line that has begun, or has grown; or how far a transfer is."""
+        """Show a line that has begun or grown, or the progress of a transfer."""
         event = to_event(line)
         if isinstance(event, StepProgress):
             self._report.emit(event._replace(id=event.id + 1))
@@ -252,7 +252,7 @@ class _Shown:
         self._report.emit(moved)
 
     def _end_lines(self, start: StepStarted) -> None:
-        """End what a lost worker's attempt at the step left without an end."""
+        """End the lines that a lost worker's attempt at the step left open."""
         for stream in (1, 2):
             if self._begun.pop((start.id, stream), ""):
                 self._report.emit(StepOutput(start.id, 2 if stream == 2 else 1, b"\n", start.at))
@@ -263,7 +263,7 @@ class _Shown:
 
 
 def _more(begun: str, line: str) -> str:
-    """What of a line is still to be shown after ``begun``, the last state of it that was; all, if it is another one.
+    """The part of ``line`` that is not shown yet. begun: the line's last shown state. All of a different line is new.
 
     A carriage return begins the line anew, for displays as for terminals.
     """

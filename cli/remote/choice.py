@@ -1,4 +1,4 @@
-"""Whether a command may be meant for a server: asked at every build, so it imports nothing more than it must."""
+"""Tells whether a command is meant for a server. Every build asks, so this imports no more than it must."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from core.settings import RemoteSettings
 
 
 def host_option() -> str | None:
-    """The value of ``shiplap --host``, None when it was not given."""
-    if "click" not in sys.modules:  # the command line was read without it (cli.declared), and had no --host
+    """The value of ``shiplap --host``; None when it was not given."""
+    if "click" not in sys.modules:  # cli.declared read the command line, which had no --host then
         return None
     import click
 
@@ -19,7 +19,7 @@ def host_option() -> str | None:
 
 
 def chosen_server() -> str | None:
-    """The URL of the server that builds are to be sent to; None: they happen here."""
+    """The URL of the server that builds go to; None: they run here."""
     host = host_option()
     settings = RemoteSettings.from_environ(host=host)
     if not settings.host and not (settings.config / "contexts.json").exists():

@@ -1,4 +1,4 @@
-"""What ``shiplap build`` does when it is for a server."""
+"""``shiplap build`` on a server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from core.references import Reference
 
 
 def build_on(url: str, asked: BuildArguments) -> int:
-    """Build on the server at ``url``; the exit code. Raises CommandError."""
+    """Build on the server at ``url``. Returns the exit code. Raises CommandError."""
     build = _options(asked)
     for option, given in _not_there(asked).items():
         if given:
@@ -53,7 +53,7 @@ def build_on(url: str, asked: BuildArguments) -> int:
 
 
 def _options(asked: BuildArguments) -> dict[str, Any]:
-    """What the API calls BuildOptions, but for the secrets. Raises CommandError."""
+    """The API's BuildOptions, without the secrets. Raises CommandError."""
     return {
         "tags": [name.familiar for name in asked.names],
         "target": asked.target,
@@ -63,12 +63,12 @@ def _options(asked: BuildArguments) -> dict[str, Any]:
         "platform": str(asked.platforms[0]) if asked.platforms else None,
         "network": asked.network,
         "add_hosts": host_pairs(asked.add_hosts),
-        **({"pull": True} if asked.pull else {}),  # servers of before would refuse the word
+        **({"pull": True} if asked.pull else {}),  # older servers refuse this member
     }
 
 
 def _not_there(asked: BuildArguments) -> dict[str, object]:
-    """What no server takes, and whether it was given."""
+    """Options that no server takes, and whether they were given."""
     return {
         **asked.output.not_on_a_server(),
         "--network host": asked.network == "host",

@@ -1,4 +1,4 @@
-"""What can go wrong with a server.
+"""Every error about a build service: one tree below ``RemoteError``.
 
 (ShiplapError)
 └── RemoteError
@@ -17,7 +17,7 @@ from core.events import StepInfo
 
 
 class RemoteError(ShiplapError):
-    """A build service, or what we know of it."""
+    """Something is wrong with a build service, or with what we know of it."""
 
 
 class NoServerError(RemoteError):
@@ -29,7 +29,11 @@ class UnreachableServerError(RemoteError):
 
 
 class ServerError(RemoteError):
-    """The server refused. status: of HTTP. code: as the API has it, "" when the answer came from something else."""
+    """The server refused.
+
+    status: of HTTP.
+    code: the API's; "" when the answer came from something else.
+    """
 
     def __init__(self, message: str, *, hint: str | None, status: int, code: str) -> None:
         super().__init__(message, hint=hint)
@@ -42,7 +46,7 @@ class RunLostError(RemoteError):
 
 
 class RemoteBuildError(RemoteError):
-    """A build failed on the server. step, output_tail: what failed, and the end of what it printed."""
+    """A build failed on the server. step: the one that failed. output_tail: the end of what it printed."""
 
     def __init__(self, rendered: str, step: StepInfo | None, output_tail: bytes) -> None:
         super().__init__(rendered)
@@ -50,7 +54,7 @@ class RemoteBuildError(RemoteError):
         self.output_tail = output_tail
 
     def render(self) -> str:
-        """As the builder there wrote it: with place, Dockerfile lines and hint."""
+        """The error as the server's builder wrote it: with place, Dockerfile lines and hint."""
         return self.message
 
 

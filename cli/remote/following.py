@@ -1,4 +1,4 @@
-"""Following a run: its log as events, over as many connections as it takes, and how it ended."""
+"""Follows a run: its log as events, over as many connections as it takes, and its end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _TOLD_AFTER_S: Final = 3.0
 _PATIENCE_S: Final = 60.0  # a restart and an upgrade take less
-_ANSWER_S: Final = 10.0  # until an answer begins, once it has been said that the server is away
+_ANSWER_S: Final = 10.0  # until an answer begins, once the user knows that the server is away
 _SILENCE_S: Final = 10.0 + _TOLD_AFTER_S  # heartbeats come every ten seconds
-_CANCELLING_S: Final = 2.0  # whoever has pressed Ctrl-C does not wait for a service that is silent
-_UNAVAILABLE: Final = (502, 503, 504)  # of a proxy whose server is being restarted, too
+_CANCELLING_S: Final = 2.0  # after Ctrl-C nobody wants to wait for a silent service
+_UNAVAILABLE: Final = (502, 503, 504)  # also from a proxy whose server is being restarted
 
 
 class Message(NamedTuple):
@@ -33,21 +33,23 @@ class Message(NamedTuple):
 
 
 class Onlooker(Protocol):
-    """Who wants to know whether the server is there."""
+    """Learns whether the server is there."""
 
     def away(self, text: str) -> None:
-        """It has been away for three seconds; text: why, and what becomes of the run."""
+        """The server has been away for three seconds. text: why, and what becomes of the run."""
 
     def back(self) -> None:
-        """It answers again."""
+        """The server answers again."""
 
 
 class Follower:
-    """The log of a run. ended: the run, as the API has it, once ``lines`` is exhausted.
+    """Follows the log of a run. After a broken connection it goes on exactly after the last line that it had.
 
-    last: the number of the last line that came. away: the onlooker was told that the server is away. begun: hears of
-    each line that has begun and not ended, and again as it grows; it comes whole when it ends. clock, pause: for tests.
-    After a broken connection it goes on exactly behind the last line that it had.
+    ended: the run, as in the API, once ``lines`` is exhausted.
+    last: the number of the last line that came.
+    away: whether the onlooker knows that the server is away.
+    begun: called with each line that has begun but not ended, and again as it grows; it comes whole when it ends.
+    clock, pause: for tests.
     """
 
     def __init__(
@@ -109,14 +111,14 @@ class Follower:
                     yield decode_line(message.data.encode())
 
     def _answer_s(self) -> float:
-        """How long to wait for an answer to begin: not beyond the moment when something is to be said."""
+        """How long to wait for an answer to begin: at most until the user has to be told something."""
         if self._absent_since is None:
             return _TOLD_AFTER_S
         absent_s = self._clock() - self._absent_since
         return max(_FIRST_PAUSE_S, min(_ANSWER_S, (_PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s))
 
     def _heard(self, line: bytes) -> None:
-        """Something came: the server is there. Only its greeting is no proof that it has the log."""
+        """Something came, so the server is there. But its greeting alone does not prove that it has the log."""
         if self.away:
             self.away = False
             if self._onlooker is not None:
@@ -125,7 +127,7 @@ class Follower:
             self._absent_since, self._next_pause_s = None, _FIRST_PAUSE_S
 
     def _wait(self, why: str, began: float) -> None:
-        """Before the next try. began: since when the server is away, if this is the first. Raises RunLostError."""
+        """Wait before the next try. began: since when the server is away, if this is the first. Raises RunLostError."""
         if self._absent_since is None:
             self._absent_since = began
         absent_s = self._clock() - self._absent_since
@@ -147,13 +149,13 @@ class Follower:
 
 
 class Lines(Protocol):
-    """What has lines, the end of a stream being an empty one."""
+    """A source of lines. An empty line is the end of the stream."""
 
     def readline(self) -> bytes: ...
 
 
 class _Heard:
-    """A stream whose lines are told of when they come."""
+    """A stream that reports each line when it comes."""
 
     def __init__(self, stream: Lines, heard: Callable[[bytes], None]) -> None:
         self._stream = stream
@@ -192,7 +194,7 @@ def cancel_when(
 ) -> threading.Thread:
     """A thread that cancels the run once ``cancelled`` is set; whoever follows the run then sees it end.
 
-    unheard: is called, in this thread, when the server is away.
+    unheard: called in that thread when the server is away.
     """
 
     def wait() -> None:
@@ -201,7 +203,7 @@ def cancel_when(
             with Client(server, timeout_s=_FIRST_PAUSE_S if follower.away else _CANCELLING_S) as client:
                 client.call("POST", f"/runs/{number}/cancel")
         except ServerError as error:
-            if error.status in _UNAVAILABLE:  # others: it has ended
+            if error.status in _UNAVAILABLE:  # any other status: the run has ended
                 unheard()
         except UnreachableServerError:
             unheard()

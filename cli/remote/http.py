@@ -26,14 +26,14 @@ _REPEATABLE: Final = ("GET", "PUT", "DELETE")
 
 
 def segment(name: str) -> str:
-    """A name that somebody typed as one part of a path. Raises RemoteError for what would lead to another address."""
+    """A typed name as one part of a path. Raises RemoteError when it would lead to another address."""
     if name in ("", ".", "..") or "/" in name:
         raise RemoteError(f"{name!r} is no name", hint="names have letters, digits, '.', '_' and '-', and no '/'")
     return quote(name, safe="")
 
 
 class Body(Protocol):
-    """What is sent, from its first byte on, and maybe again."""
+    """The body of a request: sent from its first byte, and maybe again."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -47,10 +47,10 @@ class Client(Closing):
         self.server = server
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
-        self._socket: socket.socket | None = None  # of the last answer, which may outlive the connection
+        self._socket: socket.socket | None = None  # the last answer's; it may outlive the connection
 
     def call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Any:
-        """Send ``body`` as JSON to ``path`` below /api/v1; the decoded answer, None when it is empty.
+        """Send ``body`` as JSON to ``path`` below /api/v1. Returns the decoded answer, None when it is empty.
 
         Raises ServerError and UnreachableServerError.
         """
@@ -61,7 +61,7 @@ class Client(Closing):
     def upload(
         self, method: str, path: str, file: Body, size_bytes: int, *, media: str = "application/octet-stream"
     ) -> Any:
-        """Send the bytes of ``file``, which has ``size_bytes``; again from its start if a kept connection broke."""
+        """Send ``file``, which has ``size_bytes``. Sends it again from its start if a kept connection broke."""
         headers = {"Content-Type": media, "Content-Length": str(size_bytes)}
         return _decoded(self._answer(method, path, file, headers, None))
 
@@ -73,9 +73,9 @@ class Client(Closing):
         query: Mapping[str, str] | None = None,
         silence_s: float | None = None,
     ) -> http.client.HTTPResponse:
-        """GET what is long or has no end: the caller reads it, and closes this client unless it read to the end.
+        """GET a long or endless answer. The caller reads it, and closes this client unless it read to the end.
 
-        silence_s: how long nothing may come once the answer has begun; None: as long as until it begins.
+        silence_s: how long nothing may come once the answer has begun; None: the same time as until it begins.
         """
         response = self._send("GET", path, None, headers or {}, query)
         if response.status >= http.HTTPStatus.BAD_REQUEST:
@@ -127,7 +127,7 @@ class Client(Closing):
                 return self._once(method, target, data, sent)
             except (http.client.HTTPException, OSError) as error:
                 self.close()
-                # A server closes connections that were idle for long: that was no answer to this request.
+                # A server closes connections that were idle for long. So this was no answer to this request.
                 if not reused or method not in _REPEATABLE:
                     raise self._unreachable(error) from error
                 reused = False
@@ -191,7 +191,7 @@ class Client(Closing):
     def _unreachable(self, error: Exception) -> UnreachableServerError:
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._untrusted(error)
-        code = getattr(error, "reason", None)  # of ssl.SSLError: OpenSSL's word
+        code = getattr(error, "reason", None)  # ssl.SSLError has OpenSSL's word here
         if code in NOT_TLS:
             return UnreachableServerError(
                 f"cannot reach {self.server.url}: what answers there does not speak TLS",

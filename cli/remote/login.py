@@ -1,4 +1,4 @@
-"""``shiplap login --host``: an API token is checked, and kept for later commands."""
+"""``shiplap login --host``: checks an API token, and keeps it for later commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A build context as a server wants it described: every file with its digest, and where its bytes are."""
+"""The manifest of a build context for a server: every file with its digest, and where its bytes are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from builder.graph.copyspec import CopySpec
 from core.files import write_atomically
 
 ELSEWHERE: Final = ".shiplap.Dockerfile"
-"""What a Dockerfile is called there that is not in the context: on standard input, or in another directory."""
+"""The server's name of a Dockerfile outside of the context: on standard input, or in another directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Blob:
 
 @dataclass(slots=True)
 class Manifest:
-    """What a context is made of, for a service.
+    """The content of a context, for a service.
 
-    entries: as the API takes them.
+    entries: in the API's form.
     blobs: by digest.
     dockerfile: its path in the context.
     """
@@ -47,7 +47,7 @@ class Manifest:
     blobs: dict[str, Blob] = field(default_factory=dict)
 
     def add_bytes(self, path: str, data: bytes) -> None:
-        """A file that is made up here."""
+        """Add a file that is made up here."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self.entries.append(_file(path, 0o644, int(time.time()), len(data), digest))
         self.blobs[digest] = Blob(len(data), lambda: BytesIO(data))
@@ -56,8 +56,9 @@ class Manifest:
 def describe(source: BuildSource, context: str, file: str | None, *, cache: Path | None) -> Manifest:
     """Describe what ``builder.contexts.opening.open_source`` opened for ``context`` and ``file``.
 
-    cache: a directory that remembers what unchanged files hashed to. The Dockerfile and its ignore file are always in
-    it, as they are needed there; ignore patterns apply to COPY there as they do here.
+    cache: a directory that remembers the hashes of unchanged files.
+    The manifest always has the Dockerfile and its ignore file, since the server needs them. Ignore patterns apply to
+    COPY there as they do here.
     Raises ContextError when a file changes or cannot be read.
     """
     tree = source.context.tree()
@@ -111,7 +112,7 @@ def _open(tree: SourceTree, entry: SelectedFile) -> BinaryIO:
 
 
 def _place(source: BuildSource, context: str, file: str | None) -> str | None:
-    """The Dockerfile's path in the context; None when it is not in there."""
+    """The Dockerfile's path in the context; None when it is outside."""
     if source.dockerfile_name == "-":
         return None
     if file is None or context == "-":
@@ -121,7 +122,7 @@ def _place(source: BuildSource, context: str, file: str | None) -> str | None:
 
 
 def _add_needed(manifest: Manifest, source: BuildSource, place: str | None, file: str | None, known: set[str]) -> None:
-    """The Dockerfile and the ignore files, also where they are ignored."""
+    """Add the Dockerfile and the ignore files, even if they are ignored."""
     if place is None:
         patterns = _read(Path(f"{file}.dockerignore")) if file not in (None, "-") else None
         patterns = source.context.read(".dockerignore") if patterns is None else patterns

@@ -1,4 +1,4 @@
-"""A build context on its way to a server: what it has already is not sent again."""
+"""Sends a build context to a server, without the files that the server already has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def send_context(
 ) -> str:
     """Upload what the server lacks, and return the context's digest. progress: bytes sent, and bytes in all.
 
-    Raises RemoteError, ContextError when a file changed meanwhile, BuildCancelledError.
+    Raises RemoteError, ContextError when a file changes before it is sent, BuildCancelledError.
     """
     described: dict[str, Any] = client.call("POST", "/contexts", {"entries": manifest.entries})
     missing: list[str] = described["missing"]
@@ -50,7 +50,7 @@ def _tell(progress: Callable[[int, int], None], before: int, after: int, total: 
 
 
 class _Body:
-    """A file on its way: says now and then how far it is, and goes no further once the build is cancelled."""
+    """A file that is being sent. Reports its progress now and then, and stops once the build is cancelled."""
 
     def __init__(self, file: BinaryIO, tell: Callable[[int], None], cancelled: threading.Event) -> None:
         self._file = file
@@ -73,7 +73,7 @@ class _Body:
 
 
 def _groups(manifest: Manifest, digests: Sequence[str]) -> list[list[str]]:
-    """Big files alone, small ones together."""
+    """Digests in groups for one request each: big files alone, small ones together."""
     groups: list[list[str]] = []
     room = 0
     for digest in sorted(digests, key=lambda digest: manifest.blobs[digest].size_bytes):

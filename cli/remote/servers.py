@@ -1,4 +1,4 @@
-"""Which server a command means: ``--host``, ``SHIPLAP_HOST``, or the context that ``shiplap context use`` chose.
+"""The server that a command means: by ``--host``, ``SHIPLAP_HOST``, or the context that ``shiplap context use`` chose.
 
 CONFIG/contexts.json, mode 0600:  {"current": "ci", "contexts": {"ci": {"url": "https://ci:8080"}},
                                    "tokens": {"https://ci:8080": "…"}}
@@ -26,7 +26,7 @@ class Server:
 
     url: scheme, host and port, without a path.
     token: "" when we have none.
-    certificates: directories like ``certs.d`` with what is believed besides the system's CAs.
+    certificates: directories like ``certs.d`` with CAs to trust in addition to the system's.
     """
 
     url: str
@@ -60,7 +60,7 @@ class Contexts:
             raise RemoteError(f"{path} is damaged: {error}", hint="repair or remove it") from error
 
     def save(self) -> None:
-        """Replace the file, readable for nobody else: it may hold tokens."""
+        """Replace the file. Nobody else may read it, since it may hold tokens."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         document: dict[str, Any] = {
             "current": self.current,
@@ -86,7 +86,7 @@ def parse_url(text: str) -> str:
 
 
 def chosen_url(host: str | None) -> str | None:
-    """The URL of the server that is meant; None: this machine, without a server. host: the value of ``--host``."""
+    """The URL of the chosen server; None: this machine, without a server. host: the value of ``--host``."""
     settings = RemoteSettings.from_environ(host=host)
     if not settings.host and not (settings.config / "contexts.json").exists():
         return None
@@ -100,7 +100,7 @@ def chosen_url(host: str | None) -> str | None:
 
 
 def server(url: str, root: str | None) -> Server:
-    """The server at ``url`` with the token that we have for it. root: the value of ``--root``."""
+    """The server at ``url``, with our token for it. root: the value of ``--root``."""
     settings = RemoteSettings.from_environ(host="")
     token = settings.token or Contexts.load(settings).tokens.get(url, "")
     if not token and (own := _own_service(root)) and _same_service(url, own):
@@ -109,7 +109,7 @@ def server(url: str, root: str | None) -> Server:
 
 
 def trusted_places(url: str, root: str | None) -> tuple[Path, ...]:
-    """Where certificates for the server at ``url`` may be: where those for registries are, as it is one, too."""
+    """Directories of certificates for the server at ``url``: those for registries, since it is one too."""
     if not url.startswith("https://"):
         return ()
     from core.certificates import certificate_places
@@ -118,7 +118,7 @@ def trusted_places(url: str, root: str | None) -> tuple[Path, ...]:
 
 
 def required_server(host: str | None, root: str | None) -> Server:
-    """As ``server`` for what ``--host`` and the rest choose, else the service that runs on this machine.
+    """The server that ``--host`` and the rest choose, else the service that runs on this machine.
 
     Raises NoServerError.
     """
@@ -132,13 +132,13 @@ def required_server(host: str | None, root: str | None) -> Server:
 
 
 def is_here(server: Server, root: str | None) -> bool:
-    """Whether it is the service that runs on this machine and this root."""
+    """Whether ``server`` is the service that runs on this machine and this root."""
     own = _own_service(root)
     return bool(own) and (server.url == own or _same_service(server.url, own))
 
 
 def require_private(server: Server, what: str) -> None:
-    """Nobody on the way can read what is sent: TLS, or this machine. Raises RemoteError."""
+    """Raise RemoteError unless nobody on the way can read what is sent: over TLS, or to this machine."""
     parts = urlsplit(server.url)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         raise RemoteError(
@@ -148,12 +148,12 @@ def require_private(server: Server, what: str) -> None:
 
 
 def _own_service(root: str | None) -> str:
-    """Where the service listens that was started on this root; "" when none was."""
+    """The URL at which the service of this root listens; "" when none was started."""
     return _read(Settings.from_environ(root=root).root / "serve" / "url")
 
 
 def _same_service(url: str, own: str) -> bool:
-    """Whether both are the same port of this machine: nobody else is to get the administrator's token."""
+    """Whether both are the same port of this machine. Nobody else may get the administrator's token."""
     asked, ours = urlsplit(url), urlsplit(own)
     return asked.hostname in _LOOPBACK and (asked.scheme, asked.port) == (ours.scheme, ours.port)
 

@@ -1,4 +1,4 @@
-"""Runs, as people read them."""
+"""The words for runs, as people read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipelines.endings import ended, repeated
 
 
 def outcome(run: dict[str, Any]) -> str:
-    """The state, and for a run that waits or was cancelled, why."""
+    """The state of a run; if it waits or was cancelled, also why."""
     reason = _printable(run["reason"])
     if run["state"] == "running" and run["cancel_requested"]:
         return f"running, being {ended('cancelled', reason)}"
@@ -33,7 +33,7 @@ def dockerfile_hint(run: dict[str, Any]) -> str:
 
 
 def took(run: dict[str, Any], now: float) -> str:
-    """How long it has run; "" before it does. now: seconds since the epoch."""
+    """How long the run has taken; "" before it starts. now: seconds since the epoch."""
     if run["started_at"] is None:
         return ""
     return f"{(run['finished_at'] or now) - run['started_at']:.1f}s"
@@ -51,9 +51,9 @@ def source_text(run: dict[str, Any]) -> str:
 
 
 def title_text(run: dict[str, Any]) -> str:
-    """What a list calls it: the commit's title and where it is, else ``source_text``; and what it repeats.
+    """The title of a run in a list: the commit's title and place, else ``source_text``; and what the run repeats.
 
-    Titles come from whoever pushes: what is not printable, such as what steers terminals, is left out.
+    Titles come from whoever pushes. So unprintable characters, which could steer a terminal, are left out.
     """
     trigger = run["trigger"]
     title = _printable(trigger.get("title", ""))

@@ -1,4 +1,4 @@
-"""The processes of ``shiplap serve``: what is started in which order, watched, and ended.
+"""The processes of ``shiplap serve``: starts them in order, watches them, and ends them.
 
-What the processes do is ``web``'s and ``worker``'s; the command with its options is ``cli.commands.serve``.
+What the processes do is in ``web`` and ``worker``. The command with its options is ``cli.commands.serve``.
 """

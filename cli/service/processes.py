@@ -1,4 +1,4 @@
-"""The service's processes: rooms of their own, which the command line starts and never imports."""
+"""The service's processes. They are rooms of their own, which the command line starts and never imports."""
 
 from __future__ import annotations
 

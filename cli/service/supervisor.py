@@ -1,4 +1,4 @@
-"""Child processes that are to run for as long as we do: started again when they die, ended in order when we end."""
+"""The supervisor of child processes: starts them again when they die, and ends them in order when it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from core.processes import adopt_orphans, end_with_parent, kill_descendants, rea
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
-_STEADY_S: Final = 30.0  # a process that ran for so long is no hopeless case
+_STEADY_S: Final = 30.0  # a process that ran this long is worth starting again
 _POLL_S: Final = 0.1
 _REAP_S: Final = 5.0
 _KILL_S: Final = 3.0
@@ -32,7 +32,7 @@ class Child:
     """A process to keep.
 
     stop_s: how long it gets to end by itself after SIGTERM.
-    hurry_s: and how long once a second signal has come, when all processes of its group get a SIGTERM.
+    hurry_s: how long it gets after a second signal, when all processes of its group get a SIGTERM.
     is_ready: polled after each start.
     """
 
@@ -49,10 +49,11 @@ class Child:
 
 
 class Supervisor:
-    """Start children in order with ``start``, then ``run`` until a signal says to end. A context manager.
+    """Keeps children: start them in order with ``start``, then ``run`` until a signal says to end. A context manager.
 
-    Leaving it ends them, the last one first. A second signal meanwhile gives each ``hurry_s``, and then kills what is
-    left. No process that they have started outlives this one, whatever became of its parents.
+    Leaving it ends the children, the last one first. A second signal before all have ended gives each child
+    ``hurry_s``, and then kills what is left. No process that the children started outlives this one, whatever became
+    of its parents.
     """
 
     def __init__(self) -> None:
@@ -139,7 +140,9 @@ class Supervisor:
             if self._hurry and not hurried:
                 hurried = True
                 deadline = min(deadline, time.monotonic() + child.hurry_s)
-                with contextlib.suppress(ProcessLookupError):  # all of its group: what it waits for is told as well
+                with contextlib.suppress(
+                    ProcessLookupError
+                ):  # all of its group, so that what it waits for ends as well
                     os.killpg(process.pid, signal.SIGTERM)
             if time.monotonic() > deadline:
                 process.kill()
@@ -154,7 +157,7 @@ def _launch(child: Child) -> None:
             child.arguments,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **child.environment},
-            start_new_session=True,  # Ctrl-C is for us: we end them in order
+            start_new_session=True,  # Ctrl-C reaches only us; we end the children in order
             preexec_fn=functools.partial(end_with_parent, os.getpid()),
         )
     except FileNotFoundError as error:

@@ -26,7 +26,7 @@ _HELP: Final = (
 
 
 def parse_filters(texts: Sequence[str]) -> Callable[[CacheItem], bool]:
-    """A test that passes what passes all of these. Raises CommandError."""
+    """A test for items that pass all of these filters. Raises CommandError."""
     tests = [_test(text) for text in texts]
     return lambda item: all(test(item) for test in tests)
 

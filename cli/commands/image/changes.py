@@ -33,8 +33,8 @@ _ALLOWED = (
 def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path) -> ImageConfig:
     """The config of an empty image after ``changes``, each one instruction.
 
-    scratch: a directory for temporary files. Raises CommandError for instructions that are about files, and
-    DockerfileError for malformed ones.
+    scratch: a directory for temporary files.
+    Raises CommandError for instructions that are about files, and DockerfileError for malformed ones.
     """
     from images.oci import ImageConfig
 

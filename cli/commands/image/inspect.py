@@ -69,7 +69,7 @@ def _document(store: Store, image: Image) -> dict[str, Any]:
 
 
 def _entry(entry: IndexEntry) -> dict[str, Any]:
-    """What an index says of one of its manifests, and the ID where that is an image's."""
+    """What an index says of one of its manifests; with the image's ID where the manifest is an image's."""
     described = entry.descriptor
     document: dict[str, Any] = {"Digest": described.digest, "MediaType": described.media_type, "Size": described.size}
     if described.platform is not None:

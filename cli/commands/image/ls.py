@@ -46,7 +46,7 @@ def command(root: str | None, *, name: str | None, quiet: bool, no_trunc: bool, 
     header: tuple[str, ...] = ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")
     rows = list(_rows(found, no_trunc=no_trunc, now=time.time()))
     names = [reference for _, reference in found if reference]
-    if len(names) > len(set(names)):  # some name stands for several platforms
+    if len(names) > len(set(names)):  # a name stands for several platforms
         header = (*header[:3], "PLATFORM", *header[3:])
         rows = [(*row[:3], str(image.config.platform), *row[3:]) for row, (image, _) in zip(rows, found, strict=True)]
     click.echo(table(header, rows))

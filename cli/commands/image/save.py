@@ -44,7 +44,7 @@ def command(root: str | None, *, names: Sequence[str], target: str, platform: st
 
 
 def _asked_name(text: str, image: Image) -> tuple[Reference, ...]:
-    """The name that found the image; none when an ID did, as docker has it."""
+    """The name by which the image was found; empty when it was found by ID, as in docker."""
     try:
         name = Reference.parse(text).with_default_tag()
     except InvalidReferenceError:

@@ -12,7 +12,7 @@ from cli.options import pairs
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 _FORGES = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "plain")
-_OWN = ("concurrency", "weight", "tag_template", "keep_runs", "keep_days")  # of the project, the rest is its hook's
+_OWN = ("concurrency", "weight", "tag_template", "keep_runs", "keep_days")  # the project's own; the rest are its hook's
 _LISTS = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")
 _READ_ONLY = ("name", "has_webhook_secret", "has_status_token")
 
@@ -48,16 +48,16 @@ _OPTIONS = (
 
 
 def settings_options(command: _Decorated) -> _Decorated:
-    """Add them all."""
+    """Add all options of the settings."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def changed(project: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of ``PUT /projects/NAME``: the settings that there are, with what was given in their place.
+    """The body of ``PUT /projects/NAME``: the present settings, updated with the given ones.
 
-    A list is replaced as a whole; one empty value makes it empty. Raises CommandError.
+    A list is replaced as a whole. A single empty value makes it empty. Raises CommandError.
     """
     body = {name: value for name, value in project.items() if name not in _READ_ONLY}
     hook = dict(body.pop("hook", {}))

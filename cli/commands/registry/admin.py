@@ -35,7 +35,7 @@ def users_of(store: Store) -> Iterator[Users]:
 
 
 def parse_right(text: str) -> tuple[str, list[str]]:
-    """A pattern and actions, of ``PATTERN:pull,push``; the actions alone mean every repository."""
+    """The pattern and actions in ``PATTERN:pull,push``. Actions alone mean every repository."""
     pattern, colon, actions = text.rpartition(":")
     if not colon:
         pattern = "*"

@@ -44,7 +44,7 @@ def command(
     with open_store(root) as store, users_of(store) as users:
         access = choose_access(host, users_exist=users.exist(), insecure=insecure_no_auth)
     if access == "open-until-users" and (directory / "serve" / "admin.token").exists():
-        access = "users"  # what a service keeps from strangers is not given away beside it
+        access = "users"  # what a service keeps from strangers is not open here either
     settings = registry_settings(config, directory, access=access)
     certificate, key = (Path(path) if path else None for path in (tls_cert, tls_key))
     serve(directory, settings, Listener(listen, certificate, key))

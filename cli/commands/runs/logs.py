@@ -29,7 +29,7 @@ def command(root: str | None, *, run: int, follow: bool, numbers: bool, first: i
     server = required_server(host_option(), root)
     if follow:
         with Client(server) as client:
-            client.call("GET", f"/runs/{run}")  # what is wrong from the start is said at once
+            client.call("GET", f"/runs/{run}")  # report at once what is wrong from the start
         wanted = (search or "").casefold()
         for line in Follower(server, run, after=first - 1, onlooker=_Onlooker()).lines():
             if wanted in line.text.casefold():
@@ -48,7 +48,7 @@ def command(root: str | None, *, run: int, follow: bool, numbers: bool, first: i
 
 
 class _Onlooker:
-    """Says on standard error what is not part of the log."""
+    """Prints to standard error what is not part of the log."""
 
     def away(self, text: str) -> None:
         say(f"warning: {text}")

@@ -46,7 +46,7 @@ def command(root: str | None, *, run: int, as_json: bool) -> None:
 
 
 def _tail(client: Client, run: int, steps: list[dict[str, Any]]) -> list[str]:
-    """The last lines that the failed step printed, below its name; none where no step failed, or it printed nothing."""
+    """The failed step's name and last output lines; empty where no step failed, or it printed nothing."""
 
     def read(first: int, limit: int) -> Sequence[LogLine]:
         page = client.call("GET", f"/runs/{run}/log", query={"first": str(first), "limit": str(limit)})
@@ -79,7 +79,7 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
 
 
 def _tells_more(run: dict[str, Any]) -> bool:
-    """Whether the reason is told nowhere else: by the state of a run, or by the error of one that failed."""
+    """Whether the reason adds to what the run's state, or a failed run's error, already tells."""
     error = (run["result"] or {}).get("error") or ""
     told_by_state = run["cancel_requested"] or run["state"] in ("queued", "succeeded", "cancelled")
     return not told_by_state and run["reason"] not in error
