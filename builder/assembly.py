@@ -30,7 +30,7 @@ class BuiltImage(msgspec.Struct, frozen=True):
         return self.config.rootfs.diff_ids
 
     def with_layers(self, diff_ids: Sequence[DiffID]) -> BuiltImage:
-        """The same with other layers in their places."""
+        """The same image with these layers in place of its own."""
         rootfs = RootFS(diff_ids=tuple(diff_ids))
         return msgspec.structs.replace(self, config=msgspec.structs.replace(self.config, rootfs=rootfs))
 

@@ -159,7 +159,7 @@ class _Build:
         )
 
     def _warn(self, unused_args: Sequence[str]) -> None:
-        """Tell what was asked for in vain, and what the checks found. Raises when that is to be an error."""
+        """Warn of unused arguments and stages, and of the checks' findings. Raises where findings are to be errors."""
         request, dockerfile = self._request, self._dockerfile
 
         emit = self._emit_warning
@@ -263,7 +263,7 @@ def _assembled(
 
 
 def _recorder(request: BuildRequest, store: Store, resolver: Resolver) -> RecordingResolver | None:
-    """Keeps which images the build is made of, when that is to be told."""
+    """The resolver that records the build's images, if attestations were asked for."""
     if not request.attest:
         return None
     from builder.attesting.attestor import RecordingResolver
@@ -282,7 +282,7 @@ def _unknown_stages(dockerfile: Dockerfile, request: BuildRequest) -> list[str]:
 
 
 def _put_out(exporter: Exporter, outputs: Sequence[Output], monitor: Monitor, step: StepInfo) -> Exported:
-    """The last step that is shown."""
+    """Put the outputs out, shown as the last step."""
     monitor.emit(StepStarted(step.id, time.time()))
     start = time.monotonic()
     try:

@@ -22,7 +22,7 @@ class BuildResult(NamedTuple):
     config_digest: of the image's config, its ID; for an index, the index's digest.
     root: the manifest or index of the last output that is an image; None when no output is one.
     names: the names that this image has there.
-    id: of this build, in no other use.
+    id: of this build; nothing else uses it.
     executed: the steps that ran; FROM does not count.
     cached: the steps that the cache answered; FROM does not count.
     layers: the layer of each step that made one, by the step's ID.

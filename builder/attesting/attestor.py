@@ -45,7 +45,7 @@ class RecordingResolver:
         return image
 
     def _digest(self, image: Image, name: Reference | None) -> Digest:
-        """What the registry calls it, else what the store does."""
+        """The digest that the image has at its registry, else the one that it has in the store."""
         if name is None:
             return image.manifest_digest
         if name.digest is not None:

@@ -17,7 +17,10 @@ _NO_NAME: Final = "_"  # in-toto's name for a subject that only its digest ident
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """An in-toto statement about a manifest, encoded. about: the part that it is of; empty for all that goes out."""
+    """An in-toto statement about a manifest, encoded.
+
+    about: the scanned stage or context that it describes; empty for the whole output.
+    """
 
     predicate_type: str
     data: bytes

@@ -40,7 +40,7 @@ class PathFilter(Protocol):
 
 
 class Directory:
-    """A directory of a walk: where it is in its tree, and what its children's paths begin with (there, and here)."""
+    """A directory of a walk: its path in the tree, and the prefixes of its children's paths in tree and walk."""
 
     __slots__ = ("entry", "parent", "prefix", "recorded", "tree", "tree_path", "tree_prefix")
 

@@ -78,6 +78,6 @@ def _download(url: str, directory: Path, remote: Remote) -> tuple[Context, bytes
             f"{redacted(url)} is neither a tar nor a Dockerfile: it has more than {MAX_DOCKERFILE_BYTES} bytes",
             hint="a context is a tar, plain or compressed with gzip, zstd, xz or bzip2",
         )
-    path.chmod(0o600)  # it may be copied, as a file by URL
+    path.chmod(0o600)  # COPY may take it; its mode is then that of a file by URL
     os.utime(path, (0, said.modified_at or 0))
     return Context.open_private(str(directory), redacted(url)), dockerfile

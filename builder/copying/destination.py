@@ -149,7 +149,7 @@ class Destination:
             os.close(fd)
 
     def is_empty(self, path: str) -> bool:
-        """Whether the directory ``path`` certainly has nothing in it: it was planned just now, or all is empty."""
+        """Whether the directory ``path`` is surely empty: it was planned just now, or nothing exists at all."""
         if not self.nodes:
             return not path and self._rootfs is None
         last, node = next(reversed(self.nodes.items()))

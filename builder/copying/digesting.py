@@ -43,7 +43,7 @@ def manifest(selection: Selection, cache: StatCache | None = None) -> bytes:
     chmod = parse_chmod(spec.chmod)
     mask = 0o170000 if chmod is not None and chmod.octal is not None else 0o177777
     described: dict[tuple[int, int, int], str] = {}  # few combinations of mode and owner exist
-    fields: list[str] = []  # none has a NUL, and the first of a record tells how many there are
+    fields: list[str] = []  # no field has a NUL; a record's first field tells its length
     for number, source in enumerate(selection.sources):
         fields += ("source", str(number), source.name if source.top is not None else "")
         for entry in (source.top,) if source.top is not None else source.entries:

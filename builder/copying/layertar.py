@@ -90,7 +90,7 @@ def write_nodes(
         content.close()
     for archive, wanted in zip(archives, members, strict=True):
         archive.write(wanted, writer)
-    # Nodes have their parents before them, and no name twice; who reads devices as whiteouts is the scan's business.
+    # Nodes come after their parents, and no name comes twice. Only the scan cares who reads devices as whiteouts.
     survey = Survey(writer.entries, {}, writer.marks, "" in nodes, None) if is_plain else None
     return Written(content.places(), survey)
 

@@ -88,7 +88,7 @@ def _user(whole: str, name: str, rootfs_fd: int | None, unknown: list[UnknownNam
 
 
 def _group(whole: str, name: str, rootfs_fd: int | None, gid: int, unknown: list[UnknownName]) -> int:
-    """The group's number. gid: the user's, which the files keep where there is no such group."""
+    """The group's number. gid: the user's group, which files get where the named group is missing."""
     if name.isdecimal():
         return _number(whole, name)
     if rootfs_fd is None:

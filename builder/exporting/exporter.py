@@ -305,7 +305,7 @@ def _exported(packed: Packed, image: Image | None) -> Exported:
 
 
 def _with_created(packed: Packed) -> Packed:
-    """As BuildKit: a layout's index says when the image was made; here the image's own time, so that it is the same."""
+    """As in BuildKit, a layout's index says when the image was made. We use the image's own time: it stays the same."""
     created = packed.images[0].built.config.created
     if not created or CREATED_ANNOTATION in packed.root.annotations:
         return packed

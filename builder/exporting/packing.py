@@ -97,8 +97,8 @@ def pack(
     """Make the documents of ``images``, and the compressed layers that they name.
 
     index: write an index even for a single image without attestations.
-    default: how layers are compressed unless ``packaging`` says so; with "none" the base's layers are not as they came
-    either.
+    default: how layers are compressed unless ``packaging`` says so; with "none" the base's layers are not kept as they
+    came, either.
     Raises OutputError for annotations that have no place, MissingBlobError.
     """
     packer = _Packer(store, packaging, default)

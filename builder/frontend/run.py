@@ -69,7 +69,7 @@ def plan_run(planning: Planning, run: ast.Run, lines: SourceLines) -> PlannedSte
 
 
 def _environment(state: StageState, mounts: list[RunMount]) -> tuple[tuple[str, str], ...]:
-    """Variables, and where the first SSH agent is unless the Dockerfile says so itself."""
+    """The variables, and the first SSH agent's socket unless the Dockerfile sets that variable itself."""
     env = dict(state.variables)
     agent = next((mount.target for mount in mounts if isinstance(mount, SshMount)), None)
     if agent is not None:

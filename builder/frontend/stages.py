@@ -189,7 +189,7 @@ class _Stages:
                 hint="give the ARG a default before FROM, or pass --build-arg",
             )
         platform = self._platform_of(stage)
-        # A base is looked for as it is written, other than --from: names of stages are in lower case here.
+        # Stage names are in lower case here. Unlike --from, FROM looks for its base exactly as written.
         earlier = self._earlier(base, stage.index) if base == base.lower() else None
         named = self._named(base) if earlier is None else None
         image = None

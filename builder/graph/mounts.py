@@ -147,7 +147,7 @@ def cache_mount(mount: Mount, target: str, source: int | None, path: str, namesp
 
 
 def secret_mount(mount: Mount, workdir: str) -> SecretMount:
-    """BuildKit's rules: an ID from the target, a target from the ID, and no file for a variable unless asked for."""
+    """The mount by BuildKit's rules: target and ID default to each other; a variable has no file unless asked for."""
     name = mount.id or mount.source or posixpath.basename(mount.target) or mount.env or ""
     target = absolute(workdir, mount.target) if mount.target else None
     if target is None and not mount.env:

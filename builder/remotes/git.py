@@ -351,7 +351,7 @@ def _hint(told: str) -> str | None:
 
 
 def _git_links(tree: Path) -> list[str]:
-    """The ``.git`` files of submodules, which lead to where nothing is any more."""
+    """The paths of submodules' ``.git`` files, whose targets do not exist any more."""
     found = []
     for folder, directories, files in os.walk(tree):
         if ".git" in directories:

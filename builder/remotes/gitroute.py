@@ -67,7 +67,7 @@ def route_to(remote: GitRemote, access: GitAccess, ssh: Sequence[str]) -> Route:
         settings += ["-c", f"http.curloptResolve={remote.host}:{remote.port}:{shown}"]
         settings += ["-c", "http.followRedirects=false"]
         command += ["-o", f"HostName={address}", "-o", f"HostKeyAlias={remote.host}"]
-        if remote.scheme == "git":  # git looks the name up by itself, and knows no other way to be told an address
+        if remote.scheme == "git":  # git looks the name up itself: only the URL can give it an address
             url = urlsplit(url)._replace(netloc=f"{shown}:{remote.port}").geturl()
     else:
         environment |= {name: value for name, value in access.proxies.items() if name.lower() in _PROXIES}

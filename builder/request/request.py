@@ -93,7 +93,7 @@ class BuildRequest(NamedTuple):
 
     @property
     def will_run(self) -> bool:
-        """Whether most likely a RUN is executed, told before anything is parsed: none is cached, and there is one."""
+        """Whether a RUN is most likely executed, guessed before parsing: there is one, and the cache is not used."""
         return self.no_cache and b"RUN" in self.dockerfile
 
     @property

@@ -134,7 +134,7 @@ class Mounter:
         return {mount: held[name, beginning] for name, beginning, mount in mounts}
 
     def _beginning(self, mount: CacheMount, sources: Sequence[RootFS]) -> Beginning:
-        """What tells caches of one ID apart."""
+        """The beginning of a cache, by which caches of one ID differ."""
         source = "" if mount.source is None else f"{mount.path} of {sources[mount.source].identity()}"
         return Beginning(mount.uid, mount.gid, mount.mode, source)
 

@@ -348,7 +348,7 @@ class Solver:
             contents = (content, *_whole(op, sources))
             return replace(outcome, below=below, keys=tuple(cache_key(outcome.op, below, each) for each in contents))
 
-        if worth_asking:  # so that all that is needed is known
+        if worth_asking:  # everything that the keys need is then known
             outcome = keyed()
         self._explainer.note(vertex, outcome)
         writer.add(lambda: self._record(vertex, keyed(), written, duration_s, step), _nobody_waits)

@@ -13,7 +13,7 @@ from builder.attesting.packages.model import OperatingSystem, Package, person, q
 def packages(text: str, found_in: str, system: OperatingSystem) -> Iterator[Package]:
     """What the database has."""
     for stanza in text.split("\n\n"):
-        # The first of each: files and their checksums repeat theirs further down.
+        # The first line of each letter counts: files and their checksums repeat letters further down.
         fields: dict[str, str] = {}
         for line in stanza.splitlines():
             if line[1:2] == ":":
