@@ -1,4 +1,4 @@
-"""Reading logs: any range, following, and searching. Stored lines come first, then live ones, without a seam.
+"""Reading logs: any range, following from any line, searching. Stored lines, then live ones, without a seam.
 
 Lines are given as (number, JSON of a LogLine): most readers pass them on as they are.
 """

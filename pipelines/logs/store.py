@@ -51,7 +51,7 @@ def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[
 
 
 def line_near(connection: Connection, run: int, offset: int) -> tuple[int, int]:
-    """A line that begins at byte ``offset`` of the log's text, or not far before: its number, and its first byte."""
+    """A line that begins at byte ``offset`` of the log's text, or not far before: its number, and where it begins."""
     row = connection.execute(
         select(log_chunks.c.first_line, log_chunks.c.byte_offset)
         .where(log_chunks.c.run == run, log_chunks.c.byte_offset <= offset)

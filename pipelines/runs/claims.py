@@ -53,7 +53,7 @@ class _Fault(NamedTuple):
 
 
 def fence(connection: Connection, claim: Claim) -> None:
-    """Hold the run for this transaction. Raises StaleAttemptError when another attempt has it."""
+    """Hold the run for this transaction. Raises StaleAttemptError when the run is no longer this attempt's."""
     held = connection.execute(
         update(runs)
         .where(runs.c.number == claim.number, runs.c.attempt == claim.attempt, runs.c.state == "running")
