@@ -56,7 +56,7 @@ _NEED_NO_ARG = frozenset(
         MULTI_PLATFORM_ARG,
     }
 )
-"""Build arguments that take effect without an ARG. So do proxies, in upper or lower case."""
+"""Build arguments that take effect without an ARG. So do proxies, whatever the case of their letters."""
 
 
 class Planned(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from core.platforms import Platform
 EPOCH_ARG: Final = "SOURCE_DATE_EPOCH"
 
 PROXY_ARGS: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-"""Set for every RUN when given on the command line, in upper or lower case.
+"""Set for every RUN when given on the command line, whatever the case of their letters.
 
 Unless an ARG declares them, they are neither in the history nor in the cache key.
 """
