@@ -29,6 +29,7 @@ from images.diff import write_upper
 from images.erofs import Indexer
 from images.flatten import flatten
 from images.survey import survey
+from images.tarheaders import MAX_SIZE_BYTES
 from images.tarreader import Content, TarReader
 from images.tarwriter import TarWriter
 from images.trees import remove_tree
@@ -125,7 +126,7 @@ def test_holes_are_not_filled_without_asking(tmp_path: Path) -> None:
     sparse = tarfile.TarInfo("sparse")
     sparse.pax_headers = {
         "GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "sparse",
-        "GNU.sparse.size": str(1 << 62), "GNU.sparse.map": "",
+        "GNU.sparse.size": str(MAX_SIZE_BYTES), "GNU.sparse.map": "",
     }  # fmt: skip
     with stopped_after(100):
         digests([io.BytesIO(sparse.tobuf(tarfile.PAX_FORMAT) + bytes(1024))])
