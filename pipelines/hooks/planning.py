@@ -8,6 +8,7 @@ import msgspec
 
 from builder.errors import InvalidUrlError
 from builder.remotes.giturls import check_ref
+from ci.patterns import means, means_any
 from pipelines.errors import InvalidRequestError
 from pipelines.forges.events import (
     Event,
@@ -22,7 +23,6 @@ from pipelines.forges.events import (
 )
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, RunRequest, Trigger
 from pipelines.projects.repositories import repository_key
-from pipelines.sources.filters import means, means_any
 
 _FULL_COMMIT: Final = (40, 64)
 

@@ -22,12 +22,12 @@ from builder.remotes.git import Found, Git, Head
 from builder.remotes.gitroute import GitAccess
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
 from builder.remotes.ssh import SshAccess
+from ci.patterns import means_any
 from core.reach import Reach, Resolve, look_up
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
 from pipelines.model import GitSource
 from pipelines.owning.ownership import bare_owner_below
-from pipelines.sources.filters import means_any
 
 _SCHEMES: Final = ("https", "ssh")
 _TOP: Final = "git"  # ROOT/git, and /git/ of the web process

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from ci.patterns import means, means_any
 from pipelines.errors import InvalidRequestError
 from pipelines.forges.events import Event, Payload, Ping, PullRequest, PullRequestClosed, Push, Repository, Tag
 from pipelines.hooks.planning import Action, Await, Build, Close, Skip, is_about, plan
 from pipelines.model import GitSource, HookSettings, Project
 from pipelines.projects.checking import check_hook
-from pipelines.sources.filters import means, means_any
 
 URL = "https://git.example/o/r.git"
 COMMIT, BASE = "a" * 40, "b" * 40
