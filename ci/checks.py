@@ -9,6 +9,7 @@ from typing import Final
 from ci import matrix as matrices
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.facts import FACTS, INSIDE_ONLY
+from ci.language.jobs import DECIDED_EARLY, NEVER_REPLACED
 from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.model import Fits, Job, Matrix, Need, Pipeline
@@ -16,10 +17,6 @@ from ci.problems import Problems
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
 from core.suggestions import suggestion
 from dockerfile_grammar.source import Span
-
-_NEVER_REPLACED: Final = frozenset({"run", "secrets"})
-_EARLY: Final = frozenset({"when", "matrix"})
-"""Decided before any job has run: no export is known."""
 
 _BUILT: Final = ("IMAGE", "DIGEST")
 """What each ``build`` exports."""
@@ -212,9 +209,9 @@ def _check_references(
     name: str, node: MappingNode, axes: frozenset[str] | None, before: _Before, problems: Problems
 ) -> None:
     for key, value in node.entries:
-        if key.text in _NEVER_REPLACED:
+        if key.text in NEVER_REPLACED:
             continue
-        names = _Names(problems, axes, None if key.text in _EARLY else (name, before))
+        names = _Names(problems, axes, None if key.text in DECIDED_EARLY else (name, before))
         names.only_axes = key.text == "needs"
         _check_values(value, names, problems)
 

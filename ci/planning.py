@@ -11,7 +11,7 @@ from ci.checks import base_name
 from ci.conditions import Event, why_left_out, why_not_listening
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.errors import PipelineFileError
-from ci.language.jobs import JOB_SHAPE
+from ci.language.jobs import DECIDED_EARLY, JOB_SHAPE, NEVER_REPLACED
 from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.shapes import Reading, Unreadable
 from ci.matrix import Combination
@@ -19,9 +19,6 @@ from ci.model import Job
 from ci.parsing import ParsedFile
 from ci.problems import Problems
 from ci.substitution import Placeholder, replace
-
-_NEVER_REPLACED = frozenset({"run", "secrets"})
-_DECIDED_BEFORE = frozenset({"when", "matrix"})
 
 
 class PlannedJob(Struct, frozen=True):
@@ -177,7 +174,7 @@ def _values(known: Mapping[str, str]) -> Callable[[Placeholder], str | None]:
 
 
 def _replaced_in_job(node: MappingNode, value: Callable[[Placeholder], str | None]) -> MappingNode:
-    untouched = _NEVER_REPLACED | _DECIDED_BEFORE
+    untouched = NEVER_REPLACED | DECIDED_EARLY
     entries = tuple((key, part if key.text in untouched else _replaced(part, value)) for key, part in node.entries)
     return MappingNode(entries, node.span)
 

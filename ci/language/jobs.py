@@ -45,6 +45,7 @@ from ci.language.shapes import (
     Shape,
     Text,
     Unreadable,
+    first_span,
     misplaced,
 )
 from ci.model import (
@@ -62,7 +63,6 @@ from ci.model import (
     Retry,
     Secret,
 )
-from dockerfile_grammar.source import Span
 
 _IMAGE_BUILD: Final[dict[str, Key]] = {
     "context": Key(INSIDE, "the directory whose files may be copied"),
@@ -276,7 +276,7 @@ class _Job(Fields[Job]):
         keys = {name.text: name for name, _ in node.entries}
         kinds = [name for name in (*KINDS, "approve", "use") if name in keys]
         if not kinds:
-            reading.problems.error(_start(node), "a job has one of `run`, `args` and `build`: what it does")
+            reading.problems.error(first_span(node), "a job has one of `run`, `args` and `build`: what it does")
             return
         for other in kinds[1:]:
             reading.problems.error(keys[other].span, f"a job has either `{kinds[0]}` or `{other}`")
@@ -284,7 +284,7 @@ class _Job(Fields[Job]):
             reading.problems.error(keys[name].span, f"a job with `{kinds[0]}` has no use for `{name}`")
         if kinds[0] in ("run", "args") and "image" not in keys:
             hint = "the container's image, such as python:3.13-slim, or {build: DIRECTORY}"
-            reading.problems.error(_start(node), "a job that runs something has an `image`", hint=hint)
+            reading.problems.error(first_span(node), "a job that runs something has an `image`", hint=hint)
 
     def schema(self) -> Schema:
         one_of = []
@@ -295,9 +295,11 @@ class _Job(Fields[Job]):
         return {**super().schema(), "oneOf": one_of}
 
 
-def _start(node: MappingNode) -> Span:
-    return node.entries[0][0].span if node.entries else node.span
+NEVER_REPLACED: Final = frozenset({"run", "secrets"})
+"""Keys of a job in which ``${NAME}`` is no reference."""
 
+DECIDED_EARLY: Final = frozenset({"when", "matrix"})
+"""Keys that are decided before any job has run: no export is known."""
 
 JOB_SHAPE: Final = _Job("a job", Job, JOB)
 _DEFAULT_KEYS: Final = {

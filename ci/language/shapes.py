@@ -101,6 +101,13 @@ def misplaced(node: Node, what: str, reading: Reading) -> Unreadable:
     return reading.refuse(node.span, f"expected {what}, and this is {kind_of(node)}", hint=hint)
 
 
+def _check_count(node: Node, count: int, what: str, least: int, most: int, reading: Reading) -> None:
+    """Raises Unreadable, having said why, for a list or map with too few or too many in it."""
+    if not least <= count <= most:
+        bound = f"at least {least}" if count < least else f"at most {most}"
+        raise reading.refuse(node.span, f"{what} of {bound}, and this has {count}")
+
+
 class ListOf(Shape[tuple[T, ...]], Generic[T]):
     """A list; with ``or_one``, a single value counts as a list of one.
 
@@ -118,9 +125,7 @@ class ListOf(Shape[tuple[T, ...]], Generic[T]):
             if not self._or_one or (isinstance(node, Scalar) and node.is_null):
                 raise misplaced(node, self.what, reading)
             return (self.item.read(node, reading),)
-        if not self._least <= len(node.items) <= self._most:
-            few = f"at least {self._least}" if len(node.items) < self._least else f"at most {self._most}"
-            raise reading.refuse(node.span, f"a list of {few}, and this has {len(node.items)}")
+        _check_count(node, len(node.items), "a list", self._least, self._most, reading)
         found = []
         for item in node.items:
             try:
@@ -149,9 +154,7 @@ class MapOf(Shape[Mapping[Text, T]], Generic[T]):
             return {}
         if not isinstance(node, MappingNode):
             raise misplaced(node, self.what, reading)
-        if not self._least <= len(node.entries) <= self._most:
-            few = f"at least {self._least}" if len(node.entries) < self._least else f"at most {self._most}"
-            raise reading.refuse(node.span, f"a map of {few}, and this has {len(node.entries)}")
+        _check_count(node, len(node.entries), "a map", self._least, self._most, reading)
         found, is_whole = {}, True
         for key, value in node.entries:
             try:
@@ -283,7 +286,7 @@ class Fields(Shape[R]):
         for name_of, key in self.keys.items():
             if key.is_required and name_of not in present:
                 is_whole = False
-                reading.problems.error(_first(node), f"{self.noun} has no {name_of}")
+                reading.problems.error(first_span(node), f"{self.noun} has no {name_of}")
         if not is_whole:
             raise Unreadable
         return self._kind(**values)
@@ -319,6 +322,6 @@ def _may_be_open(node: Node) -> bool:
     return isinstance(node, Scalar) and is_open(node)
 
 
-def _first(node: MappingNode) -> Span:
+def first_span(node: MappingNode) -> Span:
     """Where a map begins, as a place for what it lacks."""
     return node.entries[0][0].span if node.entries else node.span
