@@ -12,7 +12,7 @@ from core.quantities import parse_size
 
 if TYPE_CHECKING:
     from builder.request.limits import StepLimits
-    from containers.spec import Limits, ResourceLimit
+    from containers.resources import Limits, ResourceLimit
 
 ULIMITS: Final = (
     "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
@@ -64,7 +64,7 @@ def step_limits(options: Mapping[str, Any]) -> StepLimits:
 
 def container_limits(options: Mapping[str, Any]) -> Limits:
     """The limits in docker's options for control groups. Raises CommandError."""
-    from containers.spec import Limits
+    from containers.resources import Limits
 
     memory = size(options["memory"], "--memory") if options["memory"] else 0
     if memory and memory < _MIN_MEMORY:
@@ -78,7 +78,7 @@ def container_limits(options: Mapping[str, Any]) -> Limits:
 
 def resource_limits(texts: Sequence[str]) -> tuple[ResourceLimit, ...]:
     """The resource limits in texts like ``nofile=1024:2048``. Raises CommandError."""
-    from containers.spec import ResourceLimit
+    from containers.resources import ResourceLimit
 
     found = []
     for text in texts:

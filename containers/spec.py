@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from containers.capabilities import DEFAULT_CAPABILITIES
 from containers.limits import DEFAULT_SHM_BYTES
+from containers.resources import Limits, ResourceLimit
 from core.rootfs import DirectoryLayer, RootLayer
 
 Network: TypeAlias = Literal["default", "none", "host"]
@@ -57,32 +58,6 @@ class Tree(NamedTuple):
 
 
 Mount: TypeAlias = Bind | Tmpfs | File | Tree
-
-
-class Limits(NamedTuple):
-    """What all processes of a container together may use; 0 is no limit.
-
-    memory_swap_bytes: memory and swap together; 0 is twice the memory, -1 any amount.
-    cpus: how many at a time, as in 1.5.
-    cpu_shares: weight among others that are busy, docker's 2 to 262144, where 1024 is usual.
-    pids: processes and threads.
-    optional: controllers (``memory``, ``cpu``, ``pids``) that a host may lack: their limits then do not hold.
-    """
-
-    memory_bytes: int = 0
-    memory_swap_bytes: int = 0
-    cpus: float = 0.0
-    cpu_shares: int = 0
-    pids: int = 0
-    optional: tuple[str, ...] = ()
-
-
-class ResourceLimit(NamedTuple):
-    """One of setrlimit(2)'s limits for each process. name: as in ``nofile``; soft, hard: -1 is no limit."""
-
-    name: str
-    soft: int
-    hard: int
 
 
 class ContainerSpec(NamedTuple):

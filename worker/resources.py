@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from builder.request.limits import StepLimits
 from containers.launcher import Launcher
-from containers.spec import Limits
+from containers.resources import Limits
 from core.settings import ServiceSettings, StepSettings
 from images.store import Store
 from pipelines.service import Service

@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple
 
 from builder.errors import BuildCancelledError
 from builder.graph.vertices import RunOp, Vertex
-from builder.request.limits import StepLimits, Watch
+from builder.request.limits import StepLimits
 from builder.running.failures import StepFailedError
 from builder.running.hints import hint_for
 from builder.running.masking import OutputMasker
+from builder.running.watch import Watch
 from containers.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from containers.launcher import Container, Launcher
 from containers.limits import MEMORY_ABOVE

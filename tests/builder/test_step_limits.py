@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from builder.graph.vertices import RunOp
-from builder.request.limits import StepLimits, Watch
+from builder.request.limits import StepLimits
 from builder.running.step import why_it_failed
+from builder.running.watch import Watch
 from containers.limits import MEMORY_ABOVE
 from containers.spec import ExitStatus
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
@@ -83,7 +84,7 @@ def test_limits_are_no_part_of_the_cache_key(base_store: Shiplap, tmp_path: Path
 
 def test_output_that_comes_too_fast_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("builder.request.limits.time.sleep", waited.append)
+    monkeypatch.setattr("builder.running.watch.time.sleep", waited.append)
     watch = Watch(StepLimits(output_rate=100), str(tmp_path))
     watch.printed(90)
     assert waited == []
@@ -103,12 +104,12 @@ class _Disk:
 
 
 def _disk(monkeypatch: pytest.MonkeyPatch, free: int, free_inodes: int = 900_000) -> None:
-    monkeypatch.setattr("builder.request.limits.os.statvfs", lambda path: _Disk(free, free_inodes))
+    monkeypatch.setattr("builder.running.watch.os.statvfs", lambda path: _Disk(free, free_inodes))
 
 
 def test_step_that_makes_too_many_files_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A thousand empty files take next to no bytes, and all inodes of a disk that has a thousand."""
-    monkeypatch.setattr("builder.request.limits._FEWEST_INODES", 10)
+    monkeypatch.setattr("builder.running.watch._FEWEST_INODES", 10)
     _disk(monkeypatch, 900_000)
     watch = Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path))  # a thousandth
     for number in range(1100):
@@ -138,7 +139,7 @@ def test_step_is_stopped_although_others_free_as_much_as_it_writes(
 ) -> None:
     _disk(monkeypatch, 900_000)
     now = [1000.0]
-    monkeypatch.setattr("builder.request.limits.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("builder.running.watch.time.monotonic", lambda: now[0])
     watch = Watch(StepLimits(disk_bytes=4_000_000), str(tmp_path))
     (tmp_path / "f").write_bytes(b"x" * 5_000_000)
     now[0] += 1

@@ -8,7 +8,7 @@ import pytest
 
 from cli.errors import CommandError
 from cli.limits import container_limits, resource_limits, shm_bytes, step_limits
-from containers.spec import Limits, ResourceLimit
+from containers.resources import Limits, ResourceLimit
 from core.quantities import parse_size
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 

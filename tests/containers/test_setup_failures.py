@@ -18,7 +18,8 @@ import pytest
 from containers import wire
 from containers.errors import ContainerError, LimitError, MountError, NetworkError, PlaceError
 from containers.guest import Guest, error_message
-from containers.spec import ExitStatus, Limits
+from containers.resources import Limits
+from containers.spec import ExitStatus
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner, descendants, eventually
 from tests.toolkit.bounds import stretched

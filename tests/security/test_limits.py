@@ -12,7 +12,7 @@ import pytest
 from containers import limits
 from containers.errors import LimitError
 from containers.hierarchies import Hierarchy
-from containers.spec import Limits, ResourceLimit
+from containers.resources import Limits, ResourceLimit
 from tests.security.conftest import DebianRunner
 from tests.toolkit.bounds import stretched
 
