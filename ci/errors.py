@@ -2,7 +2,10 @@
 
 (ShiplapError)
 └── CiError
-    └── PipelineFileError
+    ├── PipelineFileError
+    ├── JobCancelledError
+    ├── JobLateError
+    └── JobFaultError
 """
 
 from __future__ import annotations
@@ -29,3 +32,15 @@ class PipelineFileError(CiError):
     def render(self) -> str:
         """All problems with their places, as they are printed."""
         return self.problems.render()
+
+
+class JobCancelledError(CiError):
+    """The caller asked for the job to stop, and it has."""
+
+
+class JobLateError(CiError):
+    """The time-out of a job is over."""
+
+
+class JobFaultError(CiError):
+    """A job failed by what its author, its script or its image did: it would fail again. The message says so."""

@@ -1,0 +1,162 @@
+"""What a job gets from its run, what it works with, and what comes of it: the data between a run and one job.
+
+The service's worker and ``shiplap ci run`` both fill in ``Given`` and ``JobTools``, and go by the ``JobOutcome``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from builder.bases import Connect
+from builder.remotes.access import SourceAccess
+from builder.request.limits import StepLimits
+from builder.result import BuildResult
+from containers.launcher import Launcher
+from containers.spec import Mount
+from core.digests import DiffID
+from core.events import Monitor, NullMonitor
+from core.references import Reference
+from core.trust import HOST, Domain
+from images.store import Store
+
+Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
+"""How a job failed: by itself, by its time-out, by one of its limits; empty: it did not, or never began."""
+
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+class GitMounts(Protocol):
+    """How ``.git`` is seen in a workspace: few files of its own, and the objects of the mirror, read-only."""
+
+    def mounted(self, target: str) -> AbstractContextManager[Sequence[Mount]]:
+        """The mounts that show it at ``target``, for as long as the context lasts."""
+
+
+class Given(Struct, frozen=True):
+    """What a job gets from its run.
+
+    run: the run's number; of ``shiplap ci run``, ``local``.
+    attempt: from 1.
+    facts: the values of ``ci.facts.FACTS``, without SHIPLAP_JOB, which is the job's name.
+    source: the commit's files as layers, base first; their paths are relative to the workspace.
+    outputs: of all jobs before it, those before these too, in the order of the file: job's name and layer.
+    before: for each of these jobs the jobs before it; two that are not before each other may conflict.
+    exports: by job and name, those of all jobs before it.
+    secrets: by name, those that this run may have.
+    images: by ``build`` job before it, the ID of its image.
+    git: what makes ``.git``; None: the workspace has none.
+    """
+
+    run: str = "local"
+    attempt: int = 1
+    facts: Mapping[str, str] = _NOTHING
+    source: tuple[DiffID, ...] = ()
+    outputs: tuple[tuple[str, DiffID], ...] = ()
+    before: Mapping[str, frozenset[str]] = _NOTHING
+    exports: Mapping[str, Mapping[str, str]] = _NOTHING
+    secrets: Mapping[str, bytes] = _NOTHING
+    images: Mapping[str, str] = _NOTHING
+    git: GitMounts | None = None
+
+
+class JobOutcome(Struct, frozen=True):
+    """What came of a job. Travels as data.
+
+    message: why it failed, a sentence with the next step.
+    failure: what ``retry`` asks for.
+    exit_code: of its command, as a shell gives it; None: none was run.
+    outputs: the layer of what it output; None: it has none.
+    exports: what it wrote to SHIPLAP_EXPORTS; of a ``build``, IMAGE and DIGEST.
+    image: of a ``build``, the ID of the image.
+    reused_from: the run whose result this is.
+    """
+
+    state: Literal["succeeded", "reused", "failed"]
+    message: str = ""
+    failure: Failure = ""
+    exit_code: int | None = None
+    outputs: DiffID | None = None
+    exports: Mapping[str, str] = _NOTHING
+    image: str = ""
+    reused_from: str = ""
+
+
+class Publisher(Protocol):
+    """Names and pushes what ``build`` jobs make, with the rights of the run."""
+
+    def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
+        """The names that an image gets in the store, for ``tags`` of the file; none of these: the project's.
+
+        Raises ShiplapErrors for names that the run may not give.
+        """
+
+    def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
+        """Send the image to the registries of its names. Returns the digest of its manifest there; empty: nowhere."""
+
+
+class Pins(Protocol):
+    """What names of images mean in a run: the first answer counts for all of its jobs, and for its retries.
+
+    Threads: any.
+    """
+
+    def get(self, name: str) -> str | None:
+        """What a name was found to mean, as a name that always means the same; None: nobody has asked yet."""
+
+    def keep(self, name: str, meaning: str) -> str:
+        """Note what was found; returns what counts, which another job may have noted before."""
+
+
+class MemoryPins:
+    """Pins of a run that lives in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, str] = {}
+
+    def get(self, name: str) -> str | None:
+        with self._lock:
+            return self._known.get(name)
+
+    def keep(self, name: str, meaning: str) -> str:
+        with self._lock:
+            return self._known.setdefault(name, meaning)
+
+
+class JobTools(NamedTuple):
+    """What a job is done with.
+
+    store: of this job alone, and acts for ``domain``. What the job outputs is leased by it until it is closed.
+    launcher: starts its containers.
+    monitor: of this job alone; each entry of ``run`` is a step.
+    cancelled: once set, the job's processes get SIGTERM, and SIGKILL after its ``grace``.
+    killed: once set, they get SIGKILL at once; ``cancelled`` is set by then.
+    connect: opens a registry client, with the rights of the run; None: nothing is pulled.
+    masked: the values of all secrets of the run's jobs: none of them is seen in any output.
+    fingerprint: stands for a secret in keys, so that nobody can guess it; None: keys only say that there is one.
+    domain: for whom the run is.
+    limits: the worker's; a job's own are within them.
+    pins: what images mean in this run.
+    publisher: None: images of ``build`` jobs are named in the store, and never pushed.
+    access: how builds fetch URLs and git repositories.
+    """
+
+    store: Store
+    launcher: Launcher
+    monitor: Monitor = NullMonitor()
+    cancelled: threading.Event | None = None
+    killed: threading.Event | None = None
+    connect: Connect | None = None
+    masked: Sequence[bytes] = ()
+    fingerprint: Callable[[bytes], str] | None = None
+    domain: Domain = HOST
+    limits: StepLimits = StepLimits()
+    pins: Pins | None = None
+    publisher: Publisher | None = None
+    access: SourceAccess = SourceAccess()
