@@ -96,7 +96,7 @@ def read_document(data: bytes, filename: str) -> tuple[Node | None, Problems]:
 def _decoded(data: bytes, filename: str) -> tuple[str, Problems]:
     nothing = Problems(Source(filename, ()))
     if len(data) > MAX_BYTES:
-        nothing.error(None, f"the file has {len(data)} bytes; at most {MAX_BYTES} are read")
+        nothing.error(None, f"the file has more than {MAX_BYTES} bytes; larger ones are not read")
         raise PipelineFileError(nothing)
     for mark, name in _OTHER_ENCODINGS:
         if data.startswith(mark):

@@ -99,7 +99,7 @@ def test_bytes_that_are_no_utf8_are_refused_with_their_place() -> None:
 
 def test_bounds_hold_for_any_bytes() -> None:
     assert not problems_of(b"#" * MAX_BYTES).has_errors
-    assert f"has {MAX_BYTES + 1} bytes; at most" in problems_of(b"#" * (MAX_BYTES + 1)).render()
+    assert f"the file has more than {MAX_BYTES} bytes" in problems_of(b"#" * (MAX_BYTES + 1)).render()
     assert not problems_of("a: " + "[" * 49 + "]" * 49).has_errors
     assert "nested more than 50 deep" in problems_of("a: " + "[" * 50 + "]" * 50).render()
     laughs = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'ha'] * 9)}]" for i in range(9))
