@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ci import matrix as matrices
@@ -51,7 +51,11 @@ class _Before:
         self.jobs = pipeline.jobs
         self.names = templates
         self._problems = problems
-        self._direct = {name: tuple(self._needed(job)) for name, job in pipeline.jobs.items()}
+        needed = {name: tuple(_needed(job)) for name, job in pipeline.jobs.items()}
+        self._direct = {name: tuple(other for other, _ in found) for name, found in needed.items()}
+        self._required = {
+            name: tuple(other for other, is_required in found if is_required) for name, found in needed.items()
+        }
         self._all: dict[str, frozenset[str]] = {}
 
     def check(self) -> None:
@@ -67,24 +71,15 @@ class _Before:
         """All jobs before this one."""
         found = self._all.get(name)
         if found is None:
-            seen: set[str] = set()
-            waiting = list(self._direct.get(name, ()))
-            while waiting:
-                other = waiting.pop()
-                if other not in seen:
-                    seen.add(other)
-                    waiting.extend(self._direct.get(other, ()))
-            found = self._all[name] = frozenset(seen)
+            found = self._all[name] = _reached(self._direct, name)
         return found
+
+    def never_without(self, name: str) -> frozenset[str]:
+        """The jobs that are in every run that has this one: what it needs without ``?``, and what these need so."""
+        return _reached(self._required, name)
 
     def needed_by_any(self, name: str) -> bool:
         return any(name in direct for direct in self._direct.values())
-
-    def _needed(self, job: Job) -> Iterator[str]:
-        for need in job.needs:
-            yield base_name(need.job)
-        if job.image is not None and job.image.job:
-            yield job.image.job
 
     def _check_need(self, name: str, need: Need) -> None:
         base, span = base_name(need.job), _span(need.text)
@@ -141,6 +136,26 @@ class _Before:
         if not texts and job.image is not None:
             texts = [job.image.job]
         return _span(texts[0])
+
+
+def _needed(job: Job) -> Iterator[tuple[str, bool]]:
+    """Jobs that come before one, and whether it is in no run without them."""
+    for need in job.needs:
+        yield base_name(need.job), not need.is_optional
+    if job.image is not None and job.image.job:
+        yield job.image.job, True
+
+
+def _reached(edges: Mapping[str, Sequence[str]], start: str) -> frozenset[str]:
+    """All that edges lead to from ``start``, one after the other."""
+    seen: set[str] = set()
+    waiting = list(edges.get(start, ()))
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(edges.get(name, ()))
+    return frozenset(seen)
 
 
 def base_name(name: str) -> str:
@@ -279,7 +294,7 @@ def _warn(name: str, job: Job, pipeline: Pipeline, before: _Before, node: Mappin
     if job.inputs is not None:
         _warn_of_missing_variables(job, problems)
     required = [secret for secret in job.secrets if not secret.optional]
-    if required and "pull_request" in pipeline.on and _runs_for_forks(job):
+    if required and "pull_request" in pipeline.on and _runs_for_forks(name, before):
         hint = "say `when: {fork: false}`, or that the secret is optional"
         problems.warning(_span(required[0].name), "this job also runs for forks, which get no secrets", hint=hint)
 
@@ -314,7 +329,11 @@ def _warn_of_missing_variables(job: Job, problems: Problems) -> None:
                 problems.warning(_span(text), f"a job with `inputs` does not get {variable}", hint=hint)
 
 
-def _runs_for_forks(job: Job) -> bool:
-    return not job.when or any(
-        fits.fork is not False and (fits.event is None or "pull_request" in fits.event) for fits in job.when
-    )
+def _runs_for_forks(name: str, before: _Before) -> bool:
+    """Whether neither its own ``when`` nor that of a job that it is never without keeps forks out."""
+    jobs = [before.jobs[other] for other in (name, *before.never_without(name)) if other in before.jobs]
+    return all(not job.when or any(_fits_forks(fits) for fits in job.when) for job in jobs)
+
+
+def _fits_forks(fits: Fits) -> bool:
+    return fits.fork is not False and (fits.event is None or "pull_request" in fits.event)

@@ -15,6 +15,7 @@ Lint = Callable[[str], str]
 Parsed = Callable[[str], ParsedFile]
 
 _JOB = "jobs:\n  a:\n    image: busybox:1\n    run: 'true'\n"
+_NO_FORKS = "jobs:\n  a: {build: ., when: {fork: false}}\n  b: {build: ., needs: a}\n"
 """A file that is in order; further keys of the job may follow."""
 
 
@@ -266,6 +267,8 @@ def test_templates_are_checked_again_once_they_are_replaced(lint: Lint) -> None:
         (_JOB + "    when: {event: tag, branch: main}\n", "a tag has no branch: this never holds"),
         (_JOB.replace("'true'", "echo ${SHIPLAP_TAG}") + "    inputs: src\n", "with `inputs` does not get SHIPLAP_TAG"),
         (_JOB + "    secrets: [KEY]\n", "also runs for forks, which get no secrets"),
+        ("jobs: {a: {image: 'b:1', run: x, when: {event: push}}, c: {image: 'b:1', run: x, needs: a?, secrets: [K]}}",
+         "also runs for forks, which get no secrets"),
         (_JOB + "    matrix: {A: [1], exclude: [{A: 1}]}\n", "all combinations of this matrix are excluded"),
     ],
 )  # fmt: skip
@@ -281,6 +284,7 @@ def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Pars
     [
         _JOB, _JOB + "    secrets: [KEY]\n    when: {fork: false}\n",
         _JOB + "    secrets: [{name: KEY, optional: true}]\n",
+        _NO_FORKS + "  c: {image: {job: b}, run: x, secrets: [K]}\n",
         _JOB + "    when: {event: [push, local]}\n", _JOB + "    inputs: src\n    env: {B: '${SHIPLAP_BRANCH}'}\n",
         f"jobs: {{a: {{image: 'x@sha256:{'0' * 64}', run: x}}, c: {{build: .}}}}",
         "jobs: {a: {image: '${SHIPLAP_PROJECT}', run: x}}",
