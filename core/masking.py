@@ -141,9 +141,15 @@ class Masker:
         """Up to where ``text`` may be shown for a while: nothing that comes next can turn its end into a secret."""
         if self._finder is not None:
             for start in range(max(0, len(text) - self.longest + 1), len(text)):
-                if self._finder.begins_form(_encode(text[start:])):
+                if self._finder.begins_form(_encode(text[start:])) and not self._is_within_form(text, start):
                     return start
         return len(text)
+
+    def _is_within_form(self, text: str, at: int) -> bool:
+        """Whether a form that is whole has begun before, and not ended: what begins there is masked with it."""
+        assert self._finder is not None
+        place = len(_encode(text[:at]))
+        return any(start < place < end for start, end in self._finder.spans(_encode(text)))
 
     def cut(self, text: str) -> int:
         """Up to where ``text`` may be masked and passed on when more of the same line is to come."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from core.masking import MASK, MIN_LENGTH, FormFinder, Masker, forms_of
 
 _few = st.sampled_from([97, 98, 99])
+_secrets = st.lists(st.text("ab", min_size=4, max_size=12), min_size=1, max_size=3)
 _forms = st.lists(st.lists(_few, min_size=4, max_size=40).map(bytes), min_size=1, max_size=12)
 
 
@@ -164,3 +165,17 @@ def test_numbers_of_a_log_are_hardly_ever_taken_for_hexadecimal_secrets() -> Non
 def test_text_that_is_all_but_a_secret_costs_no_more_than_its_length() -> None:
     assert asked(FormFinder([b"a" * 15 + b"b"]), b"a" * 8000) <= 8000 // 8 * 8
     assert asked(FormFinder([b"a" * 7 + b"b"]), b"a" * 8000) <= 8000 // 4 * 4
+
+
+@given(
+    st.lists(st.text("ab", min_size=4, max_size=12), min_size=1, max_size=3), st.text("abc", max_size=40), st.text("ab")
+)
+def test_what_is_shown_of_a_line_that_goes_on_is_as_it_will_be(secrets: list[str], begun: str, more: str) -> None:
+    masker = Masker(secret.encode() for secret in secrets)
+    shown = masker.mask(begun[: masker.safe(begun)])
+    assert masker.mask(begun + more).startswith(shown)
+
+
+def test_half_of_a_secret_that_repeats_itself_is_not_shown() -> None:
+    masker = Masker([b"hunter2-hunter2"])
+    assert masker.mask("key: hunter2-hunter2"[: masker.safe("key: hunter2-hunter2")]) == "key: ***"
