@@ -1,4 +1,4 @@
-"""Signals such as Ctrl-C: the first asks the work to end, the second ends the process at once."""
+"""Signals such as Ctrl-C: the first ones ask the work to end, the next ends the process at once."""
 
 from __future__ import annotations
 
@@ -33,13 +33,28 @@ def cancelling(cancelled: threading.Event, *, at_once: Callable[[], None]) -> It
 
     at_once: has two seconds. It runs in a thread of its own, because the interrupted code may hold any lock.
     """
+    with asking_to_end(cancelled.set, times=1, at_once=at_once) as received:
+        yield received
+
+
+@contextlib.contextmanager
+def asking_to_end(ask: Callable[[], None], *, times: int, at_once: Callable[[], None]) -> Iterator[Received]:
+    """Within: as many SIGINTs, SIGTERMs and SIGHUPs as ``times`` call ``ask``; one more calls ``at_once`` and exits.
+
+    ask: interrupts any code of this thread, so it may wait for nothing.
+    at_once: has two seconds. It runs in a thread of its own, because the interrupted code may hold any lock.
+    """
     received = Received()
+    left = times
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal left
         del frame
         if received.number is None:
             received.number = number
-            cancelled.set()
+        if left > 0:
+            left -= 1
+            ask()
             return
         thread = threading.Thread(target=at_once, daemon=True)
         thread.start()

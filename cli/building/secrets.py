@@ -1,4 +1,4 @@
-"""``--secret`` of ``shiplap build``: where the content of a secret comes from."""
+"""``--secret`` of ``shiplap build`` and of ``shiplap ci run``: where the content of a secret comes from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _MAX_BYTES = 500 << 10
 """BuildKit's limit too: a secret is held in memory by every step that mounts it."""
 STORED = "stored"
 """The type of a secret whose value a build service has already."""
+_SRC = "src=FILE"
 _KEYS = {"id": "id", "src": "src", "source": "src", "env": "env", "type": "type"}
 
 
@@ -56,6 +57,21 @@ def split_secrets(values: Iterable[str], environ: Mapping[str, str]) -> GivenSec
     return GivenSecrets(contents, tuple(name for name in stored if name not in contents))
 
 
+def read_named_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dict[str, bytes]:
+    """The content of each ``NAME=FILE``, or of each NAME that is a variable, by name; of equal names the last counts.
+
+    Raises CommandError.
+    """
+    found: dict[str, bytes] = {}
+    for text in values:
+        name, equals, path = text.partition("=")
+        if not name or (equals and not path):
+            raise _error(text, "has no name" if not name else "names no file", "write --secret NAME=FILE, or NAME")
+        form = f"{name}=FILE"
+        found[name] = _from_file(text, path, form) if equals else _from_environ(text, name, environ, form)
+    return found
+
+
 def _read(text: str, fields: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, bytes]:
     name, path, variable, kind = (fields.get(key, "") for key in ("id", "src", "env", "type"))
     if not name:
@@ -73,24 +89,23 @@ def _read(text: str, fields: Mapping[str, str], environ: Mapping[str, str]) -> t
             variable = name
         else:
             path = name
-    return name, _from_environ(text, variable, environ) if variable else _from_file(text, path)
+    return name, _from_environ(text, variable, environ, _SRC) if variable else _from_file(text, path, _SRC)
 
 
-def _from_environ(text: str, variable: str, environ: Mapping[str, str]) -> bytes:
+def _from_environ(text: str, variable: str, environ: Mapping[str, str], form: str) -> bytes:
+    """form: how a file is named in place of the variable."""
     if variable not in environ:
-        raise _error(text, f"${variable} is not set", f"export {variable}=…, or give a file: src=FILE")
+        raise _error(text, f"${variable} is not set", f"export {variable}=…, or give a file: {form}")
     return os.fsencode(environ[variable])
 
 
-def _from_file(text: str, path: str) -> bytes:
+def _from_file(text: str, path: str, form: str) -> bytes:
     path = os.path.expanduser(path)
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise _error(
-            text, f"cannot read {path}: {error.strerror}", "src=FILE names a file that you may read"
-        ) from error
+        raise _error(text, f"cannot read {path}: {error.strerror}", f"{form} names a file that you may read") from error
     if len(content) > _MAX_BYTES:
         raise _error(
             text, f"{path} has more than {_MAX_BYTES >> 10} KiB", "secrets are held in memory: make it smaller"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 if TYPE_CHECKING:
     from cli.progress.pump import Display
+    from core.events import Event
 
 Mode: TypeAlias = Literal["plain", "tty", "json", "quiet"]
 _CHOSEN: dict[str, Mode] = {"plain": "plain", "tty": "tty", "json": "json"}
@@ -22,7 +23,7 @@ def choose_mode(asked: str, sink: TextIO, *, quiet: bool, environ: Mapping[str, 
     return _CHOSEN.get(asked, "tty" if live else "plain")
 
 
-def open_display(mode: Mode, sink: TextIO, *, environ: Mapping[str, str] = os.environ) -> Display | None:
+def open_display(mode: Mode, sink: TextIO, *, environ: Mapping[str, str] = os.environ) -> Display[Event] | None:
     """The display for ``mode``, writing to ``sink``; None for quiet."""
     if mode == "quiet":
         return None

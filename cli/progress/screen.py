@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TextIO, TypeAlias
+from typing import Final, Literal, NamedTuple, TextIO, TypeAlias
 
 from cli.progress.text import cell_width, cut
 
 Style: TypeAlias = Literal["plain", "good", "bad", "dim"]
-_SGR: dict[Style, str] = {"plain": "", "good": "\x1b[34m", "bad": "\x1b[31m", "dim": "\x1b[2m"}
+_SGR: Final[dict[Style, str]] = {"plain": "", "good": "\x1b[34m", "bad": "\x1b[31m", "dim": "\x1b[2m"}
+
+
+def styled(text: str, style: Style) -> str:
+    """A line as it looks in a style."""
+    return f"{_SGR[style]}{text}\x1b[0m" if _SGR[style] else text
 
 
 class Row(NamedTuple):
@@ -59,8 +64,7 @@ class Screen:
         for row in rows:
             text = row.fit(width)
             self._widths.append(cell_width(text))
-            sgr = _SGR[row.style] if self._colours else ""
-            out.append(f"{sgr}{text}\x1b[0m\x1b[K\n" if sgr else f"{text}\x1b[K\n")
+            out.append(f"{styled(text, row.style) if self._colours else text}\x1b[K\n")
         out.append("\x1b[J")
         self._sink.write("".join(out))
         self._sink.flush()

@@ -35,7 +35,7 @@ def output(step: int, number: int) -> StepOutput:
     return StepOutput(step, 1, b"%d\n" % number, 0.0)
 
 
-def send(pump: Pump, step: int) -> None:
+def send(pump: Pump[Event], step: int) -> None:
     for number in range(5000):
         pump.emit(output(step, number))
 

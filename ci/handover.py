@@ -1,0 +1,70 @@
+"""What a job gets from the jobs before it: layers, exports and images. Pure; every run fills in ``Given`` here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from ci.graph import JobNode
+from ci.outcome import Given, JobOutcome
+from ci.planning import PlannedJob
+
+_GOOD: Final = ("succeeded", "reused")
+
+
+def nodes_of(jobs: Sequence[PlannedJob]) -> list[JobNode]:
+    """The jobs of a plan as ``ci.graph`` looks at them, none begun."""
+    return [_node(planned) for planned in jobs]
+
+
+def jobs_before(jobs: Sequence[PlannedJob]) -> dict[str, frozenset[str]]:
+    """By job, in the order of the file, all that have to end before it: what it needs, what that needs, and so on."""
+    needs = {planned.name: planned.needs for planned in jobs}
+    found: dict[str, frozenset[str]] = {}
+    for start in needs:
+        waiting = [start]
+        while waiting:
+            name = waiting[-1]
+            missing = [need for need in needs[name] if need not in found]
+            if missing:
+                waiting += missing
+                continue
+            found[name] = frozenset(needs[name]).union(*(found[need] for need in needs[name]))
+            waiting.pop()
+    return {name: found[name] for name in needs}
+
+
+def given_to(
+    name: str, before: Mapping[str, frozenset[str]], outcomes: Mapping[str, JobOutcome], common: Given
+) -> Given:
+    """What one job gets. Of jobs that failed it gets nothing, allowed or not.
+
+    before: of ``jobs_before``, in the order of the file.
+    outcomes: of the jobs that ended.
+    common: what all jobs of the run get.
+    """
+    ended = [(other, outcomes[other]) for other in before if other in before[name] and other in outcomes]
+    good = [(other, outcome) for other, outcome in ended if outcome.state in _GOOD]
+    outputs = tuple((other, outcome.outputs) for other, outcome in good if outcome.outputs is not None)
+    return replace(
+        common,
+        outputs=outputs,
+        before={other: before[other] for other, _ in outputs},
+        exports={other: outcome.exports for other, outcome in good if outcome.exports},
+        images={other: outcome.image for other, outcome in good if outcome.image},
+    )
+
+
+def _node(planned: PlannedJob) -> JobNode:
+    job, matrix = planned.job, planned.job.matrix
+    return JobNode(
+        planned.name,
+        needs=planned.needs,
+        after=job.after,
+        may_fail=job.may_fail,
+        matrix=planned.base if matrix is not None else "",
+        max_parallel=matrix.max_parallel if matrix is not None else None,
+        fail_fast=matrix is not None and matrix.fail_fast,
+    )

@@ -1,0 +1,13 @@
+"""Whether a job that failed is tried again. Pure: the service and ``shiplap ci run`` ask it alike."""
+
+from __future__ import annotations
+
+from ci.model import Retry
+from ci.outcome import JobOutcome
+
+
+def is_tried_again(retry: Retry, outcome: JobOutcome, attempt: int) -> bool:
+    """attempt: the one that ended, from 1. What never began fails again, so it is not tried."""
+    if outcome.state != "failed" or not outcome.failure or attempt > retry.times:
+        return False
+    return not retry.on or outcome.failure in retry.on or str(outcome.exit_code) in retry.on
