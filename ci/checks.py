@@ -315,6 +315,10 @@ def _warn_of_conditions(fits: Fits, pipeline: Pipeline, problems: Problems) -> N
         problems.warning(_span(fits.tag[0]), "no event that is meant here has a tag: this never holds")
     if fits.target is not None and "pull_request" not in events:
         problems.warning(_span(fits.target[0]), "no event that is meant here has a target: this never holds")
+    push = pipeline.on.get("push")
+    if events == {"pull_request"} and fits.fork is False and push is not None and push.branches is None:
+        place = fits.event[0] if fits.event is not None else ""
+        problems.warning(_span(place), "own pull requests are run by their pushes here: this never holds")
     if fits.branch is not None and events == {"tag"}:
         problems.warning(_span(fits.branch[0]), "a tag has no branch: this never holds")
 

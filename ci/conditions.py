@@ -19,6 +19,7 @@ class Event(Struct, frozen=True):
     facts: the values of ``ci.facts.FACTS``.
     changed: the files that changed; None: that cannot be said, and then every pattern fits.
     directories: the names of the commit's directories that fit a pattern, sorted.
+    runs_pushes: whether the project runs pushes of this branch, if the pipeline listens to them.
     """
 
     name: EventName
@@ -29,6 +30,7 @@ class Event(Struct, frozen=True):
     facts: Mapping[str, str] = {}
     changed: Callable[[], Sequence[str] | None] = lambda: None
     directories: Callable[[str], tuple[str, ...]] = lambda _: ()
+    runs_pushes: bool = True
 
 
 def why_not_listening(pipeline: Pipeline, event: Event) -> str | None:
@@ -43,9 +45,22 @@ def why_not_listening(pipeline: Pipeline, event: Event) -> str | None:
         return f"the pipeline is not for branch {branch}"
     if refs.tags is not None and not means(refs.tags, event.tag):
         return f"the pipeline is not for tag {event.tag}"
+    if (
+        event.name == "pull_request"
+        and not event.is_fork
+        and event.runs_pushes
+        and _hears_pushes(pipeline, event.branch)
+    ):
+        return "the push of its branch runs it"
     if refs.paths is not None and not _has_changed(refs.paths, event):
         return "no file that the pipeline is about has changed"
     return None
+
+
+def _hears_pushes(pipeline: Pipeline, branch: str) -> bool:
+    """A commit of an own pull request is pushed, too: it is run once."""
+    refs = pipeline.on.get("push")
+    return refs is not None and (refs.branches is None or means(refs.branches, branch))
 
 
 def why_left_out(job: Job, event: Event, combination: Combination) -> str | None:

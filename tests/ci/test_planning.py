@@ -112,12 +112,12 @@ _WHEN = f"jobs:\n  a: {{{_JOB}, when: %s}}\n"
         ("{branch: ['!main']}", Event("push", "dev"), None),
         ("{branch: main}", Event("tag", tag="v1"), "there is no branch"),
         ("{tag: 'v*'}", Event("tag", tag="v1"), None), ("{tag: 'v*'}", Event("tag", tag="x"), "it is not for tag x"),
-        ("{target: main}", Event("pull_request", "x", "main"), None),
+        ("{target: main}", Event("pull_request", "x", "main", runs_pushes=False), None),
         ("{target: main}", Event("push", "main"), "there is no target"),
         ("{event: [push, tag]}", Event("manual"), "it is not for manual"),
         ("{event: local}", Event("local"), None),
         ("{fork: false}", Event("pull_request", is_fork=True), "it is not for forks"),
-        ("{fork: true}", Event("pull_request"), "it is for forks only"),
+        ("{fork: true}", Event("pull_request", runs_pushes=False), "it is for forks only"),
         ("{paths: src}", Event("push", changed=lambda: ["src/a/b"]), None),
         ("{paths: src}", Event("push", changed=lambda: ["doc/a"]), "no file that it is about has changed"),
         ("{paths: src}", Event("push", changed=lambda: None), None),
@@ -205,3 +205,24 @@ def test_replacing_is_done_once_and_for_all_or_not_yet() -> None:
     values = {"A": "${B}", "B": "$${A}"}
     assert replace("${A}${B} $${A} $", lambda found: values[found.name]) == "${B}$${A} ${A} $"
     assert replace("${A} ${later.X} $${A}", lambda found: None if found.job else "a") == "${A} ${later.X} $${A}"
+
+
+@pytest.mark.parametrize(
+    ("on", "branch", "members", "is_run"),
+    [
+        ("[push, pull_request]", "x", {}, False),
+        ("[push, pull_request]", "x", {"is_fork": True}, True),
+        ("[push, pull_request]", "x", {"runs_pushes": False}, True),
+        ("{push: {branches: main}, pull_request: }", "x", {}, True),
+        ("{push: {branches: [main, 'feature/**']}, pull_request: }", "feature/x", {}, False),
+        ("pull_request", "x", {}, True),
+    ],
+)
+def test_commit_of_an_own_pull_request_is_run_once(
+    planned: Planned, on: str, branch: str, members: dict[str, bool], is_run: bool
+) -> None:
+    text = f"on: {on}\njobs: {{a: {{{_JOB}}}}}"
+    asked = {"branch": branch, "target": "main", **members}
+    found = planned(text, "pull_request", **asked)
+    assert bool(found.jobs) == is_run
+    assert found.reason == ("" if is_run else "the push of its branch runs it")
