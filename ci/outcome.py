@@ -18,7 +18,7 @@ from builder.remotes.access import SourceAccess
 from builder.request.limits import StepLimits
 from builder.result import BuildResult
 from containers.launcher import Launcher
-from containers.spec import Mount
+from containers.spec import ContainerSpec, Mount
 from core.digests import DiffID
 from core.events import Monitor, NullMonitor
 from core.references import Reference
@@ -145,6 +145,8 @@ class JobTools(NamedTuple):
     pins: what images mean in this run.
     publisher: None: images of ``build`` jobs are named in the store, and never pushed.
     access: how builds fetch URLs and git repositories.
+    held: is given the container of a command that failed, while its files and mounts are still there, by the thread of
+        the job; a run on a laptop opens a shell in it. None: nobody wants to look.
     """
 
     store: Store
@@ -160,3 +162,4 @@ class JobTools(NamedTuple):
     pins: Pins | None = None
     publisher: Publisher | None = None
     access: SourceAccess = SourceAccess()
+    held: Callable[[ContainerSpec], None] | None = None
