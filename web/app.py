@@ -14,14 +14,14 @@ from web.access import authenticate, authenticate_scraper
 from web.backing import attach
 from web.calls import Call, Streamed
 from web.endpoints import Endpoint, decode_body
+from web.erroranswers import add_error_handlers
 from web.errors import TooLargeError, UnsupportedTypeError
-from web.failures import add_error_handlers
 from web.guard import install as guard
 from web.guard import note
 from web.guard.notes import has_noted, subject_of
 from web.guard.rights import Target, check
 from web.hooks import badge, follow, receive
-from web.hub import Hub
+from web.loghub import Hub
 from web.metrics import exposition
 from web.openapi import document
 from web.pages.installing import PAGES, install

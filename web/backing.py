@@ -14,8 +14,8 @@ from web.errors import NotFoundError
 if TYPE_CHECKING:
     from pipelines.service import Service
     from registry.server.registry import Registry
-    from web.hub import Hub
     from web.identities import Provider
+    from web.loghub import Hub
 
 PROVIDER: Final = "shiplap-oidc"
 """The key of an application's provider of identities; without it nobody can sign in so."""

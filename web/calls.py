@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.accounts.roles import Level, Rights
 from pipelines.sources.senders import robot_sender, user_sender
 from web.guard.rights import check_project
-from web.hub import Hub
+from web.loghub import Hub
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request

@@ -1,4 +1,4 @@
-"""The errors of HTTP requests, each with its status. ``web.failures`` has the statuses for errors of the rooms below.
+"""The errors of HTTP requests, each with its status. ``web.erroranswers`` has those of errors of the rooms below.
 
 (ShiplapError)
 └── RequestError

@@ -27,8 +27,8 @@ from pipelines.jsonlogs import configuration
 from pipelines.runs.queue import check_labels, queues_of_worker
 from pipelines.service import Service
 from worker.pool import Pool
+from worker.processresources import WorkerSettings
 from worker.pulse import Pulse
-from worker.resources import WorkerSettings
 from worker.sideprocess import ExporterProcess
 from worker.tasks import make_app
 

@@ -38,10 +38,10 @@ from pipelines.sources.git import Checkout, Served, fetch_git, repositories
 from registry.client import Client, push
 from worker.cacheexport import CacheExport
 from worker.connecting import bounds_of, client_of
-from worker.describing import annotations_of, labels_of
-from worker.keeper import Keeper
+from worker.imagelabels import annotations_of, labels_of
+from worker.leasekeeper import Keeper
+from worker.processresources import Resources
 from worker.pushstep import PushStep
-from worker.resources import Resources
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 
 _PUSHING_S: Final = 0.2  # between two looks whether another run has pushed

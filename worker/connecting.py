@@ -16,7 +16,7 @@ from pipelines.service import Service
 from pipelines.sources.git import reach
 from registry.client import Client, ClientConfig
 from worker.credentials import RunCredentials
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 
 T = TypeVar("T")
 

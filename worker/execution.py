@@ -38,8 +38,8 @@ from pipelines.runs.reaper import waiting
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Work, build_and_push, is_trusted
 from worker.cacheexport import Outlet
-from worker.keeper import Keeper
-from worker.resources import Resources
+from worker.leasekeeper import Keeper
+from worker.processresources import Resources
 
 _FINISH_PAUSE_S: Final = 0.5
 _HERE: Final = (ContainerError, ContextDamagedError, SecretError, StorageFullError, UpstreamError)

@@ -43,7 +43,7 @@ from registry.client import Client
 from worker.cacheexport import CacheExport, receive
 from worker.connecting import client_of
 from worker.exportqueue import ExportQueue, Waiting
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 
 _IDLE_S: Final = 30.0  # then the process ends; more work starts it again
 _END_S: Final = 1.0  # for the export under way: nobody waits for a registry that does not answer

@@ -25,7 +25,7 @@ from pipelines.keeping.retention import sweep
 from pipelines.runs.reaper import Reaper
 from pipelines.runs.workers import BEAT_S
 from pipelines.service import Service
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 
 _ROUND_S: Final = 1.0
 _STUCK_AFTER_S: Final = 10.0

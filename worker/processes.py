@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,7 @@ from celery import Celery, bootsteps
 from celery.signals import worker_shutting_down
 
 from worker.processes import environment_of
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 
 _TURN_S: Final = 1.0
 _END_TIMEOUT_S: Final = 15.0

@@ -20,7 +20,7 @@ from celery.signals import worker_shutting_down
 
 from worker.cacheexport import Outlet
 from worker.processes import environment_of
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 
 _LOOK_S: Final = 1.0
 _END_TIMEOUT_S: Final = 5.0

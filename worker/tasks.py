@@ -20,7 +20,7 @@ from pipelines.runs.queue import TASK_NAME, celery_app
 from worker.cacheexport import Outlet
 from worker.execution import Execution
 from worker.pool import leave_pool
-from worker.resources import Resources, WorkerSettings
+from worker.processresources import Resources, WorkerSettings
 
 _PAUSE_S: Final = 2.0  # so that a worker that takes nothing leaves the messages to others
 _log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from pipelines.service import Service
 from worker.building import Done, Work
 from worker.cacheexport import CacheExport, Outlet, receive
 from worker.execution import Execution
-from worker.resources import Resources, WorkerSettings
+from worker.processresources import Resources, WorkerSettings
 
 Build = Callable[[Work, LogWriter], Done]
 

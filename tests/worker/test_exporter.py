@@ -29,7 +29,7 @@ from tests.toolkit.service import eventually
 from worker.cacheexport import CacheExport, Outlet
 from worker.exporter import Exporter
 from worker.exportqueue import ExportQueue, Waiting
-from worker.resources import WorkerSettings
+from worker.processresources import WorkerSettings
 from worker.sideprocess import ExporterProcess
 
 NOTHING = UsedCache((), (), {})

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from core.settings import ServiceSettings
+from worker.processresources import WorkerSettings
 from worker.pulse import Pulse
-from worker.resources import WorkerSettings
 
 
 class Hub:

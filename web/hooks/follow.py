@@ -23,7 +23,7 @@ from web.addresses import run_url
 from web.backing import hub, service
 from web.errors import NotFoundError, RequestError, UnavailableError
 from web.hooks.receive import refusals, signed_request
-from web.hub import Hub
+from web.loghub import Hub
 
 if TYPE_CHECKING:
     from pipelines.service import Service

@@ -26,7 +26,7 @@ from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
 from web.app import create_app
 from web.backing import hub_of
-from web.hub import HEARTBEAT
+from web.loghub import HEARTBEAT
 from web.registry_access import ServiceAccounts
 
 SOURCE = GitSource("https://git.example/x")

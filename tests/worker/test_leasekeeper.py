@@ -14,7 +14,7 @@ from pipelines.errors import (
 )
 from pipelines.model import BuildOptions, Claim, ContextSource, Run
 from pipelines.runs.claims import LEASE_S, Claims
-from worker.keeper import Keeper
+from worker.leasekeeper import Keeper
 
 RUN = Run(
     1, "default", "running", 0, 1, 3, "w", False, ContextSource("sha256:" + "0" * 64), BuildOptions(), (),
@@ -98,7 +98,7 @@ def test_cancellation_and_timeout_stop_the_build() -> None:
 
 
 def test_question_is_asked_until_the_database_answers_or_the_build_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.keeper._PAUSE_S", 0.001)
+    monkeypatch.setattr("worker.leasekeeper._PAUSE_S", 0.001)
     keeper = Held(TroubledClaims()).keeper
     answers: list[PipelineError | str] = [DatabaseDownError("away"), DatabaseUnreachableError("away"), "here"]
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from pipelines.logs.reading import Logs
-from web.hub import HEARTBEAT, Hub, encode
+from web.loghub import HEARTBEAT, Hub, encode
 
 STORED = 20_000
 
