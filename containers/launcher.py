@@ -85,6 +85,10 @@ class Container(Closing):
         finally:
             self._lock.release()
 
+    def fileno(self) -> int:
+        """A descriptor for poll(2), readable once ``wait`` would return at once. Not after ``wait`` or ``close``."""
+        return self._answers.fileno()
+
     def ended(self) -> bool:
         """Whether ``wait`` would return at once."""
         return self._status is not None or self._error is not None or readable(self._answers.fileno(), 0)
@@ -94,7 +98,10 @@ class Container(Closing):
         self._tell("kill", 0)
 
     def signal(self, number: int) -> None:
-        """Send a signal to its first process, which ignores those it has no handler for.  pid_namespaces(7)"""
+        """Send a signal to its first process, which ignores those it has no handler for.  pid_namespaces(7)
+
+        With ``init`` of the spec, to all of its processes, as if each had been sent it alone.
+        """
         self._tell("signal", int(number))
 
     def resize(self, rows: int, columns: int) -> None:

@@ -432,6 +432,18 @@ def test_cancel_ends_the_running_step(workshop: Workshop) -> None:
     assert workshop.seen.outcomes()[-1] == "cancelled"
 
 
+def test_step_that_closes_its_output_is_still_cancelled(workshop: Workshop) -> None:
+    """Output that has ended says nothing about the command: it may go on, and has to be ended like any other."""
+    cancelled = threading.Event()
+    timer = threading.Timer(1.0, cancelled.set)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(BuildCancelledError):
+        workshop.build("FROM base\nRUN exec >&- 2>&-; sleep 100\n", cancelled=cancelled)
+    timer.join()
+    assert time.monotonic() - began < 60
+
+
 def test_missing_source_names_the_file(workshop: Workshop) -> None:
     (workshop.context / "requirements.txt").write_text("")
     with pytest.raises(StepError, match=r"requirments\.txt") as caught:
