@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class Guest:
     """A container's first process, from before its spec is known until it has been reaped.
 
-    channel: to its set-up code, None after execve.
+    channel: to its set-up code, None after execve; where an init stays, until that has ended.
     client: the socket to whoever asked for it; None for a spare one.
     was_spare: it was made before anybody asked.
     request: the spec and its descriptors, until the command is being executed.
     connected: whether its interface was made.
     limited, memory_bytes: whether it has limits; the limit of memory, 0 for none.
     message: why the command could not be executed.
+    is_told: the client knows that the command has begun.
+    status: of the command, as of waitpid, where an init has reaped it; else its own is the command's.
     made: what set-up had to put into the upper layer.
 
     The client learns why there is no container, or how it ended, only when the process has ended: by then all that it
@@ -42,6 +44,7 @@ class Guest:
         "connected",
         "executing",
         "failure",
+        "is_told",
         "killed",
         "limited",
         "lost",
@@ -54,6 +57,7 @@ class Guest:
         "pidfd",
         "report",
         "request",
+        "status",
         "upper",
         "was_spare",
     )
@@ -76,6 +80,8 @@ class Guest:
         self.failure: tuple[Any, ...] | None = None
         self.lost: tuple[Any, ...] | None = None
         self.executing = False
+        self.is_told = False
+        self.status: int | None = None
         self.killed = False
         self.was_spare = False
 
@@ -84,6 +90,7 @@ class Guest:
         if self.report is not None:
             return self.report
         if self.executing:
+            status = status if self.status is None else self.status
             if self.lost is not None and status and not self.killed:
                 return self.lost
             return ("exit", status, self.message, exceeded)

@@ -304,17 +304,25 @@ class Guests:
         else:
             guest.signal(message[1])
 
+    def _tell_begun(self, guest: Guest) -> None:
+        """Tell the client, once, that the command is being executed, if it is."""
+        if guest.client is not None and guest.executing and guest.report is None and not guest.is_told:
+            guest.is_told = True
+            _drop_request(guest)
+            reply(guest.client, ("started",))
+
     def _on_channel(self, guest: Guest) -> None:
-        """Take what set-up has to say. The channel ends when the command begins, or when the process ends."""
+        """Take what set-up has to say, and an init after it.
+
+        The channel ends when the command begins, or when the process ends.
+        """
         assert guest.channel is not None
         received = wire.receive(guest.channel)
         if received is None:
             self._loop.unwatch(guest.channel.fileno())
             guest.channel.close()
             guest.channel = None
-            if guest.client is not None and guest.executing and guest.report is None:
-                _drop_request(guest)
-                reply(guest.client, ("started",))
+            self._tell_begun(guest)
             return
         message: Any = received[0]
         if message[0] == "terminal":
@@ -327,6 +335,10 @@ class Guests:
             guest.made = message[1]
         elif message[0] == "executing":
             guest.executing = True
+        elif message[0] == "begun":
+            self._tell_begun(guest)
+        elif message[0] == "ended":
+            guest.status = message[1]
         else:
             guest.report = message
             self._kill(guest)
@@ -358,7 +370,7 @@ class Guests:
             self.start(client, spec, fds)
         _drop_request(guest)
         if guest.client is not None:
-            exceeded = self._session.exceeded(guest.name) if guest.limited or status else []
+            exceeded = self._session.exceeded(guest.name) if guest.limited or status or guest.status else []
             reply(guest.client, guest.outcome(status, exceeded))
             self._forget_client(guest)
         self._session.doom(guest.name)

@@ -5,7 +5,7 @@ for a container: ``_prepare`` needs no spec and makes what does not depend on on
 has little left to do. Messages from the launcher, in order: ``mapped`` (the ID maps are written), ``network`` (an
 interface was put into this namespace; not for every container), ``trees``, ``start``. Replies: an error, or a terminal
 where one was asked for, and ``executing`` when all is ready; then the socket closes at execve. A socket that closes
-without a word is a set-up that was killed.
+without a word is a set-up that was killed. Where ``init`` stays behind, the socket is its own until it ends.
 
 The container gets nothing of the host: once the root has changed, no module can be imported, and no descriptor exists
 but stdio and the socket (close-on-exec). Until then no path is resolved in the container's files.
@@ -24,7 +24,7 @@ import struct
 import sys
 import termios
 
-from containers import capabilities, mounts, netlink, stubs, syscalls, users, wire
+from containers import capabilities, init, mounts, netlink, stubs, syscalls, users, wire
 from containers.errors import ContainerError, LimitError, MountError, NamespaceError, PlaceError
 from containers.limits import DEFAULT_SHM_BYTES
 from core.filesystems import GOOD_KINDS
@@ -92,7 +92,7 @@ def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoRe
 
 def _prepare(channel: _socket.socket, cgroup_fds: list[int], network: str) -> None:
     gc.disable()
-    _close_all_but({0, 1, 2, channel.fileno(), *cgroup_fds})
+    syscalls.close_all_but({0, 1, 2, channel.fileno(), *cgroup_fds})
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
     _expect(channel, "mapped")
     for fd in cgroup_fds:
@@ -168,15 +168,6 @@ def _expect(channel: _socket.socket, wanted: str) -> None:
     message = wire.receive(channel)
     if message is None or message[0] != wanted:
         raise EOFError
-
-
-def _close_all_but(kept: set[int]) -> None:
-    first = 0
-    for fd in sorted(kept):
-        if fd > first:
-            syscalls.close_range(first, fd - 1)
-        first = fd + 1
-    syscalls.close_range(first, 0x7FFFFFFF)
 
 
 def configure_network(address: int, prefix: int, gateway: int) -> None:
@@ -339,7 +330,9 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: 
         os.dup2(fd, target)
     for fd in range(3):
         _own_pipe(fd, user)
-    _close_all_but({0, 1, 2, channel.fileno()})
+    syscalls.close_all_but({0, 1, 2, channel.fileno()})
+    if spec["init"]:
+        init.stay_behind(channel)
     os.setsid()
     if spec["terminal"]:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -81,6 +81,9 @@ class ContainerSpec(NamedTuple):
     limits: for the container as a whole.
     ulimits: for each process, where they differ from the launcher's own.
     shm_bytes: the size of /dev/shm.
+    init: the command is not the first process, but the child of one of ours, which reaps, and passes on to all what
+        ``Container.signal`` sends. After a SIGTERM the container ends when the last process has. Without it,
+        the container ends with the command.
     """
 
     layers: tuple[RootLayer, ...]
@@ -100,6 +103,7 @@ class ContainerSpec(NamedTuple):
     limits: Limits = Limits()
     ulimits: tuple[ResourceLimit, ...] = ()
     shm_bytes: int = DEFAULT_SHM_BYTES
+    init: bool = False
 
 
 class ExitStatus(NamedTuple):
@@ -145,11 +149,18 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "terminal_size": spec.terminal_size,
         "capabilities": sorted(spec.capabilities),
         "filtered": spec.filtered,
-        "limits": spec.limits._asdict(),
+        "limits": _limits(spec)._asdict(),
         "limited": spec.limits != Limits(),
         "shm_bytes": spec.shm_bytes,
         "ulimits": [(limit.name, limit.soft, limit.hard) for limit in spec.ulimits],
+        "init": spec.init,
     }
+
+
+def _limits(spec: ContainerSpec) -> Limits:
+    """Its limits; a process of ours is none of the command's."""
+    limits = spec.limits
+    return limits._replace(pids=limits.pids + 1) if spec.init and limits.pids else limits
 
 
 def _mount_to_wire(mount: Mount) -> tuple[object, ...]:

@@ -36,7 +36,8 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2
 MOUNT_ATTR_IDMAP = 0x100000
 STATX_MNT_ID = 0x1000
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 1, 4, 23, 24, 28
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 23, 24, 28
 PR_SET_NO_NEW_PRIVS = 38
 SECBIT_NO_SETUID_FIXUP = 4
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
@@ -158,6 +159,16 @@ def sethostname(name: str) -> None:
     """sethostname(2)"""
     data = os.fsencode(name)
     _check(_libc.sethostname(data, len(data)), "sethostname", name)
+
+
+def close_all_but(kept: set[int]) -> None:
+    """Close all other descriptors."""
+    first = 0
+    for fd in sorted(kept):
+        if fd > first:
+            close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first, 0x7FFFFFFF)
 
 
 def close_range(first: int, last: int) -> None:
