@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ci import matrix as matrices
-from ci.document import MappingNode, Node, Scalar, SequenceNode
+from ci.document import MappingNode, Node
 from ci.facts import FACTS, INSIDE_ONLY
 from ci.language.jobs import DECIDED_EARLY, NEVER_REPLACED
 from ci.language.limits import MAX_COMBINATIONS
@@ -15,6 +15,7 @@ from ci.language.shapes import Text
 from ci.model import Fits, Job, Matrix, Need, Pipeline
 from ci.problems import Problems
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
+from ci.templates import scalars
 from core.suggestions import suggestion
 from dockerfile_grammar.source import Span
 
@@ -240,18 +241,6 @@ def _check_values(node: Node, names: _Names, problems: Problems) -> None:
             continue
         for reference in found:
             names.check(reference, scalar.span)
-
-
-def scalars(node: Node) -> Iterator[Scalar]:
-    """All values in a node, keys left out. Its depth is bounded by the document's."""
-    if isinstance(node, Scalar):
-        yield node
-    elif isinstance(node, SequenceNode):
-        for item in node.items:
-            yield from scalars(item)
-    else:
-        for _, value in node.entries:
-            yield from scalars(value)
 
 
 def _check_matrix(matrix: Matrix, node: MappingNode, problems: Problems) -> None:

@@ -57,7 +57,7 @@ def parse_pipeline(data: bytes, filename: str = FILE) -> ParsedFile:
         misplaced(root, "a map with `jobs`", reading)
         raise PipelineFileError(problems)
     values = _values(root, reading)
-    templates = _templates(values.pop("jobs", None), values.pop("defaults", None), reading)
+    templates = _templates(values.pop("jobs", None), values.pop("defaults", None), root.get("env"), reading)
     jobs = {name: job for name, node in templates.items() if (job := _job(node, reading)) is not None}
     pipeline = Pipeline(pipeline_name(filename), values.pop("on", EVERYTHING), jobs, **values)
     check_pipeline(pipeline, templates, root, problems)
@@ -82,8 +82,8 @@ def _values(root: MappingNode, reading: Reading) -> dict[str, Any]:
         return found
 
 
-def _templates(jobs: Node | None, defaults: Node | None, reading: Reading) -> dict[str, MappingNode]:
-    """The jobs' nodes by name, each with those of the defaults that it has not itself, and has a use for."""
+def _templates(jobs: Node | None, defaults: Node | None, env: Node | None, reading: Reading) -> dict[str, MappingNode]:
+    """The jobs' nodes by name, each with what it has not itself, and has a use for, of the defaults and of ``env``."""
     if jobs is None:
         return {}
     if not isinstance(jobs, MappingNode) or not jobs.entries:
@@ -97,6 +97,8 @@ def _templates(jobs: Node | None, defaults: Node | None, reading: Reading) -> di
             DEFAULTS.read(defaults, reading)
         except Unreadable:
             defaults = None
+    # The variables of every job are a default as well, below those of `defaults`.
+    variables = None if env is None else MappingNode(((Scalar("env", env.span, plain=True), env),), env.span)
     found: dict[str, MappingNode] = {}
     for key, node in jobs.entries:
         try:
@@ -104,7 +106,7 @@ def _templates(jobs: Node | None, defaults: Node | None, reading: Reading) -> di
         except Unreadable:
             continue
         if isinstance(node, MappingNode):
-            found[name] = _with_defaults(node, defaults)
+            found[name] = _with_defaults(_with_defaults(node, defaults), variables)
         else:
             misplaced(node, "a job: a map", reading)
     return found
@@ -129,6 +131,8 @@ def _with_defaults(node: MappingNode, defaults: Node | None) -> MappingNode:
 
 def _joined(own: Node, default: Node) -> Node:
     """Two maps of variables; the job's own count where both have one."""
+    if isinstance(own, Scalar) and own.is_null:
+        return default
     if not isinstance(own, MappingNode) or not isinstance(default, MappingNode):
         return own
     names = {key.text for key, _ in own.entries}

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
 from ci import matrix as matrices
 from ci.checks import base_name
 from ci.conditions import Event, why_left_out, why_not_listening
-from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.errors import PipelineFileError
-from ci.language.jobs import DECIDED_EARLY, JOB_SHAPE, NEVER_REPLACED
+from ci.language.jobs import JOB_SHAPE
 from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.shapes import Reading, Unreadable
 from ci.matrix import Combination
 from ci.model import Job
 from ci.parsing import ParsedFile
 from ci.problems import Problems
-from ci.substitution import Placeholder, replace
+from ci.substitution import Placeholder
+from ci.templates import Template, replaced_in_job
 
 
 class PlannedJob(Struct, frozen=True):
@@ -29,6 +30,7 @@ class PlannedJob(Struct, frozen=True):
     job: its ``${NAME}`` are replaced, but for exports of jobs before it.
     needs: names of planned jobs, those of whole matrices one by one.
     combination: its values of the matrix.
+    template: of which ``job`` was made, for when the exports are there; None: no file describes it, and it is settled.
     """
 
     name: str
@@ -36,6 +38,32 @@ class PlannedJob(Struct, frozen=True):
     job: Job
     needs: tuple[str, ...]
     combination: Combination
+    template: Template | None = None
+
+    def settled(self, facts: Mapping[str, str], exports: Mapping[str, Mapping[str, str]]) -> Job:
+        """The job with all of its values. exports: by job and name, of jobs before it. Raises PipelineFileError."""
+        if self.template is None:
+            return self.job
+        return self.template.settled(_known(facts, self.name, self.combination), exports)
+
+    def to_data(self) -> dict[str, Any]:
+        """It as plain values, for JSON, without texts that know their places: this goes to a worker."""
+        assert self.template is not None, "it was planned from a file"
+        return {
+            "name": str(self.name),
+            "base": str(self.base),
+            "needs": [str(name) for name in self.needs],
+            "combination": {str(name): str(value) for name, value in self.combination.items()},
+            "template": self.template.to_data(),
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], facts: Mapping[str, str]) -> PlannedJob:
+        """What ``to_data`` made. facts: those that it was planned with."""
+        template = Template.from_data(data["template"])
+        values = _values(_known(facts, data["name"], data["combination"]))
+        job = template.as_far_as_known(values)
+        return cls(data["name"], data["base"], job, tuple(data["needs"]), data["combination"], template)
 
 
 class Plan(Struct, frozen=True):
@@ -90,6 +118,7 @@ class _Planning:
                 one.job,
                 tuple(need for need in needs[name] if need in self._candidates),
                 one.combination,
+                Template.of(self._parsed.templates[one.base], self._problems.source),
             )
             for name, one in self._candidates.items()
         )
@@ -118,8 +147,8 @@ class _Planning:
         if reason is not None:
             self._left_out[name] = reason
             return
-        facts = {**self._event.facts, "SHIPLAP_JOB": name}
-        node = _replaced_in_job(self._parsed.templates[base], _values({**facts, **combination}))
+        known = _known(self._event.facts, name, combination)
+        node = replaced_in_job(self._parsed.templates[base], _values(known))
         try:
             read = JOB_SHAPE.read(node, Reading(self._problems))
         except Unreadable:
@@ -168,24 +197,10 @@ class _Planning:
             raise PipelineFileError(self._problems)
 
 
+def _known(facts: Mapping[str, str], name: str, combination: Combination) -> dict[str, str]:
+    return {**facts, "SHIPLAP_JOB": name, **combination}
+
+
 def _values(known: Mapping[str, str]) -> Callable[[Placeholder], str | None]:
     """Facts and values of the matrix; exports are not known yet."""
     return lambda reference: None if reference.job else known.get(reference.name, "")
-
-
-def _replaced_in_job(node: MappingNode, value: Callable[[Placeholder], str | None]) -> MappingNode:
-    untouched = NEVER_REPLACED | DECIDED_EARLY
-    entries = tuple((key, part if key.text in untouched else _replaced(part, value)) for key, part in node.entries)
-    return MappingNode(entries, node.span)
-
-
-def _replaced(node: Node, value: Callable[[Placeholder], str | None]) -> Node:
-    """The same nodes with the values of ``${NAME}``; a text with an export in it stays as it is, whole."""
-    if isinstance(node, Scalar):
-        if "${" not in node.text:
-            return node
-        text = replace(node.text, value)
-        return node if text == node.text else node._replace(text=text, plain=False, is_settled=True)
-    if isinstance(node, SequenceNode):
-        return SequenceNode(tuple(_replaced(item, value) for item in node.items), node.span)
-    return MappingNode(tuple((key, _replaced(part, value)) for key, part in node.entries), node.span)

@@ -69,7 +69,7 @@ jobs:
     assert pipeline.env == {"VERSION": "3.10", "EMPTY": ""}
     assert (pipeline.source.history, pipeline.source.submodules, pipeline.source.lfs) == (50, True, False)
     assert (one.run, one.shell, one.image) == (("make", "make test"), "bash", Image("busybox:1"))
-    assert one.env == {"FOO": "own", "VERSION": "3.9"}
+    assert one.env == {"FOO": "own", "VERSION": "3.9", "EMPTY": ""}
     assert one.inputs == ("src/**", "!src/*.md")
     assert one.limits == Limits(memory=512 << 20, cpus=0.5)
     assert one.outputs == (Output("build/**"), Output("*.whl", "wheels", optional=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ci import matrix as matrices
@@ -13,7 +14,7 @@ from ci.directories import directories_of
 from ci.errors import PipelineFileError
 from ci.model import Matrix
 from ci.parsing import ParsedFile
-from ci.planning import Plan, plan
+from ci.planning import Plan, PlannedJob, plan
 from ci.substitution import BadReferenceError, Placeholder, is_open, references, replace
 
 Parsed = Callable[[str], ParsedFile]
@@ -82,8 +83,9 @@ jobs:
     assert job.image.reference == "python:3.10-slim"
     assert job.env == {
         "B": hostile, "LITERAL": "${P} $$ $P", "LATER": "${P} ${app.IMAGE} $${P}", "ME": "a (3.10)",
+        "GLOBAL": hostile,
     }  # fmt: skip
-    assert [value.is_template for value in job.env.values()] == [False, False, True, False]  # type: ignore[attr-defined]
+    assert [value.is_template for value in job.env.values()] == [False, False, True, False, False]  # type: ignore[attr-defined]
     assert job.run == ("echo ${SHIPLAP_BRANCH} ${P}",)
 
 
@@ -226,3 +228,62 @@ def test_commit_of_an_own_pull_request_is_run_once(
     found = planned(text, "pull_request", **asked)
     assert bool(found.jobs) == is_run
     assert found.reason == ("" if is_run else "the push of its branch runs it")
+
+
+_DEPLOYMENT = """
+env: {GLOBAL: "${SHIPLAP_BRANCH}"}
+jobs:
+  app: {build: ., needs: version}
+  version: {image: "b:1", run: x, exports: [NUMBER, AFTER]}
+  deploy:
+    needs: app
+    matrix: {WHERE: [eu]}
+    image: "tools:${version.NUMBER}"
+    env: {TEXT: "${WHERE} ${app.IMAGE} $${WHERE} ${SHIPLAP_BRANCH}"}
+    timeout: ${version.AFTER}
+    run: echo ${version.NUMBER}
+"""
+
+
+def test_exports_are_put_in_when_they_are_there_all_values_at_once(planned: Planned) -> None:
+    """What travels to a worker says the same there, and a value that looks like a reference is none."""
+    facts = {"SHIPLAP_BRANCH": "${app.IMAGE} ${version.SECRET}"}
+    found = planned(_DEPLOYMENT, branch="b", facts=facts)
+    deploy = next(one for one in found.jobs if one.base == "deploy")
+    moved = PlannedJob.from_data(msgspec.json.decode(msgspec.json.encode(deploy.to_data())), facts)
+    assert moved == deploy
+    exports = {"app": {"IMAGE": "r/app@${WHERE}"}, "version": {"NUMBER": "1.2", "AFTER": "90s"}}
+    for one in (deploy, moved):
+        job = one.settled(facts, exports)
+        assert job.image is not None
+        assert job.image.reference == "tools:1.2"
+        assert job.env == {
+            "TEXT": "eu r/app@${WHERE} ${WHERE} ${app.IMAGE} ${version.SECRET}", "GLOBAL": facts["SHIPLAP_BRANCH"],
+        }  # fmt: skip
+        assert job.timeout_s == 90
+        assert job.run == ("echo ${version.NUMBER}",)
+
+
+@pytest.mark.parametrize(
+    ("exports", "error"),
+    [
+        ({"app": {"IMAGE": "i"}, "version": {"AFTER": "1s"}},
+         ('.shiplap.yml:9:12: error: ${version.NUMBER} has no value in this run ("version" has not written NUMBER to '
+         '$SHIPLAP_EXPORTS, or has failed)\n 9 |     image: "tools:${version.NUMBER}"\n'
+         "   |            ^^^^^^^^^^^^^^^^^^^^^^^^^")),
+        ({"app": {"IMAGE": "i"}, "version": {"NUMBER": "a b", "AFTER": "1s"}},
+         ('.shiplap.yml:9:12: error: expected the name of an image, and this is "tools:a b"\n'
+         ' 9 |     image: "tools:${version.NUMBER}"\n   |            ^^^^^^^^^^^^^^^^^^^^^^^^^')),
+        ({"app": {"IMAGE": "i"}, "version": {"NUMBER": "1", "AFTER": "7h"}},
+         (".shiplap.yml:11:14: error: at most 6h, and more than nothing; this is 7h\n"
+         "11 |     timeout: ${version.AFTER}\n   |              ^^^^^^^^^^^^^^^^")),
+    ],
+)  # fmt: skip
+def test_export_that_does_not_fit_is_an_error_at_its_place(
+    planned: Planned, exports: dict[str, dict[str, str]], error: str
+) -> None:
+    deploy = next(one for one in planned(_DEPLOYMENT).jobs if one.base == "deploy")
+    moved = PlannedJob.from_data(deploy.to_data(), {})
+    with pytest.raises(PipelineFileError) as caught:
+        moved.settled({}, exports)
+    assert [line.strip() for line in caught.value.render().split("\n")] == [line.strip() for line in error.split("\n")]

@@ -64,27 +64,28 @@ def test_signal_reaches_all_and_the_container_waits_for_them(run: Runner, tmp_pa
         setsid sh -c 'trap "echo daemon too; exit" TERM; echo ready; while :; do sleep 0.05; done' &
         echo ready; sleep 1000
     """
-    with open(said, "wb") as output:
-        with run.start("sh", "-c", script, stdout=output.fileno(), init=True) as container:
-            assert eventually(lambda: said.read_text().count("ready") == 3)
-            container.signal(signal.SIGTERM)
-            status = container.wait(stretched(60))
+    with open(said, "wb") as output, run.start("sh", "-c", script, stdout=output.fileno(), init=True) as container:
+        assert eventually(lambda: said.read_text().count("ready") == 3)
+        container.signal(signal.SIGTERM)
+        status = container.wait(stretched(60))
     assert (status.code, status.signal) == (143, 15)
     assert sorted(said.read_text().split("\n")[3:5]) == ["daemon too", "tidied"]
 
 
 def test_who_ignores_it_ends_by_the_kill(run: Runner, tmp_path: Path) -> None:
     said = tmp_path / "said"
-    with open(said, "wb") as output:
-        with run.start(
+    with (
+        open(said, "wb") as output,
+        run.start(
             "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done", stdout=output.fileno(), init=True
-        ) as container:
-            assert eventually(lambda: "ready" in said.read_text())
-            container.signal(signal.SIGTERM)
-            with pytest.raises(TimeoutError):
-                container.wait(0.3)
-            container.kill()
-            assert container.wait(stretched(60)) == ExitStatus(137, 9)
+        ) as container,
+    ):
+        assert eventually(lambda: "ready" in said.read_text())
+        container.signal(signal.SIGTERM)
+        with pytest.raises(TimeoutError):
+            container.wait(0.3)
+        container.kill()
+        assert container.wait(stretched(60)) == ExitStatus(137, 9)
 
 
 def test_other_signals_do_not_keep_the_container_open(run: Runner, tmp_path: Path) -> None:
