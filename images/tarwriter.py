@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol, TypeAlias
 
+from core.cancellation import check
 from images.errors import LayerSourceError
 from images.tarheaders import BLOCK, XATTR_KEY
 from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX
@@ -337,6 +338,7 @@ class TarWriter:
         else:
             left = size
             while left:
+                check()
                 want = min(left, _CHUNK)
                 data = os.read(source, want) if isinstance(source, int) else source.read(want)
                 if not data:
