@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from dockerfile_grammar import IgnorePatterns
+from dockerfile_grammar import IgnorePatterns, globs
 from dockerfile_grammar.errors import PatternError
+from dockerfile_grammar.ignore import clean_path
 
 MOST: Final = 100
 """Patterns of one list."""
@@ -50,3 +51,19 @@ def means_any(patterns: Sequence[str], names: Iterable[str]) -> bool:
         return True
     found = compiled(patterns)
     return any(found.matches(name) for name in names)
+
+
+def excludes(pattern: str) -> bool:
+    """Whether a pattern says what is not meant."""
+    return pattern.lstrip().startswith("!")
+
+
+def literal_start(pattern: str) -> str:
+    """The path that everything which a pattern means lies at or below; empty: it may lie anywhere."""
+    parts = clean_path(pattern.strip()).split("/")
+    return "/".join(parts[: next((at for at, part in enumerate(parts) if globs.has_wildcards(part)), len(parts))])
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether a pattern names one path, with all below it."""
+    return not globs.has_wildcards(pattern)

@@ -44,6 +44,7 @@ class IgnorePatterns:
         self._patterns = patterns
         self._groups = _groups(patterns)
         self._exceptions = tuple(pattern.text.split("/") for pattern in patterns if pattern.includes)
+        self._others = tuple(pattern.text.split("/") for pattern in patterns if not pattern.includes)
         # directory -> (ignored?, which groups matched it or a parent, as bits)
         self._directories: dict[str, tuple[bool, int]] = {"": (False, 0)}
 
@@ -99,6 +100,10 @@ class IgnorePatterns:
         """Whether the directory and all that it can ever hold are left out, so that a walker need not enter it."""
         ignored, _ = self._directory(directory)
         return ignored and not any(_may_match_below(exception, directory) for exception in self._exceptions)
+
+    def reaches_below(self, directory: str) -> bool:
+        """Whether a pattern could leave out something below a directory that is not left out. Errs towards yes."""
+        return any(_may_match_below(pattern, directory) for pattern in self._others)
 
     def _directory(self, path: str) -> tuple[bool, int]:
         result = self._directories.get(path)

@@ -1,0 +1,123 @@
+"""The workspace of one attempt of a job: what its container mounts, and the layer of what it left there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from ci.model import Output
+from ci.workspace.epoch import BEGINNING
+from ci.workspace.mask import make_mask
+from ci.workspace.outputs import write_outputs
+from ci.workspace.stack import Stack
+from containers.launcher import Launcher
+from containers.spec import Tree
+from core.closing import Closing
+from core.digests import DiffID
+from core.files import storage_errors
+from core.rootfs import DirectoryLayer, RootLayer
+from images.behind import Behind
+from images.snapshots import Upper
+from images.store import Store
+from images.tarwriter import TarWriter
+
+PLACE: Final = "/work"
+"""Where jobs find it."""
+
+
+class Workspace(Closing):
+    """The files that a stack shows, with a directory of their own for what the job writes.
+
+    Made by: whoever runs an attempt of a job, which has it alone.
+    Threads: one at a time.
+    Ended by: ``close``, which throws away what the job wrote. A session that dies leaves nothing either.
+    """
+
+    def __init__(self, store: Store, launcher: Launcher, stack: Stack) -> None:
+        """Make it. Raises what ``Snapshots.lowers`` raises, InputsError, StorageFullError."""
+        self._store = store
+        self._launcher = launcher
+        self._mounted: set[str] = set()
+        with contextlib.ExitStack() as undo:
+            layers = store.snapshots.lowers(stack.layers)
+            self._upper = self._new_upper(layers, undo)
+            self._layers: tuple[RootLayer, ...] = layers
+            if stack.hidden:
+                mask = self._new_upper(layers, undo)
+                with storage_errors("a workspace"):
+                    make_mask(_files(mask), stack.hidden, stack.mode_of)
+                self._layers = (*layers, DirectoryLayer(_files(mask)))
+            _begin(_files(self._upper))
+            self._held = undo.pop_all()
+
+    @property
+    def upper(self) -> str:
+        """The directory that fills while the job runs, for watching how much it writes."""
+        return self._upper.path
+
+    def mount(self, target: str = PLACE, *, places: Sequence[str] = ()) -> Tree:
+        """What the container mounts.
+
+        places: names in its root directory at which something else is going to be mounted; directories are made for
+        them, and what is seen there is never an output.
+        """
+        with storage_errors("a workspace"):
+            for name in places:
+                os.mkdir(f"{_files(self._upper)}/{name}", 0o755)
+                _begin(f"{_files(self._upper)}/{name}")
+            _begin(_files(self._upper))
+        self._mounted.update(places)
+        return Tree(self._layers, target, upper=self._upper.path)
+
+    def take_outputs(self, outputs: Sequence[Output], *, mounted: Collection[str] = ()) -> DiffID | None:
+        """Write the layer of what the job left, once its container has ended. None: there is nothing in it.
+
+        mounted: further paths in the workspace at which something else was mounted.
+        The layer is durable. Raises OutputsError, LayerSourceError, StorageFullError.
+        """
+        if not outputs:
+            return None
+        with contextlib.ExitStack() as held, self._store.layers.writer() as blob:
+            with Behind(blob) as sink:
+                writer = TarWriter(sink)
+                write_outputs(
+                    _files(self._upper),
+                    lambda: held.enter_context(self._view()),
+                    writer,
+                    outputs,
+                    mounted=self._mounted.union(mounted),
+                )
+                writer.close()
+            return blob.commit() if writer.entries else None
+
+    def close(self) -> None:
+        """Throw away what the job wrote."""
+        self._held.close()
+
+    def _new_upper(self, below: Sequence[RootLayer], undo: contextlib.ExitStack) -> Upper:
+        upper = self._store.snapshots.new_upper(below)
+        undo.callback(self._store.snapshots.discard, upper)
+        return upper
+
+    @contextlib.contextmanager
+    def _view(self) -> Iterator[int | None]:
+        """A descriptor of what the job began with."""
+        if not self._layers:
+            yield None
+            return
+        fd = self._launcher.view(self._layers)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _files(upper: Upper) -> str:
+    return f"{upper.path}/fs"
+
+
+def _begin(directory: str) -> None:
+    """Give a directory of ours the time that all files of a workspace begin with."""
+    os.utime(directory, (BEGINNING, BEGINNING))
