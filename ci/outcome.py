@@ -51,6 +51,7 @@ class Given(Struct, frozen=True):
     secrets: by name, those that this run may have.
     images: by ``build`` job before it, the ID of its image.
     git: what makes ``.git``; None: the workspace has none.
+    reuse: False: every job runs, whatever is known of its result.
     """
 
     run: str = "local"
@@ -63,6 +64,7 @@ class Given(Struct, frozen=True):
     secrets: Mapping[str, bytes] = _NOTHING
     images: Mapping[str, str] = _NOTHING
     git: GitMounts | None = None
+    reuse: bool = True
 
 
 class JobOutcome(Struct, frozen=True):

@@ -115,6 +115,16 @@ def relayed_terminal(master: int, *, stdin: int | None, stdout: int) -> Iterator
                 thread.join(_LAST_OUTPUT_S)
 
 
+def entered(spec: ContainerSpec, args: tuple[str, ...]) -> ContainerSpec:
+    """The same container with another command, on a terminal if we have one: for whoever looks around in it."""
+    terminal = os.isatty(_STDIN) and os.isatty(_STDOUT)
+    env = dict(spec.env)
+    if terminal:
+        env.setdefault("TERM", os.environ.get("TERM", "xterm"))
+    size = window_size(_STDIN) or spec.terminal_size
+    return spec._replace(args=args, env=tuple(env.items()), terminal=terminal, terminal_size=size)
+
+
 def in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool) -> ExitStatus:
     """Run a container on this process's standard streams, with its signals, to its end.
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -30,6 +31,7 @@ from ci.model import Pipeline
 from ci.outcome import Given, JobOutcome, JobTools
 from ci.planning import Plan, PlannedJob
 from ci.retrying import is_tried_again
+from containers.spec import ContainerSpec
 from core.errors import ShiplapError
 
 
@@ -41,6 +43,12 @@ class Execute(Protocol):
     """
 
     def __call__(self, planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome: ...
+
+
+ToolsFor: TypeAlias = Callable[[threading.Event], JobTools]
+"""What an attempt is done with; the event is set once the attempt is to end."""
+
+Enter: TypeAlias = Callable[[str, ContainerSpec], None]
 
 
 class RunRequest(Struct, frozen=True):
@@ -86,18 +94,27 @@ class LocalRun:
     """One run. Call ``run`` once.
 
     execute: does a job's attempt.
-    tools: what jobs are done with; monitor and events are each job's own.
+    tools: what an attempt is done with, but for its monitor and its events.
     requests: how somebody ends the run.
+    enter: is given a job and its container when its command failed, in the thread of ``run``, and may run it once more;
+        None: nobody wants to look.
     """
 
     def __init__(
-        self, request: RunRequest, execute: Execute, tools: JobTools, watcher: Watcher, requests: EndRequests
+        self,
+        request: RunRequest,
+        execute: Execute,
+        tools: ToolsFor,
+        watcher: Watcher,
+        requests: EndRequests,
+        enter: Enter | None = None,
     ) -> None:
         self._request = request
         self._execute = execute
         self._tools = tools
         self._watcher = watcher
         self._requests = requests
+        self._enter = enter
         self._jobs = {planned.name: planned for planned in request.plan.jobs}
         self._nodes = {node.name: node for node in nodes_of(request.plan.jobs)}
         self._before = jobs_before(request.plan.jobs)
@@ -125,12 +142,6 @@ class LocalRun:
         nodes = list(self._nodes.values())
         ends = {name: self._ends[name] for name in self._jobs}
         return RunEnd(ends, outcome(nodes), time.monotonic() - began)
-
-    def in_run_thread(self, work: Callable[[], None]) -> None:
-        """Let the thread of ``run`` do this, and wait until it is done. For threads of jobs."""
-        done = threading.Event()
-        self._inbox.put(_Asked(work, done))
-        done.wait()
 
     @contextmanager
     def _all_end(self) -> Iterator[None]:
@@ -166,7 +177,8 @@ class LocalRun:
             case _Asked(work, done):
                 began = time.monotonic()
                 try:
-                    work()
+                    if not self._stop():
+                        work()
                 finally:
                     done.set()
                 self._ends_at += time.monotonic() - began  # a run's time is its own, not that of people
@@ -227,11 +239,20 @@ class LocalRun:
         running = self._running[name] = _Running(threading.Event(), threading.Event())
         self._watcher.started(name, attempt)
         given = replace(given_to(name, self._before, self._outcomes, self._request.given), attempt=attempt)
-        tools = self._tools._replace(
-            monitor=self._watcher.monitor(name), cancelled=running.cancelled, killed=running.killed
+        tools = self._tools(running.cancelled)._replace(
+            monitor=self._watcher.monitor(name),
+            cancelled=running.cancelled,
+            killed=running.killed,
+            held=None if self._enter is None else partial(self._hold, name, self._enter),
         )
         result = threads.submit(self._execute, self._jobs[name], given, tools)
         result.add_done_callback(lambda ended: self._inbox.put(_Ended(name, ended)))
+
+    def _hold(self, name: str, enter: Enter, spec: ContainerSpec) -> None:
+        """In the thread of a job: let the thread of ``run`` look, for it alone has the terminal and its signals."""
+        done = threading.Event()
+        self._inbox.put(_Asked(lambda: enter(name, spec), done))
+        done.wait()
 
     def _settle(self, name: str, result: Future[JobOutcome]) -> None:
         """Take what came of an attempt. Raises what nobody expects."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from ci.errors import CiError
 from ci.handover import jobs_before
 from ci.planning import Plan
@@ -26,12 +24,6 @@ def selected(plan: Plan, names: Sequence[str]) -> Plan:
             wanted |= {job, *before[job]}
     left_out = {name: reason for name, reason in plan.left_out.items() if name in names}
     return Plan(tuple(planned for planned in plan.jobs if planned.name in wanted), left_out)
-
-
-def without_reuse(plan: Plan) -> Plan:
-    """The same plan, all of whose jobs run whatever is known of their results."""
-    jobs = tuple(replace(planned, job=replace(planned.job, reuse=False)) for planned in plan.jobs)
-    return replace(plan, jobs=jobs)
 
 
 def _named(plan: Plan, name: str) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -111,22 +109,13 @@ def _tell_how_to_run_again(held: HeldStep, store: Store, secrets: Mapping[str, b
 
 
 def _enter(held: HeldStep, launcher: Launcher, invoke: str) -> None:
-    from cli.attach import in_foreground, window_size
+    from cli.attach import entered, in_foreground
 
-    spec = held.spec
-    shell = spec.args[0] if len(spec.args) > 2 and spec.args[-2] == "-c" else _SHELL
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    step = held.spec
+    shell = step.args[0] if len(step.args) > 2 and step.args[-2] == "-c" else _SHELL
     args = (shell, "-c", invoke) if invoke else (shell,)
-    env = dict(spec.env)
-    if terminal:
-        env.setdefault("TERM", os.environ.get("TERM", "xterm"))
-    entered = spec._replace(
-        args=args,
-        env=tuple(env.items()),
-        terminal=terminal,
-        terminal_size=window_size(sys.stdin.fileno()) or spec.terminal_size,
-    )
+    spec = entered(step, args)
     say(f"debug: {' '.join(args)} in the failed step; it is thrown away when this ends")
-    status = in_foreground(launcher, entered, interactive=not invoke or terminal)
+    status = in_foreground(launcher, spec, interactive=not invoke or spec.terminal)
     if status.message:
         say(f"debug: {status.message}")

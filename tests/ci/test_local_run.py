@@ -16,13 +16,14 @@ from ci.errors import CiError, JobCancelledError
 from ci.graph import ENDED, State, advance
 from ci.handover import jobs_before, nodes_of
 from ci.local.ending import EndRequests
-from ci.local.runner import LocalRun, RunRequest
+from ci.local.runner import Enter, LocalRun, RunRequest
 from ci.local.selecting import selected
 from ci.local.watching import JobEnd, RunEnd
 from ci.model import After, Job, Matrix, Need, Pipeline, Retry
 from ci.outcome import Given, JobOutcome, JobTools
 from ci.planning import Plan, PlannedJob
 from ci.retrying import is_tried_again
+from containers.spec import ContainerSpec
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.events import Monitor, NullMonitor
@@ -92,11 +93,15 @@ def run(
     requests: EndRequests | None = None,
     parallel: int = 4,
     given: Given | None = None,
+    enter: Enter | None = None,
     **pipeline: Any,
 ) -> RunEnd:
     request = RunRequest(Pipeline("main", {}, {}, **pipeline), Plan(tuple(jobs), {}), given or Given(), parallel)
-    tools = JobTools(cast(Any, None), cast(Any, None))
-    return LocalRun(request, execute, tools, watched or Watched(), requests or EndRequests()).run()
+    return LocalRun(request, execute, no_tools, watched or Watched(), requests or EndRequests(), enter).run()
+
+
+def no_tools(cancelled: threading.Event) -> JobTools:
+    return JobTools(cast(Any, None), cast(Any, None), cancelled=cancelled)
 
 
 def states(end: RunEnd) -> dict[str, State]:
@@ -263,25 +268,38 @@ def test_first_failure_stops_the_others_where_the_file_says_so() -> None:
     assert end.jobs["c"].message == "another job had failed"
 
 
-def test_a_job_may_have_something_done_by_the_thread_of_the_run() -> None:
-    seen: list[threading.Thread] = []
-    request = RunRequest(
-        Pipeline("main", {}, {}, timeout_s=0.2), Plan((planned("a"), planned("b", "a")), {}), Given(), 1
-    )
+def test_who_looks_at_a_failed_job_has_the_thread_of_the_run_and_all_the_time() -> None:
+    seen: list[tuple[str, threading.Thread]] = []
 
-    def look() -> None:
-        seen.append(threading.current_thread())
+    def enter(name: str, spec: ContainerSpec) -> None:
+        assert spec.args == ("false",)
+        seen.append((name, threading.current_thread()))
         time.sleep(0.3)  # more than the run may take: people are not counted
 
-    def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
-        if planned.name == "a":
-            running.in_run_thread(look)
-        return SUCCEEDED
+    def fails(given: Given, tools: JobTools) -> JobOutcome:
+        assert tools.held is not None
+        tools.held(ContainerSpec((), None, ("false",)))
+        return FAILED
 
-    running = LocalRun(request, execute, JobTools(cast(Any, None), cast(Any, None)), Watched(), EndRequests())
-    end = running.run()
-    assert seen == [threading.current_thread()]
-    assert states(end) == {"a": "succeeded", "b": "succeeded"}
+    jobs = [planned("a", may_fail=True), planned("b", "a")]
+    end = run(jobs, Fake(a=fails), enter=enter, timeout_s=0.2)
+    assert seen == [("a", threading.current_thread())]
+    assert states(end) == {"a": "failed", "b": "succeeded"}
+
+
+def test_nobody_looks_at_jobs_of_a_run_that_is_being_ended() -> None:
+    requests = EndRequests()
+
+    def fails(given: Given, tools: JobTools) -> JobOutcome:
+        requests.ask()
+        assert tools.held is not None
+        tools.held(ContainerSpec((), None, ("false",)))
+        raise JobCancelledError("ended")
+
+    def enter(name: str, spec: ContainerSpec) -> None:
+        raise AssertionError("nobody asked for this")
+
+    assert states(run([planned("a")], Fake(a=fails), requests=requests, enter=enter)) == {"a": "cancelled"}
 
 
 ENDS = ("succeeded", "reused", "failed", "wrong file", "machine", "long")
@@ -373,7 +391,7 @@ def test_any_run_ends_as_the_graph_says(
     request = RunRequest(
         Pipeline("main", {}, {}, stop_on_failure=stop_on_failure), Plan(tuple(jobs), {}), Given(), parallel
     )
-    end = LocalRun(request, execute, JobTools(cast(Any, None), cast(Any, None)), Watch(), requests).run()
+    end = LocalRun(request, execute, no_tools, Watch(), requests).run()
     assert states(end) == ended
     assert set(ended) == set(by_name)
     assert all(state in ENDED for state in ended.values())
