@@ -143,6 +143,18 @@ def reclaim_scratch(parent: Path, prefix: str) -> None:
                 os.close(fd)
 
 
+def could_lock(fd: int, kind: int) -> bool:
+    """Take the flock of an open file if it can be had at once, and say whether it could.
+
+    kind: ``fcntl.LOCK_SH`` or ``LOCK_EX``.
+    """
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def try_lock(path: Path) -> int | None:
     """Take an exclusive flock on ``path`` (made if missing) without waiting; None when another process holds it.
 

@@ -198,6 +198,34 @@ class ServiceSettings(NamedTuple):
         )
 
 
+class FetchSettings(NamedTuple):
+    """What the environment says of fetching git repositories from elsewhere.
+
+    time_s: how long one repository may take.
+    file_bytes: the largest file that git may write, such as a pack with all history.
+    """
+
+    time_s: int = 600
+    file_bytes: int = 4 << 30
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``SHIPLAP_FETCH_TIME`` (seconds) and ``SHIPLAP_FETCH_FILE_MAX`` (a size as in ``4g``).
+
+        Raises SettingsError.
+        """
+        env = os.environ if environ is None else environ
+        usual = cls()
+        time_s = int(_number(env, "SHIPLAP_FETCH_TIME", usual.time_s))
+        file_bytes = _size(env, "SHIPLAP_FETCH_FILE_MAX", usual.file_bytes)
+        for name, value in (("SHIPLAP_FETCH_TIME", time_s), ("SHIPLAP_FETCH_FILE_MAX", file_bytes)):
+            if not value:
+                raise SettingsError(
+                    f"{name} is {env[name]!r}", hint="a server must not hold a run for ever: it is above 0"
+                )
+        return cls(time_s, file_bytes)
+
+
 class GitSettings(NamedTuple):
     """What the environment says of serving the repositories of ROOT/git over HTTP.
 

@@ -93,6 +93,20 @@ _BUILDS: Final = Group(
             "build, run, worker",
         ),
         Variable(
+            "SHIPLAP_FETCH_TIME",
+            "how long fetching one git repository may take",
+            "seconds, above 0",
+            "`600`",
+            "build, worker",
+        ),
+        Variable(
+            "SHIPLAP_FETCH_FILE_MAX",
+            "the largest file that git may write then, such as a pack with all history",
+            "a size, above 0",
+            "`4g`",
+            "build, worker",
+        ),
+        Variable(
             "SOURCE_DATE_EPOCH",
             "the time of everything that a build or an import makes",
             "seconds since 1970-01-01 UTC",

@@ -25,7 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from core.files import storage_errors
+from core.files import could_lock, storage_errors
 from core.trust import COMMON, Scope, scoped
 from images.locks import named
 from images.trees import remove_tree, tree_bytes
@@ -108,10 +108,10 @@ class CacheMounts:
             path = self._directory / f"{key}-{number}"
             fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                held = _locked(fd, kind)
+                held = could_lock(fd, kind)
                 while not held and sharing != "private" and not stopped():
                     time.sleep(_POLL_S)
-                    held = _locked(fd, kind)
+                    held = could_lock(fd, kind)
                 if held:
                     if not os.fstat(fd).st_size:
                         with storage_errors("a cache mount"):
@@ -135,7 +135,7 @@ class CacheMounts:
         except FileNotFoundError:
             return
         try:
-            if _locked(fd, fcntl.LOCK_EX):
+            if could_lock(fd, fcntl.LOCK_EX):
                 with contextlib.suppress(FileNotFoundError), named(self._directory / ".locks", path.name):
                     owner = os.stat(earlier)
                     if (owner.st_uid, owner.st_gid) == (beginning.uid, beginning.gid) and not path.is_dir():
@@ -162,7 +162,7 @@ class CacheMounts:
             path = lock.with_suffix("")
             fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
             try:
-                in_use, used_at = not _locked(fd, fcntl.LOCK_EX), os.fstat(fd).st_mtime
+                in_use, used_at = not could_lock(fd, fcntl.LOCK_EX), os.fstat(fd).st_mtime
                 name = os.read(fd, _LONGEST_NAME).decode("utf-8", "backslashreplace")
             finally:
                 os.close(fd)
@@ -184,7 +184,7 @@ class CacheMounts:
             return 0
         freed = 0
         try:
-            if (until is None or os.fstat(fd).st_mtime < until) and _locked(fd, fcntl.LOCK_EX):
+            if (until is None or os.fstat(fd).st_mtime < until) and could_lock(fd, fcntl.LOCK_EX):
                 aside = f"{path}.new"  # what a killed process left of it is removed with the next one's making
                 freed += remove_tree(aside)
                 with contextlib.suppress(FileNotFoundError):
@@ -204,12 +204,3 @@ class CacheMounts:
 
 def _key(text: str, scope: Scope) -> str:
     return scoped(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), scope)[:32]
-
-
-def _locked(fd: int, kind: int) -> bool:
-    """Whether the flock could be had at once."""
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -25,7 +25,7 @@ from core.digests import Digest
 from core.platforms import Platform
 from core.reach import Reach
 from core.references import Reference
-from core.settings import Settings
+from core.settings import FetchSettings, Settings
 from core.suggestions import aside, suggestion
 from core.trust import Domain, Privacy
 from images.store import Store
@@ -125,7 +125,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
                         add_hosts=options.add_hosts,
                         limits=work.resources.limits,
                         secrets=work.secrets,
-                        access=SourceAccess(reach=_bounds(work)),
+                        access=SourceAccess(reach=_bounds(work), bounds=FetchSettings.from_environ()),
                         cache_from=caches,
                         domain=domain,
                         context_privacy=_privacy(run.source),
@@ -190,6 +190,7 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         local=repositories(service.settings),
         served=_served(work),
         ask_head=domain is None,
+        limits=FetchSettings.from_environ(),
     )
     project = work.keeper.insist(lambda: service.projects.get(run.project))
     if domain is None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from core.settings import FetchSettings
+
 if TYPE_CHECKING:  # none of it is needed by a build that fetches nothing
     from builder.remotes.gitroute import GitAccess
     from builder.remotes.http import HttpAccess
@@ -25,6 +27,7 @@ class SourceAccess(NamedTuple):
     ssh: agents by ID; git uses ``default``.
     known_hosts: the hosts whose keys to trust.
     proxies: environment variables.
+    bounds: of fetching a git repository.
 
     These secrets of the build are used, as in BuildKit: ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (followed by
     ``.HOST`` for one host), ``HTTP_AUTH_TOKEN_HOST`` and ``HTTP_AUTH_HEADER_HOST``.
@@ -34,6 +37,7 @@ class SourceAccess(NamedTuple):
     ssh: Mapping[str, SshAgent] = _NOTHING
     known_hosts: bytes = b""
     proxies: Mapping[str, str] = _NOTHING
+    bounds: FetchSettings = FetchSettings()
 
     def git(self, secrets: Mapping[str, bytes]) -> GitAccess:
         from builder.remotes.gitroute import GitAccess
@@ -42,7 +46,8 @@ class SourceAccess(NamedTuple):
 
         agent = self.ssh.get(_DEFAULT_KEY)
         ssh = SshAccess(self.known_hosts, agent) if agent is not None or self.known_hosts else None
-        return GitAccess(self.reach or ANYWHERE, functools.partial(_git_header, secrets), ssh, proxies=self.proxies)
+        header = functools.partial(_git_header, secrets)
+        return GitAccess(self.reach or ANYWHERE, header, ssh, proxies=self.proxies, bounds=self.bounds)
 
     def http(self, secrets: Mapping[str, bytes]) -> HttpAccess:
         from builder.remotes.http import HttpAccess

@@ -18,6 +18,7 @@ from builder.remotes.reach import pinned
 from builder.remotes.ssh import SshAccess
 from core.fetchable import PORTS
 from core.reach import ANYWHERE, Reach
+from core.settings import FetchSettings
 
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _WEB: Final = ("http", "https")
@@ -32,6 +33,7 @@ class GitAccess(msgspec.Struct, frozen=True):
     ca_file: certificates to trust in place of the system's.
     proxies: environment variables.
     local: a repository on this machine that is fetched in place of the remote's URL.
+    bounds: of time, and of the files that git writes.
     """
 
     reach: Reach = ANYWHERE
@@ -40,6 +42,7 @@ class GitAccess(msgspec.Struct, frozen=True):
     ca_file: str | None = None
     proxies: Mapping[str, str] = msgspec.field(default_factory=dict)
     local: Path | None = None
+    bounds: FetchSettings = FetchSettings()
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -85,6 +88,11 @@ def route_here(url: str, access: GitAccess, config: str) -> Route:
     """The way to a repository on this machine. config: the path of git's configuration, as git sees it."""
     environment = {**_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": "file", "GIT_CONFIG_GLOBAL": config}
     return Route(url, tuple(_settings(("file",), access)), environment)
+
+
+def route_nowhere() -> Route:
+    """For a git that has all that it needs: it connects to nothing."""
+    return Route("", tuple(_settings((), GitAccess())), {**_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": "none"})
 
 
 def basic(credentials: str) -> str:

@@ -23,7 +23,8 @@ import msgspec
 
 from builder.errors import FetchError
 from builder.graph.vertices import FetchOp, GitOp, HttpOp
-from builder.remotes.git import Found, Git
+from builder.remotes.git import Git
+from builder.remotes.gitserver import Found
 from builder.remotes.giturls import redacted
 from builder.remotes.http import HttpFiles, Progress, Response
 from core.digests import DiffID

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from builder.remotes.access import SourceAccess
 from cli.declared import Option
 from cli.errors import CommandError
+from core.settings import FetchSettings
 
 if TYPE_CHECKING:
     from builder.contexts.kinds import NamedContext
@@ -43,7 +44,8 @@ def read_access(options: SourceOptions, context: str, environ: Mapping[str, str]
     if _DEFAULT_KEY not in agents and _AGENT in environ and any(_is_over_ssh(source) for source in sources):
         agents.update([_agent(_DEFAULT_KEY, environ)])
     proxies = {name: value for name, value in environ.items() if name.lower().endswith("_proxy")}
-    return SourceAccess(ssh=agents, known_hosts=_known_hosts(), proxies=proxies)
+    bounds = FetchSettings.from_environ(environ)
+    return SourceAccess(ssh=agents, known_hosts=_known_hosts(), proxies=proxies, bounds=bounds)
 
 
 def read_entitlements(options: SourceOptions, network: str) -> frozenset[str]:

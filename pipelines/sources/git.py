@@ -18,13 +18,14 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError, InvalidUrlError
-from builder.remotes.git import Found, Git, Head
+from builder.remotes.git import Git
 from builder.remotes.gitroute import GitAccess
+from builder.remotes.gitserver import Found, Head
 from builder.remotes.giturls import GitRemote, check_ref, check_remote
 from builder.remotes.ssh import SshAccess
 from ci.patterns import means_any
 from core.reach import Reach, Resolve, look_up
-from core.settings import ServiceSettings
+from core.settings import FetchSettings, ServiceSettings
 from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError, SourceUnreachableError
 from pipelines.model import GitSource
 from pipelines.owning.ownership import bare_owner_below
@@ -146,6 +147,7 @@ def fetch_git(
     local: Path | None = None,
     served: Served | None = None,
     ask_head: bool = False,
+    limits: FetchSettings | None = None,
 ) -> Checkout:
     """Fetch one commit into ``directory``, which is made.
 
@@ -155,12 +157,14 @@ def fetch_git(
     local: the directory whose repositories file URLs may name.
     served: from where they are fetched in place of that directory, if at all.
     ask_head: ask for the server's default branch, too.
+    limits: how long it may take, and how big git's files may get; None: as usual.
     Raises InvalidRequestError, and SourceError (SourceUnreachableError when the server does not answer). Raises
     SourceError too once ``cancelled`` is set. Raises NothingToBuildError when no file that the source's paths name has
     changed.
     """
     try:
-        remote, access = _way(source.url, GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file), local, served)
+        usual = GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file, bounds=limits or FetchSettings())
+        remote, access = _way(source.url, usual, local, served)
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:
             found = git.find(source.ref)

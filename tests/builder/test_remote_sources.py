@@ -16,8 +16,9 @@ import pytest
 
 from builder.errors import BuildCancelledError, BuilderError
 from builder.remotes.access import SourceAccess
-from builder.remotes.git import Found, Git
+from builder.remotes.git import Git
 from builder.remotes.gitroute import basic
+from builder.remotes.gitserver import Found
 from builder.remotes.http import proxy_for
 from builder.remotes.ssh import SshAgent
 from builder.running.failures import StepError

@@ -15,6 +15,7 @@ import pytest
 
 from ci.facts import FACTS
 from core.settings import (
+    FetchSettings,
     GitSettings,
     OidcSettings,
     RegistrySettings,
@@ -27,7 +28,9 @@ from core.variables import GROUPS, INTERNAL, Variable, names
 from tests.toolkit.bounds import stretched
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
-_KINDS: Final = (Settings, RegistrySettings, RemoteSettings, ServiceSettings, StepSettings, OidcSettings, GitSettings)
+_KINDS: Final = (
+    Settings, RegistrySettings, RemoteSettings, ServiceSettings, StepSettings, OidcSettings, GitSettings, FetchSettings,
+)  # fmt: skip
 _PROVIDER: Final = {"SHIPLAP_OIDC_ISSUER": "https://id.example", "SHIPLAP_OIDC_CLIENT_ID": "x", "HOME": "/home/me"}
 _VARIABLES: Final = [variable for group in GROUPS for variable in group.variables]
 _ROOMS: Final = ("core", "images", "containers", "registry", "builder", "pipelines", "web", "worker", "cli")

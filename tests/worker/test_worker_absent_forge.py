@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from builder.remotes.git import _AWAY
+from builder.remotes.gitserver import _AWAY
 from core.settings import ServiceSettings
 from pipelines.model import GitSource, RunRequest
 from pipelines.service import Service
