@@ -5,7 +5,10 @@
     ├── PipelineFileError
     ├── JobCancelledError
     ├── JobLateError
-    └── JobFaultError
+    ├── JobFaultError
+    └── RepositoryError
+        ├── DamagedRepositoryError
+        └── SourceFileError
 """
 
 from __future__ import annotations
@@ -44,3 +47,15 @@ class JobLateError(CiError):
 
 class JobFaultError(CiError):
     """A job failed by what its author, its script or its image did: it would fail again. The message says so."""
+
+
+class RepositoryError(CiError):
+    """A repository, or a commit or file of it, cannot be had."""
+
+
+class DamagedRepositoryError(RepositoryError):
+    """Objects of a repository are missing, or are not what they are named for. A mirror is then fetched anew."""
+
+
+class SourceFileError(RepositoryError):
+    """A commit or a working tree has a file that no layer can hold."""

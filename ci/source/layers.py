@@ -1,0 +1,163 @@
+"""A tree as layers: a base with all of it or of an earlier tree, and what differs from that; made once, and derived.
+
+Layers and what is known of them are records of the build cache: the least recently used goes first, and what is gone is
+made again. The same tree, written in the same way, is the same layer everywhere: all times are one, all is root's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ci.source.objects import Change, Objects
+from ci.source.treewriter import TreeLayer
+from core.cancellation import check
+from core.digests import DiffID
+from core.trust import COMMON, Privacy, scoped
+from images.locks import named
+from images.records import CacheRecord
+from images.store import Store
+from images.survey import Survey
+from images.tarwriter import TarWriter
+
+_VERSION: Final = "1"  # of how trees are written
+_OP: Final = hashlib.sha256(b"source").hexdigest()
+_BASES: Final = "source bases"  # the memo's kind
+_MOST_BASES: Final = 3  # of branches that have little in common
+_MOST_DIFFERENT: Final = 5  # a layer of what differs has at most one in so many of the base's entries
+_SMALL: Final = 40  # entries; a base of fewer is no work
+_ATTRIBUTES: Final = b".gitattributes"
+
+
+class _Base(NamedTuple):
+    """A tree that is a layer as a whole. entries: how many it has. has_attributes: whether it has .gitattributes."""
+
+    tree: str
+    diff_id: DiffID
+    entries: int
+    has_attributes: bool
+
+
+def layers_of(store: Store, key: str, objects: Objects, tree: str, *, prefix: str = "") -> tuple[DiffID, ...]:
+    """The layers whose content is the tree, base first. They stay for as long as the store's session.
+
+    key: of the mirror: what is remembered of it is used.
+    prefix: the directory, relative to the workspace, in which the tree is to be; with those above it.
+    Raises SourceFileError for what no layer can hold, DamagedRepositoryError, StorageFullError.
+    """
+    return _Layers(store, key, objects, prefix).of(tree)
+
+
+class _Layers:
+    """What the layers of a repository have in common."""
+
+    def __init__(self, store: Store, key: str, objects: Objects, prefix: str) -> None:
+        self._store = store
+        self._objects = objects
+        self._prefix = prefix
+        self._domain = store.holdings.domain
+        self._key = f"{_VERSION} {key} {prefix}"
+        self._locks = store.root / "mirrors"
+
+    def of(self, tree: str) -> tuple[DiffID, ...]:
+        known = self._bases()
+        for base in known:
+            if base.tree == tree:
+                return (base.diff_id,)
+        for base in known:
+            found = self._get(f"diff {base.tree} {tree}")
+            if found is not None and found.diff_id is not None:
+                return base.diff_id, found.diff_id
+        little = [(base, changes) for base in known if (changes := self._little_since(base, tree)) is not None]
+        if not little:
+            return (self._make_base(tree).diff_id,)
+        base, changes = min(little, key=lambda each: len(each[1]))
+        return base.diff_id, self._make_diff(base, tree, changes)
+
+    def _little_since(self, base: _Base, tree: str) -> list[Change] | None:
+        """What differs between the base and a tree; None where a base of its own is better, or the only right way."""
+        if not self._objects.has(base.tree, "tree"):  # the mirror was fetched anew
+            return None
+        changes = self._objects.changes(base.tree, tree)
+        if any(change.path.rpartition(b"/")[2] == _ATTRIBUTES for change in changes):
+            return None  # they may change how files look that are in no list
+        return changes if len(changes) * _MOST_DIFFERENT <= max(base.entries, _SMALL) else None
+
+    def _make_base(self, tree: str) -> _Base:
+        name = f"base {tree}"
+        with named(self._lock_file(), f"{self._key} {name}"):
+            if (known := self._base(tree)) is None:
+                entries = self._objects.entries(tree)
+                has_attributes = any(entry.path.rpartition(b"/")[2] == _ATTRIBUTES for entry in entries)
+
+                def write(layer: TreeLayer) -> None:
+                    layer.directories_above()
+                    layer.write(entries, has_attributes=has_attributes)
+
+                detail = {"entries": len(entries), "attributes": has_attributes}
+                known = _Base(tree, self._make(name, tree, write, detail), len(entries), has_attributes)
+            self._remember(known)
+            return known
+
+    def _make_diff(self, base: _Base, tree: str, changes: Sequence[Change]) -> DiffID:
+        name = f"diff {base.tree} {tree}"
+        with named(self._lock_file(), f"{self._key} {name}"):
+            found = self._get(name)
+            if found is not None and found.diff_id is not None:
+                return found.diff_id
+
+            def write(layer: TreeLayer) -> None:
+                layer.directories_above()
+                layer.write_changes(changes, has_attributes=base.has_attributes)
+
+            return self._make(name, tree, write, {})
+
+    def _make(self, name: str, tree: str, write: Callable[[TreeLayer], None], detail: dict[str, int | bool]) -> DiffID:
+        began = time.time()
+        with self._store.layers.writer(sync=False) as sink:
+            writer = TarWriter(sink)
+            write(TreeLayer(writer, self._objects, tree, self._prefix))
+            writer.close()
+            check()
+            diff_id = sink.commit()
+        self._store.snapshots.note_survey(diff_id, Survey(writer.entries, {}, writer.marks, True, None))
+        scope = self._domain.writes(Privacy.PROJECT)
+        self._store.cache.put(
+            CacheRecord(
+                scoped(self._named(name), scope), _OP, diff_id, began, time.time() - began, f"source: {name[:80]}",
+                json.dumps(detail).encode(), scope, self._domain.project_scope,
+            )
+        )  # fmt: skip
+        return diff_id
+
+    def _get(self, name: str) -> CacheRecord | None:
+        return self._store.cache.get(scoped(self._named(name), self._domain.writes(Privacy.PROJECT)))
+
+    def _base(self, tree: str) -> _Base | None:
+        found = self._get(f"base {tree}")
+        if found is None or found.diff_id is None:
+            return None
+        detail = json.loads(found.detail)
+        return _Base(tree, found.diff_id, detail["entries"], detail["attributes"])
+
+    def _bases(self) -> list[_Base]:
+        """Those that are remembered and still there, the latest first."""
+        data = self._store.cache.memo_get(_BASES, self._named("bases", self._domain.writes(Privacy.PROJECT)))
+        trees = json.loads(data) if data else []
+        return [base for tree in trees if (base := self._base(tree)) is not None]
+
+    def _remember(self, base: _Base) -> None:
+        trees = [base.tree, *(other.tree for other in self._bases() if other.tree != base.tree)]
+        name = self._named("bases", self._domain.writes(Privacy.PROJECT))
+        self._store.cache.memo_put(_BASES, name, json.dumps(trees[:_MOST_BASES]).encode())
+
+    def _named(self, name: str, scope: str = COMMON) -> str:
+        return hashlib.sha256(f"{self._key}\0{name}\0{scope}".encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _lock_file(self) -> Path:
+        self._locks.mkdir(mode=0o700, exist_ok=True)
+        return self._locks / ".layers"

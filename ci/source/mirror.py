@@ -1,0 +1,341 @@
+"""Mirrors: a bare repository for each (project, URL) that stays, and gets what is new by one fetch at a time.
+
+A mirror only grows while somebody looks at it. One that is damaged is set aside, and fetched anew. Fetching makes
+nothing of what a server says but objects, tags, and a ref of ours for each branch that was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from builder.errors import FetchError, FetchUnreachableError
+from builder.remotes.gitprogram import NOBODY, Bind, borrowing
+from builder.remotes.gitroute import GitAccess
+from builder.remotes.gitserver import Found, GitServer, is_commit
+from builder.remotes.giturls import GitRemote, check_ref
+from ci.errors import DamagedRepositoryError, RepositoryError
+from ci.source.locking import holding, holding_if_free
+from ci.source.objects import FOLDER, Objects
+from core.closing import Closing
+from core.errors import StorageFullError
+from core.files import fsync_directory, make_directory, reclaim_scratch, scratch_directory, storage_errors
+from core.settings import FetchSettings
+
+_TOP: Final = "mirrors"
+_MAKING, _FETCHING = ".making-", ".fetching-"
+_TREE: Final = "tree"
+_OURS: Final = "refs/shiplap/"
+_LOOKING_S: Final = 600.0  # packing anew, for which readers wait, takes less
+_PATIENCE_S: Final = 60.0  # beyond what one fetch may take
+_MOST_PACKS: Final = 50
+_LEFT: Final = re.compile(r".*\.lock")  # no ref ends so
+_LEFT_IN_OBJECTS: Final = re.compile(r".*\.lock|tmp_.*|\.tmp-.*")
+_CONFIG: Final = "[fetch]\n\tunpackLimit = 1\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+_DAMAGE: Final = re.compile(  # what git says of a repository of its own that is not in order
+    r"(?i)bad (?:object|tree|config|signature)|corrupt|missing (?:blob|tree|commit|necessary|object)|unable to read|"
+    r"not a git repository|could not (?:parse|read)|unable to (?:unpack|find)|inflate|packfile|index file|"
+    r"invalid (?:object|sha1|index)|loose object|object file|failed to read|hash mismatch|cannot be accessed|"
+    r"did not receive expected|not a valid object|does not point to a valid|unable to (?:create|resolve|write)|"
+    r"cannot lock ref|early EOF|did not send all"
+)
+_DISK_FULL: Final = "No space left on device"
+_OTHER_FORMAT: Final = "mismatched algorithms"
+_NOT_THERE: Final = re.compile(
+    r"couldn't find remote ref|not our ref|unadvertised object|no such remote ref|upload-pack: not our"
+)
+
+
+class Fetched(NamedTuple):
+    """What was asked for, and is in the mirror now.
+
+    commit: the one that was asked for.
+    branch, tag: if the ref is one.
+    others: by ref, the commits of the other refs; those that are not there are left out.
+    """
+
+    commit: str
+    branch: str
+    tag: str
+    others: dict[str, str]
+
+
+class Mirror(Closing):
+    """One mirror, which stays as it is for as long as this is open: it may get more objects, and loses none.
+
+    Threads: any; fetches take turns. objects: for reading.
+    """
+
+    def __init__(self, root: Path, key: str, lender: str, bounds: FetchSettings) -> None:
+        """lender: the key of the mirror that a fork's borrows from; empty: it is no fork's."""
+        self._top = root / _TOP
+        self.key = key
+        self.is_of_fork = bool(lender)
+        self._bounds = bounds
+        self._directory = self._top / key
+        make_directory(self._top, mode=0o700)
+        for prefix in (_MAKING, _FETCHING):
+            reclaim_scratch(self._top, prefix)
+        with contextlib.ExitStack() as stack:
+            for each in filter(None, (lender, key)):
+                stack.enter_context(holding(self._top / f"{each}.use", _LOOKING_S, shared=True))
+            lent = self._top / lender / FOLDER / "objects"
+            self._borrowed = (lent,) if lender and lent.is_dir() else ()
+            self._stack = stack.pop_all()
+
+    @classmethod
+    def open(cls, root: Path, project: str, url: str, *, bounds: FetchSettings | None = None) -> Self:
+        """The mirror of a repository for a project. project: empty for the host's own use. Fetches nothing."""
+        return cls(root, _digest(project, url), "", bounds or FetchSettings())
+
+    def of_fork(self, name: str) -> Self:
+        """A repository beside this one, for what a fork has. name: tells forks apart. It borrows from this mirror."""
+        return type(self)(self._top.parent, f"{self.key}-{_digest(name)[:16]}", self.key, self._bounds)
+
+    @property
+    def objects(self) -> Objects:
+        """For reading; valid while this is open."""
+        return Objects(self._directory, self._borrowed, bounds=self._bounds)
+
+    def fetch(
+        self,
+        remote: GitRemote,
+        access: GitAccess,
+        ref: str,
+        *,
+        commit: str = "",
+        others: Sequence[str] = (),
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Fetched:
+        """Have a commit, all of its history, and the server's tags.
+
+        ref: a branch, a tag, a commit, a full ref; empty for the default branch.
+        commit: which one it was when the run was asked for; it counts, whatever the ref has become since then.
+        others: more refs or commits, which need not exist.
+        Raises RepositoryError, and the builder's FetchError, FetchUnreachableError, InvalidUrlError and
+        BuildCancelledError.
+        """
+        for name in (ref, commit, *others):
+            check_ref(name)
+        wanted = [name for name in (commit or ref, *others) if is_commit(name)]
+        with holding(self._path(".lock"), self._bounds.time_s + _PATIENCE_S) as lock:
+            self._prepare("sha256" if any(len(name) == 64 for name in wanted) else "sha1")
+            asked = _Asked(remote, access, ref, commit, tuple(others), stopped, lock)
+            try:
+                return self._fetch(asked)
+            except FetchError as error:
+                if _DISK_FULL in error.message:
+                    raise StorageFullError(
+                        f"no space left on the disk while fetching {remote.url}",
+                        hint="free some space (shiplap image prune removes what nothing uses) and run it again",
+                    ) from error
+                if isinstance(error, FetchUnreachableError) or not self._is_to_blame(error):
+                    raise
+                self._set_aside()
+                self._prepare("sha256" if _OTHER_FORMAT in error.message else "sha1")
+                return self._fetch(asked)
+            finally:
+                os.utime(lock)
+
+    def throw_away(self) -> None:
+        """Set a mirror aside that was found to be damaged; the next fetch begins anew."""
+        with holding(self._path(".lock"), self._bounds.time_s + _PATIENCE_S):
+            self._set_aside()
+
+    def close(self) -> None:
+        """Let go of it. If nobody else looks, remove what was set aside, and make one pack of many."""
+        self._stack.close()
+        aside, is_scattered = list(self._top.glob(f"{self.key}.away-*")), self._is_scattered()
+        if not aside and not is_scattered:
+            return
+        with holding_if_free(self._path(".use")) as unseen, holding_if_free(self._path(".lock")) as unlocked:
+            if not unseen or not unlocked:
+                return
+            for path in aside:
+                shutil.rmtree(path)
+            if is_scattered:
+                self._clean()
+                self.objects.run("repack", "-d", "-l", "-q", "--geometric=2")
+
+    def _fetch(self, asked: _Asked) -> Fetched:
+        missing = [name for name in asked.others if not self._known(name)]
+        is_plain = is_commit(asked.ref) or asked.ref.startswith(
+            "refs/heads/"
+        )  # a tag may be new where its commit is not
+        if is_plain and self._known(asked.commit or asked.ref) and not missing:
+            return self._answer(asked.ref, "", asked)
+        with self._server(asked) as server:
+            found = Found(asked.ref, ()) if asked.ref.startswith("refs/") else server.find(asked.ref)
+            essential = [] if self._known(found.name) else [found.name]
+            self._get(server, [*essential, *missing], len(essential))
+            if asked.commit and not self._known(asked.commit):
+                self._get_commit(server, asked)
+            return self._answer(found.name, found.branch, asked)
+
+    def _get(self, server: GitServer, refs: Sequence[str], essential: int) -> None:
+        """Fetch these refs; those beyond the first ``essential`` ones need not be there."""
+        if not refs:
+            return
+        try:
+            self._fetch_refs(server, refs)
+        except FetchError as error:
+            if len(refs) == 1 or not _NOT_THERE.search(error.message):
+                raise
+            for number, ref in enumerate(refs):
+                try:
+                    self._fetch_refs(server, [ref])
+                except FetchError as alone:
+                    if number < essential or not _NOT_THERE.search(alone.message):
+                        raise
+
+    def _fetch_refs(self, server: GitServer, refs: Sequence[str]) -> None:
+        words = ["fetch", "--quiet", "--no-auto-maintenance", "--no-recurse-submodules", "--no-write-fetch-head"]
+        specs = [f"+{ref}:{_own_name(ref)}" for ref in refs]
+        if not self.is_of_fork:  # a fork's tags say nothing
+            words, specs = [*words, "--prune"], [*specs, "+refs/tags/*:refs/tags/*"]
+        server.run(*words, "--no-tags", "--", server.url, *specs)
+
+    def _get_commit(self, server: GitServer, asked: _Asked) -> None:
+        """The commit that was asked for is not on its branch any more: servers may have it all the same."""
+        with contextlib.suppress(FetchError):
+            self._fetch_refs(server, [asked.commit])
+        if not self._known(asked.commit):
+            raise RepositoryError(
+                f"{asked.remote.url} has no commit {asked.commit[:12]} any more: {asked.ref or 'its branch'} was "
+                "pushed by force",
+                hint="what was pushed since then has a run of its own",
+            )
+
+    def _answer(self, name: str, default: str, asked: _Asked) -> Fetched:
+        """default: the branch where the name does not say it."""
+        commit = asked.commit or self._commit_of(name)
+        if commit is None:
+            raise RepositoryError(f"{name} of {asked.remote.url} is no commit")
+        others = {other: known for other in asked.others if (known := self._commit_of(other)) is not None}
+        branch, tag = name.removeprefix("refs/heads/"), name.removeprefix("refs/tags/")
+        return Fetched(commit, branch if branch != name else default, tag if tag != name else "", others)
+
+    def _known(self, name: str) -> bool:
+        return is_commit(name) and self.objects.has(name)
+
+    def _commit_of(self, name: str) -> str | None:
+        name = name if is_commit(name) else _own_name(name)
+        if not self.objects.has(name):
+            return None
+        return self.objects.run("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+
+    @contextlib.contextmanager
+    def _server(self, asked: _Asked) -> Iterator[GitServer]:
+        with scratch_directory(self._top, _FETCHING) as directory:
+            (directory / _TREE).mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                os.chown(directory, NOBODY, NOBODY)
+            binds, environment = borrowing(directory, self._borrowed)
+            with GitServer(
+                asked.remote,
+                directory,
+                _TREE,
+                asked.access,
+                asked.stopped,
+                binds=(Bind(self._directory / FOLDER, _TREE, readonly=False), *binds),
+                environment=environment,
+                pass_fds=(asked.lock,),
+            ) as server:
+                yield server
+
+    def _is_to_blame(self, error: FetchError) -> bool:
+        """Whether the mirror itself may be why a fetch failed, and a new one may help."""
+        if error.hint is not None or _NOT_THERE.search(error.message):
+            return False
+        if _OTHER_FORMAT in error.message or _DAMAGE.search(error.message):
+            return True
+        try:
+            self.objects.run("for-each-ref", "--count=1")
+        except DamagedRepositoryError:
+            return True
+        return False
+
+    def _prepare(self, object_format: str) -> None:
+        """Have a repository that git can fetch into. The caller holds the lock: nothing in it is anybody else's."""
+        if _is_whole(self._directory / FOLDER):
+            self._clean()
+            return
+        if self._directory.exists():
+            self._set_aside()
+        with storage_errors(str(self._top)), scratch_directory(self._top, _MAKING) as directory:
+            made = directory / "new"
+            (made / FOLDER).mkdir(mode=0o700, parents=True)
+            if os.geteuid() == 0:
+                os.chown(made, NOBODY, NOBODY)
+                os.chown(made / FOLDER, NOBODY, NOBODY)
+            words = ("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+            Objects(made, bounds=self._bounds).run(*words, f"--object-format={object_format}", ".")
+            with open(made / FOLDER / "config", "a") as file:
+                file.write(_CONFIG)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(made, self._directory)
+        fsync_directory(self._top)
+
+    def _clean(self) -> None:
+        """Remove what a git that was killed has left."""
+        repository, objects = self._directory / FOLDER, self._directory / FOLDER / "objects"
+        for folder, _, names in os.walk(repository):
+            left = _LEFT_IN_OBJECTS if Path(folder).is_relative_to(objects) else _LEFT
+            for name in filter(left.fullmatch, names):
+                os.unlink(os.path.join(folder, name))
+        for name in os.listdir(objects):
+            if name.startswith(("tmp_objdir", "incoming-")):
+                shutil.rmtree(objects / name)
+
+    def _set_aside(self) -> None:
+        number = 0
+        while (aside := self._path(f".away-{number}")).exists():
+            number += 1
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._directory, aside)
+
+    def _is_scattered(self) -> bool:
+        objects = self._directory / FOLDER / "objects"
+        with contextlib.suppress(FileNotFoundError):
+            return sum(name.endswith(".pack") for name in os.listdir(objects / "pack")) > _MOST_PACKS
+        return False
+
+    def _path(self, suffix: str) -> Path:
+        return self._top / f"{self.key}{suffix}"
+
+
+class _Asked(NamedTuple):
+    """One fetch, as it was asked for. lock: the descriptor of the mirror's, which git holds, too."""
+
+    remote: GitRemote
+    access: GitAccess
+    ref: str
+    commit: str
+    others: tuple[str, ...]
+    stopped: Callable[[], bool]
+    lock: int
+
+
+def _own_name(ref: str) -> str:
+    """Where a ref of the server's is kept: names of branches may not be beside each other (``a`` and ``a/b``)."""
+    return f"{_OURS}{hashlib.sha256(ref.encode()).hexdigest()[:32]}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _is_whole(repository: Path) -> bool:
+    return (
+        (repository / "HEAD").is_file()
+        and (repository / "config").is_file()
+        and (repository / "objects" / "pack").is_dir()
+        and (repository / "refs").is_dir()
+    )

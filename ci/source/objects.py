@@ -1,0 +1,201 @@
+"""Reading a repository's objects: trees, differences, contents; each question is one git, which connects to nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, NamedTuple
+
+from builder.remotes.gitprogram import NOBODY, GitProgram, borrowing
+from builder.remotes.gitroute import route_nowhere
+from ci.errors import DamagedRepositoryError, SourceFileError
+from core.cancellation import check
+from core.settings import FetchSettings
+
+FOLDER: Final = "repository"
+_SHOWN_BYTES: Final = 1000
+_READ_AT_ONCE: Final = 1 << 20
+_MAX_FILTERED_BYTES: Final = 1 << 30  # git holds all of it in memory, and so do we
+
+DIRECTORY: Final = b"040000"
+EXECUTABLE: Final = b"100755"
+LINK: Final = b"120000"
+SUBMODULE: Final = b"160000"
+_NOTHING: Final = b"000000"
+
+
+class Entry(NamedTuple):
+    """What a tree has under a path. mode: as git writes it. id: of the object, in hexadecimal."""
+
+    mode: bytes
+    id: bytes
+    path: bytes
+
+
+class Change(NamedTuple):
+    """A path in which two trees differ. before: its mode there, before and now; empty where it does not exist."""
+
+    before: bytes
+    now: bytes
+    id: bytes
+    path: bytes
+
+
+class Objects(NamedTuple):
+    """A repository of ours, and what it borrows.
+
+    directory: the one that has it as ``repository``.
+    borrowed: directories of objects of other repositories.
+    owner: the user and group that git runs as.
+    bounds: of every single git.
+    """
+
+    directory: Path
+    borrowed: tuple[Path, ...] = ()
+    owner: tuple[int, int] = (NOBODY, NOBODY)
+    bounds: FetchSettings = FetchSettings()
+
+    @property
+    def path(self) -> Path:
+        """The directory of its own objects."""
+        return self.directory / FOLDER / "objects"
+
+    def run(self, *words: str, stdin: IO[bytes] | None = None) -> bytes:
+        """What git prints. Raises DamagedRepositoryError when it fails: everything that is asked for is there."""
+        program, process = self._start(words, stdin)
+        ended = program.finish(process, f"git {words[0]}")
+        if ended.code:
+            raise self._damaged(words, ended.told)
+        return ended.out
+
+    def has(self, name: str, kind: str = "commit") -> bool:
+        """Whether there is an object, and it is, or leads to, one of this kind."""
+        words = ("rev-parse", "--quiet", "--verify", "--end-of-options", f"{name}^{{{kind}}}")
+        program, process = self._start(words, None)
+        return program.finish(process, "git rev-parse").code == 0
+
+    def entries(self, tree: str) -> list[Entry]:
+        """All that is in a tree, at any depth; directories come before what is in them."""
+        listed = self.run("ls-tree", "-r", "-t", "-z", "--full-tree", tree)
+        found = []
+        for line in _parts(listed):
+            head, _, path = line.partition(b"\t")
+            mode, _, rest = head.partition(b" ")
+            found.append(Entry(mode, rest.rpartition(b" ")[2], path))
+        return found
+
+    def changes(self, before: str, now: str) -> list[Change]:
+        """The paths in which two trees differ, directories too: a removed one comes with all that was in it."""
+        parts = iter(_parts(self.run("diff-tree", "-r", "-t", "-z", "--raw", "--no-renames", before, now)))
+        found = []
+        for head, path in zip(parts, parts, strict=True):
+            old, new, _, oid, _ = head[1:].split(b" ")
+            found.append(Change(b"" if old == _NOTHING else old, b"" if new == _NOTHING else new, oid, path))
+        return found
+
+    def changed_paths(self, before: str, now: str) -> tuple[str, ...]:
+        """The paths of files that two commits or trees do not have in common."""
+        listed = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, now)
+        return tuple(os.fsdecode(path) for path in _parts(listed))
+
+    @contextmanager
+    def contents(self, ids: Sequence[bytes]) -> Iterator[Iterator[tuple[int, IO[bytes]]]]:
+        """The contents of these blobs, in this order: of each its size, and what to read exactly so many bytes from.
+
+        Raises DamagedRepositoryError for one that is not there.
+        """
+        with tempfile.TemporaryFile() as asked:
+            asked.writelines(oid + b"\n" for oid in ids)
+            asked.seek(0)
+            words = ("cat-file", "--batch", "--buffer")
+            with self._running(words, asked) as out:
+                yield self._answers(words, out, len(ids))
+
+    @contextmanager
+    def filtered(self, tree: str, wanted: Sequence[tuple[bytes, bytes]]) -> Iterator[Iterator[bytes]]:
+        """The contents of blobs as a checkout of the tree has them. wanted: of each its ID and its path."""
+        mark = os.urandom(16).hex()  # git tells the size of what it has, not of what the filters make of it
+        with tempfile.TemporaryFile() as asked:
+            asked.writelines(oid + b" " + path + b"\0" for oid, path in wanted)
+            asked.seek(0)
+            words = (f"--attr-source={tree}", "cat-file", f"--batch={mark}%(objecttype)", "-z", "--buffer", "--filters")
+            with self._running(words, asked) as out:
+                yield self._marked(words, out, f"{mark}blob\n".encode(), wanted)
+
+    def _answers(self, words: Sequence[str], out: IO[bytes], count: int) -> Iterator[tuple[int, IO[bytes]]]:
+        for _ in range(count):
+            head = out.readline()
+            parts = head.split()
+            if len(parts) != 3 or parts[1] != b"blob":
+                raise self._damaged(words, head or b"it ended early")
+            yield int(parts[2]), out
+            if out.read(1) != b"\n":
+                raise self._damaged(words, b"a blob has another size than git says")
+
+    def _marked(
+        self, words: Sequence[str], out: IO[bytes], mark: bytes, wanted: Sequence[tuple[bytes, bytes]]
+    ) -> Iterator[bytes]:
+        """Contents between marks that no commit can know."""
+        data = bytearray(out.read(len(mark)))
+        for number in range(len(wanted)):
+            if data[: len(mark)] != mark:
+                raise self._damaged(words, bytes(data[:_SHOWN_BYTES]) or b"it ended early")
+            is_last = number == len(wanted) - 1
+            at, looked = -1, len(mark)
+            while at < 0:
+                at = -1 if is_last else data.find(b"\n" + mark, looked)
+                if at < 0:
+                    check()
+                    looked = max(len(mark), len(data) - len(mark))
+                    more = out.read(_READ_AT_ONCE)
+                    if not more:
+                        at = len(data) - 1
+                    data += more
+                    if len(data) > _MAX_FILTERED_BYTES:
+                        shown = os.fsdecode(wanted[number][1])
+                        raise SourceFileError(f"{shown} is too big for what .gitattributes want of it")
+            yield bytes(data[len(mark) : at])
+            del data[: at + 1]
+
+    @contextmanager
+    def _running(self, words: Sequence[str], stdin: IO[bytes]) -> Iterator[IO[bytes]]:
+        """A git whose output is read while it runs; it ends with the block. Raises DamagedRepositoryError."""
+        _, process = self._start(words, stdin)
+        late = threading.Timer(self.bounds.time_s, process.kill)
+        late.start()
+        with process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                yield process.stdout
+                rest, told = process.stdout.read(1), process.stderr.read()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                late.cancel()
+        if process.returncode or rest:
+            raise self._damaged(words, told or b"it printed too much")
+
+    def _start(self, words: Sequence[str], stdin: IO[bytes] | None) -> tuple[GitProgram, subprocess.Popen[bytes]]:
+        binds, environment = borrowing(self.directory, self.borrowed)
+        program = GitProgram(self.directory, FOLDER, binds=binds, owner=self.owner, bounds=self.bounds, question=check)
+        route = route_nowhere()
+        command = ["git", "--git-dir=.", "--literal-pathspecs", *route.settings, *words]
+        return program, program.start(command, {**route.environment, **environment}, stdin=stdin)
+
+    def _damaged(self, words: Sequence[str], told: bytes) -> DamagedRepositoryError:
+        text = told[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
+        verb = next((word for word in words if not word.startswith("-")), "")
+        return DamagedRepositoryError(
+            f"git {verb} cannot read the repository {self.directory}: {text or 'no word of why'}"
+        )
+
+
+def _parts(listed: bytes) -> list[bytes]:
+    return listed.split(b"\0")[:-1]
