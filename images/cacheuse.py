@@ -33,7 +33,8 @@ _LAYERS: Final = """
     SELECT r.diff_id, max(r.description), min(r.created_at), max(r.used_at),
         coalesce((SELECT l.size FROM layers l WHERE l.diff_id = r.diff_id), 0)
             + coalesce((SELECT sum(c.size) FROM compressed c JOIN blobs USING (digest) WHERE c.diff_id = r.diff_id), 0),
-        EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id),
+        EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id)
+            OR EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = r.diff_id),
         EXISTS (SELECT 1 FROM leases e WHERE e.object = r.diff_id)
     FROM records r WHERE r.diff_id IS NOT NULL GROUP BY r.diff_id ORDER BY max(r.used_at), r.diff_id
 """
@@ -43,6 +44,7 @@ _OWN_LAYERS: Final = """
         ), 0)
     FROM (SELECT DISTINCT diff_id FROM records WHERE diff_id IS NOT NULL) r LEFT JOIN layers l USING (diff_id)
     WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id)
+    AND NOT EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = r.diff_id)
 """
 _LAYERS_OF_SNAPSHOTS: Final = (
     "SELECT coalesce(sum(l.size), 0) FROM snapshots s JOIN layers l USING (diff_id)"
@@ -65,7 +67,7 @@ class CacheItem(NamedTuple):
     id: a layer's diff ID, or a mount's directory.
     size_bytes: of a layer with its compressed forms.
     created_at, used_at: seconds since the epoch.
-    shared: an image has the layer too.
+    shared: an image has the layer too, or a run keeps it.
     in_use: by a living process.
     """
 

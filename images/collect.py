@@ -1,8 +1,9 @@
 """Garbage collection: what to remove is decided in one transaction, files go after it, each under its own check.
 
-What an image, a cache record or a living session's lease refers to is kept. First the rows go, durably: from then on
-the content does not exist. Then each file is taken out of its place, inside a write transaction that has made sure that
-neither row nor lease has come back. After a kill in between, the file is an orphan; the next prune finds it.
+What an image, a cache record, a run's row (kept.py) or a living session's lease refers to is kept. First the rows go,
+durably: from then on the content does not exist. Then each file is taken out of its place, inside a write transaction
+that has made sure that neither row nor lease has come back. After a kill in between, the file is an orphan; the next
+prune finds it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Collector:
     def remove_images(self, ids: Sequence[str]) -> PruneReport:
         """Remove these images with their names, and what only they had.
 
-        An image that another session has leased (it may be about to name it) loses its names only.
+        An image that a run keeps, or that another session has leased (it may be about to name it), loses no more than
+        its names.
         """
 
         def plan(connection: sqlite3.Connection) -> _Plan:
@@ -91,7 +93,9 @@ class Collector:
         layers: list[str] = []
         blobs: list[str] = []
         for image_id in ids:
-            if _column(connection, _LEASED_BY_ANOTHER, image_id, self._session.id):
+            if _column(connection, _LEASED_BY_ANOTHER, image_id, self._session.id) or _column(
+                connection, _KEPT_BY_A_RUN, image_id
+            ):
                 _remove_names(connection, _OF_IMAGE, image_id, made, "Untagged")
                 continue
             layers += _column(connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id)
@@ -115,6 +119,7 @@ class Collector:
 
         def plan(connection: sqlite3.Connection) -> _Plan:
             made = _Plan()
+            connection.execute(_EXPIRED, (time.time(),))
             for digest in _column(connection, _PRUNABLE_INDEXES, before):
                 if all_unused or not _column(connection, "SELECT name FROM names WHERE index_digest = ?", digest):
                     _remove_index(connection, digest, made, "untagged", "deleted")
@@ -256,12 +261,15 @@ _DOOMED: Final = "doomed:"
 _ALL_DOOMED: Final = "SELECT key FROM meta WHERE key >= 'doomed:' AND key < 'doomed:~'"
 _IN_USE: Final = "SELECT 1 FROM blobs WHERE digest = ? UNION ALL SELECT 1 FROM leases WHERE object = ? LIMIT 1"
 _LEASED_BY_ANOTHER: Final = "SELECT session FROM leases WHERE object = ? AND session <> ? LIMIT 1"
+_KEPT_BY_A_RUN: Final = "SELECT name FROM kept_objects WHERE object = ? LIMIT 1"
+_EXPIRED: Final = "DELETE FROM kept WHERE until < ?"
 _PRUNABLE_INDEXES: Final = (
     "SELECT digest FROM indexes WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = digest)"
     " ORDER BY created_at"
 )
 _PRUNABLE_IMAGES: Final = (
     "SELECT id FROM images WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = images.id)"
+    " AND NOT EXISTS (SELECT 1 FROM kept_objects WHERE object = images.id)"
     " AND NOT EXISTS (SELECT 1 FROM index_entries WHERE image_id = images.id) ORDER BY created_at"
 )
 _ONLY_OF_THIS_INDEX: Final = (

@@ -182,6 +182,24 @@ _MIGRATIONS: Final = (
         DELETE FROM pairs WHERE diff_id = old.diff_id;
     END;
     """,
+    """
+    -- what runs keep: layers and images that nothing else may have, until then (seconds since the epoch); see kept.py
+    CREATE TABLE kept (name TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE kept_objects (
+        name TEXT NOT NULL, position INTEGER NOT NULL, object TEXT NOT NULL, is_image INTEGER NOT NULL,
+        PRIMARY KEY (name, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX kept_objects_object ON kept_objects (object);
+    CREATE TRIGGER kept_goes_as_a_whole AFTER DELETE ON kept BEGIN
+        DELETE FROM kept_objects WHERE name = old.name;
+    END;
+    DROP VIEW garbage_layers;
+    CREATE VIEW garbage_layers AS SELECT diff_id FROM layers
+        WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM records r WHERE r.diff_id = layers.diff_id);
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -34,6 +34,7 @@ LOST: Final = (
     "names of images",
     "what registries call images, and layers that had stayed there",
     "the build cache",
+    "what runs keep: outputs of jobs, which the next prune removes, and which a retry makes again",
     "repositories, tags and artifacts of a registry that is kept in this root",
 )
 _BATCH: Final = 500  # rows per transaction

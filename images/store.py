@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from images.cacheuse import CacheUse
     from images.collect import PruneReport
     from images.images import ImageStore
+    from images.kept import Kept
     from images.lookup import Lookup
     from images.snapshots import Snapshots
 
@@ -146,6 +147,13 @@ class Store(Closing):
 
             self._cache_mounts = CacheMounts(self.root)
         return self._cache_mounts
+
+    @property
+    def kept(self) -> Kept:
+        """What runs keep for a time, whatever is pruned."""
+        from images.kept import Kept
+
+        return Kept(self.database, self._session, self.blobs, self.holdings)
 
     @property
     def cache_use(self) -> CacheUse:
