@@ -76,16 +76,18 @@ def _changes(listings: dict[Left, Listing]) -> Iterator[_Change]:
                     for below in paths[bisect_left(keys, order_of(path)) + 1 : end_of(keys, path)]:
                         if any(left is one for left, _ in everything[below]):
                             yield _Change(below, one, other, _replaced(one, below, other, path))
+    ways = {left: {way for path in listing.removed for way in above(path)} for left, listing in listings.items()}
     for one, listing in listings.items():
         for path in (*listing.removed, *listing.emptied):
             for at in range(bisect_left(keys, order_of(path)), end_of(keys, path)):
                 check()
-                is_last = at + 1 == len(keys) or not keys[at + 1].startswith(f"{keys[at]}\0")
+                has_members = at + 1 < len(keys) and keys[at + 1].startswith(f"{keys[at]}\0")
                 for other, file in everything[paths[at]]:
-                    if (is_last or not is_directory(file)) and one.is_beside(other):
-                        yield _Change(
-                            paths[at], one, other, f'"{one.job}" removes {path}, "{other.job}" outputs {paths[at]}'
-                        )
+                    # A directory that is only there for what is in it, or was removed from it, says nothing itself.
+                    is_way = is_directory(file) and (has_members or paths[at] in ways[other])
+                    if not is_way and one.is_beside(other):
+                        what = f'"{one.job}" removes {path}, "{other.job}" outputs {paths[at]}'
+                        yield _Change(paths[at], one, other, what)
 
 
 def _differences(path: str, one: Left, file: File, other: Left, theirs: File) -> Iterator[_Change]:

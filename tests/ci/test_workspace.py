@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import os
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +15,9 @@ import pytest
 
 from ci.model import Output
 from ci.workspace.epoch import BEGINNING
+from ci.workspace.errors import InputsError
+from ci.workspace.listings import listing_of
+from ci.workspace.mask import make_mask
 from ci.workspace.stack import Stack
 from ci.workspace.workspace import Workspace
 from containers.launcher import Launcher
@@ -19,6 +25,7 @@ from core.digests import DiffID
 from core.rootfs import DirectoryLayer, ErofsLayer
 from images.store import Store
 from images.tarwriter import TarWriter
+from images.trees import tree_usage
 from tests.containers.running import Runner
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -188,3 +195,100 @@ def test_a_job_lies_above_those_before_it_whatever_the_order_of_the_file(store: 
     first, second = lay(f="first"), lay(f="second")
     before = {"b": frozenset[str](), "a": frozenset({"b"})}
     assert Stack(store, [], [("a", second), ("b", first)], before).layers == (first, second)
+
+
+# The mask.
+
+
+def test_a_job_with_inputs_sees_them_and_nothing_else(store: Store, run: Runner, way: str) -> None:
+    source = layer(store, {"src/a.py": "a", "src/b.md": "b", "docs/x": "x", "docs/y/z": "z", "top": "t", "l": "-> top"})
+    stack = Stack(store, [source], inputs=["src/*.py", "l"])
+    with Workspace(store, run.launcher, stack) as workspace:
+        seen = run(SEE + "; cat src/a.py; ls docs top src/b.md 2>&1 | wc -l", mounts=(workspace.mount(),))
+    lines = seen.splitlines()
+    assert sorted(line.split()[0] for line in lines[:-1]) == [".", "./l", "./src", "./src/a.py"]
+    assert {line.split()[1] for line in lines[:-1]} == {str(BEGINNING)}
+    assert lines[-1] == "a3"
+
+
+def test_directories_above_a_mask_keep_their_permissions(store: Store, run: Runner) -> None:
+    with store.layers.writer() as blob:
+        writer = TarWriter(blob)
+        writer.directory(b"d", 0o1777, 0, 0, BEGINNING)
+        writer.file(b"d/in", 0o600, 0, 0, BEGINNING, 0, b"")
+        writer.file(b"d/out", 0o600, 0, 0, BEGINNING, 0, b"")
+        writer.close()
+        source = blob.commit()
+    with Workspace(store, run.launcher, Stack(store, [source], inputs=["d/in"])) as workspace:
+        seen = run(SEE, mounts=(workspace.mount(),)).splitlines()
+    assert sorted(line.split()[::2] for line in seen) == [[".", "755"], ["./d", "1777"], ["./d/in", "600"]]
+
+
+def test_what_is_hidden_is_written_anew_and_is_not_removed_by_that(store: Store, run: Runner, way: str) -> None:
+    source = layer(store, {"in": "i", "hidden/a": "a", "hidden/b": "b", "file": "f", "gone": "g"})
+    with Workspace(store, run.launcher, Stack(store, [source], inputs=["in"])) as workspace:
+        script = "cd /work; mkdir hidden; echo new > hidden/a; echo new > file; rm -f gone; echo x > gone; rm gone; ls"
+        assert run(script, mounts=(workspace.mount(),)).split() == ["file", "hidden", "in"]
+        left = workspace.take_outputs([Output("**")])
+    assert left is not None
+    listing = listing_of(store, left)
+    assert (sorted(listing.files), listing.removed) == (["file", "hidden", "hidden/a"], [])
+    assert set(Stack(store, [source], [("job", left)]).files) == {
+        "in",
+        "hidden",
+        "hidden/a",
+        "hidden/b",
+        "file",
+        "gone",
+    }
+
+
+def test_names_that_are_no_utf_8_are_hidden(store: Store, run: Runner) -> None:
+    source = layer(store, {os.fsdecode(b"d\xff/\xfe\n"): "x", os.fsdecode(b"\xe9"): "y", "in": "i"})
+    with Workspace(store, run.launcher, Stack(store, [source], inputs=["in"])) as workspace:
+        assert run("ls -A /work", mounts=(workspace.mount(),)).split() == ["in"]
+
+
+def test_a_pattern_that_matches_nothing_leaves_nothing_behind(store: Store, run: Runner) -> None:
+    source = layer(store, {"in": "i"})
+    store.snapshots.lowers([source])
+    before = sorted(os.listdir(store.root / "snapshots"))
+    with pytest.raises(InputsError, match="what the input docs names"):
+        Workspace(store, run.launcher, Stack(store, [source], inputs=["in", "docs"]))
+    assert sorted(os.listdir(store.root / "snapshots")) == before
+
+
+def test_twelve_masks_over_twenty_thousand_files_take_less_than_a_megabyte(store: Store, run: Runner) -> None:
+    names = [f"service-{number:02}" for number in range(12)]
+    files = {f"services/{name}/pkg{n % 40}/file{n}.go": name for name in names for n in range(1650)}
+    source = layer(store, {**files, "go.mod": "m", "lib/x.go": "x", "README": "r"})
+    store.snapshots.lowers([source])
+    before = tree_usage(str(store.root))
+    with contextlib.ExitStack() as held:
+        for name in names:
+            stack = Stack(store, [source], inputs=[f"services/{name}/**", "lib", "go.mod"])
+            workspace = held.enter_context(Workspace(store, run.launcher, stack))
+            if name == names[5]:
+                count = run("find /work -type f | wc -l; ls /work/services", mounts=(workspace.mount(),))
+                assert count.split() == ["1652", name]
+        masks = tree_usage(str(store.root)).size_bytes - before.size_bytes
+    assert masks < 1_000_000
+
+
+def test_more_names_are_hidden_than_one_inode_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    links = 0
+
+    def link(source: str, target: str) -> None:
+        nonlocal links
+        links += 1
+        if links % 3 == 0:
+            raise OSError(errno.EMLINK, "Too many links")
+        real(source, target)
+
+    real = os.link
+    monkeypatch.setattr("ci.workspace.mask.os.link", link)
+    hidden = [f"d/{number}" for number in range(10)]
+    make_mask(str(tmp_path), hidden, lambda directory: 0o750)
+    assert all(stat.S_ISCHR((tmp_path / path).lstat().st_mode) for path in hidden)
+    assert len({(tmp_path / path).lstat().st_ino for path in hidden}) == 4
+    assert (tmp_path / "d").stat().st_mode & 0o7777 == 0o750
