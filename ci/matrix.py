@@ -17,7 +17,7 @@ def axes(matrix: Matrix) -> tuple[str, ...]:
 
 
 def combinations(matrix: Matrix, directories: Callable[[str], tuple[str, ...]]) -> list[Combination]:
-    """All combinations, in the order of the file: the last list changes first. None is there twice.
+    """All combinations, in the order of the file: the last list changes first. None is there twice. All is plain text.
 
     directories: the names of the commit's directories that fit a pattern, sorted.
     """
@@ -26,11 +26,11 @@ def combinations(matrix: Matrix, directories: Callable[[str], tuple[str, ...]]) 
     ]
     found: dict[tuple[tuple[str, str], ...], Combination] = {}
     for values in itertools.product(*lists) if lists else ():
-        combination = dict(zip(matrix.lists, (str(value) for value in values), strict=True))
+        combination = dict(zip(map(str, matrix.lists), map(str, values), strict=True))
         if not any(_fits(excluded, combination) for excluded in matrix.exclude):
             found.setdefault(tuple(combination.items()), combination)
     for included in matrix.include:
-        combination = {name: str(included[name]) for name in axes(matrix)}
+        combination = {str(name): str(included[name]) for name in axes(matrix)}
         found.setdefault(tuple(combination.items()), combination)
     return list(found.values())
 

@@ -58,6 +58,15 @@ def test_combinations_are_those_of_the_file_each_once() -> None:
     assert matrices.combinations(alone, lambda _: ()) == [{"A": "1", "B": "2"}]
 
 
+def test_combination_is_plain_text_for_other_processes(parsed: Parsed) -> None:
+    file = parsed('jobs: {t: {image: "a:1", run: x, matrix: {A: [1], include: [{A: 2}]}}}')
+    matrix = file.pipeline.jobs["t"].matrix
+    assert matrix is not None
+    found = matrices.combinations(matrix, lambda _: ())
+    assert len(found) == 2
+    assert {type(text) for one in found for pair in one.items() for text in pair} == {str}
+
+
 def test_values_are_put_in_once_each_in_its_place(planned: Planned) -> None:
     hostile = "x', needs: [y]} ${SHIPLAP_TAG} $(id)"
     found = planned(
