@@ -88,6 +88,22 @@ class Resolver(Closing):
         """The names that were looked up, and the IDs of the images that they mean."""
         return [(name, image.id) for (name, _), image in self._found.items()]
 
+    def lasting_name(self, name: str, platform: Platform | None) -> str:
+        """Another name of an image that was looked up, which means the same tomorrow; the name itself where there is
+        none: of images that the host's administrator gave.
+        """
+        if self._store.holdings.domain.is_host:
+            return str(self._found[name, platform or self._platform].id)
+        return str(self._pinned.get(str(Reference.parse(name)), name))
+
+    def bring_layers(self, image: Image, new_step: NewStep) -> None:
+        """Have all layers of an image in the store, now. new_step: makes the step that shows the transfer.
+
+        Raises as ``fetch``, and MissingBlobError for a layer that nobody is known to have.
+        """
+        self._new_step = new_step
+        self._store.layers.fetch(image.diff_ids, by=None if self._connect is None else self)
+
     def layers(self) -> dict[str, tuple[DiffID, ...]]:
         """The layers of the images that were looked up, by name."""
         return {name: tuple(image.diff_ids) for (name, _), image in self._found.items()}

@@ -22,7 +22,7 @@ from containers.spec import ContainerSpec, Mount
 from core.digests import DiffID
 from core.events import Monitor, NullMonitor
 from core.references import Reference
-from core.trust import HOST, Domain
+from core.trust import HOST, Domain, Privacy
 from images.store import Store
 
 Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
@@ -134,7 +134,8 @@ class MemoryPins:
 class JobTools(NamedTuple):
     """What a job is done with.
 
-    store: of this job alone, and acts for ``domain``. What the job outputs is leased by it until it is closed.
+    store: what the job outputs, and its image, are leased by it until it is closed. Jobs may share it: each works in a
+        session of its own.
     launcher: starts its containers.
     monitor: of this job alone; each entry of ``run`` is a step.
     cancelled: once set, the job's processes get SIGTERM, and SIGKILL after its ``grace``.
@@ -143,6 +144,7 @@ class JobTools(NamedTuple):
     masked: the values of all secrets of the run's jobs: none of them is seen in any output.
     fingerprint: stands for a secret in keys, so that nobody can guess it; None: keys only say that there is one.
     domain: for whom the run is.
+    privacy: how far results may go that contain files of the commit.
     limits: the worker's; a job's own are within them.
     pins: what images mean in this run.
     publisher: None: images of ``build`` jobs are named in the store, and never pushed.
@@ -160,6 +162,7 @@ class JobTools(NamedTuple):
     masked: Sequence[bytes] = ()
     fingerprint: Callable[[bytes], str] | None = None
     domain: Domain = HOST
+    privacy: Privacy = Privacy.COMMON
     limits: StepLimits = StepLimits()
     pins: Pins | None = None
     publisher: Publisher | None = None

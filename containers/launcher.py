@@ -185,8 +185,9 @@ class Launcher(Closing):
     def start(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
         """Start a container; returns once its command is being executed.
 
-        stdin, stdout, stderr: descriptors that become the command's, which the caller may close afterwards; not used
-        with a terminal. A command that cannot be executed is no exception but an exit status of 126 or 127.
+        stdin, stdout, stderr: descriptors that become the command's, which the caller may close afterwards; a terminal
+        takes the place of those that it is. A command that cannot be executed is no exception but an exit status of 126
+        or 127.
         Raises ContainerError when the container cannot be set up, and what ``check`` raises while it waits for a place.
         """
         self._take_place()

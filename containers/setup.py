@@ -142,7 +142,8 @@ def _finish(channel: _socket.socket) -> None:
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
     if spec["terminal"]:
-        stdio = [_open_terminal(channel, spec["terminal_size"])] * 3
+        terminal = _open_terminal(channel, spec["terminal_size"])
+        stdio = [terminal if spec["terminal_input"] else stdio[0], terminal, terminal]
     _execute(channel, spec, stdio, order["filter"])
 
 
@@ -335,8 +336,8 @@ def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: 
         init.stay_behind(channel)
     os.setsid()
     if spec["terminal"]:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        os.fchown(0, user.uid, -1)
+        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+        os.fchown(1, user.uid, -1)
         env.setdefault("TERM", "xterm")
     os.umask(0o022)
     _enter_directory(spec["cwd"])

@@ -76,6 +76,7 @@ class ContainerSpec(NamedTuple):
     terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
         is its other end.
     terminal_size: rows and columns at the start.
+    terminal_input: with a terminal, whether that is stdin, too; else stdin is what ``start`` was given.
     capabilities: the bounding, permitted and effective set of root. Other users start with no effective ones.
     filtered: whether system calls are restricted to those of ``containers.seccomp``.
     limits: for the container as a whole.
@@ -98,6 +99,7 @@ class ContainerSpec(NamedTuple):
     extra_hosts: tuple[tuple[str, str], ...] = ()
     terminal: bool = False
     terminal_size: tuple[int, int] = (24, 80)
+    terminal_input: bool = True
     capabilities: frozenset[str] = DEFAULT_CAPABILITIES
     filtered: bool = True
     limits: Limits = Limits()
@@ -147,6 +149,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "extra_hosts": spec.extra_hosts,
         "terminal": spec.terminal,
         "terminal_size": spec.terminal_size,
+        "terminal_input": spec.terminal_input,
         "capabilities": sorted(spec.capabilities),
         "filtered": spec.filtered,
         "limits": _limits(spec)._asdict(),

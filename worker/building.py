@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from builder.build import BuildTools, build
 from builder.contexts.context import Context
-from builder.contexts.dockerfiles import DEFAULT_NAME, dockerfiles_in, read_dockerfile, read_ignore_patterns
-from builder.errors import BuildCancelledError, ContextDamagedError, DockerfileNotFoundError, stop_when
+from builder.contexts.dockerfiles import read_ignore_patterns, require_dockerfile
+from builder.errors import BuildCancelledError, ContextDamagedError, stop_when
 from builder.remotes.access import SourceAccess
 from builder.remotes.gitroute import basic
 from builder.remotes.ssh import SshAccess, SshAgent
@@ -26,7 +26,6 @@ from core.platforms import Platform
 from core.reach import Reach
 from core.references import Reference
 from core.settings import FetchSettings, Settings
-from core.suggestions import aside, suggestion
 from core.trust import Domain, Privacy
 from images.store import Store
 from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
@@ -106,7 +105,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
         share = service.settings.shared_cache and is_trusted(work.claim)
         caches = shared_caches(run, domain, facts, names) if share else ()
         with Context.open_private(str(tree.directory), str(tree.directory), tree.contents) as opened:
-            name, dockerfile = _dockerfile(opened, options.file)
+            name, dockerfile = require_dockerfile(opened, options.file)
             with opened.with_ignore(read_ignore_patterns(opened, name)) as context:
                 result = build(
                     BuildRequest(
@@ -317,18 +316,6 @@ def _client(work: Work) -> Client:
         cancelled=work.keeper.stopped,
         insist=work.keeper.insist,
     )
-
-
-def _dockerfile(context: Context, file: str | None) -> tuple[str, bytes]:
-    """Name and text. Raises DockerfileNotFoundError, with the name that was meant or the names that there are."""
-    found = read_dockerfile(context, file)
-    if found is not None:
-        return found
-    others = dockerfiles_in(context)
-    there = aside(suggestion(file, others)) if file else ""
-    if not there and others:
-        there = f" (there is {', '.join(others)})"
-    raise DockerfileNotFoundError(f"there is no {file or DEFAULT_NAME} in the build context{there}", found=others)
 
 
 def _in_registry(tag: str, registry: str) -> Reference:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from builder.errors import ContextError
+from builder.errors import ContextError, DockerfileNotFoundError
 from core.cancellation import check
 
 if TYPE_CHECKING:
@@ -36,6 +36,23 @@ def read_dockerfile(context: Context, file: str | None) -> tuple[str, bytes] | N
         if text is not None:
             return name, text
     return None
+
+
+def require_dockerfile(context: Context, file: str | None, place: str = "the build context") -> tuple[str, bytes]:
+    """As ``read_dockerfile``. Raises DockerfileNotFoundError, with the name that was meant or the names that there are.
+
+    place: where it was looked for, for the message.
+    """
+    found = read_dockerfile(context, file)
+    if found is not None:
+        return found
+    from core.suggestions import aside, suggestion
+
+    others = dockerfiles_in(context)
+    there = aside(suggestion(file, others)) if file else ""
+    if not there and others:
+        there = f" (there is {', '.join(others)})"
+    raise DockerfileNotFoundError(f"there is no {file or DEFAULT_NAME} in {place}{there}", found=others)
 
 
 def read_ignore_patterns(context: Context, dockerfile: str | None = None) -> IgnorePatterns | None:

@@ -1,0 +1,212 @@
+"""``run`` and ``args``: a container on the job's image and workspace, from its start to what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from builder.copying.owners import parse_chown
+from builder.errors import OwnerError
+from builder.running.container import Ended, Output, run_container
+from builder.running.masking import secret_forms
+from builder.running.watch import Watch
+from ci.errors import JobCancelledError, JobFaultError
+from ci.execution import failures, limits, script
+from ci.execution.doors import Doors
+from ci.execution.ending import Ending
+from ci.execution.exports import read_exports
+from ci.execution.failures import CommandFailedError
+from ci.execution.image import JobImage
+from ci.execution.script import Script
+from ci.execution.steps import JobSteps, Numbering
+from ci.execution.variables import JobSecrets, Variables
+from ci.language.shapes import Text
+from ci.model import Job
+from ci.outcome import JobOutcome, JobTools
+from ci.workspace.workspace import PLACE, Workspace
+from containers.errors import LimitError, PlaceError, UserError
+from containers.spec import ContainerSpec, File, Mount, Tree
+from core.cancellation import asking
+from core.events import StepOutcome
+from core.masking import Masker
+from core.rootfs import DirectoryLayer, RootLayer
+
+_HOSTNAME: Final = "shiplap"
+"""The same everywhere: what a job can see and its key does not name would be an input."""
+
+
+class Commands(NamedTuple):
+    """A job's commands, and all that their container is made of.
+
+    variables: but for those of the image and of secrets.
+    git: mounts that show ``.git`` in the workspace.
+    """
+
+    job: Job
+    image: JobImage
+    variables: Variables
+    secrets: JobSecrets
+    workspace: Workspace
+    git: Sequence[Mount] = ()
+
+
+def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, ending: Ending) -> JobOutcome:
+    """Run them to their end, and take what they leave.
+
+    Raises CommandFailedError and other JobFaultErrors, and JobCancelledError. Whatever is raised, nothing is left.
+    """
+    job, store = commands.job, tools.store
+    with contextlib.ExitStack() as stack:
+        doors = stack.enter_context(Doors(store))
+        layers = store.snapshots.lowers(commands.image.layers)
+        upper = store.snapshots.new_upper(layers)
+        stack.callback(store.snapshots.discard, upper)
+        text = _script(job)
+        spec = _spec(commands, text, doors, layers, upper.path, tools)
+        _run(spec, commands, text, doors, tools, numbering, ending)
+        try:
+            exports = read_exports(doors.exported(), [str(name) for name in job.exports], Masker(tools.masked))
+            with asking(ending.check):
+                outputs = commands.workspace.take_outputs(job.outputs, mounted=_places_in_workspace(spec))
+        except JobFaultError as error:
+            raise CommandFailedError("failure", error.message, exit_code=0, hint=error.hint) from error
+        return JobOutcome("succeeded", exit_code=0, outputs=outputs, exports=exports)
+
+
+def _places_in_workspace(spec: ContainerSpec) -> list[str]:
+    """Where something else was mounted in the workspace: none of that is the job's output."""
+    return [mount.target.removeprefix(f"{PLACE}/") for mount in spec.mounts if mount.target.startswith(f"{PLACE}/")]
+
+
+def _script(job: Job) -> Script:
+    if job.run is not None:
+        return script.of_entries([str(entry) for entry in job.run], str(job.shell))
+    assert job.args is not None, "a job of commands has one of the two"
+    return script.of_command([str(part) for part in job.args])
+
+
+def _spec(
+    commands: Commands, text: Script, doors: Doors, layers: tuple[RootLayer, ...], upper: str, tools: JobTools
+) -> ContainerSpec:
+    job = commands.job
+    held = limits.within(tools.limits, job.limits)
+    mounts: list[Mount] = [commands.workspace.mount(places=[".git"] if commands.git else []), *commands.git]
+    mounts += doors.mounts(with_bell=len(text.names) > 1)
+    if text.content is not None:
+        mounts.append(File(script.SCRIPT, text.content, 0o444))
+    if commands.secrets.files:
+        uid, gid = _owner(job, layers, tools)
+        mounts += [File(part.path, part.content, 0o400, uid, gid) for part in commands.secrets.files]
+    return ContainerSpec(
+        layers=layers,
+        upper=upper,
+        args=text.args,
+        env=(*commands.image.env, *commands.variables, *commands.secrets.variables),
+        cwd=str(job.workdir),
+        user=str(job.user),
+        hostname=_HOSTNAME,
+        network="none" if job.network == "none" else "default",
+        mounts=tuple(mounts),
+        terminal=job.tty,
+        terminal_input=False,
+        limits=held.container,
+        ulimits=held.ulimits,
+        shm_bytes=held.shm_bytes,
+        init=True,
+    )
+
+
+def _owner(job: Job, layers: tuple[RootLayer, ...], tools: JobTools) -> tuple[int, int]:
+    """Whose the files with secrets are: the job's user's, as the image knows it."""
+    if not job.user:
+        return 0, 0
+    root = tools.launcher.view(layers)
+    try:
+        owner = parse_chown(str(job.user), root, written="user: ")
+    except OwnerError as error:
+        raise JobFaultError(error.message, hint=error.hint) from error
+    finally:
+        os.close(root)
+    assert owner is not None, "the text is not empty"
+    if owner.unknown:
+        raise failures.unknown_user(job, owner.unknown[0].name)
+    return owner.uid, owner.gid
+
+
+def _run(
+    spec: ContainerSpec,
+    commands: Commands,
+    text: Script,
+    doors: Doors,
+    tools: JobTools,
+    numbering: Numbering,
+    ending: Ending,
+) -> None:
+    job = commands.job
+    planned = numbering.planned(text.names, _lines(job, text))
+    output = Output(planned[0].id, numbering, secret_forms(tools.masked))
+    held = limits.within(tools.limits, job.limits)
+    assert spec.upper is not None
+    watch = Watch(held, spec.upper, spec.mounts)
+    steps = JobSteps(planned, numbering, output, doors.bell, doors.go)
+    outcome: StepOutcome = "failed"
+    reason: str | None = None
+    try:
+        try:
+            bells = {doors.bell: steps.rung} if len(planned) > 1 else {}
+            ended = run_container(spec, tools.launcher, output, watch, ending.has_to_die, bells)
+        except (PlaceError, UserError) as error:
+            raise JobFaultError(error.message, hint=error.hint) from error
+        except LimitError as error:
+            if spec.limits == tools.limits.container:
+                raise
+            raise CommandFailedError("limit", error.message, hint=error.hint) from error
+        if ending.reason == "cancelled":
+            raise JobCancelledError("cancelled")
+        exceeded = ended.exceeded or watch.disk_exceeded()
+        fault = failures.fault_of(Ended(ended.status, exceeded), commands.image, job, text, ending, output.tail())
+        if fault is not None:
+            if tools.held is not None and not exceeded:
+                _hand_out(spec, tools)
+            raise fault
+        outcome = "done"
+    except JobCancelledError:
+        outcome = "cancelled"
+        raise
+    except JobFaultError as error:
+        reason = error.message
+        raise
+    finally:
+        steps.end(outcome, reason)
+
+
+def _lines(job: Job, text: Script) -> list[int]:
+    """Where the steps stand in the file; 0: that is not known."""
+    entries = job.run if job.run is not None and len(job.run) == len(text.names) else (job.run or job.args or ())[:1]
+    return [entry.span.start.line if isinstance(entry, Text) else 0 for entry in entries]
+
+
+def _hand_out(spec: ContainerSpec, tools: JobTools) -> None:
+    """Let somebody look at a command that failed, in another container on the files that it left."""
+    assert tools.held is not None
+    assert spec.upper is not None
+    with contextlib.ExitStack() as stack:
+
+        def above(layers: tuple[RootLayer, ...], upper: str) -> tuple[tuple[RootLayer, ...], str]:
+            """The files as they are, and a new upper: an overlay that was unmounted is not mounted again."""
+            seen = (*layers, DirectoryLayer(f"{upper}/fs"))
+            new = tools.store.snapshots.new_upper(seen)
+            stack.callback(tools.store.snapshots.discard, new)
+            return seen, new.path
+
+        layers, upper = above(spec.layers, spec.upper)
+        mounts: list[Mount] = []
+        for mount in spec.mounts:
+            if isinstance(mount, Tree) and mount.upper is not None:
+                seen, new = above(mount.layers, mount.upper)
+                mounts.append(mount._replace(layers=seen, upper=new))
+            else:
+                mounts.append(mount)
+        tools.held(spec._replace(layers=layers, upper=upper, mounts=tuple(mounts)))

@@ -1,0 +1,127 @@
+"""Why a job's command failed, in a sentence with the next step."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from builder.running.container import Ended
+from ci.errors import JobFaultError
+from ci.execution.ending import Ending
+from ci.execution.image import JobImage
+from ci.execution.script import SCRIPT, Script, shell_of
+from ci.model import Job
+from ci.outcome import Failure
+from containers.limits import MEMORY_ABOVE
+from core.platforms import Platform
+
+_LAST_CHARACTERS: Final = 200
+_CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]")
+_NOT_FOUND: Final = 127
+_SIGKILL: Final = 9
+
+
+class CommandFailedError(JobFaultError):
+    """A job's command failed. failure: how, for ``retry``. exit_code: as a shell gives it; None: none was run."""
+
+    def __init__(
+        self, failure: Failure, message: str, *, exit_code: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.failure = failure
+        self.exit_code = exit_code
+
+
+def fault_of(
+    ended: Ended, image: JobImage, job: Job, script: Script, ending: Ending, tail: bytes
+) -> CommandFailedError | None:
+    """What a container that has ended did wrong; None: nothing. tail: the end of what its last step printed."""
+    status, exceeded = ended
+    code = status.code
+    if exceeded is not None:
+        return CommandFailedError(
+            "limit", f"the job was ended: {exceeded}", exit_code=code, hint="`limits` of the job, or of the worker"
+        )
+    if ending.reason == "timeout":
+        return late(job, exit_code=code)
+    if not code:
+        return None
+    if status.message:
+        return _not_started(status.message, code, image, script)
+    told = f"signal {status.signal} ended the command" if status.signal is not None else f"exit code {code}"
+    said = _last_line(tail)
+    told = f"{told}: {said}" if said else told
+    if "memory" in status.exceeded:
+        return CommandFailedError(
+            "limit", f"the job ran out of memory ({told})", exit_code=code, hint="give it more: `limits: {memory: …}`"
+        )
+    if MEMORY_ABOVE in status.exceeded:
+        return CommandFailedError(
+            "limit", f"memory ran out, that of the worker or of all its jobs together ({told})", exit_code=code,
+            hint="have less run at a time, or give the job a limit of its own",
+        )  # fmt: skip
+    if "pids" in status.exceeded:
+        return CommandFailedError(
+            "limit", f"the job could not make more processes ({told})", exit_code=code,
+            hint="give it more: `limits: {pids: …}`, or have it do less at a time",
+        )  # fmt: skip
+    return CommandFailedError("failure", told, exit_code=code, hint=_hint(code, status.signal, script))
+
+
+def late(job: Job, *, exit_code: int | None = None) -> CommandFailedError:
+    """The time-out is over."""
+    return CommandFailedError(
+        "timeout", f"the job ran longer than {_shown(job.timeout_s)}, its time-out", exit_code=exit_code,
+        hint="give it more: `timeout: …`",
+    )  # fmt: skip
+
+
+def unknown_user(job: Job, name: str) -> JobFaultError:
+    """The image does not know the job's user."""
+    return JobFaultError(
+        f"user: {job.user}: the image has no {name} in /etc/passwd or /etc/group",
+        hint="make it in the image, or write a number",
+    )
+
+
+def _not_started(message: str, code: int, image: JobImage, script: Script) -> CommandFailedError:
+    """The command could not be executed at all."""
+    if image.foreign:
+        return CommandFailedError(
+            "failure", f"{image.name} is for {image.foreign}, and this machine is {Platform.host()}", exit_code=code,
+            hint="name an image for this machine, or register an emulator (binfmt_misc, flag F)",
+        )  # fmt: skip
+    if code == _NOT_FOUND and script.args[-1] == SCRIPT:
+        return CommandFailedError(
+            "failure", f"{image.name} has no {shell_of(script)}", exit_code=code,
+            hint="take an image that has it, or `args`: a command without a shell",
+        )  # fmt: skip
+    return CommandFailedError("failure", f"the command could not be started: {message}", exit_code=code)
+
+
+def _hint(code: int, signal: int | None, script: Script) -> str | None:
+    if code == _NOT_FOUND and script.args[-1] == SCRIPT:
+        return "127: the shell did not find the command; is it in the image, and on its PATH?"
+    if signal == _SIGKILL:
+        return "signal 9 is what the kernel sends when memory runs out"
+    return None
+
+
+def _last_line(tail: bytes) -> str:
+    """The last thing that was printed, as text for one line."""
+    for line in reversed(tail[-4096:].decode("utf-8", "replace").splitlines()):
+        shown = _CONTROL.sub("", line).strip()
+        if shown:
+            return shown if len(shown) <= _LAST_CHARACTERS else f"{shown[:_LAST_CHARACTERS]}…"
+    return ""
+
+
+def _shown(seconds: float) -> str:
+    """A duration as a pipeline file has it: ``1h30m``."""
+    parts = []
+    left = round(seconds)
+    for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

@@ -1,0 +1,142 @@
+"""The image that a job runs in: pulled, built from the commit's files, or made by a job before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from builder.bases import Resolver
+from builder.build import BuildTools, build
+from builder.request.request import BuildRequest
+from ci.errors import JobFaultError
+from ci.execution.contexts import opened_context
+from ci.execution.ending import Ending
+from ci.execution.steps import Numbering
+from ci.model import ImageBuild, Job
+from ci.outcome import Given, JobTools
+from core.digests import DiffID, Digest
+from core.platforms import Platform
+from images.errors import ImageNotFoundError
+from images.platforms import preferences
+from images.summary import Image
+from registry.errors import ResponseError, UnreachableError
+
+
+class JobImage(NamedTuple):
+    """An image, as far as a container is made of it. Its entrypoint, command, user and directory are not used.
+
+    name: for messages.
+    layers: base first, all of them in the store.
+    env: its variables.
+    foreign: its platform, when this machine cannot run it without an emulator.
+    """
+
+    name: str
+    id: Digest
+    layers: tuple[DiffID, ...]
+    env: tuple[tuple[str, str], ...]
+    foreign: str = ""
+
+    @classmethod
+    def of(cls, name: str, image: Image) -> JobImage:
+        platform = image.config.platform
+        foreign = "" if platform in preferences(Platform.host()) else str(platform)
+        pairs = (item.partition("=")[::2] for item in image.config.config.env)
+        return cls(name, image.id, tuple(image.diff_ids), tuple(pairs), foreign)
+
+
+def image_of(job: Job, given: Given, tools: JobTools, numbering: Numbering, ending: Ending) -> JobImage:
+    """Find or make the image of a job that has one; its layers are in the store afterwards.
+
+    Raises JobFaultError where there is no such image; what a build, a registry or the store raises.
+    """
+    image = job.image
+    assert image is not None, "lint has looked"
+    if image.build is not None:
+        return _built(image.build, job.platform, given, tools, numbering, ending)
+    if image.job:
+        known = given.images.get(image.job)
+        if known is None:
+            raise JobFaultError(
+                f'"{image.job}" has made no image in this run', hint="a job that may fail makes none when it does"
+            )
+        found = tools.store.images.get(Digest.parse(known))
+        return _whole(f"the image of {image.job}", found, tools, numbering)
+    return _resolved(str(image.reference), job.platform, tools, numbering)
+
+
+def _resolved(name: str, platform: str, tools: JobTools, numbering: Numbering) -> JobImage:
+    """The image that a name means in this run: whoever asks first decides for all."""
+    wanted = Platform.parse(platform) if platform else None
+    key = f"{name} {wanted or ''}".strip()
+    meant = tools.pins.get(key) if tools.pins is not None else None
+    with Resolver(tools.store, numbering, wanted or Platform.host(), tools.connect, always=False) as resolver:
+        try:
+            found = resolver(meant or name, wanted, numbering.new_step)
+            if tools.pins is not None and meant is None:
+                pinned = resolver.lasting_name(name, wanted)
+                meant = tools.pins.keep(key, pinned)
+                if meant != pinned:
+                    found = resolver(meant, wanted, numbering.new_step)
+        except ImageNotFoundError as error:
+            raise _not_found(error) from error
+        resolver.bring_layers(found, numbering.new_step)
+    return JobImage.of(name, found)
+
+
+def _not_found(error: ImageNotFoundError) -> Exception:
+    """What to raise for an image that is not found: a registry that is away is no fault of the job's."""
+    cause = error.__cause__
+    if isinstance(cause, UnreachableError) or (isinstance(cause, ResponseError) and cause.retryable):
+        return cause
+    return JobFaultError(error.message, hint=error.hint or "is the name right, and may this run pull it?")
+
+
+def _built(
+    wanted: ImageBuild, platform: str, given: Given, tools: JobTools, numbering: Numbering, ending: Ending
+) -> JobImage:
+    """Build it from the commit's files. It gets no name; its steps come from the cache as those of any build."""
+    with opened_context(tools, given.source, str(wanted.context), str(wanted.file)) as opened:
+        result = build(
+            BuildRequest(
+                opened.dockerfile,
+                opened.name,
+                opened.context,
+                target=str(wanted.target),
+                build_args=plain(wanted.args),
+                platforms=(Platform.parse(platform),) if platform else (),
+                secrets=build_secrets(wanted.secrets, given),
+                access=tools.access,
+                limits=tools.limits,
+                domain=tools.domain,
+                context_privacy=tools.privacy,
+                lineage=f"{given.facts.get('SHIPLAP_PROJECT', '')} image {wanted.context}",
+                fingerprint=tools.fingerprint,
+            ),
+            BuildTools(tools.store, tools.launcher, numbering, ending.event(), tools.connect),
+        )
+    assert result.image is not None, "the store is the output"
+    return _whole(f"the image of {wanted.context}", result.image, tools, numbering)
+
+
+def _whole(name: str, image: Image, tools: JobTools, numbering: Numbering) -> JobImage:
+    """An image of the store, whose base may never have been needed until now."""
+    with Resolver(tools.store, numbering, Platform.host(), tools.connect, always=False) as resolver:
+        resolver.bring_layers(image, numbering.new_step)
+    return JobImage.of(name, image)
+
+
+def plain(args: Mapping[str, str]) -> dict[str, str]:
+    """Build arguments without their places in the file."""
+    return {str(name): str(value) for name, value in args.items()}
+
+
+def build_secrets(names: tuple[str, ...], given: Given) -> Mapping[str, bytes]:
+    """The secrets that a build's RUNs may mount. Raises JobFaultError when the run may not have one."""
+    missing = next((name for name in names if name not in given.secrets), None)
+    if missing is not None:
+        raise JobFaultError(
+            f"the build needs the secret {missing}, which this run has not",
+            hint="is it there, and may runs of this event have it?",
+        )
+    return {str(name): given.secrets[name] for name in names}

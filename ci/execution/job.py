@@ -1,0 +1,125 @@
+"""One attempt of a job, whatever its kind: the one function that the worker and the command line call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from builder.errors import BuildCancelledError, BuilderError
+from builder.running.failures import StepFailedError
+from ci.errors import JobFaultError, JobLateError
+from ci.execution import failures
+from ci.execution.blame import is_of_the_machine
+from ci.execution.building import build_image
+from ci.execution.commands import Commands, run_commands
+from ci.execution.ending import Ending
+from ci.execution.failures import CommandFailedError
+from ci.execution.image import image_of
+from ci.execution.steps import Numbering
+from ci.execution.variables import secrets_of, variables
+from ci.model import Job
+from ci.outcome import Given, JobOutcome, JobTools
+from ci.planning import PlannedJob
+from ci.workspace.stack import Stack
+from ci.workspace.workspace import PLACE, Workspace
+from core.cancellation import asking
+from core.digests import Digest
+from core.errors import ShiplapError
+from core.suggestions import aside
+from dockerfile_grammar.errors import DockerfileError
+from images.store import Store
+
+
+def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
+    """Do one attempt of a job.
+
+    Whatever comes of it, every process of it has ended. Of one that did not succeed nothing is left.
+    Raises JobCancelledError once it was cancelled; PipelineFileError, with the place, for a value that does not fit;
+    other ShiplapErrors for what the machines did: the same job may succeed later, or elsewhere.
+    """
+    job = planned.settled(given.facts, given.exports)
+    ending = Ending(tools.cancelled, tools.killed, timeout_s=job.timeout_s, grace_s=job.grace_s)
+    try:
+        with _session(tools) as own:
+            found = _Attempt(planned, job, given, own, ending).outcome()
+            _lease(found, tools.store)
+    except CommandFailedError as error:
+        return JobOutcome("failed", _told(error), error.failure, error.exit_code)
+    except JobFaultError as error:
+        return JobOutcome("failed", _told(error))
+    except (BuildCancelledError, JobLateError):
+        return _ended(job, ending)
+    except StepFailedError as error:
+        if is_of_the_machine(error):
+            raise
+        return JobOutcome("failed", error.render(), "failure", error.exit_code)
+    except (BuilderError, DockerfileError) as error:
+        if is_of_the_machine(error):
+            raise
+        return JobOutcome("failed", _told(error))
+    return found
+
+
+class _Attempt:
+    """One attempt, in a session of its own."""
+
+    def __init__(self, planned: PlannedJob, job: Job, given: Given, tools: JobTools, ending: Ending) -> None:
+        self._planned = planned
+        self._job = job
+        self._given = given
+        self._tools = tools
+        self._ending = ending
+        self._numbering = Numbering(tools.monitor)
+
+    def outcome(self) -> JobOutcome:
+        job, given, tools = self._job, self._given, self._tools
+        with asking(self._ending.check):
+            self._ending.check()
+            files = Stack(tools.store, given.source, given.outputs, given.before, job.inputs)
+            files.refuse_conflicts()
+            if job.build is not None:
+                return build_image(
+                    str(self._planned.name), job, files.layers, given, tools, self._numbering, self._ending
+                )
+            return self._commands(files)
+
+    def _commands(self, files: Stack) -> JobOutcome:
+        job, given, tools = self._job, self._given, self._tools
+        secrets = secrets_of(job, given)
+        image = image_of(job, given, tools, self._numbering, self._ending)
+        with contextlib.ExitStack() as stack:
+            workspace = stack.enter_context(Workspace(tools.store, tools.launcher, files))
+            is_git_seen = given.git is not None and job.inputs is None
+            git = stack.enter_context(given.git.mounted(f"{PLACE}/.git")) if given.git and is_git_seen else ()
+            known = variables(job, str(self._planned.name), self._planned.combination, given)
+            commands = Commands(job, image, known, secrets, workspace, git)
+            return run_commands(commands, tools, self._numbering, self._ending)
+
+
+@contextlib.contextmanager
+def _session(tools: JobTools) -> Iterator[JobTools]:
+    """The tools with a session of the store for this attempt alone: what fetches its layers is set in the session."""
+    with Store.open(tools.store.root) as own:
+        own.act_for(tools.domain)
+        yield tools._replace(store=own)
+
+
+def _lease(found: JobOutcome, store: Store) -> None:
+    """Let the caller's session hold what the attempt's own has held until now."""
+    if found.outputs is not None:
+        store.layers.path(found.outputs)
+    if found.image:
+        store.images.get(Digest.parse(found.image))
+
+
+def _ended(job: Job, ending: Ending) -> JobOutcome:
+    """What came of a job that was ended while it did what can be left at any time. Raises JobCancelledError."""
+    if ending.reason == "cancelled":
+        ending.check()
+    error = failures.late(job)
+    return JobOutcome("failed", _told(error), error.failure)
+
+
+def _told(error: ShiplapError) -> str:
+    render = getattr(error, "render", None)
+    return str(render()) if render is not None else f"{error.message}{aside(error.hint)}"

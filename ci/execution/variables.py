@@ -1,0 +1,77 @@
+"""What a job knows: its variables, and its secrets as variables and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ci.errors import JobFaultError
+from ci.execution.script import EXPORTS
+from ci.facts import FACTS
+from ci.matrix import Combination
+from ci.model import Job, Secret
+from ci.outcome import Given
+
+Variables = tuple[tuple[str, str], ...]
+
+
+def variables(job: Job, name: str, combination: Combination, given: Given) -> Variables:
+    """All but secrets, in order: the last of equal names counts.
+
+    name: the job's in the run. A job with ``inputs`` gets nothing that its key does not name.
+    """
+    found: dict[str, str] = {"CI": "true", "SHIPLAP_EXPORTS": EXPORTS}
+    if job.inputs is None:
+        found |= {fact: given.facts.get(fact, "") for fact in FACTS}
+        found |= {"SHIPLAP_JOB": name, "SHIPLAP_RUN": given.run, "SHIPLAP_ATTEMPT": str(given.attempt)}
+    for values in (combination, job.env):
+        found |= {str(key): str(value) for key, value in values.items()}
+    return tuple(found.items())
+
+
+class SecretFile(NamedTuple):
+    path: str
+    content: bytes
+
+
+class JobSecrets(NamedTuple):
+    """The secrets of one job. values: by name, those that it gets."""
+
+    variables: Variables
+    files: tuple[SecretFile, ...]
+    values: Mapping[str, bytes]
+
+
+def secrets_of(job: Job, given: Given) -> JobSecrets:
+    """What a job gets of the secrets that its run may have. Raises JobFaultError when it may not have one."""
+    found = list(_available(job, given))
+    return JobSecrets(
+        tuple(
+            (str(secret.variable or secret.name), _as_value(secret, value))
+            for secret, value in found
+            if not secret.file
+        ),
+        tuple(SecretFile(str(secret.file), value) for secret, value in found if secret.file),
+        {str(secret.name): value for secret, value in found},
+    )
+
+
+def _available(job: Job, given: Given) -> Iterator[tuple[Secret, bytes]]:
+    for secret in job.secrets:
+        value = given.secrets.get(secret.name)
+        if value is not None:
+            yield secret, value
+        elif not secret.optional:
+            raise JobFaultError(
+                f"the job needs the secret {secret.name}, which this run has not",
+                hint="is it there, and may runs of this event have it? Else write {name: … , optional: true}",
+            )
+
+
+def _as_value(secret: Secret, value: bytes) -> str:
+    if b"\0" in value:
+        raise JobFaultError(
+            f"the secret {secret.name} cannot be a variable: it has a NUL byte",
+            hint=f"take it as a file: {{name: {secret.name}, file: PATH}}",
+        )
+    return value.decode("utf-8", "surrogateescape")
