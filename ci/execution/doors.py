@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from typing import Final
 
 from ci.execution import script
@@ -25,15 +26,16 @@ _MODE: Final = 0o666
 class Doors(Closing):
     """The files of one attempt of a job.
 
+    Made by: the attempt, in its session's directory for temporary files.
+    Ended by: ``close``; what it leaves there goes with the session.
+
     bell, go: descriptors of the FIFOs, for both directions and without waiting.
     """
 
     def __init__(self, store: Store) -> None:
         """Make them. Raises StorageFullError."""
         with contextlib.ExitStack() as undo, storage_errors("the files of a job"):
-            directory = store.snapshots.new_upper()  # what the launcher can mount, and a later process reclaims
-            undo.callback(store.snapshots.discard, directory)
-            self._path = directory.path
+            self._path = tempfile.mkdtemp(prefix="doors-", dir=store.tmp)
             _make_file(f"{self._path}/{_EXPORTS}")
             self.bell = self._fifo(_BELL, undo)
             self.go = self._fifo(_GO, undo)

@@ -80,8 +80,17 @@ def _resolved(name: str, platform: str, tools: JobTools, numbering: Numbering) -
                     found = resolver(meant, wanted, numbering.new_step)
         except ImageNotFoundError as error:
             raise _not_found(error) from error
+        _check_platform(name, found, wanted)
         resolver.bring_layers(found, numbering.new_step)
     return JobImage.of(name, found)
+
+
+def _check_platform(name: str, found: Image, wanted: Platform | None) -> None:
+    if wanted is not None and found.config.platform not in preferences(wanted):
+        raise JobFaultError(
+            f"{name} is for {found.config.platform}, and the job's `platform` is {wanted}",
+            hint="name an image for that platform",
+        )
 
 
 def _not_found(error: ImageNotFoundError) -> Exception:
