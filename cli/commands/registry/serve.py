@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Serve a registry, for docker and everyone else.
 
-    On a loopback address it asks for no password until there are users. In the root of a service it always asks.
+    On a loopback address it asks for no password until there are users. In the root of a service it asks from the
+    start.
 
     \b
     shiplap registry serve &

@@ -40,6 +40,15 @@ def test_serve_asks_for_passwords_once_there_are_users(server: Server) -> None:
     assert server("POST", "/v2/a/blobs/uploads/", headers=_basic("alice", secret)).status == 403
 
 
+def test_serve_in_the_root_of_a_service_asks_for_passwords_unless_told_not_to(tmp_path: Path) -> None:
+    (tmp_path / "serve").mkdir()
+    (tmp_path / "serve" / "admin.token").write_text("shp_secret\n")
+    with serving(tmp_path) as server:
+        assert server("GET", "/v2/").status == 401
+    with serving(tmp_path, "--insecure-no-auth") as server:
+        assert server("GET", "/v2/").status == 200
+
+
 def test_serve_refuses_other_machines_without_users(shiplap: Shiplap) -> None:
     refused = shiplap("registry", "serve", "--listen", "0.0.0.0:0", check=False)
     assert refused.returncode == 1
