@@ -31,6 +31,7 @@ from images.oci import ImageConfig
 from images.store import Store
 from images.summary import Image
 from images.tarwriter import TarWriter
+from registry.client import Client
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -78,6 +79,7 @@ class Workshop:
         cancelled: threading.Event | None = None,
         ignore: str = "",
         solved: Callable[[], None] | None = None,
+        connect: Callable[[], Client] | None = None,
         **options: Any,
     ) -> BuildResult:
         self.seen = Recorder()
@@ -85,7 +87,10 @@ class Workshop:
         with Context.open_directory(str(self.context), patterns) as context:
             options = {"outputs": (Output("image", "", (NAME,)),), **options}
             request = BuildRequest(text.encode(), "Dockerfile", context, **options)
-            return build(request, BuildTools(self.store, self.launcher, self.seen, cancelled=cancelled, solved=solved))
+            tools = BuildTools(
+                self.store, self.launcher, self.seen, cancelled=cancelled, solved=solved, connect=connect
+            )
+            return build(request, tools)
 
     def counts(self, text: str, **options: Any) -> tuple[int, int]:
         result = self.build(text, **options)

@@ -11,6 +11,8 @@ import pytest
 
 from core.events import StepFinished
 from core.trust import HOST, Domain, of_branch, of_fork, of_user, protected
+from dockerfile_grammar import DockerfileError
+from registry.client import Client, ClientConfig
 from tests.builder.cache_tools import Machines, machines
 from tests.builder.test_build import Workshop
 
@@ -251,3 +253,19 @@ def test_fork_s_cache_goes_nowhere_but_where_it_says(make: Machines, tmp_path: P
     for number, other in enumerate((MAIN, BRANCH, HOST, OTHER_FORK)):
         assert make(f"other-{number}").outcomes_of(text, domain=other, cache_from=source) == (1, 0), other
     assert make("again").outcomes_of(text, domain=FORK, cache_from=source) == (0, 1)
+
+
+def test_base_that_a_run_cannot_pull_is_told_with_who_names_what(workshop: Workshop, tmp_path: Path) -> None:
+    """Not with what the registry's error advises: mostly the name is wrong, or the run has no right to it."""
+
+    def connect() -> Client:
+        return Client(ClientConfig(tmp_path, insecure=("127.0.0.1:1",)))
+
+    told = {}
+    for domain in (HOST, MAIN):
+        workshop.store.act_for(domain)
+        with pytest.raises(DockerfileError, match="pulling it failed: cannot connect") as caught:
+            workshop.build("FROM 127.0.0.1:1/app\n", domain=domain, connect=connect)
+        told[domain] = caught.value.hint or ""
+    assert "shiplap image ls shows" in told[HOST]
+    assert "may this run pull it? docs/trust.md" in told[MAIN]

@@ -141,6 +141,7 @@ def test_a_base_that_is_here_for_another_platform_only_is_asked_for_at_its_regis
     with pytest.raises(DockerfileError) as caught:
         shop.build("FROM 127.0.0.1:1/foreign\n", Output("image"), platforms=(ARM, HOST), connect=connect)
     assert f"foreign is here for linux/arm64, not for {ARM}; pulling it failed:" in str(caught.value)
+    assert caught.value.hint == "is it running, and the port right?"
 
 
 def test_what_cannot_run_here_says_what_it_needs(shop: Workshop) -> None:

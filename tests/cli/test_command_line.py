@@ -227,5 +227,22 @@ def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
     assert message == b""
 
 
+@pytest.mark.parametrize(
+    ("sink", "code", "told"),
+    [("/dev/full", 1, "error: No space left on device"), ("/dev/null", 0, "")],
+)
+def test_output_that_cannot_be_written_at_the_end_is_a_failure(sink: str, code: int, told: str) -> None:
+    """What waits in Python's buffer is written before the command says that it succeeded."""
+    command = "import sys; from cli.app import shiplap; from cli.main import main; sys.argv[1:] = []\n"
+    command += "shiplap.main = lambda *a, **k: sys.stdout.write('short') and 0; main()"
+    with open(sink, "w") as output:
+        result = subprocess.run(
+            [sys.executable, "-c", command], stdout=output, stderr=subprocess.PIPE, text=True, cwd=_CHECKOUT,
+            timeout=stretched(60), check=False,
+        )  # fmt: skip
+    assert result.returncode == code
+    assert result.stderr.startswith(told)
+
+
 def test_python_minus_m_is_the_command() -> None:
     assert python("-m", "cli", "--version").stdout.startswith(f"shiplap {VERSION}")

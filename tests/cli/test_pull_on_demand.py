@@ -56,9 +56,11 @@ def test_what_neither_has_is_told_with_the_place(shiplap: Shiplap, registry: Deb
     assert failed.returncode == 1
     assert "Dockerfile:1:6: no such image" in failed.stderr
     assert "pulling it failed" in failed.stderr
+    assert "hint: shiplap image ls shows the images there are" in failed.stderr
     ran = shiplap("run", f"{registry.host}/nothing:1", check=False)
     assert ran.returncode == 125
     assert "pulling it failed" in ran.stderr
+    assert "hint: shiplap image ls shows the images there are" in ran.stderr
 
 
 def test_a_base_that_is_only_appended_to_is_not_downloaded(

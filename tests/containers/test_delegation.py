@@ -52,6 +52,40 @@ def test_nearest_delegated_group_counts(tmp_path: Path) -> None:
     assert found(tmp_path / "top", "/user@1000.service/app.slice/terminal.scope").path == str(user)
 
 
+def opened_below(folder: Path) -> list[str]:
+    """What this process has open there, once for each descriptor."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the list itself
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [link for link in links if link.startswith(f"{folder}/")]
+
+
+def test_session_begins_again_where_a_reclaiming_process_comes_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may remove the new directory before the session has the lock, or hold the lock at that moment."""
+    lock, tries = cgroups._lock, 0
+
+    def disturbed(path: str) -> int | None:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            return None
+        taken = lock(path)
+        if tries == 1:
+            os.rmdir(path)
+        return taken
+
+    monkeypatch.setattr(cgroups, "_lock", disturbed)
+    session = cgroups.Session("name", [Hierarchy(str(tmp_path), 1, ())])
+    (hierarchy,) = session.hierarchies
+    assert opened_below(tmp_path) == [f"{hierarchy.parent}/name"]
+    session.close()
+    assert opened_below(tmp_path) == []
+    assert not (tmp_path / "shiplap").exists()
+
+
 @pytest.mark.parametrize(
     ("own", "root"),
     [

@@ -106,6 +106,9 @@ def test_repository_comes_back_whole(
     git(clone, "push", "--quiet", "origin", "v1")
     git(repository, "gc", "--quiet")  # packed refs and a pack, and then loose ones
     commit_and_push(clone, "two")
+    (pack,) = (repository / "objects" / "pack").glob("*.pack")
+    pack.with_suffix(".keep").write_text("the administrator's: no repack may touch it")
+    packs = {path.name: path.read_bytes() for path in pack.parent.iterdir()}
     (repository / "hooks" / "update").write_text("#!/bin/sh\n")
     (repository / "hooks" / "update").chmod(0o755)
     (settings.root / "git" / "linked.git").symlink_to("/srv/elsewhere.git")
@@ -119,6 +122,7 @@ def test_repository_comes_back_whole(
     assert restore(settings, tmp_path / "backup.tar") == []
     assert not [lock for lock in locks if lock.exists()]
     assert refs(repository) == before
+    assert {path.name: path.read_bytes() for path in pack.parent.iterdir()} == packs
     git(repository, "fsck", "--strict")
     assert git(repository, "log", "-1", "--format=%s", "main").strip() == "two"
     assert (repository / "shiplap.conf").stat().st_mode & 0o777 == 0o600

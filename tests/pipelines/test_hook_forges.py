@@ -132,6 +132,21 @@ def test_push_whose_head_commit_is_not_told_is_a_push() -> None:
     assert pushed.url == branch.document["compare"]
     assert isinstance(tagged, Tag)
     assert (tagged.name, tagged.commit, tagged.title) == ("v1", AFTER, "")
+    assert tagged.url == tag.document["compare"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "member"),
+    [
+        (sent.github_push(), "compare"),
+        (sent.gitea_push("gitea"), "compare_url"),
+        (sent.gitea_push("forgejo"), "compare_url"),
+    ],
+    ids=["github", "gitea", "forgejo"],
+)
+def test_push_without_an_address_of_its_comparison_leads_to_its_commit(hook: Hook, member: str) -> None:
+    hook.document[member] = ""
+    assert event(hook).url == hook.document["head_commit"]["url"]
 
 
 @pytest.mark.parametrize("forge", ["gitea", "forgejo"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
@@ -12,6 +15,9 @@ from pipelines.database import migrate
 from pipelines.errors import SecretError
 from pipelines.schema import key_numbers
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def copied(settings: ServiceSettings, name: str) -> ServiceSettings:
@@ -66,3 +72,24 @@ def test_lost_key_is_replaced_when_told(settings: ServiceSettings) -> None:
             service.secrets.check_key()
         service.secrets.take_key()
         service.secrets.check_key()
+
+
+@pytest.mark.parametrize("command", [("web", "--listen", "127.0.0.1:0"), ("worker",)], ids=["web", "worker"])
+def test_process_with_another_key_does_not_start(settings: ServiceSettings, command: tuple[str, ...]) -> None:
+    """It would fail each run that has a secret, one after the other."""
+    migrate(settings)
+    other = copied(settings, "other.key").key_file
+    other.write_bytes(os.urandom(32))
+    environment = {
+        **os.environ,
+        "SHIPLAP_ROOT": str(settings.root),
+        "SHIPLAP_DATABASE_URL": settings.database_url,
+        "SHIPLAP_REDIS_URL": settings.redis_url,
+        "SHIPLAP_SECRET_KEY_FILE": str(other),
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", *command], cwd=_CHECKOUT, env=environment, capture_output=True, text=True,
+        timeout=stretched(60),
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "is another key" in result.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -253,6 +255,32 @@ def test_client_certificate_is_shown(
         assert "certificate" in caught.value.message.lower()
         files = {"ca.crt": authority.ca, "client.cert": ours, "client.key": our_key}
         push(name, store, client=client_for(certificates=(certs_d(tmp_path / "with", registry.host, files),)))
+
+
+@pytest.mark.parametrize(
+    ("alert", "told", "hint"),
+    [(40, "TLS failed: ", None), (70, "TLS failed: ", None), (42, "wants a client certificate: ", "client.cert")],
+    ids=["handshake failure", "protocol version", "bad certificate"],
+)
+def test_only_an_alert_about_the_certificate_is_taken_for_the_wish_for_one(
+    alert: int, told: str, hint: str | None, store: Store, client: Client
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+
+        server = threading.Thread(target=answer)
+        server.start()
+        with pytest.raises(TlsError, match=f"{host}.* {told}") as caught:
+            pull(Reference.parse(f"{host}/x:1"), store, client=client)
+        server.join()
+    assert (hint or "") in (caught.value.hint or "")
+    assert (hint is None) == (caught.value.hint is None)
 
 
 def test_credentials_are_not_sent_to_a_plain_token_service_elsewhere(tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ import pytest
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
-from images.errors import ImageNotFoundError
-from images.oci import OCI_INDEX, Index
+from images.errors import ImageNotFoundError, MissingBlobError
+from images.oci import OCI_INDEX, Index, decode_manifest
 from images.packing import pack
 from images.store import Store
 from images.summary import Image
 from images.verify import verify
 from registry.client import Client, pull, push
 from registry.errors import UnsupportedContentError
+from tests.toolkit.faulty import relay
 from tests.toolkit.foreign import run_tool
 from tests.toolkit.registries import DebianRegistry
 
@@ -70,6 +71,22 @@ def test_one_platform_of_an_index_is_pushed_with_its_digest(multi: Reference, st
         push(name, store, client=client, image=index, platform=Platform.parse("linux/s390x"))
     with pytest.raises(UnsupportedContentError):
         push(name, store, client=client, image=index, compression="zstd")
+
+
+def test_what_an_attestation_lacks_here_and_there_is_named(
+    multi: Reference, plain_registry: DebianRegistry, store: Store, client: Client
+) -> None:
+    """It is no layer of an image: nobody has ever noted where else it may be."""
+    pull(multi, store, client=client, platform="all")
+    index = store.images.indexes.find(str(multi))
+    assert index is not None
+    lost = decode_manifest(store.blobs.read(index.entries[0].descriptor.digest)).layers[0].digest
+    with store.database.transaction() as connection:
+        connection.execute("DELETE FROM blobs WHERE digest = ?", (lost,))
+    with Store.open(store.root) as later, relay(plain_registry.host) as elsewhere:
+        name = Reference.parse(f"{elsewhere.host}/indexes/lacking:1")
+        with pytest.raises(MissingBlobError, match=f"{lost}, which the manifest names, is neither here nor at"):
+            push(name, later, client=client, image=index)
 
 
 def test_an_index_of_images_built_here_is_pushed(

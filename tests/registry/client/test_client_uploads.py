@@ -11,9 +11,16 @@ import pytest
 from core.references import Reference
 from images.store import Store
 from images.summary import Image
-from registry.client import Client, pull, push
+from registry.client import Client, LayerProgress, pull, push
+from registry.client.monitor import NullTransferMonitor
 from registry.client.uploading import upload_location
-from registry.errors import DeniedError, InvalidResponseError, ResponseError, TransferBrokenError
+from registry.errors import (
+    DeniedError,
+    InvalidResponseError,
+    ResponseError,
+    TransferBrokenError,
+    TransferCancelledError,
+)
 from tests.toolkit.faulty import Relay, RelayFault, relay
 from tests.toolkit.registries import DebianRegistry
 from tests.toolkit.uploads import upload_registry
@@ -94,6 +101,20 @@ def test_upload_that_was_forgotten_begins_anew(store: Store, client: Client, mak
         push(name, store, client=client)
         assert registry.ranges == [f"0-{layer.size - 1}"] * 3
         assert layer.digest in registry.blobs
+
+
+def test_cancelled_upload_ends_within_a_chunk(store: Store, client: Client, make_image: _MakeImage) -> None:
+    class Canceller(NullTransferMonitor):
+        def layer(self, progress: LayerProgress) -> None:
+            if progress.state == "Pushing" and progress.current_bytes:
+                client.cancelled.set()
+
+    with upload_registry() as registry:
+        make_image(store, f"{registry.host}/x:1", layers=1, size=BIG)
+        with pytest.raises(TransferCancelledError):
+            push(Reference.parse(f"{registry.host}/x:1"), store, client=client, monitor=Canceller())
+        assert sum(registry.sent) < BIG / 2
+        assert not registry.blobs
 
 
 @pytest.mark.parametrize(("most_bytes", "chunk"), [(1_000_000, 900_000), (250_000, 200_000)])

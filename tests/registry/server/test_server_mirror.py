@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from registry.client import Client, ClientConfig, RetryPolicy
 from registry.server.settings import Policy, ServerSettings
 from tests.registry.server.conftest import Bench
 from tests.registry.server.serving import OCI_INDEX, Server, code_of, digest_of, index_of, manifest_of, serving
+from tests.toolkit.bounds import eventually
 
 
 class Upstream:
@@ -111,6 +113,19 @@ def test_many_pulls_at_once_fetch_once(mirror: Bench, upstream: Upstream) -> Non
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda _: fetch.fetch_blob("hub/lib/app", digest), range(16)))
     assert mirror.client.blob(digest, name="hub/lib/app") == upstream.layer
+
+
+def test_connections_to_upstream_end_with_the_registry(mirror: Bench) -> None:
+    def watching() -> set[threading.Thread]:
+        """Each client has such a thread from its first request until it is closed."""
+        return {thread for thread in threading.enumerate() if thread.name == "registry-watch"}
+
+    before = watching()
+    assert mirror.client("GET", "/v2/hub/lib/app/manifests/v1").status_code == 200
+    begun = watching() - before
+    assert begun
+    mirror.registry.close()
+    eventually(lambda: not any(thread.is_alive() for thread in begun), why="the client of upstream is closed")
 
 
 def test_served_mirror_by_its_settings_file(upstream: Upstream, tmp_path: Path) -> None:
