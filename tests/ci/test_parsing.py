@@ -211,6 +211,13 @@ def test_jobs_that_wait_for_each_other_are_named_once(lint: Lint) -> None:
     ]
 
 
+def test_job_that_waits_for_its_own_image_is_told_at_the_image(lint: Lint) -> None:
+    text = "jobs:\n  a: {build: ., needs: b}\n  b:\n    image: {job: a}\n    run: x\n"
+    assert errors(lint(text)) == ["4:18: error: these jobs wait for each other: a → b → a"]
+    needed_too = text.replace("    run", "    needs: [c, a]\n    run") + "  c: {image: 'b:1', run: x}\n"
+    assert errors(lint(needed_too)) == ["5:16: error: these jobs wait for each other: a → b → a"]
+
+
 def test_exports_are_known_to_those_who_need_their_job(lint: Lint) -> None:
     text = """jobs:
   one: {image: "b:1", run: x, exports: [NAME]}

@@ -93,6 +93,7 @@ def test_error_points_at_the_field() -> None:
         ("vendor/class=name", Device("vendor/class=name", False)),
         ("name=x,required", Device("x", True)),
         ("x,required=false", Device("x", False)),
+        ("required=true,x", Device("x", True)),
     ],
 )
 def test_device(value: str, expected: Device) -> None:

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,6 +148,22 @@ SAMPLES = [
     Entry("device", b"d/null", 0o666, rdev=os.makedev(1, 3)),
     Entry("file", b"d/old", mtime=-7),
 ]
+
+
+def headers(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while any(header := data[at : at + 512]):
+        yield header
+        at += 512 + -(-int(header[124:135], 8) // 512) * 512
+
+
+@pytest.mark.parametrize("length", [98, 99, 100, 154, 155, 156, 255])
+def test_a_name_is_never_all_in_the_prefix(length: int) -> None:
+    """A reader of old archives knows no prefix, and takes an empty name for the archive's end."""
+    directory = Entry("directory", b"n" * length)
+    data = write([directory])
+    assert all(header[0] for header in headers(data))
+    assert read_with_tarfile(data) == [directory]
 
 
 def test_gnu_tar_lists_what_was_written() -> None:

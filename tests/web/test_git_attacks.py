@@ -242,6 +242,18 @@ def test_each_has_a_share_of_the_places_and_followers_none() -> None:
     assert admission.enter("late") is not None
 
 
+def test_followers_have_a_bound_and_each_counts_once() -> None:
+    admission = Admission(60)
+    places = [place for number in range(51) if (place := admission.enter(f"user {number}"))]
+    *followers, late = places
+    assert len(followers) == 50
+    assert all(place.follow() for place in followers)
+    assert followers[0].follow(), "it follows already"
+    assert not late.follow()
+    followers[0].leave()
+    assert late.follow()
+
+
 class Unprivileged(WebProcess):
     """A web process that is nobody, as with compose and the systemd units."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from html import escape, unescape
 
 import pytest
 from flask.testing import FlaskClient
 
 from pipelines.model import BuildOptions, ContextSource, GitSource, RunRequest, RunResult, Trigger
+from pipelines.runs.workers import Workers
 from pipelines.service import Service
 from tests.web.guard.signing import csrf, sign_in
 from tests.web.processes import FakeWorker
@@ -207,6 +209,12 @@ def test_worker_that_is_sick_says_why(member: FlaskClient, service: Service) -> 
     assert "3 runs in a row failed by the machine's fault, the last, run 3: no space left on <the disk>" in shown
     assert "status-sick" in shown
     assert "<the disk>" not in member.get("/workers").text
+
+
+def test_places_of_a_worker_that_is_lost_are_none(member: FlaskClient, service: Service) -> None:
+    service.workers.beat("here", (), 2)
+    Workers(service.database, clock=lambda: time.time() - 3600).beat("gone", (), 5)
+    assert "0 of 2 places taken" in member.get("/workers").text
 
 
 @pytest.mark.parametrize("part", ["", "/head"])
