@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -122,7 +122,7 @@ def _run_members(op: RunOp) -> dict[str, str]:
     }
     for name, value in op.env:
         kind = "arg" if name in op.arg_names else "env"
-        members[f"{kind} {name}"] = _hidden(value) if names_a_secret(name) else value
+        members[f"{kind} {name}"] = hidden(value) if names_a_secret(name) else value
     members.update((f"script {file.path}", file.content.decode(errors="replace")) for file in op.files)
     members.update((f"mount {number}", repr(mount.identity())) for number, mount in enumerate(op.mounts))
     return members
@@ -140,28 +140,33 @@ def _epoch(timestamp: int | None) -> dict[str, str]:
     return {} if timestamp is None else {"SOURCE_DATE_EPOCH": str(timestamp)}
 
 
-def _hidden(value: str) -> str:
+def hidden(value: str) -> str:
     """A stand-in for a value that must not be kept; it is enough to see that the value changed."""
     return _HIDDEN + hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def operation_changes(old: StepDetail, new: StepDetail) -> list[MissReason]:
     """The differences between two operations, that of the instruction first."""
-    before, now = old.members, new.members
+    changes = member_changes(old.members, new.members)
+    if old.text == new.text:
+        return changes
+    variables = [change for change in changes if change.kind in ("arg", "env")]
+    return [MissReason("instruction", "", old.text, new.text)] * (len(changes) > len(variables)) + variables
+
+
+def member_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[MissReason]:
+    """The differences between the parts of two operations, those of variables last."""
     different = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
     variables = [name for name in different if name.startswith(("arg ", "env "))]
-    options = [name for name in different if name not in variables]
     changes: list[MissReason] = []
-    if options and old.text != new.text:
-        changes.append(MissReason("instruction", "", old.text, new.text))
-    else:
-        for name in options:
+    for name in different:
+        if name not in variables:
             kind = "instruction" if name == _COMMAND else "option"
             changes.append(MissReason(kind, "" if kind == "instruction" else name, before.get(name), now.get(name)))
     return changes + _variable_changes(before, now, variables)
 
 
-def _variable_changes(before: dict[str, str], now: dict[str, str], names: list[str]) -> list[MissReason]:
+def _variable_changes(before: Mapping[str, str], now: Mapping[str, str], names: list[str]) -> list[MissReason]:
     """The changes of ARG and ENV. If one became the other, with the same value, only its kind has changed."""
     changes = []
     for name in names:

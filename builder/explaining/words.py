@@ -27,6 +27,10 @@ def describe(change: MissReason) -> str:
             return "the cache was not asked"
         case "never-built":
             return "not built before"
+        case "never-succeeded":
+            return "it has not succeeded before"
+        case "version":
+            return "another version of Shiplap"
         case "evicted":
             return "its result is no longer in the cache"
         case "instruction":

@@ -11,14 +11,12 @@ from typing import IO, Final
 
 from builder.errors import CopyError
 from builder.paths import NAME_MAX, check_length
+from ci.epoch import BEGINNING
 from ci.errors import DamagedRepositoryError, SourceFileError
 from ci.source.objects import DIRECTORY, EXECUTABLE, LINK, SUBMODULE, Change, Entry, Objects
 from core.cancellation import check
 from images.tarwriter import TarWriter
 from images.whiteouts import WHITEOUT_PREFIX
-
-TIME: Final = 946_684_800
-"""2000-01-01T00:00:00Z: of every file of a workspace. A time that a job sees, and no key names, would be an input."""
 
 _MODE, _EXECUTABLE_MODE, _DIRECTORY_MODE = 0o644, 0o755, 0o755
 _SMALL_BYTES: Final = 256 << 10
@@ -85,7 +83,7 @@ class TreeLayer:
                 self._writer.opaque(self._prefix + change.path)
 
     def _directory(self, path: bytes, *, is_whole: bool = False) -> None:
-        self._writer.directory(path if is_whole else self._prefix + path, _DIRECTORY_MODE, 0, 0, TIME)
+        self._writer.directory(path if is_whole else self._prefix + path, _DIRECTORY_MODE, 0, 0, BEGINNING)
 
     def _blob(self, entry: Entry, size: int, content: bytes | IO[bytes]) -> None:
         name = self._prefix + entry.path
@@ -95,14 +93,14 @@ class TreeLayer:
             target = content if isinstance(content, bytes) else content.read(size)
             if not target or b"\0" in target:
                 raise SourceFileError(f"{os.fsdecode(entry.path)} is a link to no name that a file can have")
-            self._writer.symlink(name, target, 0, 0, TIME)
+            self._writer.symlink(name, target, 0, 0, BEGINNING)
             return
         mode = _EXECUTABLE_MODE if entry.mode == EXECUTABLE else _MODE
         if size <= _SMALL_BYTES and not isinstance(content, bytes):
             content = content.read(size)
             if len(content) != size:
                 raise DamagedRepositoryError(f"{os.fsdecode(entry.path)}: its content ended early")
-        self._writer.file(name, mode, 0, 0, TIME, size, content)
+        self._writer.file(name, mode, 0, 0, BEGINNING, size, content)
 
     @contextmanager
     def _contents(

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 
-from ci.workspace.epoch import BEGINNING
+from ci.epoch import BEGINNING
 from core.cancellation import check
 
 

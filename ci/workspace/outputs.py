@@ -13,8 +13,8 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from ci.epoch import BEGINNING
 from ci.model import Output
-from ci.workspace.epoch import BEGINNING
 from ci.workspace.errors import OutputsError
 from ci.workspace.looking import View
 from ci.workspace.naming import Group, Wanted, groups, wanted, ways

@@ -7,8 +7,8 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
+from ci.epoch import BEGINNING
 from ci.model import Output
-from ci.workspace.epoch import BEGINNING
 from ci.workspace.mask import make_mask
 from ci.workspace.outputs import write_outputs
 from ci.workspace.stack import Stack

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ci.epoch import BEGINNING
 from ci.model import Output
-from ci.workspace.epoch import BEGINNING
 from ci.workspace.errors import OutputsError
 from ci.workspace.outputs import write_outputs
 from core.cancellation import asking

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ci.epoch import BEGINNING
 from ci.patterns import compiled
-from ci.workspace.epoch import BEGINNING
 from ci.workspace.errors import ConflictError, InputsError
 from ci.workspace.listings import File, is_directory, listing_of
 from ci.workspace.selection import select

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ci.epoch import BEGINNING
 from ci.model import Output
-from ci.workspace.epoch import BEGINNING
 from ci.workspace.errors import InputsError
 from ci.workspace.listings import listing_of
 from ci.workspace.mask import make_mask

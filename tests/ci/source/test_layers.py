@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ci.epoch import BEGINNING
 from ci.errors import DamagedRepositoryError, SourceFileError
 from ci.source.layers import layers_of
 from ci.source.mirror import Mirror
-from ci.source.treewriter import TIME
 from core.cancellation import asking
 from core.digests import DiffID
 from core.trust import Domain, of_branch, of_fork, protected
@@ -59,7 +59,7 @@ class Place:
         with mounted(self.store.snapshots.lowers(layers), place) as root:
             for path in root.rglob("*"):  # (The root is the upper directory's here.)
                 info = path.lstat()
-                assert (info.st_mtime, info.st_uid, info.st_gid) == (TIME, 0, 0), path
+                assert (info.st_mtime, info.st_uid, info.st_gid) == (BEGINNING, 0, 0), path
             return seen(root)
 
     def checkout(self, ref: str = "HEAD") -> Seen:

@@ -1,0 +1,131 @@
+"""What came of jobs, by key: kept among the records of the build cache, answered from there, and explained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from builder.copying.listings import Listing, pack, unpack
+from ci.outcome import JobOutcome
+from ci.reuse.keys import JobKey
+from core.events import MissReason
+from core.trust import COMMON, Domain, Privacy, Scope, scoped
+from images.records import CacheRecord
+from images.store import Store
+
+_FILES: Final = "files of jobs"  # the memo's kind
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What a record has beside the layer.
+
+    run: the one whose result it is, for people.
+    exports: of the job.
+    key, members, image, content: as ``JobKey`` has them.
+    """
+
+    run: str
+    exports: Mapping[str, str]
+    key: str
+    members: Mapping[str, str]
+    image: tuple[str, str]
+    content: str
+
+
+class Results:
+    """The results of one job, for the runs of one domain.
+
+    label: what the job is a version of; the same for the same job of later runs.
+    """
+
+    def __init__(self, store: Store, domain: Domain, label: str) -> None:
+        self._store = store
+        self._domain = domain
+        self._label = label
+
+    def find(self, key: JobKey) -> JobOutcome | None:
+        """The result that there is under this key and counts for the domain; its layer stays for the store's session.
+
+        A result whose layer is gone is none.
+        """
+        for scope in self._asked(key.privacy):
+            record = self._store.cache.get(scoped(key.key, scope))
+            kept = None if record is None else _kept_in(record)
+            if record is not None and kept is not None:
+                return JobOutcome("reused", outputs=record.diff_id, exports=kept.exports, reused_from=kept.run)
+        return None
+
+    def keep(self, key: JobKey, outcome: JobOutcome, *, run: str, took_s: float = 0.0) -> None:
+        """Keep what came of a job that succeeded, for those for whom it counts. A fork's run keeps nothing.
+
+        run: for people. took_s: seconds. Raises MissingBlobError when its layer is not in the store.
+        """
+        assert outcome.state == "succeeded", "only successes are kept"
+        if self._domain.is_fork:
+            return
+        kept = _Kept(run, dict(outcome.exports), key.key, key.members, key.image, key.content)
+        scope = self._domain.writes(key.privacy)
+        # The files come first: a record without them would explain less than it could.
+        self._store.cache.memo_put(_FILES, self._files(key.content), pack([Listing((b"",), key.manifest)]))
+        self._store.cache.put(
+            CacheRecord(
+                scoped(key.key, scope),
+                key.op,
+                outcome.outputs,
+                time.time(),
+                took_s,
+                self._label,
+                msgspec.msgpack.encode(kept, enc_hook=str),  # digests
+                scope,
+                self._domain.project_scope,
+            )
+        )
+
+    def changes(self, key: JobKey, *, before: float) -> list[MissReason]:
+        """Why no result answered: what differs from the last success of the job in this project; at least one reason.
+
+        before: in seconds since the epoch; what was kept later does not count.
+        """
+        record = self._store.cache.latest_for(before=before, description=self._label, owner=self._domain.project_scope)
+        kept = None if record is None else _kept_in(record)
+        if kept is None:
+            return [MissReason("never-succeeded")]
+        if kept.key == key.key:
+            return [MissReason("evicted")]
+        from builder.explaining.details import member_changes
+
+        changes = member_changes(kept.members, key.members)
+        if kept.image[1] != key.image[1]:
+            changes.append(MissReason("base", key.image[0], kept.image[1], key.image[1]))
+        if kept.content != key.content:
+            changes += self._changed_files(kept.content, key.manifest)
+        return changes or [MissReason("version")]
+
+    def _changed_files(self, content: str, manifest: bytes) -> list[MissReason]:
+        files = self._store.cache.memo_get(_FILES, self._files(content))
+        if files is None:
+            return [MissReason("changed", "what it sees")]
+        from builder.explaining.files import file_changes
+
+        return file_changes(unpack(files), [Listing((b"",), manifest)])
+
+    def _asked(self, privacy: Privacy) -> tuple[Scope, ...]:
+        """The scopes in which a result may be. What was green in a branch is green at once when it is merged."""
+        if self._domain.is_fork:
+            return (COMMON,) if privacy is Privacy.COMMON else ()
+        return tuple(dict.fromkeys((self._domain.writes(privacy), self._domain.project_scope, COMMON)))
+
+    def _files(self, content: str) -> str:
+        """The key of a memo: names of files are the project's."""
+        return scoped(content, self._domain.project_scope)
+
+
+def _kept_in(record: CacheRecord) -> _Kept | None:
+    """What a record has of a job; None when another version wrote it."""
+    try:
+        return msgspec.msgpack.decode(record.detail, type=_Kept)
+    except msgspec.MsgspecError:
+        return None
