@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,16 @@ def directories_of(root: Path, pattern: str) -> tuple[str, ...]:
 
     A directory fits by its own path: ``services/*`` means those in ``services``, and none below them.
     """
+
+    def below(above: str) -> list[str]:
+        with os.scandir(root / above) as entries:
+            return [f"{above}/{entry.name}".lstrip("/") for entry in entries if _is_directory(entry)]
+
+    return fitting(below, pattern)
+
+
+def fitting(below: Callable[[str], Iterable[str]], pattern: str) -> tuple[str, ...]:
+    """As ``directories_of``. below: gives the paths of the directories that are right in one; the root is ``""``."""
     depth = pattern.strip("/").count("/") + 1 if "**" not in pattern else _DEEPEST
     found: list[str] = []
     waiting = [""]
@@ -25,9 +36,7 @@ def directories_of(root: Path, pattern: str) -> tuple[str, ...]:
     while waiting:
         above = waiting.pop()
         check()
-        with os.scandir(root / above) as entries:
-            below = [f"{above}/{entry.name}".lstrip("/") for entry in entries if _is_directory(entry)]
-        for path in below:
+        for path in below(above):
             if matches.matches(path) and not (above and matches.matches(above)):
                 found.append(path)
             elif path.count("/") + 1 < depth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +21,14 @@ def pipeline_files(directory: Path) -> list[str]:
 
     Raises CiError when there are both kinds, or too many.
     """
-    has_one = os.path.lexists(directory / FILE)
-    several = sorted(_in_directory(directory / DIRECTORY))
+    return chosen(
+        os.path.lexists(directory / FILE), [f"{DIRECTORY}/{name}" for name in _names_in(directory / DIRECTORY)]
+    )
+
+
+def chosen(has_one: bool, paths: Iterable[str]) -> list[str]:
+    """As ``pipeline_files``, of what there is. has_one: FILE. paths: of all that is in DIRECTORY."""
+    several = sorted(path for path in paths if path.endswith(".yml") and not path.startswith(f"{DIRECTORY}/."))
     if has_one and several:
         hint = f"move {FILE} to {DIRECTORY}/main.yml"
         raise CiError(f"there are both {FILE} and {several[0]}: pipelines are in one or the other", hint=hint)
@@ -46,11 +52,8 @@ def read_pipeline_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _in_directory(directory: Path) -> Iterator[str]:
+def _names_in(directory: Path) -> list[str]:
     try:
-        entries = list(os.scandir(directory))
+        return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        if entry.name.endswith(".yml") and not entry.name.startswith("."):
-            yield f"{DIRECTORY}/{entry.name}"
+        return []

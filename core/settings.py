@@ -226,6 +226,13 @@ class FetchSettings(NamedTuple):
         return cls(time_s, file_bytes)
 
 
+def user_directories(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where a program finds what its user has set: ``HOME`` and ``XDG_CONFIG_HOME``, as far as they are set."""
+    env = os.environ if environ is None else environ
+    found = {"HOME": env.get("HOME", ""), "XDG_CONFIG_HOME": _xdg(env, "XDG_CONFIG_HOME")}
+    return {name: value for name, value in found.items() if value.startswith("/")}
+
+
 class GitSettings(NamedTuple):
     """What the environment says of serving the repositories of ROOT/git over HTTP.
 

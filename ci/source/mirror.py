@@ -28,13 +28,15 @@ from core.errors import StorageFullError
 from core.files import fsync_directory, make_directory, reclaim_scratch, scratch_directory, storage_errors
 from core.settings import FetchSettings
 
-_TOP: Final = "mirrors"
-_MAKING, _FETCHING = ".making-", ".fetching-"
+TOP: Final = "mirrors"
+FETCHING: Final = ".fetching-"
+_MAKING: Final = ".making-"
 _TREE: Final = "tree"
 _OURS: Final = "refs/shiplap/"
 _LOOKING_S: Final = 600.0  # packing anew, for which readers wait, takes less
 _PATIENCE_S: Final = 60.0  # beyond what one fetch may take
 _MOST_PACKS: Final = 50
+_MOST_LOOSE: Final = 6700
 _LEFT: Final = re.compile(r".*\.lock")  # no ref ends so
 _LEFT_IN_OBJECTS: Final = re.compile(r".*\.lock|tmp_.*|\.tmp-.*")
 _CONFIG: Final = "[fetch]\n\tunpackLimit = 1\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
@@ -72,36 +74,59 @@ class Mirror(Closing):
     Threads: any; fetches take turns. objects: for reading.
     """
 
-    def __init__(self, root: Path, key: str, lender: str, bounds: FetchSettings) -> None:
-        """lender: the key of the mirror that a fork's borrows from; empty: it is no fork's."""
-        self._top = root / _TOP
+    def __init__(
+        self,
+        root: Path,
+        key: str,
+        bounds: FetchSettings,
+        *,
+        lender: str = "",
+        borrowed: tuple[Path, ...] = (),
+        owner: tuple[int, int] = (NOBODY, NOBODY),
+    ) -> None:
+        """lender: the key of the mirror that a fork's borrows from. borrowed, owner: as in ``Objects``."""
+        self._top = root / TOP
         self.key = key
         self.is_of_fork = bool(lender)
+        self._owner = owner
         self._bounds = bounds
         self._directory = self._top / key
         make_directory(self._top, mode=0o700)
-        for prefix in (_MAKING, _FETCHING):
+        for prefix in (_MAKING, FETCHING):
             reclaim_scratch(self._top, prefix)
         with contextlib.ExitStack() as stack:
             for each in filter(None, (lender, key)):
                 stack.enter_context(holding(self._top / f"{each}.use", _LOOKING_S, shared=True))
             lent = self._top / lender / FOLDER / "objects"
-            self._borrowed = (lent,) if lender and lent.is_dir() else ()
+            self._borrowed = (lent,) if lender and lent.is_dir() else borrowed
             self._stack = stack.pop_all()
 
     @classmethod
     def open(cls, root: Path, project: str, url: str, *, bounds: FetchSettings | None = None) -> Self:
         """The mirror of a repository for a project. project: empty for the host's own use. Fetches nothing."""
-        return cls(root, _digest(project, url), "", bounds or FetchSettings())
+        return cls(root, _digest(project, url), bounds or FetchSettings())
+
+    @classmethod
+    def beside(
+        cls, root: Path, name: str, borrowed: tuple[Path, ...], owner: tuple[int, int], bounds: FetchSettings
+    ) -> Self:
+        """A repository that borrows from others on this machine, and fetches nothing. name: tells it from others."""
+        return cls(root, _digest("beside", name), bounds, borrowed=borrowed, owner=owner)
 
     def of_fork(self, name: str) -> Self:
         """A repository beside this one, for what a fork has. name: tells forks apart. It borrows from this mirror."""
-        return type(self)(self._top.parent, f"{self.key}-{_digest(name)[:16]}", self.key, self._bounds)
+        return type(self)(self._top.parent, f"{self.key}-{_digest(name)[:16]}", self._bounds, lender=self.key)
 
     @property
     def objects(self) -> Objects:
         """For reading; valid while this is open."""
-        return Objects(self._directory, self._borrowed, bounds=self._bounds)
+        return Objects(self._directory, self._borrowed, self._owner, self._bounds)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Keep others from writing; gives the lock's descriptor. Raises RepositoryError when it stays held."""
+        with holding(self._path(".lock"), self._bounds.time_s + _PATIENCE_S) as lock:
+            yield lock
 
     def fetch(
         self,
@@ -124,8 +149,8 @@ class Mirror(Closing):
         for name in (ref, commit, *others):
             check_ref(name)
         wanted = [name for name in (commit or ref, *others) if is_commit(name)]
-        with holding(self._path(".lock"), self._bounds.time_s + _PATIENCE_S) as lock:
-            self._prepare("sha256" if any(len(name) == 64 for name in wanted) else "sha1")
+        with self.locked() as lock:
+            self.prepare("sha256" if any(len(name) == 64 for name in wanted) else "sha1")
             asked = _Asked(remote, access, ref, commit, tuple(others), stopped, lock)
             try:
                 return self._fetch(asked)
@@ -138,14 +163,14 @@ class Mirror(Closing):
                 if isinstance(error, FetchUnreachableError) or not self._is_to_blame(error):
                     raise
                 self._set_aside()
-                self._prepare("sha256" if _OTHER_FORMAT in error.message else "sha1")
+                self.prepare("sha256" if _OTHER_FORMAT in error.message else "sha1")
                 return self._fetch(asked)
             finally:
                 os.utime(lock)
 
     def throw_away(self) -> None:
         """Set a mirror aside that was found to be damaged; the next fetch begins anew."""
-        with holding(self._path(".lock"), self._bounds.time_s + _PATIENCE_S):
+        with self.locked():
             self._set_aside()
 
     def close(self) -> None:
@@ -232,7 +257,7 @@ class Mirror(Closing):
 
     @contextlib.contextmanager
     def _server(self, asked: _Asked) -> Iterator[GitServer]:
-        with scratch_directory(self._top, _FETCHING) as directory:
+        with scratch_directory(self._top, FETCHING) as directory:
             (directory / _TREE).mkdir(mode=0o700)
             if os.geteuid() == 0:
                 os.chown(directory, NOBODY, NOBODY)
@@ -261,8 +286,11 @@ class Mirror(Closing):
             return True
         return False
 
-    def _prepare(self, object_format: str) -> None:
-        """Have a repository that git can fetch into. The caller holds the lock: nothing in it is anybody else's."""
+    def prepare(self, object_format: str) -> None:
+        """Have a repository that git can write into. The caller holds the lock: what a git left there is of a dead one.
+
+        object_format: of a new one.
+        """
         if _is_whole(self._directory / FOLDER):
             self._clean()
             return
@@ -272,10 +300,10 @@ class Mirror(Closing):
             made = directory / "new"
             (made / FOLDER).mkdir(mode=0o700, parents=True)
             if os.geteuid() == 0:
-                os.chown(made, NOBODY, NOBODY)
-                os.chown(made / FOLDER, NOBODY, NOBODY)
+                os.chown(made, *self._owner)
+                os.chown(made / FOLDER, *self._owner)
             words = ("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
-            Objects(made, bounds=self._bounds).run(*words, f"--object-format={object_format}", ".")
+            Objects(made, owner=self._owner, bounds=self._bounds).run(*words, f"--object-format={object_format}", ".")
             with open(made / FOLDER / "config", "a") as file:
                 file.write(_CONFIG)
                 file.flush()
@@ -304,7 +332,9 @@ class Mirror(Closing):
     def _is_scattered(self) -> bool:
         objects = self._directory / FOLDER / "objects"
         with contextlib.suppress(FileNotFoundError):
-            return sum(name.endswith(".pack") for name in os.listdir(objects / "pack")) > _MOST_PACKS
+            if sum(name.endswith(".pack") for name in os.listdir(objects / "pack")) > _MOST_PACKS:
+                return True
+            return len(os.listdir(objects / "17")) > _MOST_LOOSE / 256  # git's own way to guess
         return False
 
     def _path(self, suffix: str) -> Path:

@@ -79,9 +79,21 @@ class Objects(NamedTuple):
         program, process = self._start(words, None)
         return program.finish(process, "git rev-parse").code == 0
 
-    def entries(self, tree: str) -> list[Entry]:
-        """All that is in a tree, at any depth; directories come before what is in them."""
-        listed = self.run("ls-tree", "-r", "-t", "-z", "--full-tree", tree)
+    def ask(self, *words: str) -> bytes | None:
+        """What git prints; None when the answer is no, which it says by its exit code 1."""
+        program, process = self._start(words, None)
+        ended = program.finish(process, f"git {words[0]}")
+        if ended.code not in (0, 1):
+            raise self._damaged(words, ended.told)
+        return ended.out if ended.code == 0 else None
+
+    def entries(self, tree: str, *paths: str) -> list[Entry]:
+        """All that is in a tree, at any depth; directories come before what is in them.
+
+        paths: these alone; of one with a slash at its end, what is right in it.
+        """
+        depth = () if paths else ("-r", "-t")
+        listed = self.run("ls-tree", *depth, "-z", "--full-tree", tree, *(["--", *paths] if paths else []))
         found = []
         for line in _parts(listed):
             head, _, path = line.partition(b"\t")

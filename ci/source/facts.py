@@ -1,0 +1,116 @@
+"""What a commit says of itself, as data: facts for jobs, names for matrices, pipeline files. Nothing is evaluated."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from ci.directories import fitting
+from ci.document import MAX_BYTES
+from ci.errors import RepositoryError
+from ci.files import chosen
+from ci.parsing import DIRECTORY, FILE
+from ci.source.objects import DIRECTORY as DIRECTORY_MODE
+from ci.source.objects import LINK, SUBMODULE, Entry, Objects
+
+_AT_ONCE: Final = 1 << 20
+_SHORT: Final = 12
+_LONGEST_TITLE: Final = 500
+_LONGEST_NAME: Final = 200
+_ABBREVIATED: Final = (
+    7  # as the design's example; not git's own choice, which depends on what else is in the repository
+)
+
+
+class Commit(NamedTuple):
+    """A commit. committed_at: seconds since the epoch. title, author: one line each, cut where they are too long."""
+
+    id: str
+    tree: str
+    committed_at: int
+    title: str
+    author: str
+
+
+def read_commit(objects: Objects, name: str) -> Commit:
+    """The commit of this name or hash. Raises RepositoryError when there is none."""
+    if not objects.has(name):
+        raise RepositoryError(f"the repository has no commit {name[:100]}")
+    shown = "%H%x00%T%x00%ct%x00%an%x00%s"
+    told = objects.run("log", "-1", "--no-show-signature", "--encoding=UTF-8", f"--format={shown}", name)
+    commit, tree, at, author, title = told.decode("utf-8", "replace").removesuffix("\n").split("\0", 4)
+    return Commit(commit, tree, int(at or 0), _line(title, _LONGEST_TITLE), _line(author, _LONGEST_NAME))
+
+
+def describe(objects: Objects, commit: Commit) -> dict[str, str]:
+    """The facts of ``ci.facts`` that a commit has."""
+    words = ("describe", "--tags", "--always", f"--abbrev={_ABBREVIATED}", commit.id)
+    return {
+        "SHIPLAP_COMMIT": commit.id,
+        "SHIPLAP_SHORT_COMMIT": commit.id[:_SHORT],
+        "SHIPLAP_DESCRIBE": _line(objects.run(*words).decode("utf-8", "replace").strip(), _LONGEST_NAME),
+        "SHIPLAP_COMMITTED_AT": str(commit.committed_at),
+        "SHIPLAP_TITLE": commit.title,
+        "SHIPLAP_AUTHOR": commit.author,
+    }
+
+
+def merge_base(objects: Objects, one: str, other: str) -> str | None:
+    """The last commit that two have in common; None: there is none, or one of the two is not here."""
+    if not objects.has(one) or not objects.has(other):
+        return None
+    found = objects.ask("merge-base", one, other)
+    return found.decode().split()[0] if found else None
+
+
+def is_ancestor(objects: Objects, earlier: str, later: str) -> bool:
+    """Whether ``earlier`` is ``later``, or is in its history."""
+    return merge_base(objects, earlier, later) == earlier
+
+
+def pipeline_files_of(objects: Objects, tree: str) -> dict[str, bytes]:
+    """The pipeline files of a tree by path, sorted, each with at most a byte more than one may have.
+
+    Raises CiError as ``ci.files.pipeline_files``, and RepositoryError for one that is no file.
+    """
+    top = {entry.path: entry for entry in objects.entries(tree, FILE, f"{DIRECTORY}/")}
+    several = [os.fsdecode(path) for path in top if path != FILE.encode()]
+    names = chosen(FILE.encode() in top, several)
+    return {name: _content(objects, top[os.fsencode(name)]) for name in names}
+
+
+def directories_of_tree(objects: Objects, tree: str, pattern: str) -> tuple[str, ...]:
+    """As ``ci.directories.directories_of``, of a tree."""
+    below: dict[str, list[str]] = {}
+    for entry in objects.entries(tree):
+        if entry.mode in (DIRECTORY_MODE, SUBMODULE):
+            path = os.fsdecode(entry.path)
+            below.setdefault(path.rpartition("/")[0], []).append(path)
+
+    def listed(above: str) -> Iterable[str]:
+        return below.get(above, ())
+
+    return fitting(listed, pattern)
+
+
+def _content(objects: Objects, entry: Entry) -> bytes:
+    if entry.mode in (LINK, SUBMODULE, DIRECTORY_MODE) or not stat.S_ISREG(int(entry.mode, 8)):
+        raise RepositoryError(
+            f"{os.fsdecode(entry.path)} of the commit is no file", hint="write the pipeline itself there, no link to it"
+        )
+    with objects.contents([entry.id]) as contents:
+        size, source = next(contents)
+        data = source.read(min(size, MAX_BYTES + 1))
+        left = size - len(data)
+        while left > 0 and (more := source.read(min(left, _AT_ONCE))):  # git has to be listened to until its end
+            left -= len(more)
+        next(contents, None)
+    return data
+
+
+def _line(text: str, longest: int) -> str:
+    """One line of text that a terminal, a header or a shell variable can have."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[: longest + 1]).strip()
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
