@@ -239,17 +239,40 @@ class Guests:
                 trees.append(syscalls.open_tree(syscalls.AT_FDCWD, top, syscalls.OPEN_TREE_CLONE))
             return index[top], relative
 
-        def stack(layers: Any, upper: str | None) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
+        def stack(
+            layers: Any, upper: str | None, place: Any = place
+        ) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
             lowers = [place(self._layers.plain(layer)) for layer in layers]
             if upper is None:
                 return lowers, None
             tree, changes = place(upper + "/fs")  # so that it is two levels down as the layers are
             return lowers, (tree, os.path.dirname(changes))
 
+        def owned(owner: tuple[int, int], layers: Any, upper: str | None) -> Any:
+            """A stack in which somebody else has what is root's on disk."""
+            if owner == (0, 0) or not any(self._ranges):
+                return stack(layers, upper)
+            made: dict[str, int] = {}
+            userns = idmap.user_namespace(self._ranges, instead_of_root=owner)
+
+            def place_for(path: str) -> tuple[int, str]:
+                count = len(made)
+                tree, relative = self._layers.owned(path, userns, made)
+                if len(made) > count:
+                    trees.append(tree)
+                return trees.index(tree), relative
+
+            try:
+                return stack(layers, upper, place_for)
+            finally:
+                os.close(userns)
+
         mounts = spec["mounts"]
         order: dict[str, Any] = {"root": stack(spec["layers"], spec["upper"])}
         order["stacks"] = {
-            number: stack(details[0], details[2]) for number, (kind, _, *details) in enumerate(mounts) if kind == "tree"
+            number: owned(details[3], details[0], details[2])
+            for number, (kind, _, *details) in enumerate(mounts)
+            if kind == "tree"
         }
         order["layer_trees"] = len(trees)
         order["binds"] = binds = {}

@@ -85,12 +85,17 @@ def clone_as(owner: int, flags: int, cgroup: int) -> int:
     return pid
 
 
-def write_maps(pid: int, ranges: tuple[int, int], proc: str = "/proc") -> None:
-    """Map 0..65535 in the new user namespace of process ``pid``.  user_namespaces(7)"""
-    for kind, start in zip(("uid", "gid"), ranges, strict=True):
+def write_maps(
+    pid: int, ranges: tuple[int, int], proc: str = "/proc", instead_of_root: tuple[int, int] = (0, 0)
+) -> None:
+    """Map 0..65535 in the new user namespace of process ``pid``.  user_namespaces(7)
+
+    instead_of_root: a user and a group who change places with root.
+    """
+    for kind, start, other in zip(("uid", "gid"), ranges, instead_of_root, strict=True):
         fd = os.open(f"{proc}/{pid}/{kind}_map", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, _lines(kind, start))
+            os.write(fd, _lines(kind, start, other))
         except PermissionError as error:
             raise NamespaceError(
                 f"the kernel refuses to map user IDs {start}..{start + SIZE - 1} into a container",
@@ -105,9 +110,12 @@ def owner(ranges: tuple[int, int], number: int) -> int:
     return ranges[0] + 1 + number % (SIZE - 1)
 
 
-def _lines(kind: str, start: int) -> bytes:
+def _lines(kind: str, start: int, other: int) -> bytes:
     if start:
-        return b"0 %d %d\n" % (start, SIZE)
+        runs = [(0, other, 1), (1, 1, other - 1), (other, 0, 1), (other + 1, other + 1, SIZE - other - 1)]
+        if not other:
+            runs = [(0, 0, SIZE)]
+        return b"".join(b"%d %d %d\n" % (inside, start + outside, count) for inside, outside, count in runs if count)
     # The IDs that are ours, as ours are mapped: one line may not span two of the namespace above.
     return b"".join(
         b"%d %d %d\n" % (inside, inside, min(count, SIZE - inside))
@@ -116,8 +124,11 @@ def _lines(kind: str, start: int) -> bytes:
     )
 
 
-def user_namespace(ranges: tuple[int, int], proc: str = "/proc") -> int:
-    """A descriptor of a new user namespace that maps 0..65535 to ``ranges``; for idmapped mounts."""
+def user_namespace(ranges: tuple[int, int], proc: str = "/proc", instead_of_root: tuple[int, int] = (0, 0)) -> int:
+    """A descriptor of a new user namespace that maps 0..65535 to ``ranges``; for idmapped mounts.
+
+    instead_of_root: see ``write_maps``.
+    """
     waiting, release = os.pipe()
     try:
         try:
@@ -134,7 +145,7 @@ def user_namespace(ranges: tuple[int, int], proc: str = "/proc") -> int:
             os.read(waiting, 1)
             os._exit(0)
         try:
-            write_maps(pid, ranges, proc)
+            write_maps(pid, ranges, proc, instead_of_root)
             return os.open(f"{proc}/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.close(release)

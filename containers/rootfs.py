@@ -58,11 +58,7 @@ class Layers:
         known = self._places.get(path)
         if known is not None:
             return known
-        try:
-            real = os.path.realpath(path, strict=True)
-            top = _ancestor(real)
-        except OSError as error:
-            raise MountError(f"cannot mount the layer {path}: {error.strerror}") from error
+        top, relative = _parted(path)
         place = self._idmapped.get(top)
         if place is None:
             place = self._new_directory(f"i{len(self._idmapped)}")
@@ -70,20 +66,43 @@ class Layers:
             syscalls.move_mount(tree, "", AT_FDCWD, place, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
             os.close(tree)
             self._idmapped[top] = place
-        found = (place, os.path.relpath(real, top))
+        found = (place, relative)
         self._places[path] = found
         return found
 
-    def clone(self, path: str, *, recursive: bool, idmapped: bool, readonly: bool = False, attributes: int = 0) -> int:
-        """A descriptor of a detached copy of the mount at ``path``. Raises MountError."""
+    def owned(self, path: str, userns: int, trees: dict[str, int]) -> tuple[int, str]:
+        """As ``idmapped``, with the owners of another user namespace: the mount as a descriptor, which nobody else has.
+
+        trees: the descriptors that were made so far, by the directory that each shows; the caller closes them.
+        """
+        top, relative = _parted(path)
+        if top not in trees:
+            trees[top] = self.clone(top, recursive=False, idmapped=True, userns=userns)
+        return trees[top], relative
+
+    def clone(
+        self,
+        path: str,
+        *,
+        recursive: bool,
+        idmapped: bool,
+        readonly: bool = False,
+        attributes: int = 0,
+        userns: int | None = None,
+    ) -> int:
+        """A descriptor of a detached copy of the mount at ``path``. Raises MountError.
+
+        userns: by which owners are mapped; None: as they are for all containers.
+        """
+        userns = self._userns if userns is None else userns
         deep = AT_RECURSIVE if recursive else 0
         tree = -1
         try:
             tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | deep)
             wanted = attributes | (syscalls.MOUNT_ATTR_RDONLY if readonly else 0)
-            if idmapped and self._userns >= 0:
+            if idmapped and userns >= 0:
                 syscalls.mount_setattr(
-                    tree, "", AT_EMPTY_PATH | deep, attributes=wanted | syscalls.MOUNT_ATTR_IDMAP, userns=self._userns
+                    tree, "", AT_EMPTY_PATH | deep, attributes=wanted | syscalls.MOUNT_ATTR_IDMAP, userns=userns
                 )
             elif wanted:
                 syscalls.mount_setattr(tree, "", AT_EMPTY_PATH | deep, attributes=wanted)
@@ -123,6 +142,16 @@ class Layers:
         path = f"{self._folder}/{name}"
         os.makedirs(path, 0o755, exist_ok=True)
         return path
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """The directory above ``path`` that is mounted, and where ``path`` is in it. Raises MountError."""
+    try:
+        real = os.path.realpath(path, strict=True)
+        top = _ancestor(real)
+    except OSError as error:
+        raise MountError(f"cannot mount the layer {path}: {error.strerror}") from error
+    return top, os.path.relpath(real, top)
 
 
 def _ancestor(path: str) -> str:

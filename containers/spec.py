@@ -49,12 +49,15 @@ class Tree(NamedTuple):
     layers: as in ContainerSpec.
     source: what of it is mounted, links resolved inside it.
     upper: as in ContainerSpec; it takes what is written there. None makes the tree read-only.
+    owner: a user and a group of the container to whom belongs what is root's on disk, and root has what is theirs
+        there. So what they write is root's on disk. Without root (``containers.rootless``) nothing is changed.
     """
 
     layers: tuple[RootLayer, ...]
     target: str
     source: str = "/"
     upper: str | None = None
+    owner: tuple[int, int] = (0, 0)
 
 
 Mount: TypeAlias = Bind | Tmpfs | File | Tree
@@ -172,5 +175,5 @@ def _mount_to_wire(mount: Mount) -> tuple[object, ...]:
     if isinstance(mount, File):
         return ("file", mount.target, mount.content, mount.mode, mount.uid, mount.gid)
     if isinstance(mount, Tree):
-        return ("tree", mount.target, layers_to_wire(mount.layers), mount.source, mount.upper)
+        return ("tree", mount.target, layers_to_wire(mount.layers), mount.source, mount.upper, mount.owner)
     return ("tmpfs", mount.target, mount.size_bytes, mount.mode)

@@ -28,6 +28,7 @@ from ci.outcome import JobOutcome, JobTools
 from ci.workspace.workspace import PLACE, Workspace
 from containers.errors import LimitError, PlaceError, UserError
 from containers.spec import ContainerSpec, File, Mount, Tree
+from containers.users import MAX_ID
 from core.cancellation import asking
 from core.events import StepOutcome
 from core.masking import Masker
@@ -92,13 +93,13 @@ def _spec(
 ) -> ContainerSpec:
     job = commands.job
     held = limits.within(tools.limits, job.limits)
-    mounts: list[Mount] = [commands.workspace.mount(places=[".git"] if commands.git else []), *commands.git]
+    owner = _owner(job, layers, tools)
+    files = (commands.workspace.mount(places=[".git"] if commands.git else []), *commands.git)
+    mounts: list[Mount] = [mount._replace(owner=owner) if isinstance(mount, Tree) else mount for mount in files]
     mounts += doors.mounts(with_bell=len(text.names) > 1)
     if text.content is not None:
         mounts.append(File(script.SCRIPT, text.content, 0o444))
-    if commands.secrets.files:
-        uid, gid = _owner(job, layers, tools)
-        mounts += [File(part.path, part.content, 0o400, uid, gid) for part in commands.secrets.files]
+    mounts += [File(part.path, part.content, 0o400, *owner) for part in commands.secrets.files]
     return ContainerSpec(
         layers=layers,
         upper=upper,
@@ -119,7 +120,7 @@ def _spec(
 
 
 def _owner(job: Job, layers: tuple[RootLayer, ...], tools: JobTools) -> tuple[int, int]:
-    """Whose the files with secrets are: the job's user's, as the image knows it."""
+    """Whose the workspace and the files with secrets are: the job's user's, as the image knows it."""
     if not job.user:
         return 0, 0
     root = tools.launcher.view(layers)
@@ -132,7 +133,8 @@ def _owner(job: Job, layers: tuple[RootLayer, ...], tools: JobTools) -> tuple[in
     assert owner is not None, "the text is not empty"
     if owner.unknown:
         raise failures.unknown_user(job, owner.unknown[0].name)
-    return owner.uid, owner.gid
+    is_mapped = max(owner.uid, owner.gid) <= MAX_ID  # else there is going to be no container, and it is said why
+    return (owner.uid, owner.gid) if is_mapped else (0, 0)
 
 
 def _run(

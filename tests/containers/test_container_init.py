@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -129,3 +130,24 @@ def test_no_descriptor_stays_with_init(run: Runner, tmp_path: Path) -> None:
         os.close(read)
         if write >= 0:
             os.close(write)
+
+
+def test_terminal_may_be_for_output_alone(run: Runner) -> None:
+    """What is read is what ``start`` was given; the terminal is the controlling one all the same."""
+    spec = run.spec("sh", "-c", "cat; echo to >/dev/tty; [ -t 0 ] || echo apart", init=True)
+    read, write = os.pipe()
+    os.write(write, b"given\n")
+    os.close(write)
+    with open(os.devnull, "r+b") as null:
+        started = run.launcher.start(
+            spec._replace(terminal=True, terminal_input=False), stdin=read, stdout=null.fileno(), stderr=null.fileno()
+        )
+    os.close(read)
+    said = b""
+    with started as container:
+        assert container.terminal is not None
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while data := os.read(container.terminal, 4096):
+                said += data
+        assert container.wait(stretched(60)) == ExitStatus(0)
+    assert said.split() == [b"given", b"to", b"apart"]

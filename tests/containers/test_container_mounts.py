@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,35 @@ def test_mounts_may_lie_in_each_other(run: Runner, tmp_path: Path) -> None:
     run("cat /src/f; echo kept > /src/cache/x; echo gone > /src/cache/tmp/y", mounts=mounts)
     assert (cache / "x").read_text() == "kept\n"
     assert list((cache / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("owner", [(1000, 1001), (1, 0), (65535, 65535), (0, 7)])
+def test_tree_of_another_owner_changes_places_with_root(run: Runner, tmp_path: Path, owner: tuple[int, int]) -> None:
+    """What is root's on the disk is theirs, what is theirs on the disk is root's; what they write is root's there."""
+    layer = _layer(tmp_path, "a", {"d/f": "x", "theirs": "", "others": ""})
+    os.chown(f"{layer.path}/theirs", *owner)
+    os.chown(f"{layer.path}/others", 5, 6)
+    upper = _upper(tmp_path)
+    said = run(
+        "cd /m; stat -c %u:%g . d/f theirs others; touch new; echo y >>d/f; chown 5:6 new; mkdir dir; rm others",
+        mounts=(Tree((layer,), "/m", upper=str(upper), owner=owner),),
+        user="{}:{}".format(*owner) if owner[0] == 0 else "0",
+    )
+    assert said.split() == ["{}:{}".format(*owner), "{}:{}".format(*owner), "0:0", "5:6"]
+    files = upper / "fs"
+    assert [(path.stat().st_uid, path.stat().st_gid) for path in (files / "d/f", files / "new")] == [(0, 0), (5, 6)]
+    assert (files / "d/f").read_text() == "xy\n"
+    assert stat.S_ISCHR((files / "others").lstat().st_mode)
+
+
+def test_owner_of_a_tree_may_write_to_it_and_others_may_not(run: Runner, tmp_path: Path) -> None:
+    layer = _layer(tmp_path, "a", {"f": "x"})
+    upper = _upper(tmp_path)
+    tree = Tree((layer,), "/m", upper=str(upper), owner=(1000, 1001))
+    assert run("echo y >>/m/f; echo y >/m/g; id -u", user="app", mounts=(tree,)) == "1000\n"
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in (upper / "fs").iterdir()} == {(0, 0)}
+    other = tmp_path / "other"
+    for path in (other / "fs", other / "work"):
+        path.mkdir(parents=True)
+    tree = tree._replace(upper=str(other))
+    assert "Permission denied" in run("echo y >/m/f 2>&1 || true", user="50", mounts=(tree,))

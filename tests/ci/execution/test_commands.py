@@ -279,8 +279,8 @@ jobs:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ("user: nobody-knows", ("unable to find user nobody-knows: no matching entries in passwd file (create it in an "
-         "earlier step (RUN useradd nobody-knows), or use a number)")),
+        ("user: nobody-knows",
+         "user: nobody-knows: the image has no nobody-knows in /etc/passwd or /etc/group (make it in the image"),
         ("user: nobody-knows, secrets: [{name: K, file: /k}]",
          ("user: nobody-knows: the image has no nobody-knows in /etc/passwd or /etc/group (make it in the image, or "
          "write a number)")),
@@ -298,11 +298,29 @@ def test_job_that_cannot_be_is_a_failure_that_says_why(shop: JobShop, members: s
     assert shop.left() == []
 
 
-def test_user_owns_nothing_more_but_works(shop: JobShop) -> None:
-    outcome = shop.run(
-        "jobs: {a: {image: 'base:1', user: '1000:50', run: 'id -u; id -g; cat f; pwd'}}", files={"f": "x\n"}
-    )
-    assert (outcome.state, shop.last.said.split()) == ("succeeded", ["1000", "50", "x", "/work"])
+def test_workspace_is_the_users_and_what_is_output_is_nobodys(shop: JobShop) -> None:
+    """Another user owns all of it, writes anywhere in it, and what comes out is as if root had made it."""
+    text = """
+jobs:
+  a:
+    image: base:1
+    user: "%s"
+    outputs: "*"
+    run: |
+      id -u; id -g; pwd; cat d/f; stat -c '%%u %%g' . d d/f >/tmp/owners
+      echo more >>d/f; mkdir new d/new; echo x >new/x; rm gone; mv d/g d/h; chmod 755 d/f
+      sort -u /tmp/owners
+  b: {image: "base:1", needs: a, run: "stat -c '%%n %%u %%g %%a' d/f d/h d/new new/x; cat d/f"}
+"""
+    files = {"d/f": "x\n", "d/g": "", "gone": ""}
+    assert shop.run(text % "1000:50", files=files).state == "succeeded"
+    assert shop.seen["a"].said.split() == ["1000", "50", "/work", "x", "1000", "50"]
+    said = ["d/f 0 0 755", "d/h 0 0 644", "d/new 0 0 755", "new/x 0 0 644", "x", "more"]
+    assert shop.last.said.splitlines() == said
+    as_user = shop.outcomes["a"].outputs
+    assert shop.run(text % "0", files=files).state == "succeeded"
+    assert shop.outcomes["a"].outputs == as_user
+    assert shop.left() == []
 
 
 def test_terminal_is_for_output_and_stdin_is_empty(shop: JobShop) -> None:
