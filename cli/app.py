@@ -25,7 +25,7 @@ _COMMANDS = {
     "doctor": LazyCommand("cli.commands.doctor", "Check what this host offers, and say what to install."),
     "registry": LazyCommand("cli.commands.registry.group", "Serve a registry, and manage it."),
     "serve": LazyCommand("cli.commands.serve", "Serve builds to a team: API, queue, worker, logs and registry."),
-    "ci": LazyCommand("cli.commands.ci.group", "Look after the pipelines of a repository."),
+    "ci": LazyCommand("cli.commands.ci.group", "Run and look after the pipelines of a repository."),
     "runs": LazyCommand("cli.commands.runs.group", "Look after the runs of a build service."),
     "project": LazyCommand(
         "cli.commands.project.group", "Manage what a build service builds when something is pushed."

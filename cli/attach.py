@@ -122,7 +122,7 @@ def entered(spec: ContainerSpec, args: tuple[str, ...]) -> ContainerSpec:
     if terminal:
         env.setdefault("TERM", os.environ.get("TERM", "xterm"))
     size = window_size(_STDIN) or spec.terminal_size
-    return spec._replace(args=args, env=tuple(env.items()), terminal=terminal, terminal_size=size)
+    return spec._replace(args=args, env=tuple(env.items()), terminal=terminal, terminal_input=True, terminal_size=size)
 
 
 def in_foreground(launcher: Launcher, spec: ContainerSpec, *, interactive: bool) -> ExitStatus:

@@ -48,6 +48,7 @@ _MORE: Final[Mapping[str, str]] = {
     "doctor": "More: [whether a service works](deploy.md#does-it-work).",
     "registry": "More: [registries](registry.md#server).",
     "ci": "More: [pipelines](pipelines.md).",
+    "ci run": "More: [how it runs](pipelines.md#run-it).",
     "serve": "More: [the service](service.md), [how to deploy it](deploy.md).",
     "runs": "More: [the service](service.md), [the dashboard](dashboard.md).",
     "project": "More: [webhooks](webhooks.md), [roles](users.md#roles).",

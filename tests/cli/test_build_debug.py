@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from cli.building.runcommand import quoted
 from cli.errors import CommandError
 from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+from tests.toolkit.terminals import read_until
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -86,15 +85,6 @@ def test_shell_on_a_terminal_is_a_terminal(shiplap: Shiplap, project: Path) -> N
         process.kill()
         process.wait()
         os.close(user)
-
-
-def read_until(fd: int, wanted: bytes) -> bytes:
-    found = b""
-    deadline = time.monotonic() + stretched(60)
-    while wanted not in found:
-        assert select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0], f"only {found!r} came"
-        found += os.read(fd, 4096)
-    return found
 
 
 def printed_command(stderr: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.building.secrets import read_secrets
+from cli.building.secrets import read_named_secrets, read_secrets
 from cli.errors import CommandError
 from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
@@ -98,3 +98,25 @@ def test_locked_cache_holds_between_two_builds(base_store: Shiplap, tmp_path: Pa
         )
         builds.append(base_store.start("build", context))
     assert [build.wait(stretched(120)) for build in builds] == [0, 0]
+
+
+def test_secret_of_a_job_is_a_file_or_the_variable_of_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "key=1"
+    file.write_bytes(b"\xff\n")
+    assert read_named_secrets([f"A={file}", "B", "B"], {"B": "b"}) == {"A": b"\xff\n", "B": b"b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("=x", "has no name", "write --secret NAME=FILE, or NAME"),
+        ("A=", "names no file", "write --secret NAME=FILE, or NAME"),
+        ("", "has no name", "write --secret NAME=FILE, or NAME"),
+        ("UNSET", r"\$UNSET is not set", "export UNSET=…, or give a file: UNSET=FILE"),
+        ("A=/none", "cannot read /none: No such file", "A=FILE names a file that you may read"),
+    ],
+)
+def test_secrets_of_jobs_that_cannot_be_are_refused(text: str, message: str, hint: str) -> None:
+    with pytest.raises(CommandError, match=message) as raised:
+        read_named_secrets([text], {})
+    assert raised.value.hint == hint

@@ -262,3 +262,26 @@ def test_namespace_with_too_few_ids_is_said(user: User) -> None:
     code = "from containers import idmap; idmap.host_ranges()"
     result = user("unshare", "--user", "--map-root-user", python, "-P", "-c", code, check=False)
     assert "maps 1 uids, and containers need 65536" in result.stderr
+
+
+def test_jobs_run_from_the_users_working_tree(user: User) -> None:
+    """``ci run``: workspace, outputs and Ctrl-C's grace are the user's own; nothing is written into the repository."""
+    repository = user.folder / "home" / "repository"
+    repository.mkdir()
+    (repository / ".shiplap.yml").write_text(
+        f"""
+jobs:
+  make: {{image: {BUSYBOX_NAME}, inputs: ["*.txt"], outputs: [out], run: ["mkdir out", "cat *.txt > out/all"]}}
+  take: {{needs: make, image: {BUSYBOX_NAME}, run: "cat out/all; id -u; ls -a"}}
+"""
+    )
+    (repository / "a.txt").write_text("mine\n")
+    entry = pwd.getpwnam(user.name)
+    for path in (repository, *repository.iterdir()):
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+    run = ("sh", "-c", 'cd repository && git init -q -b main && exec "$@"', "sh")
+    done = user.shiplap("ci", "run", "--progress", "plain", prefix=run)
+    shown = [line.partition(" | ")[2] for line in done.stderr.splitlines() if line.startswith("take | ")]
+    assert shown[1:3] == ["mine", "0"]
+    assert "a.txt" in shown
+    assert sorted(path.name for path in repository.iterdir()) == [".git", ".shiplap.yml", "a.txt"]

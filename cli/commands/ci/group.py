@@ -7,6 +7,7 @@ import click
 from cli.lazy import LazyCommand, LazyGroup
 
 _COMMANDS = {
+    "run": LazyCommand("cli.commands.ci.run", "Run the repository's jobs here, from the working tree."),
     "lint": LazyCommand("cli.commands.ci.lint", "Say what is wrong with pipeline files."),
     "graph": LazyCommand("cli.commands.ci.graph", "Show which jobs an event would run, and what they wait for."),
     "schema": LazyCommand("cli.commands.ci.schema", "Print the JSON Schema of pipeline files, for editors."),
@@ -15,4 +16,4 @@ _COMMANDS = {
 
 @click.group("ci", cls=LazyGroup, lazy=_COMMANDS)
 def command() -> None:
-    """Look after the pipelines of a repository."""
+    """Run and look after the pipelines of a repository."""

@@ -1,0 +1,22 @@
+"""What a run on this machine leaves in the store for a while: the outputs of its jobs, and images without a name."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+from ci.local.watching import RunEnd
+from core.digests import Digest
+from images.store import Store
+
+_KEPT_S: Final = 7 * 86400.0
+
+
+def keep_results(store: Store, end: RunEnd) -> None:
+    """Keep them for seven days, whatever is pruned. Raises StorageFullError."""
+    outcomes = [job.outcome for job in end.jobs.values() if job.outcome is not None]
+    layers = [outcome.outputs for outcome in outcomes if outcome.outputs is not None]
+    images = [Digest.parse(outcome.image) for outcome in outcomes if outcome.image]
+    if layers or images:
+        store.kept.keep(f"local/{os.urandom(8).hex()}", layers, images, until=time.time() + _KEPT_S)

@@ -1,0 +1,69 @@
+"""The working tree that is run: its files as layers, and the event and the facts that the command line makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ci.conditions import Event
+from ci.outcome import GitMounts
+from ci.source.facts import describe, directories_of_tree, read_commit
+from ci.source.layers import layers_of
+from ci.source.workingtree import LocalRepository
+from cli.errors import CommandError
+from cli.jobs.asked import About
+from core.digests import DiffID
+from core.settings import FetchSettings
+from images.store import Store
+
+_RUN = "local"
+
+
+class WorkingTree(NamedTuple):
+    """What a run is made from.
+
+    layers: of its files, base first.
+    git: what shows ``.git``; None: nothing does.
+    """
+
+    event: Event
+    layers: tuple[DiffID, ...]
+    git: GitMounts | None
+
+
+def opened_repository(root: Path) -> LocalRepository:
+    """The repository that this directory is in. The caller closes it. root: the store's. Raises RepositoryError."""
+    return LocalRepository.open(root, Path(), bounds=FetchSettings.from_environ())
+
+
+def check_event(about: About) -> None:
+    """Raise CommandError for an event that lacks something."""
+    if about.event == "tag" and not about.tag:
+        raise CommandError("--event tag: which one?", hint="--tag NAME")
+    if about.event == "pull_request" and not about.target:
+        raise CommandError("--event pull_request: into which branch?", hint="--target BRANCH")
+
+
+def read_tree(repository: LocalRepository, about: About, store: Store) -> WorkingTree:
+    """The files as they are now. Raises RepositoryError, StorageFullError and what ``check`` raises."""
+    objects, tree = repository.objects, repository.tree()
+    branch = repository.branch if about.branch is None else about.branch
+    facts = {
+        "SHIPLAP_RUN": _RUN,
+        "SHIPLAP_PROJECT": repository.top.name,
+        "SHIPLAP_EVENT": about.event,
+        "SHIPLAP_BRANCH": branch,
+        "SHIPLAP_TARGET": about.target,
+        "SHIPLAP_TAG": about.tag,
+    }
+    if repository.commit:
+        facts |= describe(objects, read_commit(objects, repository.commit))
+    event = Event(
+        about.event,
+        branch,
+        about.target,
+        about.tag,
+        facts=facts,
+        directories=lambda pattern: directories_of_tree(objects, tree, pattern),
+    )
+    return WorkingTree(event, layers_of(store, repository.key, objects, tree), None)
