@@ -215,6 +215,7 @@ def test_migrations_run_at_each_start() -> None:
     """A unit that remains after its exit is started no second time, and web refuses the old schema for ever."""
     lines = (_COMPOSE / "systemd" / "shiplap-migrate.service").read_text().splitlines()
     assert not [line for line in lines if line.startswith("RemainAfterExit")]
+    assert "StopWhenUnneeded=yes" in lines  # 0.1.0's unit remained, and remains until systemd has a reason to stop it
 
 
 @pytest.mark.parametrize("name", ["shiplap", "shiplap-web", "shiplap-worker"])
