@@ -18,6 +18,7 @@ from typing import Final
 
 from containers import syscalls
 from containers.errors import NamespaceError
+from core.owners import user_name
 
 _NEEDED: Final = 65536
 _OWN_ID: Final = 1
@@ -33,7 +34,7 @@ def become_root() -> None:
     if uid == 0:
         return
     assert threading.active_count() == 1, "become_root in a process with threads"
-    name = _name(uid)
+    name = user_name(uid)
     users, groups = subordinate_ids("/etc/subuid", name, uid), subordinate_ids("/etc/subgid", name, uid)
     ready, entered = os.pipe2(os.O_CLOEXEC)
     process = os.getpid()
@@ -85,13 +86,6 @@ def _write_maps(ready: int, process: int, users: tuple[int, int], groups: tuple[
                     break
     finally:
         os._exit(code)
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _home(uid: int) -> str:

@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from core.owners import user_name
 from pipelines.errors import BareRepositoryError
 
 _SEGMENT: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?"
@@ -77,6 +78,37 @@ def _refuse_links(directory: str, but: str = "") -> None:
                 _refuse_links(entry.path)
             elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                 raise BareRepositoryError(f"{entry.name[:200]} in the repository is a link, or no file")
+
+
+def check_writable(repository: Path) -> None:
+    """Raises BareRepositoryError when git, as the user that serves the repository, could not write all of it.
+
+    Whoever pushed by the path as another user, as root, has left directories there that only they may write to. A push
+    over HTTP would fail at the object that belongs into one of them: one push does, and another does not.
+    """
+    try:
+        user = os.geteuid() or repository.stat().st_uid  # root has git run as the owner
+        if found := _closed(str(repository), user):
+            place, name = os.path.relpath(found, repository.parent), user_name(user)
+            raise BareRepositoryError(
+                f"{place} cannot be written to by {name}, as whom git runs: somebody else pushed by the path",
+                hint=f"as root, on the service's host: chown -R {name}: {repository}",
+            )
+    except OSError as error:
+        raise BareRepositoryError(f"{repository.name} cannot be read: {error.strerror}") from error
+
+
+def _closed(directory: str, user: int) -> str:
+    """The first directory, at any depth, that git cannot write to as this user; empty: none."""
+    is_root = os.geteuid() == 0  # of a repository of root's all is mapped to nobody, as whom git runs
+    try:
+        if os.stat(directory).st_uid != user if is_root else not os.access(directory, os.W_OK | os.X_OK):
+            return directory if os.path.lexists(directory) else ""
+        with os.scandir(directory) as entries:
+            below = [entry.path for entry in entries if entry.name != "hooks" and entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:  # a directory of another push's that existed only for a moment
+        return ""
+    return next(filter(None, (_closed(path, user) for path in below)), "")
 
 
 def _check_configuration(repository: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from core.files import write_atomically
+from core.owners import give
 from pipelines.errors import BareRepositoryError
 
 DIRECTORY: Final = "git"
@@ -50,7 +51,7 @@ def make_repository(root: Path, name: str) -> Path:
             raise BareRepositoryError("git is not installed", hint="apt-get install git") from error
         except subprocess.CalledProcessError as error:
             raise BareRepositoryError(f"git could not make {repository}", hint="its own message is above") from error
-        _give(root, repository.parent, repository, *repository.rglob("*"))
+        give(root, repository.parent, repository, *repository.rglob("*"))
     return repository
 
 
@@ -70,7 +71,7 @@ def install_hook(repository: Path, url: str, secret: str) -> None:
     fd = os.open(repository / "shiplap.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "w") as file:
         file.writelines(f"{name}='{value}'\n" for name, value in values.items())
-    _give(repository, script, repository / "shiplap.conf")
+    give(repository, script, repository / "shiplap.conf")
 
 
 def install_served_hook(directory: Path) -> None:
@@ -117,11 +118,3 @@ def _is_own(path: Path) -> bool:
     """Whether it is a file of ours: we do not write to what somebody else may put in its place."""
     found = path.lstat()
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-
-
-def _give(like: Path, *made: Path) -> None:
-    """Give files that root made to the owner of the directory ``like``."""
-    owner = like.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for path in made:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

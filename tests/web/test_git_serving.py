@@ -105,6 +105,29 @@ def test_push_is_built_and_can_be_fetched_again(
     assert "Shiplap builds it" in said
 
 
+def test_push_where_somebody_elses_directories_are_is_refused_with_the_way_out(
+    service: Service, web: WebProcess, repository: Path, clone: Path
+) -> None:
+    """As root leaves them who pushes by the path: some pushes would go there, with an error that names nothing."""
+    token = member(service, "build")
+    left = repository / "objects" / "ab"
+    left.mkdir()
+    if os.geteuid() == 0:
+        os.chown(left, 12345, 12345)
+    else:
+        left.chmod(0o555)
+    status, said = tried(clone, "push", url(web, token), "main")
+    assert (status, "app.git/objects/ab cannot be written to by" in said) == (128, True), said
+    assert "chown -R" in said
+    assert tried(clone, "ls-remote", url(web, token))[0] == 0
+    if os.geteuid() == 0:
+        os.chown(left, 0, 0)
+    else:
+        left.chmod(0o755)
+    status, said = tried(clone, "push", url(web, token), "main")
+    assert (status, "runs/1" in said) == (0, True), said
+
+
 def test_history_is_rewritten_and_removed(service: Service, web: WebProcess, repository: Path, clone: Path) -> None:
     git(clone, "remote", "add", "origin", url(web, member(service, "build")))
     git(clone, "push", "--quiet", "origin", "main")

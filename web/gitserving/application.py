@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.settings import GitSettings
-from pipelines.bare.inspecting import NAME, inspect, locate
+from pipelines.bare.inspecting import NAME, check_writable, inspect, locate
 from pipelines.bare.making import DIRECTORY, install_served_hook
 from pipelines.errors import BareRepositoryError, TokenError
 from pipelines.jsonlogs import MEMBERS
@@ -143,6 +143,8 @@ class GitServing:
             raise _Refusal("404 Not Found", error.message) from error
         try:
             inspect(repository)
+            if service == "git-receive-pack":
+                check_writable(repository)
         except BareRepositoryError as error:
             raise _Refusal("409 Conflict", f"{error.message}{f' ({error.hint})' if error.hint else ''}") from error
         if service == "git-receive-pack":
