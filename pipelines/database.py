@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, Operational
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from core.errors import SettingsError
+from core.owners import give
 from core.settings import ServiceSettings
 from pipelines.errors import (
     DatabaseBusyError,
@@ -62,6 +63,9 @@ class Database:
     @classmethod
     def open(cls, settings: ServiceSettings) -> Self:
         """Connect and check the schema. Raises SettingsError, SchemaError and DatabaseUnreachableError."""
+        for file in _sqlite_files(settings):
+            if not file.exists():  # connecting would make it
+                raise SchemaError(f"there is no database {file}", hint=_NO_FILE)
         database = cls(_engine(settings))
         try:
             database.check()
@@ -123,11 +127,13 @@ class Database:
 def migrate(settings: ServiceSettings) -> list[str]:
     """Bring the schema up to date and return the revisions that were applied; several processes may call it at once.
 
-    Makes the key of secrets, too. Raises SecretError, SchemaError when the database is newer than this version, and
-    what ``Database.open`` raises.
+    Makes the key of secrets, too. What root makes is given to the owner of ROOT, as whom web runs. Raises SecretError,
+    SchemaError when the database is newer than this version, and what ``Database.open`` raises.
     """
     serve = settings.root / "serve"
     serve.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files = (serve / "migrate.lock", settings.key_file, *_sqlite_files(settings))
+    made = [path for path in files if not path.exists()]
     known = known_schemas()
     database = Database(_engine(settings))
     try:
@@ -144,6 +150,7 @@ def migrate(settings: ServiceSettings) -> list[str]:
         return known[known.index(before) + 1 :] if before else known
     finally:
         database.close()
+        give(settings.root, serve, *(path for path in made if path.exists()))
 
 
 def known_schemas() -> list[str]:
@@ -186,6 +193,12 @@ def _file_lock(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def _sqlite_files(settings: ServiceSettings) -> list[Path]:
+    """The file of an SQLite database; none of PostgreSQL."""
+    url = _url(settings.database_url)
+    return [Path(url.database or "")] if url.get_backend_name() == "sqlite" else []
+
+
 def _engine(settings: ServiceSettings) -> Engine:
     url = _url(settings.database_url)
     if url.get_backend_name() == "sqlite":
@@ -207,6 +220,10 @@ def _url(text_: str) -> URL:
     return url
 
 
+_NO_FILE: Final = (
+    "the service's settings may name another: set SHIPLAP_DATABASE_URL, as /etc/shiplap/environment does for the units;"
+    " a new service: shiplap migrate makes it"
+)
 _URL_HINT: Final = "write sqlite:////absolute/path.db or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import tempfile
 import time
@@ -11,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from cli.service.owner import require_own
 from cli.streams import input_stream
 from core.files import storage_errors
 from core.settings import ServiceSettings
@@ -39,6 +41,8 @@ def command(root: str | None, *, file: str, dry_run: bool) -> None:
     from pipelines.keeping.restore import Saved
 
     settings = ServiceSettings.from_environ(root=root)
+    if not dry_run:
+        require_own(settings.root, f"restore - < {shlex.quote(file)}" if file != "-" else "restore -")
     name = "standard input" if file == "-" else file
     with _seekable(file, settings) as stream, Saved.reading(stream, name) as saved:
         click.echo(f"{name}: {_origin(saved.header, is_older=saved.is_older)}")

@@ -17,7 +17,6 @@ from typing import Final
 
 import msgspec
 from sqlalchemy import Table, func, select
-from sqlalchemy.engine import make_url
 
 from core.cancellation import check
 from core.settings import ServiceSettings
@@ -131,9 +130,6 @@ def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 def _counts(settings: ServiceSettings) -> dict[str, int] | None:
     """Rows of the service's tables; None where there are none yet, or where they are of another version."""
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():  # looking would create the file
-        return None
     try:
         database = Database.open(settings)
     except SchemaError:

@@ -41,6 +41,27 @@ def shiplap(root: Path, *words: str, data: bytes | None = None) -> subprocess.Co
     return subprocess.run(command(root, *words), cwd=_CHECKOUT, capture_output=True, check=False, input=data or b"")
 
 
+def test_root_makes_nothing_where_web_is_another_user(root: Path, tmp_path: Path, privileged: None) -> None:
+    """The contexts would be root's, and web could not read them. A rehearsal makes nothing."""
+    saved = tmp_path / "saved.tar"
+    saved.write_bytes(shiplap(root, "backup", "-").stdout)
+    os.chown(root, 12345, 12345)
+    before = sorted(root.rglob("*"))
+    refused = shiplap(root, "restore", str(saved))
+    assert refused.returncode == 1
+    assert f"error: {root} belongs to 12345".encode() in refused.stderr
+    assert f"runuser -u 12345 -- shiplap --root {root} restore - < {saved}\n".encode() in refused.stderr
+    assert shiplap(root, "restore", "--dry-run", str(saved)).stdout.endswith(b"nothing was changed\n")
+    assert sorted(root.rglob("*")) == before
+
+
+def test_what_migrate_makes_as_root_is_web_users_own(tmp_path: Path, privileged: None) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    assert shiplap(tmp_path, "migrate").returncode == 0
+    made = [tmp_path / "serve", *(tmp_path / "serve" / name for name in ("secret.key", "migrate.lock", "service.db"))]
+    assert {path.stat().st_uid for path in made} == {12345}
+
+
 def test_backup_and_restore_go_through_pipes_and_say_what_is_left_out(root: Path, tmp_path: Path) -> None:
     before = {path.name for path in (root / "serve").iterdir()}
     saved = shiplap(root, "backup", "-")

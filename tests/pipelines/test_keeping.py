@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 import threading
@@ -67,10 +68,17 @@ def ended_run(service: Service, project: str = "default") -> int:
     return claim.number
 
 
-def test_migrations_make_the_tables_that_the_code_works_with(settings: ServiceSettings) -> None:
-    with pytest.raises(SchemaError) as caught:
+def test_looking_for_a_database_makes_none(tmp_path: Path) -> None:
+    """An administrator's command without the settings of the units: it must not prepare a second database."""
+    settings = ServiceSettings.from_environ({}, root=str(tmp_path))
+    (tmp_path / "serve").mkdir()
+    with pytest.raises(SchemaError, match=re.escape(f"there is no database {tmp_path}/serve/service.db")) as caught:
         Database.open(settings)
-    assert caught.value.hint == "run: shiplap migrate"
+    assert "SHIPLAP_DATABASE_URL" in (caught.value.hint or "")
+    assert list((tmp_path / "serve").iterdir()) == []
+
+
+def test_migrations_make_the_tables_that_the_code_works_with(settings: ServiceSettings) -> None:
     assert migrate(settings)[-1] == HEAD
     assert migrate(settings) == []
     database = Database.open(settings)
