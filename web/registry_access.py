@@ -89,4 +89,11 @@ class ServiceAccounts:
 
 
 def _run_account(rights: RunRights) -> Account:
-    return Account(f"{_RUN}{rights.run}/{rights.known}", (rights,))
+    def advise(repository: str, action: str) -> str:
+        push = " --push" if action == "push" else ""
+        return (
+            f"{repository} is not project {rights.project}'s; an administrator can give it: "
+            f"shiplap grant add {rights.project} image {repository}{push}"
+        )
+
+    return Account(f"{_RUN}{rights.run}/{rights.known}", (rights,), None if rights.ended else advise)

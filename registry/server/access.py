@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeAlias
 
 from registry.errors import ErrorCode
 from registry.server.attempts import Attempts
@@ -22,6 +23,9 @@ from registry.server.users import ACTIONS, EVERYONE, TOKEN_PREFIX, Grant, Login,
 _CATALOG: Final = "catalog"
 
 
+Advise: TypeAlias = Callable[[str, str], str]
+
+
 class Right(Protocol):
     """What somebody may do in some repositories: a ``Grant``, or what the program around the registry has instead."""
 
@@ -31,13 +35,19 @@ class Right(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Whoever sent a request. trusted: everything is open. claims: of a Bearer token; they bound rights."""
+    """Whoever sent a request.
+
+    trusted: everything is open.
+    claims: of a Bearer token; they bound rights.
+    advise: gives what to do about a right that is missing, by repository and action.
+    """
 
     user: str = EVERYONE
     grants: tuple[Right, ...] = ()
     limit: Grant | None = None
     claims: Claims | None = None
     trusted: bool = False
+    advise: Advise | None = None
 
     @property
     def is_known(self) -> bool:
@@ -60,10 +70,11 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who gets in without being a user of this registry. name: no user can have it."""
+    """Somebody who gets in without being a user of this registry. name: no user can have it. advise: as a Client's."""
 
     name: str
     grants: tuple[Right, ...]
+    advise: Advise | None = None
 
 
 class Accounts(Protocol):
@@ -135,7 +146,7 @@ class Gate:
     def log_in(self, user: str, password: str, *, address: str) -> Client:
         """Raises CredentialsNeededError, and SpecError 429 where that has happened too often."""
         if self._accounts is not None and (account := self._accounts.log_in(password)) is not None:
-            return self._client(account.name, grants=account.grants)
+            return self._of_account(account)
         self._attempts.check(user, address)
         login = self._users.log_in(user, password)
         if login is None:
@@ -169,24 +180,29 @@ class Gate:
         raise SpecError(
             403,
             ErrorCode.DENIED,
-            f"requested access to the resource is denied: {client.user} may not {action} here",
+            f"requested access to the resource is denied: {client.user} may not {action} here"
+            + (f"; {client.advise(repository, action)}" if client.advise is not None else ""),
             detail={"name": repository, "action": action},
         )
 
     def _bearer(self, token: str) -> Client:
         if token.startswith(TOKEN_PREFIX):
             if self._accounts is not None and (account := self._accounts.log_in(token)) is not None:
-                return self._client(account.name, grants=account.grants)
+                return self._of_account(account)
             login = self._users.log_in_by_token(token)
             if login is None:
                 raise CredentialsNeededError("unknown or expired access token")
             return self._client(login.user, login)
         claims = self._signer.verify(token)
         if claims is not None and self._accounts is not None and (account := self._accounts.find(claims.user)):
-            return self._client(account.name, claims=claims, grants=account.grants)
+            return self._of_account(account, claims)
         if claims is None or (claims.user != EVERYONE and not self._users.is_user(claims.user)):
             raise CredentialsNeededError("invalid or expired token", error="invalid_token")
         return self._client(claims.user, claims=claims)
+
+    def _of_account(self, account: Account, claims: Claims | None = None) -> Client:
+        client = self._client(account.name, claims=claims, grants=account.grants)
+        return replace(client, advise=account.advise)
 
     def _client(
         self,

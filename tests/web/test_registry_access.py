@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.test import Client
+from werkzeug.test import Client, TestResponse
 
 from images.store import Store
 from pipelines.model import Claim, GitSource, Project, RunRequest, RunResult, RunState
@@ -189,6 +190,27 @@ def test_run_pulls_what_its_project_was_given(registry: Client, service: Service
     assert begin(registry, "base/debian", headers) == 403
     service.grants.take(Grant("web", "image", "base/*"))
     assert registry.get("/v2/base/debian/tags/list", headers=headers).status_code == 403
+
+
+def message(refused: TestResponse) -> str:
+    text = json.loads(refused.data)["errors"][0]["message"]
+    assert isinstance(text, str)
+    return text
+
+
+def test_run_that_lacks_a_right_is_told_how_an_administrator_gives_it(registry: Client, service: Service) -> None:
+    service.projects.put(Project("base"))
+    headers = basic(claimed(service).token)
+    refused = registry.get("/v2/base/debian/tags/list", headers=headers)
+    assert refused.status_code == 403
+    assert message(refused).endswith(
+        "may not pull here; base/debian is not project web's; an administrator can give it: "
+        "shiplap grant add web image base/debian"
+    )
+    refused = registry.post("/v2/base/debian/blobs/uploads/", headers=headers)
+    assert message(refused).endswith("image base/debian --push")
+    service.grants.give(Grant("web", "image", "base/debian"))
+    assert registry.get("/v2/base/debian/tags/list", headers=headers).status_code == 404
 
 
 def test_signed_token_of_a_run_ends_with_the_attempt(registry: Client, service: Service) -> None:
