@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ci.source.objects import Change, Objects
-from ci.source.treewriter import TreeLayer
+from ci.source.treewriter import ATTRIBUTES, TreeLayer
 from core.cancellation import check
 from core.digests import DiffID
 from core.trust import COMMON, Privacy, scoped
@@ -30,7 +30,6 @@ _BASES: Final = "source bases"  # the memo's kind
 _MOST_BASES: Final = 3  # of branches that have little in common
 _MOST_DIFFERENT: Final = 5  # a layer of what differs has at most one in so many of the base's entries
 _SMALL: Final = 40  # entries; a base of fewer is no work
-_ATTRIBUTES: Final = b".gitattributes"
 
 
 class _Base(NamedTuple):
@@ -83,7 +82,7 @@ class _Layers:
         if not self._objects.has(base.tree, "tree"):  # the mirror was fetched anew
             return None
         changes = self._objects.changes(base.tree, tree)
-        if any(change.path.rpartition(b"/")[2] == _ATTRIBUTES for change in changes):
+        if any(change.path.rpartition(b"/")[2] == ATTRIBUTES for change in changes):
             return None  # they may change how files look that are in no list
         return changes if len(changes) * _MOST_DIFFERENT <= max(base.entries, _SMALL) else None
 
@@ -92,7 +91,7 @@ class _Layers:
         with named(self._lock_file(), f"{self._key} {name}"):
             if (known := self._base(tree)) is None:
                 entries = self._objects.entries(tree)
-                has_attributes = any(entry.path.rpartition(b"/")[2] == _ATTRIBUTES for entry in entries)
+                has_attributes = any(entry.path.rpartition(b"/")[2] == ATTRIBUTES for entry in entries)
 
                 def write(layer: TreeLayer) -> None:
                     layer.directories_above()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -13,11 +14,13 @@ from typing import IO, Final, NamedTuple
 
 from builder.remotes.gitprogram import NOBODY, GitProgram, borrowing
 from builder.remotes.gitroute import route_nowhere
-from ci.errors import DamagedRepositoryError, SourceFileError
+from ci.errors import DamagedRepositoryError, RepositoryError, SourceFileError
 from core.cancellation import check
+from core.files import reclaim_scratch, scratch_directory
 from core.settings import FetchSettings
 
 FOLDER: Final = "repository"
+_MADE: Final = ".packing-"
 _SHOWN_BYTES: Final = 1000
 _READ_AT_ONCE: Final = 1 << 20
 _MAX_FILTERED_BYTES: Final = 1 << 30  # git holds all of it in memory, and so do we
@@ -115,18 +118,35 @@ class Objects(NamedTuple):
         listed = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, now)
         return tuple(os.fsdecode(path) for path in _parts(listed))
 
+    def sizes(self, ids: Sequence[bytes]) -> list[int]:
+        """The sizes of these objects, in this order. Raises DamagedRepositoryError for one that is not there."""
+        words = ("cat-file", "--batch-check=%(objectsize)", "--buffer")
+        with _lines(ids) as asked:
+            told = self.run(*words, stdin=asked)
+        try:
+            return [int(size) for size in told.split(b"\n")[:-1]]
+        except ValueError:
+            raise self._damaged(words, told[-_SHOWN_BYTES:]) from None
+
+    @contextmanager
+    def packed(self, ids: Sequence[bytes]) -> Iterator[list[Path]]:
+        """A pack of these objects and its index, as files that go with the block."""
+        reclaim_scratch(self.directory, _MADE)
+        with _lines(ids) as asked, scratch_directory(self.directory, _MADE) as place:
+            if os.geteuid() == 0:
+                os.chown(place, *self.owner)
+            self.run("pack-objects", "-q", f"../{place.name}/pack", stdin=asked)
+            yield sorted(place.glob("pack-*"))
+
     @contextmanager
     def contents(self, ids: Sequence[bytes]) -> Iterator[Iterator[tuple[int, IO[bytes]]]]:
         """The contents of these blobs, in this order: of each its size, and what to read exactly so many bytes from.
 
         Raises DamagedRepositoryError for one that is not there.
         """
-        with tempfile.TemporaryFile() as asked:
-            asked.writelines(oid + b"\n" for oid in ids)
-            asked.seek(0)
-            words = ("cat-file", "--batch", "--buffer")
-            with self._running(words, asked) as out:
-                yield self._answers(words, out, len(ids))
+        words = ("cat-file", "--batch", "--buffer")
+        with _lines(ids) as asked, self._running(words, asked) as out:
+            yield self._answers(words, out, len(ids))
 
     @contextmanager
     def filtered(self, tree: str, wanted: Sequence[tuple[bytes, bytes]]) -> Iterator[Iterator[bytes]]:
@@ -191,6 +211,11 @@ class Objects(NamedTuple):
                 raise
             finally:
                 late.cancel()
+        if process.returncode == -signal.SIGKILL:
+            raise RepositoryError(
+                f"reading {self.directory} did not end within {self.bounds.time_s} s",
+                hint="SHIPLAP_FETCH_TIME is how long it may take",
+            )
         if process.returncode or rest:
             raise self._damaged(words, told or b"it printed too much")
 
@@ -207,6 +232,15 @@ class Objects(NamedTuple):
         return DamagedRepositoryError(
             f"git {verb} cannot read the repository {self.directory}: {text or 'no word of why'}"
         )
+
+
+@contextmanager
+def _lines(ids: Sequence[bytes]) -> Iterator[IO[bytes]]:
+    """A file with an ID a line: git may read it as it likes, while its answers are read."""
+    with tempfile.TemporaryFile() as file:
+        file.writelines(oid + b"\n" for oid in ids)
+        file.seek(0)
+        yield file
 
 
 def _parts(listed: bytes) -> list[bytes]:

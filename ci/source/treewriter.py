@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Final
 
@@ -17,6 +17,8 @@ from ci.source.objects import DIRECTORY, EXECUTABLE, LINK, SUBMODULE, Change, En
 from core.cancellation import check
 from images.tarwriter import TarWriter
 from images.whiteouts import WHITEOUT_PREFIX
+
+ATTRIBUTES: Final = b".gitattributes"
 
 _MODE, _EXECUTABLE_MODE, _DIRECTORY_MODE = 0o644, 0o755, 0o755
 _SMALL_BYTES: Final = 256 << 10
@@ -107,7 +109,7 @@ class TreeLayer:
         self, blobs: Sequence[Entry], has_attributes: bool
     ) -> Iterator[Iterator[tuple[int, bytes | IO[bytes]]]]:
         """The contents of the blobs, in their order: of each its size and either all of it or what to read it from."""
-        filtered = self._filtered(blobs) if has_attributes else frozenset()
+        filtered = filtered_paths(self._objects, self._tree, blobs) if has_attributes else frozenset()
         with ExitStack() as stack:
             plain_ids = [entry.id for entry in blobs if entry.path not in filtered]
             plain: Iterator[tuple[int, IO[bytes]]] = iter(())
@@ -132,18 +134,6 @@ class TreeLayer:
             yield contents
             next(contents, None)
 
-    def _filtered(self, blobs: Sequence[Entry]) -> frozenset[bytes]:
-        """The paths of files of which the tree's .gitattributes say something that a checkout heeds."""
-        files = [entry.path for entry in blobs if entry.mode != LINK]
-        if not files:
-            return frozenset()
-        with tempfile.TemporaryFile() as asked:
-            asked.writelines(path + b"\0" for path in files)
-            asked.seek(0)
-            words = ("check-attr", "-z", "--stdin", f"--source={self._tree}", *_FILTERING)
-            parts = iter(self._objects.run(*words, stdin=asked).split(b"\0"))
-        return frozenset(path for path, _, value in zip(parts, parts, parts, strict=False) if value not in _AS_IT_IS)
-
     def _check(self, path: bytes) -> None:
         """Raises SourceFileError for a name that no layer can have, or that leads out of it."""
         name = self._prefix + path
@@ -159,6 +149,19 @@ class TreeLayer:
                 check_length(os.fsdecode(name), "the repository")
             except CopyError as error:
                 raise SourceFileError(error.message, hint=error.hint) from error
+
+
+def filtered_paths(objects: Objects, tree: str, entries: Iterable[Entry]) -> frozenset[bytes]:
+    """The paths of those files of which the tree's .gitattributes say something that a checkout heeds."""
+    files = [entry.path for entry in entries if entry.mode not in (DIRECTORY, LINK, SUBMODULE)]
+    if not files:
+        return frozenset()
+    with tempfile.TemporaryFile() as asked:
+        asked.writelines(path + b"\0" for path in files)
+        asked.seek(0)
+        words = ("check-attr", "-z", "--stdin", f"--source={tree}", *_FILTERING)
+        parts = iter(objects.run(*words, stdin=asked).split(b"\0"))
+    return frozenset(path for path, _, value in zip(parts, parts, parts, strict=False) if value not in _AS_IT_IS)
 
 
 def _with_parents(now: Mapping[bytes, Change]) -> list[Entry]:

@@ -1,0 +1,263 @@
+"""``.git`` of a workspace: git works in there, reads no file to see that nothing changed, and writes nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ci.source.facts import read_commit
+from ci.source.gitview import GitView
+from ci.source.layers import layers_of
+from ci.source.mirror import Mirror
+from ci.source.workingtree import LocalRepository
+from containers.spec import Bind, Tree
+from core.rootfs import DirectoryLayer, RootLayer
+from images.store import Store
+from tests.ci.source.repositories import Repository
+from tests.images.test_snapshots import mount
+from tests.toolkit.git import git
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+
+class Place:
+    """A repository, its mirror, and a store."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self.repository = Repository(directory / "repository")
+        self.store = store
+        self.directory = directory
+        self.mirror = Mirror.open(store.root, "p", "u")
+
+    def view(self, ref: str = "main", **options: object) -> GitView:
+        found = self.mirror.fetch(*self.repository.way(), ref)
+        tree = read_commit(self.mirror.objects, found.commit).tree
+        return GitView(self.store, "k", self.mirror.objects, found.commit, tree, branch=found.branch, **options)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def workspace(self, view: GitView, *layers: str) -> Iterator[Path]:
+        """The commit's files with ``.git``, as a container has them."""
+        objects = view._objects
+        with contextlib.ExitStack() as stack:
+            files = layers_of(self.store, "k", objects, view._tree)
+            lowers = self.store.snapshots.lowers(files)
+            upper = self.store.snapshots.new_upper(lowers)
+            top = self.directory / "workspace"
+            top.mkdir()
+            stack.callback(shutil.rmtree, top, ignore_errors=True)
+            _overlay(stack, lowers, upper.path, top)
+            (top / ".git").mkdir()
+            for mounted in stack.enter_context(view.mounted(str(top / ".git"))):
+                if isinstance(mounted, Tree):
+                    assert mounted.upper is not None
+                    _overlay(stack, mounted.layers, mounted.upper, Path(mounted.target))
+                else:
+                    assert isinstance(mounted, Bind)
+                    assert mounted.readonly
+                    mount("--bind", "-o", "ro", mounted.source, mounted.target)
+                    stack.callback(subprocess.run, ["umount", mounted.target], check=True)
+            yield top
+
+
+def _overlay(stack: contextlib.ExitStack, lowers: tuple[RootLayer, ...], upper: str, target: Path) -> None:
+    names = []
+    for number, lower in enumerate(lowers):
+        if isinstance(lower, DirectoryLayer):
+            names.append(lower.path)
+            continue
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=upper)), str(number))
+        place.mkdir()
+        mount("-t", "erofs", "-o", f"ro,device={lower.device}", lower.image, str(place))
+        stack.callback(subprocess.run, ["umount", str(place)], check=True)
+        names.append(str(place))
+    options = f"lowerdir={':'.join(reversed(names))},upperdir={upper}/fs,workdir={upper}/work,userxattr"
+    mount("-t", "overlay", "overlay", "-o", options, str(target))
+    stack.callback(subprocess.run, ["umount", str(target)], check=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Store.open(tmp_path / "root") as store:
+        made = Place(tmp_path, store)
+        yield made
+        made.mirror.close()
+
+
+def filled(repository: Repository) -> list[str]:
+    """Three commits, the first of them with a tag."""
+    (repository.path / "run").write_text("#!/bin/sh\n")
+    (repository.path / "run").chmod(0o755)
+    (repository.path / "link").symlink_to("run")
+    repository.commit(a="1", d__b="1")
+    repository.git("tag", "--annotate", "--message", "one", "v1.0")
+    return [repository.git("rev-parse", "HEAD"), repository.commit("two", a="2"), repository.commit("three", a="3")]
+
+
+def test_git_works_inside_and_everything_is_clean(place: Place) -> None:
+    commits = filled(place.repository)
+    with place.workspace(place.view(origin="https://forge.example/p.git")) as top:
+        assert git(top, "status", "--porcelain=v1", "--branch") == "## main"
+        assert git(top, "diff-files") == ""
+        assert git(top, "log", "--format=%H").split() == commits[::-1]
+        assert git(top, "describe") == f"v1.0-2-g{commits[2][:7]}"
+        assert git(top, "remote", "get-url", "origin") == "https://forge.example/p.git"
+        assert git(top, "show", "HEAD~1:a") == "2"
+        assert git(top, "fsck", "--no-dangling") == ""
+
+
+def test_a_job_may_change_files_and_commit_and_the_mirror_stays_as_it_is(place: Place) -> None:
+    filled(place.repository)
+    view = place.view()
+    before = sorted(str(path) for path in place.mirror.objects.directory.rglob("*"))
+    with place.workspace(view) as top:
+        (top / "a").write_text("4")
+        (top / "run").unlink()
+        assert git(top, "status", "--porcelain").splitlines() == ["M a", " D run"]
+        git(top, "commit", "--quiet", "--all", "--message", "of the job")
+        git(top, "gc", "--quiet", "--auto")
+        assert git(top, "status", "--porcelain") == ""
+        assert git(top, "rev-list", "--count", "HEAD") == "4"
+    assert sorted(str(path) for path in place.mirror.objects.directory.rglob("*")) == before
+    with place.workspace(view) as top:
+        assert git(top, "rev-list", "--count", "HEAD") == "3"
+
+
+@pytest.mark.parametrize(("history", "count"), [(1, 1), (2, 2), (3, 3), (9, 3)])
+def test_history_is_as_deep_as_it_is_to_be_and_then_without_tags(place: Place, history: int, count: int) -> None:
+    filled(place.repository)
+    with place.workspace(place.view(history=history)) as top:
+        assert git(top, "rev-list", "--count", "HEAD") == str(count)
+        assert git(top, "tag") == ""
+        assert git(top, "status", "--porcelain") == ""
+        assert git(top, "rev-parse", "--is-shallow-repository") == ("true" if count < 3 else "false")
+
+
+def test_history_of_a_merge_is_cut_at_the_same_distance_on_each_side(place: Place) -> None:
+    repository = place.repository
+    filled(repository)
+    repository.git("checkout", "--quiet", "-b", "side", "HEAD~2")
+    repository.commit(side="1")
+    repository.git("checkout", "--quiet", "main")
+    repository.git("merge", "--quiet", "--no-edit", "side")
+    for depth in (1, 2, 3, 4):
+        clone = place.directory / f"clone-{depth}"
+        words = ["git", "clone", "--quiet", f"--depth={depth}", "--single-branch", f"file://{repository.path}", clone]
+        subprocess.run([str(word) for word in words], check=True)
+        with place.workspace(place.view(history=depth)) as top:
+            assert sorted(git(top, "rev-list", "HEAD").split()) == sorted(git(clone, "rev-list", "HEAD").split())
+
+
+def test_a_tag_is_on_no_branch(place: Place) -> None:
+    commits = filled(place.repository)
+    with place.workspace(place.view("refs/tags/v1.0")) as top:
+        assert git(top, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
+        assert git(top, "describe", "--exact-match") == "v1.0"
+        assert git(top, "rev-parse", "HEAD") == commits[0]
+
+
+def test_files_that_attributes_change_are_clean_too(place: Place) -> None:
+    place.repository.commit(
+        _DOT_gitattributes="*.bat text eol=crlf\n*.id ident\n", a_DOT_bat="1\n2\n", b_DOT_id="$Id$\n"
+    )
+    with place.workspace(place.view()) as top:
+        assert (top / "a.bat").read_bytes() == b"1\r\n2\r\n"
+        assert git(top, "status", "--porcelain") == ""
+
+
+def test_submodules_that_are_empty_are_clean(place: Place) -> None:
+    commit = place.repository.commit(a="1")
+    place.repository.git("update-index", "--add", "--cacheinfo", f"160000,{commit},sub")
+    place.repository.git("commit", "--quiet", "--message", "submodule")
+    with place.workspace(place.view()) as top:
+        assert git(top, "status", "--porcelain") == ""
+
+
+def test_a_fork_sees_its_commit_and_nothing_of_the_mirror(place: Place, tmp_path: Path) -> None:
+    repository = place.repository
+    first = filled(repository)[0]
+    repository.git("checkout", "--quiet", "-b", "secret")
+    hidden = repository.commit("not for strangers", key="s3cret")
+    place.mirror.fetch(*repository.way(), "secret")
+    fork = Repository(tmp_path / "fork")
+    fork.git("pull", "--quiet", str(repository.path), "main")
+    theirs = fork.commit("theirs", a="theirs")
+    with place.mirror.of_fork("7") as beside:
+        beside.fetch(*fork.way(), "main")
+        tree = read_commit(beside.objects, theirs).tree
+        view = GitView(place.store, "k", beside.objects, theirs, tree, branch="main", alone=True)
+        with place.workspace(view) as top:
+            assert git(top, "status", "--porcelain") == ""
+            assert git(top, "log", "--format=%H") == theirs
+            assert git(top, "fsck") == ""
+            for commit in (first, hidden):
+                with pytest.raises(subprocess.CalledProcessError):
+                    git(top, "cat-file", "-e", commit)
+            with view.mounted("/work/.git") as mounts:
+                assert len(mounts) == 1
+
+
+def test_a_working_tree_shows_what_is_not_committed(place: Place) -> None:
+    repository = place.repository
+    filled(repository)
+    repository.write(a="9", new="1")
+    with LocalRepository.open(place.store.root, repository.path) as local:
+        tree = local.tree()
+        view = GitView(place.store, local.key, local.objects, local.commit, tree, branch=local.branch)
+        with place.workspace(view) as top:
+            assert git(top, "status", "--porcelain").splitlines() == ["M a", "?? new"]
+            assert git(top, "describe").startswith("v1.0-2-g")
+
+
+def test_a_shallow_clone_here_is_as_shallow_inside(place: Place) -> None:
+    commits = filled(place.repository)
+    clone = place.directory / "clone"
+    words = ["git", "clone", "--quiet", "--depth=2", f"file://{place.repository.path}", str(clone)]
+    subprocess.run(words, check=True)
+    with LocalRepository.open(place.store.root, clone) as local:
+        for history in (None, 2, 5):
+            view = GitView(
+                place.store, local.key, local.objects, local.commit, local.tree(), branch="main", history=history
+            )
+            with place.workspace(view) as top:
+                assert git(top, "log", "--format=%H").split() == commits[:0:-1]
+                assert git(top, "status", "--porcelain") == ""
+
+
+def test_a_repository_of_sha256_works_inside(place: Place) -> None:
+    shutil.rmtree(place.repository.path)
+    words = ["git", "init", "--quiet", "--initial-branch=main", "--object-format=sha256", str(place.repository.path)]
+    subprocess.run(words, check=True)
+    filled(place.repository)
+    with place.workspace(place.view()) as top:
+        assert git(top, "status", "--porcelain") == ""
+        assert git(top, "describe").startswith("v1.0-2-g")
+
+
+def test_it_is_made_once_and_anew_when_a_tag_comes(place: Place) -> None:
+    filled(place.repository)
+    view = place.view()
+    before = view.layer()
+    records = len(place.store.database.all("SELECT key FROM records"))
+    assert place.view().layer() == before
+    assert len(place.store.database.all("SELECT key FROM records")) == records
+    place.repository.git("tag", "v2.0")
+    place.mirror.fetch(*place.repository.way(), "refs/tags/v2.0")
+    assert place.view().layer() != before
+
+
+def test_nothing_is_left_where_it_was_mounted(place: Place) -> None:
+    filled(place.repository)
+    view = place.view()
+    with view.mounted("/work/.git") as mounts:
+        tree = mounts[0]
+        assert isinstance(tree, Tree)
+        assert tree.upper is not None
+        assert os.path.isdir(tree.upper)
+    assert not os.path.exists(tree.upper)
