@@ -16,6 +16,7 @@ from ci.model import ImageBuild, Job
 from ci.outcome import Given, JobTools
 from core.digests import DiffID, Digest
 from core.platforms import Platform
+from core.trust import Privacy
 from images.errors import ImageNotFoundError
 from images.platforms import preferences
 from images.summary import Image
@@ -29,6 +30,7 @@ class JobImage(NamedTuple):
     layers: base first, all of them in the store.
     env: its variables.
     foreign: its platform, when this machine cannot run it without an emulator.
+    privacy: how far results may go that were made in it. Of what it was built from nothing is known here.
     """
 
     name: str
@@ -36,13 +38,14 @@ class JobImage(NamedTuple):
     layers: tuple[DiffID, ...]
     env: tuple[tuple[str, str], ...]
     foreign: str = ""
+    privacy: Privacy = Privacy.PROJECT
 
     @classmethod
-    def of(cls, name: str, image: Image) -> JobImage:
+    def of(cls, name: str, image: Image, privacy: Privacy = Privacy.PROJECT) -> JobImage:
         platform = image.config.platform
         foreign = "" if platform in preferences(Platform.host()) else str(platform)
         pairs = (item.partition("=")[::2] for item in image.config.config.env)
-        return cls(name, image.id, tuple(image.diff_ids), tuple(pairs), foreign)
+        return cls(name, image.id, tuple(image.diff_ids), tuple(pairs), foreign, privacy)
 
 
 def image_of(job: Job, given: Given, tools: JobTools, numbering: Numbering, ending: Ending) -> JobImage:
@@ -82,7 +85,8 @@ def _resolved(name: str, platform: str, tools: JobTools, numbering: Numbering) -
             raise _not_found(error) from error
         _check_platform(name, found, wanted)
         resolver.bring_layers(found, numbering.new_step)
-    return JobImage.of(name, found)
+        privacy = resolver.privacy(str(found.id))
+    return JobImage.of(name, found, privacy)
 
 
 def _check_platform(name: str, found: Image, wanted: Platform | None) -> None:

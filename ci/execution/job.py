@@ -15,6 +15,7 @@ from ci.execution.commands import Commands, run_commands
 from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import image_of
+from ci.execution.reusing import reuse_of
 from ci.execution.steps import Numbering
 from ci.execution.variables import secrets_of, variables
 from ci.model import Job
@@ -87,13 +88,21 @@ class _Attempt:
         job, given, tools = self._job, self._given, self._tools
         secrets = secrets_of(job, given)
         image = image_of(job, given, tools, self._numbering, self._ending)
+        name = str(self._planned.name)
+        known = variables(job, name, self._planned.combination, given)
+        reuse = reuse_of(name, job, given, tools, image, known, secrets.values, files)
+        found = None if reuse is None else reuse.answer(self._numbering)
+        if found is not None:
+            return found
         with contextlib.ExitStack() as stack:
             workspace = stack.enter_context(Workspace(tools.store, tools.launcher, files))
             is_git_seen = given.git is not None and job.inputs is None
             git = stack.enter_context(given.git.mounted(f"{PLACE}/.git")) if given.git and is_git_seen else ()
-            known = variables(job, str(self._planned.name), self._planned.combination, given)
             commands = Commands(job, image, known, secrets, workspace, git)
-            return run_commands(commands, tools, self._numbering, self._ending)
+            outcome = run_commands(commands, tools, self._numbering, self._ending)
+        if reuse is not None:
+            reuse.keep(outcome)
+        return outcome
 
 
 @contextlib.contextmanager

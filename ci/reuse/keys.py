@@ -65,14 +65,14 @@ class JobKey(NamedTuple):
     privacy: Privacy
 
 
-def is_reusable(job: Job, ingredients: Ingredients) -> bool:
+def is_reusable(job: Job, secrets: Mapping[str, bytes], fingerprint: Callable[[bytes], str] | None) -> bool:
     """Whether a job's result may be known before it runs.
 
     A job without ``inputs`` may have any effect. A secret that nothing stands for could have changed.
     """
     if job.build is not None or job.inputs is None or job.reuse is False:
         return False
-    return not ingredients.secrets or ingredients.fingerprint is not None
+    return not secrets or fingerprint is not None
 
 
 def key_of(job: Job, ingredients: Ingredients, domain: Domain, privacy: Privacy = Privacy.COMMON) -> JobKey:

@@ -149,12 +149,13 @@ def test_no_secret_can_be_read_or_guessed_from_what_is_kept() -> None:
 
 
 def test_who_is_reusable() -> None:
-    assert is_reusable(JOB, GIVEN)
-    assert not is_reusable(replace(JOB, inputs=None), GIVEN)
-    assert not is_reusable(replace(JOB, reuse=False), GIVEN)
-    assert not is_reusable(replace(JOB, run=None, build=Build()), GIVEN)
-    assert not is_reusable(JOB, GIVEN._replace(fingerprint=None))
-    assert is_reusable(JOB, GIVEN._replace(fingerprint=None, secrets={}))
+    secrets = GIVEN.secrets
+    assert is_reusable(JOB, secrets, fingerprint)
+    assert not is_reusable(replace(JOB, inputs=None), secrets, fingerprint)
+    assert not is_reusable(replace(JOB, reuse=False), secrets, fingerprint)
+    assert not is_reusable(replace(JOB, run=None, build=Build()), secrets, fingerprint)
+    assert not is_reusable(JOB, secrets, None)
+    assert is_reusable(JOB, {}, None)
 
 
 # What is kept, and for whom.

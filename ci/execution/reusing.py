@@ -1,0 +1,91 @@
+"""Whether a job has to run at all: an earlier result is asked for before, and its own is kept afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from builder.explaining.words import in_words
+from ci.execution.image import JobImage
+from ci.execution.steps import Numbering
+from ci.execution.variables import Variables
+from ci.model import Job
+from ci.outcome import Given, JobOutcome, JobTools
+from ci.reuse.keys import Ingredients, JobKey, is_reusable, key_of
+from ci.reuse.results import Results
+from ci.workspace.stack import Stack
+from core.digests import chain_id
+from core.events import MissReason, StepFinished, StepOutcome, StepStarted
+from core.trust import Privacy
+
+_STEP: Final = "[internal] look for an earlier result"
+
+
+class Reuse:
+    """The result of one job that says what it sees.
+
+    Made by: an attempt, for a job that ``is_reusable``. Threads: one.
+    """
+
+    def __init__(self, name: str, key: JobKey, given: Given, tools: JobTools) -> None:
+        self._key = key
+        self._given = given
+        self._results = Results(tools.store, tools.domain, f"job {given.facts.get('SHIPLAP_PROJECT', '')} {name}")
+        self._began = time.time()
+
+    def answer(self, numbering: Numbering) -> JobOutcome | None:
+        """The result of an earlier run; None: the job has to run. A step tells whose result it is, or why it runs."""
+        (step,) = numbering.planned([_STEP], [0])
+        numbering.emit(StepStarted(step.id, self._began))
+        found = self._results.find(self._key) if self._given.reuse else None
+        changes: list[MissReason] = []
+        if found is not None:
+            reason = f"the result of run {found.reused_from}"
+        else:
+            changes = self._changes()
+            reason = in_words(changes)
+        ended = time.time()
+        outcome: StepOutcome = "done" if found is None else "cached"
+        numbering.emit(StepFinished(step.id, outcome, ended - self._began, ended, reason, tuple(changes)))
+        return found
+
+    def _changes(self) -> list[MissReason]:
+        if not self._given.reuse:
+            return [MissReason("no-cache")]
+        return self._results.changes(self._key, before=self._began)
+
+    def keep(self, outcome: JobOutcome) -> None:
+        """Keep what came of the job, if it succeeded."""
+        if outcome.state == "succeeded":
+            took_s = time.time() - self._began
+            self._results.keep(self._key, outcome, run=self._given.run, took_s=took_s)
+
+
+def reuse_of(
+    name: str,
+    job: Job,
+    given: Given,
+    tools: JobTools,
+    image: JobImage,
+    variables: Variables,
+    secrets: Mapping[str, bytes],
+    files: Stack,
+) -> Reuse | None:
+    """How results of a job are found and kept; None: it always runs. Raises InputsError.
+
+    variables: all but the image's and those of secrets. secrets: by name, those that the job gets.
+    """
+    if not is_reusable(job, secrets, tools.fingerprint):
+        return None
+    ingredients = Ingredients(
+        image=(image.name, str(chain_id(image.layers)) if image.layers else ""),
+        image_env=image.env,
+        platform=image.foreign,
+        variables=variables,
+        secrets=secrets,
+        fingerprint=tools.fingerprint,
+        manifest=files.manifest,
+    )
+    seen = Privacy.PROJECT if given.outputs and tools.masked else Privacy.COMMON  # what jobs with secrets output
+    return Reuse(name, key_of(job, ingredients, tools.domain, max(tools.privacy, image.privacy, seen)), given, tools)
