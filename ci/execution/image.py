@@ -64,6 +64,7 @@ def image_of(job: Job, given: Given, tools: JobTools, numbering: Numbering, endi
                 f'"{image.job}" has made no image in this run', hint="a job that may fail makes none when it does"
             )
         found = tools.store.images.get(Digest.parse(known))
+        tools.store.holdings.admit(found.diff_ids)  # the run has made it
         return _whole(f"the image of {image.job}", found, tools, numbering)
     return _resolved(str(image.reference), job.platform, tools, numbering)
 

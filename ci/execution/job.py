@@ -41,7 +41,7 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
     job = planned.settled(given.facts, given.exports)
     ending = Ending(tools.cancelled, tools.killed, timeout_s=job.timeout_s, grace_s=job.grace_s)
     try:
-        with _session(tools) as own:
+        with _session(given, tools) as own:
             found = _Attempt(planned, job, given, own, ending).outcome()
             _lease(found, tools.store)
     except CommandFailedError as error:
@@ -106,16 +106,22 @@ class _Attempt:
 
 
 @contextlib.contextmanager
-def _session(tools: JobTools) -> Iterator[JobTools]:
-    """The tools with a session of the store for this attempt alone: what fetches its layers is set in the session."""
+def _session(given: Given, tools: JobTools) -> Iterator[JobTools]:
+    """The tools with a session of the store for this attempt alone: what fetches its layers is set in the session.
+
+    What the run gives counts as here in it, for the run made it. The job's own secrets are masked, whatever the caller
+    thought of.
+    """
     with Store.open(tools.store.root) as own:
         own.act_for(tools.domain)
-        yield tools._replace(store=own)
+        own.holdings.admit((*given.source, *(layer for _, layer in given.outputs)))
+        yield tools._replace(store=own, masked=(*tools.masked, *given.secrets.values()))
 
 
 def _lease(found: JobOutcome, store: Store) -> None:
     """Let the caller's session hold what the attempt's own has held until now."""
     if found.outputs is not None:
+        store.holdings.admit((found.outputs,))
         store.layers.path(found.outputs)
     if found.image:
         store.images.get(Digest.parse(found.image))
