@@ -149,7 +149,7 @@ def _measure(directory: Path, samples: int, rows: int) -> dict[str, list[float]]
 
 
 def _fill(root: Path, url: str, rows: int) -> int:
-    """Copies of one run, in all states that a run ends in. Returns the newest one's number."""
+    """Copies of one run and its job, in all states that a run ends in. Returns the newest one's number."""
     token = (root / "serve" / "admin.token").read_text().strip()
     request = {"source": {"type": "git", "url": "https://git.example.org/team/app.git"}, "project": "app"}
     with contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc)) as connection:
@@ -159,15 +159,16 @@ def _fill(root: Path, url: str, rows: int) -> int:
     now = time.time()
     with contextlib.closing(sqlite3.connect(root / "serve" / "service.db", timeout=30)) as database, database:
         database.row_factory = sqlite3.Row
-        row = dict(database.execute("SELECT * FROM runs WHERE number = ?", (first,)).fetchone())
-        names = ", ".join(f'"{name}"' for name in row)
-        marks = ", ".join(f":{name}" for name in row)
+        for table in ("runs", "jobs"):
+            row = dict(database.execute(f"SELECT * FROM {table} WHERE number = ?", (first,)).fetchone())
+            names = ", ".join(f'"{name}"' for name in row)
+            marks = ", ".join(f":{name}" for name in row)
+            database.executemany(
+                f"INSERT INTO {table} ({names}) VALUES ({marks})",
+                ({**row, **_facts(first + n, now - 60.0 * (rows - n))} for n in range(1, rows)),
+            )
         database.executemany(
-            f"INSERT INTO runs ({names}) VALUES ({marks})",
-            ({**row, **_facts(first + n, now - 60.0 * (rows - n))} for n in range(1, rows)),
-        )
-        database.executemany(
-            "INSERT INTO steps (run, attempt, step, name, stage, line, state, reason, started_at, duration_s,"
+            "INSERT INTO steps (job, attempt, step, name, stage, line, state, reason, started_at, duration_s,"
             " first_line, last_line) VALUES (?, 1, ?, ?, ?, ?, 'done', 'the file src/main.c changed', ?, 1.0, ?, ?)",
             (
                 (
@@ -187,12 +188,13 @@ def _fill(root: Path, url: str, rows: int) -> int:
 
 
 def _facts(number: int, at: float) -> dict[str, object]:
+    """Of a run, and of its job."""
     trigger = {
         "kind": "push", "by": f"user-{number % 30}", "branch": f"branch-{number % 50}", "commit": f"{number:040x}",
         "title": f"Change number {number} of many to come",
     }  # fmt: skip
     return {
-        "number": number, "state": _STATES[number % len(_STATES)], "attempt": 1, "worker": "worker-1",
+        "number": number, "run": number, "state": _STATES[number % len(_STATES)], "attempt": 1, "worker": "worker-1",
         "created_at": at, "queued_at": at, "started_at": at + 1, "finished_at": at + 40,
         "trigger": json.dumps(trigger, separators=(",", ":")), "branch": trigger["branch"],
         "result": json.dumps({"names": [f"registry/app:{number}"], "executed": 4, "cached": 9}),

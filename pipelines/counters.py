@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from pipelines.model import FINAL_STATES
-from pipelines.schema import counters, runs, steps
+from pipelines.schema import counters, jobs, runs, steps
 
 ENDED: Final = "ended."
 """The prefix, before the state, of the counters of runs by their final state."""
@@ -40,10 +40,10 @@ def add(connection: Connection, name: str, value: float) -> None:
 def _sums(connection: Connection, *which: ColumnElement[bool]) -> dict[str, float]:
     """The sums over these runs; over all runs where nothing is said."""
     by_state = counted(connection, runs.c.state, *which)
-    of_these = steps.c.run.in_(select(runs.c.number).where(*which))
-    by_step = counted(connection, steps.c.state, of_these, *_CACHEABLE)
-    wait_s, wait_count = _summed(connection, runs.c.started_at - runs.c.queued_at, *which)
-    run_s, run_count = _summed(connection, runs.c.finished_at - runs.c.started_at, *which)
+    of_these = jobs.c.run.in_(select(runs.c.number).where(*which))
+    by_step = counted(connection, steps.c.state, steps.c.job.in_(select(jobs.c.number).where(of_these)), *_CACHEABLE)
+    wait_s, wait_count = _summed(connection, jobs.c.started_at - jobs.c.queued_at, of_these)
+    run_s, run_count = _summed(connection, jobs.c.finished_at - jobs.c.started_at, of_these)
     return {
         **{f"{ENDED}{state}": by_state.get(state, 0) for state in FINAL_STATES},
         "wait_s": wait_s,

@@ -136,6 +136,8 @@ def migrate(settings: ServiceSettings) -> list[str]:
     made = [path for path in files if not path.exists()]
     known = known_schemas()
     database = Database(_engine(settings))
+    if database.is_sqlite:
+        _let_tables_be_made_anew(database.engine)
     try:
         with _file_lock(serve / "migrate.lock"), database.write() as connection:
             if not database.is_sqlite:
@@ -243,6 +245,15 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+def _let_tables_be_made_anew(engine: Engine) -> None:
+    """Have foreign keys off, as SQLite wants it: who drops a table to replace it would lose all that refers to it."""
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        del record
+        connection.execute("PRAGMA foreign_keys=OFF")
 
 
 @contextlib.contextmanager

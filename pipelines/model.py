@@ -1,4 +1,4 @@
-"""The nouns of the service, as data that is JSON as it stands: runs, their requests, steps and results."""
+"""The nouns of the service, as data that is JSON as it stands: runs, their requests, jobs, steps and results."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run as the database has it. Times are seconds since the epoch.
+    """A run together with its one job, as people and programs see it. Times are seconds since the epoch.
 
     attempt: 0 until a worker took it.
     reason: why it waits, or why it ended as it did.
@@ -196,8 +196,28 @@ class Run(msgspec.Struct, frozen=True):
         return not isinstance(self.source, GitSource) or self.source.trusted
 
 
+class Job(msgspec.Struct, frozen=True):
+    """A job of a run as workers have to do with it: the unit of claims, attempts and logs.
+
+    number: among the jobs of all runs.
+    run: the number of the run.
+    attempt: 0 until a worker took it.
+    reason: why it is to end, or why it ended as it did.
+    lines: of its log, as far as it is stored.
+    """
+
+    number: int
+    run: int
+    state: RunState
+    attempt: int
+    max_attempts: int
+    cancel_requested: bool
+    reason: str
+    lines: int
+
+
 class Step(msgspec.Struct, frozen=True):
-    """A step of a run's latest attempt. first_line, last_line: where the log speaks of it; 0 for nowhere.
+    """A step of a job's latest attempt. first_line, last_line: where the log speaks of it; 0 for nowhere.
 
     size_bytes: of the layer that it made, as a tar; 0 where it made none, and until the build has succeeded.
     """
@@ -216,22 +236,21 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A run in a worker's hands: the only right to write to it, until another attempt begins.
+    """A job in a worker's hands: the only right to write to it, until another attempt begins.
 
+    run: the job's.
+    number: the job's.
     next_line: the number of the first line that this attempt logs.
     token: opens the service's registry while this attempt runs; empty for strangers' runs. Made by
     ``pipelines.accounts.runtokens``.
     """
 
     run: Run
+    number: int
     attempt: int
     worker: str
     next_line: int
     token: str = ""
-
-    @property
-    def number(self) -> int:
-        return self.run.number
 
 
 class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

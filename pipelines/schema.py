@@ -38,22 +38,43 @@ projects = Table(
 )
 
 runs = Table(
-    "runs",
+    "runs",  # what somebody asked for; see jobs for who does it
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("project", ForeignKey("projects.name"), nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", String(16), nullable=False),  # follows its jobs', see pipelines.runs.states
     Column("priority", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("trigger", Text, nullable=False, default="{}", server_default="{}"),  # a model.Trigger
+    Column("branch", String(255), nullable=False, default="", server_default=""),  # of the trigger, for look-ups
+    Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.runs.domains
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("cancelled_by", Text, nullable=False, default="", server_default=""),
+    Column("superseded_by", Integer, nullable=False, default=0, server_default="0"),  # a run's number; 0 for none
+    Index("runs_by_branch", "project", "branch", "number"),
+    Index("runs_by_state", "state", "number"),
+    Index("runs_by_project", "project", "number"),
+    sqlite_autoincrement=True,  # the number of a removed run is never given again
+)
+
+jobs = Table(
+    "jobs",  # what a worker takes, builds and logs: the parts of a run
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),  # among the jobs of all runs
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), nullable=False),
+    Column("place", Integer, nullable=False),  # in its run, from 1 to 256
+    Column("name", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),  # how spec is to be read
+    Column("spec", Text, nullable=False),  # of kind build: model.BuildOptions
+    Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("max_attempts", Integer, nullable=False),
     Column("worker", String(200), nullable=False, default=""),
+    Column("worker_labels", Text, nullable=False),
     Column("pulse", BigInteger, nullable=False, default=0),  # grows with each renewal of the lease
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("cancel_requested", Boolean, nullable=False, default=False),
-    Column("source", Text, nullable=False),
-    Column("options", Text, nullable=False),
-    Column("worker_labels", Text, nullable=False),
-    Column("created_at", Float, nullable=False),
     Column("queued_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -62,26 +83,20 @@ runs = Table(
     Column("lines", BigInteger, nullable=False, default=0),
     Column("log_bytes", BigInteger, nullable=False, default=0),
     Column("own_secrets", Text, nullable=False, default="[]", server_default="[]"),  # names; see run_secrets
-    Column("trigger", Text, nullable=False, default="{}", server_default="{}"),  # a model.Trigger
-    Column("branch", String(255), nullable=False, default="", server_default=""),  # of the trigger, for look-ups
-    Column("domain", Text, nullable=False, default="", server_default=""),  # for whom it is, see pipelines.runs.domains
     Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
     Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
     Column(
         "token", String(64), nullable=False, default="", server_default=""
     ),  # a hash; see pipelines.accounts.runtokens
-    Column("cancelled_by", Text, nullable=False, default="", server_default=""),
-    Column("superseded_by", Integer, nullable=False, default=0, server_default="0"),  # a run's number; 0 for none
-    Index("runs_by_branch", "project", "branch", "number"),
-    Index("runs_by_state", "state", "priority", "number"),
-    Index("runs_by_project", "project", "number"),
-    sqlite_autoincrement=True,  # the number of a removed run is never given again
+    UniqueConstraint("run", "place", name="jobs_of_run"),
+    Index("jobs_by_state", "state"),
+    sqlite_autoincrement=True,  # logs in Redis and tokens have the number, too
 )
 
 steps = Table(
     "steps",
     metadata,
-    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("name", Text, nullable=False),
@@ -99,7 +114,7 @@ steps = Table(
 log_chunks = Table(
     "log_chunks",
     metadata,
-    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
     Column("first_line", BigInteger, primary_key=True),
     Column("attempt", Integer, nullable=False),
     Column("line_count", Integer, nullable=False),
@@ -158,9 +173,9 @@ project_roles = Table(
 )
 
 run_secrets = Table(
-    "run_secrets",  # given with a run, for it alone; gone when it ends
+    "run_secrets",  # given with a run, for its job alone; gone when that ends
     metadata,
-    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
     Column("name", String(200), primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
@@ -184,10 +199,10 @@ workers = Table(
 )
 
 worker_faults = Table(
-    "worker_faults",  # runs that failed by the machine's fault since the worker last did one well
+    "worker_faults",  # jobs that failed by the machine's fault since the worker last did one well
     metadata,
     Column("worker", String(200), primary_key=True),
-    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
     Column("times", Integer, nullable=False),
     Column("at", Float, nullable=False),  # the last time
     Column("why", Text, nullable=False),
@@ -255,7 +270,7 @@ statuses = Table(
     Column("project", ForeignKey("projects.name", ondelete="CASCADE"), nullable=False),
     Column("run", ForeignKey("runs.number", ondelete="CASCADE"), nullable=False),
     Column("commit", String(64), nullable=False),
-    Column("context", String(100), nullable=False),
+    Column("context", String(255), nullable=False),
     Column("state", String(16), nullable=False),
     Column("description", Text, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -356,5 +371,5 @@ image_tags = Table(
     Column("attempt", Integer, nullable=False),
 )
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

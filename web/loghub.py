@@ -1,8 +1,8 @@
 """The hub of logs: many followers of a log, one reader of it.
 
-Each run that is followed has one *tail*: a thread that reads the log as it grows, encodes it for the wire once, and
+Each job that is followed has one *tail*: a thread that reads the log as it grows, encodes it for the wire once, and
 keeps the last megabytes. Followers take these same bytes, each at its own pace. A follower that is further behind reads
-*pages*. These are encoded once, too, and kept while they are used. So memory depends on the number of runs that are
+*pages*. These are encoded once, too, and kept while they are used. So memory depends on the number of jobs that are
 followed, and not on the number of followers or on how slow they are.
 """
 
@@ -55,7 +55,7 @@ def encode(lines: list[tuple[int, bytes]]) -> bytes:
 
 
 class _Tail:
-    """The end of one run's log. ``changed`` guards the rest, and is notified whenever there is more.
+    """The end of one job's log. ``changed`` guards the rest, and is notified whenever there is more.
 
     closed: takes no more followers; the thread ends, or has ended.
     """
@@ -82,7 +82,7 @@ class _Tail:
                     if not self.followers:
                         return
         except ShiplapError as error:  # followers are sent away, come back, and learn it from the answer's status
-            _log.warning("log of run %d: %s", self._number, error)
+            _log.warning("log of job %d: %s", self._number, error)
         finally:
             with self.changed:
                 self.closed = True
@@ -178,7 +178,7 @@ class Hub:
         self.stopping = False  # set it to end every stream soon
 
     def follow(self, number: int, after: int) -> Iterator[bytes]:
-        """The lines after line ``after`` of a run's log, as server-sent events, to its end; heartbeats where none come.
+        """The lines after line ``after`` of a job's log, as server-sent events, to its end; heartbeats where none come.
 
         Ends early when the hub stops or the log cannot be read: the client comes back with the last id that it has
         seen.

@@ -46,7 +46,8 @@ class ImageRights(NamedTuple):
 class ServiceAccounts:
     """Accounts by tokens of the service: ``api-token/FINGERPRINT`` and ``run/NUMBER/FINGERPRINT``. Thread-safe.
 
-    The names do not have the token's or the attempt's number: after a restore another one may have that.
+    NUMBER is the job's. The names do not have the token's or the attempt's number: after a restore another one may have
+    that.
     """
 
     def __init__(self, service: Service) -> None:
@@ -71,8 +72,8 @@ class ServiceAccounts:
         """None: the name is none of ours, or the token is not valid any more, or the attempt has ended."""
         kind, slash, rest = name.partition("/")
         if kind + slash == _RUN:
-            run, _, known = rest.partition("/")
-            rights = self._run_tokens.standing(int(run), known)
+            job, _, known = rest.partition("/")
+            rights = self._run_tokens.standing(int(job), known)
             return None if rights is None else _run_account(rights)
         if kind + slash != _PREFIX:
             return None
@@ -96,4 +97,4 @@ def _run_account(rights: RunRights) -> Account:
             f"shiplap grant add {rights.project} image {repository}{push}"
         )
 
-    return Account(f"{_RUN}{rights.run}/{rights.known}", (rights,), None if rights.ended else advise)
+    return Account(f"{_RUN}{rights.job}/{rights.known}", (rights,), None if rights.ended else advise)

@@ -55,7 +55,7 @@ class Outlet:
             try:
                 socket.send_fds(self._end, [b"export"], [file])
             except OSError as error:  # too many wait already, or nobody is there
-                _log.warning("run %d: its part of the shared cache is not written: %s", export.claim.number, error)
+                _log.warning("run %d: its part of the shared cache is not written: %s", export.claim.run.number, error)
                 return False
         return True
 

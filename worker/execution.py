@@ -1,6 +1,6 @@
-"""One attempt at one run, from the claim to its one final state.
+"""One attempt at one job of a run, from the claim to its one final state.
 
-A step that fails ends the run for good. A fault of the machines puts the run back into the queue, until its attempts
+A step that fails ends the job for good. A fault of the machines puts the job back into the queue, until its attempts
 are used up: a launcher that died, a full disk, a registry out of reach, a worker that has to stop.
 ``pipelines.runs.faults`` says when it is tried again, and what becomes of a worker with fault after fault.
 """
@@ -103,7 +103,7 @@ class Execution:
         if not is_trusted(self._claim):
             return {}
         names = dict.fromkeys((*run.own_secrets, *run.options.secrets))
-        return self._service.secrets.reveal(names, project=run.project, run=run.number)
+        return self._service.secrets.reveal(names, project=run.project, job=self._claim.number)
 
     def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
         try:
@@ -156,7 +156,7 @@ class Execution:
                 told = f"stopped after {timeout_s} s, the run's time-out"
                 self._end(writer, "failed", told, RunResult(error=told, duration_s=self._duration()))
             case "lost":
-                _log.warning("run %d: attempt %d lost it", self._claim.number, self._claim.attempt)
+                _log.warning("run %d: attempt %d lost it", self._claim.run.number, self._claim.attempt)
                 self._give_back(writer, "its worker could not reach the database")  # if nobody has it yet
             case _:
                 self._give_back(writer, "its worker was told to stop, or lost its connection to the queue")
@@ -214,12 +214,12 @@ class Execution:
                 write()
                 return
             except StaleAttemptError as error:
-                _log.warning("run %d: its result comes too late: %s", self._claim.number, error)
+                _log.warning("run %d: its result comes too late: %s", self._claim.run.number, error)
                 return
             except DatabaseUnreachableError as error:
-                _log.warning("run %d: its end waits for the database: %s", self._claim.number, error)
+                _log.warning("run %d: its end waits for the database: %s", self._claim.run.number, error)
                 if self._interrupted:
-                    _log.warning("run %d is left to the reaper", self._claim.number)
+                    _log.warning("run %d is left to the reaper", self._claim.run.number)
                     return
                 time.sleep(_FINISH_PAUSE_S)
 

@@ -127,7 +127,7 @@ class Exporter:
 
     def _work(self) -> None:
         while (waiting := self._queue.take()) is not None:
-            with waiting.store, working_on(waiting.export.claim.number):
+            with waiting.store, working_on(waiting.export.claim.run.number):
                 self._export(waiting)
 
     def _export(self, waiting: Waiting) -> None:
@@ -169,10 +169,10 @@ class Exporter:
 
     def _tell(self, export: CacheExport, outcome: CacheWritten, why: str) -> None:
         """Log and count the outcome; and drop the token, which nobody needs any more."""
-        run, level = export.claim.number, logging.WARNING if outcome == "failed" else logging.INFO
+        run, level = export.claim.run.number, logging.WARNING if outcome == "failed" else logging.INFO
         _log.log(level, "run %d: %s: the shared cache %s: %s", run, export.place, outcome, why)
         try:
-            self._service.run_tokens.forget(run, export.claim.attempt)
+            self._service.run_tokens.forget(export.claim.number, export.claim.attempt)
             count_cache(self._service.database, outcome)
         except (DatabaseUnreachableError, SchemaError) as error:
             _log.warning("run %d: %s", run, error)

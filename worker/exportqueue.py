@@ -37,7 +37,7 @@ class ExportQueue:
 
         Returns ``new`` itself when a newer run's came before it.
         """
-        place, number = new.export.place, new.export.claim.number
+        place, number = new.export.place, new.export.claim.run.number
         with self._changed:
             if self._closed or self._newest.get(place, 0) > number:
                 return [new]

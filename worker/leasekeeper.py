@@ -40,7 +40,7 @@ class Keeper:
         self._why: Stop | None = None
         self._renewed_at = self._held_at = clock()
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"keeper of run {claim.number}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"keeper of run {claim.run.number}", daemon=True)
 
     @property
     def why(self) -> Stop | None:
@@ -71,7 +71,7 @@ class Keeper:
             try:
                 return ask()
             except DatabaseUnreachableError as error:
-                _log.warning("run %d waits for the database: %s", self._claim.number, error)
+                _log.warning("run %d waits for the database: %s", self._claim.run.number, error)
                 if self.stopped.wait(_PAUSE_S):
                     raise BuildCancelledError("the build was stopped while the database was away") from error
 
@@ -90,10 +90,10 @@ class Keeper:
         except StaleAttemptError:
             self.stop("lost")
         except DatabaseDownError as error:  # while it is down nobody else can be given the run
-            _log.warning("run %d: %s", self._claim.number, error)
+            _log.warning("run %d: %s", self._claim.run.number, error)
             self._held_at = now
         except (DatabaseUnreachableError, SchemaError) as error:
-            _log.warning("run %d: %s", self._claim.number, error)
+            _log.warning("run %d: %s", self._claim.run.number, error)
             if now - self._held_at > _SELF_FENCE_S:
                 self.stop("lost")
         if now >= self._deadline:

@@ -1,4 +1,4 @@
-"""The Celery application of a worker process, and its one task: claim a run and execute it."""
+"""The Celery application of a worker process, and its one task: claim a job and execute it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _PoolProcess:
         leave_pool(exitcode)
 
     def work(self, number: int) -> None:
-        """Take the best run that waits. It need not be the run that the message names."""
+        """Take the best job that waits. It need not be one of the run that the message names."""
         try:
             resources = self._open()
             claim = resources.service.claims.take(self._settings.name, self._settings.labels)
@@ -76,8 +76,8 @@ class _PoolProcess:
             _log.debug("nothing to do for the message of run %d", number)
             return
         execution = Execution(claim, resources, self._outlet)
-        with working_on(claim.number), _terminating(execution) as received:
-            _log.info("run %d: attempt %d begins", claim.number, claim.attempt)
+        with working_on(claim.run.number), _terminating(execution) as received:
+            _log.info("run %d: attempt %d begins", claim.run.number, claim.attempt)
             execution.run()
         if received:
             os.kill(os.getpid(), signal.SIGTERM)  # now that the run is back in the queue

@@ -1,7 +1,7 @@
 """Tokens of runs: by one, a run's worker uses the service's registry. Each attempt has its own, good only during it.
 
-A token is made when a worker claims the run. The run's row keeps its hash, and the next claim replaces that. So the
-token is fenced by the attempt and ends with it; there is nothing to revoke. Runs of strangers' code get none.
+A token is made when a worker claims a job of the run. The job's row keeps its hash, and the next claim replaces that.
+So the token is fenced by the attempt and ends with it; there is nothing to revoke. Runs of strangers' code get none.
 
 One thing outlives the attempt: a run that succeeded may still have its part of the build cache to write. Until its
 worker has done that (``forget``), but for CACHE_S at most, its token writes the project's cache, and reads the
@@ -26,7 +26,7 @@ from sqlalchemy.engine import Connection, Row
 from pipelines.database import Database
 from pipelines.owning.grants import Grant, covers, has_grant, images_of
 from pipelines.owning.ownership import COMMONS, is_cache, owner_of
-from pipelines.schema import projects, runs
+from pipelines.schema import jobs, projects, runs
 
 CACHE_S: Final = 600.0
 """How long a token may write the cache after its run's end."""
@@ -38,13 +38,14 @@ _TOKEN: Final = re.compile(r"shp_run_(\d{1,18})_[A-Za-z0-9_-]{43}")
 class RunRights(msgspec.Struct, frozen=True):
     """The rights of a running attempt in the service's registry, as of now.
 
+    job: the number of the attempt's job.
     known: a short name of the token, which opens nothing.
     projects: names of the run's own project, and of all others while it has what belongs to nobody.
     given: image repositories that are not the project's own.
     ended: the run has succeeded, and only its part of the build cache is left to be written.
     """
 
-    run: int
+    job: int
     known: str
     project: str
     projects: frozenset[str]
@@ -63,7 +64,7 @@ class RunRights(msgspec.Struct, frozen=True):
 
 
 class SourceRights(NamedTuple):
-    """The rights of a running attempt to one project's bare repositories: fetch, or nothing."""
+    """The rights of a running attempt to one project's bare repositories: fetch, or nothing. run: its number."""
 
     run: int
     may_read: bool
@@ -95,37 +96,38 @@ class RunTokens:
             if row is None or row.state != "running" or not hmac.compare_digest(row.token, _hash(text)):
                 return None
             may_read = row.project == project or has_grant(connection, row.project, "bare", project)
-            return SourceRights(row.number, may_read)
+            return SourceRights(row.run, may_read)
 
-    def standing(self, run: int, known: str) -> RunRights | None:
+    def standing(self, job: int, known: str) -> RunRights | None:
         """The rights of the attempt whose token has this short name; None once the attempt has ended."""
-        with self._row(run) as (connection, row):
+        with self._row(job) as (connection, row):
             return _rights(connection, row) if row is not None and _known(row.token) == known else None
 
-    def forget(self, run: int, attempt: int) -> None:
-        """Let the token of a run that has ended open nothing any more. Raises DatabaseUnreachableError."""
+    def forget(self, job: int, attempt: int) -> None:
+        """Let the token of a job that has ended open nothing any more. Raises DatabaseUnreachableError."""
         with self._database.write() as connection:
-            forget_token(connection, run, attempt)
+            forget_token(connection, job, attempt)
 
     @contextmanager
-    def _row(self, run: int) -> Iterator[tuple[Connection, Any]]:
-        writes_cache = and_(runs.c.state == "succeeded", runs.c.finished_at > self._clock() - CACHE_S)
-        wanted = select(runs.c.number, runs.c.project, runs.c.token, runs.c.state).where(
-            runs.c.number == run, runs.c.token != "", or_(runs.c.state == "running", writes_cache)
+    def _row(self, job: int) -> Iterator[tuple[Connection, Any]]:
+        writes_cache = and_(jobs.c.state == "succeeded", jobs.c.finished_at > self._clock() - CACHE_S)
+        wanted = select(jobs.c.number, jobs.c.run, runs.c.project, jobs.c.token, jobs.c.state).where(
+            jobs.c.number == job, jobs.c.token != "", or_(jobs.c.state == "running", writes_cache)
         )
+        wanted = wanted.join_from(jobs, runs, runs.c.number == jobs.c.run)
         with self._database.read() as connection:
             yield connection, connection.execute(wanted).first()
 
 
-def new_token(run: int) -> tuple[str, str]:
-    """A token, and the hash by which the run's row knows it."""
-    text = f"shp_run_{run}_{randomness.token_urlsafe(32)}"
+def new_token(job: int) -> tuple[str, str]:
+    """A token, and the hash by which the job's row knows it."""
+    text = f"shp_run_{job}_{randomness.token_urlsafe(32)}"
     return text, _hash(text)
 
 
-def forget_token(connection: Connection, run: int, attempt: int) -> None:
+def forget_token(connection: Connection, job: int, attempt: int) -> None:
     """``RunTokens.forget`` in the caller's transaction."""
-    connection.execute(update(runs).where(runs.c.number == run, runs.c.attempt == attempt).values(token=""))
+    connection.execute(update(jobs).where(jobs.c.number == job, jobs.c.attempt == attempt).values(token=""))
 
 
 def _rights(connection: Connection, row: Row[Any]) -> RunRights:

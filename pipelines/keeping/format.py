@@ -30,6 +30,7 @@ from pipelines.schema import (
     deliveries,
     grants,
     image_tags,
+    jobs,
     log_chunks,
     metadata,
     project_roles,
@@ -45,7 +46,7 @@ from pipelines.schema import (
 )
 
 TABLES: Final = (  # each after those that it refers to
-    projects, runs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
+    projects, runs, jobs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
     deliveries, approvals, statuses, registry_logins, grants, project_roles, image_tags,
 )  # fmt: skip
 BATCH_ROWS: Final = 200

@@ -28,7 +28,7 @@ from pipelines.keeping.oldbackups import Rows, migrated_rows
 from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import staged_repositories
 from pipelines.keys.keynumbers import note_key
-from pipelines.schema import HEAD, runs
+from pipelines.schema import HEAD, jobs, runs
 from pipelines.service import Service
 from pipelines.sources.contexts import ContextEntry
 from pipelines.sources.git import repositories
@@ -139,7 +139,7 @@ def is_key(member: str) -> bool:
 
 def _replace_tables(database: Database, rows: Rows, connection: Connection) -> None:
     database.wait_patiently(connection)
-    attempts = {row.number: row.attempt for row in connection.execute(select(runs.c.number, runs.c.attempt))}
+    attempts = {row.number: row.attempt for row in connection.execute(select(jobs.c.number, jobs.c.attempt))}
     own_tokens = installed(connection)
     for table in reversed(TABLES):
         connection.execute(delete(table))
@@ -151,17 +151,18 @@ def _replace_tables(database: Database, rows: Rows, connection: Connection) -> N
 
 
 def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
-    """Queue the runs that ran when the backup was made, and those whose workers have a later attempt.
+    """Queue the jobs that ran when the backup was made, and those whose workers have a later attempt.
 
-    attempts: by run, before this restore. No attempt's number is given again, so workers that go on with any of these
-    runs are fenced.
+    attempts: by job, before this restore. No attempt's number is given again, so workers that go on with any of these
+    jobs are fenced.
     """
-    going = select(runs.c.number, runs.c.attempt).where(runs.c.state.in_(("queued", "running")))
+    going = select(jobs.c.number, jobs.c.attempt).where(jobs.c.state.in_(("queued", "running")))
     for number, attempt in connection.execute(going).all():
         later = max(0, attempts.get(number, 0) - attempt)
-        changes: dict[str, Any] = {"attempt": attempt + later, "max_attempts": runs.c.max_attempts + later}
+        changes: dict[str, Any] = {"attempt": attempt + later, "max_attempts": jobs.c.max_attempts + later}
         changes |= {"state": "queued", "reason": "", "worker": ""}
-        connection.execute(update(runs).where(runs.c.number == number).values(**changes))
+        connection.execute(update(jobs).where(jobs.c.number == number).values(**changes))
+    connection.execute(update(runs).where(runs.c.state == "running").values(state="queued"))
 
 
 def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:

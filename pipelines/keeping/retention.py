@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from pipelines.counters import remember
 from pipelines.model import FINAL_STATES, ContextSource
-from pipelines.runs.rows import run_from_row
+from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import runs
 from pipelines.service import Service
 
@@ -57,6 +57,6 @@ def sweep(service: Service, now: float) -> Swept:
 def _wanted(service: Service) -> frozenset[str]:
     """The contexts of runs that have not ended."""
     with service.database.read() as connection:
-        going = connection.execute(select(runs).where(runs.c.state.in_(("queued", "running"))))
+        going = connection.execute(select_runs().where(runs.c.state.in_(("queued", "running"))))
         sources = [run_from_row(row).source for row in going]
     return frozenset(source.context for source in sources if isinstance(source, ContextSource))

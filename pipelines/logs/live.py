@@ -4,7 +4,7 @@ An entry is a batch of lines. Its ID is the number of the batch's last line. So 
 batches that have lines after n, and a batch cannot be added twice. A line that has begun and not ended, such as a
 prompt, has an entry of its own behind the batch before it; such a line is no part of the log.
 
-Once an attempt has lost its run, its stream is taken away. What the attempt still sends goes nowhere, because only the
+Once an attempt has lost its job, its stream is taken away. What the attempt still sends goes nowhere, because only the
 first write makes a stream. Redis may lose everything: the writer notices, and then stores its lines in the database at
 once.
 """
@@ -49,10 +49,10 @@ class LiveLogs:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
-    def add(self, run: int, attempt: int, batch: Batch, *, create: bool) -> bool:
+    def add(self, job: int, attempt: int, batch: Batch, *, create: bool) -> bool:
         """Append a batch. False: the stream has these lines already, or there is no stream (any more)."""
         fields: Any = {"first": batch.first, "data": batch.data, "ended": int(batch.ended)}
-        key = _key(run, attempt)
+        key = _key(job, attempt)
         with _translated():
             try:
                 made = self._redis.xadd(key, fields, id=f"{batch.last}-0", nomkstream=not create)
@@ -64,9 +64,9 @@ class LiveLogs:
                 raise
         return made is not None
 
-    def add_partial(self, run: int, attempt: int, after: int, entry: int, data: bytes) -> None:
+    def add_partial(self, job: int, attempt: int, after: int, entry: int, data: bytes) -> None:
         """Show a line that has begun after line ``after``, in place of the last one shown. entry: from 1, grows."""
-        key = _key(run, attempt)
+        key = _key(job, attempt)
         with _translated():
             try:
                 pipeline = self._redis.pipeline(transaction=False)
@@ -77,27 +77,27 @@ class LiveLogs:
                 if "equal or smaller" not in str(error):
                     raise
 
-    def read(self, run: int, attempt: int, after: int, *, wait_s: float, entry: int = 0) -> list[Batch]:
+    def read(self, job: int, attempt: int, after: int, *, wait_s: float, entry: int = 0) -> list[Batch]:
         """Batches after the one that ends with line ``after`` and its ``entry``; waits at most ``wait_s`` for one."""
         with _translated():
             found: Any = self._redis.xread(
-                {_key(run, attempt): f"{after}-{entry}"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
+                {_key(job, attempt): f"{after}-{entry}"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
             )
         return [_batch(entry) for _, entries in found for entry in entries] if found else []
 
-    def trim(self, run: int, attempt: int, first: int) -> None:
+    def trim(self, job: int, attempt: int, first: int) -> None:
         """Forget batches that end before line ``first``: they are stored."""
         with _translated():
-            self._redis.xtrim(_key(run, attempt), minid=f"{first}-0", approximate=False)
+            self._redis.xtrim(_key(job, attempt), minid=f"{first}-0", approximate=False)
 
-    def end(self, run: int, attempt: int) -> None:
+    def end(self, job: int, attempt: int) -> None:
         """Let followers see the end, then forget the stream. The attempt is over and all its lines are stored."""
         with _translated():
-            self._redis.expire(_key(run, attempt), _KEPT_AFTER_END_S)
+            self._redis.expire(_key(job, attempt), _KEPT_AFTER_END_S)
 
-    def take_away(self, run: int, attempt: int) -> list[Batch]:
+    def take_away(self, job: int, attempt: int) -> list[Batch]:
         """Close the stream to its writer and to followers, and return what it has. May be called again."""
-        key, taken = _key(run, attempt), f"{_key(run, attempt)}:taken"
+        key, taken = _key(job, attempt), f"{_key(job, attempt)}:taken"
         with _translated():
             try:
                 self._redis.rename(key, taken)
@@ -107,14 +107,14 @@ class LiveLogs:
             entries: Any = self._redis.xrange(taken)
         return [_batch(entry) for entry in entries]
 
-    def forget_taken(self, run: int, attempt: int) -> None:
+    def forget_taken(self, job: int, attempt: int) -> None:
         """Forget what ``take_away`` returned: it is stored."""
         with _translated():
-            self._redis.delete(f"{_key(run, attempt)}:taken")
+            self._redis.delete(f"{_key(job, attempt)}:taken")
 
 
-def _key(run: int, attempt: int) -> str:
-    return f"shiplap:log:{run}:{attempt}"
+def _key(job: int, attempt: int) -> str:
+    return f"shiplap:log:{job}:{attempt}"
 
 
 def _batch(entry: Any) -> Batch:

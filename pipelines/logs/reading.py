@@ -1,4 +1,4 @@
-"""Reading logs: any range, following from any line, searching. Stored lines, then live ones, without a seam.
+"""Reading jobs' logs: any range, following from any line, searching. Stored lines, then live ones, without a seam.
 
 Lines are given as (number, JSON of a LogLine): most readers pass them on as they are.
 """
@@ -20,7 +20,7 @@ from pipelines.logs.lines import LogLine, decode_line, encode_line, to_event
 from pipelines.logs.live import Batch, LiveLogs
 from pipelines.logs.store import Line, line_near, read_lines, stored_lines
 from pipelines.model import FINAL_STATES, RunState
-from pipelines.schema import runs
+from pipelines.schema import jobs
 
 __all__ = ["Line", "LogLine", "Logs", "decode_line", "encode_line", "to_event"]
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Logs:
-    """The logs of all runs. Thread-safe."""
+    """The logs of all jobs, each by the job's number. Thread-safe."""
 
     def __init__(self, database: Database, live: LiveLogs, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class Logs:
 
         Raises NotFoundError.
         """
-        row = self._run(number)
+        row = self._job(number)
         with self._database.read() as connection:
             found = read_lines(connection, number, first, limit)
         following = found[-1][0] + 1 if found else first
@@ -70,15 +70,15 @@ class Logs:
     def follow(
         self, number: int, after: int = 0, *, partial: Callable[[bytes], None] | None = None
     ) -> Iterator[list[Line]]:
-        """Every line after number ``after``, in batches, until the run has ended and all lines were given.
+        """Every line after number ``after``, in batches, until the job has ended and all lines were given.
 
         While there is nothing new, an empty batch comes about every second, so that the caller can say that it lives.
         partial: called with the line that has begun after the last one, as JSON, and again each time this line grows.
-        Raises NotFoundError when the run does not exist, or no longer.
+        Raises NotFoundError when the job does not exist, or no longer.
         """
         following, entry = after + 1, 0
         while True:
-            row = self._run(number)
+            row = self._job(number)
             for stored in self._stored(number, following, row.lines):
                 yield stored
                 following, entry = stored[-1][0] + 1, 0
@@ -106,19 +106,19 @@ class Logs:
 
         At most ``limit`` of them. Raises NotFoundError.
         """
-        self._run(number)
+        self._job(number)
         with self._database.read() as connection:
             return list(itertools.islice(_with_text(stored_lines(connection, number, first), text), limit))
 
     def matches(self, number: int, text: str) -> list[int]:
         """The numbers of all stored lines whose text contains ``text``, whatever the case. Raises NotFoundError."""
-        self._run(number)
+        self._job(number)
         with self._database.read() as connection:
             return [found for found, _ in _with_text(stored_lines(connection, number), text)]
 
     def spans(self, number: int) -> list[tuple[int, int]]:
         """Which step each stored line belongs to: (step or -1, how many lines in a row). Raises NotFoundError."""
-        self._run(number)
+        self._job(number)
         found: list[tuple[int, int]] = []
         with self._database.read() as connection:
             for _, data in stored_lines(connection, number):
@@ -129,13 +129,13 @@ class Logs:
                     found.append((step, 1))
         return found
 
-    def _run(self, number: int) -> _State:
+    def _job(self, number: int) -> _State:
         with self._database.read() as connection:
             row = connection.execute(
-                select(runs.c.state, runs.c.attempt, runs.c.lines).where(runs.c.number == number)
+                select(jobs.c.state, jobs.c.attempt, jobs.c.lines).where(jobs.c.number == number)
             ).first()
         if row is None:
-            raise NotFoundError(f"there is no run {number}")
+            raise NotFoundError(f"there is no job {number}")
         return _State(*row)
 
     def _stored(self, number: int, first: int, last: int) -> Iterator[list[Line]]:
@@ -153,7 +153,7 @@ class Logs:
         try:
             batches = self._live.read(number, attempt, following - 1, wait_s=wait_s, entry=entry)
         except QueueUnreachableError as error:
-            _log.warning("run %d: no live lines: %s", number, error)
+            _log.warning("job %d: no live lines: %s", number, error)
             if wait_s:
                 self._sleep(wait_s / 2)
             return _Fresh(found)

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from pipelines.errors import StaleAttemptError
-from pipelines.schema import log_chunks, runs
+from pipelines.schema import jobs, log_chunks
 
 CHUNK_LINES: Final = 1000
 CHUNK_BYTES: Final = 256 << 10
@@ -22,22 +22,22 @@ Line = tuple[int, bytes]
 """A line's number, and the line as JSON."""
 
 
-def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[Line], sizes: Sequence[int]) -> None:
-    """Append consecutive lines to a run's log. The caller's transaction makes sure that they are the next ones.
+def store_lines(connection: Connection, job: int, attempt: int, lines: Sequence[Line], sizes: Sequence[int]) -> None:
+    """Append consecutive lines to a job's log. The caller's transaction makes sure that they are the next ones.
 
     sizes: bytes of each line's text, with its newline.
     Raises StaleAttemptError when the log has gone on without these lines.
     """
     if not lines:
         return
-    row = connection.execute(select(runs.c.lines, runs.c.log_bytes).where(runs.c.number == run)).one()
+    row = connection.execute(select(jobs.c.lines, jobs.c.log_bytes).where(jobs.c.number == job)).one()
     if lines[0][0] != row.lines + 1:
-        raise StaleAttemptError(f"line {lines[0][0]} after line {row.lines} of run {run}")
+        raise StaleAttemptError(f"line {lines[0][0]} after line {row.lines} of job {job}")
     offset, done = row.log_bytes, 0
     for chunk in _chunks(lines):
         connection.execute(
             insert(log_chunks).values(
-                run=run,
+                job=job,
                 attempt=attempt,
                 first_line=chunk[0][0],
                 line_count=len(chunk),
@@ -47,28 +47,28 @@ def store_lines(connection: Connection, run: int, attempt: int, lines: Sequence[
         )
         offset += sum(sizes[done : done + len(chunk)])
         done += len(chunk)
-    connection.execute(update(runs).where(runs.c.number == run).values(lines=lines[-1][0], log_bytes=offset))
+    connection.execute(update(jobs).where(jobs.c.number == job).values(lines=lines[-1][0], log_bytes=offset))
 
 
-def line_near(connection: Connection, run: int, offset: int) -> tuple[int, int]:
+def line_near(connection: Connection, job: int, offset: int) -> tuple[int, int]:
     """A line that begins at byte ``offset`` of the log's text, or not far before: its number, and where it begins."""
     row = connection.execute(
         select(log_chunks.c.first_line, log_chunks.c.byte_offset)
-        .where(log_chunks.c.run == run, log_chunks.c.byte_offset <= offset)
+        .where(log_chunks.c.job == job, log_chunks.c.byte_offset <= offset)
         .order_by(log_chunks.c.first_line.desc())
         .limit(1)
     ).first()
     return (row.first_line, row.byte_offset) if row is not None else (1, 0)
 
 
-def read_lines(connection: Connection, run: int, first: int, limit: int) -> list[Line]:
+def read_lines(connection: Connection, job: int, first: int, limit: int) -> list[Line]:
     """Stored lines from number ``first`` on, at most ``limit``; empty at the end of what is stored.
 
     Fewer where the lines are long: about READ_BYTES at once.
     """
     found: list[Line] = []
     size = 0
-    for line in stored_lines(connection, run, first):
+    for line in stored_lines(connection, job, first):
         found.append(line)
         size += len(line[1])
         if len(found) >= limit or size >= READ_BYTES:
@@ -76,16 +76,16 @@ def read_lines(connection: Connection, run: int, first: int, limit: int) -> list
     return found
 
 
-def stored_lines(connection: Connection, run: int, first: int = 1) -> Iterator[Line]:
+def stored_lines(connection: Connection, job: int, first: int = 1) -> Iterator[Line]:
     """All stored lines from number ``first`` on, chunk by chunk."""
     start = connection.execute(
-        select(func.max(log_chunks.c.first_line)).where(log_chunks.c.run == run, log_chunks.c.first_line <= first)
+        select(func.max(log_chunks.c.first_line)).where(log_chunks.c.job == job, log_chunks.c.first_line <= first)
     ).scalar()
     at = start or first
     columns = select(log_chunks.c.first_line, log_chunks.c.line_count, log_chunks.c.data)
     while True:
         row = connection.execute(
-            columns.where(log_chunks.c.run == run, log_chunks.c.first_line >= at)
+            columns.where(log_chunks.c.job == job, log_chunks.c.first_line >= at)
             .order_by(log_chunks.c.first_line)
             .limit(1)
         ).first()

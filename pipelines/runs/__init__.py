@@ -1,4 +1,4 @@
-"""A run from its submission to its end: waiting, claimed, watched, ended or taken back.
+"""A run and its job from submission to end: waiting, claimed, watched, ended or taken back.
 
 ``pipelines.sources`` has what a run builds from; ``pipelines.logs`` has what it printed.
 """

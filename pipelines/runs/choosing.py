@@ -1,8 +1,8 @@
-"""Choosing the run that a worker gets next, in the transaction that gives it.
+"""Choosing the job that a worker gets next, in the transaction that gives it.
 
 On SQLite that transaction is alone. On PostgreSQL any number of them choose at once, and none waits for another: each
-passes by the runs that somebody else holds. Where a project has a bound on its runs, whoever gives one of them away
-holds the project. So one transaction at a time counts its runs, and the others pass the project by.
+passes by the jobs that somebody else holds, or whose run. Where a project has a bound on what it has going, whoever
+gives some of it away holds the project. So one transaction at a time counts, and the others pass the project by.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from sqlalchemy.engine import Connection
 
 from pipelines.runs.faults import Colleague, colleagues, is_due, is_others
 from pipelines.runs.shares import fairest_first, going_by_project
-from pipelines.schema import projects, runs
+from pipelines.schema import jobs, projects, runs
 
 _PAGE: Final = 20
 _labels: Final = msgspec.json.Decoder(frozenset[str])
 
 
 class Choice(NamedTuple):
-    """The result of looking for a run to claim.
+    """The result of looking for a job to claim.
 
-    number: of the run that is held now; None for none.
-    passed_by: somebody else held a run that might have been the one.
+    number: of the job that is held now, together with its run; None for none.
+    passed_by: somebody else held a job that might have been the one.
     """
 
     number: int | None
@@ -35,7 +35,7 @@ class Choice(NamedTuple):
 
 
 class Chooser:
-    """Chooses for one worker, once. sparing: leave a run's last attempt to another worker that could have it."""
+    """Chooses for one worker, once. sparing: leave a job's last attempt to another worker that could have it."""
 
     def __init__(
         self, connection: Connection, worker: str, labels: Sequence[str], now: float, *, sparing: bool
@@ -52,7 +52,7 @@ class Chooser:
         self._passed_by = False
 
     def choose(self) -> Choice:
-        """The first run in turn that this worker may have and that nobody else holds."""
+        """The first job in turn that this worker may have and that nobody else holds."""
         while page := self._page():
             for row in page:
                 if row.project not in self._closed and not self._is_others(row) and self._hold(row):
@@ -68,18 +68,19 @@ class Chooser:
         free = or_(projects.c.concurrency == 0, func.coalesce(going.c.count, 0) < projects.c.concurrency)
         waiting = (
             select(
-                runs.c.number, runs.c.project, runs.c.worker_labels, runs.c.attempt, runs.c.max_attempts,
-                runs.c.failed_on, runs.c.not_before, projects.c.concurrency,
+                jobs.c.number, runs.c.project, jobs.c.worker_labels, jobs.c.attempt, jobs.c.max_attempts,
+                jobs.c.failed_on, jobs.c.not_before, projects.c.concurrency,
             )
+            .join_from(jobs, runs, runs.c.number == jobs.c.run)
             .join(projects, projects.c.name == runs.c.project)
             .outerjoin(going, going.c.project == runs.c.project)
-            .where(runs.c.state == "queued", free, is_due(self._now), runs.c.worker_labels.in_(self._wanted))
-            .where(runs.c.project.not_in(self._closed), runs.c.number.not_in(self._rejected))
+            .where(jobs.c.state == "queued", free, is_due(self._now), jobs.c.worker_labels.in_(self._wanted))
+            .where(runs.c.project.not_in(self._closed), jobs.c.number.not_in(self._rejected))
         )  # fmt: skip
         return self._connection.execute(waiting.order_by(*fairest_first(going)).limit(_PAGE)).all()
 
     def _is_others(self, row: Any) -> bool:
-        """Whether another worker should have the run."""
+        """Whether another worker should have the job."""
         last = self._sparing and row.attempt + 1 >= row.max_attempts
         if not last and row.failed_on == "[]":
             return False
@@ -91,31 +92,34 @@ class Chooser:
         return is_others(self._worker, labels, row.failed_on, row.not_before, self._others, self._now)
 
     def _hold(self, row: Any) -> bool:
-        """Whether we hold the run from now to the end of the transaction."""
+        """Whether we hold the job and its run from now to the end of the transaction."""
         if self._alone:
             return True
         if row.concurrency and not self._hold_project(row.project):
             self._closed.add(row.project)
             return False
-        this = select(runs.c.number).where(runs.c.number == row.number, runs.c.state == "queued")
-        held = self._connection.execute(this.with_for_update(skip_locked=True)).first() is not None
+        this = select(jobs.c.number).join(runs, runs.c.number == jobs.c.run)
+        this = this.where(jobs.c.number == row.number, jobs.c.state == "queued")
+        # In one go, for nobody waits here: the order of pipelines.runs.states is for those who do.
+        held = self._connection.execute(this.with_for_update(skip_locked=True, of=[runs, jobs])).first() is not None
         self._passed_by = self._passed_by or not held
         return held
 
     def _hold_project(self, name: str) -> bool:
-        """Whether we may count the project's runs, and the project has room for one more."""
+        """Whether we may count what the project has going, and it has room for one more."""
         this = select(projects.c.concurrency).where(projects.c.name == name)
         # Not FOR UPDATE: whoever submits a run only needs the project to stay.
         bound = self._connection.execute(this.with_for_update(skip_locked=True, key_share=True)).scalar()
         if bound is None:
             self._passed_by = True
             return False
-        counted = select(func.count()).where(runs.c.state == "running", runs.c.project == name)
+        counted = select(func.count()).select_from(jobs).join(runs, runs.c.number == jobs.c.run)
+        counted = counted.where(jobs.c.state == "running", runs.c.project == name)
         going = self._connection.execute(counted).scalar() or 0
         return bool(bound == 0 or going < bound)
 
 
 def _subsets(labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """The sets of labels that a run may ask for and this worker can serve. Runs name their labels sorted."""
+    """The sets of labels that a job may ask for and this worker can serve. Jobs name their labels sorted."""
     ordered = sorted(labels)
     return [some for count in range(len(ordered) + 1) for some in itertools.combinations(ordered, count)]

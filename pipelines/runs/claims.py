@@ -1,9 +1,9 @@
-"""How a worker gets a run, keeps it, and loses it.
+"""How a worker gets a job, keeps it, and loses it.
 
 A claim is an UPDATE of a queued row that raises its attempt number. That number fences everything that the worker
 writes afterwards.
 
-The worker shows that it lives by raising the row's ``pulse``. The reaper (``pipelines.runs.reaper``) may give the run
+The worker shows that it lives by raising the row's ``pulse``. The reaper (``pipelines.runs.reaper``) may give the job
 to another worker once it has seen the same pulse for LEASE_S. Its own monotonic clock counts, and only while the
 database takes writes. So no clock that is set, here or on another host, ever ends a lease, nor does a full disk.
 """
@@ -27,21 +27,21 @@ from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSic
 from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.store import Line, store_lines
-from pipelines.model import Claim, GitSource, Run, RunResult, RunState
+from pipelines.model import Claim, GitSource, Job, Run, RunResult, RunState
 from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
-from pipelines.runs.rows import run_from_row
-from pipelines.schema import runs
+from pipelines.runs.rows import job_from_row, select_jobs
+from pipelines.runs.states import follow_job, hold_run, hold_run_of
+from pipelines.schema import jobs, runs
 from pipelines.sealing.vault import forget_run_secrets
-from pipelines.statuses.outbox import note_state
 
 LEASE_S: Final = 15.0
 RENEW_S: Final = 3.0
 WATCH_S: Final = 0.4
-"""How often a worker looks whether its run was cancelled."""
+"""How often a worker looks whether its job was cancelled."""
 
 _TRIES: Final = 10
-_TRY_AGAIN_S: Final = 0.03  # about as long as a claim holds a run
+_TRY_AGAIN_S: Final = 0.03  # about as long as a claim holds a job
 _log = logging.getLogger(__name__)
 
 
@@ -53,18 +53,18 @@ class _Fault(NamedTuple):
 
 
 def fence(connection: Connection, claim: Claim) -> None:
-    """Hold the run for this transaction. Raises StaleAttemptError when the run is no longer this attempt's."""
+    """Hold the job for this transaction. Raises StaleAttemptError when the job is no longer this attempt's."""
     held = connection.execute(
-        update(runs)
-        .where(runs.c.number == claim.number, runs.c.attempt == claim.attempt, runs.c.state == "running")
-        .values(pulse=runs.c.pulse + 1, lease_until=time.time() + LEASE_S)
+        update(jobs)
+        .where(jobs.c.number == claim.number, jobs.c.attempt == claim.attempt, jobs.c.state == "running")
+        .values(pulse=jobs.c.pulse + 1, lease_until=time.time() + LEASE_S)
     )
     if held.rowcount != 1:
-        raise StaleAttemptError(f"run {claim.number} is no longer attempt {claim.attempt}'s")
+        raise StaleAttemptError(f"run {claim.run.number} is no longer attempt {claim.attempt}'s")
 
 
 class Claims:
-    """The worker's side of runs. Thread-safe."""
+    """The worker's side of jobs. Thread-safe."""
 
     def __init__(self, database: Database, live: LiveLogs, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class Claims:
         self._clock = clock
 
     def take(self, worker: str, labels: Sequence[str]) -> Claim | None:
-        """The best run that waits and may run on a worker with ``labels``; None when there is none.
+        """The best job that waits and may run on a worker with ``labels``; None when there is none.
 
         Higher priorities come first, then fair shares (``pipelines.runs.shares``). A project never gets more than its
         concurrency. A claim waits for no other: when others hold all that it finds, it soon looks again.
@@ -95,20 +95,20 @@ class Claims:
             if choice.number is None:
                 return choice, None
             token, token_hash = new_token(choice.number)
-            connection.execute(
-                update(runs)
-                .where(runs.c.number == choice.number, runs.c.state == "queued")
+            job = connection.execute(
+                update(jobs)
+                .where(jobs.c.number == choice.number, jobs.c.state == "queued")
                 .values(
-                    state="running", attempt=runs.c.attempt + 1, worker=worker, started_at=now, reason="",
-                    pulse=runs.c.pulse + 1, lease_until=now + LEASE_S, token=token_hash,
+                    state="running", attempt=jobs.c.attempt + 1, worker=worker, started_at=now, reason="",
+                    pulse=jobs.c.pulse + 1, lease_until=now + LEASE_S, token=token_hash,
                 )
-            )  # fmt: skip
-            run = run_from_row(connection.execute(select(runs).where(runs.c.number == choice.number)).one())
+                .returning(jobs.c.run, jobs.c.attempt, jobs.c.lines)
+            ).one()  # fmt: skip
+            run = follow_job(connection, job.run, now)
             if not run.is_trusted:
                 token = ""
-                connection.execute(update(runs).where(runs.c.number == choice.number).values(token=token))
-            note_state(connection, run, now)
-        return choice, Claim(run, run.attempt, worker, run.lines + 1, token)
+                connection.execute(update(jobs).where(jobs.c.number == choice.number).values(token=token))
+        return choice, Claim(run, choice.number, job.attempt, worker, job.lines + 1, token)
 
     def renew(self, claim: Claim) -> None:
         """Show that the worker lives. Raises StaleAttemptError."""
@@ -116,12 +116,12 @@ class Claims:
             fence(connection, claim)
 
     def why_cancelled(self, claim: Claim) -> str | None:
-        """Why the run is to stop, for people; None: it is to go on. Raises StaleAttemptError when another has it."""
+        """Why the job is to stop, for people; None: it is to go on. Raises StaleAttemptError when another has it."""
         with self._database.read() as connection:
-            columns = (runs.c.state, runs.c.attempt, runs.c.cancel_requested, runs.c.reason)
-            row = connection.execute(select(*columns).where(runs.c.number == claim.number)).first()
+            columns = (jobs.c.state, jobs.c.attempt, jobs.c.cancel_requested, jobs.c.reason)
+            row = connection.execute(select(*columns).where(jobs.c.number == claim.number)).first()
         if row is None or row.state != "running" or row.attempt != claim.attempt:
-            raise StaleAttemptError(f"run {claim.number} is no longer attempt {claim.attempt}'s")
+            raise StaleAttemptError(f"run {claim.run.number} is no longer attempt {claim.attempt}'s")
         return str(row.reason) if row.cancel_requested else None
 
     def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
@@ -131,11 +131,11 @@ class Claims:
         Raises StaleAttemptError.
         """
         document = msgspec.json.encode(source).decode()
+        number = claim.run.number
         with self._database.write() as connection:
+            hold_run(connection, number)
             fence(connection, claim)
-            connection.execute(
-                update(runs).where(runs.c.number == claim.number).values(domain=domain.label, source=document)
-            )
+            connection.execute(update(runs).where(runs.c.number == number).values(domain=domain.label, source=document))
 
     def finish(
         self,
@@ -146,14 +146,15 @@ class Claims:
         *,
         store: Callable[[Connection], None],
     ) -> None:
-        """End the run, once. store: stores the rest of its log in the same transaction. Raises StaleAttemptError."""
-        why = func.coalesce(func.nullif(runs.c.reason, ""), reason)  # whoever cancels a run says why
+        """End the job, once. store: stores the rest of its log in the same transaction. Raises StaleAttemptError."""
+        why = func.coalesce(func.nullif(jobs.c.reason, ""), reason)  # whoever cancels a run says why
         with self._database.write() as connection:
+            hold_run(connection, claim.run.number)
             fence(connection, claim)
             store(connection)
             connection.execute(
-                update(runs)
-                .where(runs.c.number == claim.number)
+                update(jobs)
+                .where(jobs.c.number == claim.number)
                 .values(
                     state=state,
                     reason=why if state == "cancelled" else reason,
@@ -164,15 +165,15 @@ class Claims:
             forget_run_secrets(connection, claim.number)
             if state in ("succeeded", "failed"):
                 note_well(connection, claim.worker)
-            ended = run_from_row(connection.execute(select(runs).where(runs.c.number == claim.number)).one())
-            note_state(connection, ended, self._clock())
+            follow_job(connection, claim.run.number, self._clock())
 
     def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
-        """Take the run from an attempt that cannot go on: back into the queue, or to its end after the last attempt.
+        """Take the job from an attempt that cannot go on: back into the queue, or to its end after the last attempt.
 
         Stores what the attempt logged and nobody stored yet.
-        pulse: release the run only if the attempt's pulse is still this one.
-        Returns the run, or None when the attempt had lost it already.
+        number: the job's.
+        pulse: release the job only if the attempt's pulse is still this one.
+        Returns its run, or None when the attempt had lost it already.
         """
         return self._release(number, attempt, why, pulse=pulse)
 
@@ -187,56 +188,56 @@ class Claims:
         self, number: int, attempt: int, why: str, *, pulse: int | None = None, fault: _Fault | None = None
     ) -> Run | None:
         with self._database.write() as connection:
-            condition = [runs.c.number == number, runs.c.attempt == attempt, runs.c.state == "running"]
+            hold_run_of(connection, number)
+            condition = [jobs.c.number == number, jobs.c.attempt == attempt, jobs.c.state == "running"]
             if pulse is not None:
-                condition.append(runs.c.pulse == pulse)
-            held = connection.execute(update(runs).where(*condition).values(pulse=runs.c.pulse + 1))
+                condition.append(jobs.c.pulse == pulse)
+            held = connection.execute(update(jobs).where(*condition).values(pulse=jobs.c.pulse + 1))
             if held.rowcount != 1:
                 return None
-            run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
-            state, reason = _after(run, why)
-            self._salvage(connection, run, reason)
+            job = job_from_row(connection.execute(select_jobs().where(jobs.c.number == number)).one())
+            state, reason = _after(job, why)
+            self._salvage(connection, job, reason)
             now = self._clock()
             changes = {"queued_at": now} if state == "queued" else {"finished_at": now, "result": "{}"}
             connection.execute(
-                update(runs).where(runs.c.number == number).values(state=state, reason=reason, **changes)
+                update(jobs).where(jobs.c.number == number).values(state=state, reason=reason, **changes)
             )
             if fault is not None:
                 note_fault(connection, number, fault.worker, why, fault.blame, now)
             if state != "queued":
                 forget_run_secrets(connection, number)
-            run = run_from_row(connection.execute(select(runs).where(runs.c.number == number)).one())
-            note_state(connection, run, now)
+            run = follow_job(connection, job.run, now)
         try:
             self._live.forget_taken(number, attempt)
         except QueueUnreachableError as error:
-            _log.warning("run %d: %s", number, error)
-        _log.warning("run %d: %s", number, reason)
+            _log.warning("run %d: %s", job.run, error)
+        _log.warning("run %d: %s", job.run, reason)
         return run
 
-    def _salvage(self, connection: Connection, run: Run, reason: str) -> None:
+    def _salvage(self, connection: Connection, job: Job, reason: str) -> None:
         """Store the attempt's live lines, and a line that says how the attempt ended."""
-        following = run.lines + 1
+        following = job.lines + 1
         lines: list[Line] = []
         try:
-            for batch in self._live.take_away(run.number, run.attempt):
+            for batch in self._live.take_away(job.number, job.attempt):
                 for line in batch.lines():
                     if line[0] == following:
                         lines.append(line)
                         following += 1
         except QueueUnreachableError as error:
-            _log.warning("run %d: its last lines may be lost: %s", run.number, error)
+            _log.warning("run %d: its last lines may be lost: %s", job.run, error)
         sizes = [text_size(decode_line(data).text) for _, data in lines]
         last = LogLine(following, "status", reason, self._clock())
         lines.append((following, encode_line(last)))
-        store_lines(connection, run.number, run.attempt, lines, [*sizes, text_size(reason)])
+        store_lines(connection, job.number, job.attempt, lines, [*sizes, text_size(reason)])
 
 
-def _after(run: Run, why: str) -> tuple[RunState, str]:
-    """State and reason of a run after an attempt that a fault ended."""
-    told = f"attempt {run.attempt} of {run.max_attempts} came to nothing: {why}"
-    if run.cancel_requested:
-        return "cancelled", run.reason or "cancelled"
-    if run.attempt >= run.max_attempts:
+def _after(job: Job, why: str) -> tuple[RunState, str]:
+    """State and reason of a job after an attempt that a fault ended."""
+    told = f"attempt {job.attempt} of {job.max_attempts} came to nothing: {why}"
+    if job.cancel_requested:
+        return "cancelled", job.reason or "cancelled"
+    if job.attempt >= job.max_attempts:
         return "error", told
     return "queued", told

@@ -1,10 +1,10 @@
 """Faults of machines: pauses between attempts, other workers first, and workers that are sick.
 
-A run that failed by a machine's fault waits before it is tried again, longer each time. Then another worker has it
-first. A worker is *sick* when SICK_AFTER different runs in a row failed there by such a fault, unless others fail so,
-too: a run that failed at another worker as well says nothing about this one. A sick worker takes nothing. After a
-pause, longer each time, it takes one run as a trial. The first run that goes well makes the worker well, whether the
-run's steps succeed or fail.
+A job that failed by a machine's fault waits before it is tried again, longer each time. Then another worker has it
+first. A worker is *sick* when SICK_AFTER different jobs in a row failed there by such a fault, unless others fail so,
+too: a job that failed at another worker as well says nothing about this one. A sick worker takes nothing. After a
+pause, longer each time, it takes one job as a trial. The first job that goes well makes the worker well, whether the
+job's steps succeed or fail.
 
 Times are wall-clock times. A time that lies further ahead than any pause comes from a clock that was set: it holds
 nobody up.
@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from pipelines.schema import runs, worker_faults, workers
+from pipelines.schema import jobs, worker_faults, workers
 
 Blame: TypeAlias = Literal["worker", "elsewhere"]
 """Whose fault it may be that an attempt failed: its worker's, or that of a server which it needs."""
@@ -35,7 +35,7 @@ _names: Final = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Sickness(NamedTuple):
-    """Why a worker takes nothing, for people; and from when on it may take one run as a trial."""
+    """Why a worker takes nothing, for people; and from when on it may take one job as a trial."""
 
     why: str
     trial_at: float
@@ -49,42 +49,42 @@ class Colleague(NamedTuple):
 
 
 def pause_s(attempt: int) -> float:
-    """How long a run waits after an attempt that failed by a machine's fault. attempt: from 1."""
+    """How long a job waits after an attempt that failed by a machine's fault. attempt: from 1."""
     return float(min(_PAUSE_S * 4.0 ** min(attempt - 1, 9), _LONGEST_PAUSE_S))
 
 
 def is_due(now: float) -> ColumnElement[bool]:
-    """Whether the next attempt at a run may begin."""
-    return or_(runs.c.not_before <= now, runs.c.not_before > now + _LONGEST_PAUSE_S)
+    """Whether the next attempt at a job may begin."""
+    return or_(jobs.c.not_before <= now, jobs.c.not_before > now + _LONGEST_PAUSE_S)
 
 
-def note_fault(connection: Connection, run: int, worker: str, why: str, blame: Blame, now: float) -> None:
-    """Note that a machine's fault ended the attempt at ``run``: the next one is later, and for another worker."""
-    row = connection.execute(select(runs.c.attempt, runs.c.failed_on).where(runs.c.number == run)).one()
+def note_fault(connection: Connection, job: int, worker: str, why: str, blame: Blame, now: float) -> None:
+    """Note that a machine's fault ended the attempt at ``job``: the next one is later, and for another worker."""
+    row = connection.execute(select(jobs.c.attempt, jobs.c.failed_on).where(jobs.c.number == job)).one()
     failed_on = sorted({*_names.decode(row.failed_on), worker})
     connection.execute(
-        update(runs)
-        .where(runs.c.number == run)
+        update(jobs)
+        .where(jobs.c.number == job)
         .values(failed_on=msgspec.json.encode(failed_on).decode(), not_before=now + pause_s(row.attempt))
     )
     if blame == "worker":
-        this = (worker_faults.c.worker == worker, worker_faults.c.run == run)
+        this = (worker_faults.c.worker == worker, worker_faults.c.job == job)
         values = {"at": now, "why": why[:_WHY_LENGTH]}
         again = update(worker_faults).where(*this).values(times=worker_faults.c.times + 1, **values)
         if not connection.execute(again).rowcount:
-            connection.execute(insert(worker_faults).values(worker=worker, run=run, times=1, **values))
+            connection.execute(insert(worker_faults).values(worker=worker, job=job, times=1, **values))
 
 
 def note_well(connection: Connection, worker: str) -> None:
-    """Note that the worker has done a run to its end."""
+    """Note that the worker has done a job to its end."""
     connection.execute(delete(worker_faults).where(worker_faults.c.worker == worker))
 
 
 def sicknesses(connection: Connection, *which: ColumnElement[bool]) -> dict[str, Sickness]:
     """The sick workers by name. which: conditions on ``worker_faults``, to look at fewer."""
     rows = connection.execute(
-        select(worker_faults, runs.c.failed_on)
-        .join(runs, runs.c.number == worker_faults.c.run)
+        select(worker_faults, jobs.c.failed_on, jobs.c.run)
+        .join(jobs, jobs.c.number == worker_faults.c.job)
         .where(*which)
         .order_by(worker_faults.c.at)
     ).all()
@@ -101,9 +101,9 @@ def sickness(connection: Connection, worker: str) -> Sickness | None:
 
 
 def has_a_trial(connection: Connection, worker: str) -> bool:
-    """Whether the worker has a run that began after the worker's last fault."""
+    """Whether the worker has a job that began after the worker's last fault."""
     last = select(func.max(worker_faults.c.at)).where(worker_faults.c.worker == worker).scalar_subquery()
-    trial = select(runs.c.number).where(runs.c.state == "running", runs.c.worker == worker, runs.c.started_at >= last)
+    trial = select(jobs.c.number).where(jobs.c.state == "running", jobs.c.worker == worker, jobs.c.started_at >= last)
     return connection.execute(trial.limit(1)).first() is not None
 
 
@@ -113,7 +113,7 @@ def may_try(found: Sickness, now: float) -> bool:
 
 
 def colleagues(connection: Connection, worker: str, now: float) -> list[Colleague]:
-    """The other workers that could have a run."""
+    """The other workers that could have a job."""
     beat = and_(workers.c.heartbeat_at > now - _ALIVE_S, workers.c.draining.is_(False), workers.c.name != worker)
     alive = connection.execute(select(workers.c.name, workers.c.labels).where(beat)).all()
     sick = sicknesses(connection, worker_faults.c.worker != worker)
@@ -123,10 +123,10 @@ def colleagues(connection: Connection, worker: str, now: float) -> list[Colleagu
 def is_others(
     worker: str, labels: frozenset[str], failed_on: str, not_before: float, others: Iterable[Colleague], now: float
 ) -> bool:
-    """Whether a colleague who has not tried the run should have it, after it failed here.
+    """Whether a colleague who has not tried the job should have it, after it failed here.
 
     True only for a while, for all colleagues may be busy.
-    labels, failed_on, not_before: of the run.
+    labels, failed_on, not_before: of the job.
     """
     tried = _names.decode(failed_on)
     if worker not in tried or now >= not_before + _OTHERS_FIRST_S:

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES, RunState, Trigger
-from pipelines.runs.rows import run_from_row
-from pipelines.schema import runs
+from pipelines.runs.rows import run_from_row, select_runs
+from pipelines.schema import jobs, runs
 
 _LOOKED_AT: Final = 50
 _triggers: Final = msgspec.json.Decoder(Trigger)
@@ -37,8 +37,8 @@ class Point(msgspec.Struct, frozen=True):
 
 def history(database: Database, project: str, *, branch: str | None = None, limit: int = 60) -> list[Point]:
     """The newest runs that started and ended, the oldest of them first."""
-    wanted = select(runs).where(
-        runs.c.project == project, runs.c.state.in_(FINAL_STATES), runs.c.started_at.is_not(None)
+    wanted = select_runs().where(
+        runs.c.project == project, runs.c.state.in_(FINAL_STATES), jobs.c.started_at.is_not(None)
     )
     if branch is not None:
         wanted = wanted.where(runs.c.branch == branch)

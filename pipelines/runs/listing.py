@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from pipelines.database import Database
 from pipelines.model import Run, RunState
-from pipelines.runs.rows import run_from_row
+from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.runs.shares import turns
-from pipelines.schema import runs
+from pipelines.schema import jobs, runs
 
 StateGroup: TypeAlias = Literal["active", "queued", "running", "succeeded", "failed", "cancelled"]
 GROUPS: Final[dict[StateGroup, tuple[RunState, ...]]] = {
@@ -74,7 +74,7 @@ class Listing:
 
         projects: only the runs of these projects.
         """
-        query = select(runs).where(*_conditions(wanted), *_of(projects)).limit(limit + 1)
+        query = select_runs().where(*_conditions(wanted), *_of(projects)).limit(limit + 1)
         upward = after is not None and before is None
         if before is not None:
             query = query.where(runs.c.number < before)
@@ -95,13 +95,13 @@ class Listing:
     def waiting(self, limit: int = 50) -> Sequence[Run]:
         """Queued runs in the order in which workers take them."""
         with self._database.read() as connection:
-            numbers = [turn.number for turn in turns(connection)[:limit]]
-        found = {run.number: run for run in self._runs(select(runs).where(runs.c.number.in_(numbers)))}
+            numbers = [turn.run for turn in turns(connection)[:limit]]
+        found = {run.number: run for run in self._runs(select_runs().where(runs.c.number.in_(numbers)))}
         return self._explain([found[number] for number in numbers if number in found])
 
     def running(self) -> Sequence[Run]:
         """The runs that are being built, by number."""
-        return self._runs(select(runs).where(runs.c.state == "running").order_by(runs.c.number))
+        return self._runs(select_runs().where(runs.c.state == "running").order_by(runs.c.number))
 
     def count(self, state: RunState, *, projects: Collection[str] | None = None) -> int:
         """How many runs are in ``state``. projects: only the runs of these projects."""
@@ -132,7 +132,7 @@ def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
         text, number = _inner(wanted.text), wanted.text.removeprefix("#")
         places: list[ColumnElement[bool]] = [
             column.icontains(text, autoescape=True)
-            for column in (runs.c.project, runs.c.trigger, runs.c.source, runs.c.options)
+            for column in (runs.c.project, runs.c.trigger, runs.c.source, jobs.c.spec)
         ]
         if number.isascii() and number.isdigit() and len(number) < _DIGITS:
             places.append(runs.c.number == int(number))

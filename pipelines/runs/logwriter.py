@@ -3,7 +3,7 @@
 One thread does it all, so that ``emit`` costs the build next to nothing. Lines go to Redis within _TICK_S. They go to
 the database when a step has ended, when there are many, or after _STORE_AFTER_S; when Redis is away, at once.
 
-Everything stored is fenced: a worker whose run was given to another finds out here, and stops.
+Everything stored is fenced: a worker whose job was given to another finds out here, and stops.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class LogWriter:
-    """The log of one attempt. lost: called once, from the writer's thread, when the run is no longer this attempt's."""
+    """The log of one attempt. lost: called once, from the writer's thread, when the job is no longer this attempt's."""
 
     def __init__(
         self, claim: Claim, database: Database, live: LiveLogs, masker: Masker, *, lost: Callable[[], None]
@@ -76,7 +76,7 @@ class LogWriter:
         self._has_begun = False
         self._store_soon = False
         self._retry_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"log of run {claim.number}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"log of run {claim.run.number}", daemon=True)
         self._thread.start()
 
     def emit(self, event: Event) -> None:
@@ -99,7 +99,7 @@ class LogWriter:
         self._thread.join()
 
     def store(self, connection: Connection) -> None:
-        """Store what is not stored yet, in the caller's transaction, which holds the run. After ``close``."""
+        """Store what is not stored yet, in the caller's transaction, which holds the job. After ``close``."""
         store_lines(connection, self._claim.number, self._claim.attempt, self._unstored, self._sizes)
         self._store_steps(connection)
 
@@ -121,7 +121,7 @@ class LogWriter:
             self._live.add(self._claim.number, self._claim.attempt, batch, create=self._may_create)
             self._live.end(self._claim.number, self._claim.attempt)
         except QueueUnreachableError as error:
-            _log.warning("run %d: followers wait for the database: %s", self._claim.number, error)
+            _log.warning("run %d: followers wait for the database: %s", self._claim.run.number, error)
 
     def add_last(self, text: str) -> None:
         """Add one more line, on how the run ended: after ``close`` and before ``store``."""
@@ -142,7 +142,7 @@ class LogWriter:
         try:
             self._work()
         except Exception:  # a bug of ours must not leave a build waiting for a log that nobody writes
-            _log.exception("run %d: its log broke off", self._claim.number)
+            _log.exception("run %d: its log broke off", self._claim.run.number)
             self._give_up()
 
     def _work(self) -> None:
@@ -262,7 +262,7 @@ class LogWriter:
                 return
         except QueueUnreachableError as error:
             if not self._stream_lost:
-                _log.warning("run %d: lines go to the database only: %s", self._claim.number, error)
+                _log.warning("run %d: lines go to the database only: %s", self._claim.run.number, error)
         self._may_create = False  # taken away, or lost by Redis: the database knows which
         self._stream_lost = self._store_soon = True
 
@@ -300,7 +300,7 @@ class LogWriter:
             self._give_up()
             return
         except DatabaseUnreachableError as error:
-            _log.warning("run %d: its log waits for the database: %s", self._claim.number, error)
+            _log.warning("run %d: its log waits for the database: %s", self._claim.run.number, error)
             self._retry_at = time.monotonic() + _RETRY_S
             return
         stored_up_to = self._unstored[-1][0] if self._unstored else 0
@@ -335,11 +335,11 @@ class LogWriter:
     def _store_steps(self, connection: Connection) -> None:
         if not self._changed:
             return
-        run, attempt = self._claim.number, self._claim.attempt
-        key = (steps_table.c.run == run, steps_table.c.attempt == attempt)
+        job, attempt = self._claim.number, self._claim.attempt
+        key = (steps_table.c.job == job, steps_table.c.attempt == attempt)
         connection.execute(delete(steps_table).where(*key, steps_table.c.step.in_(self._changed)))
         rows = [self._steps[index] for index in sorted(self._changed)]
         connection.execute(
             insert(steps_table),
-            [{**msgspec.structs.asdict(row), "step": row.index, "run": run, "attempt": attempt} for row in rows],
+            [{**msgspec.structs.asdict(row), "step": row.index, "job": job, "attempt": attempt} for row in rows],
         )

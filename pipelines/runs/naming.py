@@ -16,7 +16,7 @@ from pipelines.database import Database
 from pipelines.model import Claim
 from pipelines.projects.defaultnames import COMMIT_OWNER, Wanted, may_replace
 from pipelines.runs.claims import fence
-from pipelines.schema import image_tags, projects, runs
+from pipelines.schema import image_tags, jobs, projects, runs
 
 KEPT_COMMITS: Final = 10_000
 
@@ -49,7 +49,7 @@ class Naming:
 
         Raises StaleAttemptError.
         """
-        project, number = claim.run.project, claim.number
+        project, number = claim.run.project, claim.run.number
         if not wanted:
             return Taken((), ())
         tags: list[Wanted] = []
@@ -98,7 +98,7 @@ class Naming:
 
 
 def _is_pushing(connection: Connection, run: int, attempt: int, mine: int) -> bool:
-    here = select(runs.c.number).where(runs.c.number == run, runs.c.attempt == attempt, runs.c.state == "running")
+    here = select(jobs.c.number).where(jobs.c.run == run, jobs.c.attempt == attempt, jobs.c.state == "running")
     return run != mine and connection.execute(here).first() is not None
 
 

@@ -1,6 +1,6 @@
 """The reaper: finds and puts right what a dead worker, an emptied Redis or a restart left behind. Any number may run.
 
-A run whose pulse stands still for a whole lease goes back into the queue; a waiting run without a message gets one.
+A job whose pulse stands still for a whole lease goes back into the queue; a waiting job without a message gets one.
 
 Time counts only while the worker could have shown that it lives: the reaper looked, and the database took writes. When
 a database was away, or its disk was full, the leases begin anew once it is back. Otherwise the winner would be whoever
@@ -24,8 +24,8 @@ from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
 from pipelines.runs.claims import LEASE_S, RENEW_S, Claims
 from pipelines.runs.faults import is_due
 from pipelines.runs.queue import Queue
-from pipelines.runs.shares import turns
-from pipelines.schema import projects, runs
+from pipelines.runs.shares import going_by_project, turns
+from pipelines.schema import jobs, projects, runs
 
 _DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes so long
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class _Watched(NamedTuple):
 
 
 class Reaper:
-    """Watches all runs. clock: a monotonic one."""
+    """Watches all jobs. clock: a monotonic one."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Reaper:
         self._queue = queue
         self._lease_s = lease_s
         self._clock = clock
-        self._watched: dict[tuple[int, int], _Watched] = {}  # by run and attempt
+        self._watched: dict[tuple[int, int], _Watched] = {}  # by job and attempt
         self._looked_at = clock()
 
     def reap(self) -> int:
-        """Look once; returns how many runs were taken from their workers. Call it every second or two.
+        """Look once; returns how many jobs were taken from their workers. Call it every second or two.
 
         Raises DatabaseUnreachableError, QueueUnreachableError.
         """
@@ -74,22 +74,22 @@ class Reaper:
         return taken
 
     def _take(self, number: int, attempt: int, pulse: int, worker: str) -> int:
-        """How many runs were taken; none while somebody holds the run, for then nobody else may give it away."""
+        """How many jobs were taken; none while somebody holds the job or its run: nobody else may give it away then."""
         try:
             released = self._claims.release(number, attempt, f"worker {worker} stopped answering", pulse=pulse)
         except DatabaseBusyError as error:
-            _log.warning("run %d: %s", number, error)
+            _log.warning("job %d: %s", number, error)
             return 0
         return 0 if released is None else 1
 
     def _lost(self) -> list[tuple[int, int, int, str]]:
-        """Runs that showed no sign of life for a whole lease: number, attempt, pulse, worker."""
+        """Jobs that showed no sign of life for a whole lease: number, attempt, pulse, worker."""
         now = self._clock()
         passed = min(now - self._looked_at, RENEW_S)  # during a longer pause of ours we saw nothing
         self._looked_at = now
         with self._database.read() as connection:
             rows = connection.execute(
-                select(runs.c.number, runs.c.attempt, runs.c.pulse, runs.c.worker).where(runs.c.state == "running")
+                select(jobs.c.number, jobs.c.attempt, jobs.c.pulse, jobs.c.worker).where(jobs.c.state == "running")
             ).all()
         watched = {}
         for number, attempt, pulse, _ in rows:
@@ -106,46 +106,46 @@ class Reaper:
         ]
 
     def _try_to_write(self, numbers: list[int]) -> frozenset[int]:
-        """Write to the rows that the workers have to write to, changing nothing; returns those that nobody holds.
+        """Write to the jobs that the workers have to write to, changing nothing; returns those that nobody holds.
 
-        A row may be held by somebody, such as a host that died in a transaction. It does not keep us from the other
-        rows.
+        A job or its run may be held by somebody, such as a host that died in a transaction. That does not keep us from
+        the other jobs.
         """
         with self._database.write() as connection:
-            free = select(runs.c.number).where(runs.c.number.in_(numbers)).with_for_update(skip_locked=True)
+            free = select(jobs.c.number).join(runs, runs.c.number == jobs.c.run).where(jobs.c.number.in_(numbers))
+            free = free.with_for_update(skip_locked=True, of=[runs, jobs])
             found = frozenset(connection.execute(free).scalars())
-            connection.execute(update(runs).where(runs.c.number.in_(found)).values(lease_until=runs.c.lease_until))
+            connection.execute(update(jobs).where(jobs.c.number.in_(found)).values(lease_until=jobs.c.lease_until))
         return found
 
 
 def waiting(database: Database, now: float | None = None) -> dict[tuple[str, ...], list[int]]:
-    """The numbers of the queued runs by the labels that they ask for, those to be claimed first at the front.
+    """The runs of the queued jobs by the labels that those ask for, those to be claimed first at the front.
 
-    Leaves out runs that may not start yet, because of their project's concurrency or a pause after a fault. A message
-    for such a run would be for nothing, and another one would have to follow each second.
+    Leaves out jobs that may not start yet, because of their project's concurrency or a pause after a fault. A message
+    for such a job would be for nothing, and another one would have to follow each second.
     """
     moment = time.time() if now is None else now
     with database.read() as connection:
-        due = select(runs.c.number, runs.c.worker_labels).where(runs.c.state == "queued", is_due(moment))
+        due = select(jobs.c.number, jobs.c.worker_labels).where(jobs.c.state == "queued", is_due(moment))
         labels_of = {row.number: row.worker_labels for row in connection.execute(due)}
         in_order = turns(connection)
         room = _room_in_projects(connection)
     found: dict[tuple[str, ...], list[int]] = {}
     counted: Counter[tuple[str, str]] = Counter()  # for each set of labels: nobody knows whose worker comes first
-    for number, project, _ in in_order:
+    for number, run, project, _ in in_order:
         labels = labels_of.get(number)
         if labels is None:
             continue
         counted[project, labels] += 1
         if project not in room or counted[project, labels] <= room[project]:
-            found.setdefault(msgspec.json.decode(labels, type=tuple[str, ...]), []).append(number)
+            found.setdefault(msgspec.json.decode(labels, type=tuple[str, ...]), []).append(run)
     return found
 
 
 def _room_in_projects(connection: Connection) -> dict[str, int]:
-    """How many more runs each project may have going; those without a limit are left out."""
-    going = select(func.count()).where(runs.c.state == "running", runs.c.project == projects.c.name)
-    limited = select(projects.c.name, projects.c.concurrency - going.scalar_subquery()).where(
-        projects.c.concurrency > 0
-    )
-    return {row[0]: row[1] for row in connection.execute(limited)}
+    """How many more jobs each project may have going; those without a limit are left out."""
+    going = going_by_project()
+    room = projects.c.concurrency - func.coalesce(going.c.count, 0)
+    limited = select(projects.c.name, room).outerjoin(going, going.c.project == projects.c.name)
+    return {row[0]: row[1] for row in connection.execute(limited.where(projects.c.concurrency > 0))}

@@ -26,6 +26,7 @@ from pipelines.model import (
     FINAL_STATES,
     MAX_TIMEOUT_S,
     ContextSource,
+    Job,
     Run,
     RunRequest,
     RunState,
@@ -36,10 +37,11 @@ from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
 from pipelines.runs.domains import domain_of, told
 from pipelines.runs.queue import Queue, check_labels
-from pipelines.runs.rows import run_from_row
+from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
+from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.workers import Workers
-from pipelines.schema import runs, steps
+from pipelines.schema import jobs, runs, steps
 from pipelines.sealing.vault import Secrets, check_secret, forget_run_secrets
 from pipelines.statuses.outbox import note_state
 
@@ -94,27 +96,38 @@ class Runs:
         now = self._clock()
         ensure_project(connection, request.project)
         self._borders.check_request(connection, request)
-        made = connection.execute(
+        number = connection.execute(
             insert(runs)
             .values(
                 project=request.project,
                 state="queued",
                 priority=request.priority,
-                max_attempts=request.max_attempts,
                 source=_json(request.source),
-                options=_json(request.options),
-                worker_labels=_json(labels),
-                own_secrets=_json(sorted(request.secrets)),
                 trigger=_json(trigger),
                 branch=trigger.branch[:_MAX_BRANCH],
                 domain="" if domain is None else domain.label,
                 created_at=now,
+            )
+            .returning(runs.c.number)
+        ).scalar_one()
+        job = connection.execute(
+            insert(jobs)
+            .values(
+                run=number,
+                place=1,
+                name="build",
+                kind="build",
+                spec=_json(request.options),
+                state="queued",
+                max_attempts=request.max_attempts,
+                worker_labels=_json(labels),
+                own_secrets=_json(sorted(request.secrets)),
                 queued_at=now,
             )
-            .returning(runs)
-        ).one()
-        run = run_from_row(made)
-        self._secrets.seal_for_run(connection, run.number, request.secrets)
+            .returning(jobs.c.number)
+        ).scalar_one()
+        self._secrets.seal_for_job(connection, job, request.secrets)
+        run = _get(connection, number)
         note_state(connection, run, now)
         return run
 
@@ -142,7 +155,7 @@ class Runs:
         projects: only of these.
         before: only runs with smaller numbers, to go on from a list's last.
         """
-        wanted = select(runs).order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
+        wanted = select_runs().order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
         if project is not None:
             wanted = wanted.where(runs.c.project == project)
         if projects is not None:
@@ -154,12 +167,17 @@ class Runs:
         with self._database.read() as connection:
             return [*self._explained(connection, [run_from_row(row) for row in connection.execute(wanted)])]
 
+    def job(self, number: int) -> Job:
+        """The one job of the run with this number. Raises NotFoundError."""
+        with self._database.read() as connection:
+            return _job_of(connection, number)
+
     def steps(self, number: int) -> Sequence[Step]:
         """The steps of the latest attempt, in the Dockerfile's order. Raises NotFoundError."""
         with self._database.read() as connection:
-            run = _get(connection, number)
+            job = _job_of(connection, number)
             rows = connection.execute(
-                select(steps).where(steps.c.run == number, steps.c.attempt == run.attempt).order_by(steps.c.step)
+                select(steps).where(steps.c.job == job.number, steps.c.attempt == job.attempt).order_by(steps.c.step)
             )
             return [
                 Step(
@@ -179,29 +197,22 @@ class Runs:
         """
         now = self._clock()
         told = why or why_cancelled(by, superseded_by)
-        reasons = {"reason": told, "cancelled_by": by, "superseded_by": superseded_by, "cancel_requested": True}
         with self._database.write() as connection:
-            ended = connection.execute(
-                update(runs)
-                .where(runs.c.number == number, runs.c.state == "queued")
-                .values(state="cancelled", finished_at=now, result="{}", **reasons)
-            )
-            if ended.rowcount:
-                forget_run_secrets(connection, number)
-                run = _get(connection, number)
-                note_state(connection, run, now)
-                line = LogLine(run.lines + 1, "status", f"{told} before it started", now)
+            hold_run(connection, number)
+            job = _job_of(connection, number)
+            if job.state in FINAL_STATES:
+                raise ConflictError(f"run {number} has ended: {job.state}")
+            if job.state == "queued" or not job.cancel_requested:
+                this, asker = runs.c.number == number, {"cancelled_by": by, "superseded_by": superseded_by}
+                connection.execute(update(runs).where(this).values(**asker))
+                _change(connection, job, reason=told, cancel_requested=True)
+            if job.state == "queued":
+                _change(connection, job, state="cancelled", finished_at=now, result="{}")
+                forget_run_secrets(connection, job.number)
+                follow_job(connection, number, now)
+                line = LogLine(job.lines + 1, "status", f"{told} before it started", now)
                 data = [(line.n, encode_line(line))]
-                store_lines(connection, number, run.attempt, data, [text_size(line.text)])
-            else:
-                connection.execute(
-                    update(runs)
-                    .where(runs.c.number == number, runs.c.state == "running", runs.c.cancel_requested.is_(False))
-                    .values(**reasons)
-                )
-                run = _get(connection, number)
-                if run.is_final:
-                    raise ConflictError(f"run {number} has ended: {run.state}")
+                store_lines(connection, job.number, job.attempt, data, [text_size(line.text)])
             return _get(connection, number)
 
     def retry(self, number: int, *, by: str = "") -> Run:
@@ -270,7 +281,18 @@ def _json(value: object) -> str:
 
 
 def _get(connection: Connection, number: int) -> Run:
-    row = connection.execute(select(runs).where(runs.c.number == number)).first()
+    row = connection.execute(select_runs().where(runs.c.number == number)).first()
     if row is None:
         raise NotFoundError(f"there is no run {number}")
     return run_from_row(row)
+
+
+def _change(connection: Connection, job: Job, **values: object) -> None:
+    connection.execute(update(jobs).where(jobs.c.number == job.number).values(**values))
+
+
+def _job_of(connection: Connection, run: int) -> Job:
+    row = connection.execute(select_jobs().where(jobs.c.run == run)).first()
+    if row is None:
+        raise NotFoundError(f"there is no run {run}")
+    return job_from_row(row)

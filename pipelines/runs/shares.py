@@ -1,8 +1,8 @@
-"""Fair shares: in which order the runs that wait are given away.
+"""Fair shares: in which order the jobs that wait are given away.
 
-The highest priority comes first. Within a priority, the project comes first that has the fewest runs going for its
-weight. Among equals, and within a project, the oldest run comes first. So a project that queues twenty runs does not
-keep another project's four waiting.
+The highest priority comes first. Within a priority, the project comes first that has the fewest jobs going for its
+weight. Among equals, and within a project, the oldest run comes first, and of a run the job with the first place. So a
+project that queues twenty runs does not keep another project's four waiting.
 """
 
 from __future__ import annotations
@@ -16,56 +16,62 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Subquery, func, select
 from sqlalchemy.engine import Connection
 
-from pipelines.schema import projects, runs
+from pipelines.schema import jobs, projects, runs
 
 
 class Turn(NamedTuple):
-    """A run that waits: only the members that its turn depends on."""
+    """A job that waits: only the members that its turn depends on. number: the job's."""
 
     number: int
+    run: int
     project: str
     priority: int
 
 
 def going_by_project() -> Subquery:
-    """``project`` and ``count``: how many of its runs are going; without projects that have none."""
-    counted = select(runs.c.project, func.count().label("count")).where(runs.c.state == "running")
-    return counted.group_by(runs.c.project).subquery()
+    """``project`` and ``count``: how many of its jobs are going; without projects that have none."""
+    counted = select(runs.c.project, func.count().label("count")).join(jobs, jobs.c.run == runs.c.number)
+    return counted.where(jobs.c.state == "running").group_by(runs.c.project).subquery()
 
 
 def fairest_first(going: Subquery) -> tuple[ColumnElement[Any], ...]:
-    """The order in which runs are given away, for a query over ``runs``, ``projects`` and, outer joined, ``going``."""
+    """The order in which jobs are given away.
+
+    For a query over ``jobs``, ``runs``, ``projects`` and, outer joined, ``going``.
+    """
     share = func.coalesce(going.c.count, 0) * 1.0 / projects.c.weight
-    return runs.c.priority.desc(), share, runs.c.number
+    return runs.c.priority.desc(), share, runs.c.number, jobs.c.place
 
 
 def turns(connection: Connection) -> list[Turn]:
-    """All runs that wait, in the order in which they will be given away if no run comes and none ends."""
+    """All jobs that wait, in the order in which they will be given away if no job comes and none ends."""
     going: dict[str, int] = {}
     weights: dict[str, int] = {}
     counted = going_by_project()
     shares = select(projects.c.name, projects.c.weight, counted.c.count)
     for row in connection.execute(shares.outerjoin(counted, counted.c.project == projects.c.name)):
         weights[row[0]], going[row[0]] = row[1], row[2] or 0
-    queued = select(runs.c.number, runs.c.project, runs.c.priority).where(runs.c.state == "queued")
-    in_order = connection.execute(queued.order_by(runs.c.priority.desc(), runs.c.number))
+    queued = select(jobs.c.number, jobs.c.run, runs.c.project, runs.c.priority).join(runs, runs.c.number == jobs.c.run)
+    in_order = connection.execute(
+        queued.where(jobs.c.state == "queued").order_by(runs.c.priority.desc(), runs.c.number, jobs.c.place)
+    )
     return list(in_turn((Turn(*row) for row in in_order), going, weights))
 
 
 def in_turn(waiting: Iterable[Turn], going: Mapping[str, int], weights: Mapping[str, int]) -> Iterator[Turn]:
-    """The same runs in their order. waiting: the highest priority first, then the oldest. going: runs by project."""
+    """The same jobs in their order. waiting: the highest priority first, then the oldest. going: jobs by project."""
     busy = dict(going)
     for _, equals in groupby(waiting, key=lambda turn: turn.priority):
         queues: defaultdict[str, deque[Turn]] = defaultdict(deque)
         for turn in equals:
             queues[turn.project].append(turn)
-        heap = [(busy.get(name, 0) / weights[name], queue[0].number, name) for name, queue in queues.items()]
+        heap = [(busy.get(name, 0) / weights[name], queue[0].run, name) for name, queue in queues.items()]
         heapq.heapify(heap)
         while heap:
             _, _, name = heap[0]
             yield queues[name].popleft()
             busy[name] = busy.get(name, 0) + 1
             if queues[name]:
-                heapq.heapreplace(heap, (busy[name] / weights[name], queues[name][0].number, name))
+                heapq.heapreplace(heap, (busy[name] / weights[name], queues[name][0].run, name))
             else:
                 heapq.heappop(heap)

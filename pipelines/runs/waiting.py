@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from pipelines.model import Run, WorkerInfo
 from pipelines.runs.faults import later
-from pipelines.runs.shares import turns
-from pipelines.schema import projects, runs
+from pipelines.runs.shares import going_by_project, turns
+from pipelines.schema import jobs, projects
 
 
 class Waiting:
@@ -21,13 +21,13 @@ class Waiting:
         self._now = now
         self._alive = [worker for worker in workers if worker.state not in ("lost", "draining")]
         self._workers = [worker for worker in self._alive if worker.state != "sick"]
-        going = select(runs.c.project, func.count()).where(runs.c.state == "running").group_by(runs.c.project)
-        self._going = Counter({row[0]: row[1] for row in connection.execute(going)})
+        going = connection.execute(select(going_by_project()))
+        self._going = Counter({row[0]: row[1] for row in going})
         limited = select(projects.c.name, projects.c.concurrency).where(projects.c.concurrency > 0)
         self._limits = {row.name: row.concurrency for row in connection.execute(limited)}
-        self._ahead = {turn.number: index for index, turn in enumerate(turns(connection))}
-        held_back = select(runs.c.number, runs.c.not_before).where(runs.c.state == "queued", runs.c.not_before > now)
-        self._not_before = {row.number: row.not_before for row in connection.execute(held_back)}
+        self._ahead = {turn.run: index for index, turn in enumerate(turns(connection))}
+        held_back = select(jobs.c.run, jobs.c.not_before).where(jobs.c.state == "queued", jobs.c.not_before > now)
+        self._not_before = {row.run: row.not_before for row in connection.execute(held_back)}
 
     def reason(self, run: Run) -> str:
         """Why this queued run waits."""

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from pipelines.database import Database
 from pipelines.model import WorkerInfo, WorkerState
 from pipelines.runs.faults import note_well, sicknesses
-from pipelines.schema import runs, workers
+from pipelines.schema import jobs, workers
 
 BEAT_S: Final = 3.0
 _LOST_AFTER_S: Final = 15.0
@@ -62,7 +62,7 @@ class Workers:
         now = self._clock()
         with self._database.read() as connection:
             rows = connection.execute(select(workers).order_by(workers.c.name)).all()
-            going = connection.execute(select(runs.c.worker, runs.c.number).where(runs.c.state == "running")).all()
+            going = connection.execute(select(jobs.c.worker, jobs.c.run).where(jobs.c.state == "running")).all()
             sick = sicknesses(connection)
         found = []
         for row in rows:

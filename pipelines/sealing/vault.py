@@ -1,8 +1,8 @@
 """Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made with the database).
 
 A secret belongs to the service, to a project, or to a single run. A run's own secret is sent with the run, and is
-forgotten when the run ends. A run that asks for a name gets its own secret first, then its project's, then the
-service's if its project was given that by name (``pipelines.owning.grants``).
+forgotten when the run's job ends. A job that asks for a name gets the run's own secret first, then its project's, then
+the service's if its project was given that by name (``pipelines.owning.grants``).
 
 AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
 (SHIPLAP_SECRET_KEY_FILE names another place for it).
@@ -83,12 +83,12 @@ class Secrets:
             if not project:
                 forget_grants_of_name(connection, "secret", name)
 
-    def reveal(self, names: Iterable[str], *, project: str = "", run: int | None = None) -> dict[str, bytes]:
-        """The values that a run of ``project`` gets. Raises NotFoundError; SecretError when the key does not fit."""
+    def reveal(self, names: Iterable[str], *, project: str = "", job: int | None = None) -> dict[str, bytes]:
+        """The values that a job of ``project`` gets. Raises NotFoundError; SecretError when the key does not fit."""
         found = {}
         with self._database.read() as connection:
             for name in names:
-                found[name] = self._reveal(connection, name, project, run)
+                found[name] = self._reveal(connection, name, project, job)
         return found
 
     def fingerprint(self, value: bytes) -> str:
@@ -106,11 +106,11 @@ class Secrets:
         with self._database.write() as connection:
             note_key(connection, self.keys.current())
 
-    def seal_for_run(self, connection: Connection, run: int, values: Mapping[str, bytes]) -> None:
+    def seal_for_job(self, connection: Connection, job: int, values: Mapping[str, bytes]) -> None:
         """Keep secrets that came with a run, in the transaction that makes it. ``check_secret`` has checked them."""
         for name, value in values.items():
-            sealed = self._seal(_of_run(run, name), value)
-            connection.execute(insert(run_secrets).values(run=run, name=name, value=sealed))
+            sealed = self._seal(_of_job(job, name), value)
+            connection.execute(insert(run_secrets).values(job=job, name=name, value=sealed))
 
     def seal(self, purpose: str, value: bytes) -> bytes:
         """Encrypt a value for another table. purpose: what the value is bound to: it opens for nothing else."""
@@ -120,12 +120,12 @@ class Secrets:
         """Decrypt such a value. Raises SecretError when the key does not fit."""
         return self._open(f"!{purpose}", purpose, sealed)
 
-    def _reveal(self, connection: Connection, name: str, project: str, run: int | None) -> bytes:
-        if run is not None:
-            own = select(run_secrets.c.value).where(run_secrets.c.run == run, run_secrets.c.name == name)
+    def _reveal(self, connection: Connection, name: str, project: str, job: int | None) -> bytes:
+        if job is not None:
+            own = select(run_secrets.c.value).where(run_secrets.c.job == job, run_secrets.c.name == name)
             sealed = connection.execute(own).scalar()
             if sealed is not None:
-                return self._open(_of_run(run, name), name, bytes(sealed))
+                return self._open(_of_job(job, name), name, bytes(sealed))
         for scope in dict.fromkeys((project, "")):
             stored = select(secrets.c.value).where(secrets.c.project == scope, secrets.c.name == name)
             sealed = connection.execute(stored).scalar()
@@ -171,9 +171,9 @@ def check_secret(name: str, value: bytes) -> None:
         )
 
 
-def forget_run_secrets(connection: Connection, run: int) -> None:
-    """Forget the secrets that were sent for a run alone, in the transaction that ends the run."""
-    connection.execute(delete(run_secrets).where(run_secrets.c.run == run))
+def forget_run_secrets(connection: Connection, job: int) -> None:
+    """Forget the secrets that were sent for a run alone, in the transaction that ends its job."""
+    connection.execute(delete(run_secrets).where(run_secrets.c.job == job))
 
 
 def _stored(project: str, name: str) -> str:
@@ -181,5 +181,5 @@ def _stored(project: str, name: str) -> str:
     return f"{project}/{name}" if project else name
 
 
-def _of_run(run: int, name: str) -> str:
-    return f"#{run}/{name}"
+def _of_job(job: int, name: str) -> str:
+    return f"#{job}/{name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import and_, insert, select
 from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
@@ -18,7 +18,7 @@ from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.store import read_lines
 from pipelines.logs.tail import last_output, plain
 from pipelines.model import Run, RunState
-from pipelines.schema import statuses, steps
+from pipelines.schema import jobs, statuses, steps
 from pipelines.statuses.wording import description, one_line
 
 StatusOutcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
@@ -83,13 +83,14 @@ def list_statuses(database: Database, project: str, *, limit: int = 100) -> list
 
 def _last_line(connection: Connection, run: Run) -> str:
     """The last line that the failed step printed, masked as the log has it; "" where it printed nothing."""
-    wanted = select(steps).where(steps.c.run == run.number, steps.c.attempt == run.attempt, steps.c.state == "failed")
+    wanted = select(steps).join(jobs, and_(jobs.c.number == steps.c.job, jobs.c.attempt == steps.c.attempt))
+    wanted = wanted.where(jobs.c.run == run.number, steps.c.state == "failed")
     step = connection.execute(wanted.order_by(steps.c.step).limit(1)).first()
     if step is None:
         return ""
 
     def read(first: int, limit: int) -> list[LogLine]:
-        return [decode_line(data) for _, data in read_lines(connection, run.number, first, limit)]
+        return [decode_line(data) for _, data in read_lines(connection, step.job, first, limit)]
 
     printed = last_output(read, step=step.step, first_line=step.first_line, last_line=step.last_line)
     return next((text for line in reversed(printed) if (text := one_line(plain(line)))), "")

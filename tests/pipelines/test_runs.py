@@ -16,7 +16,7 @@ from pipelines.logs.lines import LogLine, decode_line, encode_line
 from pipelines.logs.live import Batch
 from pipelines.model import BuildOptions, Claim, ContextSource, GitSource, Project, Run, RunRequest, RunResult
 from pipelines.runs.reaper import Reaper
-from pipelines.schema import runs
+from pipelines.schema import jobs
 from pipelines.service import Service
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
@@ -249,11 +249,12 @@ def test_attempts_are_capped(service: Service) -> None:
 def test_secrets_of_a_run_go_with_its_last_attempt(service: Service) -> None:
     run = submitted(service, max_attempts=2, secrets={"key": b"hunter22"})
     service.claims.release(run.number, taken(service).attempt, "its worker died")
-    assert service.secrets.reveal(["key"], run=run.number) == {"key": b"hunter22"}  # the next attempt needs it
+    job = service.runs.job(run.number).number
+    assert service.secrets.reveal(["key"], job=job) == {"key": b"hunter22"}  # the next attempt needs it
     service.claims.release(run.number, taken(service).attempt, "its worker died")
     assert service.runs.get(run.number).state == "error"
     with pytest.raises(NotFoundError):
-        service.secrets.reveal(["key"], run=run.number)
+        service.secrets.reveal(["key"], job=job)
 
 
 def test_reaper_takes_no_run_whose_pulse_went_on_since_it_looked(service: Service) -> None:
@@ -272,7 +273,7 @@ def test_reaper_takes_no_run_whose_pulse_went_on_since_it_looked(service: Servic
 
 def _pulse(service: Service, number: int) -> int:
     with service.database.read() as connection:
-        return int(connection.execute(select(runs.c.pulse).where(runs.c.number == number)).scalar_one())
+        return int(connection.execute(select(jobs.c.pulse).where(jobs.c.number == number)).scalar_one())
 
 
 def test_reaper_sends_again_what_redis_lost(service: Service) -> None:
@@ -387,7 +388,7 @@ def test_impossible_requests_are_refused(service: Service, request_: RunRequest)
 
 
 def test_unknown_run_is_not_found(service: Service) -> None:
-    for look in (service.runs.get, service.runs.cancel, service.runs.retry, service.runs.steps, service.logs.read):
+    for look in (service.runs.get, service.runs.cancel, service.runs.retry, service.runs.steps, service.runs.job):
         with pytest.raises(NotFoundError, match="no run 7"):
             look(7)
 

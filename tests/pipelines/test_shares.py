@@ -15,7 +15,7 @@ from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
 from pipelines.runs.queue import queue_name
 from pipelines.runs.reaper import waiting
 from pipelines.runs.shares import Turn, in_turn
-from pipelines.schema import runs
+from pipelines.schema import jobs, runs
 from pipelines.service import Service
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
@@ -88,7 +88,7 @@ def test_waiting_runs_are_listed_and_explained_in_the_order_in_which_they_are_ta
 
 
 def test_turns_of_many_are_counted_quickly() -> None:
-    many = [Turn(number, f"p{number % 50}", 0) for number in range(20_000)]
+    many = [Turn(number, number, f"p{number % 50}", 0) for number in range(20_000)]
     began = time.monotonic()
     assert len(list(in_turn(many, {}, {f"p{index}": 1 + index % 3 for index in range(50)}))) == 20_000
     assert time.monotonic() - began < 5
@@ -107,7 +107,8 @@ def test_claimers_at_once_never_exceed_a_projects_concurrency(service: Service, 
     for name, bound in bounds.items():
         service.projects.put(Project(name, concurrency=bound))
     with service.database.write() as connection:
-        connection.execute(insert(runs), [row(number, list(bounds)[number % 4]) for number in range(count)])
+        connection.execute(insert(runs), [run_row(number + 1, list(bounds)[number % 4]) for number in range(count)])
+        connection.execute(insert(jobs), [job_row(number + 1) for number in range(count)])
     claimed: list[int] = []
     most: Counter[str] = Counter()
     going: Counter[str] = Counter()
@@ -137,11 +138,18 @@ def test_claimers_at_once_never_exceed_a_projects_concurrency(service: Service, 
     assert not [name for name, bound in bounds.items() if bound and most[name] > bound]
 
 
-def row(number: int, project: str) -> dict[str, object]:
+def run_row(number: int, project: str) -> dict[str, object]:
     source = '{"type":"context","context":""}'
     return {
-        "project": project, "state": "queued", "priority": 0, "max_attempts": 3, "source": source, "options": "{}",
-        "worker_labels": "[]", "created_at": float(number), "queued_at": float(number),
+        "number": number, "project": project, "state": "queued", "priority": 0, "source": source,
+        "created_at": float(number),
+    }  # fmt: skip
+
+
+def job_row(run: int) -> dict[str, object]:
+    return {
+        "run": run, "place": 1, "name": "build", "kind": "build", "spec": "{}", "state": "queued", "max_attempts": 3,
+        "worker_labels": "[]", "queued_at": float(run),
     }  # fmt: skip
 
 

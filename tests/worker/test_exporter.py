@@ -85,7 +85,7 @@ def waits(service: Service, tmp_path: Path) -> Iterator[Callable[..., Waiting]]:
 
         def make(number: int, tag: str) -> Waiting:
             run = msgspec.structs.replace(claim.run, number=number)
-            export = left_by(Claim(run, 1, "w", 1), "ci:5000", tag)
+            export = left_by(Claim(run, run.number, 1, "w", 1), "ci:5000", tag)
             return Waiting(export, stack.enter_context(Store.open(tmp_path / "store")), 0.0)
 
         yield make

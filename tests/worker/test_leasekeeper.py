@@ -47,7 +47,7 @@ class Held:
 
     def __init__(self, claims: Claims, timeout_s: float = 3600.0) -> None:
         self.now = 100.0
-        self.keeper = Keeper(Claim(RUN, 1, "w", 1), claims, timeout_s=timeout_s, clock=lambda: self.now)
+        self.keeper = Keeper(Claim(RUN, 1, 1, "w", 1), claims, timeout_s=timeout_s, clock=lambda: self.now)
 
     def look_on(self, seconds: float) -> str | None:
         """Why the build has to stop after this time, if it has to."""

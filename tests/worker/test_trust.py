@@ -19,7 +19,7 @@ from core.trust import Domain, of_branch, of_fork, of_user, protected
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, RunResult, Source, Trigger
 from pipelines.runs.domains import domain_of
-from pipelines.schema import runs
+from pipelines.schema import jobs
 from pipelines.service import Service
 from tests.toolkit.git import git, make_certificate, serving_git
 from tests.toolkit.service import Workforce, eventually, finished, upload
@@ -88,7 +88,7 @@ class Scene:
     def _may_write_cache(self, run: Run) -> bool:
         """Whether its worker still has the run's token: until it is done with the run's part of the shared cache."""
         with self.service.database.read() as connection:
-            token = connection.execute(select(runs.c.token).where(runs.c.number == run.number)).scalar_one()
+            token = connection.execute(select(jobs.c.token).where(jobs.c.run == run.number)).scalar_one()
         return bool(token)
 
     def output(self, run: Run) -> str:

@@ -77,7 +77,7 @@ def _lines(known: Service, followed: Hub, number: int, after: int) -> Iterator[b
     url = run_url(known, number)
     yield b"-\n"  # also sends the headers at once
     left = _MAX_LINES
-    for piece in followed.follow(number, after):
+    for piece in followed.follow(known.runs.job(number).number, after):
         told = [text for event in piece.split(b"\n\n") if (text := _told(event))]
         yield b"".join(told[:left]) or b"-\n"
         left -= len(told)

@@ -75,13 +75,13 @@ def find_in_log(number: int) -> Response:
     text = request.args.get("text", "")[:1000]
     if not text:
         raise InvalidRequestError("there is no text to look for")
-    return _json({"lines": service().logs.matches(number, text)})
+    return _json({"lines": service().logs.matches(service().runs.job(number).number, text)})
 
 
 @blueprint.get("/runs/<int:number>/log/steps")
 def map_log(number: int) -> Response:
     """The step of each line, as JSON: pairs of a step (-1: none) and its number of lines there."""
-    return _json({"spans": service().logs.spans(number)})
+    return _json({"spans": service().logs.spans(service().runs.job(number).number)})
 
 
 @blueprint.post("/runs/<int:number>/cancel")
@@ -159,8 +159,10 @@ def _failure(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
     if failed is None:
         return {"failed_line": 0, "failed_step": "", "tail": []}
 
+    job = service().runs.job(run.number).number
+
     def read(first: int, limit: int) -> list[LogLine]:
-        return [decode_line(data) for _, data in service().logs.read(run.number, first, limit)]
+        return [decode_line(data) for _, data in service().logs.read(job, first, limit)]
 
     tail = last_output(read, step=failed.index, first_line=failed.first_line, last_line=failed.last_line)
     return {"failed_line": failed.last_line, "failed_step": failed.name, "tail": tail if run.state == "failed" else []}

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from pipelines.logs.reading import LogLine
-from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
+from pipelines.model import FINAL_STATES, ContextSource, GitSource, Job, Run, RunRequest, RunState, Step, Trigger
 from pipelines.sources.git import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
@@ -138,7 +138,6 @@ def show_run(call: Call, run: Number) -> Run:
 @api.endpoint("GET", "/runs/{run}/steps", scope="read", errors=_NO_RUN)
 def list_steps(call: Call, run: Number) -> StepList:
     """List the steps of a run's latest attempt, with cache states, times, sizes and where they stand in the log."""
-    call.service.runs.get(run)
     return StepList(list(call.service.runs.steps(run)))
 
 
@@ -163,22 +162,22 @@ def read_log(call: Call, run: Number, query: LogQuery) -> LinePage:
 
     There may be fewer lines than asked for where they are long; ``next`` is where to go on.
     """
-    stored = call.service.runs.get(run).lines
-    return _page(call.service.logs.read(run, query.first, query.limit), query.limit, stored)
+    job = call.service.runs.job(run)
+    return _page(call.service.logs.read(job.number, query.first, query.limit), query.limit, job.lines)
 
 
 @api.endpoint("GET", "/runs/{run}/log/search", scope="read", errors=_NO_RUN)
 def search_log(call: Call, run: Number, query: SearchQuery) -> LinePage:
     """Find the lines of a log that contain a text; ``next`` is where to look on when the limit cut the list."""
-    call.service.runs.get(run)
-    return _page(call.service.logs.search(run, query.text, first=query.first, limit=query.limit), query.limit)
+    job = call.service.runs.job(run).number
+    return _page(call.service.logs.search(job, query.text, first=query.first, limit=query.limit), query.limit)
 
 
 @api.endpoint("GET", "/runs/{run}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_RUN)
 def read_log_text(call: Call, run: Number, query: TextQuery) -> Streamed:
     """Read the log so far, or any part of it by bytes: plain text, one line for each line of the log."""
-    call.service.runs.get(run)
-    return Streamed(call.service.logs.text(run, query.offset, query.limit))
+    job = call.service.runs.job(run).number
+    return Streamed(call.service.logs.text(job, query.offset, query.limit))
 
 
 @api.endpoint("GET", "/runs/{run}/events", scope="read", media="text/event-stream", errors=_NO_RUN)
@@ -188,9 +187,9 @@ def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
     An event is a line as GET /runs/{run}/log has it; its id is the line's number. So after a broken connection,
     Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
     """
-    call.service.runs.get(run)
+    job = call.service.runs.job(run)
     last = _last_event_id(call)
-    return Streamed(_events(call, run, query.after if last is None else last))
+    return Streamed(_events(call, job, query.after if last is None else last))
 
 
 def _page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
@@ -208,10 +207,10 @@ def _last_event_id(call: Call) -> int | None:
     return int(text)
 
 
-def _events(call: Call, number: int, after: int) -> Iterator[bytes]:
+def _events(call: Call, job: Job, after: int) -> Iterator[bytes]:
     yield b"retry: 1000\n\n"  # also sends the headers at once
-    project, asked_at = call.service.runs.get(number).project, time.monotonic()
-    for piece in call.hub.follow(number, after):
+    project, asked_at = call.service.runs.get(job.run).project, time.monotonic()
+    for piece in call.hub.follow(job.number, after):
         if time.monotonic() - asked_at >= _ASK_AGAIN_S:
             if not call.still_may("read", project):
                 return
@@ -219,6 +218,6 @@ def _events(call: Call, number: int, after: int) -> Iterator[bytes]:
         yield piece
     if call.hub.stopping:
         return
-    run = call.service.runs.get(number)
+    run = call.service.runs.get(job.run)
     if run.state in FINAL_STATES:
         yield b"event: end\ndata: " + msgspec.json.encode(run) + b"\n\n"
