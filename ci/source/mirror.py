@@ -197,10 +197,11 @@ class Mirror(Closing):
             return self._answer(asked.ref, "", asked)
         with self._server(asked) as server:
             found = Found(asked.ref, ()) if asked.ref.startswith("refs/") else server.find(asked.ref)
-            essential = [] if self._known(found.name) else [found.name]
+            essential = [] if is_commit(found.name) else [found.name]
             self._get(server, [*essential, *missing], len(essential))
-            if asked.commit and not self._known(asked.commit):
-                self._get_commit(server, asked)
+            for commit in filter(is_commit, (found.name, asked.commit)):
+                if not self._known(commit):
+                    self._get_commit(server, commit, asked)
             return self._answer(found.name, found.branch, asked)
 
     def _get(self, server: GitServer, refs: Sequence[str], essential: int) -> None:
@@ -220,22 +221,30 @@ class Mirror(Closing):
                         raise
 
     def _fetch_refs(self, server: GitServer, refs: Sequence[str]) -> None:
+        self._run_fetch(server, [f"+{ref}:{_own_name(ref)}" for ref in refs])
+
+    def _run_fetch(self, server: GitServer, specs: list[str]) -> None:
         words = ["fetch", "--quiet", "--no-auto-maintenance", "--no-recurse-submodules", "--no-write-fetch-head"]
-        specs = [f"+{ref}:{_own_name(ref)}" for ref in refs]
         if not self.is_of_fork:  # a fork's tags say nothing
             words, specs = [*words, "--prune"], [*specs, "+refs/tags/*:refs/tags/*"]
         server.run(*words, "--no-tags", "--", server.url, *specs)
 
-    def _get_commit(self, server: GitServer, asked: _Asked) -> None:
-        """The commit that was asked for is not on its branch any more: servers may have it all the same."""
-        with contextlib.suppress(FetchError):
-            self._fetch_refs(server, [asked.commit])
-        if not self._known(asked.commit):
-            raise RepositoryError(
-                f"{asked.remote.url} has no commit {asked.commit[:12]} any more: {asked.ref or 'its branch'} was "
-                "pushed by force",
-                hint="what was pushed since then has a run of its own",
-            )
+    def _get_commit(self, server: GitServer, commit: str, asked: _Asked) -> None:
+        """Fetch a commit that may be on no branch any more; servers may have it all the same."""
+        try:
+            self._fetch_refs(server, [commit])
+        except FetchError as error:
+            if not _NOT_THERE.search(error.message):
+                raise
+            self._run_fetch(server, [f"+refs/heads/*:{_OURS}heads/*"])  # it gives no commits, only branches
+        if self._known(commit):
+            return
+        if commit != asked.commit:
+            raise RepositoryError(f"{asked.remote.url} has no commit {commit}, or gives no commits away")
+        raise RepositoryError(
+            f"{asked.remote.url} has no commit {commit[:12]} any more: {asked.ref or 'its branch'} was pushed by force",
+            hint="what was pushed since then has a run of its own",
+        )
 
     def _answer(self, name: str, default: str, asked: _Asked) -> Fetched:
         """default: the branch where the name does not say it."""

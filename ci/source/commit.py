@@ -1,0 +1,130 @@
+"""The source of a run from git: one commit, fetched, and what jobs get of it. A damaged mirror is fetched anew once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from builder.remotes.gitroute import GitAccess
+from builder.remotes.giturls import GitRemote
+from ci.errors import DamagedRepositoryError, RepositoryError
+from ci.model import SourceOptions
+from ci.source.facts import describe, read_commit
+from ci.source.gitview import GitView
+from ci.source.layers import layers_of
+from ci.source.mirror import Fetched, Mirror
+from ci.source.objects import Objects
+from ci.source.submodules import SubmoduleAccess, submodule_layers
+from core.closing import Closing
+from core.digests import DiffID
+from images.store import Store
+
+_Read = TypeVar("_Read")
+
+_LFS: Final = "Git LFS is not fetched yet: leave source.lfs out, and fetch in a job what it needs (git lfs pull)"
+
+
+class WantedCommit(NamedTuple):
+    """What is to be run.
+
+    project: whose mirror it is.
+    remote, access: how it is fetched. Of a fork's: the fork's remote; its access has no credentials of the project.
+    ref: as for ``Mirror.fetch``, and so are commit and others.
+    fork: tells the fork apart from others; empty: it is none.
+    base: of a fork's, the remote of the repository that it is a fork of, whose mirror it borrows from.
+    """
+
+    project: str
+    remote: GitRemote
+    access: GitAccess
+    ref: str
+    commit: str = ""
+    others: Sequence[str] = ()
+    fork: str = ""
+    base: GitRemote | None = None
+
+
+class FetchedCommit(Closing):
+    """A commit, and what jobs get of it for as long as this is open.
+
+    fetched: what came of it.
+    commit: what it says of itself.
+    """
+
+    def __init__(self, store: Store, wanted: WantedCommit, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Fetch it. Raises RepositoryError, and the builder's errors of fetching."""
+        self._store = store
+        self._wanted = wanted
+        self._stopped = stopped
+        self._mirror = self._open()
+        try:
+            self.fetched = self._fetch(wanted.commit)
+            self.commit = self._insist(lambda: read_commit(self._mirror.objects, self.fetched.commit))
+        except BaseException:
+            self._mirror.close()
+            raise
+
+    @property
+    def objects(self) -> Objects:
+        """For reading."""
+        return self._mirror.objects
+
+    def facts(self) -> dict[str, str]:
+        """Those of ``ci.facts`` that a commit has."""
+        return self._insist(lambda: describe(self.objects, self.commit))
+
+    def layers(self, options: SourceOptions) -> tuple[DiffID, ...]:
+        """Its files as layers, base first, those of its submodules above where they are wanted."""
+        if options.lfs:
+            raise RepositoryError(_LFS)
+        own = self._insist(lambda: layers_of(self._store, self._mirror.key, self.objects, self.commit.tree))
+        if not options.submodules:
+            return own
+        wanted = self._wanted
+        project = f"{wanted.project} {wanted.fork}" if wanted.fork else wanted.project
+        way = SubmoduleAccess(project, wanted.access, self._stopped)
+        return (*own, *submodule_layers(self._store, self.objects, self.commit.tree, wanted.remote, way))
+
+    def git_view(self, options: SourceOptions) -> GitView | None:
+        """``.git`` of its workspaces; None where there is to be none."""
+        if options.history == 0:
+            return None
+        wanted = self._wanted
+        return GitView(
+            self._store, self._mirror.key, self.objects, self.commit.id, self.commit.tree,
+            branch=self.fetched.branch, history=options.history,
+            origin="" if wanted.remote.scheme == "file" else wanted.remote.url, alone=bool(wanted.fork),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._mirror.close()
+
+    def _open(self) -> Mirror:
+        wanted = self._wanted
+        of_project = Mirror.open(
+            self._store.root, wanted.project, (wanted.base or wanted.remote).url, bounds=wanted.access.bounds
+        )
+        if not wanted.fork:
+            return of_project
+        with of_project:
+            return of_project.of_fork(wanted.fork)
+
+    def _fetch(self, commit: str) -> Fetched:
+        wanted = self._wanted
+        return self._mirror.fetch(
+            wanted.remote,
+            wanted.access,
+            wanted.ref,
+            commit=commit,
+            others=wanted.others,
+            stopped=self._stopped,
+        )
+
+    def _insist(self, read: Callable[[], _Read]) -> _Read:
+        """Read from the mirror; if that is damaged, once more from a new one."""
+        try:
+            return read()
+        except DamagedRepositoryError:
+            self._mirror.throw_away()
+            self._fetch(self.fetched.commit)
+            return read()
