@@ -317,7 +317,8 @@ def _warn_of_missing_variables(job: Job, problems: Problems) -> None:
         for variable in dict.fromkeys(_MENTIONED.findall(text)):
             if variable in FACTS:
                 hint = (
-                    f'`env: {{{variable}: "${{{variable}}}"}}` brings it, and makes it part of what the job depends on'
+                    f'`env: {{{variable.removeprefix("SHIPLAP_")}: "${{{variable}}}"}}` brings it by that name, and '
+                    "makes it part of what the job depends on"
                 )
                 problems.warning(_span(text), f"a job with `inputs` does not get {variable}", hint=hint)
 

@@ -321,3 +321,13 @@ def test_long_chain_of_needs_is_no_trouble(lint: Lint) -> None:
 def test_a_problem_says_its_line() -> None:
     assert str(Problem("error", "no", None, "do")) == "error: no (do)"
     assert re.fullmatch("warning: w", str(Problem("warning", "w", None)))
+
+
+def test_hint_for_a_variable_that_inputs_take_away_can_be_followed(lint: Callable[[str], str]) -> None:
+    text = "jobs:\n  a:\n    image: b:1\n    inputs: x\n    run: echo $SHIPLAP_BRANCH\n"
+    said = lint(text)
+    assert '`env: {BRANCH: "${SHIPLAP_BRANCH}"}` brings it by that name' in said
+    followed = text.replace(
+        "    run: echo $SHIPLAP_BRANCH", '    env: {BRANCH: "${SHIPLAP_BRANCH}"}\n    run: echo $BRANCH'
+    )
+    assert lint(followed) == ""
