@@ -20,7 +20,7 @@ from builder.result import BuildResult
 from containers.launcher import Launcher
 from containers.spec import ContainerSpec, Mount
 from core.digests import DiffID
-from core.events import Monitor, NullMonitor
+from core.events import MissReason, Monitor, NullMonitor
 from core.references import Reference
 from core.trust import HOST, Domain, Privacy
 from images.store import Store
@@ -87,6 +87,17 @@ class JobOutcome(Struct, frozen=True):
     exports: Mapping[str, str] = _NOTHING
     image: str = ""
     reused_from: str = ""
+
+
+LOOKING: Final = "[internal] look for an earlier result"
+"""The step of a job that ends with whose result it has, or with why it runs."""
+
+
+class Earlier(NamedTuple):
+    """What earlier runs say of a job. outcome: its result; None: it has to run. changes: why it has."""
+
+    outcome: JobOutcome | None
+    changes: tuple[MissReason, ...] = ()
 
 
 class Publisher(Protocol):

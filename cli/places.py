@@ -30,7 +30,7 @@ _SERVICE: Final = {
 }  # fmt: skip
 _THIS_MACHINE: Final = {
     "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "context": "ls add use rm", "registry": "serve",
-    "ci": "run lint graph schema",
+    "ci": "run why lint graph schema",
     "project hook": "script",
 }  # fmt: skip
 _STORE: Final = {

@@ -1,9 +1,13 @@
-"""One attempt of a job, whatever its kind: the one function that the worker and the command line call."""
+"""One attempt of a job, whatever its kind: the one function that the worker and the command line call.
+
+``look`` asks what ``execute`` would find before it runs anything.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from builder.errors import BuildCancelledError, BuilderError
 from builder.running.failures import StepFailedError
@@ -14,12 +18,12 @@ from ci.execution.building import build_image
 from ci.execution.commands import Commands, run_commands
 from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
-from ci.execution.image import image_of
-from ci.execution.reusing import reuse_of
+from ci.execution.image import JobImage, image_of
+from ci.execution.reusing import Reuse, reuse_of
 from ci.execution.steps import Numbering
-from ci.execution.variables import secrets_of, variables
+from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
 from ci.model import Job
-from ci.outcome import Given, JobOutcome, JobTools
+from ci.outcome import Earlier, Given, JobOutcome, JobTools
 from ci.planning import PlannedJob
 from ci.workspace.stack import Stack
 from ci.workspace.workspace import PLACE, Workspace
@@ -61,6 +65,34 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
     return found
 
 
+def look(planned: PlannedJob, given: Given, tools: JobTools) -> Earlier | None:
+    """What ``execute`` would find of earlier results of a job of commands; None: it always runs.
+
+    Its image is pulled or built where it is not here; nothing else runs. Raises JobFaultError and PipelineFileError for
+    what the file got wrong, and what the builder, a registry or the store raises.
+    """
+    job = planned.settled(given.facts, given.exports)
+    ending = Ending(tools.cancelled, tools.killed, timeout_s=job.timeout_s, grace_s=job.grace_s)
+    with _session(given, tools) as own:
+        found = _Attempt(planned, job, given, own, ending).earlier()
+        if found is not None and found.outcome is not None:
+            _lease(found.outcome, tools.store)
+    return found
+
+
+class _Prepared(NamedTuple):
+    """A job of commands, when all is known but what they do.
+
+    variables: but for those of the image and of secrets.
+    reuse: None: it always runs.
+    """
+
+    image: JobImage
+    variables: Variables
+    secrets: JobSecrets
+    reuse: Reuse | None
+
+
 class _Attempt:
     """One attempt, in a session of its own."""
 
@@ -73,24 +105,40 @@ class _Attempt:
         self._numbering = Numbering(tools.monitor)
 
     def outcome(self) -> JobOutcome:
-        job, given, tools = self._job, self._given, self._tools
+        job = self._job
         with asking(self._ending.check):
-            self._ending.check()
-            files = Stack(tools.store, given.source, given.outputs, given.before, job.inputs)
-            files.refuse_conflicts()
+            files = self._files()
             if job.build is not None:
                 return build_image(
-                    str(self._planned.name), job, files.layers, given, tools, self._numbering, self._ending
+                    str(self._planned.name), job, files.layers, self._given, self._tools, self._numbering, self._ending
                 )
             return self._commands(files)
 
-    def _commands(self, files: Stack) -> JobOutcome:
+    def earlier(self) -> Earlier | None:
+        """What is known of its result; None: nothing ever is."""
+        with asking(self._ending.check):
+            reuse = self._prepared(self._files()).reuse
+            return None if reuse is None else reuse.earlier()
+
+    def _files(self) -> Stack:
+        given = self._given
+        self._ending.check()
+        files = Stack(self._tools.store, given.source, given.outputs, given.before, self._job.inputs)
+        files.refuse_conflicts()
+        return files
+
+    def _prepared(self, files: Stack) -> _Prepared:
         job, given, tools = self._job, self._given, self._tools
         secrets = secrets_of(job, given)
         image = image_of(job, given, tools, self._numbering, self._ending)
         name = str(self._planned.name)
         known = variables(job, name, self._planned.combination, given)
         reuse = reuse_of(name, job, given, tools, image, known, secrets.values, files)
+        return _Prepared(image, known, secrets, reuse)
+
+    def _commands(self, files: Stack) -> JobOutcome:
+        job, given, tools = self._job, self._given, self._tools
+        image, known, secrets, reuse = self._prepared(files)
         found = None if reuse is None else reuse.answer(self._numbering)
         if found is not None:
             return found

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Final
 
 from builder.explaining.words import in_words
 from ci.execution.image import JobImage
 from ci.execution.steps import Numbering
 from ci.execution.variables import Variables
 from ci.model import Job
-from ci.outcome import Given, JobOutcome, JobTools
+from ci.outcome import LOOKING, Earlier, Given, JobOutcome, JobTools
 from ci.reuse.keys import Ingredients, JobKey, is_reusable, key_of
 from ci.reuse.results import Results
 from ci.workspace.stack import Stack
 from core.digests import chain_id
 from core.events import MissReason, StepFinished, StepOutcome, StepStarted
 from core.trust import Privacy
-
-_STEP: Final = "[internal] look for an earlier result"
 
 
 class Reuse:
@@ -36,24 +33,22 @@ class Reuse:
 
     def answer(self, numbering: Numbering) -> JobOutcome | None:
         """The result of an earlier run; None: the job has to run. A step tells whose result it is, or why it runs."""
-        (step,) = numbering.planned([_STEP], [0])
+        (step,) = numbering.planned([LOOKING], [0])
         numbering.emit(StepStarted(step.id, self._began))
-        found = self._results.find(self._key) if self._given.reuse else None
-        changes: list[MissReason] = []
-        if found is not None:
-            reason = f"the result of run {found.reused_from}"
-        else:
-            changes = self._changes()
-            reason = in_words(changes)
+        found, changes = self.earlier()
+        reason = in_words(changes) if found is None else f"the result of run {found.reused_from}"
         ended = time.time()
         outcome: StepOutcome = "done" if found is None else "cached"
-        numbering.emit(StepFinished(step.id, outcome, ended - self._began, ended, reason, tuple(changes)))
+        numbering.emit(StepFinished(step.id, outcome, ended - self._began, ended, reason, changes))
         return found
 
-    def _changes(self) -> list[MissReason]:
+    def earlier(self) -> Earlier:
+        """The result of an earlier run, or why there is none."""
         if not self._given.reuse:
-            return [MissReason("no-cache")]
-        return self._results.changes(self._key, before=self._began)
+            return Earlier(None, (MissReason("no-cache"),))
+        found = self._results.find(self._key)
+        changes = () if found is not None else tuple(self._results.changes(self._key, before=self._began))
+        return Earlier(found, changes)
 
     def keep(self, outcome: JobOutcome) -> None:
         """Keep what came of the job, if it succeeded."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+from ci.outcome import LOOKING
 from core.events import Event
 from core.masking import Masker
 from pipelines.logs.lines import LineMaker, LogLine
@@ -19,7 +20,7 @@ class JobLog:
     """One job's log, whatever attempt it is in. For one thread.
 
     last: the last lines of output, as text.
-    step: the name of the step that goes on; empty: none.
+    why: whose result it has, or why it runs; empty: nobody asked.
     """
 
     def __init__(self, masker: Masker) -> None:
@@ -28,6 +29,7 @@ class JobLog:
         self._begun: dict[int, str] = {}
         self._unfinished: dict[int, str] = {}
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
+        self.why = ""
 
     @property
     def step(self) -> str:
@@ -63,8 +65,8 @@ class JobLog:
                 self.last.append(line.text[:_KEPT_CHARACTERS])
             elif line.kind == "start":
                 self._begun[line.step] = line.text
-            elif line.kind == "finish":
-                self._begun.pop(line.step, None)
+            elif line.kind == "finish" and self._begun.pop(line.step, "") == LOOKING:
+                self.why = line.reason
 
 
 def shown_lines(log: JobLog, event: Event) -> Iterator[LogLine]:

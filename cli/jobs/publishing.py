@@ -6,7 +6,10 @@ import contextlib
 from collections.abc import Callable
 
 from builder.result import BuildResult
+from ci.errors import JobFaultError
+from cli.errors import CommandError
 from cli.options import image_name
+from core.errors import InvalidReferenceError
 from core.references import Reference
 from images.store import Store
 from registry.client import Client, push
@@ -25,8 +28,11 @@ class LocalPublisher:
         self._meant: set[Reference] = set()
 
     def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
-        """Raises CommandError and InvalidReferenceError."""
-        found = tuple(map(image_name, tags))
+        """Raises JobFaultError for what is no name."""
+        try:
+            found = tuple(map(image_name, tags))
+        except (CommandError, InvalidReferenceError) as error:
+            raise JobFaultError(error.message, hint=error.hint) from error
         self._meant |= {name for name, tag in zip(found, tags, strict=True) if tag.startswith(f"{name.domain}/")}
         return found
 

@@ -8,7 +8,7 @@ from typing import Final
 from ci.local.watching import JobEnd, RunEnd
 from ci.planning import PlannedJob
 from cli.jobs.joblog import JobLog
-from cli.jobs.words import STYLES, counts_text, seconds_text
+from cli.jobs.words import STYLES, counts_text, seconds_text, whose_result
 from cli.progress.screen import Style, styled
 from cli.progress.text import cell_width, harmless, one_line
 
@@ -63,7 +63,7 @@ def _state(planned: PlannedJob, job: JobEnd) -> str:
 
 def _words(job: JobEnd, reason: str) -> str:
     if job.outcome is not None and job.outcome.reused_from:
-        return f"the result of run {job.outcome.reused_from}"
+        return whose_result(job.outcome.reused_from)
     if job.is_flaky:
         return f"succeeded at attempt {job.attempts}"
     return job.message.partition("\n")[0] or reason

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ci.conditions import Event
+from ci.model import SourceOptions
 from ci.outcome import GitMounts
 from ci.source.facts import describe, directories_of_tree, read_commit
+from ci.source.gitview import GitView
 from ci.source.layers import layers_of
 from ci.source.workingtree import LocalRepository
 from cli.errors import CommandError
 from cli.jobs.asked import About
+from cli.jobs.words import HERE
 from core.digests import DiffID
 from core.settings import FetchSettings
 from images.store import Store
-
-_RUN = "local"
 
 
 class WorkingTree(NamedTuple):
@@ -44,12 +45,12 @@ def check_event(about: About) -> None:
         raise CommandError("--event pull_request: into which branch?", hint="--target BRANCH")
 
 
-def read_tree(repository: LocalRepository, about: About, store: Store) -> WorkingTree:
+def read_tree(repository: LocalRepository, about: About, source: SourceOptions, store: Store) -> WorkingTree:
     """The files as they are now. Raises RepositoryError, StorageFullError and what ``check`` raises."""
     objects, tree = repository.objects, repository.tree()
     branch = repository.branch if about.branch is None else about.branch
     facts = {
-        "SHIPLAP_RUN": _RUN,
+        "SHIPLAP_RUN": HERE,
         "SHIPLAP_PROJECT": repository.top.name,
         "SHIPLAP_EVENT": about.event,
         "SHIPLAP_BRANCH": branch,
@@ -66,4 +67,9 @@ def read_tree(repository: LocalRepository, about: About, store: Store) -> Workin
         facts=facts,
         directories=lambda pattern: directories_of_tree(objects, tree, pattern),
     )
-    return WorkingTree(event, layers_of(store, repository.key, objects, tree), None)
+    git = None
+    if repository.commit and source.history != 0:
+        git = GitView(
+            store, repository.key, objects, repository.commit, tree, branch=repository.branch, history=source.history
+        )
+    return WorkingTree(event, layers_of(store, repository.key, objects, tree), git)

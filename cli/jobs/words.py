@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from ci.graph import State
+from ci.local.looking import Always
 from ci.local.watching import JobEnd, RunEnd
 from cli.progress.screen import Style
 from cli.progress.text import one_line
+
+HERE: Final = "local"
+"""What runs on this machine have for a number."""
+
+ALWAYS: Final[dict[Always, str]] = {
+    "build": "it builds an image, whose steps come from the cache",
+    "inputs": "it has no `inputs`, so it always runs",
+    "reuse": "it says `reuse: false`",
+}
 
 STYLES: Final[dict[State, Style]] = {
     "succeeded": "good", "reused": "good", "failed": "bad", "error": "bad", "skipped": "dim", "cancelled": "dim",
@@ -29,11 +39,16 @@ def ended_text(end: JobEnd) -> str:
     return f"{end.state}{took}{_aside(end)}"
 
 
+def whose_result(run: str) -> str:
+    """Of a job that was reused: whose result it has."""
+    return "the result of an earlier run here" if run == HERE else f"the result of run {one_line(run)}"
+
+
 def _aside(end: JobEnd) -> str:
     if end.is_flaky:
         return f", flaky: at attempt {end.attempts}"
     if end.outcome is not None and end.outcome.reused_from:
-        return f": the result of run {one_line(end.outcome.reused_from)}"
+        return f": {whose_result(end.outcome.reused_from)}"
     return f": {one_line(end.message)}" if end.message else ""
 
 

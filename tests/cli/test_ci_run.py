@@ -124,12 +124,18 @@ def first_example(repository: Repository) -> None:
     )
 
 
-def test_first_example_runs(repository: Repository) -> None:
+def test_first_example_runs_and_what_has_inputs_is_reused(repository: Repository) -> None:
     first_example(repository)
     ran = {"lint": "succeeded", "test (1.36)": "succeeded", "test (1.37)": "succeeded", "app": "succeeded"}
     end = repository.end()
     assert {name: job["state"] for name, job in end["jobs"].items()} == ran
     assert end["left_out"] == {"deploy": "it is not for local"}
+    reused = {**ran, "lint": "reused", "test (1.36)": "reused", "test (1.37)": "reused"}
+    assert repository.states() == reused
+    repository.write(None, {"ruff.toml": "# changed, and not committed\n"})
+    assert repository.states() == {**reused, "lint": "succeeded"}
+    assert repository.states("--no-reuse") == ran
+    assert repository.states("test") == {"test (1.36)": "reused", "test (1.37)": "reused"}
 
 
 def test_deploys_for_an_event_and_shows_no_secret(repository: Repository, tmp_path: Path) -> None:
@@ -187,6 +193,20 @@ def test_files_of_the_working_tree_count_and_ignored_ones_do_not(repository: Rep
     assert re.findall(r"^look \| (changed|new|after|before)$", done.stderr, re.MULTILINE) == ["changed", "new", "after"]
     assert not (repository.directory / ".git" / "index.lock").exists()
     assert git(repository.directory, "status", "--porcelain") == "M changed\n D gone\n?? new"
+
+
+def test_job_sees_the_history_of_the_repository(repository: Repository) -> None:
+    repository.commit(
+        """
+source: {history: SHOWN}
+jobs: {look: {image: "busybox:1.37", run: "ls -A; cat .git/HEAD || true; echo $SHIPLAP_SHORT_COMMIT $SHIPLAP_TITLE"}}
+""".replace("SHOWN", "all")
+    )
+    done = repository.run("--progress", "plain")
+    assert "look | ref: refs/heads/main\n" in done.stderr
+    assert f"look | {git(repository.directory, 'rev-parse', '--short=12', 'HEAD')} something\n" in done.stderr
+    repository.write((repository.directory / ".shiplap.yml").read_text().replace("all", "0"), {})
+    assert "look | .git\n" not in repository.run("--progress", "plain").stderr
 
 
 def test_job_that_fails_is_told_with_its_last_lines(repository: Repository) -> None:
@@ -406,3 +426,42 @@ def test_first_file_of_the_page_runs_as_the_page_says(repository: Repository) ->
     file = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]
     repository.commit(file, {"a.sh": f"echo {repository.directory}\n"})
     assert repository.states() == {"check": "succeeded", "pack": "succeeded", "list": "succeeded"}
+    done = repository.run("--progress", "plain")
+    assert re.search(r"^check +reused ", done.stderr, re.MULTILINE)
+    assert re.search(r"^pack +reused ", done.stderr, re.MULTILINE)
+    assert re.search(r"^list +succeeded ", done.stderr, re.MULTILINE)
+    assert "list | dist/scripts.tar\n" in done.stderr or "list | a.sh\n" in done.stderr
+    repository.write(None, {"a.sh": "echo changed\n"})
+    assert repository.states() == {"check": "succeeded", "pack": "succeeded", "list": "succeeded"}
+
+
+def test_why_says_what_changed(repository: Repository) -> None:
+    repository.commit(
+        """
+jobs:
+  test: {image: "busybox:1.37", inputs: ["src/**"], run: "cat src/*"}
+  ship: {needs: test, image: "busybox:1.37", run: "true"}
+  make: {image: "busybox:1.37", inputs: [src], outputs: [out], run: "cp -r src out"}
+  pack: {needs: make, image: "busybox:1.37", inputs: [out], run: "cat out/*"}
+""",
+        {"src/a": f"{repository.directory}\n"},
+    )
+
+    def why(job: str) -> str:
+        return repository.shiplap("ci", "why", job, cwd=repository.directory).stdout
+
+    assert why("test") == "test: it would run: it has not succeeded before\n"
+    assert why("ship") == "ship: it would run: it has no `inputs`, so it always runs\n"
+    assert why("pack") == "pack: it would run after make, which would run: what that leaves is not known before\n"
+    done = repository.run("--progress", "plain")
+    assert re.search(r"^test +succeeded +\S+ +it has not succeeded before$", done.stderr, re.MULTILINE)
+    assert re.search(r"^ship +succeeded +\S+ +it has no `inputs`, so it always runs$", done.stderr, re.MULTILINE)
+    for job in ("test", "make", "pack"):
+        assert why(job) == f"{job}: it would be reused: the result of an earlier run here\n"
+    repository.write(None, {"src/a": "changed\n"})
+    assert why("test") == "test: it would run: src/a changed\n"
+    assert why("pack") == "pack: it would run after make, which would run: what that leaves is not known before\n"
+    done = repository.run("test", "--progress", "plain")
+    assert re.search(r"^test +succeeded +\S+ +src/a changed$", done.stderr, re.MULTILINE)
+    done = repository.shiplap("ci", "why", "tset", cwd=repository.directory, check=False)
+    assert (done.returncode, done.stderr) == (2, 'error: there is no job "tset"\nhint: did you mean "test"?\n')

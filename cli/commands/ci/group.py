@@ -8,6 +8,7 @@ from cli.lazy import LazyCommand, LazyGroup
 
 _COMMANDS = {
     "run": LazyCommand("cli.commands.ci.run", "Run the repository's jobs here, from the working tree."),
+    "why": LazyCommand("cli.commands.ci.why", "Say why a job would run, or whose result it has."),
     "lint": LazyCommand("cli.commands.ci.lint", "Say what is wrong with pipeline files."),
     "graph": LazyCommand("cli.commands.ci.graph", "Show which jobs an event would run, and what they wait for."),
     "schema": LazyCommand("cli.commands.ci.schema", "Print the JSON Schema of pipeline files, for editors."),

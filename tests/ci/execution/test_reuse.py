@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ci.outcome import LOOKING
 from core.digests import DiffID
 from core.events import StepFinished
 from core.trust import Domain, of_branch, of_fork, protected
@@ -23,7 +24,6 @@ jobs:
     exports: V
 """
 FILES = {"src/a": "a", "src/b": "b", "x.txt": "x", "docs/y": "y"}
-STEP = "[internal] look for an earlier result"
 
 
 def fingerprint(value: bytes) -> str:
@@ -39,7 +39,7 @@ def run(
     said = [
         event.reason or ""
         for event in shop.last.events
-        if isinstance(event, StepFinished) and shop.last.names[event.id] == STEP
+        if isinstance(event, StepFinished) and shop.last.names[event.id] == LOOKING
     ]
     return outcome.state, "".join(said)
 
