@@ -29,6 +29,8 @@ _MAX_BACKTRACKING_WILDCARDS = 3
 _MAX_BACKTRACKING_UNBOUNDED = 2
 # Patterns in one regular expression. While one is matched, nothing else of the process goes on.
 _ALTERNATIVES = 50
+# Directories whose results are remembered: a stranger chose how many there are, and how long their paths.
+_REMEMBERED = 8192
 _SPECIAL = re.compile(r"[*?\[\]\\]")
 
 
@@ -108,6 +110,8 @@ class IgnorePatterns:
     def _directory(self, path: str) -> tuple[bool, int]:
         result = self._directories.get(path)
         if result is None:
+            if len(self._directories) > _REMEMBERED:
+                self._directories = {"": (False, 0)}
             missing = [path]
             while (parent := missing[-1].rpartition("/")[0]) not in self._directories:
                 missing.append(parent)

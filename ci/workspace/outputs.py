@@ -27,6 +27,8 @@ from images.whiteouts import WHITEOUT_PREFIX
 
 _MODES = 0o1777  # what travels of a mode
 _PATH_MAX = 4096
+_MOST_ENTRIES = 1_000_000
+_MOST_PATH_BYTES = 256 << 20
 _CONFINED = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
@@ -115,6 +117,7 @@ class _Places:
         self._view = view
         self._is_needed = is_needed
         self._taken: dict[bytes, tuple[bytes, bool]] = {}
+        self._entries = self._path_bytes = 0
 
     def claim(self, place: bytes, path: bytes, *, is_directory: bool = False) -> bool:
         """Take a place for what the job wrote at ``path``; False: it is a directory that is there already."""
@@ -125,6 +128,13 @@ class _Places:
             )
         if len(place) >= _PATH_MAX:
             raise OutputsError(f"the output {_shown(place[:60])}… has a path of {len(place)} bytes; 4095 are possible")
+        self._entries += 1
+        self._path_bytes += len(place)
+        if self._entries > _MOST_ENTRIES or self._path_bytes > _MOST_PATH_BYTES:
+            raise OutputsError(
+                f"the outputs have more than {_MOST_ENTRIES:,} files, or too long paths",
+                hint="let the job pack them into one file; what is only needed by commands belongs into the image",
+            )
         if not self._is_needed:
             return True
         if place not in self._taken:
@@ -218,6 +228,8 @@ class _Walk(UpperWalk[_Directory]):
         is_meant = is_whole or self._patterns.matches(text)
         if path in self._mounted or not (is_meant or self._patterns.reaches_below(text)):
             return False
+        if len(path) >= _PATH_MAX and not is_meant:
+            return False  # nothing in it could be an output, and paths take memory
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=level.fd)
         lower = None
         try:

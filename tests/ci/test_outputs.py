@@ -26,6 +26,7 @@ from core.cancellation import asking
 from dockerfile_grammar import IgnorePatterns
 from images.apply import apply_layer
 from images.tarwriter import TarWriter
+from images.trees import remove_tree
 from tests.toolkit.overlays import OverlayStep
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -438,6 +439,32 @@ def test_a_path_that_no_layer_can_have_is_an_error(job: Job) -> None:
     os.close(fd)
     with pytest.raises(OutputsError, match=r"has a path of \d+ bytes; 4095 are possible"):
         job.tar("**")
+
+
+def test_what_lies_too_deep_and_no_pattern_names_is_passed_by(job: Job) -> None:
+    write(str(job.upper / "a/x"))
+    fd = os.open(job.upper, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("dd", dir_fd=fd)
+        deeper = os.open("dd", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    assert job.names("**/x") == ["a", "a/x"]
+    with contextlib.suppress(OutputsError):
+        job.tar("dd")
+    remove_tree(str(job.upper / "dd"))  # pytest's own way recurses
+
+
+def test_outputs_of_more_files_than_any_job_means_are_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.run(lambda: write(*(f"d/{number}" for number in range(20))))
+    monkeypatch.setattr("ci.workspace.outputs._MOST_ENTRIES", 21)
+    assert len(job.names("d")) == 21
+    for name, most in (("_MOST_ENTRIES", 20), ("_MOST_PATH_BYTES", 70)):
+        monkeypatch.setattr(f"ci.workspace.outputs.{name}", most)
+        with pytest.raises(OutputsError, match=r"the outputs have more than [\d,]+ files, or too long paths"):
+            job.tar("d")
+        monkeypatch.undo()
 
 
 def test_it_ends_when_it_is_asked_to(job: Job) -> None:
