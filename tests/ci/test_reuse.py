@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,18 +12,16 @@ import pytest
 from msgspec.structs import replace
 
 from builder.explaining.words import in_words
-from ci.epoch import BEGINNING
 from ci.model import Build, Job, Limits, Output, Retry, Secret
 from ci.outcome import JobOutcome
 from ci.reuse import keys
 from ci.reuse.keys import Ingredients, JobKey, is_reusable, key_of
 from ci.reuse.results import Results
 from ci.workspace.stack import Stack
-from core.digests import DiffID
 from core.events import MissReason
 from core.trust import HOST, Domain, Privacy, of_branch, of_fork, of_stranger, of_user, protected
 from images.store import Store
-from images.tarwriter import TarWriter
+from tests.toolkit.layers import lay
 
 JOB = Job(
     run=("make", "make test"),
@@ -165,15 +162,6 @@ def test_who_is_reusable() -> None:
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "root") as store:
         yield store
-
-
-def lay(store: Store, files: Mapping[str, str]) -> DiffID:
-    with store.layers.writer() as blob:
-        writer = TarWriter(blob)
-        for path, text in sorted(files.items()):
-            writer.file(os.fsencode(path), 0o644, 0, 0, BEGINNING, len(text), text.encode())
-        writer.close()
-        return blob.commit()
 
 
 def results(store: Store, domain: Domain = MAIN, label: str = "job test") -> Results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,38 +24,20 @@ from images.flatten import flatten
 from images.store import Store
 from images.tarheaders import DIRECTORY, SYMLINK
 from images.tarwriter import TarWriter
+from tests.toolkit.layers import lay as write_layer
 
 DIRECTORY_ENTRY: File = ("40755 0:0", "", "")
 FILE_ENTRY: File = ("100644 0:0", "digest", "")
 
 
 class Laid:
-    """Writes layers. What stands for a file: its text; ``-> x`` a link; ``/`` a directory; None: removed."""
+    """Writes layers of its store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def __call__(self, files: dict[str, str | None], *, mode: int = 0o644, parents: bool = True) -> DiffID:
-        with self.store.layers.writer() as blob:
-            writer = TarWriter(blob)
-            made: set[str] = set()
-            for path, text in sorted(files.items(), key=lambda item: order_of(item[0])):
-                for at in [at for at, character in enumerate(path) if character == "/"]:
-                    if parents and path[:at] not in made:
-                        made.add(path[:at])
-                        writer.directory(os.fsencode(path[:at]), 0o755, 0, 0, BEGINNING)
-                name = os.fsencode(path)
-                if text is None:
-                    writer.whiteout(name)
-                elif text == "/":
-                    made.add(path)
-                    writer.directory(name, 0o755, 0, 0, BEGINNING)
-                elif text.startswith("-> "):
-                    writer.symlink(name, os.fsencode(text[3:]), 0, 0, BEGINNING)
-                else:
-                    writer.file(name, mode, 0, 0, BEGINNING, len(text.encode()), text.encode())
-            writer.close()
-            return blob.commit()
+    def __call__(self, files: Mapping[str, str | None], *, mode: int = 0o644) -> DiffID:
+        return write_layer(self.store, files, mode=mode)
 
 
 @pytest.fixture
@@ -213,7 +195,7 @@ def test_the_key_says_nothing_of_how_the_layers_are_cut(lay: Laid) -> None:
 def test_every_visible_difference_is_another_key(lay: Laid) -> None:
     base = {"a/x": "1", "l": "-> a"}
     keys = [
-        key(lay, lay(base)),  # type: ignore[arg-type]
+        key(lay, lay(base)),
         key(lay, lay({"a/x": "2", "l": "-> a"})),
         key(lay, lay({"a/y": "1", "l": "-> a"})),
         key(lay, lay({"a/x": "1", "l": "-> b"})),

@@ -27,6 +27,7 @@ from images.store import Store
 from images.tarwriter import TarWriter
 from images.trees import tree_usage
 from tests.containers.running import Runner
+from tests.toolkit.layers import lay as layer
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -71,27 +72,6 @@ def lay(store: Store) -> Lay:
         return layer(store, {path.replace("__", "/").replace("_", "."): text for path, text in files.items()})
 
     return write
-
-
-def layer(store: Store, files: dict[str, str | None]) -> DiffID:
-    """Files by path with their text; None: removed."""
-    with store.layers.writer() as blob:
-        writer = TarWriter(blob)
-        made: set[str] = set()
-        for path, text in sorted(files.items(), key=lambda item: item[0].replace("/", "\0")):
-            for at in [at for at, character in enumerate(path) if character == "/"]:
-                if path[:at] not in made:
-                    made.add(path[:at])
-                    writer.directory(os.fsencode(path[:at]), 0o755, 0, 0, BEGINNING)
-            if text is None:
-                writer.whiteout(os.fsencode(path))
-            elif text.startswith("-> "):
-                writer.symlink(os.fsencode(path), os.fsencode(text[3:]), 0, 0, BEGINNING)
-            else:
-                data = text.encode()
-                writer.file(os.fsencode(path), 0o644, 0, 0, BEGINNING, len(data), data)
-        writer.close()
-        return blob.commit()
 
 
 SEE = "cd /work; find . -exec stat -c '%n %Y %a %u:%g' {} +"

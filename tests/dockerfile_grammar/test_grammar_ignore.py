@@ -137,6 +137,36 @@ def test_directory_can_be_skipped_only_if_nothing_below_comes_back(text: str, di
     assert IgnorePatterns.parse(text).can_skip(directory) is expected
 
 
+@pytest.mark.parametrize(
+    ("text", "directory", "expected"),
+    [
+        ("src", "lib", False),
+        ("src", "src", False),
+        ("src/a", "src", True),
+        ("src/a", "lib", False),
+        ("src/a", "src/a", False),
+        ("*/a", "lib", True),
+        ("*/a", "lib/b", False),
+        ("**/*.py", "lib/b", True),
+        ("lib\n!src/a", "src", False),
+    ],
+)
+def test_a_directory_has_something_to_leave_out_only_if_a_pattern_goes_on(
+    text: str, directory: str, expected: bool
+) -> None:
+    assert IgnorePatterns.parse(text).reaches_below(directory) is expected
+
+
+def test_what_is_remembered_of_directories_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockerfile_grammar.ignore._REMEMBERED", 10)
+    patterns = IgnorePatterns.parse("a\n!a/b/c\n*/*/d")
+    forgetful = [patterns.matches(f"{top}/{number}/{name}") for number in range(100) for top in "abc" for name in "cd"]
+    assert len(patterns._directories) <= 10 + 3
+    monkeypatch.undo()
+    patterns = IgnorePatterns.parse("a\n!a/b/c\n*/*/d")
+    assert forgetful == [patterns.matches(f"{t}/{n}/{name}") for n in range(100) for t in "abc" for name in "cd"]
+
+
 def test_slash_alone_leaves_out_nothing_and_brings_nothing_back() -> None:
     """As moby's ``ignorefile.ReadAll`` has it: of "/" alone the slash stays."""
     patterns = IgnorePatterns.parse("/\na\n!/")

@@ -26,10 +26,7 @@ from core.references import Reference
 from images.archive import import_rootfs
 from images.oci import ImageConfig
 from images.store import Store
-from images.tarwriter import TarWriter
-
-BEGINNING = 946684800
-"""2000-01-01."""
+from tests.toolkit.layers import lay
 
 
 class Seen:
@@ -90,18 +87,7 @@ class JobShop:
 
     def source(self, files: Mapping[str, str]) -> tuple[DiffID, ...]:
         """A layer of files, as the source has them."""
-        with self.store.layers.writer() as blob:
-            writer = TarWriter(blob)
-            made: set[str] = set()
-            for path, text in sorted(files.items(), key=lambda item: item[0].replace("/", "\0")):
-                for at in [at for at, character in enumerate(path) if character == "/"]:
-                    if path[:at] not in made:
-                        made.add(path[:at])
-                        writer.directory(os.fsencode(path[:at]), 0o755, 0, 0, BEGINNING)
-                data = text.encode()
-                writer.file(os.fsencode(path), 0o644, 0, 0, BEGINNING, len(data), data)
-            writer.close()
-            return (blob.commit(),)
+        return (lay(self.store, files),)
 
     def run(
         self,
