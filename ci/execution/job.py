@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from builder.errors import BuildCancelledError, BuilderError
+from builder.errors import BuilderError
 from builder.running.failures import StepFailedError
-from ci.errors import JobFaultError, JobLateError
+from ci.errors import JobFaultError
 from ci.execution import failures
 from ci.execution.blame import is_of_the_machine
 from ci.execution.building import build_image
@@ -34,6 +34,9 @@ from core.suggestions import aside
 from dockerfile_grammar.errors import DockerfileError
 from images.store import Store
 
+_OF_THE_JOB: Final = (JobFaultError, BuilderError, DockerfileError)
+"""What the job's author, its script or its Dockerfile did wrong, unless a machine was the cause."""
+
 
 def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
     """Do one attempt of a job.
@@ -50,17 +53,13 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
             _lease(found, tools.store)
     except CommandFailedError as error:
         return JobOutcome("failed", _told(error), error.failure, error.exit_code)
-    except JobFaultError as error:
-        return JobOutcome("failed", _told(error))
-    except (BuildCancelledError, JobLateError):
-        return _ended(job, ending)
-    except StepFailedError as error:
-        if is_of_the_machine(error):
+    except ShiplapError as error:
+        if ending.reason:  # whatever the error is, the end caused it
+            return _ended(job, ending)
+        if is_of_the_machine(error) or not isinstance(error, _OF_THE_JOB):
             raise
-        return JobOutcome("failed", error.render(), "failure", error.exit_code)
-    except (BuilderError, DockerfileError) as error:
-        if is_of_the_machine(error):
-            raise
+        if isinstance(error, StepFailedError):
+            return JobOutcome("failed", _told(error), "failure", error.exit_code)
         return JobOutcome("failed", _told(error))
     return found
 

@@ -30,6 +30,7 @@ from ci.language.names import (
     VARIABLE_FORM,
     absolute_fault,
     reference_fault,
+    shell_fault,
     variable_fault,
 )
 from ci.language.scalars import Choice, Decimal, Duration, Flag, Size, Whole, Words
@@ -239,7 +240,8 @@ JOB: Final[dict[str, Key]] = {
     "services": Key(None, "services that it uses"),
     "caches": Key(None, "directories that are kept"),
     "engine": Key(None, "a Docker engine of its own"),
-    "shell": Key(FILLED, "`sh`, `bash`, or a command that gets the script's path"),
+    "shell": Key(Words("a text that is not empty", r"[\s\S]+", fault=shell_fault),
+                 "`sh`, `bash`, or a command that gets the script's path"),
     "user": Key(FILLED, "the user in the container"),
     "workdir": Key(Words("a directory of the container", fault=absolute_fault), "where its commands begin"),
     "tty": Key(Flag(), "whether output goes to a terminal"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 from ci import patterns
@@ -36,6 +37,14 @@ def path_pattern_fault(pattern: str) -> str | None:
 
 def absolute_fault(path: str) -> str | None:
     return None if path.startswith("/") and ".." not in path.split("/") else "a path within the container begins with /"
+
+
+def shell_fault(text: str) -> str | None:
+    """Of the command that a script is given to."""
+    try:
+        return None if shlex.split(text) else "a shell is a command, and this has no word in it"
+    except ValueError as error:
+        return f"a shell is a command, and this has {str(error)[:1].lower()}{str(error)[1:]}"
 
 
 def reference_fault(text: str) -> str | None:

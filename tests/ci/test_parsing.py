@@ -122,6 +122,8 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("timeout: 7h", "at most 6h"), ("grace: 0s", "more than nothing"), ("timeout: 5", "expected a duration"),
         ("limits: {memory: lots}", "expected a size, such as 512m or 2g"),
         ("limits: {cpus: 0}", "expected a number above 0"),
+        ("shell: it's", "a shell is a command, and this has no closing quotation"),
+        ("shell: ' '", "a shell is a command, and this has no word in it"),
         ("workdir: src", "a path within the container begins with /"),
         ("inputs: /etc", "a path is relative, and stays within the workspace"),
         ("inputs: [../x]", "a path is relative"), ("inputs: [a, '!../x']", "a path is relative"),

@@ -66,13 +66,13 @@ class Seen:
 
 
 class JobShop:
-    """A store with the image ``base:1``, a launcher, and what came of the jobs that were executed."""
+    """A store with an image, a launcher, and what came of the jobs that were executed."""
 
-    def __init__(self, root: Path, base: Path) -> None:
+    def __init__(self, root: Path, base: Path, name: str = "base:1") -> None:
         self.root = root
         self.store = Store.open(root)
         self.launcher = Launcher(self.store.tmp)
-        self.bring(base, "base:1", env=("PATH=/bin:/usr/bin:/sbin", "OF_THE_IMAGE=yes"))
+        self.bring(base, name, env=("PATH=/bin:/usr/bin:/sbin", "OF_THE_IMAGE=yes"))
         self.seen: dict[str, Seen] = {}
         self.outcomes: dict[str, JobOutcome] = {}
         self.last = Seen()
@@ -124,8 +124,8 @@ class JobShop:
 
 
 @contextmanager
-def jobshop(directory: Path, base: Path) -> Iterator[JobShop]:
-    made = JobShop(directory / "root", base)
+def jobshop(directory: Path, base: Path, name: str = "base:1") -> Iterator[JobShop]:
+    made = JobShop(directory / "root", base, name)
     try:
         yield made
     finally:

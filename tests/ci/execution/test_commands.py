@@ -10,7 +10,7 @@ import pytest
 
 from ci.errors import PipelineFileError
 from containers.spec import File, Mount
-from tests.ci.execution.jobshop import JobShop
+from tests.ci.execution.jobshop import JobShop, jobshop
 
 
 def test_entries_are_one_shell_and_a_step_each(shop: JobShop) -> None:
@@ -371,3 +371,38 @@ jobs:
     assert outcome.state == "succeeded"
     assert outcome.outputs is not None
     assert shop.left() == []
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_shells_of_debian(tmp_path: Path, debian_tar: Path, privileged: None, shell: str) -> None:
+    """dash and bash: one shell for all entries, and what each of them calls an error."""
+    text = f"""
+jobs:
+  a:
+    image: debian:1
+    shell: {shell}
+    run:
+      - |
+        set -x; count=1
+        cat <<'END'
+        it's "quoted" $HOME
+        END
+      - |
+        set +x
+        add() {{ count=$((count + $1)); }}
+        add 2; export count; cd /tmp
+      - |
+        printf '%s %s %s' "$count" "$(pwd)" "$$"; [ -t 0 ] || echo " no input"
+        false | true && echo piped
+      - echo after
+"""
+    with jobshop(tmp_path, debian_tar, "debian:1") as shop:
+        outcome = shop.run(text)
+        steps = list(shop.last.steps.values())
+        assert 'it\'s "quoted" $HOME' in steps[0][1].splitlines()
+        assert "shiplap" not in steps[0][1] + steps[1][1]
+        assert steps[2][1].startswith("3 /tmp 2 no input\n")
+        if shell == "sh":
+            assert (outcome.state, steps[3]) == ("succeeded", ("done", "after\n"))
+        else:
+            assert (outcome.state, outcome.exit_code, steps[3]) == ("failed", 1, ("cancelled", ""))

@@ -121,6 +121,7 @@ def test_job_that_says_nothing_is_cancelled_all_the_same(shop: JobShop, script: 
     ("limits", "script", "message"),
     [
         ("memory: 32m", "head -c 100m /dev/zero | tail", "the job ran out of memory"),
+        ("memory: 1m", "true", "the set-up of the container ran out of memory"),
         ("pids: 8", "for i in 1 2 3 4 5 6 7 8 9; do sleep 3 & done; wait", "the job could not make more processes"),
         ("pids: 50", "b() { b | b; }; b", "the job could not make more processes"),
         ("disk: 20m", "head -c 60m /dev/zero >big; sleep 60", "it wrote more than 20971520 bytes"),
