@@ -62,6 +62,8 @@ def read_named_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dic
 
     Raises CommandError.
     """
+    from core.masking import MIN_LENGTH  # a build does without
+
     found: dict[str, bytes] = {}
     for text in values:
         name, equals, path = text.partition("=")
@@ -69,6 +71,9 @@ def read_named_secrets(values: Iterable[str], environ: Mapping[str, str]) -> dic
             raise _error(text, "has no name" if not name else "names no file", "write --secret NAME=FILE, or NAME")
         form = f"{name}=FILE"
         found[name] = _from_file(text, path, form) if equals else _from_environ(text, name, environ, form)
+        if len(found[name].strip()) < MIN_LENGTH:
+            hint = f"secrets are masked in what is printed, and so have at least {MIN_LENGTH} bytes"
+            raise _error(f"{name}", "its value is too short to be masked", hint)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import partial
 from typing import Any
@@ -47,9 +48,9 @@ def _run(asked: RunArguments, opened: OpenedRun) -> int:
         enter = partial(enter_failed, report=report, launcher=opened.launcher) if asked.shell_on_failure else None
         request = RunRequest(opened.pipeline, opened.plan, opened.given, asked.at_once)
         end = LocalRun(request, execute, opened.tools, report, opened.requests, enter).run()
-    keep_results(opened.store, end)
     shown = replace(end, jobs={name: report.masked(job) for name, job in end.jobs.items()})
     _tell(mode, opened.plan, shown, report)
+    keep_results(opened.store, end)
     return 0 if end.outcome.state == "succeeded" else 1
 
 
@@ -69,7 +70,7 @@ def _tell(mode: Mode, planned: Plan, end: RunEnd, report: JobsReport) -> None:
     reasons = {job.name: _why(job, report) for job in planned.jobs}
     lines = failure_lines(end, report.logs, colours=report.colours)
     more = summary_lines(planned.jobs, planned.left_out, end, reasons, colours=report.colours)
-    say("\n".join([*lines, *more]))
+    _write("\n".join([*lines, *more]) + "\n")
 
 
 def _why(job: PlannedJob, report: JobsReport) -> str:
@@ -80,5 +81,10 @@ def _why(job: PlannedJob, report: JobsReport) -> str:
 
 def _write_json(state: str, jobs: dict[str, dict[str, Any]], planned: Plan) -> None:
     found = {"event": "run-end", "state": state, "jobs": jobs, "left_out": dict(planned.left_out)}
-    sys.stderr.write(json_line({**found, "reason": planned.reason}))
-    sys.stderr.flush()
+    _write(json_line({**found, "reason": planned.reason}))
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is closed, or the pipe: the run has ended all the same
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -8,7 +8,7 @@ from typing import Final
 from ci.local.watching import JobEnd, RunEnd
 from ci.planning import PlannedJob
 from cli.jobs.joblog import JobLog
-from cli.jobs.words import STYLES, counts_text, seconds_text, whose_result
+from cli.jobs.words import STYLES, counts_text, first_line, seconds_text, whose_result
 from cli.progress.screen import Style, styled
 from cli.progress.text import cell_width, harmless, one_line
 
@@ -66,7 +66,7 @@ def _words(job: JobEnd, reason: str) -> str:
         return whose_result(job.outcome.reused_from)
     if job.is_flaky:
         return f"succeeded at attempt {job.attempts}"
-    return job.message.partition("\n")[0] or reason
+    return first_line(job.message) or reason
 
 
 def _table(rows: Sequence[tuple[str, str, str, str, Style]], *, colours: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from ci.local.watching import JobEnd, RunEnd
 from cli.progress.screen import Style
 from cli.progress.text import one_line
 
+_ERROR: Final = "error: "
 HERE: Final = "local"
 """What runs on this machine have for a number."""
 
@@ -44,12 +45,17 @@ def whose_result(run: str) -> str:
     return "the result of an earlier run here" if run == HERE else f"the result of run {one_line(run)}"
 
 
+def first_line(message: str) -> str:
+    """Of why a job ended."""
+    return message.removeprefix(_ERROR).partition("\n")[0]
+
+
 def _aside(end: JobEnd) -> str:
     if end.is_flaky:
         return f", flaky: at attempt {end.attempts}"
     if end.outcome is not None and end.outcome.reused_from:
         return f": {whose_result(end.outcome.reused_from)}"
-    return f": {one_line(end.message)}" if end.message else ""
+    return f": {one_line(end.message.removeprefix(_ERROR))}" if end.message else ""
 
 
 def counts_text(end: RunEnd) -> str:

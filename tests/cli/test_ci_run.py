@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
+import termios
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -384,6 +386,29 @@ jobs:
     assert "clean | cleaned\n" not in going.lines
     command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert mine.replace(" ", "\0").encode() + b"\0" not in command_lines
+
+
+def test_run_ends_with_its_terminal(repository: Repository) -> None:
+    repository.commit(
+        """
+jobs:
+  work: {image: "busybox:1.37", run: "echo begun; sleep 1000"}
+  clean: {needs: work, after: always, image: "busybox:1.37", outputs: [left], run: "touch left"}
+"""
+    )
+    user, program = os.openpty()
+    process = repository.shiplap.start(
+        "ci", "run", cwd=repository.directory, stdin=program, stdout=program, stderr=program, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(program, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(program)
+    try:
+        read_until(user, b"begun")
+        os.close(user)
+        assert process.wait(stretched(60)) == 128 + signal.SIGHUP
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_shell_in_a_failed_job_has_its_workspace(repository: Repository) -> None:

@@ -231,7 +231,7 @@ def test_message_of_an_error_has_its_hint() -> None:
     sink = io.StringIO()
     with JobsReport("plain", sink, ["a"], []) as report:
         report.ended("a", JobEnd("failed", "no", 0.1, 1, error=CommandError("no image", hint="name one")))
-    assert sink.getvalue() == "a | failed in 0.1s: error: no image hint: name one\n"
+    assert sink.getvalue() == "a | failed in 0.1s: no image hint: name one\n"
 
 
 def planned(name: str, **members: Any) -> PlannedJob:

@@ -92,3 +92,16 @@ def test_second_signal_ends_the_process_at_once() -> None:
     )
     assert result.returncode == 130
     assert result.stdout == "closed\n"
+
+
+def test_as_many_signals_ask_as_may_and_the_next_ends_at_once() -> None:
+    program = (
+        "import signal\n"
+        "from cli.signals import asking_to_end\n"
+        "say = lambda text: lambda: print(text, flush=True)\n"
+        "with asking_to_end(say('asked'), times=2, at_once=say('closed')):\n"
+        "    while True:\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=stretched(60))
+    assert (done.returncode, done.stdout) == (143, "asked\nasked\nclosed\n")

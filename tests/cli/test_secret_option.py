@@ -102,8 +102,8 @@ def test_locked_cache_holds_between_two_builds(base_store: Shiplap, tmp_path: Pa
 
 def test_secret_of_a_job_is_a_file_or_the_variable_of_its_name(tmp_path: Path) -> None:
     file = tmp_path / "key=1"
-    file.write_bytes(b"\xff\n")
-    assert read_named_secrets([f"A={file}", "B", "B"], {"B": "b"}) == {"A": b"\xff\n", "B": b"b"}
+    file.write_bytes(b"\xff123\n")
+    assert read_named_secrets([f"A={file}", "B", "B"], {"B": "long"}) == {"A": b"\xff123\n", "B": b"long"}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,10 @@ def test_secret_of_a_job_is_a_file_or_the_variable_of_its_name(tmp_path: Path) -
         ("", "has no name", "write --secret NAME=FILE, or NAME"),
         ("UNSET", r"\$UNSET is not set", "export UNSET=…, or give a file: UNSET=FILE"),
         ("A=/none", "cannot read /none: No such file", "A=FILE names a file that you may read"),
+        ("SHORT", "its value is too short", "secrets are masked in what is printed, and so have at least 4 bytes"),
     ],
 )
 def test_secrets_of_jobs_that_cannot_be_are_refused(text: str, message: str, hint: str) -> None:
     with pytest.raises(CommandError, match=message) as raised:
-        read_named_secrets([text], {})
+        read_named_secrets([text], {"SHORT": "abc"})
     assert raised.value.hint == hint
