@@ -12,6 +12,7 @@ from ci.facts import FACTS, INSIDE_ONLY
 from ci.language.jobs import DECIDED_EARLY, NEVER_REPLACED
 from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
+from ci.meeting import warn_of_meeting
 from ci.model import Fits, Job, Matrix, Need, Pipeline
 from ci.problems import Problems
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
@@ -43,6 +44,7 @@ def check_pipeline(
         if job.matrix is not None:
             _check_matrix(job.matrix, templates[name], problems)
         _warn(name, job, pipeline, before, templates[name], problems)
+    warn_of_meeting(pipeline.jobs, before.of, problems)
 
 
 class _Before:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ci import meeting
 from ci.model import Directories, Image, ImageBuild, Limits, Output, Refs, Retry, Secret
 from ci.parsing import ParsedFile
 from ci.problems import Problem
@@ -264,6 +265,14 @@ def test_templates_are_checked_again_once_they_are_replaced(lint: Lint) -> None:
     )
 
 
+_MEETING = """
+jobs:
+  a: {image: "x:1", run: a, outputs: dist}
+  b: {image: "x:1", run: b, outputs: [dist, b]}
+  c: {image: "x:1", run: c, needs: [a, b]}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -280,6 +289,10 @@ def test_templates_are_checked_again_once_they_are_replaced(lint: Lint) -> None:
         ("jobs: {a: {image: 'b:1', run: x, when: {event: push}}, c: {image: 'b:1', run: x, needs: a?, secrets: [K]}}",
          "also runs for forks, which get no secrets"),
         (_JOB + "    matrix: {A: [1], exclude: [{A: 1}]}\n", "all combinations of this matrix are excluded"),
+        (_MEETING, '"a" and "b" both output dist, and "c" needs both: it fails when they differ (let one need'),
+        (_MEETING.replace("run: c", "run: c, inputs: [dist/x]"), '"a" and "b" both output dist, and "c" needs both'),
+        (_MEETING.replace("run: a", "run: a, matrix: {A: [1, 2]}").replace("[dist, b]", "b"),
+         'all jobs of the matrix output dist, and "c" needs them: it fails when they differ (give each a directory'),
     ],
 )  # fmt: skip
 def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Parsed, text: str, words: str) -> None:
@@ -289,10 +302,32 @@ def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Pars
     assert ": error: " not in shown
 
 
+def test_how_much_is_looked_at_for_outputs_that_meet_is_bounded(lint: Lint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """255 jobs, each with 150 outputs, are 4.8 million pairs."""
+    asked = 0
+
+    def are_beside(self: object, one: str, other: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return real(self, one, other)
+
+    real: Callable[[object, str, str], bool] = meeting._Takers.are_beside  # type: ignore[assignment]
+    monkeypatch.setattr(meeting._Takers, "are_beside", are_beside)
+    text = "x-o: &o [" + ", ".join(f"d{n}" for n in range(150)) + "]\njobs:\n"
+    text += "".join(f"  j{n}: {{image: 'x:1', run: x, outputs: *o}}\n" for n in range(255))
+    assert ": error: " not in lint(text)
+    assert 0 < asked <= 300
+
+
 @pytest.mark.parametrize(
     "text",
     [
         _JOB, _JOB + "    secrets: [KEY]\n    when: {fork: false}\n",
+        _MEETING.replace("[dist, b]", "dist/b"), _MEETING.replace("run: b", "run: b, needs: a"),
+        _MEETING.replace("run: c", "run: c, inputs: [src]"), _MEETING.replace("needs: [a, b]", "needs: [a, b?]")
+        .replace("run: b", "run: b, when: {branch: x}"),
+        _MEETING.replace("[dist, b]", "[{path: dist, into: b}]"),
+        _MEETING.replace("[dist, b]", "b").replace("outputs: dist", "matrix: {A: [1, 2]}, outputs: 'd/${A}'"),
         _JOB + "    secrets: [{name: KEY, optional: true}]\n",
         _NO_FORKS + "  c: {image: {job: b}, run: x, secrets: [K]}\n",
         "on: {push: {branches: main}, pull_request: }\n" + _JOB + "    when: {event: pull_request, fork: false}\n",
