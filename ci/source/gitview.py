@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from ci.epoch import BEGINNING
-from ci.source.gitindex import IndexEntry, index_of
-from ci.source.objects import DIRECTORY, EXECUTABLE, FOLDER, LINK, SUBMODULE, Entry, Objects
+from ci.source.gitindex import index_of
+from ci.source.objects import DIRECTORY, FOLDER, SUBMODULE, Objects
 from ci.source.treewriter import ATTRIBUTES, filtered_paths
 from containers.spec import Bind, Mount, Tree
 from core.digests import DiffID
@@ -186,15 +186,20 @@ class GitView:
 
     def _index(self) -> bytes:
         """HEAD's files; of those that the workspace has as they are there, git need not look at one."""
-        entries = [entry for entry in self._objects.entries(f"{self._commit}^{{tree}}") if entry.mode != DIRECTORY]
-        there = set(self._objects.entries(self._tree))
-        if any(entry.path.rpartition(b"/")[2] == ATTRIBUTES for entry in there):
-            there = {entry for entry in there if entry.path not in filtered_paths(self._objects, self._tree, there)}
-        known = [entry for entry in entries if entry in there and entry.mode != SUBMODULE]
-        sizes = dict(zip(known, self._objects.sizes([entry.id for entry in known]), strict=True))
-        return index_of(
-            (IndexEntry(entry.path, _mode(entry), entry.id, sizes.get(entry)) for entry in entries), BEGINNING
-        )
+        tree = self._objects.run("rev-parse", f"{self._commit}^{{tree}}").decode().strip()
+        entries = [entry for entry in self._objects.entries(tree) if entry.mode != DIRECTORY]
+        same = entries
+        if tree != self._tree:
+            there = set(self._objects.entries(self._tree))
+            same = [entry for entry in entries if entry in there]
+        if any(entry.path.endswith(ATTRIBUTES) for entry in same):
+            filtered = filtered_paths(self._objects, self._tree, same)
+            same = [entry for entry in same if entry.path not in filtered]
+        same = [entry for entry in same if entry.mode != SUBMODULE]
+        found = self._objects.sizes([entry.id for entry in same])
+        sizes = {entry.path: size for entry, size in zip(same, found, strict=True)}
+        named = ((entry.path, entry.mode, entry.id) for entry in entries)
+        return index_of(named, sizes, BEGINNING, "sha1" if len(self._commit) == 40 else "sha256")
 
     def _write_pack(self, writer: TarWriter) -> None:
         """A pack of the commit, its trees and its files."""
@@ -206,13 +211,6 @@ class GitView:
                 with path.open("rb") as file:
                     size = os.fstat(file.fileno()).st_size
                     writer.file(f"objects/pack/{path.name}".encode(), 0o444, 0, 0, BEGINNING, size, file.fileno())
-
-
-def _mode(entry: Entry) -> int:
-    """As an index has it."""
-    if entry.mode in (LINK, SUBMODULE):
-        return int(entry.mode, 8)
-    return 0o100755 if entry.mode == EXECUTABLE else 0o100644
 
 
 def _quoted(text: str) -> str:

@@ -97,11 +97,14 @@ class Objects(NamedTuple):
         """
         depth = () if paths else ("-r", "-t")
         listed = self.run("ls-tree", *depth, "-z", "--full-tree", tree, *(["--", *paths] if paths else []))
+        lines = _parts(listed)
+        if not lines:
+            return []
+        digits = len(lines[0].partition(b"\t")[0].rpartition(b" ")[2])
         found = []
-        for line in _parts(listed):
-            head, _, path = line.partition(b"\t")
-            mode, _, rest = head.partition(b" ")
-            found.append(Entry(mode, rest.rpartition(b" ")[2], path))
+        for line in lines:
+            tab = line.index(b"\t")
+            found.append(Entry(line[:6], line[tab - digits : tab], line[tab + 1 :]))
         return found
 
     def changes(self, before: str, now: str) -> list[Change]:
