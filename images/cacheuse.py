@@ -1,7 +1,7 @@
 """The build cache's use of the disk, item by item, and its trimming: the least recently used goes first.
 
-An item is a layer that a cached step left, or a cache mount. Snapshots are derived: they go first. What a living
-session has leased stays, and so does every layer of an image.
+An item is a layer that a cached step left, a cache mount, or a mirror of a repository. Snapshots are derived: they go
+first. What a living session has leased stays, and so does every layer of an image.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from core.settings import CacheMax
 from images.cachemounts import CacheMounts
 from images.collect import Collector, PruneReport
 from images.database import Database
+from images.mirrors import Mirrors
 from images.records import CacheRecords
 from images.sessions import Session
 from images.trees import tree_bytes
 
-ItemType: TypeAlias = Literal["layer", "mount"]
+ItemType: TypeAlias = Literal["layer", "mount", "mirror"]
 
 _MOUNT_SIZES: Final = "mount-size"
+_MIRROR_SIZES: Final = "mirror-size"
 _TREE_SIZES: Final = "snapshot-size"
 _MEASURED_FOR_S: Final = 600.0
 _FOREVER: Final = float("inf")
@@ -64,7 +66,7 @@ _SNAPSHOTS: Final = """
 class CacheItem(NamedTuple):
     """One thing that the build cache takes disk for.
 
-    id: a layer's diff ID, or a mount's directory.
+    id: a layer's diff ID, or the directory of a mount or mirror.
     size_bytes: of a layer with its compressed forms.
     created_at, used_at: seconds since the epoch.
     shared: an image has the layer too, or a run keeps it.
@@ -102,13 +104,14 @@ class CacheUse:
         self._root = root
         self._memo = memo
         self._mounts = CacheMounts(root)
+        self._mirrors = Mirrors(root)
         self._database = database
         self._collector = Collector(root, database, session)
 
     def items(self, *, roughly: bool = False) -> list[CacheItem]:
-        """Layers and mounts, the least recently used first. Leases nothing.
+        """Layers, mounts and mirrors, the least recently used first. Leases nothing.
 
-        roughly: the size of a mount, which is found out file by file, may be ten minutes old.
+        roughly: sizes that are found out file by file, those of mounts and mirrors, may be ten minutes old.
         """
         layers = [
             CacheItem(diff_id, "layer", description, size, created_at, used_at, bool(shared), bool(leased))
@@ -127,7 +130,20 @@ class CacheUse:
             )
             for m in self._mounts.list()
         ]
-        return sorted((*layers, *mounts), key=lambda item: item.used_at)
+        mirrors = [
+            CacheItem(
+                id=m.key,
+                type="mirror",
+                description=f"mirror {m.name}".rstrip(),
+                size_bytes=self._mirror_bytes(m.key, roughly),
+                created_at=m.made_at,
+                used_at=m.used_at,
+                shared=False,
+                in_use=m.in_use,
+            )
+            for m in self._mirrors.list()
+        ]
+        return sorted((*layers, *mounts, *mirrors), key=lambda item: item.used_at)
 
     def snapshots(self) -> list[SnapshotItem]:
         """Derived root filesystems, the oldest first."""
@@ -137,12 +153,13 @@ class CacheUse:
         ]
 
     def size_bytes(self, *, roughly: bool = False) -> int:
-        """What the cache takes beyond images: its own layers, mounts and snapshots. roughly: as for ``items``."""
+        """What the cache takes beyond images: own layers, mounts, mirrors and snapshots. roughly: as for ``items``."""
         (layers,) = self._database.one(_OWN_LAYERS)
         (snapshots,) = self._database.one(_LAYERS_OF_SNAPSHOTS)
         snapshots += sum(self._snapshot_bytes(path, kind, 0) for path, kind in self._database.all(_MEASURED_SNAPSHOTS))
         mounts = sum(self._mount_bytes(mount.id, roughly) for mount in self._mounts.list())
-        return int(layers) + int(snapshots) + mounts
+        mirrors = sum(self._mirror_bytes(mirror.key, roughly) for mirror in self._mirrors.list())
+        return int(layers) + int(snapshots) + mounts + mirrors
 
     def remove(self, items: Iterable[CacheItem], snapshots: Iterable[SnapshotItem] = ()) -> PruneReport:
         """Remove these, except what is in use by now."""
@@ -151,6 +168,7 @@ class CacheUse:
             [item.id for item in chosen if item.type == "layer"], [snapshot.path for snapshot in snapshots]
         )
         freed = sum(self._mounts.remove(item.id) for item in chosen if item.type == "mount")
+        freed += sum(self._mirrors.remove(item.id) for item in chosen if item.type == "mirror")
         return replace(removed, freed_bytes=removed.freed_bytes + freed)
 
     def trim(self, limit_bytes: int) -> PruneReport:
@@ -186,6 +204,11 @@ class CacheUse:
     def _mount_bytes(self, name: str, roughly: bool) -> int:
         return self._measured(
             _MOUNT_SIZES, name, lambda: self._mounts.size_bytes(name), _MEASURED_FOR_S if roughly else 0.0
+        )
+
+    def _mirror_bytes(self, key: str, roughly: bool) -> int:
+        return self._measured(
+            _MIRROR_SIZES, key, lambda: self._mirrors.size_bytes(key), _MEASURED_FOR_S if roughly else 0.0
         )
 
     def _measured(self, kind: str, name: str, measure: Callable[[], int], for_s: float) -> int:

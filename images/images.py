@@ -272,7 +272,7 @@ class ImageStore:
         """Remove images without a name, and everything that nothing refers to.
 
         all_unused: named images that no living process uses too.
-        cache: the build cache and its mounts too.
+        cache: the build cache, its mounts and mirrors of repositories, too.
         until: only what was made (cache: last used) before this time, in seconds since the epoch.
         """
         from images.collect import Collector
@@ -285,8 +285,9 @@ class ImageStore:
         from dataclasses import replace
 
         from images.cachemounts import CacheMounts
+        from images.mirrors import Mirrors
 
-        freed = CacheMounts(self._root).prune(until)
+        freed = CacheMounts(self._root).prune(until) + Mirrors(self._root).prune(until)
         return replace(report, freed_bytes=report.freed_bytes + freed)
 
     def _names_of(self, target: Target) -> _Lines:

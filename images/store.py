@@ -6,6 +6,7 @@
     ROOT/blobs/sha256/<hex>       see blobs.py
     ROOT/snapshots/<session>-N/   see snapshots.py
     ROOT/cache-mounts/            see cachemounts.py
+    ROOT/mirrors/                 see mirrors.py
     ROOT/tmp/<session>/           see sessions.py
 
 Opening takes about a millisecond: nothing is scanned but the directory of sessions.

@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from builder.remotes.gitprogram import Ended, GitProgram
 from builder.remotes.gitroute import route_nowhere
 from ci.errors import RepositoryError
-from ci.source.mirror import FETCHING, TOP
+from ci.source.mirror import FETCHING
 from core.cancellation import check
 from core.files import make_directory, scratch_directory
 from core.settings import FetchSettings, user_directories
+from images.mirrors import DIRECTORY as TOP
 
 MAX_TEXT_BYTES: Final = 1 << 20
 _TREE: Final = "tree"

@@ -19,6 +19,7 @@ from core.cancellation import check
 from core.digests import DiffID
 from core.trust import COMMON, Privacy, scoped
 from images.locks import named
+from images.mirrors import DIRECTORY as MIRRORS
 from images.records import CacheRecord
 from images.store import Store
 from images.survey import Survey
@@ -60,7 +61,7 @@ class _Layers:
         self._prefix = prefix
         self._domain = store.holdings.domain
         self._key = f"{_VERSION} {key} {prefix}"
-        self._locks = store.root / "mirrors"
+        self._locks = store.root / MIRRORS
 
     def of(self, tree: str) -> tuple[DiffID, ...]:
         known = self._bases()

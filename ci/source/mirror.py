@@ -27,8 +27,8 @@ from core.closing import Closing
 from core.errors import StorageFullError
 from core.files import fsync_directory, make_directory, reclaim_scratch, scratch_directory, storage_errors
 from core.settings import FetchSettings
+from images.mirrors import DIRECTORY as TOP
 
-TOP: Final = "mirrors"
 FETCHING: Final = ".fetching-"
 _MAKING: Final = ".making-"
 _TREE: Final = "tree"
@@ -78,15 +78,17 @@ class Mirror(Closing):
         self,
         root: Path,
         key: str,
+        name: str,
         bounds: FetchSettings,
         *,
         lender: str = "",
         borrowed: tuple[Path, ...] = (),
         owner: tuple[int, int] = (NOBODY, NOBODY),
     ) -> None:
-        """lender: the key of the mirror that a fork's borrows from. borrowed, owner: as in ``Objects``."""
+        """name: for people. lender: the key of the mirror that it borrows from. borrowed, owner: as in ``Objects``."""
         self._top = root / TOP
         self.key = key
+        self._name = name
         self.is_of_fork = bool(lender)
         self._owner = owner
         self._bounds = bounds
@@ -104,18 +106,19 @@ class Mirror(Closing):
     @classmethod
     def open(cls, root: Path, project: str, url: str, *, bounds: FetchSettings | None = None) -> Self:
         """The mirror of a repository for a project. project: empty for the host's own use. Fetches nothing."""
-        return cls(root, _digest(project, url), bounds or FetchSettings())
+        return cls(root, _digest(project, url), f"{project} {url}".strip(), bounds or FetchSettings())
 
     @classmethod
     def beside(
         cls, root: Path, name: str, borrowed: tuple[Path, ...], owner: tuple[int, int], bounds: FetchSettings
     ) -> Self:
         """A repository that borrows from others on this machine, and fetches nothing. name: tells it from others."""
-        return cls(root, _digest("beside", name), bounds, borrowed=borrowed, owner=owner)
+        return cls(root, _digest("beside", name), name, bounds, borrowed=borrowed, owner=owner)
 
     def of_fork(self, name: str) -> Self:
         """A repository beside this one, for what a fork has. name: tells forks apart. It borrows from this mirror."""
-        return type(self)(self._top.parent, f"{self.key}-{_digest(name)[:16]}", self._bounds, lender=self.key)
+        key = f"{self.key}-{_digest(name)[:16]}"
+        return type(self)(self._top.parent, key, f"{self._name}, fork {name}", self._bounds, lender=self.key)
 
     @property
     def objects(self) -> Objects:
@@ -126,6 +129,10 @@ class Mirror(Closing):
     def locked(self) -> Iterator[int]:
         """Keep others from writing; gives the lock's descriptor. Raises RepositoryError when it stays held."""
         with holding(self._path(".lock"), self._bounds.time_s + _PATIENCE_S) as lock:
+            if not os.fstat(lock).st_size:
+                with storage_errors(str(self._top)):
+                    os.write(lock, self._name.encode("utf-8", "backslashreplace"))
+            os.utime(lock)  # when it was last used
             yield lock
 
     def fetch(
@@ -165,8 +172,6 @@ class Mirror(Closing):
                 self._set_aside()
                 self.prepare("sha256" if _OTHER_FORMAT in error.message else "sha1")
                 return self._fetch(asked)
-            finally:
-                os.utime(lock)
 
     def throw_away(self) -> None:
         """Set a mirror aside that was found to be damaged; the next fetch begins anew."""

@@ -56,7 +56,9 @@ def test_du_adds_up(shiplap: Shiplap, project: Path) -> None:
     usage = shiplap.json("cache", "du", "--json")
     assert usage["layers"]["count"] == 1
     assert usage["layers"]["shared_bytes"] == usage["layers"]["size_bytes"] > 2 << 20
-    assert usage["total"]["size_bytes"] == sum(usage[k]["size_bytes"] for k in ("layers", "mounts", "snapshots"))
+    assert usage["total"]["size_bytes"] == sum(
+        usage[k]["size_bytes"] for k in ("layers", "mounts", "mirrors", "snapshots")
+    )
     assert "RECLAIMABLE" in shiplap("cache", "du").stdout
 
 
