@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
 
 from builder.bases import Resolver
 from builder.build import BuildTools, build
@@ -14,13 +17,17 @@ from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
 from ci.model import ImageBuild, Job
 from ci.outcome import Given, JobTools
+from core.cancellation import check
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.trust import Privacy
 from images.errors import ImageNotFoundError
+from images.locks import try_named
 from images.platforms import preferences
 from images.summary import Image
 from registry.errors import ResponseError, UnreachableError
+
+_POLL_S: Final = 0.05
 
 
 class JobImage(NamedTuple):
@@ -110,7 +117,10 @@ def _built(
     wanted: ImageBuild, platform: str, given: Given, tools: JobTools, numbering: Numbering, ending: Ending
 ) -> JobImage:
     """Build it from the commit's files. It gets no name; its steps come from the cache as those of any build."""
-    with opened_context(tools, given.source, str(wanted.context), str(wanted.file)) as opened:
+    with (
+        _alone(f"{tools.domain.scope} {given.source} {wanted} {platform}", tools, numbering),
+        opened_context(tools, given.source, str(wanted.context), str(wanted.file)) as opened,
+    ):
         result = build(
             BuildRequest(
                 opened.dockerfile,
@@ -127,10 +137,26 @@ def _built(
                 lineage=f"{given.facts.get('SHIPLAP_PROJECT', '')} image {wanted.context}",
                 fingerprint=tools.fingerprint,
             ),
-            BuildTools(tools.store, tools.launcher, numbering, ending.event(), tools.connect),
+            BuildTools(tools.store, tools.launcher, numbering.after_these(), ending.event(), tools.connect),
         )
     assert result.image is not None, "the store is the output"
     return _whole(f"the image of {wanted.context}", result.image, tools, numbering)
+
+
+@contextlib.contextmanager
+def _alone(what: str, tools: JobTools, numbering: Numbering) -> Iterator[None]:
+    """Let one job at a time build an image: to the others its cache is the answer. Of a matrix, all want the same."""
+    lock = tools.store.root / "tmp" / ".images-of-jobs"
+    held = try_named(lock, what)
+    if held is None:
+        with numbering.shown("[internal] wait for another job to build the same image"):
+            while (held := try_named(lock, what)) is None:
+                check()
+                time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        os.close(held)
 
 
 def _whole(name: str, image: Image, tools: JobTools, numbering: Numbering) -> JobImage:

@@ -10,7 +10,7 @@ from typing import Final
 
 from builder.running.container import Output
 from core.errors import ShiplapError
-from core.events import BuildPlanned, Event, Monitor, StepFinished, StepInfo, StepOutcome, StepStarted
+from core.events import BuildPlanned, Event, Monitor, StepFinished, StepInfo, StepOutcome, StepStarted, Warned
 
 _MOST_RUNG: Final = 4096
 """Bytes that are read of a bell at once."""
@@ -31,6 +31,10 @@ class Numbering:
         if isinstance(event, BuildPlanned):
             self._next = max((self._next, *(step.id + 1 for step in event.steps)))
         self._monitor.emit(event)
+
+    def after_these(self) -> Monitor:
+        """A monitor for a build, which numbers its steps from 0: they come after those that there are."""
+        return _Shifted(self, self._next) if self._next else self
 
     def new_step(self, name: str) -> StepInfo:
         """A step that the monitor has still to be told of."""
@@ -56,6 +60,21 @@ class Numbering:
             self.emit(StepFinished(step.id, "failed", time.monotonic() - began, time.time(), error.message))
             raise
         self.emit(StepFinished(step.id, "done", time.monotonic() - began, time.time()))
+
+
+class _Shifted:
+    """Passes events on as those of steps that are numbered ``by`` higher."""
+
+    def __init__(self, monitor: Monitor, by: int) -> None:
+        self._monitor = monitor
+        self._by = by
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, BuildPlanned):
+            event = BuildPlanned(tuple(step._replace(id=step.id + self._by) for step in event.steps))
+        elif not isinstance(event, Warned):
+            event = event._replace(id=event.id + self._by)
+        self._monitor.emit(event)
 
 
 class JobSteps:

@@ -113,6 +113,11 @@ class JobShop:
             )
         return self.outcomes[planned[-1].name]
 
+    def attempt(self, text: str, seen: Seen, *, files: Mapping[str, str]) -> JobOutcome:
+        """Execute the only job of a file, beside others."""
+        (job,) = plan(parse_pipeline(text.encode()), Event("push")).jobs
+        return execute(job, Given(source=self.source(files)), JobTools(self.store, self.launcher, seen))
+
     def left(self) -> list[str]:
         """What jobs have left on the disk."""
         kept = {row[0] for row in self.store.database.all("SELECT path FROM snapshots WHERE path IS NOT NULL")}

@@ -12,7 +12,7 @@ from ci.errors import JobCancelledError
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
-from tests.ci.execution.jobshop import JobShop
+from tests.ci.execution.jobshop import JobShop, Seen
 from tests.toolkit.bounds import eventually
 
 
@@ -135,6 +135,29 @@ def test_cancelled_while_its_image_is_built(shop: JobShop) -> None:
     thread.join()
     outcome = shop.run("jobs: {a: {image: {build: .}, run: 'true', timeout: 2s}}", files=files)
     assert (outcome.state, outcome.failure, outcome.exit_code) == ("failed", "timeout", None)
+
+
+def test_image_that_several_jobs_want_is_built_once(shop: JobShop) -> None:
+    """Of a matrix, all want the same at the same moment."""
+    files = {"Dockerfile": "FROM base:1\nRUN sleep 1; echo built\n"}
+    seen: list[Seen] = []
+
+    def run() -> None:
+        mine = Seen()
+        seen.append(mine)
+        shop.attempt("jobs: {a: {image: {build: .}, run: 'true'}}", mine, files=files)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outcomes = [ended for one in seen for name, (ended, _) in one.steps.items() if "RUN" in name]
+    assert sorted(outcomes) == ["cached", "cached", "cached", "done"]
+    waits = [name for one in seen for name in one.steps if "wait for another job" in name]
+    assert len(waits) == 3
+    assert all(list(one.names) == list(range(len(one.names))) for one in seen)
+    assert all(one.steps["true"][0] == "done" for one in seen)
 
 
 BUILD = """
