@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -23,9 +24,11 @@ from ci.workspace.workspace import Workspace
 from containers.launcher import Launcher
 from core.digests import DiffID
 from core.rootfs import DirectoryLayer, ErofsLayer
+from images.layers import LayerWriter
 from images.store import Store
 from images.tarwriter import TarWriter
 from images.trees import tree_usage
+from images.verify import verify
 from tests.containers.running import Runner
 from tests.toolkit.layers import lay as layer
 
@@ -272,3 +275,56 @@ def test_more_names_are_hidden_than_one_inode_may_have(tmp_path: Path, monkeypat
     assert all(stat.S_ISCHR((tmp_path / path).lstat().st_mode) for path in hidden)
     assert len({(tmp_path / path).lstat().st_ino for path in hidden}) == 4
     assert (tmp_path / "d").stat().st_mode & 0o7777 == 0o750
+
+
+# What a kill leaves.
+
+
+@pytest.mark.parametrize("moment", ["while it is written", "once it is written", "while it is made known"])
+def test_a_worker_that_is_killed_while_outputs_are_written_leaves_nothing(
+    store: Store, tmp_path: Path, moment: str
+) -> None:
+    source = layer(store, {"in": "i", "hidden/a": "a"})
+    store.snapshots.lowers([source])
+    before = _on_disk(store.root)
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            _die_at(moment, store.root, tmp_path / "launcher-2", source)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    with Store.open(store.root) as later:
+        assert verify(later) == []
+    assert _on_disk(store.root) == before
+
+
+def _die_at(moment: str, root: Path, state: Path, source: DiffID) -> None:
+    """Take outputs of a few megabytes, and end by SIGKILL in the middle."""
+
+    def die(*args: object, **named: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    state.mkdir()
+    with Store.open(root) as own, Launcher(state) as launcher:
+        workspace = Workspace(own, launcher, Stack(own, [source], inputs=["in"]))
+        mount = workspace.mount()
+        assert mount.upper is not None
+        for number in range(4):
+            Path(mount.upper, "fs", f"big{number}").write_bytes(os.urandom(2 << 20))
+        if moment == "while it is written":
+            TarWriter.symlink = die  # type: ignore[method-assign]
+            os.symlink("x", f"{mount.upper}/fs/zz")
+        elif moment == "once it is written":
+            TarWriter.close = die  # type: ignore[method-assign]
+        else:
+            LayerWriter.commit = die  # type: ignore[method-assign, assignment]
+        workspace.take_outputs([Output("**")])
+
+
+def _on_disk(root: Path) -> list[str]:
+    return sorted(
+        str(path.relative_to(root))
+        for folder in ("blobs", "snapshots", "tmp")
+        for path in (root / folder).rglob("*")
+        if not path.name.startswith(".")
+    )
