@@ -85,8 +85,9 @@ def opened_run(
             with asking(requests.check):
                 tree = read_tree(repository, about, pipeline.pipeline.source, store)
                 planned = selected(plan(pipeline, tree.event), jobs)
-        except JobCancelledError:
-            raise NothingIsRunError(received.exit_code) from None
+        except JobCancelledError as error:
+            say(describe(error))
+            raise NothingIsRunError(received.exit_code) from error
         except (CiError, CommandError) as error:
             say(describe(error))
             raise NothingIsRunError(WRONG) from error
