@@ -288,6 +288,47 @@ jobs:
     assert not (repository.directory / "out").exists()
 
 
+def test_outputs_are_the_same_on_another_root(
+    repository: Repository, shiplap: Shiplap, busybox_tar: Path, tmp_path: Path
+) -> None:
+    """And of another clone, with other times and another owner's habits."""
+    repository.commit(
+        """
+jobs:
+  make:
+    image: busybox:1.37
+    inputs: [src]
+    outputs: [out]
+    run: "mkdir -p out/deep; cp src/* out/deep; ln -s deep/a out/link; chmod 700 out/deep; date > out/when; rm out/when"
+  all: {image: "busybox:1.37", outputs: ["*.txt"], run: "ls src > list.txt"}
+""",
+        {"src/a": "a", "src/b": "b"},
+    )
+    first = repository.end()["jobs"]
+    shiplap("image", "import", busybox_tar, "busybox:1.37")
+    git(tmp_path, "clone", "-q", str(repository.directory), "another")
+    other = shiplap("ci", "run", "--progress", "json", "--event", "push", "--parallel", "1", cwd=tmp_path / "another")
+    second = json.loads(other.stderr.splitlines()[-1])["jobs"]
+    for name in ("make", "all"):
+        assert first[name]["outputs"] == second[name]["outputs"], name
+        assert first[name]["outputs"] is not None
+
+
+def test_failure_that_is_allowed_and_a_flaky_job_are_no_failure(repository: Repository) -> None:
+    repository.commit(
+        """
+jobs:
+  shaky: {image: "busybox:1.37", may_fail: true, run: "exit 5"}
+  flaky: {image: "busybox:1.37", retry: 2, run: "test $SHIPLAP_ATTEMPT = 2"}
+  next: {needs: [shaky, flaky], image: "busybox:1.37", run: "true"}
+"""
+    )
+    done = repository.run("--progress", "plain")
+    assert re.search(r"^shaky +failed \(may\) ", done.stderr, re.MULTILINE)
+    assert re.search(r"^flaky +flaky +\S+ +succeeded at attempt 2$", done.stderr, re.MULTILINE)
+    assert re.search(r"^next +succeeded ", done.stderr, re.MULTILINE)
+
+
 def test_parallel_jobs_hold_the_same_lock_file(repository: Repository) -> None:
     """Nobody lets go of it: a job that saw the other's workspace would fail, however the two follow each other."""
     script = "set -C; echo mine > lock; sleep 1"
