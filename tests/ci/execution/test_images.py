@@ -233,3 +233,49 @@ jobs:
 """
     outcome = shop.run(text, files={"Dockerfile": "FROM base:1\nRUN false\n"})
     assert outcome.message == '"app" has made no image in this run (a job that may fail makes none when it does)'
+
+
+def test_build_has_the_secrets_the_network_and_the_limits_of_its_job(shop: JobShop) -> None:
+    files = {
+        "Dockerfile": (
+            "FROM base:1 AS one\nARG LEVEL\n"
+            "RUN --mount=type=secret,id=KEY cat /run/secrets/KEY; echo; ls /sys/class/net; echo $LEVEL\n"
+            "FROM base:1 AS other\nRUN for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 3 & done; wait\n"
+        )
+    }
+    text = """
+jobs:
+  ok: {build: {target: one, secrets: [KEY], args: {LEVEL: "l ${SHIPLAP_EVENT}"}}, network: none}
+  over: {build: {target: other}, limits: {pids: 8}}
+  late: {build: {target: other}, timeout: 1s}
+"""
+    outcome = shop.run(text, files=files, given={"secrets": {"KEY": b"correct-horse-battery"}})
+    said = shop.seen["ok"].said
+    assert shop.outcomes["ok"].state == "succeeded", shop.outcomes["ok"]
+    assert "horse" not in said
+    assert said.split()[-3:] == ["lo", "l", "push"]
+    assert shop.outcomes["over"].state == "failed"
+    assert "it could not make more processes: its limit is 8" in shop.outcomes["over"].message
+    assert (outcome.state, outcome.failure) == ("failed", "timeout")
+    assert shop.left() == []
+
+
+def test_build_for_several_platforms_with_attestations(shop: JobShop, busybox_tar: Path) -> None:
+    """IMAGE is the index, which has them all; later jobs run in the image for this machine."""
+    other = "linux/riscv64"
+    shop.bring(busybox_tar, "base:2", env=("OF_THE_IMAGE=here",))
+    text = f"""
+jobs:
+  app: {{build: {{tags: app, platforms: [{Platform.host()}, {other}], sbom: true, provenance: max}}}}
+  use: {{image: {{job: app}}, run: "cat /f; uname -m"}}
+"""
+    outcome = shop.run(text, files={"Dockerfile": "FROM scratch\nCOPY f /f\n", "f": "x\n"})
+    app = shop.outcomes["app"]
+    assert app.state == "succeeded", app
+    index = shop.store.images.indexes.get(Digest.parse(app.exports["DIGEST"]))
+    assert {str(image.config.platform) for image in index.images} == {str(Platform.host()), other}
+    assert app.exports["IMAGE"] == f"app@{app.exports['DIGEST']}"
+    assert (
+        outcome.message
+        == "the image of app has no sh (take an image that has it, or `args`: a command without a shell)"
+    )
