@@ -161,6 +161,23 @@ def test_ptrace_and_process_memory_stay_inside(debian: DebianRunner) -> None:
     assert debian.perl(attach + read + own) == ""
 
 
+def test_first_process_of_ours_is_neither_read_nor_steered(debian: DebianRunner) -> None:
+    """Of a job, process 1 is a copy of the launcher: root of the container gets nothing of it, and cannot end it."""
+    program = (
+        "my $b = 'x' x 8; my $vector = pack('Q2', unpack('Q', pack('P', $b)), 8);"
+        "print qq{parent }, getppid(), qq{\\n};"
+        "syscall(101, $_, 1, 0, 0) == 0 and print qq{traced $_\\n} for (16, 0x4206);"
+        "syscall(310, 1, $vector, 1, $vector, 1, 0) >= 0 and print qq{read\\n};"
+        "syscall(311, 1, $vector, 1, $vector, 1, 0) >= 0 and print qq{written\\n};"
+        "for my $p (qw(mem environ maps exe root cwd fd/0 ns/mnt auxv stack syscall)) {"
+        " open(my $f, '<', qq{/proc/1/$p}) and print qq{opened $p\\n};"
+        " readlink(qq{/proc/1/$p}) and print qq{link $p\\n} }"
+        "open(my $f, '<', '/proc/1/cmdline'); my $line = <$f>; $line =~ s/\\0//g; print qq{$line\\n};"
+        "kill $_, 1 for 1..31; select(undef, undef, undef, 0.2); print qq{alive\\n};"
+    )
+    assert debian.perl(program, init=True) == "parent 1\ninit\nalive\n"
+
+
 def test_own_program_file_cannot_overwrite_the_hosts(debian: DebianRunner, tmp_path: Path) -> None:
     """CVE-2019-5736: what starts the container is reached by /proc/self/exe, and written to."""
     interpreter = Path(os.path.realpath(sys.executable))
