@@ -5,7 +5,7 @@
     ROOT/mirrors/<key>.use             flock: shared by whoever reads it, exclusive to pack it anew or to remove files
     ROOT/mirrors/<key>.away-<n>/       a damaged one, until nobody looks at it any more
     ROOT/mirrors/.making-…, .fetching-…  what is being made; locked, and removed when its process is gone
-    ROOT/mirrors/.layers               byte-range locks: each layer is made once
+    ROOT/mirrors/<key>.layers          flock: exclusive while a layer of one of its trees is written
 
 The key is a digest of project and URL. What a fork has lies beside: ``<key>-<fork>``, a repository that borrows the
 mirror's objects. So does the one for a repository on a laptop: it borrows the user's. Nothing is written into either.

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from builder.remotes.gitroute import GitAccess
 from builder.remotes.giturls import GitRemote
-from ci.errors import DamagedRepositoryError, RepositoryError
+from ci.errors import DamagedRepositoryError
 from ci.model import SourceOptions
 from ci.source.facts import describe, read_commit
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
 from ci.source.mirror import Fetched, Mirror
 from ci.source.objects import Objects
+from ci.source.options import check_options
 from ci.source.submodules import SubmoduleAccess, submodule_layers
 from core.closing import Closing
 from core.digests import DiffID
 from images.store import Store
 
 _Read = TypeVar("_Read")
-
-_LFS: Final = "Git LFS is not fetched yet: leave source.lfs out, and fetch in a job what it needs (git lfs pull)"
 
 
 class WantedCommit(NamedTuple):
@@ -75,8 +74,7 @@ class FetchedCommit(Closing):
 
     def layers(self, options: SourceOptions) -> tuple[DiffID, ...]:
         """Its files as layers, base first, those of its submodules above where they are wanted."""
-        if options.lfs:
-            raise RepositoryError(_LFS)
+        check_options(options)
         own = self._insist(lambda: layers_of(self._store, self._mirror.key, self.objects, self.commit.tree))
         if not options.submodules:
             return own

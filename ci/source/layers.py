@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from ci.source.locking import holding
 from ci.source.objects import Change, Objects
 from ci.source.treewriter import ATTRIBUTES, TreeLayer
 from core.cancellation import check
 from core.digests import DiffID
 from core.trust import COMMON, Privacy, scoped
-from images.locks import named
 from images.mirrors import DIRECTORY as MIRRORS
 from images.records import CacheRecord
 from images.store import Store
@@ -61,9 +60,19 @@ class _Layers:
         self._prefix = prefix
         self._domain = store.holdings.domain
         self._key = f"{_VERSION} {key} {prefix}"
-        self._locks = store.root / MIRRORS
+        top = store.root / MIRRORS
+        top.mkdir(mode=0o700, exist_ok=True)
+        self._lock = top / f"{key}.layers"
 
     def of(self, tree: str) -> tuple[DiffID, ...]:
+        found = self._made_before(tree)
+        if found is None:
+            # One tree of a mirror is written at a time: whoever waited finds it made, or finds a base for it.
+            with holding(self._lock, self._objects.bounds.time_s):
+                found = self._made_before(tree) or self._made(tree)
+        return found
+
+    def _made_before(self, tree: str) -> tuple[DiffID, ...] | None:
         known = self._bases()
         for base in known:
             if base.tree == tree:
@@ -72,11 +81,21 @@ class _Layers:
             found = self._get(f"diff {base.tree} {tree}")
             if found is not None and found.diff_id is not None:
                 return base.diff_id, found.diff_id
+        return None
+
+    def _made(self, tree: str) -> tuple[DiffID, ...]:
+        """Write what is missing."""
+        known = self._bases()
         little = [(base, changes) for base in known if (changes := self._little_since(base, tree)) is not None]
         if not little:
-            return (self._make_base(tree).diff_id,)
+            return (self._make_base(tree),)
         base, changes = min(little, key=lambda each: len(each[1]))
-        return base.diff_id, self._make_diff(base, tree, changes)
+
+        def write(layer: TreeLayer) -> None:
+            layer.directories_above()
+            layer.write_changes(changes, has_attributes=base.has_attributes)
+
+        return base.diff_id, self._make(f"diff {base.tree} {tree}", tree, write, {})
 
     def _little_since(self, base: _Base, tree: str) -> list[Change] | None:
         """What differs between the base and a tree; None where a base of its own is better, or the only right way."""
@@ -87,34 +106,20 @@ class _Layers:
             return None  # they may change how files look that are in no list
         return changes if len(changes) * _MOST_DIFFERENT <= max(base.entries, _SMALL) else None
 
-    def _make_base(self, tree: str) -> _Base:
-        name = f"base {tree}"
-        with named(self._lock_file(), f"{self._key} {name}"):
-            if (known := self._base(tree)) is None:
-                entries = self._objects.entries(tree)
-                has_attributes = any(entry.path.rpartition(b"/")[2] == ATTRIBUTES for entry in entries)
-
-                def write(layer: TreeLayer) -> None:
-                    layer.directories_above()
-                    layer.write(entries, has_attributes=has_attributes)
-
-                detail = {"entries": len(entries), "attributes": has_attributes}
-                known = _Base(tree, self._make(name, tree, write, detail), len(entries), has_attributes)
-            self._remember(known)
-            return known
-
-    def _make_diff(self, base: _Base, tree: str, changes: Sequence[Change]) -> DiffID:
-        name = f"diff {base.tree} {tree}"
-        with named(self._lock_file(), f"{self._key} {name}"):
-            found = self._get(name)
-            if found is not None and found.diff_id is not None:
-                return found.diff_id
+    def _make_base(self, tree: str) -> DiffID:
+        known = self._base(tree)
+        if known is None:
+            entries = self._objects.entries(tree)
+            has_attributes = any(entry.path.rpartition(b"/")[2] == ATTRIBUTES for entry in entries)
 
             def write(layer: TreeLayer) -> None:
                 layer.directories_above()
-                layer.write_changes(changes, has_attributes=base.has_attributes)
+                layer.write(entries, has_attributes=has_attributes)
 
-            return self._make(name, tree, write, {})
+            detail = {"entries": len(entries), "attributes": has_attributes}
+            known = _Base(tree, self._make(f"base {tree}", tree, write, detail), len(entries), has_attributes)
+        self._remember(known)
+        return known.diff_id
 
     def _make(self, name: str, tree: str, write: Callable[[TreeLayer], None], detail: dict[str, int | bool]) -> DiffID:
         began = time.time()
@@ -157,7 +162,3 @@ class _Layers:
 
     def _named(self, name: str, scope: str = COMMON) -> str:
         return hashlib.sha256(f"{self._key}\0{name}\0{scope}".encode("utf-8", "surrogateescape")).hexdigest()
-
-    def _lock_file(self) -> Path:
-        self._locks.mkdir(mode=0o700, exist_ok=True)
-        return self._locks / ".layers"

@@ -11,6 +11,8 @@ from ci.outcome import GitMounts
 from ci.source.facts import describe, directories_of_tree, read_commit
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
+from ci.source.options import check_options
+from ci.source.submodules import local_submodule_layers
 from ci.source.workingtree import LocalRepository
 from cli.errors import CommandError
 from cli.jobs.asked import About
@@ -72,4 +74,8 @@ def read_tree(repository: LocalRepository, about: About, source: SourceOptions, 
         git = GitView(
             store, repository.key, objects, repository.commit, tree, branch=repository.branch, history=source.history
         )
-    return WorkingTree(event, layers_of(store, repository.key, objects, tree), git)
+    check_options(source)
+    layers = layers_of(store, repository.key, objects, tree)
+    if source.submodules:
+        layers += local_submodule_layers(store, repository, tree)
+    return WorkingTree(event, layers, git)

@@ -214,7 +214,7 @@ def test_here_submodules_are_as_their_working_trees_are(forge: Forge, tmp_path: 
 
 def test_large_files_that_are_elsewhere_are_refused_clearly(forge: Forge) -> None:
     forge.repository("outer").commit(a="1")
-    with forge.fetched() as fetched, pytest.raises(RepositoryError, match="Git LFS is not fetched yet"):
+    with forge.fetched() as fetched, pytest.raises(RepositoryError, match=r"not yet: source\.lfs"):
         fetched.layers(SourceOptions(lfs=True))
 
 

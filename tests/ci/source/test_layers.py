@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -335,3 +336,27 @@ def test_a_fork_neither_reads_nor_writes_what_the_project_remembers(place: Place
     assert made_for(fork) == {fork.scope}
     assert made_for(project) == {fork.scope, project.project_scope}
     assert made_for(of_branch("p", "b")) == {fork.scope, project.project_scope}
+
+
+def test_trees_that_are_wanted_at_the_same_time_share_one_base(place: Place) -> None:
+    repository = place.repository
+    repository.commit(**{f"f{n}": f"{n}" for n in range(100)})
+    trees = []
+    mirror, _ = place.tree()
+    for number in range(4):
+        commit = repository.commit(f1=f"changed {number}")
+        mirror.fetch(*repository.way(), "main")
+        trees.append(mirror.objects.run("rev-parse", f"{commit}^{{tree}}").decode().strip())
+    found: dict[str, tuple[DiffID, ...]] = {}
+
+    def make(tree: str) -> None:
+        found[tree] = layers_of(place.store, mirror.key, mirror.objects, tree)
+
+    threads = [threading.Thread(target=make, args=(tree,)) for tree in trees]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    mirror.close()
+    assert len({layers[0] for layers in found.values()}) == 1
+    assert sorted(len(layers) for layers in found.values()) == [1, 2, 2, 2]
