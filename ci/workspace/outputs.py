@@ -177,6 +177,24 @@ class _Directory(Level):
         self.is_anew = is_anew
 
 
+class _Gone:
+    """A directory of layers that is gone.
+
+    members: those that are still to be looked at, and whether they are directories.
+    found: what stands for those that were.
+    is_kept: whether one of them is left out by the patterns, so that it stays.
+    """
+
+    __slots__ = ("found", "is_kept", "is_meant", "members", "path")
+
+    def __init__(self, path: bytes, is_meant: bool, members: Iterator[tuple[bytes, bool]]) -> None:
+        self.path = path
+        self.is_meant = is_meant
+        self.members = members
+        self.found: list[bytes] = []
+        self.is_kept = False
+
+
 class _Walk(UpperWalk[_Directory]):
     """Writes the outputs of one group."""
 
@@ -316,18 +334,35 @@ class _Walk(UpperWalk[_Directory]):
 
     def _remove(self, path: bytes, *, is_directory: bool) -> None:
         """Tell that what layers have at ``path`` is gone, as far as patterns name it."""
-        pending = [(path, is_directory)]
-        while pending:
+        for gone in self._gone(path, is_directory=is_directory):
+            self._write_levels()
+            self._write_lower_parents(gone)
+            self._writer.whiteout(gone)
+
+    def _gone(self, path: bytes, *, is_directory: bool) -> list[bytes]:
+        """The fewest names that stand for it: a directory that is meant, if nothing in it is left out."""
+        top = _Gone(b"", False, iter([(path, is_directory)]))
+        ways = [top]
+        while ways:
             check()
-            path, is_directory = pending.pop()
-            text = os.fsdecode(path)
-            is_meant = self._patterns.matches(text)
-            if is_meant and (not is_directory or self._patterns.can_skip(text)):
-                self._write_levels()
-                self._write_lower_parents(path)
-                self._writer.whiteout(path)
-            elif is_directory and (is_meant or self._patterns.reaches_below(text)):
-                pending += reversed(list(self._lower_members(path)))
+            way = ways[-1]
+            for member, has_members in way.members:
+                text = os.fsdecode(member)
+                is_meant = self._patterns.matches(text)
+                if is_meant and (not has_members or self._patterns.can_skip(text)):
+                    way.found.append(member)
+                elif has_members and (is_meant or self._patterns.reaches_below(text)):
+                    ways.append(_Gone(member, is_meant, self._lower_members(member)))
+                    break
+                else:
+                    way.is_kept = True
+            else:
+                ways.pop()
+                if ways:
+                    is_whole = way.is_meant and not way.is_kept
+                    ways[-1].found += [way.path] if is_whole else way.found
+                    ways[-1].is_kept |= not is_whole
+        return top.found
 
     def _lower_members(self, path: bytes) -> Iterator[tuple[bytes, bool]]:
         assert self.lower_root is not None, "something was found below"

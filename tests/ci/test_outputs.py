@@ -212,6 +212,9 @@ def test_of_a_directory_that_is_gone_only_what_a_pattern_names_is_removed(job: J
     assert job.names(Output("d/**/*.js", optional=True)) == ["d", "d/.wh.a.js", "d/sub", "d/sub/.wh.b.js"]
     assert job.names(Output("d", optional=True), "!d/keep") == ["d", "d/.wh.a.css", "d/.wh.a.js", "d/.wh.sub"]
     assert job.names(Output("d", optional=True)) == [".wh.d"]
+    assert job.names(Output("d", optional=True), "!d/keep/y") == [".wh.d"]  # there is no such file
+    assert job.names(Output("d", optional=True), "!d/keep/x") == ["d", "d/.wh.a.css", "d/.wh.a.js", "d/.wh.sub"]
+    assert job.names(Output("d/**", optional=True)) == ["d", "d/.wh.a.css", "d/.wh.a.js", "d/.wh.keep", "d/.wh.sub"]
 
 
 def test_a_file_in_the_place_of_a_directory_removes_what_a_pattern_names_of_it(job: Job) -> None:

@@ -99,7 +99,7 @@ CONTENTS = st.one_of(st.none(), st.sampled_from(["1", "2", "/", "-> x"]))
 LAYERS = st.lists(st.dictionaries(NAMES, CONTENTS, max_size=6), min_size=1, max_size=4)
 
 
-def _consistent(files: dict[str, str | None]) -> dict[str, str | None]:
+def _consistent(files: Mapping[str, str | None]) -> dict[str, str | None]:
     """Without what lies below something that is no directory."""
     return {
         path: text
@@ -315,3 +315,27 @@ def test_jobs_in_a_row_are_not_even_read(lay: Laid, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("ci.workspace.stack.listing_of", refuse)
     jobs.refuse()
+
+
+CHANGES = st.dictionaries(NAMES, CONTENTS, max_size=5).map(_consistent)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(base=st.dictionaries(NAMES, st.sampled_from(["1", "/"]), max_size=6).map(_consistent), a=CHANGES, b=CHANGES)
+def test_without_a_conflict_the_order_of_two_jobs_does_not_matter(
+    lay: Laid, base: dict[str, str | None], a: dict[str, str | None], b: dict[str, str | None]
+) -> None:
+    source, left = [lay(base)], [("a", lay(a)), ("b", lay(b))]
+    beside: dict[str, frozenset[str]] = {"a": frozenset(), "b": frozenset()}
+    one, other = Stack(lay.store, source, left, beside), Stack(lay.store, source, left[::-1], beside)
+
+    def files(stack: Stack) -> dict[str, File]:
+        return {path: file for path, file in stack.files.items() if not is_directory(file)}
+
+    try:
+        one.refuse_conflicts()
+    except ConflictError:
+        with pytest.raises(ConflictError):
+            other.refuse_conflicts()
+    else:
+        assert files(one) == files(other)
