@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import datetime
 import http.client
 import json
 import os
@@ -21,12 +20,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bench import report
+from bench.figures import Figure, table, write
 from bench.tools import ToolError, run
 from bench.workloads import BASE
 
@@ -40,18 +38,6 @@ _OVERHEAD_BUDGET_S: Final = 0.150
 _LOG: Final = "FROM bench-base\nCOPY log /\nARG SALT\nRUN echo $SALT && cat /log\n"
 _SECRETS: Final = 20
 _MASKING_BUDGET: Final = 1.3
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table. budget: what value must stay under; None where there is no bound."""
-
-    key: str
-    title: str
-    value: float
-    unit: str
-    samples: list[float]
-    budget: float | None = None
 
 
 class Service:
@@ -128,12 +114,9 @@ def main() -> int:
         return 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print("\n" + _table(figures))
+    print("\n" + table(figures))
     if options.output:
-        finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        rows = [{name: getattr(figure, name) for name in Figure.__slots__} for figure in figures]
-        document = {"finished_at": finished_at, "machine": report.machine(), "rows": rows}
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
+        write(figures, options.output)
     return 0
 
 
@@ -263,18 +246,6 @@ def _wait_for_workers(service: Service, count: int) -> None:
 
 def _shiplap(root: Path) -> list[str | Path]:
     return [Path(sys.executable).with_name("shiplap"), "--root", root]
-
-
-def _table(figures: list[Figure]) -> str:
-    width = max(len(figure.title) for figure in figures)
-    lines = []
-    for figure in figures:
-        spread = f"{min(figure.samples):.3f} … {max(figure.samples):.3f}" if len(figure.samples) > 1 else ""
-        verdict = ""
-        if figure.budget is not None:
-            verdict = f"under {figure.budget:.3f}: {'met' if figure.value < figure.budget else 'MISSED'}"
-        lines.append(f"{figure.title:<{width}}  {figure.value:8.3f} {figure.unit:<5} {spread:<20} {verdict}".rstrip())
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

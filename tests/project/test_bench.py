@@ -50,6 +50,15 @@ def test_short_service_bench_measures_every_figure(privileged: None) -> None:
     assert rows["masking"] == rows["log-masked"] / rows["log"]
 
 
+def test_short_pipeline_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
+    rows = {row["key"]: row for row in measured("bench.pipeline", tmp_path, "--short")["rows"]}
+    assert list(rows) == [
+        "lint", "lint-command", "plan", "first-line", "own", "jobs", "first-line-large", "reused", "disk-jobs",
+        "disk-pushes", "source", "checkout", "source-ratio", "outputs", "tar", "outputs-ratio",
+    ]  # fmt: skip
+    assert all(row["value"] > 0 for key, row in rows.items() if key in ("lint", "first-line", "jobs", "checkout"))
+
+
 def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path) -> None:
     pages = measured("bench.pages", tmp_path, "--runs", "1", "--rows", "50")["pages"]
     assert {"runs", "one run", "a layer's files", "disk"} < set(pages)
