@@ -285,3 +285,48 @@ jobs:
     assert shown[1:3] == ["mine", "0"]
     assert "a.txt" in shown
     assert sorted(path.name for path in repository.iterdir()) == [".git", ".shiplap.yml", "a.txt"]
+
+
+_PIPELINE = f"""
+jobs:
+  made:
+    image: {BUSYBOX_NAME}
+    network: none
+    outputs: out
+    exports: WHAT
+    grace: 1s
+    run:
+      - mkdir out; cp f out/f; chmod 755 out/f; echo WHAT=this >>$SHIPLAP_EXPORTS
+      - (setsid sleep 1000 >/dev/null 2>&1 &); cat /proc/1/comm; ls -A .git | wc -l
+  used:
+    needs: made
+    image: {BUSYBOX_NAME}
+    network: none
+    user: "1234"
+    secrets: [{{name: KEY, file: /run/key}}]
+    env: {{WHAT: "${{made.WHAT}}"}}
+    run: |
+      id -u; stat -c '%a %n' out/f; cat out/f; echo $WHAT; cat /run/key | tr a-z b-za; echo
+      touch new 2>&1 || echo not theirs
+"""
+
+
+def test_jobs_run_but_for_the_workspace_of_another_user(user: User) -> None:
+    repository = user.folder / "home" / "jobs"
+    repository.mkdir()
+    (repository / ".shiplap.yml").write_text(_PIPELINE)
+    (repository / "f").write_text("content\n")
+    (user.folder / "home" / "key").write_text("secret-value")
+    entry = pwd.getpwnam(user.name)
+    for path in (repository, *repository.iterdir(), user.folder / "home" / "key"):
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+    inside = ("sh", "-c", 'cd jobs && exec "$@"', "sh")
+    user(*inside, "git", "init", "--quiet", ".")
+    user(*inside, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "one")
+    ran = user.shiplap("ci", "run", "--progress", "plain", "--secret", "KEY=../key", prefix=inside)
+    lines = [line.partition(" | ")[2] for line in ran.stderr.splitlines() if " | " in line and "=>" not in line]
+    said = [line for line in lines if not line.startswith(("succeeded", "failed"))]
+    assert said[0] == "init", ran.stderr
+    assert int(said[1]) > 5
+    assert said[2:7] == ["1234", "755 out/f", "content", "this", "tfdsfu-wbmvf"]
+    assert said[-1] == "not theirs"
