@@ -73,11 +73,13 @@ def _log_in_of(settings: ServiceSettings, docker_config: Path, domain: str) -> t
     stored = CredentialStore(docker_config).get(domain)
     if stored is not None:
         return f"that of {docker_config}/config.json", stored
-    if domain not in {urlsplit(url).netloc for url in (listening_url(settings.root), settings.public_url)}:
-        return "", None
-    with contextlib.suppress(FileNotFoundError, PermissionError):
-        return _ADMIN, Credentials("doctor", admin_token(settings.root))
-    return ("SHIPLAP_WEB_TOKEN", Credentials("doctor", settings.web_token)) if settings.web_token else ("", None)
+    own = {urlsplit(url).netloc for url in (listening_url(settings.root), settings.public_url)}
+    if domain in own:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            return _ADMIN, Credentials("doctor", admin_token(settings.root))
+    if settings.web_token and domain in {*own, urlsplit(settings.web_url).netloc}:  # where a worker sends it anyway
+        return "SHIPLAP_WEB_TOKEN", Credentials("doctor", settings.web_token)
+    return "", None
 
 
 def admin_token(root: Path) -> str:

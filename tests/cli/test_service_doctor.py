@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -289,6 +290,29 @@ def test_administrators_token_goes_to_no_other_registry(
     assert "no log-in here" in found[-1].detail
     assert heard
     assert set(heard) == {""}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_workers_token_goes_where_its_contexts_come_from(
+    site: _Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """SHIPLAP_PUBLIC_URL is set on a worker only where the registry has two names."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    heard: set[str] = set()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        heard.add(sent := request.headers.get("Authorization", ""))
+        request.send_response(200 if sent else 401)
+        request.send_header("WWW-Authenticate", "Basic")
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    site.answers["/v2/"] = answer
+    web_url = site.url if is_there else "http://ci.example.org"
+    settings = ServiceSettings(tmp_path, "", "", registry=site.host, web_url=web_url, web_token="shp_workers")
+    with pytest.raises(ShiplapError):  # no log-in, or no place to push to
+        list(look_at_registry(settings))
+    assert heard == ({"", "Basic " + b64encode(b"doctor:shp_workers").decode()} if is_there else {""})
 
 
 @pytest.mark.parametrize(
