@@ -326,6 +326,15 @@ def test_files_that_were_added_changed_and_removed_are_named(store: Store) -> No
     assert in_words(said) == "what it sees changed"
 
 
+def test_a_job_leaves_one_list_of_files_however_often_it_runs(store: Store) -> None:
+    for number in range(5):
+        manifest = GIVEN.manifest + b"\0entry\0f%d\x00100644 0:0\x00%d\0" % (number, number)
+        results(store).keep(key(manifest=manifest), JobOutcome("succeeded"), run=str(number))
+    assert store.database.all("SELECT count(*) FROM memo") == [(1,)]
+    said = results(store).changes(key(), before=time.time() + 1)
+    assert in_words(said) == "f4 removed"
+
+
 def test_a_file_whose_permissions_changed_is_named(store: Store) -> None:
     before = GIVEN.manifest
     results(store).keep(key(), JobOutcome("succeeded"), run="41")
