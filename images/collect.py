@@ -20,6 +20,7 @@ from typing import Final
 from core.errors import StorageFullError
 from core.references import Reference
 from images.database import Database
+from images.records import OF_LAYERS
 from images.sessions import Session, reclaim_all, remove_orphan_snapshots
 from images.trees import remove_tree
 
@@ -306,6 +307,7 @@ _LINEAGES_KEPT_S: Final = 30 * 86400.0
 _UNUSED_MEMOS: Final = (  # what the last build was made of is small, and tells why the next one has to begin anew
     "DELETE FROM memo WHERE used_at < ?1 AND (kind NOT GLOB 'lineage*' OR used_at < ?2)"
 )
+_MEMO_OF: Final = "DELETE FROM memo WHERE kind = ? AND key = ?"
 _OLD_GARBAGE_BLOBS: Final = "SELECT digest FROM garbage_blobs JOIN blobs USING (digest) WHERE created_at < ?"
 _UNUSED_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE created_at < ?"
 _UNUSED_FLAT_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE diff_id IS NULL"
@@ -351,6 +353,7 @@ def _remove_layers(connection: sqlite3.Connection, diff_ids: Iterable[str], plan
         connection.execute("DELETE FROM snapshots WHERE diff_id = ?", (diff_id,))
         connection.execute("DELETE FROM compressed WHERE diff_id = ?", (diff_id,))
         connection.execute("DELETE FROM layers WHERE diff_id = ?", (diff_id,))
+        connection.executemany(_MEMO_OF, [(kind, diff_id) for kind in OF_LAYERS])
 
 
 def _remove_blobs(connection: sqlite3.Connection, digests: Iterable[str], plan: _Plan) -> None:

@@ -15,9 +15,9 @@ from core.cancellation import check
 from core.digests import DiffID
 from images.erofs import DirectoryMetadata
 from images.layers import LayerStore
-from images.records import CacheRecords
+from images.records import OF_LAYERS, CacheRecords
 
-_MEMO: Final = "directories-1"
+_MEMO: Final = OF_LAYERS[0]
 _DEFAULT_MODE: Final = 0o755
 _CACHED_TABLES: Final = 64
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from core.digests import DiffID
+from images.records import OF_LAYERS
 from images.store import Store
 from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
 from images.tarreader import DEVICE_TYPES, TarEntry, TarReader
 from images.whiteouts import OPAQUE_NAME, WHITEOUT_PREFIX, hidden_name
 
-_MEMO: Final = "files-1"
+_MEMO: Final = OF_LAYERS[1]
 _TYPES: Final = {FILE: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, **DEVICE_TYPES}
 _DIRECTORY: Final = f"{stat.S_IFDIR:o}"[:-4]
 _FIELDS: Final = 4

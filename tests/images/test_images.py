@@ -21,7 +21,7 @@ from images.errors import (
     MissingBlobError,
 )
 from images.oci import ContainerConfig, History, ImageConfig, RootFS, decode_manifest, encode
-from images.records import CacheRecord
+from images.records import OF_LAYERS, CacheRecord
 from images.store import Store
 from images.summary import Image
 from images.verify import verify
@@ -259,6 +259,18 @@ def test_prune_of_the_cache_takes_records_by_age_of_use(tmp_path: Path) -> None:
         assert store.cache.get("key") is None
         assert store.cache.memo_get("kind", "key") is None
         assert blobs(tmp_path) == set()
+
+
+def test_what_is_remembered_of_a_layer_goes_with_it(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        gone, kept = layer(store, b"gone"), layer(store, b"kept")
+        store.cache.put(CacheRecord("key", "op", kept, 1.0, 1.0, "RUN"))
+        for kind in OF_LAYERS:
+            store.cache.memo_put_all(kind, {gone: b"memo", kept: b"memo"})
+    with Store.open(tmp_path) as store:
+        store.images.prune()
+        for kind in OF_LAYERS:
+            assert [store.cache.memo_get(kind, diff_id) for diff_id in (gone, kept)] == [None, b"memo"]
 
 
 def test_what_another_session_has_leased_survives_prune_and_rm(tmp_path: Path) -> None:
