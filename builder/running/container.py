@@ -27,6 +27,7 @@ _POLL_MS: Final = 100  # how soon a cancellation reaches a container that prints
 _TAIL_BYTES: Final = 64 << 10
 _READS_AFTER_END: Final = 64  # a pipe may give less at once than it holds
 _READS_AT_A_BELL: Final = 64
+_STREAMS: Final[tuple[Literal[1, 2], ...]] = (1, 2)
 
 
 class Output:
@@ -90,26 +91,35 @@ def run_container(
     output: Output,
     watch: Watch,
     has_to_die: Callable[[Container], bool],
+    *,
     bells: Bells = _NO_BELLS,
+    is_merged: bool = False,
 ) -> Ended:
     """Run a container to its end. With a terminal, that is the one stream of its output.
 
     has_to_die: asked several times a second while it runs; it may send signals. True: the container is killed, and
     what it prints from then on is dropped.
     bells: see ``_Following``.
+    is_merged: standard error is standard output's pipe, so that both come in the order in which they were printed.
     Whatever is raised, the container has ended.
     """
-    out_read, out_write = _pipe()
-    err_read, err_write = _pipe()
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            container = launcher.start(spec, stdin=null, stdout=out_write, stderr=err_write)
-        finally:
-            os.close(out_write)
-            os.close(err_write)
-            os.close(null)
-        streams: dict[int, Literal[1, 2]] = {out_read: 1, err_read: 2}
+    with contextlib.ExitStack() as held:
+        reads: list[int] = []
+        with contextlib.ExitStack() as given:
+
+            def pipe() -> int:
+                read, write = _pipe()
+                held.callback(os.close, read)
+                given.callback(os.close, write)
+                reads.append(read)
+                return write
+
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            given.callback(os.close, null)
+            stdout = pipe()
+            stderr = stdout if is_merged else pipe()
+            container = launcher.start(spec, stdin=null, stdout=stdout, stderr=stderr)
+        streams: dict[int, Literal[1, 2]] = dict(zip(reads, _STREAMS, strict=False))
         if container.terminal is not None:
             streams[container.terminal] = 1
         with container:
@@ -120,9 +130,6 @@ def run_container(
                 container.wait()
                 raise
             return Ended(container.wait(), exceeded)
-    finally:
-        os.close(out_read)
-        os.close(err_read)
 
 
 class _Following:

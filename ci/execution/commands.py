@@ -158,7 +158,7 @@ def _run(
     try:
         try:
             bells = {doors.bell: steps.rung} if len(planned) > 1 else {}
-            ended = run_container(spec, tools.launcher, output, watch, ending.has_to_die, bells)
+            ended = run_container(spec, tools.launcher, output, watch, ending.has_to_die, bells=bells, is_merged=True)
         except (PlaceError, UserError) as error:
             raise JobFaultError(error.message, hint=error.hint) from error
         except LimitError as error:
