@@ -33,7 +33,7 @@ def select(files: Mapping[str, File], inputs: Sequence[str]) -> Selection:
         if not patterns.excludes(text) and not _matches_any(text, paths, keys):
             raise InputsError(
                 f"nothing in the workspace is what the input {text} names",
-                hint="jobs before this one leave files by their `outputs`; nothing else of theirs is seen",
+                hint="paths begin at the top of the repository; of jobs before this one their `outputs` are there",
             )
     return _Selecting(files, paths, keys, patterns.compiled(inputs)).run()
 

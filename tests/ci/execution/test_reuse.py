@@ -154,3 +154,25 @@ def test_a_fork_is_answered_by_nothing_that_saw_a_secret_and_leaves_nothing(shop
     assert by(protected("q"), PIPELINE, {}) == "succeeded"
     assert by(main, optional, {"TOKEN": b"hunter2"}) == "succeeded"
     assert by(fork, optional, {}) == "succeeded"
+
+
+def test_in_a_monorepo_of_twelve_services_a_change_in_one_runs_one_job_of_twelve(shop: JobShop) -> None:
+    names = [f"service-{number:02}" for number in range(12)]
+    files = {f"services/{name}/pkg{n % 30}/f{n}.go": f"{name} {n}" for name in names for n in range(1666)}
+    files |= {"go.mod": "m", "README.md": "r"}
+    text = "jobs:\n" + "".join(
+        f"  {name}:\n    image: base:1\n    inputs: ['services/{name}/**', go.mod]\n"
+        f"    outputs: bin/{name}\n    run: mkdir bin; find services -type f | wc -l > bin/{name}\n"
+        for name in names
+    )
+
+    def ran() -> list[str]:
+        assert {outcome.state for outcome in shop.outcomes.values()} <= {"succeeded", "reused"}
+        return [name for name, outcome in shop.outcomes.items() if outcome.state == "succeeded"]
+
+    shop.run(text, files=files)
+    assert ran() == names
+    shop.run(text, files={**files, "README.md": "new", "services/service-07/pkg0/f0.go": "changed"})
+    assert ran() == ["service-07"]
+    shop.run(text, files={**files, "go.mod": "new"})
+    assert ran() == names
