@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from builder.explaining.details import hidden
+from builder.explaining.details import encodable, hidden
 from ci.model import Job
 from core.digests import Digest
 from core.trust import Domain, Privacy
@@ -87,10 +87,11 @@ def key_of(job: Job, ingredients: Ingredients, domain: Domain, privacy: Privacy 
         list(_secrets(job, ingredients)),
     ]  # fmt: skip
     op, content = _digest(taking_part), Digest.of(ingredients.manifest)
+    shown = members | _shown_env(ingredients) | _shown_secrets(job, ingredients)
     return JobKey(
         _digest([op, content]),
         op,
-        members | _shown_env(ingredients) | _shown_secrets(job, ingredients),
+        {encodable(name): encodable(value) for name, value in shown.items()},
         ingredients.image,
         content,
         ingredients.manifest,

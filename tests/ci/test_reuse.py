@@ -138,6 +138,15 @@ def test_parts_cannot_be_moved_from_one_to_another() -> None:
     assert key(variables=(("A", "1\nB=2"),)).key != key(variables=(("A", "1"), ("B", "2"))).key
 
 
+def test_values_that_are_no_text_are_kept_apart_and_kept(store: Store) -> None:
+    odd, other = key(variables=(("BRANCH", "b\udcff"),)), key(variables=(("BRANCH", "b\udcfe"),))
+    assert odd.key != other.key
+    results(store).keep(odd, JobOutcome("succeeded"), run="1")
+    assert results(store).changes(other, before=time.time() + 1) == [
+        MissReason("env", "BRANCH", "b\\udcff", "b\\udcfe")
+    ]
+
+
 def test_no_secret_can_be_read_or_guessed_from_what_is_kept() -> None:
     kept = repr(key()._replace(manifest=b"")) + repr(key(variables=(("API_TOKEN", "s3cr3t-value"),)).members)
     assert "hunter2" not in kept
