@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from builder.build import BuildTools, build
@@ -16,7 +15,7 @@ from ci.execution.image import build_secrets, plain
 from ci.execution.steps import Numbering
 from ci.model import Build, Job
 from ci.outcome import Given, JobOutcome, JobTools
-from core.digests import DiffID
+from ci.workspace.stack import Stack
 from core.platforms import Platform
 from core.references import Reference
 from core.trust import Privacy
@@ -29,7 +28,7 @@ DIGEST: Final = "DIGEST"
 def build_image(
     name: str,
     job: Job,
-    files: Sequence[DiffID],
+    files: Stack,
     given: Given,
     tools: JobTools,
     numbering: Numbering,
@@ -38,7 +37,7 @@ def build_image(
     """Build, name and push.
 
     name: the job's in the run.
-    files: the layers of the workspace, with what jobs before this one output.
+    files: the workspace, with what jobs before this one output.
     Raises JobFaultError, and what the builder and the publisher raise.
     """
     wanted = job.build

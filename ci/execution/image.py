@@ -17,6 +17,7 @@ from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
 from ci.model import ImageBuild, Job
 from ci.outcome import Given, JobTools
+from ci.workspace.stack import Stack
 from core.cancellation import check
 from core.digests import DiffID, Digest
 from core.platforms import Platform
@@ -119,7 +120,7 @@ def _built(
     """Build it from the commit's files. It gets no name; its steps come from the cache as those of any build."""
     with (
         _alone(f"{tools.domain.scope} {given.source} {wanted} {platform}", tools, numbering),
-        opened_context(tools, given.source, str(wanted.context), str(wanted.file)) as opened,
+        opened_context(tools, Stack(tools.store, given.source), str(wanted.context), str(wanted.file)) as opened,
     ):
         result = build(
             BuildRequest(

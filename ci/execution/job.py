@@ -109,7 +109,7 @@ class _Attempt:
             files = self._files()
             if job.build is not None:
                 return build_image(
-                    str(self._planned.name), job, files.layers, self._given, self._tools, self._numbering, self._ending
+                    str(self._planned.name), job, files, self._given, self._tools, self._numbering, self._ending
                 )
             return self._commands(files)
 

@@ -279,3 +279,37 @@ jobs:
         outcome.message
         == "the image of app has no sh (take an image that has it, or `args`: a command without a shell)"
     )
+
+
+_COPIED = """
+jobs:
+  before: {image: "base:1", run: "%s", outputs: out}
+  app: {needs: before, build: {context: "%s", file: D}}
+  use: {image: {job: app}, run: "cd /all; cat out/*; stat -c '%%h %%n' out/*"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("mkdir out; echo one >out/a; echo two >out/b", "one\ntwo\n1 out/a\n1 out/b\n"),
+        ("mkdir out; echo one >out/a; ln out/a out/b", "one\none\n2 out/a\n2 out/b\n"),
+    ],
+)
+def test_files_of_a_context_are_those_of_the_workspace(shop: JobShop, script: str, said: str) -> None:
+    """Their digests are known from the layers; files of several names stay one file."""
+    files = {"D": "FROM base:1\nCOPY . /all\n", "out/a": "before\n"}
+    script = f"rm -rf out; {script}"
+    assert shop.run(_COPIED % (script, "."), files=files).state == "succeeded", shop.outcomes
+    assert shop.last.said == said
+    assert shop.run(_COPIED % (script, "."), files=files).state == "succeeded"
+    assert {ended for name, (ended, _) in shop.seen["app"].steps.items() if "COPY" in name} == {"cached"}
+    assert shop.run(_COPIED % (script.replace("one", "three"), "."), files=files).state == "succeeded"
+    assert shop.last.said == said.replace("one", "three")
+
+
+def test_context_below_another_name(shop: JobShop) -> None:
+    files = {"deep/er/D": "FROM base:1\nCOPY . /all\n", "deep/er/f": "x\n", "f": "no\n"}
+    text = "jobs: {app: {build: {context: deep/er/, file: D}}, use: {image: {job: app}, run: 'cat /all/f; ls /all'}}"
+    assert shop.run(text, files=files).state == "succeeded"
+    assert shop.last.said.split() == ["x", "D", "f"]
