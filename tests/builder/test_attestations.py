@@ -15,6 +15,7 @@ from builder.attesting.statements import docker_purl, package_url
 from builder.errors import OutputError
 from builder.request.attestations import Attestations, Provenance
 from builder.request.output import Output
+from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
 from images.attestations import attestations
@@ -50,10 +51,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path, privileged
         yield made
 
 
-def predicates(shop: Workshop, tmp_path: Path, attest: Attestations, **options: Any) -> dict[str, Any]:
+def predicates(
+    shop: Workshop, tmp_path: Path, attest: Attestations, text: str = TEXT, **options: Any
+) -> dict[str, Any]:
     """By predicate type, of a build for this platform alone."""
     output = Output("oci", str(tmp_path / "out"), as_tar=False)
-    shop.build(TEXT, output, attest=attest, **{**OPTIONS, **options})
+    shop.build(text, output, attest=attest, **{**OPTIONS, **options})
     layout = Layout(tmp_path / "out")
     described = layout.document(layout.root())["manifests"][1]
     statements = [layout.document(layer) for layer in layout.document(described)["layers"]]
@@ -136,6 +139,23 @@ def test_provenance_of_mode_max(shop: Workshop, tmp_path: Path) -> None:
     assert metadata["buildkit_completeness"] == {"request": True, "resolvedDependencies": False}
     (source,) = metadata["buildkit_metadata"]["source"]["infos"]
     assert base64.b64decode(source["data"]).decode() == TEXT
+
+
+def test_base_has_the_digest_that_its_own_repository_knows_it_by(shop: Workshop, tmp_path: Path) -> None:
+    """Another repository may call the same image by another manifest, or by an index."""
+    images = shop.store.images
+    base = images.resolve("base")
+    images.tag(Reference.parse("ci.example/base:1"), base.id)
+
+    def said() -> str:
+        found = predicates(shop, tmp_path, BOTH, TEXT.replace("FROM base", "FROM ci.example/base:1"))
+        (dependency,) = found["https://slsa.dev/provenance/v1"]["buildDefinition"]["resolvedDependencies"]
+        return str(dependency["digest"]["sha256"])
+
+    images.note_digest(Reference.parse("a.example/base:1"), Digest.of(b"elsewhere"), base.id)
+    assert said() == base.manifest_digest.hex
+    images.note_digest(Reference.parse("ci.example/base:1"), Digest.of(b"there"), base.id)
+    assert said() == Digest.of(b"there").hex
 
 
 def test_provenance_of_mode_max_has_the_steps_and_their_lines(shop: Workshop, tmp_path: Path) -> None:

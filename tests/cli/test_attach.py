@@ -94,6 +94,13 @@ def test_window_size_is_taken_over_and_followed(ours: Pty, theirs: Pty) -> None:
         os.close(theirs.program)
 
 
+def test_no_descriptor_stays(ours: Pty, theirs: Pty) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with relayed_terminal(theirs.user, stdin=ours.program, stdout=ours.program):
+        os.close(theirs.program)
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
 def test_output_only_leaves_our_terminal_alone(ours: Pty, theirs: Pty) -> None:
     before = termios.tcgetattr(ours.program)
     with relayed_terminal(theirs.user, stdin=None, stdout=ours.program):

@@ -153,12 +153,26 @@ def _removed(group: Path) -> bool:
     return not group.exists()
 
 
+def spares(run: Runner) -> list[int]:
+    """The first processes of the containers that the launcher has made ahead."""
+    found = []
+    for pid in descendants(inner(run))[1:]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that has ended is none
+            if "pasta" not in Path(f"/proc/{pid}/comm").read_text():
+                found.append(pid)
+    return found
+
+
 def kill_spares(run: Runner) -> None:
-    """Kill what the launcher has made ahead, as the kernel does when memory runs out."""
-    process = inner(run)
-    for pid in descendants(process)[1:]:
-        if "pasta" not in Path(f"/proc/{pid}/comm").read_text():
-            os.kill(pid, signal.SIGKILL)
+    """Do it as the kernel does when memory runs out."""
+    for pid in spares(run):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_spare_container_is_made_anew_for_each_that_was_taken(run: Runner) -> None:
+    for _ in range(3):
+        assert run("echo well") == "well\n"
+        assert eventually(lambda: bool(spares(run)))
 
 
 def test_spare_containers_that_were_killed_are_nobodys_failure(run: Runner) -> None:

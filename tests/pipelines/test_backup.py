@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -102,6 +103,8 @@ def test_repository_comes_back_whole(
     service: Service, settings: ServiceSettings, repository: Path, tmp_path: Path
 ) -> None:
     clone = settings.root.parent / "clone"
+    (clone / "large").write_bytes(random.Random(7).randbytes(5 << 20))  # a file that is saved piece by piece
+    commit_and_push(clone, "large")
     git(clone, "tag", "-a", "v1", "-m", "first")
     git(clone, "push", "--quiet", "origin", "v1")
     git(repository, "gc", "--quiet")  # packed refs and a pack, and then loose ones

@@ -11,6 +11,7 @@ import tarfile
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -146,6 +147,12 @@ def test_only_missing_files_of_a_context_are_asked_for(service: Service, tmp_pat
         assert (tree / "d/one").stat().st_mtime == 1_700_000_000
         assert (tree / "d").stat().st_mtime == 5
         assert (tree / "link").readlink() == Path("/etc/passwd")
+
+
+def test_what_an_entry_of_a_context_leaves_out_means_what_it_always_meant() -> None:
+    """Commands of other versions send it, and it lies on disk."""
+    entry = msgspec.json.decode(b'{"path":"empty","type":"file"}', type=ContextEntry)
+    assert (entry.mode, entry.mtime, entry.size, entry.digest, entry.target) == (0o755, 0, 0, "", "")
 
 
 def test_same_content_with_another_mode_is_another_file(service: Service, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
+from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.queue import queue_name
 from pipelines.runs.reaper import waiting
 from pipelines.runs.shares import Turn, in_turn
@@ -171,6 +172,26 @@ def test_claim_waits_for_no_other_on_postgresql(service: Service) -> None:
         assert claims[0].number != first
         assert time.monotonic() - began < 3
     assert sorted(projects(take(service, 5))) == ["held", "held", "other"]
+
+
+def test_project_that_another_claim_holds_is_asked_for_once(service: Service) -> None:
+    """And none of its later runs is taken before its first, should the other claim end in between."""
+    service.projects.put(Project("held", concurrency=5))
+    submit(service, "held", 9)
+    asked: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        asked.append(statement)
+
+    if service.database.is_sqlite:
+        assert projects(take(service, 6)) == ["held"] * 5  # there a claim is alone by nature
+        return
+    with service.database.write() as stuck, service.database.write() as ours:
+        stuck.execute(text("SELECT 1 FROM projects WHERE name = 'held' FOR NO KEY UPDATE"))
+        event.listen(service.database.engine, "before_cursor_execute", note)
+        choice = Chooser(ours, "w", (), time.time(), sparing=False).choose()
+    assert choice == Choice(None, passed_by=True)
+    assert len([statement for statement in asked if "FOR NO KEY UPDATE" in statement]) == 1
 
 
 def test_weight_survives_the_settings_and_old_databases_have_one(service: Service, settings: ServiceSettings) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 
@@ -241,6 +242,14 @@ def test_who_mistypes_something_is_told_the_field_and_what_it_may_be(
     assert error["message"].startswith(told)
     assert "`" not in error["message"]
     assert "^[" not in error["message"] + (error.get("hint") or "")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=NAMES)
+def test_endpoint_takes_no_field_that_it_does_not_know(endpoint: Endpoint) -> None:
+    """What is mistyped would not count, and nobody would learn it."""
+    for kind in (endpoint.query, endpoint.body):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            assert kind.__struct_config__.forbid_unknown_fields, kind
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])

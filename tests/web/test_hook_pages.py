@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from flask.testing import FlaskClient
@@ -52,6 +53,15 @@ def test_mistakes_are_told_in_the_form(admin: FlaskClient, form: dict[str, str],
     answer = post(admin, "/projects/-/new", **form)
     assert answer.status_code == 422
     assert told in answer.text
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "1.5", "²", "٣", "12345678"])
+def test_what_is_no_number_is_told_in_the_form(admin: FlaskClient, service: Service, text: str) -> None:
+    before = service.projects.get("app")
+    answer = post(admin, "/projects/app/settings", repository=REPOSITORY, forge="github", concurrency=text)
+    assert answer.status_code == 422
+    assert f"concurrency is '{text}'" in unescape(answer.text)
+    assert service.projects.get("app") == before
 
 
 def test_secrets_and_tokens_are_stored_and_never_shown(admin: FlaskClient, service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import stat
@@ -291,3 +292,47 @@ def test_credentials_are_not_sent_to_a_plain_token_service_elsewhere(tmp_path: P
     auth.learn("ci", "https://ci", 'Bearer realm="http://evil.example/token"')
     with pytest.raises(CredentialsError, match=r"evil\.example"):
         auth.header("ci", "https://ci", ("repository:x:pull",))
+
+
+class _Granted:
+    """What a token service answers; ``said`` besides the token."""
+
+    status = 200
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.headers: dict[str, str] = {}
+        self._body = io.BytesIO(json.dumps({"token": "t", **said}).encode())
+
+    def read(self, size: int, /) -> bytes:
+        return self._body.read(size)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("said", "lasts_s"),
+    [
+        ({}, 60),
+        ({"expires_in": None}, 60),
+        ({"expires_in": 0}, 60),
+        ({"expires_in": 5}, 60),
+        ({"expires_in": 300}, 300),
+    ],
+)
+def test_token_is_used_while_it_is_good_and_for_a_minute_at_least(
+    said: dict[str, Any], lasts_s: float, tmp_path: Path
+) -> None:
+    """A minute is what a token is good for whose service does not say it."""
+    now, asked = 0.0, 0
+
+    def send(request: Request, domain: str) -> Response:
+        nonlocal asked
+        asked += 1
+        return _Granted(said)
+
+    auth = Authenticator(send, lambda domain: None, ClientConfig(tmp_path), clock=lambda: now)
+    auth.learn("ci", "https://ci", 'Bearer realm="https://ci/token"')
+    for moment, times in ((0.0, 1), (lasts_s / 2, 1), (lasts_s, 2)):
+        now = moment
+        assert auth.header("ci", "https://ci", ("repository:x:pull",)) == "Bearer t"
+        assert asked == times
