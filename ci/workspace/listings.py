@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from core.digests import DiffID
+from images.errors import InvalidLayerError
 from images.records import OF_LAYERS
 from images.store import Store
 from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
@@ -26,6 +27,9 @@ _FIELDS: Final = 4
 File: TypeAlias = tuple[str, str, str]
 """All that a job sees of a file but its path: ``"mode uid:gid"`` with the mode as ``st_mode`` has it, in octal; the
 digest of its content, or a link's target; and, where there are any, attributes and what else has the same inode."""
+
+IMPLIED: Final[File] = ("40755 0:0", "", "")
+"""A directory without an entry."""
 
 
 class Listing(NamedTuple):
@@ -75,6 +79,10 @@ def _read(reader: TarReader) -> Listing:
                 listing.emptied.append(os.fsdecode(parent))
         elif entry.kind == HARDLINK:
             first = os.fsdecode(normalise(entry.link))
+            if first not in listing.files:
+                raise InvalidLayerError(
+                    f"the layer has a hard link to a file that it does not have: {path!r} to {first!r}"
+                )
             listing.files[path] = listing.files[first]
             names.setdefault(first, [first]).append(path)
         elif path:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from ci.workspace.conflicts import Left, refuse_conflicts
-from ci.workspace.listings import File, Listing, is_directory, listing_of, permissions
+from ci.workspace.listings import IMPLIED, File, Listing, is_directory, listing_of, permissions
 from ci.workspace.selection import Selection, select
 from ci.workspace.treeorder import above, order_of
 from core.digests import DiffID, Digest
@@ -98,7 +98,16 @@ def merged(listings: Iterable[Listing]) -> dict[str, File]:
         for path in gone:
             found.pop(path, None)
         found.update(listing.files)
+        for path in listing.files:
+            _imply(found, path.rpartition("/")[0])
     return {path: found[path] for path in sorted(found, key=order_of)}
+
+
+def _imply(found: dict[str, File], directory: str) -> None:
+    """Add a directory that a layer has something in, if there is none: it looks as ``images.parents`` makes it."""
+    while directory and (directory not in found or not is_directory(found[directory])):
+        found[directory] = IMPLIED
+        directory = directory.rpartition("/")[0]
 
 
 def _remove_below(found: dict[str, File], directories: Sequence[str]) -> None:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from ci.epoch import BEGINNING
 from ci.patterns import compiled
 from ci.workspace.errors import ConflictError, InputsError
-from ci.workspace.listings import File, is_directory, listing_of
+from ci.workspace.listings import File, is_directory, listing_of, permissions
 from ci.workspace.selection import select
 from ci.workspace.stack import Stack
 from ci.workspace.treeorder import order_of
 from core.cancellation import asking
 from core.digests import DiffID
+from images.errors import InvalidLayerError
 from images.flatten import flatten
 from images.store import Store
 from images.tarheaders import DIRECTORY, SYMLINK
@@ -68,6 +69,31 @@ def test_layers_cover_each_other_by_overlays_rules(lay: Laid) -> None:
     files = Stack(lay.store, [base, over]).files
     assert list(files) == ["a", "a/x", "a/y", "b", "b/now", "f"]
     assert not is_directory(files["f"])
+
+
+def test_directories_that_layers_only_imply_are_there_and_look_as_below(lay: Laid) -> None:
+    def plain(*names: bytes, link: bytes = b"") -> DiffID:
+        with lay.store.layers.writer() as blob:
+            writer = TarWriter(blob)
+            for name in names:
+                writer.file(name, 0o644, 0, 0, BEGINNING, 0, b"")
+            if link:
+                writer.hardlink(b"link", link, 0o644, 0, 0, BEGINNING)
+            writer.close()
+            return blob.commit()
+
+    with lay.store.layers.writer() as blob:
+        writer = TarWriter(blob)
+        writer.directory(b"a", 0o700, 0, 0, BEGINNING)
+        writer.close()
+        below = blob.commit()
+    stack = Stack(lay.store, [below, plain(b"a/b/c", b"x")], inputs=["x"])
+    assert {path: permissions(file) for path, file in stack.files.items()} == {
+        "a": 0o700, "a/b": 0o755, "a/b/c": 0o644, "x": 0o644,
+    }  # fmt: skip
+    assert stack.hidden == ["a"]
+    with pytest.raises(InvalidLayerError, match="a hard link to a file that it does not have: 'link' to 'nowhere'"):
+        listing_of(lay.store, plain(link=b"nowhere"))
 
 
 def test_a_listing_is_read_once_and_kept(lay: Laid, monkeypatch: pytest.MonkeyPatch) -> None:
