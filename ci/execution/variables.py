@@ -64,7 +64,7 @@ def _available(job: Job, given: Given) -> Iterator[tuple[Secret, bytes]]:
         elif not secret.optional:
             raise JobFaultError(
                 f"the job needs the secret {secret.name}, which this run has not",
-                hint="is it there, and may runs of this event have it? Else write {name: … , optional: true}",
+                hint=f"is it there, and may runs of this event have it? Or: {{name: {secret.name}, optional: true}}",
             )
 
 

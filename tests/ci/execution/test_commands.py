@@ -187,7 +187,7 @@ jobs:
     ("secrets", "values", "message"),
     [
         ("[KEY]", {}, ("the job needs the secret KEY, which this run has not (is it there, and may runs of this event "
-         "have it? Else write {name: … , optional: true})")),
+         "have it? Or: {name: KEY, optional: true})")),
         ("[KEY]", {"KEY": b"with\0nul"}, ("the secret KEY cannot be a variable: it has a NUL byte (take it as a file: "
          "{name: KEY, file: PATH})")),
     ],
