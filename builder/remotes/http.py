@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -27,7 +28,7 @@ _MAX_REDIRECTS: Final = 10
 _POLL_S: Final = 0.1
 _CHUNK: Final = 1 << 20
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -76,19 +77,34 @@ class HttpFiles:
             return response.status == 304 or (response.status == 200 and said == _plain_etag(etag))
         return False
 
-    def fetch(self, url: str, sink: Sink, progress: Progress | None = None) -> Response:
+    def ask(self, url: str, document: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
+        """What the server answers to a document that is sent to it. Raises as ``fetch``."""
+        import urllib3
+
+        with self._opened("POST", url, {}, own=headers, body=document) as response, self._ended_when_stopped():
+            if response.status != 200:
+                raise _refused(url, response)
+            try:
+                answer = response.read(most_bytes + 1, decode_content=True)
+            except urllib3.exceptions.HTTPError as error:
+                raise FetchError(f"{redacted(url)}: the transfer broke off: {reason(error)}") from error
+            if len(answer) > most_bytes:
+                raise FetchError(f"{redacted(url)}: the answer has more than {most_bytes} bytes")
+            return bytes(answer)
+
+    def fetch(
+        self, url: str, sink: Sink, progress: Progress | None = None, *, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> Response:
         """Write the file to ``sink``. progress: called with the bytes that have come, and their total, 0 for unknown.
 
+        headers: sent as well, and not to where the server redirects.
         Raises FetchError, InvalidUrlError, BuildCancelledError.
         """
         import urllib3
 
-        with self._opened("GET", url, {}) as response:
+        with self._opened("GET", url, {}, own=headers) as response:
             if not 200 <= response.status < 300:
-                raise FetchError(
-                    f"{redacted(url)}: the server answered {response.status} {response.reason or ''}".rstrip(),
-                    hint=_STATUS_HINTS.get(response.status),
-                )
+                raise _refused(url, response)
             length = response.headers.get("Content-Length", "")
             total, current = int(length) if length.isdecimal() else 0, 0
             try:
@@ -128,8 +144,16 @@ class HttpFiles:
             thread.join()
 
     @contextlib.contextmanager
-    def _opened(self, method: str, url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
-        """The answer at the end of the redirects."""
+    def _opened(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        *,
+        own: Mapping[str, str] = _NO_HEADERS,
+        body: bytes | None = None,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The answer at the end of the redirects. own: headers for this host alone. A body is sent nowhere else."""
         first = urlsplit(url)
         for _ in range(_MAX_REDIRECTS + 1):
             self._check_stopped()
@@ -140,8 +164,8 @@ class HttpFiles:
             same_host = (parts.scheme, parts.hostname, parts.port) == (first.scheme, first.hostname, first.port)
             if same_host and (authorization := self._authorization(url)):
                 sent["Authorization"] = authorization
-            with self._sent(method, url, {**sent, **headers}) as response:
-                if response.status not in _REDIRECTS or "Location" not in response.headers:
+            with self._sent(method, url, {**sent, **headers, **(own if same_host else {})}, body) as response:
+                if body is not None or response.status not in _REDIRECTS or "Location" not in response.headers:
                     yield response
                     return
                 url = urljoin(url, response.headers["Location"])
@@ -156,7 +180,9 @@ class HttpFiles:
         return self._access.header(parts.hostname or "") if self._access.header is not None else None
 
     @contextlib.contextmanager
-    def _sent(self, method: str, url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _sent(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
         import urllib3
 
         parts = urlsplit(url)
@@ -166,7 +192,7 @@ class HttpFiles:
         options: dict[str, Any] = {"retries": False, "redirect": False, "preload_content": False, "timeout": timeout}
         with self._pool(url) as (pool, whole):
             try:
-                response = pool.urlopen(method, url if whole else target, headers=headers, **options)
+                response = pool.urlopen(method, url if whole else target, body=body, headers=headers, **options)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise FetchError(
                     f"cannot fetch {redacted(url)}: {reason(error)}", hint="is the URL right, and the host reachable?"
@@ -201,6 +227,11 @@ class HttpFiles:
             named |= {"server_hostname": host, "assert_hostname": host}
         with kinds[parts.scheme](address or host, port, **named) as pool:
             yield pool, False
+
+
+def _refused(url: str, response: urllib3.BaseHTTPResponse) -> FetchError:
+    told = f"{redacted(url)}: the server answered {response.status} {response.reason or ''}".rstrip()
+    return FetchError(told, hint=_STATUS_HINTS.get(response.status))
 
 
 _STATUS_HINTS: Final = {

@@ -12,9 +12,9 @@ from ci.model import SourceOptions
 from ci.source.facts import describe, read_commit
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
+from ci.source.lfs import fetching, lfs_layer, pointers_of
 from ci.source.mirror import Fetched, Mirror
 from ci.source.objects import Objects
-from ci.source.options import check_options
 from ci.source.submodules import SubmoduleAccess, submodule_layers
 from core.closing import Closing
 from core.digests import DiffID
@@ -73,15 +73,18 @@ class FetchedCommit(Closing):
         return self._insist(lambda: describe(self.objects, self.commit))
 
     def layers(self, options: SourceOptions) -> tuple[DiffID, ...]:
-        """Its files as layers, base first, those of its submodules above where they are wanted."""
-        check_options(options)
-        own = self._insist(lambda: layers_of(self._store, self._mirror.key, self.objects, self.commit.tree))
+        """Its files as layers, base first; above them what Git LFS has of them, and submodules, where wanted."""
+        wanted, tree = self._wanted, self.commit.tree
+        layers = self._insist(lambda: layers_of(self._store, self._mirror.key, self.objects, tree))
+        if options.lfs:
+            find = fetching(self.objects, wanted.remote, wanted.access, self._stopped)
+            large = lfs_layer(self._store, self._mirror.key, self.objects, tree, find)
+            layers += (large,) if large is not None else ()
         if not options.submodules:
-            return own
-        wanted = self._wanted
+            return layers
         project = f"{wanted.project} {wanted.fork}" if wanted.fork else wanted.project
         way = SubmoduleAccess(project, wanted.access, self._stopped)
-        return (*own, *submodule_layers(self._store, self.objects, self.commit.tree, wanted.remote, way))
+        return (*layers, *submodule_layers(self._store, self.objects, tree, wanted.remote, way))
 
     def git_view(self, options: SourceOptions) -> GitView | None:
         """``.git`` of its workspaces; None where there is to be none."""
@@ -92,6 +95,7 @@ class FetchedCommit(Closing):
             self._store, self._mirror.key, self.objects, self.commit.id, self.commit.tree,
             branch=self.fetched.branch, history=options.history,
             origin="" if wanted.remote.scheme == "file" else wanted.remote.url, alone=bool(wanted.fork),
+            large=pointers_of(self.objects, self.commit.tree) if options.lfs else (),
         )  # fmt: skip
 
     def close(self) -> None:

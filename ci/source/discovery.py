@@ -75,15 +75,25 @@ def read_of(path: Path, owner: int, most_bytes: int = MAX_TEXT_BYTES) -> bytes |
 
 def read_with_time(path: Path, owner: int, most_bytes: int) -> tuple[bytes, int] | None:
     """The same, and when it was written, in nanoseconds since the epoch."""
+    fd = open_of(path, owner)
+    if fd is None:
+        return None
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        return (file.read(most_bytes), info.st_mtime_ns) if info.st_size <= most_bytes else None
+
+
+def open_of(path: Path, owner: int) -> int | None:
+    """A descriptor of a file of the owner's; None as for ``read_of``."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > most_bytes or (os.geteuid() == 0 and info.st_uid != owner):
-            return None
-        return file.read(most_bytes), info.st_mtime_ns
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or (os.geteuid() == 0 and info.st_uid != owner):
+        os.close(fd)
+        return None
+    return fd
 
 
 def told_by(ended: Ended) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 
 from ci.epoch import BEGINNING
 from ci.source.gitindex import index_of
+from ci.source.lfs import Pointer
 from ci.source.objects import DIRECTORY, FOLDER, SUBMODULE, Objects
 from ci.source.treewriter import ATTRIBUTES, filtered_paths
 from containers.spec import Bind, Mount, Tree
@@ -42,6 +43,7 @@ class GitView:
     branch: that HEAD is on; empty: on none.
     history: how many commits are seen, 1 at least; None: all of them, with the tags.
     origin: the URL of the remote ``origin``, without credentials; empty: there is no remote.
+    large: the files whose content is not HEAD's pointer, but what Git LFS has.
     alone: give no objects but the commit's own, as for a fork: its history is then 1.
     """
 
@@ -57,6 +59,7 @@ class GitView:
         history: int | None = None,
         origin: str = "",
         alone: bool = False,
+        large: Sequence[Pointer] = (),
     ) -> None:
         self._store = store
         self._objects = objects
@@ -67,6 +70,7 @@ class GitView:
         self._origin = origin
         self._alone = alone
         self._key = key
+        self._large = {each.entry.path: each.size for each in large}
 
     @contextlib.contextmanager
     def mounted(self, target: str) -> Iterator[Sequence[Mount]]:
@@ -86,6 +90,7 @@ class GitView:
         parts = (
             _VERSION, self._key, self._commit, self._tree, self._branch, str(self._history), self._origin,
             str(self._alone), str(len(self._lent())), self._tags(),
+            repr(sorted(self._large.items())),
         )  # fmt: skip
         scope = self._store.holdings.domain.writes(Privacy.PROJECT)
         key = scoped(hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest(), scope)
@@ -198,6 +203,7 @@ class GitView:
         same = [entry for entry in same if entry.mode != SUBMODULE]
         found = self._objects.sizes([entry.id for entry in same])
         sizes = {entry.path: size for entry, size in zip(same, found, strict=True)}
+        sizes |= {path: size for path, size in self._large.items() if path in sizes}
         named = ((entry.path, entry.mode, entry.id) for entry in entries)
         return index_of(named, sizes, BEGINNING, "sha1" if len(self._commit) == 40 else "sha256")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO, Final
 
 from builder.errors import CopyError
@@ -84,6 +85,21 @@ class TreeLayer:
             if change.before == DIRECTORY and change.path in now and now[change.path].now == SUBMODULE:
                 self._writer.opaque(self._prefix + change.path)
 
+    def write_files(self, files: Sequence[tuple[Entry, Path, int]]) -> None:
+        """Write files whose content is elsewhere, each with its size, and the directories that they are in."""
+        places = {entry.path: (path, size) for entry, path, size in files}
+        changes = {entry.path: Change(b"", entry.mode, entry.id, entry.path) for entry, _, _ in files}
+        for entry in _with_parents(changes):
+            check()
+            self._check(entry.path)
+            if entry.mode == DIRECTORY:
+                self._directory(entry.path)
+                continue
+            path, size = places[entry.path]
+            mode = _EXECUTABLE_MODE if entry.mode == EXECUTABLE else _MODE
+            with path.open("rb", buffering=0) as file:
+                self._writer.file(self._prefix + entry.path, mode, 0, 0, BEGINNING, size, file.fileno())
+
     def _directory(self, path: bytes, *, is_whole: bool = False) -> None:
         self._writer.directory(path if is_whole else self._prefix + path, _DIRECTORY_MODE, 0, 0, BEGINNING)
 
@@ -153,15 +169,22 @@ class TreeLayer:
 
 def filtered_paths(objects: Objects, tree: str, entries: Iterable[Entry]) -> frozenset[bytes]:
     """The paths of those files of which the tree's .gitattributes say something that a checkout heeds."""
+    return paths_with(objects, tree, entries, _FILTERING, lambda value: value not in _AS_IT_IS)
+
+
+def paths_with(
+    objects: Objects, tree: str, entries: Iterable[Entry], attributes: Sequence[str], wanted: Callable[[bytes], bool]
+) -> frozenset[bytes]:
+    """The paths of those files for which one of the tree's attributes has a value that is wanted."""
     files = [entry.path for entry in entries if entry.mode not in (DIRECTORY, LINK, SUBMODULE)]
     if not files:
         return frozenset()
     with tempfile.TemporaryFile() as asked:
         asked.writelines(path + b"\0" for path in files)
         asked.seek(0)
-        words = ("check-attr", "-z", "--stdin", f"--source={tree}", *_FILTERING)
+        words = ("check-attr", "-z", "--stdin", f"--source={tree}", *attributes)
         parts = iter(objects.run(*words, stdin=asked).split(b"\0"))
-    return frozenset(path for path, _, value in zip(parts, parts, parts, strict=False) if value not in _AS_IT_IS)
+    return frozenset(path for path, _, value in zip(parts, parts, parts, strict=False) if wanted(value))
 
 
 def _with_parents(now: Mapping[bytes, Change]) -> list[Entry]:

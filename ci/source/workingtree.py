@@ -15,6 +15,7 @@ from builder.remotes.gitprogram import Bind, GitProgram, borrowing
 from builder.remotes.gitroute import route_nowhere
 from ci.errors import RepositoryError
 from ci.source.discovery import Found, find_repository, read_of, read_with_time, told_by
+from ci.source.lfs import Finding, from_repository
 from ci.source.mirror import Mirror
 from ci.source.objects import FOLDER, Objects
 from core.cancellation import check
@@ -60,6 +61,10 @@ class LocalRepository(Closing):
         """The repository that a directory is in. root: the store's. Raises RepositoryError."""
         limits = bounds or FetchSettings()
         return cls(root, find_repository(root, path, limits), limits)
+
+    def large_files(self) -> Finding:
+        """What the user's git-lfs has of files that are elsewhere, for ``lfs_layer``."""
+        return from_repository(self.objects, self._found.common, self._found.owner[0])
 
     @property
     def objects(self) -> Objects:

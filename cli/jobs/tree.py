@@ -11,7 +11,7 @@ from ci.outcome import GitMounts
 from ci.source.facts import describe, directories_of_tree, read_commit
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
-from ci.source.options import check_options
+from ci.source.lfs import lfs_layer, pointers_of
 from ci.source.submodules import local_submodule_layers
 from ci.source.workingtree import LocalRepository
 from cli.errors import CommandError
@@ -69,13 +69,26 @@ def read_tree(repository: LocalRepository, about: About, source: SourceOptions, 
         facts=facts,
         directories=lambda pattern: directories_of_tree(objects, tree, pattern),
     )
+    large = pointers_of(objects, tree) if source.lfs else []
     git = None
     if repository.commit and source.history != 0:
         git = GitView(
-            store, repository.key, objects, repository.commit, tree, branch=repository.branch, history=source.history
+            store,
+            repository.key,
+            objects,
+            repository.commit,
+            tree,
+            branch=repository.branch,
+            history=source.history,
+            large=large,
         )
-    check_options(source)
-    layers = layers_of(store, repository.key, objects, tree)
-    if source.submodules:
-        layers += local_submodule_layers(store, repository, tree)
-    return WorkingTree(event, layers, git)
+    return WorkingTree(event, _layers(repository, tree, source, store), git)
+
+
+def _layers(repository: LocalRepository, tree: str, source: SourceOptions, store: Store) -> tuple[DiffID, ...]:
+    """The layers of the files, those that are elsewhere and those of submodules above them, where they are wanted."""
+    layers = layers_of(store, repository.key, repository.objects, tree)
+    if source.lfs:
+        large = lfs_layer(store, repository.key, repository.objects, tree, repository.large_files())
+        layers += (large,) if large is not None else ()
+    return (*layers, *local_submodule_layers(store, repository, tree)) if source.submodules else layers

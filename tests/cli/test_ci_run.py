@@ -211,7 +211,7 @@ jobs: {look: {image: "busybox:1.37", run: "ls -A; cat .git/HEAD || true; echo $S
     assert "look | .git\n" not in repository.run("--progress", "plain").stderr
 
 
-def test_submodules_are_there_as_they_are_here_and_large_files_elsewhere_are_refused(repository: Repository) -> None:
+def test_submodules_are_there_as_they_are_here(repository: Repository) -> None:
     inner = Repository(repository.shiplap, repository.directory.parent / "inner")
     inner.commit(None, {"x": "committed\n"})
     look = 'jobs: {look: {image: "busybox:1.37", run: "ls sub; test ! -f sub/x || cat sub/x"}}\n'
@@ -231,8 +231,6 @@ def test_submodules_are_there_as_they_are_here_and_large_files_elsewhere_are_ref
     assert "look | changed\n" in repository.run("--progress", "plain").stderr
     repository.write(look, {})
     assert "look | x\n" not in repository.run("--progress", "plain").stderr
-    repository.write(f"source: {{lfs: true}}\n{look}", {})
-    assert "not yet: source.lfs" in repository.run("--progress", "plain", check=2).stderr
 
 
 def test_job_that_fails_is_told_with_its_last_lines(repository: Repository) -> None:

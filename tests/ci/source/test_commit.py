@@ -212,12 +212,6 @@ def test_here_submodules_are_as_their_working_trees_are(forge: Forge, tmp_path: 
             local_submodule_layers(forge.store, local, outer.git("rev-parse", "HEAD^{tree}"))
 
 
-def test_large_files_that_are_elsewhere_are_refused_clearly(forge: Forge) -> None:
-    forge.repository("outer").commit(a="1")
-    with forge.fetched() as fetched, pytest.raises(RepositoryError, match=r"not yet: source\.lfs"):
-        fetched.layers(SourceOptions(lfs=True))
-
-
 def test_a_fork_is_fetched_beside_and_its_jobs_see_its_commit_alone(forge: Forge, tmp_path: Path) -> None:
     forge.repository("outer").commit(a="1")
     with forge.fetched():

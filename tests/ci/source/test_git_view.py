@@ -18,6 +18,7 @@ from ci.source.layers import layers_of
 from ci.source.mirror import Mirror
 from ci.source.workingtree import LocalRepository
 from containers.spec import Bind, Tree
+from core.digests import DiffID
 from core.rootfs import DirectoryLayer, RootLayer
 from images.store import Store
 from tests.ci.source.repositories import Repository
@@ -42,12 +43,12 @@ class Place:
         return GitView(self.store, "k", self.mirror.objects, found.commit, tree, branch=found.branch, **options)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
-    def workspace(self, view: GitView, *layers: str) -> Iterator[Path]:
-        """The commit's files with ``.git``, as a container has them."""
+    def workspace(self, view: GitView, *above: DiffID) -> Iterator[Path]:
+        """The commit's files with ``.git``, as a container has them. above: more layers."""
         objects = view._objects
         with contextlib.ExitStack() as stack:
             files = layers_of(self.store, "k", objects, view._tree)
-            lowers = self.store.snapshots.lowers(files)
+            lowers = self.store.snapshots.lowers((*files, *above))
             upper = self.store.snapshots.new_upper(lowers)
             top = self.directory / "workspace"
             top.mkdir()
