@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from builder.errors import BuilderError
+from builder.result import BuildResult
 from builder.running.failures import StepFailedError
 from ci.errors import JobFaultError
 from ci.execution import failures
@@ -23,13 +24,14 @@ from ci.execution.reusing import Reuse, reuse_of
 from ci.execution.steps import Numbering
 from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
 from ci.model import Job
-from ci.outcome import Earlier, Given, JobOutcome, JobTools
+from ci.outcome import Earlier, Given, JobOutcome, JobTools, Publisher
 from ci.planning import PlannedJob
 from ci.workspace.stack import Stack
 from ci.workspace.workspace import PLACE, Workspace
 from core.cancellation import asking
 from core.digests import Digest
 from core.errors import ShiplapError
+from core.references import Reference
 from core.suggestions import aside
 from dockerfile_grammar.errors import DockerfileError
 from images.store import Store
@@ -162,7 +164,29 @@ def _session(given: Given, tools: JobTools) -> Iterator[JobTools]:
     with Store.open(tools.store.root) as own:
         own.act_for(tools.domain)
         own.holdings.admit((*given.source, *(layer for _, layer in given.outputs)))
-        yield tools._replace(store=own, masked=(*tools.masked, *given.secrets.values()))
+        publisher = None if tools.publisher is None else _Publishing(tools.publisher, tools.store, own)
+        yield tools._replace(store=own, masked=(*tools.masked, *given.secrets.values()), publisher=publisher)
+
+
+class _Publishing:
+    """Lets the caller's publisher push, from the caller's session, what the attempt's own has made."""
+
+    def __init__(self, publisher: Publisher, store: Store, own: Store) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._own = own
+
+    def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
+        return self._publisher.names(tags)
+
+    def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
+        images = [] if result.image is None else [result.image]
+        if result.is_index:
+            images += self._own.images.indexes.get(result.manifest_digest).images
+        for image in images:
+            self._store.holdings.admit(image.diff_ids)
+            self._store.images.get(image.id)
+        return self._publisher.push(names, result)
 
 
 def _lease(found: JobOutcome, store: Store) -> None:

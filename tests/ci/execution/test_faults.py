@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.result import BuildResult
 from containers.errors import LauncherError
+from core.references import Reference
 from core.trust import Domain, of_branch, of_fork, protected
 from images.store import Store
 from tests.ci.execution.jobshop import JobShop
@@ -92,6 +94,36 @@ jobs:
     assert shop.run(text, files=files, domain=domain).state == "succeeded"
     assert shop.seen["b"].said.endswith("made\nbuilt\n")
     assert shop.last.said == "made\nmade\n"
+
+
+class _Reading:
+    """A publisher that reads what it is to push, from its own session."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
+        return tuple(Reference.parse(tag) for tag in tags)
+
+    def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
+        images = [result.image]
+        if result.is_index:
+            images += self._store.images.indexes.get(result.manifest_digest).images
+        for image in images:
+            assert image is not None
+            for layer in image.diff_ids:
+                self._store.layers.path(layer).read_bytes()
+        return f"sha256:{len(images)}"
+
+
+@pytest.mark.parametrize("platforms", ["", ", platforms: [linux/amd64, linux/arm64]"])
+def test_publisher_of_a_run_has_what_was_built(shop: JobShop, platforms: str) -> None:
+    domain = protected("p")
+    shop.store.act_for(domain)
+    files = {"Dockerfile": "FROM scratch\nCOPY . /all\n"}
+    text = f"jobs: {{app: {{build: {{tags: 'r.example/app:1'{platforms}}}}}}}"
+    outcome = shop.run(text, files=files, domain=domain, publisher=_Reading(shop.store))
+    assert outcome.exports["DIGEST"] == ("sha256:3" if platforms else "sha256:1")
 
 
 def test_secrets_of_the_job_are_masked_whatever_the_caller_says(shop: JobShop) -> None:
