@@ -236,7 +236,7 @@ class LocalRun:
         attempt = self._attempts[name] = self._attempts.get(name, 0) + 1
         self._began_at.setdefault(name, time.monotonic())
         self._nodes[name] = replace(node, state="running", has_run=True)
-        running = self._running[name] = _Running(threading.Event(), threading.Event())
+        running = _Running(threading.Event(), threading.Event())
         self._watcher.started(name, attempt)
         given = replace(given_to(name, self._before, self._outcomes, self._request.given), attempt=attempt)
         tools = self._tools(running.cancelled)._replace(
@@ -246,6 +246,7 @@ class LocalRun:
             held=None if self._enter is None else partial(self._hold, name, self._enter),
         )
         result = threads.submit(self._execute, self._jobs[name], given, tools)
+        self._running[name] = running  # only now there is a thread that says when it has ended
         result.add_done_callback(lambda ended: self._inbox.put(_Ended(name, ended)))
 
     def _hold(self, name: str, enter: Enter, spec: ContainerSpec) -> None:

@@ -234,6 +234,27 @@ def test_first_request_ends_what_runs_and_lets_clean_up_run() -> None:
     ]
 
 
+def test_what_cleans_up_waits_for_what_it_needs_and_not_for_more() -> None:
+    """``far`` is needed by nobody but ``never``, which is cancelled at once."""
+    requests, cleaned = EndRequests(), threading.Event()
+
+    def far(given: Given, tools: JobTools) -> JobOutcome:
+        assert cleaned.wait(stretched(30)), "it waited for all before it"
+        return until_cancelled(given, tools)
+
+    def near(given: Given, tools: JobTools) -> JobOutcome:
+        requests.ask()
+        return SUCCEEDED
+
+    def clean(given: Given, tools: JobTools) -> JobOutcome:
+        cleaned.set()
+        return SUCCEEDED
+
+    jobs = [planned("far"), planned("near"), planned("never", "far"), planned("clean", "never near", after="always")]
+    end = run(jobs, Fake(far=far, near=near, clean=clean), requests=requests)
+    assert states(end) == {"far": "cancelled", "near": "succeeded", "never": "cancelled", "clean": "succeeded"}
+
+
 def test_second_request_kills_what_cleans_up() -> None:
     requests = EndRequests()
 
@@ -302,6 +323,16 @@ def test_nobody_looks_at_jobs_of_a_run_that_is_being_ended() -> None:
     assert states(run([planned("a")], Fake(a=fails), requests=requests, enter=enter)) == {"a": "cancelled"}
 
 
+def test_bug_of_whoever_watches_is_raised_and_nobody_waits_for_ever() -> None:
+    class Broken(Watched):
+        def started(self, job: str, attempt: int) -> None:
+            if job == "b":
+                raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        run([planned("a"), planned("b")], Fake(a=until_killed), watched=Broken())
+
+
 ENDS = ("succeeded", "reused", "failed", "wrong file", "machine", "long")
 
 
@@ -351,7 +382,7 @@ def test_any_run_ends_as_the_graph_says(
             assert attempt <= by_name[job].job.retry.times + 1
             starts[job] = starts.get(job, 0) + 1
             assert all(need in ended for need in by_name[job].needs), "it began before what it needs had ended"
-            above = {other: ended[other] for other in before[job]}
+            above = {other: ended.get(other) for other in before[job]}  # one above a cancelled one may still be ending
             good = all(
                 state in ("succeeded", "reused") or (state == "failed" and by_name[other].job.may_fail)
                 for other, state in above.items()
