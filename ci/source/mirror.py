@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from builder.remotes.giturls import GitRemote, check_ref
 from ci.errors import DamagedRepositoryError, RepositoryError
 from ci.source.locking import holding, holding_if_free
 from ci.source.objects import FOLDER, Objects
+from core.cancellation import asking
 from core.closing import Closing
 from core.errors import StorageFullError
 from core.files import fsync_directory, make_directory, reclaim_scratch, scratch_directory, storage_errors
@@ -52,6 +54,7 @@ _OTHER_FORMAT: Final = "mismatched algorithms"
 _NOT_THERE: Final = re.compile(
     r"couldn't find remote ref|not our ref|unadvertised object|no such remote ref|upload-pack: not our"
 )
+_log = logging.getLogger(__name__)
 
 
 class Fetched(NamedTuple):
@@ -190,8 +193,16 @@ class Mirror(Closing):
             for path in aside:
                 shutil.rmtree(path)
             if is_scattered:
+                self._pack()
+
+    def _pack(self) -> None:
+        """Make one pack of many. It spares the next ones time: no run fails for it, nor is held up by its own end."""
+        with asking(_go_on):
+            try:
                 self._clean()
                 self.objects.run("repack", "-d", "-l", "-q", "--geometric=2")
+            except (RepositoryError, FetchError) as error:
+                _log.warning("mirror %s stays as it is: %s", self.key, error)
 
     def _fetch(self, asked: _Asked) -> Fetched:
         missing = [name for name in asked.others if not self._known(name)]
@@ -367,6 +378,10 @@ class _Asked(NamedTuple):
     lock: int
 
 
+def _go_on() -> None:
+    """The question that is never answered by an end."""
+
+
 def _own_name(ref: str) -> str:
     """Where a ref of the server's is kept: names of branches may not be beside each other (``a`` and ``a/b``)."""
     return f"{_OURS}{hashlib.sha256(ref.encode()).hexdigest()[:32]}"
@@ -377,9 +392,4 @@ def _digest(*parts: str) -> str:
 
 
 def _is_whole(repository: Path) -> bool:
-    return (
-        (repository / "HEAD").is_file()
-        and (repository / "config").is_file()
-        and (repository / "objects" / "pack").is_dir()
-        and (repository / "refs").is_dir()
-    )
+    return all((repository / name).exists() for name in ("HEAD", "config", "objects/pack", "refs"))

@@ -19,6 +19,7 @@ from builder.remotes.gitroute import GitAccess, basic
 from builder.remotes.giturls import GitRemote, parse_remote
 from ci.errors import RepositoryError
 from ci.source.mirror import Fetched, Mirror
+from core.cancellation import asking
 from core.reach import Reach
 from core.settings import FetchSettings
 from tests.ci.source.repositories import Repository
@@ -400,3 +401,26 @@ def test_projects_have_mirrors_of_their_own(tmp_path: Path, repository: Reposito
         assert not other.objects.directory.exists()
         other.fetch(*repository.way(), "main", commit=commit)
         assert one.objects.directory != other.objects.directory
+
+
+def test_packing_anew_neither_fails_a_run_nor_ends_with_it(
+    repository: Repository, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ci.source.mirror._MOST_PACKS", 1)
+    for number in range(3):
+        repository.commit(a=str(number))
+        mirror.fetch(*repository.way(), "main")
+    packs = mirror.objects.path / "pack"
+    for index in packs.glob("*.idx"):
+        index.chmod(0o644)
+        os.truncate(index, 30)
+
+    class EndedError(Exception):
+        pass
+
+    def ended() -> None:
+        raise EndedError
+
+    with asking(ended):
+        mirror.close()
+    assert "stays as it is" in caplog.text
