@@ -238,7 +238,7 @@ def test_output_that_cannot_be_written_at_the_end_is_a_failure(sink: str, code: 
     with open(sink, "w") as output:
         result = subprocess.run(
             [sys.executable, "-c", command], stdout=output, stderr=subprocess.PIPE, text=True, cwd=_CHECKOUT,
-            timeout=stretched(60), check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""}, timeout=stretched(60), check=False,
         )  # fmt: skip
     assert result.returncode == code
     assert result.stderr.startswith(told)
