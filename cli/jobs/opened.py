@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from builder.bases import Connect
@@ -12,7 +12,7 @@ from ci.errors import CiError, JobCancelledError
 from ci.local.ending import EndRequests
 from ci.local.runner import ToolsFor
 from ci.local.selecting import selected
-from ci.model import Pipeline
+from ci.model import Job, Pipeline
 from ci.outcome import Given, JobTools, MemoryPins, Publisher
 from ci.planning import Plan, plan
 from cli.building.secrets import read_named_secrets
@@ -23,12 +23,14 @@ from cli.jobs.files import read_pipeline
 from cli.jobs.fingerprints import fingerprints
 from cli.jobs.tree import check_event, opened_repository, read_tree
 from cli.options import environ
+from cli.progress.text import one_line
 from cli.registry import open_client
 from cli.signals import Received, asking_to_end
 from cli.store import open_store
 from containers.launcher import Launcher
 from core.cancellation import asking
 from core.settings import Settings
+from core.suggestions import aside, suggestion
 from images.store import Store
 from registry.client import Client
 
@@ -79,6 +81,7 @@ def opened_run(
             store = stack.enter_context(open_store(root, insecure))
             repository = stack.enter_context(opened_repository(store.root))
             pipeline = read_pipeline(repository.top, about.path, about.pipeline)
+            _warn_of_unnamed(secrets, pipeline.pipeline)
             denied = Settings.from_environ(root=root).denied_networks
             launcher = stack.enter_context(Launcher(store.tmp, denied_networks=denied))
             received = stack.enter_context(asking_to_end(requests.ask, times=2, at_once=launcher.close))
@@ -94,6 +97,22 @@ def opened_run(
         given = Given(facts=tree.event.facts, source=tree.layers, secrets=secrets, git=tree.git, reuse=reuse)
         tools = _Tools(root, insecure, about, store, launcher, given)
         yield OpenedRun(store, launcher, pipeline.pipeline, planned, given, tools.of, requests, received)
+
+
+def _warn_of_unnamed(secrets: Iterable[str], pipeline: Pipeline) -> None:
+    """Of secrets that no job of the file would get: a slip of the pen, most likely."""
+    named = {str(name) for job in pipeline.jobs.values() for name in _secrets_of(job)}
+    for name in secrets:
+        if name not in named:
+            say(f"warning: no job names the secret {one_line(name)}{aside(suggestion(name, named))}")
+
+
+def _secrets_of(job: Job) -> Iterator[str]:
+    yield from (secret.name for secret in job.secrets)
+    if job.build is not None:
+        yield from job.build.secrets
+    if job.image is not None and job.image.build is not None:
+        yield from job.image.build.secrets
 
 
 class _Tools:

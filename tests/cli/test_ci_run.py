@@ -279,6 +279,15 @@ def test_what_is_wrong_with_the_file_or_the_words_exits_with_2(repository: Repos
     assert done.stderr == "nothing is run: no job of the pipeline is for this\ntest is left out: it is not for local\n"
 
 
+def test_event_that_the_pipeline_does_not_listen_to_runs_nothing(repository: Repository) -> None:
+    repository.commit('on: tag\njobs: {ship: {image: "busybox:1.37", secrets: [DEPLOY_KEY], run: "true"}}\n')
+    done = repository.run("--event", "push", "--secret", "DEPLOY_KYE", env={"DEPLOY_KYE": "value"})
+    assert done.stderr == (
+        "warning: no job names the secret DEPLOY_KYE (did you mean DEPLOY_KEY?)\n"
+        "nothing is run: the pipeline does not listen to push\n"
+    )
+
+
 def test_one_of_several_pipelines_is_named(repository: Repository) -> None:
     repository.commit(
         None,
