@@ -78,6 +78,7 @@ class GitView:
         lowers = self._store.snapshots.lowers((self.layer(),))
         upper = self._store.snapshots.new_upper(lowers)
         try:
+            os.utime(f"{upper.path}/fs", (BEGINNING, BEGINNING))  # overlayfs shows the topmost root directory's
             lent = [
                 Bind(str(path), f"{target}/{_LENT}/{number}", readonly=True) for number, path in enumerate(self._lent())
             ]

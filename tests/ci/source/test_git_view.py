@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.epoch import BEGINNING
 from ci.source.facts import read_commit
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
@@ -104,6 +105,7 @@ def filled(repository: Repository) -> list[str]:
 def test_git_works_inside_and_everything_is_clean(place: Place) -> None:
     commits = filled(place.repository)
     with place.workspace(place.view(origin="https://forge.example/p.git")) as top:
+        assert (top / ".git").stat().st_mtime == BEGINNING
         assert git(top, "status", "--porcelain=v1", "--branch") == "## main"
         assert git(top, "diff-files") == ""
         assert git(top, "log", "--format=%H").split() == commits[::-1]
