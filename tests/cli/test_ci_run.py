@@ -534,6 +534,23 @@ def test_first_file_of_the_page_runs_as_the_page_says(repository: Repository) ->
     assert repository.states() == {"check": "succeeded", "pack": "succeeded", "list": "succeeded"}
 
 
+def test_result_counts_for_the_secret_that_it_saw(repository: Repository) -> None:
+    repository.commit(
+        'jobs: {t: {image: "busybox:1.37", inputs: [src], secrets: [TOKEN], run: "test $TOKEN"}}\n',
+        {"src/a": f"{repository.directory}\n"},
+    )
+    one, two = {"TOKEN": "value-of-one"}, {"TOKEN": "value-of-two"}
+    given = ("--secret", "TOKEN")
+    assert repository.states(*given, env=one) == {"t": "succeeded"}
+    assert repository.states(*given, env=one) == {"t": "reused"}
+    asked = repository.shiplap("ci", "why", "t", *given, cwd=repository.directory, env=two)
+    assert "TOKEN changed" in asked.stdout
+    assert "value" not in asked.stdout + asked.stderr
+    assert repository.states(*given, env=two) == {"t": "succeeded"}
+    key = repository.shiplap.root / "ci" / "secret.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
 def test_why_says_what_changed(repository: Repository) -> None:
     repository.commit(
         """
