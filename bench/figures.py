@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import report
+from bench.tools import ToolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,25 @@ class Figure:
     unit: str
     samples: list[float]
     budget: float | None = None
+
+
+def measure(figures_of: Callable[[Path], Sequence[Figure]], *, below: Path, prefix: str, output: Path | None) -> int:
+    """Measure in a directory that is removed, print the table, write the document. Returns the exit code.
+
+    figures_of: measures, given the directory. prefix: of the directory's name, which is in ``below``.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=below))
+    try:
+        figures = figures_of(directory)
+    except ToolError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print("\n" + table(figures))
+    if output:
+        write(figures, output)
+    return 0
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench.figures import Figure, table, write
+from bench.figures import Figure, measure
 from bench.tools import Shiplap, ToolError, rootfs, run
 from bench.workloads import BASE, Sizes, copy_then_run
 from ci.conditions import Event
@@ -130,19 +128,12 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where all data is kept")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="ci-", dir=options.directory))
     work = SHORT if options.short else Work()
-    try:
-        figures = list(_measure(directory, work, options.runs or (1 if options.short else 5)))
-    except ToolError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    print("\n" + table(figures))
-    if options.output:
-        write(figures, options.output)
-    return 0
+    runs = options.runs or (1 if options.short else 5)
+    return measure(
+        lambda directory: list(_measure(directory, work, runs)),
+        below=options.directory, prefix="ci-", output=options.output,
+    )  # fmt: skip
 
 
 def _measure(directory: Path, work: Work, runs: int) -> Iterator[Figure]:

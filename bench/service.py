@@ -13,18 +13,16 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bench.figures import Figure, table, write
+from bench.figures import Figure, measure
 from bench.tools import ToolError, run
 from bench.workloads import BASE
 
@@ -106,18 +104,10 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="svc-", dir=options.directory))  # short: there will be sockets in it
-    try:
-        figures = _measure(directory, options)
-    except ToolError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    print("\n" + table(figures))
-    if options.output:
-        write(figures, options.output)
-    return 0
+    return measure(
+        lambda directory: _measure(directory, options),
+        below=options.directory, prefix="svc-", output=options.output,  # short: there will be sockets in it
+    )  # fmt: skip
 
 
 def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
