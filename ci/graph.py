@@ -7,7 +7,7 @@ that could be away, and a state that is not there cannot be lost.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -54,6 +54,16 @@ class JobNode(Struct, frozen=True):
     max_parallel: int | None = None
     fail_fast: bool = False
     has_run: bool = False
+
+
+class HasNeeds(Protocol):
+    """A job that knows what it needs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
 
 class RunOutcome(Struct, frozen=True):
@@ -107,6 +117,23 @@ def outcome(jobs: Sequence[JobNode]) -> RunOutcome:
     if "queued" in states:
         return RunOutcome("queued", has_warnings)
     return RunOutcome("blocked" if "blocked" in states else "running", has_warnings)
+
+
+def jobs_before(jobs: Sequence[HasNeeds]) -> dict[str, frozenset[str]]:
+    """By job, in the order of the file, all that have to end before it: what it needs, what that needs, and so on."""
+    needs = {planned.name: planned.needs for planned in jobs}
+    found: dict[str, frozenset[str]] = {}
+    for start in needs:
+        waiting = [start]
+        while waiting:
+            name = waiting[-1]
+            missing = [need for need in needs[name] if need not in found]
+            if missing:
+                waiting += missing
+                continue
+            found[name] = frozenset(needs[name]).union(*(found[need] for need in needs[name]))
+            waiting.pop()
+    return {name: found[name] for name in needs}
 
 
 def _stop(jobs: Sequence[JobNode], stop: Stop, stop_on_failure: bool) -> Stop:

@@ -7,8 +7,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from ci.ends import JobOutcome
 from ci.graph import JobNode
-from ci.outcome import Given, JobOutcome
+from ci.outcome import Given
 from ci.planning import PlannedJob
 
 _GOOD: Final = ("succeeded", "reused")
@@ -19,29 +20,12 @@ def nodes_of(jobs: Sequence[PlannedJob]) -> list[JobNode]:
     return [_node(planned) for planned in jobs]
 
 
-def jobs_before(jobs: Sequence[PlannedJob]) -> dict[str, frozenset[str]]:
-    """By job, in the order of the file, all that have to end before it: what it needs, what that needs, and so on."""
-    needs = {planned.name: planned.needs for planned in jobs}
-    found: dict[str, frozenset[str]] = {}
-    for start in needs:
-        waiting = [start]
-        while waiting:
-            name = waiting[-1]
-            missing = [need for need in needs[name] if need not in found]
-            if missing:
-                waiting += missing
-                continue
-            found[name] = frozenset(needs[name]).union(*(found[need] for need in needs[name]))
-            waiting.pop()
-    return {name: found[name] for name in needs}
-
-
 def given_to(
     name: str, before: Mapping[str, frozenset[str]], outcomes: Mapping[str, JobOutcome], common: Given
 ) -> Given:
     """What one job gets. Of jobs that failed it gets nothing, allowed or not.
 
-    before: of ``jobs_before``, in the order of the file.
+    before: of ``ci.graph.jobs_before``, in the order of the file.
     outcomes: of the jobs that ended.
     common: what all jobs of the run get.
     """

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -17,6 +17,7 @@ from builder.bases import Connect
 from builder.remotes.access import SourceAccess
 from builder.request.limits import StepLimits
 from builder.result import BuildResult
+from ci.ends import JobOutcome
 from containers.launcher import Launcher
 from containers.spec import ContainerSpec, Mount
 from core.digests import DiffID
@@ -24,9 +25,6 @@ from core.events import MissReason, Monitor, NullMonitor
 from core.references import Reference
 from core.trust import HOST, Domain, Privacy
 from images.store import Store
-
-Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
-"""How a job failed: by itself, by its time-out, by one of its limits; empty: it did not, or never began."""
 
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
@@ -65,28 +63,6 @@ class Given(Struct, frozen=True):
     images: Mapping[str, str] = _NOTHING
     git: GitMounts | None = None
     reuse: bool = True
-
-
-class JobOutcome(Struct, frozen=True):
-    """What came of a job. Travels as data.
-
-    message: why it failed, a sentence with the next step.
-    failure: what ``retry`` asks for.
-    exit_code: of its command, as a shell gives it; None: none was run.
-    outputs: the layer of what it output; None: it has none.
-    exports: what it wrote to SHIPLAP_EXPORTS; of a ``build``, IMAGE and DIGEST.
-    image: of a ``build``, the ID of the image.
-    reused_from: the run whose result this is.
-    """
-
-    state: Literal["succeeded", "reused", "failed"]
-    message: str = ""
-    failure: Failure = ""
-    exit_code: int | None = None
-    outputs: DiffID | None = None
-    exports: Mapping[str, str] = _NOTHING
-    image: str = ""
-    reused_from: str = ""
 
 
 LOOKING: Final = "[internal] look for an earlier result"

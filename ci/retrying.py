@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ci.ends import JobOutcome
 from ci.model import Retry
-from ci.outcome import JobOutcome
 
 
 def is_tried_again(retry: Retry, outcome: JobOutcome, attempt: int) -> bool:

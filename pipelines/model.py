@@ -6,11 +6,19 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from ci import graph
 from pipelines.forges.events import ForgeName
 
 RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
 FINAL_STATES: Final[frozenset[RunState]] = frozenset({"succeeded", "failed", "cancelled", "error"})
 WorkerState: TypeAlias = Literal["idle", "busy", "draining", "sick", "lost"]
+JobState: TypeAlias = graph.State
+JobKind: TypeAlias = Literal["build", "plan", "job"]
+"""A run's one job that builds; of a run of a pipeline its first job, which planned it, and those of the pipeline."""
+
+FIRST_PLACE: Final = 1
+"""The place of a run's first job. Those of its pipeline follow."""
+
 PullRequests: TypeAlias = Literal["off", "own", "approve"]
 StepState: TypeAlias = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
 
@@ -67,6 +75,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     default_branch: of the repository, as the forge's payload says it; empty where it does not.
     sender: who asked for the run here, see ``pipelines.sources.senders``; empty for webhooks' runs.
     retry_of: the run that this one repeats; 0 for none.
+    target: the branch that a pull request is to go into.
     """
 
     kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
@@ -83,6 +92,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     default_branch: str = ""
     sender: str = ""
     retry_of: int = 0
+    target: str = ""
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -201,6 +211,7 @@ class Job(msgspec.Struct, frozen=True):
 
     number: among the jobs of all runs.
     run: the number of the run.
+    state: of a run that is a build alone, a RunState.
     attempt: 0 until a worker took it.
     reason: why it is to end, or why it ended as it did.
     lines: of its log, as far as it is stored.
@@ -208,7 +219,7 @@ class Job(msgspec.Struct, frozen=True):
 
     number: int
     run: int
-    state: RunState
+    state: JobState
     attempt: int
     max_attempts: int
     cancel_requested: bool
@@ -243,6 +254,8 @@ class Claim(msgspec.Struct, frozen=True):
     next_line: the number of the first line that this attempt logs.
     token: opens the service's registry while this attempt runs; empty for strangers' runs. Made by
     ``pipelines.accounts.runtokens``.
+    kind, name, spec: of the job. The first job of a run is of kind ``build`` until its pipelines are known.
+    failures: how many attempts before this one failed by themselves.
     """
 
     run: Run
@@ -251,6 +264,10 @@ class Claim(msgspec.Struct, frozen=True):
     worker: str
     next_line: int
     token: str = ""
+    kind: JobKind = "build"
+    name: str = "build"
+    spec: str = ""
+    failures: int = 0
 
 
 class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -52,6 +52,11 @@ runs = Table(
     Column("finished_at", Float),
     Column("cancelled_by", Text, nullable=False, default="", server_default=""),
     Column("superseded_by", Integer, nullable=False, default=0, server_default="0"),  # a run's number; 0 for none
+    Column("pipeline", String(100), nullable=False, default="", server_default=""),  # its name; empty: a build alone
+    Column("plan", Text, nullable=False, default="", server_default=""),  # of a pipeline: a runs.plans.RunPlan
+    Column("stop", String(8), nullable=False, default="", server_default=""),  # a ci.graph.Stop
+    Column("reason", Text, nullable=False, default="", server_default=""),  # of a pipeline: why it ended, or is to end
+    Column("late_at", Float),  # of a pipeline: when its time is over
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
@@ -66,7 +71,8 @@ jobs = Table(
     Column("place", Integer, nullable=False),  # in its run, from 1 to 256
     Column("name", String(200), nullable=False),
     Column("kind", String(16), nullable=False),  # how spec is to be read
-    Column("spec", Text, nullable=False),  # of kind build: model.BuildOptions
+    Column("spec", Text, nullable=False),  # of the first job: model.BuildOptions; of a pipeline's: ci.planning's data
+    Column("node", Text, nullable=False, default="", server_default=""),  # of a pipeline's job: a ci.graph.JobNode
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("max_attempts", Integer, nullable=False),
@@ -84,6 +90,7 @@ jobs = Table(
     Column("log_bytes", BigInteger, nullable=False, default=0),
     Column("own_secrets", Text, nullable=False, default="[]", server_default="[]"),  # names; see run_secrets
     Column("not_before", Float, nullable=False, default=0.0, server_default="0"),  # no attempt begins earlier
+    Column("failures", Integer, nullable=False, default=0, server_default="0"),  # attempts that failed by themselves
     Column("failed_on", Text, nullable=False, default="[]", server_default="[]"),  # names of workers; see faults
     Column(
         "token", String(64), nullable=False, default="", server_default=""
@@ -91,6 +98,14 @@ jobs = Table(
     UniqueConstraint("run", "place", name="jobs_of_run"),
     Index("jobs_by_state", "state"),
     sqlite_autoincrement=True,  # logs in Redis and tokens have the number, too
+)
+
+run_images = Table(
+    "run_images",  # what names of images mean in a run: the first answer counts for all of its jobs
+    metadata,
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(500), primary_key=True),
+    Column("meaning", Text, nullable=False),
 )
 
 steps = Table(

@@ -28,6 +28,7 @@ from pipelines.projects.projects import Projects
 from pipelines.runs.claims import Claims
 from pipelines.runs.listing import Listing
 from pipelines.runs.naming import Naming
+from pipelines.runs.pipelines import Pipelines
 from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.runs import Runs
 from pipelines.runs.workers import Workers
@@ -64,6 +65,7 @@ class Service(Closing):
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
+        self.pipelines = Pipelines(database, self.secrets)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))
         self.deliveries = Deliveries(database)

@@ -8,13 +8,14 @@ from builder.build import BuildTools, build
 from builder.request.attestations import Attestations, Provenance
 from builder.request.request import BuildRequest, Output
 from builder.result import BuildResult
+from ci.ends import JobOutcome
 from ci.execution import limits
 from ci.execution.contexts import opened_context
 from ci.execution.ending import Ending
 from ci.execution.image import build_secrets, plain
 from ci.execution.steps import Numbering
 from ci.model import Build, Job
-from ci.outcome import Given, JobOutcome, JobTools
+from ci.outcome import Given, JobTools
 from ci.workspace.stack import Stack
 from core.platforms import Platform
 from core.references import Reference

@@ -12,6 +12,7 @@ from builder.errors import OwnerError
 from builder.running.container import Ended, Output, run_container
 from builder.running.masking import secret_forms
 from builder.running.watch import Watch
+from ci.ends import JobOutcome
 from ci.errors import JobCancelledError, JobFaultError
 from ci.execution import failures, limits, script
 from ci.execution.doors import Doors
@@ -24,7 +25,7 @@ from ci.execution.steps import JobSteps, Numbering
 from ci.execution.variables import JobSecrets, Variables
 from ci.language.shapes import Text
 from ci.model import Job
-from ci.outcome import JobOutcome, JobTools
+from ci.outcome import JobTools
 from ci.workspace.workspace import PLACE, Workspace
 from containers.errors import LimitError, PlaceError, UserError
 from containers.spec import ContainerSpec, File, Mount, Tree

@@ -6,12 +6,12 @@ import re
 from typing import Final
 
 from builder.running.container import Ended
+from ci.ends import Failure
 from ci.errors import JobFaultError
 from ci.execution.ending import Ending
 from ci.execution.image import JobImage
 from ci.execution.script import SCRIPT, Script, shell_of
 from ci.model import Job
-from ci.outcome import Failure
 from containers.limits import MEMORY_ABOVE
 from core.platforms import Platform
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from builder.errors import BuilderError
 from builder.result import BuildResult
 from builder.running.failures import StepFailedError
+from ci.ends import JobOutcome
 from ci.errors import JobFaultError
 from ci.execution import failures
 from ci.execution.blame import is_of_the_machine
@@ -24,7 +25,7 @@ from ci.execution.reusing import Reuse, reuse_of
 from ci.execution.steps import Numbering
 from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
 from ci.model import Job
-from ci.outcome import Earlier, Given, JobOutcome, JobTools, Publisher
+from ci.outcome import Earlier, Given, JobTools, Publisher
 from ci.planning import PlannedJob
 from ci.workspace.stack import Stack
 from ci.workspace.workspace import PLACE, Workspace

@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 
 from builder.explaining.words import in_words
+from ci.ends import JobOutcome
 from ci.execution.image import JobImage
 from ci.execution.steps import Numbering
 from ci.execution.variables import Variables
 from ci.model import Job
-from ci.outcome import LOOKING, Earlier, Given, JobOutcome, JobTools
+from ci.outcome import LOOKING, Earlier, Given, JobTools
 from ci.reuse.keys import Ingredients, JobKey, is_reusable, key_of
 from ci.reuse.results import Results
 from ci.workspace.stack import Stack

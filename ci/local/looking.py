@@ -8,9 +8,11 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from ci.handover import given_to, jobs_before
+from ci.ends import JobOutcome
+from ci.graph import jobs_before
+from ci.handover import given_to
 from ci.local.runner import ToolsFor
-from ci.outcome import Earlier, Given, JobOutcome, JobTools
+from ci.outcome import Earlier, Given, JobTools
 from ci.planning import PlannedJob
 from core.cancellation import check
 from core.events import MissReason

@@ -21,15 +21,16 @@ from typing import NamedTuple, Protocol, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ci.ends import JobOutcome
 from ci.errors import CiError, JobCancelledError
-from ci.graph import ENDED, JobNode, State, Stop, advance, outcome, to_be_ended
-from ci.handover import given_to, jobs_before, nodes_of
+from ci.graph import ENDED, JobNode, State, Stop, advance, jobs_before, outcome, to_be_ended
+from ci.handover import given_to, nodes_of
 from ci.local.ending import EndRequests
-from ci.local.reasons import why_skipped
 from ci.local.watching import JobEnd, RunEnd, Watcher
 from ci.model import Pipeline
-from ci.outcome import Given, JobOutcome, JobTools
+from ci.outcome import Given, JobTools
 from ci.planning import Plan, PlannedJob
+from ci.reasons import why_skipped
 from ci.retrying import is_tried_again
 from containers.spec import ContainerSpec
 from core.errors import ShiplapError

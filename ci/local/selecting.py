@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ci.errors import CiError
-from ci.handover import jobs_before
+from ci.graph import jobs_before
 from ci.planning import Plan
 from core.suggestions import nearest
 

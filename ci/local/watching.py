@@ -6,8 +6,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ci.ends import JobOutcome
 from ci.graph import RunOutcome, State
-from ci.outcome import JobOutcome
 from core.events import Monitor
 
 

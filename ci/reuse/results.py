@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from builder.copying.listings import Listing, pack, unpack
-from ci.outcome import JobOutcome
+from ci.ends import JobOutcome
 from ci.reuse.keys import JobKey
 from core.events import MissReason
 from core.trust import COMMON, Domain, Privacy, Scope, scoped

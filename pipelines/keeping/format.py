@@ -36,6 +36,7 @@ from pipelines.schema import (
     project_roles,
     projects,
     registry_logins,
+    run_images,
     run_secrets,
     runs,
     secrets,
@@ -46,7 +47,7 @@ from pipelines.schema import (
 )
 
 TABLES: Final = (  # each after those that it refers to
-    projects, runs, jobs, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
+    projects, runs, jobs, run_images, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
     deliveries, approvals, statuses, registry_logins, grants, project_roles, image_tags,
 )  # fmt: skip
 BATCH_ROWS: Final = 200

@@ -20,6 +20,7 @@ import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
+from ci.ends import JobOutcome
 from core.trust import Domain
 from pipelines.accounts.runtokens import new_token
 from pipelines.database import Database
@@ -27,13 +28,12 @@ from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSic
 from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.store import Line, store_lines
-from pipelines.model import Claim, GitSource, Job, Run, RunResult, RunState
+from pipelines.model import Claim, GitSource, Job, JobState, Run, RunResult
 from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
 from pipelines.runs.rows import job_from_row, select_jobs
 from pipelines.runs.states import follow_job, hold_run, hold_run_of
 from pipelines.schema import jobs, runs
-from pipelines.sealing.vault import forget_run_secrets
 
 LEASE_S: Final = 15.0
 RENEW_S: Final = 3.0
@@ -102,13 +102,17 @@ class Claims:
                     state="running", attempt=jobs.c.attempt + 1, worker=worker, started_at=now, reason="",
                     pulse=jobs.c.pulse + 1, lease_until=now + LEASE_S, token=token_hash,
                 )
-                .returning(jobs.c.run, jobs.c.attempt, jobs.c.lines)
+                .returning(
+                    jobs.c.run, jobs.c.attempt, jobs.c.lines, jobs.c.kind, jobs.c.name, jobs.c.spec, jobs.c.failures
+                )
             ).one()  # fmt: skip
             run = follow_job(connection, job.run, now)
             if not run.is_trusted:
                 token = ""
                 connection.execute(update(jobs).where(jobs.c.number == choice.number).values(token=token))
-        return choice, Claim(run, choice.number, job.attempt, worker, job.lines + 1, token)
+        return choice, Claim(
+            run, choice.number, job.attempt, worker, job.lines + 1, token, job.kind, job.name, job.spec, job.failures
+        )
 
     def renew(self, claim: Claim) -> None:
         """Show that the worker lives. Raises StaleAttemptError."""
@@ -123,6 +127,11 @@ class Claims:
         if row is None or row.state != "running" or row.attempt != claim.attempt:
             raise StaleAttemptError(f"run {claim.run.number} is no longer attempt {claim.attempt}'s")
         return str(row.reason) if row.cancel_requested else None
+
+    def is_killed(self, claim: Claim) -> bool:
+        """Whether a job that is to end is to do so at once: its run was cancelled a second time."""
+        with self._database.read() as connection:
+            return connection.execute(select(runs.c.stop).where(runs.c.number == claim.run.number)).scalar() == "now"
 
     def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
         """Write down for whom the run is, once for all of its attempts.
@@ -140,13 +149,17 @@ class Claims:
     def finish(
         self,
         claim: Claim,
-        state: RunState,
+        state: JobState,
         reason: str,
-        result: RunResult,
+        result: RunResult | JobOutcome,
         *,
         store: Callable[[Connection], None],
-    ) -> None:
-        """End the job, once. store: stores the rest of its log in the same transaction. Raises StaleAttemptError."""
+    ) -> Run:
+        """End the job, once; what comes after it goes on. Returns its run.
+
+        store: stores the rest of its log in the same transaction.
+        Raises StaleAttemptError.
+        """
         why = func.coalesce(func.nullif(jobs.c.reason, ""), reason)  # whoever cancels a run says why
         with self._database.write() as connection:
             hold_run(connection, claim.run.number)
@@ -158,14 +171,33 @@ class Claims:
                 .values(
                     state=state,
                     reason=why if state == "cancelled" else reason,
-                    result=msgspec.json.encode(result).decode(),
+                    result=_document(result),
                     finished_at=self._clock(),
                 )
             )
-            forget_run_secrets(connection, claim.number)
-            if state in ("succeeded", "failed"):
+            if state in ("succeeded", "reused", "failed"):
                 note_well(connection, claim.worker)
-            follow_job(connection, claim.run.number, self._clock())
+            return follow_job(connection, claim.run.number, self._clock())
+
+    def try_again(self, claim: Claim, reason: str, *, store: Callable[[Connection], None]) -> Run:
+        """Let another attempt follow one that failed by itself. It does not count among those that machines spoiled.
+
+        store: as for ``finish``. A job that is to end is not tried again: it has failed. Raises StaleAttemptError.
+        """
+        with self._database.write() as connection:
+            hold_run(connection, claim.run.number)
+            fence(connection, claim)
+            store(connection)
+            now = self._clock()
+            this = update(jobs).where(jobs.c.number == claim.number)
+            connection.execute(
+                this.values(
+                    state="queued", reason=reason, failures=jobs.c.failures + 1,
+                    max_attempts=jobs.c.max_attempts + 1, queued_at=now, token="",
+                )
+            )  # fmt: skip
+            note_well(connection, claim.worker)
+            return follow_job(connection, claim.run.number, now)
 
     def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
         """Take the job from an attempt that cannot go on: back into the queue, or to its end after the last attempt.
@@ -205,8 +237,6 @@ class Claims:
             )
             if fault is not None:
                 note_fault(connection, number, fault.worker, why, fault.blame, now)
-            if state != "queued":
-                forget_run_secrets(connection, number)
             run = follow_job(connection, job.run, now)
         try:
             self._live.forget_taken(number, attempt)
@@ -233,7 +263,11 @@ class Claims:
         store_lines(connection, job.number, job.attempt, lines, [*sizes, text_size(reason)])
 
 
-def _after(job: Job, why: str) -> tuple[RunState, str]:
+def _document(result: RunResult | JobOutcome) -> str:
+    return result.to_json() if isinstance(result, JobOutcome) else msgspec.json.encode(result).decode()
+
+
+def _after(job: Job, why: str) -> tuple[JobState, str]:
     """State and reason of a job after an attempt that a fault ended."""
     told = f"attempt {job.attempt} of {job.max_attempts} came to nothing: {why}"
     if job.cancel_requested:

@@ -23,6 +23,7 @@ from pipelines.database import Database
 from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
 from pipelines.runs.claims import LEASE_S, RENEW_S, Claims
 from pipelines.runs.faults import is_due
+from pipelines.runs.pipelines import end_late_runs
 from pipelines.runs.queue import Queue
 from pipelines.runs.shares import going_by_project, turns
 from pipelines.schema import jobs, projects, runs
@@ -70,6 +71,7 @@ class Reaper:
         except DatabaseUnreachableError:
             self._watched.clear()  # the workers could not write, either
             raise
+        end_late_runs(self._database, time.time())
         self._queue.top_up(waiting(self._database))
         return taken
 

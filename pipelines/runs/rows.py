@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, select
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.engine import Row
 
-from pipelines.model import BuildOptions, Job, Run, RunResult, Source, Trigger
+from pipelines.model import FIRST_PLACE, BuildOptions, Job, Run, RunResult, Source, Trigger
 from pipelines.schema import jobs, runs
 
 _sources = msgspec.json.Decoder(Source)
@@ -24,7 +24,8 @@ _OF_RUNS: Final = (
 )  # fmt: skip
 _OF_THEIR_JOBS: Final = (
     jobs.c.spec, jobs.c.attempt, jobs.c.max_attempts, jobs.c.worker, jobs.c.worker_labels, jobs.c.cancel_requested,
-    jobs.c.queued_at, jobs.c.started_at, jobs.c.reason, jobs.c.result, jobs.c.lines, jobs.c.log_bytes,
+    jobs.c.queued_at, jobs.c.started_at, func.coalesce(func.nullif(runs.c.reason, ""), jobs.c.reason).label("reason"),
+    jobs.c.result, jobs.c.lines, jobs.c.log_bytes,
     jobs.c.own_secrets,
 )  # fmt: skip
 _OF_JOBS: Final = (
@@ -34,9 +35,10 @@ _OF_JOBS: Final = (
 
 
 def select_runs() -> Select[Any]:
-    """Runs with their jobs, one each, for ``run_from_row``. Conditions on both tables may be added."""
+    """Runs with their first jobs, for ``run_from_row``. Conditions on both tables may be added."""
     # An outer join, though no run lacks its job: SQLite would read all jobs first to list a few runs in their order.
-    return select(*_OF_RUNS, *_OF_THEIR_JOBS).select_from(runs.outerjoin(jobs, jobs.c.run == runs.c.number))
+    first = and_(jobs.c.run == runs.c.number, jobs.c.place == FIRST_PLACE)
+    return select(*_OF_RUNS, *_OF_THEIR_JOBS).select_from(runs.outerjoin(jobs, first))
 
 
 def select_jobs() -> Select[Any]:

@@ -24,25 +24,29 @@ from pipelines.logs.lines import LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
 from pipelines.model import (
     FINAL_STATES,
+    FIRST_PLACE,
     MAX_TIMEOUT_S,
     ContextSource,
+    GitSource,
     Job,
     Run,
     RunRequest,
     RunState,
+    Source,
     Step,
     Trigger,
 )
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
 from pipelines.runs.domains import domain_of, told
+from pipelines.runs.graphs import plans, stop_pipeline
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.workers import Workers
 from pipelines.schema import jobs, runs, steps
-from pipelines.sealing.vault import Secrets, check_secret, forget_run_secrets
+from pipelines.sealing.vault import Secrets, check_secret
 from pipelines.statuses.outbox import note_state
 
 _MAX_PRIORITY: Final = 100
@@ -114,7 +118,7 @@ class Runs:
             insert(jobs)
             .values(
                 run=number,
-                place=1,
+                place=FIRST_PLACE,
                 name="build",
                 kind="build",
                 spec=_json(request.options),
@@ -168,12 +172,12 @@ class Runs:
             return [*self._explained(connection, [run_from_row(row) for row in connection.execute(wanted)])]
 
     def job(self, number: int) -> Job:
-        """The one job of the run with this number. Raises NotFoundError."""
+        """The first job of the run with this number. Raises NotFoundError."""
         with self._database.read() as connection:
             return _job_of(connection, number)
 
     def steps(self, number: int) -> Sequence[Step]:
-        """The steps of the latest attempt, in the Dockerfile's order. Raises NotFoundError."""
+        """The steps of the first job's latest attempt, in the Dockerfile's order. Raises NotFoundError."""
         with self._database.read() as connection:
             job = _job_of(connection, number)
             rows = connection.execute(
@@ -199,6 +203,8 @@ class Runs:
         told = why or why_cancelled(by, superseded_by)
         with self._database.write() as connection:
             hold_run(connection, number)
+            if _is_pipeline(connection, number):
+                return self._cancel_pipeline(connection, number, told, by, superseded_by)
             job = _job_of(connection, number)
             if job.state in FINAL_STATES:
                 raise ConflictError(f"run {number} has ended: {job.state}")
@@ -208,12 +214,21 @@ class Runs:
                 _change(connection, job, reason=told, cancel_requested=True)
             if job.state == "queued":
                 _change(connection, job, state="cancelled", finished_at=now, result="{}")
-                forget_run_secrets(connection, job.number)
                 follow_job(connection, number, now)
                 line = LogLine(job.lines + 1, "status", f"{told} before it started", now)
                 data = [(line.n, encode_line(line))]
                 store_lines(connection, job.number, job.attempt, data, [text_size(line.text)])
             return _get(connection, number)
+
+    def _cancel_pipeline(self, connection: Connection, number: int, told: str, by: str, superseded_by: int) -> Run:
+        run = _get(connection, number)
+        if run.is_final:
+            raise ConflictError(f"run {number} has ended: {run.state}")
+        is_first = not run.cancelled_by and not run.superseded_by
+        if stop_pipeline(connection, number, told) and is_first:
+            asker = {"cancelled_by": by, "superseded_by": superseded_by}
+            connection.execute(update(runs).where(runs.c.number == number).values(**asker))
+        return follow_job(connection, number, self._clock())
 
     def retry(self, number: int, *, by: str = "") -> Run:
         """A new run of the same request, in the same domain as the first one. by: who wants it.
@@ -229,10 +244,23 @@ class Runs:
                 hint="submit it again; what several runs need is better stored: shiplap secret set",
             )
         return self.submit(
-            RunRequest(run.source, run.project, run.options, run.priority, run.worker_labels, run.max_attempts),
+            RunRequest(
+                self._source_again(run), run.project, run.options, run.priority, run.worker_labels, run.max_attempts
+            ),
             msgspec.structs.replace(run.trigger, by=by or run.trigger.by, retry_of=number),
             domain_of(run),
         )
+
+    def _source_again(self, run: Run) -> Source:
+        """What a run is a run of; of a pipeline's, the very commit, wherever its branch is by now."""
+        with self._database.read() as connection:
+            document = connection.execute(select(runs.c.plan).where(runs.c.number == run.number)).scalar_one()
+        if not document or not isinstance(run.source, GitSource):
+            return run.source
+        plan = plans.decode(document)
+        kind, _, name = plan.ref.removeprefix("refs/").partition("/")
+        named = {"branch": name} if kind == "heads" else {"tag": name} if kind == "tags" else {}
+        return msgspec.structs.replace(run.source, ref=plan.commit, commit="", **named)
 
     def explain(self, found: Sequence[Run]) -> Sequence[Run]:
         """The same runs, the queued ones with the reason why they wait, for people."""
@@ -292,7 +320,11 @@ def _change(connection: Connection, job: Job, **values: object) -> None:
 
 
 def _job_of(connection: Connection, run: int) -> Job:
-    row = connection.execute(select_jobs().where(jobs.c.run == run)).first()
+    row = connection.execute(select_jobs().where(jobs.c.run == run, jobs.c.place == FIRST_PLACE)).first()
     if row is None:
         raise NotFoundError(f"there is no run {run}")
     return job_from_row(row)
+
+
+def _is_pipeline(connection: Connection, run: int) -> bool:
+    return bool(connection.execute(select(runs.c.pipeline).where(runs.c.number == run)).scalar())

@@ -1,4 +1,4 @@
-"""The state of a run follows its job's, in the transaction that changes that; and who takes which row first.
+"""The state of a run follows its jobs', in the transaction that changes that; and who takes which row first.
 
 Where a transaction takes rows of both tables, it takes the run's row before those of its jobs. All do it in this order,
 so no two of them wait for each other for ever. Whoever takes jobs alone, to renew a lease or to store lines of a log,
@@ -10,9 +10,11 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
-from pipelines.model import Run
+from pipelines.model import FIRST_PLACE, Run
+from pipelines.runs.graphs import move_on
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import jobs, runs
+from pipelines.sealing.vault import forget_secrets_of_run
 from pipelines.statuses.outbox import note_state
 
 
@@ -28,12 +30,19 @@ def hold_run_of(connection: Connection, job: int) -> None:
 
 
 def follow_job(connection: Connection, run: int, now: float) -> Run:
-    """Give the run the state that its job has got in this transaction, and have its commit marked with that.
+    """Give the run the state that its jobs make now that one of them has changed, and have its commit marked with that.
 
-    Returns the run as it is now.
+    In a pipeline the jobs go on whose turn it is then. Returns the run as it is now.
     """
-    its = {name: select(jobs.c[name]).where(jobs.c.run == run).scalar_subquery() for name in ("state", "finished_at")}
-    connection.execute(update(runs).where(runs.c.number == run).values(its))
+    its = {
+        name: select(jobs.c[name]).where(jobs.c.run == run, jobs.c.place == FIRST_PLACE).scalar_subquery()
+        for name in ("state", "finished_at")
+    }
+    alone = update(runs).where(runs.c.number == run, runs.c.pipeline == "").values(its)
+    is_changed = connection.execute(alone).rowcount == 1 or move_on(connection, run, now)
     found = run_from_row(connection.execute(select_runs().where(runs.c.number == run)).one())
-    note_state(connection, found, now)
+    if found.is_final:
+        forget_secrets_of_run(connection, run)
+    if is_changed:
+        note_state(connection, found, now)
     return found

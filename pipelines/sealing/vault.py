@@ -1,7 +1,7 @@
 """Secrets for builds, encrypted at rest with the key in ROOT/serve/secret.key (mode 0600, made with the database).
 
 A secret belongs to the service, to a project, or to a single run. A run's own secret is sent with the run, and is
-forgotten when the run's job ends. A job that asks for a name gets the run's own secret first, then its project's, then
+forgotten when the run ends. A job that asks for a name gets the run's own secret first, then its project's, then
 the service's if its project was given that by name (``pipelines.owning.grants``).
 
 AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
@@ -31,7 +31,7 @@ from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
 from pipelines.keys.keynumbers import check_key, note_key
 from pipelines.keys.keyring import KeyRing
 from pipelines.owning.grants import forget_grants_of_name, has_grant
-from pipelines.schema import run_secrets, secrets
+from pipelines.schema import jobs, run_secrets, secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _MAX_BYTES: Final = 500 << 10
@@ -171,9 +171,10 @@ def check_secret(name: str, value: bytes) -> None:
         )
 
 
-def forget_run_secrets(connection: Connection, job: int) -> None:
-    """Forget the secrets that were sent for a run alone, in the transaction that ends its job."""
-    connection.execute(delete(run_secrets).where(run_secrets.c.job == job))
+def forget_secrets_of_run(connection: Connection, run: int) -> None:
+    """Forget the secrets that were sent for a run alone, in the transaction that ends it."""
+    its = select(jobs.c.number).where(jobs.c.run == run)
+    connection.execute(delete(run_secrets).where(run_secrets.c.job.in_(its)))
 
 
 def _stored(project: str, name: str) -> str:

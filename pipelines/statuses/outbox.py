@@ -6,6 +6,7 @@ sends them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -61,6 +62,29 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
             context=trigger.context,
             state=state,
             description=description(run, state, last_line),
+            created_at=now,
+            outcome="waiting",
+            due_at=now,
+        )
+    )
+
+
+def note_handed_over(connection: Connection, run: Run, contexts: Sequence[str], now: float) -> None:
+    """Have the mark that a commit got as a build's succeed: marks of pipelines say how it went from now on.
+
+    A forge removes no mark, and one that stays pending would keep people waiting. contexts: those marks.
+    """
+    trigger = run.trigger
+    if not trigger.commit or not trigger.context or trigger.context in contexts:
+        return
+    connection.execute(
+        insert(statuses).values(
+            project=run.project,
+            run=run.number,
+            commit=trigger.commit,
+            context=trigger.context,
+            state="success",
+            description=one_line(f"see {', '.join(contexts)}"),
             created_at=now,
             outcome="waiting",
             due_at=now,

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from ci.ends import JobOutcome
 from ci.local.looking import Answer, ask, why_always
 from ci.model import Build, Job, Output
-from ci.outcome import Earlier, Given, JobOutcome, JobTools
+from ci.outcome import Earlier, Given, JobTools
 from ci.planning import PlannedJob
 from core.cancellation import asking
 from core.digests import DiffID

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ci.ends import JobOutcome
 from ci.errors import CiError, JobCancelledError
-from ci.graph import ENDED, State, advance
-from ci.handover import jobs_before, nodes_of
+from ci.graph import ENDED, State, advance, jobs_before
+from ci.handover import nodes_of
 from ci.local.ending import EndRequests
 from ci.local.runner import Enter, LocalRun, RunRequest
 from ci.local.selecting import selected
 from ci.local.watching import JobEnd, RunEnd
 from ci.model import After, Job, Matrix, Need, Pipeline, Retry
-from ci.outcome import Given, JobOutcome, JobTools
+from ci.outcome import Given, JobTools
 from ci.planning import Plan, PlannedJob
 from ci.retrying import is_tried_again
 from containers.spec import ContainerSpec

@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from builder.explaining.words import in_words
+from ci.ends import JobOutcome
 from ci.model import Build, Job, Limits, Output, Retry, Secret
-from ci.outcome import JobOutcome
 from ci.reuse import keys
 from ci.reuse.keys import Ingredients, JobKey, is_reusable, key_of
 from ci.reuse.results import Results

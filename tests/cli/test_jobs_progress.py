@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from ci.ends import JobOutcome
 from ci.graph import RunOutcome
 from ci.local.watching import JobEnd, RunEnd
 from ci.model import Job
-from ci.outcome import JobOutcome
 from ci.planning import PlannedJob
 from cli.errors import CommandError
 from cli.jobs.happening import Began, Ended, Ending, FailedOnce, Happened

@@ -12,9 +12,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from ci.conditions import Event
+from ci.ends import JobOutcome
 from ci.execution.job import execute
-from ci.handover import given_to, jobs_before
-from ci.outcome import Given, JobOutcome, JobTools, MemoryPins
+from ci.graph import jobs_before
+from ci.handover import given_to
+from ci.outcome import Given, JobTools, MemoryPins
 from ci.parsing import parse_pipeline
 from ci.planning import plan
 from containers.launcher import Launcher

@@ -1,0 +1,54 @@
+"""What came of a job, as data: between whoever did it, its run, and the database of a service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from core.digests import DiffID
+
+Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
+"""How a job failed: by itself, by its time-out, by one of its limits; empty: it did not, or never began."""
+
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+class JobOutcome(Struct, frozen=True):
+    """What came of a job. Travels as data.
+
+    message: why it failed, a sentence with the next step.
+    failure: what ``retry`` asks for.
+    exit_code: of its command, as a shell gives it; None: none was run.
+    outputs: the layer of what it output; None: it has none.
+    exports: what it wrote to SHIPLAP_EXPORTS; of a ``build``, IMAGE and DIGEST.
+    image: of a ``build``, the ID of the image.
+    reused_from: the run whose result this is.
+    """
+
+    state: Literal["succeeded", "reused", "failed"]
+    message: str = ""
+    failure: Failure = ""
+    exit_code: int | None = None
+    outputs: DiffID | None = None
+    exports: Mapping[str, str] = _NOTHING
+    image: str = ""
+    reused_from: str = ""
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self, enc_hook=str).decode()  # digests
+
+    @classmethod
+    def from_json(cls, text: str) -> JobOutcome:
+        return _outcomes.decode(text)
+
+
+def _digest(kind: type, value: str) -> DiffID:
+    assert kind is DiffID, "an outcome has nothing else that is no plain value"
+    return DiffID.parse(value)
+
+
+_outcomes: Final = msgspec.json.Decoder(JobOutcome, dec_hook=_digest)

@@ -1,0 +1,280 @@
+"""Runs of pipelines, from the worker's side: writing down what was planned, and what a job of it is done with.
+
+A run is submitted as a build, for nobody has read the repository yet. The worker that claims it finds the pipeline
+files. Then the run becomes the first pipeline's, and each of the others gets a run of its own in the same transaction:
+either all of them are there, or the attempt left nothing and the next one plans again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import insert, select, update
+from sqlalchemy.engine import Connection
+
+from ci.ends import JobOutcome
+from ci.graph import JobNode, jobs_before
+from pipelines.database import Database
+from pipelines.logs.lines import LogLine, encode_line, text_size
+from pipelines.logs.store import store_lines
+from pipelines.model import FIRST_PLACE, Claim, Run, RunResult, RunState, Trigger
+from pipelines.runs.claims import fence
+from pipelines.runs.graphs import RunPlan, graph_of, node_document, plans, stop_pipeline
+from pipelines.runs.queue import check_labels
+from pipelines.runs.states import follow_job, hold_run
+from pipelines.schema import jobs, run_images, runs
+from pipelines.sealing.vault import Secrets
+from pipelines.statuses.outbox import note_handed_over
+
+PLANNING: Final = ".plan"
+"""The name of the job that plans. No job of a file can have it."""
+
+_HAS_RESULT: Final = ("succeeded", "reused", "failed")
+
+
+class PlannedWork(msgspec.Struct, frozen=True):
+    """A job of a plan as it is queued.
+
+    spec: ``PlannedJob.to_data``. labels: a worker has to have all of them.
+    """
+
+    node: JobNode
+    spec: dict[str, Any]
+    labels: tuple[str, ...] = ()
+
+
+class PlannedRun(msgspec.Struct, frozen=True):
+    """A pipeline as it is to be run.
+
+    error: why it cannot be, for people; empty where it can.
+    """
+
+    pipeline: str
+    plan: RunPlan
+    jobs: tuple[PlannedWork, ...] = ()
+    error: str = ""
+
+
+class JobBasis(msgspec.Struct, frozen=True):
+    """What a job of a pipeline goes by.
+
+    before: by job, in the order of the file, all that have to end before it.
+    outcomes: of the jobs that ended, and have one.
+    """
+
+    plan: RunPlan
+    before: dict[str, frozenset[str]]
+    outcomes: dict[str, JobOutcome]
+
+
+class Pipelines:
+    """The pipelines of all runs. Thread-safe."""
+
+    def __init__(self, database: Database, secrets: Secrets, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._clock = clock
+
+    def write(
+        self,
+        claim: Claim,
+        planned: Sequence[tuple[str, Callable[[int], PlannedRun]]],
+        *,
+        mark: str,
+        own_secrets: Mapping[str, bytes],
+        store: Callable[[Connection], None],
+    ) -> list[int]:
+        """Make a claimed run that of the first pipeline, and a run for each of the others; the claim ends with it.
+
+        planned: the pipelines by name, each with what plans it for the run of a number, without asking anybody.
+        mark: what the project's marks at commits are called; empty for a run that marks none.
+        own_secrets: that came with the run; each of the runs gets them.
+        store: stores the rest of the planning's log.
+        Returns the numbers of the runs, in order. Raises StaleAttemptError.
+        """
+        numbers = [claim.run.number]
+        with self._database.write() as connection:
+            hold_run(connection, claim.run.number)
+            fence(connection, claim)
+            store(connection)
+            now = self._clock()
+            (_, first), *others = planned
+            found = first(claim.run.number)
+            if mark:
+                note_handed_over(connection, claim.run, [_context(mark, name) for name, _ in planned], now)
+            self._become(connection, claim, found, mark, now)
+            for _, plan in others:
+                numbers.append(self._add(connection, claim, plan, mark, own_secrets, now))
+        return numbers
+
+    def basis(self, claim: Claim) -> JobBasis:
+        """What the claimed job goes by."""
+        number = claim.run.number
+        with self._database.read() as connection:
+            document = connection.execute(select(runs.c.plan).where(runs.c.number == number)).scalar_one()
+            graph = graph_of(connection, number)
+            ended = connection.execute(
+                select(jobs.c.name, jobs.c.result).where(
+                    jobs.c.run == number, jobs.c.place > FIRST_PLACE, jobs.c.state.in_(_HAS_RESULT)
+                )
+            ).all()
+        outcomes = {row.name: JobOutcome.from_json(row.result) for row in ended}
+        return JobBasis(plans.decode(document), jobs_before([each.node for each in graph]), outcomes)
+
+    def pipeline_of(self, run: int) -> str:
+        """The pipeline of a run; empty for a build alone, and for a run that is not there any more."""
+        with self._database.read() as connection:
+            return str(connection.execute(select(runs.c.pipeline).where(runs.c.number == run)).scalar() or "")
+
+    def first_job(self, run: int) -> int:
+        """The number of the run's first job, which has the secrets that came with the run."""
+        with self._database.read() as connection:
+            wanted = select(jobs.c.number).where(jobs.c.run == run, jobs.c.place == FIRST_PLACE)
+            return int(connection.execute(wanted).scalar_one())
+
+    def get_image(self, run: int, name: str) -> str | None:
+        """What a name of an image means in a run; None: nobody has asked yet."""
+        with self._database.read() as connection:
+            wanted = select(run_images.c.meaning).where(run_images.c.run == run, run_images.c.name == name)
+            return connection.execute(wanted).scalar()
+
+    def keep_image(self, claim: Claim, name: str, meaning: str) -> str:
+        """Note what a name of an image means in a run; returns what counts: another job may have noted it before.
+
+        Raises StaleAttemptError.
+        """
+        run = claim.run.number
+        with self._database.write() as connection:
+            hold_run(connection, run)
+            fence(connection, claim)
+            wanted = select(run_images.c.meaning).where(run_images.c.run == run, run_images.c.name == name)
+            known = connection.execute(wanted).scalar()
+            if known is not None:
+                return str(known)
+            connection.execute(insert(run_images).values(run=run, name=name, meaning=meaning))
+            return meaning
+
+    def last_success(self, project: str, pipeline: str, branch: str) -> str:
+        """The commit of the branch with which this pipeline succeeded last; empty where there is none."""
+        wanted = (
+            select(runs.c.plan)
+            .where(runs.c.project == project, runs.c.branch == branch, runs.c.pipeline == pipeline)
+            .where(runs.c.state == "succeeded")
+        )
+        with self._database.read() as connection:
+            document = connection.execute(wanted.order_by(runs.c.number.desc()).limit(1)).scalar()
+        return "" if document is None else plans.decode(document).commit
+
+    def _become(self, connection: Connection, claim: Claim, found: PlannedRun, mark: str, now: float) -> None:
+        """Let the claimed run be a pipeline's. Its first job has ended by that."""
+        number = claim.run.number
+        state, reason, result = _end_of_planning(found)
+        this = update(jobs).where(jobs.c.number == claim.number)
+        connection.execute(
+            this.values(kind="plan", name=PLANNING, state=state, reason=reason, result=result, finished_at=now)
+        )
+        self._describe(connection, claim.run, number, found, mark, now)
+
+    def _add(
+        self,
+        connection: Connection,
+        claim: Claim,
+        plan: Callable[[int], PlannedRun],
+        mark: str,
+        own_secrets: Mapping[str, bytes],
+        now: float,
+    ) -> int:
+        """Make a run for one more pipeline. It was planned in the first one's job, and says so in its log."""
+        source = (runs.c.project, runs.c.priority, runs.c.source, runs.c.trigger, runs.c.branch, runs.c.domain)
+        asked = connection.execute(select(*source).where(runs.c.number == claim.run.number)).one()
+        number: int = connection.execute(
+            insert(runs).values(**asked._mapping, state="running", created_at=now).returning(runs.c.number)
+        ).scalar_one()
+        found = plan(number)
+        state, reason, result = _end_of_planning(found)
+        options = (jobs.c.spec, jobs.c.max_attempts, jobs.c.worker_labels, jobs.c.own_secrets, jobs.c.started_at)
+        job = connection.execute(select(*options).where(jobs.c.number == claim.number)).one()
+        first: int = connection.execute(
+            insert(jobs)
+            .values(
+                **job._mapping, run=number, place=FIRST_PLACE, name=PLANNING, kind="plan", state=state, reason=reason,
+                result=result, attempt=1, worker=claim.worker, queued_at=job.started_at, finished_at=now,
+            )
+            .returning(jobs.c.number)
+        ).scalar_one()  # fmt: skip
+        self._secrets.seal_for_job(connection, first, own_secrets)
+        texts = [f"planned together with run {claim.run.number}, see there", *(found.error or reason).splitlines()]
+        lines = [LogLine(place, "status", text, now) for place, text in enumerate(texts, 1)]
+        data = [(line.n, encode_line(line)) for line in lines]
+        store_lines(connection, first, 1, data, [text_size(line.text) for line in lines])
+        self._describe(connection, claim.run, number, found, mark, now)
+        return number
+
+    def _describe(
+        self, connection: Connection, asked: Run, number: int, found: PlannedRun, mark: str, now: float
+    ) -> None:
+        """Write down the pipeline of a run and its jobs, and let them begin. asked: the run that was submitted."""
+        context = _context(mark, found.pipeline) if mark else ""
+        trigger: Trigger = msgspec.structs.replace(asked.trigger, context=context)
+        connection.execute(
+            update(runs)
+            .where(runs.c.number == number)
+            .values(
+                pipeline=found.pipeline,
+                plan=msgspec.json.encode(found.plan).decode(),
+                trigger=msgspec.json.encode(trigger).decode(),
+                reason=found.plan.reason,
+                late_at=now + found.plan.timeout_s,
+            )
+        )
+        rows = [
+            {
+                "run": number,
+                "place": place,
+                "name": work.node.name,
+                "kind": "job",
+                "spec": msgspec.json.encode(work.spec).decode(),
+                "node": node_document(work.node),
+                "state": "waiting",
+                "max_attempts": asked.max_attempts,
+                "worker_labels": msgspec.json.encode(check_labels((*asked.worker_labels, *work.labels))).decode(),
+                "queued_at": now,
+            }
+            for place, work in enumerate(found.jobs, FIRST_PLACE + 1)
+        ]
+        if rows:
+            connection.execute(insert(jobs), rows)
+        follow_job(connection, number, now)
+
+
+def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:
+    """State, reason and result of the job that planned."""
+    state: RunState = "failed" if found.error else "succeeded"
+    reason = found.error.partition("\n")[0] or found.plan.reason
+    return state, reason, msgspec.json.encode(RunResult(error=found.error)).decode()
+
+
+def _context(mark: str, pipeline: str) -> str:
+    return f"{mark}/{pipeline}"
+
+
+def end_late_runs(database: Database, now: float) -> int:
+    """Let the runs of pipelines end whose time is over. Returns how many."""
+    with database.read() as connection:
+        late = select(runs.c.number).where(runs.c.state == "running", runs.c.late_at <= now, runs.c.stop == "")
+        found = connection.execute(late).scalars().all()
+    for number in found:
+        with database.write() as connection:
+            hold_run(connection, number)
+            row = connection.execute(
+                select(runs.c.state, runs.c.stop, runs.c.plan).where(runs.c.number == number)
+            ).one()
+            if row.state != "running" or row.stop:
+                continue
+            timeout_s = plans.decode(row.plan).timeout_s
+            stop_pipeline(connection, number, f"stopped after {timeout_s:.0f} s, the run's time-out")
+            follow_job(connection, number, now)
+    return len(found)
