@@ -6,7 +6,6 @@ Raises errors as they come; ``worker.execution`` decides what becomes of the run
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,51 +15,37 @@ from builder.contexts.context import Context
 from builder.contexts.dockerfiles import read_ignore_patterns, require_dockerfile
 from builder.errors import BuildCancelledError, ContextDamagedError, stop_when
 from builder.remotes.access import SourceAccess
-from builder.remotes.gitroute import basic
-from builder.remotes.ssh import SshAccess, SshAgent
 from builder.request.request import BuildRequest, Output
 from builder.result import BuildResult
+from ci.files import pipeline_files
 from core.cancellation import asking
 from core.digests import Digest
 from core.platforms import Platform
-from core.reach import Reach
 from core.references import Reference
 from core.settings import FetchSettings, Settings
-from core.trust import Domain, Privacy
-from images.store import Store
-from pipelines.model import Claim, ContextSource, GitSource, Project, RunResult, Source
+from core.trust import Domain
+from pipelines.model import ContextSource, GitSource, Project, RunResult
 from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
 from pipelines.runs.domains import domain_of, found, origin, unambiguous
 from pipelines.runs.logwriter import LogWriter
-from pipelines.sources.git import Checkout, Served, fetch_git, repositories
-from registry.client import Client, push
+from pipelines.sources.git import Checkout, fetch_git, repositories
+from registry.client import push
 from worker.cacheexport import CacheExport
-from worker.connecting import bounds_of, client_of
+from worker.connecting import bounds_of
 from worker.imagelabels import annotations_of, labels_of
-from worker.leasekeeper import Keeper
-from worker.processresources import Resources
 from worker.pushstep import PushStep
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
+from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of, served_of, ssh_of
 
 _PUSHING_S: Final = 0.2  # between two looks whether another run has pushed
-_WITH_PORT: Final = re.compile(r"^\[([^\]\s]+)\]:\d+", re.MULTILINE)  # ssh looks for the host's name alone
 
 
-class Work(NamedTuple):
-    """One attempt's build.
+class Pipelined(NamedTuple):
+    """A commit with pipeline files: nothing was built, their jobs are to be planned."""
 
-    store: open for this attempt alone.
-    secrets: by the ids that the Dockerfile mounts them by.
-    scratch: a directory of its own.
-    """
-
-    claim: Claim
-    resources: Resources
-    store: Store
-    secrets: Mapping[str, bytes]
-    scratch: Path
-    keeper: Keeper
+    checkout: Checkout
+    project: Project
 
 
 class SourceFiles(NamedTuple):
@@ -68,16 +53,13 @@ class SourceFiles(NamedTuple):
 
     contents: the sha256 of each file, where known.
     origin: what the image may be named after.
+    pipelined: where there are pipeline files.
     """
 
     directory: Path
     contents: Mapping[str, bytes] | None = None
     origin: Origin = Origin()
-
-
-def is_trusted(claim: Claim) -> bool:
-    """Whether the run may have secrets and credentials, and may publish what it makes."""
-    return claim.run.is_trusted
+    pipelined: Pipelined | None = None
 
 
 class Done(NamedTuple):
@@ -87,16 +69,20 @@ class Done(NamedTuple):
     export: CacheExport | None
 
 
-def build_and_push(work: Work, writer: LogWriter) -> Done:
-    """Do everything but the shared cache. Raises ShiplapErrors of all rooms below."""
+def build_and_push(work: Work, writer: LogWriter) -> Done | Pipelined:
+    """Do everything but the shared cache; nothing for a repository with pipelines. Raises ShiplapErrors of all rooms
+    below.
+    """
     with asking(stop_when(work.keeper.stopped.is_set)):
         return _build_and_push(work, writer)
 
 
-def _build_and_push(work: Work, writer: LogWriter) -> Done:
+def _build_and_push(work: Work, writer: LogWriter) -> Done | Pipelined:
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (tree, facts, domain):
+        if tree.pipelined is not None:
+            return tree.pipelined
         work.store.act_for(domain)
         if facts.commit:
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
@@ -124,10 +110,12 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
                         add_hosts=options.add_hosts,
                         limits=work.resources.limits,
                         secrets=work.secrets,
-                        access=SourceAccess(reach=_bounds(work), bounds=FetchSettings.from_environ()),
+                        access=SourceAccess(
+                            reach=bounds_of(work.resources.settings), bounds=FetchSettings.from_environ()
+                        ),
                         cache_from=caches,
                         domain=domain,
-                        context_privacy=_privacy(run.source),
+                        context_privacy=privacy_of(run.source),
                         own_secrets=frozenset(run.own_secrets),
                         fingerprint=service.secrets.fingerprint,
                         shared_cache_mounts=frozenset(service.settings.shared_cache_mounts),
@@ -137,7 +125,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
                         work.resources.launcher(),
                         monitor=writer,
                         cancelled=work.keeper.stopped,
-                        connect=lambda: _client(work),
+                        connect=lambda: client_for(work),
                         cache_max=Settings.from_environ().cache_max,
                     ),
                 )
@@ -157,7 +145,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done:
     place = shared_target(caches)
     if place is None:
         return Done(told, None)
-    near = tuple(str(name) for name in names if _names_a_registry(name))
+    near = tuple(str(name) for name in names if names_a_registry(name))
     return Done(told, CacheExport(work.claim, domain, place, near, result.cache.leaves()))
 
 
@@ -182,12 +170,12 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     checkout = fetch_git(
         run.source,
         work.scratch / "git",
-        bounds=_bounds(work),
+        bounds=bounds_of(work.resources.settings),
         cancelled=work.keeper.stopped,
         ca_file=str(service.settings.git_ca_file) if service.settings.git_ca_file else None,
-        ssh=_ssh(work, run.source),
+        ssh=ssh_of(work, run.source),
         local=repositories(service.settings),
-        served=_served(work),
+        served=served_of(work),
         ask_head=domain is None,
         limits=FetchSettings.from_environ(),
     )
@@ -195,23 +183,9 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     if domain is None:
         domain = _settled(work, run.source, checkout, project)
     facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit, own)
-    yield SourceFiles(checkout.context, origin=origin(run, domain, project.hook, checkout)), facts, domain
-
-
-def _served(work: Work) -> Served | None:
-    """How a worker that has the service's address fetches its bare repositories; None: fetch them by their paths.
-
-    A directory that happens to be there does not count: a copy that somebody left would be built.
-    """
-    service, claim = work.resources.service, work.claim
-    if not service.settings.web_url:
-        return None
-
-    def owns(project: str) -> bool:
-        return project == claim.run.project or service.grants.has(claim.run.project, "bare", project)
-
-    login = basic(f"run-{claim.run.number}:{claim.token}") if claim.token else ""
-    return Served(service.settings.web_url, login, lambda project: work.keeper.insist(lambda: owns(project)))
+    pipelined = Pipelined(checkout, project) if pipeline_files(checkout.top) else None
+    its = origin(run, domain, project.hook, checkout)
+    yield SourceFiles(checkout.context, origin=its, pipelined=pipelined), facts, domain
 
 
 def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project) -> Domain:
@@ -220,23 +194,6 @@ def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project
     domain = found(claim.run, source, project, checkout)
     work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, unambiguous(source, checkout)))
     return domain
-
-
-def _privacy(source: Source) -> Privacy:
-    """How far the files may go: files that only a deploy key opens belong to the project."""
-    return Privacy.PROJECT if isinstance(source, GitSource) and source.ssh_key else Privacy.COMMON
-
-
-def _ssh(work: Work, source: GitSource) -> SshAccess | None:
-    """The deploy key. Only git gets it, whether the run is trusted or not: it reads what is to be built."""
-    if not source.ssh_key and not source.known_hosts:
-        return None
-    agent = None
-    if source.ssh_key:
-        reveal, project = work.resources.service.secrets.reveal, work.claim.run.project
-        key = work.keeper.insist(lambda: reveal([source.ssh_key], project=project))[source.ssh_key]
-        agent = SshAgent.of_key_data(f"the deploy key {source.ssh_key}", key)
-    return SshAccess(_WITH_PORT.sub(r"\1", source.known_hosts).encode(), agent)
 
 
 def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
@@ -249,7 +206,7 @@ def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
         return ()
     service, run = work.resources.service, work.claim.run
     if run.options.tags:
-        names = tuple(_in_registry(tag, facts.registry) for tag in run.options.tags)
+        names = tuple(in_registry(tag, facts.registry) for tag in run.options.tags)
     else:
         project = work.keeper.insist(lambda: service.projects.get(run.project))
         names = image_names(project.tag_template, facts)
@@ -287,10 +244,10 @@ def _push(
     Returns the digest of the manifest there, where layers are compressed; None: it was sent nowhere.
     """
     digest = None
-    remote = [name for name in names if _names_a_registry(name)]
+    remote = [name for name in names if names_a_registry(name)]
     if not remote or result.image is None:
         return None
-    with _client(work) as client:
+    with client_for(work) as client:
         for name in remote:
             work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
             about = annotations_of(work.claim.run.source, result.image.config)
@@ -300,30 +257,3 @@ def _push(
             digest = pushed.digest
             writer.status(f"pushed {name.familiar}@{digest}")
     return digest
-
-
-def _bounds(work: Work) -> Reach:
-    """The hosts that anything in the run may fetch from."""
-    return bounds_of(work.resources.settings)
-
-
-def _client(work: Work) -> Client:
-    """A client for registries, with the rights of the run's project, for as long as the attempt goes on."""
-    return client_of(
-        work.claim,
-        work.resources.service,
-        work.resources.settings,
-        cancelled=work.keeper.stopped,
-        insist=work.keeper.insist,
-    )
-
-
-def _in_registry(tag: str, registry: str) -> Reference:
-    name = Reference.parse(tag).with_default_tag()
-    if registry and not _names_a_registry(name):
-        return Reference.parse(f"{registry}/{name.familiar}")
-    return name
-
-
-def _names_a_registry(name: Reference) -> bool:
-    return name.familiar_name == name.name  # docker.io's names are shown without it

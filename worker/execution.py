@@ -8,6 +8,7 @@ are used up: a launcher that died, a full disk, a registry out of reach, a worke
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,8 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from builder.errors import ContextDamagedError, DockerfileNotFoundError
+from ci.ends import JobOutcome
+from ci.errors import DamagedRepositoryError
 from containers.errors import ContainerError, PlaceError, UserError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
@@ -31,18 +34,28 @@ from pipelines.errors import (
     StaleAttemptError,
     UpstreamError,
 )
-from pipelines.model import Claim, RunResult, RunState
+from pipelines.model import Claim, JobState, Run, RunResult
 from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reaper import waiting
 from registry.errors import ResponseError, UnreachableError
-from worker.building import Done, Work, build_and_push, is_trusted
+from worker.building import Done, Pipelined, build_and_push
 from worker.cacheexport import Outlet
+from worker.jobs import KEPT_S, JobDone, kept_of_run, run_job
 from worker.leasekeeper import Keeper
+from worker.planning import plan_pipelines
 from worker.processresources import Resources
+from worker.work import Work, is_trusted
 
 _FINISH_PAUSE_S: Final = 0.5
-_HERE: Final = (ContainerError, ContextDamagedError, SecretError, StorageFullError, UpstreamError)
+_HERE: Final = (
+    ContainerError,
+    ContextDamagedError,
+    DamagedRepositoryError,
+    SecretError,
+    StorageFullError,
+    UpstreamError,
+)
 """Errors that the worker may be to blame for."""
 
 _OF_THE_BUILD: Final = (PlaceError, UserError)
@@ -64,7 +77,9 @@ class Execution:
         self._service = resources.service
         self._began = time.monotonic()
         self._interrupted = False
-        self._keeper = Keeper(claim, self._service.claims, timeout_s=claim.run.options.timeout_s)
+        # A pipeline's job has a time-out of its own, which lets it end as its file says.
+        timeout_s = math.inf if claim.kind == "job" else claim.run.options.timeout_s
+        self._keeper = Keeper(claim, self._service.claims, timeout_s=timeout_s)
 
     def interrupt(self) -> None:
         """This process has to end: the run goes back into the queue."""
@@ -103,7 +118,10 @@ class Execution:
         if not is_trusted(self._claim):
             return {}
         names = dict.fromkeys((*run.own_secrets, *run.options.secrets))
-        return self._service.secrets.reveal(names, project=run.project, job=self._claim.number)
+        if not names:
+            return {}
+        first = self._claim.number if self._claim.kind == "build" else self._service.pipelines.first_job(run.number)
+        return self._service.secrets.reveal(names, project=run.project, job=first)
 
     def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
         try:
@@ -112,8 +130,14 @@ class Execution:
                 scratch = store.tmp / "run"
                 scratch.mkdir(mode=0o700)
                 work = Work(self._claim, self._resources, store, secrets, scratch, self._keeper)
+                if self._claim.kind == "job":
+                    self._end_job(work, writer, run_job(work, writer))
+                    return
                 done = build_and_push(work, writer)
-                self._succeed(writer, done)
+                if isinstance(done, Pipelined):
+                    self._plan(work, writer, done)
+                else:
+                    self._succeed(writer, done)
         except ShiplapError as error:
             self._settle(writer, error)
 
@@ -129,6 +153,35 @@ class Execution:
 
         self._end(writer, "succeeded", "", result, store)
 
+    def _plan(self, work: Work, writer: LogWriter, found: Pipelined) -> None:
+        """Make the run that of a pipeline, and runs for the commit's others: the claim ends by that."""
+        planned = plan_pipelines(work, found, writer)
+        names = {name: work.secrets[name] for name in self._claim.run.own_secrets if name in work.secrets}
+        mark = found.project.hook.status_context if found.project.reports_status else ""
+        writer.close()
+
+        def write() -> None:
+            self._service.pipelines.write(self._claim, planned, mark=mark, own_secrets=names, store=writer.store)
+            writer.end()
+
+        self._write(write)
+
+    def _end_job(self, work: Work, writer: LogWriter, done: JobDone) -> None:
+        """End a job of a pipeline, or let it be tried again; what comes after it goes on in the same transaction."""
+        outcome = done.outcome
+        if done.is_tried_again:
+            writer.close()
+            writer.add_last(f"{ended('failed', outcome.message)}; it is tried again")
+
+            def give_back() -> None:
+                self._service.claims.try_again(self._claim, outcome.message.partition("\n")[0], store=writer.store)
+
+            self._write(give_back)
+            return
+        run = self._end(writer, outcome.state, outcome.message, outcome)
+        if run is not None and run.is_final:
+            work.store.kept.extend(work.store.kept.names(kept_of_run(run.number)), time.time() + KEPT_S)
+
     def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
         """End the run, or give it back, depending on the error."""
         if isinstance(error, NothingToBuildError):
@@ -142,6 +195,8 @@ class Execution:
             if isinstance(error, ContainerError):
                 self._resources.renew_launcher()
             self._fail(writer, _told(error), blame)
+        elif self._claim.kind == "job":
+            self._end(writer, "failed", error.message.partition("\n")[0], JobOutcome("failed", _told(error)))
         else:
             found = error.found if isinstance(error, DockerfileNotFoundError) else None
             result = RunResult(error=_told(error), duration_s=self._duration(), dockerfiles=found)
@@ -164,28 +219,29 @@ class Execution:
     def _end(
         self,
         writer: LogWriter,
-        state: RunState,
+        state: JobState,
         reason: str,
-        result: RunResult,
+        result: RunResult | JobOutcome,
         store: Callable[[Connection], None] | None = None,
-    ) -> None:
+    ) -> Run | None:
         """Store the rest of the log and the final state in one transaction, however long the database is away.
 
         store: stores the log, and what else belongs into the transaction.
+        Returns the job's run; None when the job was another attempt's by then.
         """
         writer.close()
         writer.add_last(ended(state, reason))
-        masked = RunResult(
-            result.image, result.manifest, result.names, result.executed, result.cached, result.duration_s,
-            writer.masked(result.error),
-            None if result.dockerfiles is None else tuple(map(writer.masked, result.dockerfiles)),
-        )  # fmt: skip
+        masked = _masked(result, writer)
+        found: list[Run] = []
 
         def finish() -> None:
-            self._service.claims.finish(self._claim, state, writer.masked(reason), masked, store=store or writer.store)
+            why = writer.masked(reason).partition("\n")[0] if self._claim.kind == "job" else writer.masked(reason)
+            run = self._service.claims.finish(self._claim, state, why, masked, store=store or writer.store)
+            found.append(run)
             writer.end()
 
         self._write(finish)
+        return found[0] if found else None
 
     def _give_back(self, writer: LogWriter, why: str) -> None:
         """Let another attempt do the run, if the run may have one."""
@@ -232,6 +288,17 @@ class Execution:
 
     def _duration(self) -> float:
         return time.monotonic() - self._began
+
+
+def _masked(result: RunResult | JobOutcome, writer: LogWriter) -> RunResult | JobOutcome:
+    if isinstance(result, JobOutcome):
+        return msgspec.structs.replace(result, message=writer.masked(result.message))
+    dockerfiles = result.dockerfiles
+    return msgspec.structs.replace(
+        result,
+        error=writer.masked(result.error),
+        dockerfiles=None if dockerfiles is None else tuple(map(writer.masked, dockerfiles)),
+    )
 
 
 def _machines_fault(error: BaseException | None) -> Blame | None:

@@ -25,6 +25,7 @@ class Keeper:
     """Keeps one claim, by a thread, as a context manager.
 
     stopped: set once the build has to end; ``why`` says the reason.
+    killed: set once it has to end at once: its run was cancelled a second time, or another attempt does it anyway.
     told: why a cancelled run was cancelled, for people.
     """
 
@@ -32,6 +33,7 @@ class Keeper:
         self, claim: Claim, claims: Claims, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stopped = threading.Event()
+        self.killed = threading.Event()
         self.told = "cancelled"
         self._claim = claim
         self._claims = claims
@@ -51,6 +53,8 @@ class Keeper:
         if self._why is None or why == "lost":
             self._why = why
         self.stopped.set()
+        if why in ("lost", "interrupted"):
+            self.killed.set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -86,6 +90,8 @@ class Keeper:
             if told is not None:
                 self.told = told
                 self.stop("cancelled")
+                if self._claims.is_killed(self._claim):
+                    self.killed.set()
             self._held_at = now
         except StaleAttemptError:
             self.stop("lost")

@@ -63,7 +63,7 @@ plans: Final = msgspec.json.Decoder(RunPlan)
 
 def node_document(node: JobNode) -> str:
     """A node as a job's row keeps it: the rest of the row knows its state."""
-    return msgspec.json.encode(msgspec.structs.replace(node, state="waiting", has_run=False)).decode()
+    return msgspec.json.encode(msgspec.structs.replace(node, state="waiting", has_run=False), enc_hook=str).decode()
 
 
 def graph_of(connection: Connection, run: int) -> list[GraphRow]:

@@ -63,9 +63,11 @@ class JobBasis(msgspec.Struct, frozen=True):
 
     before: by job, in the order of the file, all that have to end before it.
     outcomes: of the jobs that ended, and have one.
+    late_at: when the run's time is over.
     """
 
     plan: RunPlan
+    late_at: float
     before: dict[str, frozenset[str]]
     outcomes: dict[str, JobOutcome]
 
@@ -114,7 +116,7 @@ class Pipelines:
         """What the claimed job goes by."""
         number = claim.run.number
         with self._database.read() as connection:
-            document = connection.execute(select(runs.c.plan).where(runs.c.number == number)).scalar_one()
+            row = connection.execute(select(runs.c.plan, runs.c.late_at).where(runs.c.number == number)).one()
             graph = graph_of(connection, number)
             ended = connection.execute(
                 select(jobs.c.name, jobs.c.result).where(
@@ -122,7 +124,7 @@ class Pipelines:
                 )
             ).all()
         outcomes = {row.name: JobOutcome.from_json(row.result) for row in ended}
-        return JobBasis(plans.decode(document), jobs_before([each.node for each in graph]), outcomes)
+        return JobBasis(plans.decode(row.plan), row.late_at, jobs_before([each.node for each in graph]), outcomes)
 
     def pipeline_of(self, run: int) -> str:
         """The pipeline of a run; empty for a build alone, and for a run that is not there any more."""
@@ -234,7 +236,7 @@ class Pipelines:
             {
                 "run": number,
                 "place": place,
-                "name": work.node.name,
+                "name": str(work.node.name),  # not a text that knows its place
                 "kind": "job",
                 "spec": msgspec.json.encode(work.spec).decode(),
                 "node": node_document(work.node),

@@ -7,10 +7,11 @@ repositories below one directory. ``builder/remotes/git.py`` keeps git from doin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -45,6 +46,7 @@ class Checkout(msgspec.Struct, frozen=True):
     branch, tag: the one that the ref was, or else the one that the source says.
     found: the server's word on what the ref is.
     head: the server's default branch, where the caller asked for it.
+    top: the directory of all of its files.
     """
 
     context: Path
@@ -53,6 +55,7 @@ class Checkout(msgspec.Struct, frozen=True):
     tag: str
     found: Found
     head: Head
+    top: Path
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -162,9 +165,9 @@ def fetch_git(
     SourceError too once ``cancelled`` is set. Raises NothingToBuildError when no file that the source's paths name has
     changed.
     """
-    try:
+    with as_source_errors():
         usual = GitAccess(bounds or reach(()), ssh=ssh, ca_file=ca_file, bounds=limits or FetchSettings())
-        remote, access = _way(source.url, usual, local, served)
+        remote, access = way_to(source.url, usual, local, served)
         check_ref(source.ref)
         with Git(remote, directory, access, (cancelled or threading.Event()).is_set) as git:
             found = git.find(source.ref)
@@ -172,23 +175,34 @@ def fetch_git(
             if source.base and source.paths:
                 _check_paths(git, found, source)
             checkout = git.checkout(found, subdirectory=source.subdirectory)
-    except InvalidUrlError as error:
-        raise InvalidRequestError(error.message, hint=error.hint) from error
-    except FetchUnreachableError as error:
-        raise SourceUnreachableError(error.message, hint=error.hint) from error
-    except (FetchError, BuildCancelledError) as error:
-        raise SourceError(error.message, hint=error.hint) from error
+            top = git.tree
     if not checkout.commit.startswith(source.commit):
         raise SourceError(
             f"{source.ref} is commit {checkout.commit[:12]} now, no more {source.commit[:12]}",
             hint="what was pushed since then has a run of its own",
         )
     branch, tag = found.branch or source.branch, found.tag or source.tag
-    return Checkout(checkout.tree, checkout.commit, branch, tag, found, head)
+    return Checkout(checkout.tree, checkout.commit, branch, tag, found, head, top)
 
 
-def _way(url: str, access: GitAccess, local: Path | None, served: Served | None) -> tuple[GitRemote, GitAccess]:
-    """The remote to fetch from, and how. Raises InvalidRequestError, InvalidUrlError, SourceError."""
+@contextlib.contextmanager
+def as_source_errors() -> Iterator[None]:
+    """What the builder says of fetching, as errors of this room: InvalidRequestError, SourceError and its kinds."""
+    try:
+        yield
+    except InvalidUrlError as error:
+        raise InvalidRequestError(error.message, hint=error.hint) from error
+    except FetchUnreachableError as error:
+        raise SourceUnreachableError(error.message, hint=error.hint) from error
+    except (FetchError, BuildCancelledError) as error:
+        raise SourceError(error.message, hint=error.hint) from error
+
+
+def way_to(url: str, access: GitAccess, local: Path | None, served: Served | None) -> tuple[GitRemote, GitAccess]:
+    """The remote to fetch from, and how. Raises InvalidRequestError, InvalidUrlError, SourceError.
+
+    access: as usual. local, served: as for ``fetch_git``.
+    """
     if not url.startswith(f"{_FILE}:"):
         return parse_url(url), access
     if served is not None:

@@ -23,10 +23,11 @@ from pipelines.runs.claims import Claims
 from pipelines.runs.faults import pause_s
 from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
-from worker.building import Done, Work
+from worker.building import Done
 from worker.cacheexport import CacheExport, Outlet, receive
 from worker.execution import Execution
 from worker.processresources import Resources, WorkerSettings
+from worker.work import Work
 
 Build = Callable[[Work, LogWriter], Done]
 

@@ -26,8 +26,8 @@ from tests.toolkit.git import git
 from tests.toolkit.service import Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
-from worker.building import is_trusted
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
+from worker.work import is_trusted
 
 DOCKERFILE = """FROM base
 COPY big small /

@@ -1,0 +1,202 @@
+"""One attempt at a job of a pipeline: what its run gives it comes from the database, and ``ci.execution`` does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from builder.remotes.access import SourceAccess
+from builder.result import BuildResult
+from ci.ends import JobOutcome
+from ci.execution.job import execute
+from ci.handover import given_to
+from ci.model import SourceOptions
+from ci.outcome import Given, JobTools
+from ci.planning import PlannedJob
+from ci.retrying import is_tried_again
+from core.digests import Digest
+from core.references import Reference
+from core.settings import FetchSettings
+from core.trust import Domain
+from pipelines.model import Claim
+from pipelines.projects.defaultnames import branch_tag
+from pipelines.projects.tags import TagFacts, image_names
+from pipelines.runs.domains import domain_of
+from pipelines.runs.logwriter import LogWriter
+from pipelines.runs.pipelines import JobBasis
+from registry.client import push
+from worker.connecting import bounds_of
+from worker.fetching import fetched
+from worker.imagelabels import annotations_of
+from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
+
+KEPT_S: Final = 7 * 86400.0
+"""How long what a run's jobs made stays after the run has ended: for retries."""
+
+_ENDING_S: Final = 86400.0  # more than what cleans up may take after the run's time is over
+
+
+class JobDone(NamedTuple):
+    """What came of an attempt. is_tried_again: it failed, and another attempt follows."""
+
+    outcome: JobOutcome
+    is_tried_again: bool
+
+
+def run_job(work: Work, writer: LogWriter) -> JobDone:
+    """Do one attempt; what it made is kept. Raises ShiplapErrors of all rooms below, as ``execute`` does."""
+    claim, service = work.claim, work.resources.service
+    basis = work.keeper.insist(lambda: service.pipelines.basis(claim))
+    data: dict[str, Any] = msgspec.json.decode(claim.spec)
+    planned = PlannedJob.from_data(data, basis.plan.facts)
+    domain = domain_of(claim.run)
+    assert domain is not None, "planning has settled it"
+    work.store.act_for(domain)
+    options = SourceOptions(basis.plan.history, basis.plan.submodules, basis.plan.lfs)
+    with fetched(work, ref=basis.plan.ref, commit=basis.plan.commit) as commit:
+        common = Given(
+            run=str(claim.run.number),
+            attempt=claim.attempt,
+            facts=basis.plan.facts,
+            source=commit.layers(options),
+            secrets=work.secrets,
+            git=commit.git_view(options),
+        )
+        given = given_to(claim.name, basis.before, basis.outcomes, common)
+        outcome = execute(planned, given, _tools(work, writer, domain, basis))
+    outcome = replace(outcome, message=writer.masked(outcome.message))
+    _keep(work, outcome, basis)
+    return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1))
+
+
+def kept_name(claim: Claim) -> str:
+    """The row of the store that keeps what a job made."""
+    return f"{kept_of_run(claim.run.number)}{claim.number}"
+
+
+def kept_of_run(run: int) -> str:
+    """How the names of all of a run's rows begin."""
+    return f"run/{run}/"
+
+
+def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
+    """Keep what the jobs after it get, from before the transaction that tells of it.
+
+    Until when, the run's time-out says: however long nothing runs, by then it has ended. Its real end moves that on.
+    """
+    layers = [outcome.outputs] if outcome.outputs is not None else []
+    images = [Digest.parse(outcome.image)] if outcome.image else []
+    if layers or images:
+        until = max(time.time(), basis.late_at) + _ENDING_S + KEPT_S
+        work.store.kept.keep(kept_name(work.claim), layers, images, until=until)
+
+
+def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> JobTools:
+    service, run = work.resources.service, work.claim.run
+    return JobTools(
+        work.store,
+        work.resources.launcher(),
+        monitor=writer,
+        cancelled=work.keeper.stopped,
+        killed=work.keeper.killed,
+        connect=lambda: client_for(work),
+        masked=tuple(work.secrets.values()),
+        fingerprint=service.secrets.fingerprint,
+        domain=domain,
+        privacy=privacy_of(run.source),
+        limits=work.resources.limits,
+        pins=_Pins(work),
+        publisher=_Publisher(work, writer, domain, basis) if is_trusted(work.claim) else _NoPublisher(),
+        access=SourceAccess(reach=bounds_of(work.resources.settings), bounds=FetchSettings.from_environ()),
+    )
+
+
+class _Pins:
+    """What images mean in the run: kept in the database."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._pipelines = work.resources.service.pipelines
+
+    def get(self, name: str) -> str | None:
+        return self._insist(lambda: self._pipelines.get_image(self._work.claim.run.number, name))
+
+    def keep(self, name: str, meaning: str) -> str:
+        found = self._insist(lambda: self._pipelines.keep_image(self._work.claim, name, meaning))
+        assert found is not None
+        return found
+
+    def _insist(self, ask: Callable[[], str | None]) -> str | None:
+        return self._work.keeper.insist(ask)
+
+
+class _NoPublisher:
+    """For what strangers wrote: an image that nobody vouches for gets no name, and goes nowhere."""
+
+    def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
+        del tags
+        return ()
+
+    def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
+        del names, result
+        return ""
+
+
+class _Publisher:
+    """Names and pushes what ``build`` jobs make, with the rights of the run's project."""
+
+    def __init__(self, work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> None:
+        self._work = work
+        self._writer = writer
+        self._domain = domain
+        self._basis = basis
+
+    def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
+        """Raises InvalidReferenceError, InvalidRequestError, and DeniedError for another project's names."""
+        work, service = self._work, self._work.resources.service
+        run, registry = work.claim.run, service.settings.registry
+        if tags:
+            found = tuple(self._own(in_registry(tag, registry)) for tag in tags)
+        else:
+            project = work.keeper.insist(lambda: service.projects.get(run.project))
+            own = work.keeper.insist(lambda: service.naming.number_tag(run.project, run.number))
+            found = image_names(project.tag_template, self._facts(registry, own))
+        work.keeper.insist(lambda: service.borders.check_names(run.project, found))
+        return found
+
+    def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
+        """Raises RegistryErrors, and StaleAttemptError once the job is another attempt's."""
+        work, digest = self._work, ""
+        remote = [name for name in names if names_a_registry(name)]
+        if not remote or result.image is None:
+            return ""
+        about = annotations_of(work.claim.run.source, result.image.config)
+        with client_for(work) as client:
+            for name in remote:
+                work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
+                digest = str(push(name, work.store, client=client, image=result.image, annotations=about).digest)
+                self._writer.status(f"pushed {name.familiar}@{digest}")
+        return digest
+
+    def _own(self, name: Reference) -> Reference:
+        """Of a run that is not protected the branch stands in front: it must not take the name of one that is."""
+        if self._domain.lane == "protected":
+            return name
+        branch = branch_tag(self._basis.plan.facts.get("SHIPLAP_BRANCH", "")) or f"run-{self._work.claim.run.number}"
+        return Reference.parse(f"{name.name}:{branch}-{name.tag}"[: len(name.name) + 129])
+
+    def _facts(self, registry: str, own: str) -> TagFacts:
+        run, facts = self._work.claim.run, self._basis.plan.facts
+        return TagFacts(
+            run.project,
+            run.number,
+            registry,
+            facts.get("SHIPLAP_BRANCH", ""),
+            facts.get("SHIPLAP_TAG", ""),
+            facts.get("SHIPLAP_COMMIT", ""),
+            own,
+        )

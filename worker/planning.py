@@ -1,0 +1,219 @@
+"""Planning: the first job of a run whose repository has pipeline files, in the claim that would else build.
+
+What asks anybody comes first: the fetch, the files, what changed, which directories there are. Then each pipeline is
+planned for the run that it gets, purely, in the transaction that makes those runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from ci.conditions import Event
+from ci.errors import PipelineFileError
+from ci.handover import nodes_of
+from ci.model import EventName
+from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
+from ci.patterns import means
+from ci.planning import PlannedJob, plan
+from ci.source.commit import FetchedCommit
+from ci.source.facts import directories_of_tree, is_ancestor, merge_base, pipeline_files_of
+from core.platforms import Platform
+from pipelines.errors import InvalidRequestError
+from pipelines.model import Run
+from pipelines.runs.graphs import RunPlan
+from pipelines.runs.logwriter import LogWriter
+from pipelines.runs.pipelines import PlannedRun, PlannedWork
+from pipelines.runs.queue import check_labels
+from worker.building import Pipelined
+from worker.fetching import fetched
+from worker.work import Work
+
+Planner = Callable[[int], PlannedRun]
+"""Plans a pipeline for the run of a number, without asking anybody."""
+
+_HEADS: Final = "refs/heads/"
+_TAGS: Final = "refs/tags/"
+
+
+class _Commit(NamedTuple):
+    """What all pipelines of a commit are planned by. ref: its branch's or tag's full name; empty for neither."""
+
+    id: str
+    ref: str
+    facts: dict[str, str]
+    event: Event
+
+
+def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> list[tuple[str, Planner]]:
+    """The pipelines of the run's commit by name, in the order of their files. Raises ShiplapErrors of all rooms below.
+
+    A run that repeats another has only that one's pipeline.
+    """
+    run, service = work.claim.run, work.resources.service
+    ref = _ref(run, found)
+    writer.status(f"planning commit {found.checkout.commit}")
+    default = run.trigger.default_branch or found.checkout.head.branch
+    against = run.trigger.target or default
+    with fetched(
+        work, ref=ref, commit=found.checkout.commit, others=[f"{_HEADS}{against}"] if against else []
+    ) as commit:
+        files = pipeline_files_of(commit.objects, commit.commit.tree)
+        repeated = run.trigger.retry_of
+        only = work.keeper.insist(lambda: service.pipelines.pipeline_of(repeated)) if repeated else ""
+        chosen = [path for path in files if not only or pipeline_name(path) == only]
+        return [(pipeline_name(path), _planner(work, found, commit, ref, path, files[path], writer)) for path in chosen]
+
+
+def _planner(
+    work: Work, found: Pipelined, commit: FetchedCommit, ref: str, path: str, data: bytes, writer: LogWriter
+) -> Planner:
+    name = pipeline_name(path)
+    about = RunPlan(path, commit.commit.id, ref)
+    try:
+        parsed = parse_pipeline(data, path)
+    except PipelineFileError as error:
+        wrong = PlannedRun(name, about, error=error.render())
+        _tell(writer, path, wrong)
+        return lambda _: wrong
+    event = _event(work, found, commit, name, ref)
+    about = replace(
+        about,
+        history=parsed.pipeline.source.history,
+        submodules=parsed.pipeline.source.submodules,
+        lfs=parsed.pipeline.source.lfs,
+        stop_on_failure=parsed.pipeline.stop_on_failure,
+        timeout_s=parsed.pipeline.timeout_s,
+        statuses=parsed.pipeline.statuses,
+    )
+    planner = partial(_planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels)
+    _tell(writer, path, planner(work.claim.run.number))  # and asks whatever it has to ask
+    return planner
+
+
+def _planned(
+    name: str,
+    about: RunPlan,
+    parsed: ParsedFile,
+    event: Event,
+    url: Callable[[int], str],
+    labels: Sequence[str],
+    number: int,
+) -> PlannedRun:
+    """A pipeline as it is run under a number. event: lacks what depends on that."""
+    facts = {**event.facts, "SHIPLAP_RUN": str(number), "SHIPLAP_URL": url(number)}
+    about = replace(about, facts=facts)
+    try:
+        found = plan(parsed, replace(event, facts=facts))
+        work = tuple(
+            PlannedWork(node, planned.to_data(), _labels(planned, labels))
+            for node, planned in zip(nodes_of(found.jobs), found.jobs, strict=True)
+        )
+    except PipelineFileError as error:
+        return PlannedRun(name, about, error=error.render())
+    except InvalidRequestError as error:
+        return PlannedRun(name, about, error=error.message)
+    left_out = {str(job): str(reason) for job, reason in found.left_out.items()}
+    return PlannedRun(name, replace(about, left_out=left_out, reason=str(found.reason)), work)
+
+
+def _labels(planned: PlannedJob, of_run: Sequence[str]) -> tuple[str, ...]:
+    """What a worker has to be called to get the job. Workers of this one's platform need no name for that."""
+    job = planned.job
+    wanted = [str(label) for label in job.workers]
+    if job.platform and Platform.parse(str(job.platform)) != Platform.host():
+        wanted.append(str(job.platform).replace("/", "-"))
+    try:
+        check_labels((*of_run, *wanted))
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{planned.name}: {error.message}", hint=error.hint) from error
+    return tuple(wanted)
+
+
+def _event(work: Work, found: Pipelined, commit: FetchedCommit, pipeline: str, ref: str) -> Event:
+    """What the run is of. Its questions are asked once."""
+    run, trigger = work.claim.run, work.claim.run.trigger
+    kind: EventName = trigger.kind
+    branch = trigger.branch or ref.removeprefix(_HEADS) if not ref.startswith(_TAGS) else ""
+    tag = trigger.tag or (ref.removeprefix(_TAGS) if ref.startswith(_TAGS) else "")
+    facts = {
+        **commit.facts(),
+        "SHIPLAP_PROJECT": run.project,
+        "SHIPLAP_EVENT": kind,
+        "SHIPLAP_BRANCH": branch,
+        "SHIPLAP_TARGET": trigger.target,
+        "SHIPLAP_TAG": tag,
+        "SHIPLAP_PULL_REQUEST": str(trigger.pull_request) if trigger.pull_request else "",
+    }
+    if trigger.title and kind == "pull_request":
+        facts["SHIPLAP_TITLE"] = trigger.title.partition("\n")[0]
+    if trigger.by and kind != "manual":
+        facts["SHIPLAP_AUTHOR"] = trigger.by
+    objects, tree = commit.objects, commit.commit.tree
+
+    @cache
+    def changed() -> Sequence[str] | None:
+        base = _base(work, commit, pipeline, branch)
+        return None if base is None else objects.changed_paths(base, commit.commit.id)
+
+    @cache
+    def directories(pattern: str) -> tuple[str, ...]:
+        return directories_of_tree(objects, tree, pattern)
+
+    return Event(
+        kind,
+        branch,
+        trigger.target,
+        tag,
+        is_fork=trigger.fork or not run.is_trusted,
+        facts=facts,
+        changed=changed,
+        directories=directories,
+        runs_pushes=bool(found.project.hook.forge) and means(found.project.hook.branches, branch),
+    )
+
+
+def _base(work: Work, commit: FetchedCommit, pipeline: str, branch: str) -> str | None:
+    """The commit with which to compare; None: everything counts as changed.
+
+    What failed yesterday is not green today because only a comment changed: so the last success counts where it is an
+    ancestor. Else it is where the branch left the one that it goes to.
+    """
+    run, service = work.claim.run, work.resources.service
+    if run.trigger.kind in ("tag", "manual"):
+        return None
+    known = work.keeper.insist(lambda: service.pipelines.last_success(run.project, pipeline, branch))
+    own = commit.commit.id
+    if known and run.is_trusted and is_ancestor(commit.objects, known, own):
+        return known
+    other = next(iter(commit.fetched.others.values()), "")
+    base = merge_base(commit.objects, other, own) if other else None
+    return None if base == own else base
+
+
+def _ref(run: Run, found: Pipelined) -> str:
+    checkout = found.checkout
+    tag = run.trigger.tag or checkout.tag
+    if tag:
+        return f"{_TAGS}{tag}"
+    branch = run.trigger.branch or checkout.branch
+    return f"{_HEADS}{branch}" if branch else ""
+
+
+def _run_url(work: Work) -> Callable[[int], str]:
+    base = work.resources.service.settings.public_url.rstrip("/")
+    return lambda number: f"{base}/runs/{number}" if base else ""
+
+
+def _tell(writer: LogWriter, path: str, found: PlannedRun) -> None:
+    if found.error:
+        writer.status(f"{path} cannot be run:")
+        for line in found.error.splitlines():
+            writer.status(line)
+        return
+    writer.status(f"{path}: {len(found.jobs)} jobs" if found.jobs else f"{path}: nothing is run: {found.plan.reason}")
+    for name, reason in found.plan.left_out.items():
+        writer.status(f"{name} is left out: {reason}")
