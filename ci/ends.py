@@ -17,7 +17,7 @@ Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
-class JobOutcome(Struct, frozen=True):
+class JobOutcome(Struct, frozen=True, omit_defaults=True):
     """What came of a job. Travels as data.
 
     message: why it failed, a sentence with the next step.
@@ -39,11 +39,15 @@ class JobOutcome(Struct, frozen=True):
     reused_from: str = ""
 
     def to_json(self) -> str:
-        return msgspec.json.encode(self, enc_hook=str).decode()  # digests
+        return msgspec.json.encode(self, enc_hook=_plain).decode()
 
     @classmethod
     def from_json(cls, text: str) -> JobOutcome:
         return _outcomes.decode(text)
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)  # digests
 
 
 def _digest(kind: type, value: str) -> DiffID:

@@ -386,5 +386,5 @@ image_tags = Table(
     Column("attempt", Integer, nullable=False),
 )
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

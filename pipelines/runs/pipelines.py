@@ -225,6 +225,7 @@ class Pipelines:
             update(runs)
             .where(runs.c.number == number)
             .values(
+                state="queued",  # so that what follows is news, and marks the commit
                 pipeline=found.pipeline,
                 plan=msgspec.json.encode(found.plan).decode(),
                 trigger=msgspec.json.encode(trigger).decode(),

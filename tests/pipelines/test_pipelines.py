@@ -1,0 +1,372 @@
+"""Runs of pipelines in the database: planned at once or not at all, moved on by whoever ends a job, ended and retried."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from ci.ends import JobOutcome
+from ci.graph import ENDED, JobNode
+from core.digests import DiffID
+from pipelines.errors import ConflictError, SecretError, StaleAttemptError
+from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
+from pipelines.runs.graphs import RunPlan
+from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
+from pipelines.runs.reaper import waiting
+from pipelines.schema import jobs, run_secrets, runs
+from pipelines.service import Service
+from pipelines.statuses.outbox import list_statuses
+
+SOURCE = GitSource("https://git.example/app.git", "main")
+COMMIT = "a" * 40
+LAYER = DiffID.parse("sha256:" + "b" * 64)
+TRIGGER = Trigger("push", "ada", branch="main", commit=COMMIT, context="shiplap", default_branch="main")
+
+
+def nothing(connection: Connection) -> None:
+    """Stores the log of a job that printed nothing."""
+
+
+def node(name: str, *needs: str, **members: Any) -> JobNode:
+    return JobNode(name, needs=needs, **members)
+
+
+def pipeline(*nodes: JobNode, name: str = "main", labels: Mapping[str, tuple[str, ...]] = {}, **plan: Any) -> Any:
+    about = RunPlan(".shiplap.yml", COMMIT, "refs/heads/main", timeout_s=plan.pop("timeout_s", 3600.0), **plan)
+
+    def planned(number: int) -> PlannedRun:
+        work = tuple(PlannedWork(each, {"name": each.name}, labels.get(each.name, ())) for each in nodes)
+        return PlannedRun(name, replace(about, facts={"SHIPLAP_RUN": str(number)}), work)
+
+    return name, planned
+
+
+def claimed(service: Service, worker: str = "w", labels: tuple[str, ...] = ()) -> Claim:
+    claim = service.claims.take(worker, labels)
+    assert claim is not None
+    return claim
+
+
+def write(service: Service, claim: Claim, *pipelines: Any, secrets: dict[str, bytes] | None = None) -> list[int]:
+    return service.pipelines.write(claim, pipelines, mark="shiplap", own_secrets=secrets or {}, store=nothing)
+
+
+def states(service: Service, run: int) -> dict[str, str]:
+    with service.database.read() as connection:
+        rows = connection.execute(select(jobs.c.name, jobs.c.state).where(jobs.c.run == run).order_by(jobs.c.place))
+        return {row.name: row.state for row in rows}
+
+
+def reasons(service: Service, run: int) -> dict[str, str]:
+    with service.database.read() as connection:
+        rows = connection.execute(select(jobs.c.name, jobs.c.reason).where(jobs.c.run == run).order_by(jobs.c.place))
+        return {row.name: row.reason for row in rows}
+
+
+def end(service: Service, claim: Claim, state: Any = "succeeded", **members: Any) -> Run:
+    outcome = JobOutcome(state, **members) if state != "cancelled" else JobOutcome("failed")
+    return service.claims.finish(claim, state, outcome.message, outcome, store=nothing)
+
+
+def begun(service: Service, *nodes: JobNode, **plan: Any) -> int:
+    """The number of a run of these jobs, planned."""
+    run = service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+    write(service, claimed(service), pipeline(*nodes, **plan))
+    return run.number
+
+
+def test_jobs_run_as_soon_as_what_they_need_has_succeeded(service: Service) -> None:
+    number = begun(service, node("lint"), node("test"), node("app", "lint", "test"))
+    assert states(service, number) == {PLANNING: "succeeded", "lint": "queued", "test": "queued", "app": "waiting"}
+    assert service.runs.get(number).state == "running"
+    lint, test = claimed(service, "w1"), claimed(service, "w2")
+    assert [(claim.name, claim.kind, claim.attempt) for claim in (lint, test)] == [
+        ("lint", "job", 1),
+        ("test", "job", 1),
+    ]
+    assert service.claims.take("w3", ()) is None
+    end(service, lint)
+    assert states(service, number)["app"] == "waiting"
+    end(service, test, outputs=LAYER, exports={"V": "1"})
+    assert waiting(service.database) == {(): [number]}
+    app = claimed(service)
+    basis = service.pipelines.basis(app)
+    assert basis.before == {"lint": frozenset(), "test": frozenset(), "app": {"lint", "test"}}
+    assert basis.outcomes["test"] == JobOutcome("succeeded", outputs=LAYER, exports={"V": "1"})
+    run = end(service, app)
+    assert (run.state, run.reason) == ("succeeded", "")
+    assert run.finished_at is not None
+
+
+def test_other_pipelines_of_the_commit_get_runs_of_their_own_in_the_same_transaction(service: Service) -> None:
+    service.projects.put(Project("app", hook=HookSettings(forge="gitea", repository=SOURCE.url)))
+    asked = service.runs.submit(RunRequest(SOURCE, "app", secrets={"KEY": b"very secret"}), TRIGGER)
+    wrong = PlannedRun("broken", RunPlan(".shiplap/broken.yml", COMMIT, timeout_s=9.0), error="x.yml:1:1: error: no")
+    idle = ("idle", lambda _: PlannedRun("idle", RunPlan("i", COMMIT, timeout_s=9.0, reason="not for push")))
+    numbers = write(
+        service,
+        claimed(service),
+        pipeline(node("a"), name="first"),
+        pipeline(node("b"), name="second"),
+        ("broken", lambda _: wrong),
+        idle,
+        secrets={"KEY": b"very secret"},
+    )
+    first, second, broken, nothing_to_do = map(service.runs.get, numbers)
+    assert numbers[0] == asked.number
+    assert [run.state for run in (first, second, broken, nothing_to_do)] == [
+        "running", "running", "failed", "succeeded",
+    ]  # fmt: skip
+    assert (broken.reason, nothing_to_do.reason) == ("x.yml:1:1: error: no", "not for push")
+    assert broken.result is not None
+    assert broken.result.error == wrong.error
+    assert {row.context: row.state for row in reversed(list_statuses(service.database, "app"))} == {
+        "shiplap": "success", "shiplap/first": "running", "shiplap/second": "running", "shiplap/broken": "failure",
+        "shiplap/idle": "success",
+    }  # fmt: skip
+    for _ in range(2):
+        job = claimed(service)
+        number = service.pipelines.first_job(job.run.number)
+        assert service.secrets.reveal(["KEY"], project="app", job=number) == {"KEY": b"very secret"}
+        end(service, job)
+    with service.database.read() as connection:
+        assert connection.execute(select(run_secrets)).all() == []
+
+
+def test_plan_that_breaks_off_leaves_nothing(service: Service) -> None:
+    run = service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+
+    def breaks(number: int) -> PlannedRun:
+        raise SecretError(f"run {number}")
+
+    claim = claimed(service)
+    with pytest.raises(SecretError):
+        write(service, claim, pipeline(node("a")), ("second", breaks))
+    assert states(service, run.number) == {"build": "running"}
+    assert [each.number for each in service.runs.list()] == [run.number]
+    service.claims.release(claim.number, claim.attempt, "it died")
+    with pytest.raises(StaleAttemptError):
+        write(service, claim, pipeline(node("a")))
+    write(service, claimed(service), pipeline(node("a")))
+    assert states(service, run.number) == {PLANNING: "succeeded", "a": "queued"}
+
+
+def test_failure_skips_what_needs_it_and_is_the_run_s(service: Service) -> None:
+    number = begun(service, node("a"), node("b", "a"), node("c", "b"), node("tell", "a", after="failure"), node("d"))
+    end(service, claimed(service), "failed", message="exit code 1\nmore", failure="failure", exit_code=1)
+    assert states(service, number) == {
+        PLANNING: "succeeded", "a": "failed", "b": "skipped", "c": "skipped", "tell": "queued", "d": "queued",
+    }  # fmt: skip
+    assert reasons(service, number)["c"] == "a, which has to succeed before it, failed"
+    end(service, claimed(service))
+    run = end(service, claimed(service))
+    assert (run.state, run.reason) == ("failed", "a: exit code 1")
+
+
+def test_allowed_failure_stops_nobody(service: Service) -> None:
+    number = begun(service, node("a", may_fail=True), node("b", "a"))
+    end(service, claimed(service), "failed", message="no")
+    job = claimed(service)
+    assert service.pipelines.basis(job).outcomes["a"].state == "failed"
+    assert end(service, job).state == "succeeded"
+    assert states(service, number)["a"] == "failed"
+
+
+def test_job_is_tried_again_without_counting_as_a_machine_s_fault(service: Service) -> None:
+    run = service.runs.submit(RunRequest(SOURCE, "app", max_attempts=1), TRIGGER)
+    write(service, claimed(service), pipeline(node("a")))
+    first = claimed(service)
+    service.claims.try_again(first, "exit code 1", store=nothing)
+    assert states(service, run.number)["a"] == "queued"
+    with pytest.raises(StaleAttemptError):
+        end(service, first)
+    again = claimed(service)
+    assert (again.number, again.attempt, again.failures) == (first.number, 2, 1)
+    service.claims.release(again.number, again.attempt, "the worker died")
+    found = service.runs.get(run.number)
+    assert (found.state, states(service, run.number)["a"]) == ("error", "error")
+    assert found.reason.startswith("a: attempt 2 of 2 came to nothing")
+
+
+def test_what_a_dead_worker_left_is_given_to_another_and_only_one_ends_it(service: Service) -> None:
+    number = begun(service, node("a"), node("b", "a"))
+    dead = claimed(service, "dead")
+    service.claims.release(dead.number, dead.attempt, "worker dead stopped answering")
+    assert states(service, number) == {PLANNING: "succeeded", "a": "queued", "b": "waiting"}
+    alive = claimed(service, "alive")
+    with pytest.raises(StaleAttemptError):
+        end(service, dead)
+    end(service, alive)
+    assert states(service, number) == {PLANNING: "succeeded", "a": "succeeded", "b": "queued"}
+
+
+def test_cancel_lets_what_cleans_up_run_and_the_second_one_does_not(service: Service) -> None:
+    nodes = (node("up"), node("more", "up"), node("down", "up", after="always"), node("never", "more", after="always"))
+    number = begun(service, *nodes)
+    up = claimed(service)
+    service.runs.cancel(number, by="ana")
+    assert service.claims.why_cancelled(up) == "cancelled by ana"
+    assert not service.claims.is_killed(up)
+    assert states(service, number) == {
+        PLANNING: "succeeded", "up": "running", "more": "cancelled", "down": "waiting", "never": "cancelled",
+    }  # fmt: skip
+    end(service, up, "cancelled")
+    down = claimed(service)
+    assert (down.name, service.claims.why_cancelled(down)) == ("down", None)
+    service.runs.cancel(number, by="ben")
+    assert service.claims.why_cancelled(down) == "cancelled by ana"
+    assert service.claims.is_killed(down)
+    run = end(service, down, "cancelled")
+    assert (run.state, run.reason, run.cancelled_by) == ("cancelled", "cancelled by ana", "ana")
+    with pytest.raises(ConflictError):
+        service.runs.cancel(number)
+
+
+def test_cancelled_attempt_that_a_machine_ends_is_cancelled(service: Service) -> None:
+    number = begun(service, node("a"), node("b", "a", after="always"))
+    claim = claimed(service)
+    service.runs.cancel(number, by="ana")
+    service.claims.release(claim.number, claim.attempt, "the worker died")
+    assert states(service, number) == {PLANNING: "succeeded", "a": "cancelled", "b": "queued"}
+
+
+def test_run_ends_when_its_time_is_over(service: Service) -> None:
+    number = begun(service, node("a"), node("b"), timeout_s=60.0)
+    claim = claimed(service)
+    with service.database.write() as connection:
+        late_at: float = connection.execute(select(runs.c.late_at).where(runs.c.number == number)).scalar_one()
+    assert end_late_runs(service.database, late_at - 1) == 0
+    assert end_late_runs(service.database, late_at) == 1
+    assert service.claims.why_cancelled(claim) == "stopped after 60 s, the run's time-out"
+    run = end(service, claim, "cancelled")
+    assert (run.state, run.reason) == ("cancelled", "stopped after 60 s, the run's time-out")
+
+
+def test_first_failure_ends_the_others_where_the_pipeline_says_so(service: Service) -> None:
+    number = begun(service, node("a"), node("b"), node("c"), stop_on_failure=True)
+    a, b = claimed(service), claimed(service)
+    end(service, a, "failed", message="no")
+    assert service.claims.why_cancelled(b) == "another job had failed"
+    assert states(service, number)["c"] == "cancelled"
+    assert end(service, b, "cancelled").state == "cancelled"
+
+
+def test_jobs_go_to_workers_with_their_labels_and_their_run_s(service: Service) -> None:
+    service.runs.submit(RunRequest(SOURCE, "app", worker_labels=("big",)), TRIGGER)
+    write(service, claimed(service, labels=("big",)), pipeline(node("a"), node("b"), labels={"b": ("gpu",)}))
+    assert claimed(service, labels=("big",)).name == "a"
+    assert service.claims.take("w", ("gpu",)) is None
+    assert claimed(service, labels=("big", "gpu")).name == "b"
+
+
+def test_image_means_in_a_run_what_it_meant_first(service: Service) -> None:
+    number = begun(service, node("a"), node("b"))
+    a, b = claimed(service), claimed(service)
+    assert service.pipelines.get_image(number, "alpine:3") is None
+    assert service.pipelines.keep_image(a, "alpine:3", "alpine@sha256:1") == "alpine@sha256:1"
+    assert service.pipelines.keep_image(b, "alpine:3", "alpine@sha256:2") == "alpine@sha256:1"
+    assert service.pipelines.get_image(number, "alpine:3") == "alpine@sha256:1"
+    end(service, b)
+    with pytest.raises(StaleAttemptError):
+        service.pipelines.keep_image(b, "debian", "x")
+
+
+def test_retry_is_a_run_of_the_same_commit(service: Service) -> None:
+    number = begun(service, node("a"))
+    end(service, claimed(service), "failed", message="no")
+    again = service.runs.retry(number, by="ana")
+    assert isinstance(again.source, GitSource)
+    assert (again.source.ref, again.source.branch, again.trigger.retry_of) == (COMMIT, "main", number)
+    assert service.pipelines.pipeline_of(number) == "main"
+    assert service.pipelines.pipeline_of(again.number) == ""
+
+
+def test_last_success_of_a_branch_is_the_pipeline_s_own(service: Service) -> None:
+    assert service.pipelines.last_success("app", "main", "main") == ""
+    begun(service, node("a"))
+    end(service, claimed(service))
+    begun(service, node("a"), name="other")
+    end(service, claimed(service), "failed")
+    assert service.pipelines.last_success("app", "main", "main") == COMMIT
+    assert service.pipelines.last_success("app", "other", "main") == ""
+    assert service.pipelines.last_success("app", "main", "dev") == ""
+
+
+def random_graph(chance: random.Random) -> list[JobNode]:
+    nodes: list[JobNode] = []
+    for place in range(chance.randint(1, 7)):
+        needs = [other.name for other in nodes if chance.random() < 0.4]
+        after = chance.choice(("success", "success", "always", "failure")) if needs else "success"
+        nodes.append(node(f"j{place}", *needs, after=after, may_fail=chance.random() < 0.2))
+    return nodes
+
+
+def test_runs_of_any_graph_end_with_three_workers_that_fail_and_die(service: Service) -> None:
+    """Nobody begins before what it needs, no attempt is doubled, and each run ends, whatever becomes of its jobs."""
+    chance = random.Random(7)
+    graphs: dict[int, list[JobNode]] = {}
+    heads = []
+    for _ in range(12):
+        service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+        heads.append(claimed(service))
+    for head in heads:
+        graphs[head.run.number] = random_graph(chance)
+        write(service, head, pipeline(*graphs[head.run.number]))
+    order: list[tuple[int, str, dict[str, str]]] = []
+    broken: list[BaseException] = []
+
+    def work(name: str, seed: int) -> None:
+        own = random.Random(seed)
+        try:
+            while any(not service.runs.get(number).is_final for number in graphs):
+                claim = service.claims.take(name, ())
+                if claim is None:
+                    continue
+                order.append((claim.run.number, claim.name, states(service, claim.run.number)))
+                what = own.random()
+                if what < 0.1:
+                    service.claims.release(claim.number, claim.attempt, "it died")
+                elif what < 0.2:
+                    service.claims.try_again(claim, "once more", store=nothing)
+                elif service.claims.why_cancelled(claim) is not None:
+                    end(service, claim, "cancelled")
+                else:
+                    end(service, claim, "failed" if what < 0.35 else own.choice(("succeeded", "reused")))
+                if own.random() < 0.05:
+                    try:
+                        service.runs.cancel(own.choice(list(graphs)), by=name)
+                    except ConflictError:
+                        continue
+        except BaseException as error:
+            broken.append(error)
+            raise
+
+    threads = [threading.Thread(target=work, args=(f"w{seed}", seed)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broken == []
+    for number, nodes in graphs.items():
+        found = states(service, number)
+        assert all(state in ENDED for state in found.values())
+        by_name = {each.name: each for each in nodes}
+        for run, name, seen in order:
+            if run == number:
+                assert all(seen[need] in ENDED for need in by_name[name].needs), (name, seen)
+
+
+def test_log_of_a_run_is_its_first_job_s(service: Service) -> None:
+    number = begun(service, node("a"))
+    with service.database.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.run == number, jobs.c.place == 2).values(lines=7))
+    assert service.runs.get(number).lines == 0
+    assert service.runs.job(number).number == service.pipelines.first_job(number)
+    assert [run.number for run in service.runs.list()] == [number]
