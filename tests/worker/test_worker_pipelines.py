@@ -1,0 +1,254 @@
+"""A repository with ``.shiplap.yml`` on a service with real workers: its jobs run, and end, whatever ends a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from core.settings import ServiceSettings
+from images.store import Store
+from pipelines.logs.lines import decode_line
+from pipelines.logs.store import read_lines
+from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, Trigger
+from pipelines.runs.pipelines import PLANNING
+from pipelines.schema import jobs
+from pipelines.service import Service
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.git import git
+from tests.toolkit.service import Workforce, finished
+
+CHAIN = """
+jobs:
+  lint:
+    image: base
+    run: echo linted
+  make:
+    image: base
+    outputs: [out]
+    exports: [VERSION]
+    run:
+      - mkdir out
+      - cat README > out/copy
+      - echo VERSION=7 >> $SHIPLAP_EXPORTS
+  use:
+    needs: [lint, make]
+    image: base
+    env: {V: "${make.VERSION}"}
+    run: echo "v$V of $(cat out/copy) by $SHIPLAP_EVENT of $SHIPLAP_BRANCH"
+"""
+
+
+class Repository:
+    """A project's repository."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self.service = service
+        self.path = path
+        path.mkdir(parents=True)
+        git(path, "init", "--quiet", "--initial-branch=main")
+        git(path, "config", "uploadpack.allowAnySHA1InWant", "true")
+        self.url = f"file://{path}"
+        service.projects.put(Project("app", hook=HookSettings(self.url, "plain")))
+
+    def commit(self, files: dict[str, str]) -> str:
+        for name, text in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).write_text(text)
+        git(self.path, "add", ".")
+        git(self.path, "commit", "--quiet", "--allow-empty", "-m", "one")
+        return git(self.path, "rev-parse", "HEAD")
+
+    def push(self, files: dict[str, str], *, options: BuildOptions | None = None, trusted: bool = True) -> int:
+        """Submit the run of a push of these files to main; its number."""
+        commit = self.commit(files)
+        trigger = Trigger(
+            "push" if trusted else "pull_request", "ada", branch="main", commit=commit, default_branch="main",
+            pull_request=0 if trusted else 3, fork=not trusted, target="" if trusted else "main",
+        )  # fmt: skip
+        source = GitSource(self.url, commit, branch="main", trusted=trusted)
+        return self.service.runs.submit(RunRequest(source, "app", options or BuildOptions()), trigger).number
+
+    def run(self, files: dict[str, str], **members: object) -> Run:
+        return finished(self.service, self.push(files, **members))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def repository(service: Service, settings: ServiceSettings) -> Repository:
+    return Repository(service, settings.root / "git" / "app")
+
+
+def states(service: Service, run: int) -> dict[str, str]:
+    with service.database.read() as connection:
+        rows = connection.execute(select(jobs.c.name, jobs.c.state).where(jobs.c.run == run).order_by(jobs.c.place))
+        return {row.name: row.state for row in rows}
+
+
+def log(service: Service, run: int, name: str) -> list[str]:
+    with service.database.read() as connection:
+        wanted = select(jobs.c.number, jobs.c.lines).where(jobs.c.run == run, jobs.c.name == name)
+        job = connection.execute(wanted).one()
+        return [decode_line(data).text for _, data in read_lines(connection, job.number, 1, job.lines)]
+
+
+def attempts(service: Service, run: int) -> dict[str, int]:
+    with service.database.read() as connection:
+        rows = connection.execute(select(jobs.c.name, jobs.c.attempt).where(jobs.c.run == run))
+        return {row.name: row.attempt for row in rows}
+
+
+def test_push_runs_the_jobs_of_its_file(
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    workers.start("--concurrency", "1")
+    run = repository.run({".shiplap.yml": CHAIN, "README": "hello"})
+    assert run.state == "succeeded", (run.reason, log(service, run.number, PLANNING))
+    assert states(service, run.number) == dict.fromkeys((PLANNING, "lint", "make", "use"), "succeeded")
+    assert "v7 of hello by push of main" in log(service, run.number, "use")
+    assert ".shiplap.yml: 3 jobs" in log(service, run.number, PLANNING)
+    with Store.open(settings.root) as store:
+        assert len(store.kept.names(f"run/{run.number}/")) == 1
+
+
+def test_outputs_survive_a_prune_between_two_jobs(
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  make: {image: base, outputs: [out], run: "mkdir out; echo kept > out/x"}
+  use: {needs: make, image: base, workers: [late], run: cat out/x}
+"""
+    number = repository.push({".shiplap.yml": text})
+    eventually(lambda: states(service, number).get("use") == "queued", why="the second job waits for its worker")
+    with Store.open(settings.root) as store:
+        store.prune(everything=True)
+    workers.start("--concurrency", "1", "--label", "late")
+    run = finished(service, number)
+    assert run.state == "succeeded", run.reason
+    assert "kept" in log(service, number, "use")
+
+
+def test_repository_without_a_file_is_built(service: Service, workers: Workforce, repository: Repository) -> None:
+    workers.start("--concurrency", "1")
+    run = repository.run({"Dockerfile": "FROM base\nRUN echo built\n"})
+    assert run.state == "succeeded", run.reason
+    assert states(service, run.number) == {"build": "succeeded"}
+    assert run.result is not None
+    assert run.result.image
+
+
+def test_file_with_errors_fails_its_own_pipeline_with_all_of_them(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    good = "jobs: {a: {image: base, run: 'true'}}\n"
+    wrong = "jobs:\n  a: {image: base, run: x, needs: b}\n  c: {imagee: base, run: x}\n"
+    number = repository.push({".shiplap/good.yml": good, ".shiplap/wrong.yml": wrong})
+    assert finished(service, number).state == "succeeded"
+    other = finished(service, number + 1)
+    assert (other.state, states(service, other.number)) == ("failed", {PLANNING: "failed"})
+    told = "\n".join(log(service, other.number, PLANNING))
+    assert 'no job "b"' in told
+    assert "imagee" in told
+    assert other.reason.startswith(".shiplap/wrong.yml:2:")
+
+
+def test_both_kinds_of_file_are_an_error(service: Service, workers: Workforce, repository: Repository) -> None:
+    workers.start("--concurrency", "1")
+    run = repository.run({".shiplap.yml": CHAIN, ".shiplap/other.yml": CHAIN})
+    assert run.state == "failed"
+    assert "there are both" in run.reason
+
+
+def test_pipeline_that_has_nothing_to_do_succeeds_and_says_why(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    run = repository.run({".shiplap.yml": f"on: tag\n{CHAIN}"})
+    assert (run.state, run.reason) == ("succeeded", "the pipeline does not listen to push")
+
+
+def test_failure_is_retried_as_its_file_says_and_what_tells_of_it_runs(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  bad: {image: base, retry: 1, run: "echo attempt $SHIPLAP_ATTEMPT; exit 3"}
+  next: {needs: bad, image: base, run: "true"}
+  tell: {needs: bad, after: failure, image: base, run: echo told}
+"""
+    run = repository.run({".shiplap.yml": text})
+    assert run.state == "failed"
+    assert run.reason.startswith("bad: ")
+    assert states(service, run.number) == {
+        PLANNING: "succeeded", "bad": "failed", "next": "skipped", "tell": "succeeded",
+    }  # fmt: skip
+    told = log(service, run.number, "bad")
+    assert [line for line in told if line.startswith("attempt ") and line.split()[1] in "12"] != []
+    assert attempts(service, run.number)["bad"] == 2
+
+
+def test_job_gets_the_secrets_of_its_run_masked_and_a_fork_gets_none(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    service.secrets.put("KEY", b"opensesame", project="app")
+    workers.start("--concurrency", "1")
+    options = BuildOptions(secrets=("KEY",))
+    text = """
+jobs:
+  a: {image: base, secrets: [{name: KEY, optional: true}], run: 'echo "key=${KEY-none} ${#KEY}"'}
+  b: {image: base, run: 'echo opense''''same'}
+"""
+    run = repository.run({".shiplap.yml": text}, options=options)
+    assert run.state == "succeeded", (run.reason, log(service, run.number, "a"))
+    assert any(line.endswith(" 10") and "opensesame" not in line for line in log(service, run.number, "a"))
+    assert not any("opensesame" in line for line in log(service, run.number, "b"))
+    fork = repository.run({".shiplap.yml": text}, options=options, trusted=False)
+    assert fork.state == "succeeded", fork.reason
+    assert "key=none 0" in log(service, fork.number, "a")
+
+
+def test_cancelled_run_ends_its_job_by_sigterm_and_cleans_up(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  up: {image: base, run: "trap 'echo let go; exit 0' TERM; echo ready; while true; do sleep 0.1; done"}
+  down: {needs: up, after: always, image: base, run: echo cleaned}
+  more: {needs: up, image: base, run: echo never}
+"""
+    number = repository.push({".shiplap.yml": text})
+    eventually(lambda: states(service, number).get("up") == "running", why="the job runs")
+    eventually(lambda: "ready" in log(service, number, "up"), why="it is ready")
+    service.runs.cancel(number, by="ana")
+    run = finished(service, number)
+    assert (run.state, run.reason) == ("cancelled", "cancelled by ana")
+    assert states(service, number) == {
+        PLANNING: "succeeded", "up": "cancelled", "down": "succeeded", "more": "cancelled",
+    }  # fmt: skip
+    assert "let go" in log(service, number, "up")
+    assert "cleaned" in log(service, number, "down")
+
+
+def test_job_of_a_killed_worker_is_done_by_another(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    force = {name: workers.start("--concurrency", "1") for name in ("worker-1", "worker-2")}
+    text = """
+jobs:
+  slow: {image: base, outputs: [out], run: "echo begun; sleep 2; mkdir out; echo x > out/x"}
+  next: {needs: slow, image: base, run: cat out/x}
+"""
+    number = repository.push({".shiplap.yml": text})
+    eventually(lambda: states(service, number).get("slow") == "running", why="the job runs")
+    with service.database.read() as connection:
+        wanted = select(jobs.c.worker).where(jobs.c.run == number, jobs.c.name == "slow")
+        force[connection.execute(wanted).scalar_one()].kill()
+    run = finished(service, number, timeout_s=stretched(60.0))
+    assert run.state == "succeeded", run.reason
+    assert attempts(service, number) == {PLANNING: 1, "slow": 2, "next": 1}
