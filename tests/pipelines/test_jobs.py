@@ -134,7 +134,7 @@ def test_nothing_refers_to_what_is_not_there_after_the_migration(settings: Servi
         else:  # PostgreSQL itself sees to that; what is left to see is that no name is of the table before
             old = "SELECT conrelid::regclass, conname FROM pg_constraint WHERE conname LIKE '%_run_fkey'"
             tables = {str(row[0]) for row in connection.execute(text(old))}
-            assert tables == {"jobs", "statuses"}
+            assert tables == {"jobs", "run_images", "statuses"}
     database.close()
 
 

@@ -30,6 +30,7 @@ class TroubledClaims(Claims):
         self.only_writes = only_writes
         self.renewals = 0
         self.cancelled = False
+        self.killed = False
 
     def renew(self, claim: Claim) -> None:
         if self.error is not None:
@@ -40,6 +41,9 @@ class TroubledClaims(Claims):
         if self.error is not None and not self.only_writes:
             raise self.error
         return "superseded by #6" if self.cancelled else None
+
+    def is_killed(self, claim: Claim) -> bool:
+        return self.killed
 
 
 class Held:
@@ -94,6 +98,10 @@ def test_cancellation_and_timeout_stop_the_build() -> None:
     assert held.look_on(1) == "cancelled"
     assert held.keeper.told == "superseded by #6"
     assert held.keeper.stopped.is_set()
+    assert not held.keeper.killed.is_set()
+    claims.killed = True
+    assert held.look_on(1) == "cancelled"
+    assert held.keeper.killed.is_set()
     assert Held(TroubledClaims(), timeout_s=20).look_on(21) == "timeout"
 
 

@@ -124,7 +124,7 @@ jobs:
     number = repository.push({".shiplap.yml": text})
     eventually(lambda: states(service, number).get("use") == "queued", why="the second job waits for its worker")
     with Store.open(settings.root) as store:
-        store.prune(everything=True)
+        store.images.prune(cache=True)
     workers.start("--concurrency", "1", "--label", "late")
     run = finished(service, number)
     assert run.state == "succeeded", run.reason
