@@ -26,6 +26,7 @@ from pipelines.owning.grants import Grants
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import Projects
 from pipelines.runs.claims import Claims
+from pipelines.runs.jobs import Jobs
 from pipelines.runs.listing import Listing
 from pipelines.runs.naming import Naming
 from pipelines.runs.pipelines import Pipelines
@@ -65,6 +66,7 @@ class Service(Closing):
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
+        self.jobs = Jobs(database)
         self.pipelines = Pipelines(database, self.secrets)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))

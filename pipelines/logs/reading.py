@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import select
 
+from ci.graph import ENDED
 from pipelines.database import Database
 from pipelines.errors import NotFoundError, QueueUnreachableError
 from pipelines.logs.lines import LogLine, decode_line, encode_line, to_event
 from pipelines.logs.live import Batch, LiveLogs
 from pipelines.logs.store import Line, line_near, read_lines, stored_lines
-from pipelines.model import FINAL_STATES, RunState
+from pipelines.model import JobState
 from pipelines.schema import jobs
 
 __all__ = ["Line", "LogLine", "Logs", "decode_line", "encode_line", "to_event"]
@@ -82,7 +83,7 @@ class Logs:
             for stored in self._stored(number, following, row.lines):
                 yield stored
                 following, entry = stored[-1][0] + 1, 0
-            if row.state in FINAL_STATES:
+            if row.state in ENDED:
                 return
             attempt = row.attempt if row.state == "running" else row.attempt + 1
             while True:  # as long as the stream alone has all new lines
@@ -189,7 +190,7 @@ _steps: Final = msgspec.json.Decoder(_StepOnly)
 
 
 class _State(NamedTuple):
-    state: RunState
+    state: JobState
     attempt: int
     lines: int
 

@@ -197,7 +197,9 @@ class Claims:
                 )
             )  # fmt: skip
             note_well(connection, claim.worker)
-            return follow_job(connection, claim.run.number, now)
+            run = follow_job(connection, claim.run.number, now)
+        self._forget_live(claim.number, claim.attempt)
+        return run
 
     def release(self, number: int, attempt: int, why: str, *, pulse: int | None = None) -> Run | None:
         """Take the job from an attempt that cannot go on: back into the queue, or to its end after the last attempt.
@@ -238,12 +240,16 @@ class Claims:
             if fault is not None:
                 note_fault(connection, number, fault.worker, why, fault.blame, now)
             run = follow_job(connection, job.run, now)
+        self._forget_live(number, attempt)
+        _log.warning("run %d: %s", job.run, reason)
+        return run
+
+    def _forget_live(self, number: int, attempt: int) -> None:
+        """Let followers of an attempt that has ended look for the next one. Its lines are stored."""
         try:
             self._live.forget_taken(number, attempt)
         except QueueUnreachableError as error:
-            _log.warning("run %d: %s", job.run, error)
-        _log.warning("run %d: %s", job.run, reason)
-        return run
+            _log.warning("job %d: %s", number, error)
 
     def _salvage(self, connection: Connection, job: Job, reason: str) -> None:
         """Store the attempt's live lines, and a line that says how the attempt ended."""

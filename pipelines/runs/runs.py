@@ -176,10 +176,10 @@ class Runs:
         with self._database.read() as connection:
             return _job_of(connection, number)
 
-    def steps(self, number: int) -> Sequence[Step]:
-        """The steps of the first job's latest attempt, in the Dockerfile's order. Raises NotFoundError."""
+    def steps(self, number: int, place: int = FIRST_PLACE) -> Sequence[Step]:
+        """The steps of a job's latest attempt, in the Dockerfile's order. Raises NotFoundError."""
         with self._database.read() as connection:
-            job = _job_of(connection, number)
+            job = _job_of(connection, number, place)
             rows = connection.execute(
                 select(steps).where(steps.c.job == job.number, steps.c.attempt == job.attempt).order_by(steps.c.step)
             )
@@ -319,8 +319,8 @@ def _change(connection: Connection, job: Job, **values: object) -> None:
     connection.execute(update(jobs).where(jobs.c.number == job.number).values(**values))
 
 
-def _job_of(connection: Connection, run: int) -> Job:
-    row = connection.execute(select_jobs().where(jobs.c.run == run, jobs.c.place == FIRST_PLACE)).first()
+def _job_of(connection: Connection, run: int, place: int = FIRST_PLACE) -> Job:
+    row = connection.execute(select_jobs().where(jobs.c.run == run, jobs.c.place == place)).first()
     if row is None:
         raise NotFoundError(f"there is no run {run}")
     return job_from_row(row)

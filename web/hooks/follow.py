@@ -90,6 +90,8 @@ def _lines(known: Service, followed: Hub, number: int, after: int) -> Iterator[b
     if run.state in FINAL_STATES:
         why = " ".join(run.reason.split())
         yield f"end Run {number}: {run.state}{': ' if why else ''}{why}  {url}\n".encode()
+    elif known.pipelines.pipeline_of(number):
+        yield f"end Run {number}: its jobs are shown at {url}\n".encode()
 
 
 def _told(event: bytes) -> bytes:

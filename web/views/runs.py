@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
 from pipelines.logs.reading import LogLine
-from pipelines.model import FINAL_STATES, ContextSource, GitSource, Job, Run, RunRequest, RunState, Step, Trigger
+from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
 from pipelines.sources.git import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import InvalidRequestError, MissingContextError
 from web.guard.rights import visible
+from web.loghub import HEARTBEAT
 
 api: Final = Api("runs")
 
@@ -23,6 +25,7 @@ _NO_RUN: Final = {404: "There is no such run"}
 _RUN: Final = "/runs/{0.number}"
 _ASK_AGAIN_S: Final = 10.0
 """How long a follower goes on seeing the log after losing the right to it."""
+_END_PAUSE_S: Final = 1.0
 _line: Final = msgspec.json.Decoder(LogLine)
 
 
@@ -163,14 +166,14 @@ def read_log(call: Call, run: Number, query: LogQuery) -> LinePage:
     There may be fewer lines than asked for where they are long; ``next`` is where to go on.
     """
     job = call.service.runs.job(run)
-    return _page(call.service.logs.read(job.number, query.first, query.limit), query.limit, job.lines)
+    return line_page(call.service.logs.read(job.number, query.first, query.limit), query.limit, job.lines)
 
 
 @api.endpoint("GET", "/runs/{run}/log/search", scope="read", errors=_NO_RUN)
 def search_log(call: Call, run: Number, query: SearchQuery) -> LinePage:
     """Find the lines of a log that contain a text; ``next`` is where to look on when the limit cut the list."""
     job = call.service.runs.job(run).number
-    return _page(call.service.logs.search(job, query.text, first=query.first, limit=query.limit), query.limit)
+    return line_page(call.service.logs.search(job, query.text, first=query.first, limit=query.limit), query.limit)
 
 
 @api.endpoint("GET", "/runs/{run}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_RUN)
@@ -188,17 +191,22 @@ def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
     Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
     """
     job = call.service.runs.job(run)
-    last = _last_event_id(call)
-    return Streamed(_events(call, job, query.after if last is None else last))
+    last = last_event_id(call)
+
+    def end() -> bytes:
+        found = call.service.runs.get(run)
+        return msgspec.json.encode(found) if found.state in FINAL_STATES else b""
+
+    return Streamed(log_events(call, run, job.number, query.after if last is None else last, end))
 
 
-def _page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
+def line_page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
     """A page of the lines found. last: the last line that surely exists."""
     goes_on = len(found) == limit or (bool(found) and found[-1][0] < last)
     return LinePage([_line.decode(data) for _, data in found], found[-1][0] + 1 if goes_on else None)
 
 
-def _last_event_id(call: Call) -> int | None:
+def last_event_id(call: Call) -> int | None:
     text = call.request.headers.get("Last-Event-ID", "")
     if not text:
         return None
@@ -207,17 +215,27 @@ def _last_event_id(call: Call) -> int | None:
     return int(text)
 
 
-def _events(call: Call, job: Job, after: int) -> Iterator[bytes]:
+def log_events(call: Call, run: int, job: int, after: int, end: Callable[[], bytes]) -> Iterator[bytes]:
+    """The log of a job as events, and its end.
+
+    job: its number among all.
+    end: the data of the last event, once there is any: a pipeline goes on after its planning.
+    """
     yield b"retry: 1000\n\n"  # also sends the headers at once
-    project, asked_at = call.service.runs.get(job.run).project, time.monotonic()
-    for piece in call.hub.follow(job.number, after):
+    project, asked_at = call.service.runs.get(run).project, time.monotonic()
+    for piece in itertools.chain(call.hub.follow(job, after), itertools.repeat(b"")):
         if time.monotonic() - asked_at >= _ASK_AGAIN_S:
             if not call.still_may("read", project):
                 return
             asked_at = time.monotonic()
-        yield piece
-    if call.hub.stopping:
-        return
-    run = call.service.runs.get(job.run)
-    if run.state in FINAL_STATES:
-        yield b"event: end\ndata: " + msgspec.json.encode(run) + b"\n\n"
+        if piece:
+            yield piece
+            continue
+        if call.hub.stopping:
+            return
+        data = end()
+        if data:
+            yield b"event: end\ndata: " + data + b"\n\n"
+            return
+        time.sleep(_END_PAUSE_S)
+        yield HEARTBEAT

@@ -1,0 +1,82 @@
+"""The jobs of a run: what there is, and the steps and the log of each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from pipelines.runs.jobs import JobView
+from web.calls import Call, Streamed
+from web.endpoints import Api
+from web.views.runs import (
+    FollowQuery,
+    LinePage,
+    LogQuery,
+    Number,
+    StepList,
+    TextQuery,
+    last_event_id,
+    line_page,
+    log_events,
+)
+
+api: Final = Api("jobs")
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=600, description="A job's place in its run, or its name")]
+_NO_JOB: Final = {404: "There is no such run or job"}
+
+
+class JobList(msgspec.Struct, frozen=True):
+    """In their order: the first one planned the others, or is the build that the run is."""
+
+    jobs: list[JobView]
+
+
+@api.endpoint("GET", "/runs/{run}/jobs", scope="read", errors={404: "There is no such run"})
+def list_jobs(call: Call, run: Number) -> JobList:
+    """List the jobs of a run, with their states and what each needs."""
+    return JobList(list(call.service.jobs.list(run)))
+
+
+@api.endpoint("GET", "/runs/{run}/jobs/{job}", scope="read", errors=_NO_JOB)
+def show_job(call: Call, run: Number, job: Name) -> JobView:
+    """Show a job: its state, and how it ended."""
+    return call.service.jobs.get(run, job)
+
+
+@api.endpoint("GET", "/runs/{run}/jobs/{job}/steps", scope="read", errors=_NO_JOB)
+def list_job_steps(call: Call, run: Number, job: Name) -> StepList:
+    """List the steps of a job's latest attempt."""
+    return StepList(list(call.service.runs.steps(run, call.service.jobs.get(run, job).place)))
+
+
+@api.endpoint("GET", "/runs/{run}/jobs/{job}/log", scope="read", errors=_NO_JOB)
+def read_job_log(call: Call, run: Number, job: Name, query: LogQuery) -> LinePage:
+    """Read any part of a job's log, as GET /runs/{run}/log reads a run's."""
+    found = call.service.jobs.get(run, job)
+    number = call.service.jobs.number(run, found.place)
+    return line_page(call.service.logs.read(number, query.first, query.limit), query.limit, found.lines)
+
+
+@api.endpoint("GET", "/runs/{run}/jobs/{job}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_JOB)
+def read_job_log_text(call: Call, run: Number, job: Name, query: TextQuery) -> Streamed:
+    """Read a job's log so far, or any part of it by bytes."""
+    number = call.service.jobs.number(run, call.service.jobs.get(run, job).place)
+    return Streamed(call.service.logs.text(number, query.offset, query.limit))
+
+
+@api.endpoint("GET", "/runs/{run}/jobs/{job}/events", scope="read", media="text/event-stream", errors=_NO_JOB)
+def follow_job(call: Call, run: Number, job: Name, query: FollowQuery) -> Streamed:
+    """Follow a job's log to its end, as server-sent events, as GET /runs/{run}/events follows a run's.
+
+    When the job has ended, a last event named ``end`` has the job as data.
+    """
+    place = call.service.jobs.get(run, job).place
+    last = last_event_id(call)
+    number = call.service.jobs.number(run, place)
+
+    def end() -> bytes:
+        return msgspec.json.encode(call.service.jobs.get(run, str(place)))
+
+    return Streamed(log_events(call, run, number, query.after if last is None else last, end))
