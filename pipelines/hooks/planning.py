@@ -166,7 +166,7 @@ def _pull_request(project: Project, pull: PullRequest) -> Action:
         source = msgspec.structs.replace(source, ssh_key="")
     trigger = Trigger(
         "pull_request", pull.author, branch=pull.branch, pull_request=pull.number, commit=pull.commit,
-        title=pull.title, url=pull.url, fork=pull.fork, context=_status(project, "pr"),
+        title=pull.title, url=pull.url, fork=pull.fork, context=_status(project, "pr"), target=pull.target,
     )  # fmt: skip
     request = _request(project, source, () if pull.fork else hook.pull_request_secrets)
     return Await(request, trigger) if pull.fork else Build(request, trigger)

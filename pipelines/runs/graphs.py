@@ -146,17 +146,14 @@ def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: st
     return found
 
 
-def stop_pipeline(connection: Connection, run: int, why: str) -> bool:
+def stop_pipeline(connection: Connection, run: int, why: str) -> None:
     """Let a pipeline's run end: what runs gets SIGTERM, what cleans up is still done; the second time nothing is.
 
-    The caller holds the run, and calls ``follow_job`` then. Returns whether anything changes by that.
+    The caller holds the run, and calls ``follow_job`` then.
     """
     stop = connection.execute(select(runs.c.stop).where(runs.c.number == run)).scalar_one()
-    if stop == "now":
-        return False
     changes = {"stop": "now"} if stop else {"stop": "ending", "reason": why}
     connection.execute(update(runs).where(runs.c.number == run).values(changes))
-    return True
 
 
 def _has_failed_to_plan(connection: Connection, run: int) -> bool:

@@ -15,7 +15,7 @@ from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.platforms import Platform
 from core.references import Reference
-from core.trust import Domain
+from core.trust import Domain, protected
 from pipelines.database import Database
 from pipelines.documents import has_nul
 from pipelines.endings import why_cancelled
@@ -204,7 +204,9 @@ class Runs:
         with self._database.write() as connection:
             hold_run(connection, number)
             if _is_pipeline(connection, number):
-                return self._cancel_pipeline(connection, number, told, by, superseded_by)
+                return self._cancel_pipeline(
+                    connection, number, told, by, superseded_by, is_asked=not superseded_by and not why
+                )
             job = _job_of(connection, number)
             if job.state in FINAL_STATES:
                 raise ConflictError(f"run {number} has ended: {job.state}")
@@ -220,12 +222,22 @@ class Runs:
                 store_lines(connection, job.number, job.attempt, data, [text_size(line.text)])
             return _get(connection, number)
 
-    def _cancel_pipeline(self, connection: Connection, number: int, told: str, by: str, superseded_by: int) -> Run:
+    def _cancel_pipeline(
+        self, connection: Connection, number: int, told: str, by: str, superseded_by: int, *, is_asked: bool
+    ) -> Run:
+        """The first time, what still runs gets SIGTERM and what cleans up is run; the second time all is killed.
+
+        is_asked: by somebody. A newer push is no second time, and ends nothing on protected branches, where a run may
+        be a deployment.
+        """
         run = _get(connection, number)
         if run.is_final:
             raise ConflictError(f"run {number} has ended: {run.state}")
-        is_first = not run.cancelled_by and not run.superseded_by
-        if stop_pipeline(connection, number, told) and is_first:
+        stop = connection.execute(select(runs.c.stop).where(runs.c.number == number)).scalar_one()
+        if not is_asked and (stop or (superseded_by and run.domain == protected(run.project).label)):
+            raise ConflictError(f"run {number} is being ended already" if stop else f"run {number} is not superseded")
+        stop_pipeline(connection, number, told)
+        if not stop:
             asker = {"cancelled_by": by, "superseded_by": superseded_by}
             connection.execute(update(runs).where(runs.c.number == number).values(**asker))
         return follow_job(connection, number, self._clock())

@@ -1,4 +1,4 @@
-"""Runs of pipelines in the database: planned at once or not at all, moved on by whoever ends a job, ended and retried."""
+"""Runs of pipelines in the database: planned as a whole or not at all, moved on by whoever ends a job, ended."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from ci.ends import JobOutcome
 from ci.graph import ENDED, JobNode
 from core.digests import DiffID
+from core.trust import of_branch
 from pipelines.errors import ConflictError, SecretError, StaleAttemptError
 from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.graphs import RunPlan
@@ -227,6 +228,21 @@ def test_cancel_lets_what_cleans_up_run_and_the_second_one_does_not(service: Ser
     assert (run.state, run.reason, run.cancelled_by) == ("cancelled", "cancelled by ana", "ana")
     with pytest.raises(ConflictError):
         service.runs.cancel(number)
+
+
+def test_newer_push_ends_what_is_not_protected_and_never_kills(service: Service) -> None:
+    number = begun(service, node("a"), node("b", "a", after="always"))
+    with pytest.raises(ConflictError, match="not superseded"):
+        service.runs.cancel(number, superseded_by=9)
+    with service.database.write() as connection:
+        label = of_branch("app", "dev").label
+        connection.execute(update(runs).where(runs.c.number == number).values(domain=label))
+    claim = claimed(service)
+    assert service.runs.cancel(number, superseded_by=9).superseded_by == 9
+    with pytest.raises(ConflictError, match="already"):
+        service.runs.cancel(number, superseded_by=10)
+    assert service.claims.why_cancelled(claim) == "superseded by #9"
+    assert not service.claims.is_killed(claim)
 
 
 def test_cancelled_attempt_that_a_machine_ends_is_cancelled(service: Service) -> None:

@@ -1,0 +1,83 @@
+"""The jobs of a run by the API: their states, and the steps and the log of each, by place or by name."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy.engine import Connection
+
+from ci.ends import JobOutcome
+from ci.graph import JobNode
+from core.masking import Masker
+from pipelines.model import Claim, GitSource, RunRequest, Trigger
+from pipelines.runs.graphs import RunPlan
+from pipelines.runs.logwriter import LogWriter
+from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork
+from pipelines.service import Service
+from tests.web.conftest import Api
+from tests.web.test_api import submit
+
+COMMIT = "a" * 40
+
+
+def nothing(connection: Connection) -> None:
+    """Stores the log of a job that printed nothing."""
+
+
+def claimed(service: Service) -> Claim:
+    claim = service.claims.take("w", ())
+    assert claim is not None
+    return claim
+
+
+@pytest.fixture
+def run(service: Service) -> int:
+    """A run of two jobs; the first one has printed a line, and failed."""
+    trigger = Trigger("push", branch="main", commit=COMMIT, default_branch="main")
+    service.runs.submit(RunRequest(GitSource("https://git.example/app.git", "main"), "app"), trigger)
+    nodes = (JobNode("test (3.11)"), JobNode("tell", needs=("test (3.11)",), after="always"))
+    found = PlannedRun("main", RunPlan(".shiplap.yml", COMMIT), tuple(PlannedWork(node, {}) for node in nodes))
+    head = claimed(service)
+    service.pipelines.write(head, [("main", lambda _: found)], mark="", own_secrets={}, store=nothing)
+    claim = claimed(service)
+    writer = LogWriter(claim, service.database, service.live, Masker(), lost=lambda: None)
+    writer.status("hello")
+    writer.close()
+    outcome = JobOutcome("failed", "exit code 3", "failure", 3)
+    service.claims.finish(claim, "failed", "exit code 3", outcome, store=writer.store)
+    writer.end()
+    return head.run.number
+
+
+def test_jobs_are_listed_with_what_each_needs(api: Api, run: int) -> None:
+    found = api("GET", f"/runs/{run}/jobs")["jobs"]
+    assert [(job["place"], job["name"], job["kind"], job["state"]) for job in found] == [
+        (1, PLANNING, "plan", "succeeded"), (2, "test (3.11)", "job", "failed"), (3, "tell", "job", "queued"),
+    ]  # fmt: skip
+    assert found[2]["needs"] == ["test (3.11)"]
+    assert (found[1]["reason"], found[1]["exit_code"], found[2]["exit_code"]) == ("exit code 3", 3, None)
+
+
+def test_job_is_found_by_its_place_and_by_its_name(api: Api, run: int) -> None:
+    by_name = api("GET", f"/runs/{run}/jobs/{quote('test (3.11)')}")
+    assert by_name == api("GET", f"/runs/{run}/jobs/2")
+    api("GET", f"/runs/{run}/jobs/9", status=404)
+    api("GET", f"/runs/{run}/jobs/test", status=404)
+    api("GET", "/runs/99/jobs", status=404)
+
+
+def test_log_and_steps_are_the_job_s_own(api: Api, run: int) -> None:
+    assert [line["text"] for line in api("GET", f"/runs/{run}/jobs/2/log")["lines"]] == ["hello"]
+    assert api("GET", f"/runs/{run}/jobs/3/log")["lines"] == []
+    assert api.send("GET", f"/runs/{run}/jobs/2/log/text").get_data() == b"hello\n"
+    assert api("GET", f"/runs/{run}/jobs/2/steps") == {"steps": []}
+    events = api.send("GET", f"/runs/{run}/jobs/2/events").get_data()
+    assert b'"hello"' in events
+    assert b"event: end\ndata: {" in events
+
+
+def test_build_alone_is_a_run_s_one_job(api: Api) -> None:
+    number = submit(api)["number"]
+    (job,) = api("GET", f"/runs/{number}/jobs")["jobs"]
+    assert (job["place"], job["name"], job["kind"], job["state"]) == (1, "build", "build", "queued")
