@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from builder.remotes.access import SourceAccess
 from builder.result import BuildResult
 from ci.ends import JobOutcome
+from ci.errors import JobFaultError
 from ci.execution.job import execute
 from ci.handover import given_to
 from ci.model import SourceOptions
@@ -19,9 +20,11 @@ from ci.outcome import Given, JobTools
 from ci.planning import PlannedJob
 from ci.retrying import is_tried_again
 from core.digests import Digest
+from core.errors import InvalidReferenceError
 from core.references import Reference
 from core.settings import FetchSettings
 from core.trust import Domain
+from pipelines.errors import DeniedError, InvalidRequestError
 from pipelines.model import Claim
 from pipelines.projects.defaultnames import branch_tag
 from pipelines.projects.tags import TagFacts, image_names
@@ -156,7 +159,13 @@ class _Publisher:
         self._basis = basis
 
     def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
-        """Raises InvalidReferenceError, InvalidRequestError, and DeniedError for another project's names."""
+        """Raises JobFaultError for what is no name, and for another project's."""
+        try:
+            return self._names(tags)
+        except (DeniedError, InvalidReferenceError, InvalidRequestError) as error:
+            raise JobFaultError(error.message, hint=error.hint) from error
+
+    def _names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
         work, service = self._work, self._work.resources.service
         run, registry = work.claim.run, service.settings.registry
         if tags:
