@@ -252,3 +252,33 @@ jobs:
     run = finished(service, number, timeout_s=stretched(60.0))
     assert run.state == "succeeded", run.reason
     assert attempts(service, number) == {PLANNING: 1, "slow": 2, "next": 1}
+
+
+def test_image_of_a_job_is_what_another_runs_in(service: Service, workers: Workforce, repository: Repository) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  files: {image: base, outputs: [made], run: echo 42 > made}
+  app: {needs: files, build: .}
+  try: {image: {job: app}, run: "cat /made; ls -d .git"}
+"""
+    run = repository.run({".shiplap.yml": text, "Dockerfile": "FROM base\nCOPY made /made\n"})
+    assert run.state == "succeeded", (run.reason, states(service, run.number))
+    assert {"42", ".git"} <= set(log(service, run.number, "try"))
+    assert service.jobs.get(run.number, "app").state == "succeeded"
+
+
+def test_job_with_inputs_is_reused_by_the_next_push(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    text = "jobs: {a: {image: base, inputs: [src], run: cat src/x}}\n"
+    first = repository.run({".shiplap.yml": text, "src/x": "one\n"})
+    assert first.state == "succeeded", first.reason
+    second = repository.run({"README": "another\n"})
+    assert second.state == "succeeded", second.reason
+    job = service.jobs.get(second.number, "a")
+    assert (job.state, job.reused_from) == ("reused", str(first.number))
+    third = repository.run({"src/x": "two\n"})
+    assert service.jobs.get(third.number, "a").state == "succeeded"
+    assert "two" in log(service, third.number, "a")
