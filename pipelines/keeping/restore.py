@@ -162,7 +162,8 @@ def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:
         changes: dict[str, Any] = {"attempt": attempt + later, "max_attempts": jobs.c.max_attempts + later}
         changes |= {"state": "queued", "reason": "", "worker": ""}
         connection.execute(update(jobs).where(jobs.c.number == number).values(**changes))
-    connection.execute(update(runs).where(runs.c.state == "running").values(state="queued"))
+    alone = runs.c.pipeline == ""  # what a pipeline's run is, all of its jobs say
+    connection.execute(update(runs).where(runs.c.state == "running", alone).values(state="queued"))
 
 
 def _advance_sequence(connection: Connection, database: Database, table: Table) -> None:
