@@ -81,6 +81,7 @@ jobs = Table(
     Column("pulse", BigInteger, nullable=False, default=0),  # grows with each renewal of the lease
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("stop", String(8), nullable=False, default="", server_default=""),  # a ci.graph.JobStop
     Column("queued_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),

@@ -14,12 +14,22 @@ import msgspec
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
 
-from ci.graph import ENDED, JobNode, RunOutcome, Stop, advance, jobs_before, outcome, to_be_ended
+from ci.graph import (
+    ENDED,
+    JobNode,
+    RunOutcome,
+    Stop,
+    advance,
+    jobs_before,
+    outcome,
+    to_be_ended,
+    with_those_after,
+)
 from ci.reasons import why_skipped
 from pipelines.model import FINAL_STATES, FIRST_PLACE, JobState
 from pipelines.schema import jobs, runs
 
-_WENT_WRONG: Final[tuple[JobState, ...]] = ("error", "failed")
+_NOT_WELL: Final[tuple[JobState, ...]] = ("cancelled", "error", "failed")
 _nodes: Final = msgspec.json.Decoder(JobNode)
 
 
@@ -51,7 +61,12 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GraphRow(NamedTuple):
-    """A job of a pipeline, as its row has it. number: among all jobs. node: with its state."""
+    """A job of a pipeline, as its row has it.
+
+    number: among all jobs.
+    node: with its state.
+    reason: why it is to end, or ended as it did.
+    """
 
     number: int
     node: JobNode
@@ -68,11 +83,12 @@ def node_document(node: JobNode) -> str:
 
 def graph_of(connection: Connection, run: int) -> list[GraphRow]:
     """The jobs of a run's pipeline, in the order of the file; none of a build alone."""
-    columns = (jobs.c.number, jobs.c.node, jobs.c.state, jobs.c.attempt, jobs.c.reason)
+    columns = (jobs.c.number, jobs.c.node, jobs.c.state, jobs.c.attempt, jobs.c.stop, jobs.c.reason)
     wanted = select(*columns).where(jobs.c.run == run, jobs.c.place > FIRST_PLACE).order_by(jobs.c.place)
     found = []
     for row in connection.execute(wanted):
-        node = msgspec.structs.replace(_nodes.decode(row.node), state=row.state, has_run=row.attempt > 0)
+        known = {"state": row.state, "has_run": row.attempt > 0, "stop": row.stop}
+        node = msgspec.structs.replace(_nodes.decode(row.node), **known)
         found.append(GraphRow(row.number, node, row.reason))
     return found
 
@@ -107,11 +123,10 @@ def _moved(
     """Write down what ``ci.graph`` says; returns the jobs as they are then."""
     nodes = [each.node for each in graph]
     numbers = {each.node.name: each.number for each in graph}
-    why = told if stop else "another job had failed"
-    ending = to_be_ended(nodes, stop=stop, stop_on_failure=stops_on_failure)
-    if ending:
-        asked = jobs.c.number.in_([numbers[name] for name in ending]) & jobs.c.cancel_requested.is_(False)
-        connection.execute(update(jobs).where(asked).values(cancel_requested=True, reason=why))
+    why = _why(graph, stop, told)
+    for name in to_be_ended(nodes, stop=stop, stop_on_failure=stops_on_failure):
+        asked = (jobs.c.number == numbers[name]) & jobs.c.cancel_requested.is_(False)
+        connection.execute(update(jobs).where(asked).values(cancel_requested=True, reason=why[name]))
     changes = advance(nodes, stop=stop, stop_on_failure=stops_on_failure)
     if not changes:
         return list(graph)
@@ -132,7 +147,13 @@ def _moved(
     return [each._replace(reason=reasons.get(each.node.name, each.reason)) for each in moved]
 
 
-def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: str) -> dict[str, str]:
+def _why(graph: Sequence[GraphRow], stop: Stop, told: str) -> dict[str, str]:
+    """By job, why it is ended if it is. told: why the run is."""
+    common = told if stop else "another job had failed"
+    return {each.node.name: each.reason if each.node.stop and not stop else common for each in graph}
+
+
+def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: Mapping[str, str]) -> dict[str, str]:
     """Why those jobs ended that no worker ended."""
     nodes = [each.node for each in moved]
     before = jobs_before(nodes)
@@ -142,7 +163,7 @@ def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: st
         if state == "skipped":
             found[node.name] = why_skipped(node, [other for other in nodes if other.name in before[node.name]])
         elif state in ENDED:
-            found[node.name] = why
+            found[node.name] = why[node.name]
     return found
 
 
@@ -154,6 +175,27 @@ def stop_pipeline(connection: Connection, run: int, why: str) -> None:
     stop = connection.execute(select(runs.c.stop).where(runs.c.number == run)).scalar_one()
     changes = {"stop": "now"} if stop else {"stop": "ending", "reason": why}
     connection.execute(update(runs).where(runs.c.number == run).values(changes))
+
+
+def stop_jobs(connection: Connection, run: int, names: Sequence[str], why: str) -> bool:
+    """Let jobs of a pipeline end, and what needs them; what cleans up after them is still done. A second time nothing
+    is, and they are killed.
+
+    The caller holds the run, and calls ``follow_job`` then. Returns whether there was anything left to end.
+    """
+    graph = graph_of(connection, run)
+    wanted = with_those_after([each.node for each in graph], names)
+    left = [each for each in graph if each.node.name in wanted and each.node.state not in ENDED]
+    is_second = any(each.node.stop in ("term", "now") for each in graph if each.node.name in names)
+    for each in left:
+        stop = "now" if is_second else "term" if each.node.name in names else each.node.stop or "with"
+        connection.execute(update(jobs).where(jobs.c.number == each.number).values(stop=stop))
+    nodes = [each.node for each in graph_of(connection, run)]
+    ending = {*to_be_ended(nodes), *advance(nodes)}
+    told = [each.number for each in left if each.node.name in ending]
+    is_new = jobs.c.number.in_(told) & jobs.c.cancel_requested.is_(False)
+    connection.execute(update(jobs).where(is_new).values(reason=why))
+    return bool(left)
 
 
 def _has_failed_to_plan(connection: Connection, run: int) -> bool:
@@ -170,7 +212,7 @@ def _reason(graph: Sequence[GraphRow], found: RunOutcome, told: str) -> str:
         for each in graph
         if each.node.state == found.state and not (each.node.may_fail and found.state == "failed")
     ]
-    if not wrong or found.state not in _WENT_WRONG:
+    if not wrong or found.state not in _NOT_WELL:
         return told
     first, more = wrong[0], len(wrong) - 1
     line = first.reason.partition("\n")[0]

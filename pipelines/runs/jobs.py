@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,9 +13,14 @@ from sqlalchemy.engine import Row
 from ci.ends import JobOutcome
 from ci.graph import JobNode
 from ci.model import After
+from core.suggestions import suggestion
 from pipelines.database import Database
-from pipelines.errors import NotFoundError
+from pipelines.endings import why_cancelled
+from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import JobKind, JobState
+from pipelines.runs.graphs import stop_jobs
+from pipelines.runs.jobnames import meant
+from pipelines.runs.states import follow_job, hold_run
 from pipelines.schema import jobs, runs
 
 _HAS_OUTCOME: Final = ("succeeded", "reused", "failed")
@@ -26,6 +32,7 @@ class JobView(msgspec.Struct, frozen=True):
 
     place: in the run. The first one is the build that the run is, or what planned the jobs of its pipeline.
     needs: the names of jobs that have to end before it.
+    matrix: the name in the file of a job with a matrix; empty: it has none.
     reason: why it ended as it did.
     attempt: 0 until a worker took it.
     is_flaky: it succeeded after it had failed.
@@ -54,13 +61,15 @@ class JobView(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     reused_from: str = ""
     outputs: str = ""
+    matrix: str = ""
 
 
 class Jobs:
     """The jobs of all runs. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._clock = clock
 
     def list(self, run: int) -> Sequence[JobView]:
         """In their order. Raises NotFoundError when there is no such run."""
@@ -76,6 +85,30 @@ class Jobs:
             if job in (str(view.place), view.name):
                 return view
         raise NotFoundError(f"run {run} has no job {job[:100]!r}")
+
+    def chosen(self, run: int, job: str) -> Sequence[JobView]:
+        """The job with this place or name, or all of this matrix. Raises NotFoundError."""
+        found = self.list(run)
+        places = meant(job, [(view.place, view.name, view.matrix) for view in found])
+        if not places:
+            hint = suggestion(job, [view.name for view in found])
+            raise NotFoundError(f"run {run} has no job {job[:100]!r}", hint=hint)
+        return [view for view in found if view.place in places]
+
+    def cancel(self, run: int, job: str, *, by: str = "") -> Sequence[JobView]:
+        """End a job of a pipeline, or all of a matrix, and what needs it. The second time what cleans up is ended, too,
+        and what runs is killed.
+
+        by: who wants it. Returns the jobs that were meant. Raises NotFoundError, and ConflictError when they and all
+        that needs them have ended.
+        """
+        wanted = self.chosen(run, job)
+        with self._database.write() as connection:
+            hold_run(connection, run)
+            if not stop_jobs(connection, run, [view.name for view in wanted], why_cancelled(by, 0)):
+                raise ConflictError(f"job {job[:100]} of run {run} has ended: {wanted[0].state}")
+            follow_job(connection, run, self._clock())
+        return self.chosen(run, job)
 
     def number(self, run: int, place: int) -> int:
         """A job's number among those of all runs, by which its log is kept. Raises NotFoundError."""
@@ -111,4 +144,5 @@ def _view(row: Row[Any]) -> JobView:
         exit_code=outcome.exit_code,
         reused_from=outcome.reused_from,
         outputs=outcome.outputs or "",
+        matrix=node.matrix,
     )

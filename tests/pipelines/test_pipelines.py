@@ -16,7 +16,7 @@ from ci.ends import JobOutcome
 from ci.graph import ENDED, JobNode
 from core.digests import DiffID
 from core.trust import of_branch
-from pipelines.errors import ConflictError, SecretError, StaleAttemptError
+from pipelines.errors import ConflictError, NotFoundError, SecretError, StaleAttemptError
 from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
@@ -228,6 +228,62 @@ def test_cancel_lets_what_cleans_up_run_and_the_second_one_does_not(service: Ser
     assert (run.state, run.reason, run.cancelled_by) == ("cancelled", "cancelled by ana", "ana")
     with pytest.raises(ConflictError):
         service.runs.cancel(number)
+
+
+def test_cancelled_job_takes_along_what_needs_it_and_no_other(service: Service) -> None:
+    nodes = (
+        node("up"), node("more", "up"), node("down", "up", after="always"), node("tell", "up", after="failure"),
+        node("other"), node("last", "other"),
+    )  # fmt: skip
+    number = begun(service, *nodes)
+    up, other = claimed(service, "w1"), claimed(service, "w2")
+    (view,) = service.jobs.cancel(number, "up", by="ana")
+    assert (view.name, view.state) == ("up", "running")
+    assert (service.claims.why_cancelled(up), service.claims.is_killed(up)) == ("cancelled by ana", False)
+    assert service.claims.why_cancelled(other) is None
+    assert states(service, number) == {
+        PLANNING: "succeeded", "up": "running", "more": "cancelled", "down": "waiting", "tell": "cancelled",
+        "other": "running", "last": "waiting",
+    }  # fmt: skip
+    assert reasons(service, number)["more"] == "cancelled by ana"
+    service.jobs.cancel(number, "up", by="ben")
+    assert (service.claims.why_cancelled(up), service.claims.is_killed(up)) == ("cancelled by ana", True)
+    assert not service.claims.is_killed(other)
+    assert (states(service, number)["down"], reasons(service, number)["down"]) == ("cancelled", "cancelled by ben")
+    end(service, up, "cancelled")
+    end(service, other)
+    run = end(service, claimed(service))
+    assert (run.state, run.reason.partition(":")[0]) == ("cancelled", "up (and 3 more)")
+
+
+def test_job_that_cleans_up_after_a_cancelled_one_is_done_unless_it_is_cancelled_itself(service: Service) -> None:
+    number = begun(service, node("up"), node("down", "up", after="always"))
+    up = claimed(service)
+    service.jobs.cancel(number, "up", by="ana")
+    end(service, up, "cancelled")
+    down = claimed(service)
+    assert (down.name, service.claims.why_cancelled(down)) == ("down", None)
+    service.jobs.cancel(number, "down", by="ben")
+    assert (service.claims.why_cancelled(down), service.claims.is_killed(down)) == ("cancelled by ben", False)
+    service.jobs.cancel(number, "up", by="eve")
+    assert (service.claims.why_cancelled(down), service.claims.is_killed(down)) == ("cancelled by ben", True)
+    end(service, down, "cancelled")
+    with pytest.raises(ConflictError, match="has ended: cancelled"):
+        service.jobs.cancel(number, "up")
+
+
+def test_waiting_job_is_cancelled_at_once_and_a_matrix_as_a_whole(service: Service) -> None:
+    number = begun(service, node("t (1)", matrix="t"), node("t (2)", matrix="t"), node("app", "t (1)"), node("z"))
+    assert [view.name for view in service.jobs.cancel(number, "t")] == ["t (1)", "t (2)"]
+    assert states(service, number) == {
+        PLANNING: "succeeded", "t (1)": "cancelled", "t (2)": "cancelled", "app": "cancelled", "z": "queued",
+    }  # fmt: skip
+    assert [view.name for view in service.jobs.cancel(number, "5")] == ["z"]
+    assert service.runs.get(number).state == "cancelled"
+    with pytest.raises(NotFoundError, match="has no job 'tt'"):
+        service.jobs.cancel(number, "tt")
+    with pytest.raises(ConflictError):
+        service.jobs.cancel(number, PLANNING)
 
 
 def test_newer_push_ends_what_is_not_protected_and_never_kills(service: Service) -> None:

@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("reason", sa.Text(), nullable=False, server_default=""))
     op.add_column("runs", sa.Column("late_at", sa.Float(), nullable=True))
     op.add_column("jobs", sa.Column("node", sa.Text(), nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("stop", sa.String(8), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
         "run_images",
