@@ -67,7 +67,7 @@ class Service(Closing):
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
         self.jobs = Jobs(database)
-        self.pipelines = Pipelines(database, self.secrets)
+        self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))
         self.deliveries = Deliveries(database)

@@ -8,11 +8,11 @@ from pipelines.endings import ended, repeated
 
 
 def outcome(run: dict[str, Any]) -> str:
-    """The state of a run; if it waits or was cancelled, also why."""
+    """The state of a run; if it waits, was cancelled or has warnings, also why."""
     reason = printable(run["reason"])
     if run["state"] == "running" and run["cancel_requested"]:
         return f"running, being {ended('cancelled', reason)}"
-    return ended(run["state"], reason) if run["state"] in ("queued", "cancelled") else str(run["state"])
+    return ended(run["state"], reason) if run["state"] in ("queued", "cancelled", "warnings") else str(run["state"])
 
 
 def repeats(run: dict[str, Any]) -> str:

@@ -176,8 +176,18 @@ def test_allowed_failure_stops_nobody(service: Service) -> None:
     end(service, claimed(service), "failed", message="no")
     job = claimed(service)
     assert service.pipelines.basis(job).outcomes["a"].state == "failed"
-    assert end(service, job).state == "succeeded"
+    run = end(service, job)
+    assert (run.state, run.reason) == ("warnings", "a failed, which is allowed")
+    assert run.is_final
     assert states(service, number)["a"] == "failed"
+
+
+def test_success_of_another_attempt_is_a_warning(service: Service) -> None:
+    begun(service, node("a"), node("b", may_fail=True))
+    service.claims.try_again(claimed(service), "exit code 1", store=nothing)
+    while (claim := service.claims.take("w", ())) is not None:
+        run = end(service, claim, "failed" if claim.name == "b" else "succeeded", message="no")
+    assert (run.state, run.reason) == ("warnings", "b failed, which is allowed; a succeeded only when tried again")
 
 
 def test_job_is_tried_again_without_counting_as_a_machine_s_fault(service: Service) -> None:
@@ -360,15 +370,70 @@ def test_retry_is_a_run_of_the_same_commit(service: Service) -> None:
     assert service.pipelines.pipeline_of(again.number) == ""
 
 
-def test_last_success_of_a_branch_is_the_pipeline_s_own(service: Service) -> None:
-    assert service.pipelines.last_success("app", "main", "main") == ""
-    begun(service, node("a"))
-    end(service, claimed(service))
-    begun(service, node("a"), name="other")
-    end(service, claimed(service), "failed")
-    assert service.pipelines.last_success("app", "main", "main") == COMMIT
-    assert service.pipelines.last_success("app", "other", "main") == ""
-    assert service.pipelines.last_success("app", "main", "dev") == ""
+def planned(service: Service, commit: str, *nodes: JobNode, before: str = "", **members: Any) -> Run:
+    """A run of a push, planned and not begun. members: of the trigger and the plan, and the pipeline's name."""
+    name, reason = members.pop("name", "main"), members.pop("reason", "")
+    trigger = replace(TRIGGER, commit=commit, **members)
+    with service.database.write() as connection:
+        run = service.runs.insert(connection, RunRequest(SOURCE, "app"), trigger, before=before)
+    facts: dict[str, str] = {"SHIPLAP_EVENT": trigger.kind}
+    about = RunPlan(".shiplap.yml", commit, facts=facts, timeout_s=60.0, reason=reason)
+    work = tuple(PlannedWork(each, {}) for each in nodes)
+    write(service, claimed(service), (name, lambda _: PlannedRun(name, about, work)))
+    return service.runs.get(run.number)
+
+
+def ends(service: Service, state: str) -> None:
+    end(service, claimed(service), state, message="no")
+
+
+def test_last_success_counts_what_was_tried_by_the_same_event_of_the_same_owner(service: Service) -> None:
+    first, second = "1" * 40, "2" * 40
+
+    def last(run: Run, pipeline: str = "main", branch: str = "main", commit: str = COMMIT) -> str:
+        return service.pipelines.last_success(run, pipeline, branch, commit)
+
+    assert last(planned(service, first, node("a"))) == ""
+    ends(service, "succeeded")
+    this = planned(service, COMMIT, node("a"), name="other")
+    ends(service, "failed")
+    assert last(this) == first
+    assert last(this, pipeline="other") == ""
+    assert last(this, branch="dev") == ""
+    assert last(this, commit=first) == "", "repeated, it is all run again"
+    assert last(planned(service, COMMIT, reason="no file has changed")) == first
+    assert last(planned(service, COMMIT, kind="manual", reason="x")) == ""
+    pull = planned(service, second, node("a"), kind="pull_request", pull_request=3, fork=True)
+    ends(service, "succeeded")
+    assert last(replace(pull, number=this.number)) == "", "a fork's branch may be called main"
+    assert last(planned(service, COMMIT, reason="x")) == first
+    planned(service, second, node("a", may_fail=True))
+    ends(service, "failed")
+    assert last(planned(service, COMMIT, reason="x")) == second, "what was allowed to fail counts as success"
+
+
+def test_commit_before_a_push_counts_unless_it_failed(service: Service) -> None:
+    good, bad = "1" * 40, "2" * 40
+    planned(service, good, node("a"))
+    ends(service, "succeeded")
+    planned(service, bad, node("a"))
+    ends(service, "failed")
+    after_good = planned(service, COMMIT, before=good, reason="x")
+    assert service.pipelines.before(after_good, "main", "main") == good
+    after_bad = planned(service, COMMIT, before=bad, reason="x")
+    assert service.pipelines.before(after_bad, "main", "main") == ""
+    assert service.pipelines.before(after_bad, "other", "main") == bad
+    assert service.pipelines.before(planned(service, COMMIT, reason="x"), "main", "main") == ""
+
+
+def test_run_that_is_cancelled_while_it_is_planned_begins_no_job(service: Service) -> None:
+    run = service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+    claim = claimed(service)
+    service.runs.cancel(run.number, by="ana")
+    assert write(service, claim, pipeline(node("a")), pipeline(node("b"), name="b")) == []
+    ended = service.runs.get(run.number)
+    assert (ended.state, ended.reason) == ("cancelled", "cancelled by ana")
+    assert states(service, run.number) == {"build": "cancelled"}
 
 
 def random_graph(chance: random.Random) -> list[JobNode]:
