@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from ci.matrix import Combination
 from ci.model import EventName, Fits, Job, Pipeline
 from ci.patterns import means, means_any
+
+SKIP: Final = "[skip ci]"
+"""In a commit's title: its push and its pull request are not run."""
 
 
 class Event(Struct, frozen=True):
@@ -19,6 +23,7 @@ class Event(Struct, frozen=True):
     facts: the values of ``ci.facts.FACTS``.
     changed: the files that changed; None: that cannot be said, and then every pattern fits.
     directories: the names of the commit's directories that fit a pattern, sorted.
+    title: of the commit; empty where ``[skip ci]`` in it is not to count.
     runs_pushes: whether the project runs pushes of this branch, if the pipeline listens to them.
     """
 
@@ -30,6 +35,7 @@ class Event(Struct, frozen=True):
     facts: Mapping[str, str] = {}
     changed: Callable[[], Sequence[str] | None] = lambda: None
     directories: Callable[[str], tuple[str, ...]] = lambda _: ()
+    title: str = ""
     runs_pushes: bool = True
 
 
@@ -37,6 +43,30 @@ def why_not_listening(pipeline: Pipeline, event: Event) -> str | None:
     """Why a pipeline has nothing to do for an event; None: it has. ``ci run`` without an event always has."""
     if event.name == "local":
         return None
+    reason = _why_not_meant(pipeline, event)
+    if reason is not None:
+        return reason
+    refs = pipeline.on[event.name]
+    if event.name in ("push", "pull_request") and SKIP in event.title.lower():
+        return f"{SKIP} is in the commit's title"
+    if refs.paths is not None and not _has_changed(refs.paths, event):
+        return "no file that the pipeline is about has changed"
+    return None
+
+
+def is_run_otherwise(pipeline: Pipeline, event: Event) -> bool:
+    """Whether another event runs the pipeline with the same commit, so that this one has nothing to say of it.
+
+    A mark that said success meanwhile could let somebody merge what was not tried yet.
+    """
+    if event.name == "local" or _why_not_meant(pipeline, event) is None:
+        return False
+    if event.name == "pull_request":
+        return _is_pushed(pipeline, event)
+    return "pull_request" in pipeline.on or (event.name == "tag" and "push" in pipeline.on)
+
+
+def _why_not_meant(pipeline: Pipeline, event: Event) -> str | None:
     refs = pipeline.on.get(event.name)
     if refs is None:
         return f"the pipeline does not listen to {event.name}"
@@ -45,16 +75,14 @@ def why_not_listening(pipeline: Pipeline, event: Event) -> str | None:
         return f"the pipeline is not for branch {branch}"
     if refs.tags is not None and not means(refs.tags, event.tag):
         return f"the pipeline is not for tag {event.tag}"
-    if (
-        event.name == "pull_request"
-        and not event.is_fork
-        and event.runs_pushes
-        and _hears_pushes(pipeline, event.branch)
-    ):
+    if event.name == "pull_request" and _is_pushed(pipeline, event):
         return "the push of its branch runs it"
-    if refs.paths is not None and not _has_changed(refs.paths, event):
-        return "no file that the pipeline is about has changed"
     return None
+
+
+def _is_pushed(pipeline: Pipeline, event: Event) -> bool:
+    """Whether the push of a pull request's branch runs the pipeline."""
+    return not event.is_fork and event.runs_pushes and _hears_pushes(pipeline, event.branch)
 
 
 def _hears_pushes(pipeline: Pipeline, branch: str) -> bool:

@@ -6,7 +6,7 @@ that could be away, and a state that is not there cannot be lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -29,6 +29,8 @@ State: TypeAlias = Literal[
 RunState: TypeAlias = Literal["queued", "running", "blocked", "cancelled", "error", "failed", "succeeded"]
 Stop: TypeAlias = Literal["", "ending", "now"]
 """Whether a run is being ended: not at all; cancelled, late or stopped by a failure; cancelled a second time."""
+JobStop: TypeAlias = Literal["", "with", "term", "now"]
+"""Whether a job is being ended: not at all; because something that it needs was; it was cancelled; and once more."""
 
 ENDED: Final[frozenset[State]] = frozenset(
     {"succeeded", "reused", "failed", "skipped", "left out", "cancelled", "error"}
@@ -43,6 +45,7 @@ class JobNode(Struct, frozen=True):
     needs: names of jobs of the same run.
     matrix: the job of the file, when it has a matrix; empty: none.
     has_run: it was taken by a worker at least once; a job may be cancelled afterwards.
+    stop: whether this job is being ended, whatever its run is.
     """
 
     name: str
@@ -54,6 +57,7 @@ class JobNode(Struct, frozen=True):
     max_parallel: int | None = None
     fail_fast: bool = False
     has_run: bool = False
+    stop: JobStop = ""
 
 
 class HasNeeds(Protocol):
@@ -95,9 +99,14 @@ def to_be_ended(jobs: Sequence[JobNode], *, stop: Stop = "", stop_on_failure: bo
     return [
         job.name
         for job in jobs
-        if job.state == "running"
-        and (how == "now" or (how == "ending" and not _goes_on(job, nodes, states)) or job.matrix in lost)
+        if job.state == "running" and (_is_stopped(job, how, nodes, states) or job.matrix in lost)
     ]
+
+
+def with_those_after(jobs: Sequence[HasNeeds], names: Iterable[str]) -> frozenset[str]:
+    """These jobs, and all that need one of them, directly or not."""
+    wanted = frozenset(names)
+    return frozenset(name for name, before in jobs_before(jobs).items() if name in wanted or before & wanted)
 
 
 def outcome(jobs: Sequence[JobNode]) -> RunOutcome:
@@ -140,6 +149,13 @@ def _stop(jobs: Sequence[JobNode], stop: Stop, stop_on_failure: bool) -> Stop:
     if not stop and stop_on_failure and any(job.state in _WENT_WRONG and not job.may_fail for job in jobs):
         return "ending"
     return stop
+
+
+def _is_stopped(job: JobNode, of_run: Stop, nodes: Mapping[str, JobNode], states: Mapping[str, State]) -> bool:
+    """Whether a job that has not ended is to end."""
+    if of_run == "now" or job.stop in ("term", "now"):
+        return True
+    return bool(of_run or job.stop) and not _goes_on(job, nodes, states)
 
 
 def _lost_matrices(jobs: Sequence[JobNode]) -> frozenset[str]:
@@ -193,11 +209,7 @@ class _Advance:
         """The state that a job takes now; None: it stays as it is."""
         if job.state in ENDED or job.state == "running":
             return None
-        if self._stop == "now":
-            return "cancelled"
-        if self._stop == "ending" and not _goes_on(job, self._nodes, self._states):
-            return "cancelled"
-        if job.matrix in self._lost:
+        if _is_stopped(job, self._stop, self._nodes, self._states) or job.matrix in self._lost:
             return "cancelled"
         if job.state != "waiting" or not all(self._states[need] in ENDED for need in job.needs):
             return None

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ci import matrix as matrices
 from ci.checks import base_name
-from ci.conditions import Event, why_left_out, why_not_listening
+from ci.conditions import Event, is_run_otherwise, why_left_out, why_not_listening
 from ci.errors import PipelineFileError
 from ci.language.jobs import JOB_SHAPE
 from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
@@ -71,19 +71,30 @@ class Plan(Struct, frozen=True):
 
     left_out: by name, why; of a matrix without any combination the name is the job's own.
     reason: why the pipeline has nothing to do; empty when there are jobs.
+    is_run_otherwise: it has nothing to do because another event runs it with this commit.
     """
 
     jobs: tuple[PlannedJob, ...]
     left_out: Mapping[str, str]
     reason: str = ""
+    is_run_otherwise: bool = False
 
 
 def plan(parsed: ParsedFile, event: Event) -> Plan:
     """Decide what is run. Raises PipelineFileError for what shows only now, such as a value that does not fit."""
     reason = why_not_listening(parsed.pipeline, event)
     if reason is not None:
-        return Plan((), {}, reason)
+        return Plan((), {}, reason, is_run_otherwise(parsed.pipeline, event))
     return _Planning(parsed, event).plan()
+
+
+def names(parsed: ParsedFile, event: Event) -> list[str]:
+    """The names of all jobs that a file has for a commit, whether they are run or not."""
+    found = []
+    for base, job in parsed.pipeline.jobs.items():
+        several = () if job.matrix is None else matrices.combinations(job.matrix, event.directories)
+        found += [matrices.name_of(base, each) for each in several[:MAX_COMBINATIONS]] or [base]
+    return found
 
 
 class _Candidate(Struct, frozen=True):

@@ -57,7 +57,11 @@ def snapshot(service: Service) -> Metrics:
         queue_depth=by_state.get("queued", 0),
         running=by_state.get("running", 0),
         runs_by_state=by_state,
-        ended_by_state={state: int(total[f"{ENDED}{state}"]) for state in sorted(FINAL_STATES)},
+        ended_by_state={
+            state: int(total[f"{ENDED}{state}"])
+            for state in sorted(FINAL_STATES)
+            if state != "warnings" or total[f"{ENDED}{state}"]  # which builds alone never have
+        },
         wait_s=total["wait_s"],
         wait_count=int(total["wait_count"]),
         run_s=total["run_s"],

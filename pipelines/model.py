@@ -10,7 +10,12 @@ from ci import graph
 from pipelines.forges.events import ForgeName
 
 RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
-FINAL_STATES: Final[frozenset[RunState]] = frozenset({"succeeded", "failed", "cancelled", "error"})
+"""Of a run that is a build alone. Its job has the same states."""
+
+AnyRunState: TypeAlias = RunState | Literal["warnings"]
+"""Of any run. ``warnings``: a pipeline's succeeded, but a job failed that may, or needed another attempt."""
+
+FINAL_STATES: Final[frozenset[AnyRunState]] = frozenset({"succeeded", "warnings", "failed", "cancelled", "error"})
 WorkerState: TypeAlias = Literal["idle", "busy", "draining", "sick", "lost"]
 JobState: TypeAlias = graph.State
 JobKind: TypeAlias = Literal["build", "plan", "job"]
@@ -45,6 +50,7 @@ class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
     commit: what the ref must be, 12 digits or more.
     base, paths: a commit, and patterns of files. Nothing is built unless a file that the patterns name has changed
     since the base. Where the base cannot be had, everything counts as changed.
+    only_pipelines: nothing is built where there is no pipeline file: the push of the branch builds the commit.
     """
 
     url: str
@@ -58,6 +64,7 @@ class GitSource(msgspec.Struct, frozen=True, tag="git", omit_defaults=True):
     commit: str = ""
     base: str = ""
     paths: tuple[str, ...] = ()
+    only_pipelines: bool = False
 
 
 Source: TypeAlias = ContextSource | GitSource
@@ -173,7 +180,7 @@ class Run(msgspec.Struct, frozen=True):
 
     number: int
     project: str
-    state: RunState
+    state: AnyRunState
     priority: int
     attempt: int
     max_attempts: int

@@ -57,6 +57,8 @@ runs = Table(
     Column("stop", String(8), nullable=False, default="", server_default=""),  # a ci.graph.Stop
     Column("reason", Text, nullable=False, default="", server_default=""),  # of a pipeline: why it ended, or is to end
     Column("late_at", Float),  # of a pipeline: when its time is over
+    Column("before", String(64), nullable=False, default="", server_default=""),  # the branch's commit until a push
+    Column("held", Text, nullable=False, default="", server_default=""),  # see pipelines.hooks.ownpulls
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
@@ -81,6 +83,7 @@ jobs = Table(
     Column("pulse", BigInteger, nullable=False, default=0),  # grows with each renewal of the lease
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("stop", String(8), nullable=False, default="", server_default=""),  # a ci.graph.JobStop
     Column("queued_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -294,6 +297,7 @@ statuses = Table(
     Column("due_at", Float, nullable=False),  # not before; also the end of a sender's hold on it
     Column("sent_at", Float),
     Column("error", Text, nullable=False, default=""),
+    Column("job", Integer, nullable=False, default=0, server_default="0"),  # its place, to link to; 0: the run
     Index("statuses_due", "outcome", "due_at"),
     Index("statuses_by_project", "project", "id"),
     sqlite_autoincrement=True,

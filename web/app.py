@@ -68,7 +68,7 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
     app.url_map.strict_slashes = False
     for api in APIS:
         for endpoint in api:
-            rule = PREFIX + endpoint.path.replace("{", "<").replace("}", ">")
+            rule = PREFIX + endpoint.path.replace("{job}", "<path:job>").replace("{", "<").replace("}", ">")
             view = _view(endpoint, service, hub)
             app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
     _add_operation(app, service)

@@ -18,7 +18,7 @@ from ci.handover import nodes_of
 from ci.model import EventName
 from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
 from ci.patterns import means
-from ci.planning import PlannedJob, plan
+from ci.planning import PlannedJob, names, plan
 from ci.source.commit import FetchedCommit
 from ci.source.facts import directories_of_tree, is_ancestor, merge_base, pipeline_files_of
 from core.platforms import Platform
@@ -117,7 +117,10 @@ def _planned(
     except InvalidRequestError as error:
         return PlannedRun(name, about, error=error.message)
     left_out = {str(job): str(reason) for job, reason in found.left_out.items()}
-    return PlannedRun(name, replace(about, left_out=left_out, reason=str(found.reason)), work)
+    if found.reason and about.statuses == "jobs":  # each job has a mark, and somebody may wait for it
+        left_out |= {str(job): str(found.reason) for job in names(parsed, event)}
+    reason, is_run_otherwise = str(found.reason), found.is_run_otherwise
+    return PlannedRun(name, replace(about, left_out=left_out, reason=reason, is_run_otherwise=is_run_otherwise), work)
 
 
 def _labels(planned: PlannedJob, of_run: Sequence[str]) -> tuple[str, ...]:
@@ -172,6 +175,7 @@ def _event(work: Work, found: Pipelined, commit: FetchedCommit, pipeline: str, r
         facts=facts,
         changed=changed,
         directories=directories,
+        title="" if trigger.retry_of else commit.commit.title,  # somebody wants it, whatever the title says
         runs_pushes=bool(found.project.hook.forge) and means(found.project.hook.branches, branch),
     )
 
@@ -180,15 +184,20 @@ def _base(work: Work, commit: FetchedCommit, pipeline: str, branch: str) -> str 
     """The commit with which to compare; None: everything counts as changed.
 
     What failed yesterday is not green today because only a comment changed: so the last success counts where it is an
-    ancestor. Else it is where the branch left the one that it goes to.
+    ancestor. Else it is what the branch was until the push; of a new or forced branch, and of a pull request, where it
+    left the one that it goes to.
     """
     run, service = work.claim.run, work.resources.service
     if run.trigger.kind in ("tag", "manual"):
         return None
-    known = work.keeper.insist(lambda: service.pipelines.last_success(run.project, pipeline, branch))
     own = commit.commit.id
+    known = work.keeper.insist(lambda: service.pipelines.last_success(run, pipeline, branch, own))
     if known and run.is_trusted and is_ancestor(commit.objects, known, own):
         return known
+    if run.trigger.kind == "push":
+        before = work.keeper.insist(lambda: service.pipelines.before(run, pipeline, branch))
+        if before and before != own and is_ancestor(commit.objects, before, own):
+            return before
     other = next(iter(commit.fetched.others.values()), "")
     base = merge_base(commit.objects, other, own) if other else None
     return None if base == own else base
@@ -215,5 +224,5 @@ def _tell(writer: LogWriter, path: str, found: PlannedRun) -> None:
             writer.status(line)
         return
     writer.status(f"{path}: {len(found.jobs)} jobs" if found.jobs else f"{path}: nothing is run: {found.plan.reason}")
-    for name, reason in found.plan.left_out.items():
+    for name, reason in found.plan.left_out.items() if found.jobs else ():
         writer.status(f"{name} is left out: {reason}")

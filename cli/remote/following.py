@@ -17,11 +17,11 @@ from pipelines.logs.lines import LogLine, decode_line
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _TOLD_AFTER_S: Final = 3.0
-_PATIENCE_S: Final = 60.0  # a restart and an upgrade take less
+PATIENCE_S: Final = 60.0  # a restart and an upgrade take less
 _ANSWER_S: Final = 10.0  # until an answer begins, once the user knows that the server is away
 _SILENCE_S: Final = 10.0 + _TOLD_AFTER_S  # heartbeats come every ten seconds
 _CANCELLING_S: Final = 2.0  # after Ctrl-C nobody wants to wait for a silent service
-_UNAVAILABLE: Final = (502, 503, 504)  # also from a proxy whose server is being restarted
+UNAVAILABLE: Final = (502, 503, 504)  # also from a proxy whose server is being restarted
 
 
 class Message(NamedTuple):
@@ -43,9 +43,11 @@ class Onlooker(Protocol):
 
 
 class Follower:
-    """Follows the log of a run. After a broken connection it goes on exactly after the last line that it had.
+    """Follows the log of a run, or of one of its jobs. After a broken connection it goes on exactly after the last line
+    that it had.
 
-    ended: the run, as in the API, once ``lines`` is exhausted.
+    job: its place in the run; 0: the run's own log.
+    ended: the run, or that job, as in the API, once ``lines`` is exhausted.
     last: the number of the last line that came.
     away: whether the onlooker knows that the server is away.
     begun: called with each line that has begun but not ended, and again as it grows; it comes whole when it ends.
@@ -57,6 +59,7 @@ class Follower:
         server: Server,
         number: int,
         *,
+        job: int = 0,
         after: int = 0,
         onlooker: Onlooker | None = None,
         begun: Callable[[LogLine], None] | None = None,
@@ -68,6 +71,7 @@ class Follower:
         self.away = False
         self._server = server
         self._number = number
+        self._path = f"/runs/{number}/jobs/{job}/events" if job else f"/runs/{number}/events"
         self._onlooker = onlooker
         self._begun = begun
         self._clock = clock
@@ -84,7 +88,7 @@ class Follower:
                 began = self._clock()
                 why = f"{self._server.url} has ended the connection"
             except (UnreachableServerError, ServerError) as error:
-                if isinstance(error, ServerError) and error.status not in _UNAVAILABLE:
+                if isinstance(error, ServerError) and error.status not in UNAVAILABLE:
                     raise
                 why = error.message
             except TimeoutError:
@@ -99,7 +103,7 @@ class Follower:
     def _connection(self) -> Iterator[LogLine]:
         with Client(self._server, timeout_s=self._answer_s()) as client:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
-            response = client.stream(f"/runs/{self._number}/events", headers=headers, silence_s=_SILENCE_S)
+            response = client.stream(self._path, headers=headers, silence_s=_SILENCE_S)
             for message in messages(_Heard(response, self._heard)):
                 if message.event == "end":
                     self.ended = json.loads(message.data)
@@ -115,7 +119,7 @@ class Follower:
         if self._absent_since is None:
             return _TOLD_AFTER_S
         absent_s = self._clock() - self._absent_since
-        return max(_FIRST_PAUSE_S, min(_ANSWER_S, (_PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s))
+        return max(_FIRST_PAUSE_S, min(_ANSWER_S, (PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s))
 
     def _heard(self, line: bytes) -> None:
         """Something came, so the server is there. But its greeting alone does not prove that it has the log."""
@@ -131,19 +135,19 @@ class Follower:
         if self._absent_since is None:
             self._absent_since = began
         absent_s = self._clock() - self._absent_since
-        if absent_s >= _PATIENCE_S:
+        if absent_s >= PATIENCE_S:
             raise RunLostError(
-                f"the server has been away for {_PATIENCE_S:.0f} s ({why}); run {self._number} may go on there",
+                f"the server has been away for {PATIENCE_S:.0f} s ({why}); run {self._number} may go on there",
                 hint=f"shiplap runs logs -f {self._number} follows it again",
             )
         if absent_s >= _TOLD_AFTER_S and not self.away:
             self.away = True
             if self._onlooker is not None:
                 self._onlooker.away(
-                    f"{why}: trying again until it has been away for {_PATIENCE_S:.0f} s;"
+                    f"{why}: trying again until it has been away for {PATIENCE_S:.0f} s;"
                     f" run {self._number} goes on there"
                 )
-        left_s = (_PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s
+        left_s = (PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s
         self._pause(min(self._next_pause_s, left_s))
         self._next_pause_s = min(_LONGEST_PAUSE_S, self._next_pause_s * 2)
 
@@ -203,7 +207,7 @@ def cancel_when(
             with Client(server, timeout_s=_FIRST_PAUSE_S if follower.away else _CANCELLING_S) as client:
                 client.call("POST", f"/runs/{number}/cancel")
         except ServerError as error:
-            if error.status in _UNAVAILABLE:  # any other status: the run has ended
+            if error.status in UNAVAILABLE:  # any other status: the run has ended
                 unheard()
         except UnreachableServerError:
             unheard()

@@ -8,17 +8,17 @@ from pipelines.endings import ended, repeated
 
 
 def outcome(run: dict[str, Any]) -> str:
-    """The state of a run; if it waits or was cancelled, also why."""
-    reason = _printable(run["reason"])
+    """The state of a run; if it waits, was cancelled or has warnings, also why."""
+    reason = printable(run["reason"])
     if run["state"] == "running" and run["cancel_requested"]:
         return f"running, being {ended('cancelled', reason)}"
-    return ended(run["state"], reason) if run["state"] in ("queued", "cancelled") else str(run["state"])
+    return ended(run["state"], reason) if run["state"] in ("queued", "cancelled", "warnings") else str(run["state"])
 
 
 def repeats(run: dict[str, Any]) -> str:
     """``retry of #1 by ana``; "" for a run that repeats none."""
     trigger = run["trigger"]
-    return repeated(trigger.get("retry_of", 0), _printable(trigger.get("by", "")))
+    return repeated(trigger.get("retry_of", 0), printable(trigger.get("by", "")))
 
 
 def dockerfile_hint(run: dict[str, Any]) -> str:
@@ -26,7 +26,7 @@ def dockerfile_hint(run: dict[str, Any]) -> str:
     found = (run["result"] or {}).get("dockerfiles")
     if found is None:
         return ""
-    path = _printable(found[0]) if found else "PATH"
+    path = printable(found[0]) if found else "PATH"
     if run["trigger"].get("kind", "manual") == "manual":
         return f"name it: shiplap build -f {path}"
     return f"name it in the project's settings: shiplap project set {run['project']} --file {path}"
@@ -56,16 +56,17 @@ def title_text(run: dict[str, Any]) -> str:
     Titles come from whoever pushes. So unprintable characters, which could steer a terminal, are left out.
     """
     trigger = run["trigger"]
-    title = _printable(trigger.get("title", ""))
+    title = printable(trigger.get("title", ""))
     again = repeats(run)
     if not title:
         return ", ".join(filter(None, (again, source_text(run))))
     pull = trigger.get("pull_request")
     where = f"pull request {pull}" if pull else trigger.get("branch") or trigger.get("tag") or ""
     place = " ".join(filter(None, (where, trigger.get("commit", "")[:12])))
-    where = f" ({_printable(place)})" if place else ""
+    where = f" ({printable(place)})" if place else ""
     return f"{again}: {title}{where}" if again else f"{title}{where}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text that others wrote, without what could steer a terminal."""
     return "".join(letter for letter in text if letter.isprintable())

@@ -28,10 +28,22 @@ _FULL_COMMIT: Final = (40, 64)
 
 
 class Build(msgspec.Struct, frozen=True):
-    """An action: make a run."""
+    """An action: make a run. before: the commit that the branch was at until a push; empty: unknown, or none."""
 
     request: RunRequest
     trigger: Trigger
+    before: str = ""
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """An action: make a run if the commit has pipelines, for only these say whether a push has done it already.
+
+    reason: why there is no run, where it has none.
+    """
+
+    request: RunRequest
+    trigger: Trigger
+    reason: str
 
 
 class Await(msgspec.Struct, frozen=True):
@@ -53,7 +65,7 @@ class Skip(msgspec.Struct, frozen=True):
     reason: str
 
 
-Action: TypeAlias = Build | Await | Close | Skip
+Action: TypeAlias = Build | Hold | Await | Close | Skip
 
 
 def is_about(settings: HookSettings, repository: Repository) -> bool:
@@ -128,7 +140,7 @@ def _push(project: Project, push: Push) -> Action:
         "push", push.author, branch=push.branch, commit=push.commit, title=push.title, url=push.url,
         context=_status(project), default_branch=push.default_branch,
     )  # fmt: skip
-    return Build(_request(project, source, hook.push_secrets), trigger)
+    return Build(_request(project, source, hook.push_secrets), trigger, push.before)
 
 
 def _tag(project: Project, tag: Tag) -> Action:
@@ -150,8 +162,7 @@ def _pull_request(project: Project, pull: PullRequest) -> Action:
         return Skip(f"{shown} comes from a fork, and the project builds none of these")
     if not means(hook.branches, pull.target):
         return Skip(f"{shown} goes to branch {pull.target}, which is not among the project's branches")
-    if not pull.fork and means(hook.branches, pull.branch):
-        return Skip(f"{shown}: the push to branch {pull.branch} builds it")
+    is_pushed = not pull.fork and means(hook.branches, pull.branch)
     whole = len(pull.commit) in _FULL_COMMIT
     source = msgspec.structs.replace(
         _source(hook),
@@ -161,14 +172,18 @@ def _pull_request(project: Project, pull: PullRequest) -> Action:
         trusted=not pull.fork,
         base=pull.base if hook.paths and len(pull.base) in _FULL_COMMIT else "",
         paths=hook.paths if len(pull.base) in _FULL_COMMIT else (),
+        only_pipelines=is_pushed,
     )
     if pull.clone_url:  # somebody else's repository has no use for the key to the project's own
         source = msgspec.structs.replace(source, ssh_key="")
     trigger = Trigger(
         "pull_request", pull.author, branch=pull.branch, pull_request=pull.number, commit=pull.commit,
-        title=pull.title, url=pull.url, fork=pull.fork, context=_status(project, "pr"), target=pull.target,
+        title=pull.title, url=pull.url, fork=pull.fork, context="" if is_pushed else _status(project, "pr"),
+        target=pull.target,
     )  # fmt: skip
     request = _request(project, source, () if pull.fork else hook.pull_request_secrets)
+    if is_pushed:
+        return Hold(request, trigger, f"{shown}: the push to branch {pull.branch} builds it")
     return Await(request, trigger) if pull.fork else Build(request, trigger)
 
 

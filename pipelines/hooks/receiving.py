@@ -24,9 +24,10 @@ from pipelines.forges.events import Ignored, Payload, Ping
 from pipelines.forges.known import FORGES, detect
 from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries, Delivery
-from pipelines.hooks.planning import Await, Build, Close, Skip, is_about, lane, plan
-from pipelines.model import Project, Run, Trigger
+from pipelines.hooks.planning import Await, Build, Close, Hold, Skip, is_about, lane, plan
+from pipelines.model import Project, Run, RunRequest, Trigger
 from pipelines.projects.projects import Projects
+from pipelines.runs.ownpulls import judge
 from pipelines.runs.runs import Runs
 
 _NO_SECRET: Final = b"what is signed with this is refused all the same"
@@ -165,17 +166,13 @@ class Receiver:
         done = _Done([], [], [], [])
         for action in plan(project, payload):
             match action:
-                case Build(request=request, trigger=trigger):
-                    try:
-                        run = self._runs.insert(connection, request, _of(trigger, delivery))
-                    except (
-                        InvalidRequestError,
-                        DeniedError,
-                    ) as error:  # a setting that does not suit runs is no fault of the forge's
-                        done.reasons.append(f"no run: {error.message}")
-                        continue
-                    done.runs.append(run)
-                    done.reasons.append(f"run {run.number}")
+                case Build(request=request, trigger=trigger, before=before):
+                    self._begin(connection, done, request, _of(trigger, delivery), before)
+                case Hold(request=request, trigger=trigger, reason=reason):
+                    if judge(connection, request, _of(trigger, delivery)) == "run":
+                        self._begin(connection, done, request, _of(trigger, delivery))
+                    else:
+                        done.reasons.append(reason)
                 case Await(request=request, trigger=trigger):
                     waits, told = self._approvals.ask(connection, request, _of(trigger, delivery))
                     done.reasons.append(told)
@@ -187,6 +184,20 @@ class Receiver:
                 case Skip(reason=reason):
                     done.reasons.append(reason)
         return done
+
+    def _begin(
+        self, connection: Connection, done: _Done, request: RunRequest, trigger: Trigger, before: str = ""
+    ) -> None:
+        try:
+            run = self._runs.insert(connection, request, trigger, before=before)
+        except (
+            InvalidRequestError,
+            DeniedError,
+        ) as error:  # a setting that does not suit runs is no fault of the forge's
+            done.reasons.append(f"no run: {error.message}")
+            return
+        done.runs.append(run)
+        done.reasons.append(f"run {run.number}")
 
     def _cancel_lane(
         self, project: str, trigger: Trigger, *, superseded_by: int = 0, why: str = "", but: str = ""

@@ -129,9 +129,11 @@ class Claims:
         return str(row.reason) if row.cancel_requested else None
 
     def is_killed(self, claim: Claim) -> bool:
-        """Whether a job that is to end is to do so at once: its run was cancelled a second time."""
+        """Whether a job that is to end is to do so at once: it, or its run, was cancelled a second time."""
+        wanted = select(runs.c.stop, jobs.c.stop).where(jobs.c.number == claim.number, runs.c.number == jobs.c.run)
         with self._database.read() as connection:
-            return connection.execute(select(runs.c.stop).where(runs.c.number == claim.run.number)).scalar() == "now"
+            row = connection.execute(wanted).first()
+        return row is not None and "now" in tuple(row)
 
     def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
         """Write down for whom the run is, once for all of its attempts.

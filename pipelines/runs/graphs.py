@@ -14,12 +14,21 @@ import msgspec
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
 
-from ci.graph import ENDED, JobNode, RunOutcome, Stop, advance, jobs_before, outcome, to_be_ended
+from ci.graph import (
+    ENDED,
+    JobNode,
+    Stop,
+    advance,
+    jobs_before,
+    outcome,
+    to_be_ended,
+    with_those_after,
+)
 from ci.reasons import why_skipped
-from pipelines.model import FINAL_STATES, FIRST_PLACE, JobState
+from pipelines.model import FINAL_STATES, FIRST_PLACE, AnyRunState, JobState
 from pipelines.schema import jobs, runs
 
-_WENT_WRONG: Final[tuple[JobState, ...]] = ("error", "failed")
+_NOT_WELL: Final = ("cancelled", "error", "failed")
 _nodes: Final = msgspec.json.Decoder(JobNode)
 
 
@@ -34,6 +43,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     statuses: which marks its commit gets.
     left_out: by the names of jobs that are not in the run, why.
     reason: why the run has no jobs; empty where it has some.
+    is_run_otherwise: it has none because another event runs the pipeline with this commit, and marks it.
     """
 
     file: str
@@ -48,14 +58,36 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     statuses: str = "run"
     left_out: dict[str, str] = {}
     reason: str = ""
+    is_run_otherwise: bool = False
 
 
 class GraphRow(NamedTuple):
-    """A job of a pipeline, as its row has it. number: among all jobs. node: with its state."""
+    """A job of a pipeline, as its row has it.
+
+    number: among all jobs.
+    place: in its run.
+    node: with its state.
+    reason: why it is to end, or ended as it did.
+    failures: attempts that failed by themselves.
+    """
 
     number: int
+    place: int
     node: JobNode
     reason: str
+    failures: int
+
+    @property
+    def is_flaky(self) -> bool:
+        return self.node.state == "succeeded" and self.failures > 0
+
+
+class Moved(NamedTuple):
+    """What became of a pipeline's run. is_news: the run's state is another one now."""
+
+    is_news: bool
+    plan: RunPlan
+    graph: list[GraphRow]
 
 
 plans: Final = msgspec.json.Decoder(RunPlan)
@@ -68,37 +100,62 @@ def node_document(node: JobNode) -> str:
 
 def graph_of(connection: Connection, run: int) -> list[GraphRow]:
     """The jobs of a run's pipeline, in the order of the file; none of a build alone."""
-    columns = (jobs.c.number, jobs.c.node, jobs.c.state, jobs.c.attempt, jobs.c.reason)
+    columns = (
+        jobs.c.number, jobs.c.place, jobs.c.node, jobs.c.state, jobs.c.attempt, jobs.c.stop, jobs.c.reason,
+        jobs.c.failures,
+    )  # fmt: skip
     wanted = select(*columns).where(jobs.c.run == run, jobs.c.place > FIRST_PLACE).order_by(jobs.c.place)
     found = []
     for row in connection.execute(wanted):
-        node = msgspec.structs.replace(_nodes.decode(row.node), state=row.state, has_run=row.attempt > 0)
-        found.append(GraphRow(row.number, node, row.reason))
+        known = {"state": row.state, "has_run": row.attempt > 0, "stop": row.stop}
+        node = msgspec.structs.replace(_nodes.decode(row.node), **known)
+        found.append(GraphRow(row.number, row.place, node, row.reason, row.failures))
     return found
 
 
-def move_on(connection: Connection, run: int, now: float) -> bool:
+def move_on(connection: Connection, run: int, now: float) -> Moved:
     """Let a pipeline's jobs go on, one of which has changed in this transaction; give the run the state that it has.
 
-    The caller holds the run. Returns whether the run's state is another one now.
+    The caller holds the run.
     """
     columns = (runs.c.state, runs.c.stop, runs.c.reason, runs.c.plan)
     row = connection.execute(select(*columns).where(runs.c.number == run)).one()
-    stops_on_failure = plans.decode(row.plan).stop_on_failure
-    graph = _moved(connection, graph_of(connection, run), row.stop, row.reason, stops_on_failure, now)
-    found = outcome([each.node for each in graph])
-    if _has_failed_to_plan(connection, run):
-        found = RunOutcome("failed")
-    elif found.state == "queued":
-        found = RunOutcome("running")  # its first job was taken
-    if found.state == row.state:
-        return False
-    changes: dict[str, object] = {"state": found.state}
-    if found.state in FINAL_STATES:
+    plan = plans.decode(row.plan)
+    graph = _moved(connection, graph_of(connection, run), row.stop, row.reason, plan.stop_on_failure, now)
+    state = _state(connection, run, graph)
+    if state == row.state:
+        return Moved(False, plan, graph)
+    changes: dict[str, object] = {"state": state}
+    if state in FINAL_STATES:
         changes["finished_at"] = now
-        changes["reason"] = _reason(graph, found, row.reason)
+        changes["reason"] = _reason(graph, state, row.reason)
     connection.execute(update(runs).where(runs.c.number == run).values(changes))
-    return True
+    return Moved(True, plan, graph)
+
+
+def culprit(graph: Sequence[GraphRow], state: AnyRunState) -> GraphRow | None:
+    """The first job that made the run's state ``failed`` or ``error``; None: none did, or it is neither."""
+    if state not in ("failed", "error"):
+        return None
+    return next(iter(_wrong(graph, state)), None)
+
+
+def _state(connection: Connection, run: int, graph: Sequence[GraphRow]) -> AnyRunState:
+    """The state of the run. A pipeline that was planned is no longer queued: its first job was taken."""
+    if _has_failed_to_plan(connection, run):
+        return "failed"
+    found = outcome([each.node for each in graph])
+    if found.state == "succeeded" and _warnings(graph):
+        return "warnings"
+    return "running" if found.state == "queued" or found.state == "blocked" else found.state
+
+
+def _warnings(graph: Sequence[GraphRow]) -> list[str]:
+    """What a run that succeeded says of jobs that did not, or not at once."""
+    failed = [each.node.name for each in graph if each.node.state == "failed"]
+    flaky = [each.node.name for each in graph if each.is_flaky]
+    told = [f"{', '.join(failed)} failed, which is allowed"] if failed else []
+    return told + ([f"{', '.join(flaky)} succeeded only when tried again"] if flaky else [])
 
 
 def _moved(
@@ -107,11 +164,10 @@ def _moved(
     """Write down what ``ci.graph`` says; returns the jobs as they are then."""
     nodes = [each.node for each in graph]
     numbers = {each.node.name: each.number for each in graph}
-    why = told if stop else "another job had failed"
-    ending = to_be_ended(nodes, stop=stop, stop_on_failure=stops_on_failure)
-    if ending:
-        asked = jobs.c.number.in_([numbers[name] for name in ending]) & jobs.c.cancel_requested.is_(False)
-        connection.execute(update(jobs).where(asked).values(cancel_requested=True, reason=why))
+    why = _why(graph, stop, told)
+    for name in to_be_ended(nodes, stop=stop, stop_on_failure=stops_on_failure):
+        asked = (jobs.c.number == numbers[name]) & jobs.c.cancel_requested.is_(False)
+        connection.execute(update(jobs).where(asked).values(cancel_requested=True, reason=why[name]))
     changes = advance(nodes, stop=stop, stop_on_failure=stops_on_failure)
     if not changes:
         return list(graph)
@@ -132,7 +188,13 @@ def _moved(
     return [each._replace(reason=reasons.get(each.node.name, each.reason)) for each in moved]
 
 
-def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: str) -> dict[str, str]:
+def _why(graph: Sequence[GraphRow], stop: Stop, told: str) -> dict[str, str]:
+    """By job, why it is ended if it is. told: why the run is."""
+    common = told if stop else "another job had failed"
+    return {each.node.name: each.reason if each.node.stop and not stop else common for each in graph}
+
+
+def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: Mapping[str, str]) -> dict[str, str]:
     """Why those jobs ended that no worker ended."""
     nodes = [each.node for each in moved]
     before = jobs_before(nodes)
@@ -142,7 +204,7 @@ def _reasons(moved: Sequence[GraphRow], changes: Mapping[str, JobState], why: st
         if state == "skipped":
             found[node.name] = why_skipped(node, [other for other in nodes if other.name in before[node.name]])
         elif state in ENDED:
-            found[node.name] = why
+            found[node.name] = why[node.name]
     return found
 
 
@@ -156,23 +218,47 @@ def stop_pipeline(connection: Connection, run: int, why: str) -> None:
     connection.execute(update(runs).where(runs.c.number == run).values(changes))
 
 
+def stop_jobs(connection: Connection, run: int, names: Sequence[str], why: str) -> bool:
+    """Let jobs of a pipeline end, and what needs them; what cleans up after them is still done. A second time nothing
+    is, and they are killed.
+
+    The caller holds the run, and calls ``follow_job`` then. Returns whether there was anything left to end.
+    """
+    graph = graph_of(connection, run)
+    wanted = with_those_after([each.node for each in graph], names)
+    left = [each for each in graph if each.node.name in wanted and each.node.state not in ENDED]
+    is_second = any(each.node.stop in ("term", "now") for each in graph if each.node.name in names)
+    for each in left:
+        stop = "now" if is_second else "term" if each.node.name in names else each.node.stop or "with"
+        connection.execute(update(jobs).where(jobs.c.number == each.number).values(stop=stop))
+    nodes = [each.node for each in graph_of(connection, run)]
+    ending = {*to_be_ended(nodes), *advance(nodes)}
+    told = [each.number for each in left if each.node.name in ending]
+    is_new = jobs.c.number.in_(told) & jobs.c.cancel_requested.is_(False)
+    connection.execute(update(jobs).where(is_new).values(reason=why))
+    return bool(left)
+
+
 def _has_failed_to_plan(connection: Connection, run: int) -> bool:
     wanted = select(jobs.c.number).where(jobs.c.run == run, jobs.c.place == FIRST_PLACE, jobs.c.state == "failed")
     return connection.execute(wanted).first() is not None
 
 
-def _reason(graph: Sequence[GraphRow], found: RunOutcome, told: str) -> str:
+def _reason(graph: Sequence[GraphRow], state: AnyRunState, told: str) -> str:
     """Why the run ended as it did. told: what is known already: why it was ended, or has nothing to do."""
-    if told or found.state == "succeeded":
+    if told or state == "succeeded":
         return told
-    wrong = [
-        each
-        for each in graph
-        if each.node.state == found.state and not (each.node.may_fail and found.state == "failed")
-    ]
-    if not wrong or found.state not in _WENT_WRONG:
+    if state == "warnings":
+        return "; ".join(_warnings(graph))
+    wrong = _wrong(graph, state) if state in _NOT_WELL else []
+    if not wrong:
         return told
     first, more = wrong[0], len(wrong) - 1
     line = first.reason.partition("\n")[0]
     others = f" (and {more} more)" if more else ""
     return f"{first.node.name}{others}: {line}" if line else f"{first.node.name}{others}"
+
+
+def _wrong(graph: Sequence[GraphRow], state: AnyRunState) -> list[GraphRow]:
+    """The jobs because of which the run failed, or has an error."""
+    return [each for each in graph if each.node.state == state and not (each.node.may_fail and state == "failed")]

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import select
 
 from pipelines.database import Database
-from pipelines.model import FINAL_STATES, RunState, Trigger
+from pipelines.model import FINAL_STATES, AnyRunState, Trigger
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import jobs, runs
 
@@ -21,7 +21,7 @@ class Point(msgspec.Struct, frozen=True):
     """One run that has ended. duration_s: from its start to its end. executed, cached: steps."""
 
     number: int
-    state: RunState
+    state: AnyRunState
     started_at: float
     duration_s: float
     executed: int
@@ -56,7 +56,7 @@ class Newest(msgspec.Struct, frozen=True):
     """A run that stands for its project."""
 
     number: int
-    state: RunState
+    state: AnyRunState
     created_at: float
     trigger: Trigger
 

@@ -9,17 +9,17 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from pipelines.database import Database
-from pipelines.model import Run, RunState
+from pipelines.model import AnyRunState, Run
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.runs.shares import turns
 from pipelines.schema import jobs, runs
 
 StateGroup: TypeAlias = Literal["active", "queued", "running", "succeeded", "failed", "cancelled"]
-GROUPS: Final[dict[StateGroup, tuple[RunState, ...]]] = {
+GROUPS: Final[dict[StateGroup, tuple[AnyRunState, ...]]] = {
     "active": ("queued", "running"),
     "queued": ("queued",),
     "running": ("running",),
-    "succeeded": ("succeeded",),
+    "succeeded": ("succeeded", "warnings"),
     "failed": ("failed", "error"),
     "cancelled": ("cancelled",),
 }
@@ -103,7 +103,7 @@ class Listing:
         """The runs that are being built, by number."""
         return self._runs(select_runs().where(runs.c.state == "running").order_by(runs.c.number))
 
-    def count(self, state: RunState, *, projects: Collection[str] | None = None) -> int:
+    def count(self, state: AnyRunState, *, projects: Collection[str] | None = None) -> int:
         """How many runs are in ``state``. projects: only the runs of these projects."""
         query = select(func.count()).select_from(runs).where(runs.c.state == state, *_of(projects))
         with self._database.read() as connection:

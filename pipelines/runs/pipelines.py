@@ -7,23 +7,27 @@ either all of them are there, or the attempt left nothing and the next one plans
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
 from ci.graph import JobNode, jobs_before
 from pipelines.database import Database
+from pipelines.errors import DeniedError, InvalidRequestError
 from pipelines.logs.lines import LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
 from pipelines.model import FIRST_PLACE, Claim, Run, RunResult, RunState, Trigger
 from pipelines.runs.claims import fence
 from pipelines.runs.graphs import RunPlan, graph_of, node_document, plans, stop_pipeline
+from pipelines.runs.ownpulls import held_requests
 from pipelines.runs.queue import check_labels
+from pipelines.runs.runs import Runs
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.schema import jobs, run_images, runs
 from pipelines.sealing.vault import Secrets
@@ -32,6 +36,11 @@ from pipelines.statuses.outbox import note_handed_over
 PLANNING: Final = ".plan"
 """The name of the job that plans. No job of a file can have it."""
 
+_log = logging.getLogger(__name__)
+_LOOKED_AT: Final = 100
+"""How many runs of a branch are looked through for those of the same event."""
+
+_GOOD: Final = ("succeeded", "warnings")
 _HAS_RESULT: Final = ("succeeded", "reused", "failed")
 
 
@@ -75,9 +84,12 @@ class JobBasis(msgspec.Struct, frozen=True):
 class Pipelines:
     """The pipelines of all runs. Thread-safe."""
 
-    def __init__(self, database: Database, secrets: Secrets, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, secrets: Secrets, submitted: Runs, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
         self._secrets = secrets
+        self._submitted = submitted
         self._clock = clock
 
     def write(
@@ -95,7 +107,8 @@ class Pipelines:
         mark: what the project's marks at commits are called; empty for a run that marks none.
         own_secrets: that came with the run; each of the runs gets them.
         store: stores the rest of the planning's log.
-        Returns the numbers of the runs, in order. Raises StaleAttemptError.
+        Returns the numbers of the runs, in order; none when the run was cancelled while it was planned.
+        Raises StaleAttemptError.
         """
         numbers = [claim.run.number]
         with self._database.write() as connection:
@@ -103,6 +116,8 @@ class Pipelines:
             fence(connection, claim)
             store(connection)
             now = self._clock()
+            if _is_cancelled(connection, claim, now):
+                return []
             (_, first), *others = planned
             found = first(claim.run.number)
             if mark:
@@ -110,7 +125,21 @@ class Pipelines:
             self._become(connection, claim, found, mark, now)
             for _, plan in others:
                 numbers.append(self._add(connection, claim, plan, mark, own_secrets, now))
+            self._begin_held(connection, claim.run.number)
         return numbers
+
+    def _begin_held(self, connection: Connection, run: int) -> None:
+        """Begin the runs of pull requests that waited for this one to find pipelines; they are queued like any other.
+
+        The reaper and the end of the claim wake workers for them.
+        """
+        document = connection.execute(select(runs.c.held).where(runs.c.number == run)).scalar_one()
+        for request, trigger in held_requests(document):
+            try:
+                self._submitted.insert(connection, request, trigger)
+            except (InvalidRequestError, DeniedError) as error:  # settings changed since it was asked for
+                _log.warning("run %d: no run for pull request %d: %s", run, trigger.pull_request, error.message)
+        connection.execute(update(runs).where(runs.c.number == run).values(held=""))
 
     def basis(self, claim: Claim) -> JobBasis:
         """What the claimed job goes by."""
@@ -159,16 +188,37 @@ class Pipelines:
             connection.execute(insert(run_images).values(run=run, name=name, meaning=meaning))
             return meaning
 
-    def last_success(self, project: str, pipeline: str, branch: str) -> str:
-        """The commit of the branch with which this pipeline succeeded last; empty where there is none."""
-        wanted = (
-            select(runs.c.plan)
-            .where(runs.c.project == project, runs.c.branch == branch, runs.c.pipeline == pipeline)
-            .where(runs.c.state == "succeeded")
-        )
+    def last_success(self, run: Run, pipeline: str, branch: str, commit: str) -> str:
+        """The commit of the branch with which this pipeline succeeded last; empty where there is none.
+
+        Counts runs of the same event in the same domain that had jobs: what did not listen has tried nothing, and a
+        fork's branch may be called main, too.
+        run: that is planned.
+        commit: of that run, which does not count: repeated, it is all run again.
+        """
+        found = self._like(run, pipeline, branch, runs.c.state.in_(_GOOD))
+        good = (plan.commit for plan in found if plan.facts.get("SHIPLAP_EVENT") == run.trigger.kind)
+        return next((other for other in good if other != commit), "")
+
+    def before(self, run: Run, pipeline: str, branch: str) -> str:
+        """The commit that the branch of a run was at until its push.
+
+        Empty where there was none, or where this pipeline was run with it and did not succeed: then it says nothing.
+        """
         with self._database.read() as connection:
-            document = connection.execute(wanted.order_by(runs.c.number.desc()).limit(1)).scalar()
-        return "" if document is None else plans.decode(document).commit
+            before = str(connection.execute(select(runs.c.before).where(runs.c.number == run.number)).scalar() or "")
+        others = self._like(run, pipeline, branch, runs.c.state.not_in(_GOOD)) if before else []
+        return "" if any(plan.commit == before for plan in others) else before
+
+    def _like(self, run: Run, pipeline: str, branch: str, condition: ColumnElement[bool]) -> list[RunPlan]:
+        """The plans of the branch's other runs that had jobs, or should have had, the newest first."""
+        of_it = (runs.c.project == run.project, runs.c.branch == branch, runs.c.pipeline == pipeline)
+        domain = select(runs.c.domain).where(runs.c.number == run.number).scalar_subquery()  # settled since the claim
+        wanted = select(runs.c.plan).where(*of_it, condition, runs.c.domain == domain)
+        wanted = wanted.where(runs.c.number != run.number).order_by(runs.c.number.desc()).limit(_LOOKED_AT)
+        with self._database.read() as connection:
+            found = [plans.decode(row.plan) for row in connection.execute(wanted)]
+        return [plan for plan in found if not plan.reason]
 
     def _become(self, connection: Connection, claim: Claim, found: PlannedRun, mark: str, now: float) -> None:
         """Let the claimed run be a pipeline's. Its first job has ended by that."""
@@ -190,7 +240,15 @@ class Pipelines:
         now: float,
     ) -> int:
         """Make a run for one more pipeline. It was planned in the first one's job, and says so in its log."""
-        source = (runs.c.project, runs.c.priority, runs.c.source, runs.c.trigger, runs.c.branch, runs.c.domain)
+        source = (
+            runs.c.project,
+            runs.c.priority,
+            runs.c.source,
+            runs.c.trigger,
+            runs.c.branch,
+            runs.c.domain,
+            runs.c.before,
+        )
         asked = connection.execute(select(*source).where(runs.c.number == claim.run.number)).one()
         number: int = connection.execute(
             insert(runs).values(**asked._mapping, state="running", created_at=now).returning(runs.c.number)
@@ -251,6 +309,16 @@ class Pipelines:
         if rows:
             connection.execute(insert(jobs), rows)
         follow_job(connection, number, now)
+
+
+def _is_cancelled(connection: Connection, claim: Claim, now: float) -> bool:
+    """Whether somebody cancelled the run while it was planned; it has ended then."""
+    this = jobs.c.number == claim.number
+    if not connection.execute(select(jobs.c.cancel_requested).where(this)).scalar_one():
+        return False
+    connection.execute(update(jobs).where(this).values(state="cancelled", finished_at=now, result="{}"))
+    follow_job(connection, claim.run.number, now)
+    return True
 
 
 def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:

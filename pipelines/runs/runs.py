@@ -26,12 +26,12 @@ from pipelines.model import (
     FINAL_STATES,
     FIRST_PLACE,
     MAX_TIMEOUT_S,
+    AnyRunState,
     ContextSource,
     GitSource,
     Job,
     Run,
     RunRequest,
-    RunState,
     Source,
     Step,
     Trigger,
@@ -89,10 +89,17 @@ class Runs:
         return run
 
     def insert(
-        self, connection: Connection, request: RunRequest, trigger: Trigger, domain: Domain | None = None
+        self,
+        connection: Connection,
+        request: RunRequest,
+        trigger: Trigger,
+        domain: Domain | None = None,
+        *,
+        before: str = "",
     ) -> Run:
         """Record a run within the transaction of the caller, who then calls ``announce``.
 
+        before: the commit that the branch was at until a push; empty: unknown, or none.
         domain, errors: as for ``submit``.
         """
         labels = check_request(request)
@@ -111,6 +118,7 @@ class Runs:
                 branch=trigger.branch[:_MAX_BRANCH],
                 domain="" if domain is None else domain.label,
                 created_at=now,
+                before=before,
             )
             .returning(runs.c.number)
         ).scalar_one()
@@ -148,7 +156,7 @@ class Runs:
         self,
         *,
         project: str | None = None,
-        state: RunState | None = None,
+        state: AnyRunState | None = None,
         before: int | None = None,
         limit: int = 50,
         projects: Collection[str] | None = None,
@@ -255,13 +263,15 @@ class Runs:
                 f"run {number} came with secrets ({', '.join(run.own_secrets)}), which were forgotten when it ended",
                 hint="submit it again; what several runs need is better stored: shiplap secret set",
             )
-        return self.submit(
-            RunRequest(
-                self._source_again(run), run.project, run.options, run.priority, run.worker_labels, run.max_attempts
-            ),
-            msgspec.structs.replace(run.trigger, by=by or run.trigger.by, retry_of=number),
-            domain_of(run),
+        request = RunRequest(
+            self._source_again(run), run.project, run.options, run.priority, run.worker_labels, run.max_attempts
         )
+        trigger = msgspec.structs.replace(run.trigger, by=by or run.trigger.by, retry_of=number)
+        with self._database.write() as connection:
+            before = connection.execute(select(runs.c.before).where(runs.c.number == number)).scalar() or ""
+            again = self.insert(connection, request, trigger, domain_of(run), before=before)
+        self.announce(again)
+        return again
 
     def _source_again(self, run: Run) -> Source:
         """What a run is a run of; of a pipeline's, the very commit, wherever its branch is by now."""

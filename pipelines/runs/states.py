@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from pipelines.model import FIRST_PLACE, Run
 from pipelines.runs.graphs import move_on
+from pipelines.runs.marks import note_pipeline
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import jobs, runs
 from pipelines.sealing.vault import forget_secrets_of_run
@@ -39,10 +40,12 @@ def follow_job(connection: Connection, run: int, now: float) -> Run:
         for name in ("state", "finished_at")
     }
     alone = update(runs).where(runs.c.number == run, runs.c.pipeline == "").values(its)
-    is_changed = connection.execute(alone).rowcount == 1 or move_on(connection, run, now)
+    moved = None if connection.execute(alone).rowcount == 1 else move_on(connection, run, now)
     found = run_from_row(connection.execute(select_runs().where(runs.c.number == run)).one())
     if found.is_final:
         forget_secrets_of_run(connection, run)
-    if is_changed:
+    if moved is None:
         note_state(connection, found, now)
+    else:
+        note_pipeline(connection, found, moved, now)
     return found

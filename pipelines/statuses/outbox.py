@@ -18,15 +18,15 @@ from pipelines.forges.events import StatusState
 from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.store import read_lines
 from pipelines.logs.tail import last_output, plain
-from pipelines.model import Run, RunState
+from pipelines.model import FIRST_PLACE, AnyRunState, Run
 from pipelines.schema import jobs, statuses, steps
 from pipelines.statuses.wording import description, one_line
 
 StatusOutcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
 
-_STATES: Final[dict[RunState, StatusState]] = {
-    "queued": "pending", "running": "running", "succeeded": "success", "failed": "failure", "cancelled": "cancelled",
-    "error": "error",
+_STATES: Final[dict[AnyRunState, StatusState]] = {
+    "queued": "pending", "running": "running", "succeeded": "success", "warnings": "success", "failed": "failure",
+    "cancelled": "cancelled", "error": "error",
 }  # fmt: skip
 
 
@@ -53,20 +53,33 @@ def note_state(connection: Connection, run: Run, now: float) -> None:
     if not trigger.commit or not trigger.context:
         return
     state = _STATES[run.state]
-    last_line = _last_line(connection, run) if run.state == "failed" else ""
+    last_line = _last_line(connection, run.number) if run.state == "failed" else ""
+    add_status(connection, run, trigger.context, state, description(run, state, last_line), now)
+
+
+def add_status(
+    connection: Connection, run: Run, context: str, state: StatusState, told: str, now: float, *, job: int = 0
+) -> None:
+    """Have the run's commit marked. told: see ``wording``. job: the place of the job to link to; 0: the run."""
     connection.execute(
         insert(statuses).values(
             project=run.project,
             run=run.number,
-            commit=trigger.commit,
-            context=trigger.context,
+            commit=run.trigger.commit,
+            context=context,
             state=state,
-            description=description(run, state, last_line),
+            description=told,
             created_at=now,
             outcome="waiting",
             due_at=now,
+            job=job,
         )
     )
+
+
+def state_of(run: AnyRunState) -> StatusState:
+    """What forges learn of a run's state."""
+    return _STATES[run]
 
 
 def note_handed_over(connection: Connection, run: Run, contexts: Sequence[str], now: float) -> None:
@@ -77,19 +90,7 @@ def note_handed_over(connection: Connection, run: Run, contexts: Sequence[str], 
     trigger = run.trigger
     if not trigger.commit or not trigger.context or trigger.context in contexts:
         return
-    connection.execute(
-        insert(statuses).values(
-            project=run.project,
-            run=run.number,
-            commit=trigger.commit,
-            context=trigger.context,
-            state="success",
-            description=one_line(f"see {', '.join(contexts)}"),
-            created_at=now,
-            outcome="waiting",
-            due_at=now,
-        )
-    )
+    add_status(connection, run, trigger.context, "success", one_line(f"see {', '.join(contexts)}"), now)
 
 
 def list_statuses(database: Database, project: str, *, limit: int = 100) -> list[SentStatus]:
@@ -105,10 +106,10 @@ def list_statuses(database: Database, project: str, *, limit: int = 100) -> list
         ]  # fmt: skip
 
 
-def _last_line(connection: Connection, run: Run) -> str:
-    """The last line that the failed step printed, masked as the log has it; "" where it printed nothing."""
+def failed_line(connection: Connection, job: int) -> str:
+    """The last line that the failed step of a job printed, masked as the log has it; "" where it printed nothing."""
     wanted = select(steps).join(jobs, and_(jobs.c.number == steps.c.job, jobs.c.attempt == steps.c.attempt))
-    wanted = wanted.where(jobs.c.run == run.number, steps.c.state == "failed")
+    wanted = wanted.where(jobs.c.number == job, steps.c.state == "failed")
     step = connection.execute(wanted.order_by(steps.c.step).limit(1)).first()
     if step is None:
         return ""
@@ -118,3 +119,9 @@ def _last_line(connection: Connection, run: Run) -> str:
 
     printed = last_output(read, step=step.step, first_line=step.first_line, last_line=step.last_line)
     return next((text for line in reversed(printed) if (text := one_line(plain(line)))), "")
+
+
+def _last_line(connection: Connection, run: int) -> str:
+    """``failed_line`` of a build's one job."""
+    its = select(jobs.c.number).where(jobs.c.run == run, jobs.c.place == FIRST_PLACE)
+    return failed_line(connection, connection.execute(its).scalar_one())

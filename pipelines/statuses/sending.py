@@ -114,7 +114,8 @@ class StatusSender:
         project, token = self._target(row.project)
         forge = FORGES[project.hook.forge]
         url = project.hook.repository
-        status = Status(row.state, row.context, row.description, self._url_of(row.run), self._branch(row.run))
+        page = self._url_of(row.run) + (f"?job={row.job}" if row.job else "")
+        status = Status(row.state, row.context, row.description, page, self._branch(row.run))
         call = forge.status_call(repository_path(url), row.commit, status, token)
         self._transport.send(project.hook.api_url or forge.default_api(url), call)
 

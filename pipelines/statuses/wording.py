@@ -20,7 +20,7 @@ _LEAST_REASON: Final = 60  # characters of the reason that the step's last line 
 def description(run: Run, state: StatusState, last_line: str) -> str:
     """The text of a mark. last_line: the last that the failed step printed; empty where there is none."""
     told = run.reason.partition("\n")[0] if run.is_final and run.reason else _described(run, state)
-    return _cut(one_line(_with_line(told, last_line)), _MAX_DESCRIPTION)
+    return cut(one_line(with_line(told, last_line)))
 
 
 def _described(run: Run, state: StatusState) -> str:
@@ -28,11 +28,11 @@ def _described(run: Run, state: StatusState) -> str:
     return f"{_DESCRIPTIONS[state]} ({again})" if again else _DESCRIPTIONS[state]
 
 
-def _with_line(reason: str, line: str) -> str:
+def with_line(reason: str, line: str) -> str:
     """Reason and line, as far as there is room: the beginning of the line, and the beginning of a long reason."""
     if not line:
         return reason
-    return f"{_cut(reason, max(_LEAST_REASON, _MAX_DESCRIPTION - len(line) - 2))}: {line}"
+    return f"{cut(reason, max(_LEAST_REASON, _MAX_DESCRIPTION - len(line) - 2))}: {line}"
 
 
 def one_line(text: str) -> str:
@@ -40,5 +40,6 @@ def one_line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int = _MAX_DESCRIPTION) -> str:
+    """The beginning of a text that is too long."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -133,7 +133,7 @@ def test_server_that_accepts_and_says_nothing_is_away(
     monkeypatch: pytest.MonkeyPatch, before: tuple[bytes, ...]
 ) -> None:
     monkeypatch.setattr(following, "_TOLD_AFTER_S", 0.3)
-    monkeypatch.setattr(following, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(following, "PATIENCE_S", 1.0)
     monkeypatch.setattr(following, "_ANSWER_S", 0.3)
     onlooker = Onlooker(time.monotonic)
     got: list[int] = []
@@ -147,7 +147,7 @@ def test_server_that_accepts_and_says_nothing_is_away(
 
 def test_stream_that_falls_silent_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "_SILENCE_S", 0.2)
-    monkeypatch.setattr(following, "_PATIENCE_S", 4.0)
+    monkeypatch.setattr(following, "PATIENCE_S", 4.0)
     onlooker = Onlooker(time.monotonic)
     with scripted(Held(STREAM + event(1)), b"") as there, pytest.raises(RunLostError):
         list(Follower(Server(there.url, "token"), RUN, onlooker=onlooker).lines())

@@ -9,7 +9,7 @@ import pytest
 from ci.patterns import means, means_any
 from pipelines.errors import InvalidRequestError
 from pipelines.forges.events import Event, Payload, Ping, PullRequest, PullRequestClosed, Push, Repository, Tag
-from pipelines.hooks.planning import Action, Await, Build, Close, Skip, is_about, plan
+from pipelines.hooks.planning import Action, Await, Build, Close, Hold, Skip, is_about, plan
 from pipelines.model import GitSource, HookSettings, Project
 from pipelines.projects.checking import check_hook
 
@@ -97,10 +97,16 @@ def test_tags_are_built_by_their_own_settings() -> None:
 
 
 def test_own_pull_request_is_built_unless_its_branch_is() -> None:
-    assert isinstance(action(PULL), Skip)
+    held = action(PULL, pull_request_secrets=("npm",))
+    assert isinstance(held, Hold)
+    assert held.reason == "pull request 7: the push to branch topic builds it"
+    assert (held.request.options.secrets, held.trigger.context) == (("npm",), "")
+    assert isinstance(held.request.source, GitSource)
+    assert held.request.source.only_pipelines
     found = action(PULL, branches=("main",), pull_request_secrets=("npm",))
     assert isinstance(found, Build)
     assert source(found).trusted
+    assert not source(found).only_pipelines
     assert found.request.options.secrets == ("npm",)
     assert found.trigger.context == "shiplap/pr"
     assert isinstance(action(PULL, branches=("main",), pull_requests="off"), Skip)

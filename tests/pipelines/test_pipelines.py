@@ -16,7 +16,7 @@ from ci.ends import JobOutcome
 from ci.graph import ENDED, JobNode
 from core.digests import DiffID
 from core.trust import of_branch
-from pipelines.errors import ConflictError, SecretError, StaleAttemptError
+from pipelines.errors import ConflictError, NotFoundError, SecretError, StaleAttemptError
 from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
@@ -176,8 +176,18 @@ def test_allowed_failure_stops_nobody(service: Service) -> None:
     end(service, claimed(service), "failed", message="no")
     job = claimed(service)
     assert service.pipelines.basis(job).outcomes["a"].state == "failed"
-    assert end(service, job).state == "succeeded"
+    run = end(service, job)
+    assert (run.state, run.reason) == ("warnings", "a failed, which is allowed")
+    assert run.is_final
     assert states(service, number)["a"] == "failed"
+
+
+def test_success_of_another_attempt_is_a_warning(service: Service) -> None:
+    begun(service, node("a"), node("b", may_fail=True))
+    service.claims.try_again(claimed(service), "exit code 1", store=nothing)
+    while (claim := service.claims.take("w", ())) is not None:
+        run = end(service, claim, "failed" if claim.name == "b" else "succeeded", message="no")
+    assert (run.state, run.reason) == ("warnings", "b failed, which is allowed; a succeeded only when tried again")
 
 
 def test_job_is_tried_again_without_counting_as_a_machine_s_fault(service: Service) -> None:
@@ -228,6 +238,62 @@ def test_cancel_lets_what_cleans_up_run_and_the_second_one_does_not(service: Ser
     assert (run.state, run.reason, run.cancelled_by) == ("cancelled", "cancelled by ana", "ana")
     with pytest.raises(ConflictError):
         service.runs.cancel(number)
+
+
+def test_cancelled_job_takes_along_what_needs_it_and_no_other(service: Service) -> None:
+    nodes = (
+        node("up"), node("more", "up"), node("down", "up", after="always"), node("tell", "up", after="failure"),
+        node("other"), node("last", "other"),
+    )  # fmt: skip
+    number = begun(service, *nodes)
+    up, other = claimed(service, "w1"), claimed(service, "w2")
+    (view,) = service.jobs.cancel(number, "up", by="ana")
+    assert (view.name, view.state) == ("up", "running")
+    assert (service.claims.why_cancelled(up), service.claims.is_killed(up)) == ("cancelled by ana", False)
+    assert service.claims.why_cancelled(other) is None
+    assert states(service, number) == {
+        PLANNING: "succeeded", "up": "running", "more": "cancelled", "down": "waiting", "tell": "cancelled",
+        "other": "running", "last": "waiting",
+    }  # fmt: skip
+    assert reasons(service, number)["more"] == "cancelled by ana"
+    service.jobs.cancel(number, "up", by="ben")
+    assert (service.claims.why_cancelled(up), service.claims.is_killed(up)) == ("cancelled by ana", True)
+    assert not service.claims.is_killed(other)
+    assert (states(service, number)["down"], reasons(service, number)["down"]) == ("cancelled", "cancelled by ben")
+    end(service, up, "cancelled")
+    end(service, other)
+    run = end(service, claimed(service))
+    assert (run.state, run.reason.partition(":")[0]) == ("cancelled", "up (and 3 more)")
+
+
+def test_job_that_cleans_up_after_a_cancelled_one_is_done_unless_it_is_cancelled_itself(service: Service) -> None:
+    number = begun(service, node("up"), node("down", "up", after="always"))
+    up = claimed(service)
+    service.jobs.cancel(number, "up", by="ana")
+    end(service, up, "cancelled")
+    down = claimed(service)
+    assert (down.name, service.claims.why_cancelled(down)) == ("down", None)
+    service.jobs.cancel(number, "down", by="ben")
+    assert (service.claims.why_cancelled(down), service.claims.is_killed(down)) == ("cancelled by ben", False)
+    service.jobs.cancel(number, "up", by="eve")
+    assert (service.claims.why_cancelled(down), service.claims.is_killed(down)) == ("cancelled by ben", True)
+    end(service, down, "cancelled")
+    with pytest.raises(ConflictError, match="has ended: cancelled"):
+        service.jobs.cancel(number, "up")
+
+
+def test_waiting_job_is_cancelled_at_once_and_a_matrix_as_a_whole(service: Service) -> None:
+    number = begun(service, node("t (1)", matrix="t"), node("t (2)", matrix="t"), node("app", "t (1)"), node("z"))
+    assert [view.name for view in service.jobs.cancel(number, "t")] == ["t (1)", "t (2)"]
+    assert states(service, number) == {
+        PLANNING: "succeeded", "t (1)": "cancelled", "t (2)": "cancelled", "app": "cancelled", "z": "queued",
+    }  # fmt: skip
+    assert [view.name for view in service.jobs.cancel(number, "5")] == ["z"]
+    assert service.runs.get(number).state == "cancelled"
+    with pytest.raises(NotFoundError, match="has no job 'tt'"):
+        service.jobs.cancel(number, "tt")
+    with pytest.raises(ConflictError):
+        service.jobs.cancel(number, PLANNING)
 
 
 def test_newer_push_ends_what_is_not_protected_and_never_kills(service: Service) -> None:
@@ -282,39 +348,6 @@ def test_jobs_go_to_workers_with_their_labels_and_their_run_s(service: Service) 
     assert claimed(service, labels=("big", "gpu")).name == "b"
 
 
-def test_job_that_waits_says_why(service: Service) -> None:
-    service.workers.beat("w", ("amd64",), 2)
-    nodes = (
-        node("a"), node("gpu"), node("b", "a"), node("c", "b", "a"),
-        *(node(f"m ({value})", matrix="m", max_parallel=1) for value in "xy"),
-    )  # fmt: skip
-    service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
-    write(service, claimed(service), pipeline(*nodes, labels={"gpu": ("gpu",)}))
-    assert claimed(service).name == "a"
-    told = {job.name: job.reason for job in service.jobs.list(1)}
-    assert told == {
-        PLANNING: "", "a": "", "gpu": "no running worker has the label gpu", "b": "waits for a",
-        "c": "waits for a and b", "m (x)": "about to start", "m (y)": "m has 1 job going, and may have 1",
-    }  # fmt: skip
-    service.workers.beat("w", ("amd64", "gpu"), 1)
-    told = {job.name: job.reason for job in service.jobs.list(1)}
-    assert told["gpu"] == "all workers are busy"
-    assert told["m (x)"] == "all workers are busy, and 1 job is ahead of it"
-
-
-def test_lists_have_the_first_jobs_of_runs_and_count_all(service: Service) -> None:
-    run = begun(service, node("a"), node("b", may_fail=True), *(node(f"n{index}", "a") for index in range(28)))
-    end(service, claimed(service))
-    end(service, claimed(service), "failed")
-    marks = service.jobs.marks([run, 99])
-    assert set(marks) == {run}
-    assert marks[run].counts == {"succeeded": 1, "failed": 1, "queued": 28}
-    assert [(mark.name, mark.state, mark.is_warning) for mark in marks[run].first[:3]] == [
-        ("a", "succeeded", False), ("b", "failed", True), ("n0", "queued", False),
-    ]  # fmt: skip
-    assert len(marks[run].first) == 24
-
-
 def test_image_means_in_a_run_what_it_meant_first(service: Service) -> None:
     number = begun(service, node("a"), node("b"))
     a, b = claimed(service), claimed(service)
@@ -337,15 +370,70 @@ def test_retry_is_a_run_of_the_same_commit(service: Service) -> None:
     assert service.pipelines.pipeline_of(again.number) == ""
 
 
-def test_last_success_of_a_branch_is_the_pipeline_s_own(service: Service) -> None:
-    assert service.pipelines.last_success("app", "main", "main") == ""
-    begun(service, node("a"))
-    end(service, claimed(service))
-    begun(service, node("a"), name="other")
-    end(service, claimed(service), "failed")
-    assert service.pipelines.last_success("app", "main", "main") == COMMIT
-    assert service.pipelines.last_success("app", "other", "main") == ""
-    assert service.pipelines.last_success("app", "main", "dev") == ""
+def planned(service: Service, commit: str, *nodes: JobNode, before: str = "", **members: Any) -> Run:
+    """A run of a push, planned and not begun. members: of the trigger and the plan, and the pipeline's name."""
+    name, reason = members.pop("name", "main"), members.pop("reason", "")
+    trigger = replace(TRIGGER, commit=commit, **members)
+    with service.database.write() as connection:
+        run = service.runs.insert(connection, RunRequest(SOURCE, "app"), trigger, before=before)
+    facts: dict[str, str] = {"SHIPLAP_EVENT": trigger.kind}
+    about = RunPlan(".shiplap.yml", commit, facts=facts, timeout_s=60.0, reason=reason)
+    work = tuple(PlannedWork(each, {}) for each in nodes)
+    write(service, claimed(service), (name, lambda _: PlannedRun(name, about, work)))
+    return service.runs.get(run.number)
+
+
+def ends(service: Service, state: str) -> None:
+    end(service, claimed(service), state, message="no")
+
+
+def test_last_success_counts_what_was_tried_by_the_same_event_of_the_same_owner(service: Service) -> None:
+    first, second = "1" * 40, "2" * 40
+
+    def last(run: Run, pipeline: str = "main", branch: str = "main", commit: str = COMMIT) -> str:
+        return service.pipelines.last_success(run, pipeline, branch, commit)
+
+    assert last(planned(service, first, node("a"))) == ""
+    ends(service, "succeeded")
+    this = planned(service, COMMIT, node("a"), name="other")
+    ends(service, "failed")
+    assert last(this) == first
+    assert last(this, pipeline="other") == ""
+    assert last(this, branch="dev") == ""
+    assert last(this, commit=first) == "", "repeated, it is all run again"
+    assert last(planned(service, COMMIT, reason="no file has changed")) == first
+    assert last(planned(service, COMMIT, kind="manual", reason="x")) == ""
+    pull = planned(service, second, node("a"), kind="pull_request", pull_request=3, fork=True)
+    ends(service, "succeeded")
+    assert last(replace(pull, number=this.number)) == "", "a fork's branch may be called main"
+    assert last(planned(service, COMMIT, reason="x")) == first
+    planned(service, second, node("a", may_fail=True))
+    ends(service, "failed")
+    assert last(planned(service, COMMIT, reason="x")) == second, "what was allowed to fail counts as success"
+
+
+def test_commit_before_a_push_counts_unless_it_failed(service: Service) -> None:
+    good, bad = "1" * 40, "2" * 40
+    planned(service, good, node("a"))
+    ends(service, "succeeded")
+    planned(service, bad, node("a"))
+    ends(service, "failed")
+    after_good = planned(service, COMMIT, before=good, reason="x")
+    assert service.pipelines.before(after_good, "main", "main") == good
+    after_bad = planned(service, COMMIT, before=bad, reason="x")
+    assert service.pipelines.before(after_bad, "main", "main") == ""
+    assert service.pipelines.before(after_bad, "other", "main") == bad
+    assert service.pipelines.before(planned(service, COMMIT, reason="x"), "main", "main") == ""
+
+
+def test_run_that_is_cancelled_while_it_is_planned_begins_no_job(service: Service) -> None:
+    run = service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+    claim = claimed(service)
+    service.runs.cancel(run.number, by="ana")
+    assert write(service, claim, pipeline(node("a")), pipeline(node("b"), name="b")) == []
+    ended = service.runs.get(run.number)
+    assert (ended.state, ended.reason) == ("cancelled", "cancelled by ana")
+    assert states(service, run.number) == {"build": "cancelled"}
 
 
 def random_graph(chance: random.Random) -> list[JobNode]:

@@ -31,15 +31,20 @@ def claimed(service: Service) -> Claim:
     return claim
 
 
-@pytest.fixture
-def run(service: Service) -> int:
-    """A run of two jobs; the first one has printed a line, and failed."""
+def planned(service: Service, *nodes: JobNode) -> int:
+    """The number of a run of these jobs."""
     trigger = Trigger("push", branch="main", commit=COMMIT, default_branch="main")
     service.runs.submit(RunRequest(GitSource("https://git.example/app.git", "main"), "app"), trigger)
-    nodes = (JobNode("test (3.11)"), JobNode("tell", needs=("test (3.11)",), after="always"))
     found = PlannedRun("main", RunPlan(".shiplap.yml", COMMIT), tuple(PlannedWork(node, {}) for node in nodes))
     head = claimed(service)
     service.pipelines.write(head, [("main", lambda _: found)], mark="", own_secrets={}, store=nothing)
+    return head.run.number
+
+
+@pytest.fixture
+def run(service: Service) -> int:
+    """A run of two jobs; the first one has printed a line, and failed."""
+    number = planned(service, JobNode("test (3.11)"), JobNode("tell", needs=("test (3.11)",), after="always"))
     claim = claimed(service)
     writer = LogWriter(claim, service.database, service.live, Masker(), lost=lambda: None)
     writer.status("hello")
@@ -47,7 +52,7 @@ def run(service: Service) -> int:
     outcome = JobOutcome("failed", "exit code 3", "failure", 3)
     service.claims.finish(claim, "failed", "exit code 3", outcome, store=writer.store)
     writer.end()
-    return head.run.number
+    return number
 
 
 def test_jobs_are_listed_with_what_each_needs(api: Api, run: int) -> None:
@@ -75,6 +80,29 @@ def test_log_and_steps_are_the_job_s_own(api: Api, run: int) -> None:
     events = api.send("GET", f"/runs/{run}/jobs/2/events").get_data()
     assert b'"hello"' in events
     assert b"event: end\ndata: {" in events
+
+
+def test_job_is_cancelled_by_its_name_once(api: Api, run: int) -> None:
+    (job,) = api("POST", f"/runs/{run}/jobs/tell/cancel")["jobs"]
+    assert (job["state"], job["reason"]) == ("cancelled", "cancelled by token test")
+    assert api("GET", f"/runs/{run}")["state"] == "cancelled"
+    assert api("POST", f"/runs/{run}/jobs/tell/cancel", status=409)["error"]["code"] == "conflict"
+    assert api("POST", f"/runs/{run}/jobs/tel/cancel", status=404)["error"]["hint"] == "did you mean tell?"
+
+
+def test_name_with_a_slash_is_found(api: Api, service: Service) -> None:
+    number = planned(service, JobNode("test (linux/arm64)", matrix="test"), JobNode("part/lint"))
+    for name in ("test (linux/arm64)", "part/lint"):
+        assert api("GET", f"/runs/{number}/jobs/{quote(name, safe='')}")["name"] == name
+        assert api("GET", f"/runs/{number}/jobs/{quote(name, safe='')}/log") == {"lines": [], "next": None}
+    (job,) = api("POST", f"/runs/{number}/jobs/test/cancel")["jobs"]
+    assert job["state"] == "cancelled"
+
+
+def test_build_alone_is_cancelled_as_its_job(api: Api) -> None:
+    number = submit(api)["number"]
+    (job,) = api("POST", f"/runs/{number}/jobs/build/cancel")["jobs"]
+    assert (job["state"], api("GET", f"/runs/{number}")["state"]) == ("cancelled", "cancelled")
 
 
 def test_build_alone_is_a_run_s_one_job(api: Api) -> None:

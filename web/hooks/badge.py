@@ -14,15 +14,16 @@ from flask import Blueprint, Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from pipelines.errors import NotFoundError
-from pipelines.model import Project, RunState
+from pipelines.model import AnyRunState, Project
 from pipelines.runs.history import newest
 from web.backing import service
 from web.guard import current_user
 
 blueprint: Final = Blueprint("badge", __name__)
 
-_LOOKS: Final[dict[RunState | None, tuple[str, str]]] = {
+_LOOKS: Final[dict[AnyRunState | None, tuple[str, str]]] = {
     "succeeded": ("passing", "#1a7f37"),
+    "warnings": ("passing", "#1a7f37"),
     "failed": ("failing", "#b42318"),
     "error": ("error", "#b42318"),
     "cancelled": ("cancelled", "#57606a"),

@@ -79,7 +79,7 @@ def _told(point: Point) -> str:
 def _summary(points: Sequence[Point]) -> str:
     times = sorted(point.duration_s for point in points)
     rates = [point.hit_rate for point in points if point.hit_rate is not None]
-    good = sum(point.state == "succeeded" for point in points)
+    good = sum(point.state in ("succeeded", "warnings") for point in points)
     cached = f", the cache answered {sum(rates) / len(rates):.0%} of the steps" if rates else ""
     median = duration(times[len(times) // 2])
     return f"{good} of the last {len(points)} runs succeeded, half of them took up to {median}{cached}"

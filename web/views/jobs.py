@@ -14,6 +14,7 @@ from web.views.runs import (
     LinePage,
     LogQuery,
     Number,
+    SearchQuery,
     StepList,
     TextQuery,
     last_event_id,
@@ -59,6 +60,13 @@ def read_job_log(call: Call, run: Number, job: Name, query: LogQuery) -> LinePag
     return line_page(call.service.logs.read(number, query.first, query.limit), query.limit, found.lines)
 
 
+@api.endpoint("GET", "/runs/{run}/jobs/{job}/log/search", scope="read", errors=_NO_JOB)
+def search_job_log(call: Call, run: Number, job: Name, query: SearchQuery) -> LinePage:
+    """Find the lines of a job's log that contain a text, as GET /runs/{run}/log/search finds a run's."""
+    number = call.service.jobs.number(run, call.service.jobs.get(run, job).place)
+    return line_page(call.service.logs.search(number, query.text, first=query.first, limit=query.limit), query.limit)
+
+
 @api.endpoint("GET", "/runs/{run}/jobs/{job}/log/text", scope="read", media="text/plain; charset=utf-8", errors=_NO_JOB)
 def read_job_log_text(call: Call, run: Number, job: Name, query: TextQuery) -> Streamed:
     """Read a job's log so far, or any part of it by bytes."""
@@ -80,3 +88,18 @@ def follow_job(call: Call, run: Number, job: Name, query: FollowQuery) -> Stream
         return msgspec.json.encode(call.service.jobs.get(run, str(place)))
 
     return Streamed(log_events(call, run, number, query.after if last is None else last, end))
+
+
+@api.endpoint(
+    "POST", "/runs/{run}/jobs/{job}/cancel", scope="build", errors={**_NO_JOB, 409: "They have ended already"}
+)
+def cancel_job(call: Call, run: Number, job: Name) -> JobList:
+    """Cancel a job and what needs it. The name of a job with a matrix means all of it.
+
+    What runs gets SIGTERM, and SIGKILL after the grace of its job; jobs that clean up after it are still done. The
+    second time these are ended, too, and what runs is killed. The answer has the jobs that were meant.
+    """
+    if call.service.jobs.chosen(run, job)[0].kind == "build":  # the run is nothing else, or is not planned yet
+        call.service.runs.cancel(run, by=call.actor)
+        return JobList(list(call.service.jobs.chosen(run, job)))
+    return JobList(list(call.service.jobs.cancel(run, job, by=call.actor)))

@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from pipelines.logs.reading import LogLine
-from pipelines.model import FINAL_STATES, ContextSource, GitSource, Run, RunRequest, RunState, Step, Trigger
+from pipelines.model import FINAL_STATES, AnyRunState, ContextSource, GitSource, Run, RunRequest, Step, Trigger
 from pipelines.sources.git import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
@@ -36,7 +36,7 @@ class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     project: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    state: RunState | None = None
+    state: AnyRunState | None = None
     before: Number | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
 

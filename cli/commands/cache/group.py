@@ -10,7 +10,8 @@ _COMMANDS = {
     "ls": LazyCommand("cli.commands.cache.ls", "List what the build cache holds, the least recently used first."),
     "du": LazyCommand("cli.commands.cache.du", "Show what the build cache takes on disk."),
     "prune": LazyCommand(
-        "cli.commands.cache.prune", "Remove what the build cache holds: layers of steps, cache mounts, and snapshots."
+        "cli.commands.cache.prune",
+        "Remove what the build cache holds: layers of steps, cache mounts, mirrors of repositories, and snapshots.",
     ),
 }
 

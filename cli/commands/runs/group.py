@@ -8,9 +8,10 @@ from cli.lazy import LazyCommand, LazyGroup
 
 _COMMANDS = {
     "ls": LazyCommand("cli.commands.runs.ls", "List the runs of a server, the newest first."),
-    "show": LazyCommand("cli.commands.runs.show", "Show a run and its steps."),
-    "logs": LazyCommand("cli.commands.runs.logs", "Print a run's log."),
-    "cancel": LazyCommand("cli.commands.runs.cancel", "Cancel runs."),
+    "show": LazyCommand("cli.commands.runs.show", "Show a run with its steps or its jobs."),
+    "jobs": LazyCommand("cli.commands.runs.jobs", "List the jobs of a run."),
+    "logs": LazyCommand("cli.commands.runs.logs", "Print a run's log, or that of one of its jobs."),
+    "cancel": LazyCommand("cli.commands.runs.cancel", "Cancel runs, or jobs of a run."),
     "retry": LazyCommand("cli.commands.runs.retry", "Run again what a run was."),
 }
 

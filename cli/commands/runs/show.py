@@ -13,6 +13,8 @@ from cli.options import json_option
 from cli.progress.text import harmless, one_line, size_text
 from cli.remote.choice import host_option
 from cli.remote.http import Client
+from cli.remote.jobs import is_of_pipeline, known_jobs
+from cli.remote.jobstable import jobs_table
 from cli.remote.servers import required_server
 from cli.remote.wording import dockerfile_hint, outcome, repeats, source_text, took
 from cli.table import age, print_json, rfc3339, table
@@ -25,15 +27,19 @@ from pipelines.logs.tail import last_output
 @json_option
 @click.pass_obj
 def command(root: str | None, *, run: int, as_json: bool) -> None:
-    """Show a run and its steps."""
+    """Show a run with its steps or its jobs."""
     with Client(required_server(host_option(), root)) as client:
         shown: dict[str, Any] = client.call("GET", f"/runs/{run}")
         steps: list[dict[str, Any]] = client.call("GET", f"/runs/{run}/steps")["steps"]
+        jobs = list(filter(is_of_pipeline, known_jobs(client, run)))
         tail = [] if as_json or shown["state"] != "failed" else _tail(client, run, steps)
     if as_json:
-        print_json({**shown, "steps": steps})
+        print_json({**shown, "steps": steps, **({"jobs": jobs} if jobs else {})})
         return
-    click.echo(harmless("\n".join(_facts(shown, time.time())), colours=False))
+    now = time.time()
+    click.echo(harmless("\n".join(_facts(shown, now)), colours=False))
+    if jobs:
+        click.echo("\n" + jobs_table(jobs, now))
     if steps:
         click.echo("\n" + table(("LINE", "STEP", "STATE", "TOOK", "SIZE", "LOG"), [_row(step) for step in steps]))
     error = (shown["result"] or {}).get("error")

@@ -15,7 +15,11 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("stop", sa.String(8), nullable=False, server_default=""))
     op.add_column("runs", sa.Column("reason", sa.Text(), nullable=False, server_default=""))
     op.add_column("runs", sa.Column("late_at", sa.Float(), nullable=True))
+    op.add_column("runs", sa.Column("before", sa.String(64), nullable=False, server_default=""))
+    op.add_column("runs", sa.Column("held", sa.Text(), nullable=False, server_default=""))
+    op.add_column("statuses", sa.Column("job", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("node", sa.Text(), nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("stop", sa.String(8), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
         "run_images",

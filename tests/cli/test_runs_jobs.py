@@ -1,0 +1,142 @@
+"""The jobs of a run on a service, as a user has to do with them: ``git push``, then ``shiplap runs …``."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.git import git
+from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap, start_service
+
+ENDED = ("succeeded", "failed", "cancelled", "error")
+
+
+class Clone:
+    """Somebody's clone of a project's repository, and the command on the service's machine."""
+
+    def __init__(self, shiplap: Shiplap, path: Path) -> None:
+        self.shiplap = shiplap
+        self.path = path
+        shiplap("project", "add", "app", "--bare")
+        path.mkdir()
+        git(path, "init", "--quiet", "--initial-branch=main")
+        git(path, "remote", "add", "origin", str(shiplap.root / "git" / "app.git"))
+        self._last = 0
+
+    def push(self, *options: str, **jobs: str) -> tuple[int, str]:
+        """Push a pipeline of these jobs, in one of YAML's lines each. The number of its run; what the push printed."""
+        lines = [f"  {name}: {{image: {BUSYBOX_NAME}, {members}}}" for name, members in jobs.items()]
+        (self.path / ".shiplap.yml").write_text("\n".join(["jobs:", *lines, ""]))
+        git(self.path, "add", ".")
+        git(self.path, "commit", "--quiet", "--allow-empty", "-m", "one")
+        done = subprocess.run(
+            ["git", "push", *options, "origin", "main"], cwd=self.path, capture_output=True, text=True, check=True,
+            timeout=stretched(120),
+        )  # fmt: skip
+        self._last += 1
+        return self._last, done.stderr
+
+    def again(self, *words: str) -> int:
+        """The number of the run that ``runs retry`` began."""
+        self._last += 1
+        assert self.run("retry", *words) == f"{self._last}\n"
+        return self._last
+
+    def run(self, *words: str | int, **options: Any) -> str:
+        return self.shiplap("runs", *map(str, words), **options).stdout
+
+    def states(self, run: int) -> dict[str, str]:
+        return {job["name"]: job["state"] for job in self.shiplap.json("runs", "jobs", "--json", str(run))[1:]}
+
+    def ended(self, run: int) -> str:
+        """The state in which a run ended."""
+
+        def state() -> str:
+            return str(self.shiplap.json("runs", "show", "--json", str(run))["state"])
+
+        eventually(lambda: state() in ENDED, why="the run ends", timeout_s=stretched(60))
+        return state()
+
+
+@pytest.fixture(scope="module")
+def clone(privileged: None, tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path) -> Iterator[Clone]:
+    directory = tmp_path_factory.mktemp("clone")
+    shiplap = Shiplap(directory / "root")
+    shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
+    _, process = start_service(shiplap)
+    try:
+        yield Clone(shiplap, directory / "work")
+    finally:
+        process.terminate()
+        assert process.wait(stretched(60)) == 0
+
+
+TEST = "matrix: {N: [1, 2]}, run: echo test-$N"
+
+
+def test_jobs_are_listed_and_their_logs_have_their_names_in_front(clone: Clone) -> None:
+    run, _ = clone.push(lint="run: echo linted", test=TEST, app="needs: [lint, test], run: exit 3")
+    live = clone.run("logs", "-f", run).splitlines()
+    assert clone.ended(run) == "failed"
+    table = [line.split() for line in clone.run("jobs", run).splitlines()]
+    assert table[0] == ["JOB", "NAME", "STATE", "TOOK", "WORKER", "WHY"]
+    assert [row[:2] for row in table[1:3]] == [["1", ".plan"], ["2", "lint"]]
+    assert table[-1][:3] == ["5", "app", "failed"]
+    assert "exit code 3" in " ".join(table[-1])
+    stored = clone.run("logs", run).splitlines()
+    assert sorted(live) == sorted(stored)
+    assert {"lint | linted", "test (1) | test-1", "test (2) | test-2"} <= set(stored)
+    assert ".shiplap.yml: 4 jobs" in stored
+    of_lint = clone.run("logs", run, "lint").splitlines()
+    assert "linted" in of_lint
+    assert of_lint == clone.run("logs", "-f", run, "2").splitlines()
+    of_test = clone.run("logs", run, "test").splitlines()
+    assert "test (1) | test-1" in of_test
+    assert sorted(of_test) == sorted(clone.run("logs", "-f", run, "test").splitlines())
+    assert clone.run("logs", "--search", "TEST-2", run, "test").splitlines()[-1] == "test (2) | test-2"
+    assert clone.run("logs", run, "test (2)").count("test-2")
+    assert clone.run("jobs", run).splitlines()[-1] in clone.run("show", run).splitlines()
+    wrong = clone.shiplap("runs", "logs", str(run), "lnt", check=False)
+    assert (wrong.returncode, wrong.stderr) == (1, f"error: run {run} has no job 'lnt'\nhint: did you mean lint?\n")
+
+
+def test_job_is_cancelled_with_what_needs_it_and_no_other(clone: Clone) -> None:
+    run, _ = clone.push(
+        slow="grace: 1s, run: \"trap 'echo asked; sleep 100' TERM; while true; do sleep 0.1; done\"",
+        after="needs: slow, run: 'true'",
+        other="run: sleep 1; echo done",
+    )
+    eventually(lambda: clone.states(run).get("slow") == "running", why="the job runs")
+    assert clone.run("cancel", run, "slow") == f"{run}/slow\n"
+    assert clone.ended(run) == "cancelled"
+    assert clone.states(run) == {"slow": "cancelled", "after": "cancelled", "other": "succeeded"}
+    refused = clone.shiplap("runs", "cancel", str(run), "slow", check=False)
+    assert (refused.returncode, refused.stderr) == (1, f"error: job slow of run {run} has ended: cancelled\n")
+
+
+def test_second_cancel_of_a_job_kills_it(clone: Clone) -> None:
+    run, _ = clone.push(
+        stubborn="grace: 5m, run: \"trap 'echo asked' TERM; echo ready; while true; do sleep 0.1 || true; done\"",
+        down="needs: stubborn, after: always, run: 'true'",
+    )
+    eventually(lambda: "ready" in clone.run("logs", run, "stubborn", check=False), why="the job runs")
+    clone.run("cancel", f"{run}/2")
+    eventually(lambda: "asked" in clone.run("logs", run, "stubborn"), why="it got SIGTERM")
+    clone.run("cancel", run, "stubborn")
+    assert clone.ended(run) == "cancelled"  # long before its grace is over
+    assert clone.states(run) == {"stubborn": "cancelled", "down": "cancelled"}
+
+
+def test_number_that_may_be_a_run_or_a_job_ends_neither(clone: Clone) -> None:
+    run, _ = clone.push(lint="run: sleep 2")
+    eventually(lambda: "lint" in clone.states(run), why="it is planned")
+    asked = clone.shiplap("runs", "cancel", str(run), "2", check=False)
+    assert (asked.returncode, asked.stderr.splitlines()[0]) == (1, f"error: is 2 a run, or a job of run {run}?")
+    assert clone.ended(run) == "succeeded"
+    wrong = clone.shiplap("runs", "cancel", "lint", check=False)
+    assert wrong.returncode == 2
