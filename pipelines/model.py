@@ -82,6 +82,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     default_branch: of the repository, as the forge's payload says it; empty where it does not.
     sender: who asked for the run here, see ``pipelines.sources.senders``; empty for webhooks' runs.
     retry_of: the run that this one repeats; 0 for none.
+    redo: of that, the jobs that are done again, with what comes after them; the others' results are taken over.
+    redo_failed: what did not succeed is done again.
     target: the branch that a pull request is to go into.
     """
 
@@ -100,6 +102,13 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     sender: str = ""
     retry_of: int = 0
     target: str = ""
+    redo: tuple[str, ...] = ()
+    redo_failed: bool = False
+
+    @property
+    def is_part(self) -> bool:
+        """Whether some jobs of another run are done again, and not all."""
+        return bool(self.retry_of and (self.redo or self.redo_failed))
 
 
 class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -78,7 +78,20 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
 
 def kept_name(claim: Claim) -> str:
     """The row of the store that keeps what a job made."""
-    return f"{kept_of_run(claim.run.number)}{claim.number}"
+    return name_of_kept(claim.run.number, claim.name)
+
+
+def name_of_kept(run: int, job: str) -> str:
+    """``kept_name`` of a run's job."""
+    return f"{kept_of_run(run)}{job}"
+
+
+def kept_until(late_at: float) -> float:
+    """Until when to keep what a run's jobs make while it goes on. late_at: when its time is over.
+
+    However long nothing runs, by then it has ended. Its real end moves that on.
+    """
+    return max(time.time(), late_at) + _ENDING_S + KEPT_S
 
 
 def kept_of_run(run: int) -> str:
@@ -87,15 +100,11 @@ def kept_of_run(run: int) -> str:
 
 
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
-    """Keep what the jobs after it get, from before the transaction that tells of it.
-
-    Until when, the run's time-out says: however long nothing runs, by then it has ended. Its real end moves that on.
-    """
+    """Keep what the jobs after it get, from before the transaction that tells of it."""
     layers = [outcome.outputs] if outcome.outputs is not None else []
     images = [Digest.parse(outcome.image)] if outcome.image else []
     if layers or images:
-        until = max(time.time(), basis.late_at) + _ENDING_S + KEPT_S
-        work.store.kept.keep(kept_name(work.claim), layers, images, until=until)
+        work.store.kept.keep(kept_name(work.claim), layers, images, until=kept_until(basis.late_at))
 
 
 def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> JobTools:

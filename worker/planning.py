@@ -30,6 +30,7 @@ from pipelines.runs.pipelines import PlannedRun, PlannedWork
 from pipelines.runs.queue import check_labels
 from worker.building import Pipelined
 from worker.fetching import fetched
+from worker.retrying import take_over
 from worker.work import Work
 
 Planner = Callable[[int], PlannedRun]
@@ -65,7 +66,17 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> list[tupl
         repeated = run.trigger.retry_of
         only = work.keeper.insist(lambda: service.pipelines.pipeline_of(repeated)) if repeated else ""
         chosen = [path for path in files if not only or pipeline_name(path) == only]
-        return [(pipeline_name(path), _planner(work, found, commit, ref, path, files[path], writer)) for path in chosen]
+        planners = [
+            (pipeline_name(path), _planner(work, found, commit, ref, path, files[path], writer)) for path in chosen
+        ]
+    if not run.trigger.is_part:
+        return planners
+    return [(name, _again(take_over(work, planner(run.number), writer))) for name, planner in planners]
+
+
+def _again(planned: PlannedRun) -> Planner:
+    """A plan of the run that is being planned, which repeats another's: no other run gets it."""
+    return lambda _: planned
 
 
 def _planner(

@@ -44,6 +44,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: by the names of jobs that are not in the run, why.
     reason: why the run has no jobs; empty where it has some.
     is_run_otherwise: it has none because another event runs the pipeline with this commit, and marks it.
+    is_partial: it repeats a part of another run: its success says nothing of the jobs that are left out.
     """
 
     file: str
@@ -59,6 +60,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: dict[str, str] = {}
     reason: str = ""
     is_run_otherwise: bool = False
+    is_partial: bool = False
 
 
 class GraphRow(NamedTuple):

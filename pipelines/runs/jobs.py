@@ -24,6 +24,7 @@ from pipelines.runs.states import follow_job, hold_run
 from pipelines.schema import jobs, runs
 
 _HAS_OUTCOME: Final = ("succeeded", "reused", "failed")
+_WENT_WRONG: Final = ("failed", "error", "cancelled")
 _nodes: Final = msgspec.json.Decoder(JobNode)
 
 
@@ -109,6 +110,10 @@ class Jobs:
                 raise ConflictError(f"job {job[:100]} of run {run} has ended: {wanted[0].state}")
             follow_job(connection, run, self._clock())
         return self.chosen(run, job)
+
+    def has_failed(self, run: int) -> bool:
+        """Whether a job of the run did not succeed that somebody may want to be done again. Raises NotFoundError."""
+        return any(view.state in _WENT_WRONG for view in self.list(run))
 
     def number(self, run: int, place: int) -> int:
         """A job's number among those of all runs, by which its log is kept. Raises NotFoundError."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
@@ -41,18 +41,22 @@ _LOOKED_AT: Final = 100
 """How many runs of a branch are looked through for those of the same event."""
 
 _GOOD: Final = ("succeeded", "warnings")
+_JOB_IS_GOOD: Final = ("succeeded", "reused")
 _HAS_RESULT: Final = ("succeeded", "reused", "failed")
 
 
 class PlannedWork(msgspec.Struct, frozen=True):
     """A job of a plan as it is queued.
 
-    spec: ``PlannedJob.to_data``. labels: a worker has to have all of them.
+    spec: ``PlannedJob.to_data``.
+    labels: a worker has to have all of them.
+    taken: the result that it has from another run; None: it is done.
     """
 
     node: JobNode
     spec: dict[str, Any]
     labels: tuple[str, ...] = ()
+    taken: JobOutcome | None = None
 
 
 class PlannedRun(msgspec.Struct, frozen=True):
@@ -155,6 +159,13 @@ class Pipelines:
         outcomes = {row.name: JobOutcome.from_json(row.result) for row in ended}
         return JobBasis(plans.decode(row.plan), row.late_at, jobs_before([each.node for each in graph]), outcomes)
 
+    def results(self, run: int) -> dict[str, JobOutcome | None]:
+        """By job of a run's pipeline, what came of it; None: it did not succeed. Empty for a run that is gone."""
+        columns = (jobs.c.name, jobs.c.state, jobs.c.result)
+        with self._database.read() as connection:
+            rows = connection.execute(select(*columns).where(jobs.c.run == run, jobs.c.place > FIRST_PLACE)).all()
+        return {row.name: JobOutcome.from_json(row.result) if row.state in _JOB_IS_GOOD else None for row in rows}
+
     def pipeline_of(self, run: int) -> str:
         """The pipeline of a run; empty for a build alone, and for a run that is not there any more."""
         with self._database.read() as connection:
@@ -197,7 +208,8 @@ class Pipelines:
         commit: of that run, which does not count: repeated, it is all run again.
         """
         found = self._like(run, pipeline, branch, runs.c.state.in_(_GOOD))
-        good = (plan.commit for plan in found if plan.facts.get("SHIPLAP_EVENT") == run.trigger.kind)
+        like = (plan for plan in found if plan.facts.get("SHIPLAP_EVENT") == run.trigger.kind)
+        good = (plan.commit for plan in like if not plan.is_partial)
         return next((other for other in good if other != commit), "")
 
     def before(self, run: Run, pipeline: str, branch: str) -> str:
@@ -224,6 +236,10 @@ class Pipelines:
         """Let the claimed run be a pipeline's. Its first job has ended by that."""
         number = claim.run.number
         state, reason, result = _end_of_planning(found)
+        if claim.run.trigger.retry_of:  # what images meant in the run before, they mean in this one
+            before = select(literal(number), run_images.c.name, run_images.c.meaning)
+            before = before.where(run_images.c.run == claim.run.trigger.retry_of)
+            connection.execute(insert(run_images).from_select(["run", "name", "meaning"], before))
         this = update(jobs).where(jobs.c.number == claim.number)
         connection.execute(
             this.values(kind="plan", name=PLANNING, state=state, reason=reason, result=result, finished_at=now)
@@ -278,6 +294,8 @@ class Pipelines:
     ) -> None:
         """Write down the pipeline of a run and its jobs, and let them begin. asked: the run that was submitted."""
         context = _context(mark, found.pipeline) if mark else ""
+        if found.plan.is_partial:  # whose success says nothing of the whole
+            context = asked.trigger.context
         trigger: Trigger = msgspec.structs.replace(asked.trigger, context=context)
         connection.execute(
             update(runs)
@@ -299,7 +317,7 @@ class Pipelines:
                 "kind": "job",
                 "spec": msgspec.json.encode(work.spec).decode(),
                 "node": node_document(work.node),
-                "state": "waiting",
+                **_beginning(work.taken, now),
                 "max_attempts": asked.max_attempts,
                 "worker_labels": msgspec.json.encode(check_labels((*asked.worker_labels, *work.labels))).decode(),
                 "queued_at": now,
@@ -319,6 +337,13 @@ def _is_cancelled(connection: Connection, claim: Claim, now: float) -> bool:
     connection.execute(update(jobs).where(this).values(state="cancelled", finished_at=now, result="{}"))
     follow_job(connection, claim.run.number, now)
     return True
+
+
+def _beginning(taken: JobOutcome | None, now: float) -> dict[str, object]:
+    """The columns of a job that say how it begins. taken: its result where it has one from another run."""
+    if taken is None:
+        return {"state": "waiting", "result": None, "finished_at": None}
+    return {"state": taken.state, "result": taken.to_json(), "finished_at": now}
 
 
 def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:

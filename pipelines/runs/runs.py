@@ -250,9 +250,11 @@ class Runs:
             connection.execute(update(runs).where(runs.c.number == number).values(**asker))
         return follow_job(connection, number, self._clock())
 
-    def retry(self, number: int, *, by: str = "") -> Run:
-        """A new run of the same request, in the same domain as the first one. by: who wants it.
+    def retry(self, number: int, *, by: str = "", redo: tuple[str, ...] = (), failed: bool = False) -> Run:
+        """A new run of the same request, in the same domain as the first one.
 
+        by: who wants it.
+        redo, failed: of a pipeline, what is done again, as of ``Trigger``; neither: all is.
         Raises NotFoundError, and ConflictError when it has not ended yet.
         """
         run = self.get(number)
@@ -266,7 +268,14 @@ class Runs:
         request = RunRequest(
             self._source_again(run), run.project, run.options, run.priority, run.worker_labels, run.max_attempts
         )
-        trigger = msgspec.structs.replace(run.trigger, by=by or run.trigger.by, retry_of=number)
+        trigger = msgspec.structs.replace(
+            run.trigger,
+            by=by or run.trigger.by,
+            retry_of=number,
+            redo=redo,
+            redo_failed=failed,
+            context="" if redo else run.trigger.context,  # a part marks no commit, unless it turns out to be all
+        )
         with self._database.write() as connection:
             before = connection.execute(select(runs.c.before).where(runs.c.number == number)).scalar() or ""
             again = self.insert(connection, request, trigger, domain_of(run), before=before)

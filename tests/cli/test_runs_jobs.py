@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap, start_service
 
-ENDED = ("succeeded", "failed", "cancelled", "error")
+ENDED = ("succeeded", "warnings", "failed", "cancelled", "error")
 
 
 class Clone:
@@ -140,3 +141,50 @@ def test_number_that_may_be_a_run_or_a_job_ends_neither(clone: Clone) -> None:
     assert clone.ended(run) == "succeeded"
     wrong = clone.shiplap("runs", "cancel", "lint", check=False)
     assert wrong.returncode == 2
+
+
+CHAIN = {
+    "make": "outputs: [out], run: 'mkdir out; cat /proc/sys/kernel/random/uuid > out/made; cat out/made'",
+    "use": "needs: make, run: cat out/made",
+    "last": "needs: use, run: 'true'",
+    "other": "run: 'true'",
+}
+
+
+def made(clone: Clone, run: int, job: str) -> str:
+    """What the job ``make`` wrote, as a job of a run printed it."""
+    return next(line for line in clone.run("logs", run, job).splitlines() if re.fullmatch(r"[0-9a-f-]{36}", line))
+
+
+def test_retry_of_failed_jobs_takes_over_what_succeeded(clone: Clone) -> None:
+    run, _ = clone.push(**{**CHAIN, "use": "needs: make, run: 'cat out/made; exit 3'"})
+    assert clone.ended(run) == "failed"
+    assert clone.states(run) == {"make": "succeeded", "use": "failed", "last": "skipped", "other": "succeeded"}
+    again = clone.again("--failed", str(run))
+    assert clone.ended(again) == "failed"
+    assert clone.states(again) == {"make": "reused", "use": "failed", "last": "skipped", "other": "reused"}
+    assert made(clone, again, "use") == made(clone, run, "make")
+    assert f"taken over of run {run}: make, other" in clone.run("logs", again, ".plan")
+    assert f"retry of #{run}" in clone.run("show", again)
+    assert f"the result of run {run}" in clone.run("jobs", again)
+    third = clone.again("--failed", str(again))
+    assert clone.ended(third) == "failed"
+    assert made(clone, third, "use") == made(clone, run, "make")
+    assert f"the result of run {run}" in clone.run("jobs", third)
+
+
+def test_one_job_is_done_again_with_what_comes_after_it_and_what_failed_beside_it_is_left_out(clone: Clone) -> None:
+    run, _ = clone.push(**{**CHAIN, "other": "run: exit 3"})
+    assert clone.ended(run) == "failed"
+    again = clone.again(str(run), "use")
+    assert clone.ended(again) == "succeeded"
+    assert clone.states(again) == {"make": "reused", "use": "succeeded", "last": "succeeded"}
+    assert f"left out of run {run}: other" in clone.run("logs", again, ".plan")
+    assert made(clone, again, "use") == made(clone, run, "make")
+    whole = clone.again(str(run), "make")
+    assert clone.ended(whole) == "succeeded"
+    assert clone.states(whole) == {"make": "succeeded", "use": "succeeded", "last": "succeeded"}
+    assert made(clone, whole, "use") == made(clone, whole, "make") != made(clone, run, "make")
+    refused = clone.shiplap("runs", "retry", "--failed", str(whole), check=False)
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (1, f"error: no job of run {whole} has failed")
+    assert clone.shiplap("runs", "retry", str(run), "mak", check=False).stderr.endswith("did you mean make?\n")

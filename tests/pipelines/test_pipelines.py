@@ -436,6 +436,35 @@ def test_run_that_is_cancelled_while_it_is_planned_begins_no_job(service: Servic
     assert states(service, run.number) == {"build": "cancelled"}
 
 
+def test_retry_of_a_part_marks_nothing_takes_results_over_and_is_no_success_of_the_whole(service: Service) -> None:
+    service.projects.put(Project("app", hook=HookSettings(forge="gitea", repository=SOURCE.url)))
+    number = begun(service, node("make"), node("bad"), node("use", "make"))
+    make, bad = claimed(service, "w1"), claimed(service, "w2")
+    service.pipelines.keep_image(make, "base", "base@sha256:1")
+    end(service, make, outputs=LAYER)
+    end(service, bad, "failed", message="no")
+    end(service, claimed(service))
+    results = service.pipelines.results(number)
+    assert results == {
+        "make": JobOutcome("succeeded", outputs=LAYER), "bad": None, "use": JobOutcome("succeeded"),
+    }  # fmt: skip
+    before = len(list_statuses(service.database, "app"))
+    again = service.runs.retry(number, by="ana", redo=("use",))
+    assert again.trigger.redo == ("use",)
+    taken = JobOutcome("reused", outputs=LAYER, reused_from=str(number))
+    facts = {"SHIPLAP_EVENT": "push"}
+    plan = RunPlan(".shiplap.yml", COMMIT, facts=facts, timeout_s=9.0, left_out={"bad": "no"}, is_partial=True)
+    found = PlannedRun("main", plan, (PlannedWork(node("make"), {}, taken=taken), PlannedWork(node("use", "make"), {})))
+    write(service, claimed(service), ("main", lambda _: found))
+    use = claimed(service)
+    assert (use.name, service.pipelines.basis(use).outcomes) == ("use", {"make": taken})
+    assert service.pipelines.get_image(again.number, "base") == "base@sha256:1"
+    assert end(service, use).state == "succeeded"
+    assert service.jobs.get(again.number, "make").reused_from == str(number)
+    assert len(list_statuses(service.database, "app")) == before
+    assert service.pipelines.last_success(planned(service, "3" * 40, reason="x"), "main", "main", "3" * 40) == ""
+
+
 def random_graph(chance: random.Random) -> list[JobNode]:
     nodes: list[JobNode] = []
     for place in range(chance.randint(1, 7)):

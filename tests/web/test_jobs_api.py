@@ -99,6 +99,18 @@ def test_name_with_a_slash_is_found(api: Api, service: Service) -> None:
     assert job["state"] == "cancelled"
 
 
+def test_retry_of_a_job_says_what_is_done_again(api: Api, run: int) -> None:
+    assert api("POST", f"/runs/{run}/jobs/tell/retry", status=409)["error"]["hint"] == "cancel it first"
+    api("POST", f"/runs/{run}/jobs/tell/cancel")
+    again = api("POST", f"/runs/{run}/jobs/2/retry", status=201)
+    assert (again["trigger"]["retry_of"], again["trigger"]["redo"]) == (run, ["test (3.11)"])
+    failed = api("POST", f"/runs/{run}/retry?failed=true", status=201)
+    assert (failed["trigger"]["retry_of"], failed["trigger"]["redo_failed"]) == (run, True)
+    assert "redo" not in api("POST", f"/runs/{run}/retry", status=201)["trigger"]
+    api("POST", f"/runs/{run}/retry?failed=perhaps", status=422)
+    api("POST", f"/runs/{run}/jobs/nothing/retry", status=404)
+
+
 def test_build_alone_is_cancelled_as_its_job(api: Api) -> None:
     number = submit(api)["number"]
     (job,) = api("POST", f"/runs/{number}/jobs/build/cancel")["jobs"]

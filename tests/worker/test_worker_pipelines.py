@@ -282,3 +282,31 @@ def test_job_with_inputs_is_reused_by_the_next_push(
     third = repository.run({"src/x": "two\n"})
     assert service.jobs.get(third.number, "a").state == "succeeded"
     assert "two" in log(service, third.number, "a")
+
+
+def test_retry_does_again_what_it_needs_and_cannot_take_over(
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  make: {image: base, outputs: [out], exports: [V], run: "mkdir out; echo x > out/x; echo V=1 >> $SHIPLAP_EXPORTS"}
+  side: {image: base, outputs: [side], run: "mkdir side; echo y > side/y"}
+  bad: {needs: make, image: base, env: {V: "${make.V}"}, run: "cat out/x; echo v=$V; exit 3"}
+"""
+    first = repository.run({".shiplap.yml": text})
+    assert states(service, first.number)["bad"] == "failed"
+    again = finished(service, service.runs.retry(first.number, failed=True).number)
+    assert states(service, again.number) == {PLANNING: "succeeded", "make": "reused", "side": "reused", "bad": "failed"}
+    assert {"x", "v=1"} <= set(log(service, again.number, "bad"))
+    with Store.open(settings.root) as store:
+        assert len(store.kept.names(f"run/{again.number}/")) == 2
+        store.kept.drop(store.kept.names("run/"))
+        store.images.prune(cache=True)
+    third = finished(service, service.runs.retry(again.number, failed=True).number)
+    assert states(service, third.number) == {
+        PLANNING: "succeeded", "make": "succeeded", "side": "reused", "bad": "failed",
+    }  # fmt: skip
+    told = log(service, third.number, PLANNING)
+    assert f"make is done again: what it made in run {again.number} is not here any more" in told
+    assert {"x", "v=1"} <= set(log(service, third.number, "bad"))

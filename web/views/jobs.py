@@ -6,10 +6,12 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from pipelines.model import Run
 from pipelines.runs.jobs import JobView
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.views.runs import (
+    RUN,
     FollowQuery,
     LinePage,
     LogQuery,
@@ -103,3 +105,18 @@ def cancel_job(call: Call, run: Number, job: Name) -> JobList:
         call.service.runs.cancel(run, by=call.actor)
         return JobList(list(call.service.jobs.chosen(run, job)))
     return JobList(list(call.service.jobs.cancel(run, job, by=call.actor)))
+
+
+@api.endpoint(
+    "POST", "/runs/{run}/jobs/{job}/retry", scope="build", status=201, location=RUN,
+    errors={**_NO_JOB, 409: "The run has not ended yet"},
+)  # fmt: skip
+def retry_job(call: Call, run: Number, job: Name) -> Run:
+    """Queue a new run that does a job again, and what comes after it. The name of a job with a matrix means all of it.
+
+    What they need is taken over where it succeeded and is still there, and else done again. What has nothing to do with
+    them is taken over where it succeeded, and else left out.
+    """
+    wanted = call.service.jobs.chosen(run, job)
+    redo = tuple(view.name for view in wanted) if wanted[0].kind == "job" else ()
+    return call.service.runs.retry(run, by=call.actor, redo=redo)

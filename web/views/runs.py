@@ -9,6 +9,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from pipelines.errors import ConflictError
 from pipelines.logs.reading import LogLine
 from pipelines.model import FINAL_STATES, AnyRunState, ContextSource, GitSource, Run, RunRequest, Step, Trigger
 from pipelines.sources.git import parse_url, repositories
@@ -22,7 +23,7 @@ api: Final = Api("runs")
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53, description="A run's number")]
 _NO_RUN: Final = {404: "There is no such run"}
-_RUN: Final = "/runs/{0.number}"
+RUN: Final = "/runs/{0.number}"
 _ASK_AGAIN_S: Final = 10.0
 """How long a follower goes on seeing the log after losing the right to it."""
 _END_PAUSE_S: Final = 1.0
@@ -39,6 +40,15 @@ class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: AnyRunState | None = None
     before: Number | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
+
+
+class RetryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a run is done again.
+
+    failed: only what did not succeed, and what comes after that.
+    """
+
+    failed: bool = False
 
 
 class RunList(msgspec.Struct, frozen=True):
@@ -103,7 +113,7 @@ class LinePage(msgspec.Struct, frozen=True):
     next: int | None
 
 
-@api.endpoint("POST", "/runs", scope="build", status=201, location=_RUN, errors={409: "The context is not uploaded"})
+@api.endpoint("POST", "/runs", scope="build", status=201, location=RUN, errors={409: "The context is not uploaded"})
 def submit_run(call: Call, body: RunRequest) -> Run:
     """Queue a run.
 
@@ -151,12 +161,20 @@ def cancel_run(call: Call, run: Number) -> Run:
 
 
 @api.endpoint(
-    "POST", "/runs/{run}/retry", scope="build", status=201, location=_RUN,
+    "POST", "/runs/{run}/retry", scope="build", status=201, location=RUN,
     errors={**_NO_RUN, 409: "It has not ended yet"},
 )  # fmt: skip
-def retry_run(call: Call, run: Number) -> Run:
-    """Queue a new run of the same request."""
-    return call.service.runs.retry(run, by=call.actor)
+def retry_run(call: Call, run: Number, query: RetryQuery) -> Run:
+    """Queue a new run of the same request.
+
+    With ``failed``, of a pipeline only what did not succeed is done again, and what comes after that. The results of
+    the other jobs are taken over, with what they output; where that is not there any more, they are done again, too.
+    """
+    if not query.failed:
+        return call.service.runs.retry(run, by=call.actor)
+    if not call.service.jobs.has_failed(run):
+        raise ConflictError(f"no job of run {run} has failed", hint="without `failed` all of it is done again")
+    return call.service.runs.retry(run, by=call.actor, failed=True)
 
 
 @api.endpoint("GET", "/runs/{run}/log", scope="read", errors=_NO_RUN)

@@ -12,7 +12,7 @@ _COMMANDS = {
     "jobs": LazyCommand("cli.commands.runs.jobs", "List the jobs of a run."),
     "logs": LazyCommand("cli.commands.runs.logs", "Print a run's log, or that of one of its jobs."),
     "cancel": LazyCommand("cli.commands.runs.cancel", "Cancel runs, or jobs of a run."),
-    "retry": LazyCommand("cli.commands.runs.retry", "Run again what a run was."),
+    "retry": LazyCommand("cli.commands.runs.retry", "Run again what a run was, or some of its jobs."),
 }
 
 

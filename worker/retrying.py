@@ -1,0 +1,93 @@
+"""Planning a run that repeats some jobs of another one: the others' results are taken over, with their layers."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from msgspec.structs import replace
+
+from ci.ends import JobOutcome
+from ci.takeover import Parts, parts_of
+from core.digests import Digest
+from images.kept import KeptThings
+from pipelines.runs.graphs import RunPlan
+from pipelines.runs.logwriter import LogWriter
+from pipelines.runs.pipelines import PlannedRun
+from worker.jobs import kept_until, name_of_kept
+from worker.work import Work
+
+_SHOWN: Final = 20
+
+
+def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
+    """A plan in which the jobs have results that need not be done again. What these made is kept for this run, too."""
+    trigger, service = work.claim.run.trigger, work.resources.service
+    other = trigger.retry_of
+    known = work.keeper.insist(lambda: service.pipelines.results(other))
+    if found.error or not known:
+        writer.status(f"run {other} has no jobs whose results could be taken over")
+        return found
+    names = [planned.node.name for planned in found.jobs]
+    missing = [name for name in trigger.redo if name not in names]
+    if missing:
+        return replace(found, jobs=(), error=f"run {other} cannot be repeated in part: there is no job {missing[0]!r}")
+    if not trigger.redo:  # what failed: what that run had left out stays so
+        names = [name for name in names if name in known]
+    succeeded = {name: outcome for name in names if (outcome := known.get(name)) is not None}
+    rows: dict[str, KeptThings] = {}
+
+    def is_here(name: str) -> bool:
+        row = _kept(work, other, name, succeeded[name])
+        if row is not None:
+            rows[name] = row
+        return row is not None
+
+    nodes = [planned.node for planned in found.jobs]
+    parts = parts_of([node for node in nodes if node.name in names], trigger.redo, succeeded, is_here=is_here)
+    unknown = frozenset(node.name for node in nodes) - frozenset(names)
+    parts = parts._replace(left_out=parts.left_out | unknown)
+    _keep(work, found.plan, {name: rows[name] for name in parts.taken if name in rows or is_here(name)})
+    _tell(writer, other, parts)
+    jobs = tuple(
+        replace(planned, taken=_taken(succeeded[planned.node.name], other))
+        if planned.node.name in parts.taken
+        else planned
+        for planned in found.jobs
+        if planned.node.name not in parts.left_out
+    )
+    why = f"run {other} is repeated without it"
+    left_out = {**found.plan.left_out, **{str(name): why for name in sorted(parts.left_out)}}
+    return replace(found, jobs=jobs, plan=replace(found.plan, left_out=left_out, is_partial=bool(parts.left_out)))
+
+
+def _kept(work: Work, run: int, name: str, outcome: JobOutcome) -> KeptThings | None:
+    """What a job of a run made, held by this session; None: it is not here, or not all of it."""
+    layers = (outcome.outputs,) if outcome.outputs is not None else ()
+    images = (Digest.parse(outcome.image),) if outcome.image else ()
+    if not layers and not images:
+        return KeptThings("", (), (), 0.0)
+    row = work.store.kept.get(name_of_kept(run, name))
+    has_all = row is not None and set(layers) <= set(row.layers) and set(images) <= set(row.images)
+    return row if has_all else None
+
+
+def _keep(work: Work, plan: RunPlan, rows: dict[str, KeptThings]) -> None:
+    """From before the transaction that tells of the run's jobs, as of what they make themselves."""
+    until = kept_until(time.time() + plan.timeout_s)
+    for name, row in rows.items():
+        if row.layers or row.images:
+            work.store.kept.keep(name_of_kept(work.claim.run.number, name), row.layers, row.images, until=until)
+
+
+def _taken(outcome: JobOutcome, run: int) -> JobOutcome:
+    return replace(outcome, state="reused", reused_from=outcome.reused_from or str(run))
+
+
+def _tell(writer: LogWriter, run: int, parts: Parts) -> None:
+    for name in sorted(parts.gone):
+        writer.status(f"{name} is done again: what it made in run {run} is not here any more")
+    for what, names in (("taken over", parts.taken), ("left out", parts.left_out)):
+        if names:
+            first, more = sorted(names)[:_SHOWN], len(names) - _SHOWN
+            writer.status(f"{what} of run {run}: {', '.join(first)}" + (f" and {more} more" if more > 0 else ""))
