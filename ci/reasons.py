@@ -1,10 +1,24 @@
-"""Why a job was skipped, in words."""
+"""Why a job waits, and why it was skipped, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from ci.graph import JobNode
+from ci.graph import ENDED, JobNode
+
+_NAMED: Final = 3
+
+
+def why_waiting(job: JobNode, jobs: Sequence[JobNode]) -> str:
+    """Of a job that is waiting. jobs: all of its run."""
+    open_names = [other.name for other in jobs if other.name in job.needs and other.state not in ENDED]
+    if open_names:
+        return f"waits for {_listed(open_names)}"
+    going = sum(other.matrix == job.matrix and other.state in ("queued", "running") for other in jobs)
+    if job.matrix and job.max_parallel is not None and going >= job.max_parallel:
+        return f"{job.matrix} has {going} {'job' if going == 1 else 'jobs'} going, and may have {job.max_parallel}"
+    return "about to be queued"
 
 
 def why_skipped(job: JobNode, before: Sequence[JobNode]) -> str:
@@ -15,6 +29,12 @@ def why_skipped(job: JobNode, before: Sequence[JobNode]) -> str:
     first = next((other for other in lost if other.state != "skipped"), lost[0])
     words = {"error": "ended by an error", "cancelled": "was cancelled", "skipped": "was skipped"}
     return f"{first.name}, which has to succeed before it, {words.get(first.state, first.state)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b, c and 4 more``."""
+    shown = [*names[:_NAMED], f"{len(names) - _NAMED} more"] if len(names) > _NAMED + 1 else [*names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _is_good(job: JobNode) -> bool:

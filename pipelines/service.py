@@ -66,7 +66,7 @@ class Service(Closing):
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
-        self.jobs = Jobs(database)
+        self.jobs = Jobs(database, self.workers)
         self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))

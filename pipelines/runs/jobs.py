@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.engine import Row
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection, Row
 
 from ci.ends import JobOutcome
-from ci.graph import JobNode
+from ci.graph import JobNode, Stop
 from ci.model import After
+from ci.reasons import why_waiting
 from core.suggestions import suggestion
 from pipelines.database import Database
 from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, NotFoundError
-from pipelines.model import JobKind, JobState
-from pipelines.runs.graphs import stop_jobs
+from pipelines.model import FIRST_PLACE, JobKind, JobState
+from pipelines.runs.graphs import graph_of, plans, stop_jobs
 from pipelines.runs.jobnames import meant
 from pipelines.runs.states import follow_job, hold_run
+from pipelines.runs.waiting import Waiting
+from pipelines.runs.workers import Workers
 from pipelines.schema import jobs, runs
 
 _HAS_OUTCOME: Final = ("succeeded", "reused", "failed")
 _WENT_WRONG: Final = ("failed", "error", "cancelled")
+_MARKS: Final = 24
 _nodes: Final = msgspec.json.Decoder(JobNode)
+_labels: Final = msgspec.json.Decoder(tuple[str, ...])
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -34,7 +39,7 @@ class JobView(msgspec.Struct, frozen=True):
     place: in the run. The first one is the build that the run is, or what planned the jobs of its pipeline.
     needs: the names of jobs that have to end before it.
     matrix: the name in the file of a job with a matrix; empty: it has none.
-    reason: why it ended as it did.
+    reason: why it waits, or why it ended as it did.
     attempt: 0 until a worker took it.
     is_flaky: it succeeded after it had failed.
     lines: of its log, as far as it is stored.
@@ -65,11 +70,43 @@ class JobView(msgspec.Struct, frozen=True):
     matrix: str = ""
 
 
+class PipelineView(msgspec.Struct, frozen=True):
+    """The pipeline of a run.
+
+    name: after its file. file: its path in the repository.
+    left_out: by the names of jobs that are not in the run, why.
+    reason: why the run has no jobs; empty where it has some.
+    stop: whether the run is being ended.
+    """
+
+    name: str
+    file: str
+    left_out: dict[str, str]
+    reason: str
+    stop: Stop
+
+
+class Mark(NamedTuple):
+    """A job of a run in a list of runs. is_warning: its failure is allowed, or it succeeded after it had failed."""
+
+    name: str
+    state: JobState
+    is_warning: bool
+
+
+class Marks(NamedTuple):
+    """The first jobs of a pipeline's run, and how many there are in each state."""
+
+    first: tuple[Mark, ...]
+    counts: dict[JobState, int]
+
+
 class Jobs:
     """The jobs of all runs. Thread-safe."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, workers: Workers, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._workers = workers
         self._clock = clock
 
     def list(self, run: int) -> Sequence[JobView]:
@@ -78,7 +115,56 @@ class Jobs:
             rows = connection.execute(select(jobs).where(jobs.c.run == run).order_by(jobs.c.place)).all()
             if not rows and connection.execute(select(runs.c.number).where(runs.c.number == run)).first() is None:
                 raise NotFoundError(f"there is no run {run}")
-        return [_view(row) for row in rows]
+            reasons = self._reasons(connection, run, rows)
+        return [_view(row, reasons.get(row.number, row.reason)) for row in rows]
+
+    def _reasons(self, connection: Connection, run: int, rows: Sequence[Row[Any]]) -> dict[int, str]:
+        """By a job's number why it waits."""
+        states = {row.state for row in rows if row.kind == "job"}
+        found: dict[int, str] = {}
+        if "waiting" in states:
+            graph = graph_of(connection, run)
+            nodes = [each.node for each in graph]
+            found = {each.number: why_waiting(each.node, nodes) for each in graph if each.node.state == "waiting"}
+        if "queued" in states:
+            waiting = Waiting(connection, self._workers.list(), self._clock())
+            project = connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar_one()
+            for row in rows:
+                if row.state == "queued" and row.kind == "job":
+                    labels = _labels.decode(row.worker_labels)
+                    found[row.number] = waiting.job_reason(row.number, project, labels, row.attempt)
+        return found
+
+    def pipeline(self, run: int) -> PipelineView | None:
+        """The pipeline of a run; None for a build alone, and as long as nobody has looked for one."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(runs.c.pipeline, runs.c.plan, runs.c.stop).where(runs.c.number == run)
+            ).first()
+        if row is None or not row.pipeline:
+            return None
+        plan = plans.decode(row.plan)
+        return PipelineView(row.pipeline, plan.file, plan.left_out, plan.reason, row.stop)
+
+    def marks(self, numbers: Collection[int]) -> dict[int, Marks]:
+        """By run, for those of these that have pipelines with jobs: what a list shows of each."""
+        is_wanted = jobs.c.run.in_(numbers) & (jobs.c.place > FIRST_PLACE)
+        first = select(jobs.c.run, jobs.c.name, jobs.c.state, jobs.c.failures, jobs.c.node)
+        first = first.where(is_wanted, jobs.c.place <= FIRST_PLACE + _MARKS).order_by(jobs.c.run, jobs.c.place)
+        counted = select(jobs.c.run, jobs.c.state, func.count().label("times"), func.min(jobs.c.place).label("first"))
+        counted = counted.where(is_wanted).group_by(jobs.c.run, jobs.c.state)
+        shown: dict[int, list[Mark]] = {}
+        counts: dict[int, dict[JobState, int]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(first):
+                is_warning = (row.state == "succeeded" and row.failures > 0) or (
+                    row.state == "failed" and _nodes.decode(row.node).may_fail
+                )
+                shown.setdefault(row.run, []).append(Mark(row.name, row.state, is_warning))
+            if shown:
+                for row in sorted(connection.execute(counted), key=lambda row: row.first):
+                    counts.setdefault(row.run, {})[row.state] = row.times
+        return {run: Marks(tuple(found), counts.get(run, {})) for run, found in shown.items()}
 
     def get(self, run: int, job: str) -> JobView:
         """The job with this place or name. Raises NotFoundError."""
@@ -125,7 +211,7 @@ class Jobs:
         return int(number)
 
 
-def _view(row: Row[Any]) -> JobView:
+def _view(row: Row[Any], reason: str) -> JobView:
     node = _nodes.decode(row.node) if row.node else JobNode(row.name)
     is_of_pipeline = row.kind == "job" and row.state in _HAS_OUTCOME
     outcome = JobOutcome.from_json(row.result) if is_of_pipeline else JobOutcome("failed")
@@ -135,7 +221,7 @@ def _view(row: Row[Any]) -> JobView:
         name=row.name,
         kind=row.kind,
         state=row.state,
-        reason=row.reason,
+        reason=reason,
         attempt=row.attempt,
         worker=row.worker,
         queued_at=row.queued_at,

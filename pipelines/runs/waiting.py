@@ -1,9 +1,9 @@
-"""Why a queued run waits, for people: one look at the queue, the workers and the projects answers for many runs."""
+"""Why what is queued waits, for people: one look at the queue, the workers and the projects answers for many."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
@@ -15,7 +15,10 @@ from pipelines.schema import jobs, projects
 
 
 class Waiting:
-    """The reasons that keep runs from starting, as of now. workers: all that exist. now: by the wall clock."""
+    """The reasons that keep runs and jobs from starting, as of now.
+
+    workers: all that exist. now: by the wall clock.
+    """
 
     def __init__(self, connection: Connection, workers: Sequence[WorkerInfo], now: float) -> None:
         self._now = now
@@ -25,36 +28,55 @@ class Waiting:
         self._going = Counter({row[0]: row[1] for row in going})
         limited = select(projects.c.name, projects.c.concurrency).where(projects.c.concurrency > 0)
         self._limits = {row.name: row.concurrency for row in connection.execute(limited)}
-        self._ahead = {turn.run: index for index, turn in enumerate(turns(connection))}
-        held_back = select(jobs.c.run, jobs.c.not_before).where(jobs.c.state == "queued", jobs.c.not_before > now)
-        self._not_before = {row.run: row.not_before for row in connection.execute(held_back)}
+        in_order = turns(connection)
+        self._ahead = {turn.run: index for index, turn in enumerate(in_order)}
+        self._jobs_ahead = {turn.number: index for index, turn in enumerate(in_order)}
+        held_back = select(jobs.c.run, jobs.c.number, jobs.c.not_before).where(
+            jobs.c.state == "queued", jobs.c.not_before > now
+        )
+        found = connection.execute(held_back).all()
+        self._not_before = {row.run: row.not_before for row in found}
+        self._jobs_not_before = {row.number: row.not_before for row in found}
 
     def reason(self, run: Run) -> str:
         """Why this queued run waits."""
-        after = f" (attempt {run.attempt} came to nothing)" if run.attempt else ""
-        return self._reason(run) + after
+        left_s = later(self._not_before, run.number, self._now)
+        ahead = self._ahead.get(run.number, 0)
+        told = _runs(ahead)
+        return self._reason(run.project, run.worker_labels, left_s, ahead, told) + _after(run.attempt)
 
-    def _reason(self, run: Run) -> str:
+    def job_reason(self, number: int, project: str, labels: Collection[str], attempt: int) -> str:
+        """Why a queued job of a pipeline waits. number: among the jobs of all runs."""
+        left_s = later(self._jobs_not_before, number, self._now)
+        ahead = self._jobs_ahead.get(number, 0)
+        told = "1 job" if ahead == 1 else f"{ahead} jobs"
+        return self._reason(project, labels, left_s, ahead, told) + _after(attempt)
+
+    def _reason(self, project: str, labels: Collection[str], left_s: float, ahead: int, told: str) -> str:
+        """left_s: until it may be tried again. ahead, told: how many are before it, as a number and in words."""
         if not self._alive:
             return "no worker is running"
-        if left := later(self._not_before, run.number, self._now):
-            return f"is tried again in {left:.0f} s"
+        if left_s:
+            return f"is tried again in {left_s:.0f} s"
         if not self._workers:
             return "all workers are sick, the page of workers says why"
-        wanted = set(run.worker_labels)
+        wanted = set(labels)
         able = [worker for worker in self._workers if wanted.issubset(worker.labels)]
         if not able:
-            labels = "the label" if len(wanted) == 1 else "all of the labels"
-            return f"no running worker has {labels} {', '.join(sorted(wanted))}"
-        limit = self._limits.get(run.project)
-        if limit is not None and self._going[run.project] >= limit:
-            return f"project {run.project} has {_runs(self._going[run.project])} going, and may have {limit}"
+            of_them = "the label" if len(wanted) == 1 else "all of the labels"
+            return f"no running worker has {of_them} {', '.join(sorted(wanted))}"
+        limit = self._limits.get(project)
+        if limit is not None and self._going[project] >= limit:
+            return f"project {project} has {_runs(self._going[project])} going, and may have {limit}"
         if any(worker.concurrency > len(worker.runs) for worker in able):
             return "about to start"
         busy = "all workers" if len(able) == len(self._workers) else f"all workers with {', '.join(sorted(wanted))}"
-        ahead = self._ahead.get(run.number, 0)
-        order = f", and {_runs(ahead)} {'is' if ahead == 1 else 'are'} ahead of it" if ahead else ""
+        order = f", and {told} {'is' if ahead == 1 else 'are'} ahead of it" if ahead else ""
         return f"{busy} are busy{order}"
+
+
+def _after(attempt: int) -> str:
+    return f" (attempt {attempt} came to nothing)" if attempt else ""
 
 
 def _runs(count: int) -> str:

@@ -26,6 +26,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 _OF_PROJECTS: Final = ("projects", "project_settings")
+_OF_RUNS: Final = ("run_pages", "run_job_pages")
 _required: Final[dict[Callable[..., Any], Need | None]] = {}
 _LEVELS: Final[dict[Need, Level]] = {
     "guest": "read", "viewer": "read", "member": "build", "maintainer": "maintain", "admin": "admin",
@@ -62,7 +63,7 @@ def target_of(blueprint: str | None, arguments: Mapping[str, Any]) -> Target:
     if blueprint in _OF_PROJECTS:
         return Target(project=arguments.get("name", ""))
     return Target(
-        run=arguments.get("number", 0) if blueprint == "run_pages" else 0, repository=arguments.get("repository", "")
+        run=arguments.get("number", 0) if blueprint in _OF_RUNS else 0, repository=arguments.get("repository", "")
     )
 
 

@@ -20,6 +20,7 @@ from web.pages.oidc import blueprint as oidc
 from web.pages.projects import blueprint as projects
 from web.pages.projects_settings import blueprint as project_settings
 from web.pages.run import blueprint as run
+from web.pages.run_jobs import blueprint as run_jobs
 from web.pages.run_list import blueprint as runs
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
@@ -29,7 +30,7 @@ _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
-    runs, run, projects, project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
+    runs, run, run_jobs, projects, project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
 )  # fmt: skip
 
 

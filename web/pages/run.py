@@ -1,4 +1,4 @@
-"""The page of one run: its steps drawn to scale, its log, and the actions on it."""
+"""The page of one run: its steps drawn to scale, its log, and the actions on it. ``run_jobs`` has a pipeline's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from core.digests import Digest
 from core.references import Reference
 from core.trust import Domain
 from pipelines.errors import ConflictError, InvalidRequestError
-from pipelines.logs.lines import LogLine, decode_line
-from pipelines.logs.tail import last_output
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from pipelines.runs.domains import domain_of
 from pipelines.sources.senders import user_sender
@@ -22,12 +20,14 @@ from registry.server.errors import SpecError
 from web.backing import registry, service
 from web.errors import NotFoundError
 from web.guard import require
+from web.pages import run_log
 from web.pages.frame import fresh, page, told
+from web.pages.run_jobs import show_pipeline
+from web.pages.run_log import ShownLog
 from web.pages.timeline import draw
 
 blueprint: Final = Blueprint("run_pages", __name__)
 
-_TAIL_LINES: Final = 1000
 _NOTICES: Final = {
     "cancelled": "It was cancelled.",
     "cancelling": "The worker was told to stop it.",
@@ -38,32 +38,36 @@ _NOTICES: Final = {
 @blueprint.get("/runs/<int:number>")
 def show_run(number: int) -> Response:
     """The page of a run."""
-    run = service().runs.get(number)
+    run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
+    notice = _NOTICES.get(request.args.get("done", ""))
+    if pipeline is not None:
+        return show_pipeline(run, pipeline, None, notice)
     shown = _steps(run)
+    address = f"/runs/{number}"
+    log = ShownLog(
+        f"/api/v1{address}", address, "", run.lines, is_live=not run.is_final, is_failed=run.state == "failed",
+        file=f"run-{number}.log",
+    )  # fmt: skip
     return page(
-        "run.html",
-        run=run,
-        **shown,
-        **_failure(run, shown["steps"]),
-        images=_images(run),
-        after=max(0, run.lines - _TAIL_LINES),
-        notice=_NOTICES.get(request.args.get("done", "")),
+        "run.html", run=run, **shown, **_failure(run, shown["steps"]), images=_images(run), log=log, notice=notice
     )
 
 
 @blueprint.get("/runs/<int:number>/head")
 def show_head(number: int) -> Response:
     """The part of the page about the run as a whole, for as long as that changes."""
-    run = service().runs.get(number)
+    run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     failure = _failure(run, service().runs.steps(number) if run.state == "failed" else ())
     basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
-    return fresh("run_head.html", basis, run=run, **failure, images=_images(run))
+    return fresh("run_head.html", (basis, pipeline), run=run, pipeline=pipeline, **failure, images=_images(run))
 
 
 @blueprint.get("/runs/<int:number>/steps")
 def show_steps(number: int) -> Response:
-    """The timeline, for as long as it grows."""
+    """The timeline, for as long as it grows; a build that turned out to be a pipeline's has another page."""
     run = service().runs.get(number)
+    if service().jobs.pipeline(number) is not None:
+        return Response(headers={"HX-Refresh": "true"})
     shown = _steps(run)
     beat = int(time.time()) if run.state == "running" else 0
     return fresh("run_steps.html", (run.state, shown["steps"], beat), run=run, **shown)
@@ -72,16 +76,13 @@ def show_steps(number: int) -> Response:
 @blueprint.get("/runs/<int:number>/log/matches")
 def find_in_log(number: int) -> Response:
     """The numbers of all lines that contain the text, as JSON."""
-    text = request.args.get("text", "")[:1000]
-    if not text:
-        raise InvalidRequestError("there is no text to look for")
-    return _json({"lines": service().logs.matches(service().runs.job(number).number, text)})
+    return run_log.matches(service().runs.job(number).number)
 
 
 @blueprint.get("/runs/<int:number>/log/steps")
 def map_log(number: int) -> Response:
     """The step of each line, as JSON: pairs of a step (-1: none) and its number of lines there."""
-    return _json({"spans": service().logs.spans(service().runs.job(number).number)})
+    return run_log.spans(service().runs.job(number).number)
 
 
 @blueprint.post("/runs/<int:number>/cancel")
@@ -154,18 +155,9 @@ def _steps(run: Run) -> dict[str, Any]:
 
 
 def _failure(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
-    """The failed step: its line in the log (0 for none), its name, and the last lines that it printed."""
-    failed = next((step for step in steps if step.state == "failed"), None)
-    if failed is None:
-        return {"failed_line": 0, "failed_step": "", "tail": []}
-
-    job = service().runs.job(run.number).number
-
-    def read(first: int, limit: int) -> list[LogLine]:
-        return [decode_line(data) for _, data in service().logs.read(job, first, limit)]
-
-    tail = last_output(read, step=failed.index, first_line=failed.first_line, last_line=failed.last_line)
-    return {"failed_line": failed.last_line, "failed_step": failed.name, "tail": tail if run.state == "failed" else []}
+    """As ``run_log.failure``, of a build alone: the jobs of a pipeline say it themselves."""
+    number = service().runs.job(run.number).number
+    return run_log.failure(number, steps, with_tail=run.state == "failed")
 
 
 def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:
@@ -220,7 +212,3 @@ def _to(number: int, done: str) -> Response:
     response = redirect(f"/runs/{number}?done={done}" if done else f"/runs/{number}", 303)
     assert isinstance(response, Response)
     return response
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), mimetype="application/json")

@@ -13,6 +13,7 @@ from pipelines.runs.listing import GROUPS, RunFilter
 from web.backing import service
 from web.guard.rights import visible
 from web.pages.frame import fresh, number_argument, page
+from web.pages.jobwords import mark_of, marks_in_words
 
 blueprint: Final = Blueprint("runs_pages", __name__)
 
@@ -33,8 +34,12 @@ def list_runs() -> Response:
     before, after = number_argument("before"), number_argument("after")
     seen = visible(g.rights)
     found = service().listing.page(wanted, before=before, after=after, limit=_LIMIT, projects=seen)
+    marks = service().jobs.marks([run.number for run in found.runs])
     shown: dict[str, Any] = {
         "page": found,
+        "marks": marks,
+        "mark_of": mark_of,
+        "in_words": marks_in_words,
         "wanted": wanted,
         "groups": tuple(GROUPS),
         "link": lambda **changes: _link(wanted, **changes),
@@ -42,7 +47,7 @@ def list_runs() -> Response:
         "live": before is None and after is None,
     }
     if request.headers.get("HX-Request"):
-        return fresh("runs_table.html", found, **shown)
+        return fresh("runs_table.html", (found, marks), **shown)
     names = [project.name for project in service().projects.list() if seen is None or project.name in seen]
     counts = {state: service().listing.count(state, projects=seen) for state in ("queued", "running")}
     return page("runs.html", **shown, projects=names, counts=counts)

@@ -1,4 +1,4 @@
-"""The timeline of a run's steps, to scale: begin and length of each bar, in hundredths of the whole width. Pure."""
+"""Timelines of steps and of jobs, to scale: begin and length of each bar, in hundredths of the whole width. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Final
 import msgspec
 
 from pipelines.model import Step
+from pipelines.runs.jobs import JobView
 
 WIDTH: Final = 100.0
 _MIN_BAR: Final = 0.3  # a step that took no time is seen all the same
+_MIN_SPAN_S: Final = 0.05
 _TICKS: Final = 6
 _NICE: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
@@ -33,6 +35,15 @@ class Group(msgspec.Struct, frozen=True):
     duration_s: float
 
 
+class Lane(msgspec.Struct, frozen=True):
+    """A job's row. x, width: of WIDTH; width 0: not begun. duration_s: None while it is not known."""
+
+    job: JobView
+    x: float
+    width: float
+    duration_s: float | None
+
+
 class Tick(msgspec.Struct, frozen=True):
     """A moment on the axis. at_s: since the run began."""
 
@@ -51,28 +62,61 @@ class Timeline(msgspec.Struct, frozen=True):
     span_s: float
 
 
+class JobTimeline(msgspec.Struct, frozen=True):
+    """A run's jobs over time, in their order.
+
+    span_s: the time that the whole width stands for.
+    """
+
+    lanes: tuple[Lane, ...]
+    ticks: tuple[Tick, ...]
+    span_s: float
+
+
+def draw_jobs(jobs: Sequence[JobView], until: float) -> JobTimeline:
+    """Lay out ``jobs``. until: the run's end, or now; seconds since the epoch."""
+    starts = [job.started_at for job in jobs if job.started_at is not None]
+    zero = min([until, *starts])
+    span_s = max([until, *(job.finished_at for job in jobs if job.finished_at is not None)]) - zero
+    span_s = max(span_s, _MIN_SPAN_S)
+    scale = WIDTH / span_s
+    return JobTimeline(tuple(_lane(job, zero, until, scale) for job in jobs), _ticks(span_s), span_s)
+
+
+def _lane(job: JobView, zero: float, until: float, scale: float) -> Lane:
+    if job.started_at is None or job.state == "queued":
+        return Lane(job, 0.0, 0.0, None)
+    duration_s = max(0.0, (until if job.finished_at is None else job.finished_at) - job.started_at)
+    return Lane(job, *_extent(job.started_at - zero, duration_s, scale), duration_s)
+
+
 def draw(steps: Sequence[Step], began_at: float | None, until: float) -> Timeline:
     """Lay out ``steps``. began_at, until: the run's beginning and its end, or now; seconds since the epoch."""
     starts = [step.started_at for step in steps if step.started_at is not None]
     zero = min(starts) if began_at is None and starts else min([began_at or until, *starts])
     ends = [step.started_at + step.duration_s for step in steps if step.started_at is not None]
     span_s = max([until, *ends], default=until) - zero
-    span_s = max(span_s, 0.05)
+    span_s = max(span_s, _MIN_SPAN_S)
     scale = WIDTH / span_s
     bars = [_bar(step, zero, until, scale) for step in steps]
-    return Timeline(
-        tuple(_groups(bars)),
-        tuple(Tick(at_s * scale, at_s) for at_s in moments(span_s, _TICKS)),
-        span_s,
-    )
+    return Timeline(tuple(_groups(bars)), _ticks(span_s), span_s)
+
+
+def _ticks(span_s: float) -> tuple[Tick, ...]:
+    return tuple(Tick(at_s * WIDTH / span_s, at_s) for at_s in moments(span_s, _TICKS))
 
 
 def _bar(step: Step, zero: float, until: float, scale: float) -> Bar:
     if step.started_at is None or step.state == "waiting":
         return Bar(step, 0.0, 0.0, None)
     duration_s = max(0.0, until - step.started_at) if step.state == "running" else step.duration_s
+    return Bar(step, *_extent(step.started_at - zero, duration_s, scale), duration_s)
+
+
+def _extent(begin_s: float, duration_s: float, scale: float) -> tuple[float, float]:
+    """Where a bar begins, and how wide it is."""
     width = max(_MIN_BAR, duration_s * scale)
-    return Bar(step, min((step.started_at - zero) * scale, WIDTH - width), width, duration_s)
+    return min(begin_s * scale, WIDTH - width), width
 
 
 def _groups(bars: Sequence[Bar]) -> Iterator[Group]:

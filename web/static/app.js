@@ -69,7 +69,7 @@ const reach = () => {
       box.dataset.reach = "";
       box.tabIndex = 0;
       box.setAttribute("role", "group");
-      box.setAttribute("aria-label", box.querySelector("caption")?.textContent ?? box.textContent);
+      box.setAttribute("aria-label", box.dataset.label ?? box.querySelector("caption")?.textContent ?? box.textContent);
     } else if (box.dataset.reach !== undefined) {
       for (const name of ["tabindex", "role", "aria-label", "data-reach"]) box.removeAttribute(name);
     }

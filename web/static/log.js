@@ -16,7 +16,7 @@ const rows = panel.querySelector(".log-lines");
 const button = (name) => document.getElementById(`log-${name}`);
 const say = (text) => { document.getElementById("said").textContent = text; };
 
-const lines = new LogLines(Number(panel.dataset.run), Number(panel.dataset.lines));
+const lines = new LogLines(panel.dataset.api, panel.dataset.pages, Number(panel.dataset.lines));
 const folded = new Set();
 let shown = null; // Uint32Array of line numbers when steps are folded, else all lines
 let heads = new Map(); // step -> its first line
@@ -135,7 +135,7 @@ function write(element, line) {
   append(element, text, query ? places(strip(text)) : [], cut || !line.n);
   if (cut) {
     const more = element.appendChild(document.createElement("a"));
-    more.href = `/api/v1/runs/${lines.run}/log?first=${line.n}&limit=1`;
+    more.href = `${lines.api}/log?first=${line.n}&limit=1`;
     more.textContent = ` … ${(line.text.length - MAX_CHARACTERS).toLocaleString()} more characters`;
   }
 }
@@ -253,11 +253,15 @@ view.addEventListener("scroll", () => {
 });
 new ResizeObserver(() => draw()).observe(view);
 
-// Links to lines: #L12 and #L12-L20; shift-click makes a range.
+// Links to lines: #L12 and #L12-L20; shift-click makes a range. A line is of the log that is shown: its page has an
+// address of its own, also where the page of the run chose it.
 
+const LINES = /^#L(\d+)(?:-L(\d+))?$/;
+const address = panel.dataset.address && location.pathname !== panel.dataset.address ? panel.dataset.address + location.search : "";
 function readHash() {
-  const found = /^#L(\d+)(?:-L(\d+))?$/.exec(location.hash);
+  const found = LINES.exec(location.hash);
   if (!found) return;
+  if (address) history.replaceState(null, "", `${address}${location.hash}`);
   const [first, last] = [Number(found[1]), Number(found[2] ?? found[1])];
   selected = [Math.min(first, last), Math.max(first, last)];
   lines.count = Math.max(lines.count, Number(panel.dataset.lines));
@@ -266,7 +270,7 @@ function readHash() {
 }
 function select(one, other) {
   selected = [Math.min(one, other), Math.max(one, other)];
-  history.replaceState(null, "", selected[0] === selected[1] ? `#L${selected[0]}` : `#L${selected[0]}-L${selected[1]}`);
+  history.replaceState(null, "", `${address}#L${selected[0]}${selected[0] === selected[1] ? "" : `-L${selected[1]}`}`);
 }
 rows.addEventListener("click", (event) => {
   const link = event.target.closest("a.n");
@@ -315,13 +319,13 @@ view.addEventListener("keydown", (event) => {
 
 lines.addEventListener("lines", () => { if (folded.size) refold(); draw(); });
 lines.addEventListener("failure", (event) => say(`The log cannot be read: ${event.detail.message}`));
-lines.addEventListener("end", () => { delete panel.dataset.live; say("The run has ended"); });
+lines.addEventListener("end", () => { delete panel.dataset.live; say(panel.dataset.address ? "The job has ended" : "The run has ended"); });
 
-document.addEventListener("htmx:afterSettle", (event) => { if (event.detail.target.id === "steps") draw(); });
+document.addEventListener("htmx:afterSettle", (event) => { if (["steps", "job"].includes(event.detail.target.id)) draw(); });
 
 const isLive = Boolean(panel.dataset.live);
 if (isLive) lines.follow(Number(panel.dataset.after));
-setFollowing(isLive && !location.hash);
+setFollowing(isLive && !LINES.test(location.hash));
 draw();
 readHash();
-if (panel.dataset.failed && !location.hash) { scrollToRow(total()); draw(); }
+if (panel.dataset.failed && !LINES.test(location.hash)) { scrollToRow(total()); draw(); }

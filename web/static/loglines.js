@@ -1,13 +1,17 @@
-// The lines of one run's log: fetched in pages when they are wanted, and kept while they are near; those that come live.
+// The lines of one log: fetched in pages when they are wanted, and kept while they are near; those that come live.
 
 const PAGE = 1000;
 const KEPT_PAGES = 120;
 
 export class LogLines extends EventTarget {
-  /** `count`: how many lines there are as far as is known. Events: "lines" (more are here), "end" (no more will come). */
-  constructor(run, count) {
+  /**
+   * `api`: the address below which lines and events are; `pages`: matches and steps. `count`: how many lines there are
+   * as far as is known. Events: "lines" (more are here), "end" (no more will come).
+   */
+  constructor(api, pages, count) {
     super();
-    this.run = run;
+    this.api = api;
+    this.at = pages;
     this.count = count;
     this.pages = new Map(); // page number -> array of PAGE lines, with holes
     this.asked = new Map(); // page number -> when it was asked for
@@ -31,7 +35,7 @@ export class LogLines extends EventTarget {
 
   /** Listen for lines after `after` as they are written. The browser reconnects by itself, behind the last id it saw. */
   follow(after) {
-    const source = new EventSource(`/api/v1/runs/${this.run}/events?after=${after}`);
+    const source = new EventSource(`${this.api}/events?after=${after}`);
     source.onmessage = (event) => {
       this.partial = null;
       this.#put(JSON.parse(event.data));
@@ -53,7 +57,7 @@ export class LogLines extends EventTarget {
   /** Which step each line belongs to: [step, how many lines] pairs from the server, then what came since. */
   async mapSteps() {
     if (!this.steps) {
-      const { spans } = await getJson(`/runs/${this.run}/log/steps`);
+      const { spans } = await getJson(`${this.at}/log/steps`);
       const total = Math.max(this.count, spans.reduce((sum, [, lines]) => sum + lines, 0));
       const steps = new Int32Array(Math.max(1024, total * 2)).fill(-1);
       let at = 0;
@@ -66,7 +70,7 @@ export class LogLines extends EventTarget {
   }
 
   async search(text) {
-    const { lines } = await getJson(`/runs/${this.run}/log/matches?text=${encodeURIComponent(text)}`);
+    const { lines } = await getJson(`${this.at}/log/matches?text=${encodeURIComponent(text)}`);
     return lines;
   }
 
@@ -114,7 +118,7 @@ export class LogLines extends EventTarget {
     try {
       const end = (page + 1) * PAGE;
       for (let first = page * PAGE + 1; first && first <= end; ) { // where lines are long, fewer come than asked for
-        const { lines, next } = await getJson(`/api/v1/runs/${this.run}/log?first=${first}&limit=${end - first + 1}`);
+        const { lines, next } = await getJson(`${this.api}/log?first=${first}&limit=${end - first + 1}`);
         lines.forEach((line) => this.#put(line));
         this.#tell();
         first = next;

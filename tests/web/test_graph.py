@@ -1,0 +1,159 @@
+"""The layout of the graph of jobs: columns, order within a column, edges, matrices as boxes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ci.graph import JobNode
+from web.pages.graph import HEIGHT, Box, Graph, lay_out, related
+
+
+def columns(graph: Graph) -> list[list[str]]:
+    """Names of the boxes of each column, from above."""
+    found: dict[int, list[Box]] = {}
+    for box in graph.boxes:
+        found.setdefault(box.column, []).append(box)
+    return [[box.name for box in sorted(found[column], key=lambda box: box.y)] for column in sorted(found)]
+
+
+def edges(graph: Graph) -> set[tuple[str, str]]:
+    return {(graph.boxes[edge.before].name, graph.boxes[edge.after].name) for edge in graph.edges}
+
+
+def test_column_is_how_many_jobs_come_before_at_most() -> None:
+    graph = lay_out(
+        [
+            JobNode("deploy", needs=("app", "lint")), JobNode("lint"), JobNode("test", needs=("gen",)),
+            JobNode("app", needs=("lint", "test")), JobNode("gen"),
+        ]
+    )  # fmt: skip
+    assert [set(column) for column in columns(graph)] == [{"lint", "gen"}, {"test"}, {"app"}, {"deploy"}]
+    assert edges(graph) == {
+        ("app", "deploy"), ("lint", "deploy"), ("gen", "test"), ("lint", "app"), ("test", "app"),
+    }  # fmt: skip
+
+
+def test_column_is_in_the_order_of_the_file_until_edges_would_cross() -> None:
+    assert columns(lay_out([JobNode(name) for name in "cab"])) == [["c", "a", "b"]]
+    crossed = lay_out([JobNode("a"), JobNode("b"), JobNode("x", needs=("b",)), JobNode("y", needs=("a",))])
+    assert columns(crossed) in ([["a", "b"], ["y", "x"]], [["b", "a"], ["x", "y"]])
+
+
+def test_matrix_is_one_box_until_it_is_opened() -> None:
+    jobs = [
+        JobNode("lint"), JobNode("test (3.11)", needs=("lint",), matrix="test"),
+        JobNode("test (3.13)", needs=("lint",), matrix="test"), JobNode("app", needs=("test (3.11)", "test (3.13)")),
+    ]  # fmt: skip
+    closed = lay_out(jobs)
+    assert columns(closed) == [["lint"], ["test × 2"], ["app"]]
+    assert edges(closed) == {("lint", "test × 2"), ("test × 2", "app")}
+    assert [(box.jobs, box.is_lapped, box.matrix) for box in closed.boxes] == [
+        ((0,), False, ""), ((1, 2), True, "test"), ((3,), False, ""),
+    ]  # fmt: skip
+    opened = lay_out(jobs, {"test"})
+    assert columns(opened) == [["lint"], ["test (3.11)", "test (3.13)"], ["app"]]
+    assert len(opened.edges) == 4
+    assert not any(box.is_lapped for box in opened.boxes)
+
+
+def test_matrix_of_one_job_has_that_job_s_name() -> None:
+    (box,) = lay_out([JobNode("test (a)", matrix="test")]).boxes
+    assert (box.name, box.is_lapped) == ("test (a)", False)
+
+
+def test_long_name_is_cut_and_its_matrix_still_counted() -> None:
+    name = "integration-" * 3 + "tests"
+    jobs = [JobNode(f"{name} ({value})", matrix=name) for value in "ab"]
+    (box,) = lay_out(jobs).boxes
+    assert box.name == f"{name} × 2"
+    assert box.label.endswith("… × 2")
+    assert len(box.label) < len(box.name)
+
+
+def test_no_jobs_make_an_empty_graph() -> None:
+    assert lay_out([]).boxes == ()
+
+
+def test_of_many_jobs_those_before_and_behind_one_are_related() -> None:
+    jobs = [
+        JobNode("a"), JobNode("b", needs=("a",)), JobNode("c", needs=("a",)), JobNode("d", needs=("b",)),
+        JobNode("e", needs=("d", "c")),
+    ]  # fmt: skip
+    assert [job.name for job in related(jobs, "b")] == ["a", "b", "d", "e"]
+    assert related(jobs, "other") == jobs
+
+
+_graphs = st.integers(1, 30).flatmap(
+    lambda count: st.lists(
+        st.tuples(st.lists(st.integers(0, 29), max_size=4), st.sampled_from(["", "", "m", "n"])),
+        min_size=count,
+        max_size=count,
+    )
+)
+
+
+@given(_graphs, st.booleans())
+def test_whatever_the_graph_boxes_do_not_meet_and_edges_go_forward(
+    drawn: list[tuple[list[int], str]], is_open: bool
+) -> None:
+    # Jobs of a matrix need the same, as in a file: what is before the first of them.
+    firsts = {matrix: index for index, (_, matrix) in reversed(list(enumerate(drawn))) if matrix}
+    jobs = []
+    for index, (needs, matrix) in enumerate(drawn):
+        wanted = drawn[firsts[matrix]][0] if matrix else needs
+        limit = firsts[matrix] if matrix else index
+        names = tuple(f"j{need}" for need in sorted(set(wanted)) if need < limit and (not matrix or not drawn[need][1]))
+        jobs.append(JobNode(f"j{index}", needs=names, matrix=matrix))
+    graph = lay_out(jobs, {"m", "n"} if is_open else ())
+    assert sorted(index for box in graph.boxes for index in box.jobs) == list(range(len(jobs)))
+    for box in graph.boxes:
+        assert box.x >= 0
+        assert box.y >= 0
+        assert box.x + box.width <= graph.width
+        assert box.y + HEIGHT <= graph.height
+    for edge in graph.edges:
+        before, after = graph.boxes[edge.before], graph.boxes[edge.after]
+        assert before.column < after.column
+        assert edge.path.startswith(f"M{before.x + before.width:.1f}".removesuffix(".0") + " ")
+        assert edge.path.endswith(f"H{after.x:.1f}".removesuffix(".0"))
+        assert _crosses(edge.path, graph) == []
+    for column in {box.column for box in graph.boxes}:
+        tops = sorted(box.y for box in graph.boxes if box.column == column)
+        assert all(after - before > HEIGHT for before, after in itertools.pairwise(tops))
+
+
+def _crosses(path: str, graph: Graph) -> list[str]:
+    """Boxes through which a path goes: where it is straight, it lies beside them."""
+    found = []
+    x, y = 0.0, 0.0
+    for kind, text in re.findall(r"([MHVQ])([^MHVQ]*)", path):
+        numbers = [float(number) for number in text.split()]
+        to = {"M": (numbers[0], numbers[-1]), "H": (numbers[0], y), "V": (x, numbers[0]), "Q": tuple(numbers[-2:])}[
+            kind
+        ]
+        if kind == "H":
+            found += [
+                box.name
+                for box in graph.boxes
+                if box.y < y < box.y + HEIGHT
+                and min(x, to[0]) < box.x + box.width - 0.1
+                and box.x + 0.1 < max(x, to[0])
+            ]
+        x, y = to
+    return found
+
+
+def test_256_jobs_are_placed_in_no_time() -> None:
+    jobs = [
+        JobNode(f"job-{index}", needs=tuple(f"job-{need}" for need in range(max(0, index - 24), index - 16)))
+        for index in range(256)
+    ]
+    began = time.process_time()
+    graph = lay_out(jobs)
+    assert len(graph.edges) > 1500
+    assert time.process_time() - began < 1
