@@ -348,6 +348,39 @@ def test_jobs_go_to_workers_with_their_labels_and_their_run_s(service: Service) 
     assert claimed(service, labels=("big", "gpu")).name == "b"
 
 
+def test_job_that_waits_says_why(service: Service) -> None:
+    service.workers.beat("w", ("amd64",), 2)
+    nodes = (
+        node("a"), node("gpu"), node("b", "a"), node("c", "b", "a"),
+        *(node(f"m ({value})", matrix="m", max_parallel=1) for value in "xy"),
+    )  # fmt: skip
+    service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+    write(service, claimed(service), pipeline(*nodes, labels={"gpu": ("gpu",)}))
+    assert claimed(service).name == "a"
+    told = {job.name: job.reason for job in service.jobs.list(1)}
+    assert told == {
+        PLANNING: "", "a": "", "gpu": "no running worker has the label gpu", "b": "waits for a",
+        "c": "waits for a and b", "m (x)": "about to start", "m (y)": "m has 1 job going, and may have 1",
+    }  # fmt: skip
+    service.workers.beat("w", ("amd64", "gpu"), 1)
+    told = {job.name: job.reason for job in service.jobs.list(1)}
+    assert told["gpu"] == "all workers are busy"
+    assert told["m (x)"] == "all workers are busy, and 1 job is ahead of it"
+
+
+def test_lists_have_the_first_jobs_of_runs_and_count_all(service: Service) -> None:
+    run = begun(service, node("a"), node("b", may_fail=True), *(node(f"n{index}", "a") for index in range(28)))
+    end(service, claimed(service))
+    end(service, claimed(service), "failed")
+    marks = service.jobs.marks([run, 99])
+    assert set(marks) == {run}
+    assert marks[run].counts == {"succeeded": 1, "failed": 1, "queued": 28}
+    assert [(mark.name, mark.state, mark.is_warning) for mark in marks[run].first[:3]] == [
+        ("a", "succeeded", False), ("b", "failed", True), ("n0", "queued", False),
+    ]  # fmt: skip
+    assert len(marks[run].first) == 24
+
+
 def test_image_means_in_a_run_what_it_meant_first(service: Service) -> None:
     number = begun(service, node("a"), node("b"))
     a, b = claimed(service), claimed(service)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.model import Step, StepState
+from pipelines.model import JobState, Step, StepState
+from pipelines.runs.jobs import JobView
 from web.pages import words
-from web.pages.timeline import WIDTH, draw
+from web.pages.timeline import WIDTH, draw, draw_jobs
 
 _STATES: tuple[StepState, ...] = ("waiting", "running", "done", "cached", "failed", "cancelled")
 
@@ -48,6 +49,32 @@ def test_a_running_step_reaches_to_now() -> None:
     (group,) = draw([Step(0, "a", "", 1, "running", started_at=100.0)], 100.0, 160.0).groups
     assert group.bars[0].width == WIDTH
     assert group.bars[0].duration_s == 60.0
+
+
+def job(name: str, state: JobState, started_at: float | None, finished_at: float | None) -> JobView:
+    return JobView(1, 2, name, "job", state, "", 1, "w", 0.0, started_at, finished_at, 0)
+
+
+def test_bars_of_jobs_are_to_scale_in_the_order_of_the_file() -> None:
+    drawn = draw_jobs(
+        [
+            job("c", "succeeded", 100.0, 105.0), job("a", "running", 102.0, None), job("b", "waiting", None, None),
+            job("again", "queued", 101.0, None),
+        ],
+        110.0,
+    )  # fmt: skip
+    assert [(lane.job.name, lane.x, lane.width, lane.duration_s) for lane in drawn.lanes] == [
+        ("c", 0.0, 50.0, 5.0), ("a", 20.0, 80.0, 8.0), ("b", 0.0, 0.0, None), ("again", 0.0, 0.0, None),
+    ]  # fmt: skip
+    assert drawn.span_s == 10.0
+
+
+@given(st.lists(st.tuples(st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6))), st.floats(0, 2e6))
+def test_bars_of_jobs_stay_inside(facts: list[tuple[float | None, float | None]], until: float) -> None:
+    drawn = draw_jobs([job("j", "running", *times) for times in facts], until)
+    for lane in drawn.lanes:
+        assert 0 <= lane.width <= WIDTH + 1e-6
+        assert -1e-6 <= lane.x <= WIDTH - lane.width + 1e-6
 
 
 _times = st.none() | st.floats(0, 1e6)

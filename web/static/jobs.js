@@ -9,10 +9,15 @@ document.addEventListener("keydown", (event) => {
   if (at >= 0 && next) location.assign(next.href);
 });
 
-// The chosen job's row is in sight, also where there are more than fit.
+// The chosen job's row is in sight, also where there are more than fit; the first one in sight is so in full.
 const row = document.querySelector("#jobs .on");
 const panel = row?.closest(".tall");
 if (panel) {
-  const below = row.getBoundingClientRect().bottom - panel.getBoundingClientRect().bottom;
-  if (below > 0) panel.scrollTop += below + panel.clientHeight / 2;
+  const place = (element) => element.getBoundingClientRect();
+  const head = panel.querySelector("thead").offsetHeight;
+  const room = panel.clientHeight - head;
+  if (place(row).bottom > place(panel).top + panel.clientHeight) {
+    const first = [...panel.querySelectorAll(".job-row")].find((other) => place(row).bottom - place(other).top < room * 0.7) ?? row;
+    panel.scrollTop += place(first).top - place(panel).top - head;
+  }
 }

@@ -87,7 +87,7 @@ class Stage:
         number = runs.submit(request, play.trigger).number
         claim = Claims(service.database, service.live, clock=lambda: began).take("worker-1", ())
         assert claim is not None
-        assert claim.number == number
+        assert claim.run.number == number
         writer = LogWriter(claim, service.database, service.live, Masker(), lost=lambda: None)
         for event in _events(play, began):
             writer.emit(event)

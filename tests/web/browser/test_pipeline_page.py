@@ -1,0 +1,204 @@
+"""The page of a pipeline's run: graph, jobs, the chosen one's log; live, by keys, on a phone, without script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from ci.ends import JobOutcome
+from ci.graph import JobNode
+from pipelines.model import GitSource, RunRequest, Trigger
+from tests.web.browser.conftest import Site, signed_in
+from tests.web.browser.pipelines import COMMIT, ENDS, GOOD, Pipeline, plan, planned
+from tests.web.browser.test_accessibility import broken_rules
+
+_HALF = {name: end for name, end in ENDS.items() if name in ("lint", "gen", "test (3.11)")}
+
+
+@pytest.fixture(scope="module")
+def failed(site: Site) -> int:
+    return plan(site.service, ENDS).number
+
+
+@pytest.fixture
+def going(site: Site) -> Iterator[Pipeline]:
+    """A run some jobs of which are open, and one waits for a worker that there is not."""
+    pipeline = plan(site.service, _HALF, labels={"docs": ("gpu",)})
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.mark.parametrize("width", [1366, 390, 320])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_breaks_no_rule(
+    browser: Browser, site: Site, failed: int, going: Pipeline, scheme: Literal["light", "dark"], width: int
+) -> None:
+    size = {"width": width, "height": 844}
+    with signed_in(
+        browser, site, "ada", color_scheme=scheme, bypass_csp=True, reduced_motion="reduce", viewport=size
+    ) as context:
+        page = context.new_page()
+        for path in (
+            f"/runs/{failed}", f"/runs/{failed}/jobs/8?open=test", f"/runs/{going.number}",
+            f"/runs/{going.number}/jobs/8", "/runs?project=shop",
+        ):  # fmt: skip
+            page.goto(path)
+            assert broken_rules(page, scheme) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_page_begins_with_the_job_that_failed(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}")
+    expect(page.get_by_role("heading", name="test (3.13)")).to_be_visible()
+    expect(page.locator("#job")).to_contain_text("exit code 3: 10.12 is not 10.13")
+    expect(page.locator(".log-lines")).to_contain_text("this is test (3.13)")
+    page.locator("#job").get_by_role("link", name="gen", exact=True).click()
+    expect(page.get_by_role("heading", name="gen")).to_be_visible()
+    expect(page.locator(".log-lines")).to_contain_text("this is gen")
+
+
+def test_graph_leads_to_jobs_and_opens_matrices(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}")
+    graph = page.locator("svg.graph")
+    expect(graph.locator("a")).to_have_count(8)
+    expect(graph.get_by_role("link", name="app: skipped")).to_have_class(re.compile("dead"))
+    graph.get_by_role("link", name="test × 3: 2 succeeded, 1 failed; opens").click()
+    expect(graph.locator("a")).to_have_count(10)
+    graph.get_by_role("link", name="test (3.12): succeeded").click()
+    expect(page.get_by_role("heading", name="test (3.12)")).to_be_visible()
+    expect(graph.locator("a")).to_have_count(10)
+    page.get_by_role("link", name="Close test").click()
+    expect(graph.locator("a")).to_have_count(8)
+    expect(page.get_by_role("heading", name="test (3.12)")).to_be_visible()
+
+
+def test_what_waits_was_skipped_and_left_out_says_why(page: Page, failed: int, going: Pipeline) -> None:
+    page.goto(f"/runs/{failed}")
+    jobs = page.locator("#jobs")
+    expect(jobs.get_by_role("row").filter(has_text="deploy")).to_contain_text(
+        "test (3.13), which has to succeed before it, failed"
+    )
+    expect(jobs.get_by_role("row").filter(has_text="release")).to_contain_text("it is not for push")
+    page.goto(f"/runs/{going.number}")
+    expect(jobs.get_by_role("row").filter(has_text="app").first).to_contain_text(
+        "waits for test (3.12) and test (3.13)"
+    )
+    expect(jobs.get_by_role("row").filter(has_text="docs")).to_contain_text("no running worker has the label gpu")
+
+
+def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
+    page.goto(f"/runs/{going.number}")
+    expect(page.get_by_role("heading", name="test (3.12)")).to_be_visible()
+    log = page.locator(".log-lines")
+    expect(log).to_contain_text("this is test (3.12)")
+    going.say("test (3.12)", "and it goes on")
+    expect(log).to_contain_text("and it goes on")
+    box = page.locator("svg.graph").get_by_role("link", name=re.compile("^test × 3"))
+    expect(box).to_have_attribute("aria-label", "test × 3: 1 succeeded, 2 running; opens")
+    box.focus()
+    for name in ("test (3.12)", "test (3.13)"):
+        going.end(name, GOOD)
+    going.go_on({})
+    expect(box).to_have_attribute("aria-label", "test × 3: 3 succeeded; opens")
+    expect(box).to_be_focused()
+    expect(page.locator("#job .status-succeeded").first).to_be_visible()
+    expect(page.locator("#log")).not_to_have_attribute("data-live", "1")
+    expect(page.locator("svg.graph").get_by_role("link", name="app: running")).to_be_visible()
+
+
+def test_run_is_ended_gently_first(page: Page, going: Pipeline) -> None:
+    page.goto(f"/runs/{going.number}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#head")).to_contain_text("stopping")
+    page.get_by_role("button", name="Kill what still runs").click()
+    expect(page.locator("#head")).to_contain_text("stopping")
+    expect(page.get_by_role("button", name="Kill what still runs")).to_have_count(0)
+
+
+def test_line_of_a_job_that_the_page_chose_has_the_job_s_address(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}")
+    page.locator("#job").get_by_role("link", name="make test (3.13)").click()
+    expect(page.locator(".l.chosen")).to_contain_text("make test (3.13)")
+    page.wait_for_url(re.compile(rf"/runs/{failed}/jobs/6#L\d+$"))
+    page.reload()
+    expect(page.locator(".l.chosen")).to_contain_text("make test (3.13)")
+
+
+def test_job_is_chosen_by_keys(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}")
+    page.keyboard.press("j")
+    expect(page.get_by_role("heading", name="browser")).to_be_visible()
+    page.keyboard.press("k")
+    expect(page.get_by_role("heading", name="test (3.13)")).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("jk")
+    expect(page.locator("#log-text")).to_have_value("jk")
+
+
+def test_search_is_in_the_job_s_own_log(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}/jobs/3")
+    page.locator("#log-text").fill("this is")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log-found")).to_have_text("1 of 1")
+    expect(page.locator(".l.current")).to_contain_text("this is gen")
+
+
+def test_reused_job_leads_to_the_run_that_did_it(page: Page, site: Site, failed: int) -> None:
+    ends = {**ENDS, "lint": JobOutcome("reused", reused_from=str(failed)), "gen": JobOutcome("reused", reused_from="1")}
+    number = plan(site.service, ends).number
+    page.goto(f"/runs/{number}/jobs/2")
+    page.get_by_role("link", name=f"#{failed}", exact=True).click()
+    page.wait_for_url(re.compile(f"/runs/{failed}/jobs/2#job$"))
+    page.goto(f"/runs/{number}/jobs/3")
+    expect(page.locator("#job")).to_contain_text("#1, which is not kept any more")
+
+
+def test_without_script_there_are_the_graph_the_jobs_and_how_one_failed(
+    browser: Browser, site: Site, failed: int
+) -> None:
+    with signed_in(browser, site, "ada", java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"/runs/{failed}")
+        expect(page.locator("#job pre").last).to_contain_text("this is test (3.13)")
+        page.locator("svg.graph").get_by_role("link", name="lint: succeeded").click()
+        expect(page.get_by_role("heading", name="lint")).to_be_visible()
+        page.get_by_role("link", name="as plain text").click()
+        expect(page.locator("body")).to_contain_text("this is lint")
+
+
+def test_large_graph_shows_what_the_job_has_to_do_with(page: Page, site: Site) -> None:
+    nodes = [JobNode("a"), *(JobNode(f"b{index}", needs=("a",)) for index in range(60)), JobNode("c", needs=("b7",))]
+    number = plan(site.service, {node.name: GOOD for node in nodes}, nodes=nodes).number
+    page.goto(f"/runs/{number}/jobs/9")
+    graph = page.locator("svg.graph")
+    expect(graph.locator("text")).to_have_text(["a", "b6"])
+    page.goto(f"/runs/{number}/jobs/10")
+    expect(graph.locator("text")).to_have_text(["a", "b7", "c"])
+    expect(page.locator("#jobs .on")).to_be_in_viewport()
+    page.get_by_role("link", name="Show 59 more jobs").click()
+    expect(graph.locator("a")).to_have_count(62)
+
+
+def test_list_has_a_row_of_marks(page: Page, site: Site, failed: int) -> None:
+    page.goto("/runs?project=shop")
+    row = page.get_by_role("row").filter(has=page.locator(f"#run-{failed}"))
+    marks = row.get_by_role("img", name="10 jobs: 6 succeeded, 2 failed, 2 skipped")
+    expect(marks.locator("svg")).to_have_count(10)
+    expect(marks.locator(".status-warnings")).to_have_attribute("title", "browser: failed")
+
+
+def test_page_of_a_build_becomes_that_of_a_pipeline(page: Page, site: Site) -> None:
+    """As soon as its commit was looked at."""
+    source = GitSource("https://git.example.org/shop.git", COMMIT)
+    trigger = Trigger("push", branch="main", commit=COMMIT, title="Not planned yet", default_branch="main")
+    number = site.service.runs.submit(RunRequest(source, "shop", priority=100), trigger).number
+    page.goto(f"/runs/{number}")
+    expect(page.locator("#steps")).to_be_visible()
+    pipeline = planned(site.service, number, ENDS)
+    expect(page.locator("svg.graph")).to_be_visible()
+    expect(page.get_by_role("heading", name="test (3.13)")).to_be_visible()
+    assert site.service.runs.get(pipeline.number).state == "failed"
