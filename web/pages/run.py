@@ -21,7 +21,7 @@ from web.backing import registry, service
 from web.errors import NotFoundError
 from web.guard import require
 from web.pages import run_log
-from web.pages.frame import fresh, page, told
+from web.pages.frame import fresh, number_argument, page, told
 from web.pages.run_jobs import show_pipeline
 from web.pages.run_log import ShownLog
 from web.pages.timeline import draw
@@ -41,7 +41,7 @@ def show_run(number: int) -> Response:
     run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     notice = _NOTICES.get(request.args.get("done", ""))
     if pipeline is not None:
-        return show_pipeline(run, pipeline, None, notice)
+        return show_pipeline(run, pipeline, number_argument("job"), notice)  # marks at commits lead to jobs so
     shown = _steps(run)
     address = f"/runs/{number}"
     log = ShownLog(

@@ -61,6 +61,11 @@ def test_page_begins_with_the_job_that_failed(page: Page, failed: int) -> None:
     expect(page.locator(".log-lines")).to_contain_text("this is gen")
 
 
+def test_mark_at_a_commit_leads_to_its_job(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}?job=2")
+    expect(page.get_by_role("heading", name="lint")).to_be_visible()
+
+
 def test_graph_leads_to_jobs_and_opens_matrices(page: Page, failed: int) -> None:
     page.goto(f"/runs/{failed}")
     graph = page.locator("svg.graph")
