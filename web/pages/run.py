@@ -99,8 +99,10 @@ def cancel(number: int) -> Response:
 @blueprint.post("/runs/<int:number>/retry")
 @require("member")
 def retry(number: int) -> Response:
-    """Queue the same run once more."""
-    return _to(service().runs.retry(number, by=g.user.name).number, "again")
+    """Queue the same run once more; of a pipeline, if the form says so, what did not succeed."""
+    if "failed" in request.form and not service().jobs.has_failed(number):
+        raise ConflictError(f"no job of run {number} has failed")
+    return _to(service().runs.retry(number, by=g.user.name, failed="failed" in request.form).number, "again")
 
 
 @blueprint.get("/runs/<int:number>/again")

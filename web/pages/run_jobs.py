@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, g, redirect, request
 
 from ci.graph import ENDED
-from pipelines.errors import NotFoundError
+from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run
 from pipelines.runs.jobs import JobView, PipelineView
 from web.backing import service
+from web.guard import require
 from web.pages import run_log
 from web.pages.frame import fresh, number_argument, page
 from web.pages.graph import HEIGHT, lay_out, related
@@ -49,9 +51,7 @@ def show_job(number: int, place: int) -> Response:
     """The page of the run, with this job chosen."""
     run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     if pipeline is None:
-        answer = redirect(f"/runs/{number}", 303)
-        assert isinstance(answer, Response)
-        return answer
+        return _to(f"/runs/{number}")
     return show_pipeline(run, pipeline, place, None)
 
 
@@ -80,7 +80,7 @@ def show_about(number: int, place: int) -> Response:
     job = _at(jobs, place)
     shown = _job(job, jobs)
     beat = int(time.time()) if job.state == "running" else 0
-    return fresh("run_job.html", (job, shown["steps"], beat), run=run, **shown)
+    return fresh("run_job.html", (run.is_final, job, shown["steps"], beat), run=run, **shown)
 
 
 @blueprint.get("/runs/<int:number>/jobs/<int:place>/log/matches")
@@ -93,6 +93,31 @@ def find_in_log(number: int, place: int) -> Response:
 def map_log(number: int, place: int) -> Response:
     """As ``web.pages.run`` has it."""
     return run_log.spans(service().jobs.number(number, place))
+
+
+@blueprint.post("/runs/<int:number>/jobs/<int:place>/retry")
+@require("member")
+def retry_job(number: int, place: int) -> Response:
+    """Queue a run that does this job again, and what comes after it."""
+    job = _at(service().jobs.list(number), place)
+    if job.kind != "job":
+        raise ConflictError(f"job {place} of run {number} is none of a pipeline", hint="retry the run")
+    return _to(f"/runs/{service().runs.retry(number, by=g.user.name, redo=(job.name,)).number}?done=again")
+
+
+@blueprint.post("/runs/<int:number>/jobs/<int:place>/cancel")
+@require("member")
+def cancel_job(number: int, place: int) -> Response:
+    """End this job, and what needs it; one that ended in the meantime is just as good."""
+    with contextlib.suppress(ConflictError):
+        service().jobs.cancel(number, str(place), by=g.user.name)
+    return _to(f"/runs/{number}/jobs/{place}#job")
+
+
+def _to(address: str) -> Response:
+    answer = redirect(address, 303)
+    assert isinstance(answer, Response)
+    return answer
 
 
 def _choose(jobs: Sequence[JobView]) -> JobView:

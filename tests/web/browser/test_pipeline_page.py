@@ -117,11 +117,28 @@ def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
 
 def test_run_is_ended_gently_first(page: Page, going: Pipeline) -> None:
     page.goto(f"/runs/{going.number}")
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.locator("#head")).to_contain_text("stopping")
     page.get_by_role("button", name="Kill what still runs").click()
     expect(page.locator("#head")).to_contain_text("stopping")
     expect(page.get_by_role("button", name="Kill what still runs")).to_have_count(0)
+
+
+def test_job_is_cancelled_alone_and_done_again_alone(page: Page, site: Site, going: Pipeline, failed: int) -> None:
+    page.goto(f"/runs/{going.number}/jobs/8")
+    page.get_by_role("button", name="Cancel this job").click()
+    expect(page.locator("#job .status-cancelled").first).to_be_visible()
+    assert site.service.runs.get(going.number).state == "running"
+    page.goto(f"/runs/{failed}")
+    page.get_by_role("button", name="Retry this job").click()
+    expect(page.locator("#head")).to_contain_text(f"retry of #{failed} by ada")
+    number = int(page.url.partition("?")[0].rpartition("/")[2])
+    assert site.service.runs.get(number).trigger.redo == ("test (3.13)",)
+    site.service.runs.cancel(number)
+    page.goto(f"/runs/{failed}")
+    page.get_by_role("button", name="Retry failed").click()
+    expect(page.locator("#head")).to_contain_text(f"retry of #{failed} by ada")
+    site.service.runs.cancel(int(page.url.partition("?")[0].rpartition("/")[2]))
 
 
 def test_line_of_a_job_that_the_page_chose_has_the_job_s_address(page: Page, failed: int) -> None:

@@ -83,7 +83,9 @@ def test_role_opens_its_projects_pages_and_no_others(app: Flask, both: Service, 
         assert client.get(f"/runs/3{path}").status_code == 404, path
     assert [client.get(f"/runs/{run}/jobs/1").status_code for run in (1, 2)] == [303, 404]
     assert post(client, "/runs/1/cancel") == (403 if role == "read" else 303)
-    assert post(client, "/runs/2/cancel") == 404
+    for path in ("cancel", "jobs/1/cancel", "jobs/1/retry", "retry"):
+        assert post(client, f"/runs/2/{path}") == 404, path
+        assert role != "read" or post(client, f"/runs/1/{path}") == 403, path
     assert both.runs.get(2).state == "queued"
     assert post(client, "/projects/other/remove") == 404
     assert post(client, "/projects/web/remove") == 403
