@@ -57,11 +57,11 @@ class Kept:
             rows = [(name, place, each, place >= len(layers)) for place, each in enumerate((*layers, *images))]
             connection.executemany("INSERT INTO kept_objects VALUES (?, ?, ?, ?)", rows)
 
-    def extend(self, names: Iterable[str], until: float) -> None:
-        """Keep what these rows name at least until then; a time that is later stays. Rows that are gone stay gone."""
+    def shorten(self, names: Iterable[str], until: float) -> None:
+        """Keep what these rows name until then at most; a time that is earlier stays."""
         with self._database.transaction() as connection:
             connection.executemany(
-                "UPDATE kept SET until = ?1 WHERE name = ?2 AND until < ?1", [(until, name) for name in names]
+                "UPDATE kept SET until = ?1 WHERE name = ?2 AND until > ?1", [(until, name) for name in names]
             )
 
     def drop(self, names: Iterable[str]) -> None:

@@ -41,7 +41,8 @@ from pipelines.runs.reaper import waiting
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Pipelined, build_and_push
 from worker.cacheexport import Outlet
-from worker.jobs import KEPT_S, JobDone, kept_of_run, run_job
+from worker.jobs import JobDone, run_job
+from worker.keptrows import settle_kept
 from worker.leasekeeper import Keeper
 from worker.planning import plan_pipelines
 from worker.processresources import Resources
@@ -180,7 +181,7 @@ class Execution:
             return
         run = self._end(writer, outcome.state, outcome.message, outcome)
         if run is not None and run.is_final:
-            work.store.kept.extend(work.store.kept.names(kept_of_run(run.number)), time.time() + KEPT_S)
+            self._keeper.insist(lambda: settle_kept(self._service.database, work.store.kept))
 
     def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
         """End the run, or give it back, depending on the error."""

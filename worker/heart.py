@@ -17,14 +17,17 @@ import sys
 import time
 from typing import Final
 
+from core.errors import ShiplapError
 from core.leaving import leave
 from core.settings import ServiceSettings
+from images.store import Store
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.jsonlogs import configuration
 from pipelines.keeping.retention import sweep
 from pipelines.runs.reaper import Reaper
 from pipelines.runs.workers import BEAT_S
 from pipelines.service import Service
+from worker.keptrows import settle_kept
 from worker.processresources import WorkerSettings
 
 _ROUND_S: Final = 1.0
@@ -88,8 +91,16 @@ class Heart:
                 self._swept_at = now
                 swept = sweep(self._service, time.time())
                 _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
+                self._settle_kept()
         except (DatabaseUnreachableError, QueueUnreachableError) as error:
             _log.warning("the reaper waits: %s", error)
+
+    def _settle_kept(self) -> None:
+        try:
+            with Store.open(self._service.settings.root) as store:
+                settle_kept(self._service.database, store.kept)
+        except ShiplapError as error:  # a full disk, say; an hour later it is done
+            _log.warning("what runs made is kept longer: %s", error)
 
 
 def main() -> None:

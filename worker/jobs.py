@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +24,6 @@ from core.references import Reference
 from core.settings import FetchSettings
 from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError
-from pipelines.model import Claim
 from pipelines.projects.defaultnames import branch_tag
 from pipelines.projects.tags import TagFacts, image_names
 from pipelines.runs.domains import domain_of
@@ -35,12 +33,8 @@ from registry.client import push
 from worker.connecting import bounds_of
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
+from worker.keptrows import kept_name, kept_until
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
-
-KEPT_S: Final = 7 * 86400.0
-"""How long what a run's jobs made stays after the run has ended: for retries."""
-
-_ENDING_S: Final = 86400.0  # more than what cleans up may take after the run's time is over
 
 
 class JobDone(NamedTuple):
@@ -76,35 +70,13 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1))
 
 
-def kept_name(claim: Claim) -> str:
-    """The row of the store that keeps what a job made."""
-    return name_of_kept(claim.run.number, claim.name)
-
-
-def name_of_kept(run: int, job: str) -> str:
-    """``kept_name`` of a run's job."""
-    return f"{kept_of_run(run)}{job}"
-
-
-def kept_until(late_at: float) -> float:
-    """Until when to keep what a run's jobs make while it goes on. late_at: when its time is over.
-
-    However long nothing runs, by then it has ended. Its real end moves that on.
-    """
-    return max(time.time(), late_at) + _ENDING_S + KEPT_S
-
-
-def kept_of_run(run: int) -> str:
-    """How the names of all of a run's rows begin."""
-    return f"run/{run}/"
-
-
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
     """Keep what the jobs after it get, from before the transaction that tells of it."""
     layers = [outcome.outputs] if outcome.outputs is not None else []
     images = [Digest.parse(outcome.image)] if outcome.image else []
     if layers or images:
-        work.store.kept.keep(kept_name(work.claim), layers, images, until=kept_until(basis.late_at))
+        name = kept_name(work.claim.run.number, work.claim.name)
+        work.store.kept.keep(name, layers, images, until=kept_until(basis.late_at))
 
 
 def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> JobTools:

@@ -14,7 +14,7 @@ from images.kept import KeptThings
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import PlannedRun
-from worker.jobs import kept_until, name_of_kept
+from worker.keptrows import kept_name, kept_until
 from worker.work import Work
 
 _SHOWN: Final = 20
@@ -67,7 +67,7 @@ def _kept(work: Work, run: int, name: str, outcome: JobOutcome) -> KeptThings | 
     images = (Digest.parse(outcome.image),) if outcome.image else ()
     if not layers and not images:
         return KeptThings("", (), (), 0.0)
-    row = work.store.kept.get(name_of_kept(run, name))
+    row = work.store.kept.get(kept_name(run, name))
     has_all = row is not None and set(layers) <= set(row.layers) and set(images) <= set(row.images)
     return row if has_all else None
 
@@ -77,7 +77,7 @@ def _keep(work: Work, plan: RunPlan, rows: dict[str, KeptThings]) -> None:
     until = kept_until(time.time() + plan.timeout_s)
     for name, row in rows.items():
         if row.layers or row.images:
-            work.store.kept.keep(name_of_kept(work.claim.run.number, name), row.layers, row.images, until=until)
+            work.store.kept.keep(kept_name(work.claim.run.number, name), row.layers, row.images, until=until)
 
 
 def _taken(outcome: JobOutcome, run: int) -> JobOutcome:

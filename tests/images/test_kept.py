@@ -90,14 +90,14 @@ def test_after_its_time_it_goes_as_a_whole(store: Store) -> None:
         assert verify(later) == []
 
 
-def test_its_time_moves_on_and_never_back(store: Store) -> None:
+def test_its_time_gets_shorter_and_never_longer(store: Store) -> None:
     now = time.time()
-    store.kept.keep("run 1/1", [new_layer(store)], until=now + 10)
-    store.kept.extend(["run 1/1", "run 1/2"], now + DAY_S)
-    store.kept.extend(["run 1/1"], now + 60)
+    store.kept.keep("run 1/1", [new_layer(store)], until=now + DAY_S)
+    store.kept.shorten(["run 1/1", "run 1/2"], now + 60)
+    store.kept.shorten(["run 1/1"], now + 2 * DAY_S)
     found = store.kept.get("run 1/1")
     assert found is not None
-    assert found.until == now + DAY_S
+    assert found.until == now + 60
     assert store.kept.names("run 1") == ["run 1/1"]
 
 

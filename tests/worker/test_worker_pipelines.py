@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from core.settings import ServiceSettings
 from images.store import Store
@@ -18,6 +18,7 @@ from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
 from tests.toolkit.service import Workforce, finished
+from worker.keptrows import KEPT_S, kept_name, settle_kept
 
 CHAIN = """
 jobs:
@@ -108,8 +109,53 @@ def test_push_runs_the_jobs_of_its_file(
     assert states(service, run.number) == dict.fromkeys((PLANNING, "lint", "make", "use"), "succeeded")
     assert "v7 of hello by push of main" in log(service, run.number, "use")
     assert ".shiplap.yml: 3 jobs" in log(service, run.number, PLANNING)
+    assert run.finished_at is not None
+    until = run.finished_at + KEPT_S
     with Store.open(settings.root) as store:
-        assert len(store.kept.names(f"run/{run.number}/")) == 1
+        (name,) = store.kept.names(f"run/{run.number}/")
+
+        def is_kept_for_a_week() -> bool:
+            row = store.kept.get(name)
+            return row is not None and row.until == until
+
+        eventually(is_kept_for_a_week, why="the worker writes down when the run ended")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "reaped"])
+def test_what_jobs_output_is_kept_a_week_from_the_end_whoever_ends_the_run(
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository, how: str
+) -> None:
+    worker = workers.start("--concurrency", "1")
+    text = """
+jobs:
+  make: {image: base, outputs: [out], run: "mkdir out; echo kept > out/x"}
+  late: {needs: make, image: base, workers: [late], run: "true"}
+"""
+    number = repository.push({".shiplap.yml": text})
+    eventually(lambda: states(service, number).get("late") == "queued", why="the second job waits for its worker")
+    worker.kill()
+    if how == "cancelled":
+        service.runs.cancel(number, by="ana")
+    else:
+        with service.database.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.run == number).values(max_attempts=1))
+        claim = service.claims.take("elsewhere", ("late",))
+        assert claim is not None
+        service.claims.release(claim.number, claim.attempt, "worker elsewhere stopped answering")
+    run = service.runs.get(number)
+    assert run.finished_at is not None
+    with Store.open(settings.root) as store:
+        (name,) = store.kept.names(f"run/{number}/")
+        found = store.kept.get(name)
+        assert found is not None
+        assert found.until > run.finished_at + KEPT_S + 3600.0, "for as long as the run could have taken"
+        store.kept.keep(kept_name(number + 1, "make"), found.layers, until=found.until)
+        settle_kept(service.database, store.kept)
+        settled, of_unknown = store.kept.get(name), store.kept.get(kept_name(number + 1, "make"))
+        assert settled is not None
+        assert settled.until == run.finished_at + KEPT_S
+        assert of_unknown is not None
+        assert of_unknown.until == found.until
 
 
 def test_outputs_survive_a_prune_between_two_jobs(
