@@ -388,6 +388,7 @@ image_tags = Table(
     Column("owner", Text, nullable=False),  # the thing that the name stands for: no other ever gets the name
     Column("run", Integer, nullable=False),  # which may have been removed
     Column("attempt", Integer, nullable=False),
+    Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
 HEAD = "0015"

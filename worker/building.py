@@ -134,7 +134,7 @@ def _build_and_push(work: Work, writer: LogWriter) -> Done | Pipelined:
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
     with PushStep(writer, result.new_step) as step:
         pushed = _push(work, names, result, writer, step)
-        more = _default_names(work, tree.origin, facts, writer)
+        more = () if options.tags else default_names(work, tree.origin, facts, writer)
         _push(work, more, result, writer, step)
     told = RunResult(
         image=str(result.config_digest),
@@ -217,13 +217,13 @@ def _names(work: Work, facts: TagFacts) -> tuple[Reference, ...]:
     return names
 
 
-def _default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWriter) -> tuple[Reference, ...]:
+def default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWriter) -> tuple[Reference, ...]:
     """The image's default names, taken after its push: those that no newer run has.
 
-    Waits for a run that is pushing under one of the names.
+    Waits for a run that is pushing under one of the names. Raises StaleAttemptError, BuildCancelledError.
     """
     service, run = work.resources.service, work.claim.run
-    if not is_trusted(work.claim) or run.options.tags or not facts.registry:
+    if not is_trusted(work.claim) or not facts.registry:
         return ()
     if not has_defaults(work.keeper.insist(lambda: service.projects.get(run.project)).tag_template):
         return ()

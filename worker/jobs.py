@@ -26,10 +26,11 @@ from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError
 from pipelines.projects.defaultnames import branch_tag
 from pipelines.projects.tags import TagFacts, image_names
-from pipelines.runs.domains import domain_of
+from pipelines.runs.domains import domain_of, origin_of_job
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import JobBasis
 from registry.client import push
+from worker.building import default_names
 from worker.connecting import bounds_of
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
@@ -138,9 +139,11 @@ class _Publisher:
         self._writer = writer
         self._domain = domain
         self._basis = basis
+        self._has_tags = False
 
     def names(self, tags: tuple[str, ...]) -> tuple[Reference, ...]:
         """Raises JobFaultError for what is no name, and for another project's."""
+        self._has_tags = bool(tags)
         try:
             return self._names(tags)
         except (DeniedError, InvalidReferenceError, InvalidRequestError) as error:
@@ -159,7 +162,20 @@ class _Publisher:
         return found
 
     def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
-        """Raises RegistryErrors, and StaleAttemptError once the job is another attempt's."""
+        """The default names are taken after the first push, as for a run that is a build alone.
+
+        Raises RegistryErrors, and StaleAttemptError once the job is another attempt's.
+        """
+        digest = self._push(names, result)
+        if self._has_tags or result.image is None:
+            return digest
+        facts, run = self._basis.plan.facts, self._work.claim.run
+        branch, tag, commit = (facts.get(f"SHIPLAP_{name}", "") for name in ("BRANCH", "TAG", "COMMIT"))
+        its = origin_of_job(run, self._domain, branch, tag, commit)
+        registry = self._work.resources.service.settings.registry
+        return self._push(default_names(self._work, its, self._facts(registry, ""), self._writer), result) or digest
+
+    def _push(self, names: tuple[Reference, ...], result: BuildResult) -> str:
         work, digest = self._work, ""
         remote = [name for name in names if names_a_registry(name)]
         if not remote or result.image is None:

@@ -100,6 +100,20 @@ def origin(run: Run, domain: Domain, hook: HookSettings, checkout: Checkout) -> 
     return Origin(found.branch, is_default and bool(found.branch), found.tag, commit=commit)
 
 
+def origin_of_job(run: Run, domain: Domain, branch: str, tag: str, commit: str) -> Origin:
+    """``origin`` of what a job of a pipeline builds: its file says how, and whoever began the run by hand cannot.
+
+    branch, tag, commit: that the run was planned for.
+    """
+    if domain.lane not in ("protected", "branch"):
+        return Origin()
+    if run.trigger.kind == "pull_request":
+        return Origin(pull_request=run.trigger.pull_request, commit=commit)
+    if tag:
+        return Origin(tag=tag, commit=commit)
+    return Origin(branch, domain.lane == "protected" and bool(branch), commit=commit)
+
+
 def unambiguous(source: GitSource, checkout: Checkout) -> GitSource:
     """The source with the full ref that its ref meant, so that a later attempt does not take a new branch for a tag."""
     return msgspec.structs.replace(source, ref=checkout.found.name) if source.ref else source

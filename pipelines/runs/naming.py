@@ -1,16 +1,16 @@
 """Giving a project's default names to runs: decided when an image is pushed, and no name ever moves back.
 
-A run takes its names in one transaction, and keeps others from taking them until it has ended. So when two runs push at
+A job takes its names in one transaction, and keeps others from taking them until it has ended. So when two runs push at
 the same time, the newer one is the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
 from pipelines.model import Claim
@@ -65,7 +65,7 @@ class Naming:
             for each in wanted:
                 row = held.get(each.tag)
                 if row is None or may_replace(each.owner, number, row.owner, row.run):
-                    if row is not None and _is_pushing(connection, row.run, row.attempt, number):
+                    if row is not None and _is_pushing(connection, row, number):
                         return None
                     if each.tag.isdigit() and _is_going(connection, project, int(each.tag), number):
                         left.append((each.tag, int(each.tag)))
@@ -77,7 +77,9 @@ class Naming:
             connection.execute(delete(image_tags).where(image_tags.c.project == project, image_tags.c.tag.in_(mine)))
             for each in tags:
                 values = {"project": project, "tag": each.tag, "owner": each.owner}
-                connection.execute(insert(image_tags).values(**values, run=number, attempt=claim.attempt))
+                connection.execute(
+                    insert(image_tags).values(**values, run=number, attempt=claim.attempt, job=claim.number)
+                )
         return Taken(tuple(mine), tuple(left))
 
     def sweep(self) -> None:
@@ -97,9 +99,11 @@ class Naming:
                     connection.execute(delete(image_tags).where(of_commits, image_tags.c.run <= row.run))
 
 
-def _is_pushing(connection: Connection, run: int, attempt: int, mine: int) -> bool:
-    here = select(jobs.c.number).where(jobs.c.run == run, jobs.c.attempt == attempt, jobs.c.state == "running")
-    return run != mine and connection.execute(here).first() is not None
+def _is_pushing(connection: Connection, row: Row[Any], mine: int) -> bool:
+    """Whether the job that has a name may still push it; the other jobs of its run are nobody's concern."""
+    its = jobs.c.number == row.job if row.job else jobs.c.run == row.run
+    here = select(jobs.c.number).where(its, jobs.c.attempt == row.attempt, jobs.c.state == "running")
+    return row.run != mine and connection.execute(here).first() is not None
 
 
 def _is_going(connection: Connection, project: str, number: int, mine: int) -> bool:

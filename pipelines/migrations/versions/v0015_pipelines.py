@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("late_at", sa.Float(), nullable=True))
     op.add_column("runs", sa.Column("before", sa.String(64), nullable=False, server_default=""))
     op.add_column("runs", sa.Column("held", sa.Text(), nullable=False, server_default=""))
+    op.add_column("image_tags", sa.Column("job", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("statuses", sa.Column("job", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("node", sa.Text(), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("stop", sa.String(8), nullable=False, server_default=""))
