@@ -84,6 +84,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_of: the run that this one repeats; 0 for none.
     redo: of that, the jobs that are done again, with what comes after them; the others' results are taken over.
     redo_failed: what did not succeed is done again.
+    pipeline: the only one that is wanted; empty: all that listen.
     target: the branch that a pull request is to go into.
     """
 
@@ -104,6 +105,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str = ""
     redo: tuple[str, ...] = ()
     redo_failed: bool = False
+    pipeline: str = ""
 
     @property
     def is_part(self) -> bool:
@@ -143,6 +145,7 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     max_attempts: how often it may start when workers or machines fail; a step that fails is never tried again.
     secrets: content by name (base64 in JSON), for this run alone. It also gets the stored secrets that ``options``
     names.
+    pipeline: of a git repository, the one that is run, by its name; empty: all that listen, or else the Dockerfile.
     """
 
     source: Source
@@ -152,6 +155,7 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     worker_labels: tuple[str, ...] = ()
     max_attempts: int = 3
     secrets: dict[str, bytes] = {}
+    pipeline: str = ""
 
 
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -24,7 +24,7 @@ from core.platforms import Platform
 from core.references import Reference
 from core.settings import FetchSettings, Settings
 from core.trust import Domain
-from pipelines.errors import NothingToBuildError
+from pipelines.errors import InvalidRequestError, NothingToBuildError
 from pipelines.model import ContextSource, GitSource, Project, RunResult
 from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
@@ -185,6 +185,8 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         domain = _settled(work, run.source, checkout, project)
     facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit, own)
     pipelined = Pipelined(checkout, project) if pipeline_files(checkout.top) else None
+    if pipelined is None and run.trigger.pipeline:
+        raise InvalidRequestError(f"commit {checkout.commit[:12]} has no pipelines, and so no {run.trigger.pipeline!r}")
     if pipelined is None and run.source.only_pipelines:
         raise NothingToBuildError(f"the push to branch {run.trigger.branch} builds it")
     its = origin(run, domain, project.hook, checkout)

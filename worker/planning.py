@@ -22,6 +22,7 @@ from ci.planning import PlannedJob, names, plan
 from ci.source.commit import FetchedCommit
 from ci.source.facts import directories_of_tree, is_ancestor, merge_base, pipeline_files_of
 from core.platforms import Platform
+from core.suggestions import suggestion
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
 from pipelines.runs.graphs import RunPlan
@@ -52,7 +53,7 @@ class _Commit(NamedTuple):
 def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> list[tuple[str, Planner]]:
     """The pipelines of the run's commit by name, in the order of their files. Raises ShiplapErrors of all rooms below.
 
-    A run that repeats another has only that one's pipeline.
+    A run that repeats another has only that one's pipeline, and whoever names one gets that alone.
     """
     run, service = work.claim.run, work.resources.service
     ref = _ref(run, found)
@@ -64,8 +65,12 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> list[tupl
     ) as commit:
         files = pipeline_files_of(commit.objects, commit.commit.tree)
         repeated = run.trigger.retry_of
-        only = work.keeper.insist(lambda: service.pipelines.pipeline_of(repeated)) if repeated else ""
+        before = work.keeper.insist(lambda: service.pipelines.pipeline_of(repeated)) if repeated else ""
+        only = before or run.trigger.pipeline
         chosen = [path for path in files if not only or pipeline_name(path) == only]
+        if only and not chosen:
+            hint = suggestion(only, map(pipeline_name, files))
+            raise InvalidRequestError(f"commit {found.checkout.commit[:12]} has no pipeline {only!r}", hint=hint)
         planners = [
             (pipeline_name(path), _planner(work, found, commit, ref, path, files[path], writer)) for path in chosen
         ]

@@ -14,6 +14,7 @@ class QueueOptions(NamedTuple):
     project: str = ""
     priority: int | None = None
     worker_labels: tuple[str, ...] = ()
+    pipeline: str = ""
 
     def given(self) -> list[str]:
         """The names of the options that were given."""
@@ -22,6 +23,7 @@ class QueueOptions(NamedTuple):
             "--project": bool(self.project),
             "--priority": self.priority is not None,
             "--worker-label": bool(self.worker_labels),
+            "--pipeline": bool(self.pipeline),
         }
         return [name for name, is_given in named.items() if is_given]
 
@@ -29,7 +31,8 @@ class QueueOptions(NamedTuple):
         """The members of the API's request to queue a run."""
         priority = {} if self.priority is None else {"priority": self.priority}
         labels = {"worker_labels": list(self.worker_labels)} if self.worker_labels else {}
-        return {"project": self.project or "default", **priority, **labels}
+        pipeline = {"pipeline": self.pipeline} if self.pipeline else {}  # older servers refuse this member
+        return {"project": self.project or "default", **priority, **labels, **pipeline}
 
 
 QUEUE_OPTIONS: Final = (
@@ -42,6 +45,12 @@ QUEUE_OPTIONS: Final = (
         metavar="LABEL",
         dest="worker_labels",
         multiple=True,
+    ),
+    Option(
+        ("--pipeline",),
+        "With a server: run this pipeline of the git repository that PATH names.",
+        metavar="NAME",
+        default="",
     ),
 )
 """Their values are the members of ``QueueOptions``."""

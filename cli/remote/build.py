@@ -24,6 +24,8 @@ from cli.remote.errors import RemoteBuildError, RemoteCancelledError, RunLostErr
 from cli.remote.following import Follower, cancel_when
 from cli.remote.http import Client
 from cli.remote.manifest import describe
+from cli.remote.onlooking import PlainOnlooker
+from cli.remote.pipeline import show_pipeline
 from cli.remote.sending import send_context
 from cli.remote.servers import Server, require_private
 from cli.remote.wording import dockerfile_hint
@@ -43,7 +45,7 @@ from core.settings import RemoteSettings
 from pipelines.endings import ended as ended_words
 from pipelines.logs.lines import LogLine, to_event
 
-_GIT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
+_GIT: Final = re.compile(r"(https?|ssh|git|file)://|[\w.-]+@[\w.-]+:")
 _TAIL_LINES: Final = 200
 _OWN_STEP: Final = StepInfo(0, "[internal] send build context")
 _AWAY_STEP: Final = StepInfo(998, "[internal] wait for the service")  # after all other steps, whose number grows
@@ -93,42 +95,58 @@ def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelle
     return run
 
 
-def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) -> RemoteResult:
-    """Build on ``server``, with ``report`` shown to its end.
+def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) -> RemoteResult | None:
+    """Build on ``server``, with ``report`` shown to its end. None: it was a pipeline, whose jobs have succeeded.
 
     Raises RemoteCancelledError; RemoteBuildError when the build failed; other errors when it could not begin.
     """
     cancelled = threading.Event()
     with ExitStack() as stack:
         received = stack.enter_context(cancelling(cancelled, at_once=lambda: None))
-        stack.enter_context(report)
+        shows = stack.enter_context(ExitStack())
+        shows.enter_context(report)
         try:
             with Client(server) as client:
                 run = submit(client, request, report, cancelled)
             number = int(run["number"])
             onlooker = _Onlooker(number, report, cancelled, received)
             shown = _Shown(report)
-            follower = Follower(server, number, onlooker=onlooker, begun=shown.begin)
+            follower = Follower(server, number, until_jobs=True, onlooker=onlooker, begun=shown.begin)
             cancel_when(cancelled, follower, server, number, onlooker.leave)
             ended = follow(follower, shown)
+            if follower.has_jobs:
+                shows.close()  # what is shown now are lines of jobs
+                ended = show_pipeline(server, number, PlainOnlooker())
+                _check(ended, shown)
         except BuildCancelledError as error:
             raise RemoteCancelledError(error.message, exit_code=received.exit_code) from error
         if ended["state"] == "cancelled":
             told = ended_words("cancelled", ended["reason"])
             raise RemoteCancelledError(f"run {run['number']} was {told}", exit_code=received.exit_code)
-    return _result(ended)
+    return None if follower.has_jobs else _result(ended)
 
 
 def follow(follower: Follower, shown: _Shown) -> dict[str, Any]:
-    """Show a run until it has ended; the run. Raises RemoteBuildError when a step failed, RunLostError for others."""
+    """Show a run until it has ended; the run. It is empty once it has jobs, which go on.
+
+    Raises RemoteBuildError when a step failed, RunLostError for others.
+    """
     for line in follower.lines():
         event = to_event(line)
         if event is not None:
             shown.emit(event)
         elif "attempt" in line.text and shown.began:
             shown.emit(Warned(line.text))
+    if follower.has_jobs:
+        return {}
     ended = follower.ended
     assert ended is not None
+    _check(ended, shown)
+    return ended
+
+
+def _check(ended: dict[str, Any], shown: _Shown) -> None:
+    """Raise RemoteBuildError for a run that failed, RunLostError for one that was given up."""
     result = ended.get("result") or {}
     if ended["state"] == "failed":
         hint = dockerfile_hint(ended)
@@ -139,11 +157,15 @@ def follow(follower: Follower, shown: _Shown) -> dict[str, Any]:
         raise RunLostError(
             f"run {ended['number']} was given up: {reason}", hint=f"shiplap runs retry {ended['number']}"
         )
-    return ended
+
+
+def is_repository(context: str) -> bool:
+    """Whether a context is the URL of a git repository, which the service fetches itself."""
+    return _GIT.match(context) is not None
 
 
 def _source(client: Client, request: RemoteRequest, report: BuildReport, cancelled: threading.Event) -> dict[str, str]:
-    if _GIT.match(request.context):
+    if is_repository(request.context):
         url, _, rest = request.context.partition("#")
         ref, _, subdirectory = rest.partition(":")
         return {"type": "git", "url": url, "ref": ref, "subdirectory": subdirectory}

@@ -16,7 +16,7 @@ from cli.building.secrets import split_secrets
 from cli.errors import CommandError
 from cli.options import environ, host_pairs, text_pairs
 from cli.progress.choose import choose_mode
-from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, submit
+from cli.remote.build import RemoteRequest, RemoteResult, build_remotely, is_repository, submit
 from cli.remote.errors import RemoteCancelledError
 from cli.remote.http import Client
 from cli.remote.servers import Server, server
@@ -30,6 +30,10 @@ def build_on(url: str, asked: BuildArguments) -> int:
     for option, given in _not_there(asked).items():
         if given:
             raise CommandError(f"{option} does not work with a server", hint="--host local builds on this machine")
+    if asked.queueing.pipeline and not is_repository(asked.context):
+        raise CommandError(
+            f"--pipeline: {asked.context!r} is no git repository", hint="name its URL: https://…/app.git#main"
+        )
     began = time.monotonic()
     detach = asked.queueing.detach
     secrets = split_secrets(asked.secrets, environ())
@@ -48,6 +52,8 @@ def build_on(url: str, asked: BuildArguments) -> int:
         return error.exit_code
     except (ShiplapError, OSError) as error:
         return report.ended_by(error)
+    if result is None:
+        return 0
     _tell(result, report, asked, time.monotonic() - began)
     return 0
 

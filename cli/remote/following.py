@@ -50,6 +50,7 @@ class Follower:
     ended: the run, or that job, as in the API, once ``lines`` is exhausted.
     last: the number of the last line that came.
     away: whether the onlooker knows that the server is away.
+    has_jobs: the run is a pipeline's and is planned; ``lines`` ends by that where ``until_jobs`` is set.
     begun: called with each line that has begun but not ended, and again as it grows; it comes whole when it ends.
     clock, pause: for tests.
     """
@@ -60,6 +61,7 @@ class Follower:
         number: int,
         *,
         job: int = 0,
+        until_jobs: bool = False,
         after: int = 0,
         onlooker: Onlooker | None = None,
         begun: Callable[[LogLine], None] | None = None,
@@ -67,11 +69,13 @@ class Follower:
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.ended: dict[str, Any] | None = None
+        self.has_jobs = False
         self.last = after
         self.away = False
         self._server = server
         self._number = number
         self._path = f"/runs/{number}/jobs/{job}/events" if job else f"/runs/{number}/events"
+        self._until_jobs = until_jobs
         self._onlooker = onlooker
         self._begun = begun
         self._clock = clock
@@ -81,7 +85,7 @@ class Follower:
 
     def lines(self) -> Iterator[LogLine]:
         """Each line once, in order, until the run has ended. Raises RemoteError when the server stays away."""
-        while self.ended is None:
+        while not self._is_over:
             began = self._clock()
             try:
                 yield from self._connection()
@@ -97,8 +101,12 @@ class Follower:
             except (http.client.HTTPException, OSError) as error:
                 began = self._clock()
                 why = f"the connection to {self._server.url} broke: {error}"
-            if self.ended is None:
+            if not self._is_over:
                 self._wait(why, began)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.ended is not None or (self.has_jobs and self._until_jobs)
 
     def _connection(self) -> Iterator[LogLine]:
         with Client(self._server, timeout_s=self._answer_s()) as client:
@@ -108,6 +116,10 @@ class Follower:
                 if message.event == "end":
                     self.ended = json.loads(message.data)
                     return
+                if message.event == "jobs":
+                    self.has_jobs = True
+                    if self._until_jobs:
+                        return
                 if message.event == "partial" and self._begun is not None:
                     self._begun(decode_line(message.data.encode()))
                 elif message.event == "message" and message.id:

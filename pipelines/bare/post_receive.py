@@ -36,18 +36,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-CONFIGURATION = "shiplap.conf"
-PENDING = "shiplap-pending"
-TIMEOUT_S = 10.0
-LOCK_S = 15.0
+CONFIGURATION, PENDING = "shiplap.conf", "shiplap-pending"
+LINES_OF_A_JOB = 10**9  # of a pipeline, a line's number is this times its job's, and its own
+TIMEOUT_S, LOCK_S = 10.0, 15.0
 MAX_ANSWER = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOLD_AFTER_S = 3.0  # for so long a service may be away before anything is said of it
 SILENCE_S = 10.0 + TOLD_AFTER_S  # a heartbeat comes every ten seconds
 AWAY_S = 60.0  # a restart and an upgrade take less
 ANSWER_S = 10.0  # until an answer begins, once it has been said that the service is away
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -338,9 +336,10 @@ class Absence:
 def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
     """Show a log until the run has ended; why it broke off before, else empty."""
     url = settings["HOOK_URL"].rstrip("/") + "/follow"
-    parent, after, absence = os.getppid(), 0, Absence(run)
+    parent, seen, absence = os.getppid(), {0: 0}, Absence(run)  # seen: the last line of each job, 0 is the run's own
     while True:
-        body = json.dumps({"delivery": delivery_id, "run": run, "after": after})
+        asked = {"delivery": delivery_id, "run": run, "after": seen[0]}
+        body = json.dumps({**asked, "seen": seen} if len(seen) > 1 else asked)
         headers = {"Content-Type": "application/json", "X-Shiplap-Signature": signature(settings, body)}
         began, lines = time.monotonic(), 0
         try:
@@ -358,7 +357,8 @@ def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
                         say(printable(text))
                         return ""
                     if kind.isdigit():
-                        after = int(kind)
+                        job, number = divmod(int(kind), LINES_OF_A_JOB)
+                        seen[job] = number
                         say(printable(text))
             reason, began = "it ended the connection", time.monotonic()
         except urllib.error.HTTPError as error:

@@ -52,6 +52,7 @@ from pipelines.statuses.outbox import note_state
 _MAX_PRIORITY: Final = 100
 _MAX_ATTEMPTS: Final = 10
 _MAX_LIST: Final = 500
+_MAX_PIPELINE: Final = 100
 _MAX_BRANCH: Final = 255
 _BY_HAND: Final = Trigger()
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -103,6 +104,8 @@ class Runs:
         domain, errors: as for ``submit``.
         """
         labels = check_request(request)
+        if request.pipeline:
+            trigger = msgspec.structs.replace(trigger, pipeline=request.pipeline)
         domain = domain or told(request.source, request.project, trigger)
         now = self._clock()
         ensure_project(connection, request.project)
@@ -316,6 +319,10 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
         raise InvalidRequestError(f"max_attempts {request.max_attempts} is not within 1 … {_MAX_ATTEMPTS}")
     if not 1 <= options.timeout_s <= MAX_TIMEOUT_S:
         raise InvalidRequestError(f"timeout_s {options.timeout_s} is not within 1 … {MAX_TIMEOUT_S}")
+    if request.pipeline and not isinstance(request.source, GitSource):
+        raise InvalidRequestError("a pipeline is run from a git repository", hint='its source is {"type": "git", …}')
+    if len(request.pipeline) > _MAX_PIPELINE:
+        raise InvalidRequestError(f"the name of the pipeline has more than {_MAX_PIPELINE} characters")
     for name, value in request.secrets.items():
         check_secret(name, value)
     for name in options.build_args:
@@ -330,7 +337,7 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
             Digest.parse(request.source.context)
     except InvalidReferenceError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
-    if has_nul(msgspec.json.encode((request.source, request.project, options))):
+    if has_nul(msgspec.json.encode((request.source, request.project, request.pipeline, options))):
         raise InvalidRequestError("a NUL character in the request")
     return check_labels(request.worker_labels)
 

@@ -20,8 +20,9 @@ ENDED = ("succeeded", "warnings", "failed", "cancelled", "error")
 class Clone:
     """Somebody's clone of a project's repository, and the command on the service's machine."""
 
-    def __init__(self, shiplap: Shiplap, path: Path) -> None:
+    def __init__(self, shiplap: Shiplap, path: Path, url: str) -> None:
         self.shiplap = shiplap
+        self.url = url
         self.path = path
         shiplap("project", "add", "app", "--bare")
         path.mkdir()
@@ -48,6 +49,10 @@ class Clone:
         assert self.run("retry", *words) == f"{self._last}\n"
         return self._last
 
+    def skip(self) -> None:
+        """Another run was begun."""
+        self._last += 1
+
     def run(self, *words: str | int, **options: Any) -> str:
         return self.shiplap("runs", *map(str, words), **options).stdout
 
@@ -69,9 +74,9 @@ def clone(privileged: None, tmp_path_factory: pytest.TempPathFactory, busybox_ta
     directory = tmp_path_factory.mktemp("clone")
     shiplap = Shiplap(directory / "root")
     shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
-    _, process = start_service(shiplap)
+    url, process = start_service(shiplap)
     try:
-        yield Clone(shiplap, directory / "work")
+        yield Clone(shiplap, directory / "work", url)
     finally:
         process.terminate()
         assert process.wait(stretched(60)) == 0
@@ -188,3 +193,38 @@ def test_one_job_is_done_again_with_what_comes_after_it_and_what_failed_beside_i
     refused = clone.shiplap("runs", "retry", "--failed", str(whole), check=False)
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (1, f"error: no job of run {whole} has failed")
     assert clone.shiplap("runs", "retry", str(run), "mak", check=False).stderr.endswith("did you mean make?\n")
+
+
+def test_followed_push_shows_the_lines_of_all_jobs_with_their_names(clone: Clone) -> None:
+    run, said = clone.push("-o", "follow", lint="run: echo linted", test=TEST, app="needs: test, run: exit 3")
+    told = [line.removeprefix("remote: ").rstrip() for line in said.splitlines()]
+    assert {".shiplap.yml: 4 jobs", "lint | linted", "test (1) | test-1", "test (2) | test-2"} <= set(told)
+    assert told.index("lint | => echo linted") < told.index("lint | linted")
+    assert any(line.startswith(f"Run {run}: failed: app: exit code 3  http://") for line in told)
+    assert told.count("lint | linted") == 1
+
+
+def test_pipeline_is_run_by_its_name_and_shown_to_its_end(clone: Clone) -> None:
+    run, _ = clone.push(lint="run: echo linted", bad="when: {event: manual}, run: exit 3")
+    assert clone.ended(run) == "succeeded"
+    assert clone.states(run) == {"lint": "succeeded"}
+
+    def build(
+        *options: str, context: str = f"file://{clone.shiplap.root}/git/app.git#main"
+    ) -> subprocess.CompletedProcess[str]:
+        return clone.shiplap("--host", clone.url, "build", "--project", "app", *options, context, check=False)
+
+    done = build("--pipeline", "main")
+    assert done.returncode == 1, done.stderr
+    assert "\nlint | linted\n" in done.stderr
+    assert "exit code 3" in done.stderr.splitlines()[-1]
+    clone.skip()
+    missing = build("--pipeline", "mian")
+    assert missing.returncode == 1
+    assert "has no pipeline 'mian'" in missing.stderr
+    clone.skip()
+    here = build("--pipeline", "main", context=str(clone.path))
+    assert (here.returncode, here.stderr.splitlines()[0]) == (
+        1,
+        f"error: --pipeline: '{clone.path}' is no git repository",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from urllib.parse import quote
 
 import pytest
@@ -17,6 +18,7 @@ from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork
 from pipelines.service import Service
 from tests.web.conftest import Api
 from tests.web.test_api import submit
+from web.hooks.joblines import lines_of_jobs
 
 COMMIT = "a" * 40
 
@@ -121,3 +123,15 @@ def test_build_alone_is_a_run_s_one_job(api: Api) -> None:
     number = submit(api)["number"]
     (job,) = api("GET", f"/runs/{number}/jobs")["jobs"]
     assert (job["place"], job["name"], job["kind"], job["state"]) == (1, "build", "build", "queued")
+
+
+def test_lines_of_all_jobs_go_on_where_somebody_left(service: Service, run: int) -> None:
+    def come(seen: dict[int, int]) -> list[tuple[int, str, list[int]]]:
+        found = itertools.takewhile(lambda each: each[0], lines_of_jobs(service, run, seen, lambda: False))
+        return [(place, name, [number for number, _ in lines]) for place, name, lines in found]
+
+    assert come({}) == [(2, "test (3.11)", [1])]
+    assert come({2: 1}) == []
+    service.jobs.cancel(run, "tell")
+    assert list(lines_of_jobs(service, run, {2: 1}, lambda: False)) == [(0, "", [])]
+    assert list(lines_of_jobs(service, run, {}, lambda: True)) == []

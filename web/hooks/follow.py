@@ -3,12 +3,16 @@
     {"delivery": ID, "run": 12, "after": 0}      signed as the push was; after: the last line that is known already
 
 The answer is lines: ``N TEXT`` for line N of the log, ``-`` every now and then, and ``end TEXT`` when the run has
-ended. Only the runs of one delivery can be asked for: the webhook's secret opens no others.
+ended. The jobs of a pipeline follow the run's own log, with their names in front: N is then the job's place times
+10^9, and the line's number. Whoever comes back says ``"seen": {"2": 17}`` beside ``after``: by place, the last line
+that is known. Only the runs of one delivery can be asked for: the webhook's secret opens no others.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -22,6 +26,7 @@ from registry.server.listening.vouching import vouch
 from web.addresses import run_url
 from web.backing import hub, service
 from web.errors import NotFoundError, RequestError, UnavailableError
+from web.hooks.joblines import LINES_OF_A_JOB, lines_of_jobs
 from web.hooks.receive import refusals, signed_request
 from web.loghub import Hub
 
@@ -33,6 +38,7 @@ blueprint: Final = Blueprint("follow", __name__)
 _AT_ONCE: Final = 100  # each takes one of the web process's threads
 _MAX_LINES: Final = 100_000
 _MAX_TEXT: Final = 4000  # characters of one line
+_HEARTBEAT_S: Final = 10.0
 _SILENT: Final = ("plan", "progress")
 _following: Final = threading.BoundedSemaphore(_AT_ONCE)
 
@@ -41,6 +47,7 @@ class _Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delivery: Annotated[str, msgspec.Meta(max_length=200)]
     run: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    seen: Annotated[dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**53)]], msgspec.Meta(max_length=300)] = {}
 
 
 _wanted: Final = msgspec.json.Decoder(_Wanted)
@@ -67,18 +74,18 @@ def follow(project: str, forge: str = "") -> Response:
     if not _following.acquire(blocking=False):
         raise UnavailableError("too many pushes are followed at once")
     vouch()
-    response = Response(_lines(service(), hub(), wanted.run, wanted.after), content_type="text/plain; charset=utf-8")
+    response = Response(_lines(service(), hub(), wanted), content_type="text/plain; charset=utf-8")
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(_following.release)
     return response
 
 
-def _lines(known: Service, followed: Hub, number: int, after: int) -> Iterator[bytes]:
+def _lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[bytes]:
+    number = wanted.run
     url = run_url(known, number)
     yield b"-\n"  # also sends the headers at once
     left = _MAX_LINES
-    for piece in followed.follow(known.runs.job(number).number, after):
-        told = [text for event in piece.split(b"\n\n") if (text := _told(event))]
+    for told in itertools.chain(_own_lines(known, followed, wanted), _jobs_lines(known, followed, wanted)):
         yield b"".join(told[:left]) or b"-\n"
         left -= len(told)
         if left <= 0:
@@ -90,8 +97,25 @@ def _lines(known: Service, followed: Hub, number: int, after: int) -> Iterator[b
     if run.state in FINAL_STATES:
         why = " ".join(run.reason.split())
         yield f"end Run {number}: {run.state}{': ' if why else ''}{why}  {url}\n".encode()
-    elif known.pipelines.pipeline_of(number):
-        yield f"end Run {number}: its jobs are shown at {url}\n".encode()
+
+
+def _own_lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[list[bytes]]:
+    """The log of the run's first job. It may be the only one."""
+    if wanted.after >= LINES_OF_A_JOB:  # as a hook says it that knows nothing of jobs
+        return
+    for piece in followed.follow(known.runs.job(wanted.run).number, wanted.after):
+        yield [text for event in piece.split(b"\n\n") if (text := _told(event))]
+
+
+def _jobs_lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[list[bytes]]:
+    """The logs of the run's other jobs, once there are any. An empty list is sent every now and then."""
+    said_at = time.monotonic()
+    seen = {**wanted.seen, **dict([divmod(wanted.after, LINES_OF_A_JOB)])}
+    for place, name, lines in lines_of_jobs(known, wanted.run, seen, lambda: followed.stopping):
+        if lines or time.monotonic() - said_at >= _HEARTBEAT_S:
+            said_at = time.monotonic()
+            found = [(place * LINES_OF_A_JOB + number, _line.decode(data)) for number, data in lines]
+            yield [text for number, line in found if (text := _text(number, line, f"{name} | "))]
 
 
 def _told(event: bytes) -> bytes:
@@ -100,7 +124,12 @@ def _told(event: bytes) -> bytes:
     if not head.startswith(b"id: "):
         return b""
     line = _line.decode(data)
+    return _text(line.n, line)
+
+
+def _text(number: int, line: LogLine, front: str = "") -> bytes:
+    """A line as the hook shows it; empty for one that says nothing to people. number: by which it comes back."""
     if line.kind in _SILENT:
         return b""
-    text = f"=> {line.text}" if line.kind == "start" else line.text
-    return b"%d %s\n" % (line.n, text[:_MAX_TEXT].replace("\n", " ").encode(errors="replace"))
+    text = f"{front}=> {line.text}" if line.kind == "start" else f"{front}{line.text}"
+    return b"%d %s\n" % (number, text[:_MAX_TEXT].replace("\n", " ").encode(errors="replace"))

@@ -207,15 +207,25 @@ def follow_run(call: Call, run: Number, query: FollowQuery) -> Streamed:
 
     An event is a line as GET /runs/{run}/log has it; its id is the line's number. So after a broken connection,
     Last-Event-ID resumes exactly. When the run has ended, a last event named ``end`` has the run as data.
+
+    Of a pipeline it is the log of its planning. Then events named ``jobs`` come, whenever one of its jobs has changed,
+    with the list that GET /runs/{run}/jobs has as data.
     """
     job = call.service.runs.job(run)
     last = last_event_id(call)
+    told = b""
+
+    def news() -> bytes:
+        nonlocal told
+        found = call.service.jobs.list(run)
+        before, told = told, msgspec.json.encode(found) if len(found) > 1 else b""
+        return told if told != before else b""
 
     def end() -> bytes:
         found = call.service.runs.get(run)
         return msgspec.json.encode(found) if found.state in FINAL_STATES else b""
 
-    return Streamed(log_events(call, run, job.number, query.after if last is None else last, end))
+    return Streamed(log_events(call, run, job.number, query.after if last is None else last, end, news))
 
 
 def line_page(found: list[tuple[int, bytes]], limit: int, last: int = 0) -> LinePage:
@@ -233,11 +243,14 @@ def last_event_id(call: Call) -> int | None:
     return int(text)
 
 
-def log_events(call: Call, run: int, job: int, after: int, end: Callable[[], bytes]) -> Iterator[bytes]:
+def log_events(
+    call: Call, run: int, job: int, after: int, end: Callable[[], bytes], news: Callable[[], bytes] = bytes
+) -> Iterator[bytes]:
     """The log of a job as events, and its end.
 
     job: its number among all.
     end: the data of the last event, once there is any: a pipeline goes on after its planning.
+    news: data of events ``jobs`` until then, empty when there is nothing new.
     """
     yield b"retry: 1000\n\n"  # also sends the headers at once
     project, asked_at = call.service.runs.get(run).project, time.monotonic()
@@ -251,7 +264,9 @@ def log_events(call: Call, run: int, job: int, after: int, end: Callable[[], byt
             continue
         if call.hub.stopping:
             return
-        data = end()
+        data = end()  # asked before the news, so that these are the last ones
+        if changed := news():
+            yield b"event: jobs\ndata: " + changed + b"\n\n"
         if data:
             yield b"event: end\ndata: " + data + b"\n\n"
             return

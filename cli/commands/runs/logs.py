@@ -8,13 +8,13 @@ from typing import Any, Final
 import click
 import msgspec
 
-from cli.guarding import say
 from cli.progress.text import harmless
 from cli.remote.choice import host_option
 from cli.remote.following import Follower
 from cli.remote.http import Client
 from cli.remote.jobfollowing import JobsFollower
 from cli.remote.jobs import FIRST_PLACE, chosen_jobs, is_of_pipeline, job_path, known_jobs, list_jobs
+from cli.remote.onlooking import PlainOnlooker
 from cli.remote.servers import Server, required_server
 from pipelines.logs.lines import LogLine
 
@@ -51,10 +51,10 @@ def command(
     if job is not None:
         _follow_jobs(server, run, _places(jobs, run, job), printer)
     elif not jobs:
-        printer.print_all(Follower(server, run, after=first - 1, onlooker=_Onlooker()).lines())
+        printer.print_all(Follower(server, run, after=first - 1, onlooker=PlainOnlooker()).lines())
     else:  # its first job may be planning the others yet
         _follow_jobs(server, run, [FIRST_PLACE], printer)
-        _print_named(JobsFollower(server, run, wanted=is_of_pipeline, onlooker=_Onlooker()), printer)
+        _print_named(JobsFollower(server, run, wanted=is_of_pipeline, onlooker=PlainOnlooker()), printer)
 
 
 def _print_stored(client: Client, run: int, job: str | None, printer: _Printer) -> None:
@@ -82,11 +82,11 @@ def _stored(client: Client, path: str, printer: _Printer) -> Iterator[LogLine]:
 
 def _follow_jobs(server: Server, run: int, places: Sequence[int], printer: _Printer) -> None:
     if len(places) == 1:
-        follower = Follower(server, run, job=places[0], after=printer.first - 1, onlooker=_Onlooker())
+        follower = Follower(server, run, job=places[0], after=printer.first - 1, onlooker=PlainOnlooker())
         printer.print_all(follower.lines())
     else:
         _print_named(
-            JobsFollower(server, run, wanted=lambda each: each["place"] in places, onlooker=_Onlooker()), printer
+            JobsFollower(server, run, wanted=lambda each: each["place"] in places, onlooker=PlainOnlooker()), printer
         )
 
 
@@ -120,13 +120,3 @@ class _Printer:
             return
         text = f"{line.n:6} {harmless(line.text)}" if self._numbers else harmless(line.text)
         click.echo(f"{harmless(job, colours=False)} | {text}" if job else text)
-
-
-class _Onlooker:
-    """Prints to standard error what is not part of the log."""
-
-    def away(self, text: str) -> None:
-        say(f"warning: {text}")
-
-    def back(self) -> None:
-        say("the service answers again")
