@@ -24,7 +24,7 @@ from core.references import Reference
 from core.settings import FetchSettings
 from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError
-from pipelines.projects.defaultnames import branch_tag
+from pipelines.projects.defaultnames import behind_branch
 from pipelines.projects.tags import TagFacts, image_names
 from pipelines.runs.domains import domain_of, origin_of_job
 from pipelines.runs.logwriter import LogWriter
@@ -192,8 +192,8 @@ class _Publisher:
         """Of a run that is not protected the branch stands in front: it must not take the name of one that is."""
         if self._domain.lane == "protected":
             return name
-        branch = branch_tag(self._basis.plan.facts.get("SHIPLAP_BRANCH", "")) or f"run-{self._work.claim.run.number}"
-        return Reference.parse(f"{name.name}:{branch}-{name.tag}"[: len(name.name) + 129])
+        branch = self._basis.plan.facts.get("SHIPLAP_BRANCH", "") or f"run-{self._work.claim.run.number}"
+        return Reference.parse(f"{name.name}:{behind_branch(branch, name.tag or '')}")
 
     def _facts(self, registry: str, own: str) -> TagFacts:
         run, facts = self._work.claim.run, self._basis.plan.facts

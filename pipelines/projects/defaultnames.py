@@ -21,6 +21,9 @@ COMMIT_OWNER: Final = "commit "
 """The prefix of ``Wanted.owner`` for tags of single commits."""
 
 _DIGITS: Final = 7
+_SHOWN: Final = 40
+"""How many characters of a branch stand in front of a tag."""
+
 _VERSION: Final = re.compile(r"v?((?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){0,2})", re.ASCII)
 _PRERELEASE: Final = re.compile(r"v?(\d{1,9}\.\d{1,9}\.\d{1,9}-[0-9A-Za-z.-]{1,80})", re.ASCII)
 _OTHERS: Final = re.compile(rf"latest|\d.*|(pr|run)-\d+|sha-.*|.*-[0-9a-f]{{{_DIGITS}}}", re.IGNORECASE)
@@ -98,6 +101,16 @@ def branch_tag(branch: str) -> str:
     digest = hashlib.sha256(branch.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]
     prefix = "branch" if not name or name[0].isdigit() else ""
     return "-".join(part for part in (prefix, name, digest) if part)
+
+
+def behind_branch(branch: str, tag: str) -> str:
+    """A tag that the file of a branch asks for, as others than the protected ones get it: with the branch in front.
+
+    The digits of the branch's hash are always there. Else the branch ``sha`` could take the name of a protected commit,
+    and the branch ``release`` with the tag 1.0 the one that the default branch calls release-1.0.
+    """
+    digest = hashlib.sha256(branch.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]
+    return "-".join(part for part in (fit_for_tag(branch)[:_SHOWN].lstrip("_"), digest, tag) if part)
 
 
 def may_replace(wanted: str, run: int, held: str, holder: int) -> bool:

@@ -8,10 +8,19 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
+from core.references import Reference
 from pipelines.errors import StaleAttemptError
 from pipelines.keeping.retention import sweep
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
-from pipelines.projects.defaultnames import Origin, Wanted, all_names, branch_tag, default_tags, may_replace
+from pipelines.projects.defaultnames import (
+    Origin,
+    Wanted,
+    all_names,
+    behind_branch,
+    branch_tag,
+    default_tags,
+    may_replace,
+)
 from pipelines.projects.tags import TagFacts
 from pipelines.runs.naming import Taken
 from pipelines.schema import image_tags
@@ -185,3 +194,27 @@ def test_new_projects_have_the_default_names_and_old_ones_keep_theirs(service: S
     ]
     assert names == [["ci:5000/app:7"], ["ci:5000/app:7", "ci:5000/app:main", "ci:5000/app:latest"]]
     assert all_names("{defaults}", TagFacts("app", 7), origin) == ()
+
+
+@pytest.mark.parametrize(
+    ("branch", "tag", "name"),
+    [
+        ("topic", "1.0", "topic-23d611a-1.0"), ("feature/x", "latest", "feature-x-217d2bf-latest"),
+        ("_x", "1", "x-a01e47c-1"), ("/", "1", "8a5edab-1"), ("b" * 300, "1", "b" * 40 + "-dccc145-1"),
+    ],
+)  # fmt: skip
+def test_tag_of_a_file_stands_behind_its_branch(branch: str, tag: str, name: str) -> None:
+    assert behind_branch(branch, tag) == name
+    assert Reference.parse(f"app:{name}").tag == name
+
+
+@pytest.mark.parametrize(
+    ("branch", "tag", "protected"),
+    [
+        ("sha", "0123456789ab", "sha-0123456789ab"), ("pr", "7", "pr-7"), ("run", "12", "run-12"),
+        ("1", "2", "1-2"), ("release", "1.0", "release-1.0"), ("main", "1", "main-1"),
+    ],
+)  # fmt: skip
+def test_no_branch_can_take_a_name_of_the_protected_one(branch: str, tag: str, protected: str) -> None:
+    assert f"{branch}-{tag}" == protected, "what it would be without the digits"
+    assert behind_branch(branch, tag) != protected
