@@ -5,7 +5,10 @@ Lengths are in px. Where an edge passes other columns, it has a row there for it
 
 from __future__ import annotations
 
+import functools
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -23,6 +26,7 @@ _CHARACTER: Final = 7.2
 _LONGEST: Final = 26  # characters that a box shows
 _BEND: Final = 6.0
 _SWEEPS: Final = 4
+_KEPT: Final = 16  # layouts
 
 
 class GraphJob(Protocol):
@@ -89,13 +93,27 @@ class _Node(NamedTuple):
 _Columns: TypeAlias = list[list[_Node]]
 
 
+class _Job(NamedTuple):
+    """What of a job the layout depends on."""
+
+    name: str
+    needs: tuple[str, ...]
+    matrix: str
+
+
 def lay_out(jobs: Sequence[GraphJob], opened: Collection[str] = ()) -> Graph:
     """opened: matrices each job of which has a box of its own."""
+    return _laid_out(tuple(_Job(job.name, job.needs, job.matrix) for job in jobs), frozenset(opened))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _laid_out(jobs: tuple[_Job, ...], opened: frozenset[str]) -> Graph:
+    """A graph that somebody looks at is asked for each second, and stays as it is while states change."""
     members = _members(jobs, opened)
     keys = list(members)
     needs = _needs(jobs, members)
     depths = _depths(needs)
-    columns = _ordered(_columns(needs, depths), needs)
+    columns = _ordered(_columns(needs, depths), needs, depths)
     widths = [
         max((_width(_label(keys[node.box], jobs, members)) for node in column if node.before < 0), default=0.0)
         for column in columns
@@ -177,31 +195,35 @@ def _columns(needs: Sequence[Sequence[int]], depths: Sequence[int]) -> _Columns:
     return columns
 
 
-def _ordered(columns: _Columns, needs: Sequence[Sequence[int]]) -> _Columns:
+def _ordered(columns: _Columns, needs: Sequence[Sequence[int]], depths: Sequence[int]) -> _Columns:
     """Each column in the order of what it is connected with, forth and back again; equals stay in that of the file."""
+    before, after = _connected(needs, depths)
     for sweep in range(_SWEEPS):
         forth = sweep % 2 == 0
-        pairs = range(1, len(columns)) if forth else range(len(columns) - 2, -1, -1)
-        for depth in pairs:
-            beside = columns[depth - 1 if forth else depth + 1]
-            places = {node: place for place, node in enumerate(beside)}
-            was = {node: place for place, node in enumerate(columns[depth])}
-            columns[depth].sort(key=lambda node: (_median(_neighbours(node, places, needs), was[node]), was[node]))
+        beside = before if forth else after
+        for depth in range(1, len(columns)) if forth else range(len(columns) - 2, -1, -1):
+            places = {node: place for place, node in enumerate(columns[depth - 1 if forth else depth + 1])}
+            medians = {
+                node: _median([places[other] for other in beside[node]], place)
+                for place, node in enumerate(columns[depth])
+            }
+            columns[depth].sort(key=medians.__getitem__)  # stable
     return columns
 
 
-def _neighbours(node: _Node, places: Mapping[_Node, int], needs: Sequence[Sequence[int]]) -> list[int]:
-    """Where the column beside has what the node is connected with."""
-    return [place for other, place in places.items() if _are_connected(node, other, needs)]
-
-
-def _are_connected(one: _Node, other: _Node, needs: Sequence[Sequence[int]]) -> bool:
-    if one.box < 0 and other.box < 0:
-        return one[2:] == other[2:]
-    if one.box < 0 or other.box < 0:
-        passing, box = (one, other.box) if one.box < 0 else (other, one.box)
-        return box in (passing.before, passing.after)
-    return one.box in needs[other.box] or other.box in needs[one.box]
+def _connected(
+    needs: Sequence[Sequence[int]], depths: Sequence[int]
+) -> tuple[dict[_Node, list[_Node]], dict[_Node, list[_Node]]]:
+    """By node what it is connected with in the column before, and in the one after."""
+    found: tuple[dict[_Node, list[_Node]], dict[_Node, list[_Node]]] = (defaultdict(list), defaultdict(list))
+    for last, firsts in enumerate(needs):
+        for first in firsts:
+            passing = [_Node(depth, -1, first, last) for depth in range(depths[first] + 1, depths[last])]
+            way = [_Node(depths[first], first), *passing, _Node(depths[last], last)]
+            for one, other in pairwise(way):
+                found[1][one].append(other)
+                found[0][other].append(one)
+    return found
 
 
 def _median(places: Sequence[int], without: int) -> float:

@@ -49,7 +49,7 @@ def shown_job(job: JobView) -> ShownJob:
     if job.state == "failed" and job.may_fail:
         return ShownJob("warnings", "failed, which it may", job.reason)
     if job.state == "reused":
-        return ShownJob("reused", "reused", f"nothing that it sees has changed since run {job.reused_from}")
+        return ShownJob("reused", "reused", job.reason or f"it has the result of run {job.reused_from}")
     reason = job.reason
     if job.state == "running" and not reason and job.attempt > 1:
         reason = f"attempt {job.attempt}"
