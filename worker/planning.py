@@ -103,7 +103,7 @@ def _planner(
         lfs=parsed.pipeline.source.lfs,
         stop_on_failure=parsed.pipeline.stop_on_failure,
         timeout_s=parsed.pipeline.timeout_s,
-        statuses=parsed.pipeline.statuses,
+        statuses=str(parsed.pipeline.statuses),  # not a text that knows its place
     )
     planner = partial(_planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels)
     _tell(writer, path, planner(work.claim.run.number))  # and asks whatever it has to ask

@@ -14,7 +14,7 @@ from ci.directories import directories_of
 from ci.errors import PipelineFileError
 from ci.model import Matrix
 from ci.parsing import ParsedFile
-from ci.planning import Plan, PlannedJob, plan
+from ci.planning import Plan, PlannedJob, names, plan
 from ci.substitution import BadReferenceError, Placeholder, is_open, references, replace
 
 Parsed = Callable[[str], ParsedFile]
@@ -175,6 +175,12 @@ def test_what_needs_something_left_out_is_left_out_too(planned: Planned) -> None
         ("{pull_request: {branches: main}}", Event("pull_request", "main", "x"), "the pipeline is not for branch x"),
         ("{tag: {tags: 'v*'}}", Event("tag", tag="x"), "the pipeline is not for tag x"),
         ("{push: {paths: s}}", Event("push", changed=lambda: ["a"]), "no file that the pipeline is about has changed"),
+        ("push", Event("push", title="docs [skip ci]"), "[skip ci] is in the commit's title"),
+        ("push", Event("push", title="docs [SKIP CI] x"), "[skip ci] is in the commit's title"),
+        ("pull_request", Event("pull_request", title="[skip ci]"), "[skip ci] is in the commit's title"),
+        ("[tag, manual]", Event("tag", title="[skip ci]"), ""),
+        ("[tag, manual]", Event("manual", title="[skip ci]"), ""),
+        ("push", Event("push", title="skip ci, (skip ci)"), ""),
     ],
 )  # fmt: skip
 def test_pipeline_without_anything_to_do_says_why(parsed: Parsed, on: str, event: Event, reason: str) -> None:
@@ -237,6 +243,40 @@ def test_commit_of_an_own_pull_request_is_run_once(
     found = planned(text, "pull_request", **asked)
     assert bool(found.jobs) == is_run
     assert found.reason == ("" if is_run else "the push of its branch runs it")
+
+
+@pytest.mark.parametrize(
+    ("on", "event", "is_run_otherwise"),
+    [
+        ("[push, pull_request]", Event("pull_request", "x", "main"), True),
+        ("push", Event("pull_request", "x", "main"), True),
+        ("{push: {branches: main}}", Event("pull_request", "x", "main"), False),
+        ("push", Event("pull_request", "x", "main", runs_pushes=False), False),
+        ("push", Event("pull_request", "x", "main", is_fork=True), False),
+        ("{push: {branches: main}, pull_request: }", Event("push", "x"), True),
+        ("{push: {branches: main}}", Event("push", "x"), False),
+        ("{push: {paths: s}, pull_request: }", Event("push", "x", changed=list), False),
+        ("[push, pull_request]", Event("push", "x", title="[skip ci]"), False),
+        ("push", Event("tag", tag="v1"), True),
+        ("{tag: {tags: 'v*'}, push: }", Event("tag", tag="x"), True),
+        ("manual", Event("tag", tag="x"), False),
+    ],
+)  # fmt: skip
+def test_nothing_is_said_of_a_commit_that_another_event_runs(
+    parsed: Parsed, on: str, event: Event, is_run_otherwise: bool
+) -> None:
+    found = plan(parsed(f"on: {on}\njobs:\n  a: {{{_JOB}}}\n"), event)
+    assert found.reason
+    assert found.is_run_otherwise == is_run_otherwise
+
+
+def test_jobs_have_names_although_none_is_run(parsed: Parsed) -> None:
+    text = f"""jobs:
+  a: {{{_JOB}, when: {{branch: main}}}}
+  m: {{{_JOB}, matrix: {{X: [1, 2]}}}}
+  d: {{{_JOB}, matrix: {{D: {{directories: "none/*"}}}}}}
+"""
+    assert names(parsed(text), Event("push", "x")) == ["a", "m (1)", "m (2)", "d"]
 
 
 _DEPLOYMENT = """

@@ -7,6 +7,7 @@ import pytest
 from core.settings import ServiceSettings
 from pipelines.model import GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.service import Service
+from pipelines.statuses.outbox import list_statuses
 from tests.toolkit.git import git
 from tests.toolkit.service import Workforce, finished
 from tests.worker.test_worker_pipelines import Repository, states
@@ -37,10 +38,16 @@ class Forge:
         return git(path, "rev-parse", "HEAD")
 
     def push(
-        self, files: dict[str, str], branch: str = "main", title: str = "one", *, before: str | None = None
+        self,
+        files: dict[str, str],
+        branch: str = "main",
+        title: str = "one",
+        *,
+        before: str | None = None,
+        context: str = "",
     ) -> Run:
         commit = self.commit(files, branch, title)
-        trigger = Trigger("push", "ada", branch=branch, commit=commit, default_branch="main")
+        trigger = Trigger("push", "ada", branch=branch, commit=commit, default_branch="main", context=context)
         told = self.heads.get(branch, "") if before is None else before
         self.heads[branch] = commit
         source = GitSource(self.repository.url, commit, branch=branch)
@@ -49,9 +56,11 @@ class Forge:
         self.service.runs.announce(run)
         return finished(self.service, run.number)
 
-    def pull(self, branch: str = "topic", target: str = "main") -> Run:
+    def pull(self, branch: str = "topic", target: str = "main", *, context: str = "") -> Run:
         commit = self.heads[branch]
-        trigger = Trigger("pull_request", "ada", branch=branch, commit=commit, pull_request=7, target=target)
+        trigger = Trigger(
+            "pull_request", "ada", branch=branch, commit=commit, pull_request=7, target=target, context=context
+        )
         source = GitSource(self.repository.url, commit, only_pipelines=True)
         return finished(self.service, self.service.runs.submit(RunRequest(source, "app"), trigger).number)
 
@@ -119,3 +128,32 @@ def test_commit_of_an_own_pull_request_is_run_once_by_each_pipeline(forge: Forge
     forge.service.projects.put(project)
     pull = forge.pull()
     assert states(forge.service, pull.number)["a"] == "succeeded", "nobody runs the pushes of this branch"
+
+
+def test_jobs_of_a_pipeline_that_is_not_run_are_marked_too(forge: Forge) -> None:
+    hook = HookSettings(forge.repository.url, "gitea")  # whose commits are marked; the marks wait in the outbox
+    forge.service.projects.put(Project("app", hook=hook))
+    forge.service.projects.set_status_token("app", "token")
+    text = """
+on: {push: {paths: [src]}, pull_request: {}}
+statuses: jobs
+jobs:
+  a: {image: base, run: "true"}
+  m: {image: base, matrix: {X: [1, 2]}, run: "true"}
+"""
+    first = forge.push({".shiplap.yml": text, "src/a": "1"}, context="shiplap")
+    idle = forge.push({"README": "1"}, context="shiplap")
+    found = {
+        (row.run, row.context): (row.state, row.description)
+        for row in reversed(list_statuses(forge.service.database, "app"))
+    }
+    assert found[first.number, "shiplap"] == ("success", "see shiplap/main")
+    contexts = ("shiplap/main", "shiplap/main/a", "shiplap/main/m (1)", "shiplap/main/m (2)")
+    assert {found[first.number, context][0] for context in contexts} == {"success"}
+    assert found[idle.number, contexts[0]] == ("success", UNCHANGED)
+    assert {found[idle.number, context] for context in contexts[1:]} == {("success", f"left out: {UNCHANGED}")}
+    pull = forge.pull(context="shiplap/pr", branch="main", target="release")
+    assert pull.reason == "the push of its branch runs it"
+    assert {row.context for row in list_statuses(forge.service.database, "app") if row.run == pull.number} == {
+        "shiplap/pr"
+    }
