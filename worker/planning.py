@@ -92,7 +92,7 @@ def _planner(
     try:
         parsed = parse_pipeline(data, path)
     except PipelineFileError as error:
-        wrong = PlannedRun(name, about, error=error.render())
+        wrong = PlannedRun(name, about, error=error.render(), summary=error.message)
         _tell(writer, path, wrong)
         return lambda _: wrong
     event = _event(work, found, commit, name, ref)
@@ -129,7 +129,7 @@ def _planned(
             for node, planned in zip(nodes_of(found.jobs), found.jobs, strict=True)
         )
     except PipelineFileError as error:
-        return PlannedRun(name, about, error=error.render())
+        return PlannedRun(name, about, error=error.render(), summary=error.message)
     except InvalidRequestError as error:
         return PlannedRun(name, about, error=error.message)
     left_out = {str(job): str(reason) for job, reason in found.left_out.items()}

@@ -63,12 +63,14 @@ class PlannedRun(msgspec.Struct, frozen=True):
     """A pipeline as it is to be run.
 
     error: why it cannot be, for people; empty where it can.
+    summary: the same in a line; empty: it is the first line of the error.
     """
 
     pipeline: str
     plan: RunPlan
     jobs: tuple[PlannedWork, ...] = ()
     error: str = ""
+    summary: str = ""
 
 
 class JobBasis(msgspec.Struct, frozen=True):
@@ -349,7 +351,7 @@ def _beginning(taken: JobOutcome | None, now: float) -> dict[str, object]:
 def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:
     """State, reason and result of the job that planned."""
     state: RunState = "failed" if found.error else "succeeded"
-    reason = found.error.partition("\n")[0] or found.plan.reason
+    reason = found.summary or found.error.partition("\n")[0] or found.plan.reason
     return state, reason, msgspec.json.encode(RunResult(error=found.error)).decode()
 
 

@@ -10,7 +10,7 @@ from pipelines.service import Service
 from pipelines.statuses.outbox import list_statuses
 from tests.toolkit.git import git
 from tests.toolkit.service import Workforce, finished
-from tests.worker.test_worker_pipelines import Repository, states
+from tests.worker.test_worker_pipelines import Repository, log, states
 
 UNCHANGED = "no file that the pipeline is about has changed"
 OF_SOURCES = """
@@ -157,3 +157,50 @@ jobs:
     assert {row.context for row in list_statuses(forge.service.database, "app") if row.run == pull.number} == {
         "shiplap/pr"
     }
+
+
+def test_every_key_of_a_file_passes_through_the_service(forge: Forge) -> None:
+    forge.service.secrets.put("KEY", b"opensesame", project="app")
+    text = """
+x-common: &common {image: base}
+on: {push: {branches: [main], paths: ["**"]}, tag: {tags: ["v*"]}, pull_request: {branches: [main]}, manual: }
+env: {GLOBAL: "${SHIPLAP_BRANCH}"}
+defaults: {timeout: 10m, env: {DEFAULT: "1"}, retry: 0}
+timeout: 1h
+stop_on_failure: true
+source: {history: 3, submodules: false, lfs: false}
+statuses: run
+jobs:
+  all:
+    <<: *common
+    when: [{event: push, branch: main, paths: ["**"], fork: false}, {tag: "v*"}]
+    matrix: {X: [1, 2], include: [{X: 3}], exclude: [{X: 2}], max_parallel: 1, fail_fast: true}
+    env: {OWN: "${X}"}
+    outputs: [{path: out, into: "of-${X}", optional: true}]
+    shell: sh
+    user: "0"
+    workdir: /work
+    tty: false
+    limits: {memory: 200m, pids: 100}
+    network: none
+    timeout: 5m
+    grace: 1s
+    retry: {times: 1, on: [failure, 3]}
+    may_fail: false
+    run: ["mkdir -p out", 'echo "$GLOBAL $DEFAULT $OWN" > out/said']
+  seen:
+    needs: [all, "none?"]
+    after: always
+    image: {build: .}
+    inputs: ["of-*/**"]
+    exports: [SAID]
+    reuse: false
+    run: 'echo "SAID=$(cat of-1/said)" >> $SHIPLAP_EXPORTS'
+  none: {image: base, when: {event: tag}, run: "true"}
+  args: {<<: *common, needs: seen, env: {SAID: "${seen.SAID}"}, args: [sh, -c, 'echo "said $SAID"']}
+  secret: {<<: *common, secrets: [{name: KEY, file: /key, optional: true}], run: "test ! -e /key"}
+"""
+    run = forge.push({".shiplap.yml": text, "Dockerfile": "FROM base\n"})
+    told = {name: log(forge.service, run.number, name)[-2:] for name in states(forge.service, run.number)}
+    assert run.state == "succeeded", (run.reason, told)
+    assert "said main 1 1" in log(forge.service, run.number, "args")

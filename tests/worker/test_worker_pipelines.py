@@ -191,7 +191,7 @@ def test_file_with_errors_fails_its_own_pipeline_with_all_of_them(
 ) -> None:
     workers.start("--concurrency", "1")
     good = "jobs: {a: {image: base, run: 'true'}}\n"
-    wrong = "jobs:\n  a: {image: base, run: x, needs: b}\n  c: {imagee: base, run: x}\n"
+    wrong = "jobs:\n  a: {image: 'x:latest', run: x, needs: b}\n  c: {imagee: base, run: x}\n"
     number = repository.push({".shiplap/good.yml": good, ".shiplap/wrong.yml": wrong})
     assert finished(service, number).state == "succeeded"
     other = finished(service, number + 1)
@@ -200,6 +200,7 @@ def test_file_with_errors_fails_its_own_pipeline_with_all_of_them(
     assert 'no job "b"' in told
     assert "imagee" in told
     assert other.reason.startswith(".shiplap/wrong.yml:2:")
+    assert ": error: " in other.reason, "what it is marked with is no warning"
 
 
 def test_both_kinds_of_file_are_an_error(service: Service, workers: Workforce, repository: Repository) -> None:
