@@ -101,7 +101,8 @@ class JobsFollower:
                 self._came.put((name, line))
         except RemoteError as error:
             self._came.put((name, error))
-        self._came.put((name, None))
+        finally:
+            self._came.put((name, None))
 
 
 class _Shared:

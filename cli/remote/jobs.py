@@ -48,7 +48,9 @@ def chosen_jobs(jobs: list[dict[str, Any]], run: int, text: str) -> list[dict[st
 
 
 def job_path(run: int, job: str | int) -> str:
-    """A job's address in the API, by its number or its name."""
+    """A job's address in the API, by its number or its name. Raises RemoteError when it would lead elsewhere."""
+    if any(part in ("", ".", "..") for part in str(job).split("/")):
+        raise RemoteError(f"{job!r} is no name of a job", hint=f"shiplap runs jobs {run} lists them")
     return f"/runs/{run}/jobs/{quote(str(job), safe='')}"
 
 

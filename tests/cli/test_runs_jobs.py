@@ -148,6 +148,19 @@ def test_number_that_may_be_a_run_or_a_job_ends_neither(clone: Clone) -> None:
     assert wrong.returncode == 2
 
 
+def test_name_that_is_none_ends_nothing_and_is_said(clone: Clone) -> None:
+    run, _ = clone.push(lint="run: while true; do sleep 0.1; done")
+    eventually(lambda: clone.states(run).get("lint") == "running", why="it runs")
+    for name in ("", "..", "../..", "lint/../../..", "/", "%2e%2e", "x" * 700, "9" * 5000):
+        for command in ("cancel", "retry", "logs"):
+            done = clone.shiplap("runs", command, str(run), name, check=False)
+            assert (done.returncode, done.stdout) == (1, ""), (command, name)
+            assert done.stderr.startswith("error: "), done.stderr
+    assert clone.states(run) == {"lint": "running"}
+    clone.run("cancel", run)
+    assert clone.ended(run) == "cancelled"
+
+
 CHAIN = {
     "make": "outputs: [out], run: 'mkdir out; cat /proc/sys/kernel/random/uuid > out/made; cat out/made'",
     "use": "needs: make, run: cat out/made",
