@@ -1,0 +1,90 @@
+"""What else goes wrong in the middle of a run of jobs: Redis emptied, the database away. No job is lost or doubled.
+
+``SHIPLAP_AWAY=30`` has the database away for as many seconds as was asked for; usually it is a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import ServiceSettings
+from images.store import Store
+from images.verify import verify
+from pipelines.database import migrate
+from pipelines.runs.pipelines import PLANNING
+from pipelines.service import Service
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.service import PostgresServer, RedisServer, Workforce, finished, postgres_server, workforce
+from tests.worker.test_worker_pipelines import Repository, attempts, log, states
+
+AWAY_S = float(os.environ.get("SHIPLAP_AWAY", "2"))
+CHAIN = """
+jobs:
+  a: {image: base, outputs: [out], run: "mkdir out; sleep 1; echo a > out/a; echo did a"}
+  b: {image: base, needs: a, outputs: [out], run: "sleep 1; cat out/a > out/b; echo did b"}
+  c: {image: base, needs: b, outputs: [out], run: "sleep 1; cat out/b > out/c; echo did c"}
+  side: {image: base, outputs: [side], run: "sleep 2; echo s > side; echo did side"}
+  last: {image: base, needs: [c, side], run: "cat out/c side; echo did last"}
+"""
+NAMES = ("a", "b", "c", "side", "last")
+
+
+def check(service: Service, number: int) -> None:
+    """All jobs were done, each of them once as far as anybody can see."""
+    run = finished(service, number, timeout_s=stretched(60.0))
+    assert run.state == "succeeded", run.reason
+    assert states(service, number) == dict.fromkeys((PLANNING, *NAMES), "succeeded")
+    for name in NAMES:
+        lines = log(service, number, name)
+        assert lines.count("succeeded") == 1, (name, lines)
+        assert f"did {name}" in lines
+    assert {"a", "s"} <= set(log(service, number, "last"))
+    with Store.open(service.settings.root) as store:
+        assert len(store.kept.names(f"run/{number}/")) == len(NAMES) - 1
+        assert verify(store) == []
+
+
+def test_redis_emptied_in_the_middle_of_a_run_of_jobs(
+    service: Service, settings: ServiceSettings, workers: Workforce, broker: RedisServer
+) -> None:
+    repository = Repository(service, settings.root / "git" / "app")
+    workers.start("--concurrency", "1")
+    workers.start("--concurrency", "1")
+    number = repository.push({".shiplap.yml": CHAIN})
+    for name in ("a", "b", "c"):
+        eventually(lambda name=name: states(service, number).get(name) == "running", why=f"{name} runs")  # type: ignore[misc]
+        broker.empty()
+    check(service, number)
+    assert set(attempts(service, number).values()) == {1}
+
+
+@pytest.fixture
+def postgres(privileged: None) -> Iterator[PostgresServer]:
+    directory = Path(tempfile.mkdtemp(prefix="shiplap-postgres-"))
+    directory.chmod(0o755)
+    with postgres_server(directory / "pg") as server:
+        yield server
+    shutil.rmtree(directory)
+
+
+def test_database_away_in_the_middle_of_a_run_of_jobs(
+    settings: ServiceSettings, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    on_postgres = settings._replace(database_url=postgres.url)
+    migrate(on_postgres)
+    with Service.open(on_postgres) as service, workforce(on_postgres, tmp_path) as workers:
+        repository = Repository(service, settings.root / "git" / "app")
+        workers.start("--concurrency", "2")
+        number = repository.push({".shiplap.yml": CHAIN})
+        eventually(lambda: states(service, number).get("b") == "running", why="b runs")
+        postgres.control("-m", "immediate", "stop")
+        time.sleep(AWAY_S)
+        postgres.control("start")
+        check(service, number)
