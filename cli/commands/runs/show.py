@@ -87,7 +87,7 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
 def _tells_more(run: dict[str, Any]) -> bool:
     """Whether the reason adds to what the run's state, or a failed run's error, already tells."""
     error = (run["result"] or {}).get("error") or ""
-    told_by_state = run["cancel_requested"] or run["state"] in ("queued", "succeeded", "cancelled")
+    told_by_state = run["cancel_requested"] or run["state"] in ("queued", "succeeded", "warnings", "cancelled")
     return not told_by_state and run["reason"] not in error
 
 
