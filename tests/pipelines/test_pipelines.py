@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -538,11 +539,12 @@ def test_runs_of_any_graph_end_with_three_workers_that_fail_and_die(service: Ser
                     end(service, claim, "cancelled")
                 else:
                     end(service, claim, "failed" if what < 0.35 else own.choice(("succeeded", "reused")))
-                if own.random() < 0.05:
-                    try:
-                        service.runs.cancel(own.choice(list(graphs)), by=name)
-                    except ConflictError:
-                        continue
+                number = own.choice(list(graphs))
+                with suppress(ConflictError):
+                    if own.random() < 0.05:
+                        service.runs.cancel(number, by=name)
+                    elif own.random() < 0.1:
+                        service.jobs.cancel(number, own.choice(graphs[number]).name, by=name)
         except BaseException as error:
             broken.append(error)
             raise
