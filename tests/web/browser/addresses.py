@@ -9,6 +9,7 @@ PAGES: Final = {
     "run": "/runs/{GREEN}",
     "run-failed": "/runs/{RED}",
     "run-live": "/runs/{RUNNING}",
+    "pipeline": "/runs/{PIPELINE}",
     "run-again": "/runs/{RED}/again",
     "log": "/runs/{LONG}#L20018-L20022",
     "projects": "/projects",

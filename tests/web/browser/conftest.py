@@ -23,6 +23,7 @@ from registry.server.settings import ServerSettings
 from tests.toolkit.bounds import stretched
 from tests.toolkit.service import RedisServer
 from tests.web.browser import plays
+from tests.web.browser.pipelines import ENDS, LASTS_S, plan
 from tests.web.browser.stage import Stage
 from tests.web.browser.stock import stock, stock_cache, stock_evil
 from web.app import create_app
@@ -87,6 +88,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             names = ("LOST", "CANCELLED", "LONG", "CACHED", "GREEN", "RED", "RUNNING")
             runs = {name: stage.play(getattr(plays, name)) for name in names}
             runs["QUEUED"] = stage.queue("tide", plays.GREEN.trigger, labels=("arm64",))
+            runs["PIPELINE"] = plan(service, ENDS, began_s=1800.0, lasts_s=LASTS_S).number
             yield Site(f"http://127.0.0.1:{server.port}", app, service, registry, stage, runs)
         finally:
             stage.close()

@@ -21,6 +21,7 @@ _SHOTS = {
     **{name: (name, _DESKTOP) for name in PAGES if name not in ("login", "not-found")},
     "run-dark": ("run", {**_DESKTOP, "color_scheme": "dark"}),
     "run-phone": ("run", _PHONE),
+    "pipeline-phone": ("pipeline", _PHONE),
     "runs-phone-dark": ("runs", {**_PHONE, "color_scheme": "dark"}),
 }
 _ALWAYS = ("runs", "log", "run-dark", "runs-phone-dark")  # the heaviest, and one of each kind
