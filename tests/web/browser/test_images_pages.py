@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 from playwright.sync_api import Page, expect
 
 from registry.server.survey import TagSummary, list_tags
@@ -88,7 +89,10 @@ def _tags(site: Site) -> list[TagSummary]:
 def test_a_run_leads_to_the_image_that_it_made(page: Page, site: Site) -> None:
     digest = str(site.registry.manifests.find("harbour/web", "main").digest)
     names = ("ci.example.org/harbour/web:main", "elsewhere.example.org/not/here:main")
-    number = site.stage.play(replace(plays.GREEN, names=names, manifest=digest))
+    trigger = msgspec.structs.replace(
+        plays.GREEN.trigger, title="Show the image"
+    )
+    number = site.stage.play(replace(plays.GREEN, names=names, manifest=digest, trigger=trigger))
     page.goto(f"/runs/{number}")
     expect(page.get_by_role("link", name="Layers and files")).to_have_count(1)
     page.get_by_role("link", name="Layers and files").click()
