@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
+import web
 from pipelines.model import JobState
 from pipelines.runs.jobs import JobView, Mark, Marks
 from web.pages.graph import Box
 from web.pages.jobwords import marks_in_words, shown_box, shown_job
+
+_ICONS = Path(web.__file__).parent / "static" / "icons.svg"
 
 
 def job(state: JobState, reason: str = "", *, place: int = 2, attempt: int = 1, **members: object) -> JobView:
@@ -37,6 +43,13 @@ def test_matrix_is_as_its_worst_job_and_says_how_many_are_how() -> None:
     assert (shown.mark, shown.words) == ("failed", "2 succeeded, 1 failed")
     assert (shown.place, shown.is_chosen, shown.is_dead) == (0, True, False)
     assert shown_box(box, [job("skipped"), job("cancelled"), job("skipped")], 9).is_dead
+
+
+@pytest.mark.parametrize("state", get_args(JobState))
+def test_every_state_has_an_icon_and_its_place_in_a_matrix(state: JobState) -> None:
+    box = Box("m × 2", "m × 2", (0, 1), "m", True, 0, 0.0, 0.0, 80.0)
+    mark = shown_box(box, [job("reused", reused_from="1"), job(state)], 0).mark
+    assert f'id="s-{mark}"' in _ICONS.read_text()
 
 
 def test_jobs_of_a_list_in_words() -> None:

@@ -50,6 +50,8 @@ def shown_job(job: JobView) -> ShownJob:
         return ShownJob("warnings", "failed, which it may", job.reason)
     if job.state == "reused":
         return ShownJob("reused", "reused", job.reason or f"it has the result of run {job.reused_from}")
+    if job.state == "left out":
+        return ShownJob("skipped", "left out", job.reason)
     reason = job.reason
     if job.state == "running" and not reason and job.attempt > 1:
         reason = f"attempt {job.attempt}"

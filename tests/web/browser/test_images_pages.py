@@ -89,9 +89,7 @@ def _tags(site: Site) -> list[TagSummary]:
 def test_a_run_leads_to_the_image_that_it_made(page: Page, site: Site) -> None:
     digest = str(site.registry.manifests.find("harbour/web", "main").digest)
     names = ("ci.example.org/harbour/web:main", "elsewhere.example.org/not/here:main")
-    trigger = msgspec.structs.replace(
-        plays.GREEN.trigger, title="Show the image"
-    )
+    trigger = msgspec.structs.replace(plays.GREEN.trigger, title="Show the image")
     number = site.stage.play(replace(plays.GREEN, names=names, manifest=digest, trigger=trigger))
     page.goto(f"/runs/{number}")
     expect(page.get_by_role("link", name="Layers and files")).to_have_count(1)
