@@ -31,8 +31,12 @@ _RUN: dict[str, object] = {
     "project": "web", "state": "succeeded", "source": '{"type":"git","url":"https://git.example/x"}', "options": "{}",
     "worker_labels": "[]", "max_attempts": 3, "attempt": 1, "result": None,
 }  # fmt: skip
+_JOB: dict[str, object] = {
+    "run": 1, "place": 1, "kind": "build", "state": "succeeded", "spec": "{}", "worker_labels": "[]", "result": None,
+}  # fmt: skip
 _DEFAULTS: dict[str, dict[str, object]] = {
-    "runs": _RUN, "projects": _PROJECT, "tokens": {"scopes": "build"}, "secrets": {"project": "", "name": "key"},
+    "runs": _RUN, "jobs": _JOB,
+    "projects": _PROJECT, "tokens": {"scopes": "build"}, "secrets": {"project": "", "name": "key"},
     "users": {"role": "admin"}, "steps": {"run": 1}, "log_chunks": {"run": 1, "data": b"\0", "line_count": 0},
     "run_secrets": {"run": 1}, "approvals": {"project": "web"}, "deliveries": {"project": "web"},
     "statuses": {"run": 1, "project": "web"}, "contexts": {"digest": f"sha256:{'0' * 64}"},
