@@ -207,7 +207,7 @@ def test_random_order_is_repeated_by_its_seed_and_keeps_files_together(suite: Su
 def test_test_all_knows_its_parts() -> None:
     result = subprocess.run([_CHECKOUT / "scripts" / "test-all", "everything"], capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.startswith("Usage: scripts/test-all [pythons|newest|coverage|mutants]")
+    assert result.stderr.startswith("Usage: scripts/test-all [pythons|newest|coverage|mutants|often]")
 
 
 _WAITS = re.compile(
