@@ -136,8 +136,8 @@ def _laid_out(jobs: tuple[_Job, ...], opened: frozenset[str]) -> Graph:
     )
     edges = tuple(
         Edge(before, after, _path(_points(before, after, depths, lefts, widths, tops)))
-        for after, befores in enumerate(needs)
-        for before in befores
+        for after, needed in enumerate(needs)
+        for before in needed
     )
     width = (lefts[-1] + widths[-1] if columns else 0.0) + _EDGE + _LAP
     return Graph(boxes, edges, width, height)
@@ -188,8 +188,8 @@ def _columns(needs: Sequence[Sequence[int]], depths: Sequence[int]) -> _Columns:
     columns: _Columns = [[] for _ in range(max(depths, default=-1) + 1)]
     for box, depth in enumerate(depths):
         columns[depth].append(_Node(depth, box))
-    for after, befores in enumerate(needs):
-        for before in befores:
+    for after, needed in enumerate(needs):
+        for before in needed:
             for depth in range(depths[before] + 1, depths[after]):
                 columns[depth].append(_Node(depth, -1, before, after))
     return columns
