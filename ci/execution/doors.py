@@ -50,7 +50,10 @@ class Doors(Closing):
         return fd
 
     def mounts(self, *, with_bell: bool) -> tuple[Bind, ...]:
-        """with_bell: there are several steps."""
+        """What the container sees of it.
+
+        with_bell: there are several steps.
+        """
         found = {_EXPORTS: script.EXPORTS, **({_BELL: script.BELL, _GO: script.GO} if with_bell else {})}
         return tuple(Bind(f"{self._path}/{name}", target) for name, target in found.items())
 

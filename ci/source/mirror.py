@@ -88,7 +88,12 @@ class Mirror(Closing):
         borrowed: tuple[Path, ...] = (),
         owner: tuple[int, int] = (NOBODY, NOBODY),
     ) -> None:
-        """name: for people. lender: the key of the mirror that it borrows from. borrowed, owner: as in ``Objects``."""
+        """Hold the locks by which others see that it, and the one that it borrows from, are in use.
+
+        name: for people.
+        lender: the key of the mirror that it borrows from.
+        borrowed, owner: as in ``Objects``.
+        """
         self._top = root / TOP
         self.key = key
         self._name = name
@@ -263,7 +268,10 @@ class Mirror(Closing):
         )
 
     def _answer(self, name: str, default: str, asked: _Asked) -> Fetched:
-        """default: the branch where the name does not say it."""
+        """What a fetch of the name found.
+
+        default: the branch where the name does not say it.
+        """
         commit = asked.commit or self._commit_of(name)
         if commit is None:
             raise RepositoryError(f"{name} of {asked.remote.url} is no commit")

@@ -26,7 +26,10 @@ class Selection(NamedTuple):
 
 
 def select(files: Mapping[str, File], inputs: Sequence[str]) -> Selection:
-    """files: the whole workspace, in tree order. Raises InputsError naming a pattern that matches nothing."""
+    """What ``inputs`` leave of a workspace. Raises InputsError naming a pattern that matches nothing.
+
+    files: the whole workspace, in tree order.
+    """
     paths = list(files)
     keys = [order_of(path) for path in paths]
     for text in inputs:

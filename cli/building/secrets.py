@@ -98,7 +98,10 @@ def _read(text: str, fields: Mapping[str, str], environ: Mapping[str, str]) -> t
 
 
 def _from_environ(text: str, variable: str, environ: Mapping[str, str], form: str) -> bytes:
-    """form: how a file is named in place of the variable."""
+    """The value of a variable. Raises CommandError where it is not set.
+
+    form: how a file is named in place of the variable.
+    """
     if variable not in environ:
         raise _error(text, f"${variable} is not set", f"export {variable}=…, or give a file: {form}")
     return os.fsencode(environ[variable])
