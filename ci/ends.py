@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from ci.reports.model import Reports
 from core.digests import DiffID
 
 Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
@@ -27,6 +28,7 @@ class JobOutcome(Struct, frozen=True, omit_defaults=True):
     exports: what it wrote to SHIPLAP_EXPORTS; of a ``build``, IMAGE and DIGEST.
     image: of a ``build``, the ID of the image.
     reused_from: the run whose result this is.
+    reports: what it reported; None: nothing. The only member that may be large.
     """
 
     state: Literal["succeeded", "reused", "failed"]
@@ -37,6 +39,7 @@ class JobOutcome(Struct, frozen=True, omit_defaults=True):
     exports: Mapping[str, str] = _NOTHING
     image: str = ""
     reused_from: str = ""
+    reports: Reports | None = None
 
     def to_json(self) -> str:
         return msgspec.json.encode(self, enc_hook=_plain).decode()

@@ -139,6 +139,19 @@ class Output(Struct, frozen=True):
     optional: bool = False
 
 
+class ReportsWanted(Struct, frozen=True):
+    """What a job reports. Empty: nothing of that kind.
+
+    junit: patterns of files with results of tests.
+    coverage: a regular expression of RE2's for what the job prints.
+    summary: a file of Markdown.
+    """
+
+    junit: tuple[str, ...] = ()
+    coverage: str = ""
+    summary: str = ""
+
+
 class Retry(Struct, frozen=True):
     """How often a job is tried again, and after what.
 
@@ -181,6 +194,7 @@ class Job(Struct, frozen=True):
     inputs: tuple[str, ...] | None = None
     outputs: tuple[Output, ...] = ()
     exports: tuple[str, ...] = ()
+    reports: ReportsWanted | None = None
     shell: str = "sh"
     user: str = ""
     workdir: str = "/work"

@@ -20,6 +20,7 @@ from ci.execution.ending import Ending
 from ci.execution.exports import read_exports
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage
+from ci.execution.reporting import Reporting
 from ci.execution.script import Script
 from ci.execution.steps import JobSteps, Numbering
 from ci.execution.variables import JobSecrets, Variables
@@ -31,7 +32,7 @@ from containers.errors import LimitError, PlaceError, UserError
 from containers.spec import ContainerSpec, File, Mount, Tree
 from containers.users import MAX_ID
 from core.cancellation import asking
-from core.events import StepOutcome
+from core.events import Monitor, StepOutcome
 from core.masking import Masker
 from core.rootfs import DirectoryLayer, RootLayer
 
@@ -67,14 +68,22 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         stack.callback(store.snapshots.discard, upper)
         text = _script(job)
         spec = _spec(commands, text, doors, layers, upper.path, tools)
-        _run(spec, commands, text, doors, tools, numbering, ending)
+        reporting = Reporting(job.reports, numbering, Masker(tools.masked))
+        try:
+            _run(spec, commands, text, doors, tools, numbering, ending, reporting.monitor)
+        except CommandFailedError as error:
+            error.reports = reporting.collected(commands.workspace, ending)
+            raise
         try:
             exports = read_exports(doors.exported(), [str(name) for name in job.exports], Masker(tools.masked))
             with asking(ending.check):
                 outputs = commands.workspace.take_outputs(job.outputs, mounted=_places_in_workspace(spec))
         except JobFaultError as error:
-            raise CommandFailedError("failure", error.message, exit_code=0, hint=error.hint) from error
-        return JobOutcome("succeeded", exit_code=0, outputs=outputs, exports=exports)
+            failed = CommandFailedError("failure", error.message, exit_code=0, hint=error.hint)
+            failed.reports = reporting.collected(commands.workspace, ending)
+            raise failed from error
+        reports = reporting.collected(commands.workspace, ending)
+        return JobOutcome("succeeded", exit_code=0, outputs=outputs, exports=exports, reports=reports)
 
 
 def _places_in_workspace(spec: ContainerSpec) -> list[str]:
@@ -146,10 +155,12 @@ def _run(
     tools: JobTools,
     numbering: Numbering,
     ending: Ending,
+    heard: Monitor,
 ) -> None:
+    """heard: gets what the commands print, too, after the steps."""
     job = commands.job
     planned = numbering.planned(text.names, _lines(job, text))
-    output = Output(planned[0].id, numbering, secret_forms(tools.masked))
+    output = Output(planned[0].id, heard, secret_forms(tools.masked))
     held = limits.within(tools.limits, job.limits)
     assert spec.upper is not None
     watch = Watch(held, spec.upper, spec.mounts)

@@ -65,6 +65,11 @@ class Ending:
         if reason == "timeout":
             raise JobLateError("the time-out is over")
 
+    def check_cancelled(self) -> None:
+        """For what is done of a job that is late, too. Raises JobCancelledError once somebody cancelled it."""
+        if _is_set(self._killed) or _is_set(self._cancelled):
+            raise JobCancelledError("cancelled")
+
     def event(self) -> threading.Event:
         """Set once the job has to end, for those who ask ``is_set`` again and again."""
         return _Asked(lambda: bool(self.reason))

@@ -12,6 +12,7 @@ from ci.execution.ending import Ending
 from ci.execution.image import JobImage
 from ci.execution.script import SCRIPT, Script, shell_of
 from ci.model import Job
+from ci.reports.model import Reports
 from containers.limits import MEMORY_ABOVE
 from core.platforms import Platform
 
@@ -22,7 +23,12 @@ _SIGKILL: Final = 9
 
 
 class CommandFailedError(JobFaultError):
-    """A job's command failed. failure: how, for ``retry``. exit_code: as a shell gives it; None: none was run."""
+    """A job's command failed.
+
+    failure: how, for ``retry``.
+    exit_code: as a shell gives it; None: none was run.
+    reports: what it reported before it failed.
+    """
 
     def __init__(
         self, failure: Failure, message: str, *, exit_code: int | None = None, hint: str | None = None
@@ -30,6 +36,7 @@ class CommandFailedError(JobFaultError):
         super().__init__(message, hint=hint)
         self.failure = failure
         self.exit_code = exit_code
+        self.reports: Reports | None = None
 
 
 def fault_of(

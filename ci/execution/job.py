@@ -27,6 +27,7 @@ from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
 from ci.model import Job
 from ci.outcome import Earlier, Given, JobTools, Publisher
 from ci.planning import PlannedJob
+from ci.reports.words import blamed
 from ci.workspace.stack import Stack
 from ci.workspace.workspace import PLACE, Workspace
 from core.cancellation import asking
@@ -55,7 +56,8 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
             found = _Attempt(planned, job, given, own, ending).outcome()
             _lease(found, tools.store)
     except CommandFailedError as error:
-        return JobOutcome("failed", _told(error), error.failure, error.exit_code)
+        told = "; ".join(filter(None, (blamed(error.reports), _told(error))))
+        return JobOutcome("failed", told, error.failure, error.exit_code, reports=error.reports)
     except ShiplapError as error:
         if ending.reason:  # whatever the error is, the end caused it
             return _ended(job, ending)

@@ -61,9 +61,11 @@ from ci.model import (
     Matrix,
     Need,
     Output,
+    ReportsWanted,
     Retry,
     Secret,
 )
+from ci.reports.coverage import expression_fault
 
 _IMAGE_BUILD: Final[dict[str, Key]] = {
     "context": Key(INSIDE, "the directory whose files may be copied"),
@@ -196,6 +198,13 @@ _OUTPUT: Final = Either(
     }),
 )  # fmt: skip
 
+_REPORTS: Final = Fields("`reports`", ReportsWanted, {
+    "junit": Key(ListOf(PATH_PATTERN, or_one=True, least=1, most=patterns.MOST), "files with results, as JUnit XML"),
+    "coverage": Key(Words("a regular expression", r".{1,500}", fault=expression_fault, is_verbatim=True),
+                    "what finds the coverage in the output; its first group, else what it matches, has the number"),
+    "summary": Key(INSIDE, "a file of Markdown, 64 KiB at most, for the run's page and the gates after the job"),
+})  # fmt: skip
+
 RETRY: Final[dict[str, Key]] = {
     "times": Key(Whole(0, 10), "further attempts"),
     "on": Key(
@@ -236,7 +245,7 @@ JOB: Final[dict[str, Key]] = {
                   "what it sees of the workspace; it is not run again while that stays as it is"),
     "outputs": Key(ListOf(_OUTPUT, or_one=True, most=200), "files that later jobs get"),
     "exports": Key(ListOf(VARIABLE, or_one=True, most=100), "values that later jobs may read, as `${JOB.NAME}`"),
-    "reports": Key(None, "results of tests"),
+    "reports": Key(_REPORTS, "results of tests, coverage, a summary: for people"),
     "services": Key(None, "services that it uses"),
     "caches": Key(None, "directories that are kept"),
     "engine": Key(None, "a Docker engine of its own"),
@@ -258,7 +267,7 @@ JOB: Final[dict[str, Key]] = {
 }  # fmt: skip
 
 _OF_COMMANDS: Final = frozenset(
-    {"image", "env", "secrets", "inputs", "outputs", "exports", "user", "workdir", "tty", "reuse"}
+    {"image", "env", "secrets", "inputs", "outputs", "exports", "reports", "user", "workdir", "tty", "reuse"}
 )
 USELESS: Final[Mapping[str, frozenset[str]]] = {
     "run": frozenset(), "args": frozenset({"shell"}), "build": _OF_COMMANDS | {"shell"},

@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec.structs
+
 from builder.explaining.details import encodable, hidden
 from ci.model import Job
 from core.digests import Digest
@@ -111,6 +113,7 @@ def _members(job: Job, ingredients: Ingredients) -> Iterable[tuple[str, str]]:
     yield "tty", "true" if job.tty else ""
     yield "outputs", _json([(output.path, output.into, output.optional) for output in job.outputs])
     yield "exports", _json(job.exports)
+    yield "reports", "" if job.reports is None else _json(msgspec.structs.astuple(job.reports))
 
 
 def _env(ingredients: Ingredients) -> dict[str, str]:

@@ -10,6 +10,7 @@ import msgspec
 
 from builder.copying.listings import Listing, pack, unpack
 from ci.ends import JobOutcome
+from ci.reports.packing import packed, unpacked
 from ci.reuse.keys import JobKey
 from core.events import MissReason
 from core.trust import COMMON, Domain, Privacy, Scope, scoped
@@ -25,6 +26,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     run: the one whose result it is, for people.
     exports: of the job.
     key, members, image, content: as ``JobKey`` has them.
+    reports: what the job reported, packed.
     """
 
     run: str
@@ -33,6 +35,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     members: Mapping[str, str]
     image: tuple[str, str]
     content: str
+    reports: bytes = b""
 
 
 class Results:
@@ -55,7 +58,13 @@ class Results:
             record = self._store.cache.get(scoped(key.key, scope))
             kept = None if record is None else _kept_in(record)
             if record is not None and kept is not None:
-                return JobOutcome("reused", outputs=record.diff_id, exports=kept.exports, reused_from=kept.run)
+                return JobOutcome(
+                    "reused",
+                    outputs=record.diff_id,
+                    exports=kept.exports,
+                    reused_from=kept.run,
+                    reports=unpacked(kept.reports),
+                )
         return None
 
     def keep(self, key: JobKey, outcome: JobOutcome, *, run: str, took_s: float = 0.0) -> None:
@@ -66,7 +75,8 @@ class Results:
         assert outcome.state == "succeeded", "only successes are kept"
         if self._domain.is_fork:
             return
-        kept = _Kept(run, dict(outcome.exports), key.key, key.members, key.image, key.content)
+        reports = packed(outcome.reports)
+        kept = _Kept(run, dict(outcome.exports), key.key, key.members, key.image, key.content, reports)
         scope = self._domain.writes(key.privacy)
         # The files come first: a record without them would explain less than it could. Those of the last success alone
         # are kept: each run of a job that sees 20,000 files would leave a megabyte.

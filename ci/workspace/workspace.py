@@ -57,6 +57,11 @@ class Workspace(Closing):
         """The directory that fills while the job runs, for watching how much it writes."""
         return self._upper.path
 
+    @property
+    def written(self) -> str:
+        """The directory with what the job wrote, once its container has ended."""
+        return _files(self._upper)
+
     def mount(self, target: str = PLACE, *, places: Sequence[str] = ()) -> Tree:
         """What the container mounts.
 

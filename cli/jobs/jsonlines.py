@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from ci.local.watching import JobEnd
+from ci.reports.model import Reports, tally
 from cli.jobs.happening import Began, Ended, FailedOnce, Happened, Happening
 from cli.jobs.joblog import JobLog
 from cli.progress.jsonlines import json_object
 from pipelines.logs.lines import LogLine, to_event
+
+_MOST_FAILED: Final = 100
 
 
 class JsonJobs:
@@ -78,4 +81,17 @@ def end_members(end: JobEnd) -> dict[str, Any]:
             "image": end.outcome.image or None,
             "reused_from": end.outcome.reused_from or None,
         }
+        if end.outcome.reports is not None:
+            found["reports"] = _reports(end.outcome.reports)
     return found
+
+
+def _reports(reports: Reports) -> dict[str, Any]:
+    counted = tally(reports.cases)
+    failed = [case for case in reports.cases if case.has_failed]
+    return {
+        "tests": {"total": counted.total, "failed": counted.failed, "skipped": counted.skipped, "flaky": counted.flaky},
+        "failed": [{"suite": case.suite, "name": case.name, "message": case.message} for case in failed[:_MOST_FAILED]],
+        "coverage": reports.coverage,
+        "notes": list(reports.notes),
+    }

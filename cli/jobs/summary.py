@@ -7,6 +7,8 @@ from typing import Final
 
 from ci.local.watching import JobEnd, RunEnd
 from ci.planning import PlannedJob
+from ci.reports.model import Reports
+from ci.reports.words import failed_lines, headline
 from cli.jobs.joblog import JobLog
 from cli.jobs.words import STYLES, counts_text, first_line, seconds_text, whose_result
 from cli.progress.screen import Style, styled
@@ -52,7 +54,18 @@ def summary_lines(
     for name, outcome in outputs:
         if outcome.image:
             yield f"{one_line(name)}: image {outcome.image}"
+    for name, outcome in outputs:
+        if outcome.reports is not None:
+            yield from _reports(name, outcome.reports)
     yield counts_text(end)
+
+
+def _reports(name: str, reports: Reports) -> Iterator[str]:
+    told = headline(reports)
+    if told:
+        yield f"{one_line(name)}: {told}"
+    yield from (f"  {one_line(line)}" for line in failed_lines(reports))
+    yield from (f"{one_line(name)}: warning: {one_line(note)}" for note in reports.notes)
 
 
 def _state(planned: PlannedJob, job: JobEnd) -> str:

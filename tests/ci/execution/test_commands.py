@@ -411,3 +411,58 @@ jobs:
             assert (outcome.state, steps[3]) == ("succeeded", ("done", "after\n"))
         else:
             assert (outcome.state, outcome.exit_code, steps[3]) == ("failed", 1, ("cancelled", ""))
+
+
+def test_reports_are_read_of_a_job_that_fails_too(shop: JobShop) -> None:
+    outcome = shop.run(
+        """
+jobs:
+  a:
+    image: base:1
+    secrets: [KEY]
+    run:
+      - mkdir reports; echo "<testsuite><testcase name='one'/>" > reports/a.xml
+      - |
+        echo "<testcase name='two'><failure message='$KEY'/></testcase></testsuite>" >> reports/a.xml
+        echo "# What $KEY did" > summary.md; echo 'total: 81.5 %'; exit 3
+    reports: {junit: reports/*.xml, coverage: 'total: ([\\d.]+) %', summary: summary.md}
+""",
+        given={"secrets": {"KEY": b"sesame-0815"}},
+    )
+    assert (outcome.state, outcome.exit_code) == ("failed", 3)
+    assert outcome.reports is not None
+    assert [(case.name, case.outcome, case.message) for case in outcome.reports.cases] == [
+        ("one", "passed", ""),
+        ("two", "failed", "***"),
+    ]
+    assert (outcome.reports.coverage, outcome.reports.summary) == (81.5, "# What *** did\n")
+    assert outcome.reports.notes == ()
+
+
+def test_reports_that_are_not_there_change_no_outcome(shop: JobShop) -> None:
+    outcome = shop.run("""
+jobs:
+  a:
+    image: base:1
+    run: echo nothing
+    reports: {junit: [reports/*.xml], coverage: 'total: (\\d+)', summary: no.md}
+""")
+    assert outcome.state == "succeeded"
+    assert shop.last.steps["[internal] read the reports"][0] == "done"
+    assert shop.last.steps["[internal] read the reports"][1].count("warning: ") == 3
+
+
+def test_reports_of_a_job_that_is_reused_are_those_of_its_run(shop: JobShop) -> None:
+    text = """
+jobs:
+  a:
+    image: base:1
+    inputs: [f]
+    run: echo "<testsuite><testcase name='one'/></testsuite>" > a.xml
+    reports: {junit: a.xml}
+"""
+    first = shop.run(text, files={"f": "x"})
+    again = shop.run(text, files={"f": "x"})
+    assert (first.state, again.state) == ("succeeded", "reused")
+    assert first.reports == again.reports is not None
+    assert shop.run(text.replace("a.xml}", "a*.xml}"), files={"f": "x"}).state == "succeeded"
