@@ -144,7 +144,7 @@ class ReportsWanted(Struct, frozen=True):
 
     junit: patterns of files with results of tests.
     coverage: a regular expression of RE2's for what the job prints.
-    summary: a file of Markdown.
+    summary: a file with a text for people.
     """
 
     junit: tuple[str, ...] = ()

@@ -103,6 +103,48 @@ jobs = Table(
     sqlite_autoincrement=True,  # logs in Redis and tokens have the number, too
 )
 
+job_reports = Table(
+    "job_reports",  # what attempts of jobs reported; see pipelines.runs.reports
+    metadata,
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("project", String(100), nullable=False),
+    Column("pipeline", String(100), nullable=False),
+    Column("base", String(200), nullable=False),  # the job's name in the file: that of all of its matrix
+    Column("name", String(200), nullable=False),
+    Column("commit", String(64), nullable=False),
+    Column("counts", Boolean, nullable=False),  # in the history of its tests
+    Column("at", Float, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("flaky", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("coverage", Float),
+    Column("document", LargeBinary, nullable=False),  # ci.reports.packing; empty: not kept any more
+    Index("job_reports_by_base", "project", "pipeline", "base", "at"),
+    Index("job_reports_by_run", "run"),
+)
+
+test_failures = Table(
+    "test_failures",  # tests of these reports that failed, or passed when they were tried again
+    metadata,
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),  # among those of the report
+    Column("project", String(100), nullable=False),
+    Column("pipeline", String(100), nullable=False),
+    Column("base", String(200), nullable=False),
+    Column("commit", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("suite", String(500), nullable=False),
+    Column("name", String(500), nullable=False),
+    Column("has_failed", Boolean, nullable=False),
+    Column("is_flaky", Boolean, nullable=False),
+    Index("test_failures_by_base", "project", "pipeline", "base", "at"),
+)
+
 run_images = Table(
     "run_images",  # what names of images mean in a run: the first answer counts for all of its jobs
     metadata,
@@ -391,5 +433,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0015"
+HEAD = "0016"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

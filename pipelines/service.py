@@ -31,6 +31,7 @@ from pipelines.runs.listing import Listing
 from pipelines.runs.naming import Naming
 from pipelines.runs.pipelines import Pipelines
 from pipelines.runs.queue import Queue, redis_client
+from pipelines.runs.reports import TestReports
 from pipelines.runs.runs import Runs
 from pipelines.runs.workers import Workers
 from pipelines.sealing.logins import Logins
@@ -67,6 +68,7 @@ class Service(Closing):
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
         self.jobs = Jobs(database, self.workers)
+        self.reports = TestReports(database)
         self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))

@@ -38,6 +38,7 @@ from pipelines.model import Claim, JobState, Run, RunResult
 from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reaper import waiting
+from pipelines.runs.reports import keep_reports
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Pipelined, build_and_push
 from worker.cacheexport import Outlet
@@ -170,16 +171,22 @@ class Execution:
     def _end_job(self, work: Work, writer: LogWriter, done: JobDone) -> None:
         """End a job of a pipeline, or let it be tried again; what comes after it goes on in the same transaction."""
         outcome = done.outcome
+
+        def store(connection: Connection) -> None:
+            writer.store(connection)
+            if done.reports is not None:
+                keep_reports(connection, self._claim, done.reports, time.time())
+
         if done.is_tried_again:
             writer.close()
             writer.add_last(f"{ended('failed', outcome.message)}; it is tried again")
 
             def give_back() -> None:
-                self._service.claims.try_again(self._claim, outcome.message.partition("\n")[0], store=writer.store)
+                self._service.claims.try_again(self._claim, outcome.message.partition("\n")[0], store=store)
 
             self._write(give_back)
             return
-        run = self._end(writer, outcome.state, outcome.message, outcome)
+        run = self._end(writer, outcome.state, outcome.message, outcome, store)
         if run is not None and run.is_final:
             self._keeper.insist(lambda: settle_kept(self._service.database, work.store.kept))
 

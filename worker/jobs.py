@@ -29,6 +29,7 @@ from pipelines.projects.tags import TagFacts, image_names
 from pipelines.runs.domains import domain_of, origin_of_job
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import JobBasis
+from pipelines.runs.reports import JobReports
 from registry.client import push
 from worker.building import default_names
 from worker.connecting import bounds_of
@@ -39,10 +40,16 @@ from worker.work import Work, client_for, in_registry, is_trusted, names_a_regis
 
 
 class JobDone(NamedTuple):
-    """What came of an attempt. is_tried_again: it failed, and another attempt follows."""
+    """What came of an attempt.
+
+    outcome: without what it reported.
+    is_tried_again: it failed, and another attempt follows.
+    reports: None: it reported nothing.
+    """
 
     outcome: JobOutcome
     is_tried_again: bool
+    reports: JobReports | None = None
 
 
 def run_job(work: Work, writer: LogWriter) -> JobDone:
@@ -68,7 +75,12 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         outcome = execute(planned, given, _tools(work, writer, domain, basis))
     outcome = replace(outcome, message=writer.masked(outcome.message))
     _keep(work, outcome, basis)
-    return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1))
+    reports = None
+    if outcome.reports is not None:
+        counts = not domain.is_fork and outcome.state != "reused"
+        reports = JobReports(planned.base, basis.plan.commit, counts, outcome.reports)
+        outcome = replace(outcome, reports=None)
+    return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1), reports)
 
 
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:

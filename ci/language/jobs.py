@@ -202,7 +202,7 @@ _REPORTS: Final = Fields("`reports`", ReportsWanted, {
     "junit": Key(ListOf(PATH_PATTERN, or_one=True, least=1, most=patterns.MOST), "files with results, as JUnit XML"),
     "coverage": Key(Words("a regular expression", r".{1,500}", fault=expression_fault, is_verbatim=True),
                     "what finds the coverage in the output; its first group, else what it matches, has the number"),
-    "summary": Key(INSIDE, "a file of Markdown, 64 KiB at most, for the run's page and the gates after the job"),
+    "summary": Key(INSIDE, "a file with a text for people, 64 KiB at most"),
 })  # fmt: skip
 
 RETRY: Final[dict[str, Key]] = {

@@ -39,7 +39,7 @@ class Reports(Struct, frozen=True, omit_defaults=True):
 
     cases: of all files, in their order.
     coverage: in per cent; None: nothing was found.
-    summary: Markdown.
+    summary: a text for people.
     notes: what of it could not be read, or was cut, a sentence each.
     """
 
@@ -47,6 +47,10 @@ class Reports(Struct, frozen=True, omit_defaults=True):
     coverage: float | None = None
     summary: str = ""
     notes: tuple[str, ...] = ()
+
+    def ordered(self) -> list[Case]:
+        """The tests, those that failed first, then those that are flaky, then all others as they came."""
+        return sorted(self.cases, key=lambda case: (not case.has_failed, not case.is_flaky))
 
     def __bool__(self) -> bool:
         return bool(self.cases or self.coverage is not None or self.summary or self.notes)

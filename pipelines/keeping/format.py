@@ -30,6 +30,7 @@ from pipelines.schema import (
     deliveries,
     grants,
     image_tags,
+    job_reports,
     jobs,
     log_chunks,
     metadata,
@@ -42,13 +43,15 @@ from pipelines.schema import (
     secrets,
     statuses,
     steps,
+    test_failures,
     tokens,
     users,
 )
 
 TABLES: Final = (  # each after those that it refers to
-    projects, runs, jobs, run_images, run_secrets, steps, log_chunks, users, tokens, secrets, contexts, counters, audit,
-    deliveries, approvals, statuses, registry_logins, grants, project_roles, image_tags,
+    projects, runs, jobs, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
+    secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
+    image_tags,
 )  # fmt: skip
 BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"

@@ -13,6 +13,7 @@ from pipelines.logs.lines import decode_line
 from pipelines.logs.store import read_lines
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.pipelines import PLANNING
+from pipelines.runs.reports import History
 from pipelines.schema import jobs
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
@@ -357,3 +358,45 @@ jobs:
     told = log(service, third.number, PLANNING)
     assert f"make is done again: what it made in run {again.number} is not here any more" in told
     assert {"x", "v=1"} <= set(log(service, third.number, "bad"))
+
+
+def test_what_jobs_report_is_kept_of_each_attempt(service: Service, workers: Workforce, repository: Repository) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  test:
+    image: base
+    retry: 1
+    run: |
+      again='<testcase name="again"/>'
+      [ "$SHIPLAP_ATTEMPT" = 2 ] || again='<testcase name="again"><failure message="late"/></testcase>'
+      echo "<testsuite name='s'><testcase name='one'/>$again</testsuite>" > j.xml
+      echo "covered: 81.5 %"; [ "$SHIPLAP_ATTEMPT" = 2 ]
+    reports: {junit: j.xml, coverage: 'covered: ([\\d.]+)'}
+"""
+    run = repository.run({".shiplap.yml": text})
+    assert run.state == "warnings", run.reason
+    (view,) = service.reports.of_run(run.number)
+    assert (view.job, view.attempt, view.tests.total, view.tests.failed, view.coverage) == ("test", 2, 2, 0, 81.5)
+    assert [(test.name, test.history) for test in service.reports.of_project("app")] == [("again", History(1, 1, 2))]
+    assert service.jobs.get(run.number, "test").exit_code == 0
+    with service.database.read() as connection:
+        result = connection.execute(select(jobs.c.result).where(jobs.c.name == "test")).scalar_one()
+    assert "cases" not in result  # they are kept apart: a list of jobs does not read them
+
+
+def test_reports_of_a_stranger_s_run_are_shown_and_count_nowhere(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    text = """
+jobs:
+  test:
+    image: base
+    run: |
+      echo "<testsuite name='s'><testcase name='one'><failure/></testcase></testsuite>" > j.xml
+    reports: {junit: j.xml}
+"""
+    run = repository.run({".shiplap.yml": text}, trusted=False)
+    assert [view.tests.failed for view in service.reports.of_run(run.number)] == [1]
+    assert service.reports.of_project("app") == []

@@ -9,7 +9,7 @@ from typing import Final
 
 from flask import Blueprint, Flask, Response, request
 
-from web.pages import words
+from web.pages import reports, words
 from web.pages.account import blueprint as account
 from web.pages.audit import blueprint as audit
 from web.pages.disk import blueprint as disk
@@ -30,7 +30,8 @@ _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
-    runs, run, run_jobs, projects, project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
+    runs, run, run_jobs, reports.of_runs, projects, reports.of_projects, project_settings, images, workers, disk, login,
+    oidc, account, users, tokens, audit,
 )  # fmt: skip
 
 

@@ -209,6 +209,7 @@ def _job(job: JobView, jobs: Sequence[JobView]) -> dict[str, Any]:
         "reused": _reused(job),
         "needed": [other for other in jobs if other.name in job.needs],
         "is_open": job.state not in ENDED,
+        "report": next((view for view in service().reports.of_run(job.run) if view.place == job.place), None),
         "steps": steps,
         "groups": draw(steps, job.started_at, job.finished_at or time.time()).groups,
         **run_log.failure(number, steps if is_failed else (), with_tail=is_failed),

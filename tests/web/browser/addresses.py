@@ -10,6 +10,8 @@ PAGES: Final = {
     "run-failed": "/runs/{RED}",
     "run-live": "/runs/{RUNNING}",
     "pipeline": "/runs/{PIPELINE}",
+    "tests": "/runs/{PIPELINE}/jobs/6/tests",
+    "project-tests": "/projects/shop/tests",
     "run-again": "/runs/{RED}/again",
     "log": "/runs/{LONG}#L20018-L20022",
     "projects": "/projects",

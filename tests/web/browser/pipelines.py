@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
 from ci.graph import JobNode
+from ci.reports.model import Case, Reports
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepStarted
 from core.masking import Masker
 from pipelines.model import Claim, GitSource, RunRequest, Trigger
@@ -19,6 +20,7 @@ from pipelines.runs.claims import Claims
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import Pipelines, PlannedRun, PlannedWork
+from pipelines.runs.reports import JobReports, keep_reports
 from pipelines.runs.runs import Runs
 from pipelines.service import Service
 
@@ -50,6 +52,21 @@ LASTS_S: Mapping[str, float] = {
     "lint": 7.0, "gen": 11.0, "test (3.11)": 41.0, "test (3.12)": 44.0, "test (3.13)": 39.0, "browser": 24.0,
     "docs": 19.0, "clean": 2.0,
 }  # fmt: skip
+
+CASES = tuple(Case(f"tests.{part}", f"test_{at}", "passed", at / 7) for part in ("cart", "pay") for at in range(20))
+REPORTS: Mapping[str, Reports] = {
+    "test (3.12)": Reports((*CASES, Case("tests.test_pay", "test_again", "passed", 2.0, "timed out", "", True)), 81.5),
+    "test (3.13)": Reports(
+        (
+            *CASES,
+            Case("tests.test_version", "test_order[3.13]", "failed", 0.25, "10.12 is not 10.13", "E   assert 3\n" * 9),
+            Case("tests.test_version", "test_disk", "skipped", 0.0, "no disk"),
+        ),
+        82.25,
+        "# Versions\n\n3.13 is *new*.\n",
+        ("reports/x.xml cannot be read: line 3: mismatched tag",),
+    ),
+}
 
 
 @dataclass
@@ -102,7 +119,14 @@ class Pipeline:
         else:
             writer.emit(StepFinished(0, "done", took_s, self.now, None))
         writer.close()
-        self.claims.finish(claim, outcome.state, outcome.message, outcome, store=writer.store)
+
+        def store(connection: Connection) -> None:
+            writer.store(connection)
+            if job in REPORTS:
+                found = JobReports(job.partition(" ")[0], COMMIT, True, REPORTS[job])
+                keep_reports(connection, claim, found, self.now)
+
+        self.claims.finish(claim, outcome.state, outcome.message, outcome, store=store)
         writer.end()
 
     def close(self) -> None:

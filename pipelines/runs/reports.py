@@ -1,0 +1,298 @@
+"""What jobs reported, kept for the run's page and for the history of each test.
+
+A test is known within its project, pipeline and job of the file: that of all values of a matrix is one. Runs of forks
+are shown, and count in no history: a stranger says nothing of how reliable a project's tests are. Nor do results that
+were reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy.engine import Connection
+
+from ci.reports.model import Case, Reports, Tally, tally
+from ci.reports.packing import packed, unpacked
+from pipelines.database import Database
+from pipelines.model import Claim
+from pipelines.schema import job_reports, jobs, runs, test_failures
+
+COUNTED: Final = 100
+"""Of so many of a job's last reports the history of its tests is told."""
+
+_KEPT: Final = 200  # reports of a job whose tests are kept one by one; of others only how many there were
+_MOST_FAILURES: Final = 1_000  # of one report, in the history
+_COMPARED: Final = 10  # reports of the same job and commit
+_MOST_GROUPS: Final = 100
+_AT_ONCE: Final = 400
+
+
+class JobReports(NamedTuple):
+    """What one attempt reported, and what it was of.
+
+    base: the job's name in the file.
+    commit: that was tested.
+    counts: whether it is part of the history of its tests.
+    """
+
+    base: str
+    commit: str
+    counts: bool
+    reports: Reports
+
+
+class ReportView(msgspec.Struct, frozen=True):
+    """What a job reported.
+
+    place: the job's in its run.
+    coverage: in per cent; null: none.
+    """
+
+    place: int
+    job: str
+    attempt: int
+    tests: Tally
+    coverage: float | None
+    at: float
+
+
+class History(msgspec.Struct, frozen=True):
+    """How often a test failed in the last reports of its job.
+
+    of: how many reports there were, 100 at most.
+    flaky: how often it failed and passed with one commit, or in one run.
+    """
+
+    failed: int = 0
+    flaky: int = 0
+    of: int = 0
+
+
+class TestView(msgspec.Struct, frozen=True):
+    """A test that failed lately. last_run: the newest run in which it did."""
+
+    pipeline: str
+    job: str
+    suite: str
+    name: str
+    history: History
+    last_run: int
+    last_at: float
+
+
+class CoveragePoint(msgspec.Struct, frozen=True):
+    """What a run's job covered, in per cent."""
+
+    run: int
+    at: float
+    coverage: float
+
+
+class Course(msgspec.Struct, frozen=True):
+    """The coverage of one job over its last runs, the oldest first."""
+
+    pipeline: str
+    job: str
+    points: tuple[CoveragePoint, ...]
+
+
+class _Group(NamedTuple):
+    """Whose history it is."""
+
+    project: str
+    pipeline: str
+    base: str
+
+    def of(self, table: Any) -> ColumnElement[bool]:
+        return and_(table.c.project == self.project, table.c.pipeline == self.pipeline, table.c.base == self.base)
+
+
+def keep_reports(connection: Connection, claim: Claim, found: JobReports, now: float) -> None:
+    """Keep what an attempt reported, in the transaction that ends it: once for an attempt."""
+    pipeline: str = connection.execute(select(runs.c.pipeline).where(runs.c.number == claim.run.number)).scalar_one()
+    group = _Group(claim.run.project, pipeline, found.base)
+    counted = tally(found.reports.cases)
+    this = {"job": claim.number, "attempt": claim.attempt}
+    where = {**group._asdict(), "commit": found.commit, "at": now}
+    connection.execute(
+        insert(job_reports).values(
+            **this, **where, counts=found.counts, run=claim.run.number, name=claim.name,
+            total=counted.total, failed=counted.failed, skipped=counted.skipped, flaky=counted.flaky,
+            seconds=counted.seconds, coverage=found.reports.coverage, document=packed(found.reports),
+        )
+    )  # fmt: skip
+    if found.counts and found.reports.cases:
+        _note_tests(connection, claim, group, found, this | where)
+        _forget_old(connection, group)
+
+
+def _note_tests(
+    connection: Connection, claim: Claim, group: _Group, found: JobReports, common: dict[str, object]
+) -> None:
+    failed = {(case.suite, case.name) for case in found.reports.cases if case.has_failed}
+    passed = {(case.suite, case.name) for case in found.reports.cases if case.outcome == "passed"} - failed
+    shaky = {(case.suite, case.name) for case in found.reports.cases if case.is_flaky} - failed
+    both: set[tuple[str, str]] = set()
+    for other in _same_commit(connection, claim, group, found.commit):
+        cases = other.cases
+        both |= failed & {(case.suite, case.name) for case in cases if case.outcome == "passed"}
+        now_good = passed & {(case.suite, case.name) for case in cases if case.has_failed}
+        _call_flaky(connection, group, found.commit, now_good)
+    noted = sorted(failed | shaky)[:_MOST_FAILURES]
+    rows = [
+        {
+            **common, "place": place, "suite": test[0], "name": test[1],
+            "has_failed": test in failed, "is_flaky": test in both or test in shaky,
+        }
+        for place, test in enumerate(noted)
+    ]  # fmt: skip
+    if rows:
+        connection.execute(insert(test_failures), rows)
+
+
+def _same_commit(connection: Connection, claim: Claim, group: _Group, commit: str) -> Iterable[Reports]:
+    """Other reports of the same job, with its values of the matrix, on the same commit."""
+    others = select(job_reports.c.document).where(
+        group.of(job_reports),
+        job_reports.c.name == claim.name,
+        job_reports.c.commit == commit,
+        job_reports.c.counts,
+        or_(job_reports.c.job != claim.number, job_reports.c.attempt != claim.attempt),
+    )
+    for document in connection.execute(others.order_by(job_reports.c.at.desc()).limit(_COMPARED)).scalars().all():
+        reports = unpacked(document or b"")
+        if reports is not None:
+            yield reports
+
+
+def _call_flaky(connection: Connection, group: _Group, commit: str, tests: Collection[tuple[str, str]]) -> None:
+    """Tests that failed with this commit have passed with it."""
+    for suite, name in sorted(tests)[:_AT_ONCE]:
+        connection.execute(
+            update(test_failures)
+            .where(
+                group.of(test_failures),
+                test_failures.c.commit == commit,
+                test_failures.c.suite == suite,
+                test_failures.c.name == name,
+            )
+            .values(is_flaky=True)
+        )
+
+
+def _forget_old(connection: Connection, group: _Group) -> None:
+    """So that a job's history takes no more in the database, however often it runs."""
+    newest = select(job_reports.c.at).where(group.of(job_reports)).order_by(job_reports.c.at.desc())
+    border = connection.execute(newest.offset(_KEPT).limit(1)).scalar()
+    if border is not None:
+        connection.execute(delete(test_failures).where(group.of(test_failures), test_failures.c.at <= border))
+        connection.execute(
+            update(job_reports).where(group.of(job_reports), job_reports.c.at <= border).values(document=b"")
+        )
+
+
+class TestReports:
+    """Reads what was kept. Thread-safe."""
+
+    __test__ = False  # no test, whatever its name
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of_run(self, run: int) -> Sequence[ReportView]:
+        """What the jobs of a run reported, of each its last attempt with a report, in their order."""
+        wanted = select(job_reports, jobs.c.place).where(job_reports.c.run == run, jobs.c.number == job_reports.c.job)
+        with self._database.read() as connection:
+            rows = connection.execute(wanted.order_by(jobs.c.place, job_reports.c.attempt)).all()
+        return list({row.job: _view(row) for row in rows}.values())
+
+    def of_job(self, run: int, place: int) -> tuple[ReportView, Reports] | None:
+        """What a job reported at its last attempt that did; None: nothing.
+
+        The tests are gone from it when there are 200 newer reports of the job.
+        """
+        wanted = select(job_reports, jobs.c.place).where(
+            job_reports.c.run == run, jobs.c.number == job_reports.c.job, jobs.c.place == place
+        )
+        with self._database.read() as connection:
+            row = connection.execute(wanted.order_by(job_reports.c.attempt.desc()).limit(1)).first()
+        if row is None:
+            return None
+        return _view(row), unpacked(row.document) or Reports(notes=("the tests are not kept any more",))
+
+    def histories(self, run: int, place: int, cases: Sequence[Case]) -> list[History]:
+        """Of each of a job's tests, how often it failed lately."""
+        groups = select(job_reports.c.project, job_reports.c.pipeline, job_reports.c.base).where(
+            job_reports.c.run == run, jobs.c.number == job_reports.c.job, jobs.c.place == place
+        )
+        with self._database.read() as connection:
+            row = connection.execute(groups.limit(1)).first()
+            if row is None:
+                return [History()] * len(cases)
+            found = {(view.suite, view.name): view.history for view in _failing(connection, _Group(*row))}
+            count = _counted(connection, _Group(*row))[1]
+        return [found.get((case.suite, case.name), History(of=count)) for case in cases]
+
+    def of_project(self, project: str, *, flaky: bool = False) -> Sequence[TestView]:
+        """Tests that failed in the last reports of their jobs, the most often first. flaky: only these."""
+        with self._database.read() as connection:
+            found = [test for group in _groups(connection, project) for test in _failing(connection, group)]
+        wanted = [test for test in found if test.history.flaky] if flaky else found
+        return sorted(wanted, key=lambda test: (-test.history.flaky, -test.history.failed, test.suite, test.name))
+
+    def coverage(self, project: str) -> Sequence[Course]:
+        """How the coverage of a project's jobs went."""
+        with self._database.read() as connection:
+            courses = [_course(connection, group) for group in _groups(connection, project)]
+        return [course for course in courses if course.points]
+
+
+def _groups(connection: Connection, project: str) -> list[_Group]:
+    columns = (job_reports.c.project, job_reports.c.pipeline, job_reports.c.base)
+    wanted = select(*columns).where(job_reports.c.project == project).distinct().order_by(*columns)
+    return [_Group(*row) for row in connection.execute(wanted.limit(_MOST_GROUPS))]
+
+
+def _counted(connection: Connection, group: _Group) -> tuple[float, int]:
+    """Since when reports count, and how many these are."""
+    newest = select(job_reports.c.at).where(group.of(job_reports), job_reports.c.counts, job_reports.c.total > 0)
+    times = connection.execute(newest.order_by(job_reports.c.at.desc()).limit(COUNTED)).scalars().all()
+    return (times[-1], len(times)) if times else (0.0, 0)
+
+
+def _failing(connection: Connection, group: _Group) -> list[TestView]:
+    since, count = _counted(connection, group)
+    wanted = (
+        select(
+            test_failures.c.suite,
+            test_failures.c.name,
+            func.count().filter(test_failures.c.has_failed).label("failed"),
+            func.count().filter(test_failures.c.is_flaky).label("flaky"),
+            func.max(test_failures.c.at).label("at"),
+            func.max(jobs.c.run).label("run"),
+        )
+        .where(group.of(test_failures), test_failures.c.at >= since, jobs.c.number == test_failures.c.job)
+        .group_by(test_failures.c.suite, test_failures.c.name)
+    )
+    return [
+        TestView(
+            group.pipeline, group.base, row.suite, row.name, History(row.failed, row.flaky, count), row.run, row.at
+        )
+        for row in connection.execute(wanted)
+    ]
+
+
+def _course(connection: Connection, group: _Group) -> Course:
+    columns = (job_reports.c.run, job_reports.c.at, job_reports.c.coverage)
+    wanted = select(*columns).where(group.of(job_reports), job_reports.c.counts, job_reports.c.coverage.is_not(None))
+    rows = connection.execute(wanted.order_by(job_reports.c.at.desc()).limit(COUNTED)).all()
+    points = tuple(CoveragePoint(row.run, row.at, row.coverage) for row in reversed(rows))
+    return Course(group.pipeline, group.base, points)
+
+
+def _view(row: Any) -> ReportView:
+    counted = Tally(row.total, row.failed, row.skipped, row.flaky, row.seconds)
+    return ReportView(row.place, row.name, row.attempt, counted, row.coverage, row.at)
