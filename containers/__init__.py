@@ -9,8 +9,10 @@ The modules are:
 - The client's side: ``spec``, ``launcher``, ``errors``, ``reclaim`` and ``doctor``, with ``probes``, the main program
   of doctor's process.
 - A program by itself: ``confined``.
-- The launcher process: ``server`` is its main program, ``guests`` has the containers, ``setup`` is what a container's
-  first process does. They use ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``,
+- The launcher process: ``server`` is its main program, ``guests`` has the containers.
+- The street ``keeper``: containers that live on, each with a process of its own (see there).
+- What both do: ``birth`` makes a container's first process, ``setup`` is what that does, ``becoming`` its last steps,
+  which a process that joins a container takes, too. They use ``uplink`` and ``network`` with ``netlink``, ``rootfs``, ``mounts`` and ``stubs``,
   ``cgroups`` with ``hierarchies`` and ``delegation``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and
   ``syscalls``.
 

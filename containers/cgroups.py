@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MANY_DOOMED = 200
+_FREEZE_TRIES = 100
 
 
 class Session:
@@ -62,11 +63,19 @@ class Session:
         descriptors to which the process itself writes "0". Entering by clone3 is free. A move waits for an RCU grace
         period (6 to 16 ms here) unless one was a moment ago: so a container moves before it is needed.
         """
-        into, joins = -1, []
         try:
             for hierarchy in self.hierarchies:
-                path = f"{hierarchy.parent}/{self.name}/{container}"
-                os.mkdir(path, 0o755)
+                os.mkdir(f"{hierarchy.parent}/{self.name}/{container}", 0o755)
+            return self.doors(container)
+        except BaseException:
+            self.remove(container)
+            raise
+
+    def doors(self, container: str) -> tuple[int, list[int]]:
+        """How a process gets into the groups of a container that is there, as ``create`` returns it. Raises OSError."""
+        into, joins = -1, []
+        try:
+            for hierarchy, path in self.groups(container):
                 if hierarchy.version == 2:
                     into = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 else:
@@ -75,9 +84,31 @@ class Session:
             for fd in (into, *joins):
                 if fd >= 0:
                     os.close(fd)
-            self.remove(container)
             raise
         return into, joins
+
+    def groups(self, container: str) -> list[tuple[Hierarchy, str]]:
+        """The directories of a container's groups."""
+        return [(hierarchy, f"{hierarchy.parent}/{self.name}/{container}") for hierarchy in self.hierarchies]
+
+    def freeze(self, container: str, *, frozen: bool) -> bool:
+        """Stop all processes of a container where they are, or let them go on; whether this host can. Raises OSError.
+
+        cgroup v2: ``cgroup.freeze``; v1: freezer-subsystem.rst, whose state is FREEZING until all have stopped.
+        """
+        for hierarchy, path in self.groups(container):
+            if hierarchy.version == 2 and os.path.exists(f"{path}/cgroup.freeze"):
+                _write(f"{path}/cgroup.freeze", b"1" if frozen else b"0")
+                return True
+            if "freezer" in hierarchy.controllers:
+                wanted = b"FROZEN" if frozen else b"THAWED"
+                for _ in range(_FREEZE_TRIES):
+                    _write(f"{path}/freezer.state", wanted)
+                    if _content(f"{path}/freezer.state").strip() == wanted:
+                        break
+                    time.sleep(0.001)
+                return True
+        return False
 
     def limit(self, container: str, wanted: dict[str, Any]) -> None:
         """Hold a container to limits (``Limits._asdict()``). Raises LimitError."""
@@ -279,5 +310,13 @@ def _write(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _content(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""What can go wrong with a container, by type. Codes are what crosses the socket between launcher and client.
+"""What can go wrong with a container, by type. Names are what crosses the sockets of launcher and keepers.
 
 (ShiplapError)
 └── ContainerError
@@ -9,7 +9,10 @@
     ├── NetworkError
     ├── SeccompError
     ├── LimitError
-    └── LauncherError
+    ├── LauncherError
+    ├── KeeperError
+    ├── StateError
+    └── NotExecutedError
 """
 
 from __future__ import annotations
@@ -53,6 +56,20 @@ class LauncherError(ContainerError):
     """The launcher process ended, or could not be started."""
 
 
+class KeeperError(ContainerError):
+    """A keeper or the nursery ended, does not answer, or could not be started."""
+
+
+class StateError(ContainerError):
+    """A container is not in a state for what was asked: it does not run, it is paused already."""
+
+
+class NotExecutedError(ContainerError):
+    """The command cannot be executed. code: docker's exit code for it, 126 or 127."""
+
+    code = 127
+
+
 BY_NAME: dict[str, type[ContainerError]] = {
     kind.__name__: kind
     for kind in (
@@ -65,5 +82,8 @@ BY_NAME: dict[str, type[ContainerError]] = {
         SeccompError,
         LimitError,
         LauncherError,
+        KeeperError,
+        StateError,
+        NotExecutedError,
     )
 }

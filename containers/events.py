@@ -7,6 +7,14 @@ import select
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Watching(Protocol):
+        """What an uplink needs of a loop: the launcher's or a keeper's."""
+
+        def watch(self, fd: int, handler: Callable[[], None]) -> None: ...
+
+        def unwatch(self, fd: int) -> None: ...
 
 
 class Loop:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import time
 
-from containers import events, idmap, network, seccomp, setup, stubs, syscalls, wire
-from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
+from containers import events, network, stubs, syscalls, wire
+from containers.birth import Births, close_all
+from containers.errors import ContainerError, NetworkError, SeccompError
 from containers.guest import Guest, error_message
 from core.openfiles import hint_if_out_of_files
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from containers.rootfs import Layers
     from containers.uplink import Uplink
 
-_NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
-_BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _OOM_SCORE = 500  # as if it had half of the memory in addition to what it has.  proc_pid_oom_score_adj(5)
 _SPARES = {"default": 2, "none": 1, "host": 1}
 """Containers to have ready, by kind of network, once one of that kind was asked for."""
@@ -43,9 +41,7 @@ class Guests:
         session: Session,
     ) -> None:
         self._loop = loop
-        self._oom_score = max(_OOM_SCORE, _own_oom_score())  # to lower it would need a privilege
-        self._ranges = ranges
-        self._layers = layers
+        self._births = Births(ranges, layers, _OOM_SCORE, death_signal=syscalls.SIGKILL)
         self._session = session
         self._uplink = uplink
         uplink.changed = self._uplink_changed
@@ -54,13 +50,12 @@ class Guests:
         self._spares: list[Guest] = []
         self._waiting: list[Guest] = []
         self._kinds: set[str] = set()
-        self._filter: bytes | None = None
 
     def warm(self) -> None:
         """Get ready for containers with a network. If that fails, the first one that needs it gets the error."""
         try:
             self._uplink.start()
-            self._call_filter()
+            self._births.call_filter()
         except (NetworkError, SeccompError, OSError):
             return
         self._kinds.add("default")
@@ -83,7 +78,7 @@ class Guests:
             reply(client, error_message(_refused("cannot make a container", error)))
         if guest is None:
             client.close()
-            _close_all(fds)
+            close_all(fds)
             return
         guest.client = client
         guest.request = (spec, fds)
@@ -153,42 +148,18 @@ class Guests:
         """Fork a process that prepares a container as far as it can without a spec."""
         self._count += 1
         name = str(self._count)
-        into, joins = self._session.create(name)
-        ours = theirs = None
+        groups = self._session.create(name)
         try:
-            ours, theirs = wire.socket_pair()
-            flags = _NAMESPACES | (0 if kind == "host" else syscalls.CLONE_NEWNET)
-            pid = idmap.clone_as(idmap.owner(self._ranges, self._count), flags, into)
-            if pid == 0:
-                setup.run(theirs, joins, network=kind)
-            pidfd = _watched(pid)
-        except OSError as error:
-            if ours is not None:
-                ours.close()
+            guest = self._births.fork(name, self._count, kind, groups)
+        except (ContainerError, OSError):
             self._session.remove(name)
-            if error.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
-                raise NamespaceError(
-                    f"cannot make the namespaces of a container: {error.strerror}",
-                    hint="sysctls like user.max_user_namespaces limit them; `shiplap doctor` tells which are missing",
-                ) from error
-            if error.errno == errno.EAGAIN:
-                raise ContainerError(
-                    f"cannot make the process of a container: {error.strerror}",
-                    hint="there may be no more processes: ulimit -u, pids.max of the control group, TasksMax=",
-                ) from error
             raise
-        finally:
-            if theirs is not None:
-                theirs.close()
-            _close_all([fd for fd in (into, *joins) if fd >= 0])
-        guest = Guest(name, pid, pidfd, ours, kind)
         self._all[name] = guest
         self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
-        self._loop.watch(ours.fileno(), lambda: self._on_channel(guest))
+        assert guest.channel is not None
+        self._loop.watch(guest.channel.fileno(), lambda: self._on_channel(guest))
         try:
-            idmap.write_maps(pid, self._ranges)
-            _offer_to_oom_killer(pid, self._oom_score)
-            wire.send(ours, "mapped")
+            self._births.begin(guest)
         except ContainerError as error:
             self._fail(guest, error)
         except OSError as error:  # also when it has ended by then
@@ -206,94 +177,19 @@ class Guests:
             return
         assert guest.request is not None
         spec, fds = guest.request
-        trees: list[int] = []
         try:
             if guest.network == "default" and not guest.connected:
                 self._connect(guest)
             if spec["limited"]:
                 self._session.limit(guest.name, spec["limits"])
                 guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]
-            order = self._order(spec, trees)
-            for fd in fds[1:]:
-                _give_pipe(fd, *self._ranges)
-            while len(trees) > wire.MAX_FDS - len(fds):
-                some, trees[: wire.MAX_FDS] = trees[: wire.MAX_FDS], []
-                wire.send(guest.channel, ("trees", None), some)
-                _close_all(some)
-            wire.send(guest.channel, ("start", order), [*fds, *trees])
+            connected = guest.network == "default"
+            resolv_conf = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
+            self._births.order(guest, spec, fds, resolv_conf)
         except ContainerError as error:
             self._fail(guest, error)
         except OSError as error:
             self._fail(guest, _refused("cannot start the container", error))
-        finally:
-            _close_all(trees)
-
-    def _order(self, spec: Any, trees: list[int]) -> dict[str, Any]:
-        """What set-up is to do with the trees, whose descriptors are appended to ``trees``."""
-        index: dict[str, int] = {}
-
-        def place(path: str) -> tuple[int, str]:
-            top, relative = self._layers.idmapped(path)
-            if top not in index:
-                index[top] = len(trees)
-                trees.append(syscalls.open_tree(syscalls.AT_FDCWD, top, syscalls.OPEN_TREE_CLONE))
-            return index[top], relative
-
-        def stack(
-            layers: Any, upper: str | None, place: Any = place
-        ) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
-            lowers = [place(self._layers.plain(layer)) for layer in layers]
-            if upper is None:
-                return lowers, None
-            tree, changes = place(upper + "/fs")  # so that it is two levels down as the layers are
-            return lowers, (tree, os.path.dirname(changes))
-
-        def owned(owner: tuple[int, int], layers: Any, upper: str | None) -> Any:
-            """A stack in which somebody else has what is root's on disk."""
-            if owner == (0, 0) or not any(self._ranges):
-                return stack(layers, upper)
-            made: dict[str, int] = {}
-            userns = idmap.user_namespace(self._ranges, instead_of_root=owner)
-
-            def place_for(path: str) -> tuple[int, str]:
-                count = len(made)
-                tree, relative = self._layers.owned(path, userns, made)
-                if len(made) > count:
-                    trees.append(tree)
-                return trees.index(tree), relative
-
-            try:
-                return stack(layers, upper, place_for)
-            finally:
-                os.close(userns)
-
-        mounts = spec["mounts"]
-        order: dict[str, Any] = {"root": stack(spec["layers"], spec["upper"])}
-        order["stacks"] = {
-            number: owned(details[3], details[0], details[2])
-            for number, (kind, _, *details) in enumerate(mounts)
-            if kind == "tree"
-        }
-        order["layer_trees"] = len(trees)
-        order["binds"] = binds = {}
-        for number, (kind, _, *details) in enumerate(mounts):
-            if kind == "bind":
-                source, readonly, mapped = details
-                binds[number] = len(trees)
-                trees.append(
-                    self._layers.clone(
-                        source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
-                    )
-                )
-        order["filter"] = self._call_filter() if spec["filtered"] else None
-        connected = spec["network"] == "default"
-        order["resolv_conf"] = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
-        return order
-
-    def _call_filter(self) -> bytes:
-        if self._filter is None:
-            self._filter = seccomp.program()
-        return self._filter
 
     def _uplink_changed(self, error: NetworkError | None) -> None:
         waiting, self._waiting = self._waiting, []
@@ -351,7 +247,7 @@ class Guests:
         if message[0] == "terminal":
             if guest.client is not None:
                 reply(guest.client, message, received[1])
-            _close_all(received[1])
+            close_all(received[1])
         elif message[0] == "exit":
             guest.message = message[2]
         elif message[0] == "made":
@@ -421,46 +317,8 @@ def _refused(what: str, error: OSError) -> ContainerError:
     return ContainerError(f"{what}: {error}", hint=hint_if_out_of_files(error))
 
 
-def _give_pipe(fd: int, uid: int, gid: int) -> None:
-    """Let the container's root own an anonymous pipe, so that it can reopen it as /dev/stdout."""
-    try:
-        if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-            os.fchown(fd, uid, gid)
-    except PermissionError:
-        return  # somebody else's, as can be where we are root of a user namespace only
-
-
-def _watched(pid: int) -> int:
-    """A pidfd of a new child, which ends where there is none to be had."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        os.kill(pid, syscalls.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-
-
 def _drop_request(guest: Guest) -> None:
     """Drop what is not needed any more: a pipe in it would stay open."""
     if guest.request is not None:
-        _close_all(guest.request[1])
+        close_all(guest.request[1])
         guest.request = None
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def _own_oom_score() -> int:
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        return int(file.read())
-
-
-def _offer_to_oom_killer(pid: int, score: int) -> None:
-    """Have the kernel kill containers first when memory runs out, not the service. Raising needs no privilege."""
-    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, b"%d" % score)
-    finally:
-        os.close(fd)

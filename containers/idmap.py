@@ -5,7 +5,8 @@ by podman and docker). Without such an entry it is FALLBACK: the first block of 
 (UIDS-GIDS) lists as unused, above every range that adduser, systemd-nspawn or useradd's subordinate IDs hand out.
 A root of a user namespace only (``rootless``) has no such choice: its containers' IDs are its own.
 If the host's /etc/passwd or /etc/group names an ID in that block, the next block without one is taken: the choice
-depends on those files only. All containers of a host share the range: what separates them is everything else.
+depends on those files only. All build steps of a host share the range: what separates them is everything else. A
+container of a keeper's has a block for itself (``unused_blocks``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from core import namespaces
 
 SIZE = 65536
 FALLBACK = 0x70000000
-_LAST_START = 0x7FFF0000
+LAST_START = 0x7FFD0000  # the block behind it is systemd's "foreign" one
 
 
 def choose_start(subids: str, accounts: str) -> int:
@@ -32,18 +33,37 @@ def choose_start(subids: str, accounts: str) -> int:
         first, _, count = rest.partition(":")
         if name in ("root", "0") and first.isdecimal() and count.isdecimal() and int(count) >= SIZE:
             return int(first)
-    taken = set()
-    for line in accounts.splitlines():
-        fields = line.split(":")
-        if len(fields) > 2 and fields[2].isdecimal():
-            taken.add(int(fields[2]) // SIZE)
-    for start in range(FALLBACK, _LAST_START + 1, SIZE):
+    taken = _blocks_of(accounts)
+    for start in range(FALLBACK, LAST_START + 1, SIZE):
         if start // SIZE not in taken:
             return start
     raise NamespaceError(
         "no block of 65536 unused user IDs for containers",
         hint="give root one: echo root:100000:65536 | tee -a /etc/subuid /etc/subgid",
     )
+
+
+def unused_blocks(accounts: tuple[str, ...], builds: tuple[int, int]) -> list[int]:
+    """The first IDs of all blocks of 65536 that a container may have for itself: that nobody of the host is in.
+
+    accounts: /etc/passwd and /etc/group. builds: what all build steps share, which is no container's own.
+    """
+    taken = {FALLBACK // SIZE}.union(*map(_blocks_of, accounts))
+    for start in builds:
+        taken |= {start // SIZE, (start + SIZE - 1) // SIZE}
+    return [start for start in range(FALLBACK, LAST_START + 1, SIZE) if start // SIZE not in taken]
+
+
+def host_blocks() -> list[int]:
+    """As ``unused_blocks``, of this host; none where containers have the IDs that are this process's own."""
+    builds = host_ranges()
+    return unused_blocks((_read("/etc/passwd"), _read("/etc/group")), builds) if any(builds) else []
+
+
+def _blocks_of(accounts: str) -> set[int]:
+    """The blocks that hold an account of /etc/passwd or /etc/group."""
+    fields = [line.split(":") for line in accounts.splitlines()]
+    return {int(parts[2]) // SIZE for parts in fields if len(parts) > 2 and parts[2].isdecimal()}
 
 
 def host_ranges() -> tuple[int, int]:
@@ -63,14 +83,16 @@ def host_ranges() -> tuple[int, int]:
     )
 
 
-def clone_as(owner: int, flags: int, cgroup: int) -> int:
+def clone_as(owner: int, flags: int, cgroup: int, *, death_signal: int) -> int:
     """clone3 with the host's user ``owner`` as the owner of the new user namespace; its pid, 0 in the child.
+
+    death_signal: what the caller is to get at its own parent's death; 0 for nothing.
 
     What the kernel counts for each user (inotify instances and watches, pending signals, timers, message queues, …) it
     counts in the owner's name too, with the host's limits. If the owner were root, a container could use up what the
     host's root is allowed. If all containers had one owner, each could use up what the others are allowed. So every
     container has an owner of its own, who owns nothing else. Capabilities stay while the user changes. The kernel
-    forgets the death signal at every change of user: it is set again, and ``server`` also watches the parent.
+    forgets the caller's death signal at every change of user: it is set again, and ``server`` also watches the parent.
     """
     pid = -1
     syscalls.prctl(syscalls.PR_SET_SECUREBITS, syscalls.SECBIT_NO_SETUID_FIXUP)
@@ -81,7 +103,7 @@ def clone_as(owner: int, flags: int, cgroup: int) -> int:
         if pid:
             os.seteuid(0)
             syscalls.prctl(syscalls.PR_SET_SECUREBITS, 0)
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, death_signal)
     return pid
 
 

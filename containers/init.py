@@ -18,6 +18,7 @@ from containers import syscalls, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
 _NAME = b"init"
 _ARG_START, _ARG_END = 45, 46  # among the fields of /proc/PID/stat that stand behind the name.  proc_pid_stat(5)
@@ -27,8 +28,18 @@ def stay_behind(channel: _socket.socket) -> None:
     """Fork, and return in the child, which is to become the command. Raises OSError.
 
     This process says ``begun`` on the channel once the command is being executed or could not be, and ``ended`` with
-    the command's status, as of waitpid. Then it ends, and with it everything in its pid namespace.
+    the command's status, as of waitpid. Then it ends, and with it everything in its pid namespace. What comes from
+    outside goes to all processes; see ``_tend``.
     """
+    _stay(channel, _tend)
+
+
+def stay_beside(channel: _socket.socket) -> None:
+    """As ``stay_behind``, but as docker's ``--init``: signals go to the command alone, and the end is with it."""
+    _stay(channel, _pass_on)
+
+
+def _stay(channel: _socket.socket, tend: Callable[[int, set[int]], int]) -> None:
     begun, begins = os.pipe2(os.O_CLOEXEC)
     signals = _signal.valid_signals()
     _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
@@ -41,7 +52,7 @@ def stay_behind(channel: _socket.socket) -> None:
     _let_go({begun, channel.fileno()})
     os.read(begun, 1)
     wire.send(channel, ("begun",))
-    wire.send(channel, ("ended", _tend(command, signals)))
+    wire.send(channel, ("ended", tend(command, signals)))
     os._exit(0)
 
 
@@ -80,6 +91,21 @@ def _tend(command: int, signals: set[int]) -> int:
                 os.kill(-1, received.si_signo)
             except ProcessLookupError:
                 continue  # what is left has ended, and waits to be reaped
+
+
+def _pass_on(command: int, signals: set[int]) -> int:
+    """Reap, and pass on to the command what comes from outside, until it has ended. Returns its status."""
+    status: int | None = None
+    while status is None:
+        received = _signal.sigwaitinfo(signals)
+        if received.si_signo == _signal.SIGCHLD:
+            status, _is_alone = _reaped(command, status)
+        elif received.si_pid == 0:
+            try:
+                os.kill(command, received.si_signo)
+            except ProcessLookupError:
+                continue  # it has ended, and waits to be reaped
+    return status
 
 
 def _reaped(command: int, status: int | None) -> tuple[int | None, bool]:

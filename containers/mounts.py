@@ -264,16 +264,18 @@ def execute(plan: list[Operation]) -> None:
         operation.execute()
 
 
-def overlay(layers: list[str], upper: str | None, target: str, links: str, *, flags: int = 0) -> None:
+def overlay(
+    layers: list[str], upper: str | None, target: str, links: str, *, flags: int = 0, durable: bool = False
+) -> None:
     """Mount an overlay file system at ``target``.
 
     layers: directories, topmost first; at least one, two without an upper.
     upper: directory with ``fs`` and ``work``.
     links: an empty directory, to which all other paths may be relative; it gets a short symbolic link to each
     directory, because mount(2) takes one page of options and layer paths may hold the characters that separate them.
-    The mount is ``volatile``: no syncfs at the end, and fsync in the container returns at once. That is safe: nobody
-    relies on an upper before its layer has been written and synced, and no upper is mounted twice. overlayfs.rst,
-    "userxattr", "Volatile mount".
+    durable: whether the upper outlives the mount. Without it the mount is ``volatile``: no syncfs at the end, and fsync
+    in the container returns at once. That is safe for a build step: nobody relies on its upper before its layer has
+    been written and synced, and no such upper is mounted twice. overlayfs.rst, "userxattr", "Volatile mount".
     """
     options = "userxattr,lowerdir=" + ":".join(map(str, range(len(layers))))
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -283,7 +285,7 @@ def overlay(layers: list[str], upper: str | None, target: str, links: str, *, fl
             os.symlink(layer, str(number))
         if upper is not None:
             os.symlink(upper, "u")
-            options += ",upperdir=u/fs,workdir=u/work,volatile"
+            options += ",upperdir=u/fs,workdir=u/work" + ("" if durable else ",volatile")
         syscalls.mount("overlay", target, "overlay", flags, options)
     finally:
         os.fchdir(before)

@@ -15,17 +15,14 @@ from __future__ import annotations
 
 import _socket
 import errno
-import fcntl
 import gc
 import os
-import resource
 import stat
-import struct
 import sys
-import termios
 
-from containers import capabilities, init, mounts, netlink, stubs, syscalls, users, wire
-from containers.errors import ContainerError, LimitError, MountError, NamespaceError, PlaceError
+from containers import mounts, netlink, stubs, syscalls, wire
+from containers.becoming import CommandError, execute, open_terminal, refusal
+from containers.errors import ContainerError, MountError, NamespaceError
 from containers.limits import DEFAULT_SHM_BYTES
 from core.filesystems import GOOD_KINDS
 from core.openfiles import hint_if_out_of_files
@@ -34,29 +31,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGING = "staging"
 GUEST_INTERFACE = 2  # index of eth0; 1 is lo
 
-_OF_THE_FILES = (
-    errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
-)  # fmt: skip
-_OF_THE_MACHINE = (errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of the machine: for these a program is not executed although it could be."""
-
-_NOT_FOUND, _NOT_EXECUTABLE, _FAILED = 127, 126, 125
-_MOST_ACCOUNT_BYTES = 4 << 20  # of /etc/passwd, of /etc/group
-_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
+_FAILED = 125
 _SYSTEM_DIRECTORIES = ["/dev", "/proc", "/sys", "/etc"]
 _ETC_FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"]
-
-
-class CommandError(Exception):
-    """The command cannot be executed. code: docker's exit code for it."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoReturn:
@@ -144,7 +124,7 @@ def _finish(channel: _socket.socket) -> None:
     if spec["terminal"]:
         terminal = _open_terminal(channel, spec["terminal_size"])
         stdio = [terminal if spec["terminal_input"] else stdio[0], terminal, terminal]
-    _execute(channel, spec, stdio, order["filter"])
+    execute(channel, spec, stdio, order["filter"])
 
 
 def _receive_start(channel: _socket.socket) -> tuple[Any, list[int], int | None]:
@@ -233,7 +213,7 @@ def _file(place: str, target: str, content: bytes, mode: int, uid: int, gid: int
             os.fchmod(fd, mode)
     except OSError as error:
         hint = "IDs in a container are below 65536" if error.errno == errno.EINVAL else None
-        raise _refusal(error, f"cannot make the file {target}: {error.strerror}", hint) from error
+        raise refusal(error, f"cannot make the file {target}: {error.strerror}", hint) from error
     tree = syscalls.open_tree(syscalls.AT_FDCWD, place, syscalls.OPEN_TREE_CLONE)
     _restrict(tree, syscalls.MOUNT_ATTR_RDONLY)
     return tree
@@ -247,7 +227,7 @@ def _tree(place: str, stack: Any, source: str, target: str) -> int:
     try:
         found = syscalls.openat2(root, source, os.O_PATH, resolve=mounts.RESOLVE_IN_ROOT)
     except OSError as error:
-        raise _refusal(
+        raise refusal(
             error,
             f"cannot mount {source} on {target}: {os.strerror(error.errno or 0)}",
             f"there is no {source} in what is mounted" if error.errno == errno.ENOENT else None,
@@ -271,12 +251,22 @@ def _mount_root(order: Any, places: dict[str, int]) -> int:
     directories = [path for path in places if path not in files]
     mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], files))
     layers, upper = order["root"]
-    _overlay(layers, upper, "root", ["../stubs"])
+    _overlay(layers, upper, "root", ["../stubs"], durable=order["durable"])
     return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _overlay(layers: list[tuple[int, str]], upper: tuple[int, str] | None, target: str, below: list[str]) -> None:
-    """Mount an overlay. layers: (tree, path in it), base first. below: more lower directories."""
+def _overlay(
+    layers: list[tuple[int, str]],
+    upper: tuple[int, str] | None,
+    target: str,
+    below: list[str],
+    *,
+    durable: bool = False,
+) -> None:
+    """Mount an overlay.
+
+    layers: (tree, path in it), base first. below: more lower directories. durable: see ``mounts.overlay``.
+    """
     lowers = [f"../m{tree}/{path}" for tree, path in reversed(layers)] + below
     for number in range(len(lowers), 2):
         os.mkdir(f"{target}-{number}")
@@ -284,7 +274,7 @@ def _overlay(layers: list[tuple[int, str]], upper: tuple[int, str] | None, targe
     links = f"l-{target}"
     os.mkdir(links)
     try:
-        mounts.overlay(lowers, f"../m{upper[0]}/{upper[1]}" if upper else None, f"../{target}", links)
+        mounts.overlay(lowers, f"../m{upper[0]}/{upper[1]}" if upper else None, f"../{target}", links, durable=durable)
     except OSError as error:
         hint = "see the last lines of `dmesg`; `shiplap doctor` tells whether this host can"
         if error.errno == errno.EINVAL:  # of what is mounted here, only the root's file system may be the host's choice
@@ -305,147 +295,15 @@ def _attach(tree: int, root: int, path: str) -> list[stubs.Stub]:
             mounts.attach(tree, root, path)
             return made
     except OSError as error:
-        raise _refusal(error, f"cannot mount on {path} in the root filesystem: {error.strerror}") from error
+        raise refusal(error, f"cannot mount on {path} in the root filesystem: {error.strerror}") from error
     return []
 
 
 def _open_terminal(channel: _socket.socket, size: tuple[int, int]) -> int:
-    """Open a pseudo-terminal of the container's own devpts: the client gets its master; returns the slave."""
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
-    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", *size, 0, 0))
+    """Open the container's terminal, its console too: the client gets its master; returns the slave."""
+    master, slave = open_terminal(size)
     mounts.File("/dev/console").execute()
     syscalls.mount(f"/proc/self/fd/{slave}", "/dev/console", None, syscalls.MS_BIND)
     wire.send(channel, ("terminal",), [master])
     os.close(master)
     return slave
-
-
-def _execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: bytes | None) -> NoReturn:
-    env = dict(spec["env"])
-    user = users.resolve(spec["user"], _lines("/etc/passwd"), _lines("/etc/group"))
-    env.setdefault("PATH", DEFAULT_PATH)
-    env.setdefault("HOME", user.home)
-    for target, fd in enumerate(stdio):
-        os.dup2(fd, target)
-    for fd in range(3):
-        _own_pipe(fd, user)
-    syscalls.close_all_but({0, 1, 2, channel.fileno()})
-    if spec["init"]:
-        init.stay_behind(channel)
-    os.setsid()
-    if spec["terminal"]:
-        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
-        os.fchown(1, user.uid, -1)
-        env.setdefault("TERM", "xterm")
-    os.umask(0o022)
-    _enter_directory(spec["cwd"])
-    _set_ulimits(spec["ulimits"])
-    syscalls.keyctl_join_session_keyring()
-    if call_filter is not None:  # before privileges go: without no_new_privs it takes CAP_SYS_ADMIN to load one
-        syscalls.set_seccomp_filter(call_filter)
-    _become(user, capabilities.mask(spec["capabilities"]))
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
-    for number in range(1, 32):  # Python ignores SIGPIPE and SIGXFSZ, which would last beyond execve
-        if number not in (syscalls.SIGKILL, syscalls.SIGSTOP):
-            syscalls.signal_default(number)
-    limited = any(name == "nproc" for name, _soft, _hard in spec["ulimits"])  # then it is the one who asked for it
-    wire.send(channel, ("executing",))
-    _exec(list(spec["args"]), env, () if limited else _OF_THE_MACHINE)
-
-
-def _lines(path: str) -> list[str]:
-    """The lines of a file of the container's; none where it is no plain file, which might never end, or never begin."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return []
-    with open(fd, "rb") as file:
-        return file.read(_MOST_ACCOUNT_BYTES).decode("utf-8", "surrogateescape").split("\n")
-
-
-def _own_pipe(fd: int, user: users.User) -> None:
-    """Let the user reopen a pipe by /dev/stdout and the like; the launcher has already given it to our root."""
-    try:
-        if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-            os.fchown(fd, user.uid, user.gid)
-    except PermissionError:
-        return  # a pipe of somebody else's: usable as it is, only not by name
-
-
-def _enter_directory(path: str) -> None:
-    try:
-        os.makedirs(path, 0o755, exist_ok=True)
-        os.chdir(path)
-        os.getcwd()  # fails when the directory is not below the root (CVE-2024-21626)
-    except OSError as error:
-        raise _refusal(error, f"cannot use {path} as working directory: {error.strerror}") from error
-
-
-def _refusal(error: OSError, message: str, hint: str | None = None) -> MountError:
-    """The error for a place that cannot be had: it is the fault of the files there, or the machine's."""
-    return (PlaceError if error.errno in _OF_THE_FILES else MountError)(message, hint=hint)
-
-
-def _set_ulimits(wanted: list[tuple[str, int, int]]) -> None:
-    for name, soft, hard in wanted:
-        try:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
-        except (ValueError, OSError) as error:
-            own = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
-            raise LimitError(
-                f"cannot set the limit {name} to {soft}:{hard}: {error}", hint=f"this host allows {own} at most"
-            ) from error
-
-
-def _become(user: users.User, allowed: int) -> None:
-    """Drop to the user and the capabilities. no_new_privs stays off as in docker, so that set-user-ID programs work."""
-    for number in range(64):
-        if not allowed >> number & 1:
-            try:
-                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                break  # beyond the last one that this kernel knows
-    os.setgroups(sorted({user.gid, *user.groups}))  # with its own, as containerd does
-    os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)
-    if user.uid == 0:
-        syscalls.capset(effective=allowed, permitted=allowed, inheritable=0)
-
-
-def _exec(args: list[str], env: dict[str, str], unable: tuple[int, ...]) -> NoReturn:
-    """Execute args[0], searched in PATH as docker does. Raises CommandError, and ContainerError (``unable``).
-
-    unable: numbers of errors that say nothing about the command.
-    """
-    name = args[0]
-    if "/" in name:
-        candidates = [name]
-    else:
-        candidates = [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")] if name else []
-    refused: OSError | None = None
-    for path in candidates:
-        try:
-            os.execve(path, args, env)  # noqa: S606 - without a shell is the point
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if os.path.lexists(path) and not os.path.isdir(path):
-                refused = refused or error
-        except OSError as error:
-            if error.errno in unable:
-                raise ContainerError(f"cannot execute {name}: {error.strerror}") from error
-            refused = error
-            if error.errno != errno.EACCES:
-                break
-    if refused is None:
-        why = f"stat {name}: no such file or directory" if "/" in name else "executable file not found in $PATH"
-        raise CommandError(_NOT_FOUND, f'exec: "{name}": {why}')
-    if refused.errno == errno.ENOENT:
-        raise CommandError(_NOT_FOUND, f"exec {name}: no such file or directory (its interpreter or loader is missing)")
-    why = "is a directory" if os.path.isdir(refused.filename) else os.strerror(refused.errno or 0).lower()
-    raise CommandError(_NOT_EXECUTABLE, f'exec: "{name}": {why}')

@@ -88,6 +88,9 @@ class ContainerSpec(NamedTuple):
     init: the command is not the first process, but the child of one of ours, which reaps, and passes on to all what
         ``Container.signal`` sends. After a SIGTERM the container ends when the last process has. Without it,
         the container ends with the command.
+    reaper: as ``init``, but as docker's ``--init``: it ends with the command, which alone gets the signals.
+    durable: the upper outlives the container, and may be mounted again.
+    no_new_privileges: set-user-ID programs and file capabilities give nothing.
     """
 
     layers: tuple[RootLayer, ...]
@@ -109,6 +112,9 @@ class ContainerSpec(NamedTuple):
     ulimits: tuple[ResourceLimit, ...] = ()
     shm_bytes: int = DEFAULT_SHM_BYTES
     init: bool = False
+    reaper: bool = False
+    durable: bool = False
+    no_new_privileges: bool = False
 
 
 class ExitStatus(NamedTuple):
@@ -160,13 +166,16 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "shm_bytes": spec.shm_bytes,
         "ulimits": [(limit.name, limit.soft, limit.hard) for limit in spec.ulimits],
         "init": spec.init,
+        "reaper": spec.reaper,
+        "durable": spec.durable,
+        "no_new_privileges": spec.no_new_privileges,
     }
 
 
 def _limits(spec: ContainerSpec) -> Limits:
     """Its limits; a process of ours is none of the command's."""
     limits = spec.limits
-    return limits._replace(pids=limits.pids + 1) if spec.init and limits.pids else limits
+    return limits._replace(pids=limits.pids + 1) if (spec.init or spec.reaper) and limits.pids else limits
 
 
 def _mount_to_wire(mount: Mount) -> tuple[object, ...]:

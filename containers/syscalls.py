@@ -13,6 +13,7 @@ import os
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 CLONE_NEWTIME = 0x80
+CLONE_PARENT = 0x8000
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000
 CLONE_NEWUTS = 0x4000000
@@ -87,10 +88,10 @@ def clone3(flags: int, *, cgroup: int = -1) -> int:
 
     Returns 0 in the child, the child's pid in the parent. For a process with one thread and few libraries only: the C
     library's fork handlers do not run, nor Python's. Of several threads the child would have one, and could wait
-    forever for another to take the interpreter's lock.
+    forever for another to take the interpreter's lock. CLONE_PARENT: a sibling, whom the caller's parent reaps.
     """
     assert not _thread._count(), "clone3 in a process with threads"  # `threading` takes too long to import
-    args = _CloneArgs(flags=flags, exit_signal=_SIGCHLD)
+    args = _CloneArgs(flags=flags, exit_signal=0 if flags & CLONE_PARENT else _SIGCHLD)
     if cgroup >= 0:
         args = _CloneArgs(flags=flags | CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup)
     return _check(_libc.syscall(_SYS_CLONE3, ctypes.byref(args), ctypes.sizeof(args)), "clone3")

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from containers.events import Loop
+    from containers.events import Watching
 
 
 class Uplink:
@@ -23,7 +23,7 @@ class Uplink:
 
     changed: Callable[[NetworkError | None], None]
 
-    def __init__(self, loop: Loop, folder: str, denied: tuple[str, ...]) -> None:
+    def __init__(self, loop: Watching, folder: str, denied: tuple[str, ...]) -> None:
         self._loop = loop
         self._folder = folder
         self._denied = denied

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import mounts, setup
+from containers import becoming, mounts
 from containers.errors import ContainerError, MountError, UserError
 from containers.spec import Bind, ExitStatus, Tmpfs
 from core.rootfs import DirectoryLayer
@@ -128,18 +128,18 @@ def test_umask_and_signals_are_as_after_login(run: Runner) -> None:
 
 _LEAKED_DIRECTORY = """
 import os, sys
-from containers import setup, syscalls
+from containers import becoming, syscalls
 from containers.errors import MountError
 new = sys.argv[1]
 outside = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
 syscalls.mount("proc", new + "/proc", "proc", 0)
 os.chroot(new)
 os.chdir("/")
-setup._enter_directory("/inside")
+becoming._enter_directory("/inside")
 assert os.getcwd() == "/inside"
 for path in (f"/proc/self/fd/{outside}", f"/proc/self/fd/{outside}/../../etc"):
     try:
-        setup._enter_directory(path)
+        becoming._enter_directory(path)
     except MountError as error:
         print(error.message.partition(" as ")[0].replace(str(outside), "N"))
     else:
@@ -151,7 +151,7 @@ def test_working_directory_is_below_the_root(privileged: None, tmp_path: Path) -
     """CVE-2024-21626: a descriptor that leaked, by which the working directory is the host's."""
     (tmp_path / "proc").mkdir()
     command = ["unshare", "--mount", sys.executable, "-P", "-c", _LEAKED_DIRECTORY, str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(setup.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(becoming.__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     told = ["cannot use /proc/self/fd/N", "cannot use /proc/self/fd/N/../../etc"]
     assert (done.stdout.splitlines(), done.stderr) == (told, "")

@@ -1,0 +1,309 @@
+"""Processes that join a running container: exec, and health checks.
+
+    keeper ──fork──▶ [ joins the control groups, waits for its order; then all namespaces by one setns ]
+       ▲                          │ clone into the PID namespace, with the keeper as parent
+       └───────reaps──────────── [ becomes the command, as a container's first process does ]
+
+The process that joins is a copy of the keeper. It is not dumpable, so nobody in the container looks into its memory or
+at its program by /proc, and it holds no descriptor of the host's but its channel, which closes at execve. Joining
+control groups of version 1 waits for the kernel: so, once somebody has joined, another one waits ahead.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from containers import becoming, syscalls, wire
+from containers.errors import ContainerError, NamespaceError, NotExecutedError, StateError
+from containers.keeper.cell import refused
+from core.openfiles import hint_if_out_of_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from containers.guest import Guest
+    from containers.keeper.cell import Cell
+    from containers.keeper.loop import Loop
+    from containers.keeper.relay import Relay
+
+_ALL_NAMESPACES = (
+    syscalls.CLONE_NEWUSER
+    | syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWCGROUP
+)
+_FAILED = 125
+
+
+class Joined:
+    """One process in the container, or on its way there.
+
+    started: called once, with None when its command is being executed, or why it is not.
+    over: called once, with its exit code, after ``started`` said None.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        started: Callable[[ContainerError | None], None],
+        over: Callable[[int], None],
+    ) -> None:
+        self.relay = relay
+        self.started = started
+        self.over = over
+        self.pid = 0
+        self.pidfd = -1
+        self.channel: _socket.socket | None = None
+        self.is_executing = False
+        self.is_told = False
+        self.has_input = False
+        self.failure: ContainerError | None = None
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        if self.pidfd >= 0:
+            try:
+                syscalls.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                return
+
+
+class _Ahead:
+    """A process that has joined the control groups, and waits for its order."""
+
+    def __init__(self, pid: int, pidfd: int, channel: _socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+
+
+class Joins:
+    """All that joined one container, for as long as that runs."""
+
+    def __init__(self, loop: Loop, cell: Cell, guest: Guest) -> None:
+        self._loop = loop
+        self._cell = cell
+        self._guest = guest
+        self._all: list[Joined] = []
+        self._ahead: _Ahead | None = None
+        self.is_closed = False
+
+    @property
+    def running(self) -> list[Joined]:
+        """Those that have not been reaped."""
+        return list(self._all)
+
+    def prepare(self) -> None:
+        """Have a process join ahead, if none waits. That there is none shows at the next exec."""
+        if self._ahead is None and not self.is_closed:
+            try:
+                self._ahead = self._forked()
+            except OSError:
+                return
+
+    def start(self, joined: Joined, spec: dict[str, Any], stdio: list[int]) -> None:
+        """Have a process join and become the command of ``spec``. Raises ContainerError.
+
+        stdio: the process's, closed here.
+        """
+        try:
+            if self.is_closed:
+                raise StateError("the container is not running")
+            call_filter = self._cell.births.call_filter() if spec["filtered"] else None
+            ahead, self._ahead = self._ahead, None
+            ahead = ahead or self._forked()
+            joined.channel = ahead.channel
+            self._all.append(joined)
+            self._loop.watch(ahead.pidfd, lambda: self._reap_helper(ahead))
+            self._loop.watch(ahead.channel.fileno(), lambda: self._on_channel(joined), lambda: self._on_end(joined))
+            body = wire.to_memfd((spec, call_filter))
+            try:
+                wire.send(ahead.channel, "go", [body, *stdio])
+            finally:
+                os.close(body)
+        except BrokenPipeError:
+            return  # it has ended: the channel's end tells
+        except OSError as error:
+            raise refused("cannot enter the container", error) from error
+        finally:
+            for fd in stdio:
+                os.close(fd)
+
+    def close(self) -> None:
+        """The container is ending: nobody joins any more, and what joined is killed by the kernel."""
+        self.is_closed = True
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.channel.close()  # it ends by that
+            self._loop.watch(ahead.pidfd, lambda: self._reap_helper(ahead))
+
+    def _forked(self) -> _Ahead:
+        into, joins = self._cell.session.doors(self._guest.name)
+        ours = theirs = None
+        try:
+            ours, theirs = wire.socket_pair()
+            pid = syscalls.clone3(0, cgroup=into)
+            if pid == 0:
+                _join(theirs, joins, self._guest.pidfd)
+            return _Ahead(pid, os.pidfd_open(pid), ours)
+        except OSError:
+            if ours is not None:
+                ours.close()
+            raise
+        finally:
+            if theirs is not None:
+                theirs.close()
+            for fd in (into, *joins):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _reap_helper(self, ahead: _Ahead) -> None:
+        self._loop.unwatch(ahead.pidfd)
+        os.waitpid(ahead.pid, 0)
+        os.close(ahead.pidfd)
+
+    def _on_channel(self, joined: Joined) -> None:
+        """Take what the process has to say until it is the command, or has ended."""
+        assert joined.channel is not None
+        received = wire.receive(joined.channel)
+        if received is None:
+            self._on_end(joined)
+            return
+        message: Any = received[0]
+        if message[0] == "pid":
+            joined.pid = message[1]
+            joined.pidfd = os.pidfd_open(joined.pid)
+            self._loop.watch(joined.pidfd, lambda: self._on_exit(joined))
+        elif message[0] == "terminal":
+            joined.relay.set_terminal(received[1][0], has_input=joined.has_input)
+        elif message[0] == "executing":
+            joined.is_executing = True
+        elif message[0] == "exit":
+            joined.is_executing = False
+            joined.failure = NotExecutedError(message[2])
+            joined.failure.code = message[1]
+        else:
+            _kind, name, text, hint = message
+            joined.failure = _error(name, text, hint)
+
+    def _on_end(self, joined: Joined) -> None:
+        """The command has begun, or there will be none."""
+        assert joined.channel is not None
+        self._loop.unwatch(joined.channel.fileno())
+        joined.channel.close()
+        joined.channel = None
+        if joined.is_executing and joined.failure is None:
+            self._tell(joined, None)
+            self.prepare()
+        elif joined.pidfd < 0:
+            self._forget(joined)
+
+    def _on_exit(self, joined: Joined) -> None:
+        while joined.channel is not None:
+            self._on_channel(joined)
+        _pid, status = os.waitpid(joined.pid, 0)
+        self._loop.unwatch(joined.pidfd)
+        os.close(joined.pidfd)
+        joined.pidfd = -1
+        self._forget(joined)
+        if joined.is_executing and joined.failure is None:
+            code = os.waitstatus_to_exitcode(status)
+            joined.relay.process_ended()
+            joined.over(code if code >= 0 else 128 - code)
+
+    def _forget(self, joined: Joined) -> None:
+        if joined in self._all:
+            self._all.remove(joined)
+        if not joined.is_executing or joined.failure is not None:
+            self._tell(joined, joined.failure or StateError("the container ended before the command began"))
+            joined.relay.process_ended("failed")
+
+    def _tell(self, joined: Joined, error: ContainerError | None) -> None:
+        if not joined.is_told:
+            joined.is_told = True
+            joined.started(error)
+
+
+def _error(name: str, text: str, hint: str | None) -> ContainerError:
+    from containers.errors import BY_NAME
+
+    return BY_NAME[name](text, hint=hint)
+
+
+def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn:
+    """In the keeper's child: join, and become the command. container: a pidfd of its first process."""
+    try:
+        try:
+            gc.disable()
+            syscalls.close_all_but({0, 1, 2, channel.fileno(), container, *joins})
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+            _leave_oom_score()
+            for fd in joins:
+                os.write(fd, b"0")
+                os.close(fd)
+            received = wire.receive(channel)
+            if received is None:
+                os._exit(0)
+            body, *stdio = received[1]
+            spec, call_filter = wire.from_memfd(body)
+            os.close(body)
+            _enter(channel, container, spec, stdio, call_filter)
+        except ContainerError as error:
+            wire.send(channel, ("error", type(error).__name__, error.message, error.hint))
+        except becoming.CommandError as error:
+            wire.send(channel, ("exit", error.code, str(error)))
+        except OSError as error:
+            kind = NamespaceError if isinstance(error, PermissionError) else ContainerError
+            what = f"cannot enter the container: {error}"
+            wire.send(channel, ("error", kind.__name__, what, hint_if_out_of_files(error)))
+        except Exception as error:
+            # The outermost layer of this process: without a word from here its end would be taken for the command's.
+            what = f"cannot enter the container: {type(error).__name__}: {error}"
+            wire.send(channel, ("error", ContainerError.__name__, what, None))
+    except BrokenPipeError:
+        pass  # the keeper is gone, or wants this no more
+    finally:
+        os._exit(_FAILED)
+
+
+def _enter(
+    channel: _socket.socket, container: int, spec: dict[str, Any], stdio: list[int], call_filter: bytes | None
+) -> NoReturn:
+    """Join all namespaces, and go on in a process that is in the PID namespace, too."""
+    sys.path.clear()  # from here on an import would run a file of the container's choosing with our privileges
+    sys.meta_path.clear()
+    syscalls.setns(container, _ALL_NAMESPACES)
+    pid = syscalls.clone3(syscalls.CLONE_PARENT)
+    if pid:
+        wire.send(channel, ("pid", pid))
+        os._exit(0)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    os.close(container)
+    if spec["terminal"]:
+        master, slave = becoming.open_terminal(spec["terminal_size"])
+        wire.send(channel, ("terminal",), [master])
+        os.close(master)
+        stdio = [slave, slave, slave]
+    becoming.execute(channel, spec, stdio, call_filter)
+
+
+def _leave_oom_score() -> None:
+    """Be for the kernel's memory killer what the container is, not what the keeper is."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if int(os.read(fd, 16)) < 0:
+            os.write(fd, b"0")
+    finally:
+        os.close(fd)

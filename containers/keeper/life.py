@@ -1,0 +1,503 @@
+"""The states of one container, as its keeper has them.
+
+    created ──start──▶ starting ──▶ running ◀──▶ paused
+                          ▲            │ the command ends
+                          └─restarting◀┴─▶ exited
+
+What becomes of it is in ``state.json`` before anybody learns of it. A stop by hand is written down before the signal is
+sent, so that no policy starts again what was stopped, whoever dies in between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from containers import stubs, syscalls, wire
+from containers.capabilities import ALL_CAPABILITIES
+from containers.errors import BY_NAME, ContainerError, NetworkError, NotExecutedError, StateError
+from containers.keeper import eventlog, logfile, records, restarts, specs
+from containers.keeper.cell import refused
+from containers.keeper.health import Health
+from containers.keeper.joining import Joined, Joins
+from containers.keeper.relay import Relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from containers.guest import Guest
+    from containers.keeper.cell import Cell
+    from containers.keeper.loop import Loop, Timer
+
+DEFAULT_STOP_TIMEOUT_S = 10.0
+_SIGTERM = 15
+_SYNC_PAUSE_S = 0.05
+
+
+class Life:
+    """One container.
+
+    run: of the engine. folder: the container's directory. identity: its ID.
+    changed: called when it began to run, and when it came to an end, for now or for good.
+    """
+
+    def __init__(self, loop: Loop, cell: Cell, run: str, folder: str, identity: str) -> None:
+        self._loop = loop
+        self._cell = cell
+        self._run = run
+        self.folder = folder
+        self.identity = identity
+        self.spec = records.read_spec(folder)
+        self.name = self.spec.get("name", "")
+        self.state = records.read_state(folder)
+        if self.state["status"] in records.ALIVE:  # its last keeper was killed
+            self.state.update(status="exited", exit_code=records.LOST_CODE, pid=0)
+        process = self.spec["process"]
+        self.log = logfile.opened(folder, self.spec.get("log") or {})
+        self.relay = Relay(
+            loop,
+            self.log,
+            is_terminal=bool(process.get("terminal")),
+            closes_input=bool(process.get("stdin_once")),
+        )
+        self.changed: Callable[[], None] = _nothing
+        self.execs: dict[str, Joined] = {}
+        self.joins: Joins | None = None
+        self._guest: Guest | None = None
+        self._stdio: list[int] = []
+        self._answer: Callable[[ContainerError | None], None] | None = None
+        self._began = 0.0
+        self._pause_s = 0.0
+        self._again: Timer | None = None
+        self._killing: Timer | None = None
+        self._syncing: Timer | None = None
+        self._health: Health | None = None
+        self._was_tried_again = False
+        self._is_leaving = False
+
+    # What it is
+
+    @property
+    def status(self) -> str:
+        """The state's word for it."""
+        return str(self.state["status"])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process; paused ones too."""
+        return self.status in ("running", "paused")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen any more, unless it is started."""
+        return self.status not in records.ALIVE
+
+    @property
+    def guest(self) -> Guest:
+        """Its first process. Raises StateError."""
+        if self._guest is None or not self.is_running:
+            raise StateError("the container is not running")
+        return self._guest
+
+    # What is asked of it
+
+    def start(self, answer: Callable[[ContainerError | None], None]) -> None:
+        """Start it. answer: called once, when its command is being executed (None), or with why it is not."""
+        if not self.is_over and self.status != "restarting":
+            raise StateError("the container is running already")
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._answer = answer
+        self._pause_s = 0.0
+        self._is_leaving = False
+        self.state.update(stopped_by_hand=False, restarts=0, error="")
+        self._begin()
+
+    def start_again(self) -> None:
+        """Start it as its policy wants, after its last keeper was killed."""
+        self.state["status"] = "restarting"
+        self._restart()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process, which ignores those it has no handler for. Raises StateError."""
+        guest = self.guest
+        if number in (syscalls.SIGKILL, self._stop_signal()):
+            self._by_hand()
+        self.event("kill", signal=str(number))
+        if number == syscalls.SIGKILL:
+            self._kill()
+        else:
+            guest.signal(number)
+
+    def stop_for_now(self, timeout_s: float | None) -> None:
+        """Stop it because the host goes down: its policy stays what it is, and starts it again after the boot."""
+        self._is_leaving = True
+        self._stop(timeout_s, None)
+
+    def stop(self, timeout_s: float | None, number: int | None) -> None:
+        """Send its stop signal, and SIGKILL when it has not ended in time. The end is told by ``changed``.
+
+        timeout_s: negative waits for ever; None is the spec's own.
+        """
+        self._by_hand()
+        self._stop(timeout_s, number)
+
+    def _stop(self, timeout_s: float | None, number: int | None) -> None:
+        if self.status == "restarting":
+            self._not_again()
+            return
+        if self._guest is None:
+            return
+        if timeout_s is None:
+            wanted = (self.spec.get("stop") or {}).get("timeout_s")
+            timeout_s = DEFAULT_STOP_TIMEOUT_S if wanted is None else float(wanted)
+        sent = number or self._stop_signal()
+        self.event("kill", signal=str(sent))
+        self._guest.signal(sent)
+        if self.status == "paused":
+            self.unpause()
+        if self._killing is not None:
+            self._killing.cancel()
+            self._killing = None
+        if timeout_s >= 0:
+            self._killing = self._loop.later(timeout_s, self._kill)
+
+    def pause(self) -> None:
+        """Stop its processes where they are. Raises StateError."""
+        guest = self.guest
+        if self.status == "paused":
+            raise StateError("the container is already paused")
+        if not self._cell.session.freeze(guest.name, frozen=True):
+            raise ContainerError("this host cannot pause a container: there is no freezer among its control groups")
+        self._note(status="paused")
+        self.event("pause")
+
+    def unpause(self) -> None:
+        """Let its processes go on. Raises StateError."""
+        guest = self.guest
+        if self.status != "paused":
+            raise StateError("the container is not paused")
+        self._cell.session.freeze(guest.name, frozen=False)
+        self._note(status="running")
+        self.event("unpause")
+
+    def limit(self, limits: dict[str, Any]) -> None:
+        """Hold it to other limits. Raises LimitError, StateError."""
+        wanted = specs.limits_of({**self.spec, "limits": limits})
+        if self.is_running:
+            self._cell.session.limit(self.guest.name, wanted)
+        self.spec["limits"] = limits
+
+    def renamed(self, name: str) -> None:
+        """It has another name from now on, in its events."""
+        self.name = self.spec["name"] = name
+
+    def execute(self, identity: str, asked: dict[str, Any], joined: Joined) -> None:
+        """Have a process join it. asked: as the verb ``exec`` has it. Raises ContainerError."""
+        self.guest  # noqa: B018 - raises
+        if self.status == "paused":
+            raise StateError("the container is paused, unpause the container before exec")
+        assert self.joins is not None
+        spec = specs.exec_to_wire(self.spec, asked, sorted(ALL_CAPABILITIES))
+        joined.has_input = bool(asked.get("stdin"))
+        self.joins.start(joined, spec, joined.relay.open(has_input=joined.has_input))
+        if identity:
+            self.execs[identity] = joined
+
+    def executed(self, identity: str, code: int) -> None:
+        """A process that had joined has ended: its code is kept, also beyond the container's end."""
+        self.execs.pop(identity, None)
+        execs = self.state["execs"]
+        execs[identity] = code
+        for old in list(execs)[: -records.MOST_EXECS]:
+            del execs[old]
+        if self.is_running:
+            self._note()
+
+    def event(self, action: str, **attributes: str) -> None:
+        """Write down what happened. A full disk loses events, not containers."""
+        asked = self.spec.get("asked") or {}
+        whole = {**(asked.get("Labels") or {}), "image": str(asked.get("Image", "")), "name": self.name, **attributes}
+        try:
+            eventlog.append(self._run, "container", action, self.identity, whole)
+        except OSError:
+            return
+
+    # From its start to its end
+
+    def _begin(self) -> None:
+        """Take what was asked for, and a first process for it."""
+        try:
+            self.spec = {**records.read_spec(self.folder), "name": self.name}
+            told = specs.to_wire(self.spec)
+            guest = self._cell.take()
+        except ContainerError as error:
+            self._not_begun(error)
+            return
+        except (OSError, ValueError, KeyError) as error:
+            self._not_begun(ContainerError(f"cannot use the container's spec.json: {error!r}"))
+            return
+        self.state["status"] = "starting"
+        self._guest = guest
+        guest.upper = None if told["upper"] is None else f"{told['upper']}/fs"
+        self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
+        if guest.channel is not None:
+            self._loop.watch(guest.channel.fileno(), lambda: self._on_channel(guest))
+        if told["network"] == "default":
+            try:
+                self._cell.connected(lambda error: self._order(guest, told, error))
+            except NetworkError as error:
+                self._order(guest, told, error)
+        else:
+            self._order(guest, told, None)
+
+    def _order(self, guest: Guest, told: dict[str, Any], error: ContainerError | None) -> None:
+        """The network is there, or will not be: have the first process go on, or end."""
+        if guest is not self._guest or guest.channel is None:
+            return
+        if error is None:
+            process = self.spec["process"]
+            self._stdio = self.relay.open(has_input=bool(process.get("stdin_open")))
+            try:
+                self._cell.order(guest, told, self._stdio)
+                return
+            except ContainerError as refusal:
+                error = refusal
+            except OSError as failure:
+                error = refused("cannot start the container", failure)
+        guest.failure = guest.failure or ("error", type(error).__name__, error.message, error.hint)
+        guest.channel.shutdown(1)
+
+    def _on_channel(self, guest: Guest) -> None:
+        """Take what set-up has to say, and an init after it."""
+        assert guest.channel is not None
+        received = wire.receive(guest.channel)
+        if received is None:
+            self._loop.unwatch(guest.channel.fileno())
+            guest.channel.close()
+            guest.channel = None
+            self._begun(guest)
+            return
+        message: Any = received[0]
+        if message[0] == "terminal":
+            self.relay.set_terminal(received[1][0], has_input=bool(self.spec["process"].get("stdin_open")))
+        elif message[0] == "exit":
+            guest.message = message[2]
+        elif message[0] == "made":
+            guest.made = message[1]
+        elif message[0] == "executing":
+            guest.executing = True
+        elif message[0] == "begun":
+            self._begun(guest)
+        elif message[0] == "ended":
+            guest.status = message[1]
+        else:
+            guest.report = message
+            self._cell.kill(guest)
+
+    def _begun(self, guest: Guest) -> None:
+        """The command is being executed, if it is."""
+        if not guest.executing or guest.report is not None or guest.message or guest.is_told:
+            return
+        guest.is_told = True
+        self._drop_stdio()
+        self._began = time.monotonic()
+        self.joins = Joins(self._loop, self._cell, guest)
+        health = self.spec.get("health")
+        self._health = Health(self._loop, self, health) if health else None
+        self._note(
+            status="running",
+            pid=self._cell.host_pid(guest.pidfd),
+            started=records.moment(),
+            exit_code=0,
+            oom=False,
+            error="",
+            range=self._cell.range.first[0],
+            health=self._health.record if self._health is not None else None,
+        )
+        self.event("start")
+        self._reply(None)
+        if self._health is not None:
+            self.joins.prepare()
+            self._health.begin()
+        self.changed()
+
+    def _on_exit(self, guest: Guest) -> None:
+        while guest.channel is not None:
+            self._on_channel(guest)
+        self._loop.unwatch(guest.pidfd)
+        exceeded = self._cell.session.exceeded(guest.name)
+        if self.joins is not None:
+            self.joins.close()
+        status = self._cell.reap(guest)
+        self._guest = None
+        self._drop_stdio()
+        for timer in (self._killing, self._syncing):
+            if timer is not None:
+                timer.cancel()
+        self._killing = self._syncing = None
+        if self._health is not None:
+            self._health.end()
+            self._health = None
+        if guest.made and guest.upper is not None:
+            stubs.remove(guest.upper, guest.made)
+        if not guest.is_told and guest.was_killed_as_spare(status) and not self._was_tried_again:
+            self._was_tried_again = True
+            self.relay.close()
+            self._begin()
+            return
+        self._was_tried_again = False
+        outcome = guest.outcome(status, exceeded)
+        if guest.is_told and outcome[0] == "exit":
+            self._ended(_code(outcome[1]), is_oom="memory" in exceeded)
+        else:
+            self._not_begun(_failure(outcome))
+
+    def _ended(self, code: int, *, is_oom: bool) -> None:
+        """The command has ended."""
+        self.relay.process_ended()
+        if is_oom:
+            self.event("oom")
+        ran_s = time.monotonic() - self._began
+        self.state.update(pid=0, exit_code=code, finished=records.moment(), oom=is_oom)
+        self.event("die", exitCode=str(code), execDuration=str(int(ran_s)))
+        try:
+            policy = records.read_spec(self.folder).get("restart") or {}
+        except (OSError, ValueError):
+            policy = {}
+        by_hand = self.state["stopped_by_hand"]
+        is_final = by_hand or self._is_leaving
+        if restarts.wanted(policy, code, self.state["restarts"], stopped_by_hand=is_final):
+            self._pause_s = restarts.next_pause(self._pause_s, ran_s)
+            self._note(status="restarting")
+            self._again = self._loop.later(self._pause_s, self._restart)
+            self._prepare()
+        else:
+            self._finish(stopped=by_hand)
+        self.changed()
+
+    def _finish(self, *, stopped: bool) -> None:
+        self._note(durable=not self.spec.get("auto_remove"), status="exited")
+        if stopped:
+            self.event("stop")
+
+    def _prepare(self) -> None:
+        """Use the pause before the next start."""
+        try:
+            self._cell.prepare()
+        except (ContainerError, OSError):
+            return  # the start will tell
+
+    def _restart(self) -> None:
+        self._again = None
+        self.state["restarts"] += 1
+        self._begin()
+
+    def _not_again(self) -> None:
+        """It was stopped between two starts."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._finish(stopped=True)
+        self.changed()
+
+    def _not_begun(self, error: ContainerError) -> None:
+        """It could not be started. By hand it stays what it was; a policy tries again."""
+        self.relay.process_ended()
+        code = error.code if isinstance(error, NotExecutedError) else 128
+        self.state.update(pid=0, error=error.message, exit_code=code, finished=records.moment())
+        policy = self.spec.get("restart") or {}
+        by_hand = self._answer is not None or self.state["stopped_by_hand"]
+        if restarts.wanted(policy, code, self.state["restarts"], stopped_by_hand=by_hand):
+            self._pause_s = restarts.next_pause(self._pause_s, 0)
+            self._note(status="restarting")
+            self._again = self._loop.later(self._pause_s, self._restart)
+        elif self.state["started"] == records.NEVER:
+            self._note(durable=True, status="created")
+        else:
+            self._note(durable=True, status="exited")
+        self._reply(error)
+        self.changed()
+
+    def _reply(self, error: ContainerError | None) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer(error)
+
+    def _by_hand(self) -> None:
+        if not self.state["stopped_by_hand"]:
+            self._note(durable=bool(self.spec.get("restart")), stopped_by_hand=True)
+
+    def _kill(self) -> None:
+        """SIGKILL everything of it."""
+        self._killing = None
+        guest = self._guest
+        if guest is None:
+            return
+        guest.killed = True
+        self._cell.kill(guest)
+        if self.status == "paused":
+            self._cell.session.freeze(guest.name, frozen=False)  # what is frozen dies only when it goes on
+
+    def _stop_signal(self) -> int:
+        return int((self.spec.get("stop") or {}).get("signal") or _SIGTERM)
+
+    def _drop_stdio(self) -> None:
+        """The process has its own copies; with ours its pipes would never end."""
+        stdio, self._stdio = self._stdio, []
+        for fd in stdio:
+            os.close(fd)
+
+    def health_changed(self, *, is_new: bool) -> None:
+        """A check has a result. is_new: the container's health is another now."""
+        assert self._health is not None
+        self._note(health=self._health.record)
+        if is_new:
+            self.event(f"health_status: {self._health.record['status']}")
+
+    def _note(self, *, durable: bool = False, **changes: Any) -> None:
+        """Change the state, and write it down. On a full disk the state that is known here counts on.
+
+        durable: wait for the disk. Else it follows soon: a host that goes down before has lost this container anyway.
+        """
+        self.state.update(changes)
+        try:
+            records.write_state(self.folder, self.state, durable=durable)
+        except OSError:
+            return
+        if not durable and self._syncing is None and changes.get("status") == "running":
+            self._syncing = self._loop.later(_SYNC_PAUSE_S, self._sync)
+
+    def _sync(self) -> None:
+        self._syncing = None
+        try:
+            fd = os.open(f"{self.folder}/state.json", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            records.sync(self.folder)
+        except OSError:
+            return  # it was removed
+
+
+def _code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _failure(outcome: tuple[Any, ...]) -> ContainerError:
+    """Why a command never began, by what ``Guest.outcome`` says."""
+    if outcome[0] == "exit":
+        error = NotExecutedError(outcome[2] or "the container ended before its command began")
+        error.code = _code(outcome[1])
+        return error
+    _kind, name, text, hint = outcome
+    return BY_NAME[name](text, hint=hint)
+
+
+def _nothing() -> None:
+    """For who is not interested."""

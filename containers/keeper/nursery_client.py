@@ -1,0 +1,81 @@
+"""How the engine gets to a keeper: the one that there is, or one that the nursery makes; and to the nursery itself."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Sequence
+
+from containers.errors import KeeperError
+from containers.keeper import protocol, records
+from containers.keeper.protocol import Conversation
+from core import zygote
+
+_MODULE = "containers.keeper.nursery"
+_TRIES = 50
+_PAUSE_S = 0.01
+_SYSTEMD = "/run/systemd/system"
+_SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--slice=shiplap.slice")
+
+
+def living(run: str, identity: str) -> Conversation:
+    """The keeper that a container has. Raises KeeperError when it has none."""
+    return protocol.connect(records.socket_path(run, identity))
+
+
+def keeper(root: str, run: str, identity: str, *, finish: Sequence[str] = ()) -> Conversation:
+    """The keeper of a container, which is made if there is none. Raises ContainerError.
+
+    It ends by itself when all who talk to it have gone and nothing was started.
+    root: of the engine; ``containers/IDENTITY`` has to be there. run: its directory that a boot clears, private.
+    finish: the command (an absolute path first) that removes what RUN/due names, and tells the keepers ``finished``.
+    """
+    for _ in range(_TRIES):
+        try:
+            return living(run, identity)
+        except KeeperError:
+            pass
+        try:
+            with nursery(root, run, finish=finish) as conversation:
+                conversation.ask("keeper", {"id": identity})
+            return living(run, identity)
+        except KeeperError as error:  # the nursery, or the keeper that there was, has just ended
+            last = error
+            time.sleep(_PAUSE_S)
+    raise last
+
+
+def nursery(root: str, run: str, *, finish: Sequence[str] = ()) -> Conversation:
+    """The nursery, which is started if there is none. Raises KeeperError. See ``keeper``."""
+    path = f"{run}/nursery.sock"
+    try:
+        return protocol.connect(path)
+    except KeeperError:
+        pass
+    lock = os.open(f"{run}/nursery.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # for as long as another one starts it
+        try:
+            return protocol.connect(path)
+        except KeeperError:
+            _start(root, run, finish)
+        return protocol.connect(path)
+    finally:
+        os.close(lock)
+
+
+def _start(root: str, run: str, finish: Sequence[str]) -> None:
+    arguments = [os.path.abspath(root), os.path.abspath(run), json.dumps(list(finish))]
+    try:
+        zygote.start(_MODULE, arguments, f"{run}/nursery.log", around=_scope())
+    except zygote.ZygoteError as error:
+        raise KeeperError(f"the nursery of keepers did not start: {error}") from error
+
+
+def _scope() -> list[str]:
+    """Where systemd is: a scope of its own, in which control groups may be made, and which outlives the session."""
+    if not os.path.isdir(_SYSTEMD):
+        return []
+    return ["systemd-run", *([] if os.geteuid() == 0 else ["--user"]), *_SCOPE]

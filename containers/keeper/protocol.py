@@ -1,0 +1,257 @@
+"""Messages between the engine, the nursery and keepers: a JSON object and some descriptors per packet.
+
+JSON and not ``marshal``: an engine of the next release, on another Python, talks to the keepers of this one. What comes
+first, both ways, is ``hello`` with PROTOCOL and the release. Verbs are only added; who asks speaks the last two.
+
+    {"verb": "stop", "timeout_s": 10}          asked, with what the verb needs
+    {"ok": true, …}                            answered
+    {"error": {"kind": "StateError", "text": …, "hint": …}}
+    {"large": true}                            and the message is in the first descriptor, a memfd
+
+Sockets are SOCK_SEQPACKET, so a message is whole or absent. Both ends belong to the same user.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import json
+import os
+import struct
+
+from containers.errors import BY_NAME, ContainerError, KeeperError, NotExecutedError
+from containers.events import readable
+from core.release import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+PROTOCOL = 1
+OLDEST = 1
+"""The oldest protocol that this release still speaks to."""
+
+MAX_BYTES = 1 << 16
+MAX_FDS = 64
+_MOST_LARGE_BYTES = 64 << 20
+_FD_SPACE = _socket.CMSG_SPACE(MAX_FDS * 4)
+_PEER_CREDENTIALS = struct.Struct("3i")
+_ASK_TIMEOUT_S = 60.0
+_BACKLOG = 128
+
+
+def hello() -> dict[str, Any]:
+    """What both sides say first."""
+    return {"hello": {"protocol": PROTOCOL, "release": VERSION}}
+
+
+def send(sock: _socket.socket, message: dict[str, Any], fds: Sequence[int] = (), *, flags: int = 0) -> None:
+    """Send a message with at most MAX_FDS descriptors. Raises OSError; BrokenPipeError when the other side is gone."""
+    data = json.dumps(message).encode("ascii")
+    if len(data) <= MAX_BYTES:
+        _send(sock, data, list(fds), flags)
+        return
+    memfd = os.memfd_create("shiplap", os.MFD_CLOEXEC)
+    try:
+        with open(memfd, "wb", closefd=False) as file:
+            file.write(data)
+        _send(sock, b'{"large": true}', [memfd, *fds], flags)
+    finally:
+        os.close(memfd)
+
+
+def _send(sock: _socket.socket, data: bytes, fds: list[int], flags: int) -> None:
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+    sock.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL | flags)
+
+
+def receive(sock: _socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message and its descriptors (close-on-exec); None when the other side has closed.
+
+    Raises OSError (EMFILE when this process may not have that many descriptors), ValueError for what is no message.
+    """
+    try:
+        data, ancillary, flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # The peer closed before it had read all of ours. The kernel says that first, once; what it had sent follows.
+        data, ancillary, flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, payload in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds += struct.unpack(f"{len(payload) // 4}i", payload[: len(payload) // 4 * 4])
+    if not data and not fds:
+        return None
+    try:
+        if flags & _socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        message = _decoded(data)
+        if message.get("large"):
+            memfd = fds.pop(0)
+            try:
+                message = _decoded(_contents(memfd))
+            finally:
+                os.close(memfd)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return message, fds
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    message = json.loads(data)
+    if not isinstance(message, dict):
+        raise ValueError("a message is an object")
+    return message
+
+
+def _contents(memfd: int) -> bytes:
+    size = os.fstat(memfd).st_size
+    if size > _MOST_LARGE_BYTES:
+        raise ValueError(f"a message of {size} bytes")
+    return os.pread(memfd, size, 0)
+
+
+def listen(path: str) -> _socket.socket:
+    """A socket that listens at ``path``, and does not wait. Raises OSError."""
+    kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+    listener = _socket.socket(_socket.AF_UNIX, kind, 0)
+    try:
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def accept(listener: _socket.socket) -> _socket.socket:
+    """The next connection. Raises BlockingIOError when there is none, OSError."""
+    fd, _address = listener._accept()  # type: ignore[attr-defined]  # ``socket``, which wraps it, takes too long to import
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+
+
+def peer(sock: _socket.socket) -> tuple[int, int, int]:
+    """Who is at the other end: pid (0 where it has none here), uid and gid.  unix(7), SO_PEERCRED"""
+    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    pid, uid, gid = _PEER_CREDENTIALS.unpack(raw)
+    return pid, uid, gid
+
+
+def error_fields(error: ContainerError) -> dict[str, Any]:
+    """An error as an answer."""
+    fields: dict[str, Any] = {"kind": type(error).__name__, "text": error.message, "hint": error.hint}
+    if isinstance(error, NotExecutedError):
+        fields["code"] = error.code
+    return {"error": fields}
+
+
+def as_error(fields: dict[str, Any]) -> ContainerError:
+    """The error that an answer tells of; of a kind that only a newer release knows, a ContainerError."""
+    error = BY_NAME.get(fields["kind"], ContainerError)(fields["text"], hint=fields.get("hint"))
+    if isinstance(error, NotExecutedError):
+        error.code = fields["code"]
+    return error
+
+
+class Conversation:
+    """A connection to a keeper or to the nursery, for one thread. Ended by ``close``, or the end of its ``with``.
+
+    socket: what it goes over. release: of the process at the other end.
+    """
+
+    def __init__(self, sock: _socket.socket, release: str) -> None:
+        self.socket = sock
+        self.release = release
+
+    def ask(
+        self,
+        verb: str,
+        fields: dict[str, Any] | None = None,
+        fds: Sequence[int] = (),
+        *,
+        timeout_s: float | None = _ASK_TIMEOUT_S,
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Ask for something; the answer and its descriptors, which the caller closes.
+
+        timeout_s: None waits as long as it takes. Raises the ContainerError that the other side names; KeeperError when
+        it is gone; TimeoutError.
+        """
+        try:
+            send(self.socket, {**(fields or {}), "verb": verb}, fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise KeeperError("the process that was asked is gone") from error
+        return self.receive(timeout_s=timeout_s)
+
+    def receive(self, *, timeout_s: float | None = None) -> tuple[dict[str, Any], list[int]]:
+        """The next message of the other side: an answer, or what came of it later (``ended`` of an exec).
+
+        Raises as ``ask``.
+        """
+        if timeout_s is not None and not readable(self.socket.fileno(), timeout_s):
+            raise TimeoutError("no answer in time")
+        try:
+            received = receive(self.socket)
+        except ConnectionResetError:
+            received = None
+        if received is None:
+            raise KeeperError("the process that was asked is gone")
+        message, fds = received
+        if isinstance(message.get("error"), dict):  # ``wait`` answers with the text of one, which is none of its own
+            for fd in fds:
+                os.close(fd)
+            raise as_error(message["error"])
+        return message, fds
+
+    def fileno(self) -> int:
+        """A descriptor for poll(2)."""
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        """End it. What was handed over to the other side stays there."""
+        self.socket.close()
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def connect(path: str, timeout_s: float = 10.0) -> Conversation:
+    """Talk to the process that listens at ``path``.
+
+    Raises KeeperError when nobody does, or it ended meanwhile; TimeoutError.
+    """
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    try:
+        sock.settimeout(timeout_s)  # connect(2) waits while the other side has too many to accept
+        try:
+            sock.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
+            raise KeeperError(f"nobody answers at {path}") from error
+        sock.settimeout(None)
+        conversation = Conversation(sock, "")
+        with_hello, _fds = _greeted(conversation, timeout_s)
+        conversation.release = with_hello["release"]
+        return conversation
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _greeted(conversation: Conversation, timeout_s: float) -> tuple[dict[str, Any], list[int]]:
+    try:
+        send(conversation.socket, hello())
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise KeeperError("the process that was asked is gone") from error
+    message, fds = conversation.receive(timeout_s=timeout_s)
+    told = message.get("hello", {})
+    if not isinstance(told.get("protocol"), int) or told["protocol"] < OLDEST:
+        raise KeeperError(
+            f"a process of another release (protocol {told.get('protocol')}) answers",
+            hint="stop the container with the release that started it",
+        )
+    return told, fds

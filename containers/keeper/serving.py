@@ -1,0 +1,562 @@
+"""A keeper's process: it waits, as a spare one, for the container that it is for; then it answers that one's socket.
+
+It is the first process of a PID namespace, and has a mount namespace of its own: when it dies, in whatever way, the
+kernel takes the container with it. It ends when its container has, or when nobody is there any more and nothing was
+started. Before that it gives up its socket, then its lock; only then do those who waited for the end get their answer,
+so that they can start or remove the container at once.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import gc
+import os
+import struct
+import termios
+
+from containers import syscalls
+from containers.errors import ContainerError, KeeperError, StateError
+from containers.keeper import counters, protocol, records
+from containers.keeper.cell import Cell
+from containers.keeper.joining import Joined
+from containers.keeper.life import Life
+from containers.keeper.loop import Loop
+from containers.keeper.relay import PATIENCE_S, Follower, Framing, Relay, Viewer
+from containers.setup import STAGING
+from core import ofdlocks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+WORK = "work"
+"""The directory of RUN on which each keeper mounts a tmpfs that only it sees."""
+
+_LOCK_TRIES = 5000
+_LOCK_PAUSE_S = 0.002
+_FINISH_PATIENCE_S = 30.0
+_NOBODY_PATIENCE_S = 10.0
+_ACCEPT_PAUSE_S = 0.1
+
+
+class Peer:
+    """A connection to this keeper. ended: called when it closes."""
+
+    def __init__(self, loop: Loop, sock: _socket.socket) -> None:
+        self._loop = loop
+        self.sock = sock
+        self.ended: list[Callable[[], None]] = []
+
+    def answer(self, message: dict[str, Any], fds: list[int] | tuple[int, ...] = ()) -> None:
+        """Send a message; who has gone, or does not take it, gets none."""
+        try:
+            protocol.send(self.sock, message, fds, flags=_socket.MSG_DONTWAIT)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """End it."""
+        if self.sock.fileno() >= 0:
+            self._loop.unwatch(self.sock.fileno())
+            self.sock.close()
+            ended, self.ended = self.ended, []
+            for each in ended:
+                each()
+
+
+class Keeper:
+    """One container's keeper, from the moment that it is known which one.
+
+    root: of the engine. run: its directory that a boot clears. lock: held. finish: see ``nursery``.
+    """
+
+    def __init__(
+        self, loop: Loop, cell: Cell, root: str, run: str, identity: str, lock: int, finish: list[str]
+    ) -> None:
+        self._loop = loop
+        self._cell = cell
+        self._run = run
+        self._lock = lock
+        self._finish = finish
+        self._path = records.socket_path(run, identity)
+        self.life = Life(loop, cell, run, f"{root}/containers/{identity}", identity)
+        self.life.changed = self._changed
+        self.life.relay.appended = self._appended
+        self._peers: set[Peer] = set()
+        self._followers: list[Follower] = []
+        self._waiters: list[tuple[Peer, str]] = []
+        self._stoppers: list[Peer] = []
+        self._was_started = False
+        self._is_finished = False
+        self._was_asked_to_finish = False
+        self.is_over = False
+        self._listener = self._listening()
+        loop.later(_NOBODY_PATIENCE_S, self._look)
+
+    def _listening(self) -> _socket.socket:
+        if os.path.exists(self._path):  # of a keeper that was killed: the lock is ours
+            os.unlink(self._path)
+        listener = protocol.listen(self._path)
+        self._loop.watch(listener.fileno(), self._accept)
+        return listener
+
+    def start_again(self) -> None:
+        """Start the container, whose last keeper was killed, as its policy wants."""
+        self._was_started = True
+        self.life.start_again()
+
+    # Connections
+
+    def _accept(self) -> None:
+        try:
+            sock = protocol.accept(self._listener)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
+                raise
+            self._loop.unwatch(self._listener.fileno())
+            self._loop.later(_ACCEPT_PAUSE_S, self._accept_again)
+            return
+        if protocol.peer(sock)[1] != os.geteuid():
+            sock.close()
+            return
+        peer = Peer(self._loop, sock)
+        self._peers.add(peer)
+        self._loop.watch(sock.fileno(), lambda: self._on_message(peer), lambda: self._lose(peer))
+        peer.answer(protocol.hello())
+
+    def _accept_again(self) -> None:
+        if not self.is_over:
+            self._loop.watch(self._listener.fileno(), self._accept)
+
+    def _lose(self, peer: Peer) -> None:
+        self._peers.discard(peer)
+        self._waiters = [waiter for waiter in self._waiters if waiter[0] is not peer]
+        peer.close()
+        self._look()
+
+    def _on_message(self, peer: Peer) -> None:
+        received = protocol.receive(peer.sock)
+        if received is None:
+            self._lose(peer)
+            return
+        message, fds = received
+        if "hello" in message:
+            _close_all(fds)
+            return
+        handler = self._VERBS.get(str(message.get("verb")))
+        try:
+            if handler is None:
+                raise KeeperError(
+                    f"this keeper does not know {message.get('verb')!r}",
+                    hint="it is of an older release: stop and start the container",
+                )
+            handler(self, peer, message, fds)
+        except ContainerError as error:
+            peer.answer(protocol.error_fields(error))
+        except (KeyError, ValueError, TypeError) as error:
+            peer.answer(protocol.error_fields(ContainerError(f"a request that makes no sense: {error!r}")))
+        finally:
+            _close_all(fds)  # what a handler took, it took out of the list
+
+    # Verbs
+
+    def _start(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        if self._was_started and self.life.is_over and self.life.spec.get("auto_remove"):
+            raise StateError("the container is being removed")
+
+        def answer(error: ContainerError | None) -> None:
+            if error is None:
+                peer.answer({"ok": True, "pid": self.life.state["pid"]})
+            else:
+                peer.answer(protocol.error_fields(error))
+
+        self.life.start(answer)
+        self._was_started = True
+
+    def _signal(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.signal(int(asked["number"]))
+        peer.answer({"ok": True})
+
+    def _stop(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        if self.life.is_over:
+            peer.answer({"ok": True, "already": True})
+            return
+        self._stoppers.append(peer)
+        number = asked.get("signal")
+        if asked.get("for_now"):
+            self.life.stop_for_now(asked.get("timeout_s"))
+        else:
+            self.life.stop(asked.get("timeout_s"), None if number is None else int(number))
+
+    def _pause(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.pause()
+        peer.answer({"ok": True})
+
+    def _unpause(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.unpause()
+        peer.answer({"ok": True})
+
+    def _limits(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.limit(asked["limits"])
+        peer.answer({"ok": True})
+
+    def _resize(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        identity = asked.get("exec")
+        joined = self.life.execs.get(identity) if identity else None
+        if identity and joined is None:
+            raise StateError(f"no such exec runs: {identity}")
+        relay = joined.relay if joined is not None else self.life.relay
+        if relay.terminal >= 0:
+            size = struct.pack("=HHHH", int(asked["rows"]), int(asked["columns"]), 0, 0)
+            fcntl.ioctl(relay.terminal, termios.TIOCSWINSZ, size)
+        peer.answer({"ok": True})
+
+    def _rename(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.renamed(str(asked["name"]))
+        peer.answer({"ok": True})
+
+    def _finished(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        self._is_finished = True
+        peer.answer({"ok": True})
+        self._loop.later(0, self._look)
+
+    def _wait(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        condition = asked.get("condition") or "not-running"
+        if condition not in ("not-running", "next-exit", "removed"):
+            raise ContainerError(f"no such condition to wait for: {condition}")
+        if condition == "not-running" and self.life.is_over:
+            peer.answer(self._exit())
+        else:
+            self._waiters.append((peer, condition))
+
+    def _stats(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        guest = self.life.guest
+        peer.answer({"ok": True, **counters.read(self._cell.session.groups(guest.name), guest.pid)})
+
+    def _root(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        root = os.open(f"/proc/{self.life.guest.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            peer.answer({"ok": True, "range": self._cell.range.first[0]}, [root])
+        finally:
+            os.close(root)
+
+    def _state(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        peer.answer({"ok": True, "state": self.life.state, "execs": list(self.life.execs)})
+
+    def _attach(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
+        relay = self.life.relay
+
+        def ended(why: str) -> None:
+            if why == "detached":
+                self.life.event("detach")
+            peer.answer({"ended": why})
+            self._loop.later(0, self._look)
+
+        viewer = self._viewer(relay, peer, asked, fds, ended)
+        assert viewer is not None
+        self.life.event("attach")
+        peer.answer({"ok": True})
+        self._feed(viewer, asked)
+
+    def _viewer(
+        self, relay: Relay, peer: Peer, asked: dict[str, Any], fds: list[int], ended: Callable[[str], None]
+    ) -> Viewer | None:
+        """Attach who has handed over descriptors, if any were. Stdio is bound to the connection, a socket is not."""
+        if not fds:
+            return None
+        if len(fds) not in (1, 3):
+            raise ContainerError(f"a socket, or stdin, stdout and stderr are needed: {len(fds)} descriptors came")
+        framing = Framing(asked.get("framing") or "raw", has_one=relay.is_terminal)
+        taken = list(fds)
+        viewer = Viewer(relay, framing, taken, asked, ended)
+        fds.clear()
+        relay.add(viewer)
+        if len(taken) > 1:
+            peer.ended.append(viewer.cut_off)
+        return viewer
+
+    def _feed(self, viewer: Viewer, asked: dict[str, Any]) -> None:
+        if asked.get("read"):
+            import base64  # of a client whose parser read too much; rare
+
+            viewer.give_raw(base64.b64decode(asked["read"]))
+
+    def _exec(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
+        identity = str(asked.get("id") or os.urandom(32).hex())
+        relay = Relay(self._loop, None, is_terminal=bool(asked.get("terminal")), closes_input=True)
+        code: int | None = None
+        is_seen_off = not fds
+
+        def started(error: ContainerError | None) -> None:
+            if error is not None:
+                self.life.execs.pop(identity, None)
+                peer.answer(protocol.error_fields(error))
+                return
+            pid = self._cell.host_pid(joined.pidfd) if joined.pidfd >= 0 else 0
+            self.life.event("exec_start: " + " ".join(asked["args"]), execID=identity)
+            peer.answer({"started": True, "exec": identity, "pid": pid})
+
+        def over(result: int) -> None:
+            nonlocal code
+            code = result
+            self.life.executed(identity, result)
+            self.life.event("exec_die", execID=identity, exitCode=str(result))
+            tell()
+
+        def seen_off(why: str) -> None:
+            nonlocal is_seen_off
+            is_seen_off = True
+            if why == "detached":
+                peer.answer({"detached": True})
+            tell()
+            self._loop.later(0, self._look)
+
+        def tell() -> None:
+            if code is not None and is_seen_off:
+                peer.answer({"ended": {"exit_code": code}})
+
+        joined = Joined(relay, started, over)
+        viewer = self._viewer(relay, peer, asked, fds, seen_off)
+        if viewer is not None:
+            self._feed(viewer, asked)
+        try:
+            self.life.execute(identity, asked, joined)
+        except BaseException:
+            relay.process_ended("failed")
+            raise
+
+    def _follow(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
+        if len(fds) != 1:
+            raise ContainerError(f"one descriptor is needed: {len(fds)} came")
+        framing = Framing(asked.get("framing") or "raw", has_one=self.life.relay.is_terminal)
+        folder = f"{self.life.folder}/log"
+        self._followers.append(
+            Follower(self._loop, folder, self.life.log, framing, fds.pop(), asked, self._forget_follower)
+        )
+        peer.answer({"ok": True})
+
+    _VERBS: dict[str, Callable[[Keeper, Peer, dict[str, Any], list[int]], None]] = {  # noqa: RUF012 - a constant
+        "start": _start,
+        "signal": _signal,
+        "stop": _stop,
+        "pause": _pause,
+        "unpause": _unpause,
+        "limits": _limits,
+        "resize": _resize,
+        "rename": _rename,
+        "finished": _finished,
+        "wait": _wait,
+        "stats": _stats,
+        "root": _root,
+        "state": _state,
+        "attach": _attach,
+        "exec": _exec,
+        "follow": _follow,
+    }
+
+    # The end
+
+    def _appended(self) -> None:
+        for follower in list(self._followers):
+            follower.pump()
+
+    def _forget_follower(self, follower: Follower) -> None:
+        if follower in self._followers:
+            self._followers.remove(follower)
+            self._loop.later(0, self._look)
+
+    def _changed(self) -> None:
+        """The container began to run, or came to an end, for now or for good."""
+        if self.life.status == "restarting":
+            for waiter in [waiter for waiter in self._waiters if waiter[1] == "next-exit"]:
+                self._waiters.remove(waiter)
+                waiter[0].answer(self._exit())
+        self._look()
+
+    def _exit(self) -> dict[str, Any]:
+        return {"ok": True, "exit_code": self.life.state["exit_code"], "error": self.life.state["error"]}
+
+    def _look(self) -> None:
+        """See whether there is anything left to be here for."""
+        if self.is_over or not self.life.is_over:
+            return
+        if not self._was_started:
+            if not self._peers and not self.life.relay.viewers and not self._followers:
+                self._leave()
+            return
+        for follower in list(self._followers):
+            follower.end()
+        if self.life.relay.viewers or self._followers:
+            self._loop.later(PATIENCE_S, self._cut_off)
+        elif self.life.spec.get("auto_remove") and not self._is_finished:
+            self._ask_to_finish()
+        else:
+            self._leave()
+
+    def _cut_off(self) -> None:
+        """Whoever has still not taken everything will not: a viewer has ended by itself by now."""
+        if self.life.is_over:
+            for follower in list(self._followers):
+                follower.close()
+            self._followers.clear()
+            self._look()
+
+    def _ask_to_finish(self) -> None:
+        """Have somebody remove the container, who can outlive this process."""
+        if self._was_asked_to_finish:
+            return
+        self._was_asked_to_finish = True
+        self._loop.later(_FINISH_PATIENCE_S, self._not_finished)
+        try:
+            os.makedirs(f"{self._run}/due", 0o700, exist_ok=True)
+            os.close(os.open(f"{self._run}/due/{self.life.identity}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            self._not_finished()  # the next that looks at the container will
+            return
+        try:
+            with protocol.connect(f"{self._run}/nursery.sock", 1.0) as nursery:
+                nursery.ask("due", timeout_s=1.0)
+        except (ContainerError, TimeoutError, OSError):
+            self._finish_here()
+
+    def _finish_here(self) -> None:
+        """Without a nursery a child does it. It ends with this process, which waits for it."""
+        if not self._finish:
+            self._not_finished()
+            return
+        pid = os.posix_spawn(self._finish[0], self._finish, {"PATH": "/usr/bin:/bin"}, setsid=True)
+        pidfd = os.pidfd_open(pid)
+
+        def ended() -> None:
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+            os.waitpid(pid, 0)
+            self._not_finished()
+
+        self._loop.watch(pidfd, ended)
+
+    def _not_finished(self) -> None:
+        self._is_finished = True
+        self._look()
+
+    def _leave(self) -> None:
+        """Give up the socket, then all that is held, then the lock; then answer, and end."""
+        self.is_over = True
+        self._loop.unwatch(self._listener.fileno())
+        self._listener.close()
+        if os.path.exists(self._path):  # the engine's directory may have been removed
+            os.unlink(self._path)
+        self._cell.close()
+        self.life.log.close()
+        os.close(self._lock)
+        for peer in self._stoppers:
+            peer.answer({"ok": True})
+        for peer, _condition in self._waiters:
+            peer.answer(self._exit())
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def main(nursery: _socket.socket, root: str, run: str, finish: list[str]) -> NoReturn:
+    """The whole life of a keeper: in a new PID and mount namespace, from a fork of the nursery to its end.
+
+    nursery: the channel on which it learns for which container it is; it ends when that closes before.
+    """
+    code = 1
+    try:
+        host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.close_all_but({0, 1, 2, nursery.fileno(), host_proc})
+        _isolate(f"{run}/{WORK}")
+        loop = Loop()
+        cell: Cell | ContainerError
+        try:
+            cell = Cell(loop, run, f"{run}/{WORK}", host_proc)
+            cell.prepare()
+        except ContainerError as error:
+            cell = error
+        code = _serve(nursery, loop, cell, root, run, finish)
+    except Exception:
+        # The outermost layer of this process: what the nursery's log has of it.
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _serve(
+    nursery: _socket.socket, loop: Loop, cell: Cell | ContainerError, root: str, run: str, finish: list[str]
+) -> int:
+    received = protocol.receive(nursery)
+    if received is None:
+        if isinstance(cell, Cell):
+            cell.close()
+        return 0
+    order = received[0]
+    identity = order["id"]
+    try:
+        if isinstance(cell, ContainerError):
+            raise cell
+        lock = _locked(f"{root}/containers/{identity}", records.socket_path(run, identity))
+        if lock < 0:
+            protocol.send(nursery, {"ok": True, "exists": True})
+            cell.close()
+            return 0
+        keeper = Keeper(loop, cell, root, run, identity, lock, finish)
+    except (ContainerError, OSError, ValueError, KeyError) as error:
+        told = error if isinstance(error, ContainerError) else KeeperError(f"no keeper for {identity}: {error}")
+        protocol.send(nursery, protocol.error_fields(told))
+        if isinstance(cell, Cell):
+            cell.close()
+        return 0
+    protocol.send(nursery, {"ok": True})
+    nursery.close()
+    if order.get("again"):
+        keeper.start_again()
+    while not keeper.is_over:
+        loop.step()
+    return 0
+
+
+def _locked(folder: str, path: str) -> int:
+    """Take the container's lock; -1 when another keeper has it, and answers at ``path``. Raises KeeperError, OSError.
+
+    A keeper that is about to end has the lock for some moments more, and answers no more.
+    """
+    import time
+
+    fd = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for attempt in range(_LOCK_TRIES):
+        if ofdlocks.try_lock(fd):
+            return fd
+        if attempt % 10 == 0:
+            try:
+                protocol.connect(path, 1.0).close()
+            except (KeeperError, TimeoutError):
+                pass
+            else:
+                os.close(fd)
+                return -1
+        time.sleep(_LOCK_PAUSE_S)
+    os.close(fd)
+    raise KeeperError(f"somebody holds {folder}/lock, and does not answer")
+
+
+def _isolate(work: str) -> None:
+    """Enter what this namespace is to see: the host's mounts as they come and go, its own /proc, a private tmpfs."""
+    gc.disable()
+    os.setsid()
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    syscalls.mount("tmpfs", work, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
+    os.umask(0o022)
+    os.mkdir(f"{work}/{STAGING}")
+    os.chdir(f"{work}/{STAGING}")

@@ -1,0 +1,106 @@
+"""From a container's ``spec.json`` to what its first process is told, in the form of ``containers.spec.to_wire``."""
+
+from __future__ import annotations
+
+from containers.errors import ContainerError
+from containers.limits import DEFAULT_SHM_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LIMITS: dict[str, Any] = {
+    "memory_bytes": 0,
+    "memory_swap_bytes": 0,
+    "cpus": 0.0,
+    "cpu_shares": 0,
+    "pids": 0,
+    "optional": (),
+}
+"""No limits, as ``containers.resources.Limits`` has them."""
+
+
+def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
+    """The first process's spec. Raises ContainerError for what this release cannot do, KeyError for what is missing."""
+    process = spec["process"]
+    limits = limits_of(spec)
+    return {
+        "layers": [tuple(layer) for layer in spec["layers"]],
+        "upper": None if spec.get("read_only") else spec["upper"],
+        "args": tuple(process["args"]),
+        "env": tuple((name, value) for name, value in process["env"]),
+        "cwd": process.get("cwd") or "/",
+        "user": process.get("user") or "",
+        "hostname": spec.get("hostname") or "",
+        "network": _network(spec.get("network", "default")),
+        "mounts": [_mount(mount) for mount in spec.get("mounts", ())],
+        "extra_hosts": tuple((name, address) for name, address in spec.get("extra_hosts", ())),
+        "terminal": bool(process.get("terminal")),
+        "terminal_size": tuple(process.get("terminal_size") or (24, 80)),
+        "terminal_input": True,
+        "capabilities": sorted(process["capabilities"]),
+        "filtered": bool(process.get("filtered", True)),
+        "limits": limits,
+        "limited": limits != LIMITS,
+        "shm_bytes": spec.get("shm_bytes") or DEFAULT_SHM_BYTES,
+        "ulimits": [_ulimit(limit) for limit in process.get("ulimits", ())],
+        "init": False,
+        "reaper": bool(process.get("init")),
+        "durable": True,
+        "no_new_privileges": bool(process.get("no_new_privileges")),
+    }
+
+
+def limits_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """Its limits; a process of ours is none of the command's."""
+    limits = {**LIMITS, **(spec.get("limits") or {})}
+    limits["optional"] = tuple(limits["optional"])
+    if spec["process"].get("init") and limits["pids"]:
+        limits["pids"] += 1
+    return limits
+
+
+def exec_to_wire(spec: dict[str, Any], asked: dict[str, Any], every_capability: list[str]) -> dict[str, Any]:
+    """The spec of a process that joins the container. asked: as the verb ``exec`` has it. Raises KeyError."""
+    whole = to_wire(spec)
+    env = dict(whole["env"])
+    env.update((name, value) for name, value in asked.get("env") or ())
+    privileged = bool(asked.get("privileged"))
+    return {
+        **whole,
+        "args": tuple(asked["args"]),
+        "env": tuple(env.items()),
+        "user": asked.get("user") or whole["user"],
+        "cwd": asked.get("cwd") or whole["cwd"],
+        "terminal": bool(asked.get("terminal")),
+        "terminal_size": tuple(asked.get("terminal_size") or (24, 80)),
+        "capabilities": every_capability if privileged else whole["capabilities"],
+        "filtered": whole["filtered"] and not privileged,
+        "reaper": False,
+    }
+
+
+def _network(network: Any) -> str:
+    if network not in ("default", "none"):
+        raise ContainerError(f"this keeper has no network of the kind {network!r}")
+    return str(network)
+
+
+def _mount(mount: dict[str, Any]) -> tuple[Any, ...]:
+    kind, target = mount["kind"], mount["target"]
+    if kind == "bind":
+        return ("bind", target, mount["source"], bool(mount.get("readonly")), bool(mount.get("idmapped", True)))
+    if kind == "tmpfs":
+        return ("tmpfs", target, mount.get("size_bytes") or 0, mount.get("mode", 0o1777))
+    if kind == "tree":
+        layers = [tuple(layer) for layer in mount["layers"]]
+        owner = tuple(mount.get("owner", (0, 0)))
+        return ("tree", target, layers, mount.get("source", "/"), mount.get("upper"), owner)
+    raise ContainerError(f"this keeper has no mounts of the kind {kind!r}")
+
+
+def _ulimit(limit: Any) -> tuple[str, int, int]:
+    if isinstance(limit, dict):
+        return (limit["name"], limit["soft"], limit["hard"])
+    name, soft, hard = limit
+    return (name, soft, hard)

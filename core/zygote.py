@@ -1,0 +1,146 @@
+"""A process that imported what its children need, froze its heap, and forks for each of them.
+
+What is here: its start by whoever needs it, the settling before its first fork, and how it learns that it is outdated.
+What it forks, and for whom, is its own module's: the keepers' nursery is one (``containers.keeper.nursery``).
+It holds nothing of its starter: no descriptor, working directory, session, environment or signal mask.
+(Its process imports this: only what is cheap.)
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import sys
+
+from core.errors import ShiplapError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from core.zygote import run; run(sys.argv[2], int(sys.argv[3]), "
+    "sys.argv[4:])"
+)
+_BOOT = ("-I", "-S", "-E", "-c", _PROGRAM)
+_READY_FD = 3
+_READY = b"ready"
+_MOST_SAID = 4000
+_READY_TIMEOUT_S = 60.0
+_FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
+
+
+class ZygoteError(ShiplapError):
+    """A process to fork from could not be started."""
+
+
+def start(module: str, arguments: Sequence[str], log: str, *, around: Sequence[str] = ()) -> None:
+    """Start a process that runs ``main(arguments, ready)`` of a module; returns when it has called ``ready``.
+
+    log: a file that gets what it prints. around: a command that starts it, as ``systemd-run --scope``.
+    Raises ZygoteError when it ends before, or is not ready within a minute.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    opened = [writing]
+    try:
+        opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        opened.append(said := os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+        os.ftruncate(said, 0)
+        command = [*around, sys.executable, *_BOOT, _SOURCE, module, str(_READY_FD), *arguments]
+        known = {number for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1) if number not in (9, 19, 32, 33)}
+        pid = os.posix_spawnp(
+            command[0],
+            command,
+            {
+                name: os.environ[name]
+                for name in ("PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+                if name in os.environ
+            },
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, said, 1),
+                (os.POSIX_SPAWN_DUP2, said, 2),
+                (os.POSIX_SPAWN_DUP2, writing, _READY_FD),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=known,
+        )
+    except OSError as error:
+        os.close(reading)
+        raise ZygoteError(f"cannot start {module}: {error.strerror}") from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+    try:
+        os.waitpid(pid, 0)  # it forks at once: what goes on is nobody's child
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        answered = poll.poll(_READY_TIMEOUT_S * 1000) and os.read(reading, len(_READY)) == _READY
+    finally:
+        os.close(reading)
+    if not answered:
+        raise ZygoteError(f"{module} did not start: {_end_of(log)}")
+
+
+def run(module: str, ready: int, arguments: list[str]) -> None:
+    """The process's own program: leave its starter, import the module, be it."""
+    if os.fork():
+        os._exit(0)
+    os.set_inheritable(ready, False)
+    os.chdir("/")
+    os.umask(0o077)
+    imported = __import__(module, fromlist=["main"])
+
+    def tell() -> None:
+        os.write(ready, _READY)
+        os.close(ready)
+
+    imported.main(arguments, tell)
+
+
+def settle() -> None:
+    """Before the first fork: what is in memory stays there, and is shared with all children as long as none writes it.
+
+    Nothing is imported from here on: after an upgrade the files on disk are another release's.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.path.clear()
+    sys.meta_path.clear()
+
+
+class Stamp:
+    """What the files of all modules that were imported from Shiplap looked like: names, times and sizes."""
+
+    def __init__(self) -> None:
+        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+        self._files = sorted(file for file in files if file and file.startswith(f"{_SOURCE}/"))
+        self._seen = self._look()
+
+    def is_outdated(self) -> bool:
+        """Whether one of them is another now, or has gone."""
+        return self._look() != self._seen
+
+    def _look(self) -> list[tuple[int, int]]:
+        found = []
+        for file in self._files:
+            try:
+                status = os.stat(file)
+            except OSError:
+                return []
+            found.append((status.st_mtime_ns, status.st_size))
+        return found
+
+
+def _end_of(log: str) -> str:
+    with open(log, encoding="utf-8", errors="replace") as file:
+        return file.read()[-_MOST_SAID:].strip() or "it was killed"
+
+
+if TYPE_CHECKING:
+    Main = Callable[[list[str], Callable[[], None]], None]
+    """What the module has to have: arguments, and what to call when it is ready."""
