@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from builder.errors import InvalidUrlError
-from builder.remotes.giturls import parse_git, redacted
+from builder.remotes.giturls import GitRemote, check_url, parse_git, parse_remote, redacted
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
 
@@ -63,6 +65,49 @@ def test_what_is_no_git_url(text: str) -> None:
     assert parse_git(text) is None
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h.test/a", GitRemote("https://h.test/a", "https", "h.test", 443)),
+        ("http://me@h.test:8080/a", GitRemote("http://h.test:8080/a", "http", "h.test", 8080, "me:")),
+        ("ssh://git@h.test/a", GitRemote("ssh://git@h.test/a", "ssh", "h.test", 22)),
+        ("git://[::1]/a", GitRemote("git://[::1]/a", "git", "::1", 9418)),
+        ("git@h.test:a/b", GitRemote("git@h.test:a/b", "ssh", "h.test", 22)),
+    ],
+)
+def test_remote_alone_is_an_address(url: str, expected: GitRemote) -> None:
+    assert parse_remote(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("file:///a", "git URLs of kind 'file' are not fetched"),
+        ("a/b", "git URLs of kind 'path' are not fetched"),
+        ("https://h.test", "invalid git URL 'https://h.test'"),
+        ("https://[::1/a", "invalid git URL"),
+        ("https://h.test:99999/a", "invalid git URL"),
+        ("https://me:s@-h.test/a", "invalid git URL 'https://xxxxx@-h.test/a'"),
+    ],
+)
+def test_what_is_no_address_of_a_repository_is_told_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(InvalidUrlError, match=message):
+        parse_remote(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "valid"),
+    [
+        ("https://h.test/a%20b", True), ("http://h.test:80", True), ("ftp://h.test/a", False), ("https://", False),
+        ("https://h.test:0/", False), ("https://h.test:port/", False), ("https://h.test/a%0Ab", False),
+        ("https://h.test/a%7F", False),
+    ],
+)  # fmt: skip
+def test_url_of_a_file_is_of_the_web_and_without_control_characters(url: str, valid: bool) -> None:
+    with contextlib.nullcontext() if valid else pytest.raises(InvalidUrlError, match="invalid URL"):
+        check_url(url)
+
+
 def test_short_form_is_for_contexts() -> None:
     found = parse_git("github.com/a/b#main", context=True)
     assert found is not None
@@ -89,6 +134,14 @@ def test_short_form_is_for_contexts() -> None:
         ("ssh://git:secret@h.test/a", "invalid user"),
         ("ssh://-l@h.test/a", "invalid user"),
         ("git@h.test:", "invalid git URL"),
+        ("git@h.test:a b", "invalid git URL"),
+        ("ssh://h.test/", "invalid git URL"),
+        ("https://h.test/a b.git", "no spaces and no control characters"),
+        ("https://[::1/a.git", "invalid URL"),
+        ("https://h.test/a.git?tag=", "query 'tag' has no value"),
+        ("https://h.test/a.git?checksum=012345", "invalid checksum"),
+        ("https://h.test/a.git##commit", "unexpected 'commit'"),
+        ("https://h.test/a.git?tag=a#b", "ref is given twice: 'b' and 'refs/tags/a'"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:

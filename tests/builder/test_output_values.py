@@ -73,12 +73,40 @@ def test_outputs(text: str, output: Output) -> None:
         ("type=oci,dest=d,compresion=gzip", "did you mean compression?"),
         ("type=image,registry.insecure=true", "use --insecure-registry"),
         ("type=image,push-by-digest=true,push=false", "push-by-digest without push"),
+        ("type=oci,dest=d,compression=uncompressed,compression-level=0", "uncompressed layers have no level"),
+        ("type=oci,dest=d,compression-level=٣", "0 to 9"),
+        ("type=oci,dest=d,frobnicate=1", "supported for type=oci: compression, compression-level, dest"),
+        ("type=image,push", "'push' is not key=value"),
+        ("type=image,=x", "'=x' is not key=value"),
+        ("type=image,push=1,PUSH=0", "push is given twice"),
+        ("dest=d", "no type types: "),
+        ("type=ocy,dest=d", "unknown type 'ocy' did you mean type=oci?"),
+        ("type=oci", "output type=oci needs a destination write type=oci,dest=PATH"),
+        ("type=local,dest=-", "output type=local cannot go to standard output use type=tar,dest=-"),
+        ("", "output type=local needs a destination"),
     ],
 )
 def test_outputs_that_cannot_be(text: str, message: str) -> None:
     with pytest.raises(OutputError) as caught:
         parse_output(text, names=[NAME])
     assert message in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(("text", "output"), [("out", Output("local", "out")), ("-", Output("tar", "-"))])
+def test_path_alone_is_a_directory_and_a_dash_a_tar(text: str, output: Output) -> None:
+    assert parse_output(text, names=[NAME]) == output
+
+
+def test_levels_go_from_the_least_to_the_most_of_each_compression() -> None:
+    for compression, level in (("gzip", 0), ("gzip", 9), ("zstd", 0), ("zstd", 22)):
+        packaging = parse_output(f"type=oci,dest=d,compression={compression},compression-level={level}").packaging
+        assert (packaging.compression, packaging.level) == (compression, level)
+
+
+def test_image_needs_no_name_and_its_own_beat_those_of_the_command() -> None:
+    assert parse_output("type=image") == Output("image")
+    own = parse_output('type=image,"name=ci/a,ci/b:2"', names=[NAME])
+    assert [name.familiar for name in own.names] == ["ci/a:latest", "ci/b:2"]
 
 
 def test_a_push_needs_a_name() -> None:
@@ -109,6 +137,9 @@ def test_annotations_that_cannot_be(text: str) -> None:
         (("type=provenance,mode=max",), "false", None, Attestations()),
         (("type=sbom,disabled=true",), None, None, Attestations()),
         ((), "True", "f", Attestations(Provenance())),
+        ((), None, "1", Attestations(sbom=True)),
+        ((), "0", None, Attestations()),
+        (("type=provenance,builder-id=x", "type=sbom"), None, "0", Attestations(Provenance(builder_id="x"))),
         (
             (),
             "mode=max,builder-id=https://ci/1,reproducible=true",
@@ -130,6 +161,8 @@ def test_attestations(
         ("version=v0.2", "version=v1 is"),
         ("generator=scanner", "runs no scanner"),
         ("maybe", "not key=value"),
+        ("mode=min,depth=1", "unsupported option 'depth' options: mode, builder-id, reproducible, version, disabled"),
+        ("reproducible=maybe", "invalid provenance: 'maybe' is neither true nor false"),
         ("disabled=maybe", "neither true nor false"),
     ],
 )
@@ -137,6 +170,18 @@ def test_attestations_that_cannot_be(provenance: str, message: str) -> None:
     with pytest.raises(OutputError) as caught:
         parse_attestations((), provenance, None)
     assert message in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_attestations_are_true_where_there_is_one() -> None:
+    assert not Attestations()
+    assert Attestations(Provenance())
+    assert Attestations(sbom=True)
+
+
+def test_sbom_has_no_options_but_whether_it_is_wanted() -> None:
+    with pytest.raises(OutputError, match="invalid sbom: unsupported option 'generator'") as refused:
+        parse_attestations((), None, "generator=x")
+    assert refused.value.hint == "Shiplap finds packages itself and runs no scanner"
 
 
 def test_an_attestation_needs_a_type_that_is_known() -> None:

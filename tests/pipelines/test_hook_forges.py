@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from pipelines.forges.base import first_line, origin
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.forges.events import (
     Event,
@@ -18,6 +19,7 @@ from pipelines.forges.events import (
     PullRequestClosed,
     Push,
     Status,
+    StatusState,
     Tag,
 )
 from pipelines.forges.known import FORGES, detect
@@ -194,6 +196,171 @@ def test_changed_files_are_unknown_where_the_payload_has_not_all(hook: Hook) -> 
     assert event(hook).paths is None
 
 
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        (sent.github_push(), ("Greet everybody", "octocat", "main")),
+        (sent.gitlab_push(), ("Update the catalogue", "jsmith", "main")),
+        (sent.gitea_push(), ("Webhooks Yay!", "gitea", "main")),
+        (sent.bitbucket_push(), ("new commit message", "emmap1", "")),
+    ],
+    ids=["github", "gitlab", "gitea", "bitbucket"],
+)
+def test_push_is_shown_by_its_commit_s_title_and_who_pushed(hook: Hook, told: tuple[str, str, str]) -> None:
+    push = event(hook)
+    assert (push.title, push.author, push.default_branch) == told
+
+
+def test_commit_that_is_shown_is_the_newest_of_the_push() -> None:
+    hook = sent.gitlab_push(total=2)
+    hook.document["commits"].insert(0, sent.gitlab_commit(BEFORE, ["old"]) | {"message": "Older", "url": "older"})
+    push = event(hook)
+    assert (push.title, push.paths) == ("Update the catalogue", ("old", "README.md"))
+    assert push.url.endswith(AFTER)
+
+
+@pytest.mark.parametrize(
+    ("hook", "title", "author"),
+    [
+        (sent.github_push("refs/tags/v1"), "Greet everybody", "octocat"),
+        (sent.gitlab_push("refs/tags/v1", before=NONE), "Release", "jsmith"),
+        (sent.gitea_create("gitea", "refs/tags/v1"), "", "gitea"),
+        (sent.bitbucket_push(sent.bitbucket_change("tag", "v1", None, AFTER)), "new commit message", "emmap1"),
+    ],
+    ids=["github", "gitlab", "gitea", "bitbucket"],
+)
+def test_tag_is_shown_by_its_message_and_who_made_it(hook: Hook, title: str, author: str) -> None:
+    tag = event(hook)
+    assert (tag.name, tag.title, tag.author) == ("v1", title, author)
+    assert tag.url.startswith("https://")
+
+
+def test_tag_without_a_message_has_its_commit_s_title() -> None:
+    hook = sent.gitlab_push("refs/tags/v1", before=NONE)
+    hook.document["message"] = ""
+    assert event(hook).title == "Update the catalogue"
+    bare = sent.gitlab_push("refs/tags/v1", before=NONE, checkout=None)
+    assert event(bare).commit == AFTER, "what the tag points to, where no commit is named"
+
+
+@pytest.mark.parametrize(
+    ("hook", "members", "author"),
+    [
+        (sent.github_push(), {"sender": {"name": "Mona"}}, "Mona"),
+        (sent.gitlab_push(), {"user_username": ""}, "John Smith"),
+        (sent.gitlab_push("refs/tags/v1"), {"user_username": ""}, "John Smith"),
+        (sent.gitea_push(), {"pusher": {"username": "short"}}, "short"),
+        (sent.bitbucket_push(), {"actor": {"display_name": "Emma"}}, "Emma"),
+    ],
+    ids=["github", "gitlab", "gitlab tag", "gitea", "bitbucket"],
+)
+def test_who_has_no_user_s_name_is_shown_by_another(hook: Hook, members: dict[str, Any], author: str) -> None:
+    hook.document.update(members)
+    assert event(hook).author == author
+
+
+@pytest.mark.parametrize(
+    ("hook", "reason"),
+    [
+        (sent.github_push("refs/notes/commits"), "refs/notes/commits is no branch and no tag"),
+        (sent.gitlab_push("refs/notes/commits"), "refs/notes/commits is no branch"),
+        (Hook("gitlab", "Tag Push Hook", sent.gitlab_push().document), "refs/heads/main is no tag"),
+        (sent.gitea_push(ref="refs/notes/commits"), "refs/notes/commits is no branch"),
+        (sent.gitea_push(ref="refs/tags/v1"), "the create event of refs/tags/v1 says the same"),
+        (sent.gitea_create("gitea", "next", "branch"), "the push event of the new branch next says the same"),
+        (sent.bitbucket_push(sent.bitbucket_change("bookmark", "b", None, AFTER)), "bookmark b is no branch and no tag"),
+        (sent.bitbucket_push(sent.bitbucket_change("branch", "b", None, None)), "nothing changed"),
+        (sent.bitbucket_push(sent.bitbucket_change("branch", "b", BEFORE, None)), "branch b was deleted"),
+        (sent.github_pull_request("labeled"), "pull request 7: labeled changes no code"),
+        (sent.gitlab_merge_request("approved"), "merge request 12: approved changes no code"),
+        (sent.gitlab_merge_request(""), "merge request 12: no action changes no code"),
+        (sent.gitlab_merge_request("update"), "merge request 12: the update changes no code"),
+        (sent.gitea_pull_request(action="label_updated"), "pull request 2: label_updated changes no code"),
+    ],
+)
+def test_what_builds_nothing_says_why(hook: Hook, reason: str) -> None:
+    assert event(hook) == Ignored(reason)
+
+
+def test_push_of_bitbucket_without_changes_builds_nothing() -> None:
+    hook = sent.bitbucket_push()
+    hook.document["push"]["changes"] = []
+    assert event(hook) == Ignored("nothing changed")
+
+
+def test_pull_request_of_bitbucket_whose_source_is_gone_builds_nothing() -> None:
+    for member in ("commit", "repository"):
+        hook = sent.bitbucket_pull_request(fork=True)
+        hook.document["pullrequest"]["source"][member] = None
+        assert event(hook) == Ignored("pull request 3: its source is gone")
+
+
+@pytest.mark.parametrize(
+    ("hook", "pull"),
+    [
+        (
+            sent.github_pull_request(),
+            PullRequest(7, AFTER, "feature", "main", BEFORE, False, "", "Greet in Dutch", "stranger",
+                        "https://github.com/octo-org/hello/pull/7"),
+        ),
+        (
+            sent.gitlab_merge_request(),
+            PullRequest(12, AFTER, "ms-viewport", "main", "", False, "", "MS-Viewport", "root",
+                        "https://gitlab.com/mike/diaspora/-/merge_requests/12"),
+        ),
+        (
+            sent.gitea_pull_request(),
+            PullRequest(2, AFTER, "feature", "main", BEFORE, False, "", "Update", "stranger",
+                        "https://gitea.example/gitea/webhooks/pulls/2"),
+        ),
+        (
+            sent.bitbucket_pull_request(),
+            PullRequest(3, AFTER[:12], "round", "main", BEFORE[:12], False, "", "Rounder widgets", "emmap1",
+                        "https://bitbucket.org/team/widgets/pullrequests/3"),
+        ),
+    ],
+    ids=["github", "gitlab", "gitea", "bitbucket"],
+)  # fmt: skip
+def test_pull_request_is_told_whole(hook: Hook, pull: PullRequest) -> None:
+    assert event(hook) == pull
+
+
+def test_pull_request_of_somebody_who_is_gone_has_no_author() -> None:
+    for hook in (sent.github_pull_request(), sent.gitea_pull_request()):
+        hook.document["pull_request"]["user"] = None
+        assert event(hook).author == ""
+
+
+def test_pull_request_to_a_repository_that_is_not_told_there_is_to_the_hook_s() -> None:
+    for hook in (sent.github_pull_request(), sent.gitea_pull_request()):
+        hook.document["pull_request"]["base"]["repo"] = None
+        assert not event(hook).fork
+        hook.document["pull_request"]["head"]["repo"] = None
+        assert event(hook).fork
+
+
+def test_base_of_a_pull_request_that_has_no_common_commit_is_the_target_s() -> None:
+    hook = sent.gitea_pull_request()
+    hook.document["pull_request"]["merge_base"] = ""
+    hook.document["pull_request"]["base"]["sha"] = "1" * 40
+    assert event(hook).base == "1" * 40
+    gone = sent.bitbucket_pull_request()
+    gone.document["pullrequest"]["destination"]["commit"] = None
+    assert event(gone).base == ""
+
+
+@pytest.mark.parametrize("event_name", ["push", "ping", "star"])
+def test_request_of_an_organisation_names_no_repository(event_name: str) -> None:
+    if event_name == "push":  # whatever happens to a repository names it
+        with pytest.raises(WebhookError, match="as this forge sends it"):
+            FORGES["github"].parse({"x-github-event": "push"}, b"{}")
+        return
+    assert FORGES["github"].parse({"x-github-event": event_name}, b"{}").repository is None
+    assert FORGES["gitlab"].parse({"x-gitlab-event": event_name}, b"{}").repository is None
+    assert FORGES["gitea"].parse({"x-gitea-event": event_name}, b"{}").repository is None
+    assert FORGES["bitbucket"].parse({"x-event-key": event_name}, b"{}").repository is None
+
+
 @pytest.mark.parametrize("fork", [False, True])
 @pytest.mark.parametrize("forge", ["github", "gitlab", "gitea", "forgejo", "bitbucket"])
 def test_pull_request_tells_whether_it_is_from_a_fork(forge: str, fork: bool) -> None:
@@ -313,6 +480,66 @@ def test_status_has_the_form_of_the_forge(forge: str, path: str, header: tuple[s
 )
 def test_api_is_found_beside_the_repository(forge: str, url: str, api: str) -> None:
     assert FORGES[forge].default_api(url) == api
+
+
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        ("pending", ("pending", "pending", "pending", "INPROGRESS")),
+        ("running", ("pending", "running", "pending", "INPROGRESS")),
+        ("success", ("success", "success", "success", "SUCCESSFUL")),
+        ("failure", ("failure", "failed", "failure", "FAILED")),
+        ("error", ("error", "failed", "error", "FAILED")),
+        ("cancelled", ("error", "canceled", "error", "STOPPED")),
+    ],
+)
+def test_state_has_the_forge_s_own_name(state: StatusState, names: tuple[str, ...]) -> None:
+    status = Status(state, "shiplap", "", STATUS.url)
+    forges = ("github", "gitlab", "gitea", "bitbucket")
+    assert tuple(FORGES[forge].status_call("o/r", AFTER, status, "t").body["state"] for forge in forges) == names
+
+
+def test_status_of_no_branch_names_none() -> None:
+    status = Status("success", "shiplap", "", STATUS.url)
+    assert "ref" not in FORGES["gitlab"].status_call("o/r", AFTER, status, "t").body
+    assert "refname" not in FORGES["bitbucket"].status_call("o/r", AFTER, status, "t").body
+
+
+@pytest.mark.parametrize(("forge", "most"), [("github", 140), ("gitlab", 255), ("gitea", 255)])
+def test_description_is_as_long_as_the_forge_takes_it(forge: str, most: int) -> None:
+    status = Status("success", "shiplap", "d" * 300, STATUS.url)
+    assert FORGES[forge].status_call("o/r", AFTER, status, "t").body["description"] == "d" * most
+
+
+def test_key_of_a_mark_at_bitbucket_is_as_long_as_it_takes_it() -> None:
+    body = FORGES["bitbucket"].status_call("o/r", AFTER, Status("success", "c" * 50, "", STATUS.url), "t").body
+    assert (body["key"], body["name"]) == ("c" * 40, "c" * 50)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h.test:8080/a.git", "http://h.test:8080"),
+        ("https://h.test/a.git", "https://h.test"),
+        ("git@h.test:a/b:c.git", "https://h.test"),
+        ("ssh://git@[::1]:22/a", "https://[::1]"),
+    ],
+)
+def test_site_of_a_repository_is_where_its_pages_are(url: str, expected: str) -> None:
+    assert origin(url) == expected
+
+
+def test_title_is_a_line_that_fits_into_a_table() -> None:
+    assert first_line("\n  One \ntwo") == "One "
+    assert first_line("x" * 300) == "x" * 200
+    assert (first_line(None), first_line(" \n")) == ("", "")
+
+
+def test_delivery_is_known_by_the_first_header_that_has_an_id() -> None:
+    gitlab = FORGES["gitlab"]
+    assert gitlab.delivery_id({"webhook-id": "b", "x-gitlab-event-uuid": "c"}) == "b"
+    assert gitlab.delivery_id({"idempotency-key": "", "x-gitlab-event-uuid": "c"}) == "c"
+    assert gitlab.delivery_id({}) == ""
 
 
 def test_bitbucket_s_app_password_is_sent_as_basic_credentials() -> None:

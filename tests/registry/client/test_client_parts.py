@@ -154,6 +154,11 @@ def test_others_may_not_be_plain(host: str, tmp_path: Path) -> None:
         {"mirrors": {"https://x": ["https://y"]}},
         {"registry-mirrors": ["mirror.example"]},
         {"registry-mirrors": ["https://user:secret@mirror.example"]},
+        {"registry-mirrors": ["https://"]},
+        {"registry-mirrors": ["ftp://mirror.example"]},
+        {"registry-mirrors": ["https://mirror.example?a=b"]},
+        {"registry-mirrors": [1]},
+        {"insecure-registries": [1]},
     ],
 )
 def test_wrong_configuration_is_told(document: object, tmp_path: Path) -> None:
