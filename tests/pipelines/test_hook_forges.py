@@ -268,7 +268,10 @@ def test_who_has_no_user_s_name_is_shown_by_another(hook: Hook, members: dict[st
         (sent.gitea_push(ref="refs/notes/commits"), "refs/notes/commits is no branch"),
         (sent.gitea_push(ref="refs/tags/v1"), "the create event of refs/tags/v1 says the same"),
         (sent.gitea_create("gitea", "next", "branch"), "the push event of the new branch next says the same"),
-        (sent.bitbucket_push(sent.bitbucket_change("bookmark", "b", None, AFTER)), "bookmark b is no branch and no tag"),
+        (
+            sent.bitbucket_push(sent.bitbucket_change("bookmark", "b", None, AFTER)),
+            "bookmark b is no branch and no tag",
+        ),
         (sent.bitbucket_push(sent.bitbucket_change("branch", "b", None, None)), "nothing changed"),
         (sent.bitbucket_push(sent.bitbucket_change("branch", "b", BEFORE, None)), "branch b was deleted"),
         (sent.github_pull_request("labeled"), "pull request 7: labeled changes no code"),
