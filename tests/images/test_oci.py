@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from core.platforms import Platform
 from images.errors import ImagesError, InvalidConfigError, InvalidManifestError
 from images.oci import (
     DOCKER_MANIFEST,
+    MAX_DOCUMENT_BYTES,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -147,6 +149,52 @@ def test_a_manifest_that_is_none_is_an_error_of_ours(text: bytes) -> None:
         decode_manifest(text)
 
 
+_ONE = '{"mediaType":"a","digest":"%s","size":1}' % DIGEST
+
+
+@pytest.mark.parametrize(
+    ("decode", "text", "message", "hint"),
+    [
+        (decode_manifest, f'{{"schemaVersion":1,"config":{_ONE},"layers":[]}}',
+         "image manifest has schemaVersion 1, expected 2",
+         "schema 1 is obsolete; push the image again with a current tool"),
+        (decode_manifest, f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","config":{_ONE},"layers":[]}}',
+         f"not an image manifest: mediaType '{OCI_INDEX}'", None),
+        (decode_index, '{"schemaVersion":1,"manifests":[]}', "image index has schemaVersion 1, expected 2", None),
+        (decode_index, f'{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","manifests":[]}}',
+         f"not an image index: mediaType '{OCI_MANIFEST}'", None),
+        (decode_config, "[]", "image config: expected a JSON object, got list", None),
+        (decode_manifest, f'{{"schemaVersion":2,"config":{_ONE.replace("1}", "-1}")},"layers":[]}}',
+         "image manifest: Expected `int` >= 0", None),
+        (decode_config, '{"architecture":"a","os":"b","rootfs":{"diff_ids":[7]}}',
+         "image config: expected a digest, got int", None),
+        (decode_config, '{"architecture":"a","os":"b","rootfs":{"diff_ids":["x"]}}', "image config: not a digest: 'x'",
+         "expected sha256: followed by 64 lower-case hexadecimal digits"),
+    ],
+)  # fmt: skip
+def test_document_that_is_none_is_refused_with_the_reason(
+    decode: Callable[[bytes], object], text: str, message: str, hint: str | None
+) -> None:
+    with pytest.raises(ImagesError) as refused:
+        decode(text.encode())
+    assert message in refused.value.message
+    if hint is not None:
+        assert hint in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("decode", [decode_config, decode_manifest, decode_index])
+def test_document_has_at_most_so_many_bytes(decode: Callable[[bytes], object]) -> None:
+    for more, message in ((0, "Object missing required field"), (1, f"the limit is {MAX_DOCUMENT_BYTES}")):
+        with pytest.raises(ImagesError) as refused:
+            decode(b"{}".ljust(MAX_DOCUMENT_BYTES + more))
+        assert message in refused.value.message
+
+
+def test_what_may_be_left_out_is_left_out_of_an_index_and_a_manifest() -> None:
+    assert decode_index(b'{"schemaVersion":2,"manifests":[]}').media_type == ""
+    assert decode_manifest(f'{{"schemaVersion":2,"config":{_ONE},"layers":[]}}'.encode()).layers == ()
+
+
 def test_dockers_schema_2_is_a_manifest_too() -> None:
     config = Descriptor(media_type="application/vnd.docker.container.image.v1+json", digest=Digest(DIGEST), size=3)
     manifest = Manifest(schema_version=2, media_type=DOCKER_MANIFEST, config=config, layers=())
@@ -183,7 +231,10 @@ def test_times_are_written_as_rfc3339nano(seconds: float, text: str) -> None:
 def test_times_are_read_with_zones_and_nanoseconds() -> None:
     assert parse_time("2024-05-06T09:08:09.000000001+02:00") == pytest.approx(1714979289)
     assert parse_time("0001-01-01T00:00:00Z") == 0.0
-    with pytest.raises(InvalidConfigError):
+    assert parse_time("2024-05-06t07:08:09.25z") == parse_time("2024-05-06 07:08:09.25Z") == 1714979289.25
+    assert parse_time("1969-12-31T23:59:59Z") == 0.0, "there is no time before the epoch"
+    with pytest.raises(InvalidConfigError, match="not a time: 'yesterday'") as refused:
         parse_time("yesterday")
+    assert refused.value.hint == "expected RFC 3339, as 2024-05-06T07:08:09Z"
     with pytest.raises(InvalidConfigError):
         parse_time("2024-13-45T00:00:00Z")
