@@ -129,3 +129,45 @@ def test_platform_is_normalised(text: str, platform: Platform) -> None:
 def test_what_is_no_platform(text: str) -> None:
     with pytest.raises(InvalidReferenceError):
         Platform.parse(text)
+
+
+_TAG_HINT = "a tag has letters, digits, '_', '.' and '-', at most 128, and starts with no '.' or '-'"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("app:-1", "invalid tag '-1' in image name 'app:-1'", _TAG_HINT),
+        ("app:" + "t" * 129, "invalid tag ", _TAG_HINT),
+        ("-h.test/app", "invalid registry '-h.test' in image name '-h.test/app'", None),
+        ("user/App", "invalid image name 'user/App'", "image names are lower case: 'user/app'"),
+        ("user/App!", "invalid image name 'user/App!'", None),
+        ("a_-b", "invalid image name 'a_-b'", None),
+        ("a" * 64, f"invalid image name '{'a' * 64}': 64 hexadecimal digits mean an image ID", f"write sha256:{'a' * 64}"),
+        ("h.test/" + "a" * 249, "image name of over 255 characters: 'h.test/aaa", None),
+        ("app@sha256:x", "not a digest: 'sha256:x'", "expected sha256: followed by 64 lower-case hexadecimal digits"),
+    ],
+)  # fmt: skip
+def test_what_is_no_name_is_told_with_the_usual_slip(text: str, message: str, hint: str | None) -> None:
+    with pytest.raises(InvalidReferenceError) as refused:
+        Reference.parse(text)
+    assert refused.value.message.startswith(message)
+    assert refused.value.hint == hint
+
+
+def test_names_are_as_long_as_they_may_be() -> None:
+    assert len(Reference.parse("h.test/" + "a" * 248).name) == 255
+    assert Reference.parse("app:" + "t" * 128).tag == "t" * 128
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("index.docker.io/app", "app"), ("docker.io/us/app:1", "us/app:1"), ("docker.io/library/a/b", "library/a/b"),
+        ("ghcr.io/us/app", "ghcr.io/us/app"), ("localhost/x", "localhost/x"), ("Up/x", "Up/x"),
+        (f"app:1@sha256:{'a' * 64}", f"app:1@sha256:{'a' * 64}"),
+    ],
+)  # fmt: skip
+def test_name_is_shown_as_docker_shows_it(text: str, shown: str) -> None:
+    assert Reference.parse(text).familiar == shown
+    assert Reference.parse(str(Reference.parse(text))) == Reference.parse(text)

@@ -244,3 +244,17 @@ def test_environment_of_the_process_is_read_where_none_is_given(kind: Any, monke
     if kind in (FetchSettings, GitSettings):
         assert kind.from_environ().time_s == 7
         assert kind.from_environ({}).time_s != 7
+
+
+def test_home_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RemoteSettings.from_environ({"HOME": "/home/me/"}).config == Path("/home/me/.config/shiplap")
+    assert Settings.from_environ({"HOME": "/home/me"}, root="~").root == Path("/home/me")
+    with pytest.raises(SettingsError, match="HOME is 'me', which is no absolute path") as refused:
+        RemoteSettings.from_environ({"HOME": "me"})
+    assert refused.value.hint == "set HOME to a directory of yours"
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
+    with pytest.raises(SettingsError, match="HOME is not set, and nobody knows a user 4000000001") as unknown:
+        RemoteSettings.from_environ({})
+    assert str(unknown.value.hint).startswith("set HOME to a directory of this user's")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert RemoteSettings.from_environ({}).config == Path("/root/.config/shiplap")

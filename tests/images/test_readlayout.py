@@ -191,7 +191,9 @@ def test_layer_of_another_content_is_refused(store: Store, layout: Layout) -> No
 
 
 def test_what_is_no_layout_is_told(store: Store, layout: Layout, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArchiveError, match=r"cannot read index\.json of the OCI layout .*: No such file") as told:
+    with pytest.raises(
+        InvalidArchiveError, match=r"cannot read index\.json of the OCI layout .*: No such file"
+    ) as told:
         architecture(store, layout)
     assert told.value.hint == "an OCI layout is a directory with index.json and blobs"
     with pytest.raises(InvalidArchiveError, match="cannot open the OCI layout .*: No such file"):
