@@ -143,7 +143,7 @@ _TAG_HINT = "a tag has letters, digits, '_', '.' and '-', at most 128, and start
         ("user/App", "invalid image name 'user/App'", "image names are lower case: 'user/app'"),
         ("user/App!", "invalid image name 'user/App!'", None),
         ("a_-b", "invalid image name 'a_-b'", None),
-        ("a" * 64, f"invalid image name '{'a' * 64}': 64 hexadecimal digits mean an image ID", f"write sha256:{'a' * 64}"),
+        ("a" * 64, f"invalid image name '{'a' * 64}': 64 hexadecimal digits mean an image", f"write sha256:{'a' * 64}"),
         ("h.test/" + "a" * 249, "image name of over 255 characters: 'h.test/aaa", None),
         ("app@sha256:x", "not a digest: 'sha256:x'", "expected sha256: followed by 64 lower-case hexadecimal digits"),
     ],

@@ -149,7 +149,7 @@ def test_a_manifest_that_is_none_is_an_error_of_ours(text: bytes) -> None:
         decode_manifest(text)
 
 
-_ONE = '{"mediaType":"a","digest":"%s","size":1}' % DIGEST
+_ONE = f'{{"mediaType":"a","digest":"{DIGEST}","size":1}}'
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ def named(descriptor: _Json, tag: str) -> _Json:
     return descriptor | {"annotations": {_NAME: tag}}
 
 
-def architecture(store: Store, layout: Layout, platform: Platform = _AMD, **chosen: str) -> str:
-    return read_layout(store, layout.directory, platform=platform, **chosen).config.architecture
+def architecture(store: Store, layout: Layout, platform: Platform = _AMD, *, tag: str = "", digest: str = "") -> str:
+    return read_layout(store, layout.directory, platform=platform, tag=tag, digest=digest).config.architecture
 
 
 def test_image_is_in_the_store_without_a_name(store: Store, layout: Layout) -> None:
@@ -111,7 +111,7 @@ def test_tag_says_which_and_else_it_is_the_latest_or_the_only_one(store: Store, 
     ],
 )
 def test_image_that_is_not_there_is_told_with_those_that_are(
-    store: Store, layout: Layout, tags: list[str], chosen: dict[str, str], message: str, hint: str
+    store: Store, layout: Layout, tags: list[str], chosen: dict[str, Any], message: str, hint: str
 ) -> None:
     layout.write(*[named(layout.image(), tag) for tag in tags])
     with pytest.raises(ImageNotFoundError) as told:
@@ -170,7 +170,7 @@ def test_blob_of_another_content_is_no_part_of_the_image(store: Store, layout: L
     path = layout.directory / "blobs" / "sha256" / top["digest"].partition(":")[2]
     data = path.read_bytes()
     path.write_bytes(data.replace(b"{", b" ", 1) if same_size else data + b" ")
-    with pytest.raises(DigestMismatchError, match=f"blob {top['digest']} has [0-9]+ bytes of digest sha256:"):
+    with pytest.raises(DigestMismatchError, match=rf"blob {top['digest']} has [0-9]+ bytes of digest sha256:"):
         architecture(store, layout)
 
 
@@ -196,10 +196,10 @@ def test_what_is_no_layout_is_told(store: Store, layout: Layout, tmp_path: Path)
     ) as told:
         architecture(store, layout)
     assert told.value.hint == "an OCI layout is a directory with index.json and blobs"
-    with pytest.raises(InvalidArchiveError, match="cannot open the OCI layout .*: No such file"):
+    with pytest.raises(InvalidArchiveError, match=r"cannot open the OCI layout .*: No such file"):
         read_layout(store, tmp_path / "nothing", platform=_AMD)
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidArchiveError, match="cannot open the OCI layout .*: Not a directory"):
+    with pytest.raises(InvalidArchiveError, match=r"cannot open the OCI layout .*: Not a directory"):
         read_layout(store, tmp_path / "file", platform=_AMD)
 
 
