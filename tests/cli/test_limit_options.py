@@ -51,6 +51,12 @@ def test_what_is_no_size(text: str) -> None:
         ({"cpu_quota": 50_000}, Limits(cpus=0.5)),
         ({"cpu_quota": 50_000, "cpu_period": 25_000}, Limits(cpus=2.0)),
         ({"cpu_shares": 512}, Limits(cpu_shares=512)),
+        ({"cpu_quota": -1}, Limits()),
+        ({"cpus": "0.01"}, Limits(cpus=0.01)),
+        ({"cpus": "9999"}, Limits(cpus=9999)),
+        ({"memory": "6m"}, Limits(memory_bytes=6 << 20)),
+        ({"memory": "64m", "memory_swap": "65m"}, Limits(64 << 20, 65 << 20)),
+        ({"pids_limit": 0}, Limits()),
         ({"pids_limit": 9}, Limits(pids=9)),
         ({"pids_limit": -1}, Limits()),
     ],
@@ -69,6 +75,14 @@ def test_limits_of_a_container(options: dict[str, Any], expected: Limits) -> Non
         ({"cpus": "0"}, "no number of processors"),
         ({"cpus": "many"}, "no number of processors"),
         ({"cpus": "1", "cpu_quota": 5}, "the same thing"),
+        ({"cpus": "1", "cpu_period": 5}, "the same thing"),
+        ({"cpus": "10000"}, "no number of processors"),
+        ({"cpus": "0.009"}, "no number of processors"),
+        ({"cpus": "nan"}, "no number of processors"),
+        ({"ulimits": ("nofile=-1:2",)}, "above the hard one"),
+        ({"ulimits": ("nofile",)}, "write nofile=SOFT or nofile=SOFT:HARD, in numbers"),
+        ({"memory": "6291455"}, "--memory 6291455 is too little: no program starts"),
+        ({"memory": "64m", "memory_swap": "all"}, "--memory-swap 'all' is no size"),
         ({"pids_limit": -2}, "-1 for any"),
         ({"cpu_shares": -1}, "weight"),
         ({"ulimits": ("files=3",)}, "no limit is called 'files'"),
@@ -96,6 +110,11 @@ def test_ulimits_and_shared_memory() -> None:
 def test_a_build_keeps_a_fork_bomb_in_bounds_unless_told_otherwise() -> None:
     assert step_limits(NONE).container.pids > 0
     assert step_limits(NONE | {"pids_limit": -1}).container == Limits()
+    usual = step_limits(NONE)
+    assert (usual.timeout_s, usual.disk_bytes, usual.output_bytes, usual.ulimits) == (0, 0, 0, ())
+    assert usual.shm_bytes == 64 << 20
+    assert step_limits(NONE | {"pids_limit": 9}).container == Limits(pids=9)
+    assert step_limits(NONE | {"memory": "64m"}).container.pids == usual.container.pids
     limits = step_limits(NONE | {"step_timeout": "90s", "step_disk": "1g", "step_output": "1m"})
     assert (limits.timeout_s, limits.disk_bytes, limits.output_bytes) == (90, 1 << 30, 1 << 20)
 

@@ -34,11 +34,13 @@ def test_env_file_is_taken_literally(tmp_path: Path) -> None:
     assert env_file(str(file), {"C": "c"}) == {"A": "1 # kept", "B": "'quoted'", "C": "c"}
 
 
-def test_env_file_with_a_name_of_two_words_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["export A=1", "A =1", "A\tB=1", "A\t=1", "A\u3000=1"])
+def test_env_file_with_a_name_of_two_words_is_refused(tmp_path: Path, line: str) -> None:
     file = tmp_path / "env"
-    file.write_text("export A=1\n")
-    with pytest.raises(CommandError, match="white space"):
+    file.write_text(f"{line}\n")
+    with pytest.raises(CommandError, match="white space") as refused:
         env_file(str(file), {})
+    assert refused.value.hint == "write NAME=VALUE, one a line"
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,9 @@ def test_name_given_to_an_image_has_a_tag_and_no_digest() -> None:
 def test_durations() -> None:
     assert duration("90s", "--older-than") == 90
     assert duration("2w", "--older-than") == 14 * 86400
-    for text in ("", "h", "1", "1.5h", "-1h", "1y"):
-        with pytest.raises(CommandError):
+    assert [duration(text, "-x") for text in ("1m", "36h", "14d", "0s")] == [60, 36 * 3600, 14 * 86400, 0]
+    for text in ("", "h", "1", "1.5h", "-1h", "1y", "١h"):
+        with pytest.raises(CommandError, match=f"--older-than '{text}' is no duration"):
             duration(text, "--older-than")
 
 
@@ -109,3 +112,5 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(CommandError, match="is not UTF-8"):
         text_pairs(["NAME"], "--build-arg", environ={"NAME": "\udcff"})
     assert pairs(["NAME=\udcff"], "-e") == {"NAME": "\udcff"}
+    assert text_pairs(["NAME=ä", "B"], "--build-arg", environ={"B": "b"}) == {"NAME": "ä", "B": "b"}
+    assert pairs(["A=1", "A"], "-e", environ={}) == {}, "a name that is not set takes an earlier value back"

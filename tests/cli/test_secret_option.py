@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.building.secrets import read_named_secrets, read_secrets
+from cli.building.secrets import read_named_secrets, read_secrets, split_secrets
 from cli.errors import CommandError
 from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
@@ -55,7 +55,35 @@ def test_values_that_cannot_be_are_refused(text: str, message: str) -> None:
     assert raised.value.hint
 
 
+def test_secret_that_the_service_stores_is_named_alone(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"here")
+    given = split_secrets(["id=a,type=stored", f"id=b,src={file}", "id=b,type=stored", "id=c,type=stored"], {})
+    assert (given.values, given.stored) == ({"b": b"here"}, ("a", "c")), "what is given here is not stored there"
+    for text in ("id=a,type=stored,src=x", "id=a,type=stored,env=X", "type=stored"):
+        with pytest.raises(CommandError, match="has src or env, and is stored by the service") as refused:
+            split_secrets([text], {})
+        assert refused.value.hint == "write id=ID,type=stored"
+    with pytest.raises(CommandError, match="id=a,type=stored: secrets are stored by a build service") as here:
+        read_secrets(["id=a,type=stored"], {})
+    assert here.value.hint == "shiplap --host URL build …"
+
+
+def test_secret_of_type_env_is_a_variable_whatever_names_it() -> None:
+    assert read_secrets(["id=a,type=env,env=TOKEN"], {"TOKEN": "t", "a": "x"}) == {"a": b"t"}
+    assert read_secrets(["id=a,env=TOKEN"], {"TOKEN": "\udcff"}) == {"a": b"\xff"}
+
+
+def test_file_of_the_home_directory_may_be_named_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "key").write_bytes(b"k")
+    assert read_secrets(["id=a,src=~/key"], {}) == {"a": b"k"}
+
+
 def test_secret_that_is_too_big_is_refused(tmp_path: Path) -> None:
+    most = tmp_path / "most"
+    most.write_bytes(bytes(500 << 10))
+    assert len(read_secrets([f"id=a,src={most}"], {})["a"]) == 500 << 10
     file = tmp_path / "big"
     file.write_bytes(bytes((500 << 10) + 1))
     with pytest.raises(CommandError, match="more than 500 KiB"):

@@ -177,7 +177,8 @@ def test_scratch_of_processes_that_are_gone_is_reclaimed_and_nothing_else(tmp_pa
 def test_scratch_that_was_reclaimed_before_it_was_locked_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock, seen = fcntl.flock, []
+    flock = fcntl.flock
+    seen: list[str] = []
 
     def late(fd: int, kind: int) -> None:
         if not seen:
