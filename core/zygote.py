@@ -8,6 +8,7 @@ It holds nothing of its starter: no descriptor, working directory, session, envi
 
 from __future__ import annotations
 
+import _codecs
 import gc
 import os
 import select
@@ -106,6 +107,8 @@ def settle() -> None:
 
     Nothing is imported from here on: after an upgrade the files on disk are another release's.
     """
+    for name in ("ascii", "utf-8"):
+        _codecs.lookup(name)  # each is a module, too
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -16,7 +16,7 @@ import os
 import sys
 
 from containers import becoming, syscalls, wire
-from containers.errors import ContainerError, NamespaceError, NotExecutedError, StateError
+from containers.errors import BY_NAME, ContainerError, NamespaceError, NotExecutedError, StateError
 from containers.keeper.cell import refused
 from core.openfiles import hint_if_out_of_files
 
@@ -192,7 +192,7 @@ class Joins:
             joined.failure.code = message[1]
         else:
             _kind, name, text, hint = message
-            joined.failure = _error(name, text, hint)
+            joined.failure = BY_NAME[name](text, hint=hint)
 
     def _on_end(self, joined: Joined) -> None:
         """The command has begun, or there will be none."""
@@ -218,24 +218,20 @@ class Joins:
             code = os.waitstatus_to_exitcode(status)
             joined.relay.process_ended()
             joined.over(code if code >= 0 else 128 - code)
+            joined.relay.let_go("exit")
 
     def _forget(self, joined: Joined) -> None:
         if joined in self._all:
             self._all.remove(joined)
         if not joined.is_executing or joined.failure is not None:
             self._tell(joined, joined.failure or StateError("the container ended before the command began"))
-            joined.relay.process_ended("failed")
+            joined.relay.process_ended()
+            joined.relay.let_go("failed")
 
     def _tell(self, joined: Joined, error: ContainerError | None) -> None:
         if not joined.is_told:
             joined.is_told = True
             joined.started(error)
-
-
-def _error(name: str, text: str, hint: str | None) -> ContainerError:
-    from containers.errors import BY_NAME
-
-    return BY_NAME[name](text, hint=hint)
 
 
 def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn:

@@ -377,6 +377,7 @@ class Life:
             self._prepare()
         else:
             self._finish(stopped=by_hand)
+        self.relay.let_go("exit")
         self.changed()
 
     def _finish(self, *, stopped: bool) -> None:
@@ -419,6 +420,7 @@ class Life:
             self._note(durable=True, status="created")
         else:
             self._note(durable=True, status="exited")
+        self.relay.let_go("exit")
         self._reply(error)
         self.changed()
 

@@ -108,7 +108,7 @@ class Loop:
                 writer()
         except Exception:
             # The outermost layer for this descriptor.
-            _report()
+            report()
             failed = self._failed.get(fd)
             self.unwatch(fd)
             if failed is not None:
@@ -125,7 +125,7 @@ class Loop:
                     handler()
                 except Exception:
                     # The outermost layer for what was to be done.
-                    _report()
+                    report()
 
     def _until_next(self) -> float | None:
         self._timers = [timer for timer in self._timers if timer.handler is not None]
@@ -153,8 +153,8 @@ class Loop:
                 handlers[fd] = handler
 
 
-def _report() -> None:
-    """Tell the keeper's log, if it has one, what went wrong."""
+def report() -> None:
+    """Tell the nursery's log what went wrong. (``traceback`` cannot be imported any more.)"""
     error = sys.exc_info()[1]
     frames = []
     trace = sys.exc_info()[2]

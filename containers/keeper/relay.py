@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 
 from containers.keeper import logfile
@@ -104,19 +105,19 @@ class Viewer:
         self._why = ""
         wanted = [name for name in _NUMBERS if asked.get(name, True)]
         if len(fds) == 1:
-            sink = Sink(self._loop, os.dup(fds[0]), self._gone, self._drained)
+            sink = Sink(self._loop, os.dup(fds[0]), self._gone, self._drained, is_shared=True)
             self._sinks = dict.fromkeys(wanted, sink)
             self._end_sink = sink
-            self._input = Source(self._loop, fds[0], self._take, self._input_ended)
+            self._input = Source(self._loop, fds[0], self._take, self._input_ended, is_shared=True)
         else:
             stdin, *outputs = fds
             for name, fd in zip(_NUMBERS, outputs, strict=True):
                 if name in wanted:
-                    self._sinks[name] = Sink(self._loop, fd, self._gone, self._drained)
+                    self._sinks[name] = Sink(self._loop, fd, self._gone, self._drained, is_shared=True)
                 else:
                     os.close(fd)
             if asked.get("stdin"):
-                self._input = Source(self._loop, stdin, self._take, self._input_ended)
+                self._input = Source(self._loop, stdin, self._take, self._input_ended, is_shared=True)
             else:
                 os.close(stdin)
         self._takes_input = bool(asked.get("stdin"))
@@ -308,14 +309,17 @@ class Relay:
             for source in self._sources.values():
                 source.resume()
 
-    def process_ended(self, why: str = "exit") -> None:
-        """Take what is still there, and let all viewers go."""
+    def process_ended(self) -> None:
+        """Take what is still there."""
         for source in list(self._sources.values()):
             source.drain(_MOST_DRAINED)
         if self._log is not None:
             self._log.end()
             self.appended()
         self.close()
+
+    def let_go(self, why: str) -> None:
+        """Let all viewers go, when they have taken everything."""
         for viewer in list(self._viewers):
             viewer.end(why)
 
@@ -338,15 +342,20 @@ class Relay:
         return len(self._viewers)
 
     def _has_input(self, fd: int) -> None:
-        self._input = Sink(self.loop, fd, self._input_gone, self._input_drained)
+        self._input = Sink(self.loop, fd, self._input_gone, self._input_drained, is_shared=False)
         early, self._early = self._early, b""
         self._input.write(early)
         if self._input_is_over and self._input is not None:
             self._input.finish()
 
     def _source(self, name: str, fd: int) -> Source:
-        os.set_blocking(fd, False)
-        return Source(self.loop, fd, lambda data: self._on_output(name, data), lambda: self._source_ended(name))
+        return Source(
+            self.loop,
+            fd,
+            lambda data: self._on_output(name, data),
+            lambda: self._source_ended(name),
+            is_shared=False,
+        )
 
     def _source_ended(self, name: str) -> None:
         self._sources.pop(name, None)
@@ -395,8 +404,9 @@ class Follower:
         self._number = int(asked.get("file") or log.number)
         self._offset = int(asked.get("offset") or 0)
         self._is_over = False
-        self._watched = Source(loop, os.dup(fd), _ignore, self._gone)
-        self._sink = Sink(loop, fd, self._gone, self.pump)
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)  # which alone says that the other side went, and may write on
+        self._watched = Source(loop, os.dup(fd), _ignore, self._gone, is_shared=True) if is_socket else None
+        self._sink = Sink(loop, fd, self._gone, self.pump, is_shared=True)
         loop.later(0, self.pump)
 
     def pump(self) -> None:
@@ -422,7 +432,8 @@ class Follower:
 
     def close(self) -> None:
         """Let it go now."""
-        self._watched.close()
+        if self._watched is not None:
+            self._watched.close()
         self._sink.close()
 
     def _read(self) -> bytes:
@@ -452,7 +463,8 @@ class Follower:
         return self._framing.framed(entry["stream"], text)
 
     def _gone(self) -> None:
-        self._watched.close()
+        if self._watched is not None:
+            self._watched.close()
         if self._sink.waiting == 0:
             self._sink.close()
         self._ended(self)

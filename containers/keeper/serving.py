@@ -15,6 +15,8 @@ import gc
 import os
 import struct
 import termios
+import time
+from binascii import a2b_base64
 
 from containers import syscalls
 from containers.errors import ContainerError, KeeperError, StateError
@@ -22,7 +24,7 @@ from containers.keeper import counters, protocol, records
 from containers.keeper.cell import Cell
 from containers.keeper.joining import Joined
 from containers.keeper.life import Life
-from containers.keeper.loop import Loop
+from containers.keeper.loop import Loop, report
 from containers.keeper.relay import PATIENCE_S, Follower, Framing, Relay, Viewer
 from containers.setup import STAGING
 from core import ofdlocks
@@ -282,9 +284,7 @@ class Keeper:
 
     def _feed(self, viewer: Viewer, asked: dict[str, Any]) -> None:
         if asked.get("read"):
-            import base64  # of a client whose parser read too much; rare
-
-            viewer.give_raw(base64.b64decode(asked["read"]))
+            viewer.give_raw(a2b_base64(asked["read"]))
 
     def _exec(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
         identity = str(asked.get("id") or os.urandom(32).hex())
@@ -327,7 +327,8 @@ class Keeper:
         try:
             self.life.execute(identity, asked, joined)
         except BaseException:
-            relay.process_ended("failed")
+            relay.process_ended()
+            relay.let_go("failed")
             raise
 
     def _follow(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
@@ -485,9 +486,7 @@ def main(nursery: _socket.socket, root: str, run: str, finish: list[str]) -> NoR
         code = _serve(nursery, loop, cell, root, run, finish)
     except Exception:
         # The outermost layer of this process: what the nursery's log has of it.
-        import traceback
-
-        traceback.print_exc()
+        report()
     finally:
         os._exit(code)
 
@@ -531,8 +530,6 @@ def _locked(folder: str, path: str) -> int:
 
     A keeper that is about to end has the lock for some moments more, and answers no more.
     """
-    import time
-
     fd = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for attempt in range(_LOCK_TRIES):
         if ofdlocks.try_lock(fd):

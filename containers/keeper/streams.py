@@ -21,19 +21,24 @@ PIECE_BYTES = 16 << 10
 """Read at a time: so much that others have their turn soon."""
 
 _WRITTEN_AT_ONCE = 256 << 10
+_PTMX = os.makedev(5, 2)
+"""Who opens this again has the beginning of another terminal."""
+
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENXIO, errno.EBADF, errno.ETIMEDOUT)
 
 
 class _End:
-    """One end of a stream. It owns its descriptor."""
+    """One end of a stream. It owns its descriptor. is_shared: with a client, who handed it over."""
 
-    def __init__(self, loop: Loop, fd: int, flags: int) -> None:
+    def __init__(self, loop: Loop, fd: int, flags: int, *, is_shared: bool) -> None:
         self._loop = loop
         self._socket: _socket.socket | None = None
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISSOCK(mode):
+        status = os.fstat(fd)
+        if stat.S_ISSOCK(status.st_mode):
             self._socket = _socket.socket(-1, -1, -1, fd)
-        elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        elif not is_shared:
+            os.set_blocking(fd, False)
+        elif stat.S_ISFIFO(status.st_mode) or (stat.S_ISCHR(status.st_mode) and status.st_rdev != _PTMX):
             fd = _reopened(fd, flags)
         self.fd = fd
 
@@ -55,8 +60,10 @@ class Source(_End):
     taker: gets what came. ended: called once, when nothing more will come; by then it is closed.
     """
 
-    def __init__(self, loop: Loop, fd: int, taker: Callable[[bytes], None], ended: Callable[[], None]) -> None:
-        super().__init__(loop, fd, os.O_RDONLY)
+    def __init__(
+        self, loop: Loop, fd: int, taker: Callable[[bytes], None], ended: Callable[[], None], *, is_shared: bool
+    ) -> None:
+        super().__init__(loop, fd, os.O_RDONLY, is_shared=is_shared)
         self._taker = taker
         self._ended = ended
         self._is_paused = True
@@ -134,10 +141,12 @@ class Sink(_End):
     drained: called whenever nothing waits any more.
     """
 
-    def __init__(self, loop: Loop, fd: int, gone: Callable[[], None], drained: Callable[[], None]) -> None:
-        super().__init__(loop, fd, os.O_WRONLY)
-        if self._socket is not None:
-            loop.watch_end(self.fd, self._end)
+    def __init__(
+        self, loop: Loop, fd: int, gone: Callable[[], None], drained: Callable[[], None], *, is_shared: bool
+    ) -> None:
+        super().__init__(loop, fd, os.O_WRONLY, is_shared=is_shared)
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
+            _watch_end(loop, self.fd, self._end)
         self._gone = gone
         self._drained = drained
         self._pieces: list[bytes] = []
@@ -199,6 +208,14 @@ class Sink(_End):
             _shut_down(self._socket)
         self.close()
         self._drained()
+
+
+def _watch_end(loop: Loop, fd: int, handler: Callable[[], None]) -> None:
+    """Learn when the other side of a socket, pipe or terminal has gone; a device like /dev/null has none."""
+    try:
+        loop.watch_end(fd, handler)
+    except PermissionError:
+        loop.unwatch(fd)
 
 
 def _shut_down(sock: _socket.socket) -> None:
