@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 
 from core.errors import ShiplapError
 from core.openfiles import OUT_OF_FILES, how_to_allow_more
 
+_PLACED = re.compile(r"error|.*: (error|warning): ")
+"""How a message begins that says by itself what it is, with its place in front."""
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -43,7 +46,7 @@ def _message(error: BaseException) -> str:
     render = getattr(error, "render", None)
     if render is not None:
         text = str(render())
-        return text if text.startswith("error") else f"error: {text}"
+        return text if _PLACED.match(text) else f"error: {text}"
     if isinstance(error, ShiplapError):
         return f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
     if isinstance(error, OSError):

@@ -55,7 +55,7 @@ def _aside(end: JobEnd) -> str:
         return f", flaky: at attempt {end.attempts}"
     if end.outcome is not None and end.outcome.reused_from:
         return f": {whose_result(end.outcome.reused_from)}"
-    return f": {one_line(end.message.removeprefix(_ERROR))}" if end.message else ""
+    return f": {one_line(first_line(end.message))}" if end.message else ""
 
 
 def counts_text(end: RunEnd) -> str:

@@ -204,9 +204,12 @@ def test_directories_are_those_of_the_tree(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "services/file").write_text("")
     (tmp_path / "services/link").symlink_to("/etc")
-    assert directories_of(tmp_path, "services/*") == ("services/.hidden", "services/a", "services/b")
+    assert directories_of(tmp_path, "services/*") == (".hidden", "a", "b")
     assert directories_of(tmp_path, "*/[ac]") == ("other/c", "services/a")
     assert directories_of(tmp_path, "**/src") == ("services/a/src",)
+    assert directories_of(tmp_path, "services/**/src") == ("a/src",)
+    assert directories_of(tmp_path, "services/a") == ("a",)
+    assert directories_of(tmp_path, "other") == ("other",)
     assert directories_of(tmp_path, "nothing/*") == ()
 
 

@@ -25,8 +25,6 @@ from tests.toolkit.terminals import read_until
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
-_PAGE = Path(__file__).resolve().parents[2] / "docs" / "pipelines.md"
-
 FIRST = """
 jobs:
   lint:
@@ -516,22 +514,6 @@ def test_shell_on_a_terminal_is_a_terminal_and_the_rows_come_back(repository: Re
         process.kill()
         process.wait()
         os.close(user)
-
-
-def test_first_file_of_the_page_runs_as_the_page_says(repository: Repository) -> None:
-    page = _PAGE.read_text()
-    file = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]
-    repository.commit(file, {"a.sh": f"echo {repository.directory}\n"})
-    shown = re.findall(r"```\n(check .*?)```", page, re.DOTALL)[0]
-    printed = repository.run("--progress", "plain").stderr
-    assert re.sub(r"\d+\.\ds", "0.0s", printed).endswith(re.sub(r"\d+\.\ds", "0.0s", shown))
-    done = repository.run("--progress", "plain")
-    assert re.search(r"^check +reused ", done.stderr, re.MULTILINE)
-    assert re.search(r"^pack +reused ", done.stderr, re.MULTILINE)
-    assert re.search(r"^list +succeeded ", done.stderr, re.MULTILINE)
-    assert "list | dist/scripts.tar\n" in done.stderr or "list | a.sh\n" in done.stderr
-    repository.write(None, {"a.sh": "echo changed\n"})
-    assert repository.states() == {"check": "succeeded", "pack": "succeeded", "list": "succeeded"}
 
 
 def test_result_counts_for_the_secret_that_it_saw(repository: Repository) -> None:

@@ -1,8 +1,9 @@
-"""The four Dockerfiles of ``examples/``: built, run, built again, changed, and handed to other people's tools."""
+"""``examples/``: Dockerfiles are built, run, built again, changed, and handed to other people's tools; jobs are run."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolkit.consoles import examples
 from tests.toolkit.foreign import Podman, run_tool
+from tests.toolkit.git import git
 from tests.toolkit.shiplap import BuildOutcome, Shiplap
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+_PAGE = _EXAMPLES.parent / "docs" / "pipelines.md"
 
 _SERVE_NGINX = """
 nginx
@@ -170,3 +175,38 @@ def test_saved_example_is_accepted_by_skopeo_umoci_and_podman(
     podman("load", "--quiet", "--input", archive)
     command, expected = next((c, e) for c, e in example.commands if not (c and c[0] == "nginx"))
     assert expected in podman.run(f"docker.io/library/{example.image}:latest", command)
+
+
+def test_page_of_pipelines_shows_the_example() -> None:
+    (shown,) = (example for example in examples(_PAGE.read_text()) if example.heading == "A larger file")
+    file = (_EXAMPLES / "pipeline" / ".shiplap.yml").read_text()
+    assert shown.file == "".join(line for line in file.splitlines(keepends=True) if not line.startswith("#"))
+
+
+def test_pipeline_runs_what_a_change_concerns(base_store: Shiplap, tmp_path: Path) -> None:
+    """Here and for a push alike: what the one has done the other does not do again."""
+    place = shutil.copytree(_EXAMPLES / "pipeline", tmp_path / "tally")
+    git(place, "init", "-q", "-b", "main")
+    git(place, "add", ".")
+    git(place, "commit", "-q", "-m", "tally")
+
+    def states(*words: str) -> dict[str, str]:
+        end = json.loads(base_store("ci", "run", "--progress", "json", *words, cwd=place).stderr.splitlines()[-1])
+        return {name: job["state"] for name, job in end["jobs"].items()}
+
+    tests = [f"test ({standard}, {optimise})" for standard in ("c99", "c17") for optimise in ("-O0", "-O2")]
+    always = {"app": "succeeded", "smoke": "succeeded"}
+    first = states()
+    assert first == dict.fromkeys(("check", *tests, "program", "app", "smoke"), "succeeded")
+    reused = dict.fromkeys(first, "reused") | always
+    assert states() == reused
+    assert states("--event", "push") == reused | {"announce": "succeeded"}
+    with open(place / "tests" / "words.txt", "a") as words:
+        words.write("more\n")
+    assert states() == reused | dict.fromkeys(tests, "succeeded")
+    source = place / "src" / "tally.c"
+    source.write_text(source.read_text().replace("words, %ld", "word, %ld"))
+    failed = base_store("ci", "run", cwd=place, check=False)
+    assert failed.returncode == 1
+    assert re.search(r"^check +succeeded .* src/tally.c changed$", failed.stderr, re.MULTILINE)
+    assert re.search(r"^program +skipped ", failed.stderr, re.MULTILINE)

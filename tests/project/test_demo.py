@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,4 +24,8 @@ def test_demo_runs_to_its_end_and_leaves_nothing_behind(privileged: None, debian
     assert "hello, reader" in result.stdout
     assert "ahoy, reader" in result.stdout
     assert "hello, from the registry" in result.stdout
+    assert "8 jobs: 8 succeeded, " in result.stderr
+    assert "8 jobs: 6 succeeded, 2 reused, " in result.stderr
+    assert len(re.findall(r"^test \(.*\) +succeeded .* tests/words.txt changed$", result.stderr, re.MULTILINE)) == 4
+    assert "is tested; its program has" in result.stdout
     assert set(Path("/var/tmp").glob("shiplap-demo-*")) <= before

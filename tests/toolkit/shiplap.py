@@ -22,7 +22,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tes
 from cli.main import main
 raise SystemExit(main())
 """
-_COMMAND = (sys.executable, "-P", "-c", _SCRIPT)
+COMMAND = (sys.executable, "-P", "-c", _SCRIPT)
+"""What starts ``shiplap``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Shiplap:
         """
         data = stdin.encode() if isinstance(stdin, str) else stdin
         result = subprocess.run(
-            [*prefix, *_COMMAND, *map(str, args)],
+            [*prefix, *COMMAND, *map(str, args)],
             input=b"" if data is None else data,
             capture_output=True,
             env=self.environment(env),
@@ -73,7 +74,7 @@ class Shiplap:
 
     def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Start and return at once; the caller waits or kills. options: as Popen's."""
-        return subprocess.Popen([*_COMMAND, *map(str, args)], env=self.environment(None), **options)
+        return subprocess.Popen([*COMMAND, *map(str, args)], env=self.environment(None), **options)
 
     def environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         """The environment that commands get: this process's, this root, no colours."""
