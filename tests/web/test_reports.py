@@ -27,7 +27,7 @@ def run(service: Service) -> int:
     cases = (
         Case("s", "passes", "passed", 3.5),
         Case("s", "again", "passed", 0.1, "late", "", True),
-        Case(EVIL, EVIL, "failed", 0.2, EVIL, f"\x1b[31m{EVIL}"),
+        Case(EVIL, EVIL, "failed", 0.2, EVIL, f"one\n\x1b[31m{EVIL}"),
         Case("s", "left", "skipped", 0.0, "why"),
     )
     found = JobReports("test", COMMIT, True, Reports(cases, 81.5, f"# {EVIL}", ("a.xml cannot be read: no",)))
@@ -79,11 +79,12 @@ def test_pages_show_it_and_execute_none_of_it(client: FlaskClient, service: Serv
     assert page.status_code == 200
     for text in ("1 failed", "1 flaky", "coverage 81.5 %", "a.xml cannot be read", "failed in 1 of the last 1", "late"):
         assert text in page.text, text
+    assert "one\n&lt;script&gt;alert(1)" in page.text
     of_project = client.get("/projects/app/tests")
     assert "1 of 1" in of_project.text
     for text in (page.text, of_project.text):
         assert "<script>alert" not in text
-        assert "\x1b[31m" not in text
+        assert "\x1b" not in text
         assert "&lt;script&gt;alert(1)" in text
     found = client.get(f"/runs/{run}/jobs/2/tests?name=PASS").text
     assert "passes" in found.partition('id="others"')[2]
