@@ -46,6 +46,7 @@ class JobView(msgspec.Struct, frozen=True):
     exit_code: of its command; null: none has ended.
     reused_from: the run whose result it has; empty: its own.
     outputs: the digest of the layer that it output; empty: none.
+    image: of a ``build``, the ID of the image; empty: none.
     """
 
     run: int
@@ -67,6 +68,7 @@ class JobView(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     reused_from: str = ""
     outputs: str = ""
+    image: str = ""
     matrix: str = ""
 
 
@@ -235,5 +237,6 @@ def _view(row: Row[Any], reason: str) -> JobView:
         exit_code=outcome.exit_code,
         reused_from=outcome.reused_from,
         outputs=outcome.outputs or "",
+        image=outcome.image,
         matrix=node.matrix,
     )
