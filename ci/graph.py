@@ -211,7 +211,8 @@ class _Advance:
             return None
         if _is_stopped(job, self._stop, self._nodes, self._states) or job.matrix in self._lost:
             return "cancelled"
-        if job.state != "waiting" or not all(self._states[need] in ENDED for need in job.needs):
+        # All before it, not only its needs: one that was cancelled while it waited ends before what it waited for.
+        if job.state != "waiting" or not all(self._states[other] in ENDED for other in self._before[job.name]):
             return None
         if not self._may_start(job):
             return "skipped"

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ci.graph import ENDED, JobNode
+from ci.graph import ENDED, JobNode, jobs_before
 
 _NAMED: Final = 3
 
 
 def why_waiting(job: JobNode, jobs: Sequence[JobNode]) -> str:
     """Of a job that is waiting. jobs: all of its run."""
-    open_names = [other.name for other in jobs if other.name in job.needs and other.state not in ENDED]
-    if open_names:
-        return f"waits for {_listed(open_names)}"
+    going_on = [other.name for other in jobs if other.state not in ENDED]
+    needed = [name for name in going_on if name in job.needs]
+    if needed:
+        return f"waits for {_listed(needed)}"
+    before = jobs_before(jobs)[job.name]
+    still_ending = [name for name in going_on if name in before]
+    if still_ending:  # what it needs was cancelled, and what that waited for has not ended yet
+        return f"waits for {_listed(still_ending)}"
     going = sum(other.matrix == job.matrix and other.state in ("queued", "running") for other in jobs)
     if job.matrix and job.max_parallel is not None and going >= job.max_parallel:
         return f"{job.matrix} has {going} {'job' if going == 1 else 'jobs'} going, and may have {job.max_parallel}"

@@ -1,4 +1,4 @@
-"""The first pipeline of the design, by ``git push`` to a service and by ``shiplap ci run``: everywhere the same results.
+"""The design's first pipeline by ``git push`` to a service and by ``shiplap ci run``: everywhere the same results.
 
 Each way is gone twice, on stores that have nothing in common but the images that the jobs begin with.
 """
@@ -59,13 +59,13 @@ FILES = {
     "src/notes/old": "to be removed\n",
     "Dockerfile": f"FROM {BUSYBOX_NAME}\nCOPY src /src\nCOPY reports /reports\nRUN cat /reports/*/junit.xml > /all\n",
     "deploy.sh": "#!/bin/sh\n"
-    "test \"$DEPLOY_KEY\" = s3cr3t-of-deploy && ls -l /src/ src/ && echo image $IMAGE && sort /all > deployed\n",
+    'test "$DEPLOY_KEY" = s3cr3t-of-deploy && ls -l /src/ src/ && echo image $IMAGE && sort /all > deployed\n',
 }
 PYTHON = f"""
 FROM {BUSYBOX_NAME}
 ARG VERSION
 RUN printf '#!/bin/sh\\ntest "$*" = "install -e ."\\n' > /bin/pip \\
- && printf '#!/bin/sh\\nmkdir reports; echo "<passed in=\\"'$VERSION'\\" of=\\"%s\\"/>" "$(cat src/*.py)" > "${{1#*=}}"\\n' \\
+ && printf '#!/bin/sh\\nmkdir reports; echo passed with '$VERSION' >"${{1#*=}}"; cat src/*.py >>"${{1#*=}}"\\n' \\
     > /bin/pytest && chmod 755 /bin/pip /bin/pytest
 """
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
-from ci.graph import ENDED, JobNode
+from ci.graph import JobNode
 from core.digests import DiffID
 from core.trust import of_branch
 from pipelines.errors import ConflictError, NotFoundError, SecretError, StaleAttemptError
@@ -497,71 +494,6 @@ def test_retry_of_a_part_marks_nothing_takes_results_over_and_is_no_success_of_t
     assert service.jobs.get(again.number, "make").reused_from == str(number)
     assert len(list_statuses(service.database, "app")) == before
     assert service.pipelines.last_success(planned(service, "3" * 40, reason="x"), "main", "main", "3" * 40) == ""
-
-
-def random_graph(chance: random.Random) -> list[JobNode]:
-    nodes: list[JobNode] = []
-    for place in range(chance.randint(1, 7)):
-        needs = [other.name for other in nodes if chance.random() < 0.4]
-        after = chance.choice(("success", "success", "always", "failure")) if needs else "success"
-        nodes.append(node(f"j{place}", *needs, after=after, may_fail=chance.random() < 0.2))
-    return nodes
-
-
-def test_runs_of_any_graph_end_with_three_workers_that_fail_and_die(service: Service) -> None:
-    """Nobody begins before what it needs, no attempt is doubled, and each run ends, whatever becomes of its jobs."""
-    chance = random.Random(7)
-    graphs: dict[int, list[JobNode]] = {}
-    heads = []
-    for _ in range(12):
-        service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
-        heads.append(claimed(service))
-    for head in heads:
-        graphs[head.run.number] = random_graph(chance)
-        write(service, head, pipeline(*graphs[head.run.number]))
-    order: list[tuple[int, str, dict[str, str]]] = []
-    broken: list[BaseException] = []
-
-    def work(name: str, seed: int) -> None:
-        own = random.Random(seed)
-        try:
-            while any(not service.runs.get(number).is_final for number in graphs):
-                claim = service.claims.take(name, ())
-                if claim is None:
-                    continue
-                order.append((claim.run.number, claim.name, states(service, claim.run.number)))
-                what = own.random()
-                if what < 0.1:
-                    service.claims.release(claim.number, claim.attempt, "it died")
-                elif what < 0.2:
-                    service.claims.try_again(claim, "once more", store=nothing)
-                elif service.claims.why_cancelled(claim) is not None:
-                    end(service, claim, "cancelled")
-                else:
-                    end(service, claim, "failed" if what < 0.35 else own.choice(("succeeded", "reused")))
-                number = own.choice(list(graphs))
-                with suppress(ConflictError):
-                    if own.random() < 0.05:
-                        service.runs.cancel(number, by=name)
-                    elif own.random() < 0.1:
-                        service.jobs.cancel(number, own.choice(graphs[number]).name, by=name)
-        except BaseException as error:
-            broken.append(error)
-            raise
-
-    threads = [threading.Thread(target=work, args=(f"w{seed}", seed)) for seed in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert broken == []
-    for number, nodes in graphs.items():
-        found = states(service, number)
-        assert all(state in ENDED for state in found.values())
-        by_name = {each.name: each for each in nodes}
-        for run, name, seen in order:
-            if run == number:
-                assert all(seen[need] in ENDED for need in by_name[name].needs), (name, seen)
 
 
 def test_log_of_a_run_is_its_first_job_s(service: Service) -> None:
