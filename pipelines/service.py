@@ -67,7 +67,7 @@ class Service(Closing):
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
-        self.jobs = Jobs(database, self.workers)
+        self.jobs = Jobs(database, self.queue, self.workers)
         self.reports = TestReports(database)
         self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)

@@ -28,7 +28,6 @@ from pipelines.endings import ended
 from pipelines.errors import (
     DatabaseUnreachableError,
     NothingToBuildError,
-    QueueUnreachableError,
     SecretError,
     SourceUnreachableError,
     StaleAttemptError,
@@ -37,8 +36,8 @@ from pipelines.errors import (
 from pipelines.model import Claim, JobState, Run, RunResult
 from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
-from pipelines.runs.reaper import waiting
 from pipelines.runs.reports import keep_reports
+from pipelines.runs.waking import wake
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Pipelined, build_and_push
 from worker.cacheexport import Outlet
@@ -289,10 +288,7 @@ class Execution:
 
     def _wake_others(self) -> None:
         """Send messages for runs that waited for this one's project, and for this run if it waits again."""
-        try:
-            self._service.queue.top_up(waiting(self._service.database))
-        except (QueueUnreachableError, DatabaseUnreachableError) as error:
-            _log.warning("the reaper has to wake the waiting runs: %s", error)
+        wake(self._service.database, self._service.queue)
 
     def _duration(self) -> float:
         return time.monotonic() - self._began

@@ -21,8 +21,10 @@ from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, JobKind, JobState
 from pipelines.runs.graphs import graph_of, plans, stop_jobs
 from pipelines.runs.jobnames import meant
+from pipelines.runs.queue import Queue
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
+from pipelines.runs.waking import wake
 from pipelines.runs.workers import Workers
 from pipelines.schema import jobs, runs
 
@@ -106,8 +108,11 @@ class Marks(NamedTuple):
 class Jobs:
     """The jobs of all runs. Thread-safe."""
 
-    def __init__(self, database: Database, workers: Workers, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, queue: Queue, workers: Workers, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
+        self._queue = queue
         self._workers = workers
         self._clock = clock
 
@@ -197,6 +202,7 @@ class Jobs:
             if not stop_jobs(connection, run, [view.name for view in wanted], why_cancelled(by, 0)):
                 raise ConflictError(f"job {job[:100]} of run {run} has ended: {wanted[0].state}")
             follow_job(connection, run, self._clock())
+        wake(self._database, self._queue)  # the next ones of a matrix, and what cleans up
         return self.chosen(run, job)
 
     def has_failed(self, run: int) -> bool:

@@ -13,7 +13,8 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
-from pipelines.model import FINAL_STATES, GitSource, RunRequest, Trigger
+from pipelines.model import FINAL_STATES, RunRequest, Trigger
+from pipelines.runs.kinds import had_pipelines
 from pipelines.schema import runs
 
 Verdict: TypeAlias = Literal["run", "held", "none"]
@@ -28,7 +29,7 @@ def judge(connection: Connection, request: RunRequest, trigger: Trigger) -> Verd
     """Whether the pull request gets a run. Where that cannot be said yet, the run of its push has it from now on."""
     number = _push_of(connection, request.project, trigger)
     if number is None:
-        return "run" if _had_pipelines(connection, request.project) else "none"
+        return "run" if had_pipelines(connection, request.project) else "none"
     # Whoever plans the run holds it, too: it is planned by now, or will find what is put there.
     columns = (runs.c.pipeline, runs.c.state, runs.c.held)
     row = connection.execute(select(*columns).where(runs.c.number == number).with_for_update(key_share=True)).one()
@@ -54,13 +55,3 @@ def _push_of(connection: Connection, project: str, pull: Trigger) -> int | None:
         if trigger.kind == "push" and trigger.commit == pull.commit:
             return int(row.number)
     return None
-
-
-def _had_pipelines(connection: Connection, project: str) -> bool:
-    """Whether the last commit that somebody looked at had them: of this one there is no push, or no longer."""
-    wanted = select(runs.c.pipeline, runs.c.state, runs.c.source).where(runs.c.project == project)
-    for row in connection.execute(wanted.order_by(runs.c.number.desc()).limit(_LOOKED_AT)):
-        is_git = msgspec.json.decode(row.source).get("type") == GitSource.__struct_config__.tag
-        if is_git and (row.pipeline or row.state in FINAL_STATES):
-            return bool(row.pipeline)
-    return False

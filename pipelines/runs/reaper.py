@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import msgspec
-from sqlalchemy import func, select, update
-from sqlalchemy.engine import Connection
+from sqlalchemy import select, update
 
 from pipelines.database import Database
 from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
 from pipelines.runs.claims import LEASE_S, RENEW_S, Claims
-from pipelines.runs.faults import is_due
 from pipelines.runs.pipelines import end_late_runs
 from pipelines.runs.queue import Queue
-from pipelines.runs.shares import going_by_project, turns
-from pipelines.schema import jobs, projects, runs
+from pipelines.runs.waking import waiting
+from pipelines.schema import jobs, runs
 
 _DOUBTFUL_S: Final = 2 * RENEW_S  # no worker that is well takes so long
 _log = logging.getLogger(__name__)
@@ -119,35 +115,3 @@ class Reaper:
             found = frozenset(connection.execute(free).scalars())
             connection.execute(update(jobs).where(jobs.c.number.in_(found)).values(lease_until=jobs.c.lease_until))
         return found
-
-
-def waiting(database: Database, now: float | None = None) -> dict[tuple[str, ...], list[int]]:
-    """The runs of the queued jobs by the labels that those ask for, those to be claimed first at the front.
-
-    Leaves out jobs that may not start yet, because of their project's concurrency or a pause after a fault. A message
-    for such a job would be for nothing, and another one would have to follow each second.
-    """
-    moment = time.time() if now is None else now
-    with database.read() as connection:
-        due = select(jobs.c.number, jobs.c.worker_labels).where(jobs.c.state == "queued", is_due(moment))
-        labels_of = {row.number: row.worker_labels for row in connection.execute(due)}
-        in_order = turns(connection)
-        room = _room_in_projects(connection)
-    found: dict[tuple[str, ...], list[int]] = {}
-    counted: Counter[tuple[str, str]] = Counter()  # for each set of labels: nobody knows whose worker comes first
-    for number, run, project, _ in in_order:
-        labels = labels_of.get(number)
-        if labels is None:
-            continue
-        counted[project, labels] += 1
-        if project not in room or counted[project, labels] <= room[project]:
-            found.setdefault(msgspec.json.decode(labels, type=tuple[str, ...]), []).append(run)
-    return found
-
-
-def _room_in_projects(connection: Connection) -> dict[str, int]:
-    """How many more jobs each project may have going; those without a limit are left out."""
-    going = going_by_project()
-    room = projects.c.concurrency - func.coalesce(going.c.count, 0)
-    limited = select(projects.c.name, room).outerjoin(going, going.c.project == projects.c.name)
-    return {row[0]: row[1] for row in connection.execute(limited.where(projects.c.concurrency > 0))}

@@ -40,10 +40,12 @@ from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
 from pipelines.runs.domains import domain_of, told
 from pipelines.runs.graphs import plans, stop_pipeline
+from pipelines.runs.kinds import had_pipelines
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
+from pipelines.runs.waking import wake
 from pipelines.runs.workers import Workers
 from pipelines.schema import jobs, runs, steps
 from pipelines.sealing.vault import Secrets, check_secret
@@ -208,30 +210,49 @@ class Runs:
         by: who wants it.
         superseded_by: the newer run that supersedes this one.
         why: for people, where it is neither; of a run that is being stopped already, the first reason stays.
-        Raises NotFoundError, and ConflictError when it has ended.
+        Raises NotFoundError, and ConflictError when it has ended, or when a newer run does not supersede it.
         """
-        now = self._clock()
         told = why or why_cancelled(by, superseded_by)
         with self._database.write() as connection:
             hold_run(connection, number)
-            if _is_pipeline(connection, number):
-                return self._cancel_pipeline(
+            is_pipeline = _is_pipeline(connection, number)
+            if is_pipeline:
+                run = self._cancel_pipeline(
                     connection, number, told, by, superseded_by, is_asked=not superseded_by and not why
                 )
-            job = _job_of(connection, number)
-            if job.state in FINAL_STATES:
-                raise ConflictError(f"run {number} has ended: {job.state}")
-            if job.state == "queued" or not job.cancel_requested:
-                this, asker = runs.c.number == number, {"cancelled_by": by, "superseded_by": superseded_by}
-                connection.execute(update(runs).where(this).values(**asker))
-                _change(connection, job, reason=told, cancel_requested=True)
-            if job.state == "queued":
-                _change(connection, job, state="cancelled", finished_at=now, result="{}")
-                follow_job(connection, number, now)
-                line = LogLine(job.lines + 1, "status", f"{told} before it started", now)
-                data = [(line.n, encode_line(line))]
-                store_lines(connection, job.number, job.attempt, data, [text_size(line.text)])
-            return _get(connection, number)
+            else:
+                run = self._cancel_build(connection, number, told, by, superseded_by)
+        if is_pipeline:
+            wake(self._database, self._queue)  # for what cleans up
+        return run
+
+    def _cancel_build(self, connection: Connection, number: int, told: str, by: str, superseded_by: int) -> Run:
+        """A run that nobody has planned yet, either. On a protected branch it is no build where others had pipelines:
+        a newer push does not end it.
+        """
+        now = self._clock()
+        job = _job_of(connection, number)
+        if job.state in FINAL_STATES:
+            raise ConflictError(f"run {number} has ended: {job.state}")
+        if superseded_by and self._may_become_a_deployment(connection, number):
+            raise ConflictError(f"run {number} is not superseded")
+        if job.state == "queued" or not job.cancel_requested:
+            this, asker = runs.c.number == number, {"cancelled_by": by, "superseded_by": superseded_by}
+            connection.execute(update(runs).where(this).values(**asker))
+            _change(connection, job, reason=told, cancel_requested=True)
+        if job.state == "queued":
+            _change(connection, job, state="cancelled", finished_at=now, result="{}")
+            follow_job(connection, number, now)
+            line = LogLine(job.lines + 1, "status", f"{told} before it started", now)
+            data = [(line.n, encode_line(line))]
+            store_lines(connection, job.number, job.attempt, data, [text_size(line.text)])
+        return _get(connection, number)
+
+    def _may_become_a_deployment(self, connection: Connection, number: int) -> bool:
+        run = _get(connection, number)
+        domain = domain_of(run)
+        is_protected = domain is None or domain == protected(run.project)
+        return isinstance(run.source, GitSource) and is_protected and had_pipelines(connection, run.project)
 
     def _cancel_pipeline(
         self, connection: Connection, number: int, told: str, by: str, superseded_by: int, *, is_asked: bool

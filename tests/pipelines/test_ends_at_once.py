@@ -16,7 +16,7 @@ from ci.graph import ENDED
 from core.settings import ServiceSettings
 from pipelines.errors import ConflictError, StaleAttemptError
 from pipelines.model import Claim, RunRequest
-from pipelines.runs.reaper import waiting
+from pipelines.runs.waking import waiting
 from pipelines.service import Service
 from tests.pipelines.test_pipelines import SOURCE, TRIGGER, claimed, end, node, nothing, pipeline, states, write
 

@@ -8,7 +8,7 @@ from pipelines.errors import WorkerSickError
 from pipelines.model import Claim, ContextSource, Run, RunRequest, RunResult, RunState, WorkerInfo
 from pipelines.runs.claims import Claims
 from pipelines.runs.faults import Blame, pause_s
-from pipelines.runs.reaper import waiting
+from pipelines.runs.waking import waiting
 from pipelines.service import Service
 
 SOURCE = ContextSource("sha256:" + "0" * 64)

@@ -18,10 +18,11 @@ from pipelines.errors import ConflictError, NotFoundError, SecretError, StaleAtt
 from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
-from pipelines.runs.reaper import waiting
+from pipelines.runs.waking import waiting
 from pipelines.schema import jobs, run_secrets, runs
 from pipelines.service import Service
 from pipelines.statuses.outbox import list_statuses
+from tests.toolkit.service import RedisServer
 
 SOURCE = GitSource("https://git.example/app.git", "main")
 COMMIT = "a" * 40
@@ -307,6 +308,42 @@ def test_newer_push_ends_what_is_not_protected_and_never_kills(service: Service)
         service.runs.cancel(number, superseded_by=10)
     assert service.claims.why_cancelled(claim) == "superseded by #9"
     assert not service.claims.is_killed(claim)
+
+
+def test_newer_push_ends_no_run_of_a_protected_branch_that_may_become_a_deployment(service: Service) -> None:
+    """Nobody has looked at a run that waits: what the project's last run was like has to tell."""
+    first, second = (service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER).number for _ in range(2))
+    assert service.runs.cancel(first, superseded_by=second).state == "cancelled", (
+        "as far as anybody knows it is a build"
+    )
+    end(service, claimed(service))
+    service.runs.cancel(service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER).number, superseded_by=9)
+    begun(service)
+    service.runs.cancel(service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER).number, by="ana")
+    waits = service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER).number
+    with pytest.raises(ConflictError, match="not superseded"):
+        service.runs.cancel(waits, superseded_by=9)
+    assert claimed(service).run.number == waits
+    with pytest.raises(ConflictError, match="not superseded"):
+        service.runs.cancel(waits, superseded_by=9)
+    on_branch = service.runs.submit(RunRequest(SOURCE, "app"), replace(TRIGGER, branch="dev")).number
+    assert service.runs.cancel(on_branch, superseded_by=9).state == "cancelled"
+    assert service.runs.cancel(waits, by="ana").cancel_requested
+
+
+def test_what_a_cancel_lets_begin_is_announced_at_once(service: Service, shared_redis: RedisServer) -> None:
+    """Nobody has to wait for the reaper."""
+    number = begun(service, node("t (1)", matrix="t", max_parallel=1), node("t (2)", matrix="t", max_parallel=1))
+    assert states(service, number)["t (2)"] == "waiting"
+    shared_redis.empty()
+    service.jobs.cancel(number, "t (1)")
+    assert (states(service, number)["t (2)"], service.queue.depth()) == ("queued", 1)
+    end(service, claimed(service))
+    number = begun(service, node("up"), node("more", "up"), node("down", "up", "more", after="always"))
+    end(service, claimed(service))
+    shared_redis.empty()
+    service.runs.cancel(number, by="ana")
+    assert (states(service, number)["down"], service.queue.depth()) == ("queued", 1)
 
 
 def test_cancelled_attempt_that_a_machine_ends_is_cancelled(service: Service) -> None:

@@ -14,8 +14,8 @@ from pipelines.errors import InvalidRequestError
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
 from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.queue import queue_name
-from pipelines.runs.reaper import waiting
 from pipelines.runs.shares import Turn, in_turn
+from pipelines.runs.waking import waiting
 from pipelines.schema import jobs, runs
 from pipelines.service import Service
 
