@@ -142,7 +142,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("platform: amiga", "5:15: error: expected a platform, such as linux/arm64"),
         ("workers: [a, b, c, d, e, f]", "a list of at most 5, and this has 6"),
         ("approve: Ship it?", "not yet: `approve`"), ("caches: [/c]", "not yet: `caches`"),
-        ("engine: true", "not yet: `engine`"),
+        ("reports: {}", "not yet: `reports`"), ("engine: true", "not yet: `engine`"),
         ("use: ./x.yml", "not yet: `use`"), ("concurrency: {group: x}", "not yet: `concurrency`"),
         ("matrix: {}", "a matrix has a list of values"),
         ("matrix: {lower: [1]}", 'expected a name in capitals, and this is "lower"'),
@@ -251,6 +251,34 @@ def test_needs_of_matrices_name_all_or_one(lint: Lint) -> None:
     assert "`needs` may name values of the job's own matrix only (P)" in lint(text % "test (${SHIPLAP_BRANCH})")
 
 
+def test_values_of_a_matrix_are_known_in_its_job_and_facts_everywhere(lint: Lint) -> None:
+    text = _JOB + "    matrix: {PYTHON: [1]}\n    env: {X: '${%s}'}\n"
+    for good in ("PYTHON", "SHIPLAP_BRANCH"):
+        assert not lint(text % good)
+    assert "nothing is called ${B}" in lint(text % "B")
+    assert "nothing is called ${PYTHN} (did you mean ${PYTHON}?)" in lint(text % "PYTHN")
+
+
+def test_needs_of_a_job_without_a_matrix_name_no_values(lint: Lint) -> None:
+    shown = lint(_JOB + "    needs: 'b (${X})'\n  b: {image: 'b:1', run: x, matrix: {X: [1]}}\n")
+    assert "`needs` may name values of the job's own matrix only (it has none)" in shown
+
+
+def test_matrix_is_told_where_it_is_wrong(lint: Lint) -> None:
+    assert "5:38: error: the matrix has no PYTHN (did you mean PYTHON?)" in lint(
+        _JOB + "    matrix: {PYTHON: [1], exclude: [{PYTHN: 1}]}\n"
+    )
+    assert "5:5: error: a combination to include has no A" in lint(_JOB + "    matrix: {A: [1], include: [{}]}\n")
+    assert "the matrix has no B" in lint(_JOB + "    matrix: {A: [1], include: [{A: 2, B: 1}]}\n")
+    axes = ", ".join(f"{name}: [{', '.join(map(str, range(64)))}]" for name in "AB")
+    assert "at most 64 combinations; this has 4096" in lint(_JOB + f"    matrix: {{{axes}}}\n")
+    axes += f", C: [{', '.join(map(str, range(64)))}]"
+    assert "5:5: error: a matrix has at most 64 combinations; this has far more" in lint(
+        _JOB + f"    matrix: {{{axes}}}\n"
+    )
+    assert not lint(_JOB + "    matrix: {A: [1, 2, 3, 4, 5, 6, 7, 8], B: [1, 2, 3, 4, 5, 6, 7, 8]}\n")
+
+
 def test_image_of_a_job_is_one_that_builds(lint: Lint) -> None:
     text = "jobs:\n  a: {image: 'b:1', run: x}\n  m: {build: ., matrix: {A: [1]}}\n  c: {image: {job: %s}, run: x}\n"
     assert '"a" builds no image' in lint(text % "a")
@@ -278,6 +306,10 @@ jobs:
     [
         ("jobs: {a: {image: python, run: x}}", "may be another one tomorrow (name a version, or its digest)"),
         ("jobs: {a: {image: 'x:latest', run: x}}", "this image may be another one tomorrow"),
+        ("jobs: {a: {image: 'h:5000/x', run: x}}", "this image may be another one tomorrow"),
+        ("jobs: {a: {image: 'h:5000/x:latest', run: x}}", "this image may be another one tomorrow"),
+        (_JOB + "    when: {event: pull_request}\n    secrets: [KEY]\n", "also runs for forks, which get no secrets"),
+        (_JOB + "    when: [{fork: false}, {event: pull_request}]\n    secrets: [KEY]\n", "also runs for forks"),
         (_JOB + "    outputs: build/**\n", 'no job needs "a", so nobody takes its outputs'),
         ("on: push\n" + _JOB + "    when: {event: tag}\n", "this pipeline does not listen to tag: see `on`"),
         ("on: push\n" + _JOB + "    when: {tag: v*}\n", "this never holds"),
@@ -333,7 +365,11 @@ def test_how_much_is_looked_at_for_outputs_that_meet_is_bounded(lint: Lint, monk
         "on: {push: {branches: main}, pull_request: }\n" + _JOB + "    when: {event: pull_request, fork: false}\n",
         _JOB + "    when: {event: [push, local]}\n", _JOB + "    inputs: src\n    env: {B: '${SHIPLAP_BRANCH}'}\n",
         f"jobs: {{a: {{image: 'x@sha256:{'0' * 64}', run: x}}, c: {{build: .}}}}",
-        "jobs: {a: {image: '${SHIPLAP_PROJECT}', run: x}}",
+        "jobs: {a: {image: '${SHIPLAP_PROJECT}', run: x}}", "jobs: {a: {image: 'h:5000/x:1', run: x}}",
+        _JOB + "    secrets: [KEY]\n    when: {event: push}\n", "on: push\n" + _JOB + "    secrets: [KEY]\n",
+        _JOB + "    secrets: [KEY]\n    when: [{event: push}, {fork: false}]\n",
+        _JOB + "    when: {event: [tag, manual], tag: v*}\n", _JOB + "    when: {event: local, tag: v*}\n",
+        _JOB + "    when: {event: [tag, push], branch: main}\n",
     ],
 )  # fmt: skip
 def test_what_is_meant_has_no_warning(lint: Lint, text: str) -> None:

@@ -134,6 +134,11 @@ _WHEN = f"jobs:\n  a: {{{_JOB}, when: %s}}\n"
         ("{paths: src}", Event("push", changed=lambda: None), None),
         ("[{branch: main}, {event: tag}]", Event("tag", tag="v1"), None),
         ("[{branch: main}, {event: tag}]", Event("push", "x"), "it is not for branch x"),
+        ("[{event: tag}, {branch: main}]", Event("push", "x"), "it is not for push"),
+        ("{branch: '**'}", Event("tag", tag="v1"), "there is no branch"),
+        ("{tag: '**'}", Event("push", "x"), "there is no tag"),
+        ("{fork: true}", Event("pull_request", is_fork=True), None),
+        ("{fork: false}", Event("push", "x"), None),
     ],
 )  # fmt: skip
 def test_when_decides_what_is_in_a_run(parsed: Parsed, when: str, event: Event, reason: str | None) -> None:

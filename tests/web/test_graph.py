@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci.graph import JobNode
-from web.pages.graph import HEIGHT, Box, Graph, lay_out, related
+from web.pages.graph import HEIGHT, Box, Graph, lay_out, related, states_in_words
 
 
 def columns(graph: Graph) -> list[list[str]]:
@@ -157,3 +157,54 @@ def test_256_jobs_are_placed_in_no_time() -> None:
     graph = lay_out(jobs)
     assert len(graph.edges) > 1500
     assert time.process_time() - began < 1
+
+
+def test_graph_is_drawn_where_its_boxes_and_lines_have_room() -> None:
+    graph = lay_out(
+        [
+            JobNode("lint"), JobNode("docs"), JobNode("test (a)", needs=("lint",), matrix="test"),
+            JobNode("test (b)", needs=("lint",), matrix="test"),
+            JobNode("app", needs=("test (a)", "test (b)", "lint", "docs")),
+        ]
+    )  # fmt: skip
+    places = [(box.label, round(box.x, 1), round(box.y, 1), round(box.width, 1)) for box in graph.boxes]
+    assert places == [
+        ("lint", 4.0, 4.0, 66.8), ("docs", 4.0, 42.0, 66.8), ("test × 2", 106.8, 9.0, 95.6), ("app", 238.4, 23.0, 59.6),
+    ]  # fmt: skip
+    assert [edge.path for edge in graph.edges] == [
+        "M70.8 18H86.3Q88.8 18 88.8 20.5V20.5Q88.8 23 91.3 23H106.8",
+        "M70.8 18H82.8Q88.8 18 88.8 24V43Q88.8 49 94.8 49H106.8H202.4H214.4Q220.4 49 220.4 43V43Q220.4 37 226.4 37H238.4",
+        "M70.8 56H85.3Q88.8 56 88.8 59.5V59.5Q88.8 63 92.3 63H106.8H202.4H214.4Q220.4 63 220.4 57V43Q220.4 37 226.4 37"
+        "H238.4",
+        "M202.4 23H214.4Q220.4 23 220.4 29V31Q220.4 37 226.4 37H238.4",
+    ]
+    assert (round(graph.width, 1), round(graph.height, 1)) == (306.0, 78.0)
+
+
+def test_picture_is_as_large_as_what_is_in_it() -> None:
+    def size(*jobs: JobNode) -> tuple[float, float]:
+        graph = lay_out(jobs)
+        return round(graph.width, 1), round(graph.height, 1)
+
+    assert size() == (8.0, 8.0)
+    assert size(JobNode("a")) == (57.2, 36.0)
+    assert size(JobNode("a"), JobNode("b")) == (57.2, 74.0)
+    assert size(JobNode("日本語")) == (93.2, 36.0), "such characters are two wide"
+    assert size(JobNode("m (a)", matrix="m"), JobNode("m (b)", matrix="m")) == (86.0, 40.0), (
+        "the second board looks out"
+    )
+    assert size(JobNode("m (a)", matrix="m")) == (86.0, 36.0)
+
+
+def test_label_has_at_most_26_characters() -> None:
+    def labels(*jobs: JobNode) -> list[str]:
+        return [box.label for box in lay_out(jobs).boxes]
+
+    assert labels(JobNode("x" * 26), JobNode("y" * 27)) == ["x" * 26, "y" * 25 + "…"]
+    name = "m" * 30
+    assert labels(*[JobNode(f"{name} ({value})", matrix=name) for value in "ab"]) == ["m" * 21 + "… × 2"]
+
+
+def test_states_are_counted_in_the_order_in_which_they_come_first() -> None:
+    assert states_in_words(["running", "failed", "running"]) == "2 running, 1 failed"
+    assert states_in_words([]) == ""
