@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ci import meeting
+from ci.errors import PipelineFileError
 from ci.model import Directories, Image, ImageBuild, Limits, Output, Refs, Retry, Secret
 from ci.parsing import ParsedFile
 from ci.problems import Problem
@@ -142,7 +143,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("platform: amiga", "5:15: error: expected a platform, such as linux/arm64"),
         ("workers: [a, b, c, d, e, f]", "a list of at most 5, and this has 6"),
         ("approve: Ship it?", "not yet: `approve`"), ("caches: [/c]", "not yet: `caches`"),
-        ("reports: {}", "not yet: `reports`"), ("engine: true", "not yet: `engine`"),
+        ("engine: true", "not yet: `engine`"),
         ("use: ./x.yml", "not yet: `use`"), ("concurrency: {group: x}", "not yet: `concurrency`"),
         ("matrix: {}", "a matrix has a list of values"),
         ("matrix: {lower: [1]}", 'expected a name in capitals, and this is "lower"'),
@@ -394,6 +395,19 @@ def test_long_chain_of_needs_is_no_trouble(lint: Lint) -> None:
 def test_a_problem_says_its_line() -> None:
     assert str(Problem("error", "no", None, "do")) == "error: no (do)"
     assert re.fullmatch("warning: w", str(Problem("warning", "w", None)))
+
+
+def test_one_line_names_the_first_error_and_how_many_more_there_are(parsed: Parsed) -> None:
+    """A warning before it is none; what is wrong with the whole file comes first."""
+    for keys, more in (("tty: perhaps", ""), ("tty: perhaps, timeout: x, grace: y", " (and 2 more)")):
+        with pytest.raises(PipelineFileError) as refused:
+            parsed(f"jobs: {{a: {{image: python, run: x, {keys}}}}}")
+        assert str(refused.value.message).endswith(f'expected true or false, and this is "perhaps"{more}')
+    many = "".join(f"  j{number}: {{image: 'b:1', run: x, tty: perhaps}}\n" for number in range(200))
+    with pytest.raises(PipelineFileError) as refused:
+        parsed(f"jobs:\n{many}")
+    assert refused.value.message.endswith("(and 199 more)"), "also of those that are not shown"
+    assert len(refused.value.problems) == 200
 
 
 def test_hint_for_a_variable_that_inputs_take_away_can_be_followed(lint: Callable[[str], str]) -> None:
