@@ -36,7 +36,8 @@ _LAYERS: Final = """
         coalesce((SELECT l.size FROM layers l WHERE l.diff_id = r.diff_id), 0)
             + coalesce((SELECT sum(c.size) FROM compressed c JOIN blobs USING (digest) WHERE c.diff_id = r.diff_id), 0),
         EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id)
-            OR EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = r.diff_id),
+            OR EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = r.diff_id)
+            OR EXISTS (SELECT 1 FROM container_pins p WHERE p.object = r.diff_id),
         EXISTS (SELECT 1 FROM leases e WHERE e.object = r.diff_id)
     FROM records r WHERE r.diff_id IS NOT NULL GROUP BY r.diff_id ORDER BY max(r.used_at), r.diff_id
 """
@@ -47,6 +48,7 @@ _OWN_LAYERS: Final = """
     FROM (SELECT DISTINCT diff_id FROM records WHERE diff_id IS NOT NULL) r LEFT JOIN layers l USING (diff_id)
     WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = r.diff_id)
     AND NOT EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = r.diff_id)
+    AND NOT EXISTS (SELECT 1 FROM container_pins p WHERE p.object = r.diff_id)
 """
 _LAYERS_OF_SNAPSHOTS: Final = (
     "SELECT coalesce(sum(l.size), 0) FROM snapshots s JOIN layers l USING (diff_id)"
@@ -59,6 +61,7 @@ _MEASURED_SNAPSHOTS: Final = (  # those that no layer's size stands for
 _SNAPSHOTS: Final = """
     SELECT s.path, s.kind, s.created_at, coalesce((SELECT l.size FROM layers l WHERE l.diff_id = s.diff_id), 0),
         EXISTS (SELECT 1 FROM leases e WHERE e.object = coalesce(s.diff_id, s.key))
+            OR EXISTS (SELECT 1 FROM container_pins p WHERE p.object = coalesce(s.diff_id, s.key))
     FROM snapshots s WHERE s.path IS NOT NULL ORDER BY s.created_at, s.path
 """
 
@@ -69,7 +72,7 @@ class CacheItem(NamedTuple):
     id: a layer's diff ID, or the directory of a mount or mirror.
     size_bytes: of a layer with its compressed forms.
     created_at, used_at: seconds since the epoch.
-    shared: an image has the layer too, or a run keeps it.
+    shared: an image or a container has the layer too, or a run keeps it.
     in_use: by a living process.
     """
 

@@ -1,6 +1,7 @@
 """Garbage collection: what to remove is decided in one transaction, files go after it, each under its own check.
 
-What an image, a cache record, a run's row (kept.py) or a living session's lease refers to is kept. First the rows go,
+What an image, a cache record, a run's row (kept.py), a container (pinned.py) or a living session's lease refers to is
+kept. First the rows go,
 durably: from then on the content does not exist. Then each file is taken out of its place, inside a write transaction
 that has made sure that neither row nor lease has come back. After a kill in between, the file is an orphan; the next
 prune finds it.
@@ -63,8 +64,8 @@ class Collector:
     def remove_images(self, ids: Sequence[str]) -> PruneReport:
         """Remove these images with their names, and what only they had.
 
-        An image that a run keeps, or that another session has leased (it may be about to name it), loses no more than
-        its names.
+        An image that a run keeps, that a container is of, or that another session has leased (it may be about to name
+        it), loses no more than its names.
         """
 
         def plan(connection: sqlite3.Connection) -> _Plan:
@@ -94,9 +95,7 @@ class Collector:
         layers: list[str] = []
         blobs: list[str] = []
         for image_id in ids:
-            if _column(connection, _LEASED_BY_ANOTHER, image_id, self._session.id) or _column(
-                connection, _KEPT_BY_A_RUN, image_id
-            ):
+            if _column(connection, _NEEDED, image_id, image_id, image_id, self._session.id):
                 _remove_names(connection, _OF_IMAGE, image_id, made, "Untagged")
                 continue
             layers += _column(connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id)
@@ -262,7 +261,10 @@ _DOOMED: Final = "doomed:"
 _ALL_DOOMED: Final = "SELECT key FROM meta WHERE key >= 'doomed:' AND key < 'doomed:~'"
 _IN_USE: Final = "SELECT 1 FROM blobs WHERE digest = ? UNION ALL SELECT 1 FROM leases WHERE object = ? LIMIT 1"
 _LEASED_BY_ANOTHER: Final = "SELECT session FROM leases WHERE object = ? AND session <> ? LIMIT 1"
-_KEPT_BY_A_RUN: Final = "SELECT name FROM kept_objects WHERE object = ? LIMIT 1"
+_NEEDED: Final = (
+    "SELECT 1 FROM kept_objects WHERE object = ? UNION ALL SELECT 1 FROM container_pins WHERE object = ?"
+    " UNION ALL SELECT 1 FROM leases WHERE object = ? AND session <> ? LIMIT 1"
+)
 _EXPIRED: Final = "DELETE FROM kept WHERE until < ?"
 _PRUNABLE_INDEXES: Final = (
     "SELECT digest FROM indexes WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = digest)"
@@ -271,6 +273,7 @@ _PRUNABLE_INDEXES: Final = (
 _PRUNABLE_IMAGES: Final = (
     "SELECT id FROM images WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = images.id)"
     " AND NOT EXISTS (SELECT 1 FROM kept_objects WHERE object = images.id)"
+    " AND NOT EXISTS (SELECT 1 FROM container_pins WHERE object = images.id)"
     " AND NOT EXISTS (SELECT 1 FROM index_entries WHERE image_id = images.id) ORDER BY created_at"
 )
 _ONLY_OF_THIS_INDEX: Final = (
@@ -288,6 +291,7 @@ _OF_INDEX: Final = (
 )
 _UNUSED_ORIGINS: Final = (
     "DELETE FROM origins WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = diff_id)"
+    " AND NOT EXISTS (SELECT 1 FROM container_pins p WHERE p.object = origins.diff_id)"
     " AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = origins.diff_id)"
     " AND NOT EXISTS (SELECT 1 FROM records r WHERE r.diff_id = origins.diff_id)"
 )

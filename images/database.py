@@ -200,6 +200,24 @@ _MIGRATIONS: Final = (
         AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = layers.diff_id)
         AND NOT EXISTS (SELECT 1 FROM records r WHERE r.diff_id = layers.diff_id);
     """,
+    """
+    -- what containers need for as long as they exist: their image, its layers, keys of flat snapshots; see pinned.py
+    CREATE TABLE container_pins (
+        holder TEXT NOT NULL, object TEXT NOT NULL, PRIMARY KEY (object, holder)
+    ) WITHOUT ROWID;
+    CREATE INDEX container_pins_holder ON container_pins (holder);
+    DROP VIEW garbage_layers;
+    CREATE VIEW garbage_layers AS SELECT diff_id FROM layers
+        WHERE NOT EXISTS (SELECT 1 FROM leases WHERE object = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM container_pins p WHERE p.object = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM kept_objects k WHERE k.object = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.diff_id = layers.diff_id)
+        AND NOT EXISTS (SELECT 1 FROM records r WHERE r.diff_id = layers.diff_id);
+    DROP VIEW idle_snapshots;
+    CREATE VIEW idle_snapshots AS SELECT key, diff_id, path, created_at FROM snapshots
+        WHERE path IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases WHERE object = coalesce(diff_id, key))
+        AND NOT EXISTS (SELECT 1 FROM container_pins p WHERE p.object = coalesce(diff_id, key));
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

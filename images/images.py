@@ -48,6 +48,9 @@ _SELECT: Final = (
 )
 
 
+_OF_A_CONTAINER: Final = "remove the container first, or take only the image's names away with --force"
+
+
 class HistoryEntry(NamedTuple):
     """One line of ``image history``. diff_id is None, and size_bytes 0, for a change of metadata."""
 
@@ -236,8 +239,8 @@ class ImageStore:
 
         Returns what ``docker image rm`` would print. Given an ID or digest: removes it with its names; more than one
         needs ``force``. Layers that other images, the build cache or a living session (this one too) use stay. An image
-        that another session uses stays too, without names. A prune takes them later. Raises ImageInUseError (also for
-        an image of an index), and what ``resolve`` raises.
+        that another session uses stays too, without names. So does, with ``force``, one that a container is of. A prune
+        takes them later. Raises ImageInUseError (also for an image of an index), and what ``resolve`` raises.
         """
         from images.collect import Collector
 
@@ -252,6 +255,8 @@ class ImageStore:
                 f"{'index' if target.index_digest else 'image'} {called} has several names: {', '.join(names)}",
                 hint="remove names one by one, or all with --force",
             )
+        if not force:
+            self._refuse_of_containers(target)
         collector = Collector(self._root, self._database, self._session)
         if target.index_digest is not None:
             return collector.remove_index(target.index_digest).lines
@@ -289,6 +294,22 @@ class ImageStore:
 
         freed = CacheMounts(self._root).prune(until) + Mirrors(self._root).prune(until)
         return replace(report, freed_bytes=report.freed_bytes + freed)
+
+    def _refuse_of_containers(self, target: Target) -> None:
+        """Raise ImageInUseError, in docker's words, where a container is of the image or of one of the index."""
+        row = self._database.one(
+            "SELECT holder, object FROM container_pins WHERE object = ? OR object IN"
+            " (SELECT image_id FROM index_entries WHERE index_digest = ?) ORDER BY holder LIMIT 1",
+            (target.image_id, target.index_digest),
+        )
+        if row is None:
+            return
+        holder, image = row[0][:12], Digest(row[1]).short
+        if target.name is not None:
+            what = f'unable to remove repository reference "{target.name.familiar}" (must force) - container {holder}'
+            raise ImageInUseError(f"conflict: {what} is using its referenced image {image}", hint=_OF_A_CONTAINER)
+        what = f"unable to delete {image} (must be forced) - image is being used by container {holder}"
+        raise ImageInUseError(f"conflict: {what}", hint=_OF_A_CONTAINER)
 
     def _names_of(self, target: Target) -> _Lines:
         if target.index_digest is not None:

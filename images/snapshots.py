@@ -101,7 +101,7 @@ class Snapshots:
         chains = list(chains_of(diff_ids))
         unknown = [diff_id for diff_id, chain in zip(diff_ids, chains, strict=True) if chain not in self._known]
         self._layers.fetch(unknown)
-        flat = 0 if len(diff_ids) <= _MAX_LAYERS else -(-(len(diff_ids) - _MAX_LAYERS + 1) // _FLAT_STEP) * _FLAT_STEP
+        flat = _merged(diff_ids)
         found = [self._flat(diff_ids[:flat])] if flat else []
         for at in range(flat, len(diff_ids)):
             if chains[at] not in self._known or not _is_there(self._known[chains[at]]):
@@ -178,7 +178,7 @@ class Snapshots:
     def _flat(self, diff_ids: Sequence[DiffID]) -> RootLayer | None:
         from images.apply import apply_layer
 
-        key = f"flat:{chain_id(diff_ids)}"
+        key = _flat_key(diff_ids)
         self._session.lease((key,))
         row = self._row(key)
         if row is None:
@@ -351,6 +351,22 @@ class Snapshots:
         path = f"{self._directory}/{self._session.new_name()}"
         os.mkdir(path, 0o755)
         return path
+
+
+def merged_key(diff_ids: Sequence[DiffID]) -> str | None:
+    """The key of the snapshot that ``lowers`` merges the first of these layers into; None: they are few enough."""
+    diff_ids = topmost_of_each(diff_ids)
+    merged = _merged(diff_ids)
+    return _flat_key(diff_ids[:merged]) if merged else None
+
+
+def _merged(diff_ids: Sequence[DiffID]) -> int:
+    """How many of the first layers are merged into one."""
+    return 0 if len(diff_ids) <= _MAX_LAYERS else -(-(len(diff_ids) - _MAX_LAYERS + 1) // _FLAT_STEP) * _FLAT_STEP
+
+
+def _flat_key(diff_ids: Sequence[DiffID]) -> str:
+    return f"flat:{chain_id(diff_ids)}"
 
 
 def _make_root(path: str) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from images.images import ImageStore
     from images.kept import Kept
     from images.lookup import Lookup
+    from images.pinned import Pinned
     from images.snapshots import Snapshots
 
 
@@ -155,6 +156,13 @@ class Store(Closing):
         from images.kept import Kept
 
         return Kept(self.database, self._session, self.blobs, self.holdings)
+
+    @property
+    def pinned(self) -> Pinned:
+        """What containers need, for as long as they exist."""
+        from images.pinned import Pinned
+
+        return Pinned(self.database, self._session, self.blobs)
 
     @property
     def cache_use(self) -> CacheUse:

@@ -50,6 +50,11 @@ _DANGLING: Final = (
     ("SELECT digest FROM compressed WHERE digest NOT IN (SELECT digest FROM blobs)", "a compressed layer without blob"),
     ("SELECT id FROM images WHERE id NOT IN (SELECT digest FROM blobs)", "an image without its config"),
     ("SELECT id FROM images WHERE manifest_digest NOT IN (SELECT digest FROM blobs)", "an image without its manifest"),
+    (
+        "SELECT holder FROM container_pins WHERE object LIKE 'sha256:%' AND object NOT IN (SELECT digest FROM blobs)"
+        " AND object NOT IN (SELECT diff_id FROM known_layers)",
+        "a container needs what is not there",
+    ),
     ("SELECT name FROM kept_objects WHERE object NOT IN (SELECT digest FROM blobs)", "a run keeps what is not there"),
     ("SELECT digest FROM pins WHERE digest NOT IN (SELECT digest FROM blobs)", "pinned content that is not there"),
     (

@@ -193,13 +193,13 @@ def test_a_reboot_takes_nothing_that_is_kept(store: Store) -> None:
         assert verify(later) == []
 
 
-def test_a_store_of_the_last_version_gets_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_an_earlier_version_gets_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from images import database
 
     root = tmp_path / "old"
     with monkeypatch.context() as patched:
-        patched.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:-1])
-        patched.setattr(database, "SCHEMA_VERSION", database.SCHEMA_VERSION - 1)
+        patched.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:6])
+        patched.setattr(database, "SCHEMA_VERSION", 6)
         with Store.open(root) as store:
             image = new_image(store, new_layer(store), name="app")
     with Store.open(root) as store:
