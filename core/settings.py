@@ -425,6 +425,12 @@ def _xdg(env: Mapping[str, str], name: str) -> str:
     return text if text.startswith("/") else ""
 
 
+def runtime_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """``XDG_RUNTIME_DIR``: where an ordinary user's sockets live until they log out; None where there is none."""
+    text = _xdg(os.environ if environ is None else environ, "XDG_RUNTIME_DIR")
+    return Path(text) if text else None
+
+
 def _path(env: Mapping[str, str], text: str) -> Path:
     """``text`` as an absolute path; ``~`` is the user's home directory. Raises SettingsError."""
     if text == "~" or text.startswith("~/"):

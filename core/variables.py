@@ -71,6 +71,13 @@ _PLACES: Final = Group(
             "`~/.cache`",
             "build on a service",
         ),
+        Variable(
+            "XDG_RUNTIME_DIR",
+            "`shiplap` in it has the sockets of containers, for who is not root",
+            "a whole path, else it is ignored",
+            "`run` in the root",
+            "containers",
+        ),
     ),
 )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StorageFullError
+from core.sqlscript import statements
 from images.errors import StoreAccessError, StoreBusyError, StoreCorruptError, StoreError, StoreVersionError
 
 BUSY_TIMEOUT_S: Final = 60.0
@@ -310,7 +311,7 @@ class Database:
             execute("PRAGMA journal_mode=WAL")
             execute("BEGIN IMMEDIATE")
             for script in _MIGRATIONS[version:]:
-                for statement in _statements(script):
+                for statement in statements(script):
                     execute(statement)
             execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             execute("COMMIT")
@@ -340,15 +341,6 @@ def release_ballast(database: Path) -> bool:
 
 def _ballast(database: Path) -> str:
     return f"{database}.ballast"
-
-
-def _statements(script: str) -> Iterator[str]:
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
 
 
 def _as_store_error(error: sqlite3.Error, path: Path) -> Exception:

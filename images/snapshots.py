@@ -113,14 +113,7 @@ class Snapshots:
     def new_upper(self, below: Sequence[RootLayer] = ()) -> Upper:
         """A new directory for a step to write to, above ``below``. It is removed with the session unless adopted."""
         with storage_errors("a snapshot"):
-            path = self._new_directory()
-            root = _root_of(below[-1]) if below else _PLAIN_ROOT
-            for name, mode in (("fs", root.mode), ("work", _MODE)):
-                os.mkdir(f"{path}/{name}")
-                if name == "fs" and (root.uid or root.gid) and _is_root():
-                    os.chown(f"{path}/fs", root.uid, root.gid)
-                os.chmod(f"{path}/{name}", mode)
-        return Upper(path, (root.mode, root.uid, root.gid))
+            return fill_upper(self._new_directory(), below)
 
     def adopt(self, upper: Upper, diff_id: DiffID, below: Sequence[DiffID]) -> None:
         """Let ``upper``, whose content the layer's tar holds, be the layer's snapshot on ``below``, unless it has one
@@ -351,6 +344,17 @@ class Snapshots:
         path = f"{self._directory}/{self._session.new_name()}"
         os.mkdir(path, 0o755)
         return path
+
+
+def fill_upper(path: str, below: Sequence[RootLayer] = ()) -> Upper:
+    """Make ``fs`` and ``work`` in an empty directory, for what is written above ``below``."""
+    root = _root_of(below[-1]) if below else _PLAIN_ROOT
+    for name, mode in (("fs", root.mode), ("work", _MODE)):
+        os.mkdir(f"{path}/{name}")
+        if name == "fs" and (root.uid or root.gid) and _is_root():
+            os.chown(f"{path}/fs", root.uid, root.gid)
+        os.chmod(f"{path}/{name}", mode)
+    return Upper(path, (root.mode, root.uid, root.gid))
 
 
 def merged_key(diff_ids: Sequence[DiffID]) -> str | None:

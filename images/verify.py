@@ -44,17 +44,17 @@ def verify(store: Store) -> list[Problem]:
 
 
 _BLOBS: Final = "SELECT digest, size FROM blobs ORDER BY digest"
+_UNMET_PINS: Final = (
+    "SELECT DISTINCT holder FROM container_pins WHERE object LIKE 'sha256:%'"
+    " AND object NOT IN (SELECT digest FROM blobs) AND object NOT IN (SELECT diff_id FROM origins)"
+)
 _DANGLING: Final = (
     ("SELECT name FROM names WHERE image_id NOT IN (SELECT id FROM images)", "the name of no image"),
     ("SELECT diff_id FROM layers WHERE diff_id NOT IN (SELECT digest FROM blobs)", "a layer without its tar"),
     ("SELECT digest FROM compressed WHERE digest NOT IN (SELECT digest FROM blobs)", "a compressed layer without blob"),
     ("SELECT id FROM images WHERE id NOT IN (SELECT digest FROM blobs)", "an image without its config"),
     ("SELECT id FROM images WHERE manifest_digest NOT IN (SELECT digest FROM blobs)", "an image without its manifest"),
-    (
-        "SELECT holder FROM container_pins WHERE object LIKE 'sha256:%' AND object NOT IN (SELECT digest FROM blobs)"
-        " AND object NOT IN (SELECT diff_id FROM known_layers)",
-        "a container needs what is not there",
-    ),
+    (_UNMET_PINS, "a container needs what is not there"),
     ("SELECT name FROM kept_objects WHERE object NOT IN (SELECT digest FROM blobs)", "a run keeps what is not there"),
     ("SELECT digest FROM pins WHERE digest NOT IN (SELECT digest FROM blobs)", "pinned content that is not there"),
     (

@@ -11,10 +11,9 @@ Every ``content`` is pinned (images' ``pins``) by triggers, so that no collector
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
 from typing import Final
 
+from core.sqlscript import statements
 from images.database import Database
 from registry.server.errors import ServerSettingsError
 
@@ -107,19 +106,10 @@ def prepare(database: Database) -> None:
                 hint="use the newer Shiplap that wrote them, or another --root",
             )
         for script in _MIGRATIONS[version:]:
-            for statement in _statements(script):
+            for statement in statements(script):
                 connection.execute(statement)
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(SCHEMA_VERSION)))
 
 
 def _version(row: tuple[str] | None) -> int:
     return int(row[0]) if row else 0
-
-
-def _statements(script: str) -> Iterator[str]:
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOMS = (
-    "builder", "ci", "cli", "containers", "core", "dockerfile_grammar", "images", "pipelines", "registry", "web",
-    "worker",
+    "builder", "ci", "cli", "containers", "core", "dockerfile_grammar", "engine", "images", "pipelines", "registry",
+    "web", "worker",
 )  # fmt: skip
 _SWAPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

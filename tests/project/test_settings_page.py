@@ -33,7 +33,7 @@ _KINDS: Final = (
 )  # fmt: skip
 _PROVIDER: Final = {"SHIPLAP_OIDC_ISSUER": "https://id.example", "SHIPLAP_OIDC_CLIENT_ID": "x", "HOME": "/home/me"}
 _VARIABLES: Final = [variable for group in GROUPS for variable in group.variables]
-_ROOMS: Final = ("core", "images", "containers", "registry", "builder", "pipelines", "web", "worker", "cli")
+_ROOMS: Final = ("core", "images", "containers", "registry", "builder", "engine", "pipelines", "web", "worker", "cli")
 _OURS: Final = re.compile(r"SHIPLAP_[A-Z]+(?:_[A-Z]+)*")
 
 

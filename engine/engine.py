@@ -1,0 +1,300 @@
+"""The door of the engine: what a command, or the Engine API, asks for, in docker's words and documents."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from containers.errors import KeeperError
+from containers.keeper import eventlog
+from core.closing import Closing
+from core.release import VERSION
+from engine.errors import Conflict
+from engine.keepers import Keepers
+from engine.lifecycle import Lifecycle
+from engine.looking import Looker
+from engine.making import Created, Maker
+from engine.places import Places
+from engine.records import Records, Row
+from engine.spec import Caller
+from engine.state import State
+from engine.volumes import Volumes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core.platforms import Platform
+    from core.settings import Settings
+    from engine.changes import Change
+    from engine.logs import LogEntry, LogReader
+    from images.store import Store
+
+
+class Engine(Closing):
+    """The containers of one root. Thread-safe. Opening does nothing: each thing is opened when first needed.
+
+    Where a method takes ``ref``, that is an ID, a name, or the beginning of an ID; each raises NoSuchContainer, and
+    Conflict when several IDs begin so.
+    """
+
+    def __init__(
+        self, places: Places, *, store: Store | None = None, keepers: Keepers | None = None, denied_networks: str = ""
+    ) -> None:
+        """store: an open one that the caller closes; else one is opened for each call that needs it.
+
+        denied_networks: what processes that the engine starts for a moment are not to reach.
+        """
+        self.places = places
+        self.records = Records(places.database)
+        self._given = store
+        self._denied_networks = denied_networks
+        self.keepers = keepers or Keepers(places)
+        self.volumes = Volumes(places, self.records, self._note_volume)
+        self._maker = Maker(places, self.records, self._store, self._note, self.volumes, denied_networks)
+        self._looker = Looker(places, self.records, self._image_bytes, self._image_ids, self._is_old)
+        self._life = Lifecycle(places, self.records, self._maker, self.keepers, self._store, self._note)
+
+    @classmethod
+    def open(cls, settings: Settings, *, store: Store | None = None) -> Self:
+        """The engine of a root. store: as for ``__init__``."""
+        return cls(Places.of(settings.root), store=store, denied_networks=settings.denied_networks)
+
+    def close(self) -> None:
+        self.records.close()
+
+    # Looking: nothing is started by it.
+
+    def containers(
+        self, *, every: bool = False, filters: Any = None, limit: int = 0, sizes: bool = False
+    ) -> list[dict[str, Any]]:
+        """As docker's ``GET /containers/json``, the newest first. See ``Looker.containers``."""
+        return self._looker.containers(every=every, filters=filters, limit=limit, sizes=sizes)
+
+    def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
+        """As docker's ``GET /containers/ID/json``."""
+        return self._looker.inspect(ref, size=size)
+
+    def state(self, ref: str) -> State:
+        """What became of a container."""
+        return self._looker.state(self.records.container(ref))
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        since: str = "",
+        until: str = "",
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+        follow: bool = False,
+    ) -> Iterator[LogEntry]:
+        """What it wrote. since, until: moments as docker takes them; tail: the last entries only, None for all.
+
+        follow: go on until it has ended. Raises InvalidRequest, also for a container whose log nobody keeps.
+        """
+        from engine.logs import Wanted
+        from engine.times import asked_moment
+
+        wanted = Wanted(asked_moment(since), asked_moment(until), tail, stdout, stderr)
+        row = self.records.container(ref)
+        reader = self.log_reader(row.id)
+        if not follow:
+            return reader.past(wanted)
+        return reader.following(wanted, lambda: self._looker.state(row).is_up)
+
+    def log_reader(self, ref: str) -> LogReader:
+        """A reader of its log, which tells how far it has come. Raises Conflict where there is no log."""
+        from engine import spec
+        from engine.logs import LogReader
+
+        directory = self.directory(ref)
+        if spec.read(directory)["log"]["driver"] == "none":
+            raise Conflict("configured logging driver does not support reading")
+        return LogReader(directory)
+
+    def top(self, ref: str, arguments: str = "") -> dict[str, Any]:
+        """As docker's ``GET /containers/ID/top``. arguments: for ps(1)."""
+        from engine.top import top
+
+        row = self.records.container(ref)
+        state = self._looker.state(row)
+        if not state.has_process:
+            raise Conflict(f"container {row.id} is not running")
+        return top(state.pid, arguments)
+
+    def stats(self, ref: str, before: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """As docker's ``GET /containers/ID/stats``, and what to give as ``before`` the next time."""
+        from engine.stats import document
+
+        row = self.records.container(ref)
+        counted = None
+        if self._looker.state(row).has_process:
+            with contextlib.suppress(KeeperError), self.keepers.connect(row.id) as keeper:
+                counted, _ = keeper.ask("stats")
+        return document(row.id, row.name, counted, before), counted
+
+    def changes(self, ref: str) -> list[Change]:
+        """What it changed in its root file system, sorted by path."""
+        from engine import spec
+        from engine.changes import changes
+        from engine.views import Views
+
+        directory = self.directory(ref)
+        with self._store() as store, Views(store.tmp, self._denied_networks) as views:
+            document = spec.read(directory)
+            lower = functools.partial(views.lower, store, document)
+            return changes(directory / "upper" / "fs", lower)
+
+    def ports(self, ref: str) -> dict[str, Any]:
+        """The ports that it publishes, as ``NetworkSettings.Ports`` has them."""
+        found: dict[str, Any] = self.inspect(ref)["NetworkSettings"]["Ports"]
+        return found
+
+    def events(
+        self, *, since: str = "", until: str = "", filters: Any = None, follow: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """What happened, as docker's documents. since, until: as docker takes them; follow: wait for what comes."""
+        from engine.events import EventReader
+        from engine.times import asked_moment
+
+        reader = EventReader(self.places.run)
+        return reader.read(since_ns=asked_moment(since), until_ns=asked_moment(until), filters=filters, follow=follow)
+
+    def info(self) -> dict[str, Any]:
+        """As docker's ``GET /info``."""
+        from engine.hostinfo import document
+
+        with self._store() as store:
+            images = len(store.images.list())
+        return document(self.places, [state for _, state in self._looker.states()], images, time.time_ns())
+
+    def disk_usage(self) -> dict[str, Any]:
+        """As docker's ``GET /system/df``."""
+        from engine.usage import document
+
+        with self._store() as store:
+            return document(self._looker, store, self.volumes.usage())
+
+    def directory(self, ref: str) -> Path:
+        """Where its files are."""
+        return self.places.container(self.records.container(ref).id)
+
+    # Life.
+
+    def create(
+        self, name: str | None, body: Any, *, caller: Caller | None = None, platform: Platform | None = None
+    ) -> Created:
+        """Make a container of docker's create body, of an image that is in the store.
+
+        name: None: one is made up. caller: for whom; None is this process's user.
+        Raises InvalidRequest, NotDone, NoSuchImage, NameInUse, StorageFullError.
+        """
+        return self._maker.create(name, body, caller or Caller.own(), platform)
+
+    def start(self, ref: str) -> None:
+        """See ``Lifecycle.start``."""
+        self._life.start(ref)
+
+    def stop(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
+        """See ``Lifecycle.stop``."""
+        self._life.stop(ref, timeout_s=timeout_s, signal=signal)
+
+    def restart(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
+        """See ``Lifecycle.restart``."""
+        self._life.restart(ref, timeout_s=timeout_s, signal=signal)
+
+    def kill(self, ref: str, signal: str = "KILL") -> None:
+        """See ``Lifecycle.kill``."""
+        self._life.kill(ref, signal)
+
+    def pause(self, ref: str) -> None:
+        """See ``Lifecycle.pause``."""
+        self._life.pause(ref)
+
+    def unpause(self, ref: str) -> None:
+        """See ``Lifecycle.unpause``."""
+        self._life.unpause(ref)
+
+    def resize(self, ref: str, rows: int, columns: int) -> None:
+        """See ``Lifecycle.resize``."""
+        self._life.resize(ref, rows, columns)
+
+    def wait(self, ref: str, condition: str = "not-running") -> int:
+        """See ``Lifecycle.wait``."""
+        return self._life.wait(ref, condition)
+
+    def rename(self, ref: str, new: str) -> None:
+        """See ``Lifecycle.rename``."""
+        self._life.rename(ref, new)
+
+    def update(self, ref: str, body: Any) -> list[str]:
+        """See ``Lifecycle.update``."""
+        return self._life.update(ref, body)
+
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """See ``Lifecycle.remove``."""
+        self._life.remove(ref, force=force, volumes=volumes)
+
+    def remove_ended(self, identity: str) -> None:
+        """See ``Lifecycle.remove_ended``."""
+        self._life.remove_ended(identity)
+
+    def prune_containers(self, filters: Any = None) -> tuple[list[str], int]:
+        """See ``prune.containers``."""
+        from engine import prune
+
+        return prune.containers(self._looker, self._life, filters)
+
+    # What the parts above need.
+
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[Store]:
+        if self._given is not None:
+            yield self._given
+            return
+        from images.store import Store
+
+        with Store.open(self.places.root) as store:
+            yield store
+
+    def _note(self, row: Row, action: str, **attributes: str) -> None:
+        """Write down that something happened to a container."""
+        known = {**row.summary["labels"], "image": row.image, "name": row.name}
+        eventlog.append(str(self.places.run), "container", action, row.id, {**known, **attributes})
+
+    def _note_volume(self, name: str, action: str) -> None:
+        eventlog.append(str(self.places.run), "volume", action, name, {"driver": "local"})
+
+    def _image_bytes(self, image: str) -> int:
+        from core.digests import Digest
+        from images.errors import ImageNotFoundError
+
+        with self._store() as store:
+            try:
+                return store.images.get(Digest(image)).size_bytes
+            except ImageNotFoundError:
+                return 0
+
+    def _image_ids(self, text: str) -> Sequence[str]:
+        """The image that a filter names, and those that have all its layers below others."""
+        from images.errors import AmbiguousImageError, ImageNotFoundError
+
+        with self._store() as store:
+            try:
+                found = store.images.resolve(text)
+            except (ImageNotFoundError, AmbiguousImageError):
+                return ()
+            layers = found.diff_ids
+            return [str(image.id) for image in store.images.list() if image.diff_ids[: len(layers)] == layers]
+
+    def _is_old(self, identity: str) -> bool:
+        """Whether its keeper is of another release."""
+        try:
+            with self.keepers.connect(identity) as keeper:
+                return keeper.release != VERSION
+        except KeeperError:
+            return False

@@ -1,0 +1,341 @@
+"""Docker's HostConfig: what is done, what is refused with its reason, and what nobody here knows.
+
+Every field that docker 26 has stands in one of the tables below, so that none is ignored without a word: a client that
+asked for a limit and silently got none would be worse off than one that was refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from containers.capabilities import DEFAULT_CAPABILITIES, NAMES
+from containers.limits import DEFAULT_SHM_BYTES, MIN_MEMORY_BYTES
+from containers.resources import Limits
+from core.quantities import parse_size
+from engine.errors import InvalidRequest, NotDone
+from engine.fields import Fields
+
+ULIMITS: Final = (
+    "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "sigpending", "stack",
+)  # fmt: skip
+POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
+LOG_BYTES: Final = 20 << 20
+LOG_FILES: Final = 5
+_LOG_DRIVERS: Final = ("json-file", "local", "none")
+_ALL_CAPABILITIES: Final = frozenset(f"CAP_{name}" for name in NAMES)
+
+# docker's ``HostConfig`` as ``inspect`` shows it where nothing was asked for, in docker's order.
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
+    "PortBindings": None, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False,
+    "VolumeDriver": "", "VolumesFrom": None, "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None,
+    "CgroupnsMode": "private", "Dns": None, "DnsOptions": None, "DnsSearch": None, "ExtraHosts": None,
+    "GroupAdd": None, "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "",
+    "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "",
+    "UsernsMode": "", "ShmSize": DEFAULT_SHM_BYTES, "Runtime": "shiplap", "Isolation": "", "CpuShares": 0,
+    "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": None,
+    "BlkioDeviceReadBps": None, "BlkioDeviceWriteBps": None, "BlkioDeviceReadIOps": None,
+    "BlkioDeviceWriteIOps": None, "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0,
+    "CpusetCpus": "", "CpusetMems": "", "Devices": None, "DeviceCgroupRules": None, "DeviceRequests": None,
+    "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": None, "OomKillDisable": False, "PidsLimit": None,
+    "Ulimits": None, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+    "MaskedPaths": None, "ReadonlyPaths": None,
+}  # fmt: skip
+
+# Read here, or by ``mounts``.
+_DONE: Final = frozenset({
+    "AutoRemove", "Binds", "CapAdd", "CapDrop", "CpuPeriod", "CpuQuota", "CpuShares", "ExtraHosts", "Init", "LogConfig",
+    "Memory", "MemorySwap", "Mounts", "NanoCpus", "NetworkMode", "PidsLimit", "ReadonlyRootfs", "RestartPolicy",
+    "SecurityOpt", "ShmSize", "Tmpfs", "Ulimits", "VolumesFrom",
+})  # fmt: skip
+# Shown by ``inspect`` and of no consequence here: they say how a client asked, or what is so anyway.
+_NOTED: Final = frozenset({"Annotations", "ConsoleSize", "ContainerIDFile", "MaskedPaths", "ReadonlyPaths"})
+# Fields with the values that change nothing (beside null, "", 0, false and empty lists), and why others are refused.
+_REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
+    "BlkioDeviceReadBps": ((), "limits of block devices are not done yet"),
+    "BlkioDeviceReadIOps": ((), "limits of block devices are not done yet"),
+    "BlkioDeviceWriteBps": ((), "limits of block devices are not done yet"),
+    "BlkioDeviceWriteIOps": ((), "limits of block devices are not done yet"),
+    "BlkioWeight": ((), "weights of block devices are not done yet"),
+    "BlkioWeightDevice": ((), "weights of block devices are not done yet"),
+    "Capabilities": ((), "no client of docker sends it"),
+    "Cgroup": ((), "control groups of other containers cannot be joined"),
+    "CgroupParent": ((), "control groups are made where this engine's are"),
+    "CgroupnsMode": (("private",), "containers see their own control groups only"),
+    "CpuCount": ((), "it is for Windows"),
+    "CpuPercent": ((), "it is for Windows"),
+    "CpuRealtimePeriod": ((), "real-time scheduling is not for containers here"),
+    "CpuRealtimeRuntime": ((), "real-time scheduling is not for containers here"),
+    "CpusetCpus": ((), "binding to processors is not done yet"),
+    "CpusetMems": ((), "binding to memory nodes is not done yet"),
+    "DeviceCgroupRules": ((), "in a user namespace nobody makes device nodes"),
+    "DeviceRequests": ((), "GPUs are not done yet"),
+    "Devices": ((), "devices are not done yet"),
+    "Dns": ((), "name servers of a container's own are not done yet"),
+    "DnsOptions": ((), "name servers of a container's own are not done yet"),
+    "DnsSearch": ((), "name servers of a container's own are not done yet"),
+    "GroupAdd": ((), "further groups are not done yet"),
+    "IOMaximumBandwidth": ((), "it is for Windows"),
+    "IOMaximumIOps": ((), "it is for Windows"),
+    "IpcMode": (("private", "shareable"), "containers share no System V IPC with the host; other containers' not yet"),
+    "Isolation": (("default",), "it is for Windows"),
+    "KernelMemory": ((), "kernels have no such limit any more"),
+    "KernelMemoryTCP": ((), "version 2 of control groups has no such limit"),
+    "Links": ((), "links to other containers are not done yet"),
+    "MemoryReservation": ((), "soft limits of memory are not done yet"),
+    "MemorySwappiness": ((-1,), "version 2 of control groups has no such setting"),
+    "OomKillDisable": ((), "a container without memory would hang for ever"),
+    "OomScoreAdj": ((), "which process the kernel ends is not done yet"),
+    "PidMode": (("private",), "containers see their own processes only; other containers' not yet"),
+    "PortBindings": ((), "published ports are not done yet"),
+    "Privileged": ((), "privileged containers are not done yet"),
+    "PublishAllPorts": ((), "published ports are not done yet"),
+    "Runtime": (("runc", "io.containerd.runc.v2", "shiplap"), "there is one runtime, this engine's own"),
+    "StorageOpt": ((), "limits of a container's disk are not done yet"),
+    "Sysctls": ((), "sysctls are not done yet"),
+    "UTSMode": ((), "the host's name is not for containers"),
+    "UsernsMode": (("private",), "a container's root is never the host's"),
+    "VolumeDriver": (("local",), "there is one driver of volumes, local"),
+}
+_PERIOD_US: Final = 100_000
+_HARMLESS_SECURITY: Final = (("apparmor", "unconfined"), ("apparmor", "docker-default"), ("label", "disable"))
+_DOCKERS_LOG_OPTIONS: Final = ("compress", "env", "env-regex", "labels", "labels-regex", "mode", "tag")
+
+
+class HostConfig(NamedTuple):
+    """What was asked of the host.
+
+    document: docker's ``HostConfig``, for ``inspect``.
+    ulimits: (name, soft, hard).
+    network: ``default`` or ``none``.
+    restart: ``policy`` and ``maximum``; log: ``driver``, ``max_size``, ``max_file``, as ``spec.json`` has them.
+    warnings: for whoever asked.
+    """
+
+    document: dict[str, Any]
+    capabilities: frozenset[str]
+    filtered: bool
+    no_new_privileges: bool
+    limits: Limits
+    shm_bytes: int
+    ulimits: tuple[tuple[str, int, int], ...]
+    init: bool
+    read_only: bool
+    network: str
+    extra_hosts: tuple[tuple[str, str], ...]
+    restart: dict[str, Any]
+    log: dict[str, Any]
+    auto_remove: bool
+    warnings: tuple[str, ...]
+
+
+def read(body: Fields) -> HostConfig:
+    """Read a HostConfig. Raises InvalidRequest, and NotDone for what docker has and this engine does not do."""
+    warnings = _look_over(body)
+    restart = read_policy(body.inner("RestartPolicy"))
+    if body.flag("AutoRemove") and restart["policy"] != "no":
+        raise InvalidRequest("can't create 'AutoRemove' container with restart policy")
+    shm_bytes = body.number("ShmSize")
+    if shm_bytes < 0:
+        raise InvalidRequest("SHM size can not be less than 0")
+    filtered, no_new_privileges = _security(body.texts("SecurityOpt"))
+    log = _log(body.inner("LogConfig"))
+    network = _network(body.text("NetworkMode"))
+    return HostConfig(
+        _document(body, restart),
+        _capabilities(body.texts("CapAdd"), body.texts("CapDrop")),
+        filtered,
+        no_new_privileges,
+        read_limits(body),
+        shm_bytes or DEFAULT_SHM_BYTES,
+        _ulimits(body.objects("Ulimits")),
+        body.flag("Init"),
+        body.flag("ReadonlyRootfs"),
+        network,
+        _extra_hosts(body.texts("ExtraHosts")),
+        restart,
+        log,
+        body.flag("AutoRemove"),
+        tuple(warnings),
+    )
+
+
+def read_policy(body: Fields) -> dict[str, Any]:
+    """A RestartPolicy as ``spec.json`` has it. Raises InvalidRequest."""
+    name, maximum = body.text("Name") or "no", body.number("MaximumRetryCount")
+    if name not in POLICIES:
+        raise InvalidRequest(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or"
+            " 'unless-stopped'"
+        )
+    if maximum < 0:
+        raise InvalidRequest("invalid restart policy: maximum retry count cannot be negative")
+    if maximum and name != "on-failure":
+        raise InvalidRequest("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    return {"policy": name, "maximum": maximum}
+
+
+def read_limits(body: Fields) -> Limits:
+    """Memory, processors and processes. Raises InvalidRequest, in docker's words."""
+    memory, total = body.number("Memory"), body.number("MemorySwap")
+    if memory < 0 or 0 < memory < MIN_MEMORY_BYTES:
+        raise InvalidRequest("Minimum memory limit allowed is 6MB")
+    if total > 0 and not memory:
+        raise InvalidRequest("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if 0 < total < memory:
+        raise InvalidRequest("Minimum memoryswap limit should be larger than memory limit, see usage")
+    pids = body.number("PidsLimit")
+    shares = body.number("CpuShares")
+    if shares < 0:
+        raise InvalidRequest("CPU shares cannot be negative")
+    return Limits(memory, total if memory else 0, _cpus(body), shares, max(pids, 0))
+
+
+def _cpus(body: Fields) -> float:
+    nano, period, quota = body.number("NanoCpus"), body.number("CpuPeriod"), body.number("CpuQuota")
+    if nano and (period or quota):
+        raise InvalidRequest("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    here = os.cpu_count() or 1
+    if nano and not 0 < nano <= here * 10**9:
+        raise InvalidRequest(f"Range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
+    if period and not 1_000 <= period <= 1_000_000:
+        raise InvalidRequest("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < quota < 1_000:
+        raise InvalidRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    return nano / 1e9 if nano else max(0, quota) / (period or _PERIOD_US)
+
+
+def _look_over(body: Fields) -> list[str]:
+    """Refuse what is not done; returns a warning for each field that docker 26 does not have either."""
+    warnings = []
+    for name in body.names():
+        value = body.raw(name)
+        if name in _REFUSED and value:
+            harmless, why = _REFUSED[name]
+            if value not in harmless:
+                raise NotDone(f"HostConfig.{name} is refused: {why}")
+        elif name not in _REFUSED and name not in _DONE and name not in _NOTED:
+            warnings.append(f"HostConfig.{name} is not known to this engine, and is passed over")
+    return warnings
+
+
+def _document(body: Fields, restart: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(DEFAULTS)
+    for name in body.names():
+        if body.has(name) and (name in DEFAULTS or name in _DONE or name in _NOTED):
+            found[name] = body.raw(name)
+    found["RestartPolicy"] = {"Name": restart["policy"], "MaximumRetryCount": restart["maximum"]}
+    found["NetworkMode"] = "none" if found["NetworkMode"] == "none" else "bridge"
+    log = body.inner("LogConfig")
+    found["LogConfig"] = {"Type": log.text("Type") or "json-file", "Config": log.pairs("Config")}
+    found["ShmSize"] = found["ShmSize"] or DEFAULT_SHM_BYTES
+    for name in ("CgroupnsMode", "IpcMode", "Runtime"):
+        found[name] = DEFAULTS[name] if not found[name] or name == "Runtime" else found[name]
+    return found
+
+
+def _capabilities(added: list[str], dropped: list[str]) -> frozenset[str]:
+    add, drop = ({_capability(name) for name in names} for names in (added, dropped))
+    if "ALL" in add:
+        return _ALL_CAPABILITIES - drop if "ALL" not in drop else _ALL_CAPABILITIES
+    kept = frozenset[str]() if "ALL" in drop else DEFAULT_CAPABILITIES - drop
+    return kept | (add - {"ALL"})
+
+
+def _capability(name: str) -> str:
+    full = name.upper() if name.upper() == "ALL" else f"CAP_{name.upper().removeprefix('CAP_')}"
+    if full != "ALL" and full not in _ALL_CAPABILITIES:
+        raise InvalidRequest(f'invalid capability: "{name}"')
+    return full
+
+
+def _security(options: list[str]) -> tuple[bool, bool]:
+    """Whether system calls are filtered, and whether programs gain no privileges."""
+    filtered, no_new_privileges = True, False
+    for option in options:
+        name, separator, value = option.partition("=" if "=" in option else ":")
+        if name == "no-new-privileges" and value in ("", "true", "false"):
+            no_new_privileges = value != "false"
+        elif name == "seccomp" and value in ("unconfined", "builtin"):
+            filtered = value == "builtin"
+        elif name == "seccomp":
+            raise NotDone("--security-opt seccomp: profiles of one's own are not done; builtin and unconfined are")
+        elif (name == "apparmor" and value in ("unconfined", "docker-default")) or (name, value) == (
+            "label",
+            "disable",
+        ):
+            continue  # there is neither AppArmor nor SELinux here to be without
+        elif name in ("apparmor", "label", "systempaths", "credentialspec", "writable-cgroups"):
+            raise NotDone(f"--security-opt {name}: this engine does not do it")
+        else:
+            raise InvalidRequest(
+                f'invalid --security-opt 2: "{option}"' if separator else f"invalid --security-opt 1: {option!r}"
+            )
+    return filtered, no_new_privileges
+
+
+def _ulimits(limits: list[Fields]) -> tuple[tuple[str, int, int], ...]:
+    found = []
+    for each in limits:
+        name, soft, hard = each.text("Name"), each.number("Soft"), each.number("Hard")
+        if name not in ULIMITS:
+            raise InvalidRequest(f"invalid ulimit type: {name}")
+        if hard != -1 and (soft > hard or soft == -1):
+            raise InvalidRequest(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+        found.append((name, soft, hard))
+    return tuple(found)
+
+
+def _network(mode: str) -> str:
+    if mode in ("", "default", "bridge"):
+        return "default"
+    if mode == "none":
+        return "none"
+    if mode == "host":
+        raise NotDone("--network host is not done yet")
+    raise NotDone(f"--network {mode}: networks with names, and those of other containers, are not done yet")
+
+
+def _extra_hosts(entries: list[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for entry in entries:
+        name, _, address = entry.partition(":")
+        if not name or not address or any(character.isspace() for character in entry):
+            raise InvalidRequest(f'bad format for add-host: "{entry}"')
+        if address == "host-gateway":
+            raise NotDone("--add-host NAME:host-gateway is not done yet")
+        found.append((name, address.strip("[]")))
+    return tuple(found)
+
+
+def _log(body: Fields) -> dict[str, Any]:
+    driver, options = body.text("Type") or "json-file", body.pairs("Config")
+    if driver not in _LOG_DRIVERS:
+        raise InvalidRequest(
+            f"logger: no log driver named '{driver}' is registered", hint=f"there are {', '.join(_LOG_DRIVERS)}"
+        )
+    taken = {"max-size": LOG_BYTES, "max-file": LOG_FILES}
+    for name, value in options.items():
+        if driver == "none" or name not in (
+            *taken,
+            "compress",
+            "labels",
+            "labels-regex",
+            "env",
+            "env-regex",
+            "tag",
+            "mode",
+        ):
+            raise InvalidRequest(f"unknown log opt '{name}' for {driver} log driver")
+        if name not in taken:
+            raise NotDone(f"log opt '{name}' is not done: max-size and max-file are")
+        try:
+            taken[name] = parse_size(value) if name == "max-size" and value != "-1" else int(value)
+        except ValueError as error:
+            raise InvalidRequest(f"invalid value for {name}: {value}") from error
+    if taken["max-file"] < 1 or (taken["max-size"] < 1 and taken["max-size"] != -1):
+        raise InvalidRequest("max-file and max-size must be positive")
+    return {"driver": driver, "max_size": taken["max-size"], "max_file": taken["max-file"]}

@@ -1,0 +1,33 @@
+"""Finding the keeper of a container, or having one made. Whoever only looks never has one made."""
+
+from __future__ import annotations
+
+import sys
+
+from containers.keeper import nursery_client
+from containers.keeper.protocol import Conversation
+from engine.places import Places
+
+
+class Keepers:
+    """The keepers of one root's containers."""
+
+    def __init__(self, places: Places) -> None:
+        self._root = str(places.root)
+        self._run = str(places.run)
+
+    def connect(self, identity: str) -> Conversation:
+        """Talk to the keeper that there is. Raises KeeperError when there is none."""
+        return nursery_client.living(self._run, identity)
+
+    def summon(self, identity: str) -> Conversation:
+        """Talk to the keeper; one is made when there is none. Raises KeeperError."""
+        return nursery_client.keeper(self._root, self._run, identity, finish=self._finish())
+
+    def nursery(self) -> Conversation:
+        """Talk to the nursery, which is started when there is none. Raises KeeperError."""
+        return nursery_client.nursery(self._root, self._run, finish=self._finish())
+
+    def _finish(self) -> list[str]:
+        """What removes the containers that ended and were to be removed: see ``finishing``."""
+        return [sys.executable, "-I", "-m", "engine.finishing", self._root, self._run]

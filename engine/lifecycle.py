@@ -1,0 +1,302 @@
+"""A container's life: start, stop, kill, pause, wait, rename, update, remove. Its keeper does it; this asks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from containers.errors import KeeperError, StateError
+from core.cancellation import check
+from core.digests import DiffID
+from engine import hostconfig, locking, spec
+from engine.config import signal_number
+from engine.errors import Conflict, InvalidRequest, KeeperGone, Unchanged
+from engine.fields import Fields
+from engine.keepers import Keepers
+from engine.making import Maker, checked_name
+from engine.places import Places
+from engine.records import Records, Row
+from engine.state import State, read
+from engine.times import NEVER
+
+if TYPE_CHECKING:
+    from images.store import Store
+
+Condition: TypeAlias = Literal["not-running", "next-exit", "removed"]
+
+_CONDITIONS: Final = ("", "not-running", "next-exit", "removed")
+_LOOK_EACH_S: Final = 0.02
+_END_S: Final = 60.0
+"""How long a keeper may take to end after its container: it syncs a file, and closes."""
+
+_KILL: Final = 9
+
+
+class Lifecycle:
+    """What happens to the containers of one root."""
+
+    def __init__(
+        self,
+        places: Places,
+        records: Records,
+        maker: Maker,
+        keepers: Keepers,
+        store: Callable[[], AbstractContextManager[Store]],
+        note: Callable[..., None],
+    ) -> None:
+        self._places = places
+        self._records = records
+        self._maker = maker
+        self._keepers = keepers
+        self._store = store
+        self._note = note
+
+    def start(self, ref: str) -> None:
+        """Start it; its command has been executed when this returns. Raises Unchanged when it runs, and the
+        ContainerError of what does not work.
+        """
+        row, state = self._found(ref)
+        if state.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if state.status in ("running", "restarting"):
+            raise Unchanged(f"container {row.id} is running")
+        self.make_ready(row)
+        with self._keepers.summon(row.id) as keeper:
+            keeper.ask("start", timeout_s=None)
+
+    def make_ready(self, row: Row) -> None:
+        """Have the layers of a container mountable, and named in its ``spec.json``: a reboot drops what was made."""
+        directory = self._places.container(row.id)
+        document = spec.read(directory)
+        with self._store() as store:
+            layers = store.snapshots.lowers([DiffID(diff_id) for diff_id in document["diff_ids"]])
+            ready = spec.with_layers(document, layers)
+            if ready["layers"] != document["layers"]:
+                spec.write(directory, ready)
+
+    def stop(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
+        """Send its stop signal, and SIGKILL when it has not ended after ``timeout_s`` (None: its own; -1: never).
+
+        It has ended when this returns. Raises Unchanged when it does not run.
+        """
+        row, state = self._found(ref)
+        if not state.is_up:
+            raise Unchanged(f"container {row.id} is not running")
+        fields: dict[str, Any] = {} if timeout_s is None else {"timeout_s": timeout_s}
+        if signal:
+            fields["signal"] = signal_number(signal)
+        with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+            keeper.ask("stop", fields, timeout_s=None)
+
+    def restart(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
+        """Stop it if it runs, and start it."""
+        row = self._records.container(ref)
+        with contextlib.suppress(Unchanged):
+            self.stop(row.id, timeout_s=timeout_s, signal=signal)
+        self.start(row.id)
+        self._note(row, "restart")
+
+    def kill(self, ref: str, signal: str = "KILL") -> None:
+        """Send a signal to its first process. Raises Conflict when it does not run."""
+        row, state = self._found(ref)
+        try:
+            number = signal_number(signal or "KILL")
+        except InvalidRequest as error:
+            raise InvalidRequest(f"cannot kill container: {ref}: {error.message}") from error
+        if not state.is_up:
+            raise _cannot_kill(ref, row)
+        try:
+            with self._keepers.connect(row.id) as keeper:
+                keeper.ask("signal", {"number": number})
+        except (KeeperError, StateError) as error:
+            raise _cannot_kill(ref, row) from error
+
+    def pause(self, ref: str) -> None:
+        """Freeze its processes. Raises Conflict when it does not run, or is paused."""
+        row, state = self._found(ref)
+        if state.status == "paused":
+            raise Conflict(f"Container {row.id} is already paused")
+        if state.status == "restarting":
+            raise Conflict(f"Container {row.id} is restarting, wait until the container is running")
+        self._ask_running(row, state, "pause")
+
+    def unpause(self, ref: str) -> None:
+        """Let its processes go on. Raises Conflict when it is not paused."""
+        row, state = self._found(ref)
+        if state.status != "paused":
+            raise Conflict(f"Container {row.id} is not paused")
+        self._ask_running(row, state, "unpause")
+
+    def resize(self, ref: str, rows: int, columns: int) -> None:
+        """Tell its terminal its size. Raises Conflict when it does not run."""
+        row, state = self._found(ref)
+        self._ask_running(row, state, "resize", {"rows": rows, "columns": columns})
+
+    def wait(self, ref: str, condition: str = "not-running") -> int:
+        """Wait until it does not run (at once if so), until it ends the next time, or until it is removed.
+
+        Returns its exit code.
+        """
+        if condition not in _CONDITIONS:
+            raise InvalidRequest(f'invalid condition: "{condition}"')
+        row, state = self._found(ref)
+        condition = condition or "not-running"
+        if condition == "not-running" and not state.is_up:
+            return state.exit_code
+        while True:
+            try:
+                keeper = self._keepers.connect(row.id) if state.is_up else self._keepers.summon(row.id)
+                with keeper:
+                    answer, _ = keeper.ask("wait", {"condition": condition}, timeout_s=None)
+                    return int(answer["exit_code"])
+            except KeeperError as error:
+                state = self._after_its_keeper(row)
+                if not self._records.exists(row.id):
+                    return state.exit_code
+                if condition != "removed" and not state.is_up:
+                    return state.exit_code
+                if condition == "removed" and not state.is_up:
+                    raise KeeperGone(f"the keeper of container {row.id} ended, and did not remove it") from error
+            check()
+
+    def rename(self, ref: str, new: str) -> None:
+        """Give it another name. Raises NameInUse, InvalidRequest."""
+        row = self._records.container(ref)
+        if not new:
+            raise InvalidRequest("Neither old nor new names may be empty")
+        name = checked_name(new)
+        if name == row.name:
+            raise InvalidRequest("Renaming a container with the same name as its current name")
+        self._records.rename(row.id, name)
+        directory = self._places.container(row.id)
+        spec.write(directory, {**spec.read(directory), "name": name})
+        with contextlib.suppress(KeeperError), self._keepers.connect(row.id) as keeper:
+            keeper.ask("rename", {"name": name})
+        self._note(row._replace(name=name), "rename", oldName=f"/{row.name}")
+
+    def update(self, ref: str, body: Any) -> list[str]:
+        """Change its limits and its restart policy; what is not named stays. Returns warnings."""
+        row, state = self._found(ref)
+        asked = Fields(body, "body")
+        directory = self._places.container(row.id)
+        document = spec.read(directory)
+        host = {**document["asked"]["HostConfig"], **{n: asked.raw(n) for n in asked.names() if asked.raw(n)}}
+        read = hostconfig.read(Fields(host, "HostConfig"))
+        if read.auto_remove and read.restart["policy"] != "no":
+            raise InvalidRequest("Restart policy cannot be updated because AutoRemove is enabled for the container")
+        changed = {**document, "limits": read.limits._asdict(), "restart": read.restart}
+        changed["asked"] = {**document["asked"], "HostConfig": read.document}
+        if state.is_up:
+            with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+                keeper.ask("limits", {"limits": changed["limits"]})
+        spec.write(directory, changed)
+        self._records.set_policy(row.id, read.restart["policy"])
+        self._note(row, "update")
+        return list(read.warnings)
+
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it. force: one that runs is killed first. volumes: its anonymous ones go with it. Raises Conflict."""
+        row, state = self._found(ref)
+        if state.is_up:
+            if not force:
+                raise Conflict(f'cannot remove container "/{row.name}": {_why_not(state)}')
+            with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+                keeper.ask("stop", {"timeout_s": 0, "signal": _KILL}, timeout_s=None)
+        lock = self._its_lock(row)
+        if lock is not None:
+            self._maker.remove(row, lock, volumes=volumes)
+
+    def remove_ended(self, identity: str) -> None:
+        """Remove one that has ended, and whose keeper, if it lives, waits for that: with its anonymous volumes."""
+        row = self._records.container(identity)
+        directory = self._places.container(row.id)
+        if read(directory).is_up:
+            return  # it was started again
+        lock = None
+        with contextlib.suppress(FileNotFoundError):
+            lock = locking.take(directory)
+        self._maker.remove(row, lock, volumes=True)
+
+    def _its_lock(self, row: Row) -> int | None:
+        """The lock of a container that does not run: its keeper, if there is one yet, is about to end.
+
+        None: the container has been removed by somebody else. Raises Conflict.
+        """
+        directory = self._places.container(row.id)
+        end = time.monotonic() + _END_S
+        while True:
+            try:
+                lock = locking.take(directory, make=True)
+            except FileNotFoundError:
+                if not self._records.exists(row.id):
+                    return None
+                directory.mkdir(mode=0o700, exist_ok=True)  # somebody has removed it by hand
+                continue
+            if lock is not None:
+                if self._records.exists(row.id):
+                    return lock
+                os.close(lock)
+                return None
+            check()
+            if read(directory).is_up:
+                raise Conflict(f'cannot remove container "/{row.name}": container is running', hint=_FORCE)
+            with contextlib.suppress(KeeperError, StateError, TimeoutError), self._keepers.connect(row.id) as keeper:
+                keeper.ask("finished")  # it may wait for a start that will not come
+            if time.monotonic() > end:
+                raise Conflict(f"removal of container {row.id} is already in progress")
+            time.sleep(_LOOK_EACH_S)
+
+    def _ask_running(self, row: Row, state: State, verb: str, fields: dict[str, Any] | None = None) -> None:
+        if not state.is_up:
+            raise Conflict(f"container {row.id} is not running")
+        try:
+            with self._keepers.connect(row.id) as keeper:
+                keeper.ask(verb, fields)
+        except KeeperError as error:
+            raise Conflict(f"container {row.id} is not running") from error
+        except StateError as error:
+            raise Conflict(error.message, hint=error.hint) from error
+
+    def _found(self, ref: str) -> tuple[Row, State]:
+        row = self._records.container(ref)
+        return row, read(self._places.container(row.id))
+
+    def _after_its_keeper(self, row: Row) -> State:
+        """The state when the keeper has let go: it closes its socket a moment before."""
+        directory = self._places.container(row.id)
+        end = time.monotonic() + _END_S
+        while locking.is_held(directory) and time.monotonic() < end:
+            check()
+            with contextlib.suppress(KeeperError), self._keepers.connect(row.id):
+                break  # another one is there
+            time.sleep(_LOOK_EACH_S)
+        return read(directory)
+
+    @contextlib.contextmanager
+    def _ended_is_fine(self) -> Any:
+        """A container that ends while it is asked to end has ended."""
+        with contextlib.suppress(KeeperError, StateError):
+            yield
+
+
+_FORCE: Final = "stop the container before removing, or remove it with --force"
+
+
+def _why_not(state: State) -> str:
+    if state.status == "paused":
+        return "container is paused and must be unpaused first"
+    word = "restarting" if state.status == "restarting" else "running"
+    return f"container is {word}: stop the container before removing or force remove"
+
+
+def _cannot_kill(ref: str, row: Row) -> Conflict:
+    return Conflict(f"cannot kill container: {ref}: container {row.id} is not running")
+
+
+def never_started(state: State) -> bool:
+    """Whether it was created, and no more."""
+    return state.started == NEVER

@@ -1,0 +1,26 @@
+"""The lock of a container, or of a volume's directory: who holds it is its keeper, its creator or its remover."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from core import ofdlocks
+
+
+def is_held(directory: str | Path) -> bool:
+    """Whether anybody holds the lock of what is in this directory. No lock file: nobody does."""
+    return ofdlocks.is_file_locked(f"{directory}/lock")
+
+
+def take(directory: str | Path, *, make: bool = False) -> int | None:
+    """The descriptor that holds the lock until it is closed; None when somebody else has it.
+
+    make: the lock's file, too. Raises FileNotFoundError where there is none.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+    fd = os.open(f"{directory}/lock", flags, 0o600)
+    if ofdlocks.try_lock(fd):
+        return fd
+    os.close(fd)
+    return None

@@ -1,0 +1,196 @@
+"""Reading what a container wrote: the files of its log, the past and, on request, what follows.
+
+A keeper appends whole lines to ``log/N.json`` and begins N+1 when a file is full (``containers.keeper.logfile``). A
+reader holds the file that it reads open. So it reads each to its end although the keeper may remove it, and nothing
+comes twice or is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from containers.keeper import logfile
+from core.cancellation import check
+from core.watching import Watch
+from engine.errors import InvalidRequest
+from engine.times import moment_of
+
+_LOOK_EACH_S: Final = 0.5
+_BLOCK: Final = 1 << 16
+
+
+class LogEntry(NamedTuple):
+    """A line, or a part of one that is longer than ``logfile.PART_BYTES``.
+
+    stream: ``stdout`` or ``stderr``.
+    data: as it was written, with its line feed if it had one.
+    time: RFC 3339, as the log has it.
+    """
+
+    time_ns: int
+    stream: str
+    data: bytes
+    time: str
+
+
+class Wanted(NamedTuple):
+    """Which part of a log.
+
+    since_ns, until_ns: moments, 0 for any.
+    tail: at most so many of the last entries of the past; None for all.
+    """
+
+    since_ns: int = 0
+    until_ns: int = 0
+    tail: int | None = None
+    stdout: bool = True
+    stderr: bool = True
+
+    def takes(self, entry: LogEntry) -> bool:
+        """Whether the entry is of these streams, and not too old."""
+        return (self.stdout if entry.stream == "stdout" else self.stderr) and entry.time_ns >= self.since_ns
+
+
+class Place(NamedTuple):
+    """How far a log has been read: the number of a file, and bytes from its beginning."""
+
+    file: int = 0
+    offset: int = 0
+
+
+class LogReader:
+    """Reads one container's log. ``place`` is how far it has come, for whoever goes on from there."""
+
+    def __init__(self, directory: Path) -> None:
+        """directory: the container's."""
+        self._folder = str(directory / "log")
+        self._directory = directory
+        self.place = Place()
+
+    def past(self, wanted: Wanted) -> Iterator[LogEntry]:
+        """What is there now. Raises InvalidRequest when no stream is wanted."""
+        if not wanted.stdout and not wanted.stderr:
+            raise InvalidRequest("Bad parameters: you must choose at least one stream")
+        if wanted.tail is None:
+            yield from self._until(wanted, self._ahead(wanted))
+            return
+        if wanted.tail > 0:
+            self._seek_back(wanted)
+            last: deque[LogEntry] = deque(maxlen=wanted.tail)
+            last.extend(self._until(wanted, self._ahead(wanted)))
+            yield from last
+            return
+        for number in logfile.numbers(self._folder)[-1:]:
+            self.place = Place(number, _whole_bytes(logfile.path(self._folder, number)))
+
+    def following(self, wanted: Wanted, is_up: Callable[[], bool]) -> Iterator[LogEntry]:
+        """The past, and then what comes, until the container has ended and all is read; or until ``until_ns``."""
+        with Watch([self._folder, self._directory]) as watch:
+            yield from self.past(wanted)
+            while True:
+                was_up = is_up()  # asked before reading: what it wrote until it ended is read then
+                for entry in self._ahead(wanted):
+                    if wanted.until_ns and entry.time_ns > wanted.until_ns:
+                        return
+                    yield entry
+                if not was_up:
+                    return
+                check()
+                watch.wait(_LOOK_EACH_S)
+
+    def _until(self, wanted: Wanted, entries: Iterator[LogEntry]) -> Iterator[LogEntry]:
+        for entry in entries:
+            if wanted.until_ns and entry.time_ns > wanted.until_ns:
+                return
+            yield entry
+
+    def _ahead(self, wanted: Wanted) -> Iterator[LogEntry]:
+        """What is there beyond ``place``, which moves along."""
+        while True:
+            numbers = [number for number in logfile.numbers(self._folder) if number >= self.place.file]
+            if not numbers:
+                return
+            number = numbers[0]
+            if number != self.place.file:
+                self.place = Place(number)
+            # A later file is begun after the last line of this one was written.
+            is_last = len(numbers) == 1
+            try:
+                with open(logfile.path(self._folder, number), "rb") as file:
+                    yield from self._lines(file, wanted)
+            except FileNotFoundError:
+                is_last = False  # it was the oldest, and made room
+            if is_last:
+                return
+            self.place = Place(number + 1)
+
+    def _lines(self, file: BinaryIO, wanted: Wanted) -> Iterator[LogEntry]:
+        file.seek(self.place.offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # being written
+            check()
+            self.place = Place(self.place.file, self.place.offset + len(line))
+            entry = parse(line)
+            if entry is not None and wanted.takes(entry):
+                yield entry
+
+    def _seek_back(self, wanted: Wanted) -> None:
+        """Go to where the last ``tail`` entries begin, or before."""
+        if wanted.until_ns or not (wanted.stdout and wanted.stderr):
+            return  # lines that do not count are in between: read all
+        missing = wanted.tail or 0
+        for number in reversed(logfile.numbers(self._folder)):
+            try:
+                with open(logfile.path(self._folder, number), "rb") as file:
+                    offset, missing = _back(file, missing)
+            except FileNotFoundError:
+                return
+            self.place = Place(number, offset)
+            if not missing:
+                return
+
+
+def parse(line: bytes) -> LogEntry | None:
+    """An entry of a log's line; None for what is none, as a power loss may leave it."""
+    try:
+        found = json.loads(line)
+        text, stream, moment = found["log"], found["stream"], found["time"]
+        return LogEntry(moment_of(moment), stream, text.encode("utf-8", "surrogateescape"), moment)
+    except (ValueError, KeyError, TypeError, InvalidRequest):
+        return None
+
+
+def _whole_bytes(path: str) -> int:
+    """Where the last whole line of a file ends."""
+    with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        while end:
+            start = max(0, end - _BLOCK)
+            at = os.pread(file.fileno(), end - start, start).rfind(b"\n")
+            if at >= 0:
+                return start + at + 1
+            end = start
+    return 0
+
+
+def _back(file: BinaryIO, lines: int) -> tuple[int, int]:
+    """Where the last so many lines of a file begin, and how many are still missing then."""
+    fd = file.fileno()
+    end = os.fstat(fd).st_size
+    found = 0
+    while end:
+        start = max(0, end - _BLOCK)
+        block = os.pread(fd, end - start, start)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            found += 1
+            if found > lines:  # the end of the line before
+                return start + at + 1, 0
+        end = start
+    return 0, max(0, lines - found)

@@ -1,0 +1,313 @@
+"""Letting containers exist, and no longer exist, in such an order that a kill at any instant is undone.
+
+Made: the directory aside, with its lock; the pins of its layers; the rest of the directory, renamed; the row.
+Removed: the row; the directory, renamed aside; the pins. Whoever does either holds the lock all the while. So a
+directory, or pins, without a row and without a holder of the lock are what somebody was killed over. The next who makes
+or removes anything clears them away (``tidy``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from core.errors import StorageFullError
+from core.files import fsync_directory, storage_errors
+from engine import config, documents, hostconfig, locking, spec
+from engine.errors import InvalidRequest, NameInUse, NoSuchImage
+from engine.fields import Fields
+from engine.filling import fill
+from engine.mounts import Planned, Planner
+from engine.places import Places
+from engine.randomnames import suggestion
+from engine.records import Records, Row
+from engine.spec import Caller, Origin
+from engine.views import Views
+from engine.volumes import Volumes
+from images.errors import ImageNotFoundError
+from images.snapshots import fill_upper
+from images.trees import remove_tree
+
+if TYPE_CHECKING:
+    from core.platforms import Platform
+    from core.rootfs import RootLayer
+    from images.store import Store
+    from images.summary import Image
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
+_NEW, _GONE = ".new-", ".gone-"
+_MOST_TRIES: Final = 12
+_BODY: Final = frozenset({
+    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty",
+    "OpenStdin", "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir",
+    "Entrypoint", "NetworkDisabled", "MacAddress", "OnBuild", "Labels", "StopSignal", "StopTimeout", "Shell",
+    "HostConfig", "NetworkingConfig", "Name", "platform",
+})  # fmt: skip
+
+
+class Created(NamedTuple):
+    """A container that was made. warnings: for whoever asked."""
+
+    id: str
+    warnings: list[str]
+
+
+class Maker:
+    """Makes and removes the containers of one root. store: opens it for a context; asked only when needed."""
+
+    def __init__(
+        self,
+        places: Places,
+        records: Records,
+        store: Callable[[], contextlib.AbstractContextManager[Store]],
+        note: Callable[..., None],
+        volumes: Volumes,
+        denied_networks: str,
+    ) -> None:
+        self._places = places
+        self._records = records
+        self._store = store
+        self._note = note
+        self._volumes = volumes
+        self._denied_networks = denied_networks
+
+    def create(self, name: str | None, body: Any, caller: Caller, platform: Platform | None = None) -> Created:
+        """Make a container of docker's create body.
+
+        Durable when it returns. Raises InvalidRequest, NotDone, NoSuchImage, NameInUse, StorageFullError, and what
+        making the layers ready raises.
+        """
+        fields = Fields(body, "body")
+        identity = _new_identity()
+        if name is not None:
+            name = checked_name(name)
+        warnings = [
+            f"{field} is not known to this engine, and is passed over" for field in fields.names() if field not in _BODY
+        ]
+        host = hostconfig.read(fields.inner("HostConfig"))
+        _refuse_networks(fields)
+        with self._store() as store:
+            origin = fields.text("Image")
+            image = resolve(store, origin, platform)
+            asked = config.read(fields, image.config.config, identity)
+            self._places.make()
+            self.tidy(store)
+            planned = self._planned(fields, asked)
+            made = _Wanted(identity, name, time.time_ns(), caller, image, origin, asked, host, planned)
+            with self._being_made(store, identity) as aside, self._volumes_for(planned):
+                row = self._made(store, made, aside)
+        self._note(row, "create")
+        return Created(identity, [*warnings, *host.warnings])
+
+    def _made(self, store: Store, wanted: _Wanted, aside: Path) -> Row:
+        """Pin what it is made of, fill its directory, and let it exist."""
+        image, planned = wanted.image, wanted.planned
+        layers = store.snapshots.lowers(image.diff_ids)
+        store.pinned.pin(wanted.identity, image.id, image.diff_ids)
+        self._fill(store, layers, planned)
+        with storage_errors("a container"):
+            os.mkdir(aside / "upper", 0o700)
+            fill_upper(str(aside / "upper"), layers)
+            for below in ("etc", "log"):
+                os.mkdir(aside / below, 0o700)
+        document = spec.build(
+            wanted.identity,
+            wanted.created_ns,
+            wanted.caller,
+            Origin(str(image.id), wanted.origin, tuple(image.diff_ids)),
+            wanted.config,
+            wanted.host,
+            planned.mounts,
+            self._places.container(wanted.identity),
+        )
+        return self._add(wanted, aside, spec.with_layers(document, layers))
+
+    def remove(self, row: Row, lock: int | None, *, volumes: bool) -> None:
+        """Let a container exist no longer. lock: its lock's descriptor, which is closed when all is gone; None: its
+        keeper holds it, and waits.
+
+        volumes: its anonymous ones go with it.
+        """
+        directory = self._places.container(row.id)
+        names = self._records.volumes_of(row.id)
+        try:
+            try:
+                was_there = self._records.remove(row.id)
+            except StorageFullError:
+                for below in ("upper/fs", "log"):  # its own files are what may be given up first
+                    remove_tree(str(directory / below))
+                was_there = self._records.remove(row.id)
+            if was_there:
+                self._note(row, "destroy")
+            gone = self._places.containers / f"{_GONE}{row.id}"
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(directory, gone)
+            remove_tree(str(gone))
+            with self._store() as store:
+                store.pinned.drop([row.id])
+            if volumes:
+                self._volumes.remove_anonymous(names)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def tidy(self, store: Store) -> None:
+        """Clear away what somebody was killed over: directories and pins that no row and no lock speaks for."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(self._places.containers):
+                identity = entry.removeprefix(_NEW).removeprefix(_GONE)
+                if entry != identity or not self._records.exists(identity):
+                    self._clear(self._places.containers / entry, identity)
+        for holder in store.pinned.holders():
+            # Asked last, for the row comes before the lock goes.
+            if not self._is_under_way(holder) and not self._records.exists(holder):
+                store.pinned.drop([holder])
+
+    def _clear(self, directory: Path, identity: str) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            lock = locking.take(directory, make=True)
+            if lock is None:
+                return  # somebody is at it
+            try:
+                # With the lock nobody else can let it exist. A creator lets go of it only when there is a row.
+                if directory.name != identity or not self._records.exists(identity):
+                    remove_tree(str(directory))
+            finally:
+                os.close(lock)
+
+    def _is_under_way(self, identity: str) -> bool:
+        places = self._places.containers
+        return any(locking.is_held(places / f"{prefix}{identity}") for prefix in (_NEW, "", _GONE))
+
+    @contextlib.contextmanager
+    def _being_made(self, store: Store, identity: str) -> Iterator[Path]:
+        """A new directory beside the others, locked; when the block fails nothing of the container stays."""
+        aside = self._places.containers / f"{_NEW}{identity}"
+        with storage_errors("a container"):
+            os.mkdir(aside, 0o700)
+            lock = locking.take(aside, make=True)
+        assert lock is not None, "a container's ID is its own"
+        try:
+            yield aside
+        except BaseException:
+            self._records.remove(identity)
+            for directory in (aside, self._places.container(identity)):
+                remove_tree(str(directory))
+            store.pinned.drop([identity])
+            raise
+        finally:
+            os.close(lock)
+
+    def _planned(self, fields: Fields, asked: config.Config) -> Planned:
+        def mounts_of(ref: str) -> list[dict[str, Any]]:
+            mounts: list[dict[str, Any]] = self._records.container(ref).summary["mounts"]
+            return mounts
+
+        return Planner(self._places, mounts_of).plan(fields.inner("HostConfig"), asked.volumes)
+
+    @contextlib.contextmanager
+    def _volumes_for(self, planned: Planned) -> Iterator[None]:
+        """Make the volumes that are missing; when the block fails, the anonymous ones go again."""
+        try:
+            for wanted in planned.volumes:
+                self._volumes.ensure(wanted.name, is_anonymous=wanted.is_anonymous, labels=wanted.labels)
+            yield
+        except BaseException:
+            self._volumes.remove_anonymous(wanted.name for wanted in planned.volumes if wanted.is_anonymous)
+            raise
+
+    def _fill(self, store: Store, layers: Sequence[RootLayer], planned: Planned) -> None:
+        """Let volumes that are empty have what the image has at their places."""
+        if not planned.fresh or not layers:
+            return
+        with Views(store.tmp, self._denied_networks) as views:
+            view = views.of(layers)
+            try:
+                for volume, target in planned.fresh:
+                    fill(store, view, target, self._places.volumes / volume)
+            finally:
+                os.close(view)
+
+    def _add(self, wanted: _Wanted, aside: Path, document: dict[str, Any]) -> Row:
+        """Put the directory into its place, and let the container exist, under a name that is free."""
+        place = self._places.container(wanted.identity)
+        volumes = [volume.name for volume in wanted.planned.volumes]
+        for attempt in range(_MOST_TRIES):
+            row = wanted.row(wanted.name or suggestion(attempt))
+            with storage_errors("a container"):
+                spec.write(aside if attempt == 0 else place, {**document, "name": row.name})
+                if attempt == 0:
+                    os.rename(aside, place)
+                    fsync_directory(self._places.containers)
+            try:
+                self._records.add(row, volumes)
+                return row
+            except NameInUse:
+                if wanted.name is not None or attempt == _MOST_TRIES - 1:
+                    raise
+        raise AssertionError("the last attempt raises")
+
+
+class _Wanted(NamedTuple):
+    """A container that is to be made. name: None for one that is made up. origin: the image as it was asked for."""
+
+    identity: str
+    name: str | None
+    created_ns: int
+    caller: Caller
+    image: Image
+    origin: str
+    config: config.Config
+    host: hostconfig.HostConfig
+    planned: Planned
+
+    def row(self, name: str) -> Row:
+        """Its row under this name."""
+        shown = documents.summary(self.config.document, self.host.document, self.planned.shown)
+        policy = self.host.restart["policy"]
+        return Row(self.identity, name, self.created_ns, self.origin, str(self.image.id), policy, shown)
+
+
+def checked_name(name: str) -> str:
+    """The name without its slash. Raises InvalidRequest when it is none."""
+    bare = name.removeprefix("/")
+    if not _NAME.fullmatch(bare):
+        raise InvalidRequest(f"Invalid container name ({bare}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    return bare
+
+
+def resolve(store: Store, text: str, platform: Platform | None) -> Image:
+    """The image that a create body names. Raises NoSuchImage."""
+    if not text:
+        raise InvalidRequest("no image specified")
+    try:
+        return store.images.resolve(text, platform)
+    except ImageNotFoundError as error:
+        shown = text if ":" in text.rpartition("/")[2] or "@" in text else f"{text}:latest"
+        raise NoSuchImage(f"No such image: {shown}", hint=error.hint) from error
+
+
+def _new_identity() -> str:
+    while True:
+        identity = os.urandom(32).hex()
+        if not identity[:12].isdecimal():  # as a host name it would be taken for a number
+            return identity
+
+
+def _refuse_networks(fields: Fields) -> None:
+    """Endpoints that say nothing but which network are what docker's clients send with every create."""
+    endpoints = fields.inner("NetworkingConfig").inner("EndpointsConfig")
+    for name in endpoints.names():
+        if name not in ("default", "bridge", "none"):
+            raise InvalidRequest(f"network {name} not found", hint="networks with names are not done yet")
+        settings = endpoints.inner(name)
+        for field in settings.names():
+            if settings.raw(field):
+                raise InvalidRequest(f"EndpointsConfig.{name}.{field} is not done yet")
+    if fields.text("MacAddress"):
+        raise InvalidRequest("MacAddress is not done yet")

@@ -1,0 +1,284 @@
+"""``engine.db``: what exists. SQLite in WAL mode; writers take turns, readers never wait.
+
+Every transaction is durable (synchronous=FULL): a name that was given stays given. A database that is not there is made
+by the first who writes; who only looks finds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from core.errors import StorageFullError
+from core.sqlscript import statements
+from engine.errors import Conflict, NameInUse, NoSuchContainer, RecordsError
+
+BUSY_TIMEOUT_S: Final = 10.0
+
+# One script per schema version; a released script is never changed, a new one is appended.
+_MIGRATIONS: Final = (
+    """
+    -- summary: what a list shows, as JSON: see Row
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ns INTEGER NOT NULL, image TEXT NOT NULL,
+        image_id TEXT NOT NULL, policy TEXT NOT NULL, summary TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX containers_created ON containers (created_ns);
+    -- anonymous: made for one container, and goes with it by rm -v. labels, options: JSON
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, anonymous INTEGER NOT NULL, labels TEXT NOT NULL,
+        options TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE volume_uses (
+        volume TEXT NOT NULL, container TEXT NOT NULL, PRIMARY KEY (volume, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX volume_uses_container ON volume_uses (container);
+    CREATE TRIGGER uses_go_with_their_container AFTER DELETE ON containers BEGIN
+        DELETE FROM volume_uses WHERE container = old.id;
+    END;
+    """,
+)
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+
+class Row(NamedTuple):
+    """A container that exists.
+
+    name: without a slash.
+    created_ns: since the epoch.
+    image: as it was asked for; image_id: what that was.
+    policy: of restarts: ``no``, ``on-failure``, ``always``, ``unless-stopped``.
+    summary: what a list shows of it: ``command``, ``labels``, ``network``, ``mounts``, ``ports``, ``exposed``.
+    """
+
+    id: str
+    name: str
+    created_ns: int
+    image: str
+    image_id: str
+    policy: str
+    summary: dict[str, Any]
+
+
+class VolumeRow(NamedTuple):
+    """A volume that exists. created_ns: since the epoch. anonymous: made for one container."""
+
+    name: str
+    created_ns: int
+    anonymous: bool
+    labels: dict[str, str]
+    options: dict[str, str]
+
+
+class Records:
+    """The rows of one root. Thread-safe. Opened when first asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    # Containers.
+
+    def containers(self) -> list[Row]:
+        """All, the newest first."""
+        return [_row(found) for found in self._all(f"{_SELECT} ORDER BY created_ns DESC, id")]
+
+    def container(self, ref: str) -> Row:
+        """The container with this ID, else this name, else the one whose ID begins so. Raises NoSuchContainer."""
+        wanted = ref.removeprefix("/")
+        for where, value in (("id = ?", ref), ("name = ?", wanted)):
+            if value and (found := self._all(f"{_SELECT} WHERE {where}", (value,))):
+                return _row(found[0])
+        if ref and not set(ref) - set("0123456789abcdef") and len(ref) < 64:
+            found = self._all(f"{_SELECT} WHERE id >= ? AND id < ? LIMIT 2", (ref, f"{ref}g"))
+            if len(found) == 1:
+                return _row(found[0])
+            if found:
+                raise Conflict(f"multiple IDs found with provided prefix: {ref}")
+        raise NoSuchContainer(ref)
+
+    def exists(self, identity: str) -> bool:
+        """Whether a container has exactly this ID."""
+        return bool(self._all("SELECT 1 FROM containers WHERE id = ?", (identity,)))
+
+    def add(self, row: Row, volumes: Iterable[str] = ()) -> None:
+        """Let a container exist, which uses these volumes. Raises NameInUse, Conflict when a volume is gone."""
+        used = list(volumes)
+        with self.transaction() as connection:
+            self._refuse_name(connection, row.name)
+            for volume in used:
+                if connection.execute("SELECT 1 FROM volumes WHERE name = ?", (volume,)).fetchone() is None:
+                    raise Conflict(f"volume {volume} was removed a moment ago")
+            connection.execute(
+                "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*row[:-1], json.dumps(row.summary)),
+            )
+            connection.executemany("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", [(v, row.id) for v in used])
+
+    def rename(self, identity: str, name: str) -> None:
+        """Raises NameInUse and NoSuchContainer."""
+        with self.transaction() as connection:
+            self._refuse_name(connection, name)
+            if not connection.execute("UPDATE containers SET name = ? WHERE id = ?", (name, identity)).rowcount:
+                raise NoSuchContainer(identity)
+
+    def set_policy(self, identity: str, policy: str) -> None:
+        """How it is started again from now on."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE containers SET policy = ? WHERE id = ?", (policy, identity))
+
+    def remove(self, identity: str) -> bool:
+        """Let a container exist no longer. Returns whether it did."""
+        with self.transaction() as connection:
+            return bool(connection.execute("DELETE FROM containers WHERE id = ?", (identity,)).rowcount)
+
+    def _refuse_name(self, connection: sqlite3.Connection, name: str) -> None:
+        taken = connection.execute("SELECT id FROM containers WHERE name = ?", (name,)).fetchone()
+        if taken is not None:
+            raise NameInUse(
+                f'Conflict. The container name "/{name}" is already in use by container "{taken[0]}". You have to'
+                " remove (or rename) that container to be able to reuse that name."
+            )
+
+    # Volumes.
+
+    def volumes(self) -> list[VolumeRow]:
+        """All, by name."""
+        return [_volume(found) for found in self._all("SELECT * FROM volumes ORDER BY name")]
+
+    def volume(self, name: str) -> VolumeRow | None:
+        """The volume of this name."""
+        found = self._all("SELECT * FROM volumes WHERE name = ?", (name,))
+        return _volume(found[0]) if found else None
+
+    def add_volume(self, row: VolumeRow) -> bool:
+        """Let a volume exist. Returns False when one of this name does."""
+        with self.transaction() as connection:
+            values = (row.name, row.created_ns, row.anonymous, json.dumps(row.labels), json.dumps(row.options))
+            return bool(connection.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?)", values).rowcount)
+
+    def remove_volume(self, name: str) -> list[str]:
+        """Let a volume exist no longer, unless containers use it: their IDs are returned then, and nothing is done."""
+        with self.transaction() as connection:
+            users = [user for (user,) in connection.execute(_USERS, (name,))]
+            if not users:
+                connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
+            return users
+
+    def users_of(self, volume: str) -> list[str]:
+        """IDs of the containers that use a volume, sorted."""
+        return [user for (user,) in self._all(_USERS, (volume,))]
+
+    def volumes_of(self, container: str) -> list[str]:
+        """Names of the volumes that a container uses, sorted."""
+        return [name for (name,) in self._all(_USED, (container,))]
+
+    # The database.
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the one write lock of all processes; commit at the end, roll back on an exception."""
+        with self._lock, self._translated():
+            connection = self._open(make=True)
+            assert connection is not None
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _all(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
+        with self._lock, self._translated():
+            connection = self._open(make=False)
+            return [] if connection is None else connection.execute(sql, tuple(parameters)).fetchall()
+
+    def _open(self, *, make: bool) -> sqlite3.Connection | None:
+        """make: the database where there is none; else None."""
+        if self._connection is None:
+            if not make and not self._path.exists():
+                return None
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _prepare(connection, self._path)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _as_error(error, self._path) from error
+
+
+_SELECT: Final = "SELECT id, name, created_ns, image, image_id, policy, summary FROM containers"
+_USERS: Final = "SELECT container FROM volume_uses WHERE volume = ? ORDER BY container"
+_USED: Final = "SELECT volume FROM volume_uses WHERE container = ? ORDER BY volume"
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    execute = connection.execute
+    if _version(connection) != SCHEMA_VERSION:
+        execute("PRAGMA journal_mode=WAL")
+        execute("BEGIN IMMEDIATE")  # another process may be about to make it, too
+        version = _version(connection)
+        if version > SCHEMA_VERSION:
+            execute("ROLLBACK")
+            raise RecordsError(
+                f"{path} has schema {version}; this Shiplap knows schemas up to {SCHEMA_VERSION}",
+                hint="use the newer Shiplap that wrote it, or another --root",
+            )
+        for script in _MIGRATIONS[version:]:
+            for statement in statements(script):
+                execute(statement)
+        execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        execute("COMMIT")
+    execute("PRAGMA synchronous=FULL")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _row(found: Any) -> Row:
+    identity, name, created_ns, image, image_id, policy, summary = found
+    return Row(identity, name, created_ns, image, image_id, policy, json.loads(summary))
+
+
+def _volume(found: Any) -> VolumeRow:
+    return VolumeRow(found[0], found[1], bool(found[2]), json.loads(found[3]), json.loads(found[4]))
+
+
+def _as_error(error: sqlite3.Error, path: Path) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFullError(
+            f"no space left on the disk while writing {path}",
+            hint="free some space (shiplap image prune removes what nothing uses) and run the same command again",
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return RecordsError(
+            f"another process has held {path} for over {BUSY_TIMEOUT_S:.0f} s",
+            hint="look for a stopped shiplap process (fuser -v on that file) and end it",
+        )
+    return RecordsError(f"{path}: {error}", hint="is it damaged, or another user's? shiplap needs to read and write it")

@@ -1,0 +1,118 @@
+"""``spec.json``: what a container's keeper, and ``inspect``, need of what was asked for.
+
+It is written aside and renamed, never changed in place: a keeper reads the old one or the new one. Texts that are no
+UTF-8 are kept (surrogateescape).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from containers.spec import layers_to_wire
+from core.files import write_atomically
+from core.rootfs import RootLayer
+from engine.config import Config
+from engine.hostconfig import HostConfig
+from engine.times import text_of
+
+FORMAT: Final = 1
+
+
+class Caller(NamedTuple):
+    """Who asked: IDs of the host."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+    @classmethod
+    def own(cls) -> Caller:
+        """This process's own user."""
+        return cls(os.getuid(), os.getgid(), tuple(sorted(os.getgroups())))
+
+
+class Origin(NamedTuple):
+    """What a container is made of.
+
+    image: the image's ID; name: as it was asked for. diff_ids: the layers, base first.
+    """
+
+    image: str
+    name: str
+    diff_ids: tuple[str, ...]
+
+
+def build(
+    identity: str,
+    created_ns: int,
+    caller: Caller,
+    origin: Origin,
+    config: Config,
+    host: HostConfig,
+    mounts: Sequence[Mapping[str, Any]],
+    directory: Path,
+) -> dict[str, Any]:
+    """The document, without a name. directory: the container's. Layers are added by ``with_layers``."""
+    document = config.document
+    return {
+        "format": FORMAT,
+        "id": identity,
+        "name": "",
+        "created": text_of(created_ns),
+        "hostname": config.hostname,
+        "caller": caller._asdict(),
+        "image": origin.image,
+        "image_name": origin.name,
+        "labels": document["Labels"],
+        "diff_ids": list(origin.diff_ids),
+        "layers": [],
+        "upper": str(directory / "upper"),
+        "process": {
+            "args": list(config.args),
+            "env": [list(pair) for pair in config.env],
+            "cwd": document["WorkingDir"] or "/",
+            "user": document["User"],
+            "terminal": document["Tty"],
+            "stdin_open": document["OpenStdin"],
+            "stdin_once": document["StdinOnce"],
+            "capabilities": sorted(host.capabilities),
+            "filtered": host.filtered,
+            "ulimits": [list(limit) for limit in host.ulimits],
+            "no_new_privileges": host.no_new_privileges,
+            "init": host.init,
+        },
+        "limits": host.limits._asdict(),
+        "shm_bytes": host.shm_bytes,
+        "mounts": [dict(mount) for mount in mounts],
+        "read_only": host.read_only,
+        "network": host.network,
+        "extra_hosts": [list(pair) for pair in host.extra_hosts],
+        "stop": {"signal": config.stop_signal, "timeout_s": config.stop_timeout_s},
+        "restart": host.restart,
+        "health": config.health,
+        "log": host.log,
+        "auto_remove": host.auto_remove,
+        "asked": {**document, "HostConfig": host.document},
+    }
+
+
+def with_layers(document: dict[str, Any], layers: Sequence[RootLayer]) -> dict[str, Any]:
+    """The document with these layers to mount."""
+    return {**document, "layers": [list(layer) for layer in layers_to_wire(tuple(layers))]}
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The document of the container in this directory. Raises FileNotFoundError."""
+    data = (directory / "spec.json").read_bytes()
+    found: dict[str, Any] = json.loads(data.decode(errors="surrogateescape"))
+    return found
+
+
+def write(directory: Path, document: Mapping[str, Any]) -> None:
+    """Replace the document, durably."""
+    data = json.dumps(document, ensure_ascii=False).encode(errors="surrogateescape")
+    write_atomically(directory / "spec.json", data, mode=0o600)

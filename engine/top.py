@@ -1,0 +1,55 @@
+"""The processes of a container, as the host's ``ps`` shows them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import Any, Final
+
+from core.processes import descendants
+from engine.errors import Conflict, InvalidRequest
+
+_DEFAULT: Final = "-ef"
+_LONGEST_S: Final = 30.0
+
+
+def top(first: int, arguments: str) -> dict[str, Any]:
+    """As docker's ``GET /containers/ID/top``: titles, and a row for each process.
+
+    first: the host's number of the container's first process. arguments: for ps(1); "" is ``-ef``.
+    Raises InvalidRequest when ps does not take them, or does not tell process numbers.
+    """
+    words = (arguments or _DEFAULT).split()
+    try:
+        ran = subprocess.run(["ps", *words], capture_output=True, check=False, timeout=_LONGEST_S)
+    except FileNotFoundError as error:
+        raise Conflict("this host has no ps", hint="it is in the package procps") from error
+    if ran.returncode:
+        raise InvalidRequest(f"ps: {ran.stderr.decode(errors='replace').strip().partition(chr(10))[0]}")
+    lines = ran.stdout.decode(errors="replace").splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise InvalidRequest("Couldn't find PID field in ps output")
+    at = titles.index("PID")
+    ours = processes_of(first)
+    rows = []
+    for line in lines[1:]:
+        fields = line.split(maxsplit=len(titles) - 1)
+        if len(fields) > at and fields[at].isdecimal() and int(fields[at]) in ours:
+            rows.append(fields)
+    return {"Titles": titles, "Processes": rows}
+
+
+def processes_of(first: int) -> set[int]:
+    """The host's numbers of all processes in the PID namespace of this one, and below it."""
+    try:
+        namespace = os.readlink(f"/proc/{first}/ns/pid")
+    except OSError:  # it has ended
+        return set()
+    ours = {first, *descendants(first)}  # with those in namespaces that the container made
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if os.readlink(f"/proc/{name}/ns/pid") == namespace:
+                ours.add(int(name))
+    return ours

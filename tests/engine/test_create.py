@@ -1,0 +1,306 @@
+"""Creating containers: docker's body in, docker's documents out; what is not done is refused; a kill leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containers.keeper import eventlog
+from engine import locking, spec
+from engine.engine import Engine
+from engine.errors import Conflict, InvalidRequest, NameInUse, NoSuchContainer, NoSuchImage, NotDone
+from engine.hostconfig import DEFAULTS
+from engine.places import Places
+from images.store import Store
+from tests.toolkit.bounds import stretched
+
+
+def asked(**host: Any) -> dict[str, Any]:
+    return {"Image": "app", "HostConfig": host}
+
+
+def test_a_container_is_made_of_the_body_over_the_image(engine: Engine) -> None:
+    body = {"Image": "app", "Env": ["LANG=de", "A=b"], "Labels": {"my": "own"}, "User": "7:8", "Tty": True}
+    made = engine.create("one", body)
+    assert made.warnings == []
+    document = engine.inspect("one")
+    assert (document["Id"], document["Name"], document["Path"], document["Args"]) == (
+        made.id, "/one", "serve", ["--now"],
+    )  # fmt: skip
+    config = document["Config"]
+    assert config["Env"] == ["LANG=de", "A=b", "PATH=/bin"]  # as docker: what is asked for, then the image's others
+    assert config["Labels"] == {"of": "image", "my": "own"}
+    assert (config["Hostname"], config["StopSignal"], config["Image"]) == (made.id[:12], "SIGINT", "app")
+    assert document["State"]["Status"] == "created"
+    assert document["HostConfig"] == dict(DEFAULTS)
+    kept = spec.read(engine.directory("one"))
+    assert kept["stop"] == {"signal": 2, "timeout_s": 10}
+    assert kept["process"]["env"] == [
+        ["HOSTNAME", made.id[:12]], ["TERM", "xterm"], ["LANG", "de"], ["A", "b"], ["PATH", "/bin"],
+    ]  # fmt: skip
+    assert [event["action"] for event in eventlog.read(str(engine.places.run))] == ["create"]
+
+
+@pytest.mark.parametrize(
+    ("body", "args"),
+    [
+        ({"Cmd": ["x"]}, ["x"]),
+        ({"Entrypoint": ["e"]}, ["e"]),  # the image's command is not for another entrypoint
+        ({"Entrypoint": ["e"], "Cmd": ["x"]}, ["e", "x"]),
+        ({"Entrypoint": [""], "Cmd": ["x"]}, ["x"]),
+        ({"Entrypoint": [], "Cmd": None}, ["serve", "--now"]),
+        ({"Cmd": "x y"}, ["x y"]),
+    ],
+)
+def test_entrypoint_and_command_as_docker_merges_them(engine: Engine, body: dict[str, Any], args: list[str]) -> None:
+    engine.create("one", {"Image": "app", **body})
+    document = engine.inspect("one")
+    assert [document["Path"], *document["Args"]] == args
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ({"Memory": 1000}, "Minimum memory limit allowed is 6MB"),
+        ({"Memory": 8 << 20, "MemorySwap": 7 << 20}, "Minimum memoryswap limit should be larger than memory limit"),
+        ({"MemorySwap": 8 << 20}, "You should always set the Memory limit when using Memoryswap limit"),
+        ({"NanoCpus": 1, "CpuQuota": 2000}, "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
+        ({"NanoCpus": 10**15}, "Range of CPUs is from 0.01 to"),
+        ({"RestartPolicy": {"Name": "often"}}, "invalid restart policy: unknown policy 'often'"),
+        ({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 1}}, "can only be used with 'on-failure'"),
+        ({"AutoRemove": True, "RestartPolicy": {"Name": "always"}}, "can't create 'AutoRemove' container with restart"),
+        ({"CapAdd": ["NOTHING"]}, 'invalid capability: "NOTHING"'),
+        ({"LogConfig": {"Type": "syslog"}}, "no log driver named 'syslog' is registered"),
+        ({"LogConfig": {"Config": {"max-pumpkin": "1"}}}, "unknown log opt 'max-pumpkin' for json-file"),
+        ({"SecurityOpt": ["pumpkin=1"]}, 'invalid --security-opt 2: "pumpkin=1"'),
+        ({"Ulimits": [{"Name": "pumpkins"}]}, "invalid ulimit type: pumpkins"),
+        ({"Ulimits": [{"Name": "nofile", "Soft": 2, "Hard": 1}]}, "must be less than or equal to hard limit: 2 > 1"),
+        ({"ExtraHosts": ["nothing"]}, 'bad format for add-host: "nothing"'),
+        ({"Binds": ["/a"]}, "invalid volume specification: '/a'"),
+        ({"Binds": ["/tmp:/a:pumpkin"]}, "invalid mode: pumpkin"),
+        ({"Binds": ["v:/a"]}, "volume name is too short"),
+        ({"Binds": ["/tmp:a"]}, "mount path must be absolute"),
+        ({"Binds": ["/tmp:/"]}, "destination can't be '/'"),
+        ({"Binds": ["vv:/a", "ww:/a/"]}, "Duplicate mount point: /a"),
+        ({"Mounts": [{"Type": "bind", "Source": "/no/where", "Target": "/a"}]}, "bind source path does not exist"),
+        ({"Memory": "much"}, "body.HostConfig.Memory is a text, expected a whole number"),
+        ({"CapAdd": "ALL", "Ulimits": "many"}, "body.HostConfig.Ulimits is a text, expected a list"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_dockers_words(engine: Engine, host: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        engine.create("one", asked(**host))
+    assert message in refused.value.message
+    assert engine.containers(every=True) == []
+    assert engine.volumes.listed()["Volumes"] == []
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ({"Privileged": True}, "HostConfig.Privileged is refused"),
+        ({"Devices": [{"PathOnHost": "/dev/kvm"}]}, "devices are not done"),
+        ({"PidMode": "host"}, "containers see their own processes only"),
+        ({"UsernsMode": "host"}, "a container's root is never the host's"),
+        ({"NetworkMode": "host"}, "--network host is not done"),
+        ({"NetworkMode": "mine"}, "networks with names"),
+        ({"CpusetCpus": "0"}, "binding to processors"),
+        ({"SecurityOpt": ["seccomp={}"]}, "profiles of one's own"),
+        ({"Binds": ["/tmp:/a:shared"]}, "'shared' is refused"),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}, "published ports"),
+    ],
+)
+def test_what_docker_has_and_this_engine_does_not_do_is_refused_with_a_reason(
+    engine: Engine, host: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(NotDone) as refused:
+        engine.create("one", asked(**host))
+    assert reason in refused.value.message
+
+
+def test_what_dockers_command_line_sends_with_every_create_is_accepted(engine: Engine) -> None:
+    """As docker 26's CLI sends it for ``docker create app``: most of it says nothing."""
+    host = {
+        "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "default",
+        "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False,
+        "VolumeDriver": "", "VolumesFrom": None, "ConsoleSize": [24, 80], "CapAdd": None, "CapDrop": None,
+        "CgroupnsMode": "", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None,
+        "IpcMode": "", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False,
+        "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
+        "ShmSize": 0, "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
+        "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0,
+        "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
+        "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0,
+        "MemorySwappiness": -1, "OomKillDisable": False, "PidsLimit": 0, "Ulimits": [], "CpuCount": 0,
+        "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0, "MaskedPaths": None, "ReadonlyPaths": None,
+    }  # fmt: skip
+    networks = {"EndpointsConfig": {"default": {"IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": ""}}}
+    made = engine.create("one", {"Image": "app", "Volumes": {}, "HostConfig": host, "NetworkingConfig": networks})
+    assert made.warnings == []
+
+
+def test_a_field_that_nobody_knows_is_named_in_a_warning(engine: Engine) -> None:
+    made = engine.create("one", {"Image": "app", "Pumpkin": 1, "HostConfig": {"Squash": True}})
+    assert made.warnings == [
+        "Pumpkin is not known to this engine, and is passed over",
+        "HostConfig.Squash is not known to this engine, and is passed over",
+    ]
+
+
+def test_every_field_of_dockers_host_config_is_done_noted_or_refused() -> None:
+    from engine import hostconfig
+
+    tables = (hostconfig._DONE, hostconfig._NOTED, frozenset(hostconfig._REFUSED))
+    assert set(DEFAULTS) <= set().union(*tables)
+    assert sum(map(len, tables)) == len(set().union(*tables))  # none stands in two
+
+
+def test_names_are_unique_and_made_up_where_none_is_given(engine: Engine) -> None:
+    first = engine.create("one", asked())
+    with pytest.raises(NameInUse) as refused:
+        engine.create("/one", asked())
+    assert refused.value.message == (
+        f'Conflict. The container name "/one" is already in use by container "{first.id}". You have to remove (or'
+        " rename) that container to be able to reuse that name."
+    )
+    assert [path.name for path in engine.places.containers.iterdir()] == [first.id]  # nothing stays of the second
+    with Store.open(engine.places.root) as store:
+        assert store.pinned.holders() == [first.id]
+    with pytest.raises(InvalidRequest, match=r"Invalid container name \(o!e\), only"):
+        engine.create("o!e", asked())
+    other = engine.create(None, asked())
+    (name,) = (found["Names"][0] for found in engine.containers(every=True) if found["Id"] == other.id)
+    assert name.count("_") == 1
+    assert engine.inspect(name)["Id"] == engine.inspect(other.id[:10])["Id"] == other.id
+
+
+def test_ids_are_found_by_their_beginning_unless_several_begin_so(engine: Engine) -> None:
+    ids = [engine.create(None, asked()).id for _ in range(17)]  # two of them begin with the same digit
+    twice = next(digit for digit in "0123456789abcdef" if sum(each.startswith(digit) for each in ids) > 1)
+    with pytest.raises(Conflict, match=f"multiple IDs found with provided prefix: {twice}"):
+        engine.inspect(twice)
+    for wrong in ("", "nobody", "0" * 64, "%", "../x"):
+        with pytest.raises(NoSuchContainer):
+            engine.inspect(wrong)
+
+
+def test_an_image_that_is_not_here_is_none(engine: Engine) -> None:
+    with pytest.raises(NoSuchImage, match="No such image: nix:latest"):
+        engine.create("one", {"Image": "nix"})
+    with pytest.raises(InvalidRequest, match="no image specified"):
+        engine.create("one", {})
+
+
+def test_what_a_container_is_made_of_stays_until_it_is_removed(engine: Engine) -> None:
+    made = engine.create("one", asked())
+    with Store.open(engine.places.root) as store:
+        assert store.images.remove("app", force=True) == ["Untagged: app:latest"]
+    with Store.open(engine.places.root) as store:
+        store.images.prune(all_unused=True, cache=True)
+        image = store.images.get(store.images.list()[0].id)
+        assert store.pinned.holders_of(image.id) == [made.id]
+    engine.remove("one")
+    assert not engine.places.container(made.id).exists()
+    with Store.open(engine.places.root) as store:
+        assert store.pinned.holders() == []
+        store.images.prune(all_unused=True)
+        assert store.images.list() == []
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.engine import Engine
+from engine.places import Places
+
+left = int(sys.argv[3])
+
+def counting(name, arguments):
+    global left
+    if name in ("os.rename", "os.mkdir", "open", "sqlite3.connect", "os.remove", "os.rmdir", "os.chmod") and (
+        "root" in str(arguments[:2])
+    ):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with Engine(Places(Path(sys.argv[1]), Path(sys.argv[2]))) as engine:
+    sys.addaudithook(counting)
+    if sys.argv[4] == "create":
+        engine.create("victim", {"Image": "app", "HostConfig": {"Binds": ["data:/data"]}})
+    else:
+        engine.remove("victim")
+"""
+
+
+@pytest.mark.parametrize("what", ["create", "remove"])
+def test_a_kill_at_any_instant_is_finished_or_undone_by_the_next(engine: Engine, what: str) -> None:
+    places, ended = engine.places, False
+    for moment in range(1, 400, 3):
+        if what == "remove" and not engine.containers(every=True):
+            engine.create("victim", {"Image": "app", "HostConfig": {"Binds": ["data:/data"]}})
+        arguments = [str(places.root), str(places.run), str(moment), what]
+        killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], timeout=stretched(60))
+        known = {row["Id"] for row in engine.containers(every=True)}
+        assert len(known) <= 1
+        for identity in known:  # what exists is whole
+            assert engine.inspect(identity)["Name"] == "/victim"
+            if what == "create":
+                engine.remove(identity)
+        other = engine.create("other", asked())  # which clears away what was left
+        left = {path.name for path in places.containers.iterdir()} - {other.id}
+        assert left == ({row["Id"] for row in engine.containers(every=True)} - {other.id})
+        with Store.open(places.root) as store:
+            assert set(store.pinned.holders()) == left | {other.id}
+        engine.remove("other")
+        if killed.returncode == 0:
+            ended = True
+            break
+        assert killed.returncode == -signal.SIGKILL
+    assert ended
+
+
+def test_a_container_whose_lock_is_held_is_not_cleared_away(engine: Engine, places: Places) -> None:
+    places.make()
+    being_made = places.containers / f".new-{'ab' * 32}"
+    being_made.mkdir()
+    lock = locking.take(being_made, make=True)
+    assert lock is not None
+    engine.create("one", asked())
+    assert being_made.exists()
+    os.close(lock)
+    engine.create("two", asked())
+    assert not being_made.exists()
+
+
+def test_a_container_that_lost_its_files_can_be_removed(engine: Engine) -> None:
+    engine.create("one", asked())
+    subprocess.run(["rm", "-r", engine.directory("one")], check=True)
+    assert [row["Names"] for row in engine.containers(every=True)] == [["/one"]]
+    with pytest.raises(Conflict, match="has lost its files"):
+        engine.inspect("one")
+    engine.remove("one")
+    assert engine.containers(every=True) == []
+
+
+def test_texts_that_are_no_utf_8_survive(engine: Engine) -> None:
+    engine.create("one", {"Image": "app", "Cmd": ["printf", "caf\udce9"], "Labels": {"l": "\udcff"}})
+    assert engine.inspect("one")["Args"] == ["caf\udce9"]
+    assert engine.containers(every=True)[0]["Labels"]["l"] == "\udcff"
+
+
+def test_documents_are_json(engine: Engine, tmp_path: Path) -> None:
+    engine.create("one", {"Image": "app", "HostConfig": {"Binds": [f"{tmp_path}:/here:ro", "data:/data"]}})
+    json.dumps([engine.inspect("one", size=True), engine.containers(every=True, sizes=True), engine.info()])
+    usage = engine.disk_usage()
+    json.dumps(usage)
+    assert [volume["UsageData"]["RefCount"] for volume in usage["Volumes"]] == [1]
+    assert [image["Containers"] for image in usage["Images"]] == [1]
