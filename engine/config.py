@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequestError
 from engine.fields import Fields
 from engine.ports import check_port
 from images.oci import ContainerConfig, to_builtins
@@ -40,7 +40,7 @@ class Config(NamedTuple):
 
 
 def read(body: Fields, image: ContainerConfig | None, identity: str) -> Config:
-    """Merge what was asked for with the image's config. Raises InvalidRequest."""
+    """Merge what was asked for with the image's config. Raises InvalidRequestError."""
     found = image or _NO_IMAGE
     document = _document(body, found, identity)
     # An empty entrypoint ([""]) takes the image's away, and says nothing itself.
@@ -48,12 +48,12 @@ def read(body: Fields, image: ContainerConfig | None, identity: str) -> Config:
         document["Entrypoint"] = None
     args = (*(document["Entrypoint"] or ()), *(document["Cmd"] or ()))
     if not args:
-        raise InvalidRequest("no command specified")
+        raise InvalidRequestError("no command specified")
     hostname = document["Hostname"]
     if not _HOSTNAME.fullmatch(hostname) or len(hostname) > 63:
-        raise InvalidRequest(f"invalid hostname format: {hostname}")
+        raise InvalidRequestError(f"invalid hostname format: {hostname}")
     if document["WorkingDir"] and not document["WorkingDir"].startswith("/"):
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"the working directory '{document['WorkingDir']}' is invalid, it needs to be an absolute path"
         )
     timeout = document.get("StopTimeout")
@@ -70,7 +70,7 @@ def read(body: Fields, image: ContainerConfig | None, identity: str) -> Config:
 
 
 def signal_number(text: str) -> int:
-    """The number of ``SIGTERM``, ``term``, ``15`` or ``RTMIN+3``. Raises InvalidRequest."""
+    """The number of ``SIGTERM``, ``term``, ``15`` or ``RTMIN+3``. Raises InvalidRequestError."""
     name = text.upper().removeprefix("SIG")
     if name.isascii() and name.isdecimal() and 1 <= int(name) <= signal.SIGRTMAX:
         return int(name)
@@ -84,7 +84,7 @@ def signal_number(text: str) -> int:
                     return number
     known = {each.name.removeprefix("SIG"): int(each) for each in signal.Signals}
     if name not in known:
-        raise InvalidRequest(f"invalid signal: {text}")
+        raise InvalidRequestError(f"invalid signal: {text}")
     return known[name]
 
 
@@ -128,16 +128,16 @@ def _document(body: Fields, image: ContainerConfig, identity: str) -> dict[str, 
         document["Shell"] = shell
     for name in document["Labels"], dict.fromkeys(document["Env"] or ()):
         if any("\0" in key for key in name):
-            raise InvalidRequest("a label or variable has a NUL in it")
+            raise InvalidRequestError("a label or variable has a NUL in it")
     if any("\0" in text for text in (*entrypoint, *command)):
-        raise InvalidRequest("the command has a NUL in it")
+        raise InvalidRequestError("the command has a NUL in it")
     return document
 
 
 def _env(asked: list[str], images: tuple[str, ...]) -> list[str]:
     for entry in asked:
         if not entry or entry.startswith("="):
-            raise InvalidRequest(f"invalid environment variable: {entry}")
+            raise InvalidRequestError(f"invalid environment variable: {entry}")
     names = {entry.partition("=")[0] for entry in asked}
     return [*asked, *(entry for entry in images if entry.partition("=")[0] not in names)]
 
@@ -164,9 +164,9 @@ def _merged_health(body: Fields, image: ContainerConfig) -> dict[str, Any] | Non
     for name in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"):
         value = asked.number(name) or (given or {}).get(name, 0)
         if name != "Retries" and value and value < _MILLISECOND:
-            raise InvalidRequest(f"{name} in Healthcheck cannot be less than 1ms")
+            raise InvalidRequestError(f"{name} in Healthcheck cannot be less than 1ms")
         if value < 0:
-            raise InvalidRequest(f"{name} in Healthcheck cannot be negative")
+            raise InvalidRequestError(f"{name} in Healthcheck cannot be negative")
         if value:
             merged[name] = value
     return merged if merged["Test"] or len(merged) > 1 else None
@@ -177,7 +177,7 @@ def _health(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if document is None or not test or test == ["NONE"]:
         return None
     if test[0] not in ("CMD", "CMD-SHELL") or len(test) < 2:
-        raise InvalidRequest(f"Unknown healthcheck type '{test[0]}' (expected 'CMD' or 'CMD-SHELL')")
+        raise InvalidRequestError(f"Unknown healthcheck type '{test[0]}' (expected 'CMD' or 'CMD-SHELL')")
     names = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
     names["start_interval"] = "StartInterval"
     times = {f"{ours}_s": (document.get(theirs, 0) / 1e9) or _HEALTH_DEFAULTS[ours] for ours, theirs in names.items()}

@@ -12,7 +12,7 @@ from containers.errors import KeeperError
 from containers.keeper import eventlog
 from core.closing import Closing
 from core.release import VERSION
-from engine.errors import Conflict
+from engine.errors import ConflictError
 from engine.keepers import Keepers
 from engine.lifecycle import Lifecycle
 from engine.looking import Looker
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class Engine(Closing):
     """The containers of one root. Thread-safe. Opening does nothing: each thing is opened when first needed.
 
-    Where a method takes ``ref``, that is an ID, a name, or the beginning of an ID; each raises NoSuchContainer, and
-    Conflict when several IDs begin so.
+    Where a method takes ``ref``, that is an ID, a name, or the beginning of an ID. Each raises
+    ContainerNotFoundError, and ConflictError when several IDs begin so.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Engine(Closing):
     ) -> Iterator[LogEntry]:
         """What it wrote. since, until: moments as docker takes them; tail: the last entries only, None for all.
 
-        follow: go on until it has ended. Raises InvalidRequest, also for a container whose log nobody keeps.
+        follow: go on until it has ended. Raises InvalidRequestError, also for a container whose log nobody keeps.
         """
         from engine.logs import Wanted
         from engine.times import asked_moment
@@ -107,13 +107,13 @@ class Engine(Closing):
         return reader.following(wanted, lambda: self._looker.state(row).is_up)
 
     def log_reader(self, ref: str) -> LogReader:
-        """A reader of its log, which tells how far it has come. Raises Conflict where there is no log."""
+        """A reader of its log, which tells how far it has come. Raises ConflictError where there is no log."""
         from engine import spec
         from engine.logs import LogReader
 
         directory = self.directory(ref)
         if spec.read(directory)["log"]["driver"] == "none":
-            raise Conflict("configured logging driver does not support reading")
+            raise ConflictError("configured logging driver does not support reading")
         return LogReader(directory)
 
     def top(self, ref: str, arguments: str = "") -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Engine(Closing):
         row = self.records.container(ref)
         state = self._looker.state(row)
         if not state.has_process:
-            raise Conflict(f"container {row.id} is not running")
+            raise ConflictError(f"container {row.id} is not running")
         return top(state.pid, arguments)
 
     def stats(self, ref: str, before: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -191,7 +191,7 @@ class Engine(Closing):
         """Make a container of docker's create body, of an image that is in the store.
 
         name: None: one is made up. caller: for whom; None is this process's user.
-        Raises InvalidRequest, NotDone, NoSuchImage, NameInUse, StorageFullError.
+        Raises InvalidRequestError, NotDoneError, NoSuchImageError, NameInUseError, StorageFullError.
         """
         return self._maker.create(name, body, caller or Caller.own(), platform)
 

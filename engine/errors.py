@@ -2,17 +2,17 @@
 
 (ShiplapError)
 └── EngineError
-    ├── NotFound
-    │   ├── NoSuchContainer
-    │   ├── NoSuchImage
-    │   ├── NoSuchExec
-    │   └── NoSuchVolume
-    ├── Conflict
-    │   └── NameInUse
-    ├── InvalidRequest
-    │   └── NotDone
-    ├── Unchanged
-    ├── KeeperGone
+    ├── NotFoundError
+    │   ├── ContainerNotFoundError
+    │   ├── NoSuchImageError
+    │   ├── ExecNotFoundError
+    │   └── VolumeNotFoundError
+    ├── ConflictError
+    │   └── NameInUseError
+    ├── InvalidRequestError
+    │   └── NotDoneError
+    ├── UnchangedError
+    ├── KeeperGoneError
     └── RecordsError
 """
 
@@ -25,50 +25,50 @@ class EngineError(ShiplapError):
     """The root of this room's errors."""
 
 
-class NotFound(EngineError):
+class NotFoundError(EngineError):
     """Nothing has this name or ID."""
 
 
-class NoSuchContainer(NotFound):
+class ContainerNotFoundError(NotFoundError):
     """No container has this name or ID, or several IDs begin so."""
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"No such container: {ref}")
 
 
-class NoSuchImage(NotFound):
+class NoSuchImageError(NotFoundError):
     """The image is not in the store."""
 
 
-class NoSuchExec(NotFound):
+class ExecNotFoundError(NotFoundError):
     """No exec has this ID."""
 
 
-class NoSuchVolume(NotFound):
+class VolumeNotFoundError(NotFoundError):
     """No volume has this name."""
 
 
-class Conflict(EngineError):
+class ConflictError(EngineError):
     """The thing is in a state, or in a use, that does not allow what was asked for."""
 
 
-class NameInUse(Conflict):
+class NameInUseError(ConflictError):
     """Another container has the name."""
 
 
-class InvalidRequest(EngineError):
+class InvalidRequestError(EngineError):
     """What was asked for contradicts itself, or is no such thing."""
 
 
-class NotDone(InvalidRequest):
+class NotDoneError(InvalidRequestError):
     """Docker has what was asked for; this engine does not do it, and says why."""
 
 
-class Unchanged(EngineError):
+class UnchangedError(EngineError):
     """The thing is as it was asked to become."""
 
 
-class KeeperGone(EngineError):
+class KeeperGoneError(EngineError):
     """A container's keeper ended while it was being spoken to."""
 
 

@@ -36,7 +36,7 @@ class EventReader:
     def read(self, *, since_ns: int, until_ns: int, filters: Any, follow: bool) -> Iterator[dict[str, Any]]:
         """The events from ``since_ns`` (0: from now on) to ``until_ns`` (0: none is the last), as docker's documents.
 
-        follow: wait for what comes, until ``until_ns``. Raises InvalidRequest for filters that there are not.
+        follow: wait for what comes, until ``until_ns``. Raises InvalidRequestError for filters that there are not.
         """
         wanted = checked(filters, _KNOWN)
         begun = time.time_ns()

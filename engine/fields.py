@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequestError
 
 
 class Fields:
@@ -17,7 +17,7 @@ class Fields:
         if members is None:
             members = {}
         if not isinstance(members, dict):
-            raise InvalidRequest(f"{where} is {_kind(members)}, expected an object")
+            raise InvalidRequestError(f"{where} is {_kind(members)}, expected an object")
         self._members: dict[str, Any] = members
         self._where = where
 
@@ -53,7 +53,7 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._wrong(name, value, "a whole number")
         if not -(1 << 63) <= value < 1 << 63:
-            raise InvalidRequest(f"{self._where}.{name} is too large")
+            raise InvalidRequestError(f"{self._where}.{name} is too large")
         return value
 
     def texts(self, name: str) -> list[str]:
@@ -106,8 +106,8 @@ class Fields:
             raise self._wrong(name, value, {str: "a text", bool: "true or false"}[kind])
         return value
 
-    def _wrong(self, name: str, value: Any, wanted: str) -> InvalidRequest:
-        return InvalidRequest(f"{self._where}.{name} is {_kind(value)}, expected {wanted}")
+    def _wrong(self, name: str, value: Any, wanted: str) -> InvalidRequestError:
+        return InvalidRequestError(f"{self._where}.{name} is {_kind(value)}, expected {wanted}")
 
 
 def _kind(value: object) -> str:

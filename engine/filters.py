@@ -6,26 +6,26 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequestError
 
 Filters: TypeAlias = Mapping[str, Sequence[str]]
 
 
 def checked(filters: Any, known: Iterable[str]) -> dict[str, list[str]]:
-    """Filters as docker's clients send them: lists, or objects whose values are true. Raises InvalidRequest."""
+    """Filters as docker's clients send them: lists, or objects whose values are true. Raises InvalidRequestError."""
     if filters is None:
         return {}
     if not isinstance(filters, Mapping):
-        raise InvalidRequest("invalid filters: expected an object of lists")
+        raise InvalidRequestError("invalid filters: expected an object of lists")
     names = frozenset(known)
     found: dict[str, list[str]] = {}
     for name, values in filters.items():
         if name not in names:
-            raise InvalidRequest(f"invalid filter '{name}'")
+            raise InvalidRequestError(f"invalid filter '{name}'")
         if isinstance(values, Mapping):
             values = [value for value, wanted in values.items() if wanted]
         if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-            raise InvalidRequest(f"invalid filter '{name}': expected a list of texts")
+            raise InvalidRequestError(f"invalid filter '{name}': expected a list of texts")
         found[name] = list(values)
     return found
 
@@ -53,10 +53,10 @@ def text_matches(wanted: Sequence[str], text: str) -> bool:
 
 
 def number(name: str, text: str) -> int:
-    """The number that a filter's value is. Raises InvalidRequest."""
+    """The number that a filter's value is. Raises InvalidRequestError."""
     try:
         return int(text)
     except ValueError as error:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"invalid filter '{name}={text}': strconv.Atoi: parsing \"{text}\": invalid syntax"
         ) from error

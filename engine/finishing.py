@@ -16,7 +16,7 @@ from pathlib import Path
 from containers.errors import KeeperError
 from core.errors import ShiplapError
 from engine.engine import Engine
-from engine.errors import NoSuchContainer
+from engine.errors import ContainerNotFoundError
 from engine.places import Places
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def finish(engine: Engine) -> None:
     for identity in names:
         try:
             engine.remove_ended(identity)
-        except NoSuchContainer:
+        except ContainerNotFoundError:
             pass
         except (ShiplapError, OSError):
             _log.exception("container %s is to be removed, and cannot be", identity[:12])

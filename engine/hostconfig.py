@@ -14,7 +14,7 @@ from containers.capabilities import DEFAULT_CAPABILITIES, NAMES
 from containers.limits import DEFAULT_SHM_BYTES, MIN_MEMORY_BYTES
 from containers.resources import Limits
 from core.quantities import parse_size
-from engine.errors import InvalidRequest, NotDone
+from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
 
 ULIMITS: Final = (
@@ -133,14 +133,14 @@ class HostConfig(NamedTuple):
 
 
 def read(body: Fields) -> HostConfig:
-    """Read a HostConfig. Raises InvalidRequest, and NotDone for what docker has and this engine does not do."""
+    """Read a HostConfig. Raises InvalidRequestError; NotDoneError for what docker has and this engine does not do."""
     warnings = _look_over(body)
     restart = read_policy(body.inner("RestartPolicy"))
     if body.flag("AutoRemove") and restart["policy"] != "no":
-        raise InvalidRequest("can't create 'AutoRemove' container with restart policy")
+        raise InvalidRequestError("can't create 'AutoRemove' container with restart policy")
     shm_bytes = body.number("ShmSize")
     if shm_bytes < 0:
-        raise InvalidRequest("SHM size can not be less than 0")
+        raise InvalidRequestError("SHM size can not be less than 0")
     filtered, no_new_privileges = _security(body.texts("SecurityOpt"))
     log = _log(body.inner("LogConfig"))
     network = _network(body.text("NetworkMode"))
@@ -164,47 +164,49 @@ def read(body: Fields) -> HostConfig:
 
 
 def read_policy(body: Fields) -> dict[str, Any]:
-    """A RestartPolicy as ``spec.json`` has it. Raises InvalidRequest."""
+    """A RestartPolicy as ``spec.json`` has it. Raises InvalidRequestError."""
     name, maximum = body.text("Name") or "no", body.number("MaximumRetryCount")
     if name not in POLICIES:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or"
             " 'unless-stopped'"
         )
     if maximum < 0:
-        raise InvalidRequest("invalid restart policy: maximum retry count cannot be negative")
+        raise InvalidRequestError("invalid restart policy: maximum retry count cannot be negative")
     if maximum and name != "on-failure":
-        raise InvalidRequest("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+        raise InvalidRequestError("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     return {"policy": name, "maximum": maximum}
 
 
 def read_limits(body: Fields) -> Limits:
-    """Memory, processors and processes. Raises InvalidRequest, in docker's words."""
+    """Memory, processors and processes. Raises InvalidRequestError, in docker's words."""
     memory, total = body.number("Memory"), body.number("MemorySwap")
     if memory < 0 or 0 < memory < MIN_MEMORY_BYTES:
-        raise InvalidRequest("Minimum memory limit allowed is 6MB")
+        raise InvalidRequestError("Minimum memory limit allowed is 6MB")
     if total > 0 and not memory:
-        raise InvalidRequest("You should always set the Memory limit when using Memoryswap limit, see usage")
+        raise InvalidRequestError("You should always set the Memory limit when using Memoryswap limit, see usage")
     if 0 < total < memory:
-        raise InvalidRequest("Minimum memoryswap limit should be larger than memory limit, see usage")
+        raise InvalidRequestError("Minimum memoryswap limit should be larger than memory limit, see usage")
     pids = body.number("PidsLimit")
     shares = body.number("CpuShares")
     if shares < 0:
-        raise InvalidRequest("CPU shares cannot be negative")
+        raise InvalidRequestError("CPU shares cannot be negative")
     return Limits(memory, total if memory else 0, _cpus(body), shares, max(pids, 0))
 
 
 def _cpus(body: Fields) -> float:
     nano, period, quota = body.number("NanoCpus"), body.number("CpuPeriod"), body.number("CpuQuota")
     if nano and (period or quota):
-        raise InvalidRequest("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+        raise InvalidRequestError("Conflicting options: Nano CPUs and CPU Period cannot both be set")
     here = os.cpu_count() or 1
     if nano and not 0 < nano <= here * 10**9:
-        raise InvalidRequest(f"Range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
+        raise InvalidRequestError(f"Range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
     if period and not 1_000 <= period <= 1_000_000:
-        raise InvalidRequest("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+        raise InvalidRequestError(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
     if 0 < quota < 1_000:
-        raise InvalidRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+        raise InvalidRequestError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     return nano / 1e9 if nano else max(0, quota) / (period or _PERIOD_US)
 
 
@@ -216,7 +218,7 @@ def _look_over(body: Fields) -> list[str]:
         if name in _REFUSED and value:
             harmless, why = _REFUSED[name]
             if value not in harmless:
-                raise NotDone(f"HostConfig.{name} is refused: {why}")
+                raise NotDoneError(f"HostConfig.{name} is refused: {why}")
         elif name not in _REFUSED and name not in _DONE and name not in _NOTED:
             warnings.append(f"HostConfig.{name} is not known to this engine, and is passed over")
     return warnings
@@ -248,7 +250,7 @@ def _capabilities(added: list[str], dropped: list[str]) -> frozenset[str]:
 def _capability(name: str) -> str:
     full = name.upper() if name.upper() == "ALL" else f"CAP_{name.upper().removeprefix('CAP_')}"
     if full != "ALL" and full not in _ALL_CAPABILITIES:
-        raise InvalidRequest(f'invalid capability: "{name}"')
+        raise InvalidRequestError(f'invalid capability: "{name}"')
     return full
 
 
@@ -262,16 +264,16 @@ def _security(options: list[str]) -> tuple[bool, bool]:
         elif name == "seccomp" and value in ("unconfined", "builtin"):
             filtered = value == "builtin"
         elif name == "seccomp":
-            raise NotDone("--security-opt seccomp: profiles of one's own are not done; builtin and unconfined are")
+            raise NotDoneError("--security-opt seccomp: profiles of one's own are not done; builtin and unconfined are")
         elif (name == "apparmor" and value in ("unconfined", "docker-default")) or (name, value) == (
             "label",
             "disable",
         ):
             continue  # there is neither AppArmor nor SELinux here to be without
         elif name in ("apparmor", "label", "systempaths", "credentialspec", "writable-cgroups"):
-            raise NotDone(f"--security-opt {name}: this engine does not do it")
+            raise NotDoneError(f"--security-opt {name}: this engine does not do it")
         else:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f'invalid --security-opt 2: "{option}"' if separator else f"invalid --security-opt 1: {option!r}"
             )
     return filtered, no_new_privileges
@@ -282,9 +284,9 @@ def _ulimits(limits: list[Fields]) -> tuple[tuple[str, int, int], ...]:
     for each in limits:
         name, soft, hard = each.text("Name"), each.number("Soft"), each.number("Hard")
         if name not in ULIMITS:
-            raise InvalidRequest(f"invalid ulimit type: {name}")
+            raise InvalidRequestError(f"invalid ulimit type: {name}")
         if hard != -1 and (soft > hard or soft == -1):
-            raise InvalidRequest(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+            raise InvalidRequestError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
         found.append((name, soft, hard))
     return tuple(found)
 
@@ -295,8 +297,8 @@ def _network(mode: str) -> str:
     if mode == "none":
         return "none"
     if mode == "host":
-        raise NotDone("--network host is not done yet")
-    raise NotDone(f"--network {mode}: networks with names, and those of other containers, are not done yet")
+        raise NotDoneError("--network host is not done yet")
+    raise NotDoneError(f"--network {mode}: networks with names, and those of other containers, are not done yet")
 
 
 def _extra_hosts(entries: list[str]) -> tuple[tuple[str, str], ...]:
@@ -304,9 +306,9 @@ def _extra_hosts(entries: list[str]) -> tuple[tuple[str, str], ...]:
     for entry in entries:
         name, _, address = entry.partition(":")
         if not name or not address or any(character.isspace() for character in entry):
-            raise InvalidRequest(f'bad format for add-host: "{entry}"')
+            raise InvalidRequestError(f'bad format for add-host: "{entry}"')
         if address == "host-gateway":
-            raise NotDone("--add-host NAME:host-gateway is not done yet")
+            raise NotDoneError("--add-host NAME:host-gateway is not done yet")
         found.append((name, address.strip("[]")))
     return tuple(found)
 
@@ -314,7 +316,7 @@ def _extra_hosts(entries: list[str]) -> tuple[tuple[str, str], ...]:
 def _log(body: Fields) -> dict[str, Any]:
     driver, options = body.text("Type") or "json-file", body.pairs("Config")
     if driver not in _LOG_DRIVERS:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"logger: no log driver named '{driver}' is registered", hint=f"there are {', '.join(_LOG_DRIVERS)}"
         )
     taken = {"max-size": LOG_BYTES, "max-file": LOG_FILES}
@@ -329,13 +331,13 @@ def _log(body: Fields) -> dict[str, Any]:
             "tag",
             "mode",
         ):
-            raise InvalidRequest(f"unknown log opt '{name}' for {driver} log driver")
+            raise InvalidRequestError(f"unknown log opt '{name}' for {driver} log driver")
         if name not in taken:
-            raise NotDone(f"log opt '{name}' is not done: max-size and max-file are")
+            raise NotDoneError(f"log opt '{name}' is not done: max-size and max-file are")
         try:
             taken[name] = parse_size(value) if name == "max-size" and value != "-1" else int(value)
         except ValueError as error:
-            raise InvalidRequest(f"invalid value for {name}: {value}") from error
+            raise InvalidRequestError(f"invalid value for {name}: {value}") from error
     if taken["max-file"] < 1 or (taken["max-size"] < 1 and taken["max-size"] != -1):
-        raise InvalidRequest("max-file and max-size must be positive")
+        raise InvalidRequestError("max-file and max-size must be positive")
     return {"driver": driver, "max_size": taken["max-size"], "max_file": taken["max-file"]}

@@ -14,7 +14,7 @@ from core.cancellation import check
 from core.digests import DiffID
 from engine import hostconfig, locking, spec
 from engine.config import signal_number
-from engine.errors import Conflict, InvalidRequest, KeeperGone, Unchanged
+from engine.errors import ConflictError, InvalidRequestError, KeeperGoneError, UnchangedError
 from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.making import Maker, checked_name
@@ -56,14 +56,14 @@ class Lifecycle:
         self._note = note
 
     def start(self, ref: str) -> None:
-        """Start it; its command has been executed when this returns. Raises Unchanged when it runs, and the
+        """Start it; its command has been executed when this returns. Raises UnchangedError when it runs, and the
         ContainerError of what does not work.
         """
         row, state = self._found(ref)
         if state.status == "paused":
-            raise Conflict("cannot start a paused container, try unpause instead")
+            raise ConflictError("cannot start a paused container, try unpause instead")
         if state.status in ("running", "restarting"):
-            raise Unchanged(f"container {row.id} is running")
+            raise UnchangedError(f"container {row.id} is running")
         self.make_ready(row)
         with self._keepers.summon(row.id) as keeper:
             keeper.ask("start", timeout_s=None)
@@ -81,11 +81,11 @@ class Lifecycle:
     def stop(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
         """Send its stop signal, and SIGKILL when it has not ended after ``timeout_s`` (None: its own; -1: never).
 
-        It has ended when this returns. Raises Unchanged when it does not run.
+        It has ended when this returns. Raises UnchangedError when it does not run.
         """
         row, state = self._found(ref)
         if not state.is_up:
-            raise Unchanged(f"container {row.id} is not running")
+            raise UnchangedError(f"container {row.id} is not running")
         fields: dict[str, Any] = {} if timeout_s is None else {"timeout_s": timeout_s}
         if signal:
             fields["signal"] = signal_number(signal)
@@ -95,18 +95,18 @@ class Lifecycle:
     def restart(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
         """Stop it if it runs, and start it."""
         row = self._records.container(ref)
-        with contextlib.suppress(Unchanged):
+        with contextlib.suppress(UnchangedError):
             self.stop(row.id, timeout_s=timeout_s, signal=signal)
         self.start(row.id)
         self._note(row, "restart")
 
     def kill(self, ref: str, signal: str = "KILL") -> None:
-        """Send a signal to its first process. Raises Conflict when it does not run."""
+        """Send a signal to its first process. Raises ConflictError when it does not run."""
         row, state = self._found(ref)
         try:
             number = signal_number(signal or "KILL")
-        except InvalidRequest as error:
-            raise InvalidRequest(f"cannot kill container: {ref}: {error.message}") from error
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"cannot kill container: {ref}: {error.message}") from error
         if not state.is_up:
             raise _cannot_kill(ref, row)
         try:
@@ -116,23 +116,23 @@ class Lifecycle:
             raise _cannot_kill(ref, row) from error
 
     def pause(self, ref: str) -> None:
-        """Freeze its processes. Raises Conflict when it does not run, or is paused."""
+        """Freeze its processes. Raises ConflictError when it does not run, or is paused."""
         row, state = self._found(ref)
         if state.status == "paused":
-            raise Conflict(f"Container {row.id} is already paused")
+            raise ConflictError(f"Container {row.id} is already paused")
         if state.status == "restarting":
-            raise Conflict(f"Container {row.id} is restarting, wait until the container is running")
+            raise ConflictError(f"Container {row.id} is restarting, wait until the container is running")
         self._ask_running(row, state, "pause")
 
     def unpause(self, ref: str) -> None:
-        """Let its processes go on. Raises Conflict when it is not paused."""
+        """Let its processes go on. Raises ConflictError when it is not paused."""
         row, state = self._found(ref)
         if state.status != "paused":
-            raise Conflict(f"Container {row.id} is not paused")
+            raise ConflictError(f"Container {row.id} is not paused")
         self._ask_running(row, state, "unpause")
 
     def resize(self, ref: str, rows: int, columns: int) -> None:
-        """Tell its terminal its size. Raises Conflict when it does not run."""
+        """Tell its terminal its size. Raises ConflictError when it does not run."""
         row, state = self._found(ref)
         self._ask_running(row, state, "resize", {"rows": rows, "columns": columns})
 
@@ -142,7 +142,7 @@ class Lifecycle:
         Returns its exit code.
         """
         if condition not in _CONDITIONS:
-            raise InvalidRequest(f'invalid condition: "{condition}"')
+            raise InvalidRequestError(f'invalid condition: "{condition}"')
         row, state = self._found(ref)
         condition = condition or "not-running"
         if condition == "not-running" and not state.is_up:
@@ -160,17 +160,17 @@ class Lifecycle:
                 if condition != "removed" and not state.is_up:
                     return state.exit_code
                 if condition == "removed" and not state.is_up:
-                    raise KeeperGone(f"the keeper of container {row.id} ended, and did not remove it") from error
+                    raise KeeperGoneError(f"the keeper of container {row.id} ended, and did not remove it") from error
             check()
 
     def rename(self, ref: str, new: str) -> None:
-        """Give it another name. Raises NameInUse, InvalidRequest."""
+        """Give it another name. Raises NameInUseError, InvalidRequestError."""
         row = self._records.container(ref)
         if not new:
-            raise InvalidRequest("Neither old nor new names may be empty")
+            raise InvalidRequestError("Neither old nor new names may be empty")
         name = checked_name(new)
         if name == row.name:
-            raise InvalidRequest("Renaming a container with the same name as its current name")
+            raise InvalidRequestError("Renaming a container with the same name as its current name")
         self._records.rename(row.id, name)
         directory = self._places.container(row.id)
         spec.write(directory, {**spec.read(directory), "name": name})
@@ -187,7 +187,9 @@ class Lifecycle:
         host = {**document["asked"]["HostConfig"], **{n: asked.raw(n) for n in asked.names() if asked.raw(n)}}
         read = hostconfig.read(Fields(host, "HostConfig"))
         if read.auto_remove and read.restart["policy"] != "no":
-            raise InvalidRequest("Restart policy cannot be updated because AutoRemove is enabled for the container")
+            raise InvalidRequestError(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container"
+            )
         changed = {**document, "limits": read.limits._asdict(), "restart": read.restart}
         changed["asked"] = {**document["asked"], "HostConfig": read.document}
         if state.is_up:
@@ -199,11 +201,11 @@ class Lifecycle:
         return list(read.warnings)
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove it. force: one that runs is killed first. volumes: its anonymous ones go with it. Raises Conflict."""
+        """Remove it. force: kill one that runs. volumes: its anonymous ones go with it. Raises ConflictError."""
         row, state = self._found(ref)
         if state.is_up:
             if not force:
-                raise Conflict(f'cannot remove container "/{row.name}": {_why_not(state)}')
+                raise ConflictError(f'cannot remove container "/{row.name}": {_why_not(state)}')
             with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
                 keeper.ask("stop", {"timeout_s": 0, "signal": _KILL}, timeout_s=None)
         lock = self._its_lock(row)
@@ -224,7 +226,7 @@ class Lifecycle:
     def _its_lock(self, row: Row) -> int | None:
         """The lock of a container that does not run: its keeper, if there is one yet, is about to end.
 
-        None: the container has been removed by somebody else. Raises Conflict.
+        None: the container has been removed by somebody else. Raises ConflictError.
         """
         directory = self._places.container(row.id)
         end = time.monotonic() + _END_S
@@ -243,23 +245,23 @@ class Lifecycle:
                 return None
             check()
             if read(directory).is_up:
-                raise Conflict(f'cannot remove container "/{row.name}": container is running', hint=_FORCE)
+                raise ConflictError(f'cannot remove container "/{row.name}": container is running', hint=_FORCE)
             with contextlib.suppress(KeeperError, StateError, TimeoutError), self._keepers.connect(row.id) as keeper:
                 keeper.ask("finished")  # it may wait for a start that will not come
             if time.monotonic() > end:
-                raise Conflict(f"removal of container {row.id} is already in progress")
+                raise ConflictError(f"removal of container {row.id} is already in progress")
             time.sleep(_LOOK_EACH_S)
 
     def _ask_running(self, row: Row, state: State, verb: str, fields: dict[str, Any] | None = None) -> None:
         if not state.is_up:
-            raise Conflict(f"container {row.id} is not running")
+            raise ConflictError(f"container {row.id} is not running")
         try:
             with self._keepers.connect(row.id) as keeper:
                 keeper.ask(verb, fields)
         except KeeperError as error:
-            raise Conflict(f"container {row.id} is not running") from error
+            raise ConflictError(f"container {row.id} is not running") from error
         except StateError as error:
-            raise Conflict(error.message, hint=error.hint) from error
+            raise ConflictError(error.message, hint=error.hint) from error
 
     def _found(self, ref: str) -> tuple[Row, State]:
         row = self._records.container(ref)
@@ -293,8 +295,8 @@ def _why_not(state: State) -> str:
     return f"container is {word}: stop the container before removing or force remove"
 
 
-def _cannot_kill(ref: str, row: Row) -> Conflict:
-    return Conflict(f"cannot kill container: {ref}: container {row.id} is not running")
+def _cannot_kill(ref: str, row: Row) -> ConflictError:
+    return ConflictError(f"cannot kill container: {ref}: container {row.id} is not running")
 
 
 def never_started(state: State) -> bool:

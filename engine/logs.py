@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, NamedTuple
 from containers.keeper import logfile
 from core.cancellation import check
 from core.watching import Watch
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequestError
 from engine.times import moment_of
 
 _LOOK_EACH_S: Final = 0.5
@@ -73,9 +73,9 @@ class LogReader:
         self.place = Place()
 
     def past(self, wanted: Wanted) -> Iterator[LogEntry]:
-        """What is there now. Raises InvalidRequest when no stream is wanted."""
+        """What is there now. Raises InvalidRequestError when no stream is wanted."""
         if not wanted.stdout and not wanted.stderr:
-            raise InvalidRequest("Bad parameters: you must choose at least one stream")
+            raise InvalidRequestError("Bad parameters: you must choose at least one stream")
         if wanted.tail is None:
             yield from self._until(wanted, self._ahead(wanted))
             return
@@ -162,7 +162,7 @@ def parse(line: bytes) -> LogEntry | None:
         found = json.loads(line)
         text, stream, moment = found["log"], found["stream"], found["time"]
         return LogEntry(moment_of(moment), stream, text.encode("utf-8", "surrogateescape"), moment)
-    except (ValueError, KeyError, TypeError, InvalidRequest):
+    except (ValueError, KeyError, TypeError, InvalidRequestError):
         return None
 
 

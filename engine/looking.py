@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine import documents, spec
-from engine.errors import Conflict, InvalidRequest, NoSuchContainer
+from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError
 from engine.filters import checked, labels_match, number, text_matches
 from engine.places import Places
 from engine.ports import check_port
@@ -83,15 +83,15 @@ class Looker:
         return found
 
     def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
-        """As docker's ``GET /containers/ID/json``. Raises NoSuchContainer."""
+        """As docker's ``GET /containers/ID/json``. Raises ContainerNotFoundError."""
         row = self._records.container(ref)
         directory = self._places.container(row.id)
         try:
             asked = spec.read(directory)
         except FileNotFoundError as error:
             if not self._records.exists(row.id):
-                raise NoSuchContainer(ref) from error
-            raise Conflict(
+                raise ContainerNotFoundError(ref) from error
+            raise ConflictError(
                 f"container {row.id} has lost its files: {directory}/spec.json is missing",
                 hint="shiplap rm removes what is left of it",
             ) from error
@@ -157,7 +157,7 @@ def _check_values(wanted: Mapping[str, Sequence[str]]) -> None:
     for name, known in (("status", _STATUSES), ("health", _HEALTH), ("keeper", ("old",))):
         for value in wanted.get(name, ()):
             if value not in known:
-                raise InvalidRequest(f"invalid filter '{name}={value}'")
+                raise InvalidRequestError(f"invalid filter '{name}={value}'")
 
 
 def _state_filters(wanted: Mapping[str, Sequence[str]]) -> list[Callable[[State], bool]]:

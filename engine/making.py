@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors
 from engine import config, documents, hostconfig, locking, spec
-from engine.errors import InvalidRequest, NameInUse, NoSuchImage
+from engine.errors import InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
 from engine.filling import fill
 from engine.mounts import Planned, Planner
@@ -79,8 +79,8 @@ class Maker:
     def create(self, name: str | None, body: Any, caller: Caller, platform: Platform | None = None) -> Created:
         """Make a container of docker's create body.
 
-        Durable when it returns. Raises InvalidRequest, NotDone, NoSuchImage, NameInUse, StorageFullError, and what
-        making the layers ready raises.
+        Durable when it returns. Raises InvalidRequestError, NotDoneError, NoSuchImageError, NameInUseError,
+        StorageFullError, and what making the layers ready raises.
         """
         fields = Fields(body, "body")
         identity = _new_identity()
@@ -247,7 +247,7 @@ class Maker:
             try:
                 self._records.add(row, volumes)
                 return row
-            except NameInUse:
+            except NameInUseError:
                 if wanted.name is not None or attempt == _MOST_TRIES - 1:
                     raise
         raise AssertionError("the last attempt raises")
@@ -274,22 +274,22 @@ class _Wanted(NamedTuple):
 
 
 def checked_name(name: str) -> str:
-    """The name without its slash. Raises InvalidRequest when it is none."""
+    """The name without its slash. Raises InvalidRequestError when it is none."""
     bare = name.removeprefix("/")
     if not _NAME.fullmatch(bare):
-        raise InvalidRequest(f"Invalid container name ({bare}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+        raise InvalidRequestError(f"Invalid container name ({bare}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return bare
 
 
 def resolve(store: Store, text: str, platform: Platform | None) -> Image:
-    """The image that a create body names. Raises NoSuchImage."""
+    """The image that a create body names. Raises NoSuchImageError."""
     if not text:
-        raise InvalidRequest("no image specified")
+        raise InvalidRequestError("no image specified")
     try:
         return store.images.resolve(text, platform)
     except ImageNotFoundError as error:
         shown = text if ":" in text.rpartition("/")[2] or "@" in text else f"{text}:latest"
-        raise NoSuchImage(f"No such image: {shown}", hint=error.hint) from error
+        raise NoSuchImageError(f"No such image: {shown}", hint=error.hint) from error
 
 
 def _new_identity() -> str:
@@ -304,10 +304,10 @@ def _refuse_networks(fields: Fields) -> None:
     endpoints = fields.inner("NetworkingConfig").inner("EndpointsConfig")
     for name in endpoints.names():
         if name not in ("default", "bridge", "none"):
-            raise InvalidRequest(f"network {name} not found", hint="networks with names are not done yet")
+            raise InvalidRequestError(f"network {name} not found", hint="networks with names are not done yet")
         settings = endpoints.inner(name)
         for field in settings.names():
             if settings.raw(field):
-                raise InvalidRequest(f"EndpointsConfig.{name}.{field} is not done yet")
+                raise InvalidRequestError(f"EndpointsConfig.{name}.{field} is not done yet")
     if fields.text("MacAddress"):
-        raise InvalidRequest("MacAddress is not done yet")
+        raise InvalidRequestError("MacAddress is not done yet")

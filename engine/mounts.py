@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from core.quantities import parse_size
-from engine.errors import InvalidRequest, NotDone
+from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
 from engine.places import Places
 from engine.volumes import anonymous_name, check_volume_name
@@ -69,7 +69,7 @@ class Planner:
         self._points: dict[str, _Point] = {}
 
     def plan(self, host: Fields, image_volumes: Iterable[str]) -> Planned:
-        """Read a HostConfig's mounts. Raises InvalidRequest, NotDone, and what a named container raises."""
+        """Read a HostConfig's mounts. Raises InvalidRequestError, NotDoneError, and what a named container raises."""
         for text in host.texts("Binds"):
             self._add(self._bind(text))
         for mount in host.objects("Mounts"):
@@ -93,7 +93,7 @@ class Planner:
     def _add(self, point: _Point) -> None:
         target = point.mount["target"]
         if target in self._points:
-            raise InvalidRequest(f"Duplicate mount point: {target}")
+            raise InvalidRequestError(f"Duplicate mount point: {target}")
         self._points[target] = point
 
     def _bind(self, text: str) -> _Point:
@@ -101,7 +101,7 @@ class Planner:
         source, separator, rest = text.partition(":")
         target, _, options = rest.partition(":")
         if not separator or not source or not target or ":" in options:
-            raise InvalidRequest(f"invalid volume specification: '{text}'")
+            raise InvalidRequestError(f"invalid volume specification: '{text}'")
         words = [word for word in options.split(",") if word]
         for word in words:
             _check_mode(word, text)
@@ -122,35 +122,37 @@ class Planner:
         if kind == "bind":
             propagation = mount.inner("BindOptions").text("Propagation")
             if propagation not in _PROPAGATIONS:
-                raise NotDone(f"mounts are not passed on to the host: propagation {propagation!r} is refused")
+                raise NotDoneError(f"mounts are not passed on to the host: propagation {propagation!r} is refused")
             if mount.inner("BindOptions").flag("CreateMountpoint") and source.startswith("/"):
                 os.makedirs(source, mode=0o755, exist_ok=True)
             if not source.startswith("/"):
                 wrong = f"invalid mount path: '{source}' mount path must be absolute"
-                raise InvalidRequest(f'invalid mount config for type "bind": {wrong}')
+                raise InvalidRequestError(f'invalid mount config for type "bind": {wrong}')
             if not os.path.exists(source):
-                raise InvalidRequest(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+                raise InvalidRequestError(
+                    f'invalid mount config for type "bind": bind source path does not exist: {source}'
+                )
             return self._host_path(source, target, readonly=readonly, mode="")
         if kind in ("volume", ""):
             options = mount.inner("VolumeOptions")
             if options.text("Subpath"):
-                raise NotDone("volume-subpath is not done yet")
+                raise NotDoneError("volume-subpath is not done yet")
             driver = options.inner("DriverConfig")
             if driver.text("Name") not in ("", "local") or driver.pairs("Options"):
-                raise NotDone("drivers and options of volumes are not done yet")
+                raise NotDoneError("drivers and options of volumes are not done yet")
             copied = not options.flag("NoCopy")
             return self._volume(
                 source or None, target, readonly=readonly, copied=copied, labels=options.pairs("Labels")
             )
         if kind == "image":
-            raise NotDone("mounts of type image are not done yet")
-        raise InvalidRequest(f"mount type unknown: {kind!r}")
+            raise NotDoneError("mounts of type image are not done yet")
+        raise InvalidRequestError(f"mount type unknown: {kind!r}")
 
     def _take_from(self, text: str) -> None:
         """``CONTAINER[:ro|rw]``: its volumes and binds, at their places, but where something is already."""
         ref, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
-            raise InvalidRequest(f"invalid mode for volumes-from: {mode}")
+            raise InvalidRequestError(f"invalid mode for volumes-from: {mode}")
         for shown in self._mounts_of(ref):
             target = shown["Destination"]
             if target in self._points or shown["Type"] not in ("volume", "bind"):
@@ -194,18 +196,18 @@ class Planner:
 
 def _check_mode(word: str, text: str) -> None:
     if word in _SHARED:
-        raise NotDone(f"mounts are not passed on to the host: {word!r} is refused")
+        raise NotDoneError(f"mounts are not passed on to the host: {word!r} is refused")
     if word not in _MODES:
-        raise InvalidRequest(f"invalid volume specification: '{text}': invalid mode: {word}")
+        raise InvalidRequestError(f"invalid volume specification: '{text}': invalid mode: {word}")
 
 
 def _place(target: str) -> str:
-    """A mount point's path, cleaned. Raises InvalidRequest."""
+    """A mount point's path, cleaned. Raises InvalidRequestError."""
     if not target.startswith("/") or "\0" in target:
-        raise InvalidRequest(f"invalid mount path: '{target}' mount path must be absolute")
+        raise InvalidRequestError(f"invalid mount path: '{target}' mount path must be absolute")
     cleaned = "/" + os.path.normpath(target).lstrip("/")
     if cleaned == "/":
-        raise InvalidRequest("invalid specification: destination can't be '/'")
+        raise InvalidRequestError("invalid specification: destination can't be '/'")
     return cleaned
 
 
@@ -219,9 +221,9 @@ def _tmpfs(target: str, options: str) -> _Point:
             elif name == "mode":
                 mode = int(value, 8)
             elif name not in _TMPFS_OPTIONS:
-                raise NotDone(f"tmpfs option '{option}' is not done")
+                raise NotDoneError(f"tmpfs option '{option}' is not done")
         except ValueError as error:
-            raise InvalidRequest(f"invalid tmpfs option '{option}'") from error
+            raise InvalidRequestError(f"invalid tmpfs option '{option}'") from error
     return _as_tmpfs(_place(target), size_bytes, mode)
 
 

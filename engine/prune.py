@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Final
 
-from engine.errors import Conflict, NoSuchContainer
+from engine.errors import ConflictError, ContainerNotFoundError
 from engine.filters import checked, labels_match
 from engine.lifecycle import Lifecycle
 from engine.looking import Looker
@@ -30,7 +30,7 @@ def containers(looker: Looker, lifecycle: Lifecycle, filters: Any) -> tuple[list
         if any(row.created_ns > bound for bound in bounds):
             continue
         written = looker.sizes(row).written
-        with contextlib.suppress(NoSuchContainer, Conflict):
+        with contextlib.suppress(ContainerNotFoundError, ConflictError):
             lifecycle.remove(row.id)
             removed.append(row.id)
             freed += written

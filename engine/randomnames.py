@@ -31,6 +31,9 @@ _RIGHT: Final = tuple(_PEOPLE.split())
 
 
 def suggestion(attempt: int = 0) -> str:
-    """A name as ``keen_hopper``. attempt: how many were taken already; from the third on a number follows."""
+    """A name of two words with an underscore between.
+
+    attempt: how many were taken already; from the third on a number follows.
+    """
     name = f"{random.choice(_LEFT)}_{random.choice(_RIGHT)}"  # noqa: S311 - a name is no secret
     return name if attempt < 3 else f"{name}{random.randrange(10 ** (attempt - 1))}"  # noqa: S311

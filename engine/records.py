@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from core.errors import StorageFullError
 from core.sqlscript import statements
-from engine.errors import Conflict, NameInUse, NoSuchContainer, RecordsError
+from engine.errors import ConflictError, ContainerNotFoundError, NameInUseError, RecordsError
 
 BUSY_TIMEOUT_S: Final = 10.0
 
@@ -96,7 +96,7 @@ class Records:
         return [_row(found) for found in self._all(f"{_SELECT} ORDER BY created_ns DESC, id")]
 
     def container(self, ref: str) -> Row:
-        """The container with this ID, else this name, else the one whose ID begins so. Raises NoSuchContainer."""
+        """The container with this ID, else this name, else whose ID begins so. Raises ContainerNotFoundError."""
         wanted = ref.removeprefix("/")
         for where, value in (("id = ?", ref), ("name = ?", wanted)):
             if value and (found := self._all(f"{_SELECT} WHERE {where}", (value,))):
@@ -106,21 +106,21 @@ class Records:
             if len(found) == 1:
                 return _row(found[0])
             if found:
-                raise Conflict(f"multiple IDs found with provided prefix: {ref}")
-        raise NoSuchContainer(ref)
+                raise ConflictError(f"multiple IDs found with provided prefix: {ref}")
+        raise ContainerNotFoundError(ref)
 
     def exists(self, identity: str) -> bool:
         """Whether a container has exactly this ID."""
         return bool(self._all("SELECT 1 FROM containers WHERE id = ?", (identity,)))
 
     def add(self, row: Row, volumes: Iterable[str] = ()) -> None:
-        """Let a container exist, which uses these volumes. Raises NameInUse, Conflict when a volume is gone."""
+        """Let a container exist, which uses these volumes. Raises NameInUseError; ConflictError without a volume."""
         used = list(volumes)
         with self.transaction() as connection:
             self._refuse_name(connection, row.name)
             for volume in used:
                 if connection.execute("SELECT 1 FROM volumes WHERE name = ?", (volume,)).fetchone() is None:
-                    raise Conflict(f"volume {volume} was removed a moment ago")
+                    raise ConflictError(f"volume {volume} was removed a moment ago")
             connection.execute(
                 "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (*row[:-1], json.dumps(row.summary)),
@@ -128,11 +128,11 @@ class Records:
             connection.executemany("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", [(v, row.id) for v in used])
 
     def rename(self, identity: str, name: str) -> None:
-        """Raises NameInUse and NoSuchContainer."""
+        """Raises NameInUseError and ContainerNotFoundError."""
         with self.transaction() as connection:
             self._refuse_name(connection, name)
             if not connection.execute("UPDATE containers SET name = ? WHERE id = ?", (name, identity)).rowcount:
-                raise NoSuchContainer(identity)
+                raise ContainerNotFoundError(identity)
 
     def set_policy(self, identity: str, policy: str) -> None:
         """How it is started again from now on."""
@@ -147,7 +147,7 @@ class Records:
     def _refuse_name(self, connection: sqlite3.Connection, name: str) -> None:
         taken = connection.execute("SELECT id FROM containers WHERE name = ?", (name,)).fetchone()
         if taken is not None:
-            raise NameInUse(
+            raise NameInUseError(
                 f'Conflict. The container name "/{name}" is already in use by container "{taken[0]}". You have to'
                 " remove (or rename) that container to be able to reuse that name."
             )

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequestError
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """Go's zero time: what has not happened."""
@@ -37,26 +37,26 @@ def text_of(moment_ns: int) -> str:
 
 
 def moment_of(text: str) -> int:
-    """The moment of an RFC 3339 text; 0 for ``NEVER`` and for nothing. Raises InvalidRequest."""
+    """The moment of an RFC 3339 text; 0 for ``NEVER`` and for nothing. Raises InvalidRequestError."""
     if not text or text == NEVER:
         return 0
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise InvalidRequest(f"invalid time: {text[:60]!r}", hint="as 2026-05-06T07:08:09Z, 1778051289 or 10m")
+        raise InvalidRequestError(f"invalid time: {text[:60]!r}", hint="as 2026-05-06T07:08:09Z, 1778051289 or 10m")
     day, clock, fraction, zone = match.groups()
     clock = clock or "00:00:00"
     try:
         whole = datetime.fromisoformat(f"{day}T{clock}" + ("+00:00" if zone == "Z" else zone or ""))
         seconds = int((whole if zone else whole.astimezone()).timestamp())
     except (ValueError, OverflowError, OSError) as error:
-        raise InvalidRequest(f"invalid time: {text[:60]!r}") from error
+        raise InvalidRequestError(f"invalid time: {text[:60]!r}") from error
     return seconds * _SECOND + int((fraction or ".0")[1:].ljust(9, "0"))
 
 
 def asked_moment(text: str, *, now_ns: int | None = None) -> int:
     """What a user means by --since or --until: seconds since the epoch, RFC 3339, or how long ago (``10m``, ``1h30m``).
 
-    "" is 0. Raises InvalidRequest.
+    "" is 0. Raises InvalidRequestError.
     """
     if not text or text == "0":
         return 0

@@ -8,7 +8,7 @@ import subprocess
 from typing import Any, Final
 
 from core.processes import descendants
-from engine.errors import Conflict, InvalidRequest
+from engine.errors import ConflictError, InvalidRequestError
 
 _DEFAULT: Final = "-ef"
 _LONGEST_S: Final = 30.0
@@ -18,19 +18,19 @@ def top(first: int, arguments: str) -> dict[str, Any]:
     """As docker's ``GET /containers/ID/top``: titles, and a row for each process.
 
     first: the host's number of the container's first process. arguments: for ps(1); "" is ``-ef``.
-    Raises InvalidRequest when ps does not take them, or does not tell process numbers.
+    Raises InvalidRequestError when ps does not take them, or does not tell process numbers.
     """
     words = (arguments or _DEFAULT).split()
     try:
         ran = subprocess.run(["ps", *words], capture_output=True, check=False, timeout=_LONGEST_S)
     except FileNotFoundError as error:
-        raise Conflict("this host has no ps", hint="it is in the package procps") from error
+        raise ConflictError("this host has no ps", hint="it is in the package procps") from error
     if ran.returncode:
-        raise InvalidRequest(f"ps: {ran.stderr.decode(errors='replace').strip().partition(chr(10))[0]}")
+        raise InvalidRequestError(f"ps: {ran.stderr.decode(errors='replace').strip().partition(chr(10))[0]}")
     lines = ran.stdout.decode(errors="replace").splitlines()
     titles = lines[0].split() if lines else []
     if "PID" not in titles:
-        raise InvalidRequest("Couldn't find PID field in ps output")
+        raise InvalidRequestError("Couldn't find PID field in ps output")
     at = titles.index("PID")
     ours = processes_of(first)
     rows = []

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from core.files import fsync_directory, storage_errors
-from engine.errors import Conflict, InvalidRequest, NoSuchVolume, NotDone
+from engine.errors import ConflictError, InvalidRequestError, NotDoneError, VolumeNotFoundError
 from engine.fields import Fields
 from engine.filters import checked, labels_match, text_matches
 from engine.places import Places
@@ -42,11 +42,11 @@ def anonymous_name() -> str:
 
 
 def check_volume_name(name: str) -> None:
-    """Raise InvalidRequest when no volume can be called so."""
+    """Raise InvalidRequestError when no volume can be called so."""
     if len(name) == 1:
-        raise InvalidRequest("volume name is too short, names should be at least two alphanumeric characters")
+        raise InvalidRequestError("volume name is too short, names should be at least two alphanumeric characters")
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only'
             ' "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
@@ -63,13 +63,13 @@ class Volumes:
     def create(self, body: Any) -> dict[str, Any]:
         """Make a volume as docker's ``POST /volumes/create`` asks; one that is there stays as it is.
 
-        Returns docker's document. Raises InvalidRequest, NotDone.
+        Returns docker's document. Raises InvalidRequestError, NotDoneError.
         """
         asked = Fields(body, "body")
         if asked.text("Driver") not in ("", "local"):
-            raise InvalidRequest(f"error looking up volume plugin {asked.text('Driver')}: plugin not found")
+            raise InvalidRequestError(f"error looking up volume plugin {asked.text('Driver')}: plugin not found")
         if asked.pairs("DriverOpts"):
-            raise NotDone("options of volumes (type, device, o) are not done yet")
+            raise NotDoneError("options of volumes (type, device, o) are not done yet")
         name = asked.text("Name")
         if name:
             check_volume_name(name)
@@ -105,20 +105,20 @@ class Volumes:
         return {"Volumes": found, "Warnings": None}
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """As docker's ``GET /volumes/NAME``. Raises NoSuchVolume."""
+        """As docker's ``GET /volumes/NAME``. Raises VolumeNotFoundError."""
         return self._document(self._found(name))
 
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Remove a volume. force: one that is not there is no error. Raises NoSuchVolume, Conflict when it is used."""
+        """Remove a volume. force: it need not be there. Raises VolumeNotFoundError, ConflictError when it is used."""
         try:
             self._found(name)
-        except NoSuchVolume:
+        except VolumeNotFoundError:
             if force:
                 return
             raise
         users = self._removed(name)
         if users:
-            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            raise ConflictError(f"remove {name}: volume is in use - [{', '.join(users)}]")
 
     def prune(self, filters: Any = None) -> tuple[list[str], int]:
         """Remove the anonymous volumes that no container uses; with the filter ``all`` those with names, too.
@@ -166,7 +166,7 @@ class Volumes:
         if not dangling:
             return True
         if dangling[-1].lower() not in ("1", "0", "true", "false"):
-            raise InvalidRequest(f"invalid filter 'dangling=[{dangling[-1]}]'")
+            raise InvalidRequestError(f"invalid filter 'dangling=[{dangling[-1]}]'")
         return (dangling[-1].lower() in ("1", "true")) == (not self._records.users_of(row.name))
 
     def _removed(self, name: str) -> list[str]:
@@ -198,7 +198,7 @@ class Volumes:
     def _found(self, name: str) -> VolumeRow:
         row = self._records.volume(name)
         if row is None:
-            raise NoSuchVolume(f"get {name}: no such volume")
+            raise VolumeNotFoundError(f"get {name}: no such volume")
         return row
 
     def _document(self, row: VolumeRow) -> dict[str, Any]:

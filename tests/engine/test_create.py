@@ -15,7 +15,14 @@ import pytest
 from containers.keeper import eventlog
 from engine import locking, spec
 from engine.engine import Engine
-from engine.errors import Conflict, InvalidRequest, NameInUse, NoSuchContainer, NoSuchImage, NotDone
+from engine.errors import (
+    ConflictError,
+    ContainerNotFoundError,
+    InvalidRequestError,
+    NameInUseError,
+    NoSuchImageError,
+    NotDoneError,
+)
 from engine.hostconfig import DEFAULTS
 from engine.places import Places
 from images.store import Store
@@ -95,7 +102,7 @@ def test_entrypoint_and_command_as_docker_merges_them(engine: Engine, body: dict
     ],
 )
 def test_what_makes_no_sense_is_refused_in_dockers_words(engine: Engine, host: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequestError) as refused:
         engine.create("one", asked(**host))
     assert message in refused.value.message
     assert engine.containers(every=True) == []
@@ -120,7 +127,7 @@ def test_what_makes_no_sense_is_refused_in_dockers_words(engine: Engine, host: d
 def test_what_docker_has_and_this_engine_does_not_do_is_refused_with_a_reason(
     engine: Engine, host: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(NotDone) as refused:
+    with pytest.raises(NotDoneError) as refused:
         engine.create("one", asked(**host))
     assert reason in refused.value.message
 
@@ -165,7 +172,7 @@ def test_every_field_of_dockers_host_config_is_done_noted_or_refused() -> None:
 
 def test_names_are_unique_and_made_up_where_none_is_given(engine: Engine) -> None:
     first = engine.create("one", asked())
-    with pytest.raises(NameInUse) as refused:
+    with pytest.raises(NameInUseError) as refused:
         engine.create("/one", asked())
     assert refused.value.message == (
         f'Conflict. The container name "/one" is already in use by container "{first.id}". You have to remove (or'
@@ -174,7 +181,7 @@ def test_names_are_unique_and_made_up_where_none_is_given(engine: Engine) -> Non
     assert [path.name for path in engine.places.containers.iterdir()] == [first.id]  # nothing stays of the second
     with Store.open(engine.places.root) as store:
         assert store.pinned.holders() == [first.id]
-    with pytest.raises(InvalidRequest, match=r"Invalid container name \(o!e\), only"):
+    with pytest.raises(InvalidRequestError, match=r"Invalid container name \(o!e\), only"):
         engine.create("o!e", asked())
     other = engine.create(None, asked())
     (name,) = (found["Names"][0] for found in engine.containers(every=True) if found["Id"] == other.id)
@@ -185,17 +192,17 @@ def test_names_are_unique_and_made_up_where_none_is_given(engine: Engine) -> Non
 def test_ids_are_found_by_their_beginning_unless_several_begin_so(engine: Engine) -> None:
     ids = [engine.create(None, asked()).id for _ in range(17)]  # two of them begin with the same digit
     twice = next(digit for digit in "0123456789abcdef" if sum(each.startswith(digit) for each in ids) > 1)
-    with pytest.raises(Conflict, match=f"multiple IDs found with provided prefix: {twice}"):
+    with pytest.raises(ConflictError, match=f"multiple IDs found with provided prefix: {twice}"):
         engine.inspect(twice)
     for wrong in ("", "nobody", "0" * 64, "%", "../x"):
-        with pytest.raises(NoSuchContainer):
+        with pytest.raises(ContainerNotFoundError):
             engine.inspect(wrong)
 
 
 def test_an_image_that_is_not_here_is_none(engine: Engine) -> None:
-    with pytest.raises(NoSuchImage, match="No such image: nix:latest"):
+    with pytest.raises(NoSuchImageError, match="No such image: nix:latest"):
         engine.create("one", {"Image": "nix"})
-    with pytest.raises(InvalidRequest, match="no image specified"):
+    with pytest.raises(InvalidRequestError, match="no image specified"):
         engine.create("one", {})
 
 
@@ -285,7 +292,7 @@ def test_a_container_that_lost_its_files_can_be_removed(engine: Engine) -> None:
     engine.create("one", asked())
     subprocess.run(["rm", "-r", engine.directory("one")], check=True)
     assert [row["Names"] for row in engine.containers(every=True)] == [["/one"]]
-    with pytest.raises(Conflict, match="has lost its files"):
+    with pytest.raises(ConflictError, match="has lost its files"):
         engine.inspect("one")
     engine.remove("one")
     assert engine.containers(every=True) == []

@@ -13,7 +13,7 @@ import pytest
 from containers.errors import NotExecutedError
 from engine import locking
 from engine.engine import Engine
-from engine.errors import Conflict, InvalidRequest, NameInUse, NoSuchContainer, Unchanged
+from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NameInUseError, UnchangedError
 from tests.toolkit.bounds import eventually
 
 
@@ -28,7 +28,7 @@ def output(engine: Engine, ref: str) -> bytes:
 def test_a_container_is_started_looked_at_stopped_and_removed(living: Engine) -> None:
     create(living, "one", "sh", "-c", "echo out; echo err >&2; exec sleep 1000")
     living.start("one")
-    with pytest.raises(Unchanged):
+    with pytest.raises(UnchangedError):
         living.start("one")
     (listed,) = living.containers()
     assert (listed["State"], listed["Names"]) == ("running", ["/one"])
@@ -38,7 +38,7 @@ def test_a_container_is_started_looked_at_stopped_and_removed(living: Engine) ->
     assert os.readlink(f"/proc/{state['Pid']}/exe").endswith("busybox")
     eventually(lambda: output(living, "one") == b"out\nerr\n")
     living.stop("one", timeout_s=0)
-    with pytest.raises(Unchanged):
+    with pytest.raises(UnchangedError):
         living.stop("one")
     state = living.inspect("one")["State"]
     assert (state["Status"], state["ExitCode"], state["Pid"]) == ("exited", 137, 0)
@@ -46,7 +46,7 @@ def test_a_container_is_started_looked_at_stopped_and_removed(living: Engine) ->
     assert listed["Status"].startswith("Exited (137) ")
     assert living.containers() == []
     living.remove("one")
-    with pytest.raises(NoSuchContainer, match="No such container: one"):
+    with pytest.raises(ContainerNotFoundError, match="No such container: one"):
         living.inspect("one")
 
 
@@ -89,15 +89,15 @@ def test_conflicts_in_dockers_words(living: Engine) -> None:
         (living.unpause, f"Container {identity} is not paused"),
         (living.top, f"container {identity} is not running"),
     ):
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises(ConflictError) as refused:
             act("one")
         assert refused.value.message == words
     living.start("one")
-    with pytest.raises(Conflict) as refused:
+    with pytest.raises(ConflictError) as refused:
         living.remove("one")
     running = "container is running: stop the container before removing or force remove"
     assert refused.value.message == f'cannot remove container "/one": {running}'
-    with pytest.raises(InvalidRequest, match="cannot kill container: one: invalid signal: FOO"):
+    with pytest.raises(InvalidRequestError, match="cannot kill container: one: invalid signal: FOO"):
         living.kill("one", "FOO")
     living.pause("one")
     assert living.containers()[0]["Status"].endswith("(Paused)")
@@ -106,7 +106,7 @@ def test_conflicts_in_dockers_words(living: Engine) -> None:
         (living.start, "cannot start a paused container, try unpause instead"),
         (living.remove, 'cannot remove container "/one": container is paused and must be unpaused first'),
     ):
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises(ConflictError) as refused:
             act("one")
         assert refused.value.message == words
     living.unpause("one")
@@ -129,9 +129,9 @@ def test_a_rename_moves_the_name(living: Engine) -> None:
     create(living, "one", "sleep", "1000")
     create(living, "two", "true")
     living.start("one")
-    with pytest.raises(NameInUse):
+    with pytest.raises(NameInUseError):
         living.rename("one", "two")
-    with pytest.raises(InvalidRequest, match="same name as its current name"):
+    with pytest.raises(InvalidRequestError, match="same name as its current name"):
         living.rename("one", "one")
     living.rename("one", "three")
     assert living.inspect("three")["Name"] == "/three"
@@ -149,7 +149,7 @@ def test_limits_and_policy_change_while_it_runs(living: Engine) -> None:
     host = living.inspect("one")["HostConfig"]
     assert (host["Memory"], host["RestartPolicy"]["Name"]) == (64 << 20, "always")
     assert living.stats("one")[0]["memory_stats"]["limit"] == 64 << 20
-    with pytest.raises(InvalidRequest, match="Minimum memory limit"):
+    with pytest.raises(InvalidRequestError, match="Minimum memory limit"):
         living.update("one", {"Memory": 1})
 
 
@@ -197,7 +197,7 @@ def test_top_and_stats_of_a_running_container(living: Engine) -> None:
     assert living.top("one")["Titles"][1] == "PID"
     titles = living.top("one", "-o pid,comm")
     assert titles["Titles"] == ["PID", "COMMAND"]
-    with pytest.raises(InvalidRequest, match="Couldn't find PID field in ps output"):
+    with pytest.raises(InvalidRequestError, match="Couldn't find PID field in ps output"):
         living.top("one", "-o comm")
     first, counted = living.stats("one")
     second, _ = living.stats("one", counted)
@@ -222,7 +222,7 @@ def test_prune_removes_what_does_not_run(living: Engine) -> None:
     removed, freed = living.prune_containers({"label!": ["keep"]})
     assert removed == [gone]
     assert freed >= 0
-    with pytest.raises(InvalidRequest, match="invalid filter 'foo'"):
+    with pytest.raises(InvalidRequestError, match="invalid filter 'foo'"):
         living.prune_containers({"foo": ["x"]})
     assert {row["Names"][0] for row in living.containers(every=True)} == {"/up", "/labelled"}
 
@@ -239,7 +239,7 @@ def test_volumes_are_filled_from_the_image_and_shared_between_ranges(living: Eng
     living.start("two")
     living.wait("two")
     assert output(living, "two").endswith(b"mine\n7\n")
-    with pytest.raises(Conflict, match="remove shared: volume is in use - "):
+    with pytest.raises(ConflictError, match="remove shared: volume is in use - "):
         living.volumes.remove("shared")
     living.remove("one")
     living.remove("two")
@@ -264,7 +264,8 @@ def test_a_volume_takes_what_the_image_has_at_its_place(living: Engine) -> None:
 def test_binds_and_tmpfs_and_read_only(living: Engine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("host\n")
     create(
-        living, "one", "sh", "-c", "cat /here/file; echo > /here/file; echo y > /tmpfs/z && echo yes; echo > /root/x || echo no",
+        living, "one", "sh", "-c",
+        "cat /here/file; echo > /here/file; echo > /tmpfs/z && echo yes; echo > /root/x || echo no",
         host={"Binds": [f"{tmp_path}:/here:ro"], "Tmpfs": {"/tmpfs": "size=1m"}, "ReadonlyRootfs": True},
     )  # fmt: skip
     living.start("one")
