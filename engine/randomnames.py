@@ -25,7 +25,7 @@ _PEOPLE: Final = (
     "mayer mcclintock mccarthy meitner mendel mestorf milner minsky mirzakhani naur neumann newell newton nobel "
     "noether noyce pascal pasteur perlman pike poincare ptolemy raman ramanujan ride ritchie rosalind roentgen "
     "rubin sammet satoshi shannon shockley simon snyder spence stonebraker sutherland swartz thompson torvalds "
-    "turing varahamihira vaughan villani wescoff wilkes williams wing wirth wozniak wright yalow yonath"
+    "turing varahamihira vaughan villani wescoff wilkes williams wing wozniak wright yalow yonath"
 )
 _RIGHT: Final = tuple(_PEOPLE.split())
 

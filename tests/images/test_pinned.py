@@ -75,7 +75,7 @@ def test_an_image_of_a_container_is_not_removed_without_force(store: Store) -> N
     layer = new_layer(store)
     image = new_image(store, layer, name="app")
     store.pinned.pin(HOLDER, image.id, [layer])
-    with pytest.raises(ImageInUseError, match=r'reference "app:latest" \(must force\) - container abababababab is using'):
+    with pytest.raises(ImageInUseError, match=r'reference "app:latest" \(must force\) - container abab.* is using'):
         store.images.remove("app")
     with pytest.raises(ImageInUseError, match=r"\(must be forced\) - image is being used by container abababababab"):
         store.images.remove(image.id)
