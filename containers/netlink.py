@@ -1,6 +1,7 @@
 """The few rtnetlink(7) messages that a container's network takes, written by hand: no process, no library.
 
-Layouts: linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h. IPv4 addresses are integers here.
+Layouts: linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/fib_rules.h. An address is 4 or 16
+bytes in network order; the functions of the hub, which has IPv4 only, take an integer.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import os
 import struct
 
 _NETLINK_ROUTE = 0
-_RTMGRP_IPV4_IFADDR = 0x10
+_RTMGRP_ADDRESSES = 0x10 | 0x100  # IPv4's and IPv6's
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _CREATE_EXCL = 0x1, 0x4, 0x300, 0x600
-_NEWLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 18, 20, 22, 24, 26
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWRULE = 16, 17, 18, 20, 22, 24, 26, 32
 _IFF_UP = 1
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 18, 28
-_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_GATEWAY, _RTA_TABLE = 1, 5, 15
-_MAIN_TABLE, _PROTO_BOOT, _UNICAST = 254, 3, 1
-_AF_INET = 2
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_AF_SPEC, _IFLA_NET_NS_FD, _IFLA_INET6_ADDR_GEN_MODE, _NO_ADDRESS = 26, 28, 8, 1
+_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _BR_MCAST_SNOOPING = 1, 2, 1, 23
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 1, 2, 0x02
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_TABLE, _RTAX_RTO_MIN = 1, 4, 5, 8, 15, 13
+_MAIN_TABLE, _PROTO_BOOT, _UNICAST, _LOCAL = 254, 3, 1, 2
+_SCOPE_HOST, _FRA_FWMARK, _FR_ACT_TO_TABLE = 254, 10, 1
+_AF_INET, _AF_INET6 = 2, 10
+_NESTED = 0x8000
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ class Netlink:
     def __init__(self, *, watch_addresses: bool = False, fd: int | None = None) -> None:
         self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_ROUTE, fd)
         if fd is None:
-            self._socket.bind((0, _RTMGRP_IPV4_IFADDR if watch_addresses else 0))
+            self._socket.bind((0, _RTMGRP_ADDRESSES if watch_addresses else 0))
         self._sequence = 0
 
     def fileno(self) -> int:
@@ -49,6 +53,10 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+    def detach(self) -> int:
+        """Its descriptor, which is the caller's from here on."""
+        return self._socket.detach()
 
     def drain(self) -> None:
         """Forget waiting notifications."""
@@ -93,12 +101,18 @@ class Netlink:
                 if reply == _NLMSG_ERROR:
                     number = -struct.unpack_from("=i", message)[0]
                     raise OSError(number, f"rtnetlink: {os.strerror(number)}")
-                found.append((message[: len(body)], _attributes(message[len(body) :])))
+                found.append((message[: len(body)], attributes_of(message[len(body) :])))
 
     def addresses(self) -> set[int]:
         """Every IPv4 address of this namespace."""
         entries = self._dump(_GETADDR, struct.pack("=BBBBi", _AF_INET, 0, 0, 0, 0))
         return {int.from_bytes(attributes[_IFA_LOCAL], "big") for _, attributes in entries if _IFA_LOCAL in attributes}
+
+    def all_addresses(self) -> set[bytes]:
+        """Every address of this namespace, of both families."""
+        entries = self._dump(_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0))
+        found = (attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS)) for _, attributes in entries)
+        return {address for address in found if address is not None}
 
     def routes(self) -> list[tuple[int, int]]:
         """(network, prefix length) of every IPv4 route of the main table but the default one."""
@@ -108,6 +122,18 @@ class Netlink:
                 found.append((int.from_bytes(attributes[_RTA_DST], "big"), body[1]))
         return found
 
+    def has_default_route(self, family: int = _AF_INET) -> bool:
+        """Whether packets of a family have a way out by the main table."""
+        return bool(self.default_interfaces(family))
+
+    def default_interfaces(self, family: int = _AF_INET) -> set[int]:
+        """The indexes of the interfaces that the main table's default routes of a family lead to."""
+        found = set()
+        for body, attributes in self._dump(_GETROUTE, struct.pack("=BBBBBBBBI", family, *[0] * 8)):
+            if body[4] == _MAIN_TABLE and body[1] == 0 and body[7] == _UNICAST and _RTA_OIF in attributes:
+                found.add(int(struct.unpack("=I", attributes[_RTA_OIF])[0]))
+        return found
+
     def mtu(self, name: str) -> int:
         """The MTU of an interface. Raises OSError (ENODEV) when there is none of that name."""
         for _, attributes in self._dump(_GETLINK, _link(0)):
@@ -115,14 +141,69 @@ class Netlink:
                 return int(struct.unpack("=I", attributes[_IFLA_MTU])[0])
         raise OSError(19, "no such network interface", name)
 
+    def links(self) -> dict[str, int]:
+        """Every interface of this namespace: name to index."""
+        found = {}
+        for body, attributes in self._dump(_GETLINK, _link(0)):
+            found[attributes[_IFLA_IFNAME].rstrip(b"\0").decode()] = int(struct.unpack_from("=i", body, 4)[0])
+        return found
+
+    def link(self, name: str) -> tuple[int, int] | None:
+        """Index and MTU of an interface; None when there is none of that name."""
+        self._sequence += 1
+        body = _link(0) + text_attribute(_IFLA_IFNAME, name)
+        self._socket.sendall(struct.pack("=IHHII", 16 + len(body), _GETLINK, _REQUEST, self._sequence, 0) + body)
+        while True:
+            data = self._socket.recv(1 << 17)
+            _length, reply, _flags, sequence, _pid = struct.unpack_from("=IHHII", data)
+            if sequence != self._sequence:
+                continue  # a notification of a watched group
+            if reply == _NLMSG_ERROR:
+                number = -struct.unpack_from("=i", data, 16)[0]
+                if number == 19:  # ENODEV
+                    return None
+                raise OSError(number, f"rtnetlink: {os.strerror(number)}", name)
+            mtu = struct.unpack("=I", attributes_of(data[32:])[_IFLA_MTU])[0]
+            return int(struct.unpack_from("=i", data, 20)[0]), int(mtu)
+
 
 def new_veth(index: int, name: str, peer_index: int, peer_name: str, peer_netns: int, mtu: int) -> Message:
     """A pair of interfaces: ``name`` here and up, ``peer_name`` in the namespace of descriptor ``peer_netns``, down."""
-    peer = _link(peer_index) + _text(_IFLA_IFNAME, peer_name) + _word(_IFLA_MTU, mtu)
-    peer += _word(_IFLA_NET_NS_FD, peer_netns)
-    data = _attribute(_INFO_DATA, _attribute(_VETH_INFO_PEER, peer))
-    info = _attribute(_IFLA_LINKINFO, _text(_INFO_KIND, "veth") + data)
-    return _NEWLINK, _CREATE_EXCL, _link(index, up=True) + _text(_IFLA_IFNAME, name) + _word(_IFLA_MTU, mtu) + info
+    peer = _link(peer_index) + text_attribute(_IFLA_IFNAME, peer_name) + _word(_IFLA_MTU, mtu)
+    info = _veth(peer + _word(_IFLA_NET_NS_FD, peer_netns))
+    return (
+        _NEWLINK,
+        _CREATE_EXCL,
+        _link(index, up=True) + text_attribute(_IFLA_IFNAME, name) + _word(_IFLA_MTU, mtu) + info,
+    )
+
+
+def new_port(name: str, bridge: int, peer_name: str, peer_mac: bytes, peer_netns: int, mtu: int) -> Message:
+    """A pair of interfaces: ``name`` here, a port of ``bridge`` and up; ``peer_name`` in another namespace, down."""
+    peer = (
+        _link(0) + text_attribute(_IFLA_IFNAME, peer_name) + attribute(_IFLA_ADDRESS, peer_mac) + _word(_IFLA_MTU, mtu)
+    )
+    info = _veth(peer + _word(_IFLA_NET_NS_FD, peer_netns))
+    body = _link(0, up=True) + text_attribute(_IFLA_IFNAME, name) + _word(_IFLA_MTU, mtu) + _word(_IFLA_MASTER, bridge)
+    return _NEWLINK, _CREATE_EXCL, body + info
+
+
+def new_bridge(name: str) -> Message:
+    """A bridge, up, that floods multicast: nobody asks who wants it."""
+    data = attribute(_INFO_DATA, attribute(_BR_MCAST_SNOOPING, b"\0"))
+    info = attribute(_IFLA_LINKINFO, text_attribute(_INFO_KIND, "bridge") + data)
+    return _NEWLINK, _CREATE_EXCL, _link(0, up=True) + text_attribute(_IFLA_IFNAME, name) + info
+
+
+def delete_link(index: int) -> Message:
+    """Remove an interface; of a pair, both."""
+    return _DELLINK, 0, _link(index)
+
+
+def no_link_local_address(index: int) -> Message:
+    """Have the kernel give an interface no IPv6 address of its own accord."""
+    mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_NO_ADDRESS]))
+    return _NEWLINK, 0, _link(index) + attribute(_IFLA_AF_SPEC, attribute(_AF_INET6, mode))
 
 
 def link_up(index: int) -> Message:
@@ -134,38 +215,81 @@ def new_address(index: int, address: int, prefix: int) -> Message:
     """Give an interface an IPv4 address."""
     raw = address.to_bytes(4, "big")
     body = struct.pack("=BBBBi", _AF_INET, prefix, 0, 0, index)
-    return _NEWADDR, _CREATE_EXCL, body + _attribute(_IFA_LOCAL, raw) + _attribute(_IFA_ADDRESS, raw)
+    return _NEWADDR, _CREATE_EXCL, body + attribute(_IFA_LOCAL, raw) + attribute(_IFA_ADDRESS, raw)
 
 
 def new_default_route(gateway: int) -> Message:
     """Send everything else to ``gateway``."""
     body = struct.pack("=BBBBBBBBI", _AF_INET, 0, 0, 0, _MAIN_TABLE, _PROTO_BOOT, 0, _UNICAST, 0)
-    return _NEWROUTE, _CREATE_EXCL, body + _attribute(_RTA_GATEWAY, gateway.to_bytes(4, "big"))
+    return _NEWROUTE, _CREATE_EXCL, body + attribute(_RTA_GATEWAY, gateway.to_bytes(4, "big"))
+
+
+def add_address(index: int, address: bytes, prefix: int) -> Message:
+    """Give an interface an address, usable at once (no duplicate address detection)."""
+    family, flags = (_AF_INET, 0) if len(address) == 4 else (_AF_INET6, _IFA_F_NODAD)
+    body = struct.pack("=BBBBi", family, prefix, flags, 0, index)
+    return _NEWADDR, _CREATE_EXCL, body + attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address)
+
+
+def add_default_route(gateway: bytes, *, least_timeout_ms: int = 0) -> Message:
+    """Send everything else to ``gateway``. least_timeout_ms: of TCP's retransmission; 0: the kernel's own, 200."""
+    family = _AF_INET if len(gateway) == 4 else _AF_INET6
+    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, _MAIN_TABLE, _PROTO_BOOT, 0, _UNICAST, 0)
+    body += attribute(_RTA_GATEWAY, gateway)
+    if least_timeout_ms:
+        body += attribute(_RTA_METRICS | _NESTED, _word(_RTAX_RTO_MIN, least_timeout_ms))
+    return _NEWROUTE, _CREATE_EXCL, body
+
+
+def all_is_local(family: int, table: int) -> Message:
+    """In ``table``, take every address of a family for this namespace's own: transparent sockets get their answers."""
+    scope = _SCOPE_HOST if family == _AF_INET else 0
+    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, table, _PROTO_BOOT, scope, _LOCAL, 0)
+    return _NEWROUTE, _CREATE_EXCL, body + _word(_RTA_OIF, 1)
+
+
+def marked_use(family: int, mark: int, table: int) -> Message:
+    """Route packets of a family that have ``mark`` by ``table``."""
+    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, table, 0, 0, _FR_ACT_TO_TABLE, 0)
+    return _NEWRULE, _CREATE_EXCL, body + _word(_FRA_FWMARK, mark)
+
+
+def _veth(peer: bytes) -> bytes:
+    data = attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, peer))
+    return attribute(_IFLA_LINKINFO, text_attribute(_INFO_KIND, "veth") + data)
 
 
 def _link(index: int, *, up: bool = False) -> bytes:
     return struct.pack("=BxHiII", 0, 0, index, _IFF_UP if up else 0, _IFF_UP if up else 0)
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
+    """A ``struct nlattr`` with its content, padded."""
     return struct.pack("=HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
 
 
-def _text(kind: int, text: str) -> bytes:
-    return _attribute(kind, text.encode() + b"\0")
+def text_attribute(kind: int, text: str) -> bytes:
+    """An attribute whose content is a C string."""
+    return attribute(kind, text.encode() + b"\0")
 
 
 def _word(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return attribute(kind, struct.pack("=I", value))
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
+def attributes_of(data: bytes) -> dict[int, bytes]:
+    """The last attribute of each kind."""
+    return dict(attribute_list(data))
+
+
+def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
+    """(kind, content) of each attribute."""
+    found = []
     offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)
         if length < 4:
             break
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        found.append((kind & 0x3FFF, data[offset + 4 : offset + length]))
         offset += (length + 3) & ~3
     return found

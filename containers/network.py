@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 
-from containers import netlink, syscalls, wire
+from containers import addresses, netlink, syscalls, wire
 from containers.errors import NetworkError
 from containers.setup import GUEST_INTERFACE
 from core.openfiles import how_to_allow_more
@@ -126,6 +126,43 @@ def nameservers(text: str) -> set[int]:
     words = [line.split() for line in text.splitlines()]
     found = {parse_address(line[1]) for line in words if len(line) > 1 and line[0] == "nameserver"}
     return {address for address in found if address is not None}
+
+
+def all_nameservers(text: str) -> set[str]:
+    """The addresses of a resolv.conf's name servers, IPv4 and IPv6, as it has them; not those of the loopback."""
+    words = [line.split() for line in text.splitlines()]
+    found = {line[1].partition("%")[0] for line in words if len(line) > 1 and line[0] == "nameserver"}
+    return {text for text in found if _is_address(text) and not text.startswith("127.") and text != "::1"}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        addresses.pack(text)
+    except NetworkError:
+        return False
+    return True
+
+
+def nft(script: str) -> str:
+    """Have nft(8) carry out a script in this thread's network namespace, whole or not at all; what it complained of.
+
+    Raises NetworkError when it is missing.
+    """
+    program = find_program("nft")
+    if program is None:
+        raise NetworkError("the program nft that separates containers is missing", hint=remedy("nft"))
+    rules, said = os.memfd_create("rules", os.MFD_CLOEXEC), os.memfd_create("said", os.MFD_CLOEXEC)
+    try:
+        os.write(rules, script.encode())
+        os.lseek(rules, 0, os.SEEK_SET)
+        actions = [(os.POSIX_SPAWN_DUP2, rules, 0), (os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
+        pid = os.posix_spawn(program, ["nft", "-f", "-"], {"PATH": _PATH}, file_actions=actions)
+        _pid, status = os.waitpid(pid, 0)
+        complaint = os.pread(said, 2000, 0).decode(errors="replace").strip()
+        return "" if status == 0 else complaint or _ended(status)
+    finally:
+        os.close(rules)
+        os.close(said)
 
 
 def _elements(addresses: frozenset[int] | set[int]) -> str:
