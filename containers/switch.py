@@ -74,7 +74,10 @@ class Switch:
         if self._link.link(net.bridge) is None:
             _even_if(errno.EEXIST, lambda: self._link.change(netlink.new_bridge(net.bridge)))
         index = self._bridge(net.id)[0]
-        for subnet, gateway in ((net.subnet, net.gateway), (net.subnet6, net.gateway6)):
+        own = [(net.subnet, net.gateway), (net.subnet6, net.gateway6)]
+        if net.subnet6 is not None:
+            own.append(("fe80::/64", "fe80::1"))  # what neighbours are asked from
+        for subnet, gateway in own:
             if subnet is not None and gateway is not None:
                 address = netlink.add_address(index, pack(gateway), pack_prefix(subnet)[1])
                 _even_if(errno.EEXIST, lambda address=address: self._link.change(address))  # type: ignore[misc]
