@@ -9,6 +9,8 @@ may not: names, records, images, HTTP. A keeper knows the directory of its conta
 - A keeper: ``serving`` answers its socket, ``life`` has the states of its container, ``joining`` brings processes into
   it. ``streams`` and ``relay`` carry bytes, ``logfile`` keeps them. ``health``, ``restarts``, ``ranges`` and
   ``counters`` are what their names say. ``loop`` calls them all, one at a time.
+- Its networks: ``ports`` with ``tcprelay`` and ``udprelay`` are its published ports, ``names`` with ``dnswire``,
+  ``forwarding`` and ``namefiles`` its name server.
 
 Everything but the client is of the kind that the launcher is: few imports (``json`` is the one more), one thread. An
 error of a handler ends the connection that it was for, never the loop.

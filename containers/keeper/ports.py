@@ -1,0 +1,246 @@
+"""Published ports: listeners in the host's network, connections into the switch, with the client's true address.
+
+The keeper listens as any program does, so the host's firewall holds and an address or port that is taken is refused
+before anything runs. All listeners are bound first (``bind``), in the host's network namespace. For each client a
+socket of the switch connects on to the container (``tcprelay``, ``udprelay``), bound to the client's own address by
+IP_TRANSPARENT; the switch's rules bring the answers back to it.
+
+The container sees the gateway instead of the client where the client's address would not lead back: the host's
+loopback, the switch's own subnets (a forged source, a VPN that came later), the other address family.
+
+While the container does not run, the listeners stay, so that a port that the kernel chose stays the same; who connects
+is reset.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+
+from containers import syscalls
+from containers.addresses import AF_INET, AF_INET6, family, network_of, pack, pack_prefix
+from containers.errors import NetworkError
+from containers.keeper.tcprelay import TcpRelay
+from containers.keeper.udprelay import UdpRelay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from containers.keeper.loop import Loop
+
+_BACKLOG = 4096
+_ATTEMPTS = 20
+_SOL_IP, _SOL_IPV6 = 0, 41
+_IP_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT, _IPV6_TRANSPARENT = 19, 24, 75
+_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_V6ONLY = 8, 49, 26
+_KINDS = {"tcp": _socket.SOCK_STREAM, "udp": _socket.SOCK_DGRAM}
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+class Asked:
+    """One ``-p``: a port of the host and what is behind it.
+
+    addresses: where to listen; ``0.0.0.0`` and ``::`` together are everywhere.
+    protocol: ``tcp`` or ``udp``.
+    port: of the host; 0: one that is free at all the addresses.
+    to_port: of the container.
+    """
+
+    __slots__ = ("addresses", "port", "protocol", "to_port")
+
+    def __init__(self, addresses: tuple[str, ...], protocol: str, port: int, to_port: int) -> None:
+        self.addresses = addresses
+        self.protocol = protocol
+        self.port = port
+        self.to_port = to_port
+
+
+class Target:
+    """The container behind the ports: its endpoint that has the default route.
+
+    ipv4, ipv6: its addresses, without prefix length; None when it has none of that family.
+    subnets: of the switch, ``172.18.0.0/16``: clients that say to be from there are shown as the gateway.
+    transparent: whether the switch can tell transparent sockets' answers.
+    """
+
+    __slots__ = ("ipv4", "ipv6", "subnets", "transparent")
+
+    def __init__(
+        self, ipv4: str | None, ipv6: str | None, subnets: Iterable[str] = (), *, transparent: bool = True
+    ) -> None:
+        self.ipv4 = ipv4
+        self.ipv6 = ipv6
+        self.subnets = [pack_prefix(subnet) for subnet in subnets]
+        self.transparent = transparent
+
+    def way(self, client: bytes) -> tuple[str, bool] | None:
+        """The container's address for a client, and whether it may see the client's own; None: there is no address."""
+        version = family(client)
+        same, other = (self.ipv4, self.ipv6) if version == AF_INET else (self.ipv6, self.ipv4)
+        if same is None:
+            return None if other is None else (other, False)
+        return same, self.transparent and not self._is_near(client)
+
+    def _is_near(self, client: bytes) -> bool:
+        if client[0] == 127 if len(client) == 4 else client == b"\0" * 15 + b"\1" or client[:2] == b"\xfe\x80":
+            return True
+        return any(
+            len(subnet) == len(client) and network_of(client, bits) == network_of(subnet, bits)
+            for subnet, bits in self.subnets
+        )
+
+
+class Ports:
+    """A container's published ports: bound, then open while the container runs.
+
+    open_socket: makes a socket of the switch's namespace, of a family and kind; ``sockets_of`` makes such a function.
+    """
+
+    def __init__(self, loop: Loop, open_socket: Callable[[int, int], _socket.socket]) -> None:
+        self._loop = loop
+        self._open = open_socket
+        self._relays: list[TcpRelay | UdpRelay] = []
+        self._target: Target | None = None
+        self.bound: list[Asked] = []
+        """What is bound, with the port numbers that the kernel chose."""
+
+    def bind(self, asked: Iterable[Asked]) -> None:
+        """Listen, in the network namespace that the process is in: everywhere, or nowhere. Raises NetworkError."""
+        made: list[tuple[Asked, list[_socket.socket]]] = []
+        try:
+            made.extend(map(_bound, asked))
+        except BaseException:
+            for _each, sockets in made:
+                _close_all(sockets)
+            raise
+        for each, sockets in made:
+            self.bound.append(each)
+            for listener in sockets:
+                if each.protocol == "tcp":
+                    self._relays.append(TcpRelay(self._loop, listener, each.to_port, self._connect))
+                else:
+                    self._relays.append(UdpRelay(self._loop, listener, each.to_port, self._connect))
+
+    def open(self, target: Target) -> None:
+        """The container runs: bring clients to it."""
+        self._target = target
+
+    def shut(self) -> None:
+        """The container has ended: end what goes on, and reset who comes; the ports stay bound."""
+        self._target = None
+        for relay in self._relays:
+            relay.end_all()
+
+    def close(self) -> None:
+        """Give the ports back."""
+        for relay in self._relays:
+            relay.close()
+        self._relays.clear()
+        self.bound.clear()
+
+    def _connect(self, client: str, kind: int, port: int) -> _socket.socket | None:
+        """A socket on its way to the container, for a client with that address; None when there is no way."""
+        target = self._target
+        way = None if target is None else target.way(pack(client))
+        if way is None:
+            return None
+        address, transparent = way
+        version = AF_INET6 if ":" in address else AF_INET
+        inner = self._open(version, kind | _socket.SOCK_NONBLOCK)
+        try:
+            if transparent:
+                level, option = (_SOL_IP, _IP_TRANSPARENT) if version == AF_INET else (_SOL_IPV6, _IPV6_TRANSPARENT)
+                inner.setsockopt(level, option, 1)
+                if kind == _socket.SOCK_STREAM:
+                    inner.setsockopt(_SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                inner.bind((client, 0))
+            number = inner.connect_ex((address, port))
+        except OSError:
+            inner.close()
+            raise
+        if number not in (0, errno.EINPROGRESS):
+            inner.close()
+            return None
+        return inner
+
+
+def sockets_of(netns: int) -> Callable[[int, int], _socket.socket]:
+    """Makes sockets of another network namespace, for the host's root, who can go there and back."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def make(version: int, kind: int) -> _socket.socket:
+        syscalls.setns(netns, syscalls.CLONE_NEWNET)
+        try:
+            return _socket.socket(version, kind | _socket.SOCK_CLOEXEC)
+        finally:
+            syscalls.setns(own, syscalls.CLONE_NEWNET)
+
+    return make
+
+
+def own_sockets(version: int, kind: int) -> _socket.socket:
+    """Makes sockets of the namespace that the process is in: for a keeper that lives in the switch."""
+    return _socket.socket(version, kind | _socket.SOCK_CLOEXEC)
+
+
+def _bound(asked: Asked) -> tuple[Asked, list[_socket.socket]]:
+    """What was asked for, with its port number, and the listening sockets. Raises NetworkError."""
+    for attempt in range(_ATTEMPTS):
+        sockets: list[_socket.socket] = []
+        port = asked.port
+        for address in asked.addresses:
+            try:
+                listener = _listener(address, asked.protocol, port)
+            except OSError as error:
+                if error.errno in _NO_IPV6 and address == "::" and sockets:
+                    continue  # a host without IPv6: 0.0.0.0 is everywhere
+                _close_all(sockets)
+                if asked.port == 0 and sockets and attempt < _ATTEMPTS - 1:
+                    break  # free at one address, taken at another
+                raise _refused(address, asked, port, error) from error
+            sockets.append(listener)
+            port = listener.getsockname()[1]
+        else:
+            return Asked(asked.addresses, asked.protocol, port, asked.to_port), sockets
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _listener(address: str, protocol: str, port: int) -> _socket.socket:
+    version = family(pack(address))
+    listener = _socket.socket(version, _KINDS[protocol] | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    try:
+        if version == AF_INET6:
+            listener.setsockopt(_SOL_IPV6, _IPV6_V6ONLY, 1)
+        if protocol == "tcp":
+            listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        elif version == AF_INET:
+            listener.setsockopt(_SOL_IP, _IP_PKTINFO, 1)
+        else:
+            listener.setsockopt(_SOL_IPV6, _IPV6_RECVPKTINFO, 1)
+        listener.bind((address, port))
+        if protocol == "tcp":
+            listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _refused(address: str, asked: Asked, port: int, error: OSError) -> NetworkError:
+    place = f"[{address}]" if ":" in address else address
+    what = f"cannot listen at {place}:{port}/{asked.protocol}"
+    if error.errno == errno.EADDRINUSE:
+        return NetworkError(f"{what}: port is already allocated", hint=f"`ss -lp 'sport = {port}'` tells by whom")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "as root: sysctl net.ipv4.ip_unprivileged_port_start; or take a port from 1024 on"
+        return NetworkError(f"{what}: permission denied", hint=hint)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return NetworkError(f"{what}: this host has no such address", hint="`ip address` lists what it has")
+    return NetworkError(f"{what}: {error.strerror}")
+
+
+def _close_all(sockets: list[_socket.socket]) -> None:
+    for each in sockets:
+        each.close()
