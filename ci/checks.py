@@ -9,14 +9,14 @@ from typing import Final
 from ci import matrix as matrices
 from ci.document import MappingNode, Node
 from ci.facts import FACTS, INSIDE_ONLY
-from ci.language.jobs import DECIDED_EARLY, NEVER_REPLACED
+from ci.language.jobs import DECIDED_EARLY
 from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.meeting import warn_of_meeting
 from ci.model import Fits, Job, Matrix, Need, Pipeline
 from ci.problems import Problems
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
-from ci.templates import scalars
+from ci.templates import replaceable, scalars
 from core.suggestions import suggestion
 from dockerfile_grammar.source import Span
 
@@ -227,11 +227,9 @@ def _check_references(
     name: str, node: MappingNode, axes: frozenset[str] | None, before: _Before, problems: Problems
 ) -> None:
     for key, value in node.entries:
-        if key.text in NEVER_REPLACED:
-            continue
         names = _Names(problems, axes, None if key.text in DECIDED_EARLY else (name, before))
         names.only_axes = key.text == "needs"
-        _check_values(value, names, problems)
+        _check_values(replaceable(key.text, value), names, problems)
 
 
 def _check_values(node: Node, names: _Names, problems: Problems) -> None:
@@ -277,6 +275,8 @@ def _warn(name: str, job: Job, pipeline: Pipeline, before: _Before, node: Mappin
     """What is allowed, and hardly meant."""
     if job.outputs and not before.needed_by_any(name):
         problems.warning(_key_span(node, "outputs"), f'no job needs "{name}", so nobody takes its outputs')
+    if job.approve is not None and job.run is None and not before.needed_by_any(name):
+        problems.warning(_key_span(node, "approve"), f'no job needs "{name}", so nothing waits for the answer')
     if job.image is not None and _is_latest(job.image.reference):
         hint = "name a version, or its digest"
         problems.warning(_span(job.image.reference), "this image may be another one tomorrow", hint=hint)

@@ -46,6 +46,7 @@ class JobNode(Struct, frozen=True):
     matrix: the job of the file, when it has a matrix; empty: none.
     has_run: it was taken by a worker at least once; a job may be cancelled afterwards.
     stop: whether this job is being ended, whatever its run is.
+    is_gate: people do it: when its turn has come it is blocked until they have answered.
     """
 
     name: str
@@ -58,6 +59,7 @@ class JobNode(Struct, frozen=True):
     fail_fast: bool = False
     has_run: bool = False
     stop: JobStop = ""
+    is_gate: bool = False
 
 
 class HasNeeds(Protocol):
@@ -85,7 +87,7 @@ def advance(jobs: Sequence[JobNode], *, stop: Stop = "", stop_on_failure: bool =
     """The states that change because of those that there are. Nothing changes when it is called with them again.
 
     jobs: all of a run, in the order of the file. Running jobs never change here: who runs one ends it, and asks
-    ``to_be_ended`` whether it should.
+    ``to_be_ended`` whether it should. Nor do gates that are blocked, unless they are to end: people answer.
     """
     return _Advance(jobs, _stop(jobs, stop, stop_on_failure)).changes()
 
@@ -216,6 +218,8 @@ class _Advance:
             return None
         if not self._may_start(job):
             return "skipped"
+        if job.is_gate:
+            return "blocked"
         return "queued" if self._has_room(job) else None
 
     def _may_start(self, job: JobNode) -> bool:

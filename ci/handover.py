@@ -51,4 +51,5 @@ def _node(planned: PlannedJob) -> JobNode:
         matrix=planned.base if matrix is not None else "",
         max_parallel=matrix.max_parallel if matrix is not None else None,
         fail_fast=matrix is not None and matrix.fail_fast,
+        is_gate=job.approve is not None,
     )

@@ -19,6 +19,7 @@ EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 After: TypeAlias = Literal["success", "failure", "always"]
 
 HOUR_S: Final = 3600.0
+DAY_S: Final = 24 * HOUR_S
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
@@ -162,6 +163,20 @@ class Retry(Struct, frozen=True):
     on: tuple[str, ...] = ()
 
 
+class Gate(Struct, frozen=True):
+    """What people are asked before a run goes on.
+
+    by: members of the project who may answer; empty: all who may maintain it.
+    not_author: whoever the run is of may not.
+    timeout_s: nobody's answer within that is a no.
+    """
+
+    message: str
+    by: tuple[str, ...] = ()
+    not_author: bool = False
+    timeout_s: float = 7 * DAY_S
+
+
 class Limits(Struct, frozen=True):
     """What a job may use, within the worker's limits; 0: no limit of its own. Sizes in bytes."""
 
@@ -173,7 +188,7 @@ class Limits(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args and build is there.
+    """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args, build and approve is there.
 
     timeout_s: of an attempt.
     grace_s: between SIGTERM and SIGKILL.
@@ -184,6 +199,7 @@ class Job(Struct, frozen=True):
     run: tuple[str, ...] | None = None
     args: tuple[str, ...] | None = None
     build: Build | None = None
+    approve: Gate | None = None
     image: Image | None = None
     needs: tuple[Need, ...] = ()
     after: After = "success"

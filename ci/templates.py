@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.errors import PipelineFileError
-from ci.language.jobs import DECIDED_EARLY, JOB_SHAPE, NEVER_REPLACED
+from ci.language.jobs import DECIDED_EARLY, JOB_SHAPE, NEVER_REPLACED, NEVER_REPLACED_IN_MAPS
 from ci.language.shapes import Reading, Unreadable
 from ci.model import Job
 from ci.problems import Problems
@@ -27,8 +27,29 @@ Value: TypeAlias = Callable[[Placeholder], str | None]
 def replaced_in_job(node: MappingNode, value: Value) -> MappingNode:
     """A job's node with its values put in, where they are; a text that lacks one of its values stays whole."""
     untouched = NEVER_REPLACED | DECIDED_EARLY
-    entries = tuple((key, part if key.text in untouched else _replaced(part, value)) for key, part in node.entries)
+    entries = tuple(
+        (key, part if key.text in untouched else _replaced_but(NEVER_REPLACED_IN_MAPS.get(key.text), part, value))
+        for key, part in node.entries
+    )
     return MappingNode(entries, node.span)
+
+
+def replaceable(key: str, node: Node) -> Node:
+    """What of a key's value may have ``${NAME}`` in it; nothing of a key whose value never has."""
+    kept = NEVER_REPLACED_IN_MAPS.get(key, frozenset())
+    if key in NEVER_REPLACED:
+        return MappingNode((), node.span)
+    if not kept or not isinstance(node, MappingNode):
+        return node
+    return MappingNode(tuple(entry for entry in node.entries if entry[0].text not in kept), node.span)
+
+
+def _replaced_but(kept: frozenset[str] | None, node: Node, value: Value) -> Node:
+    """kept: of a map, the keys whose values stay as they are."""
+    if not kept or not isinstance(node, MappingNode):
+        return _replaced(node, value)
+    entries = ((key, part if key.text in kept else _replaced(part, value)) for key, part in node.entries)
+    return MappingNode(tuple(entries), node.span)
 
 
 def _replaced(node: Node, value: Value) -> Node:
@@ -91,8 +112,7 @@ class Template(Struct, frozen=True):
             )
 
         for key, part in node.entries:
-            if key.text not in NEVER_REPLACED:
-                _check_known(part, value, problems)
+            _check_known(replaceable(key.text, part), value, problems)
         if not problems.has_errors:
             try:
                 job = JOB_SHAPE.read(replaced_in_job(node, value), Reading(problems, is_template=False))

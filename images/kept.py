@@ -64,6 +64,13 @@ class Kept:
                 "UPDATE kept SET until = ?1 WHERE name = ?2 AND until > ?1", [(until, name) for name in names]
             )
 
+    def prolong(self, names: Iterable[str], until: float) -> None:
+        """Keep what these rows name until then at least; a time that is later stays."""
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "UPDATE kept SET until = ?1 WHERE name = ?2 AND until < ?1", [(until, name) for name in names]
+            )
+
     def drop(self, names: Iterable[str]) -> None:
         """Keep these no longer. Those that are not there are passed over."""
         with self._database.transaction() as connection:

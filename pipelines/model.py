@@ -12,8 +12,12 @@ from pipelines.forges.events import ForgeName
 RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "error"]
 """Of a run that is a build alone. Its job has the same states."""
 
-AnyRunState: TypeAlias = RunState | Literal["warnings"]
-"""Of any run. ``warnings``: a pipeline's succeeded, but a job failed that may, or needed another attempt."""
+AnyRunState: TypeAlias = RunState | Literal["blocked", "warnings"]
+"""Of any run. Only those of pipelines are the last two.
+
+blocked: nothing but people and groups can let it go on.
+warnings: it succeeded, but a job failed that may, or needed another attempt.
+"""
 
 FINAL_STATES: Final[frozenset[AnyRunState]] = frozenset({"succeeded", "warnings", "failed", "cancelled", "error"})
 WorkerState: TypeAlias = Literal["idle", "busy", "draining", "sick", "lost"]
@@ -86,6 +90,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     redo_failed: what did not succeed is done again.
     pipeline: the only one that is wanted; empty: all that listen.
     target: the branch that a pull request is to go into.
+    author: of a run that repeats another, who made the first one; see ``author_of``.
     """
 
     kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
@@ -106,6 +111,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     redo: tuple[str, ...] = ()
     redo_failed: bool = False
     pipeline: str = ""
+    author: str = ""
 
     @property
     def is_part(self) -> bool:

@@ -57,6 +57,7 @@ runs = Table(
     Column("stop", String(8), nullable=False, default="", server_default=""),  # a ci.graph.Stop
     Column("reason", Text, nullable=False, default="", server_default=""),  # of a pipeline: why it ended, or is to end
     Column("late_at", Float),  # of a pipeline: when its time is over
+    Column("blocked_at", Float),  # since when nothing but people or groups lets it go on; its time stands still
     Column("before", String(64), nullable=False, default="", server_default=""),  # the branch's commit until a push
     Column("held", Text, nullable=False, default="", server_default=""),  # see pipelines.hooks.ownpulls
     Index("runs_by_branch", "project", "branch", "number"),
@@ -143,6 +144,22 @@ test_failures = Table(
     Column("has_failed", Boolean, nullable=False),
     Column("is_flaky", Boolean, nullable=False),
     Index("test_failures_by_base", "project", "pipeline", "base", "at"),
+)
+
+gates = Table(
+    "gates",  # jobs that people answer, see pipelines.runs.gates
+    metadata,
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("terms", Text, nullable=False),  # a runs.gaterows.GateTerms
+    Column("opened_at", Float),
+    Column("due_at", Float),  # nobody's answer until then is a no
+    Column("decision", String(16), nullable=False, default="", server_default=""),
+    Column("decided_by", String(200), nullable=False, default="", server_default=""),
+    Column("decided_at", Float),
+    Column("comment", Text, nullable=False, default="", server_default=""),
+    Column("content", String(64), nullable=False, default="", server_default=""),  # a hash of what was approved
+    Column("taken_from", Integer, nullable=False, default=0, server_default="0"),  # the run that was approved
+    Index("gates_due", "decision", "due_at"),
 )
 
 run_images = Table(
@@ -433,5 +450,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0016"
+HEAD = "0017"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

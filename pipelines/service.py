@@ -26,6 +26,7 @@ from pipelines.owning.grants import Grants
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import Projects
 from pipelines.runs.claims import Claims
+from pipelines.runs.gates import Gates
 from pipelines.runs.jobs import Jobs
 from pipelines.runs.listing import Listing
 from pipelines.runs.naming import Naming
@@ -69,6 +70,7 @@ class Service(Closing):
         self.logs = Logs(database, self.live)
         self.jobs = Jobs(database, self.queue, self.workers)
         self.reports = TestReports(database)
+        self.gates = Gates(database, self.queue)
         self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))

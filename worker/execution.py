@@ -187,7 +187,7 @@ class Execution:
             return
         run = self._end(writer, outcome.state, outcome.message, outcome, store)
         if run is not None and run.is_final:
-            self._keeper.insist(lambda: settle_kept(self._service.database, work.store.kept))
+            self._keeper.insist(lambda: settle_kept(self._service.database, work.store.kept, time.time()))
 
     def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
         """End the run, or give it back, depending on the error."""

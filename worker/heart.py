@@ -98,7 +98,7 @@ class Heart:
     def _settle_kept(self) -> None:
         try:
             with Store.open(self._service.settings.root) as store:
-                settle_kept(self._service.database, store.kept)
+                settle_kept(self._service.database, store.kept, time.time())
         except ShiplapError as error:  # a full disk, say; an hour later it is done
             _log.warning("what runs made is kept longer: %s", error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
     images = [Digest.parse(outcome.image)] if outcome.image else []
     if layers or images:
         name = kept_name(work.claim.run.number, work.claim.name)
-        work.store.kept.keep(name, layers, images, until=kept_until(basis.late_at))
+        work.store.kept.keep(name, layers, images, until=kept_until(basis.late_at, time.time()))
 
 
 def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> JobTools:

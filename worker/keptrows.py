@@ -1,13 +1,13 @@
 """How long a worker's host keeps what the jobs of runs made: until the run has ended, and a while more.
 
 A job's row says it from before the transaction that tells of the job. The end of the run is not known then, and the row
-is kept for as long as the run may take. Whoever ends it, a worker on another host, the reaper or somebody who cancels
+is kept for as long as the run may take. A run that waits for people takes longer than that: as long as it has not
+ended, its rows' time is moved on. Whoever ends it, a worker on another host, the reaper or somebody who cancels
 it, has no store here. So each host looks now and then which of its runs have ended.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from sqlalchemy import select
@@ -30,16 +30,18 @@ def kept_name(run: int, job: str) -> str:
     return f"{_PREFIX}{run}/{job}"
 
 
-def kept_until(late_at: float) -> float:
+def kept_until(late_at: float, now: float) -> float:
     """Until when to keep what a run's jobs make while it goes on. late_at: when its time is over.
 
-    However long nothing runs, by then it has ended. Its real end shortens that.
+    Its real end shortens that.
     """
-    return max(time.time(), late_at) + _ENDING_S + KEPT_S
+    return max(now, late_at) + _ENDING_S + KEPT_S
 
 
-def settle_kept(database: Database, kept: Kept) -> None:
-    """Keep what ended runs made for KEPT_S from their end. A run that is not known keeps what it had.
+def settle_kept(database: Database, kept: Kept, now: float) -> None:
+    """Keep what ended runs made for KEPT_S from their end, and what others made until long after now.
+
+    A run that is not known keeps what it had.
 
     The database may have been restored as it was before the run. Raises DatabaseUnreachableError.
     """
@@ -49,8 +51,11 @@ def settle_kept(database: Database, kept: Kept) -> None:
     numbers = list(rows)
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
-        ended = select(runs.c.number, runs.c.finished_at).where(runs.c.number.in_(some))
+        wanted = select(runs.c.number, runs.c.state, runs.c.finished_at, runs.c.late_at)
         with database.read() as connection:
-            found = connection.execute(ended.where(runs.c.state.in_(FINAL_STATES))).all()
+            found = connection.execute(wanted.where(runs.c.number.in_(some))).all()
         for run in found:
-            kept.shorten(rows[run.number], run.finished_at + KEPT_S)
+            if run.state in FINAL_STATES:
+                kept.shorten(rows[run.number], run.finished_at + KEPT_S)
+            else:
+                kept.prolong(rows[run.number], kept_until(run.late_at or 0.0, now))

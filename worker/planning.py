@@ -15,16 +15,18 @@ from msgspec.structs import replace
 from ci.conditions import Event
 from ci.errors import PipelineFileError
 from ci.handover import nodes_of
+from ci.language.shapes import Text
 from ci.model import EventName
 from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
 from ci.patterns import means
 from ci.planning import PlannedJob, names, plan
 from ci.source.commit import FetchedCommit
-from ci.source.facts import directories_of_tree, is_ancestor, merge_base, pipeline_files_of
+from ci.source.facts import commits_between, directories_of_tree, is_ancestor, merge_base, pipeline_files_of
 from core.platforms import Platform
 from core.suggestions import suggestion
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
+from pipelines.runs.gaterows import Changes, CommitTold, GateTerms
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import PlannedRun, PlannedWork
@@ -39,6 +41,7 @@ Planner = Callable[[int], PlannedRun]
 
 _HEADS: Final = "refs/heads/"
 _TAGS: Final = "refs/tags/"
+_SHOWN_COMMITS: Final = 100
 
 
 class _Commit(NamedTuple):
@@ -105,7 +108,8 @@ def _planner(
         timeout_s=parsed.pipeline.timeout_s,
         statuses=str(parsed.pipeline.statuses),  # not a text that knows its place
     )
-    planner = partial(_planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels)
+    changes = _changes(work, commit, name)
+    planner = partial(_planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels, changes)
     _tell(writer, path, planner(work.claim.run.number))  # and asks whatever it has to ask
     return planner
 
@@ -117,15 +121,16 @@ def _planned(
     event: Event,
     url: Callable[[int], str],
     labels: Sequence[str],
+    changes: Callable[[str], Changes | None],
     number: int,
 ) -> PlannedRun:
-    """A pipeline as it is run under a number. event: lacks what depends on that."""
+    """A pipeline as it is run under a number. event: lacks what depends on that. changes: before a gate, by its job."""
     facts = {**event.facts, "SHIPLAP_RUN": str(number), "SHIPLAP_URL": url(number)}
     about = replace(about, facts=facts)
     try:
         found = plan(parsed, replace(event, facts=facts))
         work = tuple(
-            PlannedWork(node, planned.to_data(), _labels(planned, labels))
+            PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
             for node, planned in zip(nodes_of(found.jobs), found.jobs, strict=True)
         )
     except PipelineFileError as error:
@@ -137,6 +142,37 @@ def _planned(
         left_out |= {str(job): str(found.reason) for job in names(parsed, event)}
     reason, is_run_otherwise = str(found.reason), found.is_run_otherwise
     return PlannedRun(name, replace(about, left_out=left_out, reason=reason, is_run_otherwise=is_run_otherwise), work)
+
+
+def _terms(planned: PlannedJob, changes: Callable[[str], Changes | None]) -> GateTerms | None:
+    """What a gate asks; None: the job is none. A text that names exports of other jobs is whole only when it asks."""
+    gate = planned.job.approve
+    if gate is None:
+        return None
+    asked, by = gate.message, tuple(map(str, gate.by))
+    is_open = isinstance(asked, Text) and asked.is_template
+    return GateTerms(str(asked).strip(), is_open, by, gate.not_author, gate.timeout_s, changes(planned.name))
+
+
+def _changes(work: Work, commit: FetchedCommit, pipeline: str) -> Callable[[str], Changes | None]:
+    """What changed since the run that was approved last, by the job of a gate. Each is asked once."""
+    run, service = work.claim.run, work.resources.service
+
+    @cache
+    def since(gate: str) -> Changes | None:
+        last = work.keeper.insist(lambda: service.gates.last_approved(run, pipeline, gate))
+        return None if last is None else _between(commit, *last)
+
+    return since
+
+
+def _between(commit: FetchedCommit, run: int, before: str) -> Changes:
+    objects, own = commit.objects, commit.commit.id
+    if not objects.has(before):
+        return Changes(run, before, is_known=False)
+    told, count = commits_between(objects, before, own, _SHOWN_COMMITS)
+    commits = tuple(CommitTold(each.id, each.author, each.title) for each in told)
+    return Changes(run, before, commits, count, len(objects.changed_paths(before, own)))
 
 
 def _labels(planned: PlannedJob, of_run: Sequence[str]) -> tuple[str, ...]:

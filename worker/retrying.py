@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from core.digests import Digest
 from images.kept import KeptThings
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
-from pipelines.runs.pipelines import PlannedRun
+from pipelines.runs.pipelines import PlannedRun, PlannedWork
 from worker.keptrows import kept_name, kept_until
 from worker.work import Work
 
@@ -36,8 +37,11 @@ def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
         names = [name for name in names if name in known]
     succeeded = {name: outcome for name in names if (outcome := known.get(name)) is not None}
     rows: dict[str, KeptThings] = {}
+    approvals = {planned.node.name: _approval(work, other, planned) for planned in found.jobs if planned.gate}
 
     def is_here(name: str) -> bool:
+        if name in approvals:
+            return bool(approvals[name])
         row = _kept(work, other, name, succeeded[name])
         if row is not None:
             rows[name] = row
@@ -48,9 +52,9 @@ def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
     unknown = frozenset(node.name for node in nodes) - frozenset(names)
     parts = parts._replace(left_out=parts.left_out | unknown)
     _keep(work, found.plan, {name: rows[name] for name in parts.taken if name in rows or is_here(name)})
-    _tell(writer, other, parts)
+    _tell(writer, other, parts, approvals)
     jobs = tuple(
-        replace(planned, taken=_taken(succeeded[planned.node.name], other))
+        replace(planned, taken=_taken(succeeded[planned.node.name], other, approvals.get(planned.node.name, "")))
         if planned.node.name in parts.taken
         else planned
         for planned in found.jobs
@@ -74,19 +78,29 @@ def _kept(work: Work, run: int, name: str, outcome: JobOutcome) -> KeptThings | 
 
 def _keep(work: Work, plan: RunPlan, rows: dict[str, KeptThings]) -> None:
     """From before the transaction that tells of the run's jobs, as of what they make themselves."""
-    until = kept_until(time.time() + plan.timeout_s)
+    until = kept_until(time.time() + plan.timeout_s, time.time())
     for name, row in rows.items():
         if row.layers or row.images:
             work.store.kept.keep(kept_name(work.claim.run.number, name), row.layers, row.images, until=until)
 
 
-def _taken(outcome: JobOutcome, run: int) -> JobOutcome:
-    return replace(outcome, state="reused", reused_from=outcome.reused_from or str(run))
+def _approval(work: Work, run: int, planned: PlannedWork) -> str:
+    """Who approved a gate in another run, in words; empty: nobody did, or too long ago."""
+    name, service = planned.node.name, work.resources.service
+    found = work.keeper.insist(lambda: service.gates.approval(run, name))
+    if found is None or found.decided_at + found.timeout_s <= time.time():
+        return ""
+    return f"approved by {found.by} in run {found.run}"
 
 
-def _tell(writer: LogWriter, run: int, parts: Parts) -> None:
+def _taken(outcome: JobOutcome, run: int, approval: str) -> JobOutcome:
+    return replace(outcome, state="reused", reused_from=outcome.reused_from or str(run), message=approval)
+
+
+def _tell(writer: LogWriter, run: int, parts: Parts, gates: Collection[str]) -> None:
     for name in sorted(parts.gone):
-        writer.status(f"{name} is done again: what it made in run {run} is not here any more")
+        why = "its approval is too old" if name in gates else f"what it made in run {run} is not here any more"
+        writer.status(f"{name} is done again: {why}")
     for what, names in (("taken over", parts.taken), ("left out", parts.left_out)):
         if names:
             first, more = sorted(names)[:_SHOWN], len(names) - _SHOWN

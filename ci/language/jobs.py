@@ -20,6 +20,7 @@ from ci.language.names import (
     INSIDE,
     JOB_NAME,
     JOB_NAME_FORM,
+    MEMBER,
     PATH_PATTERN,
     PATTERN,
     PATTERNS,
@@ -54,6 +55,7 @@ from ci.model import (
     Build,
     Directories,
     Fits,
+    Gate,
     Image,
     ImageBuild,
     Job,
@@ -204,6 +206,14 @@ _REPORTS: Final = Fields("`reports`", ReportsWanted, {
                     "what finds the coverage in the output; its first group, else what it matches, has the number"),
     "summary": Key(INSIDE, "a file with a text for people, 64 KiB at most"),
 })  # fmt: skip
+_MESSAGE: Final = Words("a question", r"[\s\S]*\S[\s\S]*", most=2000)
+GATE: Final[dict[str, Key]] = {
+    "message": Key(_MESSAGE, "what is asked", is_required=True),
+    "by": Key(ListOf(MEMBER, or_one=True, least=1, most=50), "who may answer, of those who may maintain the project"),
+    "not_author": Key(Flag(), "whether somebody else than the author has to answer"),
+    "timeout": Key(Duration("30d"), "how long it waits", "timeout_s"),
+}
+_APPROVE: Final = Either(scalar=Made(_MESSAGE, Gate), mapping=Fields("`approve`", Gate, GATE))
 
 RETRY: Final[dict[str, Key]] = {
     "times": Key(Whole(0, 10), "further attempts"),
@@ -221,7 +231,7 @@ LIMITS: Final[dict[str, Key]] = {
 }
 _LABEL: Final = Words("a worker's label", r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,62}")
 
-KINDS: Final = ("run", "args", "build")
+KINDS: Final = ("run", "args", "build", "approve")
 """Of which each job has exactly one."""
 
 JOB: Final[dict[str, Key]] = {
@@ -229,7 +239,7 @@ JOB: Final[dict[str, Key]] = {
                "a script, or a list of them, in one shell; each is a step"),
     "args": Key(ListOf(ANY, least=1, most=1000), "a command without a shell"),
     "build": Key(BUILD, "an image, as `shiplap build` makes it of the workspace"),
-    "approve": Key(None, "a gate"),
+    "approve": Key(_APPROVE, "a gate: the run goes on when somebody has said yes"),
     "use": Key(None, "the jobs of a part"),
     "with": Key(None, "a part's parameters"),
     "image": Key(IMAGE, "what it runs in"),
@@ -271,6 +281,7 @@ _OF_COMMANDS: Final = frozenset(
 )
 USELESS: Final[Mapping[str, frozenset[str]]] = {
     "run": frozenset(), "args": frozenset({"shell"}), "build": _OF_COMMANDS | {"shell"},
+    "approve": frozenset(JOB) - {*KINDS, "needs", "after", "when", "matrix"},
 }  # fmt: skip
 """Keys for which a kind of job has no use, by the kind."""
 
@@ -285,9 +296,11 @@ class _Job(Fields[Job]):
 
     def _check(self, node: MappingNode, reading: Reading) -> None:
         keys = {name.text: name for name, _ in node.entries}
-        kinds = [name for name in (*KINDS, "approve", "use") if name in keys]
+        kinds = [name for name in (*KINDS, "use") if name in keys]
         if not kinds:
-            reading.problems.error(first_span(node), "a job has one of `run`, `args` and `build`: what it does")
+            reading.problems.error(
+                first_span(node), "a job has one of `run`, `args`, `build` and `approve`: what it does"
+            )
             return
         for other in kinds[1:]:
             reading.problems.error(keys[other].span, f"a job has either `{kinds[0]}` or `{other}`")
@@ -301,7 +314,7 @@ class _Job(Fields[Job]):
         one_of = []
         for kind in KINDS:
             others = sorted(USELESS[kind] | (set(KINDS) - {kind}))
-            needed = [kind] if kind == "build" else [kind, "image"]
+            needed = [kind, "image"] if kind in ("run", "args") else [kind]
             one_of.append({"required": needed, "not": {"anyOf": [{"required": [other]} for other in others]}})
         return {**super().schema(), "oneOf": one_of}
 
@@ -309,11 +322,12 @@ class _Job(Fields[Job]):
 NEVER_REPLACED: Final = frozenset({"run", "secrets"})
 """Keys of a job in which ``${NAME}`` is no reference."""
 
+NEVER_REPLACED_IN_MAPS: Final[Mapping[str, frozenset[str]]] = {"approve": frozenset({"by"})}
+"""The same, of the maps that some keys have for a value. No branch's name says who may answer."""
+
 DECIDED_EARLY: Final = frozenset({"when", "matrix"})
 """Keys that are decided before any job has run: no export is known."""
 
 JOB_SHAPE: Final = _Job("a job", Job, JOB)
-_DEFAULT_KEYS: Final = {
-    name: key for name, key in JOB.items() if name not in (*KINDS, "approve", "use", "with", "needs")
-}
+_DEFAULT_KEYS: Final = {name: key for name, key in JOB.items() if name not in (*KINDS, "use", "with", "needs")}
 DEFAULTS: Final[Fields[dict[str, Any]]] = Fields("`defaults`", dict, _DEFAULT_KEYS)

@@ -27,8 +27,8 @@ class Look(Protocol):
     def __call__(self, planned: PlannedJob, given: Given, tools: JobTools) -> Earlier | None: ...
 
 
-Always: TypeAlias = Literal["", "build", "inputs", "reuse"]
-"""It builds an image, has no ``inputs``, or says ``reuse: false``."""
+Always: TypeAlias = Literal["", "gate", "build", "inputs", "reuse"]
+"""It asks people, builds an image, has no ``inputs``, or says ``reuse: false``."""
 
 
 class Answer(Struct, frozen=True):
@@ -75,6 +75,8 @@ def ask(jobs: Sequence[PlannedJob], common: Given, tools: ToolsFor, look: Look) 
 def why_always(planned: PlannedJob) -> Always:
     """Why a job runs each time; empty: it does not."""
     job = planned.job
+    if job.approve is not None:
+        return "gate"
     if job.build is not None:
         return "build"
     if job.inputs is None:

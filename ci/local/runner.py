@@ -4,7 +4,7 @@
       └─ execute     a thread for each running job, at most ``parallel``; each ends with a message to the one above
 
 Nothing but messages passes between them: that a job ended, that one failed and somebody may look at it, that the run is
-to end.
+to end. A gate asks when nothing runs: what people see is the question, and no job's output in between.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from msgspec.structs import replace
 
 from ci.ends import JobOutcome
 from ci.errors import CiError, JobCancelledError
+from ci.gates import question
 from ci.graph import ENDED, JobNode, State, Stop, advance, jobs_before, outcome, to_be_ended
 from ci.handover import given_to, nodes_of
 from ci.local.ending import EndRequests
+from ci.local.gates import Decide, nobody
 from ci.local.watching import JobEnd, RunEnd, Watcher
 from ci.model import Pipeline
 from ci.outcome import Given, JobTools
@@ -99,6 +101,7 @@ class LocalRun:
     requests: how somebody ends the run.
     enter: is given a job and its container when its command failed, in the thread of ``run``, and may run it once more;
         None: nobody wants to look.
+    decide: answers for gates.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class LocalRun:
         watcher: Watcher,
         requests: EndRequests,
         enter: Enter | None = None,
+        decide: Decide = nobody,
     ) -> None:
         self._request = request
         self._execute = execute
@@ -116,6 +120,7 @@ class LocalRun:
         self._watcher = watcher
         self._requests = requests
         self._enter = enter
+        self._decide = decide
         self._jobs = {planned.name: planned for planned in request.plan.jobs}
         self._nodes = {node.name: node for node in nodes_of(request.plan.jobs)}
         self._before = jobs_before(request.plan.jobs)
@@ -138,7 +143,11 @@ class LocalRun:
             self._advance()
             while len(self._ends) < len(self._jobs):
                 self._start(threads)
-                self._take(self._next())
+                gate = self._open_gate()
+                if gate:
+                    self._ask(gate)
+                else:
+                    self._take(self._next())
                 self._advance()
         nodes = list(self._nodes.values())
         ends = {name: self._ends[name] for name in self._jobs}
@@ -185,6 +194,22 @@ class LocalRun:
                 self._ends_at += time.monotonic() - began  # a run's time is its own, not that of people
             case None:
                 pass
+
+    def _open_gate(self) -> str:
+        """The first gate that waits for an answer; empty while something runs."""
+        if self._running or self._stop():
+            return ""
+        return next((name for name, node in self._nodes.items() if node.is_gate and node.state == "blocked"), "")
+
+    def _ask(self, name: str) -> None:
+        """Let somebody answer. The run's time stands still meanwhile."""
+        planned, began = self._jobs[name], time.monotonic()
+        given = given_to(name, self._before, self._outcomes, self._request.given)
+        assert planned.job.approve is not None, "it is a gate"
+        answer = self._decide(name, question(planned, given.facts, given.exports), planned.job.approve)
+        self._ends_at += time.monotonic() - began
+        if answer is not None and not self._stop():
+            self._end(name, "succeeded" if answer.is_yes else "failed", answer.told)
 
     def _stop(self) -> Stop:
         """How far the run is to be ended, by somebody or by its time-out."""

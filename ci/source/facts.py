@@ -16,6 +16,7 @@ from ci.source.objects import DIRECTORY as DIRECTORY_MODE
 from ci.source.objects import LINK, SUBMODULE, Entry, Objects
 
 _AT_ONCE: Final = 1 << 20
+_SHOWN: Final = "%H%x00%T%x00%ct%x00%an%x00%s"
 _SHORT: Final = 12
 _LONGEST_TITLE: Final = 500
 _LONGEST_NAME: Final = 200
@@ -38,10 +39,8 @@ def read_commit(objects: Objects, name: str) -> Commit:
     """The commit of this name or hash. Raises RepositoryError when there is none."""
     if not objects.has(name):
         raise RepositoryError(f"the repository has no commit {name[:100]}")
-    shown = "%H%x00%T%x00%ct%x00%an%x00%s"
-    told = objects.run("log", "-1", "--no-show-signature", "--encoding=UTF-8", f"--format={shown}", name)
-    commit, tree, at, author, title = told.decode("utf-8", "replace").removesuffix("\n").split("\0", 4)
-    return Commit(commit, tree, int(at or 0), _line(title, _LONGEST_TITLE), _line(author, _LONGEST_NAME))
+    told = objects.run("log", "-1", "--no-show-signature", "--encoding=UTF-8", f"--format={_SHOWN}", name)
+    return _commit(told.decode("utf-8", "replace").removesuffix("\n"))
 
 
 def describe(objects: Objects, commit: Commit) -> dict[str, str]:
@@ -55,6 +54,14 @@ def describe(objects: Objects, commit: Commit) -> dict[str, str]:
         "SHIPLAP_TITLE": commit.title,
         "SHIPLAP_AUTHOR": commit.author,
     }
+
+
+def commits_between(objects: Objects, before: str, now: str, most: int) -> tuple[list[Commit], int]:
+    """The commits that ``now`` has and ``before`` has not, the newest first and at most so many; and their count."""
+    words = ("--no-show-signature", "--encoding=UTF-8", f"--format={_SHOWN}", f"--max-count={most}", f"{before}..{now}")
+    lines = objects.run("log", *words).decode("utf-8", "replace").removesuffix("\n").split("\n")
+    count = int(objects.run("rev-list", "--count", f"{before}..{now}"))
+    return [_commit(line) for line in lines if line], count
 
 
 def merge_base(objects: Objects, one: str, other: str) -> str | None:
@@ -93,6 +100,12 @@ def directories_of_tree(objects: Objects, tree: str, pattern: str) -> tuple[str,
         return below.get(above, ())
 
     return fitting(listed, pattern)
+
+
+def _commit(told: str) -> Commit:
+    """A commit as ``_SHOWN`` has it."""
+    commit, tree, at, author, title = told.split("\0", 4)
+    return Commit(commit, tree, int(at or 0), _line(title, _LONGEST_TITLE), _line(author, _LONGEST_NAME))
 
 
 def _content(objects: Objects, entry: Entry) -> bytes:

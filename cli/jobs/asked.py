@@ -59,6 +59,7 @@ class RunArguments(NamedTuple):
 
     root: the value of ``--root``.
     jobs: names of jobs, or of all of a matrix; empty: every one.
+    yes: gates are answered with yes.
     parallel: how many jobs at once; None: as many as there are processors.
     progress: the value of ``--progress``.
     insecure: registries that are asked without TLS.
@@ -69,6 +70,7 @@ class RunArguments(NamedTuple):
     about: About
     no_reuse: bool
     shell_on_failure: bool
+    yes: bool
     parallel: int | None
     progress: str
     insecure: tuple[str, ...]

@@ -14,11 +14,13 @@ from ci.local.looking import why_always
 from ci.local.runner import LocalRun, RunRequest
 from ci.local.watching import RunEnd
 from ci.planning import Plan, PlannedJob
+from cli.errors import CommandError, describe
 from cli.guarding import say
 from cli.jobs.asked import RunArguments
+from cli.jobs.gates import deciding
 from cli.jobs.jsonlines import end_members, json_line
 from cli.jobs.keeping import keep_results
-from cli.jobs.opened import NothingIsRunError, OpenedRun, opened_run
+from cli.jobs.opened import WRONG, NothingIsRunError, OpenedRun, opened_run
 from cli.jobs.report import JobsReport
 from cli.jobs.shell import enter_failed
 from cli.jobs.summary import failure_lines, summary_lines
@@ -44,10 +46,16 @@ def _run(asked: RunArguments, opened: OpenedRun) -> int:
         _tell_of_nothing(mode, opened.plan)
         return 0
     names = [job.name for job in opened.plan.jobs]
+    gates = [job.name for job in opened.plan.jobs if job.job.approve is not None]
+    try:
+        decide = deciding(gates, opened.requests, is_yes=asked.yes)
+    except CommandError as error:
+        say(describe(error))
+        return WRONG
     with JobsReport(mode, sys.stderr, names, opened.given.secrets.values()) as report:
         enter = partial(enter_failed, report=report, launcher=opened.launcher) if asked.shell_on_failure else None
         request = RunRequest(opened.pipeline, opened.plan, opened.given, asked.at_once)
-        end = LocalRun(request, execute, opened.tools, report, opened.requests, enter).run()
+        end = LocalRun(request, execute, opened.tools, report, opened.requests, enter, decide(report)).run()
     shown = replace(end, jobs={name: report.masked(job) for name, job in end.jobs.items()})
     _tell(mode, opened.plan, shown, report)
     keep_results(opened.store, end)

@@ -15,6 +15,7 @@ HERE: Final = "local"
 """What runs on this machine have for a number."""
 
 ALWAYS: Final[dict[Always, str]] = {
+    "gate": "it is a gate, which asks each time",
     "build": "it builds an image, whose steps come from the cache",
     "inputs": "it has no `inputs`, so it always runs",
     "reuse": "it says `reuse: false`",

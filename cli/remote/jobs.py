@@ -59,5 +59,5 @@ def has_ended(job: dict[str, Any]) -> bool:
 
 
 def has_log(job: dict[str, Any]) -> bool:
-    """Whether a worker has taken it at least once."""
-    return bool(job["attempt"])
+    """Whether a worker has taken it at least once, or it is a gate that has asked."""
+    return bool(job["attempt"] or job["lines"])

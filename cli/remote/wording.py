@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pipelines.endings import ended, repeated
+
+_WITH_REASON: Final = ("queued", "blocked", "cancelled", "warnings")
 
 
 def outcome(run: dict[str, Any]) -> str:
@@ -12,7 +14,11 @@ def outcome(run: dict[str, Any]) -> str:
     reason = printable(run["reason"])
     if run["state"] == "running" and run["cancel_requested"]:
         return f"running, being {ended('cancelled', reason)}"
-    return ended(run["state"], reason) if run["state"] in ("queued", "cancelled", "warnings") else str(run["state"])
+    return (
+        ended(run["state"], reason)
+        if run["state"] in ("queued", "blocked", "cancelled", "warnings")
+        else str(run["state"])
+    )
 
 
 def repeats(run: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, insert, select
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
 from pipelines.schema import audit
@@ -49,10 +49,8 @@ class Audit:
         self, actor: str, action: str, subject: str, detail: str = "", *, address: str = "", project: str = ""
     ) -> None:
         """Note an action that was done. No secrets in ``detail``; what is too long is cut."""
-        texts = {"actor": actor, "action": action, "subject": subject, "address": address, "project": project}
-        values = {name: printable(text)[: _LENGTHS[name]] for name, text in texts.items()}
         with self._database.write() as connection:
-            connection.execute(insert(audit).values(at=self._clock(), detail=printable(detail)[:_MAX_DETAIL], **values))
+            add_entry(connection, self._clock(), actor, action, subject, detail, address=address, project=project)
 
     def list(
         self,
@@ -100,6 +98,23 @@ class Audit:
         """Remove entries older than ``KEEP_S``."""
         with self._database.write() as connection:
             connection.execute(delete(audit).where(audit.c.at < self._clock() - KEEP_S))
+
+
+def add_entry(
+    connection: Connection,
+    at: float,
+    actor: str,
+    action: str,
+    subject: str,
+    detail: str = "",
+    *,
+    address: str = "",
+    project: str = "",
+) -> None:
+    """``Audit.add`` in the transaction of what is done."""
+    texts = {"actor": actor, "action": action, "subject": subject, "address": address, "project": project}
+    values = {name: printable(text)[: _LENGTHS[name]] for name, text in texts.items()}
+    connection.execute(insert(audit).values(at=at, detail=printable(detail)[:_MAX_DETAIL], **values))
 
 
 def printable(text: str) -> str:

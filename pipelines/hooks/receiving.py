@@ -211,7 +211,7 @@ class Receiver:
         wanted = lane(trigger)
         if wanted is None:
             return
-        for state in ("queued", "running"):
+        for state in ("queued", "running", "blocked"):
             for run in self._runs.list(project=project, state=state, before=superseded_by or None, limit=_MAX_ACTIVE):
                 stays = run.cancel_requested or (but and run.trigger.commit == but)
                 if lane(run.trigger) == wanted and not stays:

@@ -28,6 +28,7 @@ from pipelines.schema import (
     contexts,
     counters,
     deliveries,
+    gates,
     grants,
     image_tags,
     job_reports,
@@ -49,7 +50,7 @@ from pipelines.schema import (
 )
 
 TABLES: Final = (  # each after those that it refers to
-    projects, runs, jobs, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
+    projects, runs, jobs, gates, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
     secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
     image_tags,
 )  # fmt: skip

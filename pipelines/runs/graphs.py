@@ -26,6 +26,7 @@ from ci.graph import (
 )
 from ci.reasons import why_skipped
 from pipelines.model import FINAL_STATES, FIRST_PLACE, AnyRunState, JobState
+from pipelines.runs.gaterows import content_of, open_gates, take_over
 from pipelines.schema import jobs, runs
 
 _NOT_WELL: Final = ("cancelled", "error", "failed")
@@ -120,14 +121,20 @@ def move_on(connection: Connection, run: int, now: float) -> Moved:
 
     The caller holds the run.
     """
-    columns = (runs.c.state, runs.c.stop, runs.c.reason, runs.c.plan)
+    columns = (runs.c.state, runs.c.stop, runs.c.reason, runs.c.plan, runs.c.late_at, runs.c.blocked_at)
     row = connection.execute(select(*columns).where(runs.c.number == run)).one()
     plan = plans.decode(row.plan)
-    graph = _moved(connection, graph_of(connection, run), row.stop, row.reason, plan.stop_on_failure, now)
+    before = graph_of(connection, run)
+    graph = _moved(connection, before, row.stop, row.reason, plan, now)
+    while _are_open_already(connection, run, plan.commit, before, graph, now):
+        before = graph_of(connection, run)
+        graph = _moved(connection, before, row.stop, row.reason, plan, now)
     state = _state(connection, run, graph)
     if state == row.state:
         return Moved(False, plan, graph)
-    changes: dict[str, object] = {"state": state}
+    changes: dict[str, object] = {"state": state, "blocked_at": now if state == "blocked" else None}
+    if row.blocked_at is not None and row.late_at is not None:  # its time stood still meanwhile
+        changes["late_at"] = row.late_at + max(0.0, now - row.blocked_at)
     if state in FINAL_STATES:
         changes["finished_at"] = now
         changes["reason"] = _reason(graph, state, row.reason)
@@ -149,7 +156,7 @@ def _state(connection: Connection, run: int, graph: Sequence[GraphRow]) -> AnyRu
     found = outcome([each.node for each in graph])
     if found.state == "succeeded" and _warnings(graph):
         return "warnings"
-    return "running" if found.state == "queued" or found.state == "blocked" else found.state
+    return "running" if found.state == "queued" else found.state
 
 
 def _warnings(graph: Sequence[GraphRow]) -> list[str]:
@@ -161,16 +168,16 @@ def _warnings(graph: Sequence[GraphRow]) -> list[str]:
 
 
 def _moved(
-    connection: Connection, graph: Sequence[GraphRow], stop: Stop, told: str, stops_on_failure: bool, now: float
+    connection: Connection, graph: Sequence[GraphRow], stop: Stop, told: str, plan: RunPlan, now: float
 ) -> list[GraphRow]:
     """Write down what ``ci.graph`` says; returns the jobs as they are then."""
     nodes = [each.node for each in graph]
     numbers = {each.node.name: each.number for each in graph}
     why = _why(graph, stop, told)
-    for name in to_be_ended(nodes, stop=stop, stop_on_failure=stops_on_failure):
+    for name in to_be_ended(nodes, stop=stop, stop_on_failure=plan.stop_on_failure):
         asked = (jobs.c.number == numbers[name]) & jobs.c.cancel_requested.is_(False)
         connection.execute(update(jobs).where(asked).values(cancel_requested=True, reason=why[name]))
-    changes = advance(nodes, stop=stop, stop_on_failure=stops_on_failure)
+    changes = advance(nodes, stop=stop, stop_on_failure=plan.stop_on_failure)
     if not changes:
         return list(graph)
     moved = [
@@ -178,9 +185,12 @@ def _moved(
         for each in graph
     ]
     reasons = _reasons(moved, changes, why)
-    queued = [numbers[name] for name, state in changes.items() if state == "queued"]
-    if queued:
-        connection.execute(update(jobs).where(jobs.c.number.in_(queued)).values(state="queued", queued_at=now))
+    for going in ("queued", "blocked"):
+        found = [numbers[name] for name, state in changes.items() if state == going]
+        if found:
+            connection.execute(update(jobs).where(jobs.c.number.in_(found)).values(state=going, queued_at=now))
+        if found and going == "blocked":
+            open_gates(connection, found, plan.facts, now)
     if reasons:
         ended = update(jobs).where(jobs.c.number == bindparam("this"))
         connection.execute(
@@ -188,6 +198,26 @@ def _moved(
             [{"this": numbers[name], "ends": changes[name], "because": because} for name, because in reasons.items()],
         )
     return [each._replace(reason=reasons.get(each.node.name, each.reason)) for each in moved]
+
+
+def _are_open_already(
+    connection: Connection, run: int, commit: str, before: Sequence[GraphRow], graph: Sequence[GraphRow], now: float
+) -> bool:
+    """Approve the gates whose turn has come that the run which this one repeats was approved at, with this content.
+
+    before: as the jobs were. Returns whether there was one.
+    """
+    waited = {each.number for each in before if each.node.state == "blocked"}
+    opened = [
+        each for each in graph if each.node.is_gate and each.node.state == "blocked" and each.number not in waited
+    ]
+    needed = jobs_before([each.node for each in graph]) if opened else {}
+    found = False
+    for each in opened:
+        name = each.node.name
+        content = content_of(connection, run, commit, [other for other in needed if other in needed[name]])
+        found |= take_over(connection, run, each.number, name, content, now)
+    return found
 
 
 def _why(graph: Sequence[GraphRow], stop: Stop, told: str) -> dict[str, str]:

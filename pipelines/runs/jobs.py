@@ -19,6 +19,7 @@ from pipelines.database import Database
 from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, JobKind, JobState
+from pipelines.runs.gates import questions
 from pipelines.runs.graphs import graph_of, plans, stop_jobs
 from pipelines.runs.jobnames import meant
 from pipelines.runs.queue import Queue
@@ -41,6 +42,7 @@ class JobView(msgspec.Struct, frozen=True):
     place: in the run. The first one is the build that the run is, or what planned the jobs of its pipeline.
     needs: the names of jobs that have to end before it.
     matrix: the name in the file of a job with a matrix; empty: it has none.
+    is_gate: people answer it, and no worker takes it.
     reason: why it waits, or why it ended as it did.
     attempt: 0 until a worker took it.
     is_flaky: it succeeded after it had failed.
@@ -72,6 +74,7 @@ class JobView(msgspec.Struct, frozen=True):
     outputs: str = ""
     image: str = ""
     matrix: str = ""
+    is_gate: bool = False
 
 
 class PipelineView(msgspec.Struct, frozen=True):
@@ -133,6 +136,8 @@ class Jobs:
             graph = graph_of(connection, run)
             nodes = [each.node for each in graph]
             found = {each.number: why_waiting(each.node, nodes) for each in graph if each.node.state == "waiting"}
+        if "blocked" in states:
+            found |= questions(connection, [run])
         if "queued" in states:
             waiting = Waiting(connection, self._workers.list(), self._clock())
             project = connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar_one()
@@ -245,4 +250,5 @@ def _view(row: Row[Any], reason: str) -> JobView:
         outputs=outcome.outputs or "",
         image=outcome.image,
         matrix=node.matrix,
+        is_gate=node.is_gate,
     )

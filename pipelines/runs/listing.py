@@ -14,11 +14,12 @@ from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.runs.shares import turns
 from pipelines.schema import jobs, runs
 
-StateGroup: TypeAlias = Literal["active", "queued", "running", "succeeded", "failed", "cancelled"]
+StateGroup: TypeAlias = Literal["active", "queued", "running", "blocked", "succeeded", "failed", "cancelled"]
 GROUPS: Final[dict[StateGroup, tuple[AnyRunState, ...]]] = {
-    "active": ("queued", "running"),
+    "active": ("queued", "running", "blocked"),
     "queued": ("queued",),
     "running": ("running",),
+    "blocked": ("blocked",),
     "succeeded": ("succeeded", "warnings"),
     "failed": ("failed", "error"),
     "cancelled": ("cancelled",),

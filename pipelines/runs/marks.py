@@ -30,8 +30,8 @@ _OF_JOBS: Final[Mapping[JobState, StatusState]] = {
     "error": "error",
 }  # fmt: skip
 _WORDS: Final[Mapping[JobState, str]] = {
-    "waiting": "waits for other jobs", "queued": "waits for a worker", "running": "runs",
-    "reused": "reused: nothing that it sees has changed",
+    "waiting": "waits for other jobs", "blocked": "waits for somebody's answer", "queued": "waits for a worker",
+    "running": "runs", "reused": "reused: nothing that it sees has changed",
 }  # fmt: skip
 
 
@@ -78,6 +78,9 @@ def _note_run(connection: Connection, run: Run, moved: Moved, now: float) -> Non
 def _told(run: Run, graph: Sequence[GraphRow], line: str) -> str:
     if run.is_final and run.reason:
         return cut(one_line(with_line(run.reason.partition("\n")[0], line)))
+    if run.state == "blocked":
+        names = [each.node.name for each in graph if each.node.state == "blocked"]
+        return cut(one_line(f"waits for an answer: {', '.join(names)}"))
     count = f"{len(graph)} {'job' if len(graph) == 1 else 'jobs'}"
     told = f"{count} run" if not run.is_final else f"{run.state}: {count}"
     again = repeated(run.trigger.retry_of, run.trigger.by)

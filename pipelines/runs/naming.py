@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
-from pipelines.model import Claim
+from pipelines.model import FINAL_STATES, Claim
 from pipelines.projects.defaultnames import COMMIT_OWNER, Wanted, may_replace
 from pipelines.runs.claims import fence
 from pipelines.schema import image_tags, jobs, projects, runs
@@ -109,6 +109,6 @@ def _is_pushing(connection: Connection, row: Row[Any], mine: int) -> bool:
 def _is_going(connection: Connection, project: str, number: int, mine: int) -> bool:
     """Whether the run with this number may still push under its number."""
     here = select(runs.c.number).where(
-        runs.c.number == number, runs.c.project == project, runs.c.state.in_(("queued", "running"))
+        runs.c.number == number, runs.c.project == project, runs.c.state.not_in(FINAL_STATES)
     )
     return number != mine and connection.execute(here).first() is not None

@@ -24,6 +24,7 @@ from pipelines.logs.lines import LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
 from pipelines.model import FIRST_PLACE, Claim, Run, RunResult, RunState, Trigger
 from pipelines.runs.claims import fence
+from pipelines.runs.gaterows import GateTerms, add_gate
 from pipelines.runs.graphs import RunPlan, graph_of, node_document, plans, stop_pipeline
 from pipelines.runs.ownpulls import held_requests
 from pipelines.runs.queue import check_labels
@@ -51,12 +52,14 @@ class PlannedWork(msgspec.Struct, frozen=True):
     spec: ``PlannedJob.to_data``.
     labels: a worker has to have all of them.
     taken: the result that it has from another run; None: it is done.
+    gate: what people are asked; None: a worker does it.
     """
 
     node: JobNode
     spec: dict[str, Any]
     labels: tuple[str, ...] = ()
     taken: JobOutcome | None = None
+    gate: GateTerms | None = None
 
 
 class PlannedRun(msgspec.Struct, frozen=True):
@@ -328,6 +331,10 @@ class Pipelines:
         ]
         if rows:
             connection.execute(insert(jobs), rows)
+        for work in found.jobs:
+            if work.gate is not None:
+                taken_from = asked.trigger.retry_of if work.taken is not None else 0
+                add_gate(connection, number, str(work.node.name), work.gate, taken_from)
         follow_job(connection, number, now)
 
 
@@ -344,8 +351,8 @@ def _is_cancelled(connection: Connection, claim: Claim, now: float) -> bool:
 def _beginning(taken: JobOutcome | None, now: float) -> dict[str, object]:
     """The columns of a job that say how it begins. taken: its result where it has one from another run."""
     if taken is None:
-        return {"state": "waiting", "result": None, "finished_at": None}
-    return {"state": taken.state, "result": taken.to_json(), "finished_at": now}
+        return {"state": "waiting", "reason": "", "result": None, "finished_at": None}
+    return {"state": taken.state, "reason": taken.message, "result": taken.to_json(), "finished_at": now}
 
 
 def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:

@@ -38,7 +38,9 @@ from pipelines.model import (
 )
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
+from pipelines.runs.authors import author_of
 from pipelines.runs.domains import domain_of, told
+from pipelines.runs.gates import why_blocked
 from pipelines.runs.graphs import plans, stop_pipeline
 from pipelines.runs.kinds import had_pipelines
 from pipelines.runs.queue import Queue, check_labels
@@ -295,6 +297,7 @@ class Runs:
         trigger = msgspec.structs.replace(
             run.trigger,
             by=by or run.trigger.by,
+            author=author_of(run.trigger) if self._is_pipeline(number) else "",
             retry_of=number,
             redo=redo,
             redo_failed=failed,
@@ -317,18 +320,26 @@ class Runs:
         named = {"branch": name} if kind == "heads" else {"tag": name} if kind == "tags" else {}
         return msgspec.structs.replace(run.source, ref=plan.commit, commit="", **named)
 
+    def _is_pipeline(self, number: int) -> bool:
+        with self._database.read() as connection:
+            return _is_pipeline(connection, number)
+
     def explain(self, found: Sequence[Run]) -> Sequence[Run]:
         """The same runs, the queued ones with the reason why they wait, for people."""
         with self._database.read() as connection:
             return self._explained(connection, found)
 
     def _explained(self, connection: Connection, found: Sequence[Run]) -> Sequence[Run]:
-        if not any(run.state == "queued" for run in found):
+        reasons: dict[int, str] = {}
+        blocked = [run.number for run in found if run.state == "blocked"]
+        if blocked:
+            reasons = why_blocked(connection, blocked)
+        if any(run.state == "queued" for run in found):
+            waiting = Waiting(connection, self._workers.list(), self._clock())
+            reasons |= {run.number: waiting.reason(run) for run in found if run.state == "queued"}
+        if not reasons:
             return found
-        waiting = Waiting(connection, self._workers.list(), self._clock())
-        return [
-            msgspec.structs.replace(run, reason=waiting.reason(run)) if run.state == "queued" else run for run in found
-        ]
+        return [msgspec.structs.replace(run, reason=reasons.get(run.number, run.reason)) for run in found]
 
 
 def check_request(request: RunRequest) -> tuple[str, ...]:

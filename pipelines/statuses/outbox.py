@@ -25,8 +25,8 @@ from pipelines.statuses.wording import description, one_line
 StatusOutcome: TypeAlias = Literal["waiting", "sent", "failed", "superseded"]
 
 _STATES: Final[dict[AnyRunState, StatusState]] = {
-    "queued": "pending", "running": "running", "succeeded": "success", "warnings": "success", "failed": "failure",
-    "cancelled": "cancelled", "error": "error",
+    "queued": "pending", "blocked": "pending", "running": "running", "succeeded": "success", "warnings": "success",
+    "failed": "failure", "cancelled": "cancelled", "error": "error",
 }  # fmt: skip
 
 

@@ -516,6 +516,62 @@ def test_shell_on_a_terminal_is_a_terminal_and_the_rows_come_back(repository: Re
         os.close(user)
 
 
+GATED = """
+jobs:
+  make: {image: "busybox:1.37", exports: [V], run: "echo V=7 >> $SHIPLAP_EXPORTS"}
+  go: {needs: make, approve: "Ship ${make.V}?"}
+  deploy: {needs: go, image: "busybox:1.37", run: "echo shipped"}
+"""
+
+
+def test_gate_without_a_terminal_is_an_error_before_anything_has_run(repository: Repository) -> None:
+    repository.commit(GATED)
+    done = repository.run(check=2, stdin="y\n")
+    assert "error: go asks whether the run may go on, and there is no terminal to ask on" in done.stderr
+    assert "hint: --yes answers" in done.stderr
+    assert "make" not in done.stderr.replace("make.V", "")
+    assert repository.run("make").returncode == 0, "what the gate is not for runs"
+
+
+def test_yes_answers_gates(repository: Repository) -> None:
+    repository.commit(GATED)
+    end = repository.end("--yes")
+    assert {name: job["state"] for name, job in end["jobs"].items()} == dict.fromkeys(
+        ("make", "go", "deploy"), "succeeded"
+    )
+    assert end["jobs"]["go"]["message"] == "approved by --yes"
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "told"),
+    [
+        (b"perhaps\ryes\r", 0, b"go +succeeded +approved here"),
+        (b"\r", 1, b"go +failed +refused here"),
+        (b"\x04", 1, b"go +failed +refused here"),
+        (b"\x03", 130, b"go +cancelled"),
+    ],
+)
+def test_gate_asks_on_the_terminal(repository: Repository, typed: bytes, code: int, told: bytes) -> None:
+    repository.commit(GATED)
+    user, program = os.openpty()
+    process = repository.shiplap.start(
+        "ci", "run", cwd=repository.directory, stdin=program, stdout=program, stderr=program, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(program, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(program)
+    try:
+        assert b"go: Ship 7?" in read_until(user, b"Go on? [y/N] ")
+        for line in re.findall(rb"[^\r]+\r|.", typed):
+            os.write(user, line)
+        shown = read_until(user, b"3 jobs: ")
+        assert re.search(told, shown), shown
+        assert process.wait(timeout=stretched(60)) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(user)
+
+
 def test_result_counts_for_the_secret_that_it_saw(repository: Repository) -> None:
     repository.commit(
         'jobs: {t: {image: "busybox:1.37", inputs: [src], secrets: [TOKEN], run: "test $TOKEN"}}\n',

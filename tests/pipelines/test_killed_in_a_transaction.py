@@ -31,8 +31,14 @@ def die(*_, **__):
     sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
-where, root, database, redis = sys.argv[1:]
+where, root, database, redis, *more = sys.argv[1:]
 with Service.open(ServiceSettings(Path(root), database, redis)) as service:
+    if where == "when a gate is answered":
+        import pipelines.runs.gates, pipelines.runs.states
+        from pipelines.runs.gates import Approver
+        follow = pipelines.runs.states.follow_job
+        pipelines.runs.gates.follow_job = lambda *arguments: (follow(*arguments), die())
+        service.gates.answer(int(more[0]), 3, Approver("ana", "ana"), is_yes=True)
     claim = claimed(service, "dead")
     if where == "while it plans":
         service.pipelines.write(
@@ -53,10 +59,10 @@ with Service.open(ServiceSettings(Path(root), database, redis)) as service:
 """
 
 
-def die(settings: ServiceSettings, where: str) -> None:
-    """Let a process take a job, and be killed before it commits what it does then."""
+def die_in(settings: ServiceSettings, where: str, *more: str) -> None:
+    """Let a process begin a transaction, and be killed before it commits."""
     ended = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, where, settings.root, settings.database_url, settings.redis_url],
+        [sys.executable, "-c", _PROGRAM, where, settings.root, settings.database_url, settings.redis_url, *more],
         cwd=_CHECKOUT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (-9, "in the transaction"), ended.stderr
@@ -78,7 +84,7 @@ def test_kill_leaves_the_job_to_the_reaper_and_nothing_is_doubled(
     service: Service, settings: ServiceSettings, where: str
 ) -> None:
     number = begun(service, node("a"), node("b", "a"), statuses="jobs")
-    die(settings, where)
+    die_in(settings, where)
     assert states(service, number) == {PLANNING: "succeeded", "a": "running", "b": "waiting"}
     view = service.jobs.get(number, "a")
     assert (view.attempt, view.worker, view.is_flaky) == (1, "dead", False)
@@ -95,7 +101,7 @@ def test_kill_leaves_the_job_to_the_reaper_and_nothing_is_doubled(
 
 def test_kill_while_it_plans_leaves_no_run_of_any_pipeline(service: Service, settings: ServiceSettings) -> None:
     run = service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
-    die(settings, "while it plans")
+    die_in(settings, "while it plans")
     assert [each.number for each in service.runs.list()] == [run.number]
     assert states(service, run.number) == {"build": "running"}
     assert [context for context, _ in marks(service)] == ["shiplap", "shiplap"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ jobs:
         assert found is not None
         assert found.until > run.finished_at + KEPT_S + 3600.0, "for as long as the run could have taken"
         store.kept.keep(kept_name(number + 1, "make"), found.layers, until=found.until)
-        settle_kept(service.database, store.kept)
+        settle_kept(service.database, store.kept, time.time())
         settled, of_unknown = store.kept.get(name), store.kept.get(kept_name(number + 1, "make"))
         assert settled is not None
         assert settled.until == run.finished_at + KEPT_S

@@ -27,6 +27,11 @@ def note(service: Service, action: str, subject: str = "", detail: str = "", *, 
     service.audit.add(actor, action, subject, detail, address=request.remote_addr or "", project=g.get("project", ""))
 
 
+def leave_unnoted() -> None:
+    """Add no entry about the current request: what it did has noted itself."""
+    setattr(g, _NOTED, True)
+
+
 def has_noted() -> bool:
     """Whether ``note`` was called for this request."""
     return _NOTED in g

@@ -27,6 +27,7 @@ _LOOKS: Final[dict[AnyRunState | None, tuple[str, str]]] = {
     "failed": ("failing", "#b42318"),
     "error": ("error", "#b42318"),
     "cancelled": ("cancelled", "#57606a"),
+    "blocked": ("waits", "#8a5a00"),
     "running": ("running", "#0b62b0"),
     "queued": ("queued", "#57606a"),
     None: ("no runs", "#57606a"),

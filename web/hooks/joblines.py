@@ -40,7 +40,7 @@ def lines_of_jobs(
         has_come = False
         for job in jobs:
             number = numbers.setdefault(job.place, known.jobs.number(run, job.place))
-            lines = known.logs.read(number, last.get(job.place, 0) + 1, _LINES) if job.attempt else []
+            lines = known.logs.read(number, last.get(job.place, 0) + 1, _LINES) if job.attempt or job.lines else []
             if lines:
                 has_come = True
                 last[job.place] = lines[-1][0]

@@ -32,6 +32,7 @@ class ShownBox(msgspec.Struct, frozen=True):
     place: of the job to which it leads; 0: it opens a matrix.
     is_chosen: the chosen job is in it.
     is_dead: it was not run, and will not be.
+    is_gate: people answer it.
     """
 
     box: Box
@@ -40,6 +41,7 @@ class ShownBox(msgspec.Struct, frozen=True):
     place: int
     is_chosen: bool
     is_dead: bool
+    is_gate: bool = False
 
 
 def shown_job(job: JobView) -> ShownJob:
@@ -50,6 +52,10 @@ def shown_job(job: JobView) -> ShownJob:
         return ShownJob("warnings", "failed, which it may", job.reason)
     if job.state == "reused":
         return ShownJob("reused", "reused", job.reason or f"it has the result of run {job.reused_from}")
+    if job.is_gate and job.state == "blocked":
+        return ShownJob("blocked", "asks", job.reason)
+    if job.is_gate and job.state == "succeeded":
+        return ShownJob("succeeded", "approved", job.reason)
     if job.state == "left out":
         return ShownJob("skipped", "left out", job.reason)
     reason = job.reason
@@ -65,7 +71,7 @@ def shown_box(box: Box, jobs: Sequence[JobView], chosen: int) -> ShownBox:
     words = states_in_words(found.word for found in marks) if box.is_lapped else marks[0].word
     return ShownBox(
         box, mark, words, 0 if box.is_lapped else jobs[0].place, any(job.place == chosen for job in jobs),
-        all(found.mark in ("skipped", "cancelled") for found in marks),
+        all(found.mark in ("skipped", "cancelled") for found in marks), jobs[0].is_gate,
     )  # fmt: skip
 
 

@@ -13,9 +13,11 @@ from flask import Blueprint, Response, g, redirect, request
 from ci.graph import ENDED
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run
+from pipelines.runs.gates import Approver
 from pipelines.runs.jobs import JobView, PipelineView
 from web.backing import service
 from web.guard import require
+from web.guard.notes import leave_unnoted
 from web.pages import run_log
 from web.pages.frame import fresh, number_argument, page
 from web.pages.graph import HEIGHT, lay_out, related
@@ -80,7 +82,8 @@ def show_about(number: int, place: int) -> Response:
     job = _at(jobs, place)
     shown = _job(job, jobs)
     beat = int(time.time()) if job.state == "running" else 0
-    return fresh("run_job.html", (run.is_final, job, shown["steps"], beat), run=run, **shown)
+    basis = (run.is_final, job, shown["steps"], shown["gate"], shown["why_not"], beat)
+    return fresh("run_job.html", basis, run=run, **shown)
 
 
 @blueprint.get("/runs/<int:number>/jobs/<int:place>/log/matches")
@@ -111,6 +114,27 @@ def cancel_job(number: int, place: int) -> Response:
     """End this job, and what needs it; one that ended in the meantime is just as good."""
     with contextlib.suppress(ConflictError):
         service().jobs.cancel(number, str(place), by=g.user.name)
+    return _to(f"/runs/{number}/jobs/{place}#job")
+
+
+@blueprint.post("/runs/<int:number>/jobs/<int:place>/approve")
+@require("maintainer")
+def approve_gate(number: int, place: int) -> Response:
+    """Let the gate open."""
+    return _answer(number, place, is_yes=True)
+
+
+@blueprint.post("/runs/<int:number>/jobs/<int:place>/refuse")
+@require("maintainer")
+def refuse_gate(number: int, place: int) -> Response:
+    """Let the gate fail."""
+    return _answer(number, place, is_yes=False)
+
+
+def _answer(number: int, place: int, *, is_yes: bool) -> Response:
+    by = Approver(g.user.name, g.user.name, request.remote_addr or "")
+    service().gates.answer(number, place, by, is_yes=is_yes, comment=request.form.get("comment", ""))
+    leave_unnoted()  # it is in the trail by the transaction of the answer itself
     return _to(f"/runs/{number}/jobs/{place}#job")
 
 
@@ -210,9 +234,22 @@ def _job(job: JobView, jobs: Sequence[JobView]) -> dict[str, Any]:
         "needed": [other for other in jobs if other.name in job.needs],
         "is_open": job.state not in ENDED,
         "report": next((view for view in service().reports.of_run(job.run) if view.place == job.place), None),
+        "following": [other.name for other in jobs if job.name in other.needs],
+        **_gate(job),
         "steps": steps,
         "groups": draw(steps, job.started_at, job.finished_at or time.time()).groups,
         **run_log.failure(number, steps if is_failed else (), with_tail=is_failed),
+    }
+
+
+def _gate(job: JobView) -> dict[str, Any]:
+    """What a gate asks, and why whoever looks may not answer though they maintain the project."""
+    if not job.is_gate:
+        return {"gate": None, "why_not": ""}
+    user = g.user.name if g.get("user") is not None else ""
+    return {
+        "gate": service().gates.view(job.run, job.place),
+        "why_not": service().gates.why_not(job.run, job.place, user) if job.state == "blocked" else "",
     }
 
 

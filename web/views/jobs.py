@@ -6,7 +6,9 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from pipelines.errors import NotFoundError
 from pipelines.model import Run
+from pipelines.runs.gates import Approver, GateView
 from pipelines.runs.jobs import JobView
 from web.calls import Call, Streamed
 from web.endpoints import Api
@@ -28,6 +30,12 @@ api: Final = Api("jobs")
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=600, description="A job's place in its run, or its name")]
 _NO_JOB: Final = {404: "There is no such run or job"}
+
+
+class Comment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What goes with an answer. comment: why, for people."""
+
+    comment: Annotated[str, msgspec.Meta(max_length=1000)] = ""
 
 
 class JobList(msgspec.Struct, frozen=True):
@@ -107,6 +115,33 @@ def cancel_job(call: Call, run: Number, job: Name) -> JobList:
     return JobList(list(call.service.jobs.cancel(run, job, by=call.actor)))
 
 
+@api.endpoint("GET", "/runs/{run}/jobs/{job}/gate", scope="read", errors={404: "There is no such gate"})
+def show_gate(call: Call, run: Number, job: Name) -> GateView:
+    """Show what a gate asks, who may answer, what changed since it was approved last, and what came of it."""
+    return _gate(call, run, call.service.jobs.get(run, job))
+
+
+@api.endpoint(
+    "POST", "/runs/{run}/jobs/{job}/approve", scope="maintain", noted=False,
+    errors={**_NO_JOB, 409: "Nothing waits for an answer"},
+)  # fmt: skip
+def approve_gate(call: Call, run: Number, job: Name, body: Comment) -> GateView:
+    """Let a gate open: the jobs after it go on. Whoever answers first decides.
+
+    A gate may ask certain people only, and not the author of the run. Both are in GET /runs/{run}/jobs/{job}/gate.
+    """
+    return _answer(call, run, job, body, is_yes=True)
+
+
+@api.endpoint(
+    "POST", "/runs/{run}/jobs/{job}/refuse", scope="maintain", noted=False,
+    errors={**_NO_JOB, 409: "Nothing waits for an answer"},
+)  # fmt: skip
+def refuse_gate(call: Call, run: Number, job: Name, body: Comment) -> GateView:
+    """Let a gate fail: what needs it is skipped."""
+    return _answer(call, run, job, body, is_yes=False)
+
+
 @api.endpoint(
     "POST", "/runs/{run}/jobs/{job}/retry", scope="build", status=201, location=RUN,
     errors={**_NO_JOB, 409: "The run has not ended yet"},
@@ -120,3 +155,18 @@ def retry_job(call: Call, run: Number, job: Name) -> Run:
     wanted = call.service.jobs.chosen(run, job)
     redo = tuple(view.name for view in wanted) if wanted[0].kind == "job" else ()
     return call.service.runs.retry(run, by=call.actor, redo=redo)
+
+
+def _answer(call: Call, run: int, job: str, body: Comment, *, is_yes: bool) -> GateView:
+    view = call.service.jobs.get(run, job)
+    user = call.caller.user if call.caller is not None else None
+    by = Approver(call.actor, user or "", call.request.remote_addr or "")
+    call.service.gates.answer(run, view.place, by, is_yes=is_yes, comment=body.comment)
+    return _gate(call, run, view)
+
+
+def _gate(call: Call, run: int, job: JobView) -> GateView:
+    found = call.service.gates.view(run, job.place)
+    if found is None:
+        raise NotFoundError(f"job {job.name} of run {run} is no gate: it asks nobody")
+    return found

@@ -10,7 +10,8 @@ from ci.conditions import Event
 from ci.directories import directories_of
 from ci.errors import CiError, PipelineFileError
 from ci.files import pipeline_files, read_pipeline_file
-from ci.model import EVENTS, EventName
+from ci.language.jobs import KINDS
+from ci.model import EVENTS, EventName, Job
 from ci.parsing import DIRECTORY, FILE, parse_pipeline
 from ci.planning import Plan, plan
 from cli.commands.ci.lint import WRONG
@@ -74,8 +75,8 @@ def _print(planned: Plan) -> None:
         click.echo(harmless(f"{name} is left out: {reason}", colours=False))
 
 
-def _kind(job: object) -> str:
-    return next(kind for kind in ("run", "args", "build") if getattr(job, kind) is not None)
+def _kind(job: Job) -> str:
+    return next(kind for kind in KINDS if getattr(job, kind) is not None)
 
 
 def _print_json(planned: Plan) -> None:

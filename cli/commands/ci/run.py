@@ -17,6 +17,7 @@ _OPTIONS: Final = (
     *EVENT_OPTIONS,
     Option(("--no-reuse",), "Run every job, whatever is known of its result.", flag=True),
     Option(("--shell-on-failure",), "Open a shell in a job that failed, with its workspace.", flag=True),
+    Option(("--yes",), "Answer the questions of gates with yes.", flag=True),
     Option(("--parallel",), "How many jobs run at once.  [default: one for each processor]", between=(1, _MOST)),
     Option(("--progress",), "How to show progress.  [default: auto]", default="auto", choices=MODES),
     INSECURE,
@@ -33,6 +34,7 @@ def command(
     jobs: tuple[str, ...],
     no_reuse: bool,
     shell_on_failure: bool,
+    yes: bool,
     parallel: int | None,
     progress: str,
     insecure: tuple[str, ...],
@@ -41,7 +43,8 @@ def command(
     """Run the repository's jobs here, from the working tree.
 
     JOB runs with all that it needs; without JOB every job runs. What is not committed counts, what .gitignore names
-    does not. Ctrl-C ends the jobs, then those run that clean up; the second Ctrl-C kills.
+    does not. Gates ask on the terminal, when nothing runs. Ctrl-C ends the jobs, then those run that clean up; the
+    second Ctrl-C kills.
 
     The exit code is 1 when a job failed, 2 when the file or the command line is wrong, 130 after Ctrl-C.
 
@@ -50,4 +53,6 @@ def command(
     shiplap ci run test
     shiplap ci run --event push --branch main --secret DEPLOY_KEY=key.txt
     """
-    return run_here(RunArguments(root, jobs, About(**about), no_reuse, shell_on_failure, parallel, progress, insecure))
+    return run_here(
+        RunArguments(root, jobs, About(**about), no_reuse, shell_on_failure, yes, parallel, progress, insecure)
+    )

@@ -14,7 +14,7 @@ from cli.remote.servers import required_server
 from cli.remote.wording import outcome, title_text, took
 from cli.table import age, print_json, table
 
-_STATES = ("queued", "running", "succeeded", "warnings", "failed", "cancelled", "error")
+_STATES = ("queued", "running", "blocked", "succeeded", "warnings", "failed", "cancelled", "error")
 
 
 @click.command("ls")

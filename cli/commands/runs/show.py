@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -84,10 +84,14 @@ def _facts(run: dict[str, Any], now: float) -> list[str]:
     return [f"{name + ':':9} {value}" for name, value in facts.items() if value]
 
 
+_TOLD: Final = ("queued", "blocked", "succeeded", "warnings", "cancelled")
+"""States that are shown with their reasons."""
+
+
 def _tells_more(run: dict[str, Any]) -> bool:
     """Whether the reason adds to what the run's state, or a failed run's error, already tells."""
     error = (run["result"] or {}).get("error") or ""
-    told_by_state = run["cancel_requested"] or run["state"] in ("queued", "succeeded", "warnings", "cancelled")
+    told_by_state = run["cancel_requested"] or run["state"] in _TOLD
     return not told_by_state and run["reason"] not in error
 
 
