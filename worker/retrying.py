@@ -51,7 +51,8 @@ def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
     parts = parts_of([node for node in nodes if node.name in names], trigger.redo, succeeded, is_here=is_here)
     unknown = frozenset(node.name for node in nodes) - frozenset(names)
     parts = parts._replace(left_out=parts.left_out | unknown)
-    _keep(work, found.plan, {name: rows[name] for name in parts.taken if name in rows or is_here(name)})
+    made = parts.taken - approvals.keys()
+    _keep(work, found.plan, {name: rows[name] for name in made if name in rows or is_here(name)})
     _tell(writer, other, parts, approvals)
     jobs = tuple(
         replace(planned, taken=_taken(succeeded[planned.node.name], other, approvals.get(planned.node.name, "")))
@@ -94,7 +95,9 @@ def _approval(work: Work, run: int, planned: PlannedWork) -> str:
 
 
 def _taken(outcome: JobOutcome, run: int, approval: str) -> JobOutcome:
-    return replace(outcome, state="reused", reused_from=outcome.reused_from or str(run), message=approval)
+    return replace(
+        outcome, state="reused", reused_from=outcome.reused_from or str(run), message=approval or outcome.message
+    )
 
 
 def _tell(writer: LogWriter, run: int, parts: Parts, gates: Collection[str]) -> None:

@@ -93,7 +93,7 @@ def test_approver_sees_what_changed_since_the_last_time(
     for title in ("Round up", "Round \x1b[31mdown"):
         (repository.path / title[:8]).write_text(title)
         git(repository.path, "add", ".")
-        git(repository.path, "-c", "user.name=Eva", "commit", "--quiet", "-m", title)
+        git(repository.path, "commit", "--quiet", "--author=Eva <eva@example.org>", "-m", title)
     second = repository.push({"README": "two\n"})
     view = service.gates.view(second, blocked(service, second))
     assert view is not None
