@@ -21,6 +21,7 @@ from pipelines.runs.gaterows import Changes, Decision, GateTerms, content_of, de
 from pipelines.runs.graphs import graph_of, plans
 from pipelines.runs.queue import Queue
 from pipelines.runs.states import follow_job, hold_run
+from pipelines.runs.waking import wake
 from pipelines.schema import gates, jobs, runs, users
 
 _LONGEST_COMMENT: Final = 1000
@@ -127,8 +128,8 @@ class Gates:
             decide(connection, row.job, decision, reason, now, by=by.actor, comment=told, content=content)
             action, subject = ("approve gate" if is_yes else "refuse gate"), f"run={run} job={row.name}"
             add_entry(connection, now, by.actor, action, subject, told, address=by.address, project=row.project)
-            found = follow_job(connection, run, now)
-        self._queue.try_send(run, found.worker_labels)
+            follow_job(connection, run, now)
+        wake(self._database, self._queue)
 
     def approval(self, run: int, name: str) -> Approval | None:
         """The approval that a gate of a run has; None: it has none."""
