@@ -126,8 +126,8 @@ def _own_pipe(fd: int, user: users.User) -> None:
     try:
         if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
             os.fchown(fd, user.uid, user.gid)
-    except PermissionError:
-        return  # a pipe of somebody else's: usable as it is, only not by name
+    except OSError:
+        return  # a pipe of somebody else's, or no /proc: usable as it is, only not by name
 
 
 def _enter_directory(path: str) -> None:

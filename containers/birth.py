@@ -37,7 +37,7 @@ class Births:
         self._layers = layers
         self._oom_score = max(oom_score, _own_oom_score())  # to lower it would need a privilege
         self._death_signal = death_signal
-        self._filter: bytes | None = None
+        self._filter = _filter_ahead
 
     def fork(self, name: str, number: int, kind: str, groups: tuple[int, list[int]]) -> Guest:
         """Make the process, which waits for ``begin``. Raises ContainerError, OSError.
@@ -167,6 +167,15 @@ class Births:
                 )
         order["filter"] = self.call_filter() if spec["filtered"] else None
         return order
+
+
+_filter_ahead: bytes | None = None
+
+
+def make_filter_ahead() -> None:
+    """Make the filter of system calls for all that is forked from here. Raises SeccompError."""
+    global _filter_ahead
+    _filter_ahead = seccomp.program()
 
 
 def close_all(fds: list[int]) -> None:

@@ -27,6 +27,7 @@ _PROGRAM = (
 )
 _BOOT = ("-I", "-S", "-E", "-c", _PROGRAM)
 _READY_FD = 3
+_MOST_FDS = 1 << 20
 _READY = b"ready"
 _MOST_SAID = 4000
 _READY_TIMEOUT_S = 60.0
@@ -91,6 +92,7 @@ def run(module: str, ready: int, arguments: list[str]) -> None:
     if os.fork():
         os._exit(0)
     os.set_inheritable(ready, False)
+    os.closerange(ready + 1, _MOST_FDS)
     os.chdir("/")
     os.umask(0o077)
     imported = __import__(module, fromlist=["main"])

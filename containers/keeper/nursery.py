@@ -15,10 +15,11 @@ import errno
 import json
 import os
 import resource
+import sys
 import time
 
-from containers import cgroups, hierarchies, syscalls, wire
-from containers.errors import ContainerError, KeeperError
+from containers import birth, cgroups, hierarchies, syscalls, wire
+from containers.errors import ContainerError, KeeperError, SeccompError
 from containers.keeper import eventlog, protocol, records, restarts, serving
 from containers.keeper.loop import Loop
 from containers.keeper.serving import WORK, Peer
@@ -438,6 +439,10 @@ def main(arguments: list[str], ready: Callable[[], None]) -> None:
     cgroups.abandoned(found)
     for name in ("k", WORK, "events", "due"):
         os.makedirs(f"{run}/{name}", 0o700, exist_ok=True)
+    try:
+        birth.make_filter_ahead()
+    except SeccompError as error:
+        print(f"no filter of system calls: {error}", file=sys.stderr)  # noqa: T201 - its log; a start will tell
     nursery = Nursery(root, run, json.loads(finish))
     zygote.settle()
     ready()

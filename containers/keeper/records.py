@@ -11,6 +11,7 @@ down. So does a state file that is empty: the host went down before the disk had
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -68,18 +69,33 @@ def read_state(folder: str) -> dict[str, Any]:
 
 
 def write_state(folder: str, state: dict[str, Any], *, durable: bool) -> None:
-    """Replace the state. durable: wait until the disk has it. Raises OSError; then the old state stays."""
-    aside = f"{folder}/.state.json.new"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    """Replace the state. durable: wait until the disk has it. Raises OSError; then the old state stays.
+
+    On a full disk it is written over the old one, which has its block already: what ended has to be known to have.
+    """
+    text = json.dumps(state).encode("ascii") + b"\n"
     try:
-        os.write(fd, json.dumps(state).encode("ascii") + b"\n")
+        _write(f"{folder}/.state.json.new", text, os.O_TRUNC, durable=durable)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _write(f"{folder}/state.json", text, 0, durable=durable)
+        return
+    os.rename(f"{folder}/.state.json.new", f"{folder}/state.json")
+    if durable:
+        sync(folder)
+
+
+def _write(path: str, text: bytes, flags: int, *, durable: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+    try:
+        if os.write(fd, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        os.ftruncate(fd, len(text))
         if durable:
             os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(aside, f"{folder}/state.json")
-    if durable:
-        sync(folder)
 
 
 def sync(folder: str) -> None:

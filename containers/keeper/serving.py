@@ -223,7 +223,10 @@ class Keeper:
         peer.answer({"ok": True})
 
     def _finished(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
-        self._is_finished = True
+        """The container was removed, or is about to be: there is nothing to be here for."""
+        if not self.life.is_over:
+            raise StateError("the container is running")
+        self._is_finished = self._was_started = True
         peer.answer({"ok": True})
         self._loop.later(0, self._look)
 
@@ -518,6 +521,7 @@ def _serve(
         return 0
     protocol.send(nursery, {"ok": True})
     nursery.close()
+    gc.enable()  # what was frozen is never looked at, what a request leaves is
     if order.get("again"):
         keeper.start_again()
     while not keeper.is_over:

@@ -48,7 +48,7 @@ class Home:
             "upper": str(folder / "upper"),
             "process": {
                 "args": list(args),
-                "env": [["PATH", "/bin"]],
+                "env": [["PATH", "/bin:/usr/bin"]],
                 "cwd": "/",
                 "user": "",
                 "terminal": False,

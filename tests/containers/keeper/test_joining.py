@@ -17,7 +17,7 @@ from tests.toolkit.bounds import eventually, stretched
 
 @pytest.fixture
 def box(home: Home) -> Box:
-    box = home.create("sleep", "1000", process={"env": [["PATH", "/bin"], ["OF", "the container"]]})
+    box = home.create("sleep", "1000", process={"env": [["PATH", "/bin:/usr/bin"], ["OF", "the container"]]})
     box.start()
     return box
 
