@@ -87,6 +87,7 @@ bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 
 	$(BIN)/python -m bench.registry $(REGISTRY_ARGS)
 	$(BIN)/python -m bench.service $(SERVICE_ARGS)
 	$(BIN)/python -m bench.pipeline $(PIPELINE_ARGS)
+	$(BIN)/python -m bench.dependencies $(DEPENDENCIES_ARGS)
 	$(BIN)/python -m bench.pages $(PAGES_ARGS)
 	$(BIN)/python -m bench.growth $(GROWTH_ARGS)
 

@@ -94,7 +94,11 @@ class Shiplap:
 
     def command(self, *words: str | Path) -> str:
         """Run any command on its store; returns the output."""
-        return run([*self._command, *words])
+        return run(self.words(*words))
+
+    def words(self, *words: str | Path) -> list[str | Path]:
+        """The command line of any command on its store."""
+        return [*self._command, *words]
 
     def flatten(self, context: Path, tar: Path) -> None:
         """Build ``context`` into a root filesystem."""

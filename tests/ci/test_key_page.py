@@ -12,4 +12,4 @@ _PAGE = Path(__file__).resolve().parents[2] / "docs" / "pipelines.md"
 def test_tables_are_made_from_the_language() -> None:
     page = _PAGE.read_text()
     assert page == with_tables(page), "run scripts/pipelines-document"
-    assert page.count("| `inputs` |") == 1
+    assert page.count("| `inputs` | a pattern of files ") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import pytest
 
 from ci.document import MappingNode, Node, read_document
+from ci.facts import FACTS
 from ci.language.jobs import JOB
 from ci.language.pipelines import TOP
 from core.platforms import Platform
@@ -82,6 +84,20 @@ def test_every_key_is_in_an_example_that_is_run_or_is_refused_by_name() -> None:
         assert {name for name, key in keys.items() if key.shape} - tried == set()
         later = {name for name, key in keys.items() if key.shape is None}
         assert {name for name in later if not any(f"not yet: `{name}`" in line for line in refused)} <= {"with"}
+
+
+def test_words_of_others_are_beside_keys_that_there_are() -> None:
+    """In the first column of the table, whatever is between backticks and is one small word."""
+    table = (
+        _PAGE.read_text().partition("## Coming from")[2].split("\n| --- | --- | --- | --- |\n")[1].partition("\n\n")[0]
+    )
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()]
+    words = {word for row in rows for word in re.findall(r"`([a-z_]+)`", row)}
+    assert len(words) > 20
+    assert {word for word in words if word not in JOB and word not in TOP} == set()
+    assert set(re.findall(r"`(SHIPLAP_[A-Z]+)`", table)) <= FACTS.keys()
+    later = set(re.findall(r"^\| `([a-z]+)` \(not yet\)", table, re.MULTILINE))
+    assert later == {name for name in later if (JOB.get(name) or TOP[name]).shape is None}
 
 
 # How a page is read.

@@ -59,6 +59,14 @@ def test_short_pipeline_bench_measures_every_figure(privileged: None, tmp_path: 
     assert all(row["value"] > 0 for key, row in rows.items() if key in ("lint", "first-line", "jobs", "checkout"))
 
 
+def test_short_dependencies_bench_measures_every_way(privileged: None, tmp_path: Path) -> None:
+    rows = {row["key"]: row["value"] for row in measured("bench.dependencies", tmp_path, "--short")["rows"]}
+    assert list(rows) == [
+        f"{way}-{what}" for way in ("each", "outputs", "image") for what in ("new", "source", "packages", "disk")
+    ]
+    assert all(value > 0 for key, value in rows.items() if not key.endswith("-disk"))
+
+
 def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path) -> None:
     pages = measured("bench.pages", tmp_path, "--runs", "1", "--rows", "50")["pages"]
     assert {"runs", "one run", "a layer's files", "disk"} < set(pages)
