@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from containers import spec
 from containers.errors import NotExecutedError, StateError
+from containers.keeper import specs
 from tests.containers.keeper.home import Home
 
 
@@ -40,3 +42,46 @@ def test_a_running_one_is_not_started_again(home: Home) -> None:
     assert box.state()["status"] == "running"
     assert box.stop(timeout_s=0) == {"ok": True}
     assert box.state()["exit_code"] == 137
+
+
+def test_one_with_the_default_network_has_an_interface_and_a_resolver(home: Home) -> None:
+    box = home.create("sh", "-c", "ip -4 addr show eth0; cat /etc/hosts; ip route", network="default")
+    assert box.run() == 0
+    said = box.output().decode()
+    assert "inet 198.1" in said
+    assert "default via" in said
+    assert box.identity[:12] in said
+
+
+def test_a_restart_by_policy_keeps_the_network(home: Home) -> None:
+    box = home.create(
+        "sh",
+        "-c",
+        "ip route | grep -c default; exit 1",
+        network="default",
+        restart={"policy": "on-failure", "maximum": 2},
+    )
+    box.start()
+    box.until("exited")
+    assert box.output() == b"1\n1\n1\n"
+
+
+def test_limits_ulimits_and_privileges_reach_the_command(home: Home) -> None:
+    script = "ulimit -n; grep NoNewPrivs /proc/self/status; cat /proc/self/oom_score_adj; touch /x"
+    box = home.create(
+        "sh",
+        "-c",
+        script,
+        process={"ulimits": [["nofile", 77, 88]], "no_new_privileges": True},
+        read_only=True,
+        limits={"memory_bytes": 32 << 20},
+    )
+    assert box.run() == 1  # of touch: the root is read-only
+    assert box.output().decode().split() == ["77", "NoNewPrivs:", "1", "0"]
+
+
+def test_the_spec_on_the_wire_has_what_set_up_needs(home: Home) -> None:
+    """Two writers of one form: the launcher's client and a keeper."""
+    by_keeper = specs.to_wire(home.create("true").spec())
+    by_client = spec.to_wire(spec.ContainerSpec(layers=(), upper=None, args=("true",)))
+    assert by_keeper.keys() == by_client.keys()
