@@ -1,7 +1,8 @@
 """A process that imported what its children need, froze its heap, and forks for each of them.
 
 What is here: its start by whoever needs it, the settling before its first fork, and how it learns that it is outdated.
-What it forks, and for whom, is its own module's: the keepers' nursery is one (``containers.keeper.nursery``).
+What it forks, and for whom, is its own module's: the keepers' nursery is one (``containers.keeper.nursery``). One that
+forks a command for each who asks is ``core.forking``.
 It holds nothing of its starter: no descriptor, working directory, session, environment or signal mask.
 (Its process imports this: only what is cheap.)
 """
@@ -25,7 +26,7 @@ _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from core.zygote import run; run(sys.argv[2], int(sys.argv[3]), "
     "sys.argv[4:])"
 )
-_BOOT = ("-I", "-S", "-E", "-c", _PROGRAM)
+ALONE = ("-I", "-S", "-E")
 _READY_FD = 3
 _MOST_FDS = 1 << 20
 _READY = b"ready"
@@ -38,10 +39,18 @@ class ZygoteError(ShiplapError):
     """A process to fork from could not be started."""
 
 
-def start(module: str, arguments: Sequence[str], log: str, *, around: Sequence[str] = ()) -> None:
+def start(
+    module: str,
+    arguments: Sequence[str],
+    log: str,
+    *,
+    around: Sequence[str] = (),
+    interpreter: Sequence[str] = ALONE,
+) -> None:
     """Start a process that runs ``main(arguments, ready)`` of a module; returns when it has called ``ready``.
 
     log: a file that gets what it prints. around: a command that starts it, as ``systemd-run --scope``.
+    interpreter: its options; ALONE leaves out all that is installed beside Shiplap.
     Raises ZygoteError when it ends before, or is not ready within a minute.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -50,7 +59,7 @@ def start(module: str, arguments: Sequence[str], log: str, *, around: Sequence[s
         opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         opened.append(said := os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
         os.ftruncate(said, 0)
-        command = [*around, sys.executable, *_BOOT, _SOURCE, module, str(_READY_FD), *arguments]
+        command = [*around, sys.executable, *interpreter, "-c", _PROGRAM, _SOURCE, module, str(_READY_FD), *arguments]
         known = {number for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1) if number not in (9, 19, 32, 33)}
         pid = os.posix_spawnp(
             command[0],
@@ -119,11 +128,13 @@ def settle() -> None:
 
 
 class Stamp:
-    """What the files of all modules that were imported from Shiplap looked like: names, times and sizes."""
+    """What code looked like: times and sizes of its files.
 
-    def __init__(self) -> None:
-        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-        self._files = sorted(file for file in files if file and file.startswith(f"{_SOURCE}/"))
+    files: None are those of all modules that were imported from Shiplap.
+    """
+
+    def __init__(self, files: Sequence[str] | None = None) -> None:
+        self._files = _imported() if files is None else files
         self._seen = self._look()
 
     def is_outdated(self) -> bool:
@@ -139,6 +150,11 @@ class Stamp:
                 return []
             found.append((status.st_mtime_ns, status.st_size))
         return found
+
+
+def _imported() -> list[str]:
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return sorted(file for file in files if file and file.startswith(f"{_SOURCE}/"))
 
 
 def _end_of(log: str) -> str:

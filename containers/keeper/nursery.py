@@ -23,7 +23,7 @@ from containers.errors import ContainerError, KeeperError, SeccompError
 from containers.keeper import eventlog, protocol, records, restarts, serving
 from containers.keeper.loop import Loop
 from containers.keeper.serving import WORK, Peer
-from core import ofdlocks, zygote
+from core import ofdlocks, packets, zygote
 from core.release import VERSION
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ class Nursery:
         self._path = f"{run}/nursery.sock"
         if os.path.exists(self._path):
             os.unlink(self._path)
-        self._listener = protocol.listen(self._path)
+        self._listener = packets.listen(self._path)
         self._inode = os.stat(self._path).st_ino
         self._loop.watch(self._listener.fileno(), self._accept)
 
@@ -92,10 +92,10 @@ class Nursery:
 
     def _accept(self) -> None:
         try:
-            sock = protocol.accept(self._listener)
+            sock = packets.accept(self._listener)
         except OSError:
             return
-        if protocol.peer(sock)[1] != os.geteuid():
+        if packets.peer(sock)[1] != os.geteuid():
             sock.close()
             return
         peer = Peer(self._loop, sock)

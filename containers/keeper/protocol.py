@@ -17,10 +17,11 @@ import _socket
 import errno
 import json
 import os
-import struct
 
 from containers.errors import BY_NAME, ContainerError, KeeperError, NotExecutedError
 from containers.events import readable
+from core import packets
+from core.packets import MAX_BYTES
 from core.release import VERSION
 
 TYPE_CHECKING = False
@@ -32,13 +33,8 @@ PROTOCOL = 1
 OLDEST = 1
 """The oldest protocol that this release still speaks to."""
 
-MAX_BYTES = 1 << 16
-MAX_FDS = 64
 _MOST_LARGE_BYTES = 64 << 20
-_FD_SPACE = _socket.CMSG_SPACE(MAX_FDS * 4)
-_PEER_CREDENTIALS = struct.Struct("3i")
 _ASK_TIMEOUT_S = 60.0
-_BACKLOG = 128
 
 
 def hello() -> dict[str, Any]:
@@ -47,23 +43,21 @@ def hello() -> dict[str, Any]:
 
 
 def send(sock: _socket.socket, message: dict[str, Any], fds: Sequence[int] = (), *, flags: int = 0) -> None:
-    """Send a message with at most MAX_FDS descriptors. Raises OSError; BrokenPipeError when the other side is gone."""
+    """Send a message with at most ``packets.MAX_FDS`` descriptors.
+
+    Raises OSError; BrokenPipeError when the other side is gone.
+    """
     data = json.dumps(message).encode("ascii")
     if len(data) <= MAX_BYTES:
-        _send(sock, data, list(fds), flags)
+        packets.send(sock, data, fds, flags=flags)
         return
     memfd = os.memfd_create("shiplap", os.MFD_CLOEXEC)
     try:
         with open(memfd, "wb", closefd=False) as file:
             file.write(data)
-        _send(sock, b'{"large": true}', [memfd, *fds], flags)
+        packets.send(sock, b'{"large": true}', [memfd, *fds], flags=flags)
     finally:
         os.close(memfd)
-
-
-def _send(sock: _socket.socket, data: bytes, fds: list[int], flags: int) -> None:
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
-    sock.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL | flags)
 
 
 def receive(sock: _socket.socket) -> tuple[dict[str, Any], list[int]] | None:
@@ -71,19 +65,12 @@ def receive(sock: _socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
     Raises OSError (EMFILE when this process may not have that many descriptors), ValueError for what is no message.
     """
-    try:
-        data, ancillary, flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        # The peer closed before it had read all of ours. The kernel says that first, once; what it had sent follows.
-        data, ancillary, flags, _address = sock.recvmsg(MAX_BYTES, _FD_SPACE, _socket.MSG_CMSG_CLOEXEC)
-    fds: list[int] = []
-    for level, kind, payload in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds += struct.unpack(f"{len(payload) // 4}i", payload[: len(payload) // 4 * 4])
-    if not data and not fds:
+    received = packets.receive(sock)
+    if received is None:
         return None
+    data, fds, is_whole = received
     try:
-        if flags & _socket.MSG_CTRUNC:
+        if not is_whole:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         message = _decoded(data)
         if message.get("large"):
@@ -111,33 +98,6 @@ def _contents(memfd: int) -> bytes:
     if size > _MOST_LARGE_BYTES:
         raise ValueError(f"a message of {size} bytes")
     return os.pread(memfd, size, 0)
-
-
-def listen(path: str) -> _socket.socket:
-    """A socket that listens at ``path``, and does not wait. Raises OSError."""
-    kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-    listener = _socket.socket(_socket.AF_UNIX, kind, 0)
-    try:
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def accept(listener: _socket.socket) -> _socket.socket:
-    """The next connection. Raises BlockingIOError when there is none, OSError."""
-    fd, _address = listener._accept()  # type: ignore[attr-defined]  # ``socket``, which wraps it, takes too long to import
-    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
-
-
-def peer(sock: _socket.socket) -> tuple[int, int, int]:
-    """Who is at the other end: pid (0 where it has none here), uid and gid.  unix(7), SO_PEERCRED"""
-    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-    pid, uid, gid = _PEER_CREDENTIALS.unpack(raw)
-    return pid, uid, gid
 
 
 def error_fields(error: ContainerError) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from containers.keeper.life import Life
 from containers.keeper.loop import Loop, report
 from containers.keeper.relay import PATIENCE_S, Follower, Framing, Relay, Viewer
 from containers.setup import STAGING
-from core import ofdlocks
+from core import ofdlocks, packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Keeper:
     def _listening(self) -> _socket.socket:
         if os.path.exists(self._path):  # of a keeper that was killed: the lock is ours
             os.unlink(self._path)
-        listener = protocol.listen(self._path)
+        listener = packets.listen(self._path)
         self._loop.watch(listener.fileno(), self._accept)
         return listener
 
@@ -114,7 +114,7 @@ class Keeper:
 
     def _accept(self) -> None:
         try:
-            sock = protocol.accept(self._listener)
+            sock = packets.accept(self._listener)
         except BlockingIOError:
             return
         except OSError as error:
@@ -123,7 +123,7 @@ class Keeper:
             self._loop.unwatch(self._listener.fileno())
             self._loop.later(_ACCEPT_PAUSE_S, self._accept_again)
             return
-        if protocol.peer(sock)[1] != os.geteuid():
+        if packets.peer(sock)[1] != os.geteuid():
             sock.close()
             return
         peer = Peer(self._loop, sock)

@@ -15,7 +15,7 @@ from containers.capabilities import DEFAULT_CAPABILITIES
 from containers.errors import KeeperError
 from containers.keeper import nursery_client, protocol, records
 from containers.keeper.protocol import Conversation
-from core import ofdlocks
+from core import ofdlocks, packets
 from core.rootfs import DirectoryLayer
 from tests.toolkit.bounds import eventually, stretched
 
@@ -148,7 +148,7 @@ class Box:
     def keeper_pid(self) -> int:
         """The keeper's process, by who its socket belongs to."""
         with self.keeper() as keeper:
-            return protocol.peer(keeper.socket)[0]
+            return packets.peer(keeper.socket)[0]
 
     def lines(self) -> list[dict[str, Any]]:
         """Its log, all files."""
