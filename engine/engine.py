@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -26,9 +25,11 @@ from engine.volumes import Volumes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from containers.keeper.protocol import Conversation
     from core.platforms import Platform
     from core.settings import Settings
     from engine.changes import Change
+    from engine.files import Files
     from engine.logs import LogEntry, LogReader
     from images.store import Store
 
@@ -138,16 +139,8 @@ class Engine(Closing):
         return document(row.id, row.name, counted, before), counted
 
     def changes(self, ref: str) -> list[Change]:
-        """What it changed in its root file system, sorted by path."""
-        from engine import spec
-        from engine.changes import changes
-        from engine.views import Views
-
-        directory = self.directory(ref)
-        with self._store() as store, Views(store.tmp, self._denied_networks) as views:
-            document = spec.read(directory)
-            lower = functools.partial(views.lower, store, document)
-            return changes(directory / "upper" / "fs", lower)
+        """See ``Files.changes``."""
+        return self.files.changes(ref)
 
     def ports(self, ref: str) -> dict[str, Any]:
         """The ports that it publishes, as ``NetworkSettings.Ports`` has them."""
@@ -178,6 +171,15 @@ class Engine(Closing):
 
         with self._store() as store:
             return document(self._looker, store, self.volumes.usage())
+
+    @property
+    def files(self) -> Files:
+        """Its containers' files, from outside: ``copy_out``, ``copy_in``, ``stat``, ``export``, ``commit``."""
+        from engine.files import Files
+
+        return Files(
+            self.places, self.records, self._life, self.keepers, self._store, self._note, self._denied_networks
+        )
 
     def directory(self, ref: str) -> Path:
         """Where its files are."""
@@ -242,6 +244,46 @@ class Engine(Closing):
     def remove_ended(self, identity: str) -> None:
         """See ``Lifecycle.remove_ended``."""
         self._life.remove_ended(identity)
+
+    def attach(self, ref: str, fields: dict[str, Any], fds: Sequence[int]) -> Conversation:
+        """Bind a client's socket, or its stdin, stdout and stderr, to its streams, before it starts or while it runs.
+
+        fields: as the keeper's verb ``attach`` has them.
+
+        Returns the connection to its keeper: ``ended`` comes there when that is over. Raises ConflictError when it is
+        paused, and what the keeper refuses.
+        """
+        row = self.records.container(ref)
+        state = self._looker.state(row)
+        if state.status == "paused":
+            raise ConflictError(f"container {row.id} is paused, unpause the container before attach")
+        keeper = self.keepers.connect(row.id) if state.is_up else self.keepers.summon(row.id)
+        try:
+            keeper.ask("attach", fields, fds)
+        except BaseException:
+            keeper.close()
+            raise
+        return keeper
+
+    def execute(self, ref: str, fields: dict[str, Any], fds: Sequence[int]) -> tuple[Conversation, dict[str, Any]]:
+        """Run a command in it. fields: as the keeper's verb ``exec`` has them; fds: as for ``attach``, or none.
+
+        Returns the connection to its keeper, on which ``ended`` with the exit code comes, and what it answered:
+        ``exec`` (an ID) and ``pid``. Raises ConflictError when it does not run or is paused, and what the keeper refuses.
+        """
+        row = self.records.container(ref)
+        state = self._looker.state(row)
+        if not state.has_process:
+            raise ConflictError(f"container {row.id} is not running")
+        if state.status == "paused":
+            raise ConflictError(f"Container {row.id} is paused, unpause the container before exec")
+        keeper = self.keepers.connect(row.id)
+        try:
+            answer, _ = keeper.ask("exec", fields, fds)
+        except BaseException:
+            keeper.close()
+            raise
+        return keeper, answer
 
     def prune_containers(self, filters: Any = None) -> tuple[list[str], int]:
         """See ``prune.containers``."""

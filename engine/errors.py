@@ -6,6 +6,7 @@
     │   ├── ContainerNotFoundError
     │   ├── NoSuchImageError
     │   ├── ExecNotFoundError
+    │   ├── PathNotFoundError
     │   └── VolumeNotFoundError
     ├── ConflictError
     │   └── NameInUseError
@@ -42,6 +43,10 @@ class NoSuchImageError(NotFoundError):
 
 class ExecNotFoundError(NotFoundError):
     """No exec has this ID."""
+
+
+class PathNotFoundError(NotFoundError):
+    """A container has nothing at this path."""
 
 
 class VolumeNotFoundError(NotFoundError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from core.kernel import RESOLVE_IN_ROOT, openat2
 from images.apply import apply_layer
-from images.diff import write_upper
+from images.diff import write_tree
 from images.locks import exclusive
 from images.tarwriter import TarWriter
 
@@ -40,7 +40,7 @@ def fill(store: Store, view: int, target: str, volume: Path) -> None:
 def _copy(source: int, data: Path, scratch: Path) -> None:
     with tempfile.TemporaryFile(dir=scratch) as tar:
         writer = TarWriter(tar)
-        write_upper(f"/proc/self/fd/{source}/.", lambda: None, writer)
+        write_tree(source, writer)
         writer.close()
         tar.seek(0)
         root = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

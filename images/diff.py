@@ -70,6 +70,20 @@ def write_upper(
     return DiffSummary(writer.entries - before, tuple(walk.unrepresentable))
 
 
+def write_tree(directory: int, writer: TarWriter) -> None:
+    """Write all that is below a directory (a descriptor) which may be in use meanwhile. The writer is not closed.
+
+    What is removed while this goes on is left out. A file that grows is as long as it was when it was met; what one
+    loses is zeros. Sockets, and names that begin with ``.wh.``, are left out. Raises LayerSourceError for what cannot
+    be read.
+    """
+    walk = _TreeWalk(directory, lambda: None, writer)
+    try:
+        walk.write(None)
+    finally:
+        walk.close()
+
+
 class _Directory(Level):
     """A directory of the way, with the attributes that are shipped."""
 
@@ -186,6 +200,38 @@ class _Walk(UpperWalk[_Directory]):
                 mtime = info.st_mtime_ns // 1_000_000_000
                 self._writer.directory(path, info.st_mode, info.st_uid, info.st_gid, mtime, level.xattrs)
         self._written = len(self.levels)
+
+
+class _TreeWalk(_Walk):
+    """A walk through what somebody may be changing."""
+
+    def vanished(self, path: bytes) -> bool:  # noqa: ARG002 - whatever it is
+        return True
+
+    def file(self, path: bytes, info: os.stat_result, fd: int) -> None:
+        names = attribute_names(fd, path)
+        if self._known_link(path, info):
+            return
+        xattrs = _attributes(fd, path, names) if names else None
+        write_moving_file(self._writer, path, info, fd, xattrs)
+
+
+def write_moving_file(
+    writer: TarWriter, name: bytes, info: os.stat_result, fd: int, xattrs: dict[str, bytes] | None = None
+) -> None:
+    """Write a file that may grow or shrink meanwhile, as a log does, with the size that ``info`` has."""
+    mtime = info.st_mtime_ns // 1_000_000_000
+    writer.file(name, info.st_mode, info.st_uid, info.st_gid, mtime, info.st_size, _Padded(fd), xattrs)
+
+
+class _Padded:
+    """A file's content, followed by zeros."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, size: int, /) -> bytes:
+        return os.read(self._fd, size) or bytes(size)
 
 
 def _differs(info: os.stat_result, xattrs: dict[str, bytes], lower: int, path: bytes) -> bool:

@@ -84,6 +84,10 @@ class UpperWalk(Generic[_L]):
         """Whether a name that no layer can hold, because it begins with ``.wh.``, is not looked at."""
         return False
 
+    def vanished(self, path: bytes) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether it is right that a name that was listed is not there any more: somebody is using the directory."""
+        return False
+
     def wants(self, level: _L, name: bytes, path: bytes) -> bool:  # noqa: ARG002 - for subclasses
         """Whether something that is no directory is to be looked at."""
         return True
@@ -178,6 +182,10 @@ class UpperWalk(Generic[_L]):
                     fd = open_file(name, level.fd)
                 elif kind == stat.S_IFLNK:
                     target = os.readlink(name, dir_fd=level.fd)
+        except FileNotFoundError as error:
+            if self.vanished(path):
+                return False
+            raise unreadable(path, error) from error
         except OSError as error:
             raise unreadable(path, error) from error
         if is_gone:

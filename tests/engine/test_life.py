@@ -18,7 +18,8 @@ from tests.toolkit.bounds import eventually
 
 
 def create(engine: Engine, name: str, *command: str, host: dict[str, Any] | None = None, **body: Any) -> str:
-    return engine.create(name, {"Image": "bb", "Cmd": list(command), "HostConfig": host or {}, **body}).id
+    asked = {"NetworkMode": "none", **(host or {})}
+    return engine.create(name, {"Image": "bb", "Cmd": list(command), "HostConfig": asked, **body}).id
 
 
 def output(engine: Engine, ref: str) -> bytes:

@@ -1,0 +1,190 @@
+"""Files into containers and out of them, running or not; no link leads out; export and commit."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from core.references import Reference
+from engine.engine import Engine
+from engine.errors import EngineError, InvalidRequestError, PathNotFoundError
+from images.store import Store
+from tests.engine.test_life import create, output
+from tests.toolkit.bounds import eventually
+
+STATES = pytest.mark.parametrize("runs", [False, True], ids=["stopped", "running"])
+
+
+def tar_of(**files: str) -> io.BytesIO:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name.replace("_", "/"))
+            entry.size, entry.uid, entry.gid, entry.mode = len(text), 1000, 1001, 0o640
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    made.seek(0)
+    return made
+
+
+def copied(engine: Engine, ref: str, path: str) -> dict[str, tarfile.TarInfo]:
+    with open(os.memfd_create("tar"), "w+b") as sink:
+        engine.files.copy_out(ref, path, sink.fileno())
+        sink.seek(0)
+        with tarfile.open(fileobj=sink) as tar:
+            return {entry.name: entry for entry in tar}
+
+
+def text_of(engine: Engine, ref: str, path: str) -> str:
+    with open(os.memfd_create("tar"), "w+b") as sink:
+        engine.files.copy_out(ref, path, sink.fileno())
+        sink.seek(0)
+        with tarfile.open(fileobj=sink) as tar:
+            member = tar.extractfile(tar.next() or "")
+            assert member is not None
+            return member.read().decode()
+
+
+def box(engine: Engine, runs: bool, script: str, **host: object) -> str:
+    """A container that has done this, and runs or not."""
+    create(engine, "box", "sh", "-c", f"{script}; touch /ready; test -e /stop || exec sleep 1000", host=host)
+    engine.start("box")
+    eventually(lambda: any(change.path == "/ready" for change in engine.changes("box")))
+    if not runs:
+        engine.stop("box", timeout_s=0)
+    return "box"
+
+
+@STATES
+def test_files_come_out_with_the_owners_that_the_container_sees(living: Engine, runs: bool) -> None:
+    ref = box(
+        living, runs, "mkdir -p /d/e; echo hi > /d/e/f; chown 5:6 /d/e/f; ln -s /etc/passwd /d/l; chmod 4755 /d/e/f"
+    )
+    found = copied(living, ref, "/d")
+    assert set(found) == {"d", "d/e", "d/e/f", "d/l"}
+    assert (found["d/e/f"].uid, found["d/e/f"].gid, found["d/e/f"].mode) == (5, 6, 0o4755)
+    assert (found["d"].uid, found["d/l"].linkname) == (0, "/etc/passwd")
+    assert set(copied(living, ref, "/d/l")) == {"l"}
+    assert text_of(living, ref, "/d/e/../e/f") == "hi\n"
+    stat = living.files.stat(ref, "/d/l")
+    assert (stat["name"], stat["linkTarget"], stat["mode"] >> 27 & 1) == ("l", "/etc/passwd", 1)
+    with pytest.raises(PathNotFoundError, match="Could not find the file /no/where in container"):
+        living.files.stat(ref, "/no/where")
+
+
+@STATES
+def test_files_go_in_as_roots_or_with_their_owners(living: Engine, runs: bool) -> None:
+    ref = box(living, runs, "mkdir /in; echo old > /in/a")
+    living.files.copy_in(ref, "/in", tar_of(a="new", sub_b="b"))
+    living.files.copy_in(ref, "/in", tar_of(mine="c"), owners=True)
+    found = copied(living, ref, "/in")
+    assert {name: (entry.uid, entry.gid) for name, entry in found.items() if entry.isfile()} == {
+        "in/a": (0, 0), "in/sub/b": (0, 0), "in/mine": (1000, 1001),
+    }  # fmt: skip
+    assert text_of(living, ref, "/in/a") == "new"
+    living.stop("box", timeout_s=0) if runs else None
+    living.start("box")
+    assert text_of(living, ref, "/in/mine") == "c"
+    with pytest.raises(InvalidRequestError, match="extraction point is not a directory"):
+        living.files.copy_in(ref, "/in/a", tar_of(x="y"))
+    with pytest.raises(PathNotFoundError):
+        living.files.copy_in(ref, "/nowhere", tar_of(x="y"))
+    with pytest.raises(InvalidRequestError, match="cannot overwrite directory 'sub' with non-directory"):
+        living.files.copy_in(ref, "/in", tar_of(sub="file"), no_overwrite=True)
+
+
+@STATES
+def test_no_link_of_a_container_leads_out_of_it(living: Engine, runs: bool, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("host")
+    links = f"ln -s {tmp_path} /out; ln -s ../../../../../..{tmp_path} /up; ln -s /proc/self/root{tmp_path} /proclink"
+    ref = box(living, runs, links)
+    for link in ("/out", "/up", "/proclink"):
+        with pytest.raises(PathNotFoundError):
+            living.files.stat(ref, f"{link}/secret")
+        with pytest.raises(PathNotFoundError):
+            copied(living, ref, f"{link}/")
+        with pytest.raises((PathNotFoundError, InvalidRequestError)):
+            living.files.copy_in(ref, link, tar_of(secret="taken"))
+    evil = io.BytesIO()
+    with tarfile.open(fileobj=evil, mode="w") as tar:
+        symlink = tarfile.TarInfo("there")
+        symlink.type, symlink.linkname = tarfile.SYMTYPE, str(tmp_path)
+        tar.addfile(symlink)
+        entry = tarfile.TarInfo("there/secret")
+        entry.size = 5
+        tar.addfile(entry, io.BytesIO(b"taken"))
+    evil.seek(0)
+    with pytest.raises(EngineError, match="cannot unpack 'there/secret'"):
+        living.files.copy_in(ref, "/tmp", evil)
+    assert (tmp_path / "secret").read_text() == "host"
+
+
+def test_a_container_that_swaps_links_while_it_is_copied_gains_nothing(living: Engine, tmp_path: Path) -> None:
+    (tmp_path / "flag").write_text("host")
+    swap = f"mkdir /a /b; echo own > /a/flag; echo own > /b/flag; ln -s {tmp_path} /l; touch /ready; "
+    swap += "while :; do mv /a /x; mv /l /a; mv /a /l; mv /x /a; done"
+    create(living, "box", "sh", "-c", swap)
+    living.start("box")
+    eventually(lambda: any(change.path == "/ready" for change in living.changes("box")))
+    seen: set[str] = set()
+    for _ in range(40):
+        try:
+            seen.add(text_of(living, "box", "/a/flag"))
+            living.files.copy_in("box", "/a", tar_of(flag="mine"))
+        except (PathNotFoundError, InvalidRequestError):
+            seen.add("none")
+    assert "host" not in seen
+    assert (tmp_path / "flag").read_text() == "host"
+
+
+@STATES
+def test_volumes_are_part_of_what_is_copied_and_not_of_what_is_exported(living: Engine, runs: bool) -> None:
+    ref = box(living, runs, "echo in > /data/x; echo own > /own; rm /bin/cat", Binds=["volume:/data"])
+    assert text_of(living, ref, "/data/x") == "in\n"
+    living.files.copy_in(ref, "/data", tar_of(y="into"))
+    assert (Path(living.volumes.inspect("volume")["Mountpoint"]) / "y").read_text() == "into"
+    exported = io.BytesIO()
+    living.files.export(ref, exported)
+    exported.seek(0)
+    with tarfile.open(fileobj=exported) as tar:
+        names = {entry.name for entry in tar}
+    assert {"own", "bin/sh"} <= names
+    assert not {"data/x", "bin/cat", "proc/self"} & names
+
+
+@STATES
+def test_an_image_is_made_of_what_changed(living: Engine, runs: bool) -> None:
+    ref = box(living, runs, "echo made > /made; rm /bin/cat; echo in > /data/x", Binds=["volume:/data"])
+    identity = living.files.commit(
+        ref,
+        Reference.parse("made"),
+        comment="why",
+        author="me",
+        instructions=['CMD ["sh", "-c", "ls /; ls /data"]', "ENV A=b"],
+    )
+    with Store.open(living.places.root) as store:
+        image = store.images.resolve("made")
+        assert str(image.id) == identity
+        config = image.config
+        assert (config.config.cmd, config.config.env[-1]) == (("sh", "-c", "ls /; ls /data"), "A=b")
+        assert (config.history[-1].comment, config.author) == ("why", "me")
+    living.create("again", {"Image": "made"})
+    living.start("again")
+    living.wait("again")
+    listed = output(living, "again").decode().split()
+    assert "made" in listed
+    assert "x" not in listed
+    with pytest.raises(InvalidRequestError):
+        living.files.commit(ref, None, instructions=["RUN true"])
+    if runs:
+        assert living.inspect(ref)["State"]["Status"] == "running"  # it was paused for a moment
+
+
+def test_a_commit_of_nothing_adds_no_layer(living: Engine) -> None:
+    create(living, "box", "true")
+    identity = living.files.commit("box", None)
+    with Store.open(living.places.root) as store:
+        assert len(store.images.resolve(identity).diff_ids) == 1

@@ -1,0 +1,66 @@
+"""After a boot: what its policy wants to run is started, in the order of what needs what; looking starts nothing."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+from engine.engine import Engine
+from engine.records import Row
+from engine.restoring import in_order, restore, stop
+from tests.engine.test_life import create
+from tests.toolkit.bounds import eventually
+
+
+def row(service: str, *needs: str) -> Row:
+    labels = {
+        "com.docker.compose.project": "p",
+        "com.docker.compose.service": service,
+        "com.docker.compose.depends_on": ",".join(f"{need}:service_started:false" for need in needs),
+    }
+    return Row(service, service, 0, "", "", "always", {"labels": labels})
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups"),
+    [
+        ([row("web", "db", "cache"), row("db"), row("cache", "db")], [["db"], ["cache"], ["web"]]),
+        ([row("a", "b"), row("b", "a"), row("c")], [["c"], ["a", "b"]]),
+        ([row("a", "gone")], [["a"]]),
+        ([row("a", "a")], [["a"]]),
+        ([], []),
+    ],
+)
+def test_what_is_needed_comes_first(rows: list[Row], groups: list[list[str]]) -> None:
+    assert [[each.id for each in group] for group in in_order(rows)] == groups
+
+
+def test_after_a_boot_policies_are_kept_and_nothing_else_is_started(living: Engine) -> None:
+    policies: dict[str, Any] = {
+        name: {"RestartPolicy": {"Name": name}} for name in ("always", "unless-stopped", "on-failure", "no")
+    }
+    for name, host in policies.items():
+        create(living, name, "sleep", "1000", host=host)
+        living.start(name)
+    create(living, "by-hand", "sleep", "1000", host={"RestartPolicy": {"Name": "unless-stopped"}})
+    living.start("by-hand")
+    living.stop("by-hand", timeout_s=0)
+    create(living, "never-started", "true", host={"RestartPolicy": {"Name": "always"}})
+    passing = create(living, "passing", "sleep", "1000", host={"AutoRemove": True})
+    living.start("passing")
+    stop(living)  # as the host goes down
+    assert living.containers() == []
+    with living.keepers.nursery() as nursery:
+        nursery.ask("end")
+    eventually(lambda: not (living.places.run / "nursery.sock").exists())
+    shutil.rmtree(living.places.run)  # as a boot leaves it
+    living.places.make()
+    assert living.containers() == []
+    started = restore(living)
+    up = sorted(found["Names"][0] for found in living.containers())
+    assert up == ["/always", "/on-failure", "/unless-stopped"]
+    assert len(started) == 3
+    assert not living.places.container(passing).exists()
+    assert restore(living) == []
