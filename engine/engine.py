@@ -269,7 +269,8 @@ class Engine(Closing):
         """Run a command in it. fields: as the keeper's verb ``exec`` has them; fds: as for ``attach``, or none.
 
         Returns the connection to its keeper, on which ``ended`` with the exit code comes, and what it answered:
-        ``exec`` (an ID) and ``pid``. Raises ConflictError when it does not run or is paused, and what the keeper refuses.
+        ``exec`` (an ID) and ``pid``. Raises ConflictError when it does not run or is paused, and what the keeper
+        refuses.
         """
         row = self.records.container(ref)
         state = self._looker.state(row)
