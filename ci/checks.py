@@ -9,7 +9,7 @@ from typing import Final
 from ci import matrix as matrices
 from ci.document import MappingNode, Node
 from ci.facts import FACTS, INSIDE_ONLY
-from ci.language.jobs import DECIDED_EARLY
+from ci.language.jobs import WITHOUT_EXPORTS
 from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.meeting import warn_of_meeting
@@ -32,9 +32,9 @@ def check_pipeline(
     """Add what is wrong. templates: also those of jobs that could not be read, so that they are known by name."""
     before = _Before(pipeline, templates, problems)
     before.check()
-    environment = root.get("env")
-    if environment is not None:
-        _check_values(environment, _Names(problems, frozenset(), None), problems)
+    for part in map(root.get, ("env", "concurrency")):
+        if part is not None:
+            _check_values(part, _Names(problems, frozenset(), None), problems)
     for name, node in templates.items():
         job = pipeline.jobs.get(name)
         axes = frozenset(matrices.axes(job.matrix)) if job is not None and job.matrix is not None else frozenset()
@@ -227,7 +227,7 @@ def _check_references(
     name: str, node: MappingNode, axes: frozenset[str] | None, before: _Before, problems: Problems
 ) -> None:
     for key, value in node.entries:
-        names = _Names(problems, axes, None if key.text in DECIDED_EARLY else (name, before))
+        names = _Names(problems, axes, None if key.text in WITHOUT_EXPORTS else (name, before))
         names.only_axes = key.text == "needs"
         _check_values(replaceable(key.text, value), names, problems)
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from ci.model import After
+from ci.model import After, WhenBusy
 
 State: TypeAlias = Literal[
     "waiting",
@@ -47,6 +47,8 @@ class JobNode(Struct, frozen=True):
     has_run: it was taken by a worker at least once; a job may be cancelled afterwards.
     stop: whether this job is being ended, whatever its run is.
     is_gate: people do it: when its turn has come it is blocked until they have answered.
+    group: of which only ``limit`` go on at once: when its turn has come it is blocked until it has a place there
+        (``ci.groups``); empty: none.
     """
 
     name: str
@@ -60,6 +62,9 @@ class JobNode(Struct, frozen=True):
     has_run: bool = False
     stop: JobStop = ""
     is_gate: bool = False
+    group: str = ""
+    limit: int = 1
+    when_busy: WhenBusy = "wait"
 
 
 class HasNeeds(Protocol):
@@ -83,13 +88,16 @@ class RunOutcome(Struct, frozen=True):
         return self.state in ("cancelled", "error", "failed", "succeeded")
 
 
-def advance(jobs: Sequence[JobNode], *, stop: Stop = "", stop_on_failure: bool = False) -> dict[str, State]:
+def advance(
+    jobs: Sequence[JobNode], *, stop: Stop = "", stop_on_failure: bool = False, is_held: bool = False
+) -> dict[str, State]:
     """The states that change because of those that there are. Nothing changes when it is called with them again.
 
     jobs: all of a run, in the order of the file. Running jobs never change here: who runs one ends it, and asks
     ``to_be_ended`` whether it should. Nor do gates that are blocked, unless they are to end: people answer.
+    is_held: the whole run waits for its group: nothing begins.
     """
-    return _Advance(jobs, _stop(jobs, stop, stop_on_failure)).changes()
+    return _Advance(jobs, _stop(jobs, stop, stop_on_failure), is_held=is_held).changes()
 
 
 def to_be_ended(jobs: Sequence[JobNode], *, stop: Stop = "", stop_on_failure: bool = False) -> list[str]:
@@ -175,7 +183,8 @@ def _goes_on(job: JobNode, nodes: Mapping[str, JobNode], states: Mapping[str, St
 class _Advance:
     """One call of ``advance``: states settle one after the other, each from those before it."""
 
-    def __init__(self, jobs: Sequence[JobNode], stop: Stop) -> None:
+    def __init__(self, jobs: Sequence[JobNode], stop: Stop, *, is_held: bool) -> None:
+        self._is_held = is_held
         self._jobs = jobs
         self._stop = stop
         self._nodes = {job.name: job for job in jobs}
@@ -214,13 +223,19 @@ class _Advance:
         if _is_stopped(job, self._stop, self._nodes, self._states) or job.matrix in self._lost:
             return "cancelled"
         # All before it, not only its needs: one that was cancelled while it waited ends before what it waited for.
-        if job.state != "waiting" or not all(self._states[other] in ENDED for other in self._before[job.name]):
+        if (
+            self._is_held
+            or job.state != "waiting"
+            or not all(self._states[other] in ENDED for other in self._before[job.name])
+        ):
             return None
         if not self._may_start(job):
             return "skipped"
         if job.is_gate:
             return "blocked"
-        return "queued" if self._has_room(job) else None
+        if not self._has_room(job):
+            return None
+        return "blocked" if job.group else "queued"
 
     def _may_start(self, job: JobNode) -> bool:
         if job.after == "always":
@@ -238,4 +253,4 @@ class _Advance:
         if not job.matrix or job.max_parallel is None:
             return True
         busy = [other for other in self._jobs if other.matrix == job.matrix]
-        return sum(self._states[other.name] in ("queued", "running") for other in busy) < job.max_parallel
+        return sum(self._states[other.name] in ("blocked", "queued", "running") for other in busy) < job.max_parallel

@@ -9,15 +9,19 @@ from msgspec.structs import replace
 
 from ci.ends import JobOutcome
 from ci.graph import JobNode
+from ci.model import Concurrency
 from ci.outcome import Given
 from ci.planning import PlannedJob
 
 _GOOD: Final = ("succeeded", "reused")
 
 
-def nodes_of(jobs: Sequence[PlannedJob]) -> list[JobNode]:
-    """The jobs of a plan as ``ci.graph`` looks at them, none begun."""
-    return [_node(planned) for planned in jobs]
+def nodes_of(jobs: Sequence[PlannedJob], group: str = "") -> list[JobNode]:
+    """The jobs of a plan as ``ci.graph`` looks at them, none begun.
+
+    group: of the whole run; a job in the same one has its place by that.
+    """
+    return [_node(planned, group) for planned in jobs]
 
 
 def given_to(
@@ -41,8 +45,9 @@ def given_to(
     )
 
 
-def _node(planned: PlannedJob) -> JobNode:
+def _node(planned: PlannedJob, of_run: str) -> JobNode:
     job, matrix = planned.job, planned.job.matrix
+    group = job.concurrency if job.concurrency is not None and job.concurrency.group != of_run else Concurrency("")
     return JobNode(
         planned.name,
         needs=planned.needs,
@@ -52,4 +57,7 @@ def _node(planned: PlannedJob) -> JobNode:
         max_parallel=matrix.max_parallel if matrix is not None else None,
         fail_fast=matrix is not None and matrix.fail_fast,
         is_gate=job.approve is not None,
+        group=group.group,
+        limit=group.limit,
+        when_busy=group.when_busy,
     )

@@ -17,6 +17,7 @@ EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 """``local`` is ``shiplap ci run`` without ``--event``; no pipeline listens to it, and a ``when`` may name it."""
 
 After: TypeAlias = Literal["success", "failure", "always"]
+WhenBusy: TypeAlias = Literal["wait", "replace", "cancel"]
 
 HOUR_S: Final = 3600.0
 DAY_S: Final = 24 * HOUR_S
@@ -177,6 +178,19 @@ class Gate(Struct, frozen=True):
     timeout_s: float = 7 * DAY_S
 
 
+class Concurrency(Struct, frozen=True):
+    """A group of jobs or runs of a project, of which so many go on at once.
+
+    limit: how many.
+    when_busy: what becomes of one that finds the group full. wait: it waits. replace: those that wait already give way.
+        cancel: so do those that go on.
+    """
+
+    group: str
+    limit: int = 1
+    when_busy: WhenBusy = "wait"
+
+
 class Limits(Struct, frozen=True):
     """What a job may use, within the worker's limits; 0: no limit of its own. Sizes in bytes."""
 
@@ -223,6 +237,7 @@ class Job(Struct, frozen=True):
     grace_s: float = 10.0
     retry: Retry = Retry()
     may_fail: bool = False
+    concurrency: Concurrency | None = None
     reuse: bool | None = None
 
 
@@ -242,3 +257,4 @@ class Pipeline(Struct, frozen=True):
     stop_on_failure: bool = False
     source: SourceOptions = SourceOptions()
     statuses: Literal["run", "jobs"] = "run"
+    concurrency: Concurrency | None = None

@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ci import matrix as matrices
 from ci.checks import base_name
 from ci.conditions import Event, is_run_otherwise, why_left_out, why_not_listening
 from ci.errors import PipelineFileError
 from ci.language.jobs import JOB_SHAPE
-from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
+from ci.language.limits import MAX_COMBINATIONS, MAX_GROUP, MAX_JOBS
 from ci.language.shapes import Reading, Unreadable
 from ci.matrix import Combination
-from ci.model import Job
+from ci.model import Concurrency, Job
 from ci.parsing import ParsedFile
 from ci.problems import Problems
 from ci.substitution import Placeholder
+from ci.substitution import replace as substituted
 from ci.templates import Template, replaced_in_job
 
 
@@ -72,12 +74,14 @@ class Plan(Struct, frozen=True):
     left_out: by name, why; of a matrix without any combination the name is the job's own.
     reason: why the pipeline has nothing to do; empty when there are jobs.
     is_run_otherwise: it has nothing to do because another event runs it with this commit.
+    concurrency: of the whole run; None: of none.
     """
 
     jobs: tuple[PlannedJob, ...]
     left_out: Mapping[str, str]
     reason: str = ""
     is_run_otherwise: bool = False
+    concurrency: Concurrency | None = None
 
 
 def plan(parsed: ParsedFile, event: Event) -> Plan:
@@ -133,7 +137,21 @@ class _Planning:
             )
             for name, one in self._candidates.items()
         )
-        return Plan(jobs, self._left_out, "" if jobs else "no job of the pipeline is for this")
+        reason = "" if jobs else "no job of the pipeline is for this"
+        return Plan(jobs, self._left_out, reason, concurrency=self._group())
+
+    def _group(self) -> Concurrency | None:
+        """The group of the whole run, with its values."""
+        asked = self._parsed.pipeline.concurrency
+        if asked is None:
+            return None
+        facts = self._event.facts
+        name = substituted(asked.group, lambda reference: facts.get(reference.name, ""))
+        if not name.strip() or len(name) > MAX_GROUP:
+            shown = f"the name of the run's group is {len(name)} characters long here; it has 1 to {MAX_GROUP}"
+            self._problems.error(getattr(asked.group, "span", None), shown)
+            self._raise_errors()
+        return replace(asked, group=name)
 
     def _expand(self, base: str, job: Job) -> None:
         """Add a job, or one for each combination; or say why there is none."""

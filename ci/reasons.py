@@ -20,7 +20,7 @@ def why_waiting(job: JobNode, jobs: Sequence[JobNode]) -> str:
     still_ending = [name for name in going_on if name in before]
     if still_ending:  # what it needs was cancelled, and what that waited for has not ended yet
         return f"waits for {_listed(still_ending)}"
-    going = sum(other.matrix == job.matrix and other.state in ("queued", "running") for other in jobs)
+    going = sum(other.matrix == job.matrix and other.state in ("blocked", "queued", "running") for other in jobs)
     if job.matrix and job.max_parallel is not None and going >= job.max_parallel:
         return f"{job.matrix} has {going} {'job' if going == 1 else 'jobs'} going, and may have {job.max_parallel}"
     return "about to be queued"

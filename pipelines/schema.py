@@ -58,11 +58,14 @@ runs = Table(
     Column("reason", Text, nullable=False, default="", server_default=""),  # of a pipeline: why it ended, or is to end
     Column("late_at", Float),  # of a pipeline: when its time is over
     Column("blocked_at", Float),  # since when nothing but people or groups lets it go on; its time stands still
+    Column("group_name", String(200), nullable=False, default="", server_default=""),  # see pipelines.runs.groups
+    Column("group_state", String(8), nullable=False, default="", server_default=""),  # waiting, held; empty: neither
     Column("before", String(64), nullable=False, default="", server_default=""),  # the branch's commit until a push
     Column("held", Text, nullable=False, default="", server_default=""),  # see pipelines.hooks.ownpulls
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
+    Index("runs_by_group", "group_state"),
     sqlite_autoincrement=True,  # the number of a removed run is never given again
 )
 
@@ -85,6 +88,7 @@ jobs = Table(
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("cancel_requested", Boolean, nullable=False, default=False),
     Column("stop", String(8), nullable=False, default="", server_default=""),  # a ci.graph.JobStop
+    Column("group_name", String(200), nullable=False, default="", server_default=""),  # see pipelines.runs.groups
     Column("queued_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -450,5 +454,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0017"
+HEAD = "0018"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

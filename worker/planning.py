@@ -16,7 +16,7 @@ from ci.conditions import Event
 from ci.errors import PipelineFileError
 from ci.handover import nodes_of
 from ci.language.shapes import Text
-from ci.model import EventName
+from ci.model import Concurrency, EventName
 from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
 from ci.patterns import means
 from ci.planning import PlannedJob, names, plan
@@ -129,9 +129,11 @@ def _planned(
     about = replace(about, facts=facts)
     try:
         found = plan(parsed, replace(event, facts=facts))
+        group = found.concurrency or Concurrency("")
+        about = replace(about, group=str(group.group), group_limit=group.limit, when_busy=str(group.when_busy))
         work = tuple(
             PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
-            for node, planned in zip(nodes_of(found.jobs), found.jobs, strict=True)
+            for node, planned in zip(nodes_of(found.jobs, group.group), found.jobs, strict=True)
         )
     except PipelineFileError as error:
         return PlannedRun(name, about, error=error.render(), summary=error.message)

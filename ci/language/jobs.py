@@ -15,6 +15,7 @@ from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.names import (
     ANY,
     ARGS,
+    CONCURRENCY,
     ENV,
     FILLED,
     INSIDE,
@@ -272,7 +273,7 @@ JOB: Final[dict[str, Key]] = {
     "grace": Key(Duration("5m"), "between SIGTERM and SIGKILL, when it is ended", "grace_s"),
     "retry": Key(Either(scalar=Made(Whole(0, 10), Retry), mapping=Fields("`retry`", Retry, RETRY)), "further attempts"),
     "may_fail": Key(Flag(), "whether its failure stops nobody"),
-    "concurrency": Key(None, "how many of a group run at once"),
+    "concurrency": Key(CONCURRENCY, "a group, of which so many run at once in the project"),
     "reuse": Key(Flag(), "`false`: it runs although its inputs stayed as they were"),
 }  # fmt: skip
 
@@ -327,6 +328,9 @@ NEVER_REPLACED_IN_MAPS: Final[Mapping[str, frozenset[str]]] = {"approve": frozen
 
 DECIDED_EARLY: Final = frozenset({"when", "matrix"})
 """Keys that are decided before any job has run: no export is known."""
+
+WITHOUT_EXPORTS: Final = DECIDED_EARLY | {"concurrency"}
+"""Those, and what is settled when the run is planned."""
 
 JOB_SHAPE: Final = _Job("a job", Job, JOB)
 _DEFAULT_KEYS: Final = {name: key for name, key in JOB.items() if name not in (*KINDS, "use", "with", "needs")}

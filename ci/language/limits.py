@@ -9,3 +9,6 @@ MAX_JOBS: Final = 256
 
 MAX_COMBINATIONS: Final = 64
 """Of one matrix."""
+
+MAX_GROUP: Final = 200
+"""Characters of a group's name."""

@@ -6,8 +6,10 @@ import shlex
 from typing import Final
 
 from ci import patterns
-from ci.language.scalars import Words
-from ci.language.shapes import ListOf, MapOf
+from ci.language.limits import MAX_GROUP
+from ci.language.scalars import Choice, Whole, Words
+from ci.language.shapes import Fields, Key, ListOf, MapOf
+from ci.model import Concurrency
 from core.errors import ShiplapError
 from core.platforms import Platform
 from core.references import Reference
@@ -76,4 +78,12 @@ SECRET_NAME: Final = Words("the name of a secret", r"[A-Za-z0-9_.-]{1,100}", is_
 INSIDE: Final = Words("a path of the workspace", r"[\s\S]+", fault=inside_fault)
 PLATFORM: Final = Words("a platform, such as linux/arm64", r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", fault=platform_fault)
 MEMBER: Final = Words("the name of a member", r"[a-z0-9][a-z0-9._@-]{0,63}", is_verbatim=True)
+GROUP: Final[dict[str, Key]] = {
+    "group": Key(Words("the name of a group", r"[^\0]*\S[^\0]*", most=MAX_GROUP), "its name, in the project",
+                 is_required=True),
+    "limit": Key(Whole(1, 1000), "how many go on at once"),
+    "when_busy": Key(Choice("wait", "replace", "cancel"), "`replace`: of those that wait, the newest stays; `cancel`: "
+                     "it also ends those that go on"),
+}  # fmt: skip
+CONCURRENCY: Final = Fields("`concurrency`", Concurrency, GROUP)
 JOB_NAME: Final = Words("the name of a job", JOB_NAME_FORM, is_verbatim=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ci.document import Node, Scalar
 from ci.language.jobs import DEFAULTS, JOB_SHAPE
 from ci.language.limits import MAX_JOBS
-from ci.language.names import ENV, JOB_NAME, PATTERNS
+from ci.language.names import CONCURRENCY, ENV, JOB_NAME, PATTERNS
 from ci.language.scalars import Choice, Duration, Flag, Whole
 from ci.language.shapes import Deferred, Either, Fields, Key, ListOf, Made, MapOf, Reading, Schema, Shape, misplaced
 from ci.model import Refs, SourceOptions
@@ -78,7 +78,7 @@ TOP: Final[dict[str, Key]] = {
     "env": Key(ENV, "variables of every job"),
     "defaults": Key(Deferred(DEFAULTS), "keys for jobs that do not say otherwise"),
     "services": Key(None, "definitions of services"),
-    "concurrency": Key(None, "how many runs go on at once"),
+    "concurrency": Key(CONCURRENCY, "a group, of which so many runs go on at once in the project"),
     "timeout": Key(Duration("30d"), "of a run, without the time that it waits for people", "timeout_s"),
     "stop_on_failure": Key(Flag(), "whether the first failure cancels what still runs"),
     "source": Key(Fields("`source`", SourceOptions, SOURCE), "how the commit's files come"),

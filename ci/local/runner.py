@@ -25,6 +25,7 @@ from ci.ends import JobOutcome
 from ci.errors import CiError, JobCancelledError
 from ci.gates import question
 from ci.graph import ENDED, JobNode, State, Stop, advance, jobs_before, outcome, to_be_ended
+from ci.groups import Member, turn
 from ci.handover import given_to, nodes_of
 from ci.local.ending import EndRequests
 from ci.local.gates import Decide, nobody
@@ -121,8 +122,9 @@ class LocalRun:
         self._requests = requests
         self._enter = enter
         self._decide = decide
+        group = request.plan.concurrency.group if request.plan.concurrency is not None else ""
         self._jobs = {planned.name: planned for planned in request.plan.jobs}
-        self._nodes = {node.name: node for node in nodes_of(request.plan.jobs)}
+        self._nodes = {node.name: node for node in nodes_of(request.plan.jobs, group)}
         self._before = jobs_before(request.plan.jobs)
         self._outcomes: dict[str, JobOutcome] = {}
         self._ends: dict[str, JobEnd] = {}
@@ -228,6 +230,23 @@ class LocalRun:
             self._nodes[name] = replace(self._nodes[name], state=state)
             if state in ENDED:
                 self._end(name, state, self._why(name, state))
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give free places of groups to the jobs that wait for them."""
+        places = {name: place for place, name in enumerate(self._nodes, 1)}
+        for group in dict.fromkeys(node.group for node in self._nodes.values() if node.group):
+            while True:
+                members = {
+                    Member(0, places[name], node.state == "blocked", limit=node.limit): name
+                    for name, node in self._nodes.items()
+                    if node.group == group and node.state in ("blocked", "queued", "running")
+                }
+                following = turn(members).next
+                if following is None:
+                    break
+                name = members[following]
+                self._nodes[name] = replace(self._nodes[name], state="queued")
 
     def _tell_of_end(self, stop: Stop) -> None:
         if stop == self._told:

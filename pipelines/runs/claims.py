@@ -31,6 +31,7 @@ from pipelines.logs.store import Line, store_lines
 from pipelines.model import Claim, GitSource, Job, JobState, Run, RunResult
 from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
+from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.rows import job_from_row, select_jobs
 from pipelines.runs.states import follow_job, hold_run, hold_run_of
 from pipelines.schema import jobs, runs
@@ -179,7 +180,10 @@ class Claims:
             )
             if state in ("succeeded", "reused", "failed"):
                 note_well(connection, claim.worker)
-            return follow_job(connection, claim.run.number, self._clock())
+            run = follow_job(connection, claim.run.number, self._clock())
+        if claim.kind == "job":
+            hand_over_at_once(self._database, self._clock(), run.project)
+        return run
 
     def try_again(self, claim: Claim, reason: str, *, store: Callable[[Connection], None]) -> Run:
         """Let another attempt follow one that failed by itself. It does not count among those that machines spoiled.
@@ -243,6 +247,7 @@ class Claims:
                 note_fault(connection, number, fault.worker, why, fault.blame, now)
             run = follow_job(connection, job.run, now)
         self._forget_live(number, attempt)
+        hand_over_at_once(self._database, self._clock(), run.project)
         _log.warning("run %d: %s", job.run, reason)
         return run
 

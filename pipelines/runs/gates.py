@@ -19,6 +19,7 @@ from pipelines.model import FIRST_PLACE, Run, Trigger
 from pipelines.runs.authors import author_of, is_same
 from pipelines.runs.gaterows import Changes, Decision, GateTerms, content_of, decide, terms_of
 from pipelines.runs.graphs import graph_of, plans
+from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.queue import Queue
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waking import wake
@@ -129,6 +130,7 @@ class Gates:
             action, subject = ("approve gate" if is_yes else "refuse gate"), f"run={run} job={row.name}"
             add_entry(connection, now, by.actor, action, subject, told, address=by.address, project=row.project)
             follow_job(connection, run, now)
+        hand_over_at_once(self._database, now, row.project)
         wake(self._database, self._queue)
 
     def approval(self, run: int, name: str) -> Approval | None:
@@ -171,16 +173,6 @@ def questions(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
         asked, *_ = terms_of.decode(row.terms).message.splitlines()
         found[row.job] = f"waits for an answer: {asked}"
     return found
-
-
-def why_blocked(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
-    """By run that is blocked, what it waits for."""
-    waiting = select(jobs.c.number, jobs.c.run, jobs.c.name).where(jobs.c.state == "blocked", jobs.c.run.in_(numbers))
-    asked = questions(connection, numbers)
-    found: dict[int, list[str]] = {}
-    for row in connection.execute(waiting.order_by(jobs.c.run, jobs.c.place)):
-        found.setdefault(row.run, []).append(f"{row.name} {asked.get(row.number, 'waits')}")
-    return {run: told[0] + (f", and {len(told) - 1} more wait" if len(told) > 1 else "") for run, told in found.items()}
 
 
 def _gates() -> Select[Any]:

@@ -24,13 +24,15 @@ from ci.graph import (
     to_be_ended,
     with_those_after,
 )
+from ci.model import WhenBusy
 from ci.reasons import why_skipped
 from pipelines.model import FINAL_STATES, FIRST_PLACE, AnyRunState, JobState
 from pipelines.runs.gaterows import content_of, open_gates, take_over
 from pipelines.schema import jobs, runs
 
 _NOT_WELL: Final = ("cancelled", "error", "failed")
-_nodes: Final = msgspec.json.Decoder(JobNode)
+node_documents: Final = msgspec.json.Decoder(JobNode)
+"""Reads what ``node_document`` writes."""
 
 
 class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +47,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: by the names of jobs that are not in the run, why.
     reason: why the run has no jobs; empty where it has some.
     is_run_otherwise: it has none because another event runs the pipeline with this commit, and marks it.
+    group, group_limit, when_busy: of the whole run, as of ``ci.model.Concurrency``; an empty group: none.
     is_partial: it repeats a part of another run: its success says nothing of the jobs that are left out.
     """
 
@@ -62,6 +65,9 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     is_run_otherwise: bool = False
     is_partial: bool = False
+    group: str = ""
+    group_limit: int = 1
+    when_busy: WhenBusy = "wait"
 
 
 class GraphRow(NamedTuple):
@@ -111,7 +117,7 @@ def graph_of(connection: Connection, run: int) -> list[GraphRow]:
     found = []
     for row in connection.execute(wanted):
         known = {"state": row.state, "has_run": row.attempt > 0, "stop": row.stop}
-        node = msgspec.structs.replace(_nodes.decode(row.node), **known)
+        node = msgspec.structs.replace(node_documents.decode(row.node), **known)
         found.append(GraphRow(row.number, row.place, node, row.reason, row.failures))
     return found
 
@@ -122,14 +128,16 @@ def move_on(connection: Connection, run: int, now: float) -> Moved:
     The caller holds the run.
     """
     columns = (runs.c.state, runs.c.stop, runs.c.reason, runs.c.plan, runs.c.late_at, runs.c.blocked_at)
-    row = connection.execute(select(*columns).where(runs.c.number == run)).one()
-    plan = plans.decode(row.plan)
+    row = connection.execute(select(*columns, runs.c.group_state).where(runs.c.number == run)).one()
+    plan, is_held = plans.decode(row.plan), row.group_state == "waiting"
     before = graph_of(connection, run)
-    graph = _moved(connection, before, row.stop, row.reason, plan, now)
+    graph = _moved(connection, before, row.stop, row.reason, plan, now, is_held=is_held)
     while _are_open_already(connection, run, plan.commit, before, graph, now):
         before = graph_of(connection, run)
-        graph = _moved(connection, before, row.stop, row.reason, plan, now)
+        graph = _moved(connection, before, row.stop, row.reason, plan, now, is_held=is_held)
     state = _state(connection, run, graph)
+    if is_held and state not in FINAL_STATES:
+        state = "blocked"
     if state == row.state:
         return Moved(False, plan, graph)
     changes: dict[str, object] = {"state": state, "blocked_at": now if state == "blocked" else None}
@@ -137,6 +145,7 @@ def move_on(connection: Connection, run: int, now: float) -> Moved:
         changes["late_at"] = row.late_at + max(0.0, now - row.blocked_at)
     if state in FINAL_STATES:
         changes["finished_at"] = now
+        changes["group_state"] = ""
         changes["reason"] = _reason(graph, state, row.reason)
     connection.execute(update(runs).where(runs.c.number == run).values(changes))
     return Moved(True, plan, graph)
@@ -168,7 +177,14 @@ def _warnings(graph: Sequence[GraphRow]) -> list[str]:
 
 
 def _moved(
-    connection: Connection, graph: Sequence[GraphRow], stop: Stop, told: str, plan: RunPlan, now: float
+    connection: Connection,
+    graph: Sequence[GraphRow],
+    stop: Stop,
+    told: str,
+    plan: RunPlan,
+    now: float,
+    *,
+    is_held: bool,
 ) -> list[GraphRow]:
     """Write down what ``ci.graph`` says; returns the jobs as they are then."""
     nodes = [each.node for each in graph]
@@ -177,7 +193,7 @@ def _moved(
     for name in to_be_ended(nodes, stop=stop, stop_on_failure=plan.stop_on_failure):
         asked = (jobs.c.number == numbers[name]) & jobs.c.cancel_requested.is_(False)
         connection.execute(update(jobs).where(asked).values(cancel_requested=True, reason=why[name]))
-    changes = advance(nodes, stop=stop, stop_on_failure=plan.stop_on_failure)
+    changes = advance(nodes, stop=stop, stop_on_failure=plan.stop_on_failure, is_held=is_held)
     if not changes:
         return list(graph)
     moved = [

@@ -19,8 +19,9 @@ from pipelines.database import Database
 from pipelines.endings import why_cancelled
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, JobKind, JobState
-from pipelines.runs.gates import questions
+from pipelines.runs.blocked import why_blocked
 from pipelines.runs.graphs import graph_of, plans, stop_jobs
+from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.jobnames import meant
 from pipelines.runs.queue import Queue
 from pipelines.runs.states import follow_job, hold_run
@@ -43,6 +44,7 @@ class JobView(msgspec.Struct, frozen=True):
     needs: the names of jobs that have to end before it.
     matrix: the name in the file of a job with a matrix; empty: it has none.
     is_gate: people answer it, and no worker takes it.
+    group: of which only so many jobs go on at once; empty: none.
     reason: why it waits, or why it ended as it did.
     attempt: 0 until a worker took it.
     is_flaky: it succeeded after it had failed.
@@ -75,6 +77,7 @@ class JobView(msgspec.Struct, frozen=True):
     image: str = ""
     matrix: str = ""
     is_gate: bool = False
+    group: str = ""
 
 
 class PipelineView(msgspec.Struct, frozen=True):
@@ -137,7 +140,7 @@ class Jobs:
             nodes = [each.node for each in graph]
             found = {each.number: why_waiting(each.node, nodes) for each in graph if each.node.state == "waiting"}
         if "blocked" in states:
-            found |= questions(connection, [run])
+            found |= why_blocked(connection, [run])
         if "queued" in states:
             waiting = Waiting(connection, self._workers.list(), self._clock())
             project = connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar_one()
@@ -206,7 +209,8 @@ class Jobs:
             hold_run(connection, run)
             if not stop_jobs(connection, run, [view.name for view in wanted], why_cancelled(by, 0)):
                 raise ConflictError(f"job {job[:100]} of run {run} has ended: {wanted[0].state}")
-            follow_job(connection, run, self._clock())
+            project = follow_job(connection, run, self._clock()).project
+        hand_over_at_once(self._database, self._clock(), project)
         wake(self._database, self._queue)  # the next ones of a matrix, and what cleans up
         return self.chosen(run, job)
 
@@ -251,4 +255,5 @@ def _view(row: Row[Any], reason: str) -> JobView:
         image=outcome.image,
         matrix=node.matrix,
         is_gate=node.is_gate,
+        group=node.group,
     )

@@ -30,7 +30,7 @@ _OF_JOBS: Final[Mapping[JobState, StatusState]] = {
     "error": "error",
 }  # fmt: skip
 _WORDS: Final[Mapping[JobState, str]] = {
-    "waiting": "waits for other jobs", "blocked": "waits for somebody's answer", "queued": "waits for a worker",
+    "waiting": "waits for other jobs", "blocked": "waits for people, or for its group", "queued": "waits for a worker",
     "running": "runs", "reused": "reused: nothing that it sees has changed",
 }  # fmt: skip
 
@@ -72,15 +72,25 @@ def _note_run(connection: Connection, run: Run, moved: Moved, now: float) -> Non
         return
     line = failed_line(connection, wrong.number) if wrong is not None and run.state == "failed" else ""
     job = wrong.place if wrong is not None else FIRST_PLACE if is_unplanned else 0
-    add_status(connection, run, context, state_of(run.state), _told(run, moved.graph, line), now, job=job)
+    told = _told(run, moved.graph, line, moved.plan.group)
+    add_status(connection, run, context, state_of(run.state), told, now, job=job)
 
 
-def _told(run: Run, graph: Sequence[GraphRow], line: str) -> str:
+def _what_blocks(graph: Sequence[GraphRow], group: str) -> str:
+    """Of a run that is blocked, by what. group: of the whole run."""
+    blocked = [each.node for each in graph if each.node.state == "blocked"]
+    asked = [node.name for node in blocked if node.is_gate]
+    if asked:
+        return f"waits for an answer: {', '.join(asked)}"
+    groups = dict.fromkeys(node.group for node in blocked) or {group: None}
+    return f"waits for {'group' if len(groups) == 1 else 'groups'} {', '.join(groups)}"
+
+
+def _told(run: Run, graph: Sequence[GraphRow], line: str, group: str) -> str:
     if run.is_final and run.reason:
         return cut(one_line(with_line(run.reason.partition("\n")[0], line)))
     if run.state == "blocked":
-        names = [each.node.name for each in graph if each.node.state == "blocked"]
-        return cut(one_line(f"waits for an answer: {', '.join(names)}"))
+        return cut(one_line(_what_blocks(graph, group)))
     count = f"{len(graph)} {'job' if len(graph) == 1 else 'jobs'}"
     told = f"{count} run" if not run.is_final else f"{run.state}: {count}"
     again = repeated(run.trigger.retry_of, run.trigger.by)

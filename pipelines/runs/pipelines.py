@@ -26,6 +26,7 @@ from pipelines.model import FIRST_PLACE, Claim, Run, RunResult, RunState, Trigge
 from pipelines.runs.claims import fence
 from pipelines.runs.gaterows import GateTerms, add_gate
 from pipelines.runs.graphs import RunPlan, graph_of, node_document, plans, stop_pipeline
+from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.ownpulls import held_requests
 from pipelines.runs.queue import check_labels
 from pipelines.runs.runs import Runs
@@ -135,6 +136,7 @@ class Pipelines:
             for _, plan in others:
                 numbers.append(self._add(connection, claim, plan, mark, own_secrets, now))
             self._begin_held(connection, claim.run.number)
+        hand_over_at_once(self._database, self._clock(), claim.run.project)
         return numbers
 
     def _begin_held(self, connection: Connection, run: int) -> None:
@@ -312,6 +314,8 @@ class Pipelines:
                 trigger=msgspec.json.encode(trigger).decode(),
                 reason=found.plan.reason,
                 late_at=now + found.plan.timeout_s,
+                group_name=found.plan.group,
+                group_state="waiting" if found.plan.group and found.jobs else "",
             )
         )
         rows = [
@@ -322,6 +326,7 @@ class Pipelines:
                 "kind": "job",
                 "spec": msgspec.json.encode(work.spec).decode(),
                 "node": node_document(work.node),
+                "group_name": str(work.node.group),
                 **_beginning(work.taken, now),
                 "max_attempts": asked.max_attempts,
                 "worker_labels": msgspec.json.encode(check_labels((*asked.worker_labels, *work.labels))).decode(),

@@ -20,6 +20,7 @@ from pipelines.database import Database
 from pipelines.errors import DatabaseBusyError, DatabaseUnreachableError
 from pipelines.runs.claims import LEASE_S, RENEW_S, Claims
 from pipelines.runs.gates import end_late_gates
+from pipelines.runs.groups import hand_over
 from pipelines.runs.pipelines import end_late_runs
 from pipelines.runs.queue import Queue
 from pipelines.runs.waking import waiting
@@ -70,6 +71,7 @@ class Reaper:
             raise
         end_late_runs(self._database, time.time())
         end_late_gates(self._database, time.time())
+        hand_over(self._database, time.time())
         self._queue.top_up(waiting(self._database))
         return taken
 

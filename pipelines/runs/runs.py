@@ -39,9 +39,10 @@ from pipelines.model import (
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import ensure_project
 from pipelines.runs.authors import author_of
+from pipelines.runs.blocked import why_runs_are_blocked
 from pipelines.runs.domains import domain_of, told
-from pipelines.runs.gates import why_blocked
 from pipelines.runs.graphs import plans, stop_pipeline
+from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.kinds import had_pipelines
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
@@ -225,6 +226,7 @@ class Runs:
             else:
                 run = self._cancel_build(connection, number, told, by, superseded_by)
         if is_pipeline:
+            hand_over_at_once(self._database, self._clock(), run.project)
             wake(self._database, self._queue)  # for what cleans up
         return run
 
@@ -333,7 +335,7 @@ class Runs:
         reasons: dict[int, str] = {}
         blocked = [run.number for run in found if run.state == "blocked"]
         if blocked:
-            reasons = why_blocked(connection, blocked)
+            reasons = why_runs_are_blocked(connection, blocked)
         if any(run.state == "queued" for run in found):
             waiting = Waiting(connection, self._workers.list(), self._clock())
             reasons |= {run.number: waiting.reason(run) for run in found if run.state == "queued"}

@@ -144,7 +144,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("workers: [a, b, c, d, e, f]", "a list of at most 5, and this has 6"),
         ("approve: Ship it?", "a job has either `run` or `approve`"), ("caches: [/c]", "not yet: `caches`"),
         ("engine: true", "not yet: `engine`"),
-        ("use: ./x.yml", "not yet: `use`"), ("concurrency: {group: x}", "not yet: `concurrency`"),
+        ("use: ./x.yml", "not yet: `use`"), ("concurrency: x", "`concurrency`: a map with group, limit, when_busy"),
         ("matrix: {}", "a matrix has a list of values"),
         ("matrix: {lower: [1]}", 'expected a name in capitals, and this is "lower"'),
         ("matrix: {A: []}", "a list of at least 1"),

@@ -50,6 +50,11 @@ with Service.open(ServiceSettings(Path(root), database, redis)) as service:
         follow(*arguments)  # all is written but the commit
         die()
     pipelines.runs.claims.follow_job = follow_and_die
+    if where == "when a group hands over":
+        pipelines.runs.claims.follow_job = follow
+        import pipelines.runs.groups
+        pipelines.runs.groups._give = die  # the place is free, and nobody has it yet
+        service.claims.finish(claim, "succeeded", "", JobOutcome("succeeded"), store=nothing)
     if where == "when a job ends":
         service.claims.finish(claim, "succeeded", "", JobOutcome("succeeded"), store=nothing)
     if where == "when a job is tried again":
