@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from builder import paths
-from builder.frontend import gotext
 from builder.frontend.copy import plan_copy
 from builder.frontend.planning import PlannedStep, Planning
 from builder.frontend.ports import parse_port
@@ -11,6 +10,7 @@ from builder.frontend.run import plan_run
 from builder.frontend.state import StageState
 from builder.frontend.stopsignal import check_signal
 from builder.graph.vertices import SourceLines, WorkdirOp
+from core import gotext
 from core.errors import ShiplapError
 from dockerfile_grammar import Instruction, ast
 from images.oci import Healthcheck as HealthcheckConfig

@@ -4,10 +4,10 @@ import pytest
 
 from builder.errors import InstructionError, OutputError
 from builder.exporting.options import parse_output
-from builder.frontend import gotext
 from builder.frontend.ports import parse_port
 from builder.frontend.stopsignal import check_signal
 from builder.request.request import Output
+from core import gotext
 from core.references import Reference
 
 APP = Reference.parse("app:latest")
