@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from cli.containers.table import COMMANDS as CONTAINER_COMMANDS
 from cli.errors import describe
 from cli.guarding import guarded, say
 from cli.lazy import LazyCommand, LazyGroup
@@ -15,7 +16,13 @@ from core.release import described
 
 _COMMANDS = {
     "build": LazyCommand("cli.commands.build", "Build an image from a Dockerfile."),
-    "run": LazyCommand("cli.commands.run", "Run a command in a new container, in the foreground."),
+    **CONTAINER_COMMANDS,
+    "inspect": LazyCommand("cli.commands.inspect", "Show all about containers, images and volumes, as JSON."),
+    "events": LazyCommand("cli.commands.events", "Show what happens to containers, and to volumes and networks."),
+    "container": LazyCommand("cli.commands.container.group", "Manage containers."),
+    "volume": LazyCommand("cli.commands.volume.group", "Manage volumes."),
+    "system": LazyCommand("cli.commands.system.group", "Look after what the engine keeps."),
+    "info": LazyCommand("cli.commands.info", "Show what this engine has, and what this host offers."),
     "pull": LazyCommand("cli.commands.pull", "Fetch images from their registries."),
     "push": LazyCommand("cli.commands.push", "Send images to the registries that their names begin with."),
     "login": LazyCommand("cli.commands.login", "Log in to a registry: docker.io, or HOST[:PORT]."),
@@ -46,7 +53,6 @@ _COMMANDS = {
     "rmi": LazyCommand("cli.commands.image.rm", "Remove names, and images that have none left.", hidden=True),
     "tag": LazyCommand("cli.commands.image.tag", "Give an image another name.", hidden=True),
     "history": LazyCommand("cli.commands.image.history", "Show how an image was made.", hidden=True),
-    "inspect": LazyCommand("cli.commands.image.inspect", "Show all about images, as JSON.", hidden=True),
     "load": LazyCommand("cli.commands.image.load", "Load images from a tar (OCI layout or docker save).", hidden=True),
     "save": LazyCommand("cli.commands.image.save", "Save images to a tar (OCI layout and docker load).", hidden=True),
     "import": LazyCommand("cli.commands.image.import", "Make an image from a root filesystem tar.", hidden=True),
@@ -64,7 +70,7 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -
     cls=LazyGroup,
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="docker's words work too: images, rmi, tag, history, inspect, load, save, import.",
+    epilog="docker's words work too: images, rmi, tag, history, load, save, import.",
 )
 @click.option(
     "--root",

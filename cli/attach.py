@@ -101,7 +101,7 @@ def relayed_terminal(master: int, *, stdin: int | None, stdout: int) -> Iterator
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, wake_read)
         if stdin is not None:
-            stack.enter_context(_raw_mode(stdin))
+            stack.enter_context(raw_mode(stdin))
             stack.enter_context(_same_size(stdin, master))
             threads.append(threading.Thread(target=_copy_input, args=(stdin, master, wake_read), daemon=True))
         for thread in threads:
@@ -166,7 +166,7 @@ def output_for(fd: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _raw_mode(fd: int) -> Iterator[None]:
+def raw_mode(fd: int) -> Iterator[None]:
     before = termios.tcgetattr(fd)
     try:
         tty.setraw(fd, termios.TCSANOW)  # not TCSAFLUSH, its default: what was typed ahead is for the program

@@ -34,8 +34,15 @@ _THIS_MACHINE: Final = {
     "ci": "run why lint graph schema",
     "project hook": "script",
 }  # fmt: skip
+_CONTAINERS: Final = (
+    "run create start stop restart kill pause unpause rm ps logs exec attach top stats port diff wait rename update"
+)
 _STORE: Final = {
-    "run": "", "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
+    **dict.fromkeys(_CONTAINERS.split(), ""), "events": "", "info": "",
+    "container": f"{_CONTAINERS} ls list inspect prune",
+    "volume": "create ls list inspect rm remove prune",
+    "system": "df prune info events",
+    "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
     "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du prune", "registry": "ls gc",
     "image": "ls inspect history attestations referrers tag rm load save import prune verify",
     "registry user": "add grant ls password revoke rm", "registry token": "create ls rm",

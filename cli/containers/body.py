@@ -11,6 +11,7 @@ from typing import Any, Final
 from cli.containers import devices, ports, volumes
 from cli.containers.health import healthcheck
 from cli.containers.networks import link_pairs, networking
+from cli.containers.options import CREATE_OPTIONS
 from cli.errors import CommandError
 from cli.limits import container_limits, resource_limits, size
 from cli.options import env_file, environ, host_pairs, pairs
@@ -206,6 +207,13 @@ def _limits(options: Mapping[str, Any]) -> dict[str, Any]:
             for member, (option, in_bytes) in by_rate.items()
         },
     }
+
+
+def changed_limits(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of docker's ``POST /containers/ID/update``: what was asked for. options: of ``UPDATE_OPTIONS``."""
+    unset = {option.destination: option.unset for option in CREATE_OPTIONS}
+    policy = {"RestartPolicy": restart_policy(options["restart"])} if options["restart"] else {}
+    return _present({**_limits({**unset, **options}), **policy})
 
 
 def _present(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -118,6 +118,6 @@ def _arguments(number: int) -> str:
     return f"{number} argument" + ("" if number == 1 else "s")
 
 
-def container_command(name: str, **attributes: Any) -> Any:
+def container_command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], ContainerCommand]:
     """``click.command`` for a ``ContainerCommand``."""
     return click.command(name, cls=ContainerCommand, **attributes)

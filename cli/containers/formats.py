@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from cli.declared import Option
 from cli.gotemplate import FUNCTIONS, HEADER_FUNCTIONS, Template, TemplateError, TemplateRunError
 from cli.progress.text import cell_width, harmless
 
 Row: TypeAlias = dict[str, Any]
 """What a template sees of one thing: texts by name, and functions that it may call, as docker's ``Label``."""
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 _GAP: Final = 3
 _LEAST: Final = 10  # cells of a column with its gap, as docker's
@@ -93,7 +96,7 @@ def label_of(labels: Mapping[str, str]) -> Callable[[str], str]:
     return lambda name: labels.get(name, "")
 
 
-def aligned(text: str) -> str:
+def aligned(text: str, least: int = _LEAST) -> str:
     """Columns of cells that end in tabs, as Go's text/tabwriter lines them up: a column ends where a line lacks it."""
     lines = [line.split("\t") for line in text.split("\n")]
     for column in range(max(map(len, lines)) - 1):
@@ -102,15 +105,15 @@ def aligned(text: str) -> str:
             end = start
             while end < len(lines) and column < len(lines[end]) - 1:
                 end += 1
-            _align(lines[start:end], column)
+            _align(lines[start:end], column, least)
             start = max(end, start + 1)
     return "\n".join("".join(line) for line in lines)
 
 
-def _align(lines: Sequence[list[str]], column: int) -> None:
+def _align(lines: Sequence[list[str]], column: int, least: int) -> None:
     width = max((cell_width(line[column]) + _GAP for line in lines), default=0)
     for line in lines:
-        line[column] += " " * (max(width, _LEAST) - cell_width(line[column]))
+        line[column] += " " * (max(width, least) - cell_width(line[column]))
 
 
 def shown(text: str) -> str:
@@ -121,3 +124,9 @@ def shown(text: str) -> str:
 def ellipsis(text: str, length: int) -> str:
     """The text cut to so many characters, with docker's ``…`` as the last one."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def format_option(command: _Decorated) -> _Decorated:
+    """``--format`` for listings."""
+    text = "table, json, 'table TEMPLATE' or a Go template."
+    return Option(("--format",), text, metavar="FORM", default="", dest="form")(command)

@@ -7,11 +7,18 @@ nothing for the others; all else is a mistake in the template.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import click
+
+from cli.containers.formats import shown
+from cli.errors import describe
 from cli.gotemplate import Template, TemplateRunError
 from cli.gotemplate.running import NO_VALUE
+from cli.guarding import say
+from cli.table import print_json
+from core.errors import ShiplapError
 
 _OWN_NAMES: Final = frozenset({
     "Id", "Image", "Name", "State", "Config", "HostConfig", "Path", "Driver", "NetworkSettings", "Status", "Env", "Cmd",
@@ -21,9 +28,8 @@ _OWN_NAMES: Final = frozenset({
 
 
 def inspected(template: str, document: Mapping[str, Any]) -> str:
-    """What a template makes of a document. ``json`` is the whole of it. Raises TemplateError."""
-    text = "{{json .}}" if template == "json" else template
-    return Template(text, missing=_missing).run(document)
+    """What a template makes of a document. Raises TemplateError."""
+    return Template(template, missing=_missing).run(document)
 
 
 def _missing(data: Mapping[str, Any], name: str, place: str) -> Any:
@@ -33,3 +39,38 @@ def _missing(data: Mapping[str, Any], name: str, place: str) -> Any:
     if data and not _OWN_NAMES.isdisjoint(data):
         raise TemplateRunError(f'template: :{place}: map has no entry for key "{name}"')
     return NO_VALUE
+
+
+def template_of(form: str) -> Template | None:
+    """The value of ``--format``, parsed; None for the whole documents. Raises TemplateError."""
+    if not form:
+        return None
+    return Template("{{json .}}" if form == "json" else form, missing=_missing)
+
+
+def print_inspected(names: Sequence[str], find: Callable[[str], dict[str, Any]], template: Template | None) -> int:
+    """Print the documents of these names, as one list or by the template; then what went wrong. Returns the exit code.
+
+    find: raises ShiplapErrors.
+    """
+    documents, errors = [], []
+    for name in names:
+        try:
+            documents.append(find(name))
+        except ShiplapError as error:
+            errors.append(error)
+    if template is None:
+        print_json(documents)
+    else:
+        for document in documents:
+            click.echo(_shown(template, document))
+    for problem in errors:
+        say(describe(problem))
+    return 1 if errors else 0
+
+
+def _shown(template: Template, document: Mapping[str, Any]) -> str:
+    try:
+        return shown(template.run(document))
+    except TemplateRunError as error:
+        raise TemplateRunError(f"template parsing error: {error.message}", hint=error.hint) from error

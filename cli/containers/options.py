@@ -121,6 +121,12 @@ MORE_LIMITS: Final = (
 ENGINE_OPTIONS: Final = (*LIFE_OPTIONS, *NETWORK_OPTIONS, *STORAGE_OPTIONS, *PRIVILEGE_OPTIONS, *MORE_LIMITS)
 CREATE_OPTIONS: Final = (*PLAIN_OPTIONS, *ENGINE_OPTIONS)
 
+_CHANGEABLE: Final = (
+    "memory", "memory_swap", "cpus", "cpu_period", "cpu_quota", "cpu_shares", "pids_limit", "memory_reservation",
+    "cpuset_cpus", "cpuset_mems", "blkio_weight", "restart",
+)  # fmt: skip
+UPDATE_OPTIONS: Final = tuple(option for option in CREATE_OPTIONS if option.destination in _CHANGEABLE)
+
 _LAUNCHERS_NETWORKS: Final = ((), ("default",), ("bridge",), ("none",), ("host",))
 
 

@@ -119,3 +119,35 @@ def _image(document: Mapping[str, Any], *, no_trunc: bool) -> str:
 def _mount(mount: Mapping[str, Any], *, no_trunc: bool) -> str:
     name: str = mount.get("Name") or mount.get("Source") or ""
     return name if no_trunc else ellipsis(name, _MOUNT)
+
+
+VOLUMES: Final = Listing(
+    {
+        "Name": "VOLUME NAME",
+        "Driver": "DRIVER",
+        "Scope": "SCOPE",
+        "Mountpoint": "MOUNTPOINT",
+        "Labels": "LABELS",
+        "Links": "LINKS",
+        "Size": "SIZE",
+    },
+    ("Driver", "Name"),
+    "Name",
+    "*formatter.volumeContext",
+)
+
+
+def volume_row(document: Mapping[str, Any]) -> Row:
+    """A volume's fields. document: as ``GET /volumes`` has it; with UsageData, as ``GET /system/df`` has it."""
+    labels: Mapping[str, str] = document.get("Labels") or {}
+    usage = document.get("UsageData")
+    return {
+        "Name": document["Name"],
+        "Driver": document["Driver"],
+        "Scope": document["Scope"],
+        "Mountpoint": document["Mountpoint"],
+        "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+        "Links": str(usage["RefCount"]) if usage else "N/A",
+        "Size": size_text(usage["Size"]) if usage else "N/A",
+        "Label": label_of(labels),
+    }

@@ -64,3 +64,18 @@ def local(seconds: float) -> str:
     """A moment as docker's tables show it: ``2026-11-28 10:27:02 +0000 UTC``."""
     found = datetime.fromtimestamp(int(seconds), UTC).astimezone()
     return found.strftime("%Y-%m-%d %H:%M:%S %z %Z")
+
+
+def fixed_time(moment_ns: int, *, is_local: bool = False) -> str:
+    """RFC 3339 with nine digits always, so that lines stand below each other.
+
+    is_local: with this host's time zone, as docker's events; else in UTC, as docker's logs.
+    """
+    seconds, fraction = divmod(moment_ns, _BILLION)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    zone = "Z"
+    if is_local:
+        moment = moment.astimezone()
+        offset = moment.strftime("%z")
+        zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}{zone}"

@@ -108,7 +108,7 @@ def _length(value: Any) -> int:
 
 
 def _print(*values: Any) -> str:
-    """``fmt.Sprint``: a space between two values that are both no text."""
+    """Go's Sprint: a space between two values that are both no text."""
     found = []
     for position, value in enumerate(values):
         if position and not isinstance(value, str) and not isinstance(values[position - 1], str):

@@ -30,7 +30,7 @@ def text_of(value: Any) -> str:
 
 
 def formatted(form: str, arguments: Sequence[Any]) -> str:
-    """``fmt.Sprintf``. Raises TemplateRunError for widths that nobody can want."""
+    """Go's Sprintf. Raises TemplateRunError for widths that nobody can want."""
     left = list(arguments)
 
     def one(match: re.Match[str]) -> str:

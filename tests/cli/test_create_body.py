@@ -195,6 +195,7 @@ def test_a_line_makes_dockers_body(line: str, docker: FakeDaemon, files: dict[st
     for body in (ours, theirs):  # docker's client has them in maps
         body["HostConfig"].get("Ulimits", []).sort(key=lambda one: one["Name"])
         body.get("Env", []).sort()
+        body["HostConfig"].get("Binds", []).sort()
     assert ours == theirs
 
 

@@ -1,0 +1,1 @@
+"""``shiplap container``: the group, whose commands are those at the top, and its ``prune``."""

@@ -1,0 +1,1 @@
+"""The commands of ``shiplap system``, a module each; ``group`` puts them together."""

@@ -1,0 +1,1 @@
+"""The commands of ``shiplap volume``, a module each; ``group`` puts them together."""

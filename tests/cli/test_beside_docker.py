@@ -1,0 +1,276 @@
+"""Each command beside docker's: same arguments, same shape of output, same exit code. dockerd is the witness.
+
+A story is a list of lines that both run in turn. What differs by nature (IDs, times, ages, addresses) is made alike;
+error texts are compared by their last part, for docker has its daemon's name in front.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bench.tools import Docker
+from bench.workloads import BASE
+from tests.toolkit.bounds import stretched
+from tests.toolkit.shiplap import Shiplap
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+_ALIKE = (
+    (re.compile(r"sha256:[0-9a-f]{64}"), "<image>"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "<ID>"),
+    (re.compile(r"\b[0-9a-f]{12}\b"), "<id>"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ][0-9:.]+(Z| ?[+-]\d\d:?\d\d)( [A-Z]+)?"), "<time>"),
+    (re.compile(r"(Less than a second|About a minute|\d+ (second|minute)s?)( ago)?"), "<age>"),
+    (re.compile(r"\s+\b\d+(\.\d+)?([kMGT]?B|[KMGT]iB|%)"), " <size>"),
+    (re.compile(r" +"), " "),
+)
+_PREFIXES = re.compile(r"^(error|docker|Error|Error response from daemon): ")
+
+
+class Told(NamedTuple):
+    """What a line came to. err: the lines on standard error that say what went wrong."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Both:
+    """The two command lines, each with the same image under the same name."""
+
+    def __init__(self, shiplap: Shiplap, docker: Docker, directory: Path) -> None:
+        self._shiplap = shiplap
+        self._docker = docker
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "DOCKER_HOST": f"unix://{directory}/docker/docker.sock",
+            "DOCKER_CONFIG": str(directory / "docker" / "config"),
+        }
+
+    def ours(self, line: Sequence[str]) -> Told:
+        return _told(self._shiplap(*line, check=False))
+
+    def dockers(self, line: Sequence[str]) -> Told:
+        ran = subprocess.run(
+            ["docker", *line], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self._environment,
+            timeout=stretched(120),
+        )  # fmt: skip
+        return _told(ran)
+
+
+def _told(ran: subprocess.CompletedProcess[str]) -> Told:
+    return Told(ran.returncode, _alike(ran.stdout), ran.stderr)
+
+
+def _alike(text: str) -> str:
+    for pattern, word in _ALIKE:
+        text = pattern.sub(word, text)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+@pytest.fixture(scope="module")
+def both(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    directory = Path(tempfile.mkdtemp(prefix="shiplap-beside-", dir="/tmp"))  # short: dockerd's sockets are below
+    shiplap = Shiplap(tmp_path_factory.mktemp("beside") / "root")
+    docker = Docker(directory)
+    try:
+        docker.start(busybox_tar)
+        shiplap("image", "import", busybox_tar, BASE)
+        yield Both(shiplap, docker, directory)
+        for identity in shiplap("ps", "-aq").stdout.split():
+            shiplap("rm", "-f", "-v", identity)
+    finally:
+        docker.stop()
+        shutil.rmtree(directory)
+
+
+STORIES = {
+    "a container in the foreground": """
+        run --name s1 --network none BASE sh -c 'echo one; echo two; exit 3'
+        ps -a --filter name=s1
+        logs s1
+        logs --tail 1 s1
+        logs -t s1
+        inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}} {{.Name}} {{.Path}} {{json .Args}}' s1
+        wait s1
+        start -a s1
+        start s1
+        rename s1 s2
+        rm s1
+        rm s2
+        ps -aq
+        """,
+    "one that runs on": """
+        run -d --name s3 --network none -l a=b -e X=1 BASE sh -c 'trap "exit 7" TERM; while :; do sleep 0.1; done'
+        ps --format '{{.Names}} {{.State}} {{.Image}} {{.Label "a"}} {{.Command}}'
+        ps --filter label=a=c -q
+        ps -q --no-trunc --filter status=running
+        exec s3 sh -c 'echo $X; exit 5'
+        exec -e Y=2 -w /tmp s3 sh -c 'echo $Y; pwd'
+        pause s3
+        pause s3
+        ps -a --filter name=s3 --format '{{.Status}}'
+        exec s3 true
+        unpause s3
+        unpause s3
+        start s3
+        rm s3
+        diff s3
+        exec s3 touch /new
+        diff s3
+        port s3
+        port s3 80
+        stop s3
+        stop s3
+        inspect -f '{{.State.ExitCode}} {{json .Config.Labels}} {{.HostConfig.NetworkMode}}' s3
+        kill s3
+        restart s3
+        kill -s USR9 s3
+        kill -s KILL s3
+        wait s3
+        ps -a --filter name=s3 --filter exited=137 --format '{{.Names}}'
+        rm -f s3
+        rm -f s3
+        """,
+    "made, not started": """
+        create --name s4 --network none --restart on-failure:2 --stop-signal INT --stop-timeout 3 BASE sh -c 'exit 1'
+        create --name s4 BASE
+        ps -a --filter name=s4
+        ps --filter name=s4
+        inspect -f '{{.State.Status}} {{.HostConfig.RestartPolicy.Name}}' s4
+        inspect -f '{{.Config.StopSignal}} {{.Config.StopTimeout}}' s4
+        stop s4
+        kill s4
+        attach s4
+        exec s4 true
+        top s4
+        logs s4
+        update --restart no s4
+        update s4
+        container ls -a --filter name=s4 -q
+        container inspect -f '{{.HostConfig.RestartPolicy.Name}}' s4
+        container rm s4
+        """,
+    "commands that cannot be executed": """
+        run --rm --network none BASE /nothing-there
+        run --rm --name s5 --network none BASE /nothing-there
+        run --name s5 --network none BASE /etc
+        ps -a --filter name=s5 --format '{{.Names}} {{.Status}}'
+        start s5
+        start -a s5
+        rm s5
+        run --rm --name s6 --network none -u nobody-there BASE true
+        run -d --name s6 --network none nothing-like-this:at-all
+        run --pull never --name s6 nothing-like-this:at-all
+        ps -aq --filter name=s6
+        """,
+    "what is not there": """
+        stop nothing
+        start nothing
+        rm nothing
+        kill nothing
+        logs nothing
+        pause nothing
+        wait nothing
+        rename nothing other
+        inspect nothing
+        inspect -f '{{.Name}}' nothing
+        top nothing
+        port nothing
+        stats --no-stream nothing
+        exec nothing true
+        attach nothing
+        diff nothing
+        update --memory 100m nothing
+        restart nothing
+        volume inspect nothing
+        volume rm nothing
+        volume rm -f nothing
+        """,
+    "lines that are wrong": """
+        run
+        run --nothing BASE
+        run --name a/b BASE true
+        run -p 1:2:3:4:5 BASE true
+        run --restart nothing BASE true
+        run --rm --restart always BASE true
+        run -m 1k BASE true
+        run -d -a stdout BASE true
+        create
+        ps extra
+        ps --filter nothing
+        ps --filter nothing=x
+        ps --format '{{.Nothing}}'
+        ps --format '{{.ID'
+        ps -n x
+        stop
+        rename one
+        exec one
+        start -a one two
+        inspect --type nothing x
+        kill -s NOTHING x
+        """,
+    "volumes": """
+        volume create data
+        volume create data
+        volume create --label a=b other
+        volume ls
+        volume ls -q --filter label=a=b
+        volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}}' data
+        run --rm --network none -v data:/data BASE sh -c 'echo kept >/data/file'
+        run --rm --network none -v data:/data:ro BASE sh -c 'cat /data/file; echo x >/data/file'
+        create --name s7 --network none -v data:/data BASE
+        volume rm data
+        rm s7
+        volume rm data other
+        volume ls -q
+        """,
+}  # fmt: skip
+
+_ERRORS_DIFFER = (
+    "run -d --name s6 --network none nothing-like", "run --pull never", "run --nothing", "run -m 1k", "ps -n x",
+    "kill -s NOTHING",
+)  # fmt: skip
+"""Whose errors say the same in other words; the others have docker's, but for its prefix."""
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_story_goes_as_dockers(name: str, both: Both) -> None:
+    for text in STORIES[name].strip().splitlines():
+        line = shlex.split(text.strip().replace("BASE", BASE))
+        theirs, ours = both.dockers(line), both.ours(line)
+        told = f"{text.strip()}\ndocker: {theirs}\nshiplap: {ours}"
+        assert (ours.code, ours.out) == (theirs.code, theirs.out), told
+        assert bool(ours.err) == bool(theirs.err), told
+        if theirs.err and not text.strip().startswith(_ERRORS_DIFFER):
+            assert _said(ours.err) in _said(theirs.err), told
+
+
+def _said(text: str) -> str:
+    """The text of errors, without who says it."""
+    lines = []
+    for line in text.splitlines():
+        while match := _PREFIXES.match(line):
+            line = line[match.end() :]
+        if line and not line.startswith(("See '", "hint:", "Usage:")):
+            lines.append(line.replace("shiplap", "docker"))
+    return _alike("\n".join(lines))
+
+
+def test_exec_of_what_cannot_be_executed_has_the_codes_that_docker_promises(both: Both) -> None:
+    """docker 26 itself exits with 126 for both, and says why on standard output; its manual promises these."""
+    both.ours(["run", "-d", "--name", "s8", "--network", "none", BASE, "sleep", "1000"])
+    assert both.ours(["exec", "s8", "nothing-there"]).code == 127
+    assert both.ours(["exec", "s8", "/etc"]).code == 126
+    assert both.ours(["exec", "-u", "nobody-there", "s8", "true"]).code == 126
