@@ -225,6 +225,7 @@ class Hub:
         self._folder = folder
         self._next = 0
         self._mtu = 0
+        self._is_behind = False
         self.ready = False
         self.daemon = 0
         self.host = netlink.Netlink(watch_addresses=True)
@@ -245,8 +246,8 @@ class Hub:
             os.waitpid(pasta, 0)
             raise
 
-    def ended(self, pid: int, status: int) -> None:
-        """Note that a ``starting`` process has ended, with this wait status.
+    def ended(self, pid: int, status: int) -> int | None:
+        """Note that a ``starting`` process has ended, with this wait status; the pid of an update that follows, if any.
 
         Raises NetworkError when all have ended and one has failed. If two failed, the error names the same one
         whichever was first: the message must not depend on chance.
@@ -260,11 +261,13 @@ class Hub:
             with open(f"{self._folder}/pasta.pid", encoding="ascii") as file:
                 self.daemon = int(file.read())
             self._mtu = self._link.mtu(OUTWARD)
+        update = self._update() if name == "nft" and status == 0 else None
         if self._failures and not self.starting:
             failed = max(self._failures)  # pasta before nft
             said = self._failures[failed]
             raise NetworkError(f"{failed} failed to set up the containers' network: {said}", hint=remedy(failed, said))
         self.ready = self.ready or not self.starting
+        return update
 
     def connect(self, netns: int) -> tuple[int, int, int]:
         """Give a container's network namespace an interface; its address, prefix length and gateway."""
@@ -290,9 +293,17 @@ class Hub:
         if addresses == self._addresses:
             return None
         self._addresses = addresses
+        self._is_behind = True
+        return self._update()
+
+    def _update(self) -> int | None:
+        """Tell the filter the host's addresses if it does not know them; not before it is there, and one at a time."""
+        if not self._is_behind or "nft" in self.starting.values():
+            return None
+        self._is_behind = False
         update = "flush set inet shiplap host\n"
-        if addresses:
-            update += f"add element inet shiplap host {_elements(addresses).removeprefix('elements = ')}\n"
+        if self._addresses:
+            update += f"add element inet shiplap host {_elements(self._addresses).removeprefix('elements = ')}\n"
         pid = self._start_filter(update)
         self.starting[pid] = "nft"
         return pid

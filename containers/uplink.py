@@ -98,7 +98,9 @@ class Uplink:
         try:
             if pid == hub.daemon:
                 raise NetworkError("pasta, which connects containers to the network, has ended", hint="see `dmesg`")
-            hub.ended(pid, status)
+            update = hub.ended(pid, status)
+            if update is not None:
+                self._watch_process(update)
             if hub.ready and not was_ready:
                 self._watch_process(hub.daemon)
         except (NetworkError, OSError) as error:

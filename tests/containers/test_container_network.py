@@ -290,3 +290,33 @@ def test_namespace_whose_maker_was_killed_is_no_refusal(monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="the process that made it was killed") as caught:
         network.Hub(str(tmp_path))
     assert not isinstance(caught.value, PermissionError)
+
+
+def test_addresses_that_come_while_the_filter_is_made_are_told_to_it_afterwards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An update would find no table, and the file of both is one."""
+    told: list[str] = []
+
+    def start_filter(_hub: network.Hub, text: str) -> int:
+        told.append(text)
+        return len(told)
+
+    link = netlink.Netlink()
+    monkeypatch.setattr(network.Hub, "_make_namespace", lambda _hub: link)
+    monkeypatch.setattr(network.Hub, "_start_pasta", lambda _hub: 1000)
+    monkeypatch.setattr(network.Hub, "_start_filter", start_filter)
+    hub = network.Hub(str(tmp_path))
+    try:
+        for address in (0x0A000001, 0x0A000002):
+            monkeypatch.setattr(netlink.Netlink, "addresses", lambda _link, address=address: {address})
+            assert hub.addresses_changed() is None
+        update = hub.ended(1, 0)
+        assert update == 2
+        assert told[1:] == ["flush set inet shiplap host\nadd element inet shiplap host { 10.0.0.2 }\n"]
+        assert hub.starting == {1000: "pasta", 2: "nft"}
+        assert hub.ended(2, 0) is None
+        assert hub.starting == {1000: "pasta"}
+    finally:
+        hub.host.close()
+        link.close()
