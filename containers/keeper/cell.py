@@ -37,6 +37,9 @@ class Cell:
     def __init__(self, loop: Loop, run: str, work: str, host_proc: int) -> None:
         self._loop = loop
         self._host_proc = host_proc
+        self.switch = -1
+        """The switch's network namespace, if there is one that this process knows."""
+
         self._work = work
         self.range = ranges.take(run)
         first = self.range.first
@@ -81,13 +84,13 @@ class Cell:
             self._waiting.remove(then)
             raise error if isinstance(error, NetworkError) else NetworkError(f"no network: {error}") from error
 
-    def order(self, guest: Guest, spec: dict[str, Any], stdio: list[int]) -> None:
+    def order(self, guest: Guest, spec: dict[str, Any], stdio: list[int], resolv_conf: str | None = None) -> None:
         """Have a first process become the command of ``spec`` (``spec.to_wire``). Raises ContainerError, OSError.
 
-        stdio: stays open.
+        stdio: stays open. resolv_conf: its content where it is no matter of the kind of network.
         """
         assert guest.channel is not None
-        resolv_conf = network.host_resolv_conf()
+        resolv_conf = network.host_resolv_conf() if resolv_conf is None else resolv_conf
         if spec["network"] == "default":
             assert self._uplink is not None
             wire.send(guest.channel, ("network", self._uplink.connect(guest.pid)))

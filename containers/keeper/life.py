@@ -16,11 +16,13 @@ import time
 from containers import stubs, syscalls, wire
 from containers.capabilities import ALL_CAPABILITIES
 from containers.errors import BY_NAME, ContainerError, NetworkError, NotExecutedError, StateError
-from containers.keeper import eventlog, logfile, records, restarts, specs
+from containers.keeper import logfile, records, restarts, specs
+from containers.keeper.account import Account
 from containers.keeper.cell import refused
 from containers.keeper.health import Health
 from containers.keeper.joining import Joined, Joins
 from containers.keeper.relay import Relay
+from containers.keeper.wiring import Wiring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 _SIGTERM = 15
-_SYNC_PAUSE_S = 0.05
 
 
 class Life:
@@ -49,11 +50,8 @@ class Life:
         self._run = run
         self.folder = folder
         self.identity = identity
-        self.spec = records.read_spec(folder)
-        self.name = self.spec.get("name", "")
-        self.state = records.read_state(folder)
-        if self.state["status"] in records.ALIVE:  # its last keeper was killed
-            self.state.update(status="exited", exit_code=records.LOST_CODE, pid=0)
+        self.account = Account(loop, run, folder, identity, records.read_spec(folder))
+        self.state = self.account.state
         process = self.spec["process"]
         self.log = logfile.opened(folder, self.spec.get("log") or {})
         self.relay = Relay(
@@ -72,12 +70,17 @@ class Life:
         self._pause_s = 0.0
         self._again: Timer | None = None
         self._killing: Timer | None = None
-        self._syncing: Timer | None = None
         self._health: Health | None = None
         self._was_tried_again = False
         self._is_leaving = False
+        self._wiring: Wiring | None = None
 
     # What it is
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What was asked for."""
+        return self.account.spec
 
     @property
     def status(self) -> str:
@@ -126,7 +129,7 @@ class Life:
         guest = self.guest
         if number in (syscalls.SIGKILL, self._stop_signal()):
             self._by_hand()
-        self.event("kill", signal=str(number))
+        self.account.event("kill", signal=str(number))
         if number == syscalls.SIGKILL:
             self._kill()
         else:
@@ -155,7 +158,7 @@ class Life:
             wanted = (self.spec.get("stop") or {}).get("timeout_s")
             timeout_s = DEFAULT_STOP_TIMEOUT_S if wanted is None else float(wanted)
         sent = number or self._stop_signal()
-        self.event("kill", signal=str(sent))
+        self.account.event("kill", signal=str(sent))
         self._guest.signal(sent)
         if self.status == "paused":
             self.unpause()
@@ -172,8 +175,8 @@ class Life:
             raise StateError("the container is already paused")
         if not self._cell.session.freeze(guest.name, frozen=True):
             raise ContainerError("this host cannot pause a container: there is no freezer among its control groups")
-        self._note(status="paused")
-        self.event("pause")
+        self.account.note(status="paused")
+        self.account.event("pause")
 
     def unpause(self) -> None:
         """Let its processes go on. Raises StateError."""
@@ -181,8 +184,8 @@ class Life:
         if self.status != "paused":
             raise StateError("the container is not paused")
         self._cell.session.freeze(guest.name, frozen=False)
-        self._note(status="running")
-        self.event("unpause")
+        self.account.note(status="running")
+        self.account.event("unpause")
 
     def limit(self, limits: dict[str, Any]) -> None:
         """Hold it to other limits. Raises LimitError, StateError."""
@@ -191,9 +194,23 @@ class Life:
             self._cell.session.limit(self.guest.name, wanted)
         self.spec["limits"] = limits
 
+    def connect(self, endpoint: dict[str, Any]) -> None:
+        """Connect it to another network. Raises ContainerError."""
+        self._networks().add(endpoint)
+
+    def disconnect(self, network: str) -> None:
+        """Take it out of a network. Raises ContainerError."""
+        self._networks().remove(network)
+
+    def _networks(self) -> Wiring:
+        self.guest  # noqa: B018 - raises
+        if self._wiring is None:
+            raise NetworkError("the container is in no network that others can be added to")
+        return self._wiring
+
     def renamed(self, name: str) -> None:
         """It has another name from now on, in its events."""
-        self.name = self.spec["name"] = name
+        self.account.name = name
 
     def execute(self, identity: str, asked: dict[str, Any], joined: Joined) -> None:
         """Have a process join it. asked: as the verb ``exec`` has it. Raises ContainerError."""
@@ -215,23 +232,14 @@ class Life:
         for old in list(execs)[: -records.MOST_EXECS]:
             del execs[old]
         if self.is_running:
-            self._note()
-
-    def event(self, action: str, **attributes: str) -> None:
-        """Write down what happened. A full disk loses events, not containers."""
-        asked = self.spec.get("asked") or {}
-        whole = {**(asked.get("Labels") or {}), "image": str(asked.get("Image", "")), "name": self.name, **attributes}
-        try:
-            eventlog.append(self._run, "container", action, self.identity, whole)
-        except OSError:
-            return
+            self.account.note()
 
     # From its start to its end
 
     def _begin(self) -> None:
         """Take what was asked for, and a first process for it."""
         try:
-            self.spec = {**records.read_spec(self.folder), "name": self.name}
+            self.account.spec = records.read_spec(self.folder)
             told = specs.to_wire(self.spec)
             guest = self._cell.take()
         except ContainerError as error:
@@ -242,17 +250,36 @@ class Life:
             return
         self.state["status"] = "starting"
         self._guest = guest
+        problem: ContainerError | None = None
+        try:
+            self._wire(told)
+        except ContainerError as error:
+            problem = error
         guest.upper = None if told["upper"] is None else f"{told['upper']}/fs"
         self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
         if guest.channel is not None:
             self._loop.watch(guest.channel.fileno(), lambda: self._on_channel(guest))
-        if told["network"] == "default":
+        if problem is None and told["network"] == "default":
             try:
                 self._cell.connected(lambda error: self._order(guest, told, error))
             except NetworkError as error:
                 self._order(guest, told, error)
         else:
-            self._order(guest, told, None)
+            self._order(guest, told, problem)
+
+    def _wire(self, told: dict[str, Any]) -> None:
+        """Have the published ports of a container of the switch bound. Raises NetworkError."""
+        if told["network"] != specs.SWITCH:
+            return
+        if self._wiring is None:
+            if self._cell.switch < 0:
+                raise NetworkError("this keeper knows no switch that it could connect the container to")
+            switch = os.dup(self._cell.switch)
+            self._wiring = Wiring(self._loop, self._run, switch, self.identity, self.spec["network"])
+        self._wiring.bind()
+        if self._wiring.address is not None:
+            hosts = [*told["extra_hosts"], (told["hostname"] or self.identity[:12], self._wiring.address)]
+            told["extra_hosts"] = tuple(hosts)
 
     def _order(self, guest: Guest, told: dict[str, Any], error: ContainerError | None) -> None:
         """The network is there, or will not be: have the first process go on, or end."""
@@ -262,7 +289,11 @@ class Life:
             process = self.spec["process"]
             self._stdio = self.relay.open(has_input=bool(process.get("stdin_open")))
             try:
-                self._cell.order(guest, told, self._stdio)
+                resolv_conf = None
+                if self._wiring is not None:
+                    self._wiring.connect(guest.pid)
+                    resolv_conf = self._wiring.resolv_conf()
+                self._cell.order(guest, told, self._stdio, resolv_conf)
                 return
             except ContainerError as refusal:
                 error = refusal
@@ -308,7 +339,7 @@ class Life:
         self.joins = Joins(self._loop, self._cell, guest)
         health = self.spec.get("health")
         self._health = Health(self._loop, self, health) if health else None
-        self._note(
+        self.account.note(
             status="running",
             pid=self._cell.host_pid(guest.pidfd),
             started=records.moment(),
@@ -316,14 +347,36 @@ class Life:
             oom=False,
             error="",
             range=self._cell.range.first[0],
+            ports=self._wiring.bound if self._wiring is not None else [],
             health=self._health.record if self._health is not None else None,
         )
-        self.event("start")
+        self._open_ports()
+        self.account.event("start")
         self._reply(None)
         if self._health is not None:
             self.joins.prepare()
             self._health.begin()
         self.changed()
+
+    def _open_ports(self) -> None:
+        """Bring clients to it. What the switch refuses costs its ports: it is running already."""
+        if self._wiring is not None:
+            try:
+                self._wiring.open()
+            except (NetworkError, OSError) as error:
+                self.account.note(error=f"published ports are not all open: {error}")
+
+    def _unwire(self, *, for_good: bool) -> None:
+        """Take its interfaces and names back; for good, the ports that it listens at, too."""
+        if self._wiring is None:
+            return
+        wiring = self._wiring
+        if for_good:
+            self._wiring = None
+        try:
+            (wiring.close if for_good else wiring.cut)()
+        except (NetworkError, OSError):
+            return  # the switch has gone, with all that was in it
 
     def _on_exit(self, guest: Guest) -> None:
         while guest.channel is not None:
@@ -335,13 +388,14 @@ class Life:
         status = self._cell.reap(guest)
         self._guest = None
         self._drop_stdio()
-        for timer in (self._killing, self._syncing):
-            if timer is not None:
-                timer.cancel()
-        self._killing = self._syncing = None
+        if self._killing is not None:
+            self._killing.cancel()
+            self._killing = None
+        self.account.stop_syncing()
         if self._health is not None:
             self._health.end()
             self._health = None
+        self._unwire(for_good=False)
         if guest.made and guest.upper is not None:
             stubs.remove(guest.upper, guest.made)
         if not guest.is_told and guest.was_killed_as_spare(status) and not self._was_tried_again:
@@ -360,10 +414,10 @@ class Life:
         """The command has ended."""
         self.relay.process_ended()
         if is_oom:
-            self.event("oom")
+            self.account.event("oom")
         ran_s = time.monotonic() - self._began
         self.state.update(pid=0, exit_code=code, finished=records.moment(), oom=is_oom)
-        self.event("die", exitCode=str(code), execDuration=str(int(ran_s)))
+        self.account.event("die", exitCode=str(code), execDuration=str(int(ran_s)))
         try:
             policy = records.read_spec(self.folder).get("restart") or {}
         except (OSError, ValueError):
@@ -372,7 +426,7 @@ class Life:
         is_final = by_hand or self._is_leaving
         if restarts.wanted(policy, code, self.state["restarts"], stopped_by_hand=is_final):
             self._pause_s = restarts.next_pause(self._pause_s, ran_s)
-            self._note(status="restarting")
+            self.account.note(status="restarting")
             self._again = self._loop.later(self._pause_s, self._restart)
             self._prepare()
         else:
@@ -381,9 +435,10 @@ class Life:
         self.changed()
 
     def _finish(self, *, stopped: bool) -> None:
-        self._note(durable=not self.spec.get("auto_remove"), status="exited")
+        self._unwire(for_good=True)
+        self.account.note(durable=not self.spec.get("auto_remove"), status="exited")
         if stopped:
-            self.event("stop")
+            self.account.event("stop")
 
     def _prepare(self) -> None:
         """Use the pause before the next start."""
@@ -414,12 +469,11 @@ class Life:
         by_hand = self._answer is not None or self.state["stopped_by_hand"]
         if restarts.wanted(policy, code, self.state["restarts"], stopped_by_hand=by_hand):
             self._pause_s = restarts.next_pause(self._pause_s, 0)
-            self._note(status="restarting")
+            self.account.note(status="restarting")
             self._again = self._loop.later(self._pause_s, self._restart)
-        elif self.state["started"] == records.NEVER:
-            self._note(durable=True, status="created")
         else:
-            self._note(durable=True, status="exited")
+            self._unwire(for_good=True)
+            self.account.note(durable=True, status="created" if self.state["started"] == records.NEVER else "exited")
         self.relay.let_go("exit")
         self._reply(error)
         self.changed()
@@ -431,7 +485,7 @@ class Life:
 
     def _by_hand(self) -> None:
         if not self.state["stopped_by_hand"]:
-            self._note(durable=bool(self.spec.get("restart")), stopped_by_hand=True)
+            self.account.note(durable=bool(self.spec.get("restart")), stopped_by_hand=True)
 
     def _kill(self) -> None:
         """SIGKILL everything of it."""
@@ -456,34 +510,9 @@ class Life:
     def health_changed(self, *, is_new: bool) -> None:
         """A check has a result. is_new: the container's health is another now."""
         assert self._health is not None
-        self._note(health=self._health.record)
+        self.account.note(health=self._health.record)
         if is_new:
-            self.event(f"health_status: {self._health.record['status']}")
-
-    def _note(self, *, durable: bool = False, **changes: Any) -> None:
-        """Change the state, and write it down. On a full disk the state that is known here counts on.
-
-        durable: wait for the disk. Else it follows soon: a host that goes down before has lost this container anyway.
-        """
-        self.state.update(changes)
-        try:
-            records.write_state(self.folder, self.state, durable=durable)
-        except OSError:
-            return
-        if not durable and self._syncing is None and changes.get("status") == "running":
-            self._syncing = self._loop.later(_SYNC_PAUSE_S, self._sync)
-
-    def _sync(self) -> None:
-        self._syncing = None
-        try:
-            fd = os.open(f"{self.folder}/state.json", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            records.sync(self.folder)
-        except OSError:
-            return  # it was removed
+            self.account.event(f"health_status: {self._health.record['status']}")
 
 
 def _code(status: int) -> int:

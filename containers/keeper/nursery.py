@@ -20,9 +20,11 @@ import time
 
 from containers import birth, cgroups, hierarchies, syscalls, wire
 from containers.errors import ContainerError, KeeperError, SeccompError
-from containers.keeper import eventlog, protocol, records, restarts, serving
+from containers.keeper import eventlog, protocol, records, restarts, spare
 from containers.keeper.loop import Loop
-from containers.keeper.serving import WORK, Peer
+from containers.keeper.serving import Peer
+from containers.keeper.spare import WORK
+from containers.switchpin import pinned
 from core import ofdlocks, packets, zygote
 from core.release import VERSION
 
@@ -165,11 +167,15 @@ class Nursery:
         child.identity = identity
         child.asking = asking
         assert child.channel is not None
+        switch = pinned(f"{self._run}/switch")
         try:
-            protocol.send(child.channel, order)
+            protocol.send(child.channel, order, [switch] if switch >= 0 else [])
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # it has ended, which its exit tells
                 raise
+        finally:
+            if switch >= 0:
+                os.close(switch)
         if not self._refilling:
             self._refilling = True
             self._loop.later(_QUIET_S, self._refill)
@@ -191,7 +197,7 @@ class Nursery:
         try:
             pid = syscalls.clone3(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
             if pid == 0:
-                serving.main(theirs, self._root, self._run, self._finish)
+                spare.main(theirs, self._root, self._run, self._finish)
             child = _Child(pid, os.pidfd_open(pid), ours)
         except OSError:
             ours.close()

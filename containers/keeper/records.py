@@ -53,6 +53,7 @@ def new_state() -> dict[str, Any]:
         "health": None,
         "execs": {},
         "range": 0,
+        "ports": [],
     }
 
 

@@ -1,9 +1,8 @@
-"""A keeper's process: it waits, as a spare one, for the container that it is for; then it answers that one's socket.
+"""A keeper at its socket: what is asked of it, and when it is to end.
 
-It is the first process of a PID namespace, and has a mount namespace of its own: when it dies, in whatever way, the
-kernel takes the container with it. It ends when its container has, or when nobody is there any more and nothing was
-started. Before that it gives up its socket, then its lock; only then do those who waited for the end get their answer,
-so that they can start or remove the container at once.
+It ends when its container has, or when nobody is there any more and nothing was started. Before that it gives up its
+socket, then its lock; only then do those who waited for the end get their answer, so that they can start or remove the
+container at once.
 """
 
 from __future__ import annotations
@@ -11,34 +10,25 @@ from __future__ import annotations
 import _socket
 import errno
 import fcntl
-import gc
 import os
 import struct
 import termios
-import time
 from binascii import a2b_base64
 
-from containers import syscalls
 from containers.errors import ContainerError, KeeperError, StateError
 from containers.keeper import counters, protocol, records
 from containers.keeper.cell import Cell
 from containers.keeper.joining import Joined
 from containers.keeper.life import Life
-from containers.keeper.loop import Loop, report
+from containers.keeper.loop import Loop
 from containers.keeper.relay import PATIENCE_S, Follower, Framing, Relay, Viewer
-from containers.setup import STAGING
-from core import ofdlocks, packets
+from core import packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
-WORK = "work"
-"""The directory of RUN on which each keeper mounts a tmpfs that only it sees."""
-
-_LOCK_TRIES = 5000
-_LOCK_PAUSE_S = 0.002
 _FINISH_PATIENCE_S = 30.0
 _NOBODY_PATIENCE_S = 10.0
 _ACCEPT_PAUSE_S = 0.1
@@ -167,7 +157,9 @@ class Keeper:
 
     # Verbs
 
-    def _start(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+    def _start(self, peer: Peer, _asked: dict[str, Any], fds: list[int]) -> None:
+        if fds:
+            self._cell.switch = fds.pop()  # of a switch that was made after this keeper
         if self._was_started and self.life.is_over and self.life.spec.get("auto_remove"):
             raise StateError("the container is being removed")
 
@@ -222,6 +214,14 @@ class Keeper:
         self.life.renamed(str(asked["name"]))
         peer.answer({"ok": True})
 
+    def _connect(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.connect(asked["endpoint"])
+        peer.answer({"ok": True})
+
+    def _disconnect(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        self.life.disconnect(str(asked["network"]))
+        peer.answer({"ok": True})
+
     def _finished(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         """The container was removed, or is about to be: there is nothing to be here for."""
         if not self.life.is_over:
@@ -258,13 +258,13 @@ class Keeper:
 
         def ended(why: str) -> None:
             if why == "detached":
-                self.life.event("detach")
+                self.life.account.event("detach")
             peer.answer({"ended": why})
             self._loop.later(0, self._look)
 
         viewer = self._viewer(relay, peer, asked, fds, ended)
         assert viewer is not None
-        self.life.event("attach")
+        self.life.account.event("attach")
         peer.answer({"ok": True})
         self._feed(viewer, asked)
 
@@ -301,14 +301,14 @@ class Keeper:
                 peer.answer(protocol.error_fields(error))
                 return
             pid = self._cell.host_pid(joined.pidfd) if joined.pidfd >= 0 else 0
-            self.life.event("exec_start: " + " ".join(asked["args"]), execID=identity)
+            self.life.account.event("exec_start: " + " ".join(asked["args"]), execID=identity)
             peer.answer({"started": True, "exec": identity, "pid": pid})
 
         def over(result: int) -> None:
             nonlocal code
             code = result
             self.life.executed(identity, result)
-            self.life.event("exec_die", execID=identity, exitCode=str(result))
+            self.life.account.event("exec_die", execID=identity, exitCode=str(result))
             tell()
 
         def seen_off(why: str) -> None:
@@ -353,6 +353,8 @@ class Keeper:
         "limits": _limits,
         "resize": _resize,
         "rename": _rename,
+        "connect": _connect,
+        "disconnect": _disconnect,
         "finished": _finished,
         "wait": _wait,
         "stats": _stats,
@@ -467,97 +469,3 @@ class Keeper:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def main(nursery: _socket.socket, root: str, run: str, finish: list[str]) -> NoReturn:
-    """The whole life of a keeper: in a new PID and mount namespace, from a fork of the nursery to its end.
-
-    nursery: the channel on which it learns for which container it is; it ends when that closes before.
-    """
-    code = 1
-    try:
-        host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        syscalls.close_all_but({0, 1, 2, nursery.fileno(), host_proc})
-        _isolate(f"{run}/{WORK}")
-        loop = Loop()
-        cell: Cell | ContainerError
-        try:
-            cell = Cell(loop, run, f"{run}/{WORK}", host_proc)
-            cell.prepare()
-        except ContainerError as error:
-            cell = error
-        code = _serve(nursery, loop, cell, root, run, finish)
-    except Exception:
-        # The outermost layer of this process: what the nursery's log has of it.
-        report()
-    finally:
-        os._exit(code)
-
-
-def _serve(
-    nursery: _socket.socket, loop: Loop, cell: Cell | ContainerError, root: str, run: str, finish: list[str]
-) -> int:
-    received = protocol.receive(nursery)
-    if received is None:
-        if isinstance(cell, Cell):
-            cell.close()
-        return 0
-    order = received[0]
-    identity = order["id"]
-    try:
-        if isinstance(cell, ContainerError):
-            raise cell
-        lock = _locked(f"{root}/containers/{identity}", records.socket_path(run, identity))
-        if lock < 0:
-            protocol.send(nursery, {"ok": True, "exists": True})
-            cell.close()
-            return 0
-        keeper = Keeper(loop, cell, root, run, identity, lock, finish)
-    except (ContainerError, OSError, ValueError, KeyError) as error:
-        told = error if isinstance(error, ContainerError) else KeeperError(f"no keeper for {identity}: {error}")
-        protocol.send(nursery, protocol.error_fields(told))
-        if isinstance(cell, Cell):
-            cell.close()
-        return 0
-    protocol.send(nursery, {"ok": True})
-    nursery.close()
-    gc.enable()  # what was frozen is never looked at, what a request leaves is
-    if order.get("again"):
-        keeper.start_again()
-    while not keeper.is_over:
-        loop.step()
-    return 0
-
-
-def _locked(folder: str, path: str) -> int:
-    """Take the container's lock; -1 when another keeper has it, and answers at ``path``. Raises KeeperError, OSError.
-
-    A keeper that is about to end has the lock for some moments more, and answers no more.
-    """
-    fd = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for attempt in range(_LOCK_TRIES):
-        if ofdlocks.try_lock(fd):
-            return fd
-        if attempt % 10 == 0:
-            try:
-                protocol.connect(path, 1.0).close()
-            except (KeeperError, TimeoutError):
-                pass
-            else:
-                os.close(fd)
-                return -1
-        time.sleep(_LOCK_PAUSE_S)
-    os.close(fd)
-    raise KeeperError(f"somebody holds {folder}/lock, and does not answer")
-
-
-def _isolate(work: str) -> None:
-    """Enter what this namespace is to see: the host's mounts as they come and go, its own /proc, a private tmpfs."""
-    gc.disable()
-    os.setsid()
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    syscalls.mount("tmpfs", work, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
-    os.umask(0o022)
-    os.mkdir(f"{work}/{STAGING}")
-    os.chdir(f"{work}/{STAGING}")

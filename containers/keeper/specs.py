@@ -20,6 +20,10 @@ LIMITS: dict[str, Any] = {
 """No limits, as ``containers.resources.Limits`` has them."""
 
 
+SWITCH = "switch"
+"""The kind of network of a container that the keeper itself connects; see ``wiring``."""
+
+
 def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
     """The first process's spec. Raises ContainerError for what this release cannot do, KeyError for what is missing."""
     process = spec["process"]
@@ -81,6 +85,8 @@ def exec_to_wire(spec: dict[str, Any], asked: dict[str, Any], every_capability: 
 
 
 def _network(network: Any) -> str:
+    if isinstance(network, dict):
+        return SWITCH
     if network not in ("default", "none"):
         raise ContainerError(f"this keeper has no network of the kind {network!r}")
     return str(network)
