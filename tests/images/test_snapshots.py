@@ -406,9 +406,11 @@ def test_prune_drops_unused_snapshots_and_those_in_use_stay(tmp_path: Path) -> N
         (used,) = maker.snapshots.lowers(diff_ids[:1])
         maker.snapshots.lowers(diff_ids)
         assert isinstance(used, ErofsLayer)
+        there = sorted(os.listdir(tmp_path / "snapshots"))
         with Store.open(tmp_path) as cleaner:
             cleaner.images.prune(cache=True, all_unused=True)
             assert os.path.exists(used.image)
+            assert sorted(os.listdir(tmp_path / "snapshots")) == there, "the flattened one, too, is in use"
             assert len(maker.snapshots.lowers(diff_ids)) == 53
     with Store.open(tmp_path) as cleaner:
         cleaner.images.prune()

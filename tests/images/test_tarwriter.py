@@ -166,6 +166,13 @@ def test_a_name_is_never_all_in_the_prefix(length: int) -> None:
     assert read_with_tarfile(data) == [directory]
 
 
+@pytest.mark.parametrize(("name", "count"), [(b"n" * 99, 1), (b"n" * 100, 1), (b"n" * 101, 3), ("ä".encode() * 5, 3)])
+def test_name_that_fits_needs_no_header_of_its_own(name: bytes, count: int) -> None:
+    data = write([Entry("file", name)])
+    assert len(data.rstrip(b"\0")) <= 512 * count
+    assert (next(headers(data))[156:157] == b"x") == (count > 1)
+
+
 def test_gnu_tar_lists_what_was_written() -> None:
     data = write(SAMPLES)
     command = ["tar", "--list", "--null", "--quoting-style=literal", "--file=-"]

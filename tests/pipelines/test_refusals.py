@@ -198,15 +198,15 @@ _RUN = RunRequest(_GIT, "app")
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"priority": 1001}, "priority 1001 is not within ±"),
-        ({"priority": -1001}, "priority -1001 is not within ±"),
+        ({"priority": 101}, "priority 101 is not within ±100"),
+        ({"priority": -101}, "priority -101 is not within ±100"),
         ({"max_attempts": 0}, "max_attempts 0 is not within 1 … "),
-        ({"max_attempts": 101}, "max_attempts 101 is not within 1 … "),
+        ({"max_attempts": 11}, "max_attempts 11 is not within 1 … 10"),
         ({"options": BuildOptions(timeout_s=0)}, "timeout_s 0 is not within 1 … "),
         ({"options": BuildOptions(timeout_s=10**9)}, "timeout_s 1000000000 is not within 1 … "),
         ({"source": ContextSource(_DIGEST), "pipeline": "ci"}, "a pipeline is run from a git repository"),
         ({"source": ContextSource("sha256:x")}, "not a digest: 'sha256:x'"),
-        ({"pipeline": "x" * 201}, "the name of the pipeline has more than"),
+        ({"pipeline": "x" * 101}, "the name of the pipeline has more than"),
         ({"options": BuildOptions(build_args={"A-B": ""})}, "invalid name of a build argument: 'A-B'"),
         ({"options": BuildOptions(tags=("UPPER",))}, "invalid image name 'UPPER'"),
         ({"options": BuildOptions(platform="a/b/c/d")}, "a/b/c/d"),
@@ -218,6 +218,17 @@ def test_run_that_could_never_be_done_is_refused(members: dict[str, Any], messag
     with pytest.raises(InvalidRequestError) as refused:
         check_request(msgspec.structs.replace(_RUN, **members))
     assert message in refused.value.message
+
+
+def test_run_at_its_bounds_is_taken() -> None:
+    for members in (
+        {"priority": 100},
+        {"priority": -100},
+        {"max_attempts": 1},
+        {"max_attempts": 10},
+        {"pipeline": "x" * 100},
+    ):
+        assert check_request(msgspec.structs.replace(_RUN, **members)) == ()
 
 
 def test_labels_are_sorted_each_once() -> None:
