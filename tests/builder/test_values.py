@@ -39,6 +39,46 @@ def test_bad_port(text: str) -> None:
         parse_port(text)
 
 
+_WRITE = "write PORT, FIRST-LAST, PORT/udp or PORT/sctp"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("x", "invalid port 'x'", _WRITE),
+        ("80/icmp", "invalid protocol 'icmp' in port '80/icmp'", "tcp, udp or sctp"),
+        ("65536", "invalid port range '65536'", "ports go up to 65535, the lower one first"),
+        ("2-1", "invalid port range '2-1'", "ports go up to 65535, the lower one first"),
+        ("x:1:80", "invalid address 'x' in port 'x:1:80'", _WRITE),
+        ("[::1:1:80", "invalid address '[::1' in port '[::1:1:80'", _WRITE),
+        ("1-2:3-9", "two ranges of different lengths in port '1-2:3-9'", _WRITE),
+        ("70000:80", "invalid port range '70000:80'", "ports go up to 65535, the lower one first"),
+    ],
+)  # fmt: skip
+def test_bad_port_is_told_with_what_is_good(text: str, message: str, hint: str) -> None:
+    with pytest.raises(InstructionError) as refused:
+        parse_port(text)
+    assert (refused.value.message, refused.value.hint) == (message, hint)
+
+
+def test_ranges_of_the_same_length_go_together_and_a_port_takes_any() -> None:
+    assert parse_port("8080-8081:80-81") == ["80/tcp", "81/tcp"]
+    assert parse_port("1.2.3.4::80") == ["80/tcp"]
+    assert parse_port("7:7") == ["7/tcp"]
+
+
+def test_bad_signal_is_told_with_what_is_good() -> None:
+    for text, message, hint in (
+        ("0", "invalid signal number 0", "signals go from 1 to 64"),
+        ("SIGTREM", "unknown signal 'SIGTREM'", "did you mean SIGTERM?"),
+    ):
+        with pytest.raises(InstructionError) as refused:
+            check_signal(text)
+        assert (refused.value.message, refused.value.hint) == (message, hint)
+    for text in ("CLD", "IOT", "POLL", "STKFLT", "RTMIN", "RTMIN+15", "RTMAX", "RTMAX-14", "+1"):
+        check_signal(text)
+
+
 @pytest.mark.parametrize("text", ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-1", "64", "200", "-1", "SIGCLD"])
 def test_signal(text: str) -> None:
     check_signal(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.errors import SettingsError
+from core.proxies import TrustedProxies
 from web.guard.proxies import BehindProxies
 
 if TYPE_CHECKING:
@@ -52,3 +53,11 @@ def test_client_is_the_last_address_that_no_trusted_proxy_has(
 def test_network_that_is_none_is_refused() -> None:
     with pytest.raises(SettingsError, match="SHIPLAP_TRUSTED_PROXIES"):
         BehindProxies(lambda *_: [], ["10.0.0.0/99"])
+
+
+def test_network_may_be_written_by_any_of_its_addresses() -> None:
+    proxies = TrustedProxies(["10.1.2.3/8"])
+    assert [proxies.trusts(peer) for peer in ("10.9.9.9", "11.0.0.1", "", "here")] == [True, False, False, False]
+    with pytest.raises(SettingsError, match="SHIPLAP_TRUSTED_PROXIES has 'proxy.lan'") as refused:
+        TrustedProxies(["proxy.lan"])
+    assert refused.value.hint == "write addresses or networks: 10.0.0.1,172.16.0.0/12"
