@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images.errors import InvalidLayerError
-from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
+from images.tarheaders import DIRECTORY, FILE, HARDLINK, MAX_SIZE_BYTES, SYMLINK, normalise
 from images.tarreader import TarEntry, TarReader
 from images.tarwriter import TarWriter
 from images.whiteouts import hidden_name
@@ -208,6 +208,15 @@ def test_map_of_a_sparse_file_is_held_to_file_and_content(records: dict[str, byt
 def test_file_that_claims_to_be_longer_than_any_is_refused_by_its_header(seekable: bool) -> None:
     with pytest.raises(InvalidLayerError, match="an entry of 9223372036854775808 bytes"):
         headers(after_records(pax(size=b"9223372036854775808")), seekable=seekable)
+
+
+def test_file_of_the_most_bytes_that_there_may_be_is_only_too_short() -> None:
+    for size, why in (
+        (MAX_SIZE_BYTES, "it ends in the middle of a file"),
+        (MAX_SIZE_BYTES + 1, f"an entry of {1 << 62}"),
+    ):
+        with pytest.raises(InvalidLayerError, match=f"damaged tar.*{why}"):
+            headers(after_records(pax(size=b"%d" % size)), seekable=True)
 
 
 @pytest.mark.parametrize(
