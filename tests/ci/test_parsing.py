@@ -280,6 +280,16 @@ def test_matrix_is_told_where_it_is_wrong(lint: Lint) -> None:
     assert not lint(_JOB + "    matrix: {A: [1, 2, 3, 4, 5, 6, 7, 8], B: [1, 2, 3, 4, 5, 6, 7, 8]}\n")
 
 
+def test_variables_of_a_job_lie_above_those_of_defaults_and_of_the_file(lint: Lint, parsed: Parsed) -> None:
+    text = "env: {A: f, B: f}\ndefaults: {env: {B: d, C: d}}\n" + _JOB
+    assert dict(parsed(text).pipeline.jobs["a"].env) == {"A": "f", "B": "d", "C": "d"}
+    assert dict(parsed(text + "    env:\n").pipeline.jobs["a"].env) == {"A": "f", "B": "d", "C": "d"}
+    assert dict(parsed(text + "    env: {C: own}\n").pipeline.jobs["a"].env) == {"A": "f", "B": "d", "C": "own"}
+    assert "7:10: error: expected a map" in lint(text + "    env: A=1\n"), (
+        "what is no map is told, and hidden by nothing"
+    )
+
+
 def test_image_of_a_job_is_one_that_builds(lint: Lint) -> None:
     text = "jobs:\n  a: {image: 'b:1', run: x}\n  m: {build: ., matrix: {A: [1]}}\n  c: {image: {job: %s}, run: x}\n"
     assert '"a" builds no image' in lint(text % "a")

@@ -78,7 +78,7 @@ def test_opaque_root_marks_nothing(look: Look) -> None:
         ([entry("l/f"), entry("l", "link")], "entries below a symbolic link"),
         ([entry(".wh.")], "a special entry '.wh.'"),
         ([entry(".wh..wh.plnk")], "a special entry '.wh..wh.plnk'"),
-        ([entry("d/.wh.a", "link")], "a special entry 'd/.wh.a'"),
+        ([entry("d/.wh.a", "hard")], "a special entry 'd/.wh.a'"),
         ([entry("d/.wh.a"), entry("d/a")], "an entry and its whiteout in one layer"),
         ([entry("a"), entry(".wh.a")], "an entry and its whiteout in one layer"),
         ([entry(".wh.d"), entry("d/f")], "an entry and its whiteout in one layer"),
