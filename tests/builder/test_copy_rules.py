@@ -167,6 +167,17 @@ def test_missing_source_below_a_mistyped_directory_suggests_the_directory(bench:
     assert caught.value.hint == "did you mean source?"
 
 
+def test_missing_source_like_no_other_says_where_paths_begin(bench: Bench) -> None:
+    bench.context({"a": "", "link": "-> away/there"})
+    with pytest.raises(SourceNotFoundError) as caught:
+        bench.copy("zzzzzzzz", "/x")
+    assert caught.value.hint == "paths are relative to the build context, and files outside of it cannot be copied"
+    with pytest.raises(
+        SourceNotFoundError, match=r'"/link" not found in .* \(a symbolic link leads to "/away/there"\)'
+    ):
+        bench.copy("link/", "/x")
+
+
 def test_one_missing_source_of_several_fails(bench: Bench) -> None:
     bench.context({"a": ""})
     with pytest.raises(SourceNotFoundError, match="nope"):

@@ -37,6 +37,7 @@ for program in mkfs.erofs pasta nft; do
 done
 exec "$@"
 """
+_EROFS_REMEDY = "apt-get install erofs-utils"
 _PRINTING = """
 import sys, pathlib, json
 from containers.doctor import probe
@@ -62,6 +63,26 @@ def test_doctor_looks_for_programs_where_containers_find_them(
     """The PATH of ordinary users lacks /usr/sbin, where nft is."""
     monkeypatch.setenv("PATH", "/nowhere")
     assert {finding.name for finding in probe(tmp_path) if not finding.ok} == {"mkfs.erofs", "EROFS from a file"}
+
+
+@pytest.mark.parametrize(
+    ("script", "detail", "remedy"),
+    [
+        ("#!/bin/sh\necho no --tar >&2; exit 1\n", "no --tar", "a newer erofs-utils: 1.7 or later"),
+        ("#!/bin/sh\nexit 3\n", "mkfs.erofs failed", "a newer erofs-utils: 1.7 or later"),
+        ("#!/nowhere/sh\n", "mkfs.erofs cannot be executed: No such file or directory", _EROFS_REMEDY),
+    ],
+    ids=["old", "silent", "foreign"],
+)  # fmt: skip
+def test_doctor_says_what_a_program_said_that_does_not_do(
+    privileged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, detail: str, remedy: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mkfs.erofs").write_text(script)
+    (tmp_path / "bin" / "mkfs.erofs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (found,) = (finding for finding in probe(tmp_path / "root") if finding.name == "EROFS from a file")
+    assert (found.ok, found.detail, found.remedy, found.essential) == (False, detail, remedy, False)
 
 
 _HUNG = """
