@@ -58,6 +58,6 @@ def test_network_that_is_none_is_refused() -> None:
 def test_network_may_be_written_by_any_of_its_addresses() -> None:
     proxies = TrustedProxies(["10.1.2.3/8"])
     assert [proxies.trusts(peer) for peer in ("10.9.9.9", "11.0.0.1", "", "here")] == [True, False, False, False]
-    with pytest.raises(SettingsError, match="SHIPLAP_TRUSTED_PROXIES has 'proxy.lan'") as refused:
+    with pytest.raises(SettingsError, match=r"SHIPLAP_TRUSTED_PROXIES has 'proxy\.lan'") as refused:
         TrustedProxies(["proxy.lan"])
     assert refused.value.hint == "write addresses or networks: 10.0.0.1,172.16.0.0/12"
