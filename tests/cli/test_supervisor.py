@@ -51,6 +51,21 @@ def keeping(code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", KEEPER, "sh", "-c", code], stdout=subprocess.PIPE)
 
 
+_SIGNALLED = """
+import os, signal
+from cli.service.supervisor import Supervisor
+with Supervisor() as supervisor:
+    before = supervisor.ending
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(before, supervisor.ending, supervisor.received)
+"""
+
+
+def test_signal_that_comes_while_it_starts_is_known() -> None:
+    ended = subprocess.run([sys.executable, "-c", _SIGNALLED], stdout=subprocess.PIPE, text=True, check=True)
+    assert ended.stdout == "False True 15\n"
+
+
 def test_a_second_signal_ends_what_does_not_end_by_itself_and_all_it_has_started() -> None:
     with keeping(STUBBORN) as keeper:
         assert keeper.stdout is not None

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import platform
 import time
 
+import pytest
+
+from core.settings import ServiceSettings
 from pipelines.service import Service
-from worker.health import is_well
+from worker.health import is_well, main
+
+
+def test_program_says_by_its_status_whether_a_worker_is_well(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = service.settings
+    monkeypatch.setattr(ServiceSettings, "from_environ", lambda: asked)
+    monkeypatch.setattr(platform, "node", lambda: "builder")
+    assert (main(), capsys.readouterr().err) == (1, "no worker of builder consumes\n")
+    service.workers.beat("builder-7", (), 2)
+    assert (main(), capsys.readouterr().err) == (0, "")
+    asked = asked._replace(database_url="sqlite:////nowhere/service.db")
+    assert main() == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_worker_is_well_while_it_beats(service: Service) -> None:

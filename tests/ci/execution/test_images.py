@@ -23,6 +23,13 @@ def test_image_that_is_not_there_fails_the_job(shop: JobShop) -> None:
     assert shop.left() == []
 
 
+def test_image_that_is_here_is_asked_for_nowhere(shop: JobShop) -> None:
+    def connect(*_: object) -> None:
+        raise AssertionError("somebody asks a registry")
+
+    assert shop.run("jobs: {a: {image: 'base:1', run: 'true'}}", connect=connect).state == "succeeded"
+
+
 def test_image_without_a_shell_says_so_and_can_still_run_a_command(shop: JobShop, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "bin").mkdir(parents=True)
