@@ -48,8 +48,8 @@ def test_options_that_are_not_given_have_the_values_that_click_finds() -> None:
     "line",
     [
         [], [".", "more"], ["--help"], ["-h", "."], ["-tname", "."], ["-qt", "name", "."], ["--", "."],
-        ["--unknown", "."], ["--progress", "fancy", "."], ["--cpu-shares", "many", "."], ["--priority", "999", "."],
-        ["--pids-limit", "-1", "."],
+        ["--unknown", "."], ["--progress", "fancy", "."], ["--cpu-shares", "many", "."],
+        ["--priority", "101", "."], ["--priority", "-101", "."], ["--pids-limit", "-1", "."],
         ["-t"], [".", "-t"], ["--quiet=yes", "."], ["--tag", "--quiet", "."], ["--iidfile", "/", "."],
     ],
 )  # fmt: skip
