@@ -171,6 +171,8 @@ def test_name_that_fits_needs_no_header_of_its_own(name: bytes, count: int) -> N
     data = write([Entry("file", name)])
     assert len(data.rstrip(b"\0")) <= 512 * count
     assert (next(headers(data))[156:157] == b"x") == (count > 1)
+    beside = write([Entry("file", name, uid=0o10000000)])
+    assert (b" path=" in beside) == (count > 1), "nor a record, where there is a header for another reason"
 
 
 def test_gnu_tar_lists_what_was_written() -> None:
