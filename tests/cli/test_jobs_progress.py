@@ -72,7 +72,7 @@ def test_each_line_has_its_job_in_front() -> None:
         test (3.11) | failed, and is tried again: exit code 1
         test (3.11) | attempt 2
         lint | succeeded in 1.4s
-        test (3.11) | failed in 1m 01s: exit code 2 more
+        test (3.11) | failed in 1m 01s: exit code 2
         what still runs is ended
         """)
         + "\n"
@@ -227,11 +227,11 @@ def test_jobs_that_print_much_wait_while_somebody_else_has_the_terminal() -> Non
     assert sink.getvalue().splitlines() == [f"a | {number}" for number in range(3000)]
 
 
-def test_message_of_an_error_has_its_hint() -> None:
+def test_last_line_of_a_job_has_an_error_without_its_hint() -> None:
     sink = io.StringIO()
     with JobsReport("plain", sink, ["a"], []) as report:
         report.ended("a", JobEnd("failed", "no", 0.1, 1, error=CommandError("no image", hint="name one")))
-    assert sink.getvalue() == "a | failed in 0.1s: no image hint: name one\n"
+    assert sink.getvalue() == "a | failed in 0.1s: no image\n"
 
 
 def planned(name: str, **members: Any) -> PlannedJob:
