@@ -23,6 +23,7 @@ from cli.jobs.plain import PlainJobs
 from cli.jobs.report import JobsReport
 from cli.jobs.summary import failure_lines, summary_lines
 from cli.jobs.tty import TtyJobs
+from cli.progress.choose import Mode
 from cli.progress.screen import Screen
 from core.digests import DiffID
 from core.events import BuildPlanned, StepFinished, StepInfo, StepOutput, StepStarted
@@ -282,3 +283,23 @@ def test_last_lines_of_what_failed_are_shown_again() -> None:
         "",
     ]
     assert "\x1b[31mline 59\x1b[0m" in list(failure_lines(end, {"a": log}, colours=True))
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("sink", "mode", "no_color", "coloured"),
+    [
+        (_Terminal, "plain", "", True), (_Terminal, "plain", "1", False), (_Terminal, "json", "", False),
+        (io.StringIO, "plain", "", False),
+    ],
+)  # fmt: skip
+def test_colours_are_for_terminals_of_people_who_want_them(
+    monkeypatch: pytest.MonkeyPatch, sink: type[io.StringIO], mode: Mode, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    with JobsReport(mode, sink(), ["a"], []) as report:
+        assert report.colours == coloured
